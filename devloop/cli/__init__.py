@@ -1,0 +1,1 @@
+"""click commands, one file a command: parse and call, nothing else."""

@@ -1,0 +1,1 @@
+"""The only package that talks to Kubernetes: guard, apply and patch, watch, rollout, diagnosis."""

@@ -1,0 +1,4 @@
+"""devloop.yaml: finding it, reading it with positions, checking it, and its JSON Schema.
+
+Reads files and the environment; never the network, Docker or a cluster.
+"""

@@ -1,0 +1,92 @@
+"""What the engine needs from the world: five small ports, one implementation each in the adapters.
+
+All calls block, run in a worker's own thread, take a `Cancel`, and either return, raise
+`Cancelled` soon (well under a second) after it was set, or raise `DevloopError`. Any other
+exception is a bug in devloop and is reported as `internal/bug`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from devloop.engine.cancel import Cancel
+    from devloop.errors import Diagnosis
+    from devloop.model import Deployed, ImageRef, Scan, Served, Step, StepOutcome
+
+__all__ = ["Builder", "Deployer", "Hints", "Reporter", "Source"]
+
+
+class Reporter(Protocol):
+    """How a worker tells what it is doing. Safe to call from the worker's thread only.
+
+    The engine closes every step that a worker left open when the worker ends: as `done`, `failed`
+    or `cancelled` by how it ended.
+    """
+
+    def started(self, step: Step) -> None: ...
+
+    def progress(
+        self, step: Step, message: str, *, current: int | None = None, total: int | None = None
+    ) -> None: ...
+
+    def finished(self, step: Step, outcome: StepOutcome, detail: str = "") -> None: ...
+
+    def diagnostic(self, diagnosis: Diagnosis) -> None: ...
+
+
+class Hints(Protocol):
+    """File events. A hint says where to look, never what is there."""
+
+    def hints(self, cancel: Cancel) -> Iterator[frozenset[Path] | None]:
+        """Yield the absolute paths that may have changed; None means: anything may have.
+
+        Paths that are ignored by every service are left out. Ends when cancelled; survives every
+        fault of the watcher by itself (restart with back-off, then None)."""
+        ...
+
+
+class Source(Protocol):
+    """One service's inputs on disk."""
+
+    def scan(self, hints: frozenset[Path] | None, cancel: Cancel) -> Scan:
+        """Look at the disk. `hints` may narrow what is looked at; None looks at everything."""
+        ...
+
+    def concerns(self, path: Path) -> bool:
+        """Whether a change of `path` can change the fingerprint (False for ignored paths)."""
+        ...
+
+
+class Builder(Protocol):
+    """Makes one service's image and puts it where the nodes can get it."""
+
+    def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
+        """Build and publish; reports the steps `build` and `push` as they happen.
+
+        The image is exactly what `scan` saw: when a file was written meanwhile, raises
+        `build/context-changed`. Errors: build/*, registry/*, env/*."""
+        ...
+
+
+class Deployer(Protocol):
+    """Gets one service's image served."""
+
+    def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
+        """Write the cluster (apply the manifests, patch the workload) and return at once.
+
+        Cancelled only between two writes. Errors: config/manifest*, cluster/*, safety/*."""
+        ...
+
+    def follow(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
+        """Wait until every wanted pod is ready and reports the deployed image.
+
+        Raises pod/* as soon as the failure is certain, at the latest at the deadline."""
+        ...
+
+    def rollback(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> None:
+        """Put `deployed.previous` back."""
+        ...

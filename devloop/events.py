@@ -1,0 +1,293 @@
+"""The event stream: everything devloop tells anyone, as typed values with one JSON form.
+
+Users, editors and tests read these and nothing else. A type or a key may be added; neither changes
+its meaning while `v` is 1. `seq` and `ts` are the bus's to give (see engine/bus.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from devloop.errors import Diagnosis, Location, Severity
+    from devloop.model import Outcome, Step, StepOutcome
+
+__all__ = [
+    "ConfigReloaded",
+    "DiagnosticRaised",
+    "Dropped",
+    "Event",
+    "ForwardChanged",
+    "HoldStarted",
+    "IterationFinished",
+    "IterationStarted",
+    "LogLine",
+    "PodChanged",
+    "Record",
+    "Serving",
+    "SessionEnded",
+    "SessionStarted",
+    "StepFinished",
+    "StepProgress",
+    "StepStarted",
+    "Trigger",
+    "WatchChanged",
+    "WatchRescanned",
+    "to_json",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Base of all events; `type` is the name on the wire."""
+
+    type: ClassVar[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionStarted(Event):
+    type: ClassVar[str] = "session.started"
+    version: str
+    mode: Literal["dev", "run"]
+    project: str
+    root: str
+    context: str
+    namespace: str
+    registry: str
+    services: tuple[str, ...]
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEnded(Event):
+    """Always the last event."""
+
+    type: ClassVar[str] = "session.ended"
+    exit_code: int
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchChanged(Event):
+    """`paths` are relative to the project; at most 20 are listed, `count` counts all."""
+
+    type: ClassVar[str] = "watch.changed"
+    service: str
+    paths: tuple[str, ...]
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchRescanned(Event):
+    type: ClassVar[str] = "watch.rescanned"
+    service: str
+    reason: str
+    files: int
+    ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trigger:
+    """Why an iteration began. At most 20 paths are listed, `count` counts all."""
+
+    kind: Literal["start", "files", "retry"]
+    paths: tuple[str, ...] = ()
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IterationStarted(Event):
+    type: ClassVar[str] = "iteration.started"
+    iter: int
+    service: str
+    trigger: Trigger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepStarted(Event):
+    type: ClassVar[str] = "step.started"
+    iter: int
+    service: str
+    step: Step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepProgress(Event):
+    type: ClassVar[str] = "step.progress"
+    iter: int
+    service: str
+    step: Step
+    message: str
+    current: int | None = None
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFinished(Event):
+    """`detail` says in a few words what came of it: "12 steps, 9 cached", "1/1 ready"."""
+
+    type: ClassVar[str] = "step.finished"
+    iter: int
+    service: str
+    step: Step
+    outcome: StepOutcome
+    ms: float
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What the cluster serves now, as far as devloop has proof of it."""
+
+    iter: int
+    image: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IterationFinished(Event):
+    """`digest` is this iteration's image, if it got that far; `serving` what runs now."""
+
+    type: ClassVar[str] = "iteration.finished"
+    iter: int
+    service: str
+    outcome: Outcome
+    ms: float
+    digest: str | None
+    serving: Serving | None
+    why: str
+    failed_step: Step | None = None
+    stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiagnosticRaised(Event):
+    type: ClassVar[str] = "diagnostic"
+    code: str
+    severity: Severity
+    message: str
+    location: Location | None = None
+    cause: str | None = None
+    suggestions: tuple[str, ...] = ()
+    detail: tuple[str, ...] = ()
+    iter: int | None = None
+    service: str | None = None
+    step: Step | None = None
+
+    @classmethod
+    def of(
+        cls,
+        diagnosis: Diagnosis,
+        *,
+        iter: int | None = None,  # noqa: A002 - the key's name on the wire
+        service: str | None = None,
+        step: Step | None = None,
+    ) -> DiagnosticRaised:
+        return cls(
+            code=diagnosis.code,
+            severity=diagnosis.severity,
+            message=diagnosis.message,
+            location=diagnosis.location,
+            cause=diagnosis.cause,
+            suggestions=diagnosis.suggestions,
+            detail=diagnosis.detail,
+            iter=iter,
+            service=service,
+            step=step,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldStarted(Event):
+    """An iteration waits for something outside devloop. `until` is seconds from now to the next
+    try, None when only a change or a key press ends the hold."""
+
+    type: ClassVar[str] = "hold"
+    service: str
+    iter: int | None
+    reason: str
+    code: str
+    until: float | None
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodChanged(Event):
+    type: ClassVar[str] = "pod.changed"
+    service: str
+    pod: str
+    phase: str
+    ready: bool
+    deleting: bool
+    image_ids: tuple[str, ...] = ()
+    reason: str = ""
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine(Event):
+    """One line of a container. The wire's `ts` is the kubelet's timestamp, not devloop's."""
+
+    type: ClassVar[str] = "log"
+    service: str
+    pod: str
+    container: str
+    text: str
+    ts: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardChanged(Event):
+    type: ClassVar[str] = "forward.changed"
+    service: str
+    local: int
+    port: int
+    state: Literal["listening", "ready", "waiting", "closed"]
+    pod: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigReloaded(Event):
+    type: ClassVar[str] = "config.reloaded"
+    path: str
+    services: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped(Event):
+    """A slow reader missed `count` events; they are the gap in `seq` before this one."""
+
+    type: ClassVar[str] = "dropped"
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An event as it left the bus. `ts` is UTC in RFC 3339 with milliseconds."""
+
+    seq: int
+    ts: str
+    event: Event
+
+
+def _plain(value: object) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return round(value, 3)
+    return value
+
+
+def to_json(record: Record) -> str:
+    """One line of NDJSON, without the newline; never raises on odd file names or log bytes."""
+    body = _plain(record.event)
+    head = {"v": 1, "seq": record.seq, "ts": record.ts, "type": record.event.type}
+    if isinstance(record.event, LogLine):
+        head["ts"] = record.event.ts or record.ts
+    return json.dumps(head | {k: v for k, v in body.items() if k != "ts"}, separators=(",", ":"))

@@ -1,0 +1,1 @@
+"""The front door: local ports that outlive pods."""

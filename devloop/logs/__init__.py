@@ -1,0 +1,1 @@
+"""Following container logs: one stream a container, each line once, across replacements."""

@@ -1,0 +1,218 @@
+"""The values that travel between the parts: what is on disk, what was built, what runs.
+
+Frozen data, no I/O, no third-party types; every adapter speaks in these.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "ContainerView",
+    "Deployed",
+    "Entry",
+    "Fingerprint",
+    "ImageRef",
+    "Outcome",
+    "PodView",
+    "Scan",
+    "Served",
+    "Snapshot",
+    "Step",
+    "StepOutcome",
+    "WorkloadKind",
+    "WorkloadRef",
+]
+
+
+class Step(enum.StrEnum):
+    """The stages an iteration can pass through, in order."""
+
+    SCAN = "scan"
+    TEST = "test"
+    BUILD = "build"
+    PUSH = "push"
+    DEPLOY = "deploy"
+    ROLLOUT = "rollout"
+    SYNC = "sync"
+
+
+class StepOutcome(enum.StrEnum):
+    DONE = "done"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Outcome(enum.StrEnum):
+    """How an iteration ends."""
+
+    READY = "ready"
+    FAILED = "failed"
+    UNCHANGED = "unchanged"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One path of a build context as it stands on disk.
+
+    `mode` holds the permission bits (0o7777 mask). `digest` is the content's sha256 in hex for a
+    file and empty otherwise; `link` is a symlink's target as bytes decoded with surrogateescape.
+    """
+
+    type: Literal["file", "dir", "symlink"]
+    mode: int = 0
+    size: int = 0
+    digest: str = ""
+    link: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A tree at one moment: relative POSIX path -> entry, sorted by path, ignored paths left out.
+
+    `digest` covers path, type, mode, link target and content and nothing else, so that a `touch`
+    leaves it alone. `stamp` also covers inode, size, mtime and ctime: two snapshots with the same
+    stamp saw files that nobody wrote to in between (a file rewritten to something else and back
+    has the same digest and another stamp).
+    """
+
+    entries: Mapping[str, Entry]
+    digest: str
+    stamp: str
+
+    def changed_since(self, old: Snapshot) -> tuple[str, ...]:
+        """The paths that differ between `old` and this, sorted."""
+        keys = self.entries.keys() | old.entries.keys()
+        return tuple(sorted(k for k in keys if self.entries.get(k) != old.entries.get(k)))
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What a service is made from: `build` covers the image's inputs, `deploy` the manifests."""
+
+    build: str
+    deploy: str
+
+    def __str__(self) -> str:
+        return self.build[:12]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """What a look at the disk found. `changed` names paths as a user would, relative to the
+    project, compared with the scan before; empty when nothing differs or there was none before."""
+
+    fingerprint: Fingerprint
+    snapshot: Snapshot
+    changed: tuple[str, ...] = ()
+    files: int = 0
+    ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRef:
+    """An image that exists. `repository` is host/path as the pusher names it; `pull_repository`
+    the name under which the cluster's nodes pull it (KEP-1755 lets the two differ). `digest` is
+    `sha256:...` of the manifest; empty only for an image loaded straight into the nodes, which is
+    known by its content `tag` alone."""
+
+    repository: str
+    tag: str
+    digest: str = ""
+    pull_repository: str = ""
+
+    @property
+    def pinned(self) -> str:
+        """The reference to write into a pod."""
+        repository = self.pull_repository or self.repository
+        return f"{repository}@{self.digest}" if self.digest else f"{repository}:{self.tag}"
+
+    @property
+    def short(self) -> str:
+        return self.digest.removeprefix("sha256:")[:6] or self.tag
+
+
+WorkloadKind = Literal["deployment", "statefulset", "daemonset"]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadRef:
+    kind: WorkloadKind
+    name: str
+    namespace: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployed:
+    """What a deploy left in the cluster: wait for `workload` to reach `generation` with `image`
+    in `containers`. `changed` is False when the cluster already had it all. `previous` maps those
+    containers to the images they had before, for a rollback; empty when the workload is new."""
+
+    workload: WorkloadRef
+    uid: str
+    generation: int
+    image: ImageRef
+    containers: tuple[str, ...]
+    changed: bool = True
+    previous: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerView:
+    """One container's status. `image_id` is what the kubelet reports that it runs."""
+
+    name: str
+    image: str
+    image_id: str = ""
+    container_id: str = ""
+    state: Literal["waiting", "running", "terminated", "unknown"] = "unknown"
+    ready: bool = False
+    started: bool = False
+    restarts: int = 0
+    reason: str = ""
+    message: str = ""
+    exit_code: int | None = None
+    last_exit_code: int | None = None
+    last_reason: str = ""
+    init: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodView:
+    """One pod as the API server last told. `created` is the server's RFC 3339 timestamp."""
+
+    name: str
+    uid: str
+    namespace: str
+    created: str = ""
+    phase: str = ""
+    ready: bool = False
+    deleting: bool = False
+    node: str = ""
+    revision: str = ""
+    containers: tuple[ContainerView, ...] = ()
+
+    @property
+    def suffix(self) -> str:
+        """The part of the name that tells this pod from its siblings."""
+        return self.name.rsplit("-", 1)[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """Proof that an image is served: the pods whose reported image is the one deployed."""
+
+    image: ImageRef
+    pods: tuple[str, ...]
+    image_ids: tuple[str, ...] = ()

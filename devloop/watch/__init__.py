@@ -1,0 +1,1 @@
+"""Noticing changes: the scan is the truth, file events are hints for when to scan."""
