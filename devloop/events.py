@@ -93,7 +93,7 @@ class WatchRescanned(Event):
 class Trigger:
     """Why an iteration began. At most 20 paths are listed, `count` counts all."""
 
-    kind: Literal["start", "files", "retry"]
+    kind: Literal["start", "files"]
     paths: tuple[str, ...] = ()
     count: int = 0
 

@@ -1,0 +1,283 @@
+"""The one thread that changes state: facts in, events out, workers started and cancelled.
+
+It never blocks on anything but its queue. Everything slow happens in workers, each a named thread
+that owns what it works with and only puts facts on the queue.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from devloop.engine.cancel import Cancel
+from devloop.engine.plan import plan
+from devloop.engine.reduce import reduce
+from devloop.engine.state import (
+    Advanced,
+    Began,
+    Diagnosed,
+    Done,
+    Ended,
+    Failed,
+    Finished,
+    Hinted,
+    Started,
+    Stopped,
+    StopRequested,
+    Task,
+    TaskKind,
+    initial,
+)
+from devloop.errors import Cancelled, DevloopError, Diagnosis, ExitStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from devloop.engine.ports import Builder, Deployer, Hints, Source
+    from devloop.engine.state import Fact, Result, ServiceState
+    from devloop.events import Event
+    from devloop.model import Step, StepOutcome
+
+__all__ = ["Engine", "ServicePorts"]
+
+_LOG = logging.getLogger(__name__)
+
+# How long a stopping engine waits for its workers; what still runs then is abandoned (daemon
+# threads), so that Ctrl-C ends within its two seconds whatever a library does.
+_STOP_LIMIT = 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServicePorts:
+    """One service's adapters. `roll_back`: put the previous image back when a rollout fails."""
+
+    source: Source
+    builder: Builder
+    deployer: Deployer
+    roll_back: bool = False
+
+
+class Engine:
+    """Runs the services until stopped (`dev`) or until each has its result (`run`).
+
+    `publish` receives every event, from the engine's thread; it must not block."""
+
+    def __init__(
+        self,
+        services: Mapping[str, ServicePorts],
+        *,
+        mode: Literal["dev", "run"],
+        root: Path,
+        publish: Callable[[Event], None],
+        hints: Hints | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ports = services
+        self._publish = publish
+        self._hints = hints
+        self._clock = clock
+        self._queue: queue.SimpleQueue[Fact] = queue.SimpleQueue()
+        self._workers: dict[Task, Cancel] = {}
+        self._state = initial(
+            {name: ports.roll_back for name, ports in services.items()},
+            mode=mode,
+            root=root,
+            now=clock(),
+        )
+
+    def post(self, fact: Fact) -> None:
+        """Tell the engine something; from any thread, never blocks."""
+        self._queue.put(fact)
+
+    def stop(self, status: ExitStatus, why: str = "") -> None:
+        self.post(StopRequested(status, why))
+
+    def run(self) -> ExitStatus:
+        """Own the state until the end; returns the session's exit status."""
+        hinting = Cancel()
+        watcher = self._start_hints(hinting)
+        try:
+            status = self._turn()
+            self._wait_for_workers()
+        finally:
+            hinting.set()
+            for cancel in self._workers.values():
+                cancel.set()
+            if watcher is not None:
+                watcher.join(_STOP_LIMIT)
+        return status
+
+    # --- the loop ------------------------------------------------------------------------------
+
+    def _turn(self) -> ExitStatus:
+        while True:
+            wake = self._follow_plan()
+            if self._state.stop is not None:
+                return self._state.stop.status
+            if self._state.mode == "run" and self._all_settled():
+                return max(self._state.statuses.values(), default=ExitStatus.DONE)
+            self._absorb(wake)
+
+    def _all_settled(self) -> bool:
+        services = self._state.services
+        return all(s.settled for s in services.values()) and len(self._state.statuses) == len(
+            services
+        )
+
+    def _absorb(self, wake: float | None) -> None:
+        """Wait for a fact or for `wake`, then take in everything that is there."""
+        timeout = None if wake is None else max(0.0, wake - self._clock())
+        try:
+            fact = self._queue.get(timeout=timeout)
+        except queue.Empty:
+            return
+        while True:
+            self._apply(fact)
+            try:
+                fact = self._queue.get_nowait()
+            except queue.Empty:
+                return
+
+    def _apply(self, fact: Fact) -> None:
+        if isinstance(fact, Ended):
+            self._workers.pop(fact.task, None)
+        self._state, events = reduce(self._state, fact, self._clock())
+        for event in events:
+            self._publish(event)
+
+    def _follow_plan(self) -> float | None:
+        wanted = plan(self._state, self._clock())
+        for task, cancel in self._workers.items():
+            if task not in wanted.tasks:
+                cancel.set()
+        for task in sorted(wanted.tasks - self._workers.keys(), key=str):
+            self._start(task)
+        return wanted.wake
+
+    def _wait_for_workers(self) -> None:
+        deadline = self._clock() + _STOP_LIMIT
+        while self._workers and (left := deadline - self._clock()) > 0:
+            self._absorb(self._clock() + left)
+        for task in self._workers:
+            _LOG.warning("left behind at the end: %s", task)
+
+    # --- workers -------------------------------------------------------------------------------
+
+    def _start(self, task: Task) -> None:
+        self._apply(Started(task))
+        cancel = Cancel()
+        self._workers[task] = cancel
+        service = self._state.services[task.service]
+        threading.Thread(
+            target=self._work,
+            args=(task, service, cancel),
+            name=f"devloop-{task}",
+            daemon=True,
+        ).start()
+
+    def _work(
+        self,
+        task: Task,
+        service: ServiceState,
+        cancel: Cancel,
+    ) -> None:
+        result: Result
+        try:
+            result = Done(self._call(task, service, cancel))
+        except Cancelled:
+            result = Stopped()
+        except DevloopError as error:
+            result = Failed(error.diagnosis)
+        except Exception as error:  # noqa: BLE001 - a worker's bug must end its iteration, not hang it
+            _LOG.exception("%s", task)
+            result = Failed(
+                Diagnosis(
+                    code="internal/bug",
+                    message=f"{task.kind} ended with {type(error).__name__}: {error}",
+                    suggestions=("run again with -v and report what it prints",),
+                )
+            )
+        self.post(Ended(task, result))
+
+    def _call(
+        self,
+        task: Task,
+        service: ServiceState,
+        cancel: Cancel,
+    ) -> Scan | ImageRef | Deployed | Served | None:
+        ports = self._ports[task.service]
+        if task.kind is TaskKind.SCAN:
+            seen = service.looking_at
+            return ports.source.scan(seen.paths if seen else None, cancel)
+        reporter = _Reporter(self.post, task)
+        iteration = service.iteration
+        assert iteration is not None  # noqa: S101 - only iterations have these tasks
+        match task.kind:
+            case TaskKind.BUILD:
+                return ports.builder.build(iteration.scan, reporter, cancel)
+            case TaskKind.DEPLOY:
+                assert iteration.image is not None  # noqa: S101 - the build came before
+                return ports.deployer.deploy(iteration.image, reporter, cancel)
+            case TaskKind.FOLLOW:
+                assert iteration.deployed is not None  # noqa: S101 - the deploy came before
+                return ports.deployer.follow(iteration.deployed, reporter, cancel)
+            case TaskKind.ROLLBACK:
+                assert iteration.deployed is not None  # noqa: S101 - the deploy came before
+                ports.deployer.rollback(iteration.deployed, reporter, cancel)
+        return None
+
+    # --- hints ---------------------------------------------------------------------------------
+
+    def _start_hints(self, cancel: Cancel) -> threading.Thread | None:
+        if self._hints is None:
+            return None
+        thread = threading.Thread(
+            target=self._pump_hints, args=(self._hints, cancel), name="devloop-hints", daemon=True
+        )
+        thread.start()
+        return thread
+
+    def _pump_hints(self, hints: Hints, cancel: Cancel) -> None:
+        try:
+            for paths in hints.hints(cancel):
+                self._pass_on(paths)
+        except Exception as error:
+            # A session that no longer notices saves would serve stale code: end it, loudly.
+            _LOG.exception("the watcher")
+            self.stop(ExitStatus.BUG, f"the watcher ended with {type(error).__name__}: {error}")
+
+    def _pass_on(self, paths: frozenset[Path] | None) -> None:
+        for name, ports in self._ports.items():
+            if paths is None:
+                self.post(Hinted(service=name, paths=None))
+                continue
+            mine = frozenset(path for path in paths if ports.source.concerns(path))
+            if mine:
+                self.post(Hinted(service=name, paths=mine))
+
+
+class _Reporter:
+    """A worker's reports, as facts."""
+
+    def __init__(self, post: Callable[[Fact], None], task: Task) -> None:
+        self._post = post
+        self._task = task
+
+    def started(self, step: Step) -> None:
+        self._post(Began(self._task, step))
+
+    def progress(
+        self, step: Step, message: str, *, current: int | None = None, total: int | None = None
+    ) -> None:
+        self._post(Advanced(self._task, step, message, current, total))
+
+    def finished(self, step: Step, outcome: StepOutcome, detail: str = "") -> None:
+        self._post(Finished(self._task, step, outcome, detail))
+
+    def diagnostic(self, diagnosis: Diagnosis) -> None:
+        self._post(Diagnosed(self._task, diagnosis))

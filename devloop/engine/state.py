@@ -1,0 +1,272 @@
+"""What the engine knows: the state, the facts that change it, the tasks that follow from it.
+
+Only data. `reduce` makes the next state from a fact, `plan` says which tasks a state wants to be
+running; the loop starts and cancels workers until the two agree.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from devloop.errors import Diagnosis, ExitStatus
+    from devloop.events import Trigger
+    from devloop.model import (
+        Deployed,
+        Fingerprint,
+        ImageRef,
+        Scan,
+        Served,
+        Step,
+        StepOutcome,
+    )
+
+__all__ = [
+    "Advanced",
+    "Began",
+    "Diagnosed",
+    "Dirty",
+    "Done",
+    "Ended",
+    "Fact",
+    "Failed",
+    "Failure",
+    "Finished",
+    "Hinted",
+    "Iteration",
+    "OpenStep",
+    "Proof",
+    "Result",
+    "ServiceState",
+    "Started",
+    "State",
+    "StopRequested",
+    "Stopped",
+    "Task",
+    "TaskKind",
+    "initial",
+]
+
+
+class TaskKind(enum.StrEnum):
+    """What a worker can be doing for a service."""
+
+    SCAN = "scan"
+    BUILD = "build"
+    DEPLOY = "deploy"
+    FOLLOW = "follow"
+    ROLLBACK = "rollback"
+
+
+WRITES = frozenset({TaskKind.DEPLOY, TaskKind.ROLLBACK})
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One run of one worker. `key` is the scan's number or the iteration's; `attempt` counts the
+    tries after a hold, so that every run is a task of its own."""
+
+    kind: TaskKind
+    service: str
+    key: int
+    attempt: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.service}-{self.key}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dirty:
+    """The disk may have changed. Times are the loop's clock in seconds; `paths` is None when
+    anything may have changed."""
+
+    first: float
+    last: float
+    paths: frozenset[Path] | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStep:
+    step: Step
+    since: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Iteration:
+    """One try to get what is on disk served. `stage` is the task it is at; `wait_until` is set
+    while it holds; `failure` once it failed and only the rollback is left."""
+
+    number: int
+    trigger: Trigger
+    scan: Scan
+    since: float
+    stage: TaskKind = TaskKind.BUILD
+    attempt: int = 0
+    wait_until: float | None = None
+    open_steps: tuple[OpenStep, ...] = ()
+    image: ImageRef | None = None
+    deployed: Deployed | None = None
+    failure: Failure | None = None
+
+    def task(self, service: str) -> Task:
+        return Task(self.stage, service, self.number, self.attempt)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why the last iteration failed; no retry until the fingerprint differs. `fingerprint` is
+    None when the disk itself could not be read."""
+
+    fingerprint: Fingerprint | None
+    iteration: int
+    step: Step
+    diagnosis: Diagnosis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """The last image that pods were seen to run, and the iteration that put it there."""
+
+    fingerprint: Fingerprint
+    iteration: int
+    image: ImageRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceState:
+    """`proof` stays when a later write makes it doubtful; `served` is then None."""
+
+    name: str
+    roll_back: bool = False
+    dirty: Dirty | None = None
+    looking_at: Dirty | None = None
+    scans: int = 0
+    scan: Scan | None = None
+    served: Fingerprint | None = None
+    proof: Proof | None = None
+    failure: Failure | None = None
+    iteration: Iteration | None = None
+    running: frozenset[Task] = frozenset()
+
+    @property
+    def scanning(self) -> Task | None:
+        return Task(TaskKind.SCAN, self.name, self.scans) if self.looking_at else None
+
+    @property
+    def settled(self) -> bool:
+        """Nothing is known or suspected to be different from what was last decided."""
+        return self.dirty is None and self.looking_at is None and self.iteration is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """`mode` decides what a failure means: `dev` waits for the next change, `run` ends."""
+
+    mode: Literal["dev", "run"]
+    root: Path
+    services: Mapping[str, ServiceState]
+    next_iteration: int = 0
+    stop: StopRequested | None = None
+    statuses: Mapping[str, ExitStatus] = field(default_factory=lambda: MappingProxyType({}))
+
+
+# --- facts -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hinted:
+    """Somebody thinks that the disk changed; `paths` None: look at everything."""
+
+    service: str
+    paths: frozenset[Path] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    value: Scan | ImageRef | Deployed | Served | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    diagnosis: Diagnosis
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The worker ended because it was cancelled."""
+
+
+Result = Done | Failed | Stopped
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    task: Task
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    task: Task
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    task: Task
+    step: Step
+    message: str
+    current: int | None = None
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    task: Task
+    step: Step
+    outcome: StepOutcome
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosed:
+    task: Task
+    diagnosis: Diagnosis
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """The session shall end with `status`; nothing is deleted or undone."""
+
+    status: ExitStatus
+    why: str = ""
+
+
+Fact = Hinted | Started | Ended | Began | Advanced | Finished | Diagnosed | StopRequested
+
+
+def initial(
+    services: Mapping[str, bool], *, mode: Literal["dev", "run"], root: Path, now: float
+) -> State:
+    """A state in which every service is to be looked at. `services` maps a name to whether a
+    failed rollout is rolled back."""
+    start = Dirty(first=now, last=float("-inf"), paths=None)
+    return State(
+        mode=mode,
+        root=root,
+        services={
+            name: ServiceState(name=name, roll_back=roll_back, dirty=start)
+            for name, roll_back in services.items()
+        },
+    )
