@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from devloop.engine.ports import Builder, Deployer, Hints, Source
     from devloop.engine.state import Fact, Result, ServiceState
     from devloop.events import Event
-    from devloop.model import Step, StepOutcome
+    from devloop.model import Deployed, ImageRef, Scan, Served, Step, StepOutcome
 
 __all__ = ["Engine", "ServicePorts"]
 
@@ -246,7 +246,7 @@ class Engine:
         try:
             for paths in hints.hints(cancel):
                 self._pass_on(paths)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - see below
             # A session that no longer notices saves would serve stale code: end it, loudly.
             _LOG.exception("the watcher")
             self.stop(ExitStatus.BUG, f"the watcher ended with {type(error).__name__}: {error}")

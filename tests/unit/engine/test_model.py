@@ -1,0 +1,412 @@
+"""The engine against a model of the world, driven through every order of events hypothesis finds.
+
+The driver plays the loop: it follows `plan`, starts and cancels tasks, ends them with success,
+failure or a hang, edits the disk, and loses or doubles hints. Nothing here sleeps.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from types import MappingProxyType
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from devloop.engine.plan import plan
+from devloop.engine.reduce import reduce
+from devloop.engine.state import (
+    Began,
+    Done,
+    Ended,
+    Fact,
+    Failed,
+    Finished,
+    Hinted,
+    Result,
+    Started,
+    State,
+    Stopped,
+    StopRequested,
+    Task,
+    TaskKind,
+    initial,
+)
+from devloop.errors import Diagnosis, ExitStatus
+from devloop.events import (
+    DiagnosticRaised,
+    Event,
+    HoldStarted,
+    IterationFinished,
+    IterationStarted,
+    StepFinished,
+    StepStarted,
+)
+from devloop.model import (
+    Deployed,
+    Fingerprint,
+    ImageRef,
+    Outcome,
+    Scan,
+    Served,
+    Snapshot,
+    Step,
+    StepOutcome,
+    WorkloadRef,
+)
+
+ROOT = Path("/project")
+SERVICES = ("api", "web")
+WRITING = (TaskKind.DEPLOY, TaskKind.ROLLBACK)
+
+
+def scan_of(content: int, before: int | None) -> Scan:
+    snapshot = Snapshot(entries=MappingProxyType({}), digest=str(content), stamp=str(content))
+    changed = ("app.py",) if before is not None and before != content else ()
+    return Scan(
+        fingerprint=Fingerprint(f"content-{content}", "manifests"),
+        snapshot=snapshot,
+        changed=changed,
+        files=1,
+        ms=1.0,
+    )
+
+
+def image_of(content: str) -> ImageRef:
+    return ImageRef(repository="localhost:5001/web", tag=content, digest=f"sha256:{content}")
+
+
+def failure(code: str) -> Failed:
+    return Failed(Diagnosis(code=code, message="it broke"))
+
+
+class World(RuleBasedStateMachine):
+    """`disk` is the content that a scan would see, `cluster` what the Deployment holds."""
+
+    state: State
+
+    @initialize(mode=st.just("dev"), roll_back=st.booleans())
+    def start(self, mode: str, roll_back: bool) -> None:
+        assert mode == "dev"
+        self.now = 0.0
+        self.disk = dict.fromkeys(SERVICES, 0)
+        self.seen: dict[str, int | None] = dict.fromkeys(SERVICES)
+        self.cluster: dict[str, str] = dict.fromkeys(SERVICES, "")
+        self.unhinted: set[str] = set()
+        self.unreadable: set[str] = set()
+        self.running: dict[Task, int] = {}
+        self.cancelled: set[Task] = set()
+        self.building: dict[Task, str] = {}
+        self.events: list[Event] = []
+        self.state = initial(
+            dict.fromkeys(SERVICES, roll_back), mode="dev", root=ROOT, now=self.now
+        )
+        self.follow_plan()
+
+    # --- playing the loop ----------------------------------------------------------------------
+
+    def apply(self, fact: Fact) -> None:
+        self.state, events = reduce(self.state, fact, self.now)
+        self.events.extend(events)
+
+    def follow_plan(self) -> None:
+        wanted = plan(self.state, self.now)
+        self.cancelled |= self.running.keys() - wanted.tasks
+        for task in sorted(wanted.tasks - self.running.keys(), key=str):
+            self.apply(Started(task))
+            self.running[task] = self.disk[task.service]
+            if task.kind in WRITING:
+                assert not self.writes(task.service) - {task}, "two patches in flight"
+            if task.kind is TaskKind.DEPLOY:
+                iteration = self.state.services[task.service].iteration
+                assert iteration is not None
+                assert iteration.image is not None
+                newest = self.state.services[task.service].scan
+                assert newest is not None
+                # A superseded image is never deployed: what is deployed is the newest scan.
+                assert iteration.image == image_of(newest.fingerprint.build)
+
+    def writes(self, service: str) -> set[Task]:
+        return {t for t in self.running if t.service == service and t.kind in WRITING}
+
+    def end(self, task: Task, result: Result) -> None:
+        del self.running[task]
+        self.cancelled.discard(task)
+        self.apply(Ended(task, result))
+        self.follow_plan()
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.follow_plan()
+
+    # --- the outside world ---------------------------------------------------------------------
+
+    @rule(service=st.sampled_from(SERVICES), content=st.integers(0, 3), hints=st.integers(0, 2))
+    def edit(self, service: str, content: int, hints: int) -> None:
+        self.disk[service] = content
+        self.unreadable.discard(service)
+        if hints == 0:
+            self.unhinted.add(service)
+        for _ in range(hints):
+            self.apply(Hinted(service=service, paths=frozenset({ROOT / "app.py"})))
+        self.follow_plan()
+
+    @rule(service=st.sampled_from(SERVICES))
+    def lose_the_source(self, service: str) -> None:
+        self.unreadable.add(service)
+        self.apply(Hinted(service=service, paths=frozenset({ROOT / "Dockerfile"})))
+        self.follow_plan()
+
+    @rule(service=st.sampled_from(SERVICES))
+    def noise(self, service: str) -> None:
+        self.apply(Hinted(service=service, paths=frozenset({ROOT / "app.py"})))
+        self.follow_plan()
+
+    @rule(seconds=st.sampled_from([0.001, 0.02, 1.0, 20.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.wait(seconds)
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def a_worker_succeeds(self, data: st.DataObject) -> None:
+        self.succeed(data.draw(st.sampled_from(sorted(self.running, key=str))))
+
+    @rule(service=st.sampled_from(SERVICES), steps=st.integers(1, 4))
+    def things_go_well(self, service: str, steps: int) -> None:
+        for _ in range(steps):
+            self.wait(0.05)
+            mine = [t for t in self.running if t.service == service and t not in self.cancelled]
+            if mine:
+                self.succeed(min(mine, key=str))
+
+    def succeed(self, task: Task) -> None:
+        service = self.state.services[task.service]
+        iteration = service.iteration
+        if task in self.cancelled and task.kind is not TaskKind.SCAN:
+            if task.kind is TaskKind.DEPLOY:
+                self.cluster[task.service] = "unknown"
+            self.end(task, Stopped())
+            return
+        match task.kind:
+            case TaskKind.SCAN:
+                if task.service in self.unreadable:
+                    self.end(task, failure("config/dockerfile-missing"))
+                    return
+                content = self.disk[task.service]
+                before = self.seen[task.service]
+                self.seen[task.service] = content
+                self.end(task, Done(scan_of(content, before)))
+            case TaskKind.BUILD:
+                assert iteration is not None
+                self.apply(Began(task, Step.BUILD))
+                self.apply(Finished(task, Step.BUILD, StepOutcome.DONE))
+                self.apply(Began(task, Step.PUSH))
+                self.end(task, Done(image_of(iteration.scan.fingerprint.build)))
+            case TaskKind.DEPLOY:
+                assert iteration is not None
+                assert iteration.image is not None
+                self.apply(Began(task, Step.DEPLOY))
+                self.cluster[task.service] = iteration.image.tag
+                self.end(task, Done(self.deployed(iteration.image)))
+            case TaskKind.FOLLOW:
+                assert iteration is not None
+                assert iteration.image is not None
+                self.apply(Began(task, Step.ROLLOUT))
+                self.end(task, Done(Served(image=iteration.image, pods=("web-1",))))
+            case TaskKind.ROLLBACK:
+                self.cluster[task.service] = "previous"
+                self.end(task, Done(None))
+
+    def deployed(self, image: ImageRef) -> Deployed:
+        return Deployed(
+            workload=WorkloadRef("deployment", "web", "default"),
+            uid="u",
+            generation=1,
+            image=image,
+            containers=("web",),
+            previous={"web": "before"},
+        )
+
+    @precondition(lambda self: self.running)
+    @rule(
+        data=st.data(),
+        code=st.sampled_from(
+            ["build/run-failed", "registry/unreachable", "pod/crash-loop", "build/context-changed"]
+        ),
+    )
+    def a_worker_fails(self, data: st.DataObject, code: str) -> None:
+        tasks = [t for t in self.running if t.kind is not TaskKind.SCAN]
+        if not tasks:
+            return
+        task = data.draw(st.sampled_from(sorted(tasks, key=str)))
+        if task.kind in WRITING:
+            self.cluster[task.service] = "unknown"
+        self.apply(Began(task, Step.BUILD))
+        self.end(task, failure(code))
+
+    # --- what must always hold -----------------------------------------------------------------
+
+    @invariant()
+    def one_write_at_a_time(self) -> None:
+        for service in SERVICES:
+            assert len(self.writes(service)) <= 1
+
+    @invariant()
+    def at_most_one_build_is_wanted(self) -> None:
+        for service in SERVICES:
+            wanted = [
+                t
+                for t in plan(self.state, self.now).tasks
+                if t.service == service and t.kind is not TaskKind.SCAN
+            ]
+            assert len(wanted) <= 1
+
+    @invariant()
+    def never_more_finished_than_started(self) -> None:
+        started, finished = self.counts()
+        assert not finished - started
+        for service in self.state.services.values():
+            open_ = started - finished
+            mine = [key for key in open_ if key[1] == service.name and key[2] == ""]
+            assert len(mine) == (service.iteration is not None)
+
+    def counts(self) -> tuple[Counter[tuple[int, str, str]], Counter[tuple[int, str, str]]]:
+        started: Counter[tuple[int, str, str]] = Counter()
+        finished: Counter[tuple[int, str, str]] = Counter()
+        for event in self.events:
+            match event:
+                case IterationStarted():
+                    started[event.iter, event.service, ""] += 1
+                case IterationFinished():
+                    finished[event.iter, event.service, ""] += 1
+                case StepStarted():
+                    started[event.iter, event.service, event.step] += 1
+                case StepFinished():
+                    finished[event.iter, event.service, event.step] += 1
+                case _:
+                    pass
+        return started, finished
+
+    # --- and in the end ------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Everything works from here on: what is on disk must get served, or have its reason."""
+        for service in self.unhinted:
+            self.apply(Hinted(service=service, paths=None))
+        self.unhinted.clear()
+        for _ in range(200):
+            self.wait(0.5)
+            if self.running:
+                self.succeed(min(self.running, key=str))
+            elif all(s.settled for s in self.state.services.values()):
+                return
+        raise AssertionError(f"never settles: {self.state}")
+
+    def teardown(self) -> None:
+        if not hasattr(self, "state"):
+            return
+        self.settle()
+        for name, service in self.state.services.items():
+            wanted = scan_of(self.disk[name], None).fingerprint
+            if name in self.unreadable:
+                assert service.failure is not None
+                assert service.failure.fingerprint is None
+            elif service.failure is not None:
+                assert service.failure.fingerprint == wanted
+                assert any(isinstance(e, DiagnosticRaised) for e in self.events)
+            else:
+                assert service.served == wanted
+                assert self.cluster[name] == wanted.build
+        started, finished = self.counts()
+        assert started == finished
+        self.stop_at_once()
+
+    def stop_at_once(self) -> None:
+        """A stop in the middle of something closes what is open, and nothing starts again."""
+        self.edit("web", 9, 1)
+        self.wait(1.0)
+        self.apply(StopRequested(ExitStatus.INTERRUPTED))
+        started, finished = self.counts()
+        assert started == finished
+        assert plan(self.state, self.now).tasks == frozenset()
+
+
+def advanced(*steps: TaskKind) -> World:
+    """A world with one service's first iteration past `steps`."""
+    world = World()
+    world.start(mode="dev", roll_back=False)
+    for kind in steps:
+        world.succeed(next(t for t in world.running if t.kind is kind and t.service == "web"))
+        world.wait(0.05)
+    return world
+
+
+def web_tasks(world: World) -> list[TaskKind]:
+    return [t.kind for t in plan(world.state, world.now).tasks if t.service == "web"]
+
+
+def test_what_may_be_superseded_is_not_deployed() -> None:
+    world = advanced(TaskKind.SCAN)
+    world.edit("web", 1, 1)
+    build = next(t for t in world.running if t.kind is TaskKind.BUILD and t.service == "web")
+    world.succeed(build)
+    assert web_tasks(world) == []
+    world.wait(0.05)
+    assert web_tasks(world) == [TaskKind.SCAN]
+
+
+def test_a_new_patch_waits_for_the_cancelled_one() -> None:
+    world = advanced(TaskKind.SCAN, TaskKind.BUILD)
+    old = next(t for t in world.running if t.kind is TaskKind.DEPLOY and t.service == "web")
+    world.edit("web", 1, 1)
+    world.wait(0.05)
+    world.succeed(next(t for t in world.running if t.kind is TaskKind.SCAN and t.key == 2))
+    assert old in world.cancelled
+    build = next(t for t in world.running if t.kind is TaskKind.BUILD and t.service == "web")
+    world.succeed(build)
+    assert web_tasks(world) == []
+    world.succeed(old)
+    assert web_tasks(world) == [TaskKind.DEPLOY]
+
+
+def test_going_back_after_a_patch_was_sent_deploys_again() -> None:
+    steps = (TaskKind.SCAN, TaskKind.BUILD, TaskKind.DEPLOY, TaskKind.FOLLOW)
+    world = advanced(*steps)
+    assert world.cluster["web"] == "content-0"
+    world.edit("web", 1, 1)
+    world.wait(0.05)
+    for kind in (TaskKind.SCAN, TaskKind.BUILD, TaskKind.DEPLOY):
+        world.succeed(next(t for t in world.running if t.kind is kind and t.service == "web"))
+    assert world.cluster["web"] == "content-1"
+    world.edit("web", 0, 1)
+    world.wait(0.05)
+    world.succeed(next(t for t in world.running if t.kind is TaskKind.SCAN and t.key == 3))
+    world.settle()
+    assert world.cluster["web"] == "content-0"
+
+
+World.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestWorld = World.TestCase
+
+
+def test_a_hold_is_announced_and_tried_again() -> None:
+    world = World()
+    world.start(mode="dev", roll_back=False)
+    world.succeed(Task(TaskKind.SCAN, "web", 1))
+    world.end(Task(TaskKind.BUILD, "web", 0), failure("registry/unreachable"))
+    holds = [e for e in world.events if isinstance(e, HoldStarted)]
+    assert [(h.code, h.until, h.attempt) for h in holds] == [("registry/unreachable", 1.0, 1)]
+    assert not any(t.kind is TaskKind.BUILD for t in world.running)
+    world.wait(1.1)
+    assert Task(TaskKind.BUILD, "web", 0, 1) in world.running
+    world.settle()
+    outcomes = [e.outcome for e in world.events if isinstance(e, IterationFinished)]
+    assert outcomes.count(Outcome.READY) == 2
+    assert len(outcomes) == 2
