@@ -1,0 +1,22 @@
+"""`devloop dev`: the loop."""
+
+from __future__ import annotations
+
+import click
+
+from devloop.cli.options import CommonOptions, project_options
+from devloop.cli.session import OUTPUTS, Output, run_session
+
+__all__ = ["command"]
+
+
+@click.command("dev")
+@click.argument("services", nargs=-1, metavar="[SERVICE]...")
+@click.option("--output", type=click.Choice(OUTPUTS), default="auto", show_default=True)
+@project_options
+def command(options: CommonOptions, services: tuple[str, ...], output: Output) -> int:
+    """Deploy, then rebuild and replace the pods at every save, until Ctrl-C.
+
+    Nothing is committed, and nothing is deleted at the end: the pods keep running.
+    """
+    return run_session(options, mode="dev", services=services, output=output)

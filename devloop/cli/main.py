@@ -1,0 +1,136 @@
+"""The command line: a table of lazily loaded commands and the one place where errors are shown.
+
+`devloop --help` must answer at once, so this module imports click and nothing heavier; a command's
+module is imported when it is called.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from devloop import __version__
+from devloop.errors import DevloopError, Diagnosis, ExitStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["COMMANDS", "command", "main"]
+
+# name -> (module, one line of help); the order is the order in `devloop --help`.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "dev": ("devloop.cli.dev", "Deploy, then rebuild and replace the pods at every save."),
+    "run": ("devloop.cli.run", "Build, push and deploy once; the exit status tells the result."),
+    "status": ("devloop.cli.status", "Show what runs, and the session if there is one."),
+    "down": ("devloop.cli.down", "Delete what devloop itself created, nothing else."),
+    "check": ("devloop.cli.check", "Validate devloop.yaml and the files it names."),
+    "schema": ("devloop.cli.schema", "Print the JSON Schema of devloop.yaml."),
+    "cluster": ("devloop.cli.cluster", "Make, show or remove a local cluster with a registry."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are imported when called, and whose help needs none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        found: click.Command = module.command
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_) for name, (_, help_) in COMMANDS.items()])
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with `devloop cluster up`, then `devloop dev`. Every error has a code; the exit "
+    "status is 0 done, 1 build or rollout failed, 2 usage or configuration, 3 environment, "
+    "4 refused for safety, 70 a bug, 130 Ctrl-C, 143 TERM.",
+)
+@click.version_option(__version__, prog_name="devloop", message="%(prog)s %(version)s")
+def command() -> None:
+    """Save a file, see it served by a real pod."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `devloop argv...`; returns the exit status and never raises."""
+    try:
+        status = command.main(list(argv), prog_name="devloop", standalone_mode=False)
+        code = int(status) if isinstance(status, int) else 0
+        sys.stdout.flush()
+    except DevloopError as error:
+        return _show(error)
+    except click.UsageError as error:
+        return _show_usage(error)
+    except click.ClickException as error:
+        error.show()
+        return ExitStatus.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return ExitStatus.INTERRUPTED
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except BrokenPipeError:
+        # The reader went away (`| head`); keep the interpreter from failing once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitStatus.DONE
+    except Exception as error:  # noqa: BLE001 - the last net: a bug gets a report, not a traceback
+        return _show_bug(error)
+    return code
+
+
+def _show(error: DevloopError) -> int:
+    from devloop.ui.render_error import format_diagnosis  # noqa: PLC0415 - only when needed
+
+    for diagnosis in getattr(error, "diagnoses", (error.diagnosis,)):
+        text = format_diagnosis(diagnosis, color=_color(), width=_width())
+        click.echo(text, err=True)
+    return error.exit_status
+
+
+def _show_usage(error: click.UsageError) -> int:
+    where = error.ctx.command_path if error.ctx else "devloop"
+    diagnosis = Diagnosis(
+        code="usage/arguments",
+        message=error.format_message(),
+        suggestions=(f"`{where} --help` shows what it takes",),
+    )
+    return _show(DevloopError(diagnosis))
+
+
+def _show_bug(error: Exception) -> int:
+    import tempfile  # noqa: PLC0415 - only when needed
+    import traceback  # noqa: PLC0415 - only when needed
+
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="devloop-bug-", suffix=".txt", delete=False, encoding="utf-8"
+    ) as report:
+        report.write(f"devloop {__version__}, Python {sys.version}\n")
+        report.writelines(traceback.format_exception(error))
+    diagnosis = Diagnosis(
+        code="internal/bug",
+        message=f"{type(error).__name__}: {error}",
+        suggestions=(f"please report it with {report.name}",),
+    )
+    return _show(DevloopError(diagnosis))
+
+
+def _color() -> bool:
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+
+
+def _width() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except OSError:
+        return 100

@@ -1,0 +1,99 @@
+"""The options that every command on a project takes, and loading the project from them."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from devloop.errors import DevloopError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from devloop.config.loader import LoadedProject
+
+__all__ = ["CommonOptions", "load", "project_options"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommonOptions:
+    file: Path | None = None
+    context: str | None = None
+    namespace: str | None = None
+    registry: str | None = None
+    sets: tuple[str, ...] = ()
+    profile: str | None = None
+    color: Literal["auto", "always", "never"] = "auto"
+    verbose: int = 0
+
+
+_OPTIONS = (
+    click.option(
+        "-f",
+        "--file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="The devloop.yaml to use; default: the nearest one, upwards from here.",
+    ),
+    click.option("--context", metavar="NAME", help="The kubeconfig context; default: the current."),
+    click.option("-n", "--namespace", metavar="NAME", help="The namespace to deploy to."),
+    click.option("--registry", metavar="HOST", help="Push here; default: found in the cluster."),
+    click.option(
+        "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of devloop.yaml."
+    ),
+    click.option("--profile", metavar="NAME", help="Not supported yet."),
+    click.option(
+        "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True
+    ),
+    click.option("-v", "--verbose", count=True, help="Say more on stderr; twice for everything."),
+)
+
+
+def project_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the common options to a click command; it gets them as `options: CommonOptions`."""
+
+    @functools.wraps(function)
+    def wrapper(**kwargs: Any) -> Any:
+        names = CommonOptions.__dataclass_fields__
+        options = CommonOptions(**{name: kwargs.pop(name) for name in names})
+        if options.profile is not None:
+            raise DevloopError.of(
+                "config/not-supported",
+                "--profile is not supported yet",
+                suggestions=("use --set KEY=VALUE, or a second file with -f",),
+            )
+        _log_to_stderr(options.verbose)
+        return function(options=options, **kwargs)
+
+    for option in reversed(_OPTIONS):
+        wrapper = option(wrapper)
+    return wrapper
+
+
+def load(options: CommonOptions) -> LoadedProject:
+    """The project that the options name. Errors: config/*, env/file-unreadable."""
+    # pydantic is slow to import; `devloop dev --help` does not need it.
+    from devloop.config.loader import load_project  # noqa: PLC0415
+
+    home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return load_project(
+        cwd=Path.cwd(),
+        file=options.file,
+        env=os.environ,
+        sets=options.sets,
+        user_config=Path(home).expanduser() / "devloop" / "config.yaml",
+        context=options.context,
+        namespace=options.namespace,
+        registry=options.registry,
+    )
+
+
+def _log_to_stderr(verbose: int) -> None:
+    level = {0: logging.ERROR, 1: logging.INFO}.get(verbose, logging.DEBUG)
+    logging.basicConfig(level=level, format="devloop: %(levelname)s %(name)s: %(message)s")

@@ -1,0 +1,24 @@
+"""`devloop run`: one pass."""
+
+from __future__ import annotations
+
+import click
+
+from devloop.cli.options import CommonOptions, project_options
+from devloop.cli.session import OUTPUTS, Output, run_session
+
+__all__ = ["command"]
+
+
+@click.command("run")
+@click.argument("services", nargs=-1, metavar="[SERVICE]...")
+@click.option("--output", type=click.Choice(OUTPUTS), default="auto", show_default=True)
+@click.option("--tail", is_flag=True, help="Go on following the logs when it is ready.")
+@project_options
+def command(options: CommonOptions, services: tuple[str, ...], output: Output, tail: bool) -> int:
+    """Build, push and deploy once, wait for the rollout, and end with the result.
+
+    A rollout that fails is rolled back to the previous image, unless devloop.yaml says
+    `on_failure: keep`.
+    """
+    return run_session(options, mode="run", services=services, output=output, tail=tail)
