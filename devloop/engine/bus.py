@@ -1,0 +1,255 @@
+"""Carrying events from those who publish to those who read, so that no reader can slow the loop.
+
+Every reader has its own thread and its own bounded queue. `publish` numbers, stamps and appends;
+it never waits for a reader, never runs a reader's code and never raises because of one.
+
+What a reader that falls behind loses, in this order: the oldest log lines; when none are left, the
+oldest other events; never `session.ended`. Iterations are few and their meaning is lost with any
+part of them, log lines are many and each stands for itself.
+
+Numbers are per reader: everything a reader gets, `Dropped` included, has a `seq` of its own, and
+the only gaps are those right before a `Dropped`, of exactly its `count`. For readers that keep up
+the numbers are the same everywhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from devloop.events import Dropped, LogLine, Record, SessionEnded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from devloop.events import Event
+
+__all__ = ["EventBus"]
+
+_LOG = logging.getLogger(__name__)
+
+# Log lines differ in size by four orders of magnitude, so a bound on their number is none on the
+# memory; this one is in characters, per reader.
+_TEXT_LIMIT = 8 * 1024 * 1024
+
+# How many records a reader's thread takes at a time: enough to pay for the lock, few enough that
+# what was taken cannot be called a queue.
+_BATCH = 256
+
+
+class EventBus:
+    """The one stream of a session's events.
+
+    `clock` gives seconds since the epoch. `on_lost(name, error)` is called, in the reader's
+    thread, when a sink raised: that subscription is over, the others go on.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.time,
+        on_lost: Callable[[str, Exception], None] | None = None,
+    ) -> None:
+        self._clock = clock
+        self._on_lost = on_lost
+        self._lock = threading.Lock()
+        self._seq = 0
+        self._ended = False
+        self._subscriptions: list[_Subscription] = []
+
+    def publish(self, event: Event) -> None:
+        """Give `event` to every reader; from any thread. Ignored after `SessionEnded` or close."""
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = isinstance(event, SessionEnded)
+            self._seq += 1
+            record = Record(self._seq, _rfc3339(self._clock()), event)
+            for subscription in self._subscriptions:
+                subscription.append(record)
+
+    def subscribe(
+        self, name: str, sink: Callable[[Record], None], *, capacity: int = 10_000
+    ) -> None:
+        """Call `sink` with every record from now on, in a thread named after `name`.
+
+        At most `capacity` records wait for it. A sink that raises is not called again."""
+        if capacity < 1:
+            raise ValueError(f"a queue for {capacity} records")
+        with self._lock:
+            subscription = _Subscription(
+                name,
+                sink,
+                capacity=capacity,
+                lock=self._lock,
+                seq=self._seq,
+                on_lost=self._on_lost,
+            )
+            self._subscriptions.append(subscription)
+            if self._ended:
+                subscription.finish(self._seq)
+            # Started with the lock held: nobody must be able to join a thread not yet started.
+            subscription.start()
+
+    def close(self, timeout: float = 1.0) -> tuple[str, ...]:
+        """Accept nothing more, deliver what waits, end the threads.
+
+        Returns the names of the readers that were still busy after `timeout` seconds; they get
+        nothing more once their present call returns. Safe to call twice and from a sink."""
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            self._ended = True
+            for subscription in self._subscriptions:
+                subscription.finish(self._seq)
+        return tuple(s.name for s in self._subscriptions if not s.join(deadline))
+
+
+class _Subscription:
+    """One reader: its queue, its losses and its thread.
+
+    All fields but the thread's own are guarded by the bus's lock. Log lines and other events wait
+    apart, so that the oldest log line is found at once; numbers bring them back in order, and a
+    hole in the numbers is what was lost.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sink: Callable[[Record], None],
+        *,
+        capacity: int,
+        lock: threading.Lock,
+        seq: int,
+        on_lost: Callable[[str, Exception], None] | None,
+    ) -> None:
+        self.name = name
+        self._sink = sink
+        self._capacity = capacity
+        self._on_lost = on_lost
+        self._wake = threading.Condition(lock)
+        self._logs: deque[Record] = deque()
+        self._others: deque[Record] = deque()
+        self._text = 0
+        self._last: int | None = None  # the bus's number at the end, once that is known
+        self._over = False
+        self._seen = seq
+        self._shift = 0
+        self._thread = threading.Thread(target=self._run, name=f"devloop-bus-{name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    # --- with the bus's lock held --------------------------------------------------------------
+
+    def append(self, record: Record) -> None:
+        if self._over:
+            return
+        if isinstance(record.event, LogLine):
+            self._logs.append(record)
+            self._text += len(record.event.text)
+        else:
+            self._others.append(record)
+            if isinstance(record.event, SessionEnded):
+                self._last = record.seq
+        while len(self._logs) + len(self._others) > self._capacity or self._text > _TEXT_LIMIT:
+            if self._logs:
+                self._forget(self._logs.popleft())
+            elif len(self._others) > 1:
+                self._others.popleft()
+            else:
+                break
+        self._wake.notify()
+
+    def finish(self, seq: int) -> None:
+        if self._last is None:
+            self._last = seq
+        self._wake.notify()
+
+    def _forget(self, record: Record) -> None:
+        if isinstance(record.event, LogLine):
+            self._text -= len(record.event.text)
+
+    def _take(self) -> list[Record]:
+        """The oldest records that wait; blocks for one, empty at the end."""
+        self._wake.wait_for(
+            lambda: self._logs or self._others or self._over or self._last is not None
+        )
+        batch: list[Record] = []
+        while len(batch) < _BATCH and not self._over and (self._logs or self._others):
+            if self._others and (not self._logs or self._others[0].seq < self._logs[0].seq):
+                batch.append(self._others.popleft())
+            else:
+                record = self._logs.popleft()
+                self._forget(record)
+                batch.append(record)
+        return batch
+
+    # --- the reader's thread -------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with self._wake:
+                    batch = self._take()
+                    end = self._last
+                if not batch:
+                    break
+                for record in batch:
+                    self._deliver(record)
+            if end is not None and not self._over:
+                self._tell_gap(end + 1, None)
+        except Exception as error:  # noqa: BLE001 - whatever a reader does, the others go on
+            self._lose(error)
+
+    def _deliver(self, record: Record) -> None:
+        if self._over:  # the bus gave up waiting; nothing is shown after the end
+            return
+        self._tell_gap(record.seq, record.ts)
+        self._seen = record.seq
+        shifted = record.seq + self._shift
+        self._sink(record if not self._shift else Record(shifted, record.ts, record.event))
+
+    def _tell_gap(self, seq: int, ts: str | None) -> None:
+        lost = seq - self._seen - 1
+        if lost <= 0:
+            return
+        self._seen += lost
+        self._shift += 1
+        ts = ts or _rfc3339(time.time())
+        self._sink(Record(self._seen + self._shift, ts, Dropped(count=lost)))
+
+    def _lose(self, error: Exception) -> None:
+        with self._wake:
+            self._stop()
+        if not isinstance(error, OSError):
+            _LOG.error("the reader %s failed", self.name, exc_info=error)
+        if self._on_lost is not None:
+            self._on_lost(self.name, error)
+
+    def _stop(self) -> None:
+        self._over = True
+        self._logs.clear()
+        self._others.clear()
+        self._text = 0
+
+    # --- the closing thread --------------------------------------------------------------------
+
+    def join(self, deadline: float) -> bool:
+        if self._thread is threading.current_thread():
+            return True
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        if not self._thread.is_alive():
+            return True
+        with self._wake:
+            self._stop()
+            self._wake.notify()
+        return False
+
+
+def _rfc3339(seconds: float) -> str:
+    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return text.removesuffix("+00:00") + "Z"
