@@ -1,0 +1,48 @@
+"""Names that are nobody's source: what editors write beside a file while they save it.
+
+Such files come and go within milliseconds, so they must neither start an iteration nor be part of
+what an image is made from. Only the name is looked at, and only names that a tool is known to use:
+a file left out by mistake would be a stale image, which is worse than one scan too many.
+
+Sources: Tilt's internal/ignore/ephemeral.go for the list of editors, each editor's own manual.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["LEFT_OUT_FOLDERS", "is_temporary"]
+
+LEFT_OUT_FOLDERS = frozenset({".git", ".devloop"})
+"""Folders that are left out at any depth: git writes its own at every operation (an image that
+changed with each `git fetch` would never be "unchanged"), and devloop writes `.devloop`. A project
+whose image needs `.git` says so with an exception, `!.git` or `!.git/HEAD`, in its ignore file."""
+
+_TEMPORARY = re.compile(
+    r"""
+      .*~                          # backups: emacs, vim, gedit, kate; vim's undo file *.un~
+    | \..*\.sw[a-z]                # vim's and nano's swap files
+    | 4913                         # vim asks whether it may create files here
+    | .*___jb_(?:tmp|old)___       # JetBrains' safe write
+    | \.\#.*                       # emacs: lock (a dangling symlink)
+    | \#.*\#                       # emacs: auto-save
+    | flymake_.* | flycheck_.*     # emacs: copies for checkers
+    | \..*\.kate-swp
+    | \.goutputstream-.*           # everything that saves through GLib
+    | \.~lock\..*\#                # LibreOffice
+    | \..*\.kak\.[0-9A-Za-z]{6}    # Kakoune
+    | .*\.vsctmp                   # VS Code's atomic write
+    | .*-go-tmp-umask              # gofmt asks for the umask
+    | \.nfs[0-9a-f]{16,}           # deleted on NFS while still open
+    | \.fuse_hidden[0-9a-f]{8,}    # the same on FUSE
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+# Nearly no name has one of these, and looking for them is much quicker than the expression.
+_MARKS = re.compile(r"[~#_4]|\.(?:sw|kate|gout|kak|vsct|nfs|fuse)|umask")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file (never a folder) of this base name is an editor's temporary file."""
+    return _MARKS.search(name) is not None and _TEMPORARY.fullmatch(name) is not None

@@ -1,0 +1,59 @@
+"""What belongs to a build context: Docker's rules plus what devloop itself leaves out.
+
+Everybody who asks "does this path count?" asks here: the scan, the set of folders to watch and the
+filter for events, so that the three can never disagree. Looks at names only, never at the disk.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devloop.watch.editors import LEFT_OUT_FOLDERS, is_temporary
+
+if TYPE_CHECKING:
+    from devloop.watch.ignore import IgnoreRules
+
+__all__ = ["ContextRules"]
+
+
+class ContextRules:
+    """`IgnoreRules` with editors' files, `.git` and `.devloop` taken out.
+
+    Paths are relative to the context, with slashes. A walker that goes down the tree uses `folder`
+    and `file`, which want what the parent's `folder` gave for `inherited` (0 at the top)."""
+
+    def __init__(self, ignore: IgnoreRules) -> None:
+        self.ignore = ignore
+        self._left_out = frozenset(
+            name
+            for name in LEFT_OUT_FOLDERS
+            if name == ".devloop" or not ignore.names_exception(name)
+        )
+
+    def file(self, inherited: int, path: str, name: str) -> bool:
+        """Whether the file or symlink `path` (whose base name is `name`) is in the context."""
+        return not (
+            self.ignore.step(inherited, path)[0] or is_temporary(name) or name in self._left_out
+        )
+
+    def folder(self, inherited: int, path: str, name: str) -> tuple[bool, bool, int]:
+        """Whether the folder itself is in, whether anything beneath may be, what that inherits."""
+        if name in self._left_out:
+            return False, False, 0
+        ignored, bits = self.ignore.step(inherited, path)
+        return not ignored, not ignored or self.ignore.excepted_beneath(path, bits), bits
+
+    def may_contain(self, folder: str) -> bool:
+        """False only if nothing beneath `folder` can be in the context; "" is the top."""
+        return not folder or (
+            self._left_out.isdisjoint(folder.split("/")) and self.ignore.may_contain(folder)
+        )
+
+    def concerns(self, path: str) -> bool:
+        """Whether a change of `path`, of unknown type, may change the context."""
+        parent, _, name = path.rpartition("/")
+        if not self.may_contain(parent) or name in self._left_out:
+            return False
+        if self.ignore.ignored(path):
+            return self.ignore.may_contain(path)
+        return not is_temporary(name)
