@@ -1,0 +1,68 @@
+"""What holds for every test: a clean environment, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# What a developer's shell may have set and no test may depend on.
+_FOREIGN = ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "BUILDX_BUILDER", "DEVLOOP_EDITOR")
+
+
+def _docker_answers() -> bool:
+    try:
+        done = subprocess.run(
+            ["docker", "version", "--format", "{{.Server.Version}}"],
+            capture_output=True,
+            timeout=20,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what needs Docker or the cluster only where `script/test` has not set them up."""
+    if os.environ.get("DEVLOOP_TEST_KUBECONFIG"):
+        return
+    needs_docker = [i for i in items if i.get_closest_marker("docker")]
+    docker = bool(needs_docker) and _docker_answers()
+    for item in items:
+        if item.get_closest_marker("kind"):
+            item.add_marker(pytest.mark.skip(reason="no test cluster: run script/test"))
+        elif item.get_closest_marker("docker") and not docker:
+            item.add_marker(pytest.mark.skip(reason="no Docker daemon: run script/test"))
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    for name in (*_FOREIGN, *(n for n in os.environ if n.startswith("DEVLOOP_"))):
+        if not name.startswith("DEVLOOP_TEST_"):
+            monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no-config"))
+    if kubeconfig := os.environ.get("DEVLOOP_TEST_KUBECONFIG"):
+        monkeypatch.setenv("KUBECONFIG", kubeconfig)
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_left_behind() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + 2
+    while left := [
+        t for t in threading.enumerate() if t not in before and t.name.startswith("devloop")
+    ]:
+        if time.monotonic() > deadline:
+            pytest.fail(f"threads left behind: {[t.name for t in left]}")
+        time.sleep(0.01)

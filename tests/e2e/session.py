@@ -1,0 +1,199 @@
+"""Driving a real `devloop` process: its event stream, its files, its app.
+
+Every wait has a deadline and, when it passes, shows the events so far: a test that fails tells why.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["APP", "Devloop", "Event", "Workspace"]
+
+APP = Path(__file__).parent / "app"
+
+Event = dict[str, Any]
+
+
+class Workspace:
+    """A copy of the test app in a folder of its own, edited the way editors do."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        shutil.copytree(APP, root, dirs_exist_ok=True)
+
+    def save(self, name: str, text: str) -> None:
+        """Write atomically: a temporary file in the same folder, renamed over the old one."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".tmp~")
+        temporary.write_text(text)
+        temporary.replace(path)
+
+    def read(self, name: str) -> str:
+        return (self.root / name).read_text()
+
+    def version(self, version: str, name: str = "app.py") -> None:
+        """Make the app answer `version`."""
+        text = re.sub(r'VERSION = ".*"', f'VERSION = "{version}"', self.read(name))
+        self.save(name, text)
+
+    def replace(self, name: str, old: str, new: str) -> None:
+        text = self.read(name)
+        assert old in text
+        self.save(name, text.replace(old, new))
+
+
+class Devloop:
+    """One `devloop dev|run ... --output json` process."""
+
+    def __init__(self, *argv: str, cwd: Path, env: dict[str, str]) -> None:
+        self.events: list[Event] = []
+        self._queue: queue.Queue[Event | None] = queue.Queue()
+        self.stderr: list[str] = []
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "devloop", *argv, "--output", "json"],
+            cwd=cwd,
+            env={**os.environ, **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self._readers = [
+            threading.Thread(target=self._read_events, name="devloop-test-events"),
+            threading.Thread(target=self._read_stderr, name="devloop-test-stderr"),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read_events(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._queue.put(json.loads(line))
+        self._queue.put(None)
+
+    def _read_stderr(self) -> None:
+        assert self.process.stderr is not None
+        self.stderr.extend(self.process.stderr)
+
+    # --- waiting -------------------------------------------------------------------------------
+
+    def wait(self, wanted: Callable[[Event], bool], what: str, seconds: float = 60) -> Event:
+        """The next event, from here on, for which `wanted` is true."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                event = self._queue.get(timeout=max(0.01, deadline - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"no {what} in {seconds} s\n{self.story()}") from None
+            if event is None:
+                raise AssertionError(f"ended before {what}\n{self.story()}")
+            self.events.append(event)
+            if wanted(event):
+                return event
+
+    def finished(self, outcome: str, service: str | None = None, seconds: float = 60) -> Event:
+        """The next iteration's end, which must be `outcome`."""
+        event = self.wait(
+            lambda e: e["type"] == "iteration.finished" and service in (None, e["service"]),
+            f"iteration of {service or 'any service'}",
+            seconds,
+        )
+        assert event["outcome"] == outcome, self.story()
+        return event
+
+    def started(self, step: str, seconds: float = 60) -> Event:
+        return self.wait(
+            lambda e: e["type"] == "step.started" and e["step"] == step, f"step {step}", seconds
+        )
+
+    def quiet(self, seconds: float) -> list[Event]:
+        """The events of the next `seconds`, logs and pod changes left out."""
+        seen: list[Event] = []
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                event = self._queue.get(timeout=left)
+            except queue.Empty:
+                break
+            assert event is not None, self.story()
+            self.events.append(event)
+            if event["type"] not in ("log", "pod.changed", "forward.changed", "step.progress"):
+                seen.append(event)
+        return seen
+
+    def of(self, kind: str) -> list[Event]:
+        return [event for event in self.events if event["type"] == kind]
+
+    def story(self) -> str:
+        lines = [json.dumps(event) for event in self.events[-60:]]
+        return "\n".join([*lines, f"status {self.process.poll()}", *self.stderr[-40:]])
+
+    # --- ending --------------------------------------------------------------------------------
+
+    def interrupt(self) -> float:
+        """Ctrl-C, as a terminal sends it: to the whole foreground group. Seconds it took to end."""
+        begin = time.monotonic()
+        os.killpg(self.process.pid, signal.SIGINT)
+        self.join(10)
+        return time.monotonic() - begin
+
+    def join(self, seconds: float) -> int:
+        """Wait for the end and take in all that is left; the exit status."""
+        try:
+            status = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {seconds} s\n{self.story()}") from None
+        for reader in self._readers:
+            reader.join(5)
+        self.events.extend(self._rest())
+        return status
+
+    def _rest(self) -> Iterator[Event]:
+        while True:
+            try:
+                event = self._queue.get_nowait()
+            except queue.Empty:
+                return
+            if event is not None:
+                yield event
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.join(10)
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+
+    def check_stream(self) -> None:
+        """What every stream must be: gap-free, each start finished once, the end last."""
+        assert [event["seq"] for event in self.events] == list(range(1, len(self.events) + 1))
+        assert self.events[0]["type"] == "session.started"
+        assert self.events[-1]["type"] == "session.ended", self.story()
+        assert self.events[-1]["exit_code"] == self.process.returncode
+        open_: list[tuple[Any, ...]] = []
+        for event in self.events:
+            kind, _, verb = event["type"].partition(".")
+            key = (kind, event.get("iter"), event.get("step"))
+            if kind in ("iteration", "step") and verb == "started":
+                assert key not in open_, self.story()
+                open_.append(key)
+            elif kind in ("iteration", "step") and verb == "finished":
+                assert key in open_, (key, self.story())
+                open_.remove(key)
+        assert not open_, self.story()

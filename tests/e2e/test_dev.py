@@ -1,0 +1,194 @@
+"""The loop itself, on a real cluster: every save is served, and nothing else happens."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.e2e.conftest import Cluster
+    from tests.e2e.session import Devloop, Workspace
+
+    Start = Callable[..., Devloop]
+
+
+def test_first_deploy_and_edits(devloop: Start, workspace: Workspace, cluster: Cluster) -> None:
+    session = devloop("dev")
+    first = session.finished("ready", seconds=120)
+    cluster.serves("v0")
+    assert cluster.image_ids() == {first["digest"]}
+    for version in ("v1", "v2"):
+        workspace.version(version)
+        done = session.finished("ready")
+        cluster.serves(version)
+        assert cluster.image_ids() == {done["digest"]}
+    assert [e["trigger"]["kind"] for e in session.of("iteration.started")] == [
+        "start",
+        "files",
+        "files",
+    ]
+    assert session.of("iteration.started")[1]["trigger"]["paths"] == ["app.py"]
+    assert session.interrupt() < 2
+    assert session.process.returncode == 130
+
+
+def test_logs_of_old_and_new_pod(devloop: Start, workspace: Workspace) -> None:
+    session = devloop("dev")
+    session.finished("ready", seconds=120)
+    first = session.wait(lambda e: e["type"] == "log" and "serving v0" in e["text"], "first log")
+    workspace.version("v1")
+    session.finished("ready")
+    second = session.wait(lambda e: e["type"] == "log" and "serving v1" in e["text"], "second log")
+    assert first["pod"] != second["pod"]
+    texts = [e["text"] for e in session.of("log")]
+    assert texts.count("serving v0") == 1
+    assert texts.count("serving v1") == 1
+
+
+def test_touch_and_rewrite_do_nothing(
+    devloop: Start, workspace: Workspace, cluster: Cluster
+) -> None:
+    session = devloop("dev")
+    session.finished("ready", seconds=120)
+    before = cluster.get("deployment", "web")["metadata"]["generation"]
+    (workspace.root / "app.py").touch()
+    workspace.save("app.py", workspace.read("app.py"))
+    seen = session.quiet(3)
+    assert not [e for e in seen if e.get("step") in ("build", "push", "deploy", "rollout")]
+    outcomes = {e["outcome"] for e in seen if e["type"] == "iteration.finished"}
+    assert outcomes <= {"unchanged"}
+    assert cluster.get("deployment", "web")["metadata"]["generation"] == before
+
+
+def test_noise_in_ignored_paths(devloop: Start, workspace: Workspace, cluster: Cluster) -> None:
+    """Neither triggers nor delays."""
+    (workspace.root / ".git").mkdir()
+    (workspace.root / "scratch").mkdir()
+    session = devloop("dev")
+    session.finished("ready", seconds=120)
+    stop = threading.Event()
+
+    def noise() -> None:
+        count = 0
+        while not stop.wait(0.1):
+            count += 1
+            (workspace.root / ".git" / "index").write_text(str(count))
+            (workspace.root / "scratch" / f"file{count % 7}").write_text(str(count))
+
+    writer = threading.Thread(target=noise, name="devloop-test-noise")
+    writer.start()
+    try:
+        assert session.quiet(2) == []
+        workspace.version("v1")
+        began = time.monotonic()
+        session.wait(lambda e: e["type"] == "iteration.started", "iteration", 5)
+        assert time.monotonic() - began < 2
+        session.finished("ready")
+        cluster.serves("v1")
+    finally:
+        stop.set()
+        writer.join()
+
+
+def test_a_save_during_the_build_supersedes(
+    devloop: Start, workspace: Workspace, cluster: Cluster
+) -> None:
+    workspace.replace("Dockerfile", "COPY . .", "COPY . .\nRUN sleep 8")
+    session = devloop("dev")
+    session.finished("ready", seconds=120)
+    workspace.version("v1")
+    session.started("build")
+    time.sleep(2)
+    began = time.monotonic()
+    workspace.version("v2")
+    cancelled = session.finished("cancelled", seconds=5)
+    assert time.monotonic() - began < 2
+    done = session.finished("ready")
+    assert time.monotonic() - began < 20
+    cluster.serves("v2")
+    assert done["iter"] == cancelled["iter"] + 1
+    images = {
+        c["image"]
+        for rs in cluster.get("replicasets")["items"]
+        for c in rs["spec"]["template"]["spec"]["containers"]
+    }
+    # The first deploy and this one: the superseded image never came near the cluster.
+    assert len(images) == 2
+
+
+def test_build_error_and_recovery(devloop: Start, workspace: Workspace, cluster: Cluster) -> None:
+    session = devloop("dev")
+    session.finished("ready", seconds=120)
+    workspace.replace("Dockerfile", "COPY . .", "COPY . .\nRUN echo out of luck && exit 3")
+    failed = session.finished("failed")
+    problem = session.of("diagnostic")[-1]
+    assert problem["code"] == "build/run-failed"
+    assert problem["location"]["path"] == "Dockerfile"
+    assert problem["location"]["line"] == 5
+    assert any("out of luck" in line for line in problem["detail"])
+    assert failed["failed_step"] == "build"
+    cluster.serves("v0")
+    workspace.replace("Dockerfile", "RUN echo out of luck && exit 3", "RUN true")
+    workspace.version("v1")
+    session.finished("ready")
+    cluster.serves("v1")
+
+
+def test_crash_loop_and_recovery(devloop: Start, workspace: Workspace, cluster: Cluster) -> None:
+    session = devloop("dev")
+    session.finished("ready", seconds=120)
+    good = workspace.read("app.py")
+    workspace.save("app.py", good.replace("import sys\n", "import sys\nraise SystemExit('no')\n"))
+    session.finished("failed")
+    problem = session.of("diagnostic")[-1]
+    assert problem["code"] == "pod/crash-loop"
+    assert any("no" in line for line in problem["detail"]), problem
+    cluster.serves("v0")
+    workspace.save("app.py", good.replace('VERSION = "v0"', 'VERSION = "v1"'))
+    session.finished("ready")
+    cluster.serves("v1")
+
+
+def test_delete_and_rename(devloop: Start, workspace: Workspace, cluster: Cluster) -> None:
+    workspace.save("one.txt", "1")
+    session = devloop("dev")
+    session.finished("ready", seconds=120)
+    assert "one.txt" in (cluster.answer("/files") or "")
+    (workspace.root / "one.txt").rename(workspace.root / "two.txt")
+    session.finished("ready")
+    names = (cluster.answer("/files") or "").split()
+    assert "two.txt" in names
+    assert "one.txt" not in names
+    (workspace.root / "two.txt").unlink()
+    session.finished("ready")
+    assert "two.txt" not in (cluster.answer("/files") or "")
+
+
+def test_twenty_edits_in_a_row(devloop: Start, workspace: Workspace, cluster: Cluster) -> None:
+    session = devloop("dev")
+    session.finished("ready", seconds=120)
+    for number in range(1, 21):
+        workspace.version(f"v{number}")
+        done = session.finished("ready")
+        cluster.serves(f"v{number}")
+        assert cluster.image_ids() == {done["digest"]}
+    assert len(session.of("iteration.started")) == 21
+
+
+def test_a_warm_start_changes_nothing(
+    devloop: Start, workspace: Workspace, cluster: Cluster
+) -> None:
+    session = devloop("dev")
+    session.finished("ready", seconds=120)
+    session.interrupt()
+    before = cluster.get("deployment", "web")
+    again = devloop("dev")
+    again.finished("unchanged")
+    after = cluster.get("deployment", "web")
+    assert before["metadata"]["generation"] == after["metadata"]["generation"]
+    workspace.version("v1")
+    again.finished("ready")
+    cluster.serves("v1")
