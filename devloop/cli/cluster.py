@@ -1,0 +1,229 @@
+"""`devloop cluster up|down|status`: a local kind cluster with a registry beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+import click
+
+from devloop.cluster import provision
+from devloop.engine.cancel import Cancel
+from devloop.errors import Cancelled, ExitStatus
+from devloop.forward.owner import owner_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+__all__ = ["command"]
+
+T = TypeVar("T")
+
+_name = click.option(
+    "--name", default="devloop", show_default=True, metavar="NAME", help="The cluster's name."
+)
+
+
+@click.group()
+def command() -> None:
+    """Make, remove or look at a local kind cluster with a registry."""
+
+
+@command.command()
+@_name
+@click.option("--node-image", metavar="IMAGE", help="Node image; default: kind's own.")
+@click.option(
+    "--registry-image",
+    default="registry:3",
+    show_default=True,
+    metavar="IMAGE",
+    help="Image of a new registry.",
+)
+@click.option(
+    "--registry-port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="Port of the registry on 127.0.0.1; default: the one it has, else 5001.",
+)
+@click.option("--recreate", is_flag=True, help="Delete the cluster first; the registry stays.")
+@click.option(
+    "--yes", is_flag=True, help="Let --recreate delete a cluster that devloop did not make."
+)
+def up(
+    *,
+    name: str,
+    node_image: str | None,
+    registry_image: str,
+    registry_port: int | None,
+    recreate: bool,
+    yes: bool,
+) -> None:
+    """Make the cluster and its registry, or repair what is missing."""
+    wanted = provision.Wanted(
+        name=name,
+        node_image=node_image,
+        registry_image=registry_image,
+        registry_port=registry_port,
+    )
+    stands = _interruptible(
+        lambda cancel: provision.up(
+            wanted,
+            report=_show,
+            cancel=cancel,
+            recreate=recreate,
+            yes=yes,
+            port_owner=owner_of,
+        )
+    )
+    click.echo(
+        f"{_tick()} cluster {name} is ready in {stands.seconds:.1f} s:"
+        f" context {stands.context}, registry {stands.registry}"
+    )
+    click.echo("next: devloop dev")
+
+
+@command.command()
+@_name
+@click.option("--yes", is_flag=True, help="Delete also a cluster that devloop did not make.")
+def down(*, name: str, yes: bool) -> None:
+    """Remove what `up` made and nothing else."""
+    gone = _interruptible(lambda cancel: provision.down(name, report=_show, cancel=cancel, yes=yes))
+    click.echo(f"removed: {', '.join(gone.removed)}" if gone.removed else "nothing to remove")
+    if gone.kept_cluster:
+        click.echo(
+            f"kept: cluster {gone.kept_cluster}, which devloop did not make"
+            " (--yes deletes it as well)"
+        )
+
+
+@command.command()
+@_name
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print."
+)
+def status(*, name: str, output: str) -> None:
+    """Tell how cluster and registry stand; exit status 0 when all is up, 3 otherwise."""
+    seen = _interruptible(lambda cancel: provision.status(name, cancel=cancel))
+    if output == "json":
+        click.echo(json.dumps({"v": 1, **dataclasses.asdict(seen), "ok": seen.ok}))
+    else:
+        for line in _lines(seen):
+            click.echo(line)
+    if not seen.ok:
+        raise SystemExit(ExitStatus.ENVIRONMENT)
+
+
+def _lines(seen: provision.Status) -> Iterator[str]:
+    if not seen.exists:
+        yield f"{_cross()} there is no cluster {seen.cluster}; make it: devloop cluster up"
+        return
+    made = "made by devloop" if seen.created_by_devloop else "not made by devloop"
+    yield f"{_mark(seen.api_reachable)} cluster   {seen.cluster} (context {seen.context}, {made})"
+    for node in seen.nodes:
+        state = "ready" if node.ready else "running" if node.running else "stopped"
+        yield f"{_mark(node.ready and node.wired)} node      {node.name} {state}"
+    if seen.registry:
+        yield f"{_mark(seen.registry_reachable)} registry  {seen.registry}"
+    for problem in seen.problems:
+        yield f"  {problem}"
+    if seen.problems:
+        yield f"repair: devloop cluster up --name {seen.cluster}"
+
+
+def _show(progress: provision.Progress) -> None:
+    if progress.state == "done":
+        took = f"{progress.seconds:.1f} s".rjust(7)
+        click.echo(f"{_tick()} {progress.step:<11} {took}  {progress.detail}")
+    else:
+        indent = "  " if progress.state == "started" else "    "
+        click.echo(_styled(f"{indent}{progress.detail} ...", "bright_black"))
+
+
+def _tick() -> str:
+    return _styled("✓", "green")
+
+
+def _cross() -> str:
+    return _styled("✗", "red")
+
+
+def _mark(good: bool) -> str:
+    return _tick() if good else _cross()
+
+
+def _styled(text: str, colour: str) -> str:
+    plain = bool(os.environ.get("NO_COLOR")) or not sys.stdout.isatty()
+    return text if plain else click.style(text, fg=colour)
+
+
+def _interruptible(work: Callable[[Cancel], T]) -> T:
+    """Run `work` in a thread, so that a signal can cancel it however it blocks.
+
+    The first Ctrl-C or TERM asks it to end, which may take the second that kind needs to remove a
+    half-made cluster; the second one leaves at once. Ends the process with 130 or 143."""
+    cancel = Cancel()
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            results.append(work(cancel))
+        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+            errors.append(error)
+
+    thread = threading.Thread(target=body, name="cluster", daemon=True)
+    status = ExitStatus.INTERRUPTED
+    with _signals():
+        try:
+            thread.start()
+            while thread.is_alive():
+                thread.join(0.2)
+        except _Stop as stop:
+            status = stop.status
+            click.echo("stopping; again to leave at once", err=True)
+            cancel.set()
+            try:
+                thread.join()
+            except _Stop:
+                _leave(status)
+    if cancel.is_set() and not (errors and not isinstance(errors[0], Cancelled)):
+        raise SystemExit(status)
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _leave(status: ExitStatus) -> NoReturn:
+    os._exit(status)
+
+
+class _Stop(BaseException):
+    def __init__(self, status: ExitStatus) -> None:
+        super().__init__()
+        self.status = status
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Turn INT and TERM into `_Stop` in the main thread while the block runs."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        ours = number == signal.SIGINT
+        raise _Stop(ExitStatus.INTERRUPTED if ours else ExitStatus.TERMINATED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,46 @@
+"""How provisioning tells what it does: one value a change, timed, free of any look."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Progress", "Report", "step"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """`started` comes before something slow only; `said` passes on a tool's own progress."""
+
+    step: str
+    state: Literal["started", "said", "done"]
+    detail: str = ""
+    seconds: float = 0.0
+
+
+Report = Callable[[Progress], None]
+
+
+@contextlib.contextmanager
+def step(report: Report, name: str, slow: str = "") -> Iterator[Callable[[str], None]]:
+    """Report a step as done, with the time it took, when the block ends without an error.
+
+    `slow` is said at the beginning, for steps that let the user wait. The block gets a function
+    that takes what came of the step."""
+    began = time.monotonic()
+    outcome = ""
+
+    def note(text: str) -> None:
+        nonlocal outcome
+        outcome = text
+
+    if slow:
+        report(Progress(step=name, state="started", detail=slow))
+    yield note
+    report(Progress(step=name, state="done", detail=outcome, seconds=time.monotonic() - began))

@@ -1,0 +1,145 @@
+"""What the wiring of a local cluster and its registry looks like, as text: no I/O but kubeconfigs.
+
+Sources: kind's local registry guide (https://kind.sigs.k8s.io/docs/user/local-registry/) for the
+containerd side, KEP-1755 for the ConfigMap that tells tools about the registry.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "CREATED_BY",
+    "KIND_CONFIG",
+    "certs_dir",
+    "config_map",
+    "hosted_at",
+    "hosts_toml",
+    "is_ours",
+    "kubeconfig_has",
+    "kubeconfig_paths",
+    "local_port",
+]
+
+CREATED_BY = "devloop.dev/created-by"
+_HELP = "https://kind.sigs.k8s.io/docs/user/local-registry/"
+
+# Node images of kind 0.27 and later read certs.d by themselves and ignore the old plugin name.
+KIND_CONFIG = """\
+kind: Cluster
+apiVersion: kind.x-k8s.io/v1alpha4
+containerdConfigPatches:
+- |-
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "/etc/containerd/certs.d"
+"""
+
+
+def certs_dir(port: int) -> str:
+    """Where a node's containerd looks up how to reach `localhost:PORT`."""
+    return f"/etc/containerd/certs.d/localhost:{port}"
+
+
+def hosts_toml(registry: str) -> str:
+    """Leads pulls of `localhost:PORT/...` to the registry's container.
+
+    `server` names it too, or containerd would try the node's own loopback after a failure and
+    report that one (https://github.com/containerd/containerd/blob/main/docs/hosts.md)."""
+    return f'server = "http://{registry}:5000"\n\n[host."http://{registry}:5000"]\n'
+
+
+def config_map(registry: str, port: int) -> dict[str, Any]:
+    """The object that KEP-1755 describes.
+
+    `hostFromContainerRuntime` stays out: it is the name to write into pods and defaults to `host`,
+    which the nodes' mirror makes right. `hostFromClusterNetwork` is for pods that push: they
+    resolve the container's name through the node's DNS."""
+    hosting = {
+        "host": f"localhost:{port}",
+        "hostFromClusterNetwork": f"{registry}:5000",
+        "help": _HELP,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": "local-registry-hosting",
+            "namespace": "kube-public",
+            "annotations": {CREATED_BY: "devloop"},
+        },
+        # JSON is YAML; this keeps quoting out of the question.
+        "data": {"localRegistryHosting.v1": json.dumps(hosting, indent=2) + "\n"},
+    }
+
+
+def hosted_at(config: Mapping[str, Any]) -> str:
+    """The `host` of a `local-registry-hosting` ConfigMap; empty when it has none."""
+    try:
+        hosting = yaml.safe_load(str((config.get("data") or {}).get("localRegistryHosting.v1", "")))
+    except yaml.YAMLError:
+        return ""
+    host = hosting.get("host") if isinstance(hosting, dict) else None
+    return host if isinstance(host, str) else ""
+
+
+def local_port(host: str) -> int:
+    """The port of a registry's host:port on this machine; 0 for any other host."""
+    found = re.fullmatch(r"(?:localhost|127\.0\.0\.1|\[::1\]):(\d+)", host)
+    return int(found[1]) if found else 0
+
+
+def is_ours(config: Mapping[str, Any]) -> bool:
+    """Whether devloop wrote this object."""
+    annotations = (config.get("metadata") or {}).get("annotations") or {}
+    return CREATED_BY in annotations
+
+
+def kubeconfig_paths(env: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
+    """The files that KUBECONFIG names, else ~/.kube/config."""
+    named = tuple(Path(p) for p in env.get("KUBECONFIG", "").split(os.pathsep) if p)
+    return named or (Path.home() / ".kube" / "config",)
+
+
+def kubeconfig_has(paths: tuple[Path, ...], context: str, port: int | None, ca: str) -> bool:
+    """Whether `context` leads to the API server on local `port` with the certificate `ca` (PEM).
+
+    A context of that name that stayed behind from a deleted cluster does not count."""
+    configs = tuple(filter(None, map(_load, paths)))
+    named = _entry(configs, "contexts", context).get("context") or {}
+    cluster = _entry(configs, "clusters", str(named.get("cluster", ""))).get("cluster") or {}
+    server = str(cluster.get("server", ""))
+    try:
+        known = base64.b64decode(str(cluster.get("certificate-authority-data", "")))
+    except binascii.Error:
+        return False
+    same_port = port is None or server.endswith(f":{port}")
+    return bool(server) and same_port and known.strip() == ca.encode().strip()
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _entry(configs: tuple[dict[str, Any], ...], section: str, name: str) -> dict[str, Any]:
+    # Of several files the first one that has an entry decides, as for kubectl.
+    for config in configs:
+        entries = config.get(section)
+        for entry in entries if isinstance(entries, list) else []:
+            if isinstance(entry, dict) and entry.get("name") == name:
+                return entry
+    return {}
