@@ -1,0 +1,163 @@
+"""The command line's promises that need no project: quick help, statuses, errors as text."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import click
+import pytest
+
+from devloop.cli import main as cli
+from devloop.errors import DevloopError, Location
+
+HEAVY = ("kubernetes", "docker", "rich", "pydantic", "yaml", "watchfiles", "urllib3")
+
+
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["--version"], *([name, "--help"] for name in cli.COMMANDS)]
+)
+def test_help_imports_nothing_heavy(argv: list[str]) -> None:
+    """The speed of --help is kept by what it imports; a time would only measure the machine."""
+    code = textwrap.dedent(
+        f"""
+        import sys
+        from devloop.cli.main import main
+        status = main({argv!r})
+        print("heavy:", [name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)
+        sys.exit(status)
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "heavy: []"
+
+
+def test_every_command_of_the_table_exists() -> None:
+    context = click.Context(cli.command)
+    assert isinstance(cli.command, click.Group)
+    for name in cli.COMMANDS:
+        found = cli.command.get_command(context, name)
+        assert found is not None
+        assert found.name == name
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["nonsense"], "No such command 'nonsense'"),
+        (["dev", "--outptu", "json"], "No such option"),
+        (["run", "--output", "xml"], "'xml' is not one of"),
+        (["dev", "--profile", "ci"], "--profile is not supported yet"),
+    ],
+)
+def test_wrong_arguments_end_with_2(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in captured.err
+    assert "error[" in captured.err
+    assert "try" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (DevloopError.of("config/parse", "no", location=Location("devloop.yaml", 3, 1)), 2),
+        (DevloopError.of("env/docker-unreachable", "no"), 3),
+        (DevloopError.of("safety/context", "no"), 4),
+        (DevloopError.of("build/failed", "no"), 1),
+        (RuntimeError("surprise"), 70),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_each_kind_of_error_has_its_status(
+    error: BaseException,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    @click.command("fails")
+    def fails() -> None:
+        raise error
+
+    monkeypatch.setattr(cli.command, "get_command", lambda ctx, name: fails)
+    assert cli.main(["fails"]) == status
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    if isinstance(error, DevloopError):
+        assert f"error[{error.code}]" in err
+    if isinstance(error, RuntimeError):
+        assert "surprise" in err
+        assert "devloop-bug-" in err
+
+
+SIGNALLED = """
+import sys, time
+from devloop.cli.session import Signals
+with Signals() as signals:
+    {stop}
+    print("ready", flush=True)
+    time.sleep(30)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "stop", "status"),
+    [
+        (signal.SIGINT, "signals.stop = lambda status, why: sys.exit(int(status))", 130),
+        (signal.SIGTERM, "signals.stop = lambda status, why: sys.exit(int(status))", 143),
+        # A session that cannot stop is left by the watchdog, within the promised two seconds.
+        (signal.SIGINT, "signals.stop = lambda status, why: time.sleep(30)", 130),
+        (signal.SIGTERM, "signals.stop = lambda status, why: time.sleep(30)", 143),
+        # Before there is a session.
+        (signal.SIGTERM, "pass", 143),
+    ],
+)
+def test_a_signal_ends_the_process(number: signal.Signals, stop: str, status: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SIGNALLED.format(stop=stop)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    began = time.monotonic()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == status
+    assert time.monotonic() - began < 2.5
+    assert ("stopping" in err) == (number == signal.SIGINT)
+
+
+def test_a_second_ctrl_c_leaves_at_once() -> None:
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            SIGNALLED.format(stop="signals.stop = lambda status, why: time.sleep(30)"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == "ready\n"
+    os.kill(process.pid, signal.SIGINT)
+    assert process.stderr.readline() == "\n"
+    assert "ctrl-C again" in process.stderr.readline()
+    began = time.monotonic()
+    os.kill(process.pid, signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert time.monotonic() - began < 1
