@@ -21,6 +21,7 @@ __all__ = [
     "ImageRef",
     "Outcome",
     "PodView",
+    "PushTarget",
     "Scan",
     "Served",
     "Snapshot",
@@ -138,6 +139,33 @@ class ImageRef:
     @property
     def short(self) -> str:
         return self.digest.removeprefix("sha256:")[:6] or self.tag
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushTarget:
+    """Where images go, and the names under which each side knows that place.
+
+    `push` is `host[:port][/path]` as this computer sees the registry, `pull` as the nodes' container
+    runtime does, `cluster` as a pod does (for a builder that runs in the cluster); the last two are
+    empty when they do not differ. With no registry at all `push` is empty and `kind_cluster` names
+    the kind cluster whose nodes images are loaded into. `source` says how it was found."""
+
+    push: str = ""
+    pull: str = ""
+    cluster: str = ""
+    kind_cluster: str = ""
+    source: Literal["flag", "config", "cluster", "kind"] = "config"
+
+    def repository(self, image: str) -> str:
+        """The name to push `image` (without registry and tag) under."""
+        return f"{self.push}/{image}" if self.push else image
+
+    def pull_repository(self, image: str) -> str:
+        """The name to write into a pod."""
+        return f"{self.pull}/{image}" if self.pull else self.repository(image)
+
+    def __str__(self) -> str:
+        return self.push or f"kind load ({self.kind_cluster})"
 
 
 WorkloadKind = Literal["deployment", "statefulset", "daemonset"]

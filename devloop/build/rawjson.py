@@ -1,0 +1,220 @@
+"""Reads buildx's `--progress=rawjson` stream into what a user wants to know of a build.
+
+The schema is BuildKit's `client.SolveStatus`, one JSON object a line, and belongs to buildx: fields
+come and go, so nothing here relies on more than it needs and no line ever raises. Lines that are no
+JSON object (buildx prints its final error as text) are kept as text.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+__all__ = ["Note", "Solve", "Vertex", "split_name"]
+
+_NAME = re.compile(
+    r"^\[(?:(?P<label>[^\]]*?) )?(?P<step>\d+)/(?P<total>\d+)\] (?P<text>.*)$", re.DOTALL
+)
+_KEPT_LINES = 200
+
+
+@dataclass(slots=True)
+class Vertex:
+    """One node of the build graph. `log` holds the end of its output."""
+
+    digest: str
+    name: str = ""
+    started: bool = False
+    completed: bool = False
+    cached: bool = False
+    error: str = ""
+    log: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES))
+    partial: str = ""
+
+    @property
+    def numbered(self) -> bool:
+        return _NAME.match(self.name) is not None
+
+    @property
+    def exports(self) -> bool:
+        """Whether this writes out or pushes the finished image."""
+        return self.name.startswith(("exporting to ", "pushing ", "importing to docker"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """Something to tell: a build step, the begin of the export, or progress of the export."""
+
+    kind: Literal["step", "export"]
+    message: str
+    current: int | None = None
+    total: int | None = None
+
+
+def split_name(name: str) -> tuple[str, int, int, str] | None:
+    """`[label 2/5] text` -> (stage name or "", 2, 5, text); None for an internal vertex.
+
+    With several platforms the label is `linux/amd64 stage`; the platform is left out."""
+    match = _NAME.match(name)
+    if match is None:
+        return None
+    label = (match["label"] or "").split(" ")[-1]
+    if "/" in label:
+        label = ""
+    return label, int(match["step"]), int(match["total"]), match["text"]
+
+
+class Solve:
+    """The state of one build, fed line by line."""
+
+    def __init__(self) -> None:
+        self.vertices: dict[str, Vertex] = {}
+        self.text: deque[str] = deque(maxlen=_KEPT_LINES)
+        self.warnings: list[str] = []
+        self._said = ""
+
+    def feed(self, line: str) -> list[Note]:
+        """Take one line of output; returns what is new in it."""
+        if not line.startswith("{"):
+            if line.strip():
+                self.text.append(line)
+            return []
+        try:
+            status = json.loads(line)
+        except ValueError:
+            self.text.append(line)
+            return []
+        notes: list[Note] = []
+        for raw in _objects(status, "vertexes"):
+            notes += self._vertex(raw)
+        for raw in _objects(status, "statuses"):
+            notes += self._status(raw)
+        for raw in _objects(status, "logs"):
+            self._log(raw)
+        for raw in _objects(status, "warnings"):
+            short = _decoded(raw.get("short"))
+            if short and short not in self.warnings:
+                self.warnings.append(short)
+        return notes
+
+    @property
+    def failed(self) -> Vertex | None:
+        """The vertex that broke the build; those that were cancelled with it do not count."""
+        failed = [v for v in self.vertices.values() if v.error]
+        own = [v for v in failed if "context canceled" not in v.error]
+        return next(iter(own or failed), None)
+
+    @property
+    def running(self) -> Vertex | None:
+        """The step that works now, for "still running"; the one that began last."""
+        open_ = [v for v in self.vertices.values() if v.started and not v.completed]
+        numbered = [v for v in open_ if v.numbered]
+        return next(reversed(numbered or open_), None)
+
+    @property
+    def summary(self) -> str:
+        """For example "12 steps, 9 cached"."""
+        steps = [v for v in self.vertices.values() if v.numbered]
+        cached = sum(v.cached for v in steps)
+        word = "step" if len(steps) == 1 else "steps"
+        return f"{len(steps)} {word}, {cached} cached"
+
+    def _vertex(self, raw: dict[str, Any]) -> list[Note]:
+        digest = raw.get("digest")
+        if not isinstance(digest, str):
+            return []
+        vertex = self.vertices.setdefault(digest, Vertex(digest))
+        vertex.name = _string(raw.get("name")) or vertex.name
+        begins = bool(raw.get("started")) and not vertex.started
+        vertex.started = vertex.started or bool(raw.get("started"))
+        vertex.completed = bool(raw.get("completed"))
+        vertex.cached = vertex.cached or bool(raw.get("cached"))
+        vertex.error = _string(raw.get("error")) or vertex.error
+        if not begins or vertex.cached:
+            return []
+        if vertex.exports:
+            return self._say("export", vertex.name)
+        parts = split_name(vertex.name)
+        if parts is None:
+            return []
+        return self._say("step", one_line(vertex.name), current=parts[1], total=parts[2])
+
+    def _status(self, raw: dict[str, Any]) -> list[Note]:
+        vertex = self.vertices.get(_string(raw.get("vertex")))
+        if vertex is None:
+            return []
+        current, total = _number(raw.get("current")), _number(raw.get("total"))
+        what = _string(raw.get("id")) or _string(raw.get("name"))
+        if vertex.exports and what:
+            return self._say("export", what, current=current or None, total=total or None)
+        if current and what.startswith("transferring context"):
+            return self._say("step", f"sending the context, {size(current)}")
+        return []
+
+    def _log(self, raw: dict[str, Any]) -> None:
+        vertex = self.vertices.get(_string(raw.get("vertex")))
+        if vertex is None:
+            return
+        *whole, vertex.partial = (vertex.partial + _decoded(raw.get("data"))).split("\n")
+        vertex.log.extend(line.rpartition("\r")[2] or line.rstrip("\r") for line in whole)
+
+    def tail(self, vertex: Vertex, lines: int) -> tuple[str, ...]:
+        """The end of a step's output, without empty lines at either end."""
+        found = [*vertex.log, vertex.partial]
+        text = "\n".join(found).strip("\n").split("\n")
+        return tuple(text[-lines:]) if text != [""] else ()
+
+    def _say(
+        self,
+        kind: Literal["step", "export"],
+        message: str,
+        *,
+        current: int | None = None,
+        total: int | None = None,
+    ) -> list[Note]:
+        # Statuses repeat several times a second with nothing but other byte counts.
+        key = f"{kind} {message} {round(10 * current / total) if current and total else ''}"
+        if key == self._said:
+            return []
+        self._said = key
+        return [Note(kind=kind, message=message, current=current, total=total)]
+
+
+def one_line(text: str, width: int = 100) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def size(count: int) -> str:
+    """Bytes for people, in powers of ten as Docker shows them."""
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"
+
+
+def _objects(status: object, key: str) -> list[dict[str, Any]]:
+    found = status.get(key) if isinstance(status, dict) else None
+    return [raw for raw in found if isinstance(raw, dict)] if isinstance(found, list) else []
+
+
+def _string(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _decoded(value: object) -> str:
+    """Go writes bytes as base64."""
+    try:
+        return base64.b64decode(_string(value), validate=True).decode("utf-8", "replace")
+    except ValueError:
+        return ""
