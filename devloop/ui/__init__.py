@@ -1,1 +1,77 @@
 """Showing the event stream to people and programs; reads events and nothing else."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TextIO
+
+    from devloop.events import Record
+
+__all__ = ["Color", "OutputKind", "Sink", "make_sink", "wants_color"]
+
+OutputKind = Literal["auto", "live", "lines", "json", "quiet"]
+Color = Literal["auto", "always", "never"]
+
+
+class Sink(Protocol):
+    """A reader of the stream. Called in one thread; `close` may be called from any other, once no
+    more records come. Raises `OSError` when nobody reads what it writes."""
+
+    def __call__(self, record: Record) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def make_sink(
+    output: OutputKind,
+    stream: TextIO | None = None,
+    *,
+    color: Color = "auto",  # noqa: ARG001
+    env: Mapping[str, str],
+) -> Sink:
+    """The reader for `--output`. `auto` is `live` on a terminal that can be written over, outside
+    CI and editors, and `lines` everywhere else."""
+    stream = sys.stdout if stream is None else stream
+    if output == "auto":
+        output = "live" if _is_terminal(stream) and not _unattended(env) else "lines"
+    # Imported late: only the live view needs rich, and every import delays the first line.
+    if output == "json":
+        from devloop.ui.ndjson import NdjsonSink  # noqa: PLC0415
+
+        return NdjsonSink(stream)
+    from devloop.ui.lines import LineFormatter, LineSink  # noqa: PLC0415
+
+    if output == "quiet":
+        from devloop.ui.quiet import QuietFormatter  # noqa: PLC0415
+
+        return LineSink(QuietFormatter(), stream)
+    return LineSink(LineFormatter(), stream)
+
+
+def wants_color(stream: TextIO, color: Color, env: Mapping[str, str]) -> bool:
+    """Whether to colour what goes to `stream`: the flag, then NO_COLOR (no-color.org), then
+    FORCE_COLOR, then whether it is a terminal that can."""
+    if color != "auto":
+        return color == "always"
+    if env.get("NO_COLOR"):
+        return False
+    if env.get("FORCE_COLOR"):
+        return True
+    return _is_terminal(stream) and not _unattended(env)
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    try:
+        return stream.isatty()
+    except ValueError:  # closed
+        return False
+
+
+def _unattended(env: Mapping[str, str]) -> bool:
+    """Nobody looks at it as it happens, or what shows it cannot move a cursor."""
+    ci = env.get("CI", "") not in ("", "0", "false")
+    return ci or bool(env.get("DEVLOOP_EDITOR")) or env.get("TERM", "") in ("", "dumb")

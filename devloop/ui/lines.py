@@ -1,0 +1,218 @@
+"""Line output: plain, append-only text for pipes, CI and editors' problem matchers.
+
+The markers `devloop: begin #N` and `devloop: end #N WORD` and the problem lines between them are a
+contract (docs: line output); everything else is for people. Nothing that comes from elsewhere can
+look like a marker or a problem: it is prefixed or indented, freed of controls and, where it reads
+like a problem, broken by a space.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from devloop.events import (
+    ConfigReloaded,
+    DiagnosticRaised,
+    Dropped,
+    ForwardChanged,
+    HoldStarted,
+    IterationFinished,
+    IterationStarted,
+    LogLine,
+    PodChanged,
+    Record,
+    SessionEnded,
+    SessionStarted,
+    StepFinished,
+    StepProgress,
+    StepStarted,
+    WatchRescanned,
+)
+from devloop.model import Outcome, StepOutcome
+from devloop.ui.output import Output
+from devloop.ui.render_error import explanation, not_a_problem, problem_line
+from devloop.ui.sanitize import plain
+from devloop.ui.words import count, duration, ordinal, serving_name, trigger_words
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+__all__ = ["Formatter", "LineFormatter", "LineSink", "log_prefix"]
+
+# A step that takes long tells how far it is this often, in seconds: CI kills what is silent.
+_PROGRESS_EVERY = 10.0
+
+
+class Formatter(Protocol):
+    """Records to lines of text; no I/O, no clock, the same lines for the same records."""
+
+    def format(self, record: Record) -> list[str]: ...
+
+
+class LineSink:
+    """Writes what a formatter makes of each record, with one write, at once."""
+
+    def __init__(self, formatter: Formatter, stream: TextIO) -> None:
+        self._formatter = formatter
+        self._output = Output(stream)
+
+    def __call__(self, record: Record) -> None:
+        if lines := self._formatter.format(record):
+            self._output.write("\n".join(lines) + "\n")
+
+    def close(self) -> None:
+        """Nothing is held back, so nothing is left to do."""
+
+
+def log_prefix(event: LogLine, several: bool) -> str:
+    """`[web x2x7]`, or `[web x2x7 sidecar]` where a service has `several` containers to tell
+    apart."""
+    suffix = event.pod.rsplit("-", 1)[-1]
+    return (
+        f"[{event.service} {suffix} {event.container}]"
+        if several
+        else (f"[{event.service} {suffix}]")
+    )
+
+
+class LineFormatter:
+    """Remembers only what a line needs from the ones before: the project's folder, which services
+    have several containers, and what was already said."""
+
+    def __init__(self) -> None:
+        self._root = ""
+        self._containers: dict[str, set[str]] = {}
+        self._told: dict[int, set[str]] = {}
+        self._quiet_since: dict[int, str] = {}
+        self._forwards: dict[tuple[str, int], str] = {}
+        self._pods: dict[str, str] = {}
+
+    def format(self, record: Record) -> list[str]:  # noqa: C901, PLR0912 - one line a type
+        match record.event:
+            case LogLine() as event:
+                return [self._log(event)]
+            case SessionStarted() as event:
+                self._root = event.root
+                lines = [_session(event)]
+            case IterationStarted() as event:
+                self._told[event.iter] = set()
+                self._quiet_since[event.iter] = record.ts
+                words = trigger_words(event.trigger)
+                lines = [f"devloop: begin #{event.iter} {event.service} {words}"]
+            case StepStarted() as event:
+                self._quiet_since[event.iter] = record.ts
+                return []
+            case StepProgress() as event:
+                lines = self._progress(event, record.ts)
+            case StepFinished() as event:
+                self._quiet_since[event.iter] = record.ts
+                lines = [_step(event)]
+            case DiagnosticRaised() as event:
+                if event.iter is not None:
+                    self._told.setdefault(event.iter, set()).add(event.message)
+                return [problem_line(event, root=self._root), *explanation(event)]
+            case IterationFinished() as event:
+                lines = self._finished(event)
+            case HoldStarted() as event:
+                lines = [_hold(event)]
+            case PodChanged() as event:
+                lines = self._pod(event)
+            case ForwardChanged() as event:
+                lines = self._forward(event)
+            case WatchRescanned() as event:
+                files = f"{count(event.files, 'file')} again in {duration(event.ms)}"
+                lines = [f"devloop: {event.service} looked at {files}: {event.reason}"]
+            case ConfigReloaded() as event:
+                names = f": {', '.join(event.services)}" if event.services else ""
+                lines = [f"devloop: read {event.path} again{names}"]
+            case Dropped() as event:
+                lines = [f"devloop: … {count(event.count, 'line')} dropped, the reader is too slow"]
+            case SessionEnded() as event:
+                why = f": {event.why}" if event.why else ""
+                lines = [f"devloop: exit {event.exit_code}{why}"]
+            case _:  # readers ignore what they do not know
+                return []
+        return [not_a_problem(plain(line)) for line in lines]
+
+    # --- iterations ----------------------------------------------------------------------------
+
+    def _progress(self, event: StepProgress, ts: str) -> list[str]:
+        since = self._quiet_since.setdefault(event.iter, ts)
+        if _seconds_between(since, ts) < _PROGRESS_EVERY:
+            return []
+        self._quiet_since[event.iter] = ts
+        where = f" {event.current}/{event.total}" if event.current is not None else ""
+        return [f"devloop: #{event.iter} {event.service} {event.step}{where} {event.message}"]
+
+    def _finished(self, event: IterationFinished) -> list[str]:
+        told = self._told.pop(event.iter, set())
+        self._quiet_since.pop(event.iter, None)
+        about = f"devloop: #{event.iter} {event.service}"
+        lines = [f"{about} {event.why}"] if event.why and event.why not in told else []
+        if event.outcome is Outcome.FAILED and event.serving:
+            lines.append(f"{about} still serving {serving_name(event.serving)}")
+        word = "stopped" if event.stopped else str(event.outcome)
+        step = f" {event.failed_step}" if event.failed_step else ""
+        lines.append(f"devloop: end #{event.iter} {word}{step} {duration(event.ms)}")
+        return lines
+
+    # --- the cluster ---------------------------------------------------------------------------
+
+    def _log(self, event: LogLine) -> str:
+        containers = self._containers.setdefault(event.service, set())
+        containers.add(event.container)
+        prefix = log_prefix(event, len(containers) > 1)
+        return not_a_problem(f"{prefix} {plain(event.text)}".rstrip())
+
+    def _pod(self, event: PodChanged) -> list[str]:
+        state = "ready" if event.ready else "not ready"
+        if event.deleting:
+            state = "stopping"
+        elif event.reason:
+            state = event.reason
+        if event.restarts:
+            state += f", {count(event.restarts, 'restart')}"
+        if self._pods.get(event.pod) == state:
+            return []
+        known = event.pod in self._pods
+        self._pods[event.pod] = state
+        if not known and state == "not ready":
+            state = "new"
+        return [f"devloop: {event.service} pod {event.pod} {state}"]
+
+    def _forward(self, event: ForwardChanged) -> list[str]:
+        # A port turns to `waiting` with every new pod; only what lasts is worth a line.
+        state = f"{event.state}{': ' + event.reason if event.reason else ''}"
+        key = (event.service, event.local)
+        if event.state == "waiting" or self._forwards.get(key) == state:
+            return []
+        self._forwards[key] = state
+        return [f"devloop: {event.service} localhost:{event.local} -> {event.port} {state}"]
+
+
+def _session(event: SessionStarted) -> str:
+    return (
+        f"devloop: {event.version} {event.mode} {event.project}: {', '.join(event.services)}; "
+        f"context {event.context}, namespace {event.namespace}, registry {event.registry}"
+    )
+
+
+def _step(event: StepFinished) -> str:
+    outcome = "" if event.outcome is StepOutcome.DONE else f" {event.outcome}"
+    detail = f" {event.detail}" if event.detail else ""
+    return (
+        f"devloop: #{event.iter} {event.service} {event.step}{outcome} {duration(event.ms)}{detail}"
+    )
+
+
+def _hold(event: HoldStarted) -> str:
+    number = "" if event.iter is None else f" #{event.iter}"
+    again = ""
+    if event.until is not None:
+        again = f"; next try in {event.until:.0f}s ({ordinal(event.attempt)})"
+    return f"devloop:{number} {event.service} holding [{event.code}]: {event.reason}{again}"
+
+
+def _seconds_between(start: str, end: str) -> float:
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()

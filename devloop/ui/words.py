@@ -1,0 +1,51 @@
+"""How numbers, places and images are worded, the same in every kind of output. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devloop.ui.sanitize import plain
+
+if TYPE_CHECKING:
+    from devloop.events import Serving, Trigger
+
+__all__ = ["count", "duration", "ordinal", "path_from", "serving_name", "trigger_words"]
+
+
+def count(n: int, noun: str) -> str:
+    """`1 file`, `12 files`, `12,300 lines`."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def ordinal(n: int) -> str:
+    """`1st`, `2nd`, `11th`."""
+    suffix = "th" if 10 <= n % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
+    return f"{n}{suffix}"
+
+
+def duration(ms: float, *, space: str = "") -> str:
+    """`0.9s`, `3.1s`, `2m05s`, `2h14m`; `space` goes between number and unit."""
+    if ms < 59_950:
+        return f"{ms / 1000:.1f}{space}s"
+    seconds = round(ms / 1000)
+    if seconds < 3600:
+        return f"{seconds // 60}{space}m{space}{seconds % 60:02}{space}s"
+    minutes = round(ms / 60_000)
+    return f"{minutes // 60}{space}h{space}{minutes % 60:02}{space}m"
+
+
+def path_from(root: str, path: str) -> str:
+    """`path` as seen from the project's folder `root`, if it lies in there."""
+    inside = root.rstrip("/") + "/"
+    return plain(path.removeprefix(inside) if root else path)
+
+
+def serving_name(serving: Serving) -> str:
+    """`#6 9f2c41`: the iteration and the start of its image's digest, or its tag."""
+    name = serving.digest.removeprefix("sha256:")[:6]
+    return f"#{serving.iter} {name or plain(serving.image.rpartition(':')[2])}"
+
+
+def trigger_words(trigger: Trigger) -> str:
+    """`start`, `1 file`, `12 files`."""
+    return "start" if trigger.kind == "start" else count(trigger.count, "file")

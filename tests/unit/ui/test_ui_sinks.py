@@ -1,0 +1,129 @@
+"""Which reader `--output` gives, and that what is written arrives whole."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from devloop.events import LogLine, Record
+from devloop.ui import make_sink, wants_color
+from devloop.ui.ndjson import NdjsonSink
+from devloop.ui.output import Output
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def record(text: str) -> Record:
+    event = LogLine(service="web", pod="web-1", container="web", text=text, ts="2026-01-01T00:00Z")
+    return Record(1, "2026-11-23T14:31:07.112Z", event)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_ndjson_writes_one_line_a_record_with_one_write(tmp_path: Path) -> None:
+    writes: list[str] = []
+
+    class Stream(io.StringIO):
+        def write(self, text: str) -> int:
+            writes.append(text)
+            return len(text)
+
+    sink = NdjsonSink(Stream())
+    sink(record("odd \udcff bytes \x1b[31m and\nnewline 漢"))
+    sink(record("b"))
+    sink.close()
+    assert [w.count("\n") for w in writes] == [1, 1]
+    assert all(w.isascii() and w.endswith("\n") for w in writes)
+    assert json.loads(writes[0])["text"] == "odd \udcff bytes \x1b[31m and\nnewline 漢"
+    assert json.loads(writes[0])["ts"] == "2026-01-01T00:00Z"
+
+
+def test_a_reader_that_went_away_is_an_oserror() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    stream = os.fdopen(write, "w")
+    with pytest.raises(BrokenPipeError):
+        NdjsonSink(stream)(record("x"))
+    stream.close()
+
+
+def test_long_lines_arrive_whole_in_a_pipe_that_does_not_block() -> None:
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETFL, fcntl.fcntl(write, fcntl.F_GETFL) | os.O_NONBLOCK)
+    got: list[bytes] = []
+
+    def collect() -> None:
+        with os.fdopen(read, "rb") as stream:
+            got.append(stream.read())
+
+    thread = threading.Thread(target=collect)
+    thread.start()
+    with os.fdopen(write, "w", encoding="utf-8") as stream:
+        Output(stream).write("ü" * 300_000 + "\n")
+    thread.join(10)
+    assert got == [("ü" * 300_000 + "\n").encode()]
+
+
+def test_what_was_printed_before_stays_before(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    with path.open("w", encoding="ascii") as stream:
+        stream.write("first\n")
+        Output(stream).write("… then\n")
+    assert path.read_text() == "first\n\\u2026 then\n"
+
+
+def kind(output: Any, stream: io.StringIO, **env: str) -> str:
+    sink = make_sink(output, stream, env=env)
+    name = type(sink).__name__
+    if name == "LineSink":
+        sink(record("x"))
+        name += "" if stream.getvalue() else " quiet"
+    sink.close()
+    return name
+
+
+def test_outputs() -> None:
+    assert kind("auto", io.StringIO(), TERM="xterm") == "LineSink"
+    assert kind("auto", Terminal(), TERM="dumb") == "LineSink"
+    assert kind("auto", Terminal(), TERM="xterm", CI="true") == "LineSink"
+    assert kind("auto", Terminal(), TERM="xterm", DEVLOOP_EDITOR="1") == "LineSink"
+    assert kind("lines", Terminal(), TERM="xterm") == "LineSink"
+    assert kind("json", Terminal(), TERM="xterm") == "NdjsonSink"
+    assert kind("quiet", Terminal(), TERM="xterm") == "LineSink quiet"
+
+
+def test_color() -> None:
+    terminal, pipe = Terminal(), io.StringIO()
+    xterm = {"TERM": "xterm"}
+    assert wants_color(terminal, "auto", xterm)
+    assert not wants_color(pipe, "auto", xterm)
+    assert not wants_color(terminal, "auto", {"TERM": "dumb"})
+    assert not wants_color(terminal, "auto", xterm | {"CI": "1"})
+    assert wants_color(terminal, "auto", xterm | {"CI": "false"})
+    assert not wants_color(terminal, "auto", xterm | {"NO_COLOR": "1", "FORCE_COLOR": "1"})
+    assert wants_color(terminal, "auto", xterm | {"NO_COLOR": ""})
+    assert wants_color(pipe, "auto", xterm | {"FORCE_COLOR": "1"})
+    assert wants_color(pipe, "always", {"NO_COLOR": "1"})
+    assert not wants_color(terminal, "never", xterm)
+
+
+@pytest.mark.parametrize("output", ["lines", "json", "quiet", "auto"])
+def test_plain_outputs_import_no_rich(output: str) -> None:
+    code = (
+        "import io, sys; from devloop.ui import make_sink; import devloop.ui.render_error;"
+        f"make_sink({output!r}, io.StringIO(), env={{}});"
+        "assert not [m for m in sys.modules if m.partition('.')[0] == 'rich']"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
