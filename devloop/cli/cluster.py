@@ -178,7 +178,7 @@ def _interruptible(work: Callable[[Cancel], T]) -> T:
         except BaseException as error:  # noqa: BLE001 - raised again in the main thread
             errors.append(error)
 
-    thread = threading.Thread(target=body, name="cluster", daemon=True)
+    thread = threading.Thread(target=body, name="devloop-cluster", daemon=True)
     status = ExitStatus.INTERRUPTED
     with _signals():
         try:

@@ -64,6 +64,12 @@ __all__ = [
 _WIRE = r"""
 mkdir -p "$1" && cat >"$1/.hosts.toml" && mv "$1/.hosts.toml" "$1/hosts.toml"
 """
+# A registry that moved to another port keeps the old name working, so there may be several.
+_UNWIRE = r"""
+for file in /etc/containerd/certs.d/localhost:*/hosts.toml; do
+  if grep -qs "//$1:5000" "$file"; then rm -r "${file%/*}"; fi
+done
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,11 +250,11 @@ def _unwire(machine: Machine, cancel: Cancel) -> bool:
     registry = machine.registry
     plane = machine.control_plane
     did = False
-    if registry is not None and registry.ours and registry.port is not None:
+    if registry is not None and registry.ours:
         for node in machine.nodes:
             if node.running:
-                folder = certs_dir(registry.port)
-                docker("exec", node.name, "rm", "-rf", folder, cancel=cancel, check=False)
+                unwire = ("sh", "-c", _UNWIRE, "unwire", registry.name)
+                docker("exec", node.name, *unwire, cancel=cancel)
                 did = True
     if plane is not None and plane.running:
         api = ask_api(plane, cancel)[0]
