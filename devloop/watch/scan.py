@@ -1,0 +1,474 @@
+"""The truth about a build context: which files are there, with what content, right now.
+
+Everything else in devloop that speaks of change compares two results of this scan; file events only
+say when to look. So it must be exact (a lost change is a stale image), must not follow symlinks out
+of the tree, and must be cheap enough to run at every save: what was read stays known by inode, size
+and timestamps, and digests are kept by folder, so that one changed file costs one folder.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import time
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+from devloop.model import Entry, Snapshot
+from devloop.watch.content import RACY_NS, hash_file, key_of, unreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from devloop.engine.cancel import Cancel
+    from devloop.watch.content import Key
+    from devloop.watch.rules import ContextRules
+
+__all__ = ["TreeScanner"]
+
+_FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
+_SWAPPED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+
+
+class _Leaf:
+    """A file or symlink as last seen. `trusted` says that an equal `key` proves equal content."""
+
+    __slots__ = ("entry", "key", "line", "stamp", "trusted")
+
+    def __init__(self, name: str, entry: Entry, key: Key, *, trusted: bool) -> None:
+        self.entry = entry
+        self.key = key
+        self.trusted = trusted
+        # NUL cannot occur in a name or a link, so no two leaves can read the same.
+        self.line = f"{entry.type}\0{name}\0{entry.mode:o}\0{entry.digest or entry.link}\0"
+        self.stamp = f"{name}\0{key[0]} {key[1]} {key[2]} {key[3]}\0"
+
+
+class _Look(NamedTuple):
+    """One look into the folder open as `fd`; what changed since `trusted_before` (wall clock, ns)
+    is too young to be known by its timestamps."""
+
+    fd: int
+    trusted_before: int
+    cancel: Cancel
+
+
+class _Folder:
+    """A folder as last seen. `included` says that the rules do not leave it out; one that they do
+    is still sent when something beneath it is: `shown` is its entry in the snapshot, if any."""
+
+    __slots__ = (
+        "depth",
+        "digest",
+        "folders",
+        "identity",
+        "included",
+        "inherited",
+        "leaves",
+        "mode",
+        "name",
+        "parent",
+        "path",
+        "shown",
+        "stamp",
+    )
+
+    def __init__(self, parent: _Folder | None, name: str) -> None:
+        self.parent = parent
+        self.name = name
+        self.path: str = parent.below(name) if parent else name
+        self.depth: int = parent.depth + 1 if parent else 0
+        self.included = True
+        self.inherited = 0
+        self.identity = (0, 0)
+        self.mode = 0
+        self.leaves: dict[str, _Leaf] = {}
+        self.folders: dict[str, _Folder] = {}
+        self.shown: Entry | None = None
+        self.digest = b""
+        self.stamp = b""
+
+    def below(self, name: str) -> str:
+        return f"{self.path}/{name}" if self.path else name
+
+    def rehash(self) -> None:
+        """Digests of the folder itself and of the files in it, but not of its folders."""
+        names = sorted(self.leaves)
+        head = f"{self.path}\0{self.mode:o}\0" if self.parent else "\0"
+        lines = head + "".join([self.leaves[name].line for name in names])
+        stamps = "".join([self.leaves[name].stamp for name in names])
+        self.digest = hashlib.sha256(_encoded(lines), usedforsecurity=False).digest()
+        self.stamp = hashlib.sha256(_encoded(stamps), usedforsecurity=False).digest()
+
+
+class TreeScanner:
+    """Scans one context folder. For one thread at a time.
+
+    After a scan, `changes` are the paths that differ from the scan before, sorted, and `read` the
+    number of files whose content was read."""
+
+    def __init__(
+        self, root: Path, rules: ContextRules, *, clock: Callable[[], int] = time.time_ns
+    ) -> None:
+        self.root = root
+        self.changes: tuple[str, ...] = ()
+        self.read = 0
+        self._rules = rules
+        self._clock = clock
+        self._prefix = os.fspath(root).rstrip("/") + "/"
+        self._top = _Folder(None, "")
+        self._order: list[_Folder] | None = None
+        # What the nodes say and the published entries do not yet; it outlives a failed scan.
+        self._dirty: set[_Folder] = set()
+        self._pending: dict[str, Entry | None] = {}
+        self._entries: dict[str, Entry] = {}
+        self._complete = False
+
+    def use(self, rules: ContextRules) -> None:
+        """Take other rules from the next scan on, which looks at everything."""
+        self._rules = rules
+        self._complete = False
+
+    def scan(self, hints: Iterable[Path] | None, cancel: Cancel) -> Snapshot:
+        """Look at `hints` (absolute paths; a folder stands for all in it), or at everything.
+
+        The first scan and the one after a failed scan look at everything anyway. Raises
+        FileNotFoundError or NotADirectoryError when the root is no folder, `env/file-unreadable`
+        and `Cancelled`."""
+        self.read = 0
+        narrow = None if hints is None or not self._complete else self._relative(hints)
+        self._complete = False
+        try:
+            fd = os.open(self.root, _FOLDER)
+        except (FileNotFoundError, NotADirectoryError):
+            self._clear(self._top)
+            raise
+        except OSError as error:
+            raise unreadable(self.root, error) from error
+        try:
+            status = os.fstat(fd)
+            if narrow is None or "" in narrow or self._top.identity != _identity(status):
+                self._top.identity = _identity(status)
+                self._walk(self._top, fd, cancel)
+            else:
+                for path in sorted(narrow):
+                    self._look(path, fd, cancel)
+        finally:
+            os.close(fd)
+        snapshot = self._publish()
+        self._complete = True
+        return snapshot
+
+    def _relative(self, hints: Iterable[Path]) -> set[str]:
+        """The hints inside the root; "" for the root itself or a folder above it."""
+        found = set()
+        for hint in hints:
+            path = os.fspath(hint)
+            if path.startswith(self._prefix):
+                found.add(path[len(self._prefix) :])
+            elif self._prefix.startswith(path.rstrip("/") + "/"):
+                found.add("")
+        return found
+
+    def _walk(self, top: _Folder, fd: int, cancel: Cancel) -> None:
+        """Bring `top`, open as `fd`, and all beneath it in line with the disk."""
+        stack: list[tuple[int, Iterator[_Folder]]] = []
+        try:
+            todo = iter(self._list(top, fd, cancel))
+            while True:
+                folder = next(todo, None)
+                if folder is not None:
+                    inner = self._enter(folder, fd)
+                    if inner is not None:
+                        stack.append((fd, todo))
+                        fd, todo = inner, iter(())
+                        todo = iter(self._list(folder, fd, cancel))
+                elif stack:
+                    os.close(fd)
+                    fd, todo = stack.pop()
+                else:
+                    return
+        finally:
+            # The first on the stack is the caller's.
+            if stack:
+                os.close(fd)
+            for other, _ in stack[1:]:
+                os.close(other)
+
+    def _enter(self, folder: _Folder, parent_fd: int) -> int | None:
+        """Open `folder`; None when it is not (or no longer) one to look into."""
+        try:
+            fd = os.open(folder.name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent_fd)
+        except OSError as error:
+            if error.errno in _SWAPPED:
+                self._drop(folder)
+                return None
+            if not folder.included and error.errno == errno.EACCES:
+                # BuildKit passes over what it may not read when it would not send it anyway.
+                self._clear(folder)
+                return None
+            raise unreadable(self._prefix + folder.path, error) from error
+        status = os.fstat(fd)
+        mode = stat.S_IMODE(status.st_mode)
+        if folder.mode != mode:
+            folder.mode = mode
+            self._dirty.add(folder)
+        folder.identity = _identity(status)
+        return fd
+
+    def _list(self, folder: _Folder, fd: int, cancel: Cancel) -> list[_Folder]:
+        """Bring what is directly in `folder` in line with the disk; the folders to enter next."""
+        cancel.check()
+        leaves: dict[str, _Leaf] = {}
+        folders: dict[str, _Folder] = {}
+        look = _Look(fd, self._clock() - RACY_NS, cancel)
+        prefix = folder.below("")
+        inherited = folder.inherited
+        in_context = self._rules.file
+        known = folder.leaves.get
+        try:
+            with os.scandir(fd) as listing:
+                for found in listing:
+                    name = found.name
+                    if found.is_dir(follow_symlinks=False):
+                        child = self._child(folder, name)
+                        if child is not None:
+                            folders[name] = child
+                    elif in_context(inherited, prefix + name, name):
+                        leaf = self._leaf(found, known(name), look, prefix)
+                        if leaf is not None:
+                            leaves[name] = leaf
+        except OSError as error:
+            raise unreadable(self._prefix + folder.path, error) from error
+        self._replace(folder, leaves)
+        for name, child in list(folder.folders.items()):
+            if name not in folders:
+                self._drop(child)
+        if folders.keys() != folder.folders.keys():
+            self._order = None
+        folder.folders = folders
+        return list(folders.values())
+
+    def _leaf(
+        self, found: os.DirEntry[str], known: _Leaf | None, look: _Look, prefix: str
+    ) -> _Leaf | None:
+        if known is not None and known.trusted:
+            try:
+                if key_of(found.stat(follow_symlinks=False)) == known.key:
+                    return known
+            except FileNotFoundError:
+                return None
+        if found.is_symlink():
+            return _link(found.name, look.fd)
+        if found.is_file(follow_symlinks=False):
+            return self._file(found.name, look, prefix)
+        return None
+
+    def _child(self, folder: _Folder, name: str) -> _Folder | None:
+        """The folder `name` in `folder`, known or new; None when the rules leave all of it out."""
+        included, look_inside, inherited = self._rules.folder(
+            folder.inherited, folder.below(name), name
+        )
+        if not look_inside:
+            return None
+        child = folder.folders.get(name)
+        if child is None:
+            child = _Folder(folder, name)
+            self._dirty.add(child)
+        if child.included != included:
+            child.included = included
+            self._dirty.add(child)
+        child.inherited = inherited
+        return child
+
+    def _file(self, name: str, look: _Look, prefix: str) -> _Leaf | None:
+        try:
+            content = hash_file(name, look.cancel, dir_fd=look.fd)
+        except OSError as error:
+            raise unreadable(self._prefix + prefix + name, error) from error
+        if content is None:
+            return None
+        self.read += 1
+        digest, key, settled = content
+        # ctime, because mtime can be set to anything and ctime cannot.
+        trusted = settled and key[3] < look.trusted_before
+        return _Leaf(name, Entry("file", key[4] & 0o7777, key[1], digest), key, trusted=trusted)
+
+    def _replace(self, folder: _Folder, leaves: dict[str, _Leaf]) -> None:
+        old = folder.leaves
+        prefix = folder.below("")
+        for name, leaf in leaves.items():
+            known = old.get(name)
+            if known is not leaf:
+                self._dirty.add(folder)
+                if known is None or known.entry != leaf.entry:
+                    self._pending[prefix + name] = leaf.entry
+        if len(old) != len(leaves) or old.keys() != leaves.keys():
+            for name in old.keys() - leaves.keys():
+                self._pending[prefix + name] = None
+            self._dirty.add(folder)
+        folder.leaves = leaves
+
+    def _clear(self, folder: _Folder) -> None:
+        """Forget what is beneath `folder`."""
+        for child in list(folder.folders.values()):
+            self._drop(child)
+        self._replace(folder, {})
+
+    def _drop(self, folder: _Folder) -> None:
+        """Forget `folder` and what is beneath it."""
+        self._clear(folder)
+        if folder.shown is not None:
+            self._pending[folder.path] = None
+            folder.shown = None
+        self._dirty.discard(folder)
+        self._order = None
+        if folder.parent is not None:
+            folder.parent.folders.pop(folder.name, None)
+            # It may have been what kept an ignored parent in the snapshot.
+            self._dirty.add(folder.parent)
+
+    def _look(self, path: str, root_fd: int, cancel: Cancel) -> None:
+        """Bring one path (and all beneath it, if it is a folder) in line with the disk."""
+        folder = self._top
+        opened: list[int] = []
+        fd = root_fd
+        *parents, last = path.split("/")
+        try:
+            for name in parents:
+                child = folder.folders.get(name)
+                before = child.identity if child else None
+                inner = self._enter(child, fd) if child else None
+                if child is None or inner is None:
+                    # Not known, or no folder any more: what stands there now is the question.
+                    last = name
+                    break
+                opened.append(inner)
+                folder, fd = child, inner
+                if child.identity != before:
+                    self._walk(child, fd, cancel)
+                    return
+            self._look_at(folder, last, fd, cancel)
+        finally:
+            for other in opened:
+                os.close(other)
+
+    def _look_at(self, folder: _Folder, name: str, fd: int, cancel: Cancel) -> None:
+        look = _Look(fd, self._clock() - RACY_NS, cancel)
+        try:
+            mode = os.lstat(name, dir_fd=fd).st_mode
+        except FileNotFoundError:
+            mode = 0
+        except OSError as error:
+            raise unreadable(self._prefix + folder.below(name), error) from error
+        child = None
+        leaf = None
+        if stat.S_ISDIR(mode):
+            child = self._child(folder, name)
+        elif mode and self._rules.file(folder.inherited, folder.below(name), name):
+            if stat.S_ISLNK(mode):
+                leaf = _link(name, fd)
+            elif stat.S_ISREG(mode):
+                leaf = self._file(name, look, folder.below(""))
+        known = folder.folders.get(name)
+        if known is not None and known is not child:
+            self._drop(known)
+        leaves = {key: value for key, value in folder.leaves.items() if key != name}
+        if leaf is not None:
+            leaves[name] = leaf
+        self._replace(folder, leaves)
+        if child is not None:
+            if child is not known:
+                folder.folders[name] = child
+                self._order = None
+            inner = self._enter(child, fd)
+            if inner is not None:
+                try:
+                    self._walk(child, inner, cancel)
+                finally:
+                    os.close(inner)
+
+    def _publish(self) -> Snapshot:
+        """Work out the digests and entries that `_dirty` and `_pending` ask for."""
+        self._show(self._dirty)
+        for folder in self._dirty:
+            folder.rehash()
+        if self._order is None:
+            self._order = sorted(_all(self._top), key=lambda folder: folder.path)
+        shown = [f for f in self._order if f.shown is not None or f.parent is None]
+        digest = hashlib.sha256(b"".join([f.digest for f in shown]), usedforsecurity=False)
+        stamp = digest.copy()
+        stamp.update(b"".join([f.stamp for f in shown]))
+
+        entries = dict(self._entries)
+        changes = []
+        grown = False
+        for path, entry in self._pending.items():
+            before = entries.get(path)
+            if before is entry or (before is not None and before == entry):
+                continue
+            changes.append(path)
+            if entry is None:
+                del entries[path]
+            else:
+                entries[path] = entry
+                grown = grown or before is None
+        if grown:
+            entries = {path: entries[path] for path in sorted(entries)}
+        self.changes = tuple(sorted(changes))
+        self._entries = entries
+        self._pending = {}
+        self._dirty = set()
+        return Snapshot(
+            entries=MappingProxyType(entries), digest=digest.hexdigest(), stamp=stamp.hexdigest()
+        )
+
+    def _show(self, dirty: Iterable[_Folder]) -> None:
+        """Decide which folders are entries, from the deepest up."""
+        affected: set[_Folder] = set()
+        for folder in dirty:
+            above: _Folder | None = folder
+            while above is not None and above.parent is not None and above not in affected:
+                affected.add(above)
+                above = above.parent
+        for folder in sorted(affected, key=lambda folder: -folder.depth):
+            live = (
+                folder.included
+                or bool(folder.leaves)
+                or any(child.shown is not None for child in folder.folders.values())
+            )
+            entry = Entry("dir", folder.mode) if live else None
+            if entry != folder.shown:
+                folder.shown = entry
+                self._pending[folder.path] = entry
+
+
+def _all(top: _Folder) -> Iterator[_Folder]:
+    todo = [top]
+    while todo:
+        folder = todo.pop()
+        yield folder
+        todo.extend(folder.folders.values())
+
+
+def _link(name: str, fd: int) -> _Leaf | None:
+    try:
+        status = os.lstat(name, dir_fd=fd)
+        target = os.readlink(name, dir_fd=fd)
+    except OSError:
+        # Gone, or no symlink any more: the event that says so brings the next scan.
+        return None
+    # A symlink cannot be rewritten, only replaced by another inode.
+    entry = Entry("symlink", stat.S_IMODE(status.st_mode), link=target)
+    return _Leaf(name, entry, key_of(status), trusted=True)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
