@@ -52,8 +52,8 @@ _MISSING = (
     re.compile(r"(?:COPY|ADD) failed: no source files were specified"),
 )  # fmt: skip
 _PULL = re.compile(
-    r"(?:(?P<image>\S+): )?failed to resolve source metadata for (?P<full>[^\s:]+(?::[^\s/]+)?)"
-    r"(?:: (?P<why>.*))?"
+    r"(?:(?P<image>\S+): )?failed to resolve source metadata for (?P<full>\S+?)"
+    r"(?:: (?P<why>.*)|\s|$)"
 )
 _PULL_CLASSIC = re.compile(
     r"pull access denied for (?P<denied>[^\s,]+)|manifest for (?P<manifest>\S+) not found|"

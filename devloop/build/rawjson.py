@@ -1,8 +1,8 @@
 """Reads buildx's `--progress=rawjson` stream into what a user wants to know of a build.
 
-The schema is BuildKit's `client.SolveStatus`, one JSON object a line, and belongs to buildx: fields
-come and go, so nothing here relies on more than it needs and no line ever raises. Lines that are no
-JSON object (buildx prints its final error as text) are kept as text.
+The schema is BuildKit's `client.SolveStatus`, one JSON object after the other. It belongs to
+buildx: fields come and go, so nothing here relies on more than it needs and no line ever raises.
+Lines that are no JSON object (buildx prints its final error as text) are kept as text.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ _NAME = re.compile(
     r"^\[(?:(?P<label>[^\]]*?) )?(?P<step>\d+)/(?P<total>\d+)\] (?P<text>.*)$", re.DOTALL
 )
 _KEPT_LINES = 200
+_LONGEST_OBJECT = 200_000
+
+# A context below this is sent in no time.
+_TOLD_BYTES = 1_000_000
 
 
 @dataclass(slots=True)
@@ -75,18 +79,29 @@ class Solve:
         self.vertices: dict[str, Vertex] = {}
         self.text: deque[str] = deque(maxlen=_KEPT_LINES)
         self.warnings: list[str] = []
-        self._said = ""
+        self._said: set[str] = set()
+        # buildx 0.13 spreads an object over many lines, later ones write one a line.
+        self._object: list[str] = []
 
     def feed(self, line: str) -> list[Note]:
         """Take one line of output; returns what is new in it."""
-        if not line.startswith("{"):
-            if line.strip():
-                self.text.append(line)
+        if self._object or line == "{":
+            self._object.append(line)
+            if line == "}" or len(self._object) > _LONGEST_OBJECT:
+                whole, self._object = "\n".join(self._object), []
+                return self._take(whole)
             return []
-        try:
-            status = json.loads(line)
-        except ValueError:
+        if line.startswith("{"):
+            return self._take(line)
+        if line.strip():
             self.text.append(line)
+        return []
+
+    def _take(self, text: str) -> list[Note]:
+        try:
+            status = json.loads(text)
+        except ValueError:
+            self.text.extend(text.split("\n"))
             return []
         notes: list[Note] = []
         for raw in _objects(status, "vertexes"):
@@ -151,7 +166,7 @@ class Solve:
         what = _string(raw.get("id")) or _string(raw.get("name"))
         if vertex.exports and what:
             return self._say("export", what, current=current or None, total=total or None)
-        if current and what.startswith("transferring context"):
+        if current >= _TOLD_BYTES and what.startswith("transferring context"):
             return self._say("step", f"sending the context, {size(current)}")
         return []
 
@@ -177,10 +192,10 @@ class Solve:
         total: int | None = None,
     ) -> list[Note]:
         # Statuses repeat several times a second with nothing but other byte counts.
-        key = f"{kind} {message} {round(10 * current / total) if current and total else ''}"
-        if key == self._said:
+        key = f"{kind} {message} {round(4 * current / total) if current and total else ''}"
+        if key in self._said:
             return []
-        self._said = key
+        self._said.add(key)
         return [Note(kind=kind, message=message, current=current, total=total)]
 
 
