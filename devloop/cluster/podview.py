@@ -1,0 +1,150 @@
+"""Read a pod's JSON into a `PodView`, and who owns it. Pure; never raises on odd JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from devloop.model import ContainerView, PodView
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "condition",
+    "controller_of",
+    "dig",
+    "items",
+    "labels",
+    "metadata",
+    "name_of",
+    "pod_view",
+    "text",
+    "uid_of",
+]
+
+State = Literal["waiting", "running", "terminated", "unknown"]
+
+
+def dig(value: object, *path: str) -> Any:
+    """`dig(pod, "status", "phase")`: None as soon as something is not a mapping."""
+    for key in path:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(key)
+    return value
+
+
+def text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def number(value: object, default: int = 0) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else default
+
+
+def items(value: object) -> list[dict[str, Any]]:
+    """The mappings in a list, and nothing else."""
+    return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
+
+
+def metadata(thing: Mapping[str, Any]) -> dict[str, Any]:
+    value = thing.get("metadata")
+    return value if isinstance(value, dict) else {}
+
+
+def name_of(thing: Mapping[str, Any]) -> str:
+    return text(metadata(thing).get("name"))
+
+
+def uid_of(thing: Mapping[str, Any]) -> str:
+    return text(metadata(thing).get("uid"))
+
+
+def labels(thing: Mapping[str, Any]) -> dict[str, Any]:
+    value = metadata(thing).get("labels")
+    return value if isinstance(value, dict) else {}
+
+
+def controller_of(thing: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """(kind, name, uid) of the owner that controls it."""
+    for owner in items(metadata(thing).get("ownerReferences")):
+        if owner.get("controller") is True:
+            return text(owner.get("kind")), text(owner.get("name")), text(owner.get("uid"))
+    return None
+
+
+def condition(thing: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """The status condition of type `kind`; empty when there is none."""
+    for entry in items(dig(thing, "status", "conditions")):
+        if entry.get("type") == kind:
+            return entry
+    return {}
+
+
+def pod_view(pod: Mapping[str, Any]) -> PodView:
+    marks = labels(pod)
+    return PodView(
+        name=name_of(pod),
+        uid=uid_of(pod),
+        namespace=text(metadata(pod).get("namespace")),
+        created=text(metadata(pod).get("creationTimestamp")),
+        phase=text(dig(pod, "status", "phase")),
+        ready=condition(pod, "Ready").get("status") == "True",
+        deleting=bool(metadata(pod).get("deletionTimestamp")),
+        node=text(dig(pod, "spec", "nodeName")),
+        revision=text(marks.get("pod-template-hash"))
+        or text(marks.get("controller-revision-hash")),
+        containers=_containers(pod),
+    )
+
+
+def _containers(pod: Mapping[str, Any]) -> tuple[ContainerView, ...]:
+    """Init containers first, each in the order of the spec, whether the kubelet told or not."""
+    found: list[ContainerView] = []
+    for spec_key, status_key, init in (
+        ("initContainers", "initContainerStatuses", True),
+        ("containers", "containerStatuses", False),
+    ):
+        told = {text(s.get("name")): s for s in items(dig(pod, "status", status_key))}
+        for spec in items(dig(pod, "spec", spec_key)):
+            status = told.pop(text(spec.get("name")), {})
+            found.append(_container(text(spec.get("name")), spec, status, init=init))
+        found.extend(_container(name, {}, status, init=init) for name, status in told.items())
+    return tuple(found)
+
+
+def _container(
+    name: str, spec: Mapping[str, Any], status: Mapping[str, Any], *, init: bool
+) -> ContainerView:
+    state, inside = _state(status.get("state"))
+    _, last = _state(status.get("lastState"))
+    return ContainerView(
+        name=name,
+        image=text(spec.get("image")) or text(status.get("image")),
+        image_id=text(status.get("imageID")),
+        container_id=text(status.get("containerID")),
+        state=state,
+        ready=status.get("ready") is True,
+        started=status.get("started") is True,
+        restarts=number(status.get("restartCount")),
+        reason=text(inside.get("reason")),
+        message=text(inside.get("message")),
+        exit_code=_exit(inside),
+        last_exit_code=_exit(last),
+        last_reason=text(last.get("reason")),
+        init=init,
+    )
+
+
+def _state(value: object) -> tuple[State, dict[str, Any]]:
+    known: tuple[State, ...] = ("running", "terminated", "waiting")
+    for name in known:
+        inside = dig(value, name)
+        if isinstance(inside, dict):
+            return name, inside
+    return "unknown", {}
+
+
+def _exit(inside: Mapping[str, Any]) -> int | None:
+    code = inside.get("exitCode")
+    return code if isinstance(code, int) and not isinstance(code, bool) else None
