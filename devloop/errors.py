@@ -49,6 +49,7 @@ CATALOGUE: dict[str, str] = {
     "config/version": "a version of devloop.yaml that this devloop does not read",
     "config/not-supported": "a key or flag whose feature does not exist yet",
     "config/unknown-service": "a service that devloop.yaml does not have",
+    "config/file-missing": "a file that devloop.yaml names does not exist",
     "config/dockerfile-missing": "the Dockerfile does not exist",
     "config/context-missing": "the build context does not exist",
     "config/image-name": "not a valid image name",

@@ -1,0 +1,114 @@
+""".env files, in the syntax of Docker Compose; no command is ever run.
+
+The rules: docs.docker.com/compose/how-tos/environment-variables/variable-interpolation
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from devloop.config.variables import expand
+from devloop.errors import Location
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from devloop.config.problems import Problems
+
+__all__ = ["parse_dotenv"]
+
+_KEY = re.compile(
+    r"[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_.-]*)[ \t]*(?P<sign>[=:]?)[ \t]*"
+)
+_SINGLE = re.compile(r"'((?:[^'\\]|\\.)*)'", re.DOTALL)
+_DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_AFTER = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", '"': '"', "$": "$$"}
+
+
+def parse_dotenv(
+    text: str, shown: str, environment: Mapping[str, str], problems: Problems
+) -> dict[str, str]:
+    """The variables of a .env file; `environment` wins over the file within `${...}`.
+
+    Unquoted and double-quoted values may hold variables (unset ones are empty), single-quoted ones
+    are literal; a name without `=` takes its value from `environment`. Problems carry the line.
+    """
+    found: dict[str, str] = {}
+    text = text.replace("\r\n", "\n")
+    at = 0
+    while at < len(text):
+        end = text.find("\n", at)
+        end = len(text) if end < 0 else end
+        line = text[at:end]
+        if not line.strip() or line.lstrip().startswith("#"):
+            at = end + 1
+            continue
+        place = Location(shown, text.count("\n", 0, at) + 1, len(line) - len(line.lstrip()) + 1)
+        key = _KEY.match(text, at, end)
+        if key is None or (not key["sign"] and text[key.end() : end].strip()):
+            problems.add(
+                "config/parse",
+                "not a line of the form NAME=value",
+                place,
+                suggestions=("begin a comment with #",),
+            )
+            at = end + 1
+        elif not key["sign"]:
+            if key["name"] in environment:
+                found[key["name"]] = environment[key["name"]]
+            at = end + 1
+        else:
+            found[key["name"]], at = _value(
+                text, key.end(), place, {**found, **environment}, problems
+            )
+    return found
+
+
+def _value(
+    text: str, at: int, place: Location, values: Mapping[str, str], problems: Problems
+) -> tuple[str, int]:
+    """The value that begins at `at`, and where the next line begins."""
+    end = text.find("\n", at)
+    end = len(text) if end < 0 else end
+    quote = text[at : at + 1]
+    if quote not in ("'", '"'):
+        plain = re.split(r"(?:^|[ \t]+)#", text[at:end], maxsplit=1)[0].strip()
+        return _replace(plain, place, values, problems), end + 1
+    quoted = (_SINGLE if quote == "'" else _DOUBLE).match(text, at)
+    if quoted is None:
+        problems.add(
+            "config/parse",
+            f"the value's {quote} is not closed",
+            place,
+            suggestions=(f"add {quote}",),
+        )
+        return "", end + 1
+    after = _AFTER.match(text, quoted.end())
+    if after is None:
+        problems.add(
+            "config/parse",
+            "text after the closing quote",
+            place,
+            suggestions=("put the whole value in quotes, or # before a comment",),
+        )
+        stop = text.find("\n", quoted.end())
+        return "", len(text) if stop < 0 else stop + 1
+    if quote == "'":
+        return quoted[1].replace("\\'", "'"), after.end()
+    inner = re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[0]), quoted[1], flags=re.DOTALL)
+    return _replace(inner, place, values, problems), after.end()
+
+
+def _replace(text: str, place: Location, values: Mapping[str, str], problems: Problems) -> str:
+    expanded = expand(text, values, bare="replace")
+    for trouble in expanded.troubles:
+        problems.add(
+            "config/variable",
+            trouble.message,
+            place,
+            cause=trouble.cause,
+            suggestions=trouble.suggestions,
+        )
+    return expanded.text

@@ -1,0 +1,154 @@
+"""Whether the files that devloop.yaml names are there: contexts, Dockerfiles, manifests, secrets.
+
+Apart from loading, since a running session goes on while a file is away for a moment.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devloop.config.problems import Problems, nearest
+
+if TYPE_CHECKING:
+    from devloop.config.loader import LoadedProject
+    from devloop.config.schema import Service
+    from devloop.errors import Diagnosis
+
+__all__ = ["check_files"]
+
+# Folders in which nobody keeps the Dockerfile that was meant.
+_SKIP = frozenset({".git", ".venv", "venv", "node_modules", "__pycache__", ".tox", ".devloop"})
+_MOST_SEEN = 5_000
+
+
+def check_files(loaded: LoadedProject) -> tuple[Diagnosis, ...]:
+    """What is missing, each at its key in devloop.yaml (or at the service's, for a default).
+
+    Codes: config/context-missing, config/dockerfile-missing, config/manifest-missing,
+    config/file-missing.
+    """
+    problems = Problems()
+    for service in loaded.project.services.values():
+        if _check_context(loaded, service, problems):
+            _check_dockerfile(loaded, service, problems)
+        _check_manifests(loaded, service, problems)
+        _check_secrets(loaded, service, problems)
+    return problems.sorted()
+
+
+def _check_context(loaded: LoadedProject, service: Service, problems: Problems) -> bool:
+    context = service.build.context
+    if context.is_dir():
+        return True
+    where = loaded.locate("services", service.name, "build", "context")
+    shown = loaded.show(context)
+    if context.exists():
+        problems.add(
+            "config/context-missing",
+            f"the build context {shown} is a file, not a folder",
+            where,
+            suggestions=(f"name its folder: {loaded.show(context.parent)}",),
+        )
+        return False
+    meant = _neighbour(context, folders=True)
+    problems.add(
+        "config/context-missing",
+        f"the build context {shown} does not exist",
+        where,
+        suggestions=(f"did you mean {loaded.show(meant)}?",) if meant else (),
+    )
+    return False
+
+
+def _check_dockerfile(loaded: LoadedProject, service: Service, problems: Problems) -> None:
+    build = service.build
+    if build.builder == "command" or build.dockerfile.is_file():
+        return
+    shown = loaded.show(build.dockerfile)
+    is_folder = build.dockerfile.is_dir()
+    meant = _neighbour(build.dockerfile) or _dockerfile_below(build.context)
+    hints: tuple[str, ...] = ()
+    if meant is not None:
+        relative = os.path.relpath(meant, build.context)
+        hints = (f"did you mean `dockerfile: {relative}`?",)
+        if meant.name == "Dockerfile" and meant.is_relative_to(loaded.project.root):
+            folder = os.path.relpath(meant.parent, loaded.project.root)
+            if meant.parent != build.context:
+                hints = (f"did you mean `build: {folder}`?", f"or `dockerfile: {relative}`?")
+    problems.add(
+        "config/dockerfile-missing",
+        f"{shown} is a folder, not a Dockerfile" if is_folder else f"{shown} does not exist",
+        loaded.locate("services", service.name, "build", "dockerfile"),
+        cause=f"service `{service.name}` is built from it",
+        suggestions=hints,
+    )
+
+
+def _check_manifests(loaded: LoadedProject, service: Service, problems: Problems) -> None:
+    for position, pattern in enumerate(service.deploy.manifests):
+        found = [Path(each) for each in glob.iglob(pattern, recursive=True)]  # noqa: PTH207 - absolute
+        if any(path.is_file() for path in found):
+            continue
+        where = loaded.locate("services", service.name, "deploy", "manifests", position)
+        root = glob.escape(str(loaded.project.root))
+        shown = pattern.removeprefix(f"{root}/")
+        hints: tuple[str, ...] = ()
+        if found:
+            message = f"{shown} is a folder, not a file"
+            hints = (f"{shown.rstrip('/')}/*.yaml",)
+        else:
+            message = f"no file matches {shown}"
+            if not glob.has_magic(shown) and (meant := _neighbour(Path(pattern))):
+                hints = (f"did you mean {os.path.relpath(meant, loaded.project.root)}?",)
+        problems.add("config/manifest-missing", message, where, suggestions=hints)
+
+
+def _check_secrets(loaded: LoadedProject, service: Service, problems: Problems) -> None:
+    for position, secret in enumerate(service.build.secrets):
+        fields = dict(field.partition("=")[::2] for field in secret.split(","))
+        source = fields.get("src") or fields.get("source")
+        if source and not Path(source).is_file():
+            meant = _neighbour(Path(source))
+            problems.add(
+                "config/file-missing",
+                f"the secret's file {loaded.show(Path(source))} does not exist",
+                loaded.locate("services", service.name, "build", "secrets", position),
+                suggestions=(f"did you mean {loaded.show(meant)}?",) if meant else (),
+            )
+
+
+def _neighbour(missing: Path, *, folders: bool = False) -> Path | None:
+    """What was probably meant: something with nearly the same name in the same folder."""
+    try:
+        with os.scandir(missing.parent) as entries:
+            names = [entry.name for entry in entries if entry.is_dir() == folders]
+    except OSError:
+        return None
+    name = nearest(missing.name, names)
+    return missing.parent / name if name else None
+
+
+def _dockerfile_below(context: Path) -> Path | None:
+    """The Dockerfile that stands highest below the context, by width first."""
+    folders, seen = [context], 0
+    for folder in folders:
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError:
+            continue
+        for entry in entries:
+            seen += 1
+            name = entry.name.lower()
+            like = name in {"dockerfile", "containerfile"} or name.startswith("dockerfile.")
+            like = like or name.endswith(".dockerfile")
+            if like and not name.endswith(".dockerignore") and entry.is_file():
+                return Path(entry.path)
+            if entry.is_dir(follow_symlinks=False) and entry.name not in _SKIP:
+                folders.append(Path(entry.path))
+        if seen > _MOST_SEEN:
+            break
+    return None

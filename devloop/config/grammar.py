@@ -1,0 +1,105 @@
+"""The kinds of values that a configuration file can hold, as data.
+
+One description of a file serves three readers: reader.py checks a file against it, json_schema.py
+prints it for editors, overrides.py finds the key that `--set` names. Holds no key; see spec.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from devloop.config.rules import Fault, Rule
+
+__all__ = ["Block", "Choice", "Key", "Kind", "List", "Map", "Number", "Text"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """A text that follows `rule`.
+
+    `number` also takes a number as it stands in the file (a port, seconds), `scalar` any single
+    value (a build argument); `for_shell` leaves `$NAME` alone, for a shell to read.
+    """
+
+    rule: Rule
+    number: bool = False
+    scalar: bool = False
+    for_shell: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Number:
+    """A whole number; `otherwise` says what is wrong with one outside `least` and `most`, and
+    `code` is the error's, also for a missing one."""
+
+    least: int
+    most: int
+    code: str
+    otherwise: Callable[[int], Fault]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One of a few words; `later` are words whose feature does not exist yet, with what to say."""
+
+    words: tuple[str, ...]
+    later: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class List:
+    """A list; `least` is the number of items that it must have."""
+
+    item: Kind
+    least: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Map:
+    """A mapping whose keys are the user's own: services, build arguments.
+
+    `noun` names one entry in messages; `null` lets an entry have no value; `--set` makes no new
+    entry in a `closed` one.
+    """
+
+    key: Rule
+    value: Kind
+    noun: str
+    least: int = 0
+    null: bool = False
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """One key of a block. `about` is one sentence or two for editors; `default` says in words what
+    holds without the key; `later` is set when the feature does not exist yet."""
+
+    kind: Kind | None
+    about: str
+    default: str = ""
+    required: bool = False
+    later: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """A mapping with fixed keys. `short` is the key that a bare value stands for.
+
+    `elsewhere` explains keys that people look for here; `extra` is added to the JSON Schema for
+    rules between keys, which resolve.py checks.
+    """
+
+    about: str
+    keys: Mapping[str, Key]
+    short: str | None = None
+    elsewhere: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    extra: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+
+
+Kind: TypeAlias = Text | Number | Choice | List | Map | Block

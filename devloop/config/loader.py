@@ -1,0 +1,289 @@
+"""From a folder, an environment and flags to a `Project`: the one way to read devloop.yaml.
+
+Precedence: flags, `DEVLOOP_*` variables, devloop.yaml, the user's config.yaml, defaults. Reads
+files only; whether the files that devloop.yaml names exist is files.py's question.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from devloop.config.dotenv import parse_dotenv
+from devloop.config.grammar import Text
+from devloop.config.locations import Locations
+from devloop.config.overrides import apply_sets, literal
+from devloop.config.positions import Keys, compose_documents, describe, read_text
+from devloop.config.problems import ConfigErrors, Problems
+from devloop.config.reader import MISSING, Reader
+from devloop.config.resolve import Resolver
+from devloop.config.rules import ANY_TEXT
+from devloop.config.spec import PROJECT, USER
+from devloop.errors import DevloopError, Location
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from devloop.config.schema import Project
+
+__all__ = [
+    "FILE_NAME",
+    "LoadedProject",
+    "find_file",
+    "load_project",
+    "show_path",
+    "user_config_path",
+]
+
+FILE_NAME = "devloop.yaml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedProject:
+    """A project and where it came from.
+
+    `variables` are what `${NAME}` could name: env_file below the environment. `files` are the files
+    that were read (absolute), whose change means loading again. `cwd` is what shown paths are
+    relative to.
+    """
+
+    project: Project
+    locations: Locations
+    variables: Mapping[str, str] = field(repr=False)
+    files: tuple[Path, ...]
+    cwd: Path
+
+    def locate(self, *path: str | int) -> Location:
+        """Where a setting stands: `locate("services", "web", "deploy", "workload")`.
+
+        The place of the key (of the item in a list); for a default, of the nearest key above it.
+        """
+        return self.locations.key(path)
+
+    def source(self, *path: str | int) -> Location | None:
+        """What gave the setting its value: a file's place, `--set`, a variable; None: a default."""
+        return self.locations.source(path)
+
+    def show(self, path: Path) -> str:
+        """A path as the user would type it."""
+        return show_path(path, self.cwd)
+
+
+def user_config_path(env: Mapping[str, str]) -> Path | None:
+    """The user's own config.yaml by the XDG base directory specification; None without a home."""
+    base = env.get("XDG_CONFIG_HOME", "")
+    if not base.startswith("/"):  # the specification ignores relative ones
+        home = env.get("HOME", "")
+        if not home.startswith("/"):
+            return None
+        base = f"{home}/.config"
+    return Path(base) / "devloop" / "config.yaml"
+
+
+def show_path(path: Path, cwd: Path) -> str:
+    """`path` relative to `cwd` where one of them holds the other, else absolute."""
+    folder = path.parent
+    if path.is_relative_to(cwd):
+        return str(path.relative_to(cwd))
+    return os.path.relpath(path, cwd) if cwd.is_relative_to(folder) else str(path)
+
+
+def find_file(cwd: Path) -> Path:
+    """The devloop.yaml of the working directory or the nearest folder above it.
+
+    Raises `DevloopError` config/not-found.
+    """
+    for folder in (cwd, *cwd.parents):
+        if os.path.lexists(folder / FILE_NAME):
+            return folder / FILE_NAME
+    hints = ["`devloop init` writes one", "-f FILE names another file"]
+    for other in ("devloop.yml", ".devloop.yaml", "Devloop.yaml"):
+        if (cwd / other).exists():
+            hints.insert(0, f"rename {other} to {FILE_NAME}")
+    raise DevloopError.of(
+        "config/not-found",
+        f"no {FILE_NAME} in {cwd} or a folder above it",
+        suggestions=tuple(hints),
+    )
+
+
+def load_project(
+    *,
+    cwd: Path,
+    file: Path | None = None,
+    env: Mapping[str, str],
+    sets: Sequence[str] = (),
+    user_config: Path | None = None,
+    registry: str | None = None,
+    namespace: str | None = None,
+    context: str | None = None,
+) -> LoadedProject:
+    """Reads and checks devloop.yaml.
+
+    `file` is `-f` (relative to `cwd`), before DEVLOOP_FILE in `env`; `sets` are `--set`'s values;
+    `user_config` may name a file that does not exist. The other arguments are flags.
+
+    Raises `DevloopError` when no file is found or it cannot be read, `ConfigErrors` with every
+    problem in it otherwise.
+    """
+    cwd = cwd.absolute()
+    named = str(file) if file is not None else env.get("DEVLOOP_FILE", "")
+    path = Path(os.path.normpath(cwd / named)) if named else find_file(cwd)
+    shown = named or show_path(path, cwd)
+    loading = _Loading(cwd=cwd, env=env, locations=Locations(Location(shown)))
+    values = loading.user_values(user_config)
+    values |= loading.file_values(path, shown, sets)
+    values |= loading.given_values(
+        {"registry": registry, "namespace": namespace, "context": context}
+    )
+    return LoadedProject(
+        project=loading.project(path, values),
+        locations=loading.locations,
+        variables=loading.variables,
+        files=tuple(loading.files),
+        cwd=cwd,
+    )
+
+
+class _Loading:
+    """One load: what was read so far and what is wrong with it."""
+
+    def __init__(self, *, cwd: Path, env: Mapping[str, str], locations: Locations) -> None:
+        self.cwd = cwd
+        self.env = env
+        self.variables = dict(env)
+        self.locations = locations
+        self.files: list[Path] = []
+        self._problems = Problems()
+        self._incomplete = False
+
+    def user_values(self, path: Path | None) -> dict[str, Any]:
+        if path is None or not path.exists():
+            return {}
+        shown = show_path(path, self.cwd)
+        text = read_text(path, shown)
+        self.files.append(path)
+        root = _root(text, shown, self._problems)
+        if root is None:
+            return {}
+        return _dict(Reader(self._problems, self.locations, self.env).read(root, USER, ()))
+
+    def file_values(self, path: Path, shown: str, sets: Sequence[str]) -> dict[str, Any]:
+        text = read_text(path, shown)
+        self.files.append(path)
+        root = _root(text, shown, self._problems)
+        if root is None:
+            if not self._problems:
+                self._problems.add(
+                    "config/parse",
+                    "the file is empty",
+                    Location(shown, 1, 1),
+                    suggestions=("`devloop init --force` writes a new one", "devloop.yaml.example"),
+                )
+            self._problems.raise_any()
+            return {}
+        root = apply_sets(root, PROJECT, sets, self._problems)
+        self._read_env_file(root, path.parent)
+        return _dict(Reader(self._problems, self.locations, self.variables).read(root, PROJECT, ()))
+
+    def given_values(self, flags: Mapping[str, str | None]) -> dict[str, Any]:
+        """What flags and, after them, DEVLOOP_* variables say; an empty one counts as unset."""
+        values: dict[str, Any] = {}
+        reader = Reader(self._problems, self.locations, {})
+        for name, flag in flags.items():
+            variable = f"DEVLOOP_{name.upper()}"
+            text = self.env.get(variable) or None
+            place = Location(variable)
+            if flag is not None:
+                text, place = flag, Location(f"--{name}")
+            kind = USER.keys[name].kind
+            if text is None or kind is None:
+                continue
+            self.locations.note_key((name,), place)
+            value = reader.read(literal(text, place), kind, (name,))
+            if value is not MISSING:
+                values[name] = value
+        return values
+
+    def project(self, path: Path, values: dict[str, Any]) -> Project:
+        """Raises `ConfigErrors` with everything found so far."""
+        resolver = Resolver(
+            file=path,
+            variables=self.variables,
+            locations=self.locations,
+            problems=self._problems,
+        )
+        project = resolver.project(values)
+        if project is None:
+            found = self._problems.sorted()
+            version = [each for each in found if each.code == "config/version"]
+            if version and "newer" in version[0].message:
+                # What else looks wrong may be right in that version.
+                found = tuple(version)
+            elif self._incomplete:
+                # Without env_file any variable may look unset.
+                found = tuple(each for each in found if each.code != "config/variable") or found
+            raise ConfigErrors(found)
+        return project
+
+    def _read_env_file(self, root: Keys, folder: Path) -> None:
+        """Adds env_file's variables below the environment's own."""
+        entry = root.get("env_file")
+        if entry is None:
+            return
+        quiet = Reader(Problems(), Locations(Location("")), self.env)
+        named = quiet.read(entry.value, _PATH, ("env_file",))
+        if named is MISSING:
+            return
+        path = Path(os.path.normpath(folder / named))
+        shown = show_path(path, self.cwd)
+        found = Problems()
+        try:
+            text = read_text(path, shown)
+        except DevloopError as error:
+            code = error.code if error.code != "config/not-found" else "config/file-missing"
+            self._problems.add(
+                code,
+                f"env_file: {error.diagnosis.message}",
+                entry.value.location,
+                cause=error.diagnosis.cause,
+                suggestions=("create it, or remove `env_file`",),
+            )
+            self._incomplete = True
+            return
+        self.files.append(path)
+        self.variables = parse_dotenv(text, shown, self.env, found) | self.variables
+        for each in found.sorted():
+            self._incomplete = True
+            self._problems.take(each)
+
+
+_PATH = Text(rule=ANY_TEXT)
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _root(text: str, shown: str, problems: Problems) -> Keys | None:
+    """The file's mapping; None when there is none, reported unless the file is empty."""
+    nodes = compose_documents(text, shown, problems)
+    if not nodes:
+        return None
+    if len(nodes) > 1:
+        problems.add(
+            "config/parse",
+            "the file holds more than one document",
+            nodes[1].location,
+            suggestions=("remove what follows the line ---",),
+        )
+    if isinstance(nodes[0], Keys):
+        return nodes[0]
+    problems.add(
+        "config/type",
+        f"the file must be a mapping (`key: value` lines), not {describe(nodes[0])}",
+        nodes[0].location,
+    )
+    return None

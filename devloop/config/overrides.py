@@ -1,0 +1,150 @@
+"""`--set KEY=VALUE`: changes to the file's tree before it is checked, by the same grammar.
+
+Reads no file and no environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+from devloop.config.grammar import Block, Kind, Map
+from devloop.config.positions import Entry, Items, Keys, Node, Scalar, compose_documents
+from devloop.config.problems import Problems, nearest
+from devloop.errors import Location
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["apply_sets", "literal"]
+
+_HERE = Location("--set")
+
+
+def literal(text: str, location: Location, *, plain: bool = False) -> Scalar:
+    """A value from outside any file; `plain` reads numbers and truth values as YAML does."""
+    return Scalar(location=location, text=text, plain=plain, raw=text, literal=True)
+
+
+def apply_sets(root: Keys, kind: Block, sets: Sequence[str], problems: Problems) -> Keys:
+    """`root` with each `a.b.c=value` put in; what cannot be goes to `problems` (usage/arguments).
+
+    A value is one YAML scalar as it stands, without comments and variables; one that begins with a
+    quote, `[` or `{` is read as YAML.
+    """
+    for text in sets:
+        dotted, equals, value = text.partition("=")
+        parts = tuple(dotted.strip().split("."))
+        if not equals or not all(parts):
+            _refuse(
+                problems, f"--set {text!r} is not of the form KEY=VALUE", "services.web.image=shop"
+            )
+            continue
+        node = _value(value, problems)
+        if node is None:
+            continue
+        change = _Change(dotted=dotted.strip(), value=node, problems=problems)
+        with contextlib.suppress(_Refused):
+            root = cast("Keys", _put(root, kind, parts, change))
+    return root
+
+
+def _value(text: str, problems: Problems) -> Node | None:
+    if text[:1] not in ('"', "'", "[", "{"):
+        return literal(text.strip(), _HERE, plain=True)
+    found = Problems()
+    nodes = compose_documents(text, "--set", found)
+    if found or len(nodes) != 1:
+        why = found.sorted()[0].message if found else "not one value"
+        _refuse(problems, f"--set: the value {text!r} is {why}", None)
+        return None
+    return _relocated(nodes[0])
+
+
+def _relocated(node: Node) -> Node:
+    match node:
+        case Scalar():
+            return replace(node, location=_HERE, literal=True)
+        case Items():
+            return replace(node, location=_HERE, items=tuple(map(_relocated, node.items)))
+        case Keys():
+            entries = tuple(
+                Entry(key=entry.key, location=_HERE, value=_relocated(entry.value))
+                for entry in node
+            )
+            return replace(node, location=_HERE, entries=entries)
+
+
+def _put(node: Node | None, kind: Kind | None, parts: tuple[str, ...], change: _Change) -> Node:
+    """`node` (None: not there yet) with the change's value below it at `parts`.
+
+    Raises `_Refused` when there is no such key; the reason was reported.
+    """
+    if not parts:
+        return change.value
+    below = _below(node, kind, parts[0], change)
+    if isinstance(kind, Block) and isinstance(node, Scalar) and kind.short is not None:
+        entry = Entry(key=kind.short, location=node.location, value=node)
+        node = Keys(location=node.location, entries=(entry,))
+    keys = node if isinstance(node, Keys) else Keys(location=_HERE, entries=())
+    old = keys.get(parts[0])
+    entry = Entry(
+        key=parts[0],
+        location=_HERE if len(parts) == 1 or old is None else old.location,
+        value=_put(old.value if old else None, below, parts[1:], change),
+    )
+    if old is None:
+        return replace(keys, entries=(*keys.entries, entry))
+    return replace(keys, entries=tuple(entry if each is old else each for each in keys))
+
+
+def _below(node: Node | None, kind: Kind | None, part: str, change: _Change) -> Kind | None:
+    """What is allowed under `part` of a value of `kind`; None where a feature does not exist (the
+    reader says so)."""
+    if kind is None:
+        return None
+    if isinstance(kind, Block):
+        if (key := kind.keys.get(part)) is not None:
+            return key.kind
+        known = [name for name, key in kind.keys.items() if not key.later]
+        raise change.unknown(part, known, "the keys here are")
+    if isinstance(kind, Map):
+        present = [entry.key for entry in node] if isinstance(node, Keys) else []
+        if part in present or not kind.closed:
+            return kind.value
+        raise change.unknown(part, present, f"devloop.yaml has the {kind.noun}s")
+    _refuse(
+        change.problems,
+        f"--set {change.dotted}: `{part}` cannot be set inside a single value or a list",
+        "a list is set as a whole, as in services.web.ports=[8080]",
+    )
+    raise _Refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Change:
+    """One `--set`; `dotted` is its key as it was typed."""
+
+    dotted: str
+    value: Node
+    problems: Problems
+
+    def unknown(self, part: str, known: list[str], lead: str) -> _Refused:
+        meant = nearest(part, known)
+        hint = f"did you mean {self.dotted.replace(part, meant, 1)}?" if meant else None
+        cause = f"{lead} {', '.join(known)}" if known else None
+        _refuse(self.problems, f"--set {self.dotted}: there is no `{part}`", hint, cause=cause)
+        return _Refused()
+
+
+class _Refused(Exception):  # noqa: N818 - not an error: ends one `--set`
+    """The change cannot be made; the reason was reported."""
+
+
+def _refuse(
+    problems: Problems, message: str, hint: str | None, *, cause: str | None = None
+) -> None:
+    problems.add(
+        "usage/arguments", message, _HERE, cause=cause, suggestions=(hint,) if hint else ()
+    )

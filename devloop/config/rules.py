@@ -1,0 +1,350 @@
+"""What a text must look like to be an image's name, a port, a platform and so on.
+
+Each rule is one regular expression, which Python and JSON Schema (ECMA 262) read alike, and an
+explanation of what does not match it. Pure; reads no file.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "ANY_TEXT",
+    "ARGUMENT",
+    "CONTAINER",
+    "CONTEXT_PATTERN",
+    "DURATION",
+    "IMAGE",
+    "LABEL",
+    "PLATFORM",
+    "PORT",
+    "REGISTRY",
+    "VARIABLE_NAME",
+    "WORKLOAD",
+    "Fault",
+    "Rule",
+    "label_from",
+    "seconds",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Why a text breaks a rule."""
+
+    message: str
+    cause: str | None = None
+    suggestions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """`pattern` must match the whole text, and `also` (where a pattern cannot say it) must not
+    object. `explain` is asked only about texts that `pattern` refuses."""
+
+    name: str
+    pattern: str
+    longest: int
+    explain: Callable[[str], Fault]
+    also: Callable[[str], Fault | None] | None = None
+    code: str = "config/value"
+    examples: tuple[str, ...] = ()
+    _compiled: re.Pattern[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_compiled", re.compile(self.pattern))
+
+    def check(self, text: str) -> Fault | None:
+        if len(text) > self.longest:
+            return Fault(
+                message=f"{self.name} has at most {self.longest} characters, this one {len(text)}"
+            )
+        if self._compiled.fullmatch(text) is None:
+            return self.explain(text)
+        return self.also(text) if self.also else None
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def label_from(text: str) -> str:
+    """The nearest DNS label to any text (RFC 1123); empty when nothing of it is left."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:63].strip("-")
+
+
+def _label_fault(text: str) -> Fault:
+    better = label_from(text)
+    return Fault(
+        message=f"{_quoted(text)} is not a name that Kubernetes takes",
+        cause="a name is made of a-z, 0-9 and -, and begins and ends with a letter or digit",
+        suggestions=(better,) if better else (),
+    )
+
+
+_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+
+LABEL = Rule(name="a name", pattern=f"^{_LABEL}$", longest=63, explain=_label_fault)
+CONTAINER = Rule(name="a container's name", pattern=f"^{_LABEL}$", longest=63, explain=_label_fault)
+
+# github.com/distribution/reference: path-component and its separators.
+_PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
+_HOST_LABEL = "[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_PORT_NUMBER = (
+    "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+)
+
+
+def _is_host(part: str) -> bool:
+    """Whether docker takes the first part of a reference for a registry's host."""
+    return part == "localhost" or "." in part or ":" in part
+
+
+def _image_fault(text: str) -> Fault:
+    first, slash, rest = text.partition("/")
+    if slash and _is_host(first):
+        return Fault(
+            message=f"{_quoted(text)} names a registry; `image` is the name without it",
+            suggestions=(f"registry: {first} and image: {rest.rpartition('@')[0] or rest}",),
+        )
+    if "@" in text:
+        return Fault(
+            message=f"{_quoted(text)} holds a digest; devloop pins the image itself",
+            suggestions=(text.partition("@")[0].lower(),),
+        )
+    if ":" in text:
+        return Fault(
+            message=f"{_quoted(text)} holds a tag; devloop tags the image itself",
+            suggestions=(text.partition(":")[0].lower(),),
+        )
+    if text.lower() != text:
+        return Fault(
+            message=f"{_quoted(text)} holds an uppercase letter; image names are lowercase",
+            suggestions=(text.lower(),),
+        )
+    return Fault(
+        message=f"{_quoted(text)} is not an image name",
+        cause="parts divided by / hold a-z and 0-9, with single . _ __ or - between them",
+    )
+
+
+IMAGE = Rule(
+    name="an image name",
+    # The lookahead keeps out what docker would take for a registry's host.
+    pattern=rf"^(?!localhost/|[^/]*\.[^/]*/){_PART}(/{_PART})*$",
+    longest=200,
+    explain=_image_fault,
+    code="config/image-name",
+    examples=("shop/web",),
+)
+
+
+def _registry_fault(text: str) -> Fault:
+    scheme, found, rest = text.partition("://")
+    if found and scheme in {"http", "https", "oci", "docker"}:
+        return Fault(
+            message="a registry is written without the scheme",
+            suggestions=(rest.rstrip("/"),),
+        )
+    if text.endswith("/"):
+        return Fault(message="a registry does not end in /", suggestions=(text.rstrip("/"),))
+    host, _, path = text.partition("/")
+    if path != path.lower():
+        return Fault(
+            message="a registry's path is lowercase", suggestions=(f"{host}/{path.lower()}",)
+        )
+    if re.fullmatch(_HOST_LABEL, host):
+        return Fault(
+            message=f"{_quoted(host)} is not a registry's host",
+            cause="docker takes a single word without a port for a user of Docker Hub",
+            suggestions=(f"docker.io/{text}", f"{host}:5000 for a host of that name"),
+        )
+    return Fault(message=f"{_quoted(text)} is not of the form HOST[:PORT][/PATH]")
+
+
+REGISTRY = Rule(
+    name="a registry",
+    pattern=(
+        rf"^((localhost|{_HOST_LABEL}(\.{_HOST_LABEL})+)(:{_PORT_NUMBER})?"
+        rf"|({_HOST_LABEL}|\[[0-9a-fA-F:]+\]):{_PORT_NUMBER}|\[[0-9a-fA-F:]+\])(/{_PART})*$"
+    ),
+    longest=200,
+    explain=_registry_fault,
+    examples=("localhost:5001", "ghcr.io/acme"),
+)
+
+# The GOARCH values that image indexes use.
+_ARCHITECTURES = (
+    "386",
+    "amd64",
+    "arm",
+    "arm64",
+    "loong64",
+    "mips64le",
+    "ppc64le",
+    "riscv64",
+    "s390x",
+)
+_OTHER_NAMES = {"x86_64": "amd64", "x86-64": "amd64", "x64": "amd64", "aarch64": "arm64"}
+
+
+def _platform_fault(text: str) -> Fault:
+    if "," in text:
+        return Fault(
+            message="one platform only: a pod runs on one node",
+            suggestions=(text.partition(",")[0].strip(),),
+        )
+    system, _, architecture = text.lower().partition("/")
+    if architecture in _OTHER_NAMES:
+        return Fault(
+            message=f"{_quoted(text)} is not a platform",
+            suggestions=(f"{system}/{_OTHER_NAMES[architecture]}",),
+        )
+    known = _OTHER_NAMES.get(system, system)
+    return Fault(
+        message=f"{_quoted(text)} is not a platform",
+        cause=f"the form is OS/ARCH with linux or windows and {', '.join(_ARCHITECTURES)}",
+        suggestions=(f"linux/{known}",) if known in _ARCHITECTURES else (),
+    )
+
+
+PLATFORM = Rule(
+    name="a platform",
+    pattern=f"^(linux|windows)/({'|'.join(_ARCHITECTURES)})(/v[0-9]+)?$",
+    longest=40,
+    explain=_platform_fault,
+    examples=("linux/amd64", "linux/arm64"),
+)
+
+
+def _port_fault(text: str) -> Fault:
+    parts = text.split(":")
+    if len(parts) == 3:
+        return Fault(
+            message="the host cannot be chosen: ports are opened on 127.0.0.1",
+            suggestions=(":".join(parts[1:]),),
+        )
+    bare = text.partition("/")[0]
+    if text.lower().endswith("/tcp"):
+        return Fault(message="ports are TCP; nothing is written behind them", suggestions=(bare,))
+    if text.lower().endswith("/udp"):
+        return Fault(message="only TCP ports can be forwarded")
+    if len(parts) <= 2 and all(re.fullmatch("[0-9]+", part) for part in parts):
+        return Fault(message=f"{_quoted(text)}: a port is a number from 1 to 65535")
+    return Fault(message=f"{_quoted(text)} is not of the form PORT or LOCAL:CONTAINER")
+
+
+PORT = Rule(
+    name="a port",
+    pattern=f"^{_PORT_NUMBER}(:{_PORT_NUMBER})?$",
+    longest=11,
+    explain=_port_fault,
+    examples=("8080", "9000:80"),
+)
+
+_KINDS = ("deployment", "statefulset", "daemonset")
+_SHORT_KINDS = {
+    "deploy": "deployment",
+    "deployments": "deployment",
+    "sts": "statefulset",
+    "statefulsets": "statefulset",
+    "ds": "daemonset",
+    "daemonsets": "daemonset",
+}
+
+
+def _workload_fault(text: str) -> Fault:
+    kind, slash, name = text.partition("/")
+    form = "the form is KIND/NAME with deployment, statefulset or daemonset"
+    if not slash:
+        better = label_from(text)
+        return Fault(
+            message=f"{_quoted(text)} does not say of which kind the workload is",
+            cause=form,
+            suggestions=(f"deployment/{better}",) if better else (),
+        )
+    full = _SHORT_KINDS.get(kind.lower(), kind.lower())
+    hints = (f"{full}/{name}",) if full in _KINDS and f"{full}/{name}" != text else ()
+    return Fault(message=f"{_quoted(text)} is not a workload", cause=form, suggestions=hints)
+
+
+WORKLOAD = Rule(
+    name="a workload",
+    pattern=rf"^({'|'.join(_KINDS)})/{_LABEL}(\.{_LABEL})*$",
+    longest=253,
+    explain=_workload_fault,
+    examples=("deployment/api", "statefulset/db"),
+)
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_LONGEST = 24 * 3600.0
+_SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+
+
+def seconds(text: str | float) -> float:
+    """A length of time in seconds: `90`, `120s`, `2m`, `500ms`, `1m30s`, as Go writes them."""
+    if isinstance(text, int | float):
+        return float(text)
+    if not text[-1:].isalpha():
+        return float(text)
+    return sum(float(number) * _UNITS[unit] for number, unit in _SPAN.findall(text))
+
+
+def duration_range(length: float) -> Fault | None:
+    """Why a number of seconds cannot be a time limit."""
+    if 0 < length <= _LONGEST:
+        return None
+    return Fault(message="a time limit is longer than 0 and at most 24h")
+
+
+DURATION = Rule(
+    name="a time limit",
+    pattern=r"^([0-9]+(\.[0-9]+)?|([0-9]+(\.[0-9]+)?(ms|s|m|h))+)$",
+    longest=20,
+    explain=lambda text: Fault(
+        message=f"{_quoted(text)} is not a length of time",
+        cause="a length of time is a number with ms, s, m or h; a bare number counts seconds",
+        suggestions=("120s", "2m", "500ms"),
+    ),
+    also=lambda text: duration_range(seconds(text)),
+    examples=("120s", "2m", "500ms"),
+)
+
+ANY_TEXT = Rule(
+    name="a text",
+    pattern="^[^\\u0000]+$",
+    longest=4096,
+    explain=lambda text: Fault(
+        message="the text is empty" if not text else "the text holds a NUL character"
+    ),
+)
+
+CONTEXT_PATTERN = Rule(
+    name="a context's name",
+    pattern=ANY_TEXT.pattern,
+    longest=253,
+    explain=ANY_TEXT.explain,
+    examples=("team-dev",),
+)
+
+ARGUMENT = Rule(
+    name="a build argument",
+    pattern="^[^\\u0000]*$",
+    longest=65536,
+    explain=ANY_TEXT.explain,
+)
+
+VARIABLE_NAME = Rule(
+    name="an argument's name",
+    pattern="^[A-Za-z_][A-Za-z0-9_.-]*$",
+    longest=200,
+    explain=lambda text: Fault(
+        message=f"{_quoted(text)} is not the name of a build argument",
+        cause="a name holds letters, digits and _, and does not begin with a digit",
+    ),
+)

@@ -1,0 +1,134 @@
+"""PyYAML's complaints in words that a person who does not know its scanner can act on.
+
+Keyed by the texts of PyYAML's scanner and parser; one that is not listed is shown as it is.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import yaml
+
+__all__ = ["Words", "explain"]
+
+
+class Words(NamedTuple):
+    """`opened` is True where the beginning of what is broken tells more than where it broke."""
+
+    message: str
+    cause: str | None = None
+    suggestions: tuple[str, ...] = ()
+    opened: bool = False
+
+
+_NOT_CLOSED = "a {} that is opened by `{}` is not closed"
+
+# Part of PyYAML's problem or, after these, of its context; the first match counts.
+_TABLE: tuple[tuple[str, Words], ...] = (
+    (
+        "found character '\\t'",
+        Words(
+            "a tab where YAML wants spaces",
+            "YAML does not allow tabs for indentation",
+            ("use spaces",),
+        ),
+    ),
+    (
+        "mapping values are not allowed",
+        Words(
+            "a `:` where no key can stand",
+            "this line is indented too far, or a value that holds `: ` has no quotes",
+            ("line the key up with its neighbours", "put the value in quotes"),
+        ),
+    ),
+    (
+        "could not find expected ':'",
+        Words(
+            "a key without `:`", "a line must be a complete `key: value`", ("add the `:`",), True
+        ),
+    ),
+    (
+        "found unexpected end of stream",
+        Words("a quoted text is not closed", None, ("add the closing quote",), True),
+    ),
+    (
+        "expected ',' or ']'",
+        Words(_NOT_CLOSED.format("list", "["), None, ("add `]`, or `,` between items",), True),
+    ),
+    (
+        "expected ',' or '}'",
+        Words(_NOT_CLOSED.format("mapping", "{"), None, ("add `}`, or `,` between keys",), True),
+    ),
+    ("but found ']'", Words("a `]` that closes nothing", None, ("remove it",))),
+    ("but found '}'", Words("a `}` that closes nothing", None, ("remove it",))),
+    (
+        "but found '<scalar>'",
+        Words(
+            "text after a complete value",
+            "a value that begins with a quote ends at the next one",
+            ("put the whole value in quotes",),
+        ),
+    ),
+    (
+        "sequence entries are not allowed",
+        Words(
+            "a `-` where no list can start",
+            "a list starts on a line of its own below its key",
+            ("put the `-` on the next line",),
+        ),
+    ),
+    (
+        "cannot start any token",
+        Words(
+            "a character that a value cannot begin with",
+            "@, ` and % have a meaning of their own in YAML",
+            ("put the value in quotes",),
+        ),
+    ),
+    (
+        "expected alphabetic or numeric character",
+        Words(
+            "a name must follow * and &",
+            "they mark aliases and anchors in YAML",
+            ("put the value in quotes",),
+        ),
+    ),
+    (
+        "unknown escape character",
+        Words(
+            "an unknown escape in double quotes",
+            r"in double quotes a backslash starts an escape (\n, \t, \\)",
+            ("use single quotes", r"or write \\ for a backslash"),
+        ),
+    ),
+    ("special characters are not allowed", Words("a control character", None, ("remove it",))),
+    (
+        "while parsing a block mapping",
+        Words(
+            "a line that does not belong to the mapping it stands in",
+            "its indentation fits neither the keys before it nor a value",
+            ("line it up with the keys before it",),
+        ),
+    ),
+    (
+        "while parsing a block collection",
+        Words(
+            "a line that does not belong to the list it stands in",
+            "its indentation fits neither the items before it nor a value",
+            ("line it up with the `-` before it",),
+        ),
+    ),
+)
+
+
+def explain(error: Exception) -> Words:
+    """What is wrong, why it is (if that helps) and what to do, for an error of PyYAML."""
+    if not isinstance(error, yaml.YAMLError):
+        return Words("an escape or a version number out of range")
+    problem = str(getattr(error, "problem", "") or getattr(error, "reason", "") or error)
+    context = str(getattr(error, "context", "") or "")
+    for text in (problem, context):
+        for part, words in _TABLE:
+            if part in text:
+                return words
+    return Words(problem.strip().partition("\n")[0] or "it cannot be parsed", context or None)
