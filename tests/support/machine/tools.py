@@ -1,0 +1,35 @@
+"""kind, kubectl and go-made helpers on PATH, with the least that brings them."""
+
+from __future__ import annotations
+
+from . import cache, console, gobuild, node, shell
+
+KIND_MODULE = "sigs.k8s.io/kind"
+KIND_VERSION = "v0.33.0"
+
+
+def ensure_kind() -> None:
+    """Have `kind`: on PATH, from Homebrew, or built by Go."""
+    if shell.succeeds(["kind", "version"]):
+        return
+    if gobuild.find_go() is None and brew("kind"):
+        return
+    cache.link(gobuild.install(KIND_MODULE, KIND_VERSION, estimate="20 s to 1 min"), "kind")
+
+
+def ensure_kubectl(*, made_node: bool) -> None:
+    """Have `kubectl`: on PATH, from Homebrew, or the one that is part of the node we made."""
+    if shell.succeeds(["kubectl", "version", "--client"]):
+        return
+    if made_node:
+        cache.link(node.knode(), "kubectl")
+    elif not brew("kubernetes-cli"):
+        raise shell.MachineError("kubectl is missing: install it (https://kubernetes.io/docs/tasks/tools)")
+
+
+def brew(formula: str) -> bool:
+    """Install a formula with Homebrew; False if there is no Homebrew or it failed."""
+    if shell.find("brew") is None:
+        return False
+    with console.step(f"brew install {formula}", "1 min"):
+        return shell.succeeds(["brew", "install", "-q", formula], timeout=900)
