@@ -160,10 +160,15 @@ class _Loading:
         self._incomplete = False
 
     def user_values(self, path: Path | None) -> dict[str, Any]:
-        if path is None or not path.exists():
+        if path is None:
             return {}
         shown = show_path(path, self.cwd)
-        text = read_text(path, shown)
+        try:
+            text = read_text(path, shown)
+        except DevloopError as error:
+            if error.code == "config/not-found":
+                return {}
+            raise
         self.files.append(path)
         root = _root(text, shown, self._problems)
         if root is None:

@@ -1,0 +1,87 @@
+"""`devloop check`: what is wrong with devloop.yaml and the files it names. Writes nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from devloop.cli.options import CommonOptions, load, project_options
+from devloop.errors import DevloopError, Diagnosis, ExitStatus
+
+if TYPE_CHECKING:
+    from devloop.config.loader import LoadedProject
+
+__all__ = ["command"]
+
+
+@click.command("check")
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True
+)
+@project_options
+def command(options: CommonOptions, output: Literal["text", "json"]) -> int:
+    """Validate devloop.yaml and the files it names.
+
+    Prints one line a problem, as path:line:column: error[code]: message, and ends with 2 if there
+    is any. Touches neither Docker nor a cluster.
+    """
+    loaded, found = _check(options)
+    if output == "json":
+        click.echo(json.dumps(_as_json(loaded, found), indent=2))
+    elif loaded is not None and not found:
+        services = len(loaded.project.services)
+        shown = loaded.locations.file.path
+        click.echo(f"{shown}: ok, {services} service{'s' if services != 1 else ''}")
+    for diagnosis in found if output == "text" else ():
+        click.echo("\n".join(_lines(diagnosis)))
+    return max((diagnosis.exit_status for diagnosis in found), default=ExitStatus.DONE)
+
+
+def _check(options: CommonOptions) -> tuple[LoadedProject | None, tuple[Diagnosis, ...]]:
+    """The project, if it could be loaded, and every problem."""
+    from devloop.config.files import check_files  # noqa: PLC0415 - pydantic is slow to import
+
+    try:
+        loaded = load(options)
+    except DevloopError as error:
+        return None, getattr(error, "diagnoses", (error.diagnosis,))
+    return loaded, check_files(loaded)
+
+
+def _lines(diagnosis: Diagnosis) -> list[str]:
+    """The line that problem matchers read, and indented lines below it."""
+    place = f"{diagnosis.location}: " if diagnosis.location else ""
+    lines = [f"{place}{diagnosis.severity}[{diagnosis.code}]: {diagnosis.message}"]
+    if diagnosis.cause:
+        lines.append(f"  cause: {diagnosis.cause}")
+    lines += [f"  try: {suggestion}" for suggestion in diagnosis.suggestions]
+    return lines + [f"  {line}" for line in diagnosis.detail]
+
+
+def _as_json(loaded: LoadedProject | None, found: tuple[Diagnosis, ...]) -> dict[str, Any]:
+    """The same with the keys that `diagnostic` events have."""
+    return {
+        "v": 1,
+        "ok": not found,
+        "file": loaded.locations.file.path if loaded else None,
+        "services": list(loaded.project.services) if loaded else [],
+        "diagnostics": [
+            {
+                "code": each.code,
+                "severity": each.severity,
+                "message": each.message,
+                "location": each.location
+                and {
+                    "path": each.location.path,
+                    "line": each.location.line,
+                    "column": each.location.column,
+                },
+                "cause": each.cause,
+                "suggestions": list(each.suggestions),
+                "detail": list(each.detail),
+            }
+            for each in found
+        ],
+    }

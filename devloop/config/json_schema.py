@@ -1,0 +1,109 @@
+"""The JSON Schema (draft 2020-12) of devloop.yaml as it is written, printed from the grammar.
+
+It says no less than a single file's text can tell: files on disk, variables and rules across
+services (two services with one port) stay with the loader.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from devloop.config.grammar import Block, Choice, Key, Kind, List, Map, Number, Text
+from devloop.config.rules import PORT
+from devloop.config.spec import PROJECT
+
+__all__ = ["SCHEMA_ID", "project_schema"]
+
+SCHEMA_ID = "urn:devloop:schema:devloop.yaml:1"
+
+_Schema: TypeAlias = dict[str, Any]
+
+# A text with a variable may become anything; only the loader can tell.
+_VARIABLE: _Schema = {"type": "string", "pattern": r"\$\{", "title": "a text with ${VARIABLES}"}
+
+
+def project_schema() -> _Schema:
+    """The schema as plain data, ready for `json.dumps`."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": SCHEMA_ID,
+        "title": "devloop.yaml",
+        **_of(PROJECT),
+    }
+
+
+def _of(kind: Kind) -> _Schema:
+    match kind:
+        case Text():
+            return _text(kind)
+        case Number():
+            return {"anyOf": [{"enum": list(range(kind.least, kind.most + 1))}, _VARIABLE]}
+        case Choice():
+            return {"anyOf": [{"enum": list(kind.words)}, _VARIABLE]}
+        case List():
+            return {"type": "array", "items": _of(kind.item)} | _least("minItems", kind.least)
+        case Map():
+            value = _of(kind.value)
+            if kind.null:
+                value = {"anyOf": [value, {"type": "null"}]}
+            names = {"pattern": kind.key.pattern, "maxLength": kind.key.longest}
+            return {
+                "type": "object",
+                "propertyNames": names,
+                "additionalProperties": value,
+            } | _least("minProperties", kind.least)
+        case Block():
+            return _block(kind)
+
+
+def _text(kind: Text) -> _Schema:
+    rule = kind.rule
+    text: _Schema = {"type": "string", "pattern": rule.pattern, "maxLength": rule.longest}
+    forms = [text]
+    if kind.scalar:
+        forms.append({"type": ["number", "boolean"]})
+    elif kind.number and rule is PORT:
+        forms.append({"type": "integer", "minimum": 1, "maximum": 65535})
+    elif kind.number:
+        forms.append({"type": "number", "exclusiveMinimum": 0, "maximum": 86400})
+    if _takes_variables(rule.pattern):
+        schema: _Schema = text if len(forms) == 1 else {"anyOf": forms}
+    else:
+        schema = {"anyOf": [*forms, _VARIABLE]}
+    if rule.examples:
+        schema |= {"examples": list(rule.examples)}
+    return schema
+
+
+def _takes_variables(pattern: str) -> bool:
+    """Whether the rule takes any characters, a variable's too."""
+    return pattern.startswith("^[^")
+
+
+def _block(kind: Block) -> _Schema:
+    block: _Schema = {
+        "type": "object",
+        "properties": {name: _key(key) for name, key in kind.keys.items()},
+        "additionalProperties": False,
+        **kind.extra,
+    }
+    required = [name for name, key in kind.keys.items() if key.required]
+    if required:
+        block["required"] = required
+    short = kind.keys[kind.short].kind if kind.short else None
+    return block if short is None else {"anyOf": [_of(short), block]}
+
+
+def _key(key: Key) -> _Schema:
+    if key.kind is None:
+        return {"not": {}, "description": f"Not supported yet. {key.about}", "deprecated": True}
+    about = key.about
+    if isinstance(key.kind, Choice) and key.kind.later:
+        about += f" Not supported yet: {', '.join(key.kind.later)}."
+    if key.default:
+        about += f" Default: {key.default}."
+    return {"description": about, **_of(key.kind)}
+
+
+def _least(name: str, least: int) -> _Schema:
+    return {name: least} if least else {}
