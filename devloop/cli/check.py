@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -67,21 +68,5 @@ def _as_json(loaded: LoadedProject | None, found: tuple[Diagnosis, ...]) -> dict
         "ok": not found,
         "file": loaded.locations.file.path if loaded else None,
         "services": list(loaded.project.services) if loaded else [],
-        "diagnostics": [
-            {
-                "code": each.code,
-                "severity": each.severity,
-                "message": each.message,
-                "location": each.location
-                and {
-                    "path": each.location.path,
-                    "line": each.location.line,
-                    "column": each.location.column,
-                },
-                "cause": each.cause,
-                "suggestions": list(each.suggestions),
-                "detail": list(each.detail),
-            }
-            for each in found
-        ],
+        "diagnostics": [dataclasses.asdict(each) for each in found],
     }

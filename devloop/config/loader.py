@@ -162,7 +162,8 @@ class _Loading:
     def user_values(self, path: Path | None) -> dict[str, Any]:
         if path is None:
             return {}
-        shown = show_path(path, self.cwd)
+        home = Path(self.env.get("HOME") or "/nowhere")
+        shown = f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
         try:
             text = read_text(path, shown)
         except DevloopError as error:

@@ -49,11 +49,11 @@ class Problems:
         self.take(
             Diagnosis(
                 code=code,
-                message=message,
+                message=_printable(message),
                 location=location,
-                cause=cause,
-                suggestions=suggestions,
-                detail=detail,
+                cause=_printable(cause) if cause else None,
+                suggestions=tuple(map(_printable, suggestions)),
+                detail=tuple(map(_printable, detail)),
             )
         )
 
@@ -80,6 +80,13 @@ class Problems:
         """Raises `ConfigErrors` unless nothing was found."""
         if self._found:
             raise ConfigErrors(self.sorted())
+
+
+def _printable(text: str) -> str:
+    """One line that cannot steer a terminal, whatever stood in the file."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def nearest(word: str, words: Iterable[str]) -> str | None:

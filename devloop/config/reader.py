@@ -189,7 +189,9 @@ class Reader:
 
     def _block(self, node: Node, kind: Block, path: Path) -> Value:
         if isinstance(node, Scalar) and kind.short is not None and node.value is not None:
-            value = self.read(node, _kind(kind.keys[kind.short]), (*path, kind.short))
+            where = (*path, kind.short)
+            self._locations.note_key(where, self._locations.key(path))
+            value = self.read(node, _kind(kind.keys[kind.short]), where)
             return {} if value is MISSING else {kind.short: value}
         if not isinstance(node, Keys):
             return self._wrong_type(node, _expected(kind), path)

@@ -59,6 +59,11 @@ _TABLE: tuple[tuple[str, Words], ...] = (
         "expected ',' or '}'",
         Words(_NOT_CLOSED.format("mapping", "{"), None, ("add `}`, or `,` between keys",), True),
     ),
+    (
+        "but found '<stream end>'",
+        Words("the file ends too early", "a `[` or `{` is not closed", ("close it",)),
+    ),
+    ("expected the node content", Words("a value is missing here", None, ("add it",))),
     ("but found ']'", Words("a `]` that closes nothing", None, ("remove it",))),
     ("but found '}'", Words("a `}` that closes nothing", None, ("remove it",))),
     (

@@ -1,0 +1,101 @@
+"""Files that devloop.yaml names and that are not there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devloop.config.files import check_files
+from tests.unit.config.corpus import service
+
+if TYPE_CHECKING:
+    from devloop.errors import Diagnosis
+    from tests.unit.config.conftest import Folder
+
+
+def check(folder: Folder, text: str) -> tuple[Diagnosis, ...]:
+    return check_files(folder.load(text))
+
+
+def test_nothing_is_missing(folder: Folder) -> None:
+    for name in ("Dockerfile", "k8s/a.yaml", "pip.conf"):
+        folder.write(name)
+    text = service(
+        "deploy: {manifests: [k8s/*.yaml, '**/a.yaml', k8s/a.yaml]}",
+        build="build: {secrets: [id=pip,src=pip.conf, id=env,env=HOME]}",
+    )
+    assert check(folder, text) == ()
+
+
+def test_a_builder_of_ones_own_needs_no_dockerfile(folder: Folder) -> None:
+    assert check(folder, service(build="build: {builder: command, command: [x]}")) == ()
+
+
+@pytest.mark.parametrize(
+    ("build", "present", "code", "place", "message", "hint"),
+    [
+        ("build: .", "x", "dockerfile", "4:5", "Dockerfile does not exist", None),
+        (
+            "build: .",
+            "dockerfile",
+            "dockerfile",
+            "4:5",
+            "Dockerfile does",
+            "`dockerfile: dockerfile`",
+        ),
+        ("build: .", "api/Dockerfile", "dockerfile", "4:5", "Dockerfile does", "`build: api`"),
+        (
+            "build: {dockerfile: Dockerfil}",
+            "Dockerfile",
+            "dockerfile",
+            "4:13",
+            "Dockerfil does not exist",
+            "`dockerfile: Dockerfile`",
+        ),
+        ("build: {dockerfile: d}", "d/x", "dockerfile", "4:13", "d is a folder", None),
+        ("build: {context: ap}", "api/Dockerfile", "context", "4:13", "ap does not", "mean api?"),
+        ("build: Dockerfile", "Dockerfile", "context", "4:5", "is a file", None),
+        ("build: ../no", "x", "context", "4:5", "/no does not exist", None),
+    ],
+)
+def test_missing_for_the_build(
+    folder: Folder, build: str, present: str, code: str, place: str, message: str, hint: str | None
+) -> None:
+    folder.write(present)
+    (found,) = check(folder, service(build=build))
+    assert found.code == f"config/{code}-missing"
+    assert str(found.location) == f"devloop.yaml:{place}"
+    assert message in found.message
+    if hint is not None:
+        assert hint in found.suggestions[0]
+
+
+def test_missing_manifests(folder: Folder) -> None:
+    folder.write("Dockerfile")
+    folder.write("k8s/deployment.yaml")
+    text = service("deploy:\n  manifests: [k8s/*.yml, k8s/deploymet.yaml, k8s, k8s/*.yaml]")
+    found = check(folder, text)
+    assert [(each.code, str(each.location), each.message, each.suggestions) for each in found] == [
+        ("config/manifest-missing", "devloop.yaml:6:19", "no file matches k8s/*.yml", ()),
+        (
+            "config/manifest-missing",
+            "devloop.yaml:6:30",
+            "no file matches k8s/deploymet.yaml",
+            ("did you mean k8s/deployment.yaml?",),
+        ),
+        (
+            "config/manifest-missing",
+            "devloop.yaml:6:50",
+            "k8s is a folder, not a file",
+            ("k8s/*.yaml",),
+        ),
+    ]
+
+
+def test_missing_secret(folder: Folder) -> None:
+    folder.write("Dockerfile")
+    folder.write("pip.conf")
+    (found,) = check(folder, service(build="build: {secrets: [id=a,src=pip.cnf]}"))
+    assert (found.code, str(found.location)) == ("config/file-missing", "devloop.yaml:4:23")
+    assert found.suggestions == ("did you mean pip.conf?",)
