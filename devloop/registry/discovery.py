@@ -1,0 +1,207 @@
+"""Where images go: the flag, the config, what the cluster says of itself (KEP-1755), `kind load`.
+
+Pure decisions; the caller reads the cluster. `check` alone asks the registry whether it is there.
+
+Source: https://github.com/kubernetes/enhancements/tree/master/keps/sig-cluster-lifecycle/generic/1755-communicating-a-local-registry
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import yaml
+
+from devloop.errors import DevloopError
+from devloop.model import PushTarget
+
+if TYPE_CHECKING:
+    from devloop.engine.cancel import Cancel
+    from devloop.registry.client import Client
+
+__all__ = [
+    "CONFIG_MAP_KEY",
+    "CONFIG_MAP_NAME",
+    "CONFIG_MAP_NAMESPACE",
+    "Hosting",
+    "Target",
+    "check",
+    "discover",
+    "parse_hosting",
+    "registry_name",
+]
+
+CONFIG_MAP_NAMESPACE = "kube-public"
+CONFIG_MAP_NAME = "local-registry-hosting"
+CONFIG_MAP_KEY = "localRegistryHosting.v1"
+
+Target = PushTarget
+
+_FIELDS = ("host", "hostFromContainerRuntime", "hostFromClusterNetwork", "help")
+_LONGEST = 64 * 1024
+
+# The reference grammar of github.com/distribution/reference: host, port, path.
+_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
+_PATH = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_REGISTRY = re.compile(rf"(?P<host>{_HOST}(?::\d{{1,5}})?)(?P<path>(?:/{_PATH})*)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hosting:
+    """Version 1 of a cluster's own description of its registry; hosts are `host[:port]`."""
+
+    host: str = ""
+    host_from_container_runtime: str = ""
+    host_from_cluster_network: str = ""
+    help: str = ""
+
+
+def parse_hosting(text: str) -> Hosting:
+    """Read the ConfigMap's value strictly.
+
+    Raises registry/discovery: devloop would push to a place that the cluster does not pull from
+    if it guessed."""
+    place = f"ConfigMap {CONFIG_MAP_NAMESPACE}/{CONFIG_MAP_NAME}"
+    if len(text) > _LONGEST:
+        raise _unreadable(place, f"{CONFIG_MAP_KEY} is longer than {_LONGEST} characters")
+    try:
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise _unreadable(place, f"{CONFIG_MAP_KEY} is not YAML: {error}") from error
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise _unreadable(place, f"{CONFIG_MAP_KEY} is not a mapping")
+    for key, value in data.items():
+        if key not in _FIELDS:
+            near = difflib.get_close_matches(str(key), _FIELDS, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise _unreadable(place, f"{CONFIG_MAP_KEY} has no field {str(key)!r}{hint}")
+        if not isinstance(value, str):
+            raise _unreadable(place, f"{CONFIG_MAP_KEY}: {key} is not a string")
+        if key != "help" and value and not _REGISTRY.fullmatch(value):
+            raise _unreadable(place, f"{CONFIG_MAP_KEY}: {key} {value!r} is not host:port")
+    return Hosting(
+        host=data.get("host", ""),
+        host_from_container_runtime=data.get("hostFromContainerRuntime", ""),
+        host_from_cluster_network=data.get("hostFromClusterNetwork", ""),
+        help=data.get("help", ""),
+    )
+
+
+def _unreadable(place: str, cause: str) -> DevloopError:
+    return DevloopError.of(
+        "registry/discovery",
+        f"{place} cannot be read as a description of the registry (KEP-1755)",
+        cause=" ".join(cause.split()),
+        suggestions=(
+            "devloop cluster up writes it for a local cluster",
+            "or name the registry: registry: localhost:5001 in devloop.yaml",
+        ),
+    )
+
+
+def registry_name(text: str, given_by: Literal["flag", "config"]) -> str:
+    """`text` as a registry's name (`host[:port][/path]`). Raises config/value."""
+    name = re.sub(r"^https?://", "", text.strip()).rstrip("/")
+    match = _REGISTRY.fullmatch(name)
+    where = "--registry" if given_by == "flag" else "registry:"
+    if match is None:
+        raise DevloopError.of(
+            "config/value",
+            f"{where} {text!r} is not a registry's name",
+            suggestions=("it is host[:port][/path], for example localhost:5001 or ghcr.io/me",),
+        )
+    host = match["host"]
+    port = re.search(r":(\d+)$", host)
+    if port and not 0 < int(port[1]) < 65536:
+        raise DevloopError.of("config/value", f"{where} {text!r} has no valid port")
+    # Docker reads a first part without dot, colon or the name localhost as a Docker Hub user.
+    if "." not in host and ":" not in host and host != "localhost":
+        raise DevloopError.of(
+            "config/value",
+            f"{where} {text!r} has no host",
+            cause=f"Docker would read {host!r} as a name on Docker Hub",
+            suggestions=(f"docker.io/{name} for Docker Hub, {host}:5000 for a host of that name",),
+        )
+    return name
+
+
+def discover(
+    *, flag: str | None, config: str | None, hosting: str | None, kind_cluster: str | None
+) -> PushTarget:
+    """The first that applies: flag, config, the cluster's ConfigMap, `kind load`.
+
+    `hosting` is the value of the ConfigMap's key, None when there is no such ConfigMap;
+    `kind_cluster` the name of the kind cluster that the context leads to. A registry that is named
+    but is also the one that the cluster describes keeps the cluster's other names for it. Raises
+    config/value, registry/discovery and registry/unreachable (nowhere to push)."""
+    given: Literal["flag", "config"] = "flag" if flag else "config"
+    named = flag or config
+    if named:
+        push = registry_name(named, given)
+        return _described(push, _lenient(hosting), given)
+    if hosting is not None:
+        described = parse_hosting(hosting)
+        if described.host:
+            return _described(described.host, described, "cluster")
+    if kind_cluster:
+        return PushTarget(kind_cluster=kind_cluster, source="kind")
+    helped = parse_hosting(hosting).help if hosting is not None else ""
+    raise DevloopError.of(
+        "registry/unreachable",
+        "there is no registry to push to",
+        cause="neither --registry nor devloop.yaml names one, the cluster describes none "
+        "(KEP-1755) and is not a kind cluster",
+        suggestions=(
+            "devloop cluster up starts a local cluster with a registry",
+            "or name one that the nodes can pull from: registry: localhost:5001 in devloop.yaml",
+            *((f"the cluster says: {helped}",) if helped else ()),
+        ),
+    )
+
+
+def _lenient(hosting: str | None) -> Hosting:
+    """A description that is not asked for may be broken without harm."""
+    try:
+        return parse_hosting(hosting) if hosting is not None else Hosting()
+    except DevloopError:
+        return Hosting()
+
+
+def _described(
+    push: str, hosting: Hosting, source: Literal["flag", "config", "cluster"]
+) -> PushTarget:
+    host, slash, path = push.partition("/")
+    pull = cluster = ""
+    if host == hosting.host.partition("/")[0] != "":
+        pull = hosting.host_from_container_runtime
+        cluster = hosting.host_from_cluster_network
+    same_path = f"{slash}{path}" if source != "cluster" else ""
+    return PushTarget(
+        push=push,
+        pull=f"{pull}{same_path}" if pull and pull != host else "",
+        cluster=f"{cluster}{same_path}" if cluster and cluster != host else "",
+        source=source,
+    )
+
+
+def check(target: PushTarget, client: Client | None, cancel: Cancel | None = None) -> None:
+    """Raise unless images can be sent to `target`: registry/unreachable, registry/unauthorized, or
+    env/tool-missing when `kind` would be needed. `client` is None for a target without registry."""
+    if client is not None:
+        client.ping(cancel)
+    elif target.kind_cluster and shutil.which("kind") is None:
+        raise DevloopError.of(
+            "env/tool-missing",
+            "kind is not installed or not on PATH",
+            cause=f"the cluster {target.kind_cluster} has no registry, so images are loaded with "
+            "kind load",
+            suggestions=(
+                "install kind: https://kind.sigs.k8s.io",
+                "or give the cluster a registry, which is faster: devloop cluster up",
+            ),
+        )

@@ -1,0 +1,192 @@
+"""Requests to one registry: scheme, credentials, one retry, and failures in the user's words.
+
+Everything that is the same for all of the distribution API's calls; what the calls mean is
+client.py's business.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import urllib.parse
+from typing import TYPE_CHECKING
+
+import urllib3
+from urllib3.exceptions import (
+    HTTPError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    SSLError,
+)
+from urllib3.exceptions import TimeoutError as TimedOut
+
+from devloop.errors import DevloopError
+from devloop.registry.tokens import Tokens
+from devloop.registry.wire import Wire, is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from devloop.engine.cancel import Cancel
+    from devloop.registry.credentials import Credentials
+
+__all__ = ["Transport"]
+
+_HUB = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
+_CONNECT = 3.0
+_ANSWER = 15.0
+# An upload waits for the registry to take in and store what was sent.
+_UPLOAD = 300.0
+
+
+class Transport:
+    """Plain HTTP for loopback as Docker does (TLS of any certificate if that is what answers
+    there); elsewhere HTTPS, and plain HTTP only for a server that cannot do TLS, without
+    credentials. Thread-safe."""
+
+    def __init__(self, host: str, lookup: Callable[[str], Credentials | None]) -> None:
+        self.host = host
+        self._server = _HUB.get(self.host, self.host)
+        self._local = is_loopback(re.sub(r":\d+$", "", self._server))
+        self._scheme = "http" if self._local else "https"
+        self._wire = Wire(insecure=self._local)
+        self._lookup = lookup
+        self._known: list[Credentials | None] = []
+        self._lock = threading.Lock()
+        self._tokens = Tokens(self._wire)
+
+    def close(self) -> None:
+        self._wire.close()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        scope: str,
+        headers: dict[str, str] | None = None,
+        body: bytes | None = None,
+        cancel: Cancel | None = None,
+    ) -> urllib3.BaseHTTPResponse:
+        """One request, authorised when the registry asks for it. `path` may be a whole URL."""
+        sent = dict(headers or {})
+        known = self._tokens.known(scope)
+        if known:
+            sent["Authorization"] = known
+        response = self._send(method, path, sent, body, cancel=cancel)
+        if response.status != 401:
+            return response
+        challenge = response.headers.get("WWW-Authenticate", "")
+        authorization = self._tokens.answer(
+            challenge, scope, self._credentials(), secure=self._secure, cancel=cancel
+        )
+        if authorization is None:
+            return response
+        sent["Authorization"] = authorization
+        return self._send(method, path, sent, body, cancel=cancel)
+
+    @property
+    def _secure(self) -> bool:
+        return self._local or self._scheme == "https"
+
+    def _credentials(self) -> Credentials | None:
+        with self._lock:
+            if not self._known:
+                self._known.append(self._lookup(self.host))
+            return self._known[0]
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: bytes | None,
+        *,
+        cancel: Cancel | None,
+    ) -> urllib3.BaseHTTPResponse:
+        timeout = urllib3.Timeout(connect=_CONNECT, read=_UPLOAD if body else _ANSWER)
+        again = method in ("GET", "HEAD")
+        while True:
+            url = urllib.parse.urljoin(f"{self._scheme}://{self._server}/", path)
+            if not url.startswith(f"{self._scheme}://{self._server}/"):
+                # An upload may be sent on to another host, which must not see the credentials.
+                headers = {k: v for k, v in headers.items() if k != "Authorization"}
+            try:
+                response = self._wire.request(
+                    method, url, headers=headers, body=body, timeout=timeout, cancel=cancel
+                )
+            except SSLError as error:
+                if not self._fall_back(str(error), headers):
+                    raise self._unreachable(error) from error
+            except ProtocolError as error:
+                # A kept-alive connection may have been closed by the other side just now.
+                if not again:
+                    raise self._unreachable(error) from error
+                again = False
+            except HTTPError as error:
+                raise self._unreachable(error) from error
+            else:
+                if not self._wants_tls(response):
+                    return response
+                self._scheme = "https"
+
+    def _fall_back(self, text: str, headers: dict[str, str]) -> bool:
+        plain = "WRONG_VERSION_NUMBER" in text or "record layer failure" in text.lower()
+        if self._scheme != "https" or not plain or "Authorization" in headers:
+            return False
+        self._scheme = "http"
+        return True
+
+    def _wants_tls(self, response: urllib3.BaseHTTPResponse) -> bool:
+        return (
+            self._scheme == "http"
+            and self._local
+            and response.status == 400
+            and b"HTTPS server" in (response.data or b"")[:500]
+        )
+
+    def _unreachable(self, error: HTTPError) -> DevloopError:
+        return DevloopError.of(
+            "registry/unreachable",
+            f"the registry {self.host} does not answer",
+            cause=_reason(error),
+            suggestions=(
+                ("check that it runs: docker ps; devloop cluster up starts a local registry",)
+                if self._local
+                else ("check the name, the network and the VPN",)
+            ),
+        )
+
+    def refused(self, response: urllib3.BaseHTTPResponse, doing: str) -> DevloopError:
+        text = (response.data or b"").decode("utf-8", "replace").strip()
+        # Registries' bodies may be HTML pages; their error texts fit in this.
+        cause = f"{response.status} {response.reason or ''} {text[:256]}".strip()
+        if response.status in (401, 403):
+            return DevloopError.of(
+                "registry/unauthorized",
+                f"{self.host} does not accept the credentials for {doing}",
+                cause=cause,
+                suggestions=(f"docker login {self.host}",),
+            )
+        if response.status >= 500 or response.status == 429:
+            return DevloopError.of(
+                "registry/unreachable", f"the registry {self.host} failed when {doing}", cause=cause
+            )
+        return DevloopError.of(
+            "registry/push-failed" if doing.startswith("pushing") else "registry/unreachable",
+            f"the registry {self.host} refused {doing}",
+            cause=cause,
+        )
+
+
+def _reason(error: HTTPError) -> str:
+    if isinstance(error, NameResolutionError):
+        return "its name is not known"
+    text = str(error)
+    if "refused" in text.lower():
+        return "it refused the connection: nothing listens there"
+    # NewConnectionError is a kind of ConnectTimeoutError, for other reasons than time.
+    if isinstance(error, TimedOut) and not isinstance(error, NewConnectionError):
+        return "no answer in time"
+    return text.rpartition("object at 0x")[2].partition(">: ")[2] or text
