@@ -55,7 +55,12 @@ def plant(
     groups = ("root:x:0:", "tty:x:5:", "adm:x:4:", "utmp:x:43:", "systemd-journal:x:101:")
     write(root / "etc/group", "".join(f"{line}\n" for line in (*groups, "nogroup:x:65534:")))
     write(root / "etc/nsswitch.conf", "hosts: files dns\n")
-    for name, mode in (("tmp", 0o1777), ("var/tmp", 0o1777), ("root", 0o700), ("usr/local/bin", 0o755)):
+    for name, mode in (
+        ("tmp", 0o1777),
+        ("var/tmp", 0o1777),
+        ("root", 0o700),
+        ("usr/local/bin", 0o755),
+    ):
         (root / name).mkdir(parents=True, exist_ok=True)
         (root / name).chmod(mode)
 
@@ -86,7 +91,10 @@ def python_tree(root: Path) -> None:
         shutil.copyfile(BUNDLE, root / "etc/ssl/certs/ca-certificates.crt")
     # Packages' own scripts compile; without it each start of a container would.
     compile_all = ["python3", "-m", "compileall", "-q"]
-    folders = ["/usr/lib/python3", *(f"/usr/lib/{p.name}" for p in (root / "usr/lib").glob("python3.*"))]
+    folders = [
+        "/usr/lib/python3",
+        *(f"/usr/lib/{p.name}" for p in (root / "usr/lib").glob("python3.*")),
+    ]
     shell.run(["chroot", root, *compile_all, *folders], timeout=300)
 
 

@@ -41,7 +41,7 @@ class Source:
 
 def parse_list(text: str) -> list[Source]:
     """Read the one-line format: `deb [signed-by=FILE] URI SUITE COMPONENT...`."""
-    found = []
+    found: list[Source] = []
     for line in text.splitlines():
         match = re.match(r"\s*deb\s+(?:\[(?P<options>[^]]*)\]\s*)?(?P<rest>.+)", line)
         if match is None:
@@ -55,7 +55,7 @@ def parse_list(text: str) -> list[Source]:
 
 def parse_deb822(text: str) -> list[Source]:
     """Read the paragraph format (`*.sources`); a key given inline counts as no key file."""
-    found = []
+    found: list[Source] = []
     without_comments = "\n".join(ln for ln in text.splitlines() if not ln.startswith("#"))
     for paragraph in re.split(r"\n\s*\n", without_comments):
         fields = {
@@ -81,7 +81,7 @@ def parse_deb822(text: str) -> list[Source]:
 
 def own_sources(folder: Path = SOURCES) -> list[Source]:
     """Return the machine's apt sources."""
-    found = []
+    found: list[Source] = []
     plain = folder / "sources.list"
     for file in [plain, *sorted((folder / "sources.list.d").glob("*.list"))]:
         if file.is_file():
@@ -195,10 +195,16 @@ def unpack(debs: Iterable[Path], root: Path) -> None:
         if not (root / name).is_symlink():
             (root / name).symlink_to(f"usr/{name}")
     skip = [f"--exclude=./usr/share/{name}" for name in UNREAD]
-    skip += ["--exclude=./usr/lib/*/gconv", "--exclude=./usr/lib/*/perl*", "--exclude=./usr/bin/perl*"]
+    skip += [
+        "--exclude=./usr/lib/*/gconv",
+        "--exclude=./usr/lib/*/perl*",
+        "--exclude=./usr/bin/perl*",
+    ]
     into = ["tar", "-C", str(root), "--keep-directory-symlink", "-xf", "-", *skip]
     for deb in debs:
-        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as source:
+        with subprocess.Popen(
+            ["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE
+        ) as source:
             subprocess.run(into, stdin=source.stdout, check=True, timeout=300)
         if source.returncode != 0:
             raise shell.MachineError(f"{deb.name} could not be unpacked")

@@ -65,7 +65,9 @@ def has_buildx() -> bool:
 def find_daemon() -> Path:
     """Return a dockerd to start that is new enough, brought from Debian if there is none."""
     if sys.platform != "linux":
-        raise shell.MachineError("Docker does not answer: start Docker Desktop (or colima), then again")
+        raise shell.MachineError(
+            "Docker does not answer: start Docker Desktop (or colima), then again"
+        )
     installed = shell.find("dockerd")
     if installed and version(shell.output([installed, "--version"])) >= OLDEST_ENGINE:
         return Path(installed)

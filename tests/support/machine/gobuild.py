@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import cache, console, debian, shell
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 OLDEST_GO = (1, 24)
 SUITE = "trixie"
@@ -57,7 +60,7 @@ def build(source: Path, *flags: str, ldflags: str = "", estimate: str) -> Path:
         command, env = go()
         link = f"-ldflags=-s -w {ldflags}"
         with console.step(f"building {name} with Go", estimate):
-            argv = [command, "build", *FLAGS, *flags, link, "-o", program, "."]
+            argv = [command, "build", *FLAGS, *flags, link, "-o", str(program), "."]
             shell.run(argv, timeout=3000, cwd=source, env=env)
 
     made_from = cache.key(source, *FLAGS, *flags, ldflags, os.uname().machine)

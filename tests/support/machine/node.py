@@ -8,13 +8,12 @@ laid over them.  kind needs no configuration or patch for it.
 from __future__ import annotations
 
 import inspect
-import os
 import re
 import shutil
 import sys
 from pathlib import Path
 
-from . import bases, cache, console, debian, gobuild, images, ociarchive, shell
+from . import bases, console, debian, gobuild, images, ociarchive, shell
 
 HERE = Path(__file__).parent.parent / "node"
 SUITE = "bookworm"
@@ -42,10 +41,18 @@ PACKAGES = (
     "tar",
     "util-linux",
 )
-CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "etcd")
+CONTROL_PLANE = (
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kube-proxy",
+    "etcd",
+)
 NODE_PROGRAMS = ("kubelet", "kubeadm", "kubectl", "crictl")
 UNITS = ("containerd.service", "kubelet.service")
-IPTABLES = [f"{name}{part}" for name in ("iptables", "ip6tables") for part in ("", "-save", "-restore")]
+IPTABLES = [
+    f"{name}{part}" for name in ("iptables", "ip6tables") for part in ("", "-save", "-restore")
+]
 
 
 def kubernetes_version() -> str:
@@ -193,7 +200,7 @@ def control_plane_layer(root: Path, kube: Path, coredns: Path) -> ociarchive.Lay
     for file in extensions:
         name = str(modules / file.name)
         if file.is_symlink():
-            layer.link(name, os.readlink(file))
+            layer.link(name, str(file.readlink()))
         else:
             layer.file(name, file)
     asked = [multi, *(str(modules / file.name) for file in extensions)]
@@ -215,7 +222,7 @@ def inside(root: Path, name: str) -> Path:
         part = parts.pop()
         following = place.parent if part == ".." else place / part
         if following.is_symlink():
-            target = os.readlink(following)
+            target = str(following.readlink())
             place = root if target.startswith("/") else place
             parts += [piece for piece in reversed(target.split("/")) if piece]
         else:

@@ -12,11 +12,11 @@ import json
 import subprocess
 import tarfile
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -96,8 +96,9 @@ def write(images: Sequence[ArchivedImage], *, architecture: str, out: Path) -> N
             "layers": [blob(compress(content), LAYER)],
         }
         described = {**blob(encode(manifest), MANIFEST), "platform": platform}
-        for name in image.names:
-            index.append({**described, "annotations": {"io.containerd.image.name": name}})
+        index += [
+            {**described, "annotations": {"io.containerd.image.name": name}} for name in image.names
+        ]
     archive = Layer()
     archive.file("oci-layout", encode({"imageLayoutVersion": "1.0.0"}), 0o644)
     archive.file("index.json", encode({"schemaVersion": 2, "manifests": index}), 0o644)

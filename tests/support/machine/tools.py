@@ -24,7 +24,9 @@ def ensure_kubectl(*, made_node: bool) -> None:
     if made_node:
         cache.link(node.knode(), "kubectl")
     elif not brew("kubernetes-cli"):
-        raise shell.MachineError("kubectl is missing: install it (https://kubernetes.io/docs/tasks/tools)")
+        raise shell.MachineError(
+            "kubectl is missing: install it (https://kubernetes.io/docs/tasks/tools)"
+        )
 
 
 def brew(formula: str) -> bool:
