@@ -67,6 +67,11 @@ class Stream:
         if cancel is not None:
             self._cleanup.enter_context(cancel.closing(wire.shut))
 
+    @property
+    def date(self) -> str:
+        """The server's clock as it answered: HTTP's Date header, "" when it sent none."""
+        return self._answer.headers.get("Date", "")
+
     def __enter__(self) -> Self:
         return self
 

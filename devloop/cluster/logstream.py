@@ -5,6 +5,7 @@ One request a call; resuming, ordering and showing are others' business.
 
 from __future__ import annotations
 
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from devloop.cluster.failures import ApiError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from devloop.cluster.connection import Connection
     from devloop.engine.cancel import Cancel
 
-__all__ = ["node_platforms", "open_log", "registry_hosting"]
+__all__ = ["node_platforms", "open_log", "registry_hosting", "server_time"]
 
 _HOSTING = "/api/v1/namespaces/kube-public/configmaps/local-registry-hosting"
 
@@ -81,3 +82,17 @@ def node_platforms(connection: Connection) -> frozenset[str]:
         for info in infos
         if info.get("architecture")
     )
+
+
+def server_time(connection: Connection) -> str:
+    """The API server's clock in RFC 3339; "" when it does not tell.
+
+    The only clock to compare a pod's age or a log's timestamps with: this computer's may differ."""
+    with connection.stream("/version", idle=5.0) as answer:
+        for _ in answer:
+            pass
+        date = answer.date
+    try:
+        return parsedate_to_datetime(date).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except ValueError:
+        return ""
