@@ -79,15 +79,14 @@ def project_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def load(options: CommonOptions) -> LoadedProject:
     """The project that the options name. Errors: config/*, env/file-unreadable."""
     # pydantic is slow to import; `devloop dev --help` does not need it.
-    from devloop.config.loader import load_project  # noqa: PLC0415
+    from devloop.config.loader import load_project, user_config_path  # noqa: PLC0415
 
-    home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     return load_project(
         cwd=Path.cwd(),
         file=options.file,
         env=os.environ,
         sets=options.sets,
-        user_config=Path(home).expanduser() / "devloop" / "config.yaml",
+        user_config=user_config_path(os.environ),
         context=options.context,
         namespace=options.namespace,
         registry=options.registry,

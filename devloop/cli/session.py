@@ -69,7 +69,9 @@ class Signals:
         self._watchdog.daemon = True
         self._watchdog.start()
         if self.stop is not None:
-            self.stop(status, "stopped by " + signal.Signals(number).name)
+            # In a thread of its own: the handler may have interrupted a holder of a lock it needs.
+            why = "stopped by " + signal.Signals(number).name
+            threading.Thread(target=self.stop, args=(status, why), daemon=True).start()
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
         else:
@@ -88,16 +90,14 @@ def run_session(
     from devloop.cli.options import load  # noqa: PLC0415 - see main.py: help must stay quick
 
     with Signals() as signals:
-        project = load(options)
         from devloop.app import Session  # noqa: PLC0415 - see main.py
 
         session = Session(
-            project,
+            lambda: load(options),
             mode=mode,
             only=services,
             output=output,
             tail=tail,
-            context=options.context,
             color=options.color,
         )
         signals.stop = session.stop

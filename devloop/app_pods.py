@@ -1,0 +1,101 @@
+"""One view of each service's pods, handed to everyone who follows them.
+
+The cluster's watch tells of single pods; the front door and the logs want a service's pods as a
+whole. This is the translation between the two, and nothing more.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from devloop.cluster.view import owned_by
+from devloop.events import PodChanged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from devloop.cluster.view import ClusterView
+    from devloop.events import Event
+    from devloop.model import PodView, WorkloadRef
+
+__all__ = ["PodFeed"]
+
+
+class PodFeed:
+    """The pods of each service as last told; publishes `pod.changed`.
+
+    `tell(service, pods)` is called after each change with all of the service's pods, in the
+    watch's thread; it must not block."""
+
+    def __init__(
+        self,
+        view: ClusterView,
+        workloads: Mapping[str, WorkloadRef],
+        *,
+        publish: Callable[[Event], None],
+    ) -> None:
+        self._view = view
+        self._workloads = workloads
+        self._publish = publish
+        self._lock = threading.Lock()
+        self._pods: dict[str, dict[str, PodView]] = {name: {} for name in workloads}
+        self._listeners: list[Callable[[str, tuple[PodView, ...]], None]] = []
+
+    def start(self) -> None:
+        for service, ref in self._workloads.items():
+            self._view.subscribe_pods(ref.namespace, owned_by(ref), self._taker(service))
+
+    def listen(self, listener: Callable[[str, tuple[PodView, ...]], None]) -> Callable[[], None]:
+        """Call `listener(service, pods)` after each change; returns how to stop that."""
+        with self._lock:
+            self._listeners.append(listener)
+
+        def stop() -> None:
+            with self._lock:
+                if listener in self._listeners:
+                    self._listeners.remove(listener)
+
+        return stop
+
+    # --- as forward.ports.PodSource ------------------------------------------------------------
+
+    def current(self, service: str) -> tuple[PodView, ...]:
+        with self._lock:
+            return tuple(self._pods[service].values())
+
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        return self.listen(lambda _service, _pods: callback())
+
+    # --- the watch's thread --------------------------------------------------------------------
+
+    def _taker(self, service: str) -> Callable[[PodView, bool], None]:
+        def take(pod: PodView, gone: bool) -> None:
+            with self._lock:
+                pods = self._pods[service]
+                if gone:
+                    pods.pop(pod.uid, None)
+                else:
+                    pods[pod.uid] = pod
+                now = tuple(pods.values())
+                listeners = tuple(self._listeners)
+            self._publish(_changed(service, pod, gone=gone))
+            for listener in listeners:
+                listener(service, now)
+
+        return take
+
+
+def _changed(service: str, pod: PodView, *, gone: bool) -> PodChanged:
+    main = [c for c in pod.containers if not c.init]
+    reasons = [c.reason for c in pod.containers if c.reason]
+    return PodChanged(
+        service=service,
+        pod=pod.name,
+        phase="Gone" if gone else pod.phase,
+        ready=pod.ready and not gone,
+        deleting=pod.deleting or gone,
+        image_ids=tuple(c.image_id for c in main if c.image_id),
+        reason=reasons[0] if reasons else "",
+        restarts=sum(c.restarts for c in pod.containers),
+    )

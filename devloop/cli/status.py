@@ -1,0 +1,101 @@
+"""`devloop status`: what runs, and whether a session is at work."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from devloop.cli.options import CommonOptions, load, project_options
+from devloop.errors import ExitStatus
+
+if TYPE_CHECKING:
+    from devloop.cluster.status import WorkloadStatus
+    from devloop.config.schema import Service
+
+__all__ = ["command"]
+
+
+@click.command("status")
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True
+)
+@project_options
+def command(options: CommonOptions, output: str) -> int:
+    """Show what runs of each service, and the session if there is one.
+
+    The cluster is asked; the session's part is what it wrote down last.
+    """
+    project = load(options).project
+    from devloop.app import connect, workload_of  # noqa: PLC0415 - see main.py
+    from devloop.cluster.status import read_status  # noqa: PLC0415 - as above
+    from devloop.ui.session_file import read_session  # noqa: PLC0415 - as above
+
+    with connect(project) as connection:
+        services = tuple(project.services.values())
+        refs = [workload_of(service, connection.namespace) for service in services]
+        found = read_status(connection, refs)
+        session = read_session(project.state_dir)
+        report: dict[str, Any] = {
+            "project": project.name,
+            "context": connection.context,
+            "namespace": connection.namespace,
+            "session": session,
+            "services": {
+                service.name: _as_json(status)
+                for service, status in zip(services, found, strict=True)
+            },
+        }
+    if output == "json":
+        click.echo(json.dumps(report))
+        return ExitStatus.DONE
+    click.echo(f"{project.name}   context {report['context']}, namespace {report['namespace']}")
+    click.echo(_session_line(session))
+    for service, status in zip(services, found, strict=True):
+        _show(service, status, session)
+    return ExitStatus.DONE
+
+
+def _as_json(status: WorkloadStatus) -> dict[str, Any]:
+    return {
+        "workload": str(status.workload),
+        "found": status.found,
+        "images": status.images,
+        "wanted": status.wanted,
+        "ready": status.ready,
+        "pods": [
+            {
+                "name": pod.name,
+                "phase": pod.phase,
+                "ready": pod.ready,
+                "deleting": pod.deleting,
+                "image_ids": [c.image_id for c in pod.containers if not c.init],
+                "restarts": sum(c.restarts for c in pod.containers),
+            }
+            for pod in status.pods
+        ],
+    }
+
+
+def _session_line(session: dict[str, Any] | None) -> str:
+    if session is None or not session.get("running"):
+        return "no session is running: `devloop dev` starts one"
+    return f"session running: devloop {session['mode']}, pid {session['pid']}"
+
+
+def _show(service: Service, status: WorkloadStatus, session: dict[str, Any] | None) -> None:
+    if not status.found:
+        click.echo(f"\n{service.name}   {status.workload} does not exist")
+        return
+    click.echo(f"\n{service.name}   {status.workload}   {status.ready}/{status.wanted} ready")
+    for container, image in status.images.items():
+        click.echo(f"  image   {container}: {image}")
+    for pod in status.pods:
+        state = "ending" if pod.deleting else ("ready" if pod.ready else pod.phase.lower())
+        restarts = sum(c.restarts for c in pod.containers)
+        times = f", {restarts} restarts" if restarts else ""
+        click.echo(f"  pod     {pod.name} {state}{times}")
+    last = ((session or {}).get("services") or {}).get(service.name) or {}
+    if last.get("outcome"):
+        click.echo(f"  last    #{last.get('iter')} {last['outcome']}")
