@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from devloop.engine.cancel import Cancel
 
-__all__ = ["RACY_NS", "Content", "FileCache", "hash_file", "key_of", "unreadable"]
+__all__ = ["RACY_NS", "Content", "FileCache", "hash_file", "key_of", "read_small", "unreadable"]
 
 RACY_NS = 2_000_000_000
 """A file that was read within this time of its last change may be written again without its
@@ -30,7 +30,9 @@ nothing yet: git's "racily clean" rule."""
 
 _ATTEMPTS = 3
 _CHUNK = 1 << 20
+_SMALL = 1 << 16
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_NO_LINK = _FLAGS | os.O_NOFOLLOW
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV})
 
 Key = tuple[int, int, int, int, int]
@@ -72,6 +74,33 @@ def unreadable(path: str | Path, error: OSError) -> DevloopError:
     )
 
 
+def read_small(name: str, dir_fd: int, settled_before: int) -> tuple[str, Key] | None:
+    """Digest and key of the usual file: small, and last changed before `settled_before` (wall
+    clock, ns; at least a moment ago), so that it cannot have changed while it was read and one
+    look at it is enough. None for any other and for none at all: ask `hash_file`."""
+    try:
+        fd = os.open(name, _NO_LINK, dir_fd=dir_fd)
+    except OSError:
+        return None
+    try:
+        data = os.read(fd, _SMALL)
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    key = (
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+        status.st_mode,
+    )
+    if key[3] >= settled_before or key[1] != len(data) or not stat.S_ISREG(key[4]):
+        return None
+    return hashlib.sha256(data).hexdigest(), key
+
+
 def hash_file(
     name: str, cancel: Cancel, *, dir_fd: int | None = None, follow: bool = False
 ) -> Content | None:
@@ -79,7 +108,7 @@ def hash_file(
 
     A file that changes while it is being read is read again, a few times. Raises OSError for one
     that is there and cannot be read, and `Cancelled`."""
-    flags = _FLAGS if follow else _FLAGS | os.O_NOFOLLOW
+    flags = _FLAGS if follow else _NO_LINK
     content = None
     for _ in range(_ATTEMPTS):
         try:
@@ -97,14 +126,18 @@ def hash_file(
                 # One byte more than there should be: the usual file takes one call.
                 data = os.read(fd, size + 1)
                 read = len(data)
-                digest = hashlib.sha256(data, usedforsecurity=False).hexdigest()
+                digest = hashlib.sha256(data).hexdigest()
             else:
                 read, digest = _hash_chunks(fd, cancel)
-            key = key_of(before)
-            settled = read == size and key == key_of(os.fstat(fd))
+            after = os.fstat(fd)
+            settled = (
+                read == size == after.st_size
+                and before.st_mtime_ns == after.st_mtime_ns
+                and before.st_ctime_ns == after.st_ctime_ns
+            )
         finally:
             os.close(fd)
-        content = Content(digest, key, settled)
+        content = Content(digest, key_of(before), settled)
         if settled:
             break
         cancel.check()
@@ -112,7 +145,7 @@ def hash_file(
 
 
 def _hash_chunks(fd: int, cancel: Cancel) -> tuple[int, str]:
-    total = hashlib.sha256(usedforsecurity=False)
+    total = hashlib.sha256()
     read = 0
     while data := os.read(fd, _CHUNK):
         total.update(data)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["LEFT_OUT_FOLDERS", "is_temporary"]
+__all__ = ["LEFT_OUT_FOLDERS", "has_mark", "is_temporary"]
 
 LEFT_OUT_FOLDERS = frozenset({".git", ".devloop"})
 """Folders that are left out at any depth: git writes its own at every operation (an image that
@@ -40,7 +40,11 @@ _TEMPORARY = re.compile(
 )
 
 # Nearly no name has one of these, and looking for them is much quicker than the expression.
-_MARKS = re.compile(r"[~#_4]|\.(?:sw|kate|gout|kak|vsct|nfs|fuse)|umask")
+_MARKS = re.compile(r"[~#]|4913|___jb|^flyc?|\.(?:sw|kate|gout|kak|vsct|nfs|fuse)|umask")
+
+
+has_mark = _MARKS.search
+"""Cheap: None for a name that `is_temporary` says no to; anything for one that is worth asking."""
 
 
 def is_temporary(name: str) -> bool:

@@ -18,7 +18,7 @@ from devloop.errors import DevloopError, Location
 from devloop.watch.pattern import Pattern, PatternError, clean, trim
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["IgnoreRules"]
 
@@ -71,11 +71,9 @@ class IgnoreRules:
         `inherited` is what `step` gave for the parent folder (0 at the top): one bit for each
         pattern that matched it or a folder above."""
         # Nearly every path matches no pattern by itself: then nothing changes on the way down.
-        fresh = self._fresh if inherited else self._fresh_positive
-        if not fresh.may_match(path):
-            known = self._inherited.get(inherited)
-            if known is not None:
-                return known, inherited
+        may_match, known = self.quick(inherited)
+        if not may_match(path):
+            return known, inherited
         ignored = False
         bits = inherited
         for index, pattern in enumerate(self.patterns):
@@ -90,6 +88,14 @@ class IgnoreRules:
         if bits == inherited:
             self._inherited[bits] = ignored
         return ignored, bits
+
+    def quick(self, inherited: int) -> tuple[Callable[[str], bool], bool]:
+        """A cheap test for the children of one folder, and the answer for those it says no to:
+        whether they are ignored. For those it says yes to, ask `step`."""
+        known = self._inherited.get(inherited)
+        if known is None:
+            return _always, False
+        return (self._fresh if inherited else self._fresh_positive).may_match, known
 
     def ignored(self, path: str) -> bool:
         """Whether Docker leaves `path` out (a folder may still be sent for what is beneath it)."""
@@ -154,15 +160,19 @@ class _Union:
         self._exact = frozenset(exact)
         self._starts = tuple(starts)
         self._ends = tuple(ends)
-        self._regex = re.compile("|".join(rest), re.ASCII) if rest else None
+        self._regex = re.compile("|".join(rest) if rest else r"(?!)", re.ASCII).match
 
     def may_match(self, path: str) -> bool:
         return (
             path in self._exact
             or path.endswith(self._ends)
             or path.startswith(self._starts)
-            or (self._regex is not None and self._regex.match(path) is not None)
+            or self._regex(path) is not None
         )
+
+
+def _always(_path: str) -> bool:
+    return True
 
 
 def _parent(path: str) -> str:

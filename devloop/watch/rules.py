@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devloop.watch.editors import LEFT_OUT_FOLDERS, is_temporary
+from devloop.watch.editors import LEFT_OUT_FOLDERS, has_mark, is_temporary
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from devloop.watch.ignore import IgnoreRules
 
 __all__ = ["ContextRules"]
@@ -35,6 +37,18 @@ class ContextRules:
         return not (
             self.ignore.step(inherited, path)[0] or is_temporary(name) or name in self._left_out
         )
+
+    def files_in(self, inherited: int) -> Callable[[str, str], bool]:
+        """`file` for the files of one folder, as a function of path and name; quicker."""
+        may_match, ignored = self.ignore.quick(inherited)
+        left_out = self._left_out
+
+        def inside(path: str, name: str) -> bool:
+            if may_match(path) or has_mark(name) or name in left_out:
+                return self.file(inherited, path, name)
+            return not ignored
+
+        return inside
 
     def folder(self, inherited: int, path: str, name: str) -> tuple[bool, bool, int]:
         """Whether the folder itself is in, whether anything beneath may be, what that inherits."""

@@ -8,7 +8,9 @@ and timestamps, and digests are kept by folder, so that one changed file costs o
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import gc
 import hashlib
 import os
 import stat
@@ -17,34 +19,20 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from devloop.model import Entry, Snapshot
-from devloop.watch.content import RACY_NS, hash_file, key_of, unreadable
+from devloop.watch.content import RACY_NS, hash_file, key_of, read_small, unreadable
+from devloop.watch.tree import Folder, Leaf, all_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from devloop.engine.cancel import Cancel
-    from devloop.watch.content import Key
     from devloop.watch.rules import ContextRules
 
 __all__ = ["TreeScanner"]
 
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
 _SWAPPED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-
-
-class _Leaf:
-    """A file or symlink as last seen. `trusted` says that an equal `key` proves equal content."""
-
-    __slots__ = ("entry", "key", "line", "stamp", "trusted")
-
-    def __init__(self, name: str, entry: Entry, key: Key, *, trusted: bool) -> None:
-        self.entry = entry
-        self.key = key
-        self.trusted = trusted
-        # NUL cannot occur in a name or a link, so no two leaves can read the same.
-        self.line = f"{entry.type}\0{name}\0{entry.mode:o}\0{entry.digest or entry.link}\0"
-        self.stamp = f"{name}\0{key[0]} {key[1]} {key[2]} {key[3]}\0"
 
 
 class _Look(NamedTuple):
@@ -54,54 +42,6 @@ class _Look(NamedTuple):
     fd: int
     trusted_before: int
     cancel: Cancel
-
-
-class _Folder:
-    """A folder as last seen. `included` says that the rules do not leave it out; one that they do
-    is still sent when something beneath it is: `shown` is its entry in the snapshot, if any."""
-
-    __slots__ = (
-        "depth",
-        "digest",
-        "folders",
-        "identity",
-        "included",
-        "inherited",
-        "leaves",
-        "mode",
-        "name",
-        "parent",
-        "path",
-        "shown",
-        "stamp",
-    )
-
-    def __init__(self, parent: _Folder | None, name: str) -> None:
-        self.parent = parent
-        self.name = name
-        self.path: str = parent.below(name) if parent else name
-        self.depth: int = parent.depth + 1 if parent else 0
-        self.included = True
-        self.inherited = 0
-        self.identity = (0, 0)
-        self.mode = 0
-        self.leaves: dict[str, _Leaf] = {}
-        self.folders: dict[str, _Folder] = {}
-        self.shown: Entry | None = None
-        self.digest = b""
-        self.stamp = b""
-
-    def below(self, name: str) -> str:
-        return f"{self.path}/{name}" if self.path else name
-
-    def rehash(self) -> None:
-        """Digests of the folder itself and of the files in it, but not of its folders."""
-        names = sorted(self.leaves)
-        head = f"{self.path}\0{self.mode:o}\0" if self.parent else "\0"
-        lines = head + "".join([self.leaves[name].line for name in names])
-        stamps = "".join([self.leaves[name].stamp for name in names])
-        self.digest = hashlib.sha256(_encoded(lines), usedforsecurity=False).digest()
-        self.stamp = hashlib.sha256(_encoded(stamps), usedforsecurity=False).digest()
 
 
 class TreeScanner:
@@ -119,10 +59,10 @@ class TreeScanner:
         self._rules = rules
         self._clock = clock
         self._prefix = os.fspath(root).rstrip("/") + "/"
-        self._top = _Folder(None, "")
-        self._order: list[_Folder] | None = None
+        self._top = Folder(None, "")
+        self._order: list[Folder] | None = None
         # What the nodes say and the published entries do not yet; it outlives a failed scan.
-        self._dirty: set[_Folder] = set()
+        self._dirty = {self._top}
         self._pending: dict[str, Entry | None] = {}
         self._entries: dict[str, Entry] = {}
         self._complete = False
@@ -152,7 +92,8 @@ class TreeScanner:
             status = os.fstat(fd)
             if narrow is None or "" in narrow or self._top.identity != _identity(status):
                 self._top.identity = _identity(status)
-                self._walk(self._top, fd, cancel)
+                with _uncollected():
+                    self._walk(self._top, fd, cancel)
             else:
                 for path in sorted(narrow):
                     self._look(path, fd, cancel)
@@ -173,9 +114,9 @@ class TreeScanner:
                 found.add("")
         return found
 
-    def _walk(self, top: _Folder, fd: int, cancel: Cancel) -> None:
+    def _walk(self, top: Folder, fd: int, cancel: Cancel) -> None:
         """Bring `top`, open as `fd`, and all beneath it in line with the disk."""
-        stack: list[tuple[int, Iterator[_Folder]]] = []
+        stack: list[tuple[int, Iterator[Folder]]] = []
         try:
             todo = iter(self._list(top, fd, cancel))
             while True:
@@ -198,7 +139,7 @@ class TreeScanner:
             for other, _ in stack[1:]:
                 os.close(other)
 
-    def _enter(self, folder: _Folder, parent_fd: int) -> int | None:
+    def _enter(self, folder: Folder, parent_fd: int) -> int | None:
         """Open `folder`; None when it is not (or no longer) one to look into."""
         try:
             fd = os.open(folder.name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent_fd)
@@ -219,15 +160,14 @@ class TreeScanner:
         folder.identity = _identity(status)
         return fd
 
-    def _list(self, folder: _Folder, fd: int, cancel: Cancel) -> list[_Folder]:
+    def _list(self, folder: Folder, fd: int, cancel: Cancel) -> list[Folder]:
         """Bring what is directly in `folder` in line with the disk; the folders to enter next."""
         cancel.check()
-        leaves: dict[str, _Leaf] = {}
-        folders: dict[str, _Folder] = {}
+        leaves: dict[str, Leaf] = {}
+        folders: dict[str, Folder] = {}
         look = _Look(fd, self._clock() - RACY_NS, cancel)
         prefix = folder.below("")
-        inherited = folder.inherited
-        in_context = self._rules.file
+        in_context = self._rules.files_in(folder.inherited)
         known = folder.leaves.get
         try:
             with os.scandir(fd) as listing:
@@ -237,7 +177,7 @@ class TreeScanner:
                         child = self._child(folder, name)
                         if child is not None:
                             folders[name] = child
-                    elif in_context(inherited, prefix + name, name):
+                    elif in_context(prefix + name, name):
                         leaf = self._leaf(found, known(name), look, prefix)
                         if leaf is not None:
                             leaves[name] = leaf
@@ -253,21 +193,19 @@ class TreeScanner:
         return list(folders.values())
 
     def _leaf(
-        self, found: os.DirEntry[str], known: _Leaf | None, look: _Look, prefix: str
-    ) -> _Leaf | None:
+        self, found: os.DirEntry[str], known: Leaf | None, look: _Look, prefix: str
+    ) -> Leaf | None:
         if known is not None and known.trusted:
             try:
                 if key_of(found.stat(follow_symlinks=False)) == known.key:
                     return known
             except FileNotFoundError:
                 return None
-        if found.is_symlink():
-            return _link(found.name, look.fd)
         if found.is_file(follow_symlinks=False):
             return self._file(found.name, look, prefix)
-        return None
+        return _link(found.name, look.fd) if found.is_symlink() else None
 
-    def _child(self, folder: _Folder, name: str) -> _Folder | None:
+    def _child(self, folder: Folder, name: str) -> Folder | None:
         """The folder `name` in `folder`, known or new; None when the rules leave all of it out."""
         included, look_inside, inherited = self._rules.folder(
             folder.inherited, folder.below(name), name
@@ -276,15 +214,21 @@ class TreeScanner:
             return None
         child = folder.folders.get(name)
         if child is None:
-            child = _Folder(folder, name)
+            # Not dirty before it was entered: a scan that fails here must leave no trace of it.
+            child = Folder(folder, name)
+        elif child.included != included:
             self._dirty.add(child)
-        if child.included != included:
-            child.included = included
-            self._dirty.add(child)
+        child.included = included
         child.inherited = inherited
         return child
 
-    def _file(self, name: str, look: _Look, prefix: str) -> _Leaf | None:
+    def _file(self, name: str, look: _Look, prefix: str) -> Leaf | None:
+        quick = read_small(name, look.fd, look.trusted_before)
+        if quick is not None:
+            self.read += 1
+            digest, key = quick
+            entry = Entry("file", key[4] & 0o7777, key[1], digest)
+            return Leaf(name, entry, key, True)
         try:
             content = hash_file(name, look.cancel, dir_fd=look.fd)
         except OSError as error:
@@ -295,9 +239,9 @@ class TreeScanner:
         digest, key, settled = content
         # ctime, because mtime can be set to anything and ctime cannot.
         trusted = settled and key[3] < look.trusted_before
-        return _Leaf(name, Entry("file", key[4] & 0o7777, key[1], digest), key, trusted=trusted)
+        return Leaf(name, Entry("file", key[4] & 0o7777, key[1], digest), key, trusted)
 
-    def _replace(self, folder: _Folder, leaves: dict[str, _Leaf]) -> None:
+    def _replace(self, folder: Folder, leaves: dict[str, Leaf]) -> None:
         old = folder.leaves
         prefix = folder.below("")
         for name, leaf in leaves.items():
@@ -312,13 +256,13 @@ class TreeScanner:
             self._dirty.add(folder)
         folder.leaves = leaves
 
-    def _clear(self, folder: _Folder) -> None:
+    def _clear(self, folder: Folder) -> None:
         """Forget what is beneath `folder`."""
         for child in list(folder.folders.values()):
             self._drop(child)
         self._replace(folder, {})
 
-    def _drop(self, folder: _Folder) -> None:
+    def _drop(self, folder: Folder) -> None:
         """Forget `folder` and what is beneath it."""
         self._clear(folder)
         if folder.shown is not None:
@@ -356,7 +300,7 @@ class TreeScanner:
             for other in opened:
                 os.close(other)
 
-    def _look_at(self, folder: _Folder, name: str, fd: int, cancel: Cancel) -> None:
+    def _look_at(self, folder: Folder, name: str, fd: int, cancel: Cancel) -> None:
         look = _Look(fd, self._clock() - RACY_NS, cancel)
         try:
             mode = os.lstat(name, dir_fd=fd).st_mode
@@ -397,9 +341,9 @@ class TreeScanner:
         for folder in self._dirty:
             folder.rehash()
         if self._order is None:
-            self._order = sorted(_all(self._top), key=lambda folder: folder.path)
+            self._order = sorted(all_folders(self._top), key=lambda folder: folder.path)
         shown = [f for f in self._order if f.shown is not None or f.parent is None]
-        digest = hashlib.sha256(b"".join([f.digest for f in shown]), usedforsecurity=False)
+        digest = hashlib.sha256(b"".join([f.digest for f in shown]))
         stamp = digest.copy()
         stamp.update(b"".join([f.stamp for f in shown]))
 
@@ -426,11 +370,11 @@ class TreeScanner:
             entries=MappingProxyType(entries), digest=digest.hexdigest(), stamp=stamp.hexdigest()
         )
 
-    def _show(self, dirty: Iterable[_Folder]) -> None:
+    def _show(self, dirty: Iterable[Folder]) -> None:
         """Decide which folders are entries, from the deepest up."""
-        affected: set[_Folder] = set()
+        affected: set[Folder] = set()
         for folder in dirty:
-            above: _Folder | None = folder
+            above: Folder | None = folder
             while above is not None and above.parent is not None and above not in affected:
                 affected.add(above)
                 above = above.parent
@@ -446,15 +390,20 @@ class TreeScanner:
                 self._pending[folder.path] = entry
 
 
-def _all(top: _Folder) -> Iterator[_Folder]:
-    todo = [top]
-    while todo:
-        folder = todo.pop()
-        yield folder
-        todo.extend(folder.folders.values())
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage collection meanwhile: a big scan makes tens of thousands of objects that all stay,
+    and looking through them again and again for garbage takes a sixth of its time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
-def _link(name: str, fd: int) -> _Leaf | None:
+def _link(name: str, fd: int) -> Leaf | None:
     try:
         status = os.lstat(name, dir_fd=fd)
         target = os.readlink(name, dir_fd=fd)
@@ -463,12 +412,8 @@ def _link(name: str, fd: int) -> _Leaf | None:
         return None
     # A symlink cannot be rewritten, only replaced by another inode.
     entry = Entry("symlink", stat.S_IMODE(status.st_mode), link=target)
-    return _Leaf(name, entry, key_of(status), trusted=True)
+    return Leaf(name, entry, key_of(status), True)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
