@@ -83,7 +83,7 @@ def create(name: str, node_image: str | None, report: Report, cancel: Cancel) ->
 def _relay(line: str, report: Report) -> None:
     # kind announces each of its steps with a bullet and an emoji, and repeats it with a tick.
     if line.strip().startswith("•"):
-        words = line.encode("ascii", "ignore").decode().strip()
+        words = line.encode("ascii", "ignore").decode().strip(" .")
         report(Progress(step="cluster", state="said", detail=words))
 
 
