@@ -1,1 +1,7 @@
 """Following container logs: one stream a container, each line once, across replacements."""
+
+from __future__ import annotations
+
+from devloop.logs.follower import LogFollower, OpenLog
+
+__all__ = ["LogFollower", "OpenLog"]

@@ -1,0 +1,395 @@
+"""Following every container's log from its first line to its last, each line exactly once.
+
+The cluster's view says which containers there are; one thread a container reads, and whatever
+happens to a stream (network, rotation, restart, a kubelet that gives up) it is opened again where
+it broke. This module knows no Kubernetes client: streams come from an `OpenLog`.
+
+What cannot be had: lines of an instance that was replaced twice before it could be read (the
+kubelet keeps one), and lines of a pod whose node was gone first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import logging
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+from devloop.engine.cancel import Cancel
+from devloop.errors import Cancelled, DevloopError
+from devloop.events import DiagnosticRaised, LogLine
+from devloop.logs.lines import Splitter, to_key
+from devloop.logs.position import Position
+from devloop.logs.reading import (
+    End,
+    Instance,
+    Progress,
+    RateLimit,
+    backoff,
+    learned,
+    next_read,
+    outdated,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from devloop.errors import Diagnosis
+    from devloop.events import Event
+    from devloop.logs.lines import Piece
+    from devloop.logs.reading import Read
+    from devloop.model import ContainerView, PodView
+
+__all__ = ["LogFollower", "OpenLog"]
+
+_LOG = logging.getLogger(__name__)
+
+# Lines a second that one container may show; a person reads none of them at a tenth of this.
+_RATE = 20_000
+
+# How long a pod that is gone may keep its streams open: longer than any last words take.
+_LAST_WORDS = 10.0
+
+# Nothing to wait for: asking again gives the same answer.
+_FINAL = frozenset({"cluster/forbidden", "cluster/unauthorized"})
+
+
+class OpenLog(Protocol):
+    """One request for a container's log, followed, with timestamps.
+
+    Yields bytes in chunks of any size until the container ends or the stream breaks. Raises
+    `Cancelled` soon after `cancel` is set, `DevloopError` when refused, `OSError` when broken."""
+
+    def __call__(
+        self,
+        pod: PodView,
+        container: str,
+        *,
+        since_time: str | None,
+        previous: bool,
+        cancel: Cancel,
+    ) -> Iterator[bytes]: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class _Container:
+    """One container of one pod. `position`, `limit`, `failures` and `tail` belong to the thread
+    that reads, the rest is guarded by the follower's lock."""
+
+    service: str
+    pod: PodView
+    name: str
+    instance: Instance
+    position: Position
+    limit: RateLimit
+    stream: Cancel = field(default_factory=Cancel)
+    closed: bool = False
+    progress: Progress = field(default_factory=Progress)
+    gone_since: float | None = None
+    thread: threading.Thread | None = None
+    reading: bool = False
+    failures: int = 0
+    tail: list[Piece] = field(default_factory=list)
+    dropped: int = 0
+    notice: threading.Timer | None = None
+
+
+class LogFollower:
+    """Publishes a `LogLine` for every line of the containers it is told about.
+
+    `patterns` gives each service's container names or fnmatch patterns (init containers count).
+    `since` is the server's time when the session began: of pods older than that only what they
+    write from then on is shown; empty shows every pod from its first line. `publish` is called
+    from many threads."""
+
+    def __init__(
+        self,
+        open_log: OpenLog,
+        publish: Callable[[Event], None],
+        *,
+        patterns: Mapping[str, Sequence[str]],
+        since: str = "",
+        rate: int = _RATE,
+        clock: Callable[[], float] = time.monotonic,
+        backoff: Callable[[int], float] = backoff,
+    ) -> None:
+        self._backoff = backoff
+        self._open_log = open_log
+        self._publish = publish
+        self._patterns = patterns
+        self._since = since
+        self._rate = rate
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._containers: dict[tuple[str, str], _Container] = {}
+        self._notices: set[threading.Timer] = set()
+        self._told: set[tuple[str, str]] = set()
+        self._closed = False
+
+    # --- being told ----------------------------------------------------------------------------
+
+    def pods_changed(self, service: str, pods: tuple[PodView, ...]) -> None:
+        """These are the service's pods now, all of them. From any thread; never blocks."""
+        cut: list[Cancel] = []
+        with self._changed:
+            if self._closed:
+                return
+            seen = {pod.uid for pod in pods}
+            for key, entry in list(self._containers.items()):
+                if entry.service == service and entry.pod.uid not in seen:
+                    self._mark_gone(key, entry, cut)
+            for pod in pods:
+                for container in pod.containers:
+                    if self._wanted(service, container.name):
+                        self._update(service, pod, container, cut)
+            self._changed.notify_all()
+        for stream in cut:  # without the lock: it runs what the stream's owner registered
+            stream.set()
+
+    def _wanted(self, service: str, container: str) -> bool:
+        patterns = self._patterns.get(service, ())
+        return any(fnmatch.fnmatchcase(container, pattern) for pattern in patterns)
+
+    def _update(
+        self, service: str, pod: PodView, container: ContainerView, cut: list[Cancel]
+    ) -> None:
+        key = (pod.uid, container.name)
+        entry = self._containers.get(key)
+        # A container that waits after a crash still carries the id of the instance that crashed.
+        instance = Instance(
+            id=container.container_id,
+            restarts=container.restarts,
+            over=container.state in ("waiting", "terminated"),
+        )
+        if entry is None:
+            old = self._since and to_key(pod.created)[:19] < to_key(self._since)[:19]
+            entry = _Container(
+                service=service,
+                pod=pod,
+                name=container.name,
+                instance=instance,
+                position=Position(self._since if old else ""),
+                limit=RateLimit(self._rate),
+            )
+            self._containers[key] = entry
+        if entry.reading and outdated(entry.instance, instance, deleting=pod.deleting):
+            cut.append(entry.stream)
+        entry.pod, entry.instance, entry.gone_since = pod, instance, None
+        self._wake(entry)
+
+    def _mark_gone(self, key: tuple[str, str], entry: _Container, cut: list[Cancel]) -> None:
+        now = self._clock()
+        if entry.gone_since is None:
+            entry.gone_since = now
+            entry.instance = replace(entry.instance, over=True, gone=True)
+        if not entry.reading:
+            del self._containers[key]
+            if entry.thread is not None:
+                entry.thread.join()  # it let go of the lock for the last time
+        elif now - entry.gone_since > _LAST_WORDS:
+            entry.closed = True
+            cut.append(entry.stream)
+
+    def _wake(self, entry: _Container) -> None:
+        if not entry.reading and next_read(entry.progress, entry.instance):
+            entry.reading = True
+            entry.thread = threading.Thread(
+                target=self._run,
+                args=(entry,),
+                name=f"devloop-log-{entry.service}-{entry.pod.suffix}-{entry.name}",
+                daemon=True,
+            )
+            entry.thread.start()
+
+    # --- the end -------------------------------------------------------------------------------
+
+    def drain(self, timeout: float) -> bool:
+        """Wait until the logs of all containers that are over were read to their end."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: not any(e.reading and e.instance.over for e in self._containers.values()),
+                timeout,
+            )
+
+    def close(self, timeout: float = 0.3) -> tuple[str, ...]:
+        """End all streams; nothing is published afterwards.
+
+        Returns the names of threads that did not end within `timeout` seconds."""
+        with self._changed:
+            self._closed = True
+            entries = list(self._containers.values())
+            notices = list(self._notices)
+            for entry in entries:
+                entry.closed = True
+            self._changed.notify_all()
+        for entry in entries:
+            entry.stream.set()
+        for notice in notices:
+            notice.cancel()
+        threads = [*(entry.thread for entry in entries if entry.thread), *notices]
+        deadline = time.monotonic() + timeout
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return tuple(thread.name for thread in threads if thread.is_alive())
+
+    # --- a container's thread ------------------------------------------------------------------
+
+    def _run(self, entry: _Container) -> None:
+        while (step := self._next(entry)) is not None:
+            read, instance = step
+            entry.failures += 1  # until a new line proves the opposite
+            end = self._read(entry, read)
+            if entry.stream.is_set():  # then it matters little what the reader made of it
+                end = End.CUT
+            settled = self._settle(entry, read, instance, end)
+            self._tell_dropped(entry)
+            if end is End.CUT:
+                entry.failures = 0
+            elif not settled:
+                self._pause(entry, instance)
+
+    def _next(self, entry: _Container) -> tuple[Read, Instance] | None:
+        with self._changed:
+            read = next_read(entry.progress, entry.instance)
+            if read is None or entry.closed:
+                entry.reading = False
+                self._changed.notify_all()
+                return None
+            entry.stream = Cancel()
+            return read, entry.instance
+
+    def _pause(self, entry: _Container, instance: Instance) -> None:
+        """Wait before the next try, but no longer than until something about it changes."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: entry.closed or entry.instance != instance,
+                self._backoff(entry.failures),
+            )
+
+    def _settle(self, entry: _Container, read: Read, instance: Instance, end: End) -> bool:
+        """Note how a stream ended; True when there is no reason to wait before the next."""
+        with self._changed:
+            old = entry.progress
+            new = entry.progress = learned(old, read, instance, end, entry.failures)
+        if (old.before, old.done, old.trail) == (new.before, new.done, new.trail):
+            return False
+        entry.failures = 0
+        if read.previous or new.done != old.done:
+            with contextlib.suppress(Cancelled):
+                self._show(entry, entry.tail)
+            entry.tail = []
+        return True
+
+    def _read(self, entry: _Container, read: Read) -> End:
+        """Show what is new of one stream; how it ended."""
+        try:
+            return self._stream(entry, read)
+        except Cancelled:
+            return End.BROKEN
+        except DevloopError as error:
+            _LOG.debug("log of %s/%s: %s", entry.pod.name, entry.name, error)
+            if error.code in _FINAL:
+                self._tell_once(entry, error.diagnosis)
+                return End.FINAL
+            return End.BROKEN if error.code == "cluster/unreachable" else End.REFUSED
+        except OSError as error:
+            _LOG.debug("log of %s/%s: %s", entry.pod.name, entry.name, error)
+            return End.BROKEN
+        except Exception:  # noqa: BLE001 - see below
+            # One stream's bug must not end what can be read with the next.
+            _LOG.exception("log of %s/%s", entry.pod.name, entry.name)
+            return End.BROKEN
+
+    def _stream(self, entry: _Container, read: Read) -> End:
+        splitter = Splitter()
+        chunks = self._open_log(
+            entry.pod,
+            entry.name,
+            since_time=entry.position.open(previous=read.previous),
+            previous=read.previous,
+            cancel=entry.stream,
+        )
+        unproven = read.follows_on
+        try:
+            for chunk in chunks:
+                pieces = splitter.feed(chunk)
+                first = next((piece for piece in pieces if piece.key), None)
+                if unproven and first is not None:
+                    unproven = False
+                    if not entry.position.repeats(first):
+                        return End.ASTRAY
+                self._show(entry, pieces)
+        finally:
+            if hasattr(chunks, "close"):
+                chunks.close()
+        # What has no newline is either the last words of an app that ended, then they are shown
+        # when that is known, or it was cut with the stream, then the next one repeats it whole.
+        entry.tail = splitter.end()
+        return End.CLOSED
+
+    # --- lines ---------------------------------------------------------------------------------
+
+    def _show(self, entry: _Container, pieces: list[Piece]) -> None:
+        for piece in pieces:
+            if not piece.key:
+                # Every line of the app has a timestamp: this is the kubelet telling why it stops,
+                # and it says so again on every try.
+                _LOG.debug("kubelet on %s/%s: %s", entry.pod.name, entry.name, piece.text)
+                continue
+            if entry.closed:
+                raise Cancelled
+            if not entry.position.is_new(piece):
+                continue
+            entry.failures = 0
+            if not entry.limit.admit(self._clock()):
+                self._note_dropped(entry)
+                continue
+            if entry.dropped:
+                self._tell_dropped(entry)
+            self._publish(_line(entry, piece.text, piece.ts))
+
+    def _note_dropped(self, entry: _Container) -> None:
+        """Count a line that was not shown. A flood can stop as suddenly as it began, so a timer
+        sees to it that the loss is told even if no line follows."""
+        with self._changed:
+            entry.dropped += 1
+            if entry.notice is not None or self._closed:
+                return
+            entry.notice = threading.Timer(1.0, self._notice, (entry,))
+            entry.notice.name = f"devloop-log-dropped-{entry.pod.suffix}-{entry.name}"
+            entry.notice.daemon = True
+            self._notices.add(entry.notice)
+            entry.notice.start()
+
+    def _notice(self, entry: _Container) -> None:
+        self._tell_dropped(entry)
+        with self._changed:
+            if entry.notice is not None:
+                self._notices.discard(entry.notice)
+            entry.notice = None
+
+    def _tell_dropped(self, entry: _Container) -> None:
+        with self._changed:
+            dropped, entry.dropped = entry.dropped, 0
+            if not dropped or self._closed:
+                return
+        text = f"… {dropped:,} lines dropped: more than {self._rate:,} a second"
+        self._publish(_line(entry, text, ""))
+
+    def _tell_once(self, entry: _Container, diagnosis: Diagnosis) -> None:
+        with self._changed:
+            if (entry.service, diagnosis.code) in self._told:
+                return
+            self._told.add((entry.service, diagnosis.code))
+        self._publish(
+            DiagnosticRaised.of(replace(diagnosis, severity="warning"), service=entry.service)
+        )
+
+
+def _line(entry: _Container, text: str, ts: str) -> LogLine:
+    return LogLine(
+        service=entry.service, pod=entry.pod.name, container=entry.name, text=text, ts=ts
+    )

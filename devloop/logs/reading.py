@@ -1,0 +1,150 @@
+"""Deciding which stream of a container to read next, and whether a line fits the rate. Pure.
+
+The API knows two streams a container: the present instance's and the one before's. An instance is
+over when its container no longer runs, and read when a stream that was opened after that came to
+its end: only then can nothing follow.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, replace
+
+__all__ = [
+    "End",
+    "Instance",
+    "Progress",
+    "RateLimit",
+    "Read",
+    "Trail",
+    "backoff",
+    "learned",
+    "next_read",
+    "outdated",
+]
+
+# How many refusals in a row are believed.
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """What is known of a container now. `over`: it does not run (any more); `gone`: its pod does
+    not exist any more."""
+
+    id: str
+    restarts: int = 0
+    over: bool = False
+    gone: bool = False
+
+
+class Trail(enum.Enum):
+    """Whether streams follow on from one another: `LOST` when one did not begin with what was
+    seen last, `FOUND` when what lies between was looked for."""
+
+    KEPT = enum.auto()
+    LOST = enum.auto()
+    FOUND = enum.auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """`begun`: the instance of which something was read; `done`: the last one read to its end;
+    `before`: the instance whose predecessor was looked at."""
+
+    begun: str = ""
+    done: str = ""
+    before: str = ""
+    trail: Trail = Trail.KEPT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """Open a stream; `follows_on`: it must begin with lines that were seen already."""
+
+    previous: bool = False
+    follows_on: bool = False
+
+
+class End(enum.Enum):
+    """How a stream ended: closed in order, cut by us because the container changed, broken off,
+    refused for now, refused for good, or left because it did not follow on."""
+
+    CLOSED = enum.auto()
+    CUT = enum.auto()
+    BROKEN = enum.auto()
+    REFUSED = enum.auto()
+    FINAL = enum.auto()
+    ASTRAY = enum.auto()
+
+
+def next_read(progress: Progress, instance: Instance) -> Read | None:
+    """The stream to open now, None when there is nothing to read."""
+    if not instance.id or instance.id == progress.done:
+        return None
+    if progress.trail is Trail.LOST:
+        return Read(previous=True)
+    if instance.id == progress.begun:
+        return Read(follows_on=progress.trail is Trail.KEPT)
+    # A new instance. The one before may have ended before its stream was opened, or while it was
+    # broken; what was seen of it is not shown twice, so look whenever there was one.
+    if (instance.restarts or progress.begun) and progress.before != instance.id:
+        return Read(previous=True)
+    return Read()
+
+
+def outdated(old: Instance, new: Instance, *, deleting: bool) -> bool:
+    """Whether a stream opened when `old` was known is better ended by us.
+
+    The kubelet ends it by itself, but up to five seconds after the container did, and what the
+    next stream repeats is not shown twice. Only of a pod on its way out there may be no next."""
+    return old.id != new.id or (new.over and not old.over and not deleting)
+
+
+def learned(
+    progress: Progress, read: Read, instance: Instance, end: End, failures: int
+) -> Progress:
+    """The progress after a stream; `instance` is what was known when it was opened, `failures`
+    how many streams in a row brought nothing new, this one included."""
+    if read.previous:
+        if end is End.CUT or (end is End.BROKEN and failures < _TRIES):
+            return progress
+        # Refused: the kubelet keeps nothing of the one before.
+        trail = Trail.FOUND if progress.trail is Trail.LOST else progress.trail
+        return replace(progress, before=instance.id, trail=trail)
+    if end is End.ASTRAY:
+        return replace(progress, trail=Trail.LOST)
+    given_up = (
+        end is End.FINAL
+        or (instance.gone and (end is End.REFUSED or failures >= _TRIES))
+        or (instance.over and end is End.REFUSED and failures >= _TRIES)
+    )
+    if given_up or (end is End.CLOSED and instance.over):
+        return replace(progress, begun=instance.id, done=instance.id, trail=Trail.KEPT)
+    if end is End.CLOSED or not failures:
+        return replace(progress, begun=instance.id, trail=Trail.KEPT)
+    return progress
+
+
+def backoff(failures: int) -> float:
+    """Seconds to wait after so many streams in a row that brought nothing: 0.2, 0.4 ... 5."""
+    return float(min(5.0, 0.2 * 2 ** min(failures - 1, 10)))
+
+
+class RateLimit:
+    """At most `limit` lines a second; of a faster stream each second's first lines are kept.
+
+    Times are of one monotonic clock, in seconds."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._since = float("-inf")
+        self._passed = 0
+
+    def admit(self, now: float) -> bool:
+        """Whether a line may pass."""
+        if now - self._since >= 1.0:
+            self._since = now
+            self._passed = 0
+        self._passed += 1
+        return self._passed <= self._limit

@@ -1,0 +1,159 @@
+"""Which stream to read next, how far it was read, how fast it may be."""
+
+from __future__ import annotations
+
+import pytest
+
+from devloop.logs.lines import Piece
+from devloop.logs.position import Position
+from devloop.logs.reading import (
+    End,
+    Instance,
+    Progress,
+    RateLimit,
+    Read,
+    Trail,
+    backoff,
+    learned,
+    next_read,
+    outdated,
+)
+
+CURRENT, FOLLOWING, PREVIOUS = Read(), Read(follows_on=True), Read(previous=True)
+
+
+@pytest.mark.parametrize(
+    ("progress", "instance", "read"),
+    [
+        (Progress(), Instance(id=""), None),
+        (Progress(), Instance(id="a"), CURRENT),
+        (Progress(), Instance(id="b", restarts=1), PREVIOUS),
+        (Progress(before="b"), Instance(id="b", restarts=1), CURRENT),
+        (Progress(begun="a"), Instance(id="a"), FOLLOWING),
+        (Progress(begun="a"), Instance(id="a", over=True), FOLLOWING),
+        (Progress(begun="a", done="a"), Instance(id="a", over=True), None),
+        (Progress(begun="a", done="a"), Instance(id="b", restarts=1), PREVIOUS),
+        (Progress(begun="a", before="b"), Instance(id="b", restarts=1), CURRENT),
+        (Progress(begun="a"), Instance(id="b"), PREVIOUS),
+        (Progress(begun="a", trail=Trail.LOST), Instance(id="a"), PREVIOUS),
+        (Progress(begun="a", before="a", trail=Trail.FOUND), Instance(id="a"), CURRENT),
+    ],
+)
+def test_next_read(progress: Progress, instance: Instance, read: Read | None) -> None:
+    assert next_read(progress, instance) == read
+
+
+A, OVER, GONE = (
+    Instance(id="a"),
+    Instance(id="a", over=True),
+    Instance(id="a", over=True, gone=True),
+)
+DONE = Progress(begun="a", done="a")
+
+
+@pytest.mark.parametrize(
+    ("read", "instance", "end", "failures", "progress"),
+    [
+        (CURRENT, A, End.CLOSED, 1, Progress(begun="a")),
+        (CURRENT, A, End.BROKEN, 0, Progress(begun="a")),
+        (CURRENT, A, End.BROKEN, 1, Progress()),
+        (CURRENT, A, End.CUT, 0, Progress(begun="a")),
+        (CURRENT, OVER, End.CUT, 1, Progress()),
+        (CURRENT, A, End.REFUSED, 9, Progress()),
+        (CURRENT, A, End.FINAL, 1, DONE),
+        (CURRENT, OVER, End.CLOSED, 1, DONE),
+        (CURRENT, OVER, End.BROKEN, 9, Progress()),
+        (CURRENT, OVER, End.REFUSED, 2, Progress()),
+        (CURRENT, OVER, End.REFUSED, 3, DONE),
+        (CURRENT, GONE, End.REFUSED, 1, DONE),
+        (CURRENT, GONE, End.BROKEN, 2, Progress()),
+        (CURRENT, GONE, End.BROKEN, 3, DONE),
+        (FOLLOWING, A, End.ASTRAY, 1, Progress(trail=Trail.LOST)),
+        (PREVIOUS, A, End.CLOSED, 0, Progress(before="a")),
+        (PREVIOUS, A, End.REFUSED, 1, Progress(before="a")),
+        (PREVIOUS, A, End.CUT, 9, Progress()),
+        (PREVIOUS, A, End.BROKEN, 2, Progress()),
+        (PREVIOUS, A, End.BROKEN, 3, Progress(before="a")),
+    ],
+)
+def test_what_a_stream_teaches(
+    read: Read, instance: Instance, end: End, failures: int, progress: Progress
+) -> None:
+    assert learned(Progress(), read, instance, end, failures) == progress
+
+
+def test_a_lost_trail_is_found_by_the_instance_before() -> None:
+    lost = Progress(begun="a", trail=Trail.LOST)
+    found = learned(lost, PREVIOUS, A, End.CLOSED, 1)
+    assert found.trail is Trail.FOUND
+    assert learned(found, CURRENT, A, End.BROKEN, 0).trail is Trail.KEPT
+
+
+def test_streams_are_cut_when_the_container_is_over_or_another() -> None:
+    other = Instance(id="b")
+    assert outdated(A, other, deleting=False)
+    assert outdated(A, other, deleting=True)
+    assert outdated(A, OVER, deleting=False)
+    assert not outdated(A, OVER, deleting=True)
+    assert not outdated(OVER, OVER, deleting=False)
+    assert not outdated(A, A, deleting=False)
+
+
+def test_backoff() -> None:
+    assert [backoff(n) for n in (1, 2, 3, 5, 6, 50)] == pytest.approx([0.2, 0.4, 0.8, 3.2, 5, 5])
+    assert backoff(0) == pytest.approx(0.1)
+
+
+def test_rate_limit_keeps_the_first_of_each_second() -> None:
+    limit = RateLimit(3)
+    got = [limit.admit(now) for now in (5.0, 5.1, 5.2, 5.3, 5.9, 6.1, 6.2)]
+    assert got == [True, True, True, False, False, True, True]
+
+
+def piece(second: float, text: str = "x", index: int = 0) -> Piece:
+    key = f"2026-11-23T14:31:{second:012.9f}"
+    return Piece(key, key + "Z", index, text.encode())
+
+
+def test_a_resumed_stream_gives_each_line_once() -> None:
+    position = Position()
+    assert position.open() is None
+    first = [piece(7.1), piece(7.1), piece(7.1, "y"), piece(8.2), piece(8.1)]
+    assert all(position.is_new(p) for p in first)
+    assert position.open() == "2026-11-23T14:31:07Z"
+    assert position.repeats(first[0])
+    again = [*first, piece(8.2), piece(8.15), piece(9.0), piece(9.0)]
+    assert [position.is_new(p) for p in again] == [False] * 5 + [True] * 4
+
+
+def test_a_log_that_does_not_begin_with_what_was_seen_is_another() -> None:
+    position = Position("2026-11-23T14:31:05.5Z")
+    assert position.open() == "2026-11-23T14:31:05Z"
+    assert not position.is_new(piece(5.4))
+    assert position.is_new(piece(5.6))
+    position.open()
+    assert position.repeats(piece(5.4)), "from before the session"
+    assert position.repeats(piece(5.6))
+    assert not position.repeats(piece(6.0))
+    assert not position.repeats(piece(5.6, index=1))
+
+
+def test_of_a_flood_the_oldest_lines_count_as_seen_by_their_time() -> None:
+    position = Position()
+    flood = [piece(10 + n / 20_000, str(n)) for n in range(18_000)]
+    assert all(position.is_new(p) for p in flood)
+    position.open()
+    assert position.repeats(flood[0])
+    assert not any(position.is_new(p) for p in flood)
+    assert position.is_new(piece(11))
+
+
+def test_short_logs_are_remembered_whole_long_ones_for_two_seconds() -> None:
+    position = Position("2026-11-23T14:31:00.5Z")
+    for n in range(1024):
+        position.is_new(piece(1 + n / 20))
+    assert position.open() == "2026-11-23T14:31:51Z"
+    assert position.open(previous=True) == "2026-11-23T14:31:00Z"
+    position.is_new(piece(53))
+    assert position.open(previous=True) == "2026-11-23T14:31:52Z"
+    assert len(position._recent) == 1024
