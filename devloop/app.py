@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from devloop import __version__
 from devloop.app_pods import PodFeed
-from devloop.build.select import make_builder, needs_docker, preflight
+from devloop.build.select import make_builder, preflight
 from devloop.cluster.connection import Connection
 from devloop.cluster.deployer import Deployments
 from devloop.cluster.guard import check_context, check_namespace

@@ -7,6 +7,7 @@ restarts is the logs package's job.
 from __future__ import annotations
 
 import contextlib
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from devloop.cluster.failures import ApiError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from devloop.cluster.connection import Connection, Stream
     from devloop.engine.cancel import Cancel
 
-__all__ = ["node_platforms", "open_log", "registry_hosting", "tail_log"]
+__all__ = ["node_platforms", "open_log", "registry_hosting", "server_time", "tail_log"]
 
 
 def open_log(
@@ -121,3 +122,17 @@ def node_platforms(connection: Connection) -> tuple[str, ...]:
         if len(platform) > 1 and not platform.startswith("/"):
             counted[platform] = counted.get(platform, 0) + 1
     return tuple(sorted(counted, key=lambda p: (-counted[p], p)))
+
+
+def server_time(connection: Connection) -> str:
+    """The API server's clock in RFC 3339; "" when it does not tell.
+
+    The only clock to compare a pod's age or a log's timestamps with: this computer's may differ."""
+    with connection.stream("/version", idle=5.0) as answer:
+        for _ in answer:
+            pass
+        date = answer.date
+    try:
+        return parsedate_to_datetime(date).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except ValueError:
+        return ""
