@@ -1,0 +1,341 @@
+"""Get one service's image served: the `Deployer` of the engine.
+
+Chooses between applying manifests and patching images, records what was there before, and leaves
+waiting to `rollout`. All decisions on objects live in `objects` and `ownership`; this is the thin
+shell around them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from devloop.cluster import guard
+from devloop.cluster.apply import Applier, read
+from devloop.cluster.kinds import WORKLOAD_KINDS, Discovery, Resource, workload_path
+from devloop.cluster.manifests import find_files, read_manifests
+from devloop.cluster.objects import Plan, pick_container, plan_objects
+from devloop.cluster.ownership import created_by, gitops_manager, images_of
+from devloop.cluster.patch import image_patch, missing_workload, patch_images
+from devloop.cluster.podview import dig, metadata, number, uid_of
+from devloop.cluster.record import write_before
+from devloop.cluster.rollout import Rollout
+from devloop.errors import DevloopError, Diagnosis, Location
+from devloop.model import Deployed, ImageRef, Served, Step, StepOutcome, WorkloadRef
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from devloop.cluster.connection import Connection
+    from devloop.cluster.view import ClusterView
+    from devloop.config.schema import Project, Service
+    from devloop.engine.cancel import Cancel
+    from devloop.engine.ports import Reporter
+
+__all__ = ["Deployments", "WorkloadDeployer"]
+
+
+class Deployments:
+    """What the deployers of one project share: one guard, one memory of what was applied and which
+    image each service has, one lock a workload (two services may live in one Deployment).
+
+    `pinned_images` gives the images known of the project's services (from a journal, say) for
+    those that this session has not deployed yet. Checks the context at once: raises
+    safety/context, safety/protected-namespace."""
+
+    def __init__(
+        self,
+        project: Project,
+        connection: Connection,
+        view: ClusterView,
+        *,
+        pinned_images: Callable[[], Mapping[str, ImageRef]] = dict,
+        show: Callable[[Path], str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        guard.check_context(connection.context, connection.server, project.allow_contexts)
+        self.project = project
+        self.connection = connection
+        self.view = view
+        self.namespace = connection.namespace
+        guard.check_namespace(self.namespace)
+        self.discovery = Discovery(connection)
+        self.applier = Applier(connection, project=project.name)
+        self.clock = clock
+        self._show = show
+        self._pinned_images = pinned_images
+        self._lock = threading.Lock()
+        self._pinned: dict[str, ImageRef] = {}
+        self._workload_locks: dict[WorkloadRef, threading.Lock] = {}
+
+    def deployer(self, service: Service) -> WorkloadDeployer:
+        return WorkloadDeployer(service, self)
+
+    def show(self, path: Path) -> str:
+        if self._show is not None:
+            return self._show(path)
+        root = self.project.root
+        return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+    def pinned(self) -> dict[str, ImageRef]:
+        with self._lock:
+            return {**self._pinned_images(), **self._pinned}
+
+    def remember(self, service: str, image: ImageRef) -> None:
+        with self._lock:
+            self._pinned[service] = image
+
+    def lock(self, ref: WorkloadRef) -> threading.Lock:
+        with self._lock:
+            return self._workload_locks.setdefault(ref, threading.Lock())
+
+
+class WorkloadDeployer:
+    """One service's `Deployer` (see engine.ports). Made by `Deployments.deployer`."""
+
+    def __init__(self, service: Service, shared: Deployments) -> None:
+        self._service = service
+        self._shared = shared
+        self._connection = shared.connection
+        deploy = service.deploy
+        self._ref = WorkloadRef(deploy.workload_kind, deploy.workload_name, shared.namespace)
+        self._last: Mapping[str, Any] | None = None
+        self._warned = False
+        # Images that this session wrote and never saw served, and the last that it did see.
+        self._unproven: set[str] = set()
+        self._proven: dict[str, str] = {}
+
+    def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
+        reporter.started(Step.DEPLOY)
+        with self._shared.lock(self._ref):
+            cancel.check()
+            if self._service.deploy.manifests:
+                deployed = self._apply(image, reporter, cancel)
+            else:
+                deployed = self._patch(image, reporter, self._ref, self._live(self._ref))
+            self._shared.remember(self._service.name, image)
+            if deployed.changed:
+                self._unproven.add(image.pinned)
+        detail = (
+            f"{deployed.workload} -> {image.short}" if deployed.changed else "nothing to change"
+        )
+        outcome = StepOutcome.DONE if deployed.changed else StepOutcome.SKIPPED
+        reporter.finished(Step.DEPLOY, outcome, detail)
+        return deployed
+
+    def follow(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
+        reporter.started(Step.ROLLOUT)
+        served, detail = Rollout(
+            self._connection,
+            self._shared.view,
+            deployed,
+            timeout=self._service.deploy.timeout,
+            clock=self._shared.clock,
+        ).follow(reporter, cancel)
+        pinned = deployed.image.pinned
+        self._unproven.discard(pinned)
+        self._proven.update(dict.fromkeys(deployed.containers, pinned))
+        reporter.finished(Step.ROLLOUT, StepOutcome.DONE, detail)
+        return served
+
+    def rollback(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> None:
+        """Put `deployed.previous` back, unless the workload has moved on since."""
+        if not deployed.previous:
+            return
+        reporter.started(Step.DEPLOY)
+        ref = deployed.workload
+        with self._shared.lock(self._ref):
+            cancel.check()
+            live = read(self._connection, workload_path(ref))
+            detail = "nothing to put back"
+            if live is not None and uid_of(live) == deployed.uid:
+                now = images_of(live)
+                back = {
+                    name: before
+                    for name, before in deployed.previous.items()
+                    if now.get(name) == deployed.image.pinned
+                }
+                patch = image_patch(live, back)
+                if patch is not None:
+                    self._last = patch_images(self._connection, ref, patch, uid=deployed.uid)
+                    detail = f"{ref} -> {', '.join(sorted(set(back.values())))}"
+        reporter.finished(Step.DEPLOY, StepOutcome.DONE, detail)
+
+    # --- manifests -----------------------------------------------------------------------------
+
+    def _apply(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
+        plan = self._plan(image)
+        for planned in plan.objects:
+            guard.check_namespace(planned.namespace)
+        ref = plan.workload
+        live = self._live(ref)
+        if plan.own is not None:
+            self._refuse_paused(live, plan.own.object, ref)
+        written = False
+        result: Mapping[str, Any] | None = None
+        created = False
+        for planned in plan.objects:
+            cancel.check()
+            own = planned is plan.own
+            applied = self._shared.applier.apply(
+                planned,
+                reporter.diagnostic,
+                cancel,
+                live=live if own else None,
+                before=self._record if planned.resource.api_version == "apps/v1" else None,
+            )
+            written = written or applied.written
+            if own:
+                result, created = applied.object, applied.created
+        if result is None:
+            cancel.check()
+            deployed = self._patch(image, reporter, ref, live)
+            return replace(deployed, changed=True) if written else deployed
+        self._last = result
+        return self._deployed(
+            ref,
+            image,
+            plan.containers,
+            result,
+            before=None if created else live,
+            changed=written,
+        )
+
+    def _plan(self, image: ImageRef) -> Plan:
+        manifests = read_manifests(
+            find_files(self._service.deploy.manifests), show=self._shared.show
+        )
+
+        def resource_of(api_version: str, kind: str, location: Location) -> Resource:
+            return self._shared.discovery.resource(api_version, kind, location=location)
+
+        return plan_objects(
+            manifests,
+            self._service,
+            image,
+            namespace=self._shared.namespace,
+            services=self._shared.project.services,
+            pinned=self._shared.pinned(),
+            resource_of=resource_of,
+            live_image=self._live_image,
+        )
+
+    def _live_image(self, kind: str, namespace: str, name: str, container: str) -> str | None:
+        for lower, known in WORKLOAD_KINDS.items():
+            if known == kind:
+                live = read(self._connection, workload_path(WorkloadRef(lower, name, namespace)))
+                return images_of(live or {}).get(container)
+        return None
+
+    # --- patch only ----------------------------------------------------------------------------
+
+    def _patch(
+        self,
+        image: ImageRef,
+        reporter: Reporter,
+        ref: WorkloadRef,
+        live: Mapping[str, Any] | None,
+    ) -> Deployed:
+        if live is None:
+            raise missing_workload(self._connection, ref)
+        self._refuse_paused(live, {}, ref)
+        containers = pick_container(
+            {"kind": WORKLOAD_KINDS[ref.kind], **live},
+            image=self._service.image,
+            container=self._service.deploy.container,
+            where=str(ref),
+        )
+        patch = image_patch(
+            live, dict.fromkeys(containers, image.pinned), present_on_node=not image.digest
+        )
+        result = live
+        if patch is not None:
+            self._warn_gitops(live, ref, reporter)
+            self._record(live)
+            result = patch_images(self._connection, ref, patch, uid=uid_of(live))
+            self._last = result
+        return self._deployed(
+            ref, image, containers, result, before=live, changed=patch is not None
+        )
+
+    def _warn_gitops(self, live: Mapping[str, Any], ref: WorkloadRef, reporter: Reporter) -> None:
+        manager = gitops_manager(live)
+        if manager is None or self._warned:
+            return
+        self._warned = True
+        reporter.diagnostic(
+            Diagnosis(
+                code="cluster/conflict",
+                severity="warning",
+                message=f"{manager} manages {ref} and may put its own image back",
+                suggestions=(f"pause {manager} for it while you work",),
+            )
+        )
+
+    # --- what both need ------------------------------------------------------------------------
+
+    def _live(self, ref: WorkloadRef) -> Mapping[str, Any] | None:
+        """The workload as it is: from the watch where that is up to date, else asked for."""
+        view = self._shared.view.workload(ref)
+        if view.synced.is_set() and view.error is None:
+            seen = view.get(ref.name)
+            last = self._last
+            if seen is not None and (
+                last is None
+                or uid_of(last) != uid_of(seen)
+                or _generation(seen) >= _generation(last)
+            ):
+                return seen
+        return read(self._connection, workload_path(ref))
+
+    def _record(self, live: Mapping[str, Any]) -> None:
+        kinds = WORKLOAD_KINDS.values()
+        if live.get("kind") in kinds and not created_by(live):
+            write_before(self._shared.project.state_dir, self._connection.context, live)
+
+    def _refuse_paused(
+        self, live: Mapping[str, Any] | None, wanted: Mapping[str, Any], ref: WorkloadRef
+    ) -> None:
+        """A paused Deployment takes a new image and rolls nothing out."""
+        paused = dig(live, "spec", "paused") is True and dig(wanted, "spec", "paused") is None
+        if paused or dig(wanted, "spec", "paused") is True:
+            raise DevloopError.of(
+                "cluster/paused",
+                f"{ref} is paused: it would not roll anything out",
+                cause="spec.paused is true",
+                suggestions=(f"kubectl -n {ref.namespace} rollout resume {ref}",),
+            )
+
+    def _deployed(
+        self,
+        ref: WorkloadRef,
+        image: ImageRef,
+        containers: tuple[str, ...],
+        result: Mapping[str, Any],
+        *,
+        before: Mapping[str, Any] | None,
+        changed: bool,
+    ) -> Deployed:
+        had = images_of(before) if before is not None else {}
+        previous = {
+            name: self._proven.get(name, had[name]) if had[name] in self._unproven else had[name]
+            for name in containers
+            if had.get(name) not in {None, image.pinned}
+        }
+        return Deployed(
+            workload=ref,
+            uid=uid_of(result),
+            generation=_generation(result),
+            image=image,
+            containers=containers,
+            changed=changed,
+            previous=MappingProxyType(previous),
+        )
+
+
+def _generation(thing: Mapping[str, Any]) -> int:
+    return number(metadata(thing).get("generation"))
