@@ -1,0 +1,167 @@
+"""Keeping `.devloop/session.json` up to date: what `devloop status` says of a running session.
+
+A reader of events like any other, for people who look from outside. Nothing in devloop takes
+decisions by it, so a full disk costs the file's freshness and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from devloop.events import (
+    HoldStarted,
+    IterationFinished,
+    IterationStarted,
+    PodChanged,
+    SessionEnded,
+    SessionStarted,
+    StepStarted,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from devloop.events import Event, Record
+
+__all__ = ["SessionFile", "read_session"]
+
+_LOG = logging.getLogger(__name__)
+
+_NAME = "session.json"
+
+
+def read_session(state_dir: Path) -> dict[str, Any] | None:
+    """What the last session of a project wrote down; None when there is nothing to read.
+
+    Keys: `v`, `pid`, `mode`, `version`, `started` (RFC 3339), `project`, `root`, `context`,
+    `namespace`, `registry`, `services`, after the end `ended` and `exit_code`, and `running`:
+    whether its process is alive. Each service has `iter`, `state` (`working`, `holding`, `idle`),
+    `step`, `outcome`, `failed_step`, `ms`, `why`, `digest`, `serving`, `hold` and `pods`."""
+    try:
+        session = json.loads((state_dir / _NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(session, dict) or not isinstance(session.get("pid"), int):
+        return None
+    session["running"] = "ended" not in session and _alive(session["pid"])
+    return session
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return False  # not this user's, so not the session: its number was given again
+    return True
+
+
+class SessionFile:
+    """Rewrites the file, as a whole and at once, when something worth knowing happened."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._path = state_dir / _NAME
+        self._state: dict[str, Any] = {}
+
+    def __call__(self, record: Record) -> None:
+        if self._take(record.event, record.ts):
+            try:
+                self._write()
+            except OSError as error:
+                _LOG.debug("%s: %s", self._path, error)
+
+    def close(self) -> None:
+        """The file stays: it tells how the last session ended."""
+
+    def _take(self, event: Event, ts: str) -> bool:
+        match event:
+            case SessionStarted():
+                facts = asdict(event)
+                services = {name: _service() for name in facts.pop("services")}
+                self._state = {"v": 1, "started": ts, **facts, "services": services}
+            case SessionEnded():
+                self._state |= {"ended": ts, "exit_code": event.exit_code, "why": event.why}
+            case (
+                IterationStarted()
+                | StepStarted()
+                | HoldStarted()
+                | IterationFinished()
+                | PodChanged()
+            ):
+                service = self._state.get("services", {}).get(event.service)
+                if service is None:
+                    return False
+                _update(service, event)
+            case _:
+                return False
+        # Before the session began there is nothing that could be said about it.
+        return "pid" in self._state
+
+    def _write(self) -> None:
+        temporary = self._path.with_suffix(".tmp")
+        try:
+            temporary.write_text(json.dumps(self._state, indent=1) + "\n", encoding="utf-8")
+            temporary.replace(self._path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+def _service() -> dict[str, Any]:
+    return {
+        "iter": None,
+        "state": "idle",
+        "step": None,
+        "outcome": None,
+        "failed_step": None,
+        "ms": None,
+        "why": "",
+        "digest": None,
+        "serving": None,
+        "hold": None,
+        "pods": {},
+    }
+
+
+def _update(
+    service: dict[str, Any],
+    event: IterationStarted | StepStarted | HoldStarted | IterationFinished | PodChanged,
+) -> None:
+    match event:
+        case IterationStarted():
+            service |= {"iter": event.iter, "state": "working", "step": None, "hold": None}
+        case StepStarted():
+            service |= {"state": "working", "step": str(event.step), "hold": None}
+        case HoldStarted():
+            hold = {"code": event.code, "reason": event.reason, "attempt": event.attempt}
+            service |= {"state": "holding", "step": None, "hold": hold}
+        case IterationFinished():
+            service |= {
+                "iter": event.iter,
+                "state": "idle",
+                "step": None,
+                "hold": None,
+                "outcome": "stopped" if event.stopped else str(event.outcome),
+                "failed_step": str(event.failed_step) if event.failed_step else None,
+                "ms": round(event.ms),
+                "why": event.why,
+                "digest": event.digest,
+                "serving": asdict(event.serving) if event.serving else None,
+            }
+        case PodChanged() if event.phase == "Gone":
+            service["pods"].pop(event.pod, None)
+        case PodChanged():
+            service["pods"][event.pod] = {
+                "phase": event.phase,
+                "ready": event.ready,
+                "deleting": event.deleting,
+                "reason": event.reason,
+                "restarts": event.restarts,
+            }
