@@ -1,0 +1,109 @@
+"""`devloop check` and `devloop schema`, as a shell and an editor see them."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devloop.cli.main import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GOOD = "version: 1\nservices: {web: {build: .}}\n"
+# The pattern of the editor tasks that devloop's line output is made for.
+MATCHER = re.compile(r"^(.+):([0-9]+):([0-9]+): (error|warning|info)\[([a-z/-]+)\]: (.*)$")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Dockerfile").touch()
+    return tmp_path
+
+
+def test_success_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "devloop.yaml").write_text(GOOD)
+    before = sorted(folder.iterdir())
+    assert main(["check"]) == 0
+    assert capsys.readouterr() == ("devloop.yaml: ok, 1 service\n", "")
+    assert sorted(folder.iterdir()) == before
+
+
+def test_problems_are_lines_that_editors_read(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "devloop.yaml").write_text("version: 1\nservices: {web: {biuld: ., ports: [0]}}\n")
+    assert main(["check"]) == 2
+    assert capsys.readouterr().out.splitlines() == [
+        "devloop.yaml:2:18: error[config/unknown-key]: unknown key `biuld` in `services.web`",
+        "  cause: the keys here are image, build, deploy, ports, logs",
+        "  try: did you mean `build`?",
+        "devloop.yaml:2:36: error[config/value]: '0': a port is a number from 1 to 65535",
+    ]
+
+
+def test_files_are_checked_too(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "Dockerfile").unlink()
+    (folder / "devloop.yaml").write_text(GOOD)
+    assert main(["check"]) == 2
+    found = MATCHER.match(capsys.readouterr().out.splitlines()[0])
+    assert found is not None
+    assert found.groups() == (
+        "devloop.yaml",
+        "2",
+        "18",
+        "error",
+        "config/dockerfile-missing",
+        "Dockerfile does not exist",
+    )
+
+
+def test_a_syntax_error_shows_its_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "devloop.yaml").write_text("version: 1\nservices:\n\tweb: 1\n")
+    assert main(["check"]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("devloop.yaml:3:1: error[config/parse]: not valid YAML: a tab")
+    assert lines[-1] == "  3 | \tweb: 1"
+
+
+def test_no_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check"]) == 2
+    assert "error[config/not-found]: no devloop.yaml in" in capsys.readouterr().out
+
+
+def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "devloop.yaml").write_text(GOOD)
+    assert main(["check", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "v": 1,
+        "ok": True,
+        "file": "devloop.yaml",
+        "services": ["web"],
+        "diagnostics": [],
+    }
+    (folder / "other.yaml").write_text("version: 9\n")
+    assert main(["check", "-o", "json", "-f", "other.yaml"]) == 2
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["ok"] is False
+    (found,) = answer["diagnostics"]
+    assert found["code"] == "config/version"
+    assert found["location"] == {"path": "other.yaml", "line": 1, "column": 10}
+
+
+def test_flags_are_checked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "devloop.yaml").write_text(GOOD)
+    assert main(["check", "--set", "services.web.imag=x", "--namespace", "No"]) == 2
+    out = capsys.readouterr().out
+    assert "--set: error[usage/arguments]: --set services.web.imag: there is no `imag`" in out
+    assert "--namespace: error[config/value]" in out
+
+
+def test_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["required"] == ["version", "services"]
