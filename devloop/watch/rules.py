@@ -71,3 +71,8 @@ class ContextRules:
         if self.ignore.ignored(path):
             return self.ignore.may_contain(path)
         return not is_temporary(name)
+
+    def only_temporary(self, path: str) -> bool:
+        """Whether `path` is left out for its temporary-looking name alone, were it a file."""
+        parent, _, name = path.rpartition("/")
+        return is_temporary(name) and self.may_contain(parent) and not self.ignore.ignored(path)

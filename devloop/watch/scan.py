@@ -47,14 +47,15 @@ class _Look(NamedTuple):
 class TreeScanner:
     """Scans one context folder. For one thread at a time.
 
-    After a scan, `changes` are the paths that differ from the scan before, sorted, and `read` the
-    number of files whose content was read."""
+    After a scan, `changes` are the paths that differ from the scan before, sorted, `files` the
+    number of files in the snapshot and `read` the number whose content was read."""
 
     def __init__(
         self, root: Path, rules: ContextRules, *, clock: Callable[[], int] = time.time_ns
     ) -> None:
         self.root = root
         self.changes: tuple[str, ...] = ()
+        self.files = 0
         self.read = 0
         self._rules = rules
         self._clock = clock
@@ -355,6 +356,7 @@ class TreeScanner:
             if before is entry or (before is not None and before == entry):
                 continue
             changes.append(path)
+            self.files += _is_file(entry) - _is_file(before)
             if entry is None:
                 del entries[path]
             else:
@@ -413,6 +415,10 @@ def _link(name: str, fd: int) -> Leaf | None:
     # A symlink cannot be rewritten, only replaced by another inode.
     entry = Entry("symlink", stat.S_IMODE(status.st_mode), link=target)
     return Leaf(name, entry, key_of(status), True)
+
+
+def _is_file(entry: Entry | None) -> bool:
+    return entry is not None and entry.type == "file"
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

@@ -1,0 +1,326 @@
+"""One service's inputs as one fingerprint: the context, the Dockerfile, secrets and manifests.
+
+The engine compares fingerprints and nothing else, so all that shapes the image or the deploy has to
+be in here, and nothing that does not: a `touch`, an editor's backup or a longer timeout must not
+build anything. Reads only; what cannot be read is an error with a place, never a silent gap.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import stat
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from devloop.errors import DevloopError, Location
+from devloop.model import Fingerprint, Scan
+from devloop.watch.content import FileCache, unreadable
+from devloop.watch.globs import Globs, existing_folder
+from devloop.watch.ignore import IgnoreRules
+from devloop.watch.rules import ContextRules
+from devloop.watch.scan import TreeScanner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from devloop.config.schema import Service
+    from devloop.engine.cancel import Cancel
+
+__all__ = ["ServiceSource"]
+
+# Part of every fingerprint: raised when what it covers changes, so that old ones never match.
+_VERSION = 1
+
+
+class ServiceSource:
+    """The engine's `Source` for one service. `scan` is for one thread at a time; `concerns`,
+    `folders` and `roots` may be called from another (the watcher's)."""
+
+    def __init__(self, service: Service, project_root: Path) -> None:
+        build = service.build
+        self._service = service
+        self._project = os.fspath(project_root)
+        self._context = os.fspath(build.context)
+        self._dockerfile = os.fspath(build.dockerfile)
+        self._ignore = _IgnoreFile(
+            (f"{self._dockerfile}.dockerignore", os.path.join(self._context, ".dockerignore")),  # noqa: PTH118
+            build.ignore,
+            self._project,
+        )
+        self._secrets = tuple(_secret_file(s) for s in build.secrets)
+        self._globs = Globs(service.deploy.manifests)
+        self._singles = tuple(
+            dict.fromkeys(
+                [self._dockerfile, *self._ignore.candidates, *(s for s in self._secrets if s)]
+            )
+        )
+        self._prefix = os.path.relpath(self._context, self._project) + "/"
+        self._prefix = self._prefix.removeprefix("./")
+        self._scanner: TreeScanner | None = None
+        self._rules: ContextRules | None = None
+        self._files = FileCache()
+        self._manifests: list[str] | None = None
+        self._outside: dict[str, str | None] = {}
+        # Whether the last scan looked at all it was asked to; what it missed is made up for.
+        self._complete = False
+        self._seen = False
+        self._changed: set[str] = set()
+
+    def scan(self, hints: frozenset[Path] | None, cancel: Cancel) -> Scan:
+        """Look at the disk; see engine.ports.Source.
+
+        Raises `config/dockerfile-missing`, `config/context-missing`, `config/value` (a bad ignore
+        pattern), `env/file-unreadable` and `Cancelled`; the scan after such an error looks at
+        everything."""
+        started = time.perf_counter()
+        if not self._complete:
+            hints = None
+        self._complete = False
+        rules = self._ignore.rules()
+        scanner = self._scanner
+        if scanner is None:
+            scanner = self._scanner = TreeScanner(self._service.build.context, rules)
+        elif rules is not self._rules:
+            scanner.use(rules)
+        self._rules = rules
+        try:
+            snapshot = scanner.scan(hints, cancel)
+        except (FileNotFoundError, NotADirectoryError):
+            raise self._context_missing() from None
+        self._changed.update([self._prefix + path for path in scanner.changes])
+        fingerprint = Fingerprint(
+            build=self._build_digest(snapshot.digest, cancel),
+            deploy=self._deploy_digest(hints, cancel),
+        )
+        changed = tuple(sorted(self._changed)) if self._seen else ()
+        self._changed.clear()
+        self._complete = self._seen = True
+        return Scan(
+            fingerprint=fingerprint,
+            snapshot=snapshot,
+            changed=changed,
+            files=scanner.files,
+            ms=(time.perf_counter() - started) * 1000,
+        )
+
+    def concerns(self, path: Path) -> bool:
+        """See engine.ports.Source. Knows names only, so a folder is believed to matter when
+        something in it may."""
+        text = os.fspath(path)
+        inside = text + "/"
+        if text in self._singles or any(s.startswith(inside) for s in self._singles):
+            return True
+        if (self._context + "/").startswith(inside):
+            return True
+        if text.startswith(self._context + "/"):
+            relative = text[len(self._context) + 1 :]
+            rules = self._ignore.last_rules()
+            if rules.concerns(relative) or (rules.only_temporary(relative) and _is_folder(text)):
+                return True
+        return self._globs.concerns(text)
+
+    def reshapes(self, path: Path) -> bool:
+        """Whether a change of `path` changes which paths matter: it is an ignore file."""
+        return os.fspath(path) in self._ignore.candidates
+
+    def folders(self) -> set[str]:
+        """The folders whose direct changes matter, as they stand on disk now: everything that the
+        rules do not leave out, and where the files outside of the context are (or will be)."""
+        found = {existing_folder(os.path.dirname(path)) for path in self._singles}  # noqa: PTH120
+        found |= self._globs.folders()
+        if os.path.isdir(self._context):  # noqa: PTH112
+            _walk_folders(self._context, self._ignore.last_rules(refresh=True), found)
+        else:
+            found.add(existing_folder(self._context))
+        return found
+
+    def roots(self) -> set[str]:
+        """The same as few trees, for watchers that watch trees at no cost (FSEvents)."""
+        found = {existing_folder(os.path.dirname(path)) for path in self._singles}  # noqa: PTH120
+        found |= self._globs.folders() | {existing_folder(self._context)}
+        return {p for p in found if not any(p.startswith(o.rstrip("/") + "/") for o in found)}
+
+    def _build_digest(self, context: str, cancel: Cancel) -> str:
+        build = self._service.build
+        dockerfile = self._content(self._dockerfile, cancel)
+        if dockerfile is None and build.builder != "command":
+            raise self._dockerfile_missing()
+        return _digest(
+            {
+                "version": _VERSION,
+                "context": context,
+                "dockerfile": dockerfile,
+                "image": self._service.image,
+                "target": build.target,
+                "args": build.args,
+                "platform": build.platform,
+                "secrets": [_secret_id(s) for s in build.secrets],
+                "secret files": [self._content(s, cancel) if s else None for s in self._secrets],
+                "ssh": [s.partition("=")[0] for s in build.ssh],
+                "ignore": build.ignore,
+                "builder": build.builder,
+                "command": build.command,
+            }
+        )
+
+    def _deploy_digest(self, hints: Iterable[Path] | None, cancel: Cancel) -> str:
+        deploy = self._service.deploy
+        if (
+            self._manifests is None
+            or hints is None
+            or any(self._globs.concerns(os.fspath(hint)) for hint in hints)
+        ):
+            before, self._manifests = self._manifests or [], self._globs.files()
+            for gone in set(before) - set(self._manifests):
+                self._outside.pop(gone, None)
+                self._changed.add(self._shown(gone))
+        return _digest(
+            {
+                "version": _VERSION,
+                "manifests": [(self._shown(p), self._content(p, cancel)) for p in self._manifests],
+                "kind": deploy.workload_kind,
+                "name": deploy.workload_name,
+                "container": deploy.container,
+            }
+        )
+
+    def _content(self, path: str, cancel: Cancel) -> str | None:
+        digest = self._files.digest(path, cancel)
+        if path not in self._outside or self._outside[path] != digest:
+            self._outside[path] = digest
+            self._changed.add(self._shown(path))
+        return digest
+
+    def _shown(self, path: str) -> str:
+        """`path` as the user would name it: relative to the project."""
+        return os.path.relpath(path, self._project)
+
+    def _dockerfile_missing(self) -> DevloopError:
+        folder, name = os.path.split(self._dockerfile)
+        near = _nearest(folder, name, files=True)
+        return DevloopError.of(
+            "config/dockerfile-missing",
+            f"{self._shown(self._dockerfile)} does not exist",
+            location=Location(self._shown(self._dockerfile)),
+            cause=f"services.{self._service.name}.build.dockerfile names it",
+            suggestions=tuple(
+                f"did you mean {self._shown(os.path.join(folder, n))}?"  # noqa: PTH118
+                for n in near
+            ),
+        )
+
+    def _context_missing(self) -> DevloopError:
+        folder, name = os.path.split(self._context)
+        near = _nearest(folder, name, files=False)
+        return DevloopError.of(
+            "config/context-missing",
+            f"{self._shown(self._context)} is not a folder",
+            location=Location(self._shown(self._context)),
+            cause=f"services.{self._service.name}.build.context names it",
+            suggestions=tuple(
+                f"did you mean {self._shown(os.path.join(folder, n))}?"  # noqa: PTH118
+                for n in near
+            ),
+        )
+
+
+class _IgnoreFile:
+    """The ignore file that applies, parsed again when it changed. Safe for several threads."""
+
+    def __init__(self, candidates: tuple[str, str], extra: tuple[str, ...], project: str) -> None:
+        self.candidates = candidates
+        self._extra = extra
+        self._project = project
+        self._lock = threading.Lock()
+        self._known: tuple[str, bytes] | None = None
+        self._rules: ContextRules | None = None
+
+    def rules(self) -> ContextRules:
+        """The rules as the disk has them now; the same object while nothing changed. Raises
+        `config/value` and `env/file-unreadable`."""
+        with self._lock:
+            path, data = self._read()
+            if self._rules is None or self._known != (path, data):
+                text = data.decode("utf-8", "surrogateescape")
+                shown = os.path.relpath(path, self._project)
+                self._rules = ContextRules(IgnoreRules.parse(text, self._extra, path=shown))
+                self._known = path, data
+            return self._rules
+
+    def last_rules(self, *, refresh: bool = False) -> ContextRules:
+        """The last good rules, for those who only want to know where to look: never raises."""
+        if refresh or self._rules is None:
+            try:
+                return self.rules()
+            except DevloopError:
+                pass
+        return self._rules or ContextRules(IgnoreRules(()))
+
+    def _read(self) -> tuple[str, bytes]:
+        for path in self.candidates:
+            try:
+                with open(path, "rb") as file:  # noqa: PTH123 - a path in any bytes
+                    return path, file.read()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise unreadable(path, error) from error
+        return self.candidates[-1], b""
+
+
+def _walk_folders(top: str, rules: ContextRules, found: set[str]) -> None:
+    todo = [(top, "", 0)]
+    while todo:
+        path, relative, inherited = todo.pop()
+        found.add(path)
+        try:
+            with os.scandir(path) as listing:
+                for entry in listing:
+                    if entry.is_dir(follow_symlinks=False):
+                        inner = f"{relative}{entry.name}"
+                        _, look, bits = rules.folder(inherited, inner, entry.name)
+                        if look:
+                            todo.append((f"{path}/{entry.name}", f"{inner}/", bits))
+        except OSError:
+            # Gone, or not for us to read: the scan is the one to complain.
+            continue
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _nearest(folder: str, name: str, *, files: bool) -> list[str]:
+    test = os.path.isfile if files else os.path.isdir
+    try:
+        names = [n for n in sorted(os.listdir(folder)) if test(os.path.join(folder, n))]  # noqa: PTH118, PTH208
+    except OSError:
+        return []
+    return difflib.get_close_matches(name, names, n=2, cutoff=0.5)
+
+
+def _secret_parts(secret: str) -> dict[str, str]:
+    parts = (part.partition("=") for part in secret.split(","))
+    return {key.strip().lower(): value for key, _, value in parts}
+
+
+def _secret_file(secret: str) -> str | None:
+    parts = _secret_parts(secret)
+    return parts.get("src") or parts.get("source")
+
+
+def _secret_id(secret: str) -> str:
+    return _secret_parts(secret).get("id", "")
+
+
+def _digest(parts: dict[str, object]) -> str:
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
