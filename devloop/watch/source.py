@@ -16,6 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from devloop.engine.cancel import Cancel
 from devloop.errors import DevloopError, Location
 from devloop.model import Fingerprint, Scan
 from devloop.watch.content import FileCache, unreadable
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.config.schema import Service
-    from devloop.engine.cancel import Cancel
+    from devloop.model import Snapshot
 
 __all__ = ["ServiceSource"]
 
@@ -38,8 +39,8 @@ _VERSION = 1
 
 
 class ServiceSource:
-    """The engine's `Source` for one service. `scan` is for one thread at a time; `concerns`,
-    `folders` and `roots` may be called from another (the watcher's)."""
+    """The engine's `Source` for one service. `concerns`, `folders` and `roots` never wait for a
+    scan in another thread (the watcher calls them)."""
 
     def __init__(self, service: Service, project_root: Path) -> None:
         build = service.build
@@ -70,6 +71,7 @@ class ServiceSource:
         self._complete = False
         self._seen = False
         self._changed: set[str] = set()
+        self._lock = threading.Lock()
 
     def scan(self, hints: frozenset[Path] | None, cancel: Cancel) -> Scan:
         """Look at the disk; see engine.ports.Source.
@@ -78,6 +80,34 @@ class ServiceSource:
         pattern), `env/file-unreadable` and `Cancelled`; the scan after such an error looks at
         everything."""
         started = time.perf_counter()
+        with self._lock:
+            snapshot, fingerprint, files = self._look(hints, cancel)
+            changed = tuple(sorted(self._changed)) if self._seen else ()
+            self._changed.clear()
+            self._seen = True
+        return Scan(
+            fingerprint=fingerprint,
+            snapshot=snapshot,
+            changed=changed,
+            files=files,
+            ms=(time.perf_counter() - started) * 1000,
+        )
+
+    def unchanged(self, scan: Scan) -> bool:
+        """Whether nobody has written to anything since `scan`, not even the same bytes again.
+
+        For builders that read the files themselves and later. What is found here is not lost for
+        the next scan's `changed`. Safe to call while another thread scans."""
+        try:
+            with self._lock:
+                snapshot, fingerprint, _ = self._look(None, Cancel())
+        except DevloopError:
+            return False
+        return snapshot.stamp == scan.snapshot.stamp and fingerprint.build == scan.fingerprint.build
+
+    def _look(
+        self, hints: frozenset[Path] | None, cancel: Cancel
+    ) -> tuple[Snapshot, Fingerprint, int]:
         if not self._complete:
             hints = None
         self._complete = False
@@ -97,16 +127,8 @@ class ServiceSource:
             build=self._build_digest(snapshot.digest, cancel),
             deploy=self._deploy_digest(hints, cancel),
         )
-        changed = tuple(sorted(self._changed)) if self._seen else ()
-        self._changed.clear()
-        self._complete = self._seen = True
-        return Scan(
-            fingerprint=fingerprint,
-            snapshot=snapshot,
-            changed=changed,
-            files=scanner.files,
-            ms=(time.perf_counter() - started) * 1000,
-        )
+        self._complete = True
+        return snapshot, fingerprint, scanner.files
 
     def concerns(self, path: Path) -> bool:
         """See engine.ports.Source. Knows names only, so a folder is believed to matter when
