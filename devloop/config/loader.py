@@ -39,6 +39,8 @@ __all__ = [
 
 FILE_NAME = "devloop.yaml"
 
+_LEAST = "the least it can hold: {version: 1, services: {web: {build: .}}}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedProject:
@@ -98,7 +100,7 @@ def find_file(cwd: Path) -> Path:
     for folder in (cwd, *cwd.parents):
         if os.path.lexists(folder / FILE_NAME):
             return folder / FILE_NAME
-    hints = ["`devloop init` writes one", "-f FILE names another file"]
+    hints = [_LEAST, "-f FILE names another file"]
     for other in ("devloop.yml", ".devloop.yaml", "Devloop.yaml"):
         if (cwd / other).exists():
             hints.insert(0, f"rename {other} to {FILE_NAME}")
@@ -186,7 +188,7 @@ class _Loading:
                     "config/parse",
                     "the file is empty",
                     Location(shown, 1, 1),
-                    suggestions=("`devloop init --force` writes a new one", "devloop.yaml.example"),
+                    suggestions=(_LEAST,),
                 )
             self._problems.raise_any()
             return {}

@@ -92,7 +92,7 @@ _BUILD = Block(
         "command": Key(
             kind=List(item=Text(rule=ANY_TEXT, for_shell=True), least=1),
             about=(
-                "The program and its arguments, run in the context's folder, for `builder: "
+                "The program and its arguments, run in devloop.yaml's folder, for `builder: "
                 "command`. It gets DEVLOOP_IMAGE and must leave that image in the registry."
             ),
         ),
