@@ -28,7 +28,8 @@ _UNREACHABLE = re.compile(
     r"is the docker daemon running|error during connect|docker daemon is not running|"
     r"permission denied while trying to connect to the docker|unable to resolve docker endpoint|"
     r"unable to parse docker host|invalid bind address|error while fetching server api version|"
-    r"failed to initialize docker|dial unix \S+docker\S*sock|context \"[^\"]+\" does not exist",
+    r"failed to initialize docker|failed to receive status: rpc error: code = unavailable|"
+    r"connection broken|remotedisconnected|connection aborted|dial unix \S+docker\S*sock|context \"[^\"]+\" does not exist",
     re.IGNORECASE,
 )
 _DISK_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
@@ -124,6 +125,8 @@ def _docker_cause(text: str, endpoint: str, env: Mapping[str, str]) -> tuple[str
         return f"the name in {endpoint or 'the address'} is not known", (
             "check the spelling, and the VPN if there is one",
         )
+    if any(word in low for word in ("connection broken", "unavailable", "aborted", "eof")):
+        return "the connection broke: the daemon stopped or was restarted", (start,)
     if "timed out" in low or "timeout" in low or "deadline" in low:
         return "no answer in time", (
             "check the network to the Docker host, and that its daemon is not hung",

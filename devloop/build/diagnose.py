@@ -30,7 +30,7 @@ _DETAIL_LINES = 20
 # buildx ends with the part of the Dockerfile: "Dockerfile:7", a line of dashes, ">>> RUN ...".
 _SOURCE = re.compile(r"^(?P<file>\S.*):(?P<line>\d+)\n-{5,}$", re.MULTILINE)
 _PARSE = re.compile(
-    r"dockerfile parse error(?: on line (?P<line>\d+))?:? *(?P<what>.*)", re.IGNORECASE
+    r"dockerfile parse error(?:(?: on)? line (?P<line>\d+))?:? *(?P<what>.*)", re.IGNORECASE
 )
 _PARSE_OTHER = re.compile(
     r"(?:failed to parse stage name|base name \(.*\) should not be blank|unknown instruction|"
@@ -43,6 +43,9 @@ _TARGET = re.compile(r"target stage \"?(?P<target>[^\"\s]+)\"? could not be foun
 _RUN = re.compile(
     r"process \"(?P<command>(?:[^\"\\]|\\.)*)\" did not complete successfully: "
     r"(?:exit code: (?P<code>\d+)|(?P<other>[^\n]*))",
+)
+_RUN_CLASSIC = re.compile(
+    r"The command '(?P<command>.*)' returned a non-zero code: (?P<code>\d+)(?P<other>)", re.DOTALL
 )
 _MISSING = (
     re.compile(r"\"(?P<path>/[^\"\n]*)\":? not found"),
@@ -81,13 +84,15 @@ class Place:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """What the builder left: `vertex` is the name of the step that failed ("" if unknown), `error`
-    its error, `text` everything it printed in words, `log` the end of the step's output."""
+    its error, `text` everything it printed in words, `log` the end of the step's output, `line`
+    the line at fault for a builder that knows it."""
 
     vertex: str = ""
     error: str = ""
     text: str = ""
     log: tuple[str, ...] = ()
     exporting: bool = False
+    line: int | None = None
 
 
 def diagnose(failure: Failure, place: Place) -> Diagnosis:
@@ -107,6 +112,8 @@ def diagnose(failure: Failure, place: Place) -> Diagnosis:
 
 def _instruction(failure: Failure, place: Place) -> tuple[Instruction | None, int | None]:
     """The instruction at fault and its line, as far as they are known."""
+    if failure.line is not None:
+        return place.dockerfile.at(failure.line), failure.line
     # Other files than the user's Dockerfile cannot stand here: its copy keeps the name.
     found = list(_SOURCE.finditer(failure.text))
     if found:
@@ -188,7 +195,7 @@ def _parse(said: str, failure: Failure, place: Place) -> Diagnosis | None:
 
 
 def _run(said: str, failure: Failure, place: Place) -> Diagnosis | None:
-    match = _RUN.search(said)
+    match = _RUN.search(said) or _RUN_CLASSIC.search(said)
     if match is None:
         return None
     instruction, _ = _instruction(failure, place)
@@ -297,12 +304,15 @@ def _export(said: str, failure: Failure, place: Place) -> Diagnosis | None:
 def _base(said: str, failure: Failure, place: Place) -> Diagnosis | None:
     match = _PULL.search(said)
     classic = None if match or failure.vertex else _PULL_CLASSIC.search(said)
-    if match is None and classic is None:
+    instruction, _ = _instruction(failure, place)
+    pulls = failure.line is not None and instruction is not None and instruction.keyword == "FROM"
+    if match is None and classic is None and not pulls:
         return None
     if match is not None:
         image, why = match["image"] or match["full"], match["why"] or ""
     else:
         image = next((value for value in (classic.groups() if classic else ()) if value), "")
+        image = (instruction.arguments or (image,))[0] if pulls and instruction else image
         why = causes.first_line(failure.error)
     suggestions = []
     stages = [s.name for s in place.dockerfile.stages if s.name]

@@ -14,11 +14,13 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Note", "Solve", "Vertex", "split_name"]
+__all__ = ["Note", "Solve", "Vertex", "one_line", "plain", "size", "split_name"]
 
 _NAME = re.compile(
     r"^\[(?:(?P<label>[^\]]*?) )?(?P<step>\d+)/(?P<total>\d+)\] (?P<text>.*)$", re.DOTALL
 )
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _KEPT_LINES = 200
 _LONGEST_OBJECT = 200_000
 
@@ -175,11 +177,13 @@ class Solve:
         if vertex is None:
             return
         *whole, vertex.partial = (vertex.partial + _decoded(raw.get("data"))).split("\n")
-        vertex.log.extend(line.rpartition("\r")[2] or line.rstrip("\r") for line in whole)
+        for line in whole:
+            # A progress bar draws over itself: what it shows last counts.
+            vertex.log.append(plain(line.rstrip("\r").rpartition("\r")[2]))
 
     def tail(self, vertex: Vertex, lines: int) -> tuple[str, ...]:
         """The end of a step's output, without empty lines at either end."""
-        found = [*vertex.log, vertex.partial]
+        found = [*vertex.log, plain(vertex.partial)]
         text = "\n".join(found).strip("\n").split("\n")
         return tuple(text[-lines:]) if text != [""] else ()
 
@@ -199,8 +203,13 @@ class Solve:
         return [Note(kind=kind, message=message, current=current, total=total)]
 
 
+def plain(text: str) -> str:
+    """`text` without terminal escapes and control characters; tabs stay."""
+    return _CONTROL.sub("", _ESCAPE.sub("", text))
+
+
 def one_line(text: str, width: int = 100) -> str:
-    text = " ".join(text.split())
+    text = " ".join(plain(text).split())
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
