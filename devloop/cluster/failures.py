@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -232,9 +233,11 @@ def _forbidden(cause: str | None, verb: str, target: Target, user: str) -> Diagn
 def connection_error(error: BaseException, server: str, *, context: str = "") -> DevloopError:
     """Turn a failure to connect, send or receive into cluster/unreachable, the cause in words."""
     cause, hint = _why(error)
-    local = "devloop cluster up" if not context or context.startswith("kind-") else None
     suggestions = [hint] if hint else []
-    suggestions.append(f"{local} starts the local cluster" if local else "start the cluster")
+    if not context or context.startswith("kind-"):
+        suggestions.append("devloop cluster up starts the local cluster")
+    else:
+        suggestions.append("start the cluster, or choose another with --context")
     return DevloopError.of(
         "cluster/unreachable",
         f"{server} does not answer",
@@ -251,7 +254,7 @@ def _why(error: BaseException) -> tuple[str, str | None]:
         inner = getattr(seen, "reason", None)
         seen = inner if isinstance(inner, BaseException) else seen.__cause__ or seen.__context__
     for link in chain:
-        if isinstance(link, urllib3.exceptions.NameResolutionError):
+        if isinstance(link, socket.gaierror):
             return "DNS: the server's name is not known", "check the VPN or the kubeconfig's server"
         if isinstance(link, ssl.SSLCertVerificationError):
             return (

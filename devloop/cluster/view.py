@@ -297,7 +297,7 @@ class ClusterView:
             feed = ConnectionFeed(self._connection, path, _SELECTORS.get(kind, {}))
             view = View(
                 feed,
-                name=f"watch {kind} {namespace}",
+                name=f"devloop-watch {kind} {namespace}",
                 slim=kind in {"pods", "replicasets", "events"},
                 on_bug=self._on_bug,
             )

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devloop.cluster.connection import Connection
+from tests.support.fake_api import FakeApi, fake_api
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def api() -> Iterator[FakeApi]:
+    with fake_api() as server:
+        yield server
+
+
+@pytest.fixture
+def connection(api: FakeApi, tmp_path: Path) -> Iterator[Connection]:
+    env = {"KUBECONFIG": str(api.kubeconfig(tmp_path)), "HOME": str(tmp_path)}
+    opened = Connection.open(None, "dev", env=env)
+    yield opened
+    opened.close()
