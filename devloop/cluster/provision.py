@@ -114,14 +114,16 @@ def up(
 ) -> Up:
     """Make or repair the cluster and its registry; does nothing that is done already.
 
-    `recreate` deletes the cluster first (images in the registry stay), with `yes` also one that
-    devloop did not make. `port_owner` names the process that holds a local port.
+    `recreate` deletes the cluster first and makes it from the same node image (images in the
+    registry stay), with `yes` also one that devloop did not make. `port_owner` names the process that holds a local port.
     Errors: env/tool-missing, env/docker-unreachable, env/port-busy, registry/unreachable,
     cluster/provision, safety/changed-outside, `Cancelled`."""
     began = time.monotonic()
     name = wanted.name
     machine = look(name, registries.container_name(name), cancel)
+    node_image = wanted.node_image
     if recreate and machine.nodes:
+        node_image = node_image or machine.nodes[0].image or None
         _delete_for_recreate(name, machine, yes=yes, report=report, cancel=cancel)
         machine = look(name, registries.container_name(name), cancel)
     ask = registries.Ask(
@@ -133,7 +135,7 @@ def up(
     created = not machine.nodes
     if created:
         registries.ensure(ask, machine, report=report, cancel=cancel)
-        create(name, wanted.node_image, report, cancel)
+        create(name, node_image, report, cancel)
         machine = look(name, registries.container_name(name), cancel)
     api = start(name, machine, report, cancel, quiet=created)
     foreign = _foreign_registry(api, registries.container_name(name), machine)

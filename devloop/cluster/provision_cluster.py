@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 _CREATE = 900.0  # seconds; the node image may have to be pulled
+_API_SOON = 15.0  # time to come back before it is worth asking why not
 _API_RUNNING = 60.0
 _API_STARTED = 150.0
 
@@ -94,7 +95,7 @@ def start(
 
     Errors: cluster/provision with the way out when the cluster does not come back."""
     if quiet:
-        return _await_api(control_plane(name, machine), _API_STARTED, cancel)
+        return _await_api(name, control_plane(name, machine), _API_STARTED, cancel)
     plane = control_plane(name, machine)
     asleep = [node for node in machine.nodes if not node.running]
     with step(report, "cluster", slow="starting" if asleep else "") as note:
@@ -107,10 +108,11 @@ def start(
             seen = probe(replace(plane, state="running"), certs_dir(0), cancel)
             if not seen.finished:
                 raise beyond_repair(name, "its making was cut short", ())
-        try:
-            api = _await_api(plane, _API_STARTED if asleep else _API_RUNNING, cancel)
-        except DevloopError as error:
-            raise beyond_repair(name, error.diagnosis.message, error.diagnosis.detail) from error
+        api = _ask_for(plane, _API_SOON, cancel)[0]
+        if api is None and not _knows_its_address(plane, cancel):
+            raise beyond_repair(name, f"node {plane.name} came back with another address", ())
+        if api is None:
+            api = _await_api(name, plane, _API_STARTED if asleep else _API_RUNNING, cancel)
         note("started" if asleep else "runs")
     return api
 
@@ -149,20 +151,37 @@ def ask_api(plane: Node, cancel: Cancel) -> tuple[Api | None, tuple[str, ...]]:
     return Api(ready, hosting), ()
 
 
-def _await_api(plane: Node, seconds: float, cancel: Cancel) -> Api:
+def _ask_for(plane: Node, seconds: float, cancel: Cancel) -> tuple[Api | None, tuple[str, ...]]:
+    """Ask again and again; once more than `seconds` have passed, what came of it last."""
     deadline = time.monotonic() + seconds
     while True:
         api, why = ask_api(plane, cancel)
-        if api is not None:
-            return api
-        if time.monotonic() > deadline:
-            raise DevloopError.of(
-                "cluster/provision",
-                f"the API server does not answer within {seconds:.0f} s",
-                detail=why,
-            )
+        if api is not None or time.monotonic() > deadline:
+            return api, why
         cancel.wait(0.5)
         cancel.check()
+
+
+def _await_api(name: str, plane: Node, seconds: float, cancel: Cancel) -> Api:
+    api, why = _ask_for(plane, seconds, cancel)
+    if api is None:
+        raise beyond_repair(name, "the API server does not answer", why)
+    return api
+
+
+def _knows_its_address(plane: Node, cancel: Cancel) -> bool:
+    """Whether etcd is told to listen where the node is now.
+
+    Docker gives a restarted container any free address. kind's node images rewrite their files
+    for that when there is one control-plane node (their entrypoint); others do not come back."""
+    addresses = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.GlobalIPv6Address}} {{end}}"
+    has = docker("container", "inspect", "--format", addresses, plane.name, cancel=cancel)
+    told = docker(
+        *("exec", plane.name, "cat", "/etc/kubernetes/manifests/etcd.yaml"),
+        cancel=cancel,
+        check=False,
+    )
+    return not told.ok or any(address in told.out for address in has.out.split())
 
 
 def await_nodes(name: str, machine: Machine, api: Api, report: Report, cancel: Cancel) -> None:
@@ -175,7 +194,7 @@ def await_nodes(name: str, machine: Machine, api: Api, report: Report, cancel: C
                 raise beyond_repair(name, f"not ready: {waiting}", ())
             cancel.wait(0.3)
             cancel.check()
-            api = _await_api(control_plane(name, machine), _API_RUNNING, cancel)
+            api = _await_api(name, control_plane(name, machine), _API_RUNNING, cancel)
         note(f"{len(names)}/{len(names)} ready")
 
 
@@ -183,7 +202,6 @@ def beyond_repair(name: str, why: str, detail: tuple[str, ...]) -> DevloopError:
     return DevloopError.of(
         "cluster/provision",
         f"the cluster {name} is there but does not work: {why}",
-        cause="a restarted node can lose the address that its certificates and etcd know",
         suggestions=(
             f"make it anew: devloop cluster up --name {name} --recreate",
             "the registry keeps its images; what runs in the cluster is lost",

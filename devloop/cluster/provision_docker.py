@@ -58,6 +58,7 @@ class Node:
     name: str
     role: str
     state: str
+    image: str = ""
     networks: tuple[str, ...] = ()
     api_port: int | None = None
 
@@ -140,6 +141,7 @@ def parse(containers: list[dict[str, Any]], name: str, registry: str) -> Machine
                     name=called,
                     role=labels.get(_ROLE_LABEL, ""),
                     state=state,
+                    image=container["Config"].get("Image") or "",
                     networks=networks,
                     api_port=_published(container, "6443/tcp"),
                 )

@@ -41,6 +41,7 @@ class Box:
 
     labels: dict[str, str] = field(default_factory=dict)
     state: str = "running"
+    image: str = "image"
     networks: set[str] = field(default_factory=set)
     ports: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
@@ -48,7 +49,7 @@ class Box:
     def inspected(self, name: str) -> dict[str, Any]:
         return {
             "Name": f"/{name}",
-            "Config": {"Labels": self.labels},
+            "Config": {"Labels": self.labels, "Image": self.image},
             "State": {"Status": self.state},
             "NetworkSettings": {"Networks": dict.fromkeys(self.networks)},
             "HostConfig": {
@@ -91,6 +92,8 @@ class Host:
     # docker
 
     def docker_container(self, args: list[str], _given: str) -> str:
+        if args[:2] == ["inspect", "--format"]:
+            return "10.0.0.2  "
         if args[0] == "inspect":
             return json.dumps([self.boxes[n].inspected(n) for n in args[1:] if n in self.boxes])
         [wanted] = [a.partition("=") for a in args if a.startswith(("label=", "publish="))]
@@ -151,6 +154,8 @@ class Host:
             return None
         if command[0] == "kubectl":
             return self.kubectl(command[3:], given)
+        if command[0] == "cat":
+            return box.files.get(command[1])
         if command[0] == "touch":
             box.files[command[1]] = ""
         elif command[3] == "unwire":
@@ -189,7 +194,10 @@ class Host:
 
     def kind_create(self, args: list[str], given: str) -> str:
         assert yaml.safe_load(given)["kind"] == "Cluster"
-        self.make_cluster(args[args.index("--name") + 1])
+        name = args[args.index("--name") + 1]
+        self.make_cluster(name)
+        if "--image" in args:
+            self.boxes[f"{name}-control-plane"].image = args[args.index("--image") + 1]
         return ""
 
     def make_cluster(self, name: str) -> None:
@@ -484,11 +492,13 @@ def test_recreate_spares_a_strangers_cluster_unless_told(host: Host) -> None:
     assert status().created_by_devloop
 
 
-def test_recreate_keeps_the_registry(host: Host) -> None:
+def test_recreate_keeps_the_registry_and_the_node_image(host: Host) -> None:
     up()
     before = host.boxes[REGISTRY]
+    host.boxes[NODE].image = "kindest/node:v1.30.0"
     stands, _ = up(recreate=True)
     assert stands.created
+    assert host.boxes[NODE].image == "kindest/node:v1.30.0"
     assert host.boxes[REGISTRY] is before
     assert status().ok
 
@@ -508,15 +518,19 @@ def test_a_registry_that_somebody_else_wired_is_respected(host: Host) -> None:
     assert status().ok
 
 
+@pytest.mark.parametrize(("address", "why"), [("10.0.0.2", "does not answer"), ("", "address")])
 def test_a_cluster_that_stays_silent_is_beyond_repair(
-    host: Host, monkeypatch: pytest.MonkeyPatch
+    host: Host, monkeypatch: pytest.MonkeyPatch, address: str, why: str
 ) -> None:
+    monkeypatch.setattr(provision_cluster, "_API_SOON", 0.0)
     monkeypatch.setattr(provision_cluster, "_API_RUNNING", 0.0)
     up()
+    host.boxes[NODE].files["/etc/kubernetes/manifests/etcd.yaml"] = f"listen: {address}"
     host.api = False
     with pytest.raises(DevloopError) as caught:
         up()
     assert caught.value.code == "cluster/provision"
+    assert why in caught.value.diagnosis.message
     assert "--recreate" in caught.value.diagnosis.suggestions[0]
     assert status().problems == ("the API server does not answer",)
 
