@@ -61,6 +61,8 @@ CATALOGUE: dict[str, str] = {
     "env/docker-unreachable": "the Docker daemon does not answer",
     "env/disk-full": "no space left",
     "env/inotify-limit": "the kernel allows no more file watches",
+    "env/watch-polling": "the file system does not tell of changes, so files are polled",
+    "env/watch-restarted": "the file watcher failed and was started again",
     "env/tool-missing": "a program that is needed is not installed",
     "env/port-busy": "the local port is in use",
     "env/file-unreadable": "a file cannot be read",

@@ -286,13 +286,18 @@ class _IgnoreFile:
     def _read(self) -> tuple[str, bytes]:
         for path in self.candidates:
             try:
-                with open(path, "rb") as file:  # noqa: PTH123 - a path in any bytes
+                with open(path, "rb", opener=_open_at_once) as file:
                     return path, file.read()
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
                 raise unreadable(path, error) from error
         return self.candidates[-1], b""
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # A pipe of that name must not make devloop wait.
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _walk_folders(top: str, rules: ContextRules, found: set[str]) -> None:

@@ -1,0 +1,238 @@
+"""File events as hints for the engine: where to look, soon after a save and only then.
+
+The hints may be too many and must not be too few: where an event may be missing (a new folder, too
+many changes at once, a restart of the watcher, sleep) the hint is None, look everywhere, and it is
+None once in a while anyway. Nothing here decides whether anything changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devloop.errors import Diagnosis
+from devloop.watch.mailbox import Mailbox
+from devloop.watch.native import STEP_SECONDS, is_undecodable
+from devloop.watch.pauses import GitOperations, SleepDetector
+from devloop.watch.watchset import WatchSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from devloop.engine.cancel import Cancel
+    from devloop.watch.mailbox import Mail
+    from devloop.watch.watchset import Watched
+
+__all__ = ["WatchHints"]
+
+# A batch comes out of watchfiles up to two steps after its first event; a window a little longer
+# sees the next batch of a save that goes on, and is past one quiet step otherwise.
+_QUIET_SECONDS = 2.5 * STEP_SECONDS
+_CAP_SECONDS = 0.3
+_GIT_SECONDS = 5.0
+_GIT_STEP_SECONDS = 0.02
+_WAKE_SECONDS = 1.0
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 30.0
+_HEALTHY_SECONDS = 60.0
+_FAILURES = 3
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the mail since the last hint comes down to. `lost` are folders whose watch is dead."""
+
+    paths: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
+    everything: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.paths) or self.everything
+
+    def add(self, other: _Found) -> None:
+        self.paths |= other.paths
+        self.lost |= other.lost
+        self.everything |= other.everything
+
+
+class WatchHints:
+    """The engine's `Hints` for several sources and single `files` (the config file).
+
+    The first hint is always None: it says that from now on nothing is missed. `warn` is told, from
+    the thread that iterates, what is polled and why, and when the watcher had to be restarted.
+    `audit_seconds` is how often a None comes without a reason. `trees` watches trees instead of
+    folders (the default on macOS); `polling` never asks the system."""
+
+    def __init__(
+        self,
+        sources: Iterable[Watched],
+        *,
+        files: Iterable[Path] = (),
+        warn: Callable[[Diagnosis], None] = lambda _: None,
+        audit_seconds: float = 60.0,
+        poll_seconds: float = 0.3,
+        polling: bool = False,
+        trees: bool = sys.platform == "darwin",
+    ) -> None:
+        self._sources = tuple(sources)
+        self._files = frozenset(os.fspath(file) for file in files)
+        self._tell = warn
+        self._told: set[tuple[str, str]] = set()
+        self._audit_seconds = audit_seconds
+        self._poll_seconds = poll_seconds
+        self._polling = polling
+        self._trees = trees
+        self._odd_names = False
+
+    def hints(self, cancel: Cancel) -> Iterator[frozenset[Path] | None]:
+        """See engine.ports.Hints."""
+        failures = 0
+        while not cancel.is_set():
+            began = time.monotonic()
+            mailbox = Mailbox()
+            watches = WatchSet(
+                self._sources,
+                self._files,
+                mailbox,
+                self._warn,
+                poll_seconds=self._poll_seconds,
+                polling=self._polling,
+                trees=self._trees,
+                odd_names=self._odd_names,
+            )
+            try:
+                with contextlib.closing(watches), cancel.closing(mailbox.wake):
+                    yield from self._watch(watches, mailbox, cancel)
+            except (OSError, RuntimeError) as fault:
+                if time.monotonic() - began > _HEALTHY_SECONDS:
+                    failures = 0
+                failures += 1
+                self._recover(fault, failures, cancel)
+
+    def _recover(self, fault: Exception, failures: int, cancel: Cancel) -> None:
+        """Get ready to start again after the watcher died."""
+        if is_undecodable(fault) and not self._odd_names:
+            # Not a fault but a name: with its folder polled it does not come again.
+            self._odd_names = True
+            return
+        self._warn(_restarted(fault))
+        if failures >= _FAILURES and not self._polling:
+            # It fails as soon as it is started: better slow than blind.
+            self._polling = True
+            self._warn(_given_up(fault))
+            return
+        cancel.wait(min(_FIRST_PAUSE_SECONDS * 2 ** (failures - 1), _LONGEST_PAUSE_SECONDS))
+
+    def _watch(
+        self, watches: WatchSet, mailbox: Mailbox, cancel: Cancel
+    ) -> Iterator[frozenset[Path] | None]:
+        """Hints until cancelled; raises what the watcher died of."""
+        watches.renew()
+        git = GitOperations(watches.roots())
+        sleep = SleepDetector()
+        audit = time.monotonic() + self._audit_seconds
+        if not cancel.is_set():
+            yield None
+        while not cancel.is_set():
+            wait = min(_WAKE_SECONDS, max(0.0, audit - time.monotonic()))
+            found = self._sift(mailbox.take(wait), watches)
+            found.everything |= time.monotonic() >= audit
+            # Asked each time, so that it notices the sleep and not the hours since the last call.
+            found.everything |= sleep.woke()
+            if not found:
+                continue
+            self._settle(found, watches, mailbox, cancel)
+            if git.busy():
+                self._wait_for_git(git, cancel)
+                found.everything = True
+                found.add(self._sift(mailbox.take(0), watches))
+                self._settle(found, watches, mailbox, cancel)
+            if cancel.is_set():
+                return
+            if found.everything or found.lost:
+                # Before the hint: the look that follows must come after the watch.
+                found.paths |= watches.renew(found.lost)
+            if found.everything:
+                audit = time.monotonic() + self._audit_seconds
+                yield None
+            else:
+                yield frozenset(map(Path, found.paths))
+
+    def _settle(self, found: _Found, watches: WatchSet, mailbox: Mailbox, cancel: Cancel) -> None:
+        """Wait for the end of a save: until nothing that matters came for a moment, but not
+        long. What does not matter does not delay."""
+        now = time.monotonic()
+        cap = now + _CAP_SECONDS
+        quiet = now + _QUIET_SECONDS
+        while (left := min(quiet, cap) - time.monotonic()) > 0 and not cancel.is_set():
+            more = self._sift(mailbox.take(left), watches)
+            if more:
+                found.add(more)
+                quiet = time.monotonic() + _QUIET_SECONDS
+
+    def _wait_for_git(self, git: GitOperations, cancel: Cancel) -> None:
+        deadline = time.monotonic() + _GIT_SECONDS
+        while git.busy() and not cancel.wait(_GIT_STEP_SECONDS):
+            if time.monotonic() > deadline:
+                git.tolerate()
+
+    def _sift(self, mail: Mail, watches: WatchSet) -> _Found:
+        """Keep what some source is concerned with. Raises the fault in the mail, if any."""
+        if mail.fault is not None:
+            raise mail.fault
+        found = _Found(everything=mail.many)
+        for kind, name in mail.changes:
+            path = Path(name)
+            if not self._concerns(path, name):
+                continue
+            found.paths.add(name)
+            if any(source.reshapes(path) for source in self._sources):
+                # Other rules: other folders to watch, and other files in those that are.
+                found.everything = True
+            # By the kind of event and not by inode: numbers are given again at once.
+            if kind != 2 and (watches.holds(name) or (not watches.trees and _is_folder(name))):
+                found.lost.add(name)
+        return found
+
+    def _concerns(self, path: Path, name: str) -> bool:
+        if name in self._files or any(file.startswith(name + "/") for file in self._files):
+            return True
+        return any(source.concerns(path) for source in self._sources)
+
+    def _warn(self, diagnosis: Diagnosis) -> None:
+        """Tell it unless it was told: renewing the watches finds the same again."""
+        key = (diagnosis.code, diagnosis.message if diagnosis.code != "env/inotify-limit" else "")
+        if key not in self._told:
+            self._told.add(key)
+            self._tell(diagnosis)
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _restarted(fault: Exception) -> Diagnosis:
+    return Diagnosis(
+        code="env/watch-restarted",
+        severity="warning",
+        message="the file watcher failed and is started again",
+        cause=str(fault) or type(fault).__name__,
+    )
+
+
+def _given_up(fault: Exception) -> Diagnosis:
+    return Diagnosis(
+        code="env/watch-polling",
+        severity="warning",
+        message="the file watcher keeps failing: files are polled instead",
+        cause=str(fault) or type(fault).__name__,
+    )

@@ -1,0 +1,92 @@
+"""When to wait with a hint, and when to give one without an event.
+
+While git rewrites the working tree a scan would see half a checkout; after the machine has slept
+(or the folder has, on a share) events may be missing. Both are asked of the system, not guessed
+from events.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["GitOperations", "SleepDetector"]
+
+_JUMP_SECONDS = 5.0
+
+
+class GitOperations:
+    """Whether git is at work in a repository that holds one of `folders`.
+
+    Git holds `index.lock` from before the first file it writes until after the last (so does a
+    `git commit` that waits in an editor: see `tolerate`)."""
+
+    def __init__(self, folders: Iterable[str]) -> None:
+        found = {_git_folder(folder) for folder in folders}
+        self._locks = sorted(f"{folder}/index.lock" for folder in found if folder)
+        self._tolerated: set[tuple[str, int, int]] = set()
+
+    def busy(self) -> bool:
+        return any(lock not in self._tolerated for lock in self._held())
+
+    def tolerate(self) -> None:
+        """Take the locks there are now for forgotten or long: they hold nothing back any more."""
+        self._tolerated = set(self._held())
+
+    def _held(self) -> list[tuple[str, int, int]]:
+        held = []
+        for lock in self._locks:
+            try:
+                status = os.lstat(lock)
+            except OSError:
+                continue
+            held.append((lock, status.st_ino, status.st_mtime_ns))
+        return held
+
+
+def _git_folder(folder: str) -> str | None:
+    """The git folder of the work tree around `folder`; follows the file that a worktree or a
+    submodule has instead."""
+    while True:
+        path = f"{folder.rstrip('/')}/.git"
+        if os.path.isdir(path):  # noqa: PTH112
+            return path
+        if os.path.isfile(path):  # noqa: PTH113
+            return _linked(path)
+        parent = os.path.dirname(folder)  # noqa: PTH120
+        if parent == folder:
+            return None
+        folder = parent
+
+
+def _linked(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
+            text = file.readline()
+    except OSError:
+        return None
+    target = text.removeprefix("gitdir:").strip()
+    return os.path.join(os.path.dirname(path), target) if target != text.strip() else None  # noqa: PTH118, PTH120
+
+
+def _slept() -> float:
+    """Seconds the machine has slept, up to a constant. Without CLOCK_BOOTTIME (macOS) setting the
+    clock looks the same, which costs one scan."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+    return time.time() - time.monotonic()
+
+
+class SleepDetector:
+    def __init__(self, slept: Callable[[], float] = _slept) -> None:
+        self._slept = slept
+        self._before = slept()
+
+    def woke(self) -> bool:
+        """Whether the machine slept since the last call."""
+        before, self._before = self._before, self._slept()
+        return abs(self._before - before) > _JUMP_SECONDS
