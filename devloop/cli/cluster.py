@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -169,6 +169,7 @@ def _interruptible(work: Callable[[Cancel], T]) -> T:
     The first Ctrl-C or TERM asks it to end, which may take the second that kind needs to remove a
     half-made cluster; the second one leaves at once. Ends the process with 130 or 143."""
     cancel = Cancel()
+    finished = threading.Event()
     results: list[T] = []
     errors: list[BaseException] = []
 
@@ -177,53 +178,44 @@ def _interruptible(work: Callable[[Cancel], T]) -> T:
             results.append(work(cancel))
         except BaseException as error:  # noqa: BLE001 - raised again in the main thread
             errors.append(error)
+        finally:
+            finished.set()
 
     thread = threading.Thread(target=body, name="devloop-cluster", daemon=True)
-    status = ExitStatus.INTERRUPTED
-    with _signals():
-        try:
-            thread.start()
-            while thread.is_alive():
-                thread.join(0.2)
-        except _Stop as stop:
-            status = stop.status
-            click.echo("stopping; again to leave at once", err=True)
-            cancel.set()
-            try:
-                thread.join()
-            except _Stop:
-                _leave(status)
-    if cancel.is_set() and not (errors and not isinstance(errors[0], Cancelled)):
-        raise SystemExit(status)
+    with _signals() as asked:
+        thread.start()
+        while not finished.wait(0.05):
+            if asked and not cancel.is_set():
+                click.echo("stopping; again to leave at once", err=True)
+                cancel.set()
+        thread.join()
+    if asked and (results or isinstance(errors[0], Cancelled)):
+        raise SystemExit(asked[0])
     if errors:
         raise errors[0]
     return results[0]
 
 
-def _leave(status: ExitStatus) -> NoReturn:
-    os._exit(status)
-
-
-class _Stop(BaseException):
-    def __init__(self, status: ExitStatus) -> None:
-        super().__init__()
-        self.status = status
-
-
 @contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """Turn INT and TERM into `_Stop` in the main thread while the block runs."""
+def _signals() -> Iterator[list[ExitStatus]]:
+    """Collect INT and TERM while the block runs; the second one ends the process at once.
 
-    def stop(number: int, _frame: FrameType | None) -> None:
+    The handlers raise nothing: an exception inside Thread.join makes Python 3.11 take a running
+    thread for an ended one."""
+    asked: list[ExitStatus] = []
+
+    def ask(number: int, _frame: FrameType | None) -> None:
         ours = number == signal.SIGINT
-        raise _Stop(ExitStatus.INTERRUPTED if ours else ExitStatus.TERMINATED)
+        asked.append(ExitStatus.INTERRUPTED if ours else ExitStatus.TERMINATED)
+        if len(asked) > 1:
+            os._exit(asked[0])
 
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield asked
         return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

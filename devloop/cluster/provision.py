@@ -115,7 +115,8 @@ def up(
     """Make or repair the cluster and its registry; does nothing that is done already.
 
     `recreate` deletes the cluster first and makes it from the same node image (images in the
-    registry stay), with `yes` also one that devloop did not make. `port_owner` names the process that holds a local port.
+    registry stay), with `yes` also one that devloop did not make. `port_owner` names the process
+    that holds a local port.
     Errors: env/tool-missing, env/docker-unreachable, env/port-busy, registry/unreachable,
     cluster/provision, safety/changed-outside, `Cancelled`."""
     began = time.monotonic()
