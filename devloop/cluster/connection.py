@@ -242,7 +242,7 @@ class Connection:
                 if error.status == 401 and not renewed and self._renew(generation):
                     renewed = True
                     continue
-                repeatable = error.status == 429 or (method != "POST" and error.status >= 500)
+                repeatable = error.passing and (method != "POST" or error.status == 429)
                 if not repeatable or attempt >= _ATTEMPTS:
                     raise
                 pause = error.retry_after

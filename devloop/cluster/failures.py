@@ -53,6 +53,11 @@ class ApiError(DevloopError):
         return self.status == 410 or self.reason in {"Expired", "Gone"}
 
     @property
+    def passing(self) -> bool:
+        """Whether the same request may well succeed a moment later."""
+        return self.status == 429 or (self.status >= 500 and _TYPED not in self.text)
+
+    @property
     def too_large(self) -> bool:
         """The server has not seen the resource version yet (it was restored, or we are ahead)."""
         named = any(c.get("reason") == "ResourceVersionTooLarge" for c in self.causes)
@@ -93,6 +98,8 @@ def target_of(path: str) -> Target:
     return Target(part["group"], part["ns"], part["resource"], part["name"], part["sub"])
 
 
+# The server answers 500 to a server-side apply with a field that its schema does not have.
+_TYPED = "typed patch object"
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
@@ -140,7 +147,7 @@ def status_error(
         diagnosis = Diagnosis(
             code="cluster/conflict", message=f"cannot {verb} {target}: conflict", cause=cause
         )
-    elif "webhook" not in text and (status == 429 or status >= 500):
+    elif "webhook" not in text and (status == 429 or (status >= 500 and _TYPED not in text)):
         diagnosis = Diagnosis(
             code="cluster/unreachable",
             message=f"{server} cannot answer now (HTTP {status})",
@@ -179,6 +186,8 @@ def _fields(details: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _rejected_hint(text: str, reason: str) -> tuple[str, ...]:
+    if _TYPED in text:
+        return ("correct the field's name or place in the manifest",)
     if "admission webhook" in text or "ValidatingAdmissionPolicy" in text:
         return ("an admission rule of the cluster refused it: change the manifest as it asks",)
     if "webhook" in text:
