@@ -108,6 +108,7 @@ def _shake_hands(
     host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
     headers = {
         **connection.headers(),
+        "Accept": "*/*",  # what is asked for is no object: the API server would answer 406
         "Host": f"{host}:{endpoint.port}",
         "Connection": "Upgrade",
         "Upgrade": "websocket",
