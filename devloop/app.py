@@ -38,6 +38,7 @@ from devloop.registry.discovery import check as check_registry
 from devloop.registry.discovery import discover
 from devloop.registry.kindload import KindLoader
 from devloop.ui import make_sink
+from devloop.ui.session_file import SessionFile
 from devloop.watch.hints import WatchHints
 from devloop.watch.source import ServiceSource
 
@@ -154,6 +155,7 @@ class Session:
         if problems := check_files(loaded):
             raise ConfigErrors(problems)
         stack.enter_context(_only_session(project))
+        self._bus.subscribe("session-file", SessionFile(project.state_dir))
         connection = stack.enter_context(connect(project))
         target, registry = self._preflight(project, services, connection, stack)
         view = ClusterView(connection, on_bug=self._bug_in_listener)
@@ -163,8 +165,6 @@ class Session:
             {s.name: workload_of(s, connection.namespace) for s in services.values()},
             publish=self._bus.publish,
         )
-        self._open_front_door(services, connection, feed, stack)
-        self._follow_logs(services, connection, feed, stack)
         self._bus.publish(
             SessionStarted(
                 version=__version__,
@@ -178,6 +178,8 @@ class Session:
                 pid=os.getpid(),
             )
         )
+        self._open_front_door(services, connection, feed, stack)
+        self._follow_logs(services, connection, feed, stack)
         feed.start()
         deployments = Deployments(project, connection, view, show=loaded.show)
         sources = {name: ServiceSource(s, project.root) for name, s in services.items()}

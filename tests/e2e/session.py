@@ -121,6 +121,17 @@ class Devloop:
             lambda e: e["type"] == "step.started" and e["step"] == step, f"step {step}", seconds
         )
 
+    def logged(self, text: str) -> Event:
+        """The log line that holds `text`, whether it came before or is still to come."""
+
+        def is_it(event: Event) -> bool:
+            return event["type"] == "log" and text in event["text"]
+
+        for event in self.events:
+            if is_it(event):
+                return event
+        return self.wait(is_it, f"log line {text!r}")
+
     def quiet(self, seconds: float) -> list[Event]:
         """The events of the next `seconds`, logs and pod changes left out."""
         seen: list[Event] = []

@@ -38,10 +38,10 @@ def test_first_deploy_and_edits(devloop: Start, workspace: Workspace, cluster: C
 def test_logs_of_old_and_new_pod(devloop: Start, workspace: Workspace) -> None:
     session = devloop("dev")
     session.finished("ready", seconds=120)
-    first = session.wait(lambda e: e["type"] == "log" and "serving v0" in e["text"], "first log")
+    first = session.logged("serving v0")
     workspace.version("v1")
     session.finished("ready")
-    second = session.wait(lambda e: e["type"] == "log" and "serving v1" in e["text"], "second log")
+    second = session.logged("serving v1")
     assert first["pod"] != second["pod"]
     texts = [e["text"] for e in session.of("log")]
     assert texts.count("serving v0") == 1
