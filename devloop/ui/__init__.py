@@ -30,7 +30,7 @@ def make_sink(
     output: OutputKind,
     stream: TextIO | None = None,
     *,
-    color: Color = "auto",  # noqa: ARG001
+    color: Color = "auto",
     env: Mapping[str, str],
 ) -> Sink:
     """The reader for `--output`. `auto` is `live` on a terminal that can be written over, outside
@@ -43,6 +43,12 @@ def make_sink(
         from devloop.ui.ndjson import NdjsonSink  # noqa: PLC0415
 
         return NdjsonSink(stream)
+    if output == "live":
+        from devloop.ui.terminal import TerminalSink  # noqa: PLC0415
+
+        animated = _is_terminal(stream) and not _unattended(env)
+        coloured = wants_color(stream, color, env)
+        return TerminalSink(stream, color=coloured, animated=animated, env=env)
     from devloop.ui.lines import LineFormatter, LineSink  # noqa: PLC0415
 
     if output == "quiet":

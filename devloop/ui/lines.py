@@ -33,7 +33,7 @@ from devloop.model import Outcome, StepOutcome
 from devloop.ui.output import Output
 from devloop.ui.render_error import explanation, not_a_problem, problem_line
 from devloop.ui.sanitize import plain
-from devloop.ui.words import count, duration, ordinal, serving_name, trigger_words
+from devloop.ui.words import count, duration, ordinal, pod_trouble, serving_name, trigger_words
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -166,13 +166,9 @@ class LineFormatter:
         return not_a_problem(f"{prefix} {plain(event.text)}".rstrip())
 
     def _pod(self, event: PodChanged) -> list[str]:
-        state = "ready" if event.ready else "not ready"
+        state = "ready" if event.ready else pod_trouble(event) or "not ready"
         if event.deleting:
             state = "stopping"
-        elif event.reason:
-            state = event.reason
-        if event.restarts:
-            state += f", {count(event.restarts, 'restart')}"
         if self._pods.get(event.pod) == state:
             return []
         known = event.pod in self._pods

@@ -7,9 +7,20 @@ from typing import TYPE_CHECKING
 from devloop.ui.sanitize import plain
 
 if TYPE_CHECKING:
-    from devloop.events import Serving, Trigger
+    from devloop.events import PodChanged, Serving, Trigger
 
-__all__ = ["count", "duration", "ordinal", "path_from", "serving_name", "trigger_words"]
+__all__ = [
+    "count",
+    "duration",
+    "ordinal",
+    "path_from",
+    "pod_trouble",
+    "serving_name",
+    "trigger_words",
+]
+
+# What the kubelet gives as a reason while all is well.
+_HARMLESS = frozenset({"", "ContainerCreating", "PodInitializing", "Completed"})
 
 
 def count(n: int, noun: str) -> str:
@@ -49,3 +60,11 @@ def serving_name(serving: Serving) -> str:
 def trigger_words(trigger: Trigger) -> str:
     """`start`, `1 file`, `12 files`."""
     return "start" if trigger.kind == "start" else count(trigger.count, "file")
+
+
+def pod_trouble(event: PodChanged) -> str:
+    """`CrashLoopBackOff, 2 restarts`; empty for a pod that is well, young or on its way out."""
+    if event.ready or event.deleting or event.reason in _HARMLESS:
+        return ""
+    restarts = f", {count(event.restarts, 'restart')}" if event.restarts else ""
+    return f"{event.reason}{restarts}"

@@ -12,16 +12,7 @@ from devloop.engine.bus import EventBus
 from devloop.events import ConfigReloaded, Dropped, LogLine, Record, SessionEnded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from devloop.events import Event
-
-
-@pytest.fixture(autouse=True)
-def no_thread_left() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    assert set(threading.enumerate()) <= before
 
 
 def log(n: int) -> LogLine:

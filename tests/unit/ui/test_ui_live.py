@@ -1,0 +1,219 @@
+"""The live view: whole sessions as they look at several widths, and the line below them.
+
+After a wanted change of looks: GOLDEN=write pytest tests/unit/ui/test_ui_live.py, and read
+the difference.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devloop.errors import Diagnosis
+from devloop.events import (
+    ConfigReloaded,
+    DiagnosticRaised,
+    Dropped,
+    ForwardChanged,
+    HoldStarted,
+    SessionEnded,
+    WatchRescanned,
+)
+from devloop.model import Outcome, Step, StepOutcome
+from devloop.ui.live_parts import Glyphs, LogPrefixes, Row, glyphs_for, paint, plain_text, render
+from devloop.ui.live_story import Story
+from devloop.ui.sanitize import plain
+from tests.unit.ui.scripts import DOCKERFILE, Script, whole_session
+
+GOLDEN = Path(__file__).parent / "golden"
+UNICODE = glyphs_for("utf-8")
+ASCII = glyphs_for("ascii")
+
+
+def read_source(path: str) -> list[str] | None:
+    return DOCKERFILE.splitlines() if path.endswith("Dockerfile") else None
+
+
+def rows(script: Script, glyphs: Glyphs = UNICODE, width: int = 80) -> list[str]:
+    story = Story(glyphs, read_source)
+    return [
+        plain_text(line)
+        for record in script.records
+        for row in story.take(record)
+        for line in render(row, width, glyphs)
+    ]
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+@pytest.mark.parametrize("glyphs", ["unicode", "ascii"])
+def test_a_whole_session(width: int, glyphs: str) -> None:
+    chosen = UNICODE if glyphs == "unicode" else ASCII
+    story = Story(chosen, read_source)
+    text = ""
+    for record in whole_session():
+        for row in story.take(record):
+            for line in render(row, width, chosen):
+                assert line.cell_len <= width
+                text += plain_text(line) + "\n"
+    assert not story.busy
+    path = GOLDEN / f"session-{glyphs}-{width}.txt"
+    if os.environ.get("GOLDEN") == "write":
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+    assert glyphs == "unicode" or text.isascii()
+
+
+def test_several_services_are_named() -> None:
+    s = Script(services=("web", "api"))
+    s.session()
+    s.begin(service="api")
+    s.step(Step.BUILD, 0.9, "delta, 1 layer", service="api")
+    s.finish(Outcome.READY, digest="aa11bb22", service="api")
+    s.begin("api/x.py", service="api")
+    s.step(Step.BUILD, 0.9, service="api")
+    s.step(Step.PUSH, 0.1, outcome=StepOutcome.SKIPPED, service="api")
+    s.finish(Outcome.FAILED, failed=Step.DEPLOY, why="no", service="api")
+    assert rows(s)[3:] == [
+        "#0 api start",
+        "  ✓ api       build       delta, 1 layer                               0.9 s",
+        "● ready in 0.9 s   api   #0 aa11bb",
+        "✗ api deploy failed in 1.0 s   still serving #0 aa11bb   waiting for a change",
+    ]
+
+
+def test_news_is_one_line_each() -> None:
+    s = Script()
+    s.session()
+    s.add(ForwardChanged(service="web", local=8080, port=80, state="listening"))
+    s.add(ForwardChanged(service="web", local=8080, port=80, state="ready", pod="web-1"))
+    s.add(ForwardChanged(service="web", local=8080, port=80, state="closed", reason="port taken"))
+    s.add(WatchRescanned(service="web", reason="git checkout", files=1430, ms=20))
+    s.add(ConfigReloaded(path="devloop.yaml"))
+    s.add(Dropped(count=12300))
+    warning = Diagnosis(
+        code="safety/context", severity="warning", message="odd context", cause="its name"
+    )
+    s.add(DiagnosticRaised.of(warning))
+    assert rows(s)[3:] == [
+        "  → port        http://localhost:8080 to web:80",
+        "! localhost:8080 is closed: port taken",
+        "· looked at 1,430 files again in 0.0 s: git checkout",
+        "· read devloop.yaml again",
+        "… 12,300 events not shown: the terminal is too slow",
+        "! odd context  [safety/context]",
+        "  its name",
+    ]
+
+
+def test_a_problem_without_a_session_is_shown_and_nothing_is_summed_up() -> None:
+    s = Script()
+    s.add(DiagnosticRaised.of(Diagnosis(code="config/parse", message="not YAML")))
+    s.add(SessionEnded(exit_code=2))
+    assert rows(s) == ["", "  not YAML   [config/parse]", ""]
+
+
+def test_evidence_that_quotes_the_line_is_not_doubled() -> None:
+    s = Script()
+    s.session()
+    s.records += [r for r in whole_session() if isinstance(r.event, DiagnosticRaised)][:1]
+    quoted = rows(s)
+    assert "  > 4 │ RUN pip install -r requirements.txt" in quoted
+    assert sum("COPY requirements" in line for line in quoted) == 1
+
+
+def status(script: Script, after: float = 0.0, width: int = 79) -> str:
+    story = Story(UNICODE)
+    for record in script.records:
+        story.take(record)
+    row = story.status(script.now.timestamp() + after)
+    if row is None:
+        return ""
+    (line,) = render(row, width, UNICODE)
+    assert line.cell_len <= width
+    return plain_text(line)[2:]
+
+
+def test_the_status_line() -> None:
+    s = Script()
+    s.session()
+    assert status(s) == ""
+    s.begin()
+    s.finish(Outcome.READY, digest="aa11bb22")
+    s.begin("app.py")
+    assert status(s, 0.2) == "#1 0.2 s   serving #0 aa11bb"
+    s.start(Step.BUILD)
+    s.now = s.now.replace(second=20, microsecond=0)
+    assert status(s, 0.4).startswith("#1 build ")
+    assert status(s, 0.4).endswith(" · push · deploy · rollout   serving #0 aa11bb")
+    s.progress(Step.BUILD, "RUN pip install -r requirements.txt", 4, 12, 0.9)
+    assert "  4/12 RUN pip install -r requirements.txt   serving" in status(s, 1.5)
+    assert status(s, 1.5, 30) == "#1 build 22.4 s  4/12 RUN p…"
+    s.add(
+        HoldStarted(
+            service="web", iter=1, reason="refused", code="registry/unreachable", until=4, attempt=3
+        )
+    )
+    assert status(s, 1.2) == "#1 holding: refused; next try in 3 s (3rd)"
+    s.begin("b.py")
+    assert status(s).startswith("#1 holding  ·  #2 ")
+
+
+def test_the_spinner_turns() -> None:
+    s = Script()
+    s.begin("x")
+    story = Story(UNICODE)
+    for record in s.records:
+        story.take(record)
+    pictures = {str(story.status(1000 + tick / 10)) for tick in range(10)}
+    assert len(pictures) == 10
+
+
+@given(
+    st.lists(st.tuples(st.text(max_size=60), st.sampled_from(["ok", "none"])), max_size=4),
+    st.sampled_from(["", "4.1 s"]),
+    st.integers(20, 130),
+    st.integers(0, 12),
+    st.booleans(),
+)
+def test_rows_fit_any_width(
+    parts: list[tuple[str, str]], right: str, width: int, hang: int, wrap: bool
+) -> None:
+    lines = render(Row(tuple(parts), (right, "soft"), hang, wrap), width, UNICODE)
+    assert lines
+    for line in lines:
+        assert line.cell_len <= width
+        assert "\n" not in line.plain
+    if wrap and not right:
+        said = "".join(plain(text) for text, _ in parts)
+        shown = "".join(line.plain for line in lines)
+        assert "".join(shown.split()) == "".join(said.split())
+
+
+def test_log_prefixes_tell_services_pods_and_containers_apart() -> None:
+    logs = LogPrefixes(UNICODE, color=True)
+    logs.expect(("web", "worker"))
+    old = logs.line("web", "web-6c9d-x2x7", "web", "hi")
+    new = logs.line("web", "web-7f1a-k9k2", "web", "hi")
+    assert old == "\x1b[36mweb    x2x7\x1b[0m \x1b[2m│\x1b[0m hi"
+    assert new == "\x1b[96mweb    k9k2\x1b[0m \x1b[2m│\x1b[0m hi"
+    assert logs.line("web", "web-6c9d-x2x7", "web", "hi") == old
+    assert "\x1b[35mworker " in logs.line("worker", "worker-1", "w", "hi")
+    assert "web    x2x7 sidecar" in logs.line("web", "web-6c9d-x2x7", "sidecar", "hi")
+    assert "web    x2x7 web" in logs.line("web", "web-6c9d-x2x7", "web", "hi")
+    assert logs.line("unknown", "p", "c", "x") == logs.line("unknown", "p", "c", "x")
+
+
+def test_log_text_keeps_its_colours_on_a_colour_terminal_only() -> None:
+    text = "[bold]\x1b[31mred\x1b[2J"
+    assert LogPrefixes(ASCII, color=False).line("w", "p-1", "c", text) == "w 1 | [bold]red"
+    coloured = LogPrefixes(ASCII, color=True).line("w", "p-1", "c", text)
+    assert coloured.endswith(" [bold]\x1b[31mred\x1b[0m")
+
+
+def test_rows_are_painted_with_the_sixteen_colours() -> None:
+    (line,) = render(Row.of(("ok", "ok"), " ", ("[red]text", "soft")), 80, UNICODE)
+    assert paint(line) == "\x1b[32mok\x1b[0m \x1b[2m[red]text\x1b[0m"
