@@ -124,7 +124,12 @@ class Buildx:
 
         with (
             tempfile.TemporaryDirectory(prefix="devloop-meta-") as folder,
-            arranged(job.build.context, job.build.dockerfile, job.build.ignore) as dockerfile,
+            arranged(
+                job.build.context,
+                job.build.dockerfile,
+                job.build.ignore,
+                (path for path, entry in scan.snapshot.entries.items() if entry.type == "dir"),
+            ) as dockerfile,
         ):
             metadata = Path(folder) / "metadata.json"
             argv = arguments(

@@ -29,7 +29,8 @@ _UNREACHABLE = re.compile(
     r"permission denied while trying to connect to the docker|unable to resolve docker endpoint|"
     r"unable to parse docker host|invalid bind address|error while fetching server api version|"
     r"failed to initialize docker|failed to receive status: rpc error: code = unavailable|"
-    r"connection broken|remotedisconnected|connection aborted|dial unix \S+docker\S*sock|context \"[^\"]+\" does not exist",
+    r"connection broken|remotedisconnected|connection aborted|dial unix \S+docker\S*sock|"
+    r"context \"[^\"]+\" does not exist",
     re.IGNORECASE,
 )
 _DISK_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
@@ -117,7 +118,7 @@ def _docker_cause(text: str, endpoint: str, env: Mapping[str, str]) -> tuple[str
         if "no such file" in low or (socket and not os.path.lexists(socket)):
             return f"the socket {socket} does not exist: no daemon made it", (start,)
         return f"nothing listens at {socket}: the daemon is down", (start,)
-    if "connection refused" in low:
+    if "connection refused" in low or endpoint.startswith("tcp://127."):
         return f"{endpoint or 'the address'} refused the connection: no daemon listens there", (
             "check that the remote daemon runs and listens on that port",
         )

@@ -341,7 +341,7 @@ def _unknown(said: str, failure: Failure, place: Place) -> Diagnosis:
     tail = tuple(line for line in failure.text.splitlines() if line.strip())[-_DETAIL_LINES:]
     return Diagnosis(
         code="build/failed",
-        message=one_line(reason or "the builder ended without a reason", 200),
+        message=one_line(reason, 200) or "the builder ended without a reason",
         location=_location(failure, place),
         detail=failure.log[-_DETAIL_LINES:] or tail,
     )

@@ -1,9 +1,9 @@
 """What a builder must leave out of the context beyond the user's ignore file, and how to tell it.
 
-`.git` and devloop's own state are never watched, so they must not reach an image either unless the
-user asks for them; `build.ignore` adds patterns of its own. Docker takes an ignore file only from
-beside the Dockerfile or from the context's root, so a merged one is written beside a copy of the
-Dockerfile. Matching patterns is the watch's job, not this module's.
+An image's tag is made from what the scan saw, so BuildKit has to be given the same files: the scan
+leaves out `.git`, devloop's own state and editors' temporary files, and `build.ignore` adds
+patterns. Docker takes an ignore file only from beside the Dockerfile or from the context's root,
+so a merged one is written beside a copy of the Dockerfile. Matching patterns is not done here.
 
 Which ignore file counts: https://docs.docker.com/build/concepts/context/#filename-and-location
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -21,12 +21,19 @@ from typing import TYPE_CHECKING
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["arranged", "extra_patterns", "ignore_file", "merged"]
 
-# Left out unless the user's file takes them back in with "!".
-ALWAYS = (".git", ".devloop")
+# Editors' files, as patterns for what watch/editors.py knows as an expression (a test compares).
+_TEMPORARY = (
+    *("**/*~", "**/.*.sw[a-z]", "**/4913", "**/*___jb_tmp___", "**/*___jb_old___", "**/.#*"),
+    *("**/#*#", "**/flymake_*", "**/flycheck_*", "**/.*.kate-swp", "**/.goutputstream-*"),
+    *("**/.~lock.*#", f"**/.*.kak.{'[0-9A-Za-z]' * 6}", "**/*.vsctmp", "**/*-go-tmp-umask"),
+    *(f"**/.nfs{'[0-9a-f]' * 16}*", f"**/.fuse_hidden{'[0-9a-f]' * 8}*"),
+)
+_MAYBE_TEMPORARY = re.compile(r"[~#]|4913|___jb|^fly|\.(?:sw|kate|gout|kak|vsct|nfs|fuse)|umask")
+_SPECIAL = re.compile(r"([\\*?\[\]])")
 
 
 def ignore_file(context: Path, dockerfile: Path) -> Path | None:
@@ -40,27 +47,27 @@ def ignore_file(context: Path, dockerfile: Path) -> Path | None:
     return None
 
 
-def _named(line: str) -> tuple[bool, str]:
-    """Whether a line takes paths back in, and its pattern in its plainest form."""
-    line = line.strip()
-    negated = line.startswith("!")
-    return negated, line.removeprefix("!").strip().strip("/").removeprefix("./")
-
-
-def extra_patterns(text: str, ignore: tuple[str, ...], present: frozenset[str]) -> tuple[str, ...]:
+def extra_patterns(text: str, ignore: Iterable[str], folders: Iterable[str]) -> tuple[str, ...]:
     """The patterns to add at the end of an ignore file that reads `text`.
 
-    `present` names those of `ALWAYS` that exist in the context: others need no pattern."""
-    lines = [_named(line) for line in text.splitlines() if not line.startswith("#")]
-    exceptions = any(negated for negated, _ in lines)
-    extra = list(ignore)
-    for name in ALWAYS:
-        wanted = any(negated and name in pattern.split("/") for negated, pattern in lines)
-        # A later "!" pattern may take the name back in by accident (`*`, then `!**/*.py`).
-        known = not exceptions and (False, name) in lines
-        if name in present and not wanted and not known:
-            extra.append(name)
-    return tuple(extra)
+    `ignore` is the config's `build.ignore`; `folders` the paths of the context's folders: one that
+    is named like a temporary file is not one."""
+    lines = [*(line for line in text.splitlines() if not line.startswith("#")), *ignore]
+    wanted = any(
+        line.strip().startswith("!") and ".git" in line.strip()[1:].strip().split("/")
+        for line in lines
+    )
+    return (
+        *ignore,
+        *(() if wanted else ("**/.git",)),
+        "**/.devloop",
+        *_TEMPORARY,
+        *(
+            "!" + _SPECIAL.sub(r"\\\1", path)
+            for path in folders
+            if _MAYBE_TEMPORARY.search(path.rpartition("/")[2]) and "\n" not in path
+        ),
+    )
 
 
 def merged(text: str, extra: tuple[str, ...]) -> str:
@@ -69,19 +76,17 @@ def merged(text: str, extra: tuple[str, ...]) -> str:
 
 
 @contextlib.contextmanager
-def arranged(context: Path, dockerfile: Path, ignore: tuple[str, ...]) -> Iterator[Path]:
-    """The Dockerfile to hand to BuildKit: the user's own, or for as long as the block lasts a copy
-    with a merged ignore file beside it."""
+def arranged(
+    context: Path, dockerfile: Path, ignore: tuple[str, ...], folders: Iterable[str]
+) -> Iterator[Path]:
+    """The Dockerfile to hand to BuildKit for as long as the block lasts: a copy with the merged
+    ignore file beside it. Raises env/disk-full and env/file-unreadable."""
     try:
         own = ignore_file(context, dockerfile)
         text = own.read_bytes().decode("utf-8", "surrogateescape") if own else ""
     except OSError as error:
         raise _failed(error) from error
-    present = frozenset(name for name in ALWAYS if os.path.lexists(context / name))
-    extra = extra_patterns(text, ignore, present)
-    if not extra:
-        yield dockerfile
-        return
+    extra = extra_patterns(text, ignore, folders)
     try:
         folder = Path(tempfile.mkdtemp(prefix="devloop-build-"))
     except OSError as error:

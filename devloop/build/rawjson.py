@@ -30,7 +30,8 @@ _TOLD_BYTES = 1_000_000
 
 @dataclass(slots=True)
 class Vertex:
-    """One node of the build graph. `log` holds the end of its output."""
+    """One node of the build graph. `log` holds the end of its output, `partial` what each stream
+    (1 stdout, 2 stderr) has written of a line that is not ended yet."""
 
     digest: str
     name: str = ""
@@ -39,7 +40,7 @@ class Vertex:
     cached: bool = False
     error: str = ""
     log: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES))
-    partial: str = ""
+    partial: dict[int, str] = field(default_factory=dict)
 
     @property
     def numbered(self) -> bool:
@@ -176,15 +177,17 @@ class Solve:
         vertex = self.vertices.get(_string(raw.get("vertex")))
         if vertex is None:
             return
-        *whole, vertex.partial = (vertex.partial + _decoded(raw.get("data"))).split("\n")
+        stream = _number(raw.get("stream"))
+        text = vertex.partial.get(stream, "") + _decoded(raw.get("data"))
+        *whole, vertex.partial[stream] = text.split("\n")
         for line in whole:
             # A progress bar draws over itself: what it shows last counts.
             vertex.log.append(plain(line.rstrip("\r").rpartition("\r")[2]))
 
     def tail(self, vertex: Vertex, lines: int) -> tuple[str, ...]:
         """The end of a step's output, without empty lines at either end."""
-        found = [*vertex.log, plain(vertex.partial)]
-        text = "\n".join(found).strip("\n").split("\n")
+        rest = [plain(text) for text in vertex.partial.values() if text]
+        text = "\n".join([*vertex.log, *rest]).strip("\n").split("\n")
         return tuple(text[-lines:]) if text != [""] else ()
 
     def _say(
