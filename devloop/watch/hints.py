@@ -36,7 +36,7 @@ __all__ = ["WatchHints"]
 _QUIET_SECONDS = 2.5 * STEP_SECONDS
 _CAP_SECONDS = 0.3
 _GIT_SECONDS = 5.0
-_GIT_STEP_SECONDS = 0.02
+_MOMENT_SECONDS = 0.02
 _WAKE_SECONDS = 1.0
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -112,14 +112,15 @@ class WatchHints:
             except (OSError, RuntimeError) as fault:
                 if time.monotonic() - began > _HEALTHY_SECONDS:
                     failures = 0
-                failures += 1
+                failures += not is_undecodable(fault)
                 self._recover(fault, failures, cancel)
 
     def _recover(self, fault: Exception, failures: int, cancel: Cancel) -> None:
         """Get ready to start again after the watcher died."""
-        if is_undecodable(fault) and not self._odd_names:
+        if is_undecodable(fault):
             # Not a fault but a name: with its folder polled it does not come again.
             self._odd_names = True
+            cancel.wait(_MOMENT_SECONDS)
             return
         self._warn(_restarted(fault))
         if failures >= _FAILURES and not self._polling:
@@ -178,7 +179,7 @@ class WatchHints:
 
     def _wait_for_git(self, git: GitOperations, cancel: Cancel) -> None:
         deadline = time.monotonic() + _GIT_SECONDS
-        while git.busy() and not cancel.wait(_GIT_STEP_SECONDS):
+        while git.busy() and not cancel.wait(_MOMENT_SECONDS):
             if time.monotonic() > deadline:
                 git.tolerate()
 

@@ -66,11 +66,14 @@ class ServiceSource:
         self._rules: ContextRules | None = None
         self._files = FileCache()
         self._manifests: list[str] | None = None
+        # Digests of what is outside of the context.
         self._outside: dict[str, str | None] = {}
-        # Whether the last scan looked at all it was asked to; what it missed is made up for.
+        # Whether the last look saw all it was asked to; what it missed is made up for.
         self._complete = False
-        self._seen = False
-        self._changed: set[str] = set()
+        # What the last scan returned, and whether the last look was that scan: if not, the
+        # scanner's changes are not those since then.
+        self._last: tuple[Snapshot, dict[str, str | None]] | None = None
+        self._in_step = False
         self._lock = threading.Lock()
 
     def scan(self, hints: frozenset[Path] | None, cancel: Cancel) -> Scan:
@@ -81,10 +84,10 @@ class ServiceSource:
         everything."""
         started = time.perf_counter()
         with self._lock:
+            in_step, self._in_step = self._in_step, False
             snapshot, fingerprint, files = self._look(hints, cancel)
-            changed = tuple(sorted(self._changed)) if self._seen else ()
-            self._changed.clear()
-            self._seen = True
+            changed = self._changes(snapshot, in_step=in_step)
+            self._last, self._in_step = (snapshot, self._outside), True
         return Scan(
             fingerprint=fingerprint,
             snapshot=snapshot,
@@ -100,7 +103,9 @@ class ServiceSource:
         the next scan's `changed`. Safe to call while another thread scans."""
         try:
             with self._lock:
+                in_step, self._in_step = self._in_step, False
                 snapshot, fingerprint, _ = self._look(None, Cancel())
+                self._in_step = in_step and not (self._scanner and self._scanner.changes)
         except DevloopError:
             return False
         return snapshot.stamp == scan.snapshot.stamp and fingerprint.build == scan.fingerprint.build
@@ -122,7 +127,7 @@ class ServiceSource:
             snapshot = scanner.scan(hints, cancel)
         except (FileNotFoundError, NotADirectoryError):
             raise self._context_missing() from None
-        self._changed.update([self._prefix + path for path in scanner.changes])
+        self._outside = {}
         fingerprint = Fingerprint(
             build=self._build_digest(snapshot.digest, cancel),
             deploy=self._deploy_digest(hints, cancel),
@@ -197,10 +202,7 @@ class ServiceSource:
             or hints is None
             or any(self._globs.concerns(os.fspath(hint)) for hint in hints)
         ):
-            before, self._manifests = self._manifests or [], self._globs.files()
-            for gone in set(before) - set(self._manifests):
-                self._outside.pop(gone, None)
-                self._changed.add(self._shown(gone))
+            self._manifests = self._globs.files()
         return _digest(
             {
                 "version": _VERSION,
@@ -212,11 +214,19 @@ class ServiceSource:
         )
 
     def _content(self, path: str, cancel: Cancel) -> str | None:
-        digest = self._files.digest(path, cancel)
-        if path not in self._outside or self._outside[path] != digest:
-            self._outside[path] = digest
-            self._changed.add(self._shown(path))
+        digest = self._outside[path] = self._files.digest(path, cancel)
         return digest
+
+    def _changes(self, snapshot: Snapshot, *, in_step: bool) -> tuple[str, ...]:
+        """What differs from the last scan, as the user would name it."""
+        if self._last is None or self._scanner is None:
+            return ()
+        before, old = self._last
+        inside = self._scanner.changes if in_step else snapshot.changed_since(before)
+        paths = {self._prefix + path for path in inside}
+        now = self._outside
+        paths.update([self._shown(p) for p in old.keys() | now.keys() if old.get(p) != now.get(p)])
+        return tuple(sorted(paths))
 
     def _shown(self, path: str) -> str:
         """`path` as the user would name it: relative to the project."""
