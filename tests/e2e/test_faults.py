@@ -204,9 +204,9 @@ def _devloop(cwd: Path, *argv: str, **env: str) -> subprocess.CompletedProcess[s
 @pytest.mark.parametrize("command", ["dev", "run"])
 def test_no_docker_daemon(workspace: Workspace, command: str) -> None:
     done = _devloop(workspace.root, command, DOCKER_HOST="unix:///nowhere/docker.sock")
-    assert done.returncode == 3, done.stderr
-    assert "env/docker-unreachable" in done.stderr
-    assert "try" in done.stderr
+    assert done.returncode == 3, done
+    assert "env/docker-unreachable" in done.stdout
+    assert "try" in done.stdout
 
 
 def test_no_cluster(workspace: Workspace, tmp_path: Path) -> None:
@@ -224,9 +224,9 @@ def test_no_cluster(workspace: Workspace, tmp_path: Path) -> None:
         )
     )
     done = _devloop(workspace.root, "run", KUBECONFIG=str(kubeconfig))
-    assert done.returncode == 3, done.stderr
-    assert "cluster/unreachable" in done.stderr
-    assert "127.0.0.1:9" in done.stderr
+    assert done.returncode == 3, done
+    assert "cluster/unreachable" in done.stdout
+    assert "127.0.0.1:9" in done.stdout
 
 
 def test_a_foreign_context_is_refused(workspace: Workspace, tmp_path: Path) -> None:
@@ -244,15 +244,15 @@ def test_a_foreign_context_is_refused(workspace: Workspace, tmp_path: Path) -> N
         )
     )
     done = _devloop(workspace.root, "run", KUBECONFIG=str(kubeconfig))
-    assert done.returncode == 4, done.stderr
-    assert "safety/context" in done.stderr
-    assert "allow_contexts" in done.stderr
+    assert done.returncode == 4, done
+    assert "safety/context" in done.stdout
+    assert "allow_contexts" in done.stdout
 
 
 def test_no_registry(workspace: Workspace, cluster: Cluster) -> None:
     done = _devloop(workspace.root, "run", DEVLOOP_TEST_REGISTRY="localhost:9")
-    assert done.returncode == 3, done.stderr
-    assert "registry/unreachable" in done.stderr
+    assert done.returncode == 3, done
+    assert "registry/unreachable" in done.stdout
 
 
 @pytest.mark.parametrize(
