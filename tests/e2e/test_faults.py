@@ -92,7 +92,7 @@ def test_two_services(devloop: Start, workspace: Workspace, cluster: Cluster) ->
         workspace.read("devloop.yaml")
         + """
   api:
-    image: ${IMAGE}-api
+    image: ${IMAGE}/api
     build: {context: api, args: {BASE: "${BASE}"}}
     deploy: {manifests: [api/k8s.yaml], timeout: 60s}
 """,
