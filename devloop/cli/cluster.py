@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from devloop.cluster import provision
 from devloop.engine.cancel import Cancel
 from devloop.errors import Cancelled, ExitStatus
-from devloop.forward.owner import owner_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
+
+    from devloop.cluster import provision
 
 __all__ = ["command"]
 
@@ -31,7 +31,7 @@ _name = click.option(
 )
 
 
-@click.group()
+@click.group("cluster")
 def command() -> None:
     """Make, remove or look at a local kind cluster with a registry."""
 
@@ -66,6 +66,9 @@ def up(
     yes: bool,
 ) -> None:
     """Make the cluster and its registry, or repair what is missing."""
+    from devloop.cluster import provision  # noqa: PLC0415 - see main.py: help must stay quick
+    from devloop.forward.owner import owner_of  # noqa: PLC0415 - as above
+
     wanted = provision.Wanted(
         name=name,
         node_image=node_image,
@@ -94,6 +97,8 @@ def up(
 @click.option("--yes", is_flag=True, help="Delete also a cluster that devloop did not make.")
 def down(*, name: str, yes: bool) -> None:
     """Remove what `up` made and nothing else."""
+    from devloop.cluster import provision  # noqa: PLC0415 - see main.py: help must stay quick
+
     gone = _interruptible(lambda cancel: provision.down(name, report=_show, cancel=cancel, yes=yes))
     click.echo(f"removed: {', '.join(gone.removed)}" if gone.removed else "nothing to remove")
     if gone.kept_cluster:
@@ -110,6 +115,8 @@ def down(*, name: str, yes: bool) -> None:
 )
 def status(*, name: str, output: str) -> None:
     """Tell how cluster and registry stand; exit status 0 when all is up, 3 otherwise."""
+    from devloop.cluster import provision  # noqa: PLC0415 - see main.py: help must stay quick
+
     seen = _interruptible(lambda cancel: provision.status(name, cancel=cancel))
     if output == "json":
         click.echo(json.dumps({"v": 1, **dataclasses.asdict(seen), "ok": seen.ok}))
