@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from devloop.cluster import provision_registry as registries
@@ -145,6 +145,7 @@ def up(
         report(Progress(step="registry", state="done", detail=f"{foreign}, not devloop's: kept"))
     else:
         if not created:
+            ask = replace(ask, port=ask.port or _announced(api))
             registries.ensure(ask, machine, report=report, cancel=cancel)
             machine = look(name, registries.container_name(name), cancel)
         host, ca = _wire(name, machine, api, report=report, cancel=cancel)
@@ -192,6 +193,13 @@ def _delete_for_recreate(
 
 
 # --- the wiring --------------------------------------------------------------------------------
+
+
+def _announced(api: Api) -> int | None:
+    """The port that the cluster still knows of a registry of ours that may be gone."""
+    if api.hosting is None or not is_ours(api.hosting):
+        return None
+    return local_port(hosted_at(api.hosting)) or None
 
 
 def _foreign_registry(api: Api, container: str, machine: Machine) -> str:

@@ -75,6 +75,8 @@ def _ensure(ask: Ask, machine: Machine, cancel: Cancel) -> str:
         # container on the same volume.
     port = ask.port or (there.port if there is not None else None) or PORT
     made_cluster = not machine.nodes or (there is not None and there.made_cluster)
+    if _is_bound(port):
+        raise _busy(port, ask, cancel)
     if there is not None:
         docker("rm", "--force", there.name, cancel=cancel)
     _run(ask, port, made_cluster=made_cluster, cancel=cancel)
@@ -96,8 +98,6 @@ def _adopt(ask: Ask, there: Registry, cancel: Cancel) -> str:
 
 
 def _run(ask: Ask, port: int, *, made_cluster: bool, cancel: Cancel) -> None:
-    if _is_bound(port):
-        raise _busy(port, ask, cancel)
     name = container_name(ask.cluster)
     label = f"{CLUSTER_LABEL}={ask.cluster}"
     docker("volume", "create", "--label", label, name, cancel=cancel)

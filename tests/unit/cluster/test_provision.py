@@ -384,6 +384,22 @@ def test_another_port_moves_the_registry(host: Host) -> None:
     assert HOSTS in host.boxes[NODE].files  # what was deployed before can still be pulled
 
 
+def test_a_registry_that_is_gone_comes_back_at_its_port(host: Host) -> None:
+    up(Wanted(registry_port=5055))
+    _remove_registry(host)
+    assert up()[0].registry == "localhost:5055"
+
+
+def test_a_busy_port_leaves_the_old_registry_alone(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up()
+    monkeypatch.setattr(provision_registry, "_is_bound", lambda port: port == 5055)
+    with pytest.raises(DevloopError):
+        up(Wanted(registry_port=5055))
+    assert status().ok
+
+
 def test_a_busy_port_names_its_owner(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provision_registry, "_is_bound", lambda _port: True)
     with pytest.raises(DevloopError) as caught:
