@@ -329,7 +329,6 @@ class Connection:
             preload_content=False,
             decode_content=False,
         )
-        wire.read_timeout(timeout)
         return wire.http.getresponse()
 
     def stream(

@@ -7,6 +7,7 @@ shell around them.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from dataclasses import replace
@@ -19,7 +20,7 @@ from devloop.cluster.kinds import WORKLOAD_KINDS, Discovery, Resource, workload_
 from devloop.cluster.manifests import find_files, read_manifests
 from devloop.cluster.objects import Plan, pick_container, plan_objects
 from devloop.cluster.ownership import created_by, gitops_manager, images_of
-from devloop.cluster.patch import image_patch, missing_workload, patch_images
+from devloop.cluster.patch import MadeAnew, image_patch, missing_workload, patch_images
 from devloop.cluster.podview import dig, metadata, number, uid_of
 from devloop.cluster.record import write_before
 from devloop.cluster.rollout import Rollout
@@ -161,7 +162,8 @@ class WorkloadDeployer:
                 }
                 patch = image_patch(live, back)
                 if patch is not None:
-                    self._last = patch_images(self._connection, ref, patch, uid=deployed.uid)
+                    with contextlib.suppress(MadeAnew):
+                        self._last = patch_images(self._connection, ref, patch, uid=deployed.uid)
                     detail = f"{ref} -> {', '.join(sorted(set(back.values())))}"
         reporter.finished(Step.DEPLOY, StepOutcome.DONE, detail)
 
@@ -256,7 +258,10 @@ class WorkloadDeployer:
         if patch is not None:
             self._warn_gitops(live, ref, reporter)
             self._record(live)
-            result = patch_images(self._connection, ref, patch, uid=uid_of(live))
+            try:
+                result = patch_images(self._connection, ref, patch, uid=uid_of(live))
+            except MadeAnew:
+                return self._patch(image, reporter, ref, read(self._connection, workload_path(ref)))
             self._last = result
         return self._deployed(
             ref, image, containers, result, before=live, changed=patch is not None

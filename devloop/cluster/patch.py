@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from devloop.cluster.connection import Connection
     from devloop.model import WorkloadRef
 
-__all__ = ["image_patch", "missing_workload", "patch_images"]
+__all__ = ["MadeAnew", "image_patch", "missing_workload", "patch_images"]
+
+
+class MadeAnew(Exception):  # noqa: N818 - not an error: look again
+    """The workload was deleted and made anew between the look and the patch."""
 
 
 def image_patch(
@@ -48,8 +52,8 @@ def image_patch(
 def patch_images(
     connection: Connection, ref: WorkloadRef, patch: Mapping[str, Any], *, uid: str
 ) -> dict[str, Any]:
-    """Send the patch and return the workload as it is then. Refused with cluster/conflict when the
-    workload is another one (deleted and made anew) than the one that was looked at."""
+    """Send the patch and return the workload as it is then. Raises `MadeAnew` when the workload is
+    another one (deleted and made anew) than the one that was looked at."""
     body = {**patch, "metadata": {"uid": uid}}
     try:
         return connection.request(
@@ -62,6 +66,9 @@ def patch_images(
     except ApiError as error:
         if error.status == 404:
             raise missing_workload(connection, ref) from error
+        # 422: the server takes another uid for an attempt to change it.
+        if any(c.get("field") == "metadata.uid" for c in error.causes):
+            raise MadeAnew from error
         raise
 
 

@@ -153,6 +153,9 @@ class Wire:
         return bool(self.http.is_connected)
 
     def read_timeout(self, seconds: float | None) -> None:
+        """How long a read may stay silent; until now the connect timeout was in force, which
+        urllib3 would set again with each request and answer."""
+        self.http.timeout = seconds
         if self.http.sock is not None:
             self.http.sock.settimeout(seconds)
 

@@ -93,7 +93,7 @@ class FakeApi:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.objects: dict[str, dict[str, Any]] = {}
-        self.owners: dict[str, dict[tuple[Any, ...], str]] = {}
+        self.owners: dict[str, dict[tuple[Any, ...], set[str]]] = {}
         self.version = 100
         self.calls: list[Call] = []
         self.faults: list[Fault] = []
@@ -124,17 +124,24 @@ class FakeApi:
         with self.lock:
             owners = self.owners.setdefault(path, {})
             for leaf, _ in _leaves(thing):
-                owners[leaf] = manager
+                owners[leaf] = {manager}
             return self._store(path, thing)
 
     def _store(self, path: str, thing: dict[str, Any]) -> dict[str, Any]:
         old = self.objects.get(path)
         thing = copy.deepcopy(thing)
         meta = thing.setdefault("metadata", {})
+        found = _PATH.match(path)
+        if found and found["ns"]:
+            meta["namespace"] = found["ns"]
         kept = (old or {}).get("metadata", {})
         meta["uid"] = kept.get("uid") or meta.get("uid") or str(uuid.uuid4())
         meta["generation"] = kept.get("generation", 1)
-        if old is not None and old.get("spec") != thing.get("spec"):
+        if old is not None and (
+            old.get("spec") != thing.get("spec")
+            # Only Deployments count a change of an annotation.
+            or ("/deployments/" in path and kept.get("annotations") != meta.get("annotations"))
+        ):
             meta["generation"] += 1
         meta["resourceVersion"] = kept.get("resourceVersion", "")
         if old == thing:
@@ -219,8 +226,12 @@ class FakeApi:
                 return 200, copy.deepcopy(live or {})
             uid = _uid_wanted(call)
             if live is not None and uid and uid != live["metadata"]["uid"]:
-                message = "Precondition failed: UID in precondition differs"
-                return 409, status(409, "Conflict", message, name=name, kind=plural)
+                if call.method == "DELETE":
+                    message = "Precondition failed: UID in precondition differs"
+                    return 409, status(409, "Conflict", message, name=name, kind=plural)
+                causes = [{"field": "metadata.uid", "message": "field is immutable"}]
+                message = f"{name} is invalid: metadata.uid: field is immutable"
+                return 422, status(422, "Invalid", message, causes=causes)
             if call.method == "DELETE":
                 self.remove(call.path)
                 return 200, {"kind": "Status", "status": "Success"}
@@ -230,7 +241,7 @@ class FakeApi:
             thing = copy.deepcopy(live)
             _merge(thing, call.body)
             for leaf, _ in _leaves(call.body):
-                self.owners.setdefault(call.path, {})[leaf] = call.query.get("fieldManager", "")
+                self.owners.setdefault(call.path, {})[leaf] = {call.query.get("fieldManager", "")}
             return 200, self._store(call.path, thing)
 
     def _apply(self, call: Call, live: dict[str, Any] | None) -> tuple[int, dict[str, Any]]:
@@ -238,16 +249,17 @@ class FakeApi:
         manager = call.query.get("fieldManager", "")
         have = dict(_leaves(live or {}))
         conflicts = [
-            (leaf, owners[leaf])
+            (leaf, other)
             for leaf, value in _leaves(call.body)
-            if leaf in owners and owners[leaf] != manager and have.get(leaf) != value
+            for other in sorted(owners.get(leaf, set()) - {manager})
+            if have.get(leaf) != value
         ]
         if conflicts and call.query.get("force") != "true":
             causes = [
                 {
                     "reason": "FieldManagerConflict",
                     "message": f'conflict with "{owner}" using apps/v1',
-                    "field": "." + ".".join(map(str, leaf)),
+                    "field": "".join(p if p.startswith("[") else f".{p}" for p in leaf),
                 }
                 for leaf, owner in conflicts
             ]
@@ -255,8 +267,9 @@ class FakeApi:
             return 409, status(409, "Conflict", message, causes=causes)
         thing = copy.deepcopy(live or {})
         _merge(thing, call.body)
-        for leaf, _ in _leaves(call.body):
-            owners[leaf] = manager
+        for leaf, value in _leaves(call.body):
+            shared = owners.get(leaf, set()) if have.get(leaf) == value else set()
+            owners[leaf] = {manager, *shared}
         created = live is None
         return (201 if created else 200), self._store(call.path, thing)
 
@@ -418,7 +431,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _play(self, script: list[Any]) -> None:
         for entry in script:
-            if entry == "hang":
+            if isinstance(entry, float):
+                self.api.closing.wait(entry)
+            elif entry == "hang":
                 self.api.closing.wait(10)
             elif entry == "cut":
                 self.close_connection = True

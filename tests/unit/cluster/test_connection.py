@@ -102,6 +102,14 @@ def test_silence_is_unreachable(api: FakeApi, connection: Connection) -> None:
     assert caught.value.diagnosis.cause == "no answer in time"
 
 
+def test_a_stream_may_be_silent_for_longer_than_connecting_may_take(
+    api: FakeApi, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devloop.cluster.connection._CONNECT_SECONDS", 0.1)
+    api.scripts.append([0.4, {"type": "BOOKMARK"}])
+    assert list(connection.stream(PODS, {"watch": "1"}, idle=5).lines())
+
+
 def test_a_rotated_token_file_is_read_again_once(api: FakeApi, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("old")

@@ -1,0 +1,271 @@
+"""What a deploy asks of the API server and in which order; on the fake one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from devloop.cluster.deployer import Deployments, WorkloadDeployer
+from devloop.cluster.ownership import created_by
+from devloop.cluster.view import ClusterView
+from devloop.config.schema import Project, Service
+from devloop.engine.cancel import Cancel
+from devloop.errors import Cancelled, DevloopError
+from devloop.model import ImageRef
+from tests.support.cluster_objects import deployment, pod, replicaset, running, service_config
+from tests.support.fake_api import FakeApi, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from devloop.cluster.connection import Connection
+    from devloop.errors import Diagnosis
+
+WEB = "/apis/apps/v1/namespaces/dev/deployments/web"
+ONE = ImageRef(repository="localhost:5001/shop/web", tag="1", digest="sha256:" + "1" * 64)
+TWO = ImageRef(repository="localhost:5001/shop/web", tag="2", digest="sha256:" + "2" * 64)
+
+
+@dataclass
+class Told:
+    diagnoses: list[Diagnosis] = field(default_factory=list)
+    finished_with: list[str] = field(default_factory=list)
+
+    def started(self, step: Any) -> None:
+        pass
+
+    def progress(self, step: Any, message: str, *, current: Any = None, total: Any = None) -> None:
+        pass
+
+    def finished(self, step: Any, outcome: Any, detail: str = "") -> None:
+        self.finished_with.append(f"{step} {outcome}")
+
+    def diagnostic(self, diagnosis: Diagnosis) -> None:
+        self.diagnoses.append(diagnosis)
+
+
+class Stage:
+    def __init__(self, api: FakeApi, connection: Connection, view: ClusterView, root: Path) -> None:
+        self.api, self.connection, self.view, self.root = api, connection, view, root
+        self.told, self.cancel = Told(), Cancel()
+
+    def deployer(self, *manifests: dict[str, Any], others: tuple[Service, ...] = ()) -> Any:
+        for index, manifest in enumerate(manifests):
+            (self.root / f"{index}.json").write_text(json.dumps(manifest))
+        patterns = (str(self.root / "*.json"),) if manifests else ()
+        service = service_config(self.root, manifests=patterns)
+        project = Project(
+            name="shop",
+            root=self.root,
+            file=self.root / "devloop.yaml",
+            services={s.name: s for s in (service, *others)},
+        )
+        return Deployments(project, self.connection, self.view).deployer(service)
+
+    def deploy(self, deployer: WorkloadDeployer, image: ImageRef) -> Any:
+        return deployer.deploy(image, self.told, self.cancel)
+
+    def writes(self) -> list[tuple[str, str]]:
+        return [(c.method, c.path) for c in self.api.calls if c.method != "GET"]
+
+
+@pytest.fixture
+def stage(api: FakeApi, connection: Connection, tmp_path: Path) -> Iterator[Stage]:
+    view = ClusterView(connection)
+    root = tmp_path / "project"
+    root.mkdir()
+    yield Stage(api, connection, view, root)
+    view.close()
+
+
+def manifest(image: str = "shop/web") -> dict[str, Any]:
+    thing = deployment(image)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web"},
+        "spec": thing["spec"],
+    }
+
+
+CONFIG = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "b"}}
+
+
+def test_one_write_an_object_and_none_when_nothing_changed(stage: Stage) -> None:
+    deployer = stage.deployer(manifest(), CONFIG)
+    first = stage.deploy(deployer, ONE)
+    assert (first.changed, first.previous, first.generation) == (True, {}, 1)
+    assert stage.writes() == [
+        ("PATCH", "/api/v1/namespaces/dev/configmaps/c"),
+        ("PATCH", WEB),
+    ]
+    stage.api.calls.clear()
+    again = stage.deploy(deployer, ONE)
+    assert not again.changed
+    assert stage.writes() == []
+    stage.api.calls.clear()
+    changed = stage.deploy(deployer, TWO)
+    assert changed.changed
+    assert changed.previous == {"web": ONE.pinned}
+    assert stage.writes() == [("PATCH", WEB)]
+    assert not stage.api.said("GET", "configmaps")
+
+
+def test_a_session_that_starts_warm_writes_nothing(stage: Stage) -> None:
+    stage.deploy(stage.deployer(manifest(), CONFIG), ONE)
+    stage.api.calls.clear()
+    assert not stage.deploy(stage.deployer(manifest(), CONFIG), ONE).changed
+    assert stage.writes() == []
+
+
+def test_drift_is_put_right(stage: Stage) -> None:
+    stage.deploy(stage.deployer(manifest(), CONFIG), ONE)
+    path = "/api/v1/namespaces/dev/configmaps/c"
+    stage.api.objects[path]["data"]["a"] = "changed"
+    assert stage.deploy(stage.deployer(manifest(), CONFIG), ONE).changed
+    assert stage.api.objects[path]["data"] == {"a": "b"}
+
+
+def test_only_what_did_not_exist_is_marked(stage: Stage) -> None:
+    stage.api.put("/api/v1/namespaces/dev/configmaps/c", CONFIG, manager="kubectl")
+    deployer = stage.deployer(manifest(), CONFIG)
+    stage.deploy(deployer, ONE)
+    stage.deploy(deployer, TWO)
+    assert created_by(stage.api.objects[WEB]) == "shop"
+    assert created_by(stage.api.objects["/api/v1/namespaces/dev/configmaps/c"]) == ""
+    assert not (stage.root / ".devloop").exists()
+
+
+def test_an_existing_workload_is_recorded_before_it_is_written(stage: Stage) -> None:
+    stage.api.put(WEB, manifest("shop/web:old"), manager="kubectl-client-side-apply")
+    record = stage.root / ".devloop/before/fake/dev/deployment-web.json"
+    seen: list[bool] = []
+    stage.api.on_write.append(lambda *_: seen.append(record.exists()))
+    deployed = stage.deploy(stage.deployer(manifest()), ONE)
+    assert seen == [True]
+    assert deployed.previous == {"web": "shop/web:old"}
+    kept = json.loads(record.read_text())["spec"]["template"]["spec"]["containers"]
+    assert kept[0]["image"] == "shop/web:old"
+    assert "kubectl-client-side-apply" in stage.told.diagnoses[0].message
+
+
+def test_what_cannot_be_recorded_is_not_written(stage: Stage) -> None:
+    stage.api.put(WEB, manifest("shop/web:old"))
+    (stage.root / ".devloop").write_text("in the way")
+    with pytest.raises(DevloopError) as caught:
+        stage.deploy(stage.deployer(), ONE)
+    assert caught.value.code == "env/file-unreadable"
+    assert stage.writes() == []
+
+
+def test_patch_only_is_one_small_patch(stage: Stage) -> None:
+    stage.api.put(WEB, manifest("shop/web:old"))
+    deployer = stage.deployer()
+    assert stage.deploy(deployer, ONE).changed
+    (call,) = stage.api.said("PATCH")
+    assert call.query == {"fieldManager": "devloop"}
+    containers = [{"name": "web", "image": ONE.pinned}]
+    assert call.body["spec"] == {"template": {"spec": {"containers": containers}}}
+    assert call.body["metadata"]["uid"]
+    assert not stage.deploy(deployer, ONE).changed
+    assert len(stage.api.said("PATCH")) == 1
+
+
+def test_rollback_returns_to_the_last_image_that_was_served(stage: Stage) -> None:
+    """Two images failed in a row: going back one would only fail again."""
+    stage.api.put(WEB, manifest(ONE.pinned))
+    deployer = stage.deployer()
+    served = stage.deploy(deployer, ONE)
+    stage.api.put("/apis/apps/v1/namespaces/dev/replicasets/web-new", _set_for(stage, ONE))
+    stage.api.put(
+        "/api/v1/namespaces/dev/pods/web-new-x", pod(running(ONE.pinned), image=ONE.pinned)
+    )
+    _observe(stage)
+    deployer.follow(served, stage.told, stage.cancel)
+    stage.deploy(deployer, TWO)
+    three = ImageRef(repository=TWO.repository, tag="3", digest="sha256:" + "3" * 64)
+    failed = stage.deploy(deployer, three)
+    assert failed.previous == {"web": ONE.pinned}
+    deployer.rollback(failed, stage.told, stage.cancel)
+    spec = stage.api.objects[WEB]["spec"]["template"]["spec"]
+    assert spec["containers"][0]["image"] == ONE.pinned
+
+
+def _set_for(stage: Stage, image: ImageRef) -> dict[str, Any]:
+    found = replicaset(image.pinned)
+    found["metadata"]["ownerReferences"][0]["uid"] = stage.api.objects[WEB]["metadata"]["uid"]
+    return found
+
+
+def _observe(stage: Stage) -> None:
+    thing = json.loads(json.dumps(stage.api.objects[WEB]))
+    thing["status"] = {"observedGeneration": thing["metadata"]["generation"] + 1}
+    thing["metadata"]["annotations"] = {"deployment.kubernetes.io/revision": "2"}
+    stage.api.put(WEB, thing)
+
+
+def test_rollback_leaves_a_newer_image_alone(stage: Stage) -> None:
+    stage.api.put(WEB, manifest("shop/web:old"))
+    deployer = stage.deployer()
+    first = stage.deploy(deployer, ONE)
+    stage.deploy(deployer, TWO)
+    stage.api.calls.clear()
+    deployer.rollback(first, stage.told, stage.cancel)
+    assert stage.writes() == []
+
+
+def test_a_cancelled_deploy_writes_nothing(stage: Stage) -> None:
+    stage.cancel.set()
+    with pytest.raises(Cancelled):
+        stage.deploy(stage.deployer(manifest(), CONFIG), ONE)
+    assert stage.writes() == []
+
+
+def test_a_conflict_of_two_writes_is_tried_again(stage: Stage) -> None:
+    stage.api.faults.append(Fault(method="PATCH", path="deployments", code=409))
+    assert stage.deploy(stage.deployer(manifest()), ONE).changed
+
+
+def test_protected_namespaces_of_manifests_are_refused(stage: Stage) -> None:
+    bad = {**CONFIG, "metadata": {"name": "c", "namespace": "kube-system"}}
+    with pytest.raises(DevloopError) as caught:
+        stage.deploy(stage.deployer(manifest(), bad), ONE)
+    assert caught.value.code == "safety/protected-namespace"
+    assert stage.writes() == []
+
+
+def test_a_foreign_context_is_refused_before_anything(
+    api: FakeApi, connection: Connection, tmp_path: Path
+) -> None:
+    connection.server = "https://prod.example.com"
+    project = Project(name="p", root=tmp_path, file=tmp_path / "devloop.yaml", services={})
+    with pytest.raises(DevloopError) as caught:
+        Deployments(project, connection, ClusterView(connection))
+    assert caught.value.code == "safety/context"
+    assert api.calls == []
+
+
+def test_gitops_owner_is_pointed_out_once(stage: Stage) -> None:
+    owned = manifest("shop/web:old")
+    owned["metadata"]["annotations"] = {"argocd.argoproj.io/tracking-id": "x"}
+    stage.api.put(WEB, owned)
+    deployer = stage.deployer()
+    stage.deploy(deployer, ONE)
+    stage.deploy(deployer, TWO)
+    assert [d.severity for d in stage.told.diagnoses] == ["warning"]
+    assert "Argo CD" in stage.told.diagnoses[0].message
+
+
+def test_a_workload_made_anew_in_between_is_looked_at_again(stage: Stage) -> None:
+    stage.api.put(WEB, manifest("shop/web:old"))
+    view = stage.view.view("deployments", "dev")
+    view.wait_synced(stage.cancel)
+    deployer = stage.deployer()
+    stage.api.objects[WEB]["metadata"]["uid"] = "another"  # and the watch has not told yet
+    deployed = stage.deploy(deployer, ONE)
+    assert deployed.uid == "another"
+    assert len(stage.api.said("PATCH")) == 2
