@@ -156,11 +156,12 @@ class _Turn:
         service = self.service
         first = service.scan is None and service.failure is None
         self.set(scan=scan)
-        if seen.paths is None and not first:
+        if seen.paths is None and scan.changed and not first:
+            # What the watcher missed; an audit that finds nothing is no news.
             self.events.append(
                 WatchRescanned(
                     service=service.name,
-                    reason="anything may have changed",
+                    reason="looked at everything",
                     files=scan.files,
                     ms=scan.ms,
                 )
