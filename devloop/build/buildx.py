@@ -128,7 +128,7 @@ class Buildx:
                 job.build.context,
                 job.build.dockerfile,
                 job.build.ignore,
-                (path for path, entry in scan.snapshot.entries.items() if entry.type == "dir"),
+                _folders(scan),
             ) as dockerfile,
         ):
             metadata = Path(folder) / "metadata.json"
@@ -266,6 +266,15 @@ class Buildx:
             )
         found = _DIGEST.findall(text)
         return found[-1] if found else ""
+
+
+def _folders(scan: Scan) -> set[str]:
+    """All folders of the context, those among them that are there only for what is beneath."""
+    found = {path for path, entry in scan.snapshot.entries.items() if entry.type == "dir"}
+    for path in scan.snapshot.entries:
+        while (path := path.rpartition("/")[0]) and path not in found:
+            found.add(path)
+    return found
 
 
 def _digest(metadata: Path) -> str:

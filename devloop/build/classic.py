@@ -85,12 +85,33 @@ class _Api(_Client):  # type: ignore[misc]
 def connect(timeout: float) -> _Api:
     """A client for the Docker that the docker CLI would use: DOCKER_HOST, else the context that
     DOCKER_CONTEXT or config.json names. Raises env/docker-unreachable."""
-    host = os.environ.get("DOCKER_HOST", "")
     try:
-        options = docker.utils.kwargs_from_env() if host else _context()
+        options = _endpoint()
+        _knock(options.get("base_url") or "unix:///var/run/docker.sock", timeout)
         return _Api(**options, version="auto", timeout=timeout, use_ssh_client=True)
     except _FAILURES as error:
         raise _unreachable(error) from error
+
+
+def _knock(url: str, timeout: float) -> None:
+    """Connect to a Unix socket once: the SDK leaves its own socket open when that fails, and does
+    not say which path it tried."""
+    path = url.removeprefix("http+unix://").removeprefix("unix://")
+    if not path.startswith("/"):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(timeout)
+        try:
+            probe.connect(path)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise OSError(f"unix://{path}: dial unix {path}: {reason}") from error
+
+
+def _endpoint() -> dict[str, Any]:
+    if os.environ.get("DOCKER_HOST"):
+        return dict(docker.utils.kwargs_from_env())
+    return _context()
 
 
 def _context() -> dict[str, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fnmatch
 import re
 import shutil
 import tempfile
@@ -32,8 +33,8 @@ _TEMPORARY = (
     *("**/.~lock.*#", f"**/.*.kak.{'[0-9A-Za-z]' * 6}", "**/*.vsctmp", "**/*-go-tmp-umask"),
     *(f"**/.nfs{'[0-9a-f]' * 16}*", f"**/.fuse_hidden{'[0-9a-f]' * 8}*"),
 )
-_MAYBE_TEMPORARY = re.compile(r"[~#]|4913|___jb|^fly|\.(?:sw|kate|gout|kak|vsct|nfs|fuse)|umask")
-_SPECIAL = re.compile(r"([\\*?\[\]])")
+# A name without one of these matches none of them; most have none.
+_MARKS = re.compile(r"[~#]|4913|___jb|^fly|\.(?:sw|kate|gout|kak|vsct|nfs|fuse)|umask")
 
 
 def ignore_file(context: Path, dockerfile: Path) -> Path | None:
@@ -50,24 +51,21 @@ def ignore_file(context: Path, dockerfile: Path) -> Path | None:
 def extra_patterns(text: str, ignore: Iterable[str], folders: Iterable[str]) -> tuple[str, ...]:
     """The patterns to add at the end of an ignore file that reads `text`.
 
-    `ignore` is the config's `build.ignore`; `folders` the paths of the context's folders: one that
-    is named like a temporary file is not one."""
+    `ignore` is the config's `build.ignore`, `folders` the paths of the context's folders. A pattern
+    for temporary files that would also match one of those is left out: taking the folder back in
+    with "!" would take in what the user's own patterns leave out beneath it."""
     lines = [*(line for line in text.splitlines() if not line.startswith("#")), *ignore]
     wanted = any(
         line.strip().startswith("!") and ".git" in line.strip()[1:].strip().split("/")
         for line in lines
     )
-    return (
-        *ignore,
-        *(() if wanted else ("**/.git",)),
-        "**/.devloop",
-        *_TEMPORARY,
-        *(
-            "!" + _SPECIAL.sub(r"\\\1", path)
-            for path in folders
-            if _MAYBE_TEMPORARY.search(path.rpartition("/")[2]) and "\n" not in path
-        ),
+    names = {name for path in folders if _MARKS.search(name := path.rpartition("/")[2])}
+    temporary = (
+        pattern
+        for pattern in _TEMPORARY
+        if not any(fnmatch.fnmatchcase(name, pattern.removeprefix("**/")) for name in names)
     )
+    return (*ignore, *(() if wanted else ("**/.git",)), "**/.devloop", *temporary)
 
 
 def merged(text: str, extra: tuple[str, ...]) -> str:
