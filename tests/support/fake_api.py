@@ -180,6 +180,8 @@ class FakeApi:
     # --- requests ------------------------------------------------------------------------------
 
     def answer(self, call: Call) -> tuple[int, dict[str, Any]]:
+        if (kinds := _discovery(call.path)) is not None:
+            return 200, kinds
         if call.path == "/version":
             return 200, {"gitVersion": "v1.34.0-fake"}
         found = _PATH.match(call.path)
@@ -196,7 +198,7 @@ class FakeApi:
             things = [
                 copy.deepcopy(thing)
                 for path, thing in sorted(self.objects.items())
-                if path.rpartition("/")[0] == call.path
+                if _within(path, call.path, found)
                 and _selected(thing, call.query.get("labelSelector", ""))
             ]
             for thing in things:
@@ -275,6 +277,37 @@ class FakeApi:
 
     def check(self, headers: dict[str, str]) -> bool:
         return not self.token or headers.get("authorization") == f"Bearer {self.token}"
+
+
+def _within(path: str, collection: str, found: re.Match[str]) -> bool:
+    """Whether the object at `path` is listed by `collection`, which may mean all namespaces."""
+    if found["ns"] or "/namespaces/" not in path:
+        return path.rpartition("/")[0] == collection
+    stored = _PATH.match(path)
+    group = (found["core"], found["group"], found["plural"])
+    return stored is not None and (stored["core"], stored["group"], stored["plural"]) == group
+
+
+def _discovery(path: str) -> dict[str, Any] | None:
+    """The few lists that tell which kinds there are."""
+    if path == "/apis":
+        version = {"groupVersion": "apps/v1"}
+        return {"groups": [{"name": "apps", "preferredVersion": version}]}
+    apps = {"deployments", "statefulsets", "daemonsets", "replicasets"}
+    wanted = {"/api/v1": set(_KINDS) - apps - {"jobs"}, "/apis/apps/v1": apps}.get(path)
+    if wanted is None:
+        return None
+    return {
+        "resources": [
+            {
+                "name": plural,
+                "kind": _KINDS[plural],
+                "namespaced": plural not in {"namespaces", "nodes"},
+                "verbs": ["get", "list", "delete"],
+            }
+            for plural in sorted(wanted)
+        ]
+    }
 
 
 def _uid_wanted(call: Call) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HEARTBEAT_SECONDS = 60.0
+_open: list[str] = []  # the steps that are under way, outermost first
 
 
 def say(line: str) -> None:
@@ -35,23 +36,26 @@ def duration(seconds: float) -> str:
 @contextmanager
 def step(title: str, estimate: str = "") -> Iterator[None]:
     """Announce a step, keep a long one from looking hung, and tell how long it took."""
-    say(f"==> {title}" + (f" (about {estimate})" if estimate else ""))
+    indent = "    " * len(_open)
+    say(f"{indent}==> {title}" + (f" (takes {estimate})" if estimate else ""))
+    _open.append(title)
     started = time.monotonic()
     over = threading.Event()
 
     def beat() -> None:
         while not over.wait(HEARTBEAT_SECONDS):
-            say(f"    ... {title}: {duration(time.monotonic() - started)} so far")
+            say(f"{indent}    ... {title}: {duration(time.monotonic() - started)} so far")
 
     heart = threading.Thread(target=beat, name="heartbeat", daemon=True)
     heart.start()
     try:
         yield
     except BaseException:
-        say(f"    failed after {duration(time.monotonic() - started)}")
+        say(f"{indent}    failed after {duration(time.monotonic() - started)}")
         raise
     else:
-        say(f"    done in {duration(time.monotonic() - started)}")
+        say(f"{indent}    done in {duration(time.monotonic() - started)}")
     finally:
+        _open.pop()
         over.set()
         heart.join()

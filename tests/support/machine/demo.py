@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,15 +112,14 @@ def edit_and_wait(copy: Path, found: dict[str, str]) -> int:
     argv = [*command(found), "--output", "json"]
     with Session(argv, cwd=copy, env=environment(found)) as loop:
         with console.step("first deployment of the sample", "15 s"):
+            loop.settled(FIRST_SECONDS)
             url = loop.address(FIRST_SECONDS)
             page = loop.page(url, lambda text: HEADING.search(text) is not None, FIRST_SECONDS)
         file, old, new = plan_edit(copy, page)
         console.say(f"==> editing {file.relative_to(copy)}: {old!r} becomes {new!r}")
-        original = file.read_bytes()
         seconds = timed_edit(file, old, new, lambda: loop.page(url, served(new), EDIT_SECONDS))
-        file.write_bytes(original)
     after = GitState.of(copy)
-    if after != before:
+    if after != replace(before, changed=f" M {file.relative_to(copy).as_posix()}\n"):
         console.say(f"git's state changed:\n  before: {before}\n  after:  {after}")
         return 1
     print(f"save -> served: {seconds:.2f} s at {url}; git state untouched")
@@ -135,7 +134,10 @@ def plan_edit(copy: Path, page: str) -> tuple[Path, str, str]:
     old = heading[1]
     for name in git(copy, "ls-files", "-z").split("\0"):
         file = copy / name
-        if name and not name.startswith("test") and old.encode() in file.read_bytes():
+        if not name or name.startswith("test"):
+            continue
+        source = HEADING.search(file.read_bytes().decode(errors="replace"))
+        if source is not None and source[1] == old:
             return file, old, f"{old} {time.strftime('%H:%M:%S')}"
     raise shell.MachineError(f"no file of the sample holds the heading {old!r}")
 

@@ -79,9 +79,9 @@ def can_pull() -> bool:
     """Tell whether Docker can pull public images here (asked once, with a tiny one)."""
     if os.environ.get("DEVLOOP_TEST_PULL") == "never":
         return False
-    with console.step("asking whether public images can be pulled", "at most 20 s"):
+    with console.step("asking whether public images can be pulled", "20 s at most"):
         pulled = shell.succeeds(["docker", "pull", "-q", PROBE], timeout=PROBE_SECONDS)
-        console.say(f"    {'yes' if pulled else 'no: images are made here'}")
+    console.say("    they can" if pulled else "    they cannot: images are made here")
     return pulled
 
 

@@ -31,6 +31,7 @@ class Session:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         self._recent: deque[str] = deque(maxlen=25)
         self._port: int | None = None
+        self._outcome = ""
         self._process = subprocess.Popen(
             argv,
             cwd=cwd,
@@ -53,6 +54,8 @@ class Session:
     def _take(self, event: dict[str, Any]) -> None:
         if event.get("type") == "forward.changed" and event.get("state") != "closed":
             self._port = self._port or int(event["local"])
+        if event.get("type") == "iteration.finished":
+            self._outcome = str(event.get("outcome"))
         if event.get("type") != "step.progress":
             self._recent.append(json.dumps(event))
 
@@ -62,6 +65,14 @@ class Session:
         while self._port is None:
             self._check(deadline, "a local port")
         return f"http://127.0.0.1:{self._port}/"
+
+    def settled(self, seconds: float) -> None:
+        """Wait until the first iteration is over and what is on disk is what runs."""
+        deadline = time.monotonic() + seconds
+        while self._outcome not in ("ready", "unchanged"):
+            if self._outcome == "failed":
+                deadline = 0.0
+            self._check(deadline, "first deployment")
 
     def page(self, url: str, wanted: Callable[[str], bool], seconds: float) -> str:
         """Ask for a page until it is the wanted one, and return it."""
@@ -78,7 +89,7 @@ class Session:
         """Sleep a little; tell the whole story if there is nothing more to wait for."""
         ended = self._process.poll() is not None
         if ended or time.monotonic() > deadline:
-            why = f"devloop ended with {self._process.returncode}" if ended else "time is over"
+            why = f"devloop ended with {self._process.returncode}" if ended else "it did not come"
             raise shell.MachineError(f"no {what}: {why}\n{self._story()}")
         time.sleep(POLL_SECONDS)
 
