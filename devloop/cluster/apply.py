@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Applied", "Applier", "read"]
 
 _CRD_SECONDS = 10.0
+_GONE_SECONDS = 10.0
 # How long an applied object is believed to be there without a look: a burst of saves costs no
 # reads, and what somebody deleted by hand is back within the next minute's deploy.
 _BELIEVED_SECONDS = 60.0
@@ -97,7 +98,7 @@ class Applier:
                 return Applied(object=live, written=False)
             if before is not None and not created_by(live):
                 before(live)
-        result = self._write(planned, body, tell)
+        result = self._write(planned, body, tell, cancel, live)
         if planned.resource.kind == "CustomResourceDefinition":
             result = self._established(planned, result, cancel)
         self._remember(planned, mark, result)
@@ -118,7 +119,12 @@ class Applier:
             self._known[planned.path] = (mark, live, time.monotonic())
 
     def _write(
-        self, planned: Planned, body: dict[str, Any], tell: Callable[[Diagnosis], None]
+        self,
+        planned: Planned,
+        body: dict[str, Any],
+        tell: Callable[[Diagnosis], None],
+        cancel: Cancel,
+        live: Mapping[str, Any] | None,
     ) -> dict[str, Any]:
         force = False
         for _ in range(4):
@@ -127,6 +133,9 @@ class Applier:
             except ApiError as error:
                 if error.status == 404 and error.details.get("kind") == "namespaces":
                     raise _no_namespace(planned) from error
+                if _remade(planned, error) and live is not None and created_by(live):
+                    self._delete(planned, cancel)
+                    continue
                 if error.status != 409:
                     raise error.at(planned.location) from error
                 causes = [c for c in error.causes if c.get("reason") == "FieldManagerConflict"]
@@ -145,6 +154,22 @@ class Applier:
             f"{planned} is being written by somebody else all the time",
             location=planned.location,
         )
+
+    def _delete(self, planned: Planned, cancel: Cancel) -> None:
+        """Delete an object that devloop created and wait until it is gone."""
+        body = {"propagationPolicy": "Background"}
+        self._connection.request("DELETE", planned.path, body)
+        deadline = time.monotonic() + _GONE_SECONDS
+        while read(self._connection, planned.path) is not None:
+            if time.monotonic() >= deadline:
+                raise DevloopError.of(
+                    "cluster/rejected",
+                    f"the old {planned} is still there",
+                    location=planned.location,
+                    cause="it was deleted to make it anew; a finalizer may hold it",
+                )
+            if cancel.wait(0.05):
+                cancel.check()
 
     def _send(self, planned: Planned, body: Mapping[str, Any], *, force: bool) -> dict[str, Any]:
         query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
@@ -171,6 +196,11 @@ class Applier:
                 cancel.check()
             result = self._connection.request("GET", planned.path)
         return result
+
+
+def _remade(planned: Planned, error: ApiError) -> bool:
+    """A Job's template cannot change (a migration with the new image, say): it is made anew."""
+    return planned.resource.kind == "Job" and error.status == 422 and "immutable" in error.text
 
 
 def _version(thing: Mapping[str, Any]) -> str:

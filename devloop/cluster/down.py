@@ -14,7 +14,7 @@ from devloop.cluster.failures import ApiError
 from devloop.cluster.kinds import Discovery, Resource
 from devloop.cluster.objects import apply_order
 from devloop.cluster.ownership import PROJECT, created_by, project_label
-from devloop.cluster.podview import controller_of, name_of, text
+from devloop.cluster.podview import controller_of, items, name_of, text, uid_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -43,7 +43,8 @@ class Created:
 def find_created(connection: Connection, project: str) -> tuple[Created, ...]:
     """Everything the project created in the cluster, in the order in which to delete it.
 
-    Kinds that may not be listed are passed over: what devloop could create it can list."""
+    Kinds that may not be listed are passed over: what devloop could create it can list. A
+    namespace that holds anything else is left out."""
     query = {"labelSelector": f"{PROJECT}={project_label(project)}"}
 
     def candidates(resource: Resource) -> list[tuple[Resource, dict[str, Any]]]:
@@ -58,10 +59,47 @@ def find_created(connection: Connection, project: str) -> tuple[Created, ...]:
             return [(resource, item) for item in found]
         return []
 
+    def listed(path: str) -> list[dict[str, Any]]:
+        try:
+            return items(connection.request("GET", path).get("items"))
+        except ApiError as error:
+            if error.status in {403, 404, 405}:
+                return []
+            raise
+
     resources = Discovery(connection).listable()
     with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="devloop-down") as pool:
         found = [pair for page in pool.map(candidates, resources) for pair in page]
-    return plan_deletion(found, project)
+        planned = plan_deletion(found, project)
+        mine = {created.uid for created in planned}
+
+        def foreign(created: Created) -> bool:
+            """Whether a namespace holds what devloop did not create: deleting it would take that
+            along."""
+            if created.resource.kind != "Namespace":
+                return False
+            namespaced = [r for r in resources if r.namespaced]
+            listings = (r.path(created.name) for r in namespaced)
+            return any(
+                not _comes_along(thing, resource) and uid_of(thing) not in mine
+                for resource, page in zip(namespaced, pool.map(listed, listings), strict=True)
+                for thing in page
+            )
+
+        return tuple(created for created in planned if not foreign(created))
+
+
+# What Kubernetes itself puts into a namespace, or what is only there because of something else.
+_COMES_ALONG = {"Event", "Endpoints", "EndpointSlice", "Lease", "PodMetrics"}
+
+
+def _comes_along(thing: Mapping[str, Any], resource: Resource) -> bool:
+    if resource.kind in _COMES_ALONG or controller_of(thing) is not None:
+        return True
+    return (resource.kind, name_of(thing)) in {
+        ("ConfigMap", "kube-root-ca.crt"),
+        ("ServiceAccount", "default"),
+    }
 
 
 def plan_deletion(

@@ -92,6 +92,8 @@ class Rollout:
         self._removed: set[str] = set()
         self._deadline = clock() + timeout
         self._said = ""
+        # A new workload may be in the view later than its deploy; one that was there is deleted.
+        self._was_there = not deployed.changed
 
     def follow(self, reporter: Reporter, cancel: Cancel) -> tuple[Served, str]:
         """Returns the proof and a few words ("1/1 ready"). Raises pod/*, safety/changed-outside,
@@ -151,8 +153,13 @@ class Rollout:
     def _seen_workload(self) -> Mapping[str, Any] | None:
         ref = self._deployed.workload
         seen = self._workloads.get(ref.name)
-        if seen is None and self._workloads.synced.is_set() and self._deployed.changed is False:
-            raise DevloopError.of("cluster/not-found", f"{ref} was deleted")
+        if seen is None and self._was_there:
+            raise DevloopError.of(
+                "cluster/not-found",
+                f"{ref} was deleted while it was rolled out",
+                suggestions=("deploy again",),
+            )
+        self._was_there = self._was_there or seen is not None
         return seen
 
     def _waiting(self, verdict: Waiting, reporter: Reporter, *, late: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -295,3 +296,58 @@ def test_an_image_changed_by_somebody_else_ends_the_wait(
         deployer.follow(deployed, bench.told, bench.cancel)
     assert caught.value.code == "safety/changed-outside"
     assert "kubectl-set" in caught.value.diagnosis.message
+
+
+def test_a_job_with_the_services_image_is_made_anew(
+    bench: Bench, push: Callable[[str], ImageRef]
+) -> None:
+    """A Job's template is immutable; a migration must run with each new image all the same."""
+    container = {"name": "m", "image": "devloop-cluster/web", "command": ["true"]}
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "migrate"},
+        "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}},
+    }
+    deployer = bench.deployer(bench.project(workload(spec={"replicas": 0}), job))
+    path = f"/apis/batch/v1/namespaces/{bench.namespace}/jobs/migrate"
+    uids = set()
+    for label in ("one", "two"):
+        deployer.deploy(push(label), bench.told, bench.cancel)
+        live = bench.get(path)
+        assert live["spec"]["template"]["spec"]["containers"][0]["image"] == push(label).pinned
+        uids.add(live["metadata"]["uid"])
+    assert len(uids) == 2
+
+
+def test_a_namespace_of_the_manifests_goes_last_and_only_when_empty(
+    bench: Bench, push: Callable[[str], ImageRef]
+) -> None:
+    name = f"{bench.namespace}-own"
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    manifest = workload()
+    manifest["metadata"]["namespace"] = name
+    project = bench.project(manifest, namespace)
+    _, served = bench.serve(bench.deployer(project), push("one"))
+    assert served.pods
+    found = find_created(bench.connection, project.name)
+    assert [str(c) for c in found] == [f"Deployment web in {name}", f"Namespace {name}"]
+    theirs = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "theirs"}}
+    bench.connection.request("POST", f"/api/v1/namespaces/{name}/configmaps", theirs)
+    found = find_created(bench.connection, project.name)
+    assert [str(c) for c in found] == [f"Deployment web in {name}"]
+    bench.connection.request("DELETE", f"/api/v1/namespaces/{name}")
+
+
+def test_a_workload_deleted_while_rolled_out_ends_the_wait(
+    bench: Bench, push: Callable[[str], ImageRef]
+) -> None:
+    deployer = bench.deployer(bench.project(workload(nodeSelector={"no": "where"})))
+    deployed = deployer.deploy(push("one"), bench.told, bench.cancel)
+    path = f"/apis/apps/v1/namespaces/{bench.namespace}/deployments/web"
+    timer = threading.Timer(0.5, lambda: bench.connection.request("DELETE", path))
+    timer.start()
+    with pytest.raises(DevloopError) as caught:
+        deployer.follow(deployed, bench.told, bench.cancel)
+    timer.join()
+    assert caught.value.code == "cluster/not-found"
