@@ -1,0 +1,370 @@
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devloop.engine.cancel import Cancel
+from devloop.errors import Cancelled, DevloopError
+from devloop.registry import credentials
+from devloop.registry.client import Client
+from devloop.registry.credentials import Credentials
+from devloop.registry.tokens import parse_challenge
+from devloop.registry.wire import is_loopback
+from tests.unit.registry.fake_registry import Handler, State, serving, sha
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from http.server import BaseHTTPRequestHandler
+    from pathlib import Path
+
+TYPE = "application/vnd.oci.image.manifest.v1+json"
+BODY = b'{"schemaVersion":2}'
+
+
+@pytest.fixture
+def state() -> State:
+    return State()
+
+
+@pytest.fixture
+def host(state: State) -> Iterator[str]:
+    with serving(state) as host:
+        yield host
+
+
+@pytest.fixture
+def client(host: str) -> Iterator[Client]:
+    with Client(host, lookup=lambda _: Credentials(user="me", secret="secret")) as client:
+        yield client
+
+
+def test_a_manifest_goes_there_and_back(client: Client, host: str, state: State) -> None:
+    put = client.put_manifest("shop/web", "t", BODY, TYPE)
+    assert (put.digest, put.size) == (sha(BODY), len(BODY))
+    head = client.head_manifest("shop/web", "t")
+    assert head == put
+    got = client.get_manifest("shop/web", put.digest)
+    assert got is not None
+    assert (got.body, got.media_type, got.digest) == (BODY, TYPE, put.digest)
+    assert client.digest(f"{host}/shop/web", "t") == put.digest
+    assert client.digest(f"{host}/shop/web", "other") is None
+    assert client.get_manifest("shop/web", "other") is None
+    assert state.connections == 1
+
+
+def test_a_registry_that_hides_the_digest(client: Client, state: State) -> None:
+    client.put_manifest("a", "t", BODY, TYPE)
+    state.hide_digest = True
+    assert client.digest("a", "t") == sha(BODY)
+
+
+def test_a_manifest_that_is_another_is_refused(client: Client, state: State) -> None:
+    wrong = "sha256:" + "0" * 64
+    state.manifests[f"a@{wrong}"] = (TYPE, BODY)
+    with pytest.raises(DevloopError) as caught:
+        client.get_manifest("a", wrong)
+    assert caught.value.code == "registry/digest-mismatch"
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+def test_blobs(client: Client, state: State, absolute: bool) -> None:
+    state.absolute = absolute
+    digest = client.put_blob("a/b", b"hello")
+    assert client.head_blob("a/b", digest) == 5
+    assert client.get_blob("a/b", digest) == b"hello"
+    assert client.head_blob("a/b", sha(b"no")) is None
+    assert client.get_blob("a/b", sha(b"no")) is None
+    digest, size = client.put_chunks("a/b", iter([b"one", b"", b"two"]))
+    assert (digest, size) == (sha(b"onetwo"), 6)
+    assert state.blobs[digest] == b"onetwo"
+    assert client.put_chunks("a/b", [])[0] == sha(b"")
+
+
+def test_a_token_is_asked_for_once_a_scope(client: Client, state: State) -> None:
+    state.auth = "bearer"
+    client.ping()
+    client.put_manifest("a", "t", BODY, TYPE)
+    state.tokens = 2
+    for _ in range(3):
+        assert client.digest("a", "t") == sha(BODY)
+    tokens = [path for _, path, _ in state.requests if path.startswith("/token")]
+    assert "service=fake" in tokens[0]
+    assert "scope=repository%3Aa%3Apull%2Cpush" in tokens[1]
+    assert len(tokens) == 3
+
+
+def test_an_old_token_is_replaced(client: Client, state: State) -> None:
+    state.auth = "bearer"
+    client.ping()
+    state.tokens += 10
+    client.ping()
+
+
+def test_an_identity_token(host: str, state: State) -> None:
+    state.auth = "bearer"
+    with Client(host, lookup=lambda _: Credentials(identity_token="identity")) as client:
+        client.ping()
+    assert ("POST", "/token", "") in state.requests
+
+
+def test_basic_auth(client: Client, state: State) -> None:
+    state.auth = "basic"
+    client.ping()
+    client.ping()
+    assert len(state.requests) == 3
+
+
+@pytest.mark.parametrize("auth", ["basic", "bearer"])
+@pytest.mark.parametrize("known", [None, Credentials(user="me", secret="wrong")])
+def test_wrong_credentials(host: str, state: State, auth: str, known: Credentials | None) -> None:
+    state.auth = auth
+    with Client(host, lookup=lambda _: known) as client, pytest.raises(DevloopError) as caught:
+        client.ping()
+    assert caught.value.code == "registry/unauthorized"
+    assert caught.value.diagnosis.suggestions == (f"docker login {host}",)
+    assert "wrong" not in repr(caught.value.diagnosis) + repr(known)
+
+
+def _fails_with(status: int, body: bytes = b"sorry") -> object:
+    def fault(handler: BaseHTTPRequestHandler) -> bool:
+        assert isinstance(handler, Handler)
+        handler.answer(status, body)
+        return True
+
+    return fault
+
+
+@pytest.mark.parametrize(
+    ("status", "reading", "pushing"),
+    [
+        (500, "registry/unreachable", "registry/unreachable"),
+        (429, "registry/unreachable", "registry/unreachable"),
+        (403, "registry/unauthorized", "registry/unauthorized"),
+        (400, "registry/unreachable", "registry/push-failed"),
+    ],
+)
+def test_refusals(client: Client, state: State, status: int, reading: str, pushing: str) -> None:
+    state.fault = _fails_with(status)  # type: ignore[assignment]
+    with pytest.raises(DevloopError) as caught:
+        client.digest("a", "t")
+    assert caught.value.code == reading
+    for push in (
+        lambda: client.put_blob("a", b"x"),
+        lambda: client.put_manifest("a", "t", b"", ""),
+    ):
+        with pytest.raises(DevloopError) as caught:
+            push()
+        assert caught.value.code == pushing
+        assert "sorry" in (caught.value.diagnosis.cause or "")
+
+
+def test_a_long_error_page_is_cut(client: Client, state: State) -> None:
+    state.fault = _fails_with(500, b"<html>" + b"x" * 10_000)  # type: ignore[assignment]
+    with pytest.raises(DevloopError) as caught:
+        client.ping()
+    assert len(caught.value.diagnosis.cause or "") < 400
+
+
+def test_a_connection_that_was_closed_meanwhile_is_opened_again(
+    client: Client, state: State
+) -> None:
+    client.ping()
+    broken: list[int] = []
+
+    def once(handler: BaseHTTPRequestHandler) -> bool:
+        if broken:
+            return False
+        broken.append(1)
+        handler.close_connection = True
+        handler.connection.shutdown(socket.SHUT_RDWR)
+        return True
+
+    state.fault = once
+    client.ping()
+    assert state.connections == 2
+
+
+def test_nothing_listens() -> None:
+    with Client("localhost:1") as client, pytest.raises(DevloopError) as caught:
+        client.ping()
+    diagnosis = caught.value.diagnosis
+    assert diagnosis.code == "registry/unreachable"
+    assert diagnosis.message == "the registry localhost:1 does not answer"
+    assert diagnosis.cause == "it refused the connection: nothing listens there"
+
+
+def test_localhost_is_both_addresses() -> None:
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    state = State()
+    from http.server import ThreadingHTTPServer  # noqa: PLC0415 - for this test alone
+
+    class Six(ThreadingHTTPServer):
+        address_family = socket.AF_INET6
+
+    handler = type("Bound", (Handler,), {"state": state})
+    try:
+        server = Six(("::1", 0), handler)
+    except OSError:
+        pytest.skip("no IPv6 loopback here")
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), name="devloop-six")
+    thread.start()
+    try:
+        with Client(f"localhost:{server.server_port}") as client:
+            client.ping()
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_a_hanging_registry_is_left_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        cancel = Cancel()
+        threading.Timer(0.1, cancel.set).start()
+        started = time.monotonic()
+        with (
+            Client(f"127.0.0.1:{silent.getsockname()[1]}") as client,
+            pytest.raises(Cancelled),
+        ):
+            client.ping(cancel)
+        assert time.monotonic() - started < 1
+        with pytest.raises(Cancelled):
+            client.ping(cancel)
+
+
+def test_a_server_that_talks_nonsense() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def talk() -> None:
+            for _ in range(2):
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(1000)
+                    connection.sendall(b"220 mail ready\r\n")
+
+        thread = threading.Thread(target=talk, name="devloop-nonsense")
+        thread.start()
+        with (
+            Client(f"127.0.0.1:{server.getsockname()[1]}") as client,
+            pytest.raises(DevloopError) as caught,
+        ):
+            client.ping()
+        thread.join()
+    assert caught.value.code == "registry/unreachable"
+
+
+def test_plain_http_elsewhere_gets_no_credentials(
+    host: str, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that is not loopback is tried with TLS; the server answers in plain HTTP."""
+    state.auth = "basic"
+    port = int(host.rpartition(":")[2])
+    monkeypatch.setattr(
+        "devloop.registry.wire._addresses",
+        lambda *_: [(socket.AF_INET, ("127.0.0.1", port))],
+    )
+    known = Credentials(user="me", secret="secret")
+    with (
+        Client(f"registry.example:{port}", lookup=lambda _: known) as client,
+        pytest.raises(DevloopError) as caught,
+    ):
+        client.ping()
+    assert caught.value.code == "registry/unauthorized"
+    assert state.requests
+    assert all(authorization == "" for _, _, authorization in state.requests)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("127.1.2.3", True),
+        ("[::1]", True),
+        ("registry", False),
+        ("localhost.example", False),
+    ],
+)
+def test_loopback(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
+
+
+def test_challenges() -> None:
+    assert parse_challenge('Bearer realm="https://a/t?x=1",service="s", scope="a:b:pull,push"') == (
+        "bearer",
+        {"realm": "https://a/t?x=1", "service": "s", "scope": "a:b:pull,push"},
+    )
+    assert parse_challenge("Basic realm=x") == ("basic", {"realm": "x"})
+    assert parse_challenge("") == ("", {})
+
+
+# What the docker CLI keeps.
+
+
+def config(tmp_path: Path, data: object) -> Path:
+    path = tmp_path / "config.json"
+    path.write_text(data if isinstance(data, str) else json.dumps(data))
+    return path
+
+
+def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, script: str) -> None:
+    program = tmp_path / f"docker-credential-{name}"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+
+AUTH = "bWU6c2U6Y3JldA=="  # me:se:cret
+
+
+@pytest.mark.parametrize(
+    ("key", "host"),
+    [
+        ("localhost:5001", "localhost:5001"),
+        ("https://reg.example", "reg.example"),
+        ("https://reg.example/v1/", "reg.example"),
+        ("https://index.docker.io/v1/", "docker.io"),
+    ],
+)
+def test_auths(tmp_path: Path, key: str, host: str) -> None:
+    path = config(tmp_path, {"auths": {key: {"auth": AUTH}}})
+    found = credentials.for_host(host, path)
+    assert found == Credentials(user="me", secret="se:cret")
+    assert credentials.for_host("other", path) is None
+
+
+@pytest.mark.parametrize("data", ["", "{", "[]", {"auths": 3}, {"auths": {"h": {"auth": "%"}}}])
+def test_a_broken_config_knows_nothing(tmp_path: Path, data: object) -> None:
+    assert credentials.for_host("h", config(tmp_path, data)) is None
+    assert credentials.for_host("h", tmp_path / "missing.json") is None
+
+
+def test_helpers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    helper(
+        tmp_path,
+        monkeypatch,
+        "one",
+        'read host; [ "$1 $host" = "get a.example" ] || exit 1\n'
+        'echo \'{"Username":"u","Secret":"p"}\'',
+    )
+    helper(tmp_path, monkeypatch, "two", 'echo \'{"Username":"<token>","Secret":"t"}\'')
+    config(
+        tmp_path,
+        {
+            "credHelpers": {"a.example": "one"},
+            "credsStore": "two",
+            "auths": {"c.example": {"identitytoken": "i"}},
+        },
+    )
+    assert credentials.for_host("a.example") == Credentials(user="u", secret="p")
+    assert credentials.for_host("b.example") == Credentials(identity_token="t")
+    helper(tmp_path, monkeypatch, "two", "exit 1")
+    assert credentials.for_host("b.example") is None
+    assert credentials.for_host("c.example") == Credentials(identity_token="i")
