@@ -75,6 +75,16 @@ class Cluster:
             assert time.monotonic() < deadline, f"{got!r} is served, not {wanted!r}"
             time.sleep(0.02)
 
+    def files(self, *, has: str = "", lacks: str = "", within: float = 10) -> None:
+        """Wait until the app's folder has one file and lacks another."""
+        deadline = time.monotonic() + within
+        while True:
+            names = (self.answer("/files") or "").split()
+            if names and (not has or has in names) and lacks not in names:
+                return
+            assert time.monotonic() < deadline, names
+            time.sleep(0.02)
+
     def image_ids(self) -> set[str]:
         """The digests that the kubelet reports for the pods that are not on their way out."""
         return {

@@ -9,6 +9,7 @@ import json
 import os
 import queue
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -34,6 +35,8 @@ class Workspace:
     def __init__(self, root: Path) -> None:
         self.root = root
         shutil.copytree(APP, root, dirs_exist_ok=True)
+        # Another content than in any run before: Docker's cache must not answer for a build.
+        (root / "run.txt").write_text(secrets.token_hex(8))
 
     def save(self, name: str, text: str) -> None:
         """Write atomically: a temporary file in the same folder, renamed over the old one."""

@@ -107,7 +107,8 @@ def test_a_save_during_the_build_supersedes(
     cancelled = session.finished("cancelled", seconds=5)
     assert time.monotonic() - began < 2
     done = session.finished("ready")
-    assert time.monotonic() - began < 20
+    # One build's time and the rollout's, not two builds'.
+    assert 8 < time.monotonic() - began < 8 + 6
     cluster.serves("v2")
     assert done["iter"] == cancelled["iter"] + 1
     images = {
@@ -156,15 +157,13 @@ def test_delete_and_rename(devloop: Start, workspace: Workspace, cluster: Cluste
     workspace.save("one.txt", "1")
     session = devloop("dev")
     session.finished("ready", seconds=120)
-    assert "one.txt" in (cluster.answer("/files") or "")
+    cluster.files(has="one.txt")
     (workspace.root / "one.txt").rename(workspace.root / "two.txt")
     session.finished("ready")
-    names = (cluster.answer("/files") or "").split()
-    assert "two.txt" in names
-    assert "one.txt" not in names
+    cluster.files(has="two.txt", lacks="one.txt")
     (workspace.root / "two.txt").unlink()
     session.finished("ready")
-    assert "two.txt" not in (cluster.answer("/files") or "")
+    cluster.files(lacks="two.txt")
 
 
 def test_twenty_edits_in_a_row(devloop: Start, workspace: Workspace, cluster: Cluster) -> None:
