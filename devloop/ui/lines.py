@@ -33,7 +33,15 @@ from devloop.model import Outcome, StepOutcome
 from devloop.ui.output import Output
 from devloop.ui.render_error import explanation, not_a_problem, problem_line
 from devloop.ui.sanitize import plain
-from devloop.ui.words import count, duration, ordinal, pod_trouble, serving_name, trigger_words
+from devloop.ui.words import (
+    count,
+    duration,
+    ordinal,
+    pod_trouble,
+    progress,
+    serving_name,
+    trigger_words,
+)
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -142,8 +150,7 @@ class LineFormatter:
         if _seconds_between(since, ts) < _PROGRESS_EVERY:
             return []
         self._quiet_since[event.iter] = ts
-        where = f" {event.current}/{event.total}" if event.current is not None else ""
-        return [f"devloop: #{event.iter} {event.service} {event.step}{where} {event.message}"]
+        return [f"devloop: #{event.iter} {event.service} {event.step} {progress(event)}"]
 
     def _finished(self, event: IterationFinished) -> list[str]:
         told = self._told.pop(event.iter, set())

@@ -38,8 +38,10 @@ class News:
         match event:
             case ForwardChanged():
                 return self._forward(event)
+            case PodChanged() | WatchRescanned() if event.service in busy:
+                return []  # the iteration tells its own story
             case PodChanged():
-                return [] if event.service in busy else self._pod(event)
+                return self._pod(event)
             case WatchRescanned():
                 took = duration(event.ms, space=" ")
                 text = f"looked at {count(event.files, 'file')} again in {took}: {event.reason}"
@@ -76,8 +78,11 @@ class News:
 
     def _pod(self, event: PodChanged) -> list[Row]:
         """A pod that gets into trouble by itself; during an iteration the diagnosis tells."""
+        if event.ready or event.deleting:
+            self._pods.pop(event.pod, None)
         trouble = pod_trouble(event)
-        if trouble == self._pods.get(event.pod, ""):
+        # Between two crashes it runs for a moment: that is no end of its trouble.
+        if not trouble or trouble == self._pods.get(event.pod):
             return []
         self._pods[event.pod] = trouble
-        return note(self._glyphs, f"{event.service} pod {event.pod}: {trouble}") if trouble else []
+        return note(self._glyphs, f"{event.service} pod {event.pod}: {trouble}")

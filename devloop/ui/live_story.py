@@ -28,7 +28,7 @@ from devloop.model import Outcome, Step, StepOutcome
 from devloop.ui.live_frame import frame
 from devloop.ui.live_news import News, note
 from devloop.ui.live_parts import Row
-from devloop.ui.words import count, duration, ordinal, serving_name
+from devloop.ui.words import count, duration, ordinal, progress, serving_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,12 +140,7 @@ class Story:
                 running.hold = running.failed = None
                 return rows
             case StepProgress():
-                where = ""
-                if event.current is not None:
-                    where = (
-                        f"{event.current}/{event.total} " if event.total else f"{event.current} "
-                    )
-                running.progress = where + event.message
+                running.progress = progress(event)
                 return []
             case HoldStarted():
                 again = running.hold is not None and running.hold.code == event.code

@@ -158,8 +158,9 @@ class TerminalSink:
         width = max(20, self._width())
         status, cells = "", 0
         if row is not None:
-            # The last column stays free: a terminal may wrap as soon as it is used.
-            (line,) = self._lines(row, width - 1)
+            # Room for the `^C` that a terminal puts behind it, and for the last column, after
+            # which some wrap at once.
+            (line,) = self._lines(row, width - 3)
             status, cells = self._show(line), line.cell_len
         if text or status != self._status:
             # Without a newline at its end the status line would be one with the next log line.

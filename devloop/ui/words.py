@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from devloop.ui.sanitize import plain
 
 if TYPE_CHECKING:
-    from devloop.events import PodChanged, Serving, Trigger
+    from devloop.events import PodChanged, Serving, StepProgress, Trigger
 
 __all__ = [
     "count",
@@ -15,6 +15,7 @@ __all__ = [
     "ordinal",
     "path_from",
     "pod_trouble",
+    "progress",
     "serving_name",
     "trigger_words",
 ]
@@ -68,3 +69,11 @@ def pod_trouble(event: PodChanged) -> str:
         return ""
     restarts = f", {count(event.restarts, 'restart')}" if event.restarts else ""
     return f"{event.reason}{restarts}"
+
+
+def progress(event: StepProgress) -> str:
+    """`4/12 RUN pip install`; a message that counts for itself is left alone."""
+    if event.current is None:
+        return event.message
+    where = f"{event.current}/{event.total}" if event.total else f"{event.current}"
+    return event.message if event.message.startswith(where) else f"{where} {event.message}"

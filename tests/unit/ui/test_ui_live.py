@@ -20,6 +20,7 @@ from devloop.events import (
     Dropped,
     ForwardChanged,
     HoldStarted,
+    PodChanged,
     SessionEnded,
     WatchRescanned,
 )
@@ -109,6 +110,35 @@ def test_news_is_one_line_each() -> None:
     ]
 
 
+def test_a_pod_in_trouble_is_told_once_until_it_is_well_again() -> None:
+    s = Script()
+    s.session()
+
+    def pod(reason: str, restarts: int, *, ready: bool = False) -> None:
+        s.add(
+            PodChanged(
+                service="web",
+                pod="web-1",
+                phase="Running",
+                ready=ready,
+                deleting=False,
+                reason=reason,
+                restarts=restarts,
+            )
+        )
+
+    for reason in ("ContainerCreating", "CrashLoopBackOff", "", "CrashLoopBackOff"):
+        pod(reason, 1)
+    pod("CrashLoopBackOff", 2)
+    pod("", 2, ready=True)
+    pod("CrashLoopBackOff", 2)
+    assert rows(s)[3:] == [
+        "! web pod web-1: CrashLoopBackOff, 1 restart",
+        "! web pod web-1: CrashLoopBackOff, 2 restarts",
+        "! web pod web-1: CrashLoopBackOff, 2 restarts",
+    ]
+
+
 def test_a_problem_without_a_session_is_shown_and_nothing_is_summed_up() -> None:
     s = Script()
     s.add(DiagnosticRaised.of(Diagnosis(code="config/parse", message="not YAML")))
@@ -151,6 +181,8 @@ def test_the_status_line() -> None:
     assert status(s, 0.4).endswith(" · push · deploy · rollout   serving #0 aa11bb")
     s.progress(Step.BUILD, "RUN pip install -r requirements.txt", 4, 12, 0.9)
     assert "  4/12 RUN pip install -r requirements.txt   serving" in status(s, 1.5)
+    s.progress(Step.BUILD, "4/12 RUN pip", 4, 12, 0)
+    assert "  4/12 RUN pip   serving" in status(s, 1.5)
     assert status(s, 1.5, 30) == "#1 build 22.4 s  4/12 RUN p…"
     s.add(
         HoldStarted(
