@@ -8,7 +8,6 @@ Must not know what the objects mean.
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import random
@@ -16,26 +15,25 @@ import ssl
 import threading
 import time
 import urllib.request
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
-
-import urllib3.exceptions
 
 from devloop import __version__
 from devloop.cluster import kubeconfig
 from devloop.cluster.failures import ApiError, connection_error, status_error
 from devloop.cluster.sockets import Endpoint, Wire, tls_context
+from devloop.cluster.stream import BROKEN, Stream
 from devloop.errors import Cancelled, DevloopError
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from urllib3.response import BaseHTTPResponse
 
     from devloop.engine.cancel import Cancel
 
-__all__ = ["APPLY", "JSON", "MERGE", "STRATEGIC", "Connection", "Stream"]
+__all__ = ["APPLY", "JSON", "MERGE", "STRATEGIC", "Connection"]
 
 JSON = "application/json"
 MERGE = "application/merge-patch+json"
@@ -46,75 +44,6 @@ _CONNECT_SECONDS = 3.0
 _IDLE_CONNECTIONS = 8
 _ATTEMPTS = 4
 _LONGEST_PAUSE = 5.0
-_BROKEN = (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError)
-_CHUNK = 65536
-
-
-class Stream:
-    """The body of an answer that keeps coming: iterate it for chunks of bytes as they arrive.
-
-    `shut` may be called from any thread and ends a blocked read at once. Leaving the `with` block
-    (or reading to the end) frees the connection."""
-
-    def __init__(
-        self, wire: Wire, answer: BaseHTTPResponse, server: str, cancel: Cancel | None
-    ) -> None:
-        self._wire = wire
-        self._answer = answer
-        self._server = server
-        self._cancel = cancel
-        self._cleanup = contextlib.ExitStack()
-        if cancel is not None:
-            self._cleanup.enter_context(cancel.closing(wire.shut))
-
-    @property
-    def date(self) -> str:
-        """The server's clock as it answered: HTTP's Date header, "" when it sent none."""
-        return self._answer.headers.get("Date", "")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Ends when the server ends the body, or after `shut`. Raises `Cancelled`, or
-        cluster/unreachable when the connection breaks or stays silent for too long."""
-        try:
-            while chunk := self._answer.read1(_CHUNK):
-                yield chunk
-        except (*_BROKEN, ValueError) as error:
-            # ValueError: the answer was closed under a reader that had not started its read.
-            self._raise_if_cancelled()
-            if not self._wire.shutter.closed:
-                raise connection_error(error, self._server) from error
-        finally:
-            self.close()
-        self._raise_if_cancelled()
-
-    def lines(self) -> Iterator[bytes]:
-        """The same as whole lines without their newline; a last line may lack one."""
-        rest = b""
-        for chunk in self:
-            *lines, rest = (rest + chunk).split(b"\n")
-            yield from lines
-        if rest:
-            yield rest
-
-    def _raise_if_cancelled(self) -> None:
-        if self._cancel is not None and self._cancel.is_set():
-            raise Cancelled
-
-    def shut(self) -> None:
-        self._wire.shut()
-
-    def close(self) -> None:
-        self._cleanup.close()
-        self._wire.shut()
-        with contextlib.suppress(*_BROKEN, ValueError):
-            self._answer.close()
-        self._wire.close()
 
 
 class Connection:
@@ -281,7 +210,7 @@ class Connection:
                     wire, method, url, data=data, content_type=content_type, timeout=timeout
                 )
                 payload = answer.read()
-            except _BROKEN as error:
+            except BROKEN as error:
                 wire.close()
                 # A kept-alive connection may be closed by the server in the very moment we use it.
                 if reused and method != "POST" and not isinstance(error, TimeoutError):
@@ -375,7 +304,7 @@ class Connection:
                 if answer.status < 400:
                     return Stream(wire, answer, self.server, cancel)
                 payload = answer.read()
-            except _BROKEN as error:
+            except BROKEN as error:
                 wire.close()
                 if cancel is not None and cancel.is_set():
                     raise Cancelled from error
@@ -388,7 +317,7 @@ class Connection:
         with guard:
             try:
                 wire.connect()
-            except _BROKEN as error:
+            except BROKEN as error:
                 wire.close()
                 if cancel is not None and cancel.is_set():
                     raise Cancelled from error

@@ -17,7 +17,8 @@ from devloop.errors import Cancelled, DevloopError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from devloop.cluster.connection import Connection, Stream
+    from devloop.cluster.connection import Connection
+    from devloop.cluster.stream import Stream
     from devloop.engine.cancel import Cancel
 
 __all__ = ["node_platforms", "open_log", "registry_hosting", "server_time", "tail_log"]

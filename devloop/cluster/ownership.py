@@ -112,10 +112,11 @@ def covers(live: object, wanted: object) -> bool:
 
 def _covers_list(live: list[Any], wanted: list[Any]) -> bool:
     names = [w.get("name") if isinstance(w, dict) else None for w in wanted]
-    if all(isinstance(n, str) for n in names):
-        by_name = {e.get("name"): e for e in live if isinstance(e, dict)}
+    if names and all(isinstance(n, str) for n in names):
+        by_name = {text(e.get("name")): e for e in live if isinstance(e, dict)}
         return all(
-            n in by_name and covers(by_name[n], w) for n, w in zip(names, wanted, strict=True)
+            text(n) in by_name and covers(by_name[text(n)], w)
+            for n, w in zip(names, wanted, strict=True)
         )
     return len(live) == len(wanted) and all(map(covers, live, wanted))
 

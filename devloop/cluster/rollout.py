@@ -11,8 +11,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from devloop.cluster.diagnose import NEVER, Finding, examine, with_log
+from devloop.cluster.diagnose import examine, with_log
 from devloop.cluster.failures import ApiError
+from devloop.cluster.finding import NEVER, Finding
 from devloop.cluster.logstream import tail_log
 from devloop.cluster.ownership import images_of
 from devloop.cluster.podview import dig, items, name_of, uid_of

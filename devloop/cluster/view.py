@@ -21,7 +21,8 @@ from devloop.errors import Cancelled, DevloopError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from devloop.cluster.connection import Connection, Stream
+    from devloop.cluster.connection import Connection
+    from devloop.cluster.stream import Stream
     from devloop.engine.cancel import Cancel
     from devloop.model import PodView, WorkloadRef
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devloop.cluster.diagnose import NEVER, examine, exit_meaning, with_log
+from devloop.cluster.diagnose import examine, with_log
+from devloop.cluster.finding import NEVER, exit_meaning
 from devloop.cluster.podview import pod_view
 from tests.support.cluster_objects import event, pod, running, terminated, waiting
 

@@ -96,6 +96,7 @@ def test_labels_are_valid(name: str) -> None:
             True,
         ),
         ([{"name": "b"}], [{"name": "a"}], False),
+        ([{"name": []}], [], False),
         (["x"], ["x", "y"], False),
         ([{"port": 80, "protocol": "TCP"}], [{"port": 80}], True),
         ("x", {"a": 1}, False),
