@@ -15,7 +15,7 @@ import os
 import re
 import tempfile
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -100,11 +100,7 @@ class Buildx:
         narrator = Narrator(reporter)
         result = self._run(scan, narrator, cancel)
         if result.status != 0:
-            diagnosis = self._explain(scan, result.solve)
-            detour = self._detour(scan, diagnosis, cancel)
-            if detour is None:
-                raise DevloopError(diagnosis)
-            self._route, why = detour
+            self._route, why = self._detour(scan, self._explain(scan, result.solve), cancel)
             reporter.diagnostic(why)
             result = self._run(scan, narrator, cancel)
             if result.status != 0:
@@ -183,22 +179,31 @@ class Buildx:
             detail=solve.tail(vertex, 20) if vertex else (),
         )
 
-    def _detour(
-        self, scan: Scan, diagnosis: Diagnosis, cancel: Cancel
-    ) -> tuple[Route, Diagnosis] | None:
-        """Another way to push when the registry answers here but not where the builder runs."""
+    def _detour(self, scan: Scan, diagnosis: Diagnosis, cancel: Cancel) -> tuple[Route, Diagnosis]:
+        """Another way to push when the registry answers here but not where the builder runs.
+
+        Raises `diagnosis` when there is none."""
         job = self._job
         if diagnosis.code != "registry/unreachable" or self._route != "direct":
-            return None
+            raise DevloopError(diagnosis)
         try:
             if job.manifests is None:
-                return None
+                raise DevloopError(diagnosis)
             job.manifests.digest(job.target.repository(job.image), tag_of(scan), cancel)
         except DevloopError:
-            return None
+            raise DevloopError(diagnosis) from None
         driver = _driver(cancel)
         if driver in ("", "docker"):
-            return None
+            raise DevloopError(
+                replace(
+                    diagnosis,
+                    message=f"Docker does not reach the registry {job.target.push}, "
+                    "which answers here",
+                    suggestions=(
+                        "if Docker runs on another computer, name a registry that both reach",
+                    ),
+                )
+            )
         route: Route = "cluster" if driver == "kubernetes" and job.target.cluster else "local"
         how = (
             f"it pushes to {job.target.cluster} instead"
@@ -231,7 +236,7 @@ class Buildx:
         if job.target.push:
             digest = job.confirm(digest, tag, cancel)
         job.check_unchanged(scan)
-        narrator.done(summary, digest[:19] + "…" if digest else f"loaded into {job.target}")
+        narrator.done(summary, digest[:19] + "…" if digest else job.loaded)
         return ImageRef(
             repository=repository,
             tag=tag,

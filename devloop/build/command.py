@@ -52,7 +52,7 @@ class Command:
         elif job.loader is not None:
             job.loader.load(image, cancel, narrator.say)
         job.check_unchanged(scan)
-        narrator.done(summary, f"{digest[:19]}…" if digest else f"loaded into {job.target}")
+        narrator.done(summary, f"{digest[:19]}…" if digest else job.loaded)
         return ImageRef(
             repository=repository,
             tag=tag,

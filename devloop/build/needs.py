@@ -60,6 +60,11 @@ class Job:
     loader: Loader | None = None
     limit: float = LIMIT
 
+    @property
+    def loaded(self) -> str:
+        """What to say of an image that has no digest."""
+        return f"loaded into the nodes of {self.target.kind_cluster}"
+
     def check_unchanged(self, scan: Scan) -> None:
         """Raise build/context-changed when a file was written since `scan`.
 

@@ -97,7 +97,7 @@ class Solve:
         if line.startswith("{"):
             return self._take(line)
         if line.strip():
-            self.text.append(line)
+            self.text.append(plain(line))
         return []
 
     def _take(self, text: str) -> list[Note]:

@@ -242,6 +242,7 @@ def test_no_detour_for_dockers_own_builder(
     with pytest.raises(DevloopError) as caught:
         Buildx(job(context, manifests=FakeManifests())).build(scan_of(context), Notes(), Cancel())
     assert caught.value.code == "registry/unreachable"
+    assert "which answers here" in caught.value.diagnosis.message
 
 
 def test_no_detour_when_the_registry_is_down(
@@ -277,7 +278,7 @@ def test_without_a_registry_the_image_is_loaded(docker: FakeDocker, context: Pat
     image = Buildx(job(context, KIND, loader=loader)).build(scan, notes, Cancel())
     assert (image.digest, image.pinned) == ("", f"shop/web:{tag_of(scan)}")
     assert loader.loaded == [f"shop/web:{tag_of(scan)}"]
-    assert notes.steps[-1] == ("push", "done", "loaded into kind load (dev)")
+    assert notes.steps[-1] == ("push", "done", "loaded into the nodes of dev")
 
 
 # The command builder.
