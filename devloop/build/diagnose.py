@@ -101,8 +101,8 @@ def diagnose(failure: Failure, place: Place) -> Diagnosis:
     return (
         causes.docker_unreachable(said if not failure.vertex else failure.text)
         or causes.disk_full("\n".join((said, *failure.log)))
-        or _parse(said, failure, place)
         or _run(said, failure, place)
+        or _parse(said, failure, place)
         or _copy(said, failure, place)
         or _export(said, failure, place)
         or _base(said, failure, place)
