@@ -77,8 +77,12 @@ def client(registry: str) -> Iterator[Client]:
 def _images_removed() -> Iterator[None]:
     """Take away the tags that the builds left in the local Docker."""
     yield
-    listed = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", check=False)
-    mine = [line for line in listed.splitlines() if "/devloop-test/" in line]
-    mine += [line for line in listed.splitlines() if line.startswith("devloop-test/")]
+    form = "{{.Repository}} {{.Tag}} {{.Digest}}"
+    listed = docker("image", "ls", "--digests", "--format", form, check=False)
+    mine = []
+    for repository, tag, digest in (line.split(" ") for line in listed.splitlines()):
+        if "devloop-test/" in repository:
+            # By name, never by id: an image may share its id with the base that it only renames.
+            mine.append(f"{repository}@{digest}" if tag == "<none>" else f"{repository}:{tag}")
     for start in range(0, len(mine), 50):
         docker("image", "rm", "-f", *mine[start : start + 50], check=False)
