@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import platform
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,12 @@ from devloop.build.select import make_builder, preflight
 from devloop.cluster.connection import Connection
 from devloop.cluster.deployer import Deployments
 from devloop.cluster.guard import check_context, check_namespace
-from devloop.cluster.logstream import open_log, registry_hosting, server_time
+from devloop.cluster.logstream import (
+    node_platforms,
+    open_log,
+    registry_hosting,
+    server_time,
+)
 from devloop.cluster.portforward import open_port
 from devloop.cluster.view import ClusterView
 from devloop.config.files import check_files
@@ -47,6 +53,7 @@ if TYPE_CHECKING:
 
     from devloop.config.loader import LoadedProject
     from devloop.config.schema import Project, Service
+    from devloop.errors import Diagnosis
     from devloop.forward.ports import Duplex
     from devloop.model import PodView, PushTarget
     from devloop.ui import Color, OutputKind
@@ -142,7 +149,7 @@ class Session:
             self._status = self._stopped[0] if self._stopped else ExitStatus.BUG
         except DevloopError as error:
             for diagnosis in getattr(error, "diagnoses", (error.diagnosis,)):
-                self._bus.publish(DiagnosticRaised.of(diagnosis))
+                self._warn(diagnosis)
             self._status = error.exit_status
         except Exception as error:  # noqa: BLE001 - carried to the main thread
             self._bug = error
@@ -158,6 +165,7 @@ class Session:
         self._bus.subscribe("session-file", SessionFile(project.state_dir))
         connection = stack.enter_context(connect(project))
         target, registry = self._preflight(project, services, connection, stack)
+        services = _built_for(services, node_platforms(connection))
         view = ClusterView(connection, on_bug=self._bug_in_listener)
         stack.callback(view.close)
         feed = PodFeed(
@@ -203,7 +211,9 @@ class Session:
             mode=self._mode,
             root=project.root,
             publish=self._bus.publish,
-            hints=WatchHints(tuple(sources.values())) if self._mode == "dev" else None,
+            hints=WatchHints(tuple(sources.values()), warn=self._warn)
+            if self._mode == "dev"
+            else None,
         )
         return self._run_engine(self._engine)
 
@@ -290,6 +300,9 @@ class Session:
         stack.callback(follower.close)
         stack.callback(feed.listen(follower.pods_changed))
 
+    def _warn(self, diagnosis: Diagnosis) -> None:
+        self._bus.publish(DiagnosticRaised.of(diagnosis))
+
     def _bug_in_listener(self, error: BaseException) -> None:
         self._bug = error
         self.stop(ExitStatus.BUG, "a follower of the cluster failed")
@@ -310,6 +323,29 @@ def _chosen(project: Project, only: tuple[str, ...]) -> dict[str, Service]:
                 suggestions=(f"did you mean {meant}?",) if meant else (),
             )
     return {name: s for name, s in project.services.items() if not only or name in only}
+
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def _built_for(services: Mapping[str, Service], platforms: tuple[str, ...]) -> dict[str, Service]:
+    """The services with the nodes' platform, where none is given and this computer's is another.
+
+    Builders make images for their own platform; asking for it by name as well would only keep
+    them from the caches that they filled without."""
+    own = f"linux/{_ARCHITECTURES.get(platform.machine(), platform.machine())}"
+    if not platforms or own in platforms:
+        return dict(services)
+    return {
+        name: service.model_copy(
+            update={
+                "build": service.build.model_copy(
+                    update={"platform": service.build.platform or platforms[0]}
+                )
+            }
+        )
+        for name, service in services.items()
+    }
 
 
 def _kind_cluster(context: str) -> str | None:

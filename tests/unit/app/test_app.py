@@ -1,0 +1,93 @@
+"""What the composition root decides before anything is wired."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from devloop import app
+from devloop.config.loader import load_project
+from devloop.config.schema import Project
+from devloop.errors import DevloopError
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    (tmp_path / "devloop.yaml").write_text(
+        "version: 1\nname: shop\nservices:\n"
+        "  web: {build: .}\n  api: {build: {context: ., platform: linux/riscv64}}\n"
+    )
+    return load_project(cwd=tmp_path, env={}).project
+
+
+def test_all_services_unless_some_are_named(project: Project) -> None:
+    assert list(app._chosen(project, ())) == ["web", "api"]
+    assert list(app._chosen(project, ("api",))) == ["api"]
+
+
+def test_an_unknown_service_is_named_with_its_neighbour(project: Project) -> None:
+    with pytest.raises(DevloopError) as caught:
+        app._chosen(project, ("wbe",))
+    diagnosis = caught.value.diagnosis
+    assert diagnosis.code == "config/unknown-service"
+    assert diagnosis.suggestions == ("did you mean web?",)
+    assert diagnosis.cause == "services: web, api"
+
+
+@pytest.mark.parametrize(
+    ("machine", "nodes", "web"),
+    [
+        ("x86_64", ("linux/amd64",), None),
+        ("arm64", ("linux/arm64",), None),
+        ("aarch64", ("linux/amd64", "linux/arm64"), None),
+        ("arm64", ("linux/amd64",), "linux/amd64"),
+        ("arm64", (), None),
+    ],
+)
+def test_images_are_built_for_the_nodes(
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    machine: str,
+    nodes: tuple[str, ...],
+    web: str | None,
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    built = app._built_for(project.services, nodes)
+    assert built["web"].build.platform == web
+    assert built["api"].build.platform == "linux/riscv64"
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from devloop import app
+from devloop.config.loader import load_project
+project = load_project(cwd=Path(sys.argv[1]), env={}).project
+with app._only_session(project):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_session_is_refused_until_the_first_is_gone(project: Project) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(project.root)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(DevloopError) as caught, app._only_session(project):
+        pass
+    assert caught.value.code == "env/session-running"
+    assert f"pid {holder.pid}" in caught.value.diagnosis.message
+    holder.kill()
+    holder.communicate(timeout=10)
+    # Killed, not ended: the kernel gave the lock back, and no stale file is in the way.
+    with app._only_session(project):
+        assert (project.state_dir / ".gitignore").read_text() == "*\n"
