@@ -5,14 +5,18 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from devloop import app
 from devloop.config.loader import load_project
-from devloop.config.schema import Project
 from devloop.errors import DevloopError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from devloop.config.schema import Project
 
 
 @pytest.fixture
