@@ -145,10 +145,10 @@ class ImageRef:
 class PushTarget:
     """Where images go, and the names under which each side knows that place.
 
-    `push` is `host[:port][/path]` as this computer sees the registry, `pull` as the nodes' container
-    runtime does, `cluster` as a pod does (for a builder that runs in the cluster); the last two are
-    empty when they do not differ. With no registry at all `push` is empty and `kind_cluster` names
-    the kind cluster whose nodes images are loaded into. `source` says how it was found."""
+    `push` is `host[:port][/path]` as this computer sees the registry, `pull` as the nodes' runtime
+    does, `cluster` as a pod does (for a builder that runs in the cluster); the last two are empty
+    when they do not differ. With no registry at all `push` is empty and `kind_cluster` names the
+    kind cluster whose nodes images are loaded into. `source` says how it was found."""
 
     push: str = ""
     pull: str = ""
