@@ -15,16 +15,17 @@ import yaml
 from click.testing import CliRunner
 
 from devloop.cli import cluster as cli
-from devloop.cluster import (
-    provision,
-    provision_cluster,
-    provision_docker,
-    provision_registry,
-    provision_run,
-    provision_wiring,
+from devloop.cluster import provision
+from devloop.cluster.provision import (
+    Progress,
+    Wanted,
+    cluster,
+    machine,
+    registry,
+    run,
+    wiring,
 )
-from devloop.cluster.provision import Progress, Wanted
-from devloop.cluster.provision_run import Finished
+from devloop.cluster.provision.run import Finished
 from devloop.engine.cancel import Cancel
 from devloop.errors import Cancelled, DevloopError
 
@@ -239,8 +240,8 @@ class Host:
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     host = Host(tmp_path / "kubeconfig")
     monkeypatch.setenv("KUBECONFIG", str(host.kubeconfig))
-    monkeypatch.setattr(provision_run, "run", host.run)
-    monkeypatch.setattr(provision_registry, "_is_bound", lambda _port: False)
+    monkeypatch.setattr(run, "run", host.run)
+    monkeypatch.setattr(registry, "_is_bound", lambda _port: False)
 
     def answers(port: int, timeout: float = 0) -> bool:
         return any(
@@ -248,7 +249,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
             for box in host.boxes.values()
         )
 
-    monkeypatch.setattr(provision_registry, "answers", answers)
+    monkeypatch.setattr(registry, "answers", answers)
     return host
 
 
@@ -394,14 +395,14 @@ def test_a_busy_port_leaves_the_old_registry_alone(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     up()
-    monkeypatch.setattr(provision_registry, "_is_bound", lambda port: port == 5055)
+    monkeypatch.setattr(registry, "_is_bound", lambda port: port == 5055)
     with pytest.raises(DevloopError):
         up(Wanted(registry_port=5055))
     assert status().ok
 
 
 def test_a_busy_port_names_its_owner(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provision_registry, "_is_bound", lambda _port: True)
+    monkeypatch.setattr(registry, "_is_bound", lambda _port: True)
     with pytest.raises(DevloopError) as caught:
         up(port_owner=lambda port: f"nginx (pid {port})")
     assert caught.value.code == "env/port-busy"
@@ -538,8 +539,8 @@ def test_a_registry_that_somebody_else_wired_is_respected(host: Host) -> None:
 def test_a_cluster_that_stays_silent_is_beyond_repair(
     host: Host, monkeypatch: pytest.MonkeyPatch, address: str, why: str
 ) -> None:
-    monkeypatch.setattr(provision_cluster, "_API_SOON", 0.0)
-    monkeypatch.setattr(provision_cluster, "_API_RUNNING", 0.0)
+    monkeypatch.setattr(cluster, "_API_SOON", 0.0)
+    monkeypatch.setattr(cluster, "_API_RUNNING", 0.0)
     up()
     host.boxes[NODE].files["/etc/kubernetes/manifests/etcd.yaml"] = f"listen: {address}"
     host.api = False
@@ -561,8 +562,8 @@ def test_a_node_image_that_reads_no_certs_d(host: Host) -> None:
 def test_a_silent_registry_is_reported_with_its_log(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provision_registry, "answers", lambda _port: False)
-    monkeypatch.setattr(provision_registry, "_ANSWER", 0.0)
+    monkeypatch.setattr(registry, "answers", lambda _port: False)
+    monkeypatch.setattr(registry, "_ANSWER", 0.0)
     with pytest.raises(DevloopError) as caught:
         up()
     assert caught.value.code == "registry/unreachable"
@@ -589,24 +590,24 @@ def test_names_that_kind_would_refuse(name: str) -> None:
     ],
 )
 def test_reading_a_hosting_config_map(config: dict[str, Any], host: str) -> None:
-    assert provision_wiring.hosted_at(config) == host
+    assert wiring.hosted_at(config) == host
 
 
 def test_a_context_left_over_from_another_cluster_does_not_count(host: Host) -> None:
     host.kind_export(["kubeconfig", "--name", "devloop"], "")
     paths = (host.kubeconfig.parent / "missing", host.kubeconfig)
-    assert provision_wiring.kubeconfig_has(paths, "kind-devloop", 40001, CA)
-    assert not provision_wiring.kubeconfig_has(paths, "kind-devloop", 40002, CA)
-    assert not provision_wiring.kubeconfig_has(paths, "kind-devloop", 40001, CA * 2)
-    assert not provision_wiring.kubeconfig_has(paths, "kind-other", 40001, CA)
+    assert wiring.kubeconfig_has(paths, "kind-devloop", 40001, CA)
+    assert not wiring.kubeconfig_has(paths, "kind-devloop", 40002, CA)
+    assert not wiring.kubeconfig_has(paths, "kind-devloop", 40001, CA * 2)
+    assert not wiring.kubeconfig_has(paths, "kind-other", 40001, CA)
     host.kubeconfig.write_text("{{{")
-    assert not provision_wiring.kubeconfig_has(paths, "kind-devloop", 40001, CA)
+    assert not wiring.kubeconfig_has(paths, "kind-devloop", 40001, CA)
 
 
 def test_kubeconfig_paths_follow_the_variable(tmp_path: Path) -> None:
-    named = provision_wiring.kubeconfig_paths({"KUBECONFIG": f"{tmp_path}/a:{tmp_path}/b"})
+    named = wiring.kubeconfig_paths({"KUBECONFIG": f"{tmp_path}/a:{tmp_path}/b"})
     assert named == (tmp_path / "a", tmp_path / "b")
-    assert provision_wiring.kubeconfig_paths({})[0].parts[-2:] == (".kube", "config")
+    assert wiring.kubeconfig_paths({})[0].parts[-2:] == (".kube", "config")
 
 
 def test_control_plane_comes_first_whatever_the_order() -> None:
@@ -614,9 +615,9 @@ def test_control_plane_comes_first_whatever_the_order() -> None:
         f"c-{role}": Box(labels={"io.x-k8s.kind.cluster": "c", "io.x-k8s.kind.role": role})
         for role in ("worker", "control-plane")
     }
-    machine = provision_docker.parse([b.inspected(n) for n, b in boxes.items()], "c", "c-registry")
-    assert [n.role for n in machine.nodes] == ["control-plane", "worker"]
-    assert machine.registry is None
+    found = machine.parse([b.inspected(n) for n, b in boxes.items()], "c", "c-registry")
+    assert [n.role for n in found.nodes] == ["control-plane", "worker"]
+    assert found.registry is None
 
 
 # --- running programs --------------------------------------------------------------------------
@@ -625,11 +626,11 @@ def test_control_plane_comes_first_whatever_the_order() -> None:
 def test_run_returns_what_was_said() -> None:
     lines: list[str] = []
     script = "cat; echo one >&2; echo two >&2; exit 3"
-    done = provision_run.run(
+    done = run.run(
         ["sh", "-c", script], cancel=Cancel(), timeout=10, given="in", on_line=lines.append
     )
     assert (done.code, done.out, done.err, lines) == (3, "in", "one\ntwo\n", ["one", "two"])
-    assert provision_run.last_words(done, 1) == ("two",)
+    assert run.last_words(done, 1) == ("two",)
 
 
 def test_run_kills_the_whole_group_when_cancelled() -> None:
@@ -638,22 +639,22 @@ def test_run_kills_the_whole_group_when_cancelled() -> None:
     timer.start()
     began = time.monotonic()
     with pytest.raises(Cancelled):
-        provision_run.run(["sh", "-c", "sleep 60 & sleep 60"], cancel=cancel, timeout=60)
+        run.run(["sh", "-c", "sleep 60 & sleep 60"], cancel=cancel, timeout=60)
     assert time.monotonic() - began < 2
     timer.join()
 
 
 def test_run_gives_up_at_the_deadline() -> None:
     with pytest.raises(DevloopError, match="did not end in time") as caught:
-        provision_run.run(["sh", "-c", "echo last >&2; sleep 60"], cancel=Cancel(), timeout=0.3)
+        run.run(["sh", "-c", "echo last >&2; sleep 60"], cancel=Cancel(), timeout=0.3)
     assert caught.value.diagnosis.detail == ("last",)
 
 
 def test_run_kills_a_program_that_ignores_term(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provision_run, "_GRACE", 0.2)
+    monkeypatch.setattr(run, "_GRACE", 0.2)
     began = time.monotonic()
     with pytest.raises(DevloopError):
-        provision_run.run(
+        run.run(
             ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"], cancel=Cancel(), timeout=0.3
         )
     assert time.monotonic() - began < 3
@@ -666,7 +667,7 @@ def test_a_missing_tool_comes_with_a_way_to_get_it(
     for system, hint in (("linux", "kind.sigs.k8s.io"), ("darwin", "brew install kind")):
         monkeypatch.setattr("sys.platform", system)
         with pytest.raises(DevloopError) as caught:
-            provision_run.kind("version", cancel=Cancel(), timeout=1)
+            run.kind("version", cancel=Cancel(), timeout=1)
         assert caught.value.code == "env/tool-missing"
         assert hint in caught.value.diagnosis.suggestions[0]
 

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from devloop.cluster.provision_run import docker
+from devloop.cluster.provision.run import docker
 
 if TYPE_CHECKING:
     from devloop.engine.cancel import Cancel

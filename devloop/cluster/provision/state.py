@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from devloop.cluster import provision_registry as registries
-from devloop.cluster.provision_cluster import ask_api, in_kubeconfig, probe_all, valid_name
-from devloop.cluster.provision_docker import look
-from devloop.cluster.provision_wiring import certs_dir, hosted_at, hosts_toml, is_ours, local_port
+from devloop.cluster.provision import registry as registries
+from devloop.cluster.provision.cluster import ask_api, in_kubeconfig, probe_all, valid_name
+from devloop.cluster.provision.machine import look
+from devloop.cluster.provision.wiring import certs_dir, hosted_at, hosts_toml, is_ours, local_port
 
 if TYPE_CHECKING:
     from devloop.engine.cancel import Cancel

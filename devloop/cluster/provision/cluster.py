@@ -13,10 +13,10 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-from devloop.cluster.provision_docker import MARK, Machine, Node, Probe, probe
-from devloop.cluster.provision_run import Finished, docker, kind, last_words
-from devloop.cluster.provision_steps import Progress, Report, step
-from devloop.cluster.provision_wiring import (
+from devloop.cluster.provision.machine import MARK, Machine, Node, Probe, probe
+from devloop.cluster.provision.run import Finished, docker, kind, last_words
+from devloop.cluster.provision.steps import Progress, Report, step
+from devloop.cluster.provision.wiring import (
     KIND_CONFIG,
     certs_dir,
     kubeconfig_has,

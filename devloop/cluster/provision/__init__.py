@@ -13,8 +13,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from devloop.cluster import provision_registry as registries
-from devloop.cluster.provision_cluster import (
+from devloop.cluster.provision import registry as registries
+from devloop.cluster.provision.cluster import (
     Api,
     ask_api,
     await_nodes,
@@ -29,11 +29,11 @@ from devloop.cluster.provision_cluster import (
     start,
     valid_name,
 )
-from devloop.cluster.provision_docker import Machine, Node, look
-from devloop.cluster.provision_run import docker, kind, last_words
-from devloop.cluster.provision_status import NodeStatus, Status, status
-from devloop.cluster.provision_steps import Progress, Report, step
-from devloop.cluster.provision_wiring import (
+from devloop.cluster.provision.machine import Machine, Node, look
+from devloop.cluster.provision.run import docker, kind, last_words
+from devloop.cluster.provision.state import NodeStatus, Status, status
+from devloop.cluster.provision.steps import Progress, Report, step
+from devloop.cluster.provision.wiring import (
     certs_dir,
     config_map,
     hosted_at,

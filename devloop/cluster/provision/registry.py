@@ -13,16 +13,16 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devloop.cluster.provision_docker import CLUSTER_LABEL, MADE_LABEL, publisher
-from devloop.cluster.provision_run import Finished, docker, last_words
-from devloop.cluster.provision_steps import step
+from devloop.cluster.provision.machine import CLUSTER_LABEL, MADE_LABEL, publisher
+from devloop.cluster.provision.run import Finished, docker, last_words
+from devloop.cluster.provision.steps import step
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from devloop.cluster.provision_docker import Machine, Registry
-    from devloop.cluster.provision_steps import Report
+    from devloop.cluster.provision.machine import Machine, Registry
+    from devloop.cluster.provision.steps import Report
     from devloop.engine.cancel import Cancel
 
 __all__ = ["IMAGE", "PORT", "Ask", "answers", "container_name", "ensure", "remove"]
