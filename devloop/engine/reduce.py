@@ -22,22 +22,14 @@ from devloop.engine.state import (
     Finished,
     Hinted,
     Iteration,
-    OpenStep,
     Proof,
     Started,
     StopRequested,
     TaskKind,
 )
-from devloop.errors import ExitStatus
+from devloop.engine.turn import STEP_OF, Turn
 from devloop.events import (
-    DiagnosticRaised,
     HoldStarted,
-    IterationFinished,
-    IterationStarted,
-    Serving,
-    StepFinished,
-    StepProgress,
-    StepStarted,
     Trigger,
     WatchChanged,
     WatchRescanned,
@@ -47,7 +39,7 @@ from devloop.model import Deployed, ImageRef, Outcome, Scan, Served, Step, StepO
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from devloop.engine.state import Fact, ServiceState, State, Task
+    from devloop.engine.state import Fact, State, Task
     from devloop.errors import Diagnosis
     from devloop.events import Event
 
@@ -65,14 +57,6 @@ _HOLDS = frozenset(
         "registry/unreachable",
     }
 )
-
-_STEP_OF = {
-    TaskKind.SCAN: Step.SCAN,
-    TaskKind.BUILD: Step.BUILD,
-    TaskKind.DEPLOY: Step.DEPLOY,
-    TaskKind.FOLLOW: Step.ROLLOUT,
-    TaskKind.ROLLBACK: Step.DEPLOY,
-}
 
 
 def retry_delay(attempt: int) -> float:
@@ -116,30 +100,10 @@ def _stop(state: State, fact: StopRequested, now: float, events: list[Event]) ->
     return replace(state, stop=fact)
 
 
-class _Turn:
-    """One fact's effect on one service; mutable for the length of one `reduce` only."""
+class _Turn(Turn):
+    """The decisions: what each kind of fact means for a service."""
 
-    def __init__(
-        self, state: State, service: ServiceState, now: float, events: list[Event]
-    ) -> None:
-        self.state = state
-        self.service = service
-        self.now = now
-        self.events = events
-
-    def result(self) -> State:
-        return replace(
-            self.state, services={**self.state.services, self.service.name: self.service}
-        )
-
-    def set(self, **changes: object) -> None:
-        self.service = replace(self.service, **changes)  # type: ignore[arg-type]
-
-    def set_iteration(self, **changes: object) -> None:
-        assert self.service.iteration is not None  # noqa: S101 - callers checked
-        self.set(iteration=replace(self.service.iteration, **changes))  # type: ignore[arg-type]
-
-    # --- the disk ------------------------------------------------------------------------------
+    # --- the disk ---------------------------------------------------------------------------
 
     def hinted(self, fact: Hinted) -> None:
         if self.state.stop is not None:
@@ -207,11 +171,11 @@ class _Turn:
         if self.service.iteration is not None:
             self.end_iteration(Outcome.CANCELLED, why="its source cannot be read any more")
         first = self.service.scan is None
-        number = self._announce(self._trigger(None, seen, first=first))
-        self._scan_step(number, StepOutcome.FAILED, 0.0, "")
+        number = self.announce(self._trigger(None, seen, first=first))
+        self.scan_step(number, StepOutcome.FAILED, 0.0, "")
         failure = Failure(fingerprint=None, iteration=number, step=Step.SCAN, diagnosis=diagnosis)
-        self._tell(diagnosis, number, Step.SCAN)
-        self._close(number, Outcome.FAILED, ms=0.0, image=None, failure=failure)
+        self.tell(diagnosis, number, Step.SCAN)
+        self.close(number, Outcome.FAILED, ms=0.0, image=None, failure=failure)
 
     def _trigger(self, scan: Scan | None, seen: Dirty, *, first: bool) -> Trigger:
         if first:
@@ -224,101 +188,20 @@ class _Turn:
     def _relative(self, path: Path) -> str:
         return os.path.relpath(path, self.state.root)
 
-    # --- iterations ----------------------------------------------------------------------------
-
-    def _announce(self, trigger: Trigger) -> int:
-        number = self.state.next_iteration
-        self.state = replace(self.state, next_iteration=number + 1)
-        self.events.append(
-            IterationStarted(iter=number, service=self.service.name, trigger=trigger)
-        )
-        return number
-
-    def _scan_step(self, number: int, outcome: StepOutcome, ms: float, detail: str) -> None:
-        """A scan is over before anyone knows whether an iteration follows: told afterwards."""
-        name = self.service.name
-        self.events.append(StepStarted(iter=number, service=name, step=Step.SCAN))
-        self.events.append(
-            StepFinished(
-                iter=number, service=name, step=Step.SCAN, outcome=outcome, ms=ms, detail=detail
-            )
-        )
-
     def _begin(self, trigger: Trigger, scan: Scan) -> None:
-        number = self._announce(trigger)
-        self._scan_step(number, StepOutcome.DONE, scan.ms, f"{scan.files} files")
+        number = self.announce(trigger)
+        self.scan_step(number, StepOutcome.DONE, scan.ms, f"{scan.files} files")
         self.set(
             failure=None,
             iteration=Iteration(number=number, trigger=trigger, scan=scan, since=self.now),
         )
 
     def _unchanged(self, trigger: Trigger, scan: Scan, why: str) -> None:
-        number = self._announce(trigger)
-        self._scan_step(number, StepOutcome.DONE, scan.ms, f"{scan.files} files")
-        self._close(number, Outcome.UNCHANGED, ms=scan.ms, image=None, why=why)
+        number = self.announce(trigger)
+        self.scan_step(number, StepOutcome.DONE, scan.ms, f"{scan.files} files")
+        self.close(number, Outcome.UNCHANGED, ms=scan.ms, image=None, why=why)
 
-    def end_iteration(
-        self,
-        outcome: Outcome,
-        *,
-        why: str = "",
-        failure: Failure | None = None,
-        stopped: bool = False,
-    ) -> None:
-        iteration = self.service.iteration
-        assert iteration is not None  # noqa: S101 - callers checked
-        self._close_steps(
-            StepOutcome.FAILED if outcome is Outcome.FAILED else StepOutcome.CANCELLED
-        )
-        self.set(iteration=None)
-        self._close(
-            iteration.number,
-            outcome,
-            ms=(self.now - iteration.since) * 1000,
-            image=iteration.image,
-            why=why,
-            failure=failure,
-            stopped=stopped,
-        )
-
-    def _close(
-        self,
-        number: int,
-        outcome: Outcome,
-        *,
-        ms: float,
-        image: ImageRef | None,
-        why: str = "",
-        failure: Failure | None = None,
-        stopped: bool = False,
-    ) -> None:
-        proof = self.service.proof
-        self.events.append(
-            IterationFinished(
-                iter=number,
-                service=self.service.name,
-                outcome=outcome,
-                ms=ms,
-                digest=(image.digest or image.tag) if image else None,
-                serving=Serving(
-                    iter=proof.iteration, image=proof.image.pinned, digest=proof.image.digest
-                )
-                if proof
-                else None,
-                why=why or (failure.diagnosis.message if failure else ""),
-                failed_step=failure.step if failure else None,
-                stopped=stopped,
-            )
-        )
-        if outcome is not Outcome.CANCELLED:
-            status = failure.diagnosis.exit_status if failure else ExitStatus.DONE
-            self.state = replace(
-                self.state, statuses={**self.state.statuses, self.service.name: status}
-            )
-        if failure is not None:
-            self.set(failure=failure)
-
-    # --- tasks ---------------------------------------------------------------------------------
+    # --- tasks ------------------------------------------------------------------------------
 
     def started(self, task: Task) -> None:
         self.set(running=self.service.running | {task})
@@ -327,12 +210,8 @@ class _Turn:
         elif task.kind in (TaskKind.DEPLOY, TaskKind.ROLLBACK):
             # From here on the cluster may hold something else than what was proven.
             self.set(served=None)
-        if self._current(task):
+        if self.is_current(task):
             self.set_iteration(wait_until=None)
-
-    def _current(self, task: Task) -> bool:
-        iteration = self.service.iteration
-        return iteration is not None and iteration.task(task.service) == task
 
     def ended(self, task: Task, result: object) -> None:
         self.set(running=self.service.running - {task})
@@ -346,17 +225,17 @@ class _Turn:
             elif isinstance(result, Failed):
                 self.scan_failed(result.diagnosis, seen)
             return
-        if not self._current(task):
+        if not self.is_current(task):
             return
         match result:
             case Done(value):
-                self._close_steps(StepOutcome.DONE)
+                self.close_steps(StepOutcome.DONE)
                 self._advance(value)
             case Failed(diagnosis):
                 self._task_failed(task, diagnosis)
             case _:
                 # Cancelled by nobody: try again rather than hang.
-                self._close_steps(StepOutcome.CANCELLED)
+                self.close_steps(StepOutcome.CANCELLED)
                 self.set_iteration(attempt=task.attempt + 1)
 
     def _advance(self, value: object) -> None:
@@ -400,8 +279,8 @@ class _Turn:
         if self.state.mode == "dev" and diagnosis.code in _HOLDS:
             self._hold(task, diagnosis)
             return
-        step = iteration.open_steps[-1].step if iteration.open_steps else _STEP_OF[task.kind]
-        self._tell(diagnosis, iteration.number, step)
+        step = iteration.open_steps[-1].step if iteration.open_steps else STEP_OF[task.kind]
+        self.tell(diagnosis, iteration.number, step)
         if iteration.failure is not None:
             self.end_iteration(Outcome.FAILED, failure=iteration.failure)
             return
@@ -413,13 +292,13 @@ class _Turn:
         )
         undo = iteration.deployed is not None and iteration.deployed.previous
         if task.kind is TaskKind.FOLLOW and self.service.roll_back and undo:
-            self._close_steps(StepOutcome.FAILED)
+            self.close_steps(StepOutcome.FAILED)
             self.set_iteration(failure=failure, stage=TaskKind.ROLLBACK, attempt=0)
         else:
             self.end_iteration(Outcome.FAILED, failure=failure)
 
     def _hold(self, task: Task, diagnosis: Diagnosis) -> None:
-        self._close_steps(StepOutcome.FAILED)
+        self.close_steps(StepOutcome.FAILED)
         attempt = task.attempt + 1
         delay = retry_delay(attempt)
         self.set_iteration(attempt=attempt, wait_until=self.now + delay)
@@ -432,69 +311,4 @@ class _Turn:
                 until=delay,
                 attempt=attempt,
             )
-        )
-
-    # --- steps ---------------------------------------------------------------------------------
-
-    def began(self, task: Task, step: Step) -> None:
-        iteration = self.service.iteration
-        if iteration is None or not self._current(task):
-            return
-        if any(open_.step is step for open_ in iteration.open_steps):
-            return
-        self.set_iteration(open_steps=(*iteration.open_steps, OpenStep(step, self.now)))
-        self.events.append(StepStarted(iter=iteration.number, service=self.service.name, step=step))
-
-    def advanced(self, fact: Advanced) -> None:
-        if self._current(fact.task):
-            self.events.append(
-                StepProgress(
-                    iter=fact.task.key,
-                    service=self.service.name,
-                    step=fact.step,
-                    message=fact.message,
-                    current=fact.current,
-                    total=fact.total,
-                )
-            )
-
-    def finished(self, task: Task, step: Step, outcome: StepOutcome, detail: str) -> None:
-        iteration = self.service.iteration
-        if iteration is None or not self._current(task):
-            return
-        for open_ in iteration.open_steps:
-            if open_.step is step:
-                self._step_finished(iteration.number, open_, outcome, detail)
-                rest = tuple(o for o in iteration.open_steps if o is not open_)
-                self.set_iteration(open_steps=rest)
-
-    def _close_steps(self, outcome: StepOutcome) -> None:
-        iteration = self.service.iteration
-        if iteration is None:
-            return
-        for open_ in iteration.open_steps:
-            self._step_finished(iteration.number, open_, outcome, "")
-        self.set_iteration(open_steps=())
-
-    def _step_finished(
-        self, number: int, open_: OpenStep, outcome: StepOutcome, detail: str
-    ) -> None:
-        self.events.append(
-            StepFinished(
-                iter=number,
-                service=self.service.name,
-                step=open_.step,
-                outcome=outcome,
-                ms=(self.now - open_.since) * 1000,
-                detail=detail,
-            )
-        )
-
-    def diagnosed(self, task: Task, diagnosis: Diagnosis) -> None:
-        if self._current(task):
-            self._tell(diagnosis, task.key, _STEP_OF[task.kind])
-
-    def _tell(self, diagnosis: Diagnosis, number: int, step: Step) -> None:
-        self.events.append(
-            DiagnosticRaised.of(diagnosis, iter=number, service=self.service.name, step=step)
         )
