@@ -1,0 +1,262 @@
+"""The loop with real threads and ports that are scripted: results, bugs, cancelling, the end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+
+from devloop.engine.loop import Engine, ServicePorts
+from devloop.errors import Cancelled, DevloopError, ExitStatus
+from devloop.events import DiagnosticRaised, Event, IterationFinished
+from devloop.model import (
+    Deployed,
+    Fingerprint,
+    ImageRef,
+    Outcome,
+    Scan,
+    Served,
+    Snapshot,
+    Step,
+    WorkloadRef,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from devloop.engine.cancel import Cancel
+    from devloop.engine.ports import Reporter
+
+PROJECT = Path("/project")
+
+
+class World:
+    """One service's source, builder and deployer. `content` is what a scan sees; `on_build` may
+    block, fail or edit."""
+
+    def __init__(self) -> None:
+        self.content = "a"
+        self.built: list[str] = []
+        self.deployed: list[str] = []
+        self.events: list[Event] = []
+        self.on_build: Callable[[str, Cancel], None] = lambda _content, _cancel: None
+
+    def scan(self, hints: frozenset[Path] | None, cancel: Cancel) -> Scan:
+        return Scan(
+            fingerprint=Fingerprint(self.content, ""),
+            snapshot=Snapshot(entries=MappingProxyType({}), digest=self.content, stamp=""),
+            files=1,
+        )
+
+    def concerns(self, path: Path) -> bool:
+        return path.suffix == ".py"
+
+    def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
+        content = scan.fingerprint.build
+        reporter.started(Step.BUILD)
+        self.on_build(content, cancel)
+        self.built.append(content)
+        return ImageRef(repository="r/web", tag=content, digest=f"sha256:{content}")
+
+    def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
+        self.deployed.append(image.tag)
+        return Deployed(
+            workload=WorkloadRef("deployment", "web", "default"),
+            uid="u",
+            generation=1,
+            image=image,
+            containers=("web",),
+        )
+
+    def follow(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
+        return Served(image=deployed.image, pods=("web-1",))
+
+    def rollback(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> None:
+        raise AssertionError("nothing was there before")
+
+    def engine(self, mode: Literal["dev", "run"], hints: ScriptedHints | None = None) -> Engine:
+        ports = ServicePorts(source=self, builder=self, deployer=self)
+        return Engine(
+            {"web": ports}, mode=mode, root=PROJECT, publish=self.events.append, hints=hints
+        )
+
+    def outcomes(self) -> list[Outcome]:
+        return [e.outcome for e in self.events if isinstance(e, IterationFinished)]
+
+
+class ScriptedHints:
+    """Gives what is put into it, until cancelled."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._pending: list[frozenset[Path] | Exception | None] = []
+        self._over = False
+
+    def give(self, hint: frozenset[Path] | Exception | None) -> None:
+        with self._condition:
+            self._pending.append(hint)
+            self._condition.notify()
+
+    def _end(self) -> None:
+        with self._condition:
+            self._over = True
+            self._condition.notify()
+
+    def hints(self, cancel: Cancel) -> Iterator[frozenset[Path] | None]:
+        with cancel.closing(self._end):
+            while True:
+                with self._condition:
+                    self._condition.wait_for(lambda: self._pending or self._over)
+                    if self._over:
+                        return
+                    hint = self._pending.pop(0)
+                if isinstance(hint, Exception):
+                    raise hint
+                yield hint
+
+
+class Running:
+    """An engine in a thread of its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.status: ExitStatus | None = None
+        self._thread = threading.Thread(target=self._run, name="devloop-test-engine")
+        self._thread.start()
+
+    def _run(self) -> None:
+        self.status = self.engine.run()
+
+    def stop(self, status: ExitStatus = ExitStatus.INTERRUPTED) -> float:
+        began = time.monotonic()
+        self.engine.stop(status)
+        self.join()
+        return time.monotonic() - began
+
+    def join(self) -> None:
+        self._thread.join(5)
+        assert not self._thread.is_alive()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_run_ends_done() -> None:
+    world = World()
+    assert world.engine("run").run() is ExitStatus.DONE
+    assert world.outcomes() == [Outcome.READY]
+    assert world.deployed == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (DevloopError.of("build/run-failed", "no"), ExitStatus.FAILED, "build/run-failed"),
+        # `run` does not wait for what is not there.
+        (
+            DevloopError.of("registry/unreachable", "no"),
+            ExitStatus.ENVIRONMENT,
+            "registry/unreachable",
+        ),
+        (ZeroDivisionError("surprise"), ExitStatus.BUG, "internal/bug"),
+    ],
+)
+def test_run_ends_with_its_failure(error: Exception, status: ExitStatus, code: str) -> None:
+    world = World()
+
+    def fail(_content: str, _cancel: Cancel) -> None:
+        raise error
+
+    world.on_build = fail
+    assert world.engine("run").run() is status
+    assert world.outcomes() == [Outcome.FAILED]
+    assert [e.code for e in world.events if isinstance(e, DiagnosticRaised)] == [code]
+    assert world.deployed == []
+
+
+def test_dev_goes_on_after_a_failure_and_a_newer_save_cancels_the_build() -> None:
+    world, hints = World(), ScriptedHints()
+    cancelled: list[str] = []
+
+    def build(content: str, cancel: Cancel) -> None:
+        if content == "a":
+            raise DevloopError.of("build/run-failed", "no")
+        if content == "b":
+            assert cancel.wait(5)
+            cancelled.append(content)
+            raise Cancelled
+
+    world.on_build = build
+    running = Running(world.engine("dev", hints))
+    until(lambda: world.outcomes() == [Outcome.FAILED])
+    world.content = "b"
+    hints.give(frozenset({PROJECT / "app.py"}))
+    until(lambda: any(t.name == "devloop-build-web-1" for t in threading.enumerate()))
+    world.content = "c"
+    hints.give(frozenset({PROJECT / "app.py"}))
+    until(lambda: len(world.outcomes()) == 3)
+    assert world.outcomes() == [Outcome.FAILED, Outcome.CANCELLED, Outcome.READY]
+    assert cancelled == ["b"]
+    assert world.deployed == ["c"]
+    running.stop()
+    assert running.status is ExitStatus.INTERRUPTED
+
+
+def test_a_path_that_concerns_nobody_does_nothing() -> None:
+    world, hints = World(), ScriptedHints()
+    running = Running(world.engine("dev", hints))
+    until(lambda: world.outcomes() == [Outcome.READY])
+    world.content = "b"
+    hints.give(frozenset({PROJECT / "notes.txt"}))
+    time.sleep(0.1)
+    assert world.built == ["a"]
+    running.stop()
+
+
+def test_a_build_whose_files_changed_is_made_again() -> None:
+    world, hints = World(), ScriptedHints()
+
+    def build(content: str, _cancel: Cancel) -> None:
+        if content == "a":
+            world.content = "b"
+            raise DevloopError.of("build/context-changed", "a file changed meanwhile")
+
+    world.on_build = build
+    running = Running(world.engine("dev", hints))
+    until(lambda: len(world.outcomes()) == 2)
+    assert world.outcomes() == [Outcome.CANCELLED, Outcome.READY]
+    assert world.deployed == ["b"]
+    running.stop()
+
+
+def test_a_worker_that_does_not_end_holds_nobody_up() -> None:
+    world = World()
+    release = threading.Event()
+
+    def hang(_content: str, _cancel: Cancel) -> None:
+        release.wait(10)
+
+    world.on_build = hang
+    running = Running(world.engine("dev"))
+    until(lambda: any(t.name == "devloop-build-web-0" for t in threading.enumerate()))
+    assert running.stop() < 2
+    assert running.status is ExitStatus.INTERRUPTED
+    assert [e.stopped for e in world.events if isinstance(e, IterationFinished)] == [True]
+    release.set()
+
+
+def test_a_watcher_that_dies_ends_the_session() -> None:
+    world, hints = World(), ScriptedHints()
+    running = Running(world.engine("dev", hints))
+    until(lambda: world.outcomes() == [Outcome.READY])
+    hints.give(RuntimeError("the kernel is on holiday"))
+    running.join()
+    assert running.status is ExitStatus.BUG
