@@ -109,6 +109,11 @@ class Session:
         self._status = ExitStatus.BUG
         self._bug: BaseException | None = None
 
+    @property
+    def _stays(self) -> bool:
+        """Whether it lasts until it is stopped: then logs are followed and ports kept open."""
+        return self._mode == "dev" or self._tail
+
     def stop(self, status: ExitStatus, why: str = "") -> None:
         if self._stopped is None:
             self._stopped = (status, why)
@@ -258,7 +263,7 @@ class Session:
         stack: contextlib.ExitStack,
     ) -> None:
         ports = [(s.name, p.local, p.container) for s in services.values() for p in s.ports]
-        if self._mode != "dev" or not ports:
+        if not ports or not self._stays:
             return
 
         def dial(pod: PodView, port: int, cancel: Cancel) -> Duplex:
@@ -275,7 +280,7 @@ class Session:
         feed: PodFeed,
         stack: contextlib.ExitStack,
     ) -> None:
-        if self._mode == "run" and not self._tail:
+        if not self._stays:
             return
 
         def read(
