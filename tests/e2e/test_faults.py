@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
@@ -157,6 +159,71 @@ def test_ctrl_c_in_each_phase(
         ["pgrep", "-g", str(session.process.pid)], capture_output=True, text=True, check=False
     )
     assert left.stdout == ""
+
+
+def test_run_with_tail_stays(devloop: Start, workspace: Workspace, cluster: Cluster) -> None:
+    port = free_port()
+    session = devloop("run", "--tail", PORT=str(port))
+    session.finished("ready", seconds=120)
+    session.logged("serving v0")
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as response:
+        assert response.read() == b"v0"
+    assert session.process.poll() is None
+    assert session.interrupt() < 2
+    assert session.process.returncode == 130
+
+
+def test_the_local_port_outlives_the_pods(
+    devloop: Start, workspace: Workspace, cluster: Cluster
+) -> None:
+    port = free_port()
+    session = devloop("dev", PORT=str(port))
+    session.wait(lambda e: e["type"] == "forward.changed", "open port")
+
+    def answer() -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as response:
+            text: str = response.read().decode()
+        return text
+
+    # Held until there is a pod, never refused.
+    assert answer() == "v0"
+    session.finished("ready", seconds=120)
+    for version in ("v1", "v2"):
+        workspace.version(version)
+        session.finished("ready")
+        assert answer() == version
+
+
+def test_a_busy_port_is_an_error_at_the_start(workspace: Workspace, cluster: Cluster) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        done = _devloop(workspace.root, "dev", "-n", cluster.namespace, PORT=str(port))
+    assert done.returncode == 3, done
+    assert "env/port-busy" in done.stdout
+    assert str(os.getpid()) in done.stdout
+    assert cluster.get("deployments")["items"] == []
+
+
+def test_kind_load_where_there_is_no_registry(
+    devloop: Start, workspace: Workspace, cluster: Cluster
+) -> None:
+    """The nodes get the image from Docker itself; what runs is told by the content's tag."""
+    name = "local-registry-hosting"
+    hosting = cluster.kubectl("get", "configmap", name, "-n", "kube-public", "-o", "json")
+    cluster.kubectl("delete", "configmap", name, "-n", "kube-public")
+    try:
+        workspace.replace("devloop.yaml", "registry: ${DEVLOOP_TEST_REGISTRY}\n", "")
+        session = devloop("dev")
+        session.finished("ready", seconds=120)
+        cluster.serves("v0")
+        workspace.version("v1")
+        session.finished("ready")
+        cluster.serves("v1")
+        assert _image(cluster).startswith(f"{cluster.namespace}/web:devloop-")
+    finally:
+        body = json.loads(hosting)
+        body["metadata"] = {"name": name, "namespace": "kube-public"}
+        cluster.kubectl("apply", "-n", "kube-public", "-f", "-", stdin=json.dumps(body))
 
 
 def test_term_ends_with_143(devloop: Start) -> None:
