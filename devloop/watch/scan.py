@@ -184,10 +184,11 @@ class TreeScanner:
                             leaves[name] = leaf
         except OSError as error:
             raise unreadable(self._prefix + folder.path, error) from error
-        self._replace(folder, leaves)
+        # Dropped first: what was a folder may be a file by now, and the last word on a path counts.
         for name, child in list(folder.folders.items()):
             if name not in folders:
                 self._drop(child)
+        self._replace(folder, leaves)
         if folders.keys() != folder.folders.keys():
             self._order = None
         folder.folders = folders

@@ -354,6 +354,17 @@ def act(root: Path, action: tuple[object, ...]) -> Iterable[Path]:
     return [p for end in named for p in (end, *end.parents) if root in p.parents]
 
 
+def test_a_folder_whose_place_a_file_took_inside_a_folder_that_came_back(tmp_path: Path) -> None:
+    (tmp_path / "a" / "a").mkdir(parents=True)
+    (tmp_path / "a" / "a" / "a").write_text("")
+    tree = scanner(tmp_path, "")
+    tree.scan(None, Cancel())
+    shutil.rmtree(tmp_path / "a")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "a").write_text("")
+    assert tree.scan(frozenset({tmp_path / "a"}), Cancel()) == fresh(tmp_path, "")
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     actions=st.lists(ACTIONS, max_size=25),
