@@ -75,6 +75,9 @@ def main(argv: Sequence[str]) -> int:
         sys.stdout.flush()
     except DevloopError as error:
         return _show(error)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return ExitStatus.USAGE
     except click.UsageError as error:
         return _show_usage(error)
     except click.ClickException as error:

@@ -48,6 +48,17 @@ def test_every_command_of_the_table_exists() -> None:
         assert found.name == name
 
 
+@pytest.mark.parametrize("argv", [[], ["cluster"]])
+def test_no_command_prints_the_help_as_it_is(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("Usage: devloop ")
+    assert len(captured.err.splitlines()) > 5
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
