@@ -63,6 +63,7 @@ def test_no_command_prints_the_help_as_it_is(
     ("argv", "said"),
     [
         (["nonsense"], "No such command 'nonsense'"),
+        (["chek"], "Did you mean 'check'?"),
         (["dev", "--outptu", "json"], "No such option"),
         (["run", "--output", "xml"], "'xml' is not one of"),
         (["dev", "--profile", "ci"], "--profile is not supported yet"),
