@@ -13,7 +13,9 @@ __all__ = ["command"]
 @click.command("run")
 @click.argument("services", nargs=-1, metavar="[SERVICE]...")
 @click.option("--output", type=click.Choice(OUTPUTS), default="auto", show_default=True)
-@click.option("--tail", is_flag=True, help="Stay when it is ready: follow the logs, keep the ports open.")
+@click.option(
+    "--tail", is_flag=True, help="Stay when it is ready: follow the logs, keep the ports open."
+)
 @project_options
 def command(options: CommonOptions, services: tuple[str, ...], output: Output, tail: bool) -> int:
     """Build, push and deploy once, wait for the rollout, and end with the result.
