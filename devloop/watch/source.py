@@ -341,7 +341,8 @@ def _nearest(folder: str, name: str, *, files: bool) -> list[str]:
         names = [n for n in sorted(os.listdir(folder)) if test(os.path.join(folder, n))]  # noqa: PTH118, PTH208
     except OSError:
         return []
-    return difflib.get_close_matches(name, names, n=2, cutoff=0.5)
+    names = [n for n in names if not n.endswith(".dockerignore")]
+    return difflib.get_close_matches(name, names, n=2)
 
 
 def _secret_parts(secret: str) -> dict[str, str]:

@@ -9,10 +9,14 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from watchfiles._rust_notify import RustNotify
 
+from devloop.watch import hints, native
+from devloop.watch.mounts import SilentMounts
+from devloop.watch.pauses import SleepDetector
 from devloop.watch.source import ServiceSource
 from tests.integration.watch.watching import Session, service
 
@@ -369,6 +373,80 @@ def test_the_audit_finds_what_no_event_told(root: Path, tmp_path: Path) -> None:
         assert session.hints
         assert set(session.hints) == {None}
         assert session.change(outside.write_text, "two") == ("src/app.py",)
+
+
+class Failing:
+    """watchfiles' watcher, but it dies when told to."""
+
+    die = threading.Event()
+    made = 0
+
+    def __init__(self, *args: Any) -> None:
+        type(self).made += 1
+        self._real = RustNotify(*args)
+
+    def watch(self, *args: Any) -> object:
+        if self.die.is_set():
+            raise RuntimeError("error in underlying watcher: made to fail")
+        return self._real.watch(*args)
+
+    def close(self) -> None:
+        self._real.close()
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Failing]]:
+    monkeypatch.setattr(native, "RustNotify", Failing)
+    monkeypatch.setattr(hints, "_FIRST_PAUSE_SECONDS", 0.05)
+    Failing.die.clear()
+    Failing.made = 0
+    yield Failing
+    Failing.die.clear()
+
+
+def test_a_watcher_that_died_is_started_again(root: Path, failing: type[Failing]) -> None:
+    with Session(ServiceSource(service(root), root)) as session:
+        failing.die.set()
+        write(root / "src/app.py", "two")
+        session.until(lambda: session.told)
+        failing.die.clear()
+        session.more(1)
+        assert set(session.told) == {"env/watch-restarted"}
+        assert session.change(write, root / "src/app.py", "three") == ("src/app.py",)
+
+
+def test_a_watcher_that_keeps_dying_gives_way_to_polling(
+    root: Path, failing: type[Failing]
+) -> None:
+    with Session(ServiceSource(service(root), root), poll_seconds=0.05) as session:
+        failing.die.set()
+        write(root / "src/app.py", "two")
+        session.until(lambda: "env/watch-polling" in session.told)
+        session.more(1)
+        made = failing.made
+        assert session.change(write, root / "src/app.py", "three") == ("src/app.py",)
+        assert failing.made == made
+        assert session.told == ["env/watch-restarted", "env/watch-polling"]
+
+
+def test_a_share_that_keeps_quiet_is_polled(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = f"22 1 254:0 / {root}/src rw - 9p drvfs rw\n"
+    monkeypatch.setattr(SilentMounts, "read", lambda: SilentMounts(table))
+    with Session(ServiceSource(service(root), root), poll_seconds=0.05) as session:
+        assert session.told == ["env/watch-polling"]
+        session.change(write, root / "src/app.py", "two")
+        session.change(write, root / "top.py", "two")
+
+
+def test_after_sleep_everything_is_looked_at(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = [0.0]
+    monkeypatch.setattr(hints, "SleepDetector", lambda: SleepDetector(lambda: slept[0]))
+    monkeypatch.setattr(hints, "_WAKE_SECONDS", 0.05)
+    with Session(ServiceSource(service(root), root)) as session:
+        session.nothing(time.sleep, 0.1, hints=0)
+        slept[0] = 3600.0
+        session.until(lambda: session.hints)
+        assert session.hints == [None]
 
 
 def git(root: Path, *words: str) -> None:

@@ -1,0 +1,242 @@
+"""The small parts of watching that need no real watcher."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devloop.engine.cancel import Cancel
+from devloop.watch.content import FileCache
+from devloop.watch.editors import has_mark, is_temporary
+from devloop.watch.globs import Globs, existing_folder
+from devloop.watch.mailbox import Mailbox
+from devloop.watch.mounts import SilentMounts
+from devloop.watch.native import _allowed
+from devloop.watch.pauses import GitOperations, SleepDetector
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write(path: Path, text: str = "x") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+TEMPORARY = [
+    *["app.py~", ".app.py.swp", ".app.py.swx", ".app.py.swo", ".app.py.un~", "4913"],
+    *["App.java___jb_tmp___", "App.java___jb_old___", ".#app.py", "#app.py#", "flymake_app.py"],
+    *["flycheck_app.py", ".app.py.kate-swp", ".goutputstream-9FX3B2", ".~lock.a.odt#"],
+    *[".app.py.kak.aB3x9Z", "settings.json.vsctmp", "x-go-tmp-umask", "a\nb~"],
+    *[".nfs000000000a1b2c3d00000001", ".fuse_hidden0000a1b200000001", "app.py.tmp~"],
+]
+ORDINARY = [
+    *["app.py", "4913.json", "54913", "5036", "swp", "a.swp", ".swp.py", "#", "a#b", "jb_tmp"],
+    *[".env", ".gitignore", "~a", "kate-swp", "tmp", "a.tmp", "sedentary", "umask", "c#", "#c"],
+    *[".config.swift", "flymake", ".nfs", ".#", "~", "a.orig", "a.bak"],
+]
+
+
+@pytest.mark.parametrize("name", TEMPORARY)
+def test_editors_files_are_known(name: str) -> None:
+    assert has_mark(name)
+    assert is_temporary(name)
+
+
+@pytest.mark.parametrize("name", [n for n in ORDINARY if n not in {"~", ".#"}])
+def test_other_files_are_left_alone(name: str) -> None:
+    assert not is_temporary(name)
+
+
+MOUNTS = r"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+30 22 0:26 / /mnt/c rw,noatime - 9p drvfs rw,dirsync
+31 22 0:27 / /mnt/my\040share rw - fuse.sshfs me@host:/ rw
+32 30 8:1 / /mnt/c/local rw - ext4 /dev/sda1 rw
+33 22 0:28 / /data rw - fuse.mergerfs pool rw
+34 22 0:29 / /over rw - nfs4 server:/x rw
+35 34 0:30 / /over rw - tmpfs tmpfs rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/home/me", None),
+        ("/", None),
+        ("/mnt/c", "9p"),
+        ("/mnt/c/project/src", "9p"),
+        ("/mnt/cd", None),
+        ("/mnt/c/local/x", None),
+        ("/mnt/my share/x", "fuse.sshfs"),
+        ("/data/x", None),
+        ("/over/x", None),
+    ],
+)
+def test_file_systems_that_keep_quiet(path: str, kind: str | None) -> None:
+    assert SilentMounts(MOUNTS).kind(path) == kind
+
+
+def test_no_mount_table_is_no_silent_mount() -> None:
+    assert SilentMounts("").kind("/mnt/c") is None
+
+
+def test_the_mailbox_merges_and_gives_up_counting() -> None:
+    box = Mailbox()
+    assert box.take(0).changes == set()
+    box.put([(1, "/a"), (2, "/b")])
+    box.put([(2, "/b")])
+    mail = box.take(5)
+    assert (mail.changes, mail.many) == ({(1, "/a"), (2, "/b")}, False)
+    box.put([(2, f"/{i}") for i in range(2000)])
+    box.put([(2, "/late")])
+    mail = box.take(5)
+    assert mail.many
+    assert mail.changes == {(2, "/late")}
+    box.fail(OSError("x"))
+    box.wake()
+    mail = box.take(5)
+    assert mail.woken
+    assert isinstance(mail.fault, OSError)
+
+
+def test_the_mailbox_wakes_the_one_that_waits() -> None:
+    box = Mailbox()
+    thread = threading.Timer(0.02, box.wake)
+    thread.start()
+    began = time.monotonic()
+    assert box.take(10).woken
+    assert time.monotonic() - began < 5
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    ("error", "allowed"),
+    [
+        ('OS file watch limit reached. about ["/b"] (Error { kind: MaxFilesWatch })', 1),
+        ("OS file watch limit reached.", 1),
+        ("Error creating recommended watcher: Too many open files (os error 24)", 0),
+        ("No such file or directory (os error 2)", None),
+    ],
+)
+def test_reading_the_limit_from_the_error(error: str, allowed: int | None) -> None:
+    assert _allowed(error, ["/a", "/b", "/c"]) == allowed
+
+
+def test_sleep_is_a_jump_between_two_clocks() -> None:
+    slept = iter([100.0, 100.2, 103.0, 110.0, 110.0, 90.0])
+    detector = SleepDetector(lambda: next(slept))
+    assert [detector.woke() for _ in range(5)] == [False, False, True, False, True]
+    assert not SleepDetector().woke()
+
+
+def test_git_is_busy_while_it_holds_the_index(tmp_path: Path) -> None:
+    write(tmp_path / ".git/HEAD")
+    inner = tmp_path / "a/b"
+    inner.mkdir(parents=True)
+    git = GitOperations([str(inner)])
+    assert not git.busy()
+    lock = write(tmp_path / ".git/index.lock")
+    assert git.busy()
+    git.tolerate()
+    assert not git.busy()
+    lock.unlink()
+    write(tmp_path / ".git/other")
+    write(lock)
+    os.utime(lock, ns=(5, 5))
+    assert git.busy()
+
+
+def test_git_in_a_worktree(tmp_path: Path) -> None:
+    write(tmp_path / "main/.git/worktrees/w/HEAD")
+    write(tmp_path / "w/.git", "gitdir: ../main/.git/worktrees/w\n")
+    git = GitOperations([str(tmp_path / "w")])
+    write(tmp_path / "main/.git/worktrees/w/index.lock")
+    assert git.busy()
+    assert not GitOperations([str(tmp_path / "elsewhere")]).busy()
+
+
+def test_manifests_in_the_order_of_patterns_then_names(tmp_path: Path) -> None:
+    for name in ("k8s/b.yaml", "k8s/a.yaml", "k8s/c.txt", "k8s/.d.yaml", "more/z.yml", "one.json"):
+        write(tmp_path / name)
+    write(tmp_path / "k8s/a.yaml~")
+    globs = Globs([f"{tmp_path}/{p}" for p in ("one.json", "k8s/*.yaml*", "more", "k8s/a.yaml")])
+    shown = [os.path.relpath(path, tmp_path) for path in globs.files()]
+    assert shown == ["one.json", "k8s/a.yaml", "k8s/b.yaml", "more/z.yml"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "concerned"),
+    [
+        ("k8s/*.yaml", "k8s/a.yaml", True),
+        ("k8s/*.yaml", "k8s/a.txt", False),
+        ("k8s/*.yaml", "k8s", True),
+        ("k8s/*.yaml", "k8s/a.yaml~", False),
+        ("k8s/*.yaml", "other/a.yaml", False),
+        ("k8s/*/a.yaml", "k8s/dev", True),
+        ("k8s/*/a.yaml", "k8s/dev/b.yaml", False),
+        ("k8s", "k8s/a.yaml", True),
+        ("k8s", "k8s/deep/a.yaml", False),
+        ("**/*.yaml", "x/y/a.yaml", True),
+        ("**/*.yaml", "x/gone", True),
+        ("**/*.yaml", "x/there.txt", False),
+    ],
+)
+def test_which_paths_concern_a_pattern(
+    tmp_path: Path,
+    pattern: str,
+    path: str,
+    concerned: bool,
+) -> None:
+    write(tmp_path / "x/there.txt")
+    assert Globs([f"{tmp_path}/{pattern}"]).concerns(f"{tmp_path}/{path}") is concerned
+
+
+@pytest.mark.parametrize(
+    ("pattern", "folders"),
+    [
+        ("k8s/*.yaml", {"k8s"}),
+        ("k8s/*/*.yaml", {"k8s", "k8s/dev", "k8s/prod"}),
+        ("k8s/dev", {"k8s", "k8s/dev"}),
+        ("k8s/new/*.yaml", {"k8s"}),
+        ("nowhere/at/all.yaml", {"."}),
+        ("k8s/**/*.yaml", {"k8s", "k8s/dev", "k8s/dev/deep", "k8s/prod"}),
+        ("k8s/*", {"k8s", "k8s/dev", "k8s/prod"}),
+    ],
+)
+def test_which_folders_to_watch_for_a_pattern(
+    tmp_path: Path, pattern: str, folders: set[str]
+) -> None:
+    for name in ("k8s/dev/deep/a.yaml", "k8s/prod/a.yaml", "k8s/.git/x", "other/a.yaml"):
+        write(tmp_path / name)
+    (tmp_path / "k8s/link").symlink_to(".")
+    found = Globs([f"{tmp_path}/{pattern}"]).folders()
+    assert {os.path.relpath(path, tmp_path) for path in found} == folders
+
+
+def test_the_nearest_folder(tmp_path: Path) -> None:
+    assert existing_folder(f"{tmp_path}/a/b/c") == str(tmp_path)
+    assert existing_folder("/no/such/folder") == "/"
+
+
+def test_single_files_are_read_when_they_changed(tmp_path: Path) -> None:
+    path = write(tmp_path / "a", "one")
+    files = FileCache()
+    first = files.digest(str(path), Cancel())
+    # Young files are read each time, so that a rewrite within one tick of the clock shows.
+    times = (path.stat().st_mtime_ns, path.stat().st_mtime_ns)
+    write(path, "two")
+    os.utime(path, ns=times)
+    second = files.digest(str(path), Cancel())
+    assert first != second
+    link = tmp_path / "link"
+    link.symlink_to("a")
+    assert files.digest(str(link), Cancel()) == second
+    assert files.digest(str(tmp_path / "gone"), Cancel()) is None
+    os.mkfifo(tmp_path / "pipe")
+    assert files.digest(str(tmp_path / "pipe"), Cancel()) is None
+    assert files.digest(str(tmp_path), Cancel()) is None

@@ -1,0 +1,242 @@
+"""One service's fingerprint: what moves it, what does not, and what is said when it cannot be."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from devloop.config.schema import Build, Deploy, Service
+from devloop.engine.cancel import Cancel
+from devloop.errors import DevloopError
+from devloop.watch.source import ServiceSource
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from devloop.model import Fingerprint, Scan
+
+
+def write(path: Path, text: str = "x") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write(tmp_path / "api/Dockerfile", "FROM scratch")
+    write(tmp_path / "api/src/app.py")
+    write(tmp_path / "api/.dockerignore", "node_modules\n")
+    write(tmp_path / "api/node_modules/a.js")
+    write(tmp_path / "k8s/web.yaml")
+    write(tmp_path / "pip.conf")
+    return tmp_path
+
+
+def source(
+    root: Path, *, image: str = "shop/web", deploy: Any = None, **build: Any
+) -> ServiceSource:
+    build.setdefault("context", root / "api")
+    build.setdefault("dockerfile", root / "api/Dockerfile")
+    kept = {"workload_name": "web", "manifests": (f"{root}/k8s/*.yaml",)} | (deploy or {})
+    made = Service(name="web", image=image, build=Build(**build), deploy=Deploy(**kept))
+    return ServiceSource(made, root)
+
+
+def look(source: ServiceSource, *hints: Path) -> Scan:
+    return source.scan(frozenset(hints) if hints else None, Cancel())
+
+
+def fingerprint(root: Path, **options: Any) -> Fingerprint:
+    return look(source(root, **options)).fingerprint
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"image": "shop/api"},
+        {"target": "dev"},
+        {"args": {"A": "1"}},
+        {"platform": "linux/arm64"},
+        {"secrets": ("id=pip",)},
+        {"ssh": ("default",)},
+        {"ignore": ("*.md",)},
+        {"builder": "classic"},
+        {"builder": "command", "command": ("./build.sh",)},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_config_that_shapes_the_image_is_in_the_build_fingerprint(
+    root: Path, options: dict[str, Any]
+) -> None:
+    plain, other = fingerprint(root), fingerprint(root, **options)
+    assert plain.build != other.build
+    assert plain.deploy == other.deploy
+
+
+@pytest.mark.parametrize("key", ["workload_kind", "workload_name", "container"])
+def test_config_that_shapes_the_deploy_is_in_the_deploy_fingerprint(root: Path, key: str) -> None:
+    plain, other = fingerprint(root), fingerprint(root, deploy={key: "statefulset"})
+    assert plain.build == other.build
+    assert plain.deploy != other.deploy
+
+
+def test_what_shapes_neither(root: Path) -> None:
+    plain = fingerprint(root, ssh=("default=/run/a.sock",))
+    same = {"timeout": 5.0, "replace": "rolling", "on_failure": "keep"}
+    assert fingerprint(root, ssh=("default=/run/b.sock",), deploy=same) == plain
+
+
+def test_the_same_files_elsewhere_have_the_same_fingerprint(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "api", tmp_path / "copy/api")
+    shutil.copytree(root / "k8s", tmp_path / "copy/k8s")
+    assert fingerprint(tmp_path / "copy") == fingerprint(root)
+
+
+def test_changed_names_paths_as_the_user_would(root: Path) -> None:
+    made = source(root, secrets=(f"id=pip,src={root}/pip.conf",))
+    assert look(made).changed == ()
+    paths = [root / "api/src/app.py", root / "pip.conf", root / "k8s/new.yaml"]
+    for path in paths:
+        write(path, "new")
+    assert look(made, *paths).changed == ("api/src/app.py", "k8s/new.yaml", "pip.conf")
+    assert look(made, *paths).changed == ()
+    (root / "k8s/new.yaml").unlink()
+    assert look(made, root / "k8s/new.yaml").changed == ("k8s/new.yaml",)
+
+
+def test_an_ignored_dockerfile_still_counts(root: Path) -> None:
+    write(root / "api/.dockerignore", "*\n!src")
+    made = source(root)
+    before = look(made)
+    assert list(before.snapshot.entries) == ["src", "src/app.py"]
+    assert before.files == 1
+    write(root / "api/Dockerfile", "FROM busybox")
+    after = look(made, root / "api/Dockerfile")
+    assert after.snapshot == before.snapshot
+    assert after.fingerprint.build != before.fingerprint.build
+    assert after.changed == ("api/Dockerfile",)
+
+
+def test_an_edited_ignore_file_holds_from_the_next_scan_on(root: Path) -> None:
+    made = source(root)
+    look(made)
+    path = write(root / "api/.dockerignore", "src\n")
+    assert "node_modules/a.js" in look(made, path).snapshot.entries
+    assert not made.concerns(root / "api/src/app.py")
+    # The Dockerfile's own ignore file beats the context's.
+    path = write(root / "api/Dockerfile.dockerignore", "*.js\n*\n")
+    assert dict(look(made, path).snapshot.entries) == {}
+    assert not made.concerns(root / "api/a.py")
+
+
+def test_a_bad_ignore_pattern_has_a_place_and_can_be_mended(root: Path) -> None:
+    made = source(root)
+    before = look(made)
+    path = write(root / "api/.dockerignore", "node_modules\n[x\n")
+    write(root / "api/src/app.py", "two")
+    with pytest.raises(DevloopError) as raised:
+        look(made, path, root / "api/src/app.py")
+    assert raised.value.code == "config/value"
+    assert str(raised.value.diagnosis.location) == "api/.dockerignore:2:1"
+    # The last good rules go on telling what to watch.
+    assert not made.concerns(root / "api/node_modules/a.js")
+    write(path, "node_modules\n")
+    after = look(made, path)
+    assert after.changed == ("api/src/app.py",)
+    assert after.fingerprint != before.fingerprint
+
+
+def test_a_missing_dockerfile_is_told_with_the_nearest_name(root: Path) -> None:
+    (root / "api/Dockerfile").rename(root / "api/dockerfile")
+    made = source(root)
+    with pytest.raises(DevloopError) as raised:
+        look(made)
+    assert raised.value.code == "config/dockerfile-missing"
+    assert raised.value.diagnosis.suggestions == ("did you mean api/dockerfile?",)
+    (root / "api/dockerfile").rename(root / "api/Dockerfile")
+    assert look(made, root / "api/other").files == 3
+    # A command brings its own.
+    (root / "api/Dockerfile").unlink()
+    look(source(root, builder="command", command=("make",)))
+
+
+def test_a_missing_context_is_told_with_the_nearest_name(root: Path) -> None:
+    made = source(root)
+    look(made)
+    (root / "api").rename(root / "apis")
+    with pytest.raises(DevloopError) as raised:
+        look(made)
+    assert raised.value.code == "config/context-missing"
+    assert raised.value.diagnosis.suggestions == ("did you mean apis?",)
+    (root / "apis").rename(root / "api")
+    assert look(made, root / "api/x").changed == ()
+
+
+def test_a_rewrite_to_the_same_bytes_is_unchanged_for_the_loop_but_not_for_a_builder(
+    root: Path,
+) -> None:
+    made = source(root)
+    before = look(made)
+    assert made.unchanged(before)
+    write(root / "api/src/app.py", "two")
+    os.utime(root / "api/src/app.py", ns=(1, 1))
+    assert not made.unchanged(before)
+    # What the builder saw first is still news for the loop.
+    assert look(made, root / "api/other").changed == ("api/src/app.py",)
+    write(root / "api/src/app.py", "x")
+    assert not made.unchanged(before)
+    assert look(made, root / "api/other").fingerprint == before.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("path", "concerned"),
+    [
+        ("api/src/app.py", True),
+        ("api/src", True),
+        ("api", True),
+        (".", True),
+        ("api/node_modules/a.js", False),
+        ("api/node_modules", False),
+        ("api/.git/index", False),
+        ("api/.devloop/x", False),
+        ("api/src/.app.py.swp", False),
+        ("api/Dockerfile", True),
+        ("api/Dockerfile.dockerignore", True),
+        ("api/.dockerignore", True),
+        ("pip.conf", True),
+        ("pip.conf~", False),
+        ("other", False),
+        ("k8s", True),
+        ("k8s/web.yaml", True),
+        ("k8s/notes.txt", False),
+        ("apis/x", False),
+    ],
+)
+def test_which_paths_concern_a_service(root: Path, path: str, concerned: bool) -> None:
+    made = source(root, secrets=(f"id=pip,src={root}/pip.conf",))
+    look(made)
+    assert made.concerns(root / path) is concerned
+
+
+def test_a_folder_with_a_temporary_name_is_a_folder(root: Path) -> None:
+    write(root / "api/4913/a.py")
+    made = source(root)
+    assert "4913/a.py" in look(made).snapshot.entries
+    assert made.concerns(root / "api/4913")
+    assert not made.concerns(root / "api/src/4913")
+
+
+def test_which_folders_and_roots_to_watch(root: Path) -> None:
+    write(root / "docker/web.Dockerfile")
+    write(root / "api/.git/objects/x")
+    made = source(root, dockerfile=root / "docker/web.Dockerfile")
+    expected = {"api", "api/src", "docker", "k8s"}
+    assert {os.path.relpath(p, root) for p in made.folders()} == expected
+    assert {os.path.relpath(p, root) for p in made.roots()} == {"api", "docker", "k8s"}
+    shutil.rmtree(root / "api")
+    assert os.fspath(root) in made.folders()
+    assert made.roots() == {os.fspath(root)}
