@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal
 
 from devloop import __version__
+from devloop.app_config import ConfigNotice
 from devloop.app_pods import PodFeed
 from devloop.build.select import make_builder, preflight
 from devloop.cluster.connection import Connection
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
     from devloop.config.loader import LoadedProject
     from devloop.config.schema import Project, Service
+    from devloop.engine.ports import Hints
     from devloop.errors import Diagnosis
     from devloop.forward.ports import Duplex
     from devloop.model import PodView, PushTarget
@@ -216,11 +218,13 @@ class Session:
             mode=self._mode,
             root=project.root,
             publish=self._bus.publish,
-            hints=WatchHints(tuple(sources.values()), warn=self._warn)
-            if self._mode == "dev"
-            else None,
+            hints=self._hints(loaded, sources) if self._mode == "dev" else None,
         )
         return self._run_engine(self._engine)
+
+    def _hints(self, loaded: LoadedProject, sources: Mapping[str, ServiceSource]) -> Hints:
+        watched = WatchHints(tuple(sources.values()), files=loaded.files, warn=self._warn)
+        return ConfigNotice(watched, loaded.files, show=loaded.show, tell=self._warn)
 
     def _run_engine(self, engine: Engine) -> ExitStatus:
         if self._stopped is not None:

@@ -48,6 +48,7 @@ CATALOGUE: dict[str, str] = {
     "config/variable": "a ${VARIABLE} that is not set",
     "config/version": "a version of devloop.yaml that this devloop does not read",
     "config/not-supported": "a key or flag whose feature does not exist yet",
+    "config/changed": "devloop.yaml or a file it reads changed while a session runs",
     "config/unknown-service": "a service that devloop.yaml does not have",
     "config/file-missing": "a file that devloop.yaml names does not exist",
     "config/dockerfile-missing": "the Dockerfile does not exist",
