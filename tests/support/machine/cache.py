@@ -72,6 +72,19 @@ def made(name: str, make: Callable[[Path], None]) -> Path:
     return final
 
 
+def forget(pattern: str, keep: int = 2) -> None:
+    """Remove all but the newest few that match, for each change of an input leaves one more.
+
+    More than one is kept because two checkouts may take turns.
+    """
+    found = sorted(home().glob(pattern), key=lambda place: place.stat().st_mtime, reverse=True)
+    for place in found[keep:]:
+        if place.is_dir():
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            place.unlink(missing_ok=True)
+
+
 def link(target: Path, name: str) -> None:
     """Put a program into our bin folder under `name`, in one step even if one is there."""
     folder = bin_dir()

@@ -62,7 +62,7 @@ def command(found: dict[str, str]) -> list[str]:
 
 def environment(found: dict[str, str]) -> dict[str, str]:
     """Return the environment of the loop; BASE_IMAGE reaches the sample's devloop.yaml."""
-    return {**os.environ, **found, "BASE_IMAGE": found["DEVLOOP_TEST_BASE_IMAGE"]}
+    return {**os.environ, "PATH": found["PATH"], "BASE_IMAGE": found["DEVLOOP_TEST_BASE_IMAGE"]}
 
 
 def follow(found: dict[str, str]) -> int:

@@ -134,8 +134,12 @@ def start(daemon: Path) -> None:
                 return
     if os.geteuid() != 0:
         raise shell.MachineError("Docker does not run, and only root can start it")
-    if not clear_leftovers() and wait(START_SECONDS):
-        return
+    deadline = time.monotonic() + START_SECONDS
+    while not clear_leftovers():  # one is starting, or ending
+        if wait(1):
+            return
+        if time.monotonic() > deadline:
+            raise shell.MachineError("a dockerd runs that does not answer: end it, then again")
     log = cache.home() / "dockerd.log"
     path = f"{cache.bin_dir()}:{daemon.parent}:{os.environ.get('PATH', '')}:{shell.SYSTEM_PATH}"
     with console.step(f"starting dockerd (its log: {log})", "3 s"), log.open("wb") as out:

@@ -64,7 +64,9 @@ def build(source: Path, *flags: str, ldflags: str = "", estimate: str) -> Path:
             shell.run(argv, timeout=3000, cwd=source, env=env)
 
     made_from = cache.key(source, *FLAGS, *flags, ldflags, os.uname().machine)
-    return cache.made(f"go-programs/{name}-{made_from}", make)
+    program = cache.made(f"go-programs/{name}-{made_from}", make)
+    cache.forget(f"go-programs/{name}-*")
+    return program
 
 
 def install(module: str, release: str, *, estimate: str) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache as once
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,6 @@ class Image:
     tree: Callable[[Path], None]
     config: tuple[str, ...] = ()
     estimate: str = "20 s"
-    unpack: bool = field(default=True)
 
     @property
     def archive(self) -> str:
@@ -60,6 +59,7 @@ def ensure(image: Image) -> str:
             f"{image.public} cannot be pulled, and only root on Debian can make its stand-in"
         )
     load(image, cache.made(image.archive, lambda tar: pack(image, tar)))
+    cache.forget(image.archive.replace(image.key, "*"))
     return image.tag
 
 
@@ -76,7 +76,10 @@ def current(image: Image) -> bool:
 
 @once
 def can_pull() -> bool:
-    """Tell whether Docker can pull public images here (asked once, with a tiny one)."""
+    """Tell whether Docker can pull public images here (asked once, with a tiny one).
+
+    DEVLOOP_TEST_PULL=never answers for it, to try the other way where they can be pulled.
+    """
     if os.environ.get("DEVLOOP_TEST_PULL") == "never":
         return False
     with console.step("asking whether public images can be pulled", "20 s at most"):
@@ -96,7 +99,10 @@ def pack(image: Image, tar: Path) -> None:
 
 def load(image: Image, tar: Path) -> None:
     """Give an image's tar to Docker."""
+    old = shell.output(["docker", "image", "inspect", "-f", "{{.Id}}", image.tag])
     changes = [*image.config, f"LABEL {LABEL}={image.key}"]
     flags = [part for change in changes for part in ("-c", change)]
     with console.step(f"docker import {image.tag}", "5 s"):
-        shell.run(["docker", "import", *flags, tar, image.tag], timeout=300)
+        new = shell.run(["docker", "import", *flags, tar, image.tag], timeout=300).strip()
+    if old not in ("", new):
+        shell.succeeds(["docker", "image", "rm", old])  # stays while a container uses it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import cache, console, gobuild, node, shell
+from . import cache, console, debian, gobuild, node, shell
 
 KIND_MODULE = "sigs.k8s.io/kind"
 KIND_VERSION = "v0.33.0"
@@ -14,6 +14,8 @@ def ensure_kind() -> None:
         return
     if gobuild.find_go() is None and brew("kind"):
         return
+    if gobuild.find_go() is None and not debian.usable():
+        raise shell.MachineError("kind is missing: install it (https://kind.sigs.k8s.io) or Go")
     cache.link(gobuild.install(KIND_MODULE, KIND_VERSION, estimate="20 s to 1 min"), "kind")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -77,3 +78,16 @@ def test_link_replaces_a_dead_one(tmp_path: Path) -> None:
     cache.link(tmp_path / "tool", "tool")
     assert (cache.bin_dir() / "tool").read_text() == "here"
     assert [file.name for file in cache.bin_dir().iterdir()] == ["tool"]
+
+
+def test_forget_keeps_the_newest() -> None:
+    for number in range(4):
+        place = cache.made(f"images/a-{number}.tar", lambda place: place.touch())
+        os.utime(place, (number, number))
+    cache.made("images/b-1.tar", lambda place: place.touch())
+    cache.forget("images/a-*.tar")
+    assert sorted(file.name for file in (cache.home() / "images").iterdir()) == [
+        "a-2.tar",
+        "a-3.tar",
+        "b-1.tar",
+    ]
