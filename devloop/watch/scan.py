@@ -246,17 +246,30 @@ class TreeScanner:
     def _replace(self, folder: Folder, leaves: dict[str, Leaf]) -> None:
         old = folder.leaves
         prefix = folder.below("")
+        changed = False
         for name, leaf in leaves.items():
             known = old.get(name)
             if known is not leaf:
-                self._dirty.add(folder)
+                changed = True
                 if known is None or known.entry != leaf.entry:
                     self._pending[prefix + name] = leaf.entry
         if len(old) != len(leaves) or old.keys() != leaves.keys():
+            changed = True
             for name in old.keys() - leaves.keys():
                 self._pending[prefix + name] = None
+        if changed:
             self._dirty.add(folder)
-        folder.leaves = leaves
+            folder.replace(leaves)
+
+    def _put(self, folder: Folder, name: str, leaf: Leaf | None) -> None:
+        """`_replace` for a single name, so that one change in a big folder stays cheap."""
+        known = folder.leaves.get(name)
+        if leaf is None and known is None:
+            return
+        self._dirty.add(folder)
+        if leaf is None or known is None or known.entry != leaf.entry:
+            self._pending[folder.below(name)] = leaf.entry if leaf else None
+        folder.put(name, leaf)
 
     def _clear(self, folder: Folder) -> None:
         """Forget what is beneath `folder`."""
@@ -322,10 +335,7 @@ class TreeScanner:
         known = folder.folders.get(name)
         if known is not None and known is not child:
             self._drop(known)
-        leaves = {key: value for key, value in folder.leaves.items() if key != name}
-        if leaf is not None:
-            leaves[name] = leaf
-        self._replace(folder, leaves)
+        self._put(folder, name, leaf)
         if child is not None:
             if child is not known:
                 folder.folders[name] = child

@@ -8,6 +8,7 @@ was brought up to date change by change hashes as one that was read from scratch
 from __future__ import annotations
 
 import hashlib
+import zlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from devloop.watch.content import Key
 
 __all__ = ["Folder", "Leaf", "all_folders"]
+
+# How many leaves make a folder big, and into how many groups those are split. Both are part of what
+# a digest means, as the digest of the same tree must always be the same.
+_BIG = 1024
+_GROUPS = 64
 
 
 class Leaf:
@@ -41,6 +47,7 @@ class Folder:
         "depth",
         "digest",
         "folders",
+        "groups",
         "identity",
         "included",
         "inherited",
@@ -50,6 +57,7 @@ class Folder:
         "parent",
         "path",
         "shown",
+        "stale",
         "stamp",
     )
 
@@ -67,18 +75,79 @@ class Folder:
         self.shown: Entry | None = None
         self.digest = b""
         self.stamp = b""
+        # Only in a big folder: its leaves by the hash of their names, and the groups to hash again.
+        self.groups: list[_Group] | None = None
+        self.stale: set[int] = set()
 
     def below(self, name: str) -> str:
         return f"{self.path}/{name}" if self.path else name
 
+    def replace(self, leaves: dict[str, Leaf]) -> None:
+        """Take `leaves` for all that is directly in the folder."""
+        self.leaves = leaves
+        self.groups = None
+
+    def put(self, name: str, leaf: Leaf | None) -> None:
+        """Take `leaf` for what is under `name`, None for nothing."""
+        homes = [self.leaves]
+        if self.groups is not None:
+            index = _group_of(name)
+            self.stale.add(index)
+            homes.append(self.groups[index].leaves)
+        for home in homes:
+            if leaf is not None:
+                home[name] = leaf
+            else:
+                home.pop(name, None)
+
     def rehash(self) -> None:
         """Digests of the folder itself and of the files in it, but not of its folders."""
-        names = sorted(self.leaves)
-        head = f"{self.path}\0{self.mode:o}\0" if self.parent else "\0"
-        lines = head + "".join([self.leaves[name].line for name in names])
-        stamps = "".join([self.leaves[name].stamp for name in names])
-        self.digest = hashlib.sha256(_encoded(lines)).digest()
-        self.stamp = hashlib.sha256(_encoded(stamps)).digest()
+        head = _encoded(f"{self.path}\0{self.mode:o}\0" if self.parent else "\0")
+        if len(self.leaves) <= _BIG:
+            self.groups = None
+            digest, stamp = _hashes(self.leaves)
+        else:
+            digest, stamp = self._hash_groups()
+        self.digest = hashlib.sha256(head + digest).digest()
+        self.stamp = stamp
+
+    def _hash_groups(self) -> tuple[bytes, bytes]:
+        if self.groups is None:
+            self.groups = [_Group() for _ in range(_GROUPS)]
+            for name, leaf in self.leaves.items():
+                self.groups[_group_of(name)].leaves[name] = leaf
+            self.stale = set(range(_GROUPS))
+        for index in self.stale:
+            group = self.groups[index]
+            group.digest, group.stamp = _hashes(group.leaves)
+        self.stale = set()
+        return (
+            hashlib.sha256(b"".join([group.digest for group in self.groups])).digest(),
+            hashlib.sha256(b"".join([group.stamp for group in self.groups])).digest(),
+        )
+
+
+class _Group:
+    """A part of a big folder's leaves, so that one change need not hash them all."""
+
+    __slots__ = ("digest", "leaves", "stamp")
+
+    def __init__(self) -> None:
+        self.leaves: dict[str, Leaf] = {}
+        self.digest = b""
+        self.stamp = b""
+
+
+def _group_of(name: str) -> int:
+    return zlib.crc32(_encoded(name)) % _GROUPS
+
+
+def _hashes(leaves: dict[str, Leaf]) -> tuple[bytes, bytes]:
+    """Digest of content and of timestamps, whatever the order of `leaves`."""
+    ordered = [leaves[name] for name in sorted(leaves)]
+    lines = "".join([leaf.line for leaf in ordered])
+    stamps = "".join([leaf.stamp for leaf in ordered])
+    return hashlib.sha256(_encoded(lines)).digest(), hashlib.sha256(_encoded(stamps)).digest()
 
 
 def all_folders(top: Folder) -> Iterator[Folder]:

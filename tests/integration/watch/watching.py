@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from devloop.config.schema import Build, Deploy, Service
 from devloop.engine.cancel import Cancel
-from devloop.errors import DevloopError
+from devloop.errors import Cancelled, DevloopError
 from devloop.watch.hints import WatchHints
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ class Session:
         self._thread.join(5)
         took = time.monotonic() - began
         assert not self._thread.is_alive()
-        assert self._crash is None, self._crash
+        if self._crash is not None:
+            raise self._crash
         assert took < 0.5, f"took {took:.2f} s to end"
 
     def _run(self) -> None:
@@ -80,6 +81,8 @@ class Session:
                         self.scans.append(scan)
                         self.seen = time.monotonic()
                 self._ready.set()
+        except Cancelled:
+            pass
         except BaseException as error:  # noqa: BLE001 - shown by __exit__
             self._crash = error
             self._ready.set()

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from devloop.engine.cancel import Cancel
 from devloop.errors import Cancelled, DevloopError
 from devloop.watch import scan as scan_module
+from devloop.watch import tree as tree_module
 from devloop.watch.ignore import IgnoreRules
 from devloop.watch.rules import ContextRules
 from devloop.watch.scan import TreeScanner
@@ -305,6 +306,29 @@ def test_other_rules_from_the_next_scan_on(tmp_path: Path) -> None:
     for text in ("*.md", "d", "", "*\n!d/b"):
         tree.use(rules(text))
         assert tree.scan(set(), Cancel()) == fresh(tmp_path, text)
+
+
+def test_a_big_folder_hashes_the_same_in_any_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Across the size at which a folder is hashed in groups, up and down, one by one or at once."""
+    monkeypatch.setattr(tree_module, "_BIG", 20)
+    tree = scanner(tmp_path)
+    before = tree.scan(None, Cancel())
+    for i in range(30):
+        path = write(tmp_path / f"f{i}")
+        after = tree.scan({path}, Cancel())
+        assert after == fresh(tmp_path)
+        assert tree.changes == after.changed_since(before) == (f"f{i}",)
+        before = after
+    for i in range(30):
+        path = tmp_path / f"f{i}"
+        if i % 3:
+            write(path, "new")
+        else:
+            path.unlink()
+        # Every fourth time by looking at everything.
+        assert tree.scan(None if i % 4 == 0 else {path}, Cancel()) == fresh(tmp_path)
 
 
 NAMES = st.sampled_from(["a", "b", "c.md", "vendor", "x~", "é"])
