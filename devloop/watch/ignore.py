@@ -36,8 +36,8 @@ class IgnoreRules:
         self.patterns = tuple(patterns)
         self._bits: dict[str, int] = {"": 0}
         self._inherited: dict[int, bool] = {0: False}
-        self._fresh = _Union(self.patterns)
-        self._fresh_positive = _Union(p for p in self.patterns if not p.exception)
+        self._fresh = _union(self.patterns)
+        self._fresh_positive = _union(p for p in self.patterns if not p.exception)
 
     @classmethod
     def parse(
@@ -95,7 +95,7 @@ class IgnoreRules:
         known = self._inherited.get(inherited)
         if known is None:
             return _always, False
-        return (self._fresh if inherited else self._fresh_positive).may_match, known
+        return (self._fresh if inherited else self._fresh_positive), known
 
     def ignored(self, path: str) -> bool:
         """Whether Docker leaves `path` out (a folder may still be sent for what is beneath it)."""
@@ -135,40 +135,37 @@ class IgnoreRules:
         return any(p.exception and name in p.text.split("/") for p in self.patterns)
 
 
-class _Union:
+def _union(patterns: Iterable[Pattern]) -> Callable[[str], bool]:
     """A quick "certainly not" for many patterns at once; a yes may be wrong."""
+    names: set[str] = set()
+    starts: list[str] = []
+    ends: list[str] = []
+    rest: list[str] = []
+    for p in patterns:
+        if p.kind == "exact":
+            names.add(p.text)
+        elif p.kind == "prefix":
+            starts.append(p.text[:-2])
+        elif p.kind == "suffix":
+            ends.append(p.text[2:])
+            names.add(p.text[3:])
+        elif p.text.startswith("**/*") and not re.search(r"[*?\[\]\\/^]", p.text[4:]):
+            ends.append(p.text[4:])
+        else:
+            rest.append(p.regex.pattern)
+    exact, heads, tails = frozenset(names), tuple(starts), tuple(ends)
+    regex = re.compile("|".join(rest) if rest else r"(?!)", re.ASCII).match
 
-    __slots__ = ("_ends", "_exact", "_regex", "_starts")
-
-    def __init__(self, patterns: Iterable[Pattern]) -> None:
-        exact: set[str] = set()
-        starts: list[str] = []
-        ends: list[str] = []
-        rest: list[str] = []
-        for p in patterns:
-            if p.kind == "exact":
-                exact.add(p.text)
-            elif p.kind == "prefix":
-                starts.append(p.text[:-2])
-            elif p.kind == "suffix":
-                ends.append(p.text[2:])
-                exact.add(p.text[3:])
-            elif p.text.startswith("**/*") and not re.search(r"[*?\[\]\\/^]", p.text[4:]):
-                ends.append(p.text[4:])
-            else:
-                rest.append(p.regex.pattern)
-        self._exact = frozenset(exact)
-        self._starts = tuple(starts)
-        self._ends = tuple(ends)
-        self._regex = re.compile("|".join(rest) if rest else r"(?!)", re.ASCII).match
-
-    def may_match(self, path: str) -> bool:
+    # A closure, because this is asked of every path of every scan.
+    def may_match(path: str) -> bool:
         return (
-            path in self._exact
-            or path.endswith(self._ends)
-            or path.startswith(self._starts)
-            or self._regex(path) is not None
+            path in exact
+            or path.endswith(tails)
+            or path.startswith(heads)
+            or regex(path) is not None
         )
+
+    return may_match
 
 
 def _always(_path: str) -> bool:

@@ -42,9 +42,10 @@ class ContextRules:
         """`file` for the files of one folder, as a function of path and name; quicker."""
         may_match, ignored = self.ignore.quick(inherited)
         left_out = self._left_out
+        special = has_mark
 
         def inside(path: str, name: str) -> bool:
-            if may_match(path) or has_mark(name) or name in left_out:
+            if may_match(path) or special(name) or name in left_out:
                 return self.file(inherited, path, name)
             return not ignored
 

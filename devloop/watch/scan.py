@@ -179,7 +179,9 @@ class TreeScanner:
                         if child is not None:
                             folders[name] = child
                     elif in_context(prefix + name, name):
-                        leaf = self._leaf(found, known(name), look, prefix)
+                        leaf = known(name)
+                        if leaf is None or not leaf.trusted or not _same(found, leaf):
+                            leaf = self._leaf(found, look, prefix)
                         if leaf is not None:
                             leaves[name] = leaf
         except OSError as error:
@@ -194,15 +196,7 @@ class TreeScanner:
         folder.folders = folders
         return list(folders.values())
 
-    def _leaf(
-        self, found: os.DirEntry[str], known: Leaf | None, look: _Look, prefix: str
-    ) -> Leaf | None:
-        if known is not None and known.trusted:
-            try:
-                if key_of(found.stat(follow_symlinks=False)) == known.key:
-                    return known
-            except FileNotFoundError:
-                return None
+    def _leaf(self, found: os.DirEntry[str], look: _Look, prefix: str) -> Leaf | None:
         if found.is_file(follow_symlinks=False):
             return self._file(found.name, look, prefix)
         return _link(found.name, look.fd) if found.is_symlink() else None
@@ -414,6 +408,13 @@ def _uncollected() -> Iterator[None]:
     finally:
         if was:
             gc.enable()
+
+
+def _same(found: os.DirEntry[str], leaf: Leaf) -> bool:
+    try:
+        return key_of(found.stat(follow_symlinks=False)) == leaf.key
+    except FileNotFoundError:
+        return False
 
 
 def _link(name: str, fd: int) -> Leaf | None:

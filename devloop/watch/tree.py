@@ -8,6 +8,7 @@ was brought up to date change by change hashes as one that was read from scratch
 from __future__ import annotations
 
 import hashlib
+import struct
 import zlib
 from typing import TYPE_CHECKING
 
@@ -23,12 +24,14 @@ __all__ = ["Folder", "Leaf", "all_folders"]
 # a digest means, as the digest of the same tree must always be the same.
 _BIG = 1024
 _GROUPS = 64
+# Inode, size, mtime, ctime (which may be before 1970) and mode.
+_pack_key = struct.Struct("<QqqqI").pack
 
 
 class Leaf:
     """A file or symlink as last seen. `trusted` says that an equal `key` proves equal content."""
 
-    __slots__ = ("entry", "key", "line", "stamp", "trusted")
+    __slots__ = ("entry", "key", "line", "trusted")
 
     def __init__(self, name: str, entry: Entry, key: Key, trusted: bool) -> None:
         self.entry = entry
@@ -36,7 +39,6 @@ class Leaf:
         self.trusted = trusted
         # NUL cannot occur in a name or a link, so no two leaves can read the same.
         self.line = f"{entry.type}\0{name}\0{entry.mode}\0{entry.digest or entry.link}\0"
-        self.stamp = f"{name}\0{key[0]} {key[1]} {key[2]} {key[3]}\0"
 
 
 class Folder:
@@ -143,11 +145,12 @@ def _group_of(name: str) -> int:
 
 
 def _hashes(leaves: dict[str, Leaf]) -> tuple[bytes, bytes]:
-    """Digest of content and of timestamps, whatever the order of `leaves`."""
+    """Digest of content and of timestamps, whatever the order of `leaves`. The second says nothing
+    of names: it is only ever used together with the first."""
     ordered = [leaves[name] for name in sorted(leaves)]
     lines = "".join([leaf.line for leaf in ordered])
-    stamps = "".join([leaf.stamp for leaf in ordered])
-    return hashlib.sha256(_encoded(lines)).digest(), hashlib.sha256(_encoded(stamps)).digest()
+    stamps = b"".join([_pack_key(*leaf.key) for leaf in ordered])
+    return hashlib.sha256(_encoded(lines)).digest(), hashlib.sha256(stamps).digest()
 
 
 def all_folders(top: Folder) -> Iterator[Folder]:
