@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Literal
 
 from devloop import __version__
-from devloop.app_config import ConfigNotice
-from devloop.app_pods import PodFeed
+from devloop.app.config_notice import ConfigNotice
+from devloop.app.pods import PodFeed
 from devloop.build.select import make_builder, preflight
 from devloop.cluster.connection import Connection
 from devloop.cluster.deployer import Deployments
