@@ -164,7 +164,7 @@ class WorkloadDeployer:
                 if patch is not None:
                     with contextlib.suppress(MadeAnew):
                         self._last = patch_images(self._connection, ref, patch, uid=deployed.uid)
-                    detail = f"{ref} -> {', '.join(sorted(set(back.values())))}"
+                    detail = f"{ref} -> {', '.join(sorted({_short(i) for i in back.values()}))}"
         reporter.finished(Step.DEPLOY, StepOutcome.DONE, detail)
 
     # --- manifests -----------------------------------------------------------------------------
@@ -344,3 +344,9 @@ class WorkloadDeployer:
 
 def _generation(thing: Mapping[str, Any]) -> int:
     return number(metadata(thing).get("generation"))
+
+
+def _short(image: str) -> str:
+    """As `ImageRef.short` shows it; an image without a digest as it is."""
+    _, _, digest = image.rpartition("@sha256:")
+    return digest[:6] if digest != image else image

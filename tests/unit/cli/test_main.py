@@ -6,14 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
+from typing import TYPE_CHECKING
 
 import click
 import pytest
 
 from devloop.cli import main as cli
 from devloop.errors import DevloopError, Location
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HEAVY = ("kubernetes", "docker", "rich", "pydantic", "yaml", "watchfiles", "urllib3")
 
@@ -96,7 +101,10 @@ def test_each_kind_of_error_has_its_status(
     status: int,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
     @click.command("fails")
     def fails() -> None:
         raise error
