@@ -35,6 +35,8 @@ def find_go() -> str | None:
 
 def go() -> tuple[str, dict[str, str]]:
     """Return a Go command and its environment, brought from Debian if there is none here."""
+    if debian.usable():
+        debian.install({"update-ca-certificates": "ca-certificates"})
     if found := find_go():
         return found, dict(SETTINGS)
     if not debian.usable():
