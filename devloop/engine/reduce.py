@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from devloop.engine.state import (
+    WRITES,
     Advanced,
     Began,
     Diagnosed,
@@ -207,7 +208,7 @@ class _Turn(Turn):
         self.set(running=self.service.running | {task})
         if task.kind is TaskKind.SCAN:
             self.set(looking_at=self.service.dirty, dirty=None, scans=task.key)
-        elif task.kind in (TaskKind.DEPLOY, TaskKind.ROLLBACK):
+        elif task.kind in WRITES:
             # From here on the cluster may hold something else than what was proven.
             self.set(served=None)
         if self.is_current(task):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "WRITES",
     "Advanced",
     "Began",
     "Diagnosed",

@@ -233,30 +233,22 @@ class ServiceSource:
         return os.path.relpath(path, self._project)
 
     def _dockerfile_missing(self) -> DevloopError:
-        folder, name = os.path.split(self._dockerfile)
-        near = _nearest(folder, name, files=True)
-        return DevloopError.of(
-            "config/dockerfile-missing",
-            f"{self._shown(self._dockerfile)} does not exist",
-            location=Location(self._shown(self._dockerfile)),
-            cause=f"services.{self._service.name}.build.dockerfile names it",
-            suggestions=tuple(
-                f"did you mean {self._shown(os.path.join(folder, n))}?"  # noqa: PTH118
-                for n in near
-            ),
-        )
+        return self._missing("dockerfile", self._dockerfile, "does not exist", files=True)
 
     def _context_missing(self) -> DevloopError:
-        folder, name = os.path.split(self._context)
-        near = _nearest(folder, name, files=False)
+        return self._missing("context", self._context, "is not a folder", files=False)
+
+    def _missing(self, key: str, path: str, wrong: str, *, files: bool) -> DevloopError:
+        """The error for what `build.<key>` names, with the nearest that is there instead."""
+        folder, name = os.path.split(path)
         return DevloopError.of(
-            "config/context-missing",
-            f"{self._shown(self._context)} is not a folder",
-            location=Location(self._shown(self._context)),
-            cause=f"services.{self._service.name}.build.context names it",
+            f"config/{key}-missing",
+            f"{self._shown(path)} {wrong}",
+            location=Location(self._shown(path)),
+            cause=f"services.{self._service.name}.build.{key} names it",
             suggestions=tuple(
-                f"did you mean {self._shown(os.path.join(folder, n))}?"  # noqa: PTH118
-                for n in near
+                f"did you mean {self._shown(os.path.join(folder, near))}?"  # noqa: PTH118
+                for near in _nearest(folder, name, files=files)
             ),
         )
 
