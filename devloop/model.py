@@ -109,10 +109,13 @@ class Fingerprint:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
     """What a look at the disk found. `changed` names paths as a user would, relative to the
-    project, compared with the scan before; empty when nothing differs or there was none before."""
+    project, compared with the scan before; empty when nothing differs or there was none before.
+    `recipe` is the digest of all that shapes the image except the context: two scans with the same
+    recipe differ in `snapshot` alone."""
 
     fingerprint: Fingerprint
     snapshot: Snapshot
+    recipe: str = ""
     changed: tuple[str, ...] = ()
     files: int = 0
     ms: float = 0.0

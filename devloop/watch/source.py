@@ -85,12 +85,13 @@ class ServiceSource:
         started = time.perf_counter()
         with self._lock:
             in_step, self._in_step = self._in_step, False
-            snapshot, fingerprint, files = self._look(hints, cancel)
+            snapshot, fingerprint, recipe, files = self._look(hints, cancel)
             changed = self._changes(snapshot, in_step=in_step)
             self._last, self._in_step = (snapshot, self._outside), True
         return Scan(
             fingerprint=fingerprint,
             snapshot=snapshot,
+            recipe=recipe,
             changed=changed,
             files=files,
             ms=(time.perf_counter() - started) * 1000,
@@ -104,7 +105,7 @@ class ServiceSource:
         try:
             with self._lock:
                 in_step, self._in_step = self._in_step, False
-                snapshot, fingerprint, _ = self._look(None, Cancel())
+                snapshot, fingerprint, _, _ = self._look(None, Cancel())
                 self._in_step = in_step and not (self._scanner and self._scanner.changes)
         except DevloopError:
             return False
@@ -112,7 +113,7 @@ class ServiceSource:
 
     def _look(
         self, hints: frozenset[Path] | None, cancel: Cancel
-    ) -> tuple[Snapshot, Fingerprint, int]:
+    ) -> tuple[Snapshot, Fingerprint, str, int]:
         if not self._complete:
             hints = None
         self._complete = False
@@ -128,12 +129,13 @@ class ServiceSource:
         except (FileNotFoundError, NotADirectoryError):
             raise self._context_missing() from None
         self._outside = {}
+        recipe = self._recipe_digest(cancel)
         fingerprint = Fingerprint(
-            build=self._build_digest(snapshot.digest, cancel),
+            build=_digest({"context": snapshot.digest, "recipe": recipe}),
             deploy=self._deploy_digest(hints, cancel),
         )
         self._complete = True
-        return snapshot, fingerprint, scanner.files
+        return snapshot, fingerprint, recipe, scanner.files
 
     def concerns(self, path: Path) -> bool:
         """See engine.ports.Source. Knows names only, so a folder is believed to matter when
@@ -172,7 +174,7 @@ class ServiceSource:
         found |= self._globs.folders() | {existing_folder(self._context)}
         return {p for p in found if not any(p.startswith(o.rstrip("/") + "/") for o in found)}
 
-    def _build_digest(self, context: str, cancel: Cancel) -> str:
+    def _recipe_digest(self, cancel: Cancel) -> str:
         build = self._service.build
         dockerfile = self._content(self._dockerfile, cancel)
         if dockerfile is None and build.builder != "command":
@@ -180,7 +182,6 @@ class ServiceSource:
         return _digest(
             {
                 "version": _VERSION,
-                "context": context,
                 "dockerfile": dockerfile,
                 "image": self._service.image,
                 "target": build.target,
