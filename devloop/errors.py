@@ -103,6 +103,8 @@ CATALOGUE: dict[str, str] = {
     "pod/evicted": "the node evicted the pod",
     "pod/deadline": "the rollout did not finish in time",
     "pod/stale-image": "the pod runs another image than the one deployed",
+    "sync/failed": "files could not be copied into a container",
+    "sync/image": "an image holds what was synced, or why not",
     "safety/context": "the context is not known to be local and not allowed by name",
     "safety/protected-namespace": "the namespace belongs to the cluster itself",
     "safety/changed-outside": "somebody else changed the workload",
@@ -117,6 +119,7 @@ _STATUS = {
     "registry": ExitStatus.ENVIRONMENT,
     "build": ExitStatus.FAILED,
     "pod": ExitStatus.FAILED,
+    "sync": ExitStatus.FAILED,
     "safety": ExitStatus.REFUSED,
     "internal": ExitStatus.BUG,
 }

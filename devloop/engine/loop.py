@@ -19,12 +19,14 @@ from devloop.engine.reduce import reduce
 from devloop.engine.state import (
     Advanced,
     Began,
+    CaughtUp,
     Diagnosed,
     Done,
     Ended,
     Failed,
     Finished,
     Hinted,
+    NotSynced,
     Started,
     Stopped,
     StopRequested,
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from devloop.engine.ports import Builder, Deployer, Hints, Source
+    from devloop.engine.ports import Builder, Deployer, Hints, Source, Syncer
     from devloop.engine.state import Fact, Result, ServiceState
     from devloop.events import Event
     from devloop.model import Deployed, ImageRef, Scan, Served, Step, StepOutcome
@@ -59,6 +61,7 @@ class ServicePorts:
     source: Source
     builder: Builder
     deployer: Deployer
+    syncer: Syncer | None = None
     roll_back: bool = False
 
 
@@ -88,6 +91,7 @@ class Engine:
             mode=mode,
             root=root,
             now=clock(),
+            syncs=[name for name, ports in services.items() if ports.syncer is not None],
         )
 
     def post(self, fact: Fact) -> None:
@@ -209,15 +213,24 @@ class Engine:
         task: Task,
         service: ServiceState,
         cancel: Cancel,
-    ) -> Scan | ImageRef | Deployed | Served | None:
+    ) -> Scan | ImageRef | Deployed | Served | NotSynced | CaughtUp | None:
         ports = self._ports[task.service]
         if task.kind is TaskKind.SCAN:
             seen = service.looking_at
             return ports.source.scan(seen.paths if seen else None, cancel)
+        if task.kind is TaskKind.CATCH_UP:
+            assert service.behind is not None  # noqa: S101 - it is what the task is about
+            return _catch_up(ports, service.behind.scan, cancel)
         reporter = _Reporter(self.post, task)
         iteration = service.iteration
         assert iteration is not None  # noqa: S101 - only iterations have these tasks
         match task.kind:
+            case TaskKind.SYNC:
+                assert ports.syncer is not None  # noqa: S101 - only then is there a sync
+                hindrance = ports.syncer.hindrance(iteration.scan)
+                if hindrance is not None:
+                    return NotSynced(hindrance)
+                return ports.syncer.sync(iteration.scan, reporter, cancel)
             case TaskKind.BUILD:
                 return ports.builder.build(iteration.scan, reporter, cancel)
             case TaskKind.DEPLOY:
@@ -225,7 +238,10 @@ class Engine:
                 return ports.deployer.deploy(iteration.image, reporter, cancel)
             case TaskKind.FOLLOW:
                 assert iteration.deployed is not None  # noqa: S101 - the deploy came before
-                return ports.deployer.follow(iteration.deployed, reporter, cancel)
+                served = ports.deployer.follow(iteration.deployed, reporter, cancel)
+                if ports.syncer is not None:
+                    ports.syncer.holds(served.image, iteration.scan)
+                return served
             case TaskKind.ROLLBACK:
                 assert iteration.deployed is not None  # noqa: S101 - the deploy came before
                 ports.deployer.rollback(iteration.deployed, reporter, cancel)
@@ -259,6 +275,28 @@ class Engine:
             mine = frozenset(path for path in paths if ports.source.concerns(path))
             if mine:
                 self.post(Hinted(service=name, paths=mine))
+
+
+def _catch_up(ports: ServicePorts, scan: Scan, cancel: Cancel) -> CaughtUp:
+    image = ports.builder.build(scan, _Silent(), cancel)
+    if ports.syncer is not None:
+        ports.syncer.holds(image, scan)
+    reason = ports.deployer.adopt(image, cancel)
+    return CaughtUp(image, adopted=reason is None, reason=reason or "")
+
+
+class _Silent:
+    """For work that belongs to no iteration: what goes wrong is raised, the rest is not news."""
+
+    def started(self, step: Step) -> None: ...
+
+    def progress(
+        self, step: Step, message: str, *, current: int | None = None, total: int | None = None
+    ) -> None: ...
+
+    def finished(self, step: Step, outcome: StepOutcome, detail: str = "") -> None: ...
+
+    def diagnostic(self, diagnosis: Diagnosis) -> None: ...
 
 
 class _Reporter:

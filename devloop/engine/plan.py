@@ -10,12 +10,15 @@ from devloop.engine.state import WRITES, Task, TaskKind
 if TYPE_CHECKING:
     from devloop.engine.state import ServiceState, State
 
-__all__ = ["CAP", "MAX_BUILDS", "REST", "Plan", "plan"]
+__all__ = ["CAP", "CATCH_UP_AFTER", "MAX_BUILDS", "REST", "Plan", "plan"]
 
 # Seconds of quiet after a hint before the disk is looked at, and the longest that constant hints
 # can put that off. The watcher has a rest window of its own; this one joins its batches.
 REST = 0.015
 CAP = 0.2
+
+# Seconds of quiet after a file sync before an image is made that holds what was synced.
+CATCH_UP_AFTER = 1.0
 
 # More builds at once only slow each other down; services beyond this wait for a slot.
 MAX_BUILDS = 4
@@ -38,7 +41,7 @@ def plan(state: State, now: float) -> Plan:
     builds = sum(task.kind is TaskKind.BUILD for s in state.services.values() for task in s.running)
     for service in state.services.values():
         _plan_scan(service, now, tasks, wakes)
-        task = _next_step(service, now, wakes)
+        task = _next_step(service, now, wakes) or _catch_up(service, now, wakes)
         if task is None:
             continue
         if task.kind is TaskKind.BUILD and task not in service.running:
@@ -76,3 +79,15 @@ def _next_step(service: ServiceState, now: float, wakes: list[float]) -> Task | 
         if task.kind is TaskKind.DEPLOY and (service.dirty or service.scanning):
             return None
     return task
+
+
+def _catch_up(service: ServiceState, now: float, wakes: list[float]) -> Task | None:
+    """While nothing else is to be done: an image with the synced files, for pods to come."""
+    behind = service.behind
+    if behind is None or not service.settled:
+        return None
+    due = behind.since + CATCH_UP_AFTER
+    if now < due:
+        wakes.append(due)
+        return None
+    return behind.task(service.name)

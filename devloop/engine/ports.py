@@ -1,4 +1,4 @@
-"""What the engine needs from the world: five small ports, one implementation each in the adapters.
+"""What the engine needs from the world: six small ports, one implementation each in the adapters.
 
 All calls block, run in a worker's own thread, take a `Cancel`, and either return, raise
 `Cancelled` soon (well under a second) after it was set, or raise `DevloopError`. Any other
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from devloop.errors import Diagnosis
     from devloop.model import Deployed, ImageRef, Scan, Served, Step, StepOutcome
 
-__all__ = ["Builder", "Deployer", "Hints", "Reporter", "Source"]
+__all__ = ["Builder", "Deployer", "Hints", "Reporter", "Source", "Syncer"]
 
 
 class Reporter(Protocol):
@@ -89,4 +89,30 @@ class Deployer(Protocol):
 
     def rollback(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> None:
         """Put `deployed.previous` back."""
+        ...
+
+    def adopt(self, image: ImageRef, cancel: Cancel) -> str | None:
+        """Make pods to come start with `image` and leave those that run alone.
+
+        None when it is so, else why it cannot be, in words for the user."""
+        ...
+
+
+class Syncer(Protocol):
+    """Copies changed files into one service's running containers."""
+
+    def holds(self, image: ImageRef, scan: Scan) -> None:
+        """From now on, containers that run `image` are known to start from what `scan` saw."""
+        ...
+
+    def hindrance(self, scan: Scan) -> str | None:
+        """None when all in which `scan` differs from what runs can be synced; else why not, in
+        words for the user. Quick."""
+        ...
+
+    def sync(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> Served:
+        """Bring every running container to `scan`; reports the step `sync`. Containers that come
+        later and start from an older image get what they miss by themselves.
+
+        Errors: sync/* (the engine then has an image made), build/context-changed."""
         ...

@@ -14,6 +14,8 @@ from devloop.engine.state import (
     WRITES,
     Advanced,
     Began,
+    Behind,
+    CaughtUp,
     Diagnosed,
     Dirty,
     Done,
@@ -23,13 +25,16 @@ from devloop.engine.state import (
     Finished,
     Hinted,
     Iteration,
+    NotSynced,
     Proof,
     Started,
     StopRequested,
     TaskKind,
 )
 from devloop.engine.turn import STEP_OF, Turn
+from devloop.errors import Diagnosis
 from devloop.events import (
+    DiagnosticRaised,
     HoldStarted,
     Trigger,
     WatchChanged,
@@ -41,7 +46,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.engine.state import Fact, State, Task
-    from devloop.errors import Diagnosis
     from devloop.events import Event
 
 __all__ = ["LISTED", "reduce", "retry_delay"]
@@ -194,8 +198,18 @@ class _Turn(Turn):
         self.scan_step(number, StepOutcome.DONE, scan.ms, f"{scan.files} files")
         self.set(
             failure=None,
-            iteration=Iteration(number=number, trigger=trigger, scan=scan, since=self.now),
+            iteration=Iteration(
+                number=number,
+                trigger=trigger,
+                scan=scan,
+                since=self.now,
+                stage=TaskKind.SYNC if self._may_sync else TaskKind.BUILD,
+            ),
         )
+
+    @property
+    def _may_sync(self) -> bool:
+        return self.service.syncs and self.service.proof is not None
 
     def _unchanged(self, trigger: Trigger, scan: Scan, why: str) -> None:
         number = self.announce(trigger)
@@ -208,7 +222,7 @@ class _Turn(Turn):
         self.set(running=self.service.running | {task})
         if task.kind is TaskKind.SCAN:
             self.set(looking_at=self.service.dirty, dirty=None, scans=task.key)
-        elif task.kind in WRITES:
+        elif task.kind in WRITES and task.kind is not TaskKind.SYNC:
             # From here on the cluster may hold something else than what was proven.
             self.set(served=None)
         if self.is_current(task):
@@ -225,6 +239,9 @@ class _Turn(Turn):
                 self.scanned(result.value, seen)
             elif isinstance(result, Failed):
                 self.scan_failed(result.diagnosis, seen)
+            return
+        if task.kind is TaskKind.CATCH_UP:
+            self._caught_up(task, result)
             return
         if not self.is_current(task):
             return
@@ -243,20 +260,29 @@ class _Turn(Turn):
         iteration = self.service.iteration
         assert iteration is not None  # noqa: S101 - `_current` said so
         match value:
+            case NotSynced(reason):
+                self.skipped(Step.SYNC, reason)
+                self.set_iteration(stage=TaskKind.BUILD, attempt=0)
             case ImageRef():
                 self.set_iteration(image=value, stage=TaskKind.DEPLOY, attempt=0)
             case Deployed():
                 self.set_iteration(deployed=value, stage=TaskKind.FOLLOW, attempt=0)
             case Served(image=image):
                 fingerprint = iteration.scan.fingerprint
+                synced = iteration.stage is TaskKind.SYNC
                 self.set(
                     served=fingerprint,
                     proof=Proof(fingerprint=fingerprint, iteration=iteration.number, image=image),
+                    behind=Behind(scan=iteration.scan, key=iteration.number, since=self.now)
+                    if synced
+                    else None,
                 )
                 already = iteration.trigger.kind == "start" and not (
                     iteration.deployed and iteration.deployed.changed
                 )
-                if already:
+                if synced:
+                    self.end_iteration(Outcome.READY, why="synced into what runs")
+                elif already:
                     self.end_iteration(Outcome.UNCHANGED, why="the cluster serves this already")
                 else:
                     self.end_iteration(Outcome.READY, why=f"serving {image.short}")
@@ -280,6 +306,12 @@ class _Turn(Turn):
         if self.state.mode == "dev" and diagnosis.code in _HOLDS:
             self._hold(task, diagnosis)
             return
+        if task.kind is TaskKind.SYNC and diagnosis.code.startswith("sync/"):
+            # The image brings everything that a sync cannot.
+            self.tell(replace(diagnosis, severity="warning"), iteration.number, Step.SYNC)
+            self.close_steps(StepOutcome.FAILED)
+            self.set_iteration(stage=TaskKind.BUILD, attempt=0)
+            return
         step = iteration.open_steps[-1].step if iteration.open_steps else STEP_OF[task.kind]
         self.tell(diagnosis, iteration.number, step)
         if iteration.failure is not None:
@@ -298,6 +330,25 @@ class _Turn(Turn):
         else:
             self.end_iteration(Outcome.FAILED, failure=failure)
 
+    def _caught_up(self, task: Task, result: object) -> None:
+        behind = self.service.behind
+        if behind is None or behind.task(self.service.name) != task:
+            return
+        match result:
+            case Done(CaughtUp() as caught_up):
+                self.set(behind=None)
+                self._mention(_caught_up(caught_up))
+            case Failed(diagnosis):
+                # The pods have the files; the next change tries again and tells all.
+                self.set(behind=None)
+                self._mention(replace(diagnosis, severity="warning"))
+            case _:
+                self.set(behind=replace(behind, since=self.now, attempt=behind.attempt + 1))
+
+    def _mention(self, diagnosis: Diagnosis) -> None:
+        """Tell something that belongs to no iteration."""
+        self.events.append(DiagnosticRaised.of(diagnosis, service=self.service.name))
+
     def _hold(self, task: Task, diagnosis: Diagnosis) -> None:
         self.close_steps(StepOutcome.FAILED)
         attempt = task.attempt + 1
@@ -313,3 +364,19 @@ class _Turn(Turn):
                 attempt=attempt,
             )
         )
+
+
+def _caught_up(caught_up: CaughtUp) -> Diagnosis:
+    short = caught_up.image.short
+    if caught_up.adopted:
+        return Diagnosis(
+            code="sync/image",
+            severity="info",
+            message=f"image {short} holds what was synced: pods to come start with it",
+        )
+    return Diagnosis(
+        code="sync/image",
+        severity="info",
+        message="pods to come start with the older image and get the synced files at once",
+        cause=caught_up.reason,
+    )

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from devloop.errors import Diagnosis, ExitStatus
@@ -31,6 +31,8 @@ __all__ = [
     "WRITES",
     "Advanced",
     "Began",
+    "Behind",
+    "CaughtUp",
     "Diagnosed",
     "Dirty",
     "Done",
@@ -41,6 +43,7 @@ __all__ = [
     "Finished",
     "Hinted",
     "Iteration",
+    "NotSynced",
     "OpenStep",
     "Proof",
     "Result",
@@ -59,13 +62,15 @@ class TaskKind(enum.StrEnum):
     """What a worker can be doing for a service."""
 
     SCAN = "scan"
+    SYNC = "sync"
     BUILD = "build"
     DEPLOY = "deploy"
     FOLLOW = "follow"
     ROLLBACK = "rollback"
+    CATCH_UP = "catch-up"
 
 
-WRITES = frozenset({TaskKind.DEPLOY, TaskKind.ROLLBACK})
+WRITES = frozenset({TaskKind.SYNC, TaskKind.DEPLOY, TaskKind.ROLLBACK})
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +145,28 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Behind:
+    """What file sync brought to the containers and the image does not hold: `scan`, since the
+    iteration `key`. `attempt` counts the tries to bring the image up to it."""
+
+    scan: Scan
+    key: int
+    since: float
+    attempt: int = 0
+
+    def task(self, service: str) -> Task:
+        return Task(TaskKind.CATCH_UP, service, self.key, self.attempt)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceState:
-    """`proof` stays when a later write makes it doubtful; `served` is then None."""
+    """`proof` stays when a later write makes it doubtful; `served` is then None. `syncs` says that
+    a change is first tried as a sync of files into what runs."""
 
     name: str
     roll_back: bool = False
+    syncs: bool = False
+    behind: Behind | None = None
     dirty: Dirty | None = None
     looking_at: Dirty | None = None
     scans: int = 0
@@ -194,8 +216,25 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class NotSynced:
+    """The change needs an image, and why; nothing was written."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """An image holds what was synced. `adopted` says whether pods to come start with it; if not,
+    `reason` is why."""
+
+    image: ImageRef
+    adopted: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
-    value: Scan | ImageRef | Deployed | Served | None
+    value: Scan | ImageRef | Deployed | Served | NotSynced | CaughtUp | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,16 +297,21 @@ Fact = Hinted | Started | Ended | Began | Advanced | Finished | Diagnosed | Stop
 
 
 def initial(
-    services: Mapping[str, bool], *, mode: Literal["dev", "run"], root: Path, now: float
+    services: Mapping[str, bool],
+    *,
+    mode: Literal["dev", "run"],
+    root: Path,
+    now: float,
+    syncs: Collection[str] = (),
 ) -> State:
     """A state in which every service is to be looked at. `services` maps a name to whether a
-    failed rollout is rolled back."""
+    failed rollout is rolled back; `syncs` are those with file sync."""
     start = Dirty(first=now, last=float("-inf"), paths=None)
     return State(
         mode=mode,
         root=root,
         services={
-            name: ServiceState(name=name, roll_back=roll_back, dirty=start)
+            name: ServiceState(name=name, roll_back=roll_back, syncs=name in syncs, dirty=start)
             for name, roll_back in services.items()
         },
     )

@@ -32,10 +32,12 @@ __all__ = ["STEP_OF", "Turn"]
 
 STEP_OF = {
     TaskKind.SCAN: Step.SCAN,
+    TaskKind.SYNC: Step.SYNC,
     TaskKind.BUILD: Step.BUILD,
     TaskKind.DEPLOY: Step.DEPLOY,
     TaskKind.FOLLOW: Step.ROLLOUT,
     TaskKind.ROLLBACK: Step.DEPLOY,
+    TaskKind.CATCH_UP: Step.BUILD,
 }
 
 
@@ -147,12 +149,23 @@ class Turn:
 
     # --- steps ------------------------------------------------------------------------------
 
+    def skipped(self, step: Step, why: str) -> None:
+        """A step that was not needed or not possible, told as one."""
+        iteration = self.service.iteration
+        assert iteration is not None  # noqa: S101 - callers checked
+        name = self.service.name
+        self.events.append(StepStarted(iter=iteration.number, service=name, step=step))
+        self._step_finished(iteration.number, OpenStep(step, self.now), StepOutcome.SKIPPED, why)
+
     def began(self, task: Task, step: Step) -> None:
         iteration = self.service.iteration
         if iteration is None or not self.is_current(task):
             return
         if any(open_.step is step for open_ in iteration.open_steps):
             return
+        if step is Step.SYNC:
+            # From here on the containers may hold something else than what was proven.
+            self.set(served=None)
         self.set_iteration(open_steps=(*iteration.open_steps, OpenStep(step, self.now)))
         self.events.append(StepStarted(iter=iteration.number, service=self.service.name, step=step))
 

@@ -42,6 +42,9 @@ class World:
         self.content = "a"
         self.built: list[str] = []
         self.deployed: list[str] = []
+        self.adopted: list[str] = []
+        self.synced: list[str] = []
+        self.held: dict[str, str] = {}
         self.events: list[Event] = []
         self.on_build: Callable[[str, Cancel], None] = lambda _content, _cancel: None
 
@@ -78,8 +81,34 @@ class World:
     def rollback(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> None:
         raise AssertionError("nothing was there before")
 
-    def engine(self, mode: Literal["dev", "run"], hints: ScriptedHints | None = None) -> Engine:
-        ports = ServicePorts(source=self, builder=self, deployer=self)
+    def adopt(self, image: ImageRef, cancel: Cancel) -> str | None:
+        self.adopted.append(image.tag)
+        return None
+
+    # --- as a syncer: contents in upper case need an image ---------------------------------
+
+    def holds(self, image: ImageRef, scan: Scan) -> None:
+        self.held[image.tag] = scan.fingerprint.build
+
+    def hindrance(self, scan: Scan) -> str | None:
+        return "upper case" if scan.fingerprint.build.isupper() else None
+
+    def sync(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> Served:
+        reporter.started(Step.SYNC)
+        self.synced.append(scan.fingerprint.build)
+        image = ImageRef(repository="r/web", tag=self.deployed[-1])
+        return Served(image=image, pods=("web-1",))
+
+    def engine(
+        self,
+        mode: Literal["dev", "run"],
+        hints: ScriptedHints | None = None,
+        *,
+        syncs: bool = False,
+    ) -> Engine:
+        ports = ServicePorts(
+            source=self, builder=self, deployer=self, syncer=self if syncs else None
+        )
         return Engine(
             {"web": ports}, mode=mode, root=PROJECT, publish=self.events.append, hints=hints
         )
@@ -260,3 +289,23 @@ def test_a_watcher_that_dies_ends_the_session() -> None:
     hints.give(RuntimeError("the kernel is on holiday"))
     running.join()
     assert running.status is ExitStatus.BUG
+
+
+def test_what_can_be_synced_is_and_its_image_follows() -> None:
+    world, hints = World(), ScriptedHints()
+    running = Running(world.engine("dev", hints, syncs=True))
+    until(lambda: world.outcomes() == [Outcome.READY])
+    assert world.held == {"a": "a"}
+    for number, content in enumerate(["b", "C"], start=2):
+        world.content = content
+        hints.give(frozenset({PROJECT / "app.py"}))
+        until(lambda wanted=number: len(world.outcomes()) == wanted)  # type: ignore[misc]
+        if content == "b":
+            assert world.deployed == ["a"]
+            until(lambda: world.adopted == ["b"])
+    assert world.synced == ["b"]
+    assert world.deployed == ["a", "C"]
+    assert world.held == {"a": "a", "b": "b", "C": "C"}
+    told = [e.code for e in world.events if isinstance(e, DiagnosticRaised)]
+    assert told == ["sync/image"]
+    running.stop()

@@ -24,12 +24,14 @@ from devloop.engine.plan import plan
 from devloop.engine.reduce import reduce
 from devloop.engine.state import (
     Began,
+    CaughtUp,
     Done,
     Ended,
     Fact,
     Failed,
     Finished,
     Hinted,
+    NotSynced,
     Result,
     Started,
     State,
@@ -64,7 +66,7 @@ from devloop.model import (
 
 ROOT = Path("/project")
 SERVICES = ("api", "web")
-WRITING = (TaskKind.DEPLOY, TaskKind.ROLLBACK)
+WRITING = (TaskKind.SYNC, TaskKind.DEPLOY, TaskKind.ROLLBACK)
 
 
 def scan_of(content: int, before: int | None) -> Scan:
@@ -92,9 +94,8 @@ class World(RuleBasedStateMachine):
 
     state: State
 
-    @initialize(mode=st.just("dev"), roll_back=st.booleans())
-    def start(self, mode: str, roll_back: bool) -> None:
-        assert mode == "dev"
+    @initialize(roll_back=st.booleans(), syncs=st.booleans())
+    def start(self, *, roll_back: bool, syncs: bool = False) -> None:
         self.now = 0.0
         self.disk = dict.fromkeys(SERVICES, 0)
         self.seen: dict[str, int | None] = dict.fromkeys(SERVICES)
@@ -106,7 +107,11 @@ class World(RuleBasedStateMachine):
         self.building: dict[Task, str] = {}
         self.events: list[Event] = []
         self.state = initial(
-            dict.fromkeys(SERVICES, roll_back), mode="dev", root=ROOT, now=self.now
+            dict.fromkeys(SERVICES, roll_back),
+            mode="dev",
+            root=ROOT,
+            now=self.now,
+            syncs=SERVICES if syncs else (),
         )
         self.follow_plan()
 
@@ -186,11 +191,18 @@ class World(RuleBasedStateMachine):
             if mine:
                 self.succeed(min(mine, key=str))
 
+    @precondition(lambda self: any(t.kind is TaskKind.SYNC for t in self.running))
+    @rule(data=st.data())
+    def a_change_cannot_be_synced(self, data: st.DataObject) -> None:
+        tasks = [t for t in self.running if t.kind is TaskKind.SYNC]
+        self.end(data.draw(st.sampled_from(tasks)), Done(NotSynced("no rule covers app.py")))
+
     def succeed(self, task: Task) -> None:
         service = self.state.services[task.service]
         iteration = service.iteration
         if task in self.cancelled and task.kind is not TaskKind.SCAN:
-            if task.kind is TaskKind.DEPLOY:
+            if task.kind in {TaskKind.DEPLOY, TaskKind.SYNC}:
+                self.apply(Began(task, Step.SYNC))
                 self.cluster[task.service] = "unknown"
             self.end(task, Stopped())
             return
@@ -203,6 +215,16 @@ class World(RuleBasedStateMachine):
                 before = self.seen[task.service]
                 self.seen[task.service] = content
                 self.end(task, Done(scan_of(content, before)))
+            case TaskKind.SYNC:
+                assert iteration is not None
+                assert service.proof is not None
+                self.apply(Began(task, Step.SYNC))
+                self.cluster[task.service] = iteration.scan.fingerprint.build
+                self.end(task, Done(Served(image=service.proof.image, pods=("web-1",))))
+            case TaskKind.CATCH_UP:
+                assert service.behind is not None
+                image = image_of(service.behind.scan.fingerprint.build)
+                self.end(task, Done(CaughtUp(image, adopted=True)))
             case TaskKind.BUILD:
                 assert iteration is not None
                 self.apply(Began(task, Step.BUILD))
@@ -238,7 +260,13 @@ class World(RuleBasedStateMachine):
     @rule(
         data=st.data(),
         code=st.sampled_from(
-            ["build/run-failed", "registry/unreachable", "pod/crash-loop", "build/context-changed"]
+            [
+                "build/run-failed",
+                "registry/unreachable",
+                "pod/crash-loop",
+                "build/context-changed",
+                "sync/failed",
+            ]
         ),
     )
     def a_worker_fails(self, data: st.DataObject, code: str) -> None:
@@ -248,7 +276,7 @@ class World(RuleBasedStateMachine):
         task = data.draw(st.sampled_from(sorted(tasks, key=str)))
         if task.kind in WRITING:
             self.cluster[task.service] = "unknown"
-        self.apply(Began(task, Step.BUILD))
+        self.apply(Began(task, Step.SYNC if task.kind is TaskKind.SYNC else Step.BUILD))
         self.end(task, failure(code))
 
     # --- what must always hold -----------------------------------------------------------------
@@ -305,7 +333,7 @@ class World(RuleBasedStateMachine):
             self.wait(0.5)
             if self.running:
                 self.succeed(min(self.running, key=str))
-            elif all(s.settled for s in self.state.services.values()):
+            elif all(s.settled and not s.behind for s in self.state.services.values()):
                 return
         raise AssertionError(f"never settles: {self.state}")
 
@@ -338,10 +366,10 @@ class World(RuleBasedStateMachine):
         assert plan(self.state, self.now).tasks == frozenset()
 
 
-def advanced(*steps: TaskKind) -> World:
+def advanced(*steps: TaskKind, syncs: bool = False) -> World:
     """A world with one service's first iteration past `steps`."""
     world = World()
-    world.start(mode="dev", roll_back=False)
+    world.start(roll_back=False, syncs=syncs)
     for kind in steps:
         world.succeed(next(t for t in world.running if t.kind is kind and t.service == "web"))
         world.wait(0.05)
@@ -392,13 +420,82 @@ def test_going_back_after_a_patch_was_sent_deploys_again() -> None:
     assert world.cluster["web"] == "content-0"
 
 
+FIRST = (TaskKind.SCAN, TaskKind.BUILD, TaskKind.DEPLOY, TaskKind.FOLLOW)
+
+
+def test_a_sync_is_served_without_an_image_and_the_image_follows_when_it_is_quiet() -> None:
+    world = advanced(*FIRST, syncs=True)
+    world.edit("web", 1, 1)
+    world.wait(0.05)
+    world.succeed(next(t for t in world.running if t.kind is TaskKind.SCAN and t.key == 2))
+    assert web_tasks(world) == [TaskKind.SYNC]
+    world.succeed(next(t for t in world.running if t.kind is TaskKind.SYNC))
+    web = world.state.services["web"]
+    assert web.served == scan_of(1, None).fingerprint
+    assert web_tasks(world) == []
+    world.wait(1.1)
+    assert web_tasks(world) == [TaskKind.CATCH_UP]
+    world.edit("web", 2, 1)
+    assert web_tasks(world) == []
+    world.settle()
+    assert world.cluster["web"] == "content-2"
+    assert world.state.services["web"].behind is None
+
+
+def test_what_cannot_be_synced_is_built() -> None:
+    world = advanced(*FIRST, syncs=True)
+    world.edit("web", 1, 1)
+    world.wait(0.05)
+    world.succeed(next(t for t in world.running if t.kind is TaskKind.SCAN and t.key == 2))
+    sync = next(t for t in world.running if t.kind is TaskKind.SYNC)
+    world.end(sync, Done(NotSynced("no rule covers app.py")))
+    assert web_tasks(world) == [TaskKind.BUILD]
+    skipped = [e for e in world.events if isinstance(e, StepFinished) and e.step is Step.SYNC]
+    assert [(e.outcome, e.detail) for e in skipped] == [
+        (StepOutcome.SKIPPED, "no rule covers app.py")
+    ]
+    world.edit("web", 0, 1)
+    world.settle()
+    # Nothing was written, so going back to what is served needs nothing.
+    assert [t for t in world.running if t.kind is not TaskKind.SCAN] == []
+    assert world.state.services["web"].served == scan_of(0, None).fingerprint
+
+
+def test_a_failed_sync_is_told_and_the_image_is_built() -> None:
+    world = advanced(*FIRST, syncs=True)
+    world.edit("web", 1, 1)
+    world.wait(0.05)
+    world.succeed(next(t for t in world.running if t.kind is TaskKind.SCAN and t.key == 2))
+    sync = next(t for t in world.running if t.kind is TaskKind.SYNC)
+    world.apply(Began(sync, Step.SYNC))
+    world.end(sync, failure("sync/failed"))
+    assert web_tasks(world) == [TaskKind.BUILD]
+    told = [e for e in world.events if isinstance(e, DiagnosticRaised)]
+    assert [(e.code, e.severity) for e in told] == [("sync/failed", "warning")]
+
+
+def test_going_back_after_a_sync_began_syncs_again() -> None:
+    world = advanced(*FIRST, syncs=True)
+    world.edit("web", 1, 1)
+    world.wait(0.05)
+    world.succeed(next(t for t in world.running if t.kind is TaskKind.SCAN and t.key == 2))
+    sync = next(t for t in world.running if t.kind is TaskKind.SYNC)
+    world.apply(Began(sync, Step.SYNC))
+    world.edit("web", 0, 1)
+    world.wait(0.05)
+    world.succeed(next(t for t in world.running if t.kind is TaskKind.SCAN and t.key == 3))
+    assert web_tasks(world) == []
+    world.end(sync, Stopped())
+    assert web_tasks(world) == [TaskKind.SYNC]
+
+
 World.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
 TestWorld = World.TestCase
 
 
 def test_a_hold_is_announced_and_tried_again() -> None:
     world = World()
-    world.start(mode="dev", roll_back=False)
+    world.start(roll_back=False)
     world.succeed(Task(TaskKind.SCAN, "web", 1))
     world.end(Task(TaskKind.BUILD, "web", 0), failure("registry/unreachable"))
     holds = [e for e in world.events if isinstance(e, HoldStarted)]
