@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from devloop.engine.cancel import Cancel
     from devloop.model import PushTarget, Scan
 
-__all__ = ["Job", "Loader", "Manifests", "shown_path", "tag_of"]
+__all__ = ["TAG_PREFIX", "Job", "Loader", "Manifests", "shown_path", "tag_of"]
 
 # Half an hour: longer than any build one waits for, short enough that a hung one ends by itself.
 LIMIT = 1800.0
+
+
+# What tells devloop's tags from everybody else's in the same repository.
+TAG_PREFIX = "devloop-"
 
 
 class Manifests(Protocol):
@@ -110,7 +114,7 @@ class Job:
 
 def tag_of(scan: Scan) -> str:
     """The content's tag; two builds of the same inputs share it."""
-    return f"devloop-{scan.fingerprint.build[:16]}"
+    return f"{TAG_PREFIX}{scan.fingerprint.build[:16]}"
 
 
 def shown_path(path: Path) -> str:
