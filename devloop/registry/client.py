@@ -9,8 +9,11 @@ https://distribution.github.io/distribution/spec/auth/token/.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
+import threading
+import time
 import urllib.parse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -20,7 +23,7 @@ from devloop.registry import credentials
 from devloop.registry.transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     import urllib3
 
@@ -36,7 +39,12 @@ ACCEPT = (
     "application/vnd.docker.distribution.manifest.v2+json",
 )
 
+# Pieces of a blob that is read bit by bit, in bytes.
+_CHUNK = 1 << 20
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_PIECE = 4 << 20
+# An upload's address may be signed and good for minutes only; distribution itself keeps it a week.
+_OPEN_SECONDS = 240.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +73,9 @@ class Client:
     ) -> None:
         self.host = host.partition("/")[0]
         self._transport = Transport(self.host, lookup)
+        self._lock = threading.Lock()
+        # Uploads that are open and not begun, by repository: since when (monotonic), and where.
+        self._open: dict[str, list[tuple[float, str]]] = {}
 
     def close(self) -> None:
         self._transport.close()
@@ -146,6 +157,29 @@ class Client:
             raise _mismatch(f"{self.host}/{name}", digest, said)
         return Descriptor(digest=digest, media_type=media_type, size=len(body))
 
+    def delete_manifest(self, name: str, digest: str, cancel: Cancel | None = None) -> bool:
+        """Delete a manifest and every tag that leads to it; False when it was gone already.
+
+        Layers stay until the registry's own garbage collector runs. Raises
+        registry/delete-refused for a registry that is set to keep everything."""
+        response = self._transport.call(
+            "DELETE",
+            f"/v2/{name}/manifests/{digest}",
+            scope=f"repository:{name}:pull,push,delete",
+            cancel=cancel,
+        )
+        if response.status == 404:
+            return False
+        if response.status == 405:
+            raise DevloopError.of(
+                "registry/delete-refused",
+                f"the registry {self.host} does not delete anything",
+                suggestions=("run it with REGISTRY_STORAGE_DELETE_ENABLED=true",),
+            )
+        if response.status != 202:
+            raise self._transport.refused(response, f"deleting from {name}")
+        return True
+
     def head_blob(self, name: str, digest: str, cancel: Cancel | None = None) -> int | None:
         """The blob's size, None when the registry does not have it."""
         path = f"/v2/{name}/blobs/{digest}"
@@ -168,12 +202,99 @@ class Client:
             raise _mismatch(f"{self.host}/{name}", digest, sha256(response.data))
         return response.data
 
+    def read_blob(
+        self, name: str, digest: str, size: int, cancel: Cancel | None = None
+    ) -> Iterator[bytes]:
+        """A blob of `size` bytes in pieces of a few megabytes, for what does not fit in memory.
+
+        Raises registry/push-failed when it is not there, and registry/digest-mismatch after the
+        last piece when the pieces are not what `digest` says."""
+        path = f"/v2/{name}/blobs/{digest}"
+        hashed, offset = hashlib.sha256(), 0
+        while offset < size:
+            response = self._transport.call(
+                "GET",
+                path,
+                scope=_pull(name),
+                headers={"Range": f"bytes={offset}-{min(offset + _PIECE, size) - 1}"},
+                cancel=cancel,
+            )
+            # 200: a registry that knows no ranges sends it all at once.
+            if response.status not in (200, 206) or (response.status == 200 and offset):
+                raise self._transport.refused(response, f"asking for a layer of {name}")
+            hashed.update(response.data)
+            offset += len(response.data) or size
+            yield response.data
+        if f"sha256:{hashed.hexdigest()}" != digest:
+            raise _mismatch(f"{self.host}/{name}", digest, f"sha256:{hashed.hexdigest()}")
+
+    @contextlib.contextmanager
+    def open_blob(
+        self, name: str, digest: str, cancel: Cancel | None = None
+    ) -> Iterator[Iterator[bytes] | None]:
+        """A blob piece by piece, for what does not fit in memory; None when there is none.
+
+        Read it to its end inside the block: only there it is known to be what was asked for."""
+        path = f"/v2/{name}/blobs/{digest}"
+        with self._transport.stream(path, scope=_pull(name), cancel=cancel) as response:
+            if response.status == 404:
+                yield None
+            elif response.status != 200:
+                raise self._transport.refused(response, f"asking for a layer of {name}")
+            else:
+                yield _checked(response, f"{self.host}/{name}", digest)
+
+    def mount_blob(self, name: str, digest: str, origin: str, cancel: Cancel | None = None) -> bool:
+        """Have the registry take a blob over from its repository `origin`; False when it will not,
+        which the spec leaves to it."""
+        response = self._transport.call(
+            "POST",
+            f"/v2/{name}/blobs/uploads/?mount={urllib.parse.quote(digest)}"
+            f"&from={urllib.parse.quote(origin, safe='')}",
+            scope=f"{_push(name)} {_pull(origin)}",
+            body=b"",
+            cancel=cancel,
+        )
+        if response.status == 201:
+            return True
+        location = response.headers.get("Location", "")
+        if response.status == 202 and location:
+            # It began an upload instead, which nobody will go on with.
+            self._transport.call("DELETE", location, scope=_push(name), cancel=cancel)
+        return False
+
     def put_blob(self, name: str, data: bytes, cancel: Cancel | None = None) -> str:
-        """Upload in one piece; returns the digest."""
+        """Upload in one piece; returns the digest. Uses what `ready_uploads` opened."""
         digest = sha256(data)
+        location = self._opened(name)
+        if location is not None:
+            response = self._send(name, location, digest, data, cancel=cancel)
+            if response.status == 201:
+                return digest
+            # The registry may have forgotten what was opened long ago: open another.
         location = self._begin(name, cancel)
         self._finish(name, location, digest, data, cancel=cancel)
         return digest
+
+    def ready_uploads(self, name: str, count: int, cancel: Cancel | None = None) -> None:
+        """Open uploads ahead of time until `count` are open, which saves the next `put_blob`s a
+        round trip each. Best not called while somebody waits."""
+        while True:
+            with self._lock:
+                if len(self._open.get(name, ())) >= count:
+                    return
+            location = self._begin(name, cancel)
+            with self._lock:
+                self._open.setdefault(name, []).append((time.monotonic(), location))
+
+    def _opened(self, name: str) -> str | None:
+        with self._lock:
+            waiting = self._open.get(name, [])
+            while waiting:
+                since, location = waiting.pop()
+                if time.monotonic() - since < _OPEN_SECONDS:
+                    return location
+        return None
 
     def put_chunks(
         self, name: str, chunks: Iterable[bytes], cancel: Cancel | None = None
@@ -215,8 +336,15 @@ class Client:
     def _finish(
         self, name: str, location: str, digest: str, data: bytes, *, cancel: Cancel | None
     ) -> None:
+        response = self._send(name, location, digest, data, cancel=cancel)
+        if response.status != 201:
+            raise self._transport.refused(response, f"pushing a layer of {name}")
+
+    def _send(
+        self, name: str, location: str, digest: str, data: bytes, *, cancel: Cancel | None
+    ) -> urllib3.BaseHTTPResponse:
         joint = "&" if "?" in location else "?"
-        response = self._transport.call(
+        return self._transport.call(
             "PUT",
             f"{location}{joint}digest={urllib.parse.quote(digest)}",
             scope=_push(name),
@@ -224,8 +352,6 @@ class Client:
             body=data,
             cancel=cancel,
         )
-        if response.status != 201:
-            raise self._transport.refused(response, f"pushing a layer of {name}")
 
     def _manifest(
         self, method: str, name: str, reference: str, cancel: Cancel | None
@@ -237,6 +363,15 @@ class Client:
             headers={"Accept": ", ".join(ACCEPT)},
             cancel=cancel,
         )
+
+
+def _checked(response: urllib3.BaseHTTPResponse, what: str, digest: str) -> Iterator[bytes]:
+    hashed = hashlib.sha256()
+    for chunk in response.stream(_CHUNK, decode_content=False):
+        hashed.update(chunk)
+        yield chunk
+    if f"sha256:{hashed.hexdigest()}" != digest:
+        raise _mismatch(what, digest, f"sha256:{hashed.hexdigest()}")
 
 
 def sha256(data: bytes) -> str:

@@ -6,6 +6,7 @@ client.py's business.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import urllib.parse
@@ -23,10 +24,10 @@ from urllib3.exceptions import TimeoutError as TimedOut
 
 from devloop.errors import DevloopError
 from devloop.registry.tokens import Tokens
-from devloop.registry.wire import Wire, is_loopback
+from devloop.registry.wire import Wire, breaking, is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from devloop.engine.cancel import Cancel
     from devloop.registry.credentials import Credentials
@@ -68,13 +69,14 @@ class Transport:
         headers: dict[str, str] | None = None,
         body: bytes | None = None,
         cancel: Cancel | None = None,
+        whole: bool = True,
     ) -> urllib3.BaseHTTPResponse:
         """One request, authorised when the registry asks for it. `path` may be a whole URL."""
         sent = dict(headers or {})
         known = self._tokens.known(scope)
         if known:
             sent["Authorization"] = known
-        response = self._send(method, path, sent, body, cancel=cancel)
+        response = self._send(method, path, sent, body, cancel=cancel, whole=whole)
         if response.status != 401:
             return response
         challenge = response.headers.get("WWW-Authenticate", "")
@@ -83,8 +85,32 @@ class Transport:
         )
         if authorization is None:
             return response
+        response.drain_conn()
         sent["Authorization"] = authorization
-        return self._send(method, path, sent, body, cancel=cancel)
+        return self._send(method, path, sent, body, cancel=cancel, whole=whole)
+
+    @contextlib.contextmanager
+    def stream(
+        self, path: str, *, scope: str, cancel: Cancel | None = None
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
+        """The answer to a GET, its body still on the wire; a fault while it is read inside the
+        block is told as any other fault of the registry."""
+        with breaking(cancel):
+            try:
+                response = self.call("GET", path, scope=scope, whole=False)
+                try:
+                    yield response
+                finally:
+                    # Half read, the connection is of no use to the next call.
+                    response.close()
+            except HTTPError as error:
+                if cancel is not None:
+                    cancel.check()
+                raise self._unreachable(error) from error
+            except DevloopError:
+                if cancel is not None:
+                    cancel.check()
+                raise
 
     @property
     def _secure(self) -> bool:
@@ -104,6 +130,7 @@ class Transport:
         body: bytes | None,
         *,
         cancel: Cancel | None,
+        whole: bool,
     ) -> urllib3.BaseHTTPResponse:
         timeout = urllib3.Timeout(connect=_CONNECT, read=_UPLOAD if body else _ANSWER)
         again = method in ("GET", "HEAD")
@@ -114,7 +141,13 @@ class Transport:
                 headers = {k: v for k, v in headers.items() if k != "Authorization"}
             try:
                 response = self._wire.request(
-                    method, url, headers=headers, body=body, timeout=timeout, cancel=cancel
+                    method,
+                    url,
+                    headers=headers,
+                    body=body,
+                    timeout=timeout,
+                    cancel=cancel,
+                    whole=whole,
                 )
             except SSLError as error:
                 if not self._fall_back(str(error), headers):

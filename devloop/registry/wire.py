@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from devloop.engine.cancel import Cancel
 
-__all__ = ["Wire", "is_loopback"]
+__all__ = ["Wire", "breaking", "is_loopback"]
 
 
 class _Held(threading.local):
@@ -139,13 +139,21 @@ class Wire:
         body: bytes | None = None,
         timeout: urllib3.Timeout,
         cancel: Cancel | None = None,
+        whole: bool = True,
     ) -> urllib3.BaseHTTPResponse:
-        """The response with its body read. Raises urllib3's errors and Cancelled."""
+        """The response, with its body read unless `whole` is False. Raises urllib3's errors and
+        Cancelled."""
         retries = urllib3.Retry(total=None, connect=0, read=0, status=0, other=0, redirect=3)
-        with _breaking(cancel):
+        with breaking(cancel):
             try:
                 return self._manager(url).request(
-                    method, url, headers=headers, body=body, timeout=timeout, retries=retries
+                    method,
+                    url,
+                    headers=headers,
+                    body=body,
+                    timeout=timeout,
+                    retries=retries,
+                    preload_content=whole,
                 )
             except urllib3.exceptions.MaxRetryError as error:
                 if cancel is not None:
@@ -175,8 +183,8 @@ class Wire:
 
 
 @contextlib.contextmanager
-def _breaking(cancel: Cancel | None) -> Iterator[None]:
-    """Let `cancel` shut the socket of the call inside."""
+def breaking(cancel: Cancel | None) -> Iterator[None]:
+    """Let `cancel` shut the socket of the calls inside, which themselves are given no cancel."""
     if cancel is None:
         yield
         return

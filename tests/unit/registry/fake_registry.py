@@ -29,6 +29,7 @@ class State:
     absolute: bool = True
     fault: Callable[[BaseHTTPRequestHandler], bool] | None = None
     tokens: int = 0
+    mounts: bool = True
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -135,6 +136,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def upload(self, parts: list[str], query: dict[str, list[str]], body: bytes) -> None:
         uploads = self.state.uploads
+        wanted = query.get("mount", [""])[0]
+        if self.command == "POST" and self.state.mounts and wanted in self.state.blobs:
+            self.answer(201, Docker_Content_Digest=wanted)
+            return
+        if self.command == "DELETE":
+            del uploads[parts[-1]]
+            self.answer(204)
+            return
         if self.command == "POST":
             key = str(len(uploads))
             uploads[key] = b""

@@ -368,3 +368,94 @@ def test_helpers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     helper(tmp_path, monkeypatch, "two", "exit 1")
     assert credentials.for_host("b.example") is None
     assert credentials.for_host("c.example") == Credentials(identity_token="i")
+
+
+def test_a_blob_piece_by_piece(client: Client, state: State) -> None:
+    data = bytes(range(256)) * 20_000
+    state.blobs[sha(data)] = data
+    with client.open_blob("shop/web", sha(data)) as chunks:
+        assert chunks is not None
+        pieces = list(chunks)
+    assert len(pieces) > 1
+    assert b"".join(pieces) == data
+    with client.open_blob("shop/web", sha(b"other")) as chunks:
+        assert chunks is None
+    client.ping()
+    with client.open_blob("shop/web", sha(data)) as chunks:
+        assert chunks is not None
+        next(chunks)
+    client.ping()
+
+
+def test_a_blob_that_is_another_is_found_out_at_its_end(client: Client, state: State) -> None:
+    state.blobs[sha(b"wanted")] = b"given"
+    with (
+        pytest.raises(DevloopError) as caught,
+        client.open_blob("shop/web", sha(b"wanted")) as chunks,
+    ):
+        list(chunks or ())
+    assert caught.value.code == "registry/digest-mismatch"
+
+
+def test_a_blob_is_streamed_with_credentials(client: Client, state: State) -> None:
+    state.auth = "bearer"
+    state.blobs[sha(b"x")] = b"x"
+    with client.open_blob("shop/web", sha(b"x")) as chunks:
+        assert b"".join(chunks or ()) == b"x"
+
+
+def test_a_blob_whose_connection_breaks(client: Client, state: State) -> None:
+    def fault(handler: BaseHTTPRequestHandler) -> bool:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "100000")
+        handler.end_headers()
+        handler.wfile.write(b"some")
+        handler.close_connection = True
+        return True
+
+    state.fault = fault
+    with (
+        pytest.raises(DevloopError) as caught,
+        client.open_blob("shop/web", sha(b"x")) as chunks,
+    ):
+        list(chunks or ())
+    assert caught.value.code == "registry/unreachable"
+
+
+def test_cancelling_wakes_a_blob_that_hangs(client: Client, state: State) -> None:
+    ended = threading.Event()
+
+    def fault(handler: BaseHTTPRequestHandler) -> bool:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "100000")
+        handler.end_headers()
+        handler.wfile.write(b"some")
+        handler.wfile.flush()
+        ended.wait(10)
+        handler.close_connection = True
+        return True
+
+    state.fault = fault
+    cancel = Cancel()
+    timer = threading.Timer(0.1, cancel.set)
+    timer.start()
+    try:
+        with (
+            pytest.raises(Cancelled),
+            client.open_blob("shop/web", sha(b"x"), cancel) as chunks,
+        ):
+            list(chunks or ())
+    finally:
+        ended.set()
+        timer.join()
+
+
+def test_a_blob_is_taken_over_from_another_repository(client: Client, state: State) -> None:
+    state.blobs[sha(b"x")] = b"x"
+    assert client.mount_blob("shop/web", sha(b"x"), "base/python")
+    method, path, _ = state.requests[-1]
+    assert (method, "mount=sha256%3A" in path) == ("POST", True)
+    assert path.endswith("&from=base%2Fpython")
+    state.mounts = False
+    assert not client.mount_blob("shop/web", sha(b"x"), "base/python")
+    assert not state.uploads, "an upload was left open"
