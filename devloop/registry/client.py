@@ -42,7 +42,6 @@ ACCEPT = (
 # Pieces of a blob that is read bit by bit, in bytes.
 _CHUNK = 1 << 20
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_PIECE = 4 << 20
 # An upload's address may be signed and good for minutes only; distribution itself keeps it a week.
 _OPEN_SECONDS = 240.0
 
@@ -201,32 +200,6 @@ class Client:
         if sha256(response.data) != digest:
             raise _mismatch(f"{self.host}/{name}", digest, sha256(response.data))
         return response.data
-
-    def read_blob(
-        self, name: str, digest: str, size: int, cancel: Cancel | None = None
-    ) -> Iterator[bytes]:
-        """A blob of `size` bytes in pieces of a few megabytes, for what does not fit in memory.
-
-        Raises registry/push-failed when it is not there, and registry/digest-mismatch after the
-        last piece when the pieces are not what `digest` says."""
-        path = f"/v2/{name}/blobs/{digest}"
-        hashed, offset = hashlib.sha256(), 0
-        while offset < size:
-            response = self._transport.call(
-                "GET",
-                path,
-                scope=_pull(name),
-                headers={"Range": f"bytes={offset}-{min(offset + _PIECE, size) - 1}"},
-                cancel=cancel,
-            )
-            # 200: a registry that knows no ranges sends it all at once.
-            if response.status not in (200, 206) or (response.status == 200 and offset):
-                raise self._transport.refused(response, f"asking for a layer of {name}")
-            hashed.update(response.data)
-            offset += len(response.data) or size
-            yield response.data
-        if f"sha256:{hashed.hexdigest()}" != digest:
-            raise _mismatch(f"{self.host}/{name}", digest, f"sha256:{hashed.hexdigest()}")
 
     @contextlib.contextmanager
     def open_blob(

@@ -18,7 +18,7 @@ from devloop.registry.wire import is_loopback
 from tests.unit.registry.fake_registry import Handler, State, serving, sha
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from http.server import BaseHTTPRequestHandler
     from pathlib import Path
 
@@ -459,3 +459,31 @@ def test_a_blob_is_taken_over_from_another_repository(client: Client, state: Sta
     state.mounts = False
     assert not client.mount_blob("shop/web", sha(b"x"), "base/python")
     assert not state.uploads, "an upload was left open"
+
+
+def test_uploads_opened_ahead_save_a_round_trip(client: Client, state: State) -> None:
+    client.ready_uploads("shop/web", 2)
+    client.ready_uploads("shop/web", 2)
+    assert [method for method, _, _ in state.requests] == ["POST", "POST"]
+    state.requests.clear()
+    digests = [client.put_blob("shop/web", data) for data in (b"one", b"two", b"three")]
+    assert [method for method, _, _ in state.requests] == ["PUT", "PUT", "POST", "PUT"]
+    assert all(state.blobs[digest] for digest in digests)
+
+
+def test_an_upload_that_the_registry_forgot_is_opened_again(client: Client, state: State) -> None:
+    client.ready_uploads("shop/web", 1)
+    state.fault = _refuse_once(state)
+    digest = client.put_blob("shop/web", b"data")
+    assert state.blobs[digest] == b"data"
+    assert [method for method, _, _ in state.requests] == ["POST", "PUT", "POST", "PUT"]
+
+
+def _refuse_once(state: State) -> Callable[[BaseHTTPRequestHandler], bool]:
+    def fault(handler: BaseHTTPRequestHandler) -> bool:
+        state.fault = None
+        assert isinstance(handler, Handler)
+        handler.answer(404, b'{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}')
+        return True
+
+    return fault
