@@ -82,6 +82,7 @@ CATALOGUE: dict[str, str] = {
     "registry/unauthorized": "the registry does not accept the credentials",
     "registry/push-failed": "the image could not be pushed",
     "registry/digest-mismatch": "the registry holds another image than the one pushed",
+    "registry/delete-refused": "the registry is set to delete nothing",
     "registry/not-visible-in-cluster": "the nodes cannot pull from the registry",
     "build/dockerfile-parse": "the Dockerfile is not understood",
     "build/copy-missing": "a COPY or ADD source does not exist in the context",

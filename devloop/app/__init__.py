@@ -7,7 +7,6 @@ what a change means is the engine's, what is shown is the ui's.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import platform
 import sys
@@ -17,11 +16,15 @@ from typing import TYPE_CHECKING, Literal
 
 from devloop import __version__
 from devloop.app.config_notice import ConfigNotice
+from devloop.app.housekeeping import KEPT, Housekeeper, find_leftovers, remove
+from devloop.app.lock import only_session
 from devloop.app.pods import PodFeed
+from devloop.build.made import Ledger, Recorded
 from devloop.build.select import make_builder, preflight
 from devloop.cluster.connection import Connection
 from devloop.cluster.deployer import Deployments
 from devloop.cluster.guard import check_context, check_namespace
+from devloop.cluster.in_use import digests_in_use
 from devloop.cluster.logstream import (
     node_platforms,
     open_log,
@@ -60,7 +63,7 @@ if TYPE_CHECKING:
     from devloop.model import PodView, PushTarget
     from devloop.ui import Color, OutputKind
 
-__all__ = ["Session", "connect", "workload_of"]
+__all__ = ["Session", "connect", "find_registry", "ledger_of", "workload_of"]
 
 
 @contextlib.contextmanager
@@ -77,6 +80,21 @@ def connect(project: Project) -> Iterator[Connection]:
 
 def workload_of(service: Service, namespace: str) -> WorkloadRef:
     return WorkloadRef(service.deploy.workload_kind, service.deploy.workload_name, namespace)
+
+
+def find_registry(project: Project, connection: Connection) -> PushTarget:
+    """Where the project's images go. Errors: registry/*, cluster/*."""
+    return discover(
+        flag=None,
+        config=project.registry,
+        hosting=registry_hosting(connection),
+        kind_cluster=_kind_cluster(connection.context),
+    )
+
+
+def ledger_of(project: Project) -> Ledger:
+    """The list of the images made for the project."""
+    return Ledger(project.state_dir / "made.jsonl")
 
 
 # How long the end may take to hand out what was said last.
@@ -168,7 +186,7 @@ class Session:
         services = _chosen(project, self._only)
         if problems := check_files(loaded):
             raise ConfigErrors(problems)
-        stack.enter_context(_only_session(project))
+        stack.enter_context(only_session(project))
         self._bus.subscribe("session-file", SessionFile(project.state_dir))
         connection = stack.enter_context(connect(project))
         target, registry = self._preflight(project, services, connection, stack)
@@ -198,17 +216,24 @@ class Session:
         feed.start()
         deployments = Deployments(project, connection, view, show=loaded.show)
         sources = {name: ServiceSource(s, project.root) for name, s in services.items()}
+        ledger = ledger_of(project)
+        housekeeper = self._keep_house(project, connection, ledger, registry, stack)
         self._engine = Engine(
             {
                 name: ServicePorts(
                     source=sources[name],
-                    builder=make_builder(
-                        service,
-                        project,
-                        target,
-                        verify=sources[name].unchanged,
-                        manifests=registry,
-                        loader=KindLoader(target.kind_cluster) if target.kind_cluster else None,
+                    builder=Recorded(
+                        name,
+                        make_builder(
+                            service,
+                            project,
+                            target,
+                            verify=sources[name].unchanged,
+                            manifests=registry,
+                            loader=KindLoader(target.kind_cluster) if target.kind_cluster else None,
+                        ),
+                        ledger,
+                        housekeeper.made,
                     ),
                     deployer=deployments.deployer(service),
                     roll_back=(service.deploy.on_failure or _ON_FAILURE[self._mode]) == "rollback",
@@ -243,21 +268,39 @@ class Session:
         stack: contextlib.ExitStack,
     ) -> tuple[PushTarget, Client | None]:
         """Find out at once, and side by side, what is not there: Docker, cluster, registry."""
-        with ThreadPoolExecutor(2, thread_name_prefix="devloop-preflight") as pool:
-            hosting = pool.submit(registry_hosting, connection)
+        with ThreadPoolExecutor(1, thread_name_prefix="devloop-preflight") as pool:
             docker = pool.submit(preflight, services.values())
-            target = discover(
-                flag=None,
-                config=project.registry,
-                hosting=hosting.result(),
-                kind_cluster=_kind_cluster(connection.context),
-            )
+            target = find_registry(project, connection)
             registry = None
             if target.push:
                 registry = stack.enter_context(Client(target.push))
             check_registry(target, registry, self._cancel)
             docker.result()
         return target, registry
+
+    def _keep_house(
+        self,
+        project: Project,
+        connection: Connection,
+        ledger: Ledger,
+        registry: Client | None,
+        stack: contextlib.ExitStack,
+    ) -> Housekeeper:
+        def tidy(cancel: Cancel) -> None:
+            found = find_leftovers(
+                ledger,
+                project.state_dir,
+                host=registry.host if registry else "",
+                keep=KEPT,
+                in_use=digests_in_use(connection),
+                cancel=cancel,
+            )
+            remove(found, ledger, registry, cancel)
+
+        housekeeper = Housekeeper(ledger, tidy)
+        housekeeper.start()
+        stack.callback(housekeeper.close)
+        return housekeeper
 
     def _open_front_door(
         self,
@@ -360,30 +403,3 @@ def _built_for(services: Mapping[str, Service], platforms: tuple[str, ...]) -> d
 def _kind_cluster(context: str) -> str | None:
     """The kind cluster behind a context; kind names its contexts `kind-<cluster>`."""
     return context.removeprefix("kind-") if context.startswith("kind-") else None
-
-
-@contextlib.contextmanager
-def _only_session(project: Project) -> Iterator[None]:
-    """Two sessions of one project would undo each other's work: the second one is refused.
-
-    The lock is the kernel's, so it is gone with the process however that ends."""
-    folder = project.state_dir
-    folder.mkdir(parents=True, exist_ok=True)
-    ignore = folder / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n")
-    with (folder / "lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            pid = lock.read().strip() or "unknown"
-            raise DevloopError.of(
-                "env/session-running",
-                f"another devloop session runs for {project.name} (pid {pid})",
-                suggestions=(f"stop it with Ctrl-C there, or: kill {pid}",),
-            ) from None
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
-        yield

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from devloop.engine.cancel import Cancel
     from devloop.engine.ports import Builder, Reporter
@@ -84,12 +84,16 @@ class Ledger:
 
 
 class Recorded:
-    """A builder whose images are written down, when made and when used again."""
+    """A builder whose images are written down, when made and when used again; `on_made` is told
+    afterwards."""
 
-    def __init__(self, service: str, inner: Builder, ledger: Ledger) -> None:
+    def __init__(
+        self, service: str, inner: Builder, ledger: Ledger, on_made: Callable[[], None]
+    ) -> None:
         self._service = service
         self._inner = inner
         self._ledger = ledger
+        self._on_made = on_made
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
         image = self._inner.build(scan, reporter, cancel)
@@ -102,4 +106,5 @@ class Recorded:
                     digest=image.digest,
                 )
             )
+            self._on_made()
         return image

@@ -1,0 +1,69 @@
+"""`devloop clean` from its options to its result: connects, looks, removes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devloop.app import connect, find_registry, ledger_of
+from devloop.app.housekeeping import Leftovers, Removed, find_leftovers, remove
+from devloop.app.lock import only_session
+from devloop.cluster.in_use import digests_in_use
+from devloop.cluster.provision.garbage import collect, owned_registry
+from devloop.engine.cancel import Cancel
+from devloop.errors import DevloopError
+from devloop.registry.client import Client
+
+if TYPE_CHECKING:
+    from devloop.config.schema import Project
+
+__all__ = ["Cleaning", "clean"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleaning:
+    """`removed` is None after a dry run; `blobs` counts what the registry's collector freed."""
+
+    host: str
+    dry_run: bool
+    found: Leftovers
+    removed: Removed | None = None
+    blobs: int = 0
+
+
+def clean(project: Project, *, keep: int, dry_run: bool) -> Cleaning:
+    """Errors: cluster/*, registry/*, safety/context, and env/session-running while a session of
+    the project is at work (not for a dry run)."""
+    cancel = Cancel()
+    ledger = ledger_of(project)
+    with connect(project) as connection:
+        target = find_registry(project, connection)
+        found = find_leftovers(
+            ledger,
+            project.state_dir,
+            host=target.push,
+            keep=keep,
+            in_use=digests_in_use(connection),
+            cancel=cancel,
+        )
+    host = target.push.partition("/")[0]
+    if dry_run or not found:
+        return Cleaning(host=host, dry_run=dry_run, found=found)
+    with only_session(project):
+        if not target.push:
+            return Cleaning(
+                host=host, dry_run=False, found=found, removed=remove(found, ledger, None, cancel)
+            )
+        with Client(target.push) as registry:
+            removed = remove(found, ledger, registry, cancel)
+        blobs = _free(host, cancel) if removed.manifests else 0
+    return Cleaning(host=host, dry_run=False, found=found, removed=removed, blobs=blobs)
+
+
+def _free(host: str, cancel: Cancel) -> int:
+    """Space is a bonus: without Docker, or with somebody else's registry, there is none."""
+    try:
+        container = owned_registry(host, cancel)
+        return collect(container, cancel) if container else 0
+    except DevloopError:
+        return 0

@@ -1,0 +1,179 @@
+"""Removes what devloop made and nobody needs any more: images in the registry and in the local
+Docker, and files of its own.
+
+What may go is decided here, from the list of what was made and from what the cluster names; what
+is not in that list, or is in use, is never touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devloop.build.local_images import local_images, remove_local
+from devloop.engine.cancel import Cancel
+from devloop.errors import Cancelled, DevloopError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+    from pathlib import Path
+
+    from devloop.build.made import Ledger, Made
+    from devloop.registry.client import Client
+
+__all__ = ["KEPT", "Housekeeper", "Leftovers", "Removed", "find_leftovers", "remove", "surplus"]
+
+KEPT = 10
+"""How many images of a service a session keeps: as many as a Deployment keeps revisions."""
+
+_SLACK = 10  # so that not every save ends with a deletion
+_QUIET = 5.0
+_OLD = 3600.0
+
+
+def surplus(made: Iterable[Made], *, keep: int, in_use: Collection[str]) -> tuple[Made, ...]:
+    """What may go: all but the `keep` that were made or used last of each service and repository,
+    and never what is `in_use` (digests). `made` is ordered, newest last."""
+    groups: dict[tuple[str, str], list[Made]] = {}
+    for each in made:
+        groups.setdefault((each.service, each.repository), []).append(each)
+    newest = {m.digest for group in groups.values() for m in group[max(0, len(group) - keep) :]}
+    kept = newest | set(in_use)
+    return tuple(m for group in groups.values() for m in group if m.digest not in kept)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftovers:
+    """What can be removed. `local` are references in the local Docker, `used` counts the images
+    that stay because the cluster names them."""
+
+    manifests: tuple[Made, ...] = ()
+    local: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+    used: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.manifests or self.local or self.files)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """What was removed, and what could not be: `problems` are for the user."""
+
+    manifests: int = 0
+    local: int = 0
+    files: int = 0
+    problems: tuple[str, ...] = ()
+
+
+def find_leftovers(
+    ledger: Ledger,
+    state_dir: Path,
+    *,
+    host: str,
+    keep: int,
+    in_use: Collection[str],
+    cancel: Cancel,
+) -> Leftovers:
+    """Look, and change nothing. Only images in the registry `host` are looked for."""
+    made = tuple(m for m in ledger.all() if m.repository.startswith(f"{host}/"))
+    manifests = surplus(made, keep=keep, in_use=in_use)
+    gone = {m.digest for m in manifests}
+    stay = {f"{m.repository}:{m.tag}" for m in made if m.digest not in gone}
+    listed = local_images({m.repository for m in made}, cancel)
+    return Leftovers(
+        manifests=manifests,
+        local=tuple(reference for reference in listed if reference not in stay),
+        files=_left_files(state_dir),
+        used=len({m.digest for m in made} & set(in_use)),
+    )
+
+
+def remove(
+    leftovers: Leftovers, ledger: Ledger, registry: Client | None, cancel: Cancel
+) -> Removed:
+    """Remove what was found, as far as it can be. Errors: registry/*; `Cancelled` between two."""
+    gone: list[Made] = []
+    problems: list[str] = []
+    try:
+        for made in leftovers.manifests if registry is not None else ():
+            cancel.check()
+            assert registry is not None  # noqa: S101 - the loop is empty otherwise
+            registry.delete_manifest(registry.name(made.repository), made.digest, cancel)
+            gone.append(made)
+    except DevloopError as error:
+        if error.code != "registry/delete-refused":
+            raise
+        problems.append(f"{error.diagnosis.message}: {'; '.join(error.diagnosis.suggestions)}")
+    finally:
+        if gone:
+            ledger.forget(gone)
+    local = 0
+    for reference in leftovers.local:
+        cancel.check()
+        if remove_local(reference, cancel):
+            local += 1
+        else:
+            problems.append(f"Docker keeps {reference}: a container uses it")
+    files = 0
+    for path in leftovers.files:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            files += 1
+    return Removed(manifests=len(gone), local=local, files=files, problems=tuple(problems))
+
+
+def _left_files(state_dir: Path) -> tuple[Path, ...]:
+    """Half-written files of sessions that were killed; a session at work has none for an hour."""
+    latest = time.time() - _OLD
+    found: list[Path] = []
+    for path in sorted(state_dir.rglob(".*-*")) if state_dir.is_dir() else ():
+        with contextlib.suppress(OSError):
+            if path.is_file() and path.stat().st_mtime < latest:
+                found.append(path)
+    return tuple(found)
+
+
+class Housekeeper:
+    """Keeps a session's images to the last `KEPT` of each service, in quiet moments.
+
+    `tidy` does the work, in a thread of the housekeeper's own; a fault of it is not news: the next
+    image brings the next try."""
+
+    def __init__(self, ledger: Ledger, tidy: Callable[[Cancel], None]) -> None:
+        self._ledger = ledger
+        self._tidy = tidy
+        self._cancel = Cancel()
+        self._wake = threading.Event()
+        self._made_at = 0.0
+        self._thread = threading.Thread(target=self._run, name="devloop-housekeeping", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def made(self) -> None:
+        """An image was made or used; returns at once."""
+        self._made_at = time.monotonic()
+        self._wake.set()
+
+    def close(self) -> None:
+        self._cancel.set()
+        self._wake.set()
+        self._thread.join(1.0)
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            while (left := self._made_at + _QUIET - time.monotonic()) > 0:
+                if self._cancel.wait(left):
+                    return
+            if self._cancel.is_set():
+                return
+            if len(surplus(self._ledger.all(), keep=KEPT, in_use=())) > _SLACK:
+                with contextlib.suppress(DevloopError, Cancelled):
+                    self._tidy(self._cancel)

@@ -1,0 +1,160 @@
+"""What may be removed, and that nothing else is."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from devloop.app import housekeeping
+from devloop.app.housekeeping import Housekeeper, Leftovers, find_leftovers, remove, surplus
+from devloop.build.made import Ledger, Made
+from devloop.engine.cancel import Cancel
+from devloop.errors import DevloopError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def made(number: int, service: str = "web", *, host: str = "localhost:5001") -> Made:
+    return Made(
+        service=service,
+        repository=f"{host}/{service}",
+        tag=f"devloop-{number:04}",
+        digest=f"sha256:{number:064}",
+    )
+
+
+images = st.builds(made, st.integers(0, 20), st.sampled_from(["web", "api"]))
+
+
+@settings(deadline=None)
+@given(st.lists(images, max_size=40), st.integers(0, 12), st.sets(st.integers(0, 20)))
+def test_what_is_used_or_new_stays(all_made: list[Made], keep: int, used: set[int]) -> None:
+    listed = tuple(dict.fromkeys(reversed(all_made)))[::-1]  # as a ledger lists them
+    in_use = {made(number).digest for number in used}
+    gone = surplus(listed, keep=keep, in_use=in_use)
+    assert not {m.digest for m in gone} & in_use
+    for service in ("web", "api"):
+        mine = [m for m in listed if m.service == service]
+        newest = mine[max(0, len(mine) - keep) :]
+        assert not {m.digest for m in gone} & {m.digest for m in newest}
+        if not used and service == "web" and all(m.service == "web" for m in listed):
+            assert len([m for m in mine if m not in gone]) == min(keep, len(mine))
+
+
+def test_the_ledger_remembers_the_last_use_and_survives_a_cut_line(tmp_path: Path) -> None:
+    path = tmp_path / ".devloop" / "made.jsonl"
+    ledger = Ledger(path)
+    for number in (1, 2, 1, 3):
+        ledger.add(made(number))
+    assert ledger.all() == (made(2), made(1), made(3))
+    with path.open("a") as file:
+        file.write('{"service": "web", "repos')
+    assert Ledger(path).all() == (made(2), made(1), made(3))
+    ledger.forget([made(2), made(3)])
+    assert Ledger(path).all() == (made(1),)
+    assert list(path.parent.iterdir()) == [path]
+
+
+class FakeRegistry:
+    """As much of a registry as deleting needs."""
+
+    host = "localhost:5001"
+
+    def __init__(self, *, refuses: bool = False) -> None:
+        self.deleted: list[tuple[str, str]] = []
+        self._refuses = refuses
+
+    def name(self, repository: str) -> str:
+        return repository.removeprefix(f"{self.host}/")
+
+    def delete_manifest(self, name: str, digest: str, cancel: Cancel | None = None) -> bool:
+        if self._refuses:
+            raise DevloopError.of("registry/delete-refused", "it does not delete anything")
+        self.deleted.append((name, digest))
+        return True
+
+
+def test_only_this_registrys_surplus_and_old_halves_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(tmp_path / "made.jsonl")
+    for number in range(4):
+        ledger.add(made(number))
+    ledger.add(made(9, host="registry.example.com"))
+    old, new = tmp_path / ".images-abc", tmp_path / ".images-def"
+    for path in (old, new):
+        path.write_text("{")
+    os.utime(old, (time.time() - 7200,) * 2)
+    monkeypatch.setattr(
+        housekeeping,
+        "local_images",
+        lambda repositories, _cancel: (
+            *(f"{r}:devloop-0003" for r in repositories),
+            *(f"{r}:devloop-0001" for r in repositories),
+        ),
+    )
+    found = find_leftovers(
+        ledger,
+        tmp_path,
+        host="localhost:5001",
+        keep=1,
+        in_use={made(0).digest},
+        cancel=Cancel(),
+    )
+    assert found == Leftovers(
+        manifests=(made(1), made(2)),
+        local=("localhost:5001/web:devloop-0001",),
+        files=(old,),
+        used=1,
+    )
+
+
+def test_a_registry_that_keeps_everything_is_a_problem_to_tell(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "made.jsonl")
+    ledger.add(made(1))
+    registry = FakeRegistry(refuses=True)
+    removed = remove(Leftovers(manifests=(made(1),)), ledger, registry, Cancel())  # type: ignore[arg-type]
+    assert removed.manifests == 0
+    assert len(removed.problems) == 1
+    assert ledger.all() == (made(1),)
+
+
+def test_what_was_removed_is_struck_out(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "made.jsonl")
+    for number in (1, 2):
+        ledger.add(made(number))
+    registry = FakeRegistry()
+    removed = remove(Leftovers(manifests=(made(1),)), ledger, registry, Cancel())  # type: ignore[arg-type]
+    assert removed.manifests == 1
+    assert registry.deleted == [("web", made(1).digest)]
+    assert ledger.all() == (made(2),)
+
+
+def test_a_session_tidies_when_it_is_quiet_and_there_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "_QUIET", 0.02)
+    ledger = Ledger(tmp_path / "made.jsonl")
+    tidied: list[int] = []
+    housekeeper = Housekeeper(ledger, lambda _cancel: tidied.append(len(ledger.all())))
+    housekeeper.start()
+    try:
+        for number in range(30):
+            ledger.add(made(number))
+            housekeeper.made()
+            if number == 10:
+                time.sleep(0.1)
+                assert tidied == []
+        deadline = time.monotonic() + 5
+        while not tidied and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert tidied[-1] == 30
+    finally:
+        housekeeper.close()
