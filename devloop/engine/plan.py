@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CAP", "CATCH_UP_AFTER", "MAX_BUILDS", "REST", "Plan", "plan"]
 
-# Seconds of quiet after a hint before the disk is looked at, and the longest that constant hints
-# can put that off. The watcher has a rest window of its own; this one joins its batches.
+# The watcher rests before it gives a hint, so the first one is followed at once. Where more come
+# before that was possible, the save goes on: then it is followed this many seconds after the last,
+# and at the latest so many after the first.
 REST = 0.015
 CAP = 0.2
 
@@ -56,7 +57,8 @@ def _plan_scan(service: ServiceState, now: float, tasks: set[Task], wakes: list[
     if service.scanning is not None:
         tasks.add(service.scanning)
     elif service.dirty is not None:
-        due = min(service.dirty.last + REST, service.dirty.first + CAP)
+        first, last = service.dirty.first, service.dirty.last
+        due = min(last + REST, first + CAP) if last > first else first
         if now >= due:
             tasks.add(Task(TaskKind.SCAN, service.name, service.scans + 1))
         else:

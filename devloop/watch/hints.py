@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devloop.errors import Diagnosis
-from devloop.watch.mailbox import Mailbox
-from devloop.watch.native import STEP_SECONDS, is_undecodable
+from devloop.watch.mailbox import MODIFIED, Mailbox
+from devloop.watch.pace import Pace
 from devloop.watch.pauses import GitOperations, SleepDetector
 from devloop.watch.watchset import WatchSet
 
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["WatchHints"]
 
-# A batch comes out of watchfiles up to two steps after its first event; a window a little longer
-# sees the next batch of a save that goes on, and is past one quiet step otherwise.
-_QUIET_SECONDS = 2.5 * STEP_SECONDS
 _CAP_SECONDS = 0.3
 _GIT_SECONDS = 5.0
 _MOMENT_SECONDS = 0.02
@@ -46,19 +43,27 @@ _FAILURES = 3
 
 @dataclass(slots=True)
 class _Found:
-    """What the mail since the last hint comes down to. `lost` are folders whose watch is dead."""
+    """What the mail since the last hint comes down to. `lost` are folders whose watch is dead,
+    `unfinished` and `new` files that may not be as they will be left; `last` is when it came."""
 
     paths: set[str] = field(default_factory=set)
     lost: set[str] = field(default_factory=set)
+    unfinished: set[str] = field(default_factory=set)
+    new: bool = False
     everything: bool = False
+    last: float = field(default_factory=time.monotonic)
 
     def __bool__(self) -> bool:
         return bool(self.paths) or self.everything
 
     def add(self, other: _Found) -> None:
+        # In this order: the later word on a path counts.
+        self.unfinished = (self.unfinished - other.paths) | other.unfinished
         self.paths |= other.paths
         self.lost |= other.lost
+        self.new |= other.new
         self.everything |= other.everything
+        self.last = other.last
 
 
 class WatchHints:
@@ -88,7 +93,6 @@ class WatchHints:
         self._poll_seconds = poll_seconds
         self._polling = polling
         self._trees = trees
-        self._odd_names = False
 
     def hints(self, cancel: Cancel) -> Iterator[frozenset[Path] | None]:
         """See engine.ports.Hints."""
@@ -104,7 +108,6 @@ class WatchHints:
                 poll_seconds=self._poll_seconds,
                 polling=self._polling,
                 trees=self._trees,
-                odd_names=self._odd_names,
             )
             try:
                 with contextlib.closing(watches), cancel.closing(mailbox.wake):
@@ -112,16 +115,11 @@ class WatchHints:
             except (OSError, RuntimeError) as fault:
                 if time.monotonic() - began > _HEALTHY_SECONDS:
                     failures = 0
-                failures += not is_undecodable(fault)
+                failures += 1
                 self._recover(fault, failures, cancel)
 
     def _recover(self, fault: Exception, failures: int, cancel: Cancel) -> None:
         """Get ready to start again after the watcher died."""
-        if is_undecodable(fault):
-            # Not a fault but a name: with its folder polled it does not come again.
-            self._odd_names = True
-            cancel.wait(_MOMENT_SECONDS)
-            return
         self._warn(_restarted(fault))
         if failures >= _FAILURES and not self._polling:
             # It fails as soon as it is started: better slow than blind.
@@ -137,6 +135,7 @@ class WatchHints:
         watches.renew()
         git = GitOperations(watches.roots())
         sleep = SleepDetector()
+        pace = Pace()
         audit = time.monotonic() + self._audit_seconds
         if not cancel.is_set():
             yield None
@@ -148,34 +147,39 @@ class WatchHints:
             found.everything |= sleep.woke()
             if not found:
                 continue
-            self._settle(found, watches, mailbox, cancel)
+            pace.came(found.last)
+            self._settle(found, watches, mailbox, pace, cancel)
             if git.busy():
                 self._wait_for_git(git, cancel)
                 found.everything = True
                 found.add(self._sift(mailbox.take(0), watches))
-                self._settle(found, watches, mailbox, cancel)
+                self._settle(found, watches, mailbox, pace, cancel)
             if cancel.is_set():
                 return
+            pace.hinted(found.last)
             if found.everything or found.lost:
                 # Before the hint: the look that follows must come after the watch.
-                found.paths |= watches.renew(found.lost)
+                found.paths |= watches.renew(None if found.everything else found.lost)
             if found.everything:
                 audit = time.monotonic() + self._audit_seconds
                 yield None
             else:
                 yield frozenset(map(Path, found.paths))
 
-    def _settle(self, found: _Found, watches: WatchSet, mailbox: Mailbox, cancel: Cancel) -> None:
+    def _settle(
+        self, found: _Found, watches: WatchSet, mailbox: Mailbox, pace: Pace, cancel: Cancel
+    ) -> None:
         """Wait for the end of a save: until nothing that matters came for a moment, but not
         long. What does not matter does not delay."""
-        now = time.monotonic()
-        cap = now + _CAP_SECONDS
-        quiet = now + _QUIET_SECONDS
-        while (left := min(quiet, cap) - time.monotonic()) > 0 and not cancel.is_set():
+        cap = time.monotonic() + _CAP_SECONDS
+        while not cancel.is_set():
+            window = pace.window(unfinished=bool(found.unfinished), new=found.new)
+            left = min(found.last + window, cap) - time.monotonic()
+            if left <= 0:
+                return
             more = self._sift(mailbox.take(left), watches)
             if more:
                 found.add(more)
-                quiet = time.monotonic() + _QUIET_SECONDS
 
     def _wait_for_git(self, git: GitOperations, cancel: Cancel) -> None:
         deadline = time.monotonic() + _GIT_SECONDS
@@ -197,8 +201,16 @@ class WatchHints:
                 # Other rules: other folders to watch, and other files in those that are.
                 found.everything = True
             # By the kind of event and not by inode: numbers are given again at once.
-            if kind != 2 and (watches.holds(name) or (not watches.trees and _is_folder(name))):
+            if kind != MODIFIED and (
+                watches.holds(name) or (not watches.trees and _is_folder(name))
+            ):
                 found.lost.add(name)
+            found.new |= name in mail.begun
+        found.unfinished = {
+            name
+            for name in found.paths
+            if name in mail.unfinished or (name in mail.whole and _is_empty(name))
+        }
         return found
 
     def _concerns(self, path: Path, name: str) -> bool:
@@ -212,6 +224,14 @@ class WatchHints:
         if key not in self._told:
             self._told.add(key)
             self._tell(diagnosis)
+
+
+def _is_empty(path: str) -> bool:
+    """Whether a file has nothing in it (yet): some programs empty it, close it and write then."""
+    try:
+        return os.lstat(path).st_size == 0
+    except OSError:
+        return False
 
 
 def _is_folder(path: str) -> bool:

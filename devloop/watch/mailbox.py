@@ -8,25 +8,41 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Mail", "Mailbox"]
+__all__ = ["ADDED", "DELETED", "MODIFIED", "Mail", "Mailbox", "Word"]
 
-# More than this at once is a checkout or an install, and inotify's queue (16,384 events) may have
-# overflowed: watchfiles drops the kernel's word of that, so the size is the only sign.
+ADDED = 1
+MODIFIED = 2
+DELETED = 3
+
+# More than this at once is a checkout or an install: to look at everything is cheaper than to look
+# at each.
 _MANY = 1000
+
+
+class Word(NamedTuple):
+    """What a watcher says of one absolute path. `whole`: the file was closed after writing, or put
+    in place as it is; False: it may just have been begun; None: no word on that."""
+
+    kind: int
+    path: str
+    whole: bool | None = False
 
 
 @dataclass(slots=True)
 class Mail:
-    """Changes since the last look: (kind, absolute path), where a kind is watchfiles' `Change`: 1
-    added, 2 modified, 3 deleted. `many` says that some may be missing,
-    `fault` that a watcher died."""
+    """Changes since the last look, each a kind and a path. Of the paths in `whole` and `unfinished`
+    that was the last word; those in `begun` were made anew instead of put in place. `many` says
+    that some may be missing, `fault` that a watcher died."""
 
     changes: set[tuple[int, str]] = field(default_factory=set)
+    whole: set[str] = field(default_factory=set)
+    unfinished: set[str] = field(default_factory=set)
+    begun: set[str] = field(default_factory=set)
     many: bool = False
     fault: Exception | None = None
     woken: bool = False
@@ -38,13 +54,27 @@ class Mailbox:
         self._mail = Mail()
         self._full = False
 
-    def put(self, changes: Iterable[tuple[int, str]]) -> None:
+    def put(self, words: Iterable[Word], *, many: bool = False) -> None:
+        """`many`: besides `words`, something was left out."""
         with self._changed:
             mail = self._mail
-            mail.changes.update(changes)
+            for kind, path, whole in words:
+                mail.changes.add((kind, path))
+                if whole:
+                    mail.whole.add(path)
+                    mail.unfinished.discard(path)
+                elif whole is not None:
+                    mail.unfinished.add(path)
+                    mail.whole.discard(path)
+                    if kind == ADDED:
+                        mail.begun.add(path)
+            mail.many |= many
             if len(mail.changes) > _MANY:
                 mail.many = True
                 mail.changes.clear()
+                mail.whole.clear()
+                mail.unfinished.clear()
+                mail.begun.clear()
             self._notify()
 
     def fail(self, fault: Exception) -> None:

@@ -1,14 +1,10 @@
-"""The operating system's file events, through watchfiles; the only module that imports it.
+"""File events from systems that watch whole trees at no cost (FSEvents), through watchfiles; the
+only module that imports it. Linux has inotify.py.
 
-Folders are watched one by one on Linux. watchfiles' recursive mode would be shorter, but there it
-follows symlinks (a link to / watches the machine) and cannot leave node_modules out. FSEvents
-watches trees at no cost, so there it is trees. Not for deciding anything: events go to the mailbox
-as they come.
-
-What watchfiles 1.x does, and what that means here: `watch` returns after its set of changes stood
-still for one step or grew for longer than the debounce; a stop event or a timeout throws away what
-it had collected, so neither is used while anybody cares; a name that is not UTF-8 makes every later
-call fail.
+Not for deciding anything: events go to the mailbox as they come. What watchfiles 1.x does, and what
+that means here: `watch` returns after its set of changes stood still for one step or grew for
+longer than the debounce; a stop event or a timeout throws away what it had collected, so neither is
+used while anybody cares.
 """
 
 from __future__ import annotations
@@ -19,50 +15,31 @@ from typing import TYPE_CHECKING
 
 from watchfiles._rust_notify import RustNotify
 
+from devloop.watch.mailbox import Word
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from devloop.watch.mailbox import Mailbox
 
-__all__ = ["STEP_SECONDS", "LimitReachedError", "NativeWatch", "is_undecodable"]
+__all__ = ["TreeWatch"]
 
-STEP_SECONDS = 0.010
+_STEP_MILLISECONDS = 10
 """How often watchfiles looks at what the kernel told it."""
 
 
-class LimitReachedError(Exception):
-    """The kernel allows no more watches. `watched` is how many of the folders it allowed."""
+class TreeWatch:
+    """Watches the trees at `paths` (absolute, UTF-8) until closed.
 
-    def __init__(self, watched: int) -> None:
-        super().__init__(f"only {watched} watches")
-        self.watched = watched
+    Raises FileNotFoundError when one of them is gone, OSError or RuntimeError for anything else."""
 
-
-def is_undecodable(fault: Exception) -> bool:
-    """Whether a watcher died of a file name that is not UTF-8."""
-    return "Unable to decode path" in str(fault)
-
-
-class NativeWatch:
-    """Watches `paths` (absolute, UTF-8) until closed: folders without what is beneath them, or
-    with `trees` whole trees.
-
-    Raises `LimitReachedError`, FileNotFoundError when one of them is gone, OSError or RuntimeError
-    for anything else."""
-
-    def __init__(self, paths: Sequence[str], mailbox: Mailbox, *, trees: bool = False) -> None:
-        try:
-            # A folder that may not be listed need not be watched: the scan says so to the user.
-            self._notify = RustNotify(list(paths), False, False, 0, trees, False)
-        except (OSError, RuntimeError) as error:
-            allowed = _allowed(str(error), paths)
-            if allowed is None:
-                raise
-            raise LimitReachedError(allowed) from error
+    def __init__(self, paths: Sequence[str], mailbox: Mailbox) -> None:
+        # A folder that may not be listed need not be watched: the scan says so to the user.
+        self._notify = RustNotify(list(paths), False, False, 0, True, False)
         self._mailbox = mailbox
         self._stop = threading.Event()
         # FSEvents tells real paths: what lies behind a symlink has to get its own name back.
-        real = ((os.path.realpath(p), p) for p in paths) if trees else ()
+        real = ((os.path.realpath(p), p) for p in paths)
         self._names = [(r.rstrip("/"), p.rstrip("/")) for r, p in real if r != p]
         self._thread = threading.Thread(target=self._run, name="devloop-watch", daemon=True)
         self._thread.start()
@@ -73,12 +50,11 @@ class NativeWatch:
         self._thread.join()
 
     def _run(self) -> None:
-        step = round(STEP_SECONDS * 1000)
         try:
             while not self._stop.is_set():
-                changes = self._notify.watch(1, step, 0, self._stop)
+                changes = self._notify.watch(1, _STEP_MILLISECONDS, 0, self._stop)
                 if not isinstance(changes, str):
-                    self._mailbox.put([(kind, self._named(path)) for kind, path in changes])
+                    self._mailbox.put([Word(kind, self._named(path)) for kind, path in changes])
         except Exception as error:  # noqa: BLE001 - whatever it was, the watcher is dead
             self._mailbox.fail(error)
         finally:
@@ -89,16 +65,3 @@ class NativeWatch:
             if path == real or path.startswith(real + "/"):
                 return name + path[len(real) :]
         return path
-
-
-def _allowed(error: str, paths: Sequence[str]) -> int | None:
-    """How many of `paths` could be watched, from a limit's message; None for another error."""
-    if "Too many open files" in error:
-        return 0
-    if "watch limit" not in error and "No space left" not in error:
-        return None
-    # They are watched in order, and the message names the first that was too many.
-    for index, path in enumerate(paths):
-        if f'"{path}"' in error:
-            return index
-    return len(paths) // 2

@@ -13,6 +13,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from devloop.watch.mailbox import ADDED, DELETED, MODIFIED, Word
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -59,7 +61,10 @@ class PollWatch:
             self._known[index] = now
             self._mailbox.put(
                 [
-                    (1 if path not in before else 3 if path not in now else 2, path)
+                    Word(
+                        ADDED if path not in before else DELETED if path not in now else MODIFIED,
+                        path,
+                    )
                     for path in before.keys() | now.keys()
                     if before.get(path) != now.get(path)
                 ]

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from devloop.errors import Diagnosis
 from devloop.watch.globs import existing_folder
+from devloop.watch.inotify import InotifyWatch, LimitReachedError
 from devloop.watch.mounts import SilentMounts
-from devloop.watch.native import LimitReachedError, NativeWatch
 from devloop.watch.polling import PollWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
     from devloop.watch.mailbox import Mailbox
+    from devloop.watch.native import TreeWatch
 
 __all__ = ["WatchSet", "Watched"]
 
@@ -45,9 +46,8 @@ class Watched(Protocol):
 class WatchSet:
     """Watches for `sources` and single `files` from the first `renew` until `close`.
 
-    `trees` watches whole trees at once, for systems where that costs nothing; `odd_names` says that
-    names that are not UTF-8 were met, which watchfiles cannot bear: their folders are polled.
-    `warn` is told what is polled and why, once for each reason."""
+    `trees` watches whole trees at once, for systems where that costs nothing; `polling` never asks
+    the system. `warn` is told what is polled and why."""
 
     def __init__(
         self,
@@ -59,18 +59,18 @@ class WatchSet:
         poll_seconds: float,
         polling: bool = False,
         trees: bool = False,
-        odd_names: bool = False,
     ) -> None:
-        self.trees = trees
+        self.trees = trees and not polling
         self._sources = sources
         self._files = files
         self._mailbox = mailbox
         self._warn = warn
         self._poll_seconds = poll_seconds
         self._polling = polling
-        self._odd_names = odd_names
-        self._watched: set[str] = set()
-        self._native: NativeWatch | None = None
+        self._watched: frozenset[str] = frozenset()
+        self._polled: frozenset[str] = frozenset()
+        self._inotify: InotifyWatch | None = None
+        self._tree: TreeWatch | None = None
         self._poll: PollWatch | None = None
 
     def holds(self, path: str) -> bool:
@@ -82,97 +82,103 @@ class WatchSet:
         found = {existing_folder(os.path.dirname(file)) for file in self._files}  # noqa: PTH120
         return found.union(*(source.roots() for source in self._sources))
 
-    def renew(self, lost: Iterable[str] = ()) -> set[str]:
+    def renew(self, lost: Iterable[str] | None = None) -> set[str]:
         """Watch what matters now; the folders that were not watched before.
 
-        `lost` are folders that were replaced: they and all beneath are watched anew. What changed
-        in the folders returned, before this returns, may have gone unnoticed. Raises OSError or
-        RuntimeError when the watcher fails."""
-        for path in lost:
-            inside = path + "/"
-            self._watched = {w for w in self._watched if w != path and not w.startswith(inside)}
+        `lost` are folders that were replaced: they and all beneath are watched anew; None: any may
+        have been. What changed in the folders returned, before this returns, may have gone
+        unnoticed. Raises OSError or RuntimeError when the watcher fails."""
+        if self.trees:
+            return self._renew_trees(lost)
+        inside = None if lost is None else tuple(path + "/" for path in lost)
         new: set[str] = set()
         for _ in range(_ROUNDS):
             wanted = self._wanted()
-            added = wanted - self._watched
-            if not added and not any(os.path.isdir(p) for p in self._watched - wanted):  # noqa: PTH112
-                self._watched = wanted
+            fresh = self._watch(wanted, inside)
+            self._watched = frozenset(wanted)
+            new |= fresh
+            inside = ()
+            if not fresh:
                 break
-            self._watch(wanted)
-            self._watched = wanted
-            new |= added
         return new
 
     def close(self) -> None:
         """Returns when all threads are gone."""
-        native, poll, self._native, self._poll = self._native, self._poll, None, None
-        for watch in (native, poll):
+        watches = (self._inotify, self._tree, self._poll)
+        self._inotify = self._tree = self._poll = None
+        for watch in watches:
             if watch is not None:
                 watch.close()
 
     def _wanted(self) -> set[str]:
-        if self.trees and not self._polling:
-            return self.roots()
         found = {existing_folder(os.path.dirname(file)) for file in self._files}  # noqa: PTH120
         return found.union(*(source.folders() for source in self._sources))
 
-    def _watch(self, wanted: Iterable[str]) -> None:
+    def _renew_trees(self, lost: Iterable[str] | None) -> set[str]:
+        # Imported late: it takes longer than all the rest of devloop's start.
+        from devloop.watch.native import TreeWatch  # noqa: PLC0415
+
+        wanted = frozenset(self.roots())
+        new = set(wanted.difference(self._watched.difference(lost or ())))
+        if new or wanted != self._watched:
+            old, self._tree = self._tree, TreeWatch(sorted(wanted), self._mailbox)
+            # Only now, so that there is no moment without a watch.
+            if old is not None:
+                old.close()
+        self._watched = wanted
+        return new
+
+    def _watch(self, wanted: Iterable[str], inside: tuple[str, ...] | None) -> set[str]:
+        """Watch `wanted` and nothing else; those that were not before. What lies `inside` may have
+        been replaced, with None anything may."""
         mounts = SilentMounts.read()
         native: list[str] = []
-        polled: list[str] = []
+        polled: set[str] = set()
         # From the top down: should the watches not suffice, the deepest folders are polled.
         for folder in sorted(wanted, key=lambda path: (path.count("/"), path)):
             kind = mounts.kind(folder)
             if kind:
                 self._warn(_silent(kind))
-            if kind or self._polling or not _is_utf8(folder) or self._has_odd_names(folder):
-                polled.append(folder)
+            if kind or self._polling:
+                polled.add(folder)
             else:
                 native.append(folder)
-        new_native = self._watch_natively(native, polled)
-        new_poll = PollWatch(polled, self._mailbox, seconds=self._poll_seconds) if polled else None
-        # Only now, so that there is no moment without a watch.
-        self.close()
-        self._native, self._poll = new_native, new_poll
+        new = self._watch_natively(native, inside, polled)
+        if polled != self._polled:
+            new |= polled - self._polled
+            old, self._poll = self._poll, None
+            if polled:
+                self._poll = PollWatch(sorted(polled), self._mailbox, seconds=self._poll_seconds)
+            # Only now, so that there is no moment without a watch.
+            if old is not None:
+                old.close()
+            self._polled = frozenset(polled)
+        return new
 
-    def _watch_natively(self, folders: list[str], polled: list[str]) -> NativeWatch | None:
-        """Watch `folders`; those that cannot be are added to `polled`."""
-        tries = _ROUNDS
-        while folders:
-            try:
-                return NativeWatch(folders, self._mailbox, trees=self.trees)
-            except LimitReachedError as limit:
-                if self._native is not None:
-                    # The old watches count until they are gone.
-                    self.close()
-                    continue
-                # A dropped watcher gives its watches back a moment later, so not all of them.
-                keep = min(limit.watched, len(folders) - 1) * 9 // 10
-                polled += folders[keep:]
-                folders = folders[:keep]
-                self._warn(_limited(len(polled), self._poll_seconds))
-            except (FileNotFoundError, PermissionError):
-                tries -= 1
-                if not tries:
-                    raise
-                folders = [path for path in folders if os.access(path, os.R_OK)]
-        return None
-
-    def _has_odd_names(self, folder: str) -> bool:
-        if not self._odd_names:
-            return False
+    def _watch_natively(
+        self, folders: list[str], inside: tuple[str, ...] | None, polled: set[str]
+    ) -> set[str]:
+        """`_watch` by inotify alone; folders that it has no watches for are added to `polled`."""
+        if not folders and self._inotify is None:
+            return set()
+        new: set[str] = set()
+        index = 0
         try:
-            return not all(map(_is_utf8, os.listdir(folder)))  # noqa: PTH208
-        except OSError:
-            return False
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+            watch = self._inotify = self._inotify or InotifyWatch(self._mailbox)
+            known = watch.folders
+            for path in known.difference(folders):
+                watch.remove(path)
+            for index, path in enumerate(folders):  # noqa: B007 - the handler wants it
+                seen = path in known and inside is not None
+                if seen and not f"{path}/".startswith(inside or ()):
+                    continue
+                if watch.add(path):
+                    new.add(path)
+        except LimitReachedError:
+            held = self._inotify.folders if self._inotify else frozenset()
+            polled.update(path for path in folders[index:] if path not in held)
+            self._warn(_limited(len(polled), self._poll_seconds))
+        return new
 
 
 def _silent(kind: str) -> Diagnosis:

@@ -9,12 +9,12 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from watchfiles._rust_notify import RustNotify
 
-from devloop.watch import hints, native
+from devloop.watch import hints, watchset
+from devloop.watch.inotify import InotifyWatch
 from devloop.watch.mounts import SilentMounts
 from devloop.watch.pauses import SleepDetector
 from devloop.watch.source import ServiceSource
@@ -22,6 +22,8 @@ from tests.integration.watch.watching import Session, service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from devloop.watch.mailbox import Mailbox, Word
 
 
 def write(path: Path, text: str = "x") -> Path:
@@ -375,28 +377,27 @@ def test_the_audit_finds_what_no_event_told(root: Path, tmp_path: Path) -> None:
         assert session.change(outside.write_text, "two") == ("src/app.py",)
 
 
-class Failing:
-    """watchfiles' watcher, but it dies when told to."""
+class Failing(InotifyWatch):
+    """Linux's watcher, but it dies when told to."""
 
     die = threading.Event()
     made = 0
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, mailbox: Mailbox) -> None:
         type(self).made += 1
-        self._real = RustNotify(*args)
-
-    def watch(self, *args: Any) -> object:
+        super().__init__(mailbox)
         if self.die.is_set():
-            raise RuntimeError("error in underlying watcher: made to fail")
-        return self._real.watch(*args)
+            mailbox.fail(OSError("made to fail"))
 
-    def close(self) -> None:
-        self._real.close()
+    def _words(self, data: bytes) -> tuple[list[Word], bool]:
+        if self.die.is_set():
+            raise OSError("made to fail")
+        return super()._words(data)
 
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Failing]]:
-    monkeypatch.setattr(native, "RustNotify", Failing)
+    monkeypatch.setattr(watchset, "InotifyWatch", Failing)
     monkeypatch.setattr(hints, "_FIRST_PAUSE_SECONDS", 0.05)
     Failing.die.clear()
     Failing.made = 0

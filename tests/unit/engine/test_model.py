@@ -20,7 +20,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from devloop.engine.plan import plan
+from devloop.engine.plan import REST, plan
 from devloop.engine.reduce import reduce
 from devloop.engine.state import (
     Began,
@@ -385,9 +385,21 @@ def test_what_may_be_superseded_is_not_deployed() -> None:
     world.edit("web", 1, 1)
     build = next(t for t in world.running if t.kind is TaskKind.BUILD and t.service == "web")
     world.succeed(build)
-    assert web_tasks(world) == []
-    world.wait(0.05)
     assert web_tasks(world) == [TaskKind.SCAN]
+
+
+def test_the_disk_is_looked_at_at_once_but_not_while_hints_keep_coming() -> None:
+    world = advanced(TaskKind.SCAN)
+    world.edit("web", 1, 1)
+    assert TaskKind.SCAN in web_tasks(world)
+    scan = next(t for t in world.running if t.kind is TaskKind.SCAN and t.key == 2)
+    for content in (2, 3):
+        world.edit("web", content, 1)
+        world.wait(REST / 2)
+    world.succeed(scan)
+    assert TaskKind.SCAN not in web_tasks(world)
+    world.wait(REST)
+    assert TaskKind.SCAN in web_tasks(world)
 
 
 def test_a_new_patch_waits_for_the_cancelled_one() -> None:
@@ -436,7 +448,7 @@ def test_a_sync_is_served_without_an_image_and_the_image_follows_when_it_is_quie
     world.wait(1.1)
     assert web_tasks(world) == [TaskKind.CATCH_UP]
     world.edit("web", 2, 1)
-    assert web_tasks(world) == []
+    assert web_tasks(world) == [TaskKind.SCAN]
     world.settle()
     assert world.cluster["web"] == "content-2"
     assert world.state.services["web"].behind is None

@@ -13,9 +13,9 @@ from devloop.engine.cancel import Cancel
 from devloop.watch.content import FileCache
 from devloop.watch.editors import has_mark, is_temporary
 from devloop.watch.globs import Globs, existing_folder
-from devloop.watch.mailbox import Mailbox
+from devloop.watch.mailbox import ADDED, DELETED, MODIFIED, Mailbox, Word
 from devloop.watch.mounts import SilentMounts
-from devloop.watch.native import _allowed
+from devloop.watch.pace import LONGEST_SECONDS, Pace
 from devloop.watch.pauses import GitOperations, SleepDetector
 
 if TYPE_CHECKING:
@@ -88,20 +88,65 @@ def test_no_mount_table_is_no_silent_mount() -> None:
 def test_the_mailbox_merges_and_gives_up_counting() -> None:
     box = Mailbox()
     assert box.take(0).changes == set()
-    box.put([(1, "/a"), (2, "/b")])
-    box.put([(2, "/b")])
+    box.put([Word(ADDED, "/a"), Word(MODIFIED, "/b")])
+    box.put([Word(MODIFIED, "/b")])
     mail = box.take(5)
     assert (mail.changes, mail.many) == ({(1, "/a"), (2, "/b")}, False)
-    box.put([(2, f"/{i}") for i in range(2000)])
-    box.put([(2, "/late")])
+    box.put([Word(MODIFIED, f"/{i}") for i in range(2000)])
+    box.put([Word(MODIFIED, "/late")])
     mail = box.take(5)
     assert mail.many
     assert mail.changes == {(2, "/late")}
+    box.put([Word(MODIFIED, "/a")], many=True)
+    mail = box.take(5)
+    assert mail.many
+    assert mail.changes == {(2, "/a")}
     box.fail(OSError("x"))
     box.wake()
     mail = box.take(5)
     assert mail.woken
     assert isinstance(mail.fault, OSError)
+
+
+def test_the_last_word_on_a_path_says_whether_it_is_whole() -> None:
+    box = Mailbox()
+    box.put([Word(ADDED, "/new"), Word(MODIFIED, "/new", True), Word(ADDED, "/moved", True)])
+    box.put(
+        [Word(MODIFIED, "/open"), Word(MODIFIED, "/again", True), Word(MODIFIED, "/mode", None)]
+    )
+    box.put([Word(MODIFIED, "/again", False), Word(MODIFIED, "/new", None), Word(DELETED, "/gone")])
+    mail = box.take(5)
+    assert mail.whole == {"/new", "/moved"}
+    assert mail.unfinished == {"/open", "/again", "/gone"}
+    assert mail.begun == {"/new"}
+
+
+def test_the_wait_for_the_rest_of_a_save() -> None:
+    pace = Pace()
+    plain = pace.window(unfinished=False, new=False)
+    assert plain < pace.window(unfinished=False, new=True) < LONGEST_SECONDS
+    assert pace.window(unfinished=True, new=False) == LONGEST_SECONDS
+    # Nothing was hinted yet, so nothing went on.
+    pace.came(0.0)
+    assert pace.window(unfinished=False, new=False) == plain
+
+
+def test_the_wait_grows_where_saves_go_on_and_shrinks_where_they_do_not() -> None:
+    pace = Pace()
+    plain = pace.window(unfinished=False, new=False)
+    pace.hinted(1.0)
+    pace.came(1.0 + 3 * plain)
+    assert pace.window(unfinished=False, new=False) > 3 * plain
+    for i in range(100):
+        pace.hinted(2.0 + i)
+        pace.came(2.001 + i)
+        pace.came(2.002 + i)
+    assert pace.window(unfinished=False, new=False) == LONGEST_SECONDS
+    # What comes later than the longest wait is another save, however soon.
+    for i in range(100):
+        pace.hinted(200.0 + i)
+        pace.came(200.0 + i + 2 * LONGEST_SECONDS)
+    assert pace.window(unfinished=False, new=False) == plain
 
 
 def test_the_mailbox_wakes_the_one_that_waits() -> None:
@@ -112,19 +157,6 @@ def test_the_mailbox_wakes_the_one_that_waits() -> None:
     assert box.take(10).woken
     assert time.monotonic() - began < 5
     thread.join()
-
-
-@pytest.mark.parametrize(
-    ("error", "allowed"),
-    [
-        ('OS file watch limit reached. about ["/b"] (Error { kind: MaxFilesWatch })', 1),
-        ("OS file watch limit reached.", 1),
-        ("Error creating recommended watcher: Too many open files (os error 24)", 0),
-        ("No such file or directory (os error 2)", None),
-    ],
-)
-def test_reading_the_limit_from_the_error(error: str, allowed: int | None) -> None:
-    assert _allowed(error, ["/a", "/b", "/c"]) == allowed
 
 
 def test_sleep_is_a_jump_between_two_clocks() -> None:

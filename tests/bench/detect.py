@@ -1,0 +1,215 @@
+"""From the atomic save of a file to the engine's decision, with real files and the real watcher.
+
+    python -m tests.bench.detect [--saves 200] [--json]
+
+Each figure is the time from `os.replace` to the `iteration.started` event ("decided") and to the
+first line of the build worker ("build"), for a small tree, a big one and one in which git's files
+are rewritten all the time. The builder and the deployer do nothing. `idle` is the share of one core
+that a watched tree costs while nothing happens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devloop.config.schema import Build, Deploy, Service
+from devloop.engine.loop import Engine, ServicePorts
+from devloop.errors import ExitStatus
+from devloop.events import IterationFinished, IterationStarted
+from devloop.model import Deployed, ImageRef, Outcome, Served, WorkloadRef
+from devloop.watch.hints import WatchHints
+from devloop.watch.source import ServiceSource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from devloop.engine.cancel import Cancel
+    from devloop.engine.ports import Reporter
+    from devloop.events import Event
+    from devloop.model import Scan
+
+
+class Loop:
+    """An engine over real files whose builds and deploys are over at once."""
+
+    def __init__(self, root: Path) -> None:
+        service = Service(
+            name="web",
+            image="shop/web",
+            build=Build(context=root, dockerfile=root / "Dockerfile"),
+            deploy=Deploy(workload_name="web", manifests=(str(root / "k8s/*.yaml"),)),
+        )
+        source = ServiceSource(service, root)
+        self.decided: list[float] = []
+        self.built: list[float] = []
+        self.scans: list[float] = []
+        self.outcomes: list[Outcome] = []
+        self._watching = threading.Event()
+        self.engine = Engine(
+            {"web": ServicePorts(source=source, builder=self, deployer=self)},
+            mode="dev",
+            root=root,
+            publish=self._take,
+            hints=self._Watched(WatchHints([source]), self._watching),
+        )
+        self._thread = threading.Thread(target=self.engine.run)
+
+    class _Watched:
+        def __init__(self, inner: WatchHints, watching: threading.Event) -> None:
+            self._inner = inner
+            self._watching = watching
+
+        def hints(self, cancel: Cancel) -> Iterator[frozenset[Path] | None]:
+            for hint in self._inner.hints(cancel):
+                yield hint
+                self._watching.set()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        self._thread.start()
+        try:
+            self._watching.wait()
+            while not self.outcomes:
+                time.sleep(0.01)
+            time.sleep(0.1)
+            yield
+        finally:
+            self.engine.stop(ExitStatus.DONE)
+            self._thread.join()
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, IterationStarted):
+            self.decided.append(time.perf_counter())
+        elif isinstance(event, IterationFinished):
+            self.outcomes.append(event.outcome)
+
+    def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
+        self.built.append(time.perf_counter())
+        self.scans.append(scan.ms)
+        digest = f"sha256:{scan.fingerprint.build}"
+        return ImageRef(repository="r/web", tag="t", digest=digest)
+
+    def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
+        ref = WorkloadRef("deployment", "web", "default")
+        return Deployed(workload=ref, uid="u", generation=1, image=image, containers=("web",))
+
+    def follow(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
+        return Served(image=deployed.image, pods=("web-1",))
+
+    def rollback(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> None:
+        raise AssertionError("nothing fails here")
+
+    def adopt(self, image: ImageRef, cancel: Cancel) -> str | None:
+        raise AssertionError("nothing is synced here")
+
+
+def make_tree(root: Path, files: int) -> Path:
+    """A project of `files` source files; the one to edit."""
+    (root / "k8s").mkdir(parents=True)
+    (root / "k8s/web.yaml").write_text("kind: Deployment\n")
+    (root / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
+    (root / ".dockerignore").write_text("node_modules\n*.log\n")
+    (root / ".git").mkdir()
+    for index in range(files):
+        folder = root / f"src/p{index // 100}"
+        if index % 100 == 0:
+            folder.mkdir(parents=True)
+        (folder / f"m{index}.py").write_text(f"value = {index}\n" * 20)
+    return root / "src/p0/m0.py"
+
+
+def save(path: Path, text: str) -> float:
+    """Save as most editors do; when the new file was in place."""
+    temporary = path.with_name(f".{path.name}.tmp~")
+    temporary.write_text(text)
+    began = time.perf_counter()
+    os.replace(temporary, path)  # noqa: PTH105 - nothing between the two moments
+    return began
+
+
+def measure(files: int, saves: int, *, noise: bool = False) -> dict[str, float]:
+    with tempfile.TemporaryDirectory(prefix="devloop-bench-") as folder:
+        root = Path(folder, "project")
+        path = make_tree(root, files)
+        loop = Loop(root)
+        stop = threading.Event()
+
+        def rewrite() -> None:
+            count = 0
+            while not stop.wait(0.3):
+                count += 1
+                (root / ".git/FETCH_HEAD").write_text(str(count))
+
+        noisy = threading.Thread(target=rewrite)
+        with loop.running():
+            if noise:
+                noisy.start()
+            before = time.process_time()
+            began = time.monotonic()
+            time.sleep(3)
+            idle = (time.process_time() - before) / (time.monotonic() - began)
+            decided, built, scans = _save_often(loop, path, saves)
+            stop.set()
+        if noise:
+            noisy.join()
+        extra = len(loop.outcomes) - 1 - saves
+    return {
+        "files": files,
+        "saves": saves,
+        **_spread("decided_ms", decided),
+        **_spread("build_ms", built),
+        **_spread("scan_ms", scans),
+        "extra_iterations": extra,
+        "idle_percent": round(idle * 100, 2),
+    }
+
+
+def _save_often(loop: Loop, path: Path, saves: int) -> tuple[list[float], list[float], list[float]]:
+    decided, built = [], []
+    for index in range(saves):
+        count = len(loop.built)
+        outcomes = len(loop.outcomes)
+        began = save(path, f"edit {index}")
+        while len(loop.outcomes) == outcomes:
+            time.sleep(0.002)
+        decided.append((loop.decided[-1] - began) * 1000)
+        built.append((loop.built[count] - began) * 1000)
+        # Not in step with anything that wakes at even times.
+        time.sleep(0.05 + 0.013 * (index % 7))
+    return decided, built, loop.scans[-saves:]
+
+
+def _spread(name: str, values: list[float]) -> dict[str, float]:
+    ordered = sorted(values)
+    return {
+        f"{name}_p50": round(statistics.median(ordered), 2),
+        f"{name}_p95": round(ordered[int(len(ordered) * 0.95)], 2),
+        f"{name}_max": round(ordered[-1], 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--saves", type=int, default=200)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    for name, files, noise in (("small", 20, False), ("big", 5000, False), ("noisy", 20, True)):
+        found = measure(files, options.saves, noise=noise)
+        if options.json:
+            print(json.dumps({"tree": name, **found}), flush=True)
+        else:
+            words = "  ".join(f"{key} {value:g}" for key, value in found.items())
+            print(f"{name:6} {words}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
