@@ -193,6 +193,7 @@ class Bases:
             # Docker's own image may never have been in the registry that its name speaks of.
             places = [copy, reference] if mine else [reference, copy]
         failure: DevloopError | None = None
+        others: list[str] = []
         for place in places:
             try:
                 found = self._fetch(place, platform, cancel)
@@ -202,11 +203,11 @@ class Bases:
             if found is None:
                 continue
             base, names = found
-            if mine and mine not in names:
-                if place is not places[-1]:
-                    continue
-                raise Unprovable(f"{text} in Docker is not the one in {place.host}")
-            return base
+            if not mine or mine in names:
+                return base
+            others.append(place.host)
+        if others:
+            raise Unprovable(f"{text} in Docker is not the one in {others[-1]}")
         if mine:
             raise Unprovable(f"{text} is only known to Docker")
         why = failure.diagnosis.message if failure else f"{reference.host} does not have it"
