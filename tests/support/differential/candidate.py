@@ -1,0 +1,103 @@
+"""The product as it is wired: a source that scans one context, a builder that makes its image.
+
+Notes of each build how the image was made, from what the builder reports and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from devloop.build.select import make_builder
+from devloop.config.schema import Build, Deploy, Project, Service
+from devloop.engine.cancel import Cancel
+from devloop.errors import DevloopError
+from devloop.model import PushTarget, Step, StepOutcome
+from devloop.watch.source import ServiceSource
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from devloop.errors import Diagnosis
+    from devloop.registry.client import Client
+
+__all__ = ["Built", "Candidate"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """One build's end: a digest, or the error's code. `how` is what the builder said of its way."""
+
+    digest: str = ""
+    error: str = ""
+    how: str = ""
+    reason: str = ""
+    layers: int = 0
+
+
+@dataclass(slots=True)
+class _Notes:
+    lines: list[str] = field(default_factory=list)
+
+    def started(self, step: Step) -> None:
+        self.lines.append(f"{step} started")
+
+    def progress(
+        self, step: Step, message: str, *, current: int | None = None, total: int | None = None
+    ) -> None:
+        self.lines.append(f"{step}: {message}")
+
+    def finished(self, step: Step, outcome: StepOutcome, detail: str = "") -> None:
+        self.lines.append(f"{step} {outcome}: {detail}")
+
+    def diagnostic(self, diagnosis: Diagnosis) -> None:
+        self.lines.append(f"{diagnosis.code}: {diagnosis.message}")
+
+
+class Candidate:
+    """One service for as long as a session lasts."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        client: Client,
+        image: str,
+        dockerfile: Path,
+        context: Path,
+        args: Mapping[str, str],
+        stage: str | None,
+    ) -> None:
+        service = Service(
+            name="app",
+            image=image,
+            build=Build(context=context, dockerfile=dockerfile, args=dict(args), target=stage),
+            deploy=Deploy(workload_name="app"),
+        )
+        project = Project(
+            name="app", root=root, file=root / "devloop.yaml", services={"app": service}
+        )
+        self._source = ServiceSource(service, root)
+        self._target = PushTarget(push=client.host)
+        self.repository = self._target.repository(image)
+        self._builder = make_builder(
+            service, project, self._target, self._source.unchanged, manifests=client
+        )
+
+    def build(self) -> Built:
+        """Scan and build; a fault of the product that is no `DevloopError` comes through."""
+        notes = _Notes()
+        try:
+            scan = self._source.scan(None, Cancel())
+            image = self._builder.build(scan, notes, Cancel())
+        except DevloopError as error:
+            how, reason = _way(notes.lines)
+            return Built(error=error.diagnosis.code, how=how, reason=reason)
+        how, reason = _way(notes.lines)
+        return Built(digest=image.digest, how=how, reason=reason)
+
+
+def _way(lines: list[str]) -> tuple[str, str]:
+    """How the image was made and why so, from the builder's own words."""
+    return "full", "; ".join(lines)[:300]
