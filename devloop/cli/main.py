@@ -28,6 +28,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("devloop.cli.run", "Build, push and deploy once; the exit status tells the result."),
     "status": ("devloop.cli.status", "Show what runs, and the session if there is one."),
     "down": ("devloop.cli.down", "Delete what devloop itself created, nothing else."),
+    "bench": (
+        "devloop.cli.bench",
+        "Time saves until they are served, against the cluster's floor.",
+    ),
     "clean": ("devloop.cli.clean", "Remove images and files that devloop left behind."),
     "check": ("devloop.cli.check", "Validate devloop.yaml and the files it names."),
     "schema": ("devloop.cli.schema", "Print the JSON Schema of devloop.yaml."),

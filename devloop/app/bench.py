@@ -1,0 +1,326 @@
+"""`devloop bench`: times a real `devloop dev` over a number of edits, then the cluster alone.
+
+The session is a process of its own, told apart by its event stream, so that what is measured is
+what a user gets. One file of the project is edited and put back as it was, also after Ctrl-C; its
+content is kept beside it in .devloop for the case that even that fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from devloop.app import connect, find_registry, ledger_of, workload_of
+from devloop.app.bench_report import Report, Sample
+from devloop.build.inprocess.unprovable import Unprovable
+from devloop.build.inprocess.variants import push_variants
+from devloop.build.made import Made
+from devloop.cluster.floor import Floor
+from devloop.cluster.manifests import find_files
+from devloop.cluster.status import read_status
+from devloop.cluster.view import ClusterView
+from devloop.engine.cancel import Cancel
+from devloop.errors import DevloopError, Diagnosis
+from devloop.model import ImageRef
+from devloop.registry.client import Client
+from devloop.watch.source import ServiceSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from devloop.config.schema import Project, Service
+
+__all__ = ["Plan", "bench", "pick_file"]
+
+_START = 300.0
+_EDIT = 120.0
+_END = 10.0
+_MOST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """`arguments` are the options that the session gets as well; `pause` is in seconds between an
+    edit that is served and the next."""
+
+    service: Service
+    file: Path
+    edits: int
+    pause: float
+    arguments: tuple[str, ...]
+
+
+def pick_file(service: Service, project: Project) -> Path:
+    """The text file of the service's context that was written last, Dockerfile and manifests
+    aside. Errors: config/file-missing when there is none."""
+    scan = ServiceSource(service, project.root).scan(None, Cancel())
+    manifests = set(find_files(service.deploy.manifests))
+    found: list[tuple[float, Path]] = []
+    for name, entry in scan.snapshot.entries.items():
+        path = service.build.context / name
+        if entry.type != "file" or not 0 < entry.size <= _MOST_BYTES:
+            continue
+        if path == service.build.dockerfile or path in manifests or name.startswith("."):
+            continue
+        found.append((path.stat().st_mtime, path))
+    for _, path in sorted(found, reverse=True):
+        if b"\0" not in path.read_bytes()[:8192]:
+            return path
+    raise DevloopError.of(
+        "usage/arguments",
+        f"{service.name} has no text file to edit",
+        suggestions=("name one: --file PATH",),
+    )
+
+
+def bench(project: Project, plan: Plan, tell: Callable[[str], None], cancel: Cancel) -> Report:
+    """Errors: what the session says, and pod/deadline when an edit is not served in time."""
+    with _Session(plan, cancel) as session:
+        tell(f"starting devloop dev {plan.service.name} ...")
+        session.until_settled(_START)
+        with _kept(plan.file, project.state_dir) as original:
+            samples = list(_edits(session, plan, original, tell))
+        session.until_settled(_EDIT)
+    try:
+        name, floor = _floor(project, plan, samples, tell, cancel)
+        reason = ""
+    except (DevloopError, Unprovable) as error:
+        name, floor = "", ()
+        reason = error.reason if isinstance(error, Unprovable) else error.diagnosis.message
+    return Report(
+        service=plan.service.name,
+        file=os.path.relpath(plan.file, project.root),
+        samples=tuple(samples),
+        floor=floor,
+        floor_name=name,
+        floor_reason=reason,
+    )
+
+
+def _edits(
+    session: _Session, plan: Plan, original: bytes, tell: Callable[[str], None]
+) -> Iterator[Sample]:
+    for number in range(1, plan.edits + 1):
+        session.cancel.wait(plan.pause)
+        session.cancel.check()
+        # Empty lines at the end: new content each time that hardly any language minds.
+        saved = _save(plan.file, original.rstrip(b"\n") + b"\n" * (number + 1))
+        sample = session.sample(saved)
+        tell(f"edit {number} of {plan.edits}: {sample.total:.0f} ms  {sample.how}")
+        yield sample
+
+
+def _save(path: Path, content: bytes) -> float:
+    """Write as editors do, another file put in place of the first; the time it was done."""
+    beside = path.with_name(f".{path.name}.devloop-bench~")
+    beside.write_bytes(content)
+    beside.chmod(path.stat().st_mode)
+    beside.replace(path)
+    return time.time()
+
+
+@contextlib.contextmanager
+def _kept(path: Path, state_dir: Path) -> Iterator[bytes]:
+    """The file's content, put back with its times at the end."""
+    original, before = path.read_bytes(), path.stat()
+    copy = state_dir / f"bench-{path.name}.original"
+    copy.write_bytes(original)
+    try:
+        yield original
+    finally:
+        _save(path, original)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        copy.unlink()
+
+
+class _Session:
+    """`devloop dev` as a child process, its events in order."""
+
+    def __init__(self, plan: Plan, cancel: Cancel) -> None:
+        self.cancel = cancel
+        self._service = plan.service.name
+        self._events: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._said: list[dict[str, Any]] = []
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "devloop", "dev", self._service, "--output", "json"),
+                *plan.arguments,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is ours to pass on
+        )
+        self._reader = threading.Thread(target=self._read, name="devloop-bench", daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(_END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join(_END)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def _read(self) -> None:
+        for line in self._process.stdout or ():
+            with contextlib.suppress(ValueError):
+                self._events.put(json.loads(line))
+        self._events.put(None)
+
+    def until_settled(self, limit: float) -> dict[str, Any]:
+        """Wait for an iteration's end. Raises what made it fail."""
+        return self._until("iteration.finished", time.monotonic() + limit)
+
+    def sample(self, saved: float) -> Sample:
+        """What the edit that was saved at `saved` (seconds since the epoch) cost."""
+        deadline = time.monotonic() + _EDIT
+        stages: dict[str, float] = {}
+        began = self._until("iteration.started", deadline)
+        stages["detect"] = _seconds(began["ts"]) - saved
+        how: list[str] = []
+        while True:
+            event = self._next(deadline)
+            if event.get("service") != self._service:
+                continue
+            if event["type"] == "step.finished" and event["step"] != "scan":
+                if event["outcome"] == "done":
+                    stages[event["step"]] = event["ms"] / 1000
+                    how += [event["detail"]] if event["detail"] else []
+            elif event["type"] == "iteration.finished":
+                self._check(event)
+                total = _seconds(event["ts"]) - saved
+                return Sample(
+                    total=total * 1000,
+                    stages={stage: seconds * 1000 for stage, seconds in stages.items()},
+                    how="; ".join(how),
+                )
+
+    def _until(self, kind: str, deadline: float) -> dict[str, Any]:
+        while True:
+            event = self._next(deadline)
+            if event["type"] == kind and event.get("service") == self._service:
+                if kind == "iteration.finished":
+                    self._check(event)
+                return event
+
+    def _check(self, event: dict[str, Any]) -> None:
+        if event["outcome"] not in {"ready", "unchanged"}:
+            raise self._failure(f"an iteration ended {event['outcome']}: {event['why']}")
+
+    def _next(self, deadline: float) -> dict[str, Any]:
+        while True:
+            self.cancel.check()
+            try:
+                event = self._events.get(timeout=0.1)
+            except queue.Empty:
+                if time.monotonic() > deadline:
+                    raise self._failure("nothing was served in time") from None
+                continue
+            if event is None:
+                raise self._failure("devloop dev ended")
+            if event["type"] == "diagnostic":
+                self._said.append(event)
+            return event
+
+    def _failure(self, message: str) -> DevloopError:
+        last = next((d for d in reversed(self._said) if d["severity"] == "error"), None)
+        return DevloopError(
+            Diagnosis(
+                code=last["code"] if last else "pod/deadline",
+                message=f"the benchmark stops: {message}",
+                cause=last["message"] if last else None,
+                suggestions=("see what `devloop dev` says",),
+            )
+        )
+
+
+def _seconds(timestamp: str) -> float:
+    return datetime.fromisoformat(timestamp).timestamp()
+
+
+def _floor(
+    project: Project,
+    plan: Plan,
+    samples: Sequence[Sample],
+    tell: Callable[[str], None],
+    cancel: Cancel,
+) -> tuple[str, tuple[float, ...]]:
+    """The bare replacement in the way that the session used, in milliseconds."""
+    count = min(len(samples), 10)
+    with connect(project) as connection, contextlib.ExitStack() as stack:
+        target = find_registry(project, connection)
+        if not target.push:
+            raise Unprovable("there is no registry to push fresh images to")
+        registry = stack.enter_context(Client(target.push))
+        view = ClusterView(connection)
+        stack.callback(view.close)
+        ref = workload_of(plan.service, connection.namespace)
+        pods = view.view("pods", ref.namespace)
+        pods.wait_synced(cancel)
+        (status,) = read_status(connection, [ref])
+        image, container = _current(plan.service, status.images, target.repository)
+        image = _with_pull_name(image, target.pull_repository(plan.service.image))
+        fresh = push_variants(registry, image, count, cancel)
+        ledger = ledger_of(project)
+        for each in fresh:
+            ledger.add(
+                Made(
+                    service=plan.service.name,
+                    repository=each.repository,
+                    tag=each.tag,
+                    digest=each.digest,
+                )
+            )
+        floor = Floor(connection, view, ref, container)
+        in_place = status.wanted == 1 and any("in place" in s.how for s in samples)
+        name = "bare PATCHes in place" if in_place else "one bare PATCH, rolling"
+        tell(f"measuring the floor: {name}, {count} times ...")
+        replace = floor.in_place if in_place else floor.rolling
+        found: list[float] = []
+        try:
+            for each in fresh:
+                cancel.wait(plan.pause)
+                found.append(replace(each, cancel) * 1000)
+        finally:
+            # What was served before is served again; the next session sees nothing to do.
+            floor.rolling(image, Cancel())
+        return name, tuple(found)
+
+
+def _current(
+    service: Service, images: dict[str, str], repository: Callable[[str], str]
+) -> tuple[ImageRef, str]:
+    """What the workload runs, as an image in our registry, and in which container."""
+    name = repository(service.image)
+    for container, image in images.items():
+        where, _, digest = image.rpartition("@")
+        if digest.startswith("sha256:") and where.rpartition("/")[2] == name.rpartition("/")[2]:
+            return ImageRef(repository=name, tag="", digest=digest), container
+    raise Unprovable(f"no container runs {name} by digest")
+
+
+def _with_pull_name(image: ImageRef, pull_repository: str) -> ImageRef:
+    return ImageRef(
+        repository=image.repository,
+        tag=image.tag,
+        digest=image.digest,
+        pull_repository=pull_repository,
+    )

@@ -1,0 +1,113 @@
+"""`devloop bench`: how long a save takes to be served here, stage by stage."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from devloop.cli.options import CommonOptions, load, project_options
+from devloop.errors import DevloopError, ExitStatus
+
+if TYPE_CHECKING:
+    from devloop.config.schema import Project, Service
+
+__all__ = ["command"]
+
+
+@click.command("bench")
+@click.argument("service", required=False)
+@click.option(
+    "-N", "--edits", type=click.IntRange(1, 1000), default=20, show_default=True, metavar="N"
+)
+@click.option(
+    "--file",
+    "edited",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="PATH",
+    help="The file to edit; default: the text file of the service that was written last.",
+)
+@click.option(
+    "--pause",
+    type=click.FloatRange(0, 60),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait between an edit that is served and the next.",
+)
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.svg", help="Draw it, too.")
+@project_options
+def command(
+    options: CommonOptions,
+    *,
+    service: str | None,
+    edits: int,
+    edited: Path | None,
+    pause: float,
+    output: str,
+    plot: Path | None,
+) -> int:
+    """Time `devloop dev` from the save of a file to a ready pod, against the cluster's own floor.
+
+    A session is started and ended; one file gets empty lines at its end and is put back as it was.
+    The floor is what bare requests to the API server take to replace the image in the same way.
+    """
+    project = load(options).project
+    from devloop.app.bench import Plan, bench, pick_file  # noqa: PLC0415 - see main.py
+    from devloop.app.bench_report import as_json, as_svg, as_table  # noqa: PLC0415 - as above
+    from devloop.engine.cancel import Cancel  # noqa: PLC0415 - as above
+
+    chosen = _service(project, service)
+    file = edited.resolve() if edited else pick_file(chosen, project)
+    cancel = Cancel()
+    old = signal.signal(signal.SIGINT, lambda *_: cancel.set())
+    try:
+        report = bench(
+            project,
+            Plan(
+                service=chosen,
+                file=file,
+                edits=edits,
+                pause=pause,
+                arguments=_arguments(options, project),
+            ),
+            lambda line: click.echo(line, err=True),
+            cancel,
+        )
+    finally:
+        signal.signal(signal.SIGINT, old)
+    if plot is not None:
+        plot.write_text(as_svg(report), "utf-8")
+    click.echo(json.dumps(as_json(report)) if output == "json" else as_table(report))
+    return ExitStatus.DONE
+
+
+def _service(project: Project, name: str | None) -> Service:
+    if name is None and len(project.services) == 1:
+        return next(iter(project.services.values()))
+    if name is None or name not in project.services:
+        raise DevloopError.of(
+            "config/unknown-service" if name else "usage/arguments",
+            f"devloop.yaml has no service {name!r}" if name else "which service?",
+            cause="services: " + ", ".join(project.services),
+        )
+    return project.services[name]
+
+
+def _arguments(options: CommonOptions, project: Project) -> tuple[str, ...]:
+    """The options for a session on the same project in the same place."""
+    found = ["--file", str(project.file)]
+    for flag, value in (
+        ("--context", options.context),
+        ("--namespace", options.namespace),
+        ("--registry", options.registry),
+    ):
+        if value is not None:
+            found += [flag, value]
+    for each in options.sets:
+        found += ["--set", each]
+    return tuple(found)
