@@ -80,7 +80,7 @@ def pick_file(service: Service, project: Project) -> Path:
     raise DevloopError.of(
         "usage/arguments",
         f"{service.name} has no text file to edit",
-        suggestions=("name one: --file PATH",),
+        suggestions=("name one: --edit PATH",),
     )
 
 

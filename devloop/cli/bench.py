@@ -24,7 +24,7 @@ __all__ = ["command"]
     "-N", "--edits", type=click.IntRange(1, 1000), default=20, show_default=True, metavar="N"
 )
 @click.option(
-    "--file",
+    "--edit",
     "edited",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     metavar="PATH",
