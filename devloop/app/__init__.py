@@ -31,7 +31,7 @@ from devloop.cluster.logstream import (
     registry_hosting,
     server_time,
 )
-from devloop.cluster.portforward import open_port
+from devloop.cluster.podports import PodPorts
 from devloop.cluster.view import ClusterView
 from devloop.config.files import check_files
 from devloop.config.problems import ConfigErrors, nearest
@@ -59,7 +59,6 @@ if TYPE_CHECKING:
     from devloop.config.schema import Project, Service
     from devloop.engine.ports import Hints
     from devloop.errors import Diagnosis
-    from devloop.forward.ports import Duplex
     from devloop.model import PodView, PushTarget
     from devloop.ui import Color, OutputKind
 
@@ -312,10 +311,8 @@ class Session:
         ports = [(s.name, p.local, p.container) for s in services.values() for p in s.ports]
         if not ports or not self._stays:
             return
-
-        def dial(pod: PodView, port: int, cancel: Cancel) -> Duplex:
-            return open_port(connection, pod.namespace, pod.name, port, cancel)
-
+        dial = PodPorts(connection)
+        stack.callback(dial.close)
         door = FrontDoor(ports, dial, feed, self._bus.publish)
         door.start()
         stack.callback(door.close)

@@ -1,29 +1,27 @@
-"""One byte stream to a port of a pod, through the API server.
+"""One byte stream to a port of a pod, through the API server, where no tunnel can be had.
 
 The protocol is `v4.channel.k8s.io` over a WebSocket (RFC 6455), one connection a stream: the API
 server passes it to the kubelet and that to the container runtime, which connects to the port in
-the pod's network namespace. kubernetes' own client is not used for it: it needs a thread and a
-socket pair a stream, buffers without a bound and fails above 1024 descriptors. Knows nothing of
-local ports, retries or which pod to take.
+the pod's network namespace. Proxies that know no SPDY let it through. kubernetes' own client is
+not used for it: it needs a thread and a socket pair a stream, buffers without a bound and fails
+above 1024 descriptors. Knows nothing of local ports, retries or which pod to take.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import functools
 import hashlib
 import os
-import socket
 import ssl
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devloop.cluster.failures import connection_error, status_error
-from devloop.errors import Cancelled
+from devloop.cluster.failures import connection_error
+from devloop.cluster.tunnel import failure
+from devloop.cluster.upgrade import upgrade
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator
 
     from devloop.cluster.connection import Connection
@@ -33,8 +31,6 @@ __all__ = ["Frames", "PodPort", "frame", "open_port"]
 
 _PROTOCOL = "v4.channel.k8s.io"
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
-_HANDSHAKE = 10.0  # seconds
-_MOST_HEADERS = 65536
 _DATA, _ERROR = b"\x00", b"\x01"  # channels of the first port; the second would have 2 and 3
 _CONTINUED, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _READ = 65536
@@ -50,112 +46,21 @@ def open_port(
     Whether anything listens on the port turns out later: `PodPort.receive` raises
     ConnectionRefusedError then. Raises `DevloopError` (cluster/not-found, cluster/forbidden,
     cluster/unreachable, ...), `Cancelled`."""
-    opened = _attempt(connection, namespace, pod, port, cancel)
-    if isinstance(opened, _Refusal) and opened.status == 401:
-        # A request of the ordinary kind gets fresh credentials when there are any.
-        connection.request("GET", "/version", cancel=cancel)
-        opened = _attempt(connection, namespace, pod, port, cancel)
-    if isinstance(opened, PodPort):
-        return opened
-    raise status_error(
-        opened.status,
-        opened.body,
-        method="POST",
-        path=f"/api/v1/namespaces/{namespace}/pods/{pod}/portforward",
-        server=connection.server,
-        user=connection.user,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    """An HTTP answer other than the upgrade."""
-
-    status: int
-    body: bytes
-
-
-def _attempt(
-    connection: Connection, namespace: str, pod: str, port: int, cancel: Cancel
-) -> PodPort | _Refusal:
-    sock = connection.dial(cancel=cancel)
-    # The plain socket's method: SSLSocket's own drops the TLS state under a reader.
-    shut = functools.partial(socket.socket.shutdown, sock, socket.SHUT_RDWR)
-    try:
-        with cancel.closing(shut):
-            status, rest = _shake_hands(connection, sock, namespace, pod, port)
-        if status == 101:
-            return PodPort(sock, rest)
-    except (OSError, ValueError) as error:
-        sock.close()
-        if cancel.is_set():
-            raise Cancelled from error
-        raise connection_error(error, connection.server, context=connection.context) from error
-    except BaseException:
-        sock.close()
-        raise
-    sock.close()
-    return _Refusal(status, rest)
-
-
-def _shake_hands(
-    connection: Connection, sock: socket.socket, namespace: str, pod: str, port: int
-) -> tuple[int, bytes]:
-    """Ask for the upgrade; the status, and what came after the headers."""
-    endpoint = connection.endpoint
     key = base64.b64encode(os.urandom(16)).decode()
-    path = f"{endpoint.prefix}/api/v1/namespaces/{namespace}/pods/{pod}/portforward?ports={port}"
-    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/portforward?ports={port}"
     headers = {
-        **connection.headers(),
-        "Accept": "*/*",  # what is asked for is no object: the API server would answer 406
-        "Host": f"{host}:{endpoint.port}",
-        "Connection": "Upgrade",
         "Upgrade": "websocket",
         "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": key,
         "Sec-WebSocket-Protocol": _PROTOCOL,
     }
-    lines = [f"GET {path} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items()), "", ""]
-    deadline = time.monotonic() + _HANDSHAKE
-    sock.settimeout(_HANDSHAKE)
-    sock.sendall("\r\n".join(lines).encode("latin-1"))
-    got = bytearray()
-    while (end := got.find(b"\r\n\r\n")) < 0:
-        if len(got) > _MOST_HEADERS:
-            raise ValueError("the answer's headers do not end")
-        got += _some(sock, deadline)
-    status, answered = _parse_head(bytes(got[:end]))
-    rest = got[end + 4 :]
-    if status != 101:
-        length = min(int(answered.get("content-length", "0")), _MOST_HEADERS)
-        while len(rest) < length:
-            rest += _some(sock, deadline)
-        return status, bytes(rest)
+    upgraded = upgrade(connection, "GET", path, headers, cancel)
     accept = hashlib.sha1((key + _GUID).encode(), usedforsecurity=False).digest()
-    if answered.get("sec-websocket-accept") != base64.b64encode(accept).decode():
-        raise ValueError("the answer is not to this WebSocket request")
-    return status, bytes(rest)
-
-
-def _some(sock: socket.socket, deadline: float) -> bytes:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError("no answer in time")
-    sock.settimeout(left)
-    chunk = sock.recv(_READ)
-    if not chunk:
-        raise ConnectionResetError("the API server closed the connection")
-    return chunk
-
-
-def _parse_head(head: bytes) -> tuple[int, dict[str, str]]:
-    first, *lines = head.decode("latin-1").split("\r\n")
-    version, status, *_ = [*first.split(" "), "", ""]
-    if not version.startswith("HTTP/1.") or not status.isdigit():
-        raise ValueError(f"not an HTTP answer: {first[:80]}")
-    pairs = (line.partition(":") for line in lines)
-    return int(status), {name.strip().lower(): value.strip() for name, _, value in pairs}
+    if upgraded.headers.get("sec-websocket-accept") != base64.b64encode(accept).decode():
+        upgraded.sock.close()
+        wrong = ValueError("the answer is not to this WebSocket request")
+        raise connection_error(wrong, connection.server, context=connection.context)
+    return PodPort(upgraded.sock, upgraded.rest)
 
 
 class PodPort:
@@ -208,7 +113,7 @@ class PodPort:
             self._unread[channel] -= skip
             payload = message[1 + skip :]
             if payload and channel == _ERROR[0]:
-                raise _failure(payload.decode("utf-8", "replace"))
+                raise failure(payload.decode("utf-8", "replace"))
             if payload:
                 return payload
         return b"" if self._ended else None
@@ -242,6 +147,11 @@ class PodPort:
         """False: the pod cannot be told, and goes on sending what it has to send."""
         return False
 
+    def ping(self) -> None:
+        """Traffic for whoever on the way drops idle connections. Raises ConnectionResetError."""
+        self._out += frame(_PING, b"")
+        self.flush()
+
     def close(self) -> None:
         """Close at once; safe to repeat."""
         if self._sock.fileno() >= 0:
@@ -249,14 +159,6 @@ class PodPort:
                 if not self._out:
                     self._sock.send(frame(_CLOSE, (1000).to_bytes(2, "big")))
             self._sock.close()
-
-
-def _failure(message: str) -> ConnectionError:
-    # "error forwarding port N to pod ID, uid : failed to ...: dial tcp4 127.0.0.1:N: connect:
-    # connection refused": the beginning holds nothing that a reader does not know.
-    if "connection refused" in message.lower():
-        return ConnectionRefusedError(message)
-    return ConnectionResetError(message)
 
 
 def frame(opcode: int, payload: bytes) -> bytes:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from devloop.forward.choose import choose
 from devloop.forward.door import FrontDoor
 from devloop.forward.ports import Dial, Duplex, PodSource
 
-__all__ = ["Dial", "Duplex", "FrontDoor", "PodSource", "choose"]
+__all__ = ["Dial", "Duplex", "FrontDoor", "PodSource"]

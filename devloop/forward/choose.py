@@ -1,7 +1,12 @@
-"""Which pod a new connection goes to: a pure decision."""
+"""Which pod a new connection goes to, and whether its process is being replaced: pure decisions.
+
+Never back from newer content to older: pods are ranked by when their image first appeared, and a
+pod whose container is restarted in place stays the choice although it is not ready meanwhile.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,14 +14,110 @@ if TYPE_CHECKING:
 
     from devloop.model import PodView
 
-__all__ = ["choose"]
+__all__ = ["Chooser", "Sight"]
+
+# Seconds for which a restarted pod is preferred although it is not ready: alone, and while there
+# are others to go to.
+_PATIENCE = 30.0
+_PATIENCE_WITH_OTHERS = 3.0
 
 
-def choose(pods: Iterable[PodView]) -> PodView | None:
-    """The newest pod that is ready and not being deleted; None when a connection has to wait.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """`target` is None when a connection has to wait. `likely` are the pods that may be asked now
+    or next. `replacing` are the pods (uids) whose process is about to be killed, `replaced` those
+    whose new container runs; each is told once."""
 
-    A pod that is being deleted may be gone in the middle of an answer, so waiting for its
-    successor is better even while it still counts as ready. Timestamps have seconds only: names
-    decide between pods of one second, so that the choice does not flicker."""
-    fit = [pod for pod in pods if pod.ready and not pod.deleting]
-    return max(fit, key=lambda pod: (pod.created, pod.name), default=None)
+    target: PodView | None
+    likely: tuple[PodView, ...]
+    replacing: frozenset[str]
+    replaced: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """A pod as last seen: its containers' images, ids, and when one last changed (monotonic)."""
+
+    images: tuple[str, ...]
+    ids: tuple[str, ...]
+    changed: float | None
+
+
+class Chooser:
+    """Remembers what it was shown; one for each service's port."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, _Known] = {}
+        self._ages: dict[tuple[str, ...], int] = {}  # of images: higher is newer
+        self._newest = 0
+
+    def look(self, pods: Iterable[PodView], now: float) -> Sight:
+        """What to do with `pods`, which are all that there are; `now` is monotonic.
+
+        The target is the newest pod that is ready, or restarted in place just now, and not being
+        deleted: it may be gone in the middle of an answer, so waiting for its successor is
+        better even while it still counts as ready. Timestamps have seconds only: names decide
+        between pods of one second, so that the choice does not flicker."""
+        ordered = sorted(pods, key=lambda pod: (pod.created, pod.name))
+        before, self._known = self._known, {}
+        replacing, replaced = set(), set()
+        for pod in ordered:
+            known = before.get(pod.uid)
+            images, ids = _images(pod), _ids(pod)
+            changed = known.changed if known is not None else None
+            if known is not None and all(known.ids) and all(ids):
+                if known.ids != ids:
+                    replaced.add(pod.uid)
+                    changed = now
+                elif known.images != images:
+                    replacing.add(pod.uid)
+                    changed = now
+            self._known[pod.uid] = _Known(images=images, ids=ids, changed=changed)
+        self._grade(ordered)
+        staying = [pod for pod in ordered if not pod.deleting]
+        target = self._target(staying, now)
+        running = [pod for pod in staying if pod.phase == "Running"]
+        likely = {
+            pod.uid: pod for pod in (target, max(running, key=self._rank, default=None)) if pod
+        }
+        return Sight(
+            target=target,
+            likely=tuple(likely.values()),
+            replacing=frozenset(replacing),
+            replaced=frozenset(replaced),
+        )
+
+    def _grade(self, ordered: Iterable[PodView]) -> None:
+        """An image that comes back after it was gone is as new as any."""
+        present = {}
+        for pod in ordered:
+            images = self._known[pod.uid].images
+            if images not in self._ages and images not in present:
+                self._newest += 1
+                present[images] = self._newest
+            elif images not in present:
+                present[images] = self._ages[images]
+        self._ages = present
+
+    def _target(self, pods: list[PodView], now: float) -> PodView | None:
+        patience = _PATIENCE_WITH_OTHERS if any(pod.ready for pod in pods) else _PATIENCE
+        fit = [pod for pod in pods if pod.ready or self._restarting(pod, now, patience)]
+        return max(fit, key=self._rank, default=None)
+
+    def _rank(self, pod: PodView) -> tuple[int, str, str]:
+        return self._ages[self._known[pod.uid].images], pod.created, pod.name
+
+    def _restarting(self, pod: PodView, now: float, patience: float) -> bool:
+        changed = self._known[pod.uid].changed
+        if changed is None or now - changed > patience:
+            return False
+        # Restarted by the kubelet's back-off, it can be away for minutes.
+        return not any(container.reason.endswith("BackOff") for container in pod.containers)
+
+
+def _images(pod: PodView) -> tuple[str, ...]:
+    return tuple(container.image for container in pod.containers if not container.init)
+
+
+def _ids(pod: PodView) -> tuple[str, ...]:
+    return tuple(container.container_id for container in pod.containers if not container.init)

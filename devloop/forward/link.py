@@ -1,8 +1,9 @@
 """One client's connection: held until there is a pod, then pumped both ways, without blocking.
 
 What a client has sent is kept until the pod's first byte (or a bound), so that a stream that
-turns out to lead nowhere can be replaced by another without the client noticing. Decides nothing
-about pods; that is the door's.
+turns out to lead nowhere can be replaced by another without the client noticing. Between two HTTP
+requests a client is put aside and its next request may go to another pod. Decides nothing about
+pods; that is the route's.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from devloop.forward.exchange import Exchange
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -27,7 +30,9 @@ _CHUNK = 65536
 _TURN = 262144  # bytes one connection may move before the others have their turn
 _ROOM = 262144  # bytes that may wait for a slow client
 _KEEP = 1048576  # bytes kept for another try while nobody has answered
-_TRUST = 0.2  # seconds without a refusal after which a stream is taken to lead somewhere
+_TRUST = 0.1  # seconds without a refusal after which a stream is taken to lead somewhere
+_MOST_REPEATS = 2  # of a request that nobody answered: it may be what kills the pod
+_ASIDE = 60.0  # seconds a client between two requests is kept without a pod
 _LAST_WORDS = 0.5  # seconds that a stream gets to end by itself after its pod has gone
 _LINGER = 2.0  # seconds a client has to take the end of an answer
 # A client that has closed looks like one that has only finished sending. When the pod had spoken
@@ -59,8 +64,13 @@ class Hub(Protocol):
         """The link's stream leads somewhere."""
         ...
 
-    def refused(self, link: Link, reason: str) -> None:
-        """The link's stream led nowhere, nothing is lost, the link waits for another one."""
+    def failed(self, link: Link, reason: str, *, refused: bool) -> None:
+        """The link's stream led nowhere, nothing is lost, the link waits for another one.
+        `refused`: nobody listened on the port."""
+        ...
+
+    def hungry(self, link: Link) -> None:
+        """The link was put aside and its client has sent another request."""
         ...
 
     def ended(self, link: Link) -> None: ...
@@ -74,8 +84,8 @@ class _State(enum.Enum):
 
 
 class Link:
-    """Methods are for the loop's thread only. `pod` is the uid of the pod it is joined to, `born`
-    when the client came (monotonic)."""
+    """Methods are for the loop's thread only. `pod` is the uid of the pod it is joined to;
+    `epoch` and `waits_since` (monotonic) are the route's notes."""
 
     def __init__(self, hub: Hub, client: socket.socket) -> None:
         client.setblocking(False)
@@ -86,12 +96,17 @@ class Link:
         self._remote: Duplex | None = None
         self._state = _State.HELD
         self.pod = ""
-        self.born = time.monotonic()
+        self.epoch = 0
+        self.waits_since = time.monotonic()
+        self._exchange = Exchange()
         self._up = bytearray()  # from the client; [:_sent] has been sent and is kept for a retry
         self._sent = 0
         self._down = bytearray()  # from the pod
         self._replayable = True
+        self._repeats = 0
         self._is_trusted = False
+        self._served = False  # some pod has answered something
+        self._leaving = False  # the pod gets no further request
         self._client_ended = False
         self._told_pod = False
         self._deaf = False  # the stream takes nothing any more
@@ -111,14 +126,19 @@ class Link:
     def alive(self) -> bool:
         return self._state is not _State.ENDED
 
-    # --- what the door does to a link ------------------------------------------------------
+    @property
+    def asks(self) -> bool:
+        """Whether the client has sent something."""
+        return bool(self._up)
+
+    # --- what the route does to a link -----------------------------------------------------
 
     def join(self, remote: Duplex, pod: str) -> None:
         """Pump between the client and `remote` from now on; takes ownership of it."""
         self._remote, self.pod = remote, pod
         self._state = _State.JOINED
         self._sent = 0
-        self._told_pod = self._is_trusted = self._deaf = False
+        self._told_pod = self._is_trusted = self._deaf = self._leaving = False
         self._joins += 1
         joined = self._joins
         self._more = True
@@ -133,17 +153,45 @@ class Link:
             self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._end()
 
-    def leave(self, reason: str) -> None:
-        """The pod is gone: wait for another one if nothing is lost by that, else reset.
+    def release(self) -> bool:
+        """No further request may go to this pod, but what is under way stays.
+
+        True when the link is free of its pod and waits for another stream."""
+        if self._state is not _State.JOINED:
+            return False
+        self._leaving = True
+        if self._is_between:
+            self._put_aside()
+        elif self._replayable and self._sent == 0:
+            self._unjoin()
+            return True
+        return False
+
+    def renounce(self) -> bool:
+        """The process is replaced: as `release`, and a request that may be repeated will be."""
+        if self.release():
+            return True
+        if self._state is not _State.JOINED or not self._may_repeat():
+            return False
+        self._unjoin()
+        return True
+
+    def leave(self) -> bool:
+        """The pod or its process is gone: as `renounce`, and everything else is reset.
 
         Its last words may still be on their way, so the reset waits a moment."""
-        if self._state is not _State.JOINED:
-            return
-        if self._replayable and self._sent == 0:
-            self._back(reason)
-            return
-        joined = self._joins
-        self._hub.at(_LAST_WORDS, lambda: self.abort() if self._is_joined(joined) else None)
+        if self.renounce():
+            return True
+        if self._state is _State.JOINED:
+            self._give_up_soon()
+        return False
+
+    def ping(self) -> None:
+        """Keep whoever is on the way from taking the stream for dead."""
+        if self._remote is not None:
+            # A stream that is broken says so itself, to whoever reads it.
+            with contextlib.suppress(OSError):
+                self._remote.ping()
 
     # --- turns -----------------------------------------------------------------------------
 
@@ -180,13 +228,20 @@ class Link:
             if not data:
                 self._end()
         elif data:
+            aside = self._state is _State.HELD and self._served and not self._up
             self._up += data
+            self._exchange.asked(data)
             self._pod_spoke_last = False
+            if aside:
+                self._hub.hungry(self)
         elif self._state is _State.HELD and not self._up:
-            self._end()  # somebody only looked whether the port is open
+            self._end()  # somebody only looked whether the port is open, or is done
         else:
             self._client_ended = True
-            self._ask_kernel_to_look()
+            if self._is_between:
+                self._say_end()
+            else:
+                self._ask_kernel_to_look()
 
     def _read_remote(self) -> None:
         remote = self._remote
@@ -211,20 +266,30 @@ class Link:
 
     def _heard(self, data: bytes) -> None:
         self._heard_at = time.monotonic()
-        self._pod_spoke_last = True
+        self._pod_spoke_last = self._served = True
+        self._exchange.answered(data)
         self._trust()
         self._forget()
-        if self._down:
-            self._down += data
-            return
-        try:
-            sent = self._client.send(data)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError:
-            self._end()
-            return
+        sent = 0
+        if not self._down:
+            try:
+                sent = self._client.send(data)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError:
+                self._end()
+                return
         self._down += data[sent:]
+        if self._exchange.over:
+            # The runtime would tell of the pod's end a second after it happened.
+            self._say_end()
+        elif self._is_between:
+            self._replayable = True
+            self._repeats = 0
+            if self._client_ended:
+                self._say_end()
+            elif self._leaving:
+                self._put_aside()
 
     def _send_up(self) -> None:
         remote = self._remote
@@ -248,8 +313,7 @@ class Link:
             # What it said before it stopped listening, and why it did, is still to be read.
             self._deaf = True
             self._more = True
-            joined = self._joins
-            self._hub.at(_LAST_WORDS, lambda: self.abort() if self._is_joined(joined) else None)
+            self._give_up_soon()
             return
         if self._is_trusted and len(self._up) >= _KEEP:
             self._forget()
@@ -285,22 +349,68 @@ class Link:
         del self._up[: self._sent]
         self._sent = 0
 
+    @property
+    def _is_between(self) -> bool:
+        """Between two requests: another pod can answer the next one."""
+        return self._served and self._exchange.idle
+
+    def _may_repeat(self) -> bool:
+        """Whether what is under way may go to another process; counts that it does."""
+        if not (self._replayable and self._exchange.repeatable):
+            return False
+        self._repeats += 1
+        return self._repeats <= _MOST_REPEATS
+
+    def _give_up_soon(self) -> None:
+        joined = self._joins
+
+        def give_up() -> None:
+            if self._is_joined(joined):
+                self._broken(ConnectionResetError("its pod is gone"))
+
+        self._hub.at(_LAST_WORDS, give_up)
+
     def _broken(self, error: OSError) -> None:
         # A refused connection delivered nothing to anybody, whatever was sent after it.
-        lost_nothing = isinstance(error, ConnectionRefusedError) or self._sent == 0
-        if self._replayable and lost_nothing:
-            self._back(str(error))
+        refused = isinstance(error, ConnectionRefusedError)
+        if self._is_between:
+            self._put_aside()
+        elif self._replayable and (refused or self._sent == 0 or self._may_repeat()):
+            self._back(str(error), refused=refused)
         else:
             self.abort()
 
-    def _back(self, reason: str) -> None:
+    def _unjoin(self) -> None:
         self._drop_remote()
         self._state = _State.HELD
         self._sent = 0
         self._settle()
-        self._hub.refused(self, reason)
+
+    def _back(self, reason: str, *, refused: bool = False) -> None:
+        self._unjoin()
+        self._hub.failed(self, reason, refused=refused)
+
+    def _put_aside(self) -> None:
+        """Keep the client without a pod until it asks again."""
+        self._unjoin()
+        joined = self._joins
+
+        def forgotten() -> None:
+            if self._state is _State.HELD and self._joins == joined and not self._up:
+                self._say_end()
+
+        self._hub.at(_ASIDE, forgotten)
 
     def _remote_over(self) -> None:
+        """The pod has ended the stream."""
+        if self._is_between and not self._client_ended:
+            self._put_aside()
+        elif self._replayable and self._may_repeat():
+            self._back("the pod ended the connection without an answer")
+        else:
+            self._say_end()
+
+    def _say_end(self) -> None:
         self._drop_remote()
         self._state = _State.LINGERING
         self._up.clear()
@@ -358,7 +468,7 @@ class Link:
             return
         quiet = time.monotonic() - self._heard_at
         if self._pod_spoke_last and not self._down and quiet >= self._silence:
-            self._remote_over()
+            self._say_end()
         elif self._client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self._end()
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from devloop.engine.cancel import Cancel
     from devloop.model import PodView
@@ -40,15 +40,26 @@ class Duplex(Protocol):
         """Tell the other side that nothing more comes; False when the protocol cannot."""
         ...
 
+    def ping(self) -> None:
+        """Make some traffic, so that nobody on the way takes the stream for dead. Raises
+        OSError."""
+        ...
+
     def close(self) -> None: ...
 
 
 class Dial(Protocol):
-    """Opens a stream to a container's port. Blocks, in a thread of the front door's.
+    """Opens streams to containers' ports."""
 
-    Raises `DevloopError` or OSError, and soon after `cancel` was set `Cancelled`."""
+    def __call__(self, pod: PodView, port: int, cancel: Cancel) -> Duplex:
+        """Open a stream. Blocks, in a thread of the front door's.
 
-    def __call__(self, pod: PodView, port: int, cancel: Cancel) -> Duplex: ...
+        Raises `DevloopError` or OSError, and soon after `cancel` was set `Cancelled`."""
+        ...
+
+    def prepare(self, pods: Iterable[PodView]) -> None:
+        """These pods, and no others, will be dialled from now on. Must not block."""
+        ...
 
 
 class PodSource(Protocol):

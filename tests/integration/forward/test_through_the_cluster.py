@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -11,12 +12,14 @@ import threading
 import time
 import urllib.request
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from devloop.cluster.connection import Connection
+from devloop.cluster.podports import PodPorts
 from devloop.cluster.podview import pod_view
 from devloop.cluster.portforward import PodPort, open_port
 from devloop.engine.cancel import Cancel
@@ -24,8 +27,9 @@ from devloop.errors import DevloopError
 from devloop.forward import FrontDoor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
+    from devloop.cluster.tunnel import TunnelPort
     from devloop.model import PodView
 
 pytestmark = [pytest.mark.kind, pytest.mark.docker]
@@ -154,9 +158,6 @@ class Shop:
     def delete(self, pod: PodView) -> None:
         self._send("DELETE", f"/api/v1/namespaces/{self.namespace}/pods/{pod.name}")
 
-    def dial(self, pod: PodView, port: int, cancel: Cancel) -> PodPort:
-        return open_port(self.connection, pod.namespace, pod.name, port, cancel)
-
 
 @pytest.fixture(scope="module")
 def shop(connection: Connection, image: str) -> Iterator[Shop]:
@@ -167,8 +168,15 @@ def shop(connection: Connection, image: str) -> Iterator[Shop]:
 
 
 @pytest.fixture
-def door(shop: Shop) -> Iterator[FrontDoor]:
-    door = FrontDoor([("web", 0, 8080), ("web", 0, 9000)], shop.dial, shop, lambda _: None)
+def ports(connection: Connection) -> Iterator[PodPorts]:
+    ports = PodPorts(connection)
+    yield ports
+    ports.close()
+
+
+@pytest.fixture
+def door(shop: Shop, ports: PodPorts) -> Iterator[FrontDoor]:
+    door = FrontDoor([("web", 0, 8080), ("web", 0, 9000)], ports, shop, lambda _: None)
     door.start()
     yield door
     began = time.monotonic()
@@ -181,7 +189,7 @@ def get(door: FrontDoor, path: str = "/") -> str:
         return str(answer.read().decode())
 
 
-def wait_for(stream: PodPort, seconds: float = 10) -> bytes:
+def wait_for(stream: TunnelPort | PodPort, seconds: float = 10) -> bytes:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if (data := stream.receive()) is not None:
@@ -190,8 +198,25 @@ def wait_for(stream: PodPort, seconds: float = 10) -> bytes:
     raise AssertionError("nothing came")
 
 
-def test_a_stream_carries_bytes_both_ways(shop: Shop) -> None:
-    stream = shop.dial(shop.ready(), 9000, Cancel())
+@pytest.fixture(params=["tunnel", "websocket"])
+def dial(
+    request: pytest.FixtureRequest, connection: Connection, ports: PodPorts
+) -> Callable[[PodView, int], TunnelPort | PodPort]:
+    """Both ways to a port keep the same contract."""
+
+    def open_one(pod: PodView, port: int) -> TunnelPort | PodPort:
+        if request.param == "tunnel":
+            return ports(pod, port, Cancel())
+        return open_port(connection, pod.namespace, pod.name, port, Cancel())
+
+    return open_one
+
+
+Dialing = Callable[["PodView", int], "TunnelPort | PodPort"]
+
+
+def test_a_stream_carries_bytes_both_ways(shop: Shop, dial: Dialing) -> None:
+    stream = dial(shop.ready(), 9000)
     try:
         assert stream.send(b"hello") == 5
         assert wait_for(stream) == b"hello"
@@ -199,8 +224,8 @@ def test_a_stream_carries_bytes_both_ways(shop: Shop) -> None:
         stream.close()
 
 
-def test_a_port_where_nobody_listens(shop: Shop) -> None:
-    stream = shop.dial(shop.ready(), 9999, Cancel())
+def test_a_port_where_nobody_listens(shop: Shop, dial: Dialing) -> None:
+    stream = dial(shop.ready(), 9999)
     try:
         with pytest.raises(ConnectionRefusedError, match="9999"):
             wait_for(stream)
@@ -208,9 +233,10 @@ def test_a_port_where_nobody_listens(shop: Shop) -> None:
         stream.close()
 
 
-def test_a_pod_that_does_not_exist(shop: Shop, connection: Connection) -> None:
+def test_a_pod_that_does_not_exist(shop: Shop, dial: Dialing) -> None:
+    nobody = dataclasses.replace(shop.ready(), name="nobody", uid="nobody")
     with pytest.raises(DevloopError) as caught:
-        open_port(connection, shop.namespace, "nobody", 80, Cancel())
+        dial(nobody, 80)
     assert caught.value.code == "cluster/not-found"
 
 

@@ -12,7 +12,7 @@ from devloop.forward import FrontDoor
 from devloop.model import PodView
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from devloop.engine.cancel import Cancel
     from devloop.events import Event
@@ -70,6 +70,7 @@ class Pair:
         self.refusing = refusing
         self.refuse_at = refuse_at
         self.receives = 0
+        self.pings = 0
 
     def fileno(self) -> int:
         return self.sock.fileno()
@@ -99,6 +100,9 @@ class Pair:
             self.sock.shutdown(socket.SHUT_WR)
         return self.half_close
 
+    def ping(self) -> None:
+        self.pings += 1
+
     def close(self) -> None:
         self.sock.close()
 
@@ -114,6 +118,7 @@ class App:
         self.refusing: list[OSError] = []
         self.pairs: list[Pair] = []
         self.delay = 0.0
+        self.prepared: tuple[str, ...] = ()
         self._ends: list[socket.socket] = []
         self._all: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
@@ -141,6 +146,9 @@ class App:
             self._threads.append(thread)
             thread.start()
         return pair
+
+    def prepare(self, pods: Iterable[PodView]) -> None:
+        self.prepared = tuple(pod.name for pod in pods)
 
     def _serve(self, name: str, end: socket.socket) -> None:
         with contextlib.suppress(OSError):

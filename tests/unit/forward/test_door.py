@@ -16,7 +16,7 @@ import pytest
 
 from devloop.errors import DevloopError
 from devloop.events import ForwardChanged
-from devloop.forward import FrontDoor
+from devloop.forward import FrontDoor, route
 from tests.unit.forward.fakes import (
     App,
     Pods,
@@ -150,8 +150,18 @@ def test_a_failed_dial_is_tried_again_while_the_client_waits() -> None:
     with opened(app, Pods(pod("a"))) as (door, events):
         assert ask(door) == "from a\n"
         assert len(app.dialed) == 4
-        assert states(events)[:3] == [("listening", ""), ("ready", "a"), ("waiting", "a")]
+        assert states(events) == [("listening", ""), ("ready", "a")]
+
+
+def test_the_user_hears_of_a_port_that_stays_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(route, "_TELL_AFTER", 0.1)
+    app = App(answer)
+    app.refusing = [ConnectionRefusedError("nobody listens")] * 15
+    with opened(app, Pods(pod("a"))) as (door, events):
+        assert ask(door) == "from a\n"
         until(lambda: states(events)[-1] == ("ready", "a"))
+        assert states(events)[2] == ("waiting", "a")
+        assert "nobody listens" in {e.reason for e in events if isinstance(e, ForwardChanged)}
 
 
 def test_a_port_where_nobody_listens_yet_is_tried_again_with_the_same_request() -> None:
