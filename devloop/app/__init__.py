@@ -7,6 +7,7 @@ what a change means is the engine's, what is shown is the ui's.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import platform
 import sys
@@ -47,7 +48,7 @@ from devloop.registry.client import Client
 from devloop.registry.discovery import check as check_registry
 from devloop.registry.discovery import discover
 from devloop.registry.kindload import KindLoader
-from devloop.ui import make_sink
+from devloop.ui import make_sink, say_early
 from devloop.ui.session_file import SessionFile
 from devloop.watch.hints import WatchHints
 from devloop.watch.source import ServiceSource
@@ -96,6 +97,9 @@ def ledger_of(project: Project) -> Ledger:
     return Ledger(project.state_dir / "made.jsonl")
 
 
+# How many services are called by their names while a session starts.
+_NAMED = 8
+
 # How long the end may take to hand out what was said last.
 _DRAIN = 0.5
 
@@ -120,6 +124,9 @@ class Session:
         self._mode = mode
         self._only = only
         self._tail = tail
+        self._say = functools.partial(
+            say_early, output=output, stream=sys.stdout, color=color, env=os.environ
+        )
         self._sink = make_sink(output, sys.stdout, color=color, env=os.environ)
         self._bus = EventBus(on_lost=self._reader_gone)
         self._cancel = Cancel()
@@ -156,6 +163,13 @@ class Session:
             raise self._bug
         return self._status
 
+    def _say_early(self, text: str) -> None:
+        try:
+            self._say(text)
+        except OSError as error:
+            self._reader_gone("output", error)
+            raise Cancelled from error
+
     def _reader_gone(self, name: str, error: Exception) -> None:
         """Nobody reads what a session says any more (`| head`): it ends as if stopped."""
         del name
@@ -186,6 +200,7 @@ class Session:
         if problems := check_files(loaded):
             raise ConfigErrors(problems)
         stack.enter_context(only_session(project))
+        self._say_early(f"{_names(project, services)}: asking the cluster, its registry and Docker")
         self._bus.subscribe("session-file", SessionFile(project.state_dir))
         connection = stack.enter_context(connect(project))
         target, registry = self._preflight(project, services, connection, stack)
@@ -372,6 +387,12 @@ def _chosen(project: Project, only: tuple[str, ...]) -> dict[str, Service]:
                 suggestions=(f"did you mean {meant}?",) if meant else (),
             )
     return {name: s for name, s in project.services.items() if not only or name in only}
+
+
+def _names(project: Project, services: Mapping[str, Service]) -> str:
+    """What a session works for, in few words."""
+    names = ", ".join(services) if len(services) <= _NAMED else f"{len(services)} services"
+    return names if names == project.name else f"{project.name} ({names})"
 
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}

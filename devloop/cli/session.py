@@ -8,7 +8,10 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
+from devloop import __version__
 from devloop.errors import ExitStatus
+from devloop.ui import say_early
+from devloop.ui.sanitize import plain
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -87,10 +90,17 @@ def run_session(
     tail: bool = False,
 ) -> int:
     """Run a session to its end; returns the exit status. Errors before it could start raise."""
-    from devloop.cli.options import load  # noqa: PLC0415 - see main.py: help must stay quick
-
     with Signals() as signals:
-        from devloop.app import Session  # noqa: PLC0415 - see main.py
+        # Before anything is imported that takes as long as a person notices.
+        file = options.file or "devloop.yaml"
+        say_early(
+            f"{__version__} {mode}: reading {plain(str(file))}",
+            output,
+            color=options.color,
+            env=os.environ,
+        )
+        from devloop.app import Session  # noqa: PLC0415 - see main.py: help must stay quick
+        from devloop.cli.options import load  # noqa: PLC0415 - as above
 
         session = Session(
             lambda: load(options),

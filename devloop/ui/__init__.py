@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from devloop.events import Record
 
-__all__ = ["Color", "OutputKind", "Sink", "make_sink", "wants_color"]
+__all__ = ["Color", "OutputKind", "Sink", "make_sink", "say_early", "wants_color"]
 
 OutputKind = Literal["auto", "live", "lines", "json", "quiet"]
 Color = Literal["auto", "always", "never"]
@@ -36,8 +36,7 @@ def make_sink(
     """The reader for `--output`. `auto` is `live` on a terminal that can be written over, outside
     CI and editors, and `lines` everywhere else."""
     stream = sys.stdout if stream is None else stream
-    if output == "auto":
-        output = "live" if _is_terminal(stream) and not _unattended(env) else "lines"
+    output = _kind(output, stream, env)
     # Imported late: only the live view needs rich, and every import delays the first line.
     if output == "json":
         from devloop.ui.ndjson import NdjsonSink  # noqa: PLC0415
@@ -58,6 +57,30 @@ def make_sink(
     return LineSink(LineFormatter(), stream)
 
 
+def say_early(
+    text: str,
+    output: OutputKind,
+    stream: TextIO | None = None,
+    *,
+    color: Color = "auto",
+    env: Mapping[str, str],
+) -> None:
+    """Tell a person what is waited for before there is a session to tell of: one line, at once.
+
+    Programs get nothing: the first word of their stream is the session's. Raises `OSError` when
+    nobody reads."""
+    stream = sys.stdout if stream is None else stream
+    kind = _kind(output, stream, env)
+    if kind == "live":
+        line = f"\x1b[2m{text}\x1b[0m" if wants_color(stream, color, env) else text
+    elif kind == "lines":
+        line = f"devloop: {text}"
+    else:
+        return
+    stream.write(f"{line}\n")
+    stream.flush()
+
+
 def wants_color(stream: TextIO, color: Color, env: Mapping[str, str]) -> bool:
     """Whether to colour what goes to `stream`: the flag, then NO_COLOR (no-color.org), then
     FORCE_COLOR, then whether it is a terminal that can."""
@@ -68,6 +91,12 @@ def wants_color(stream: TextIO, color: Color, env: Mapping[str, str]) -> bool:
     if env.get("FORCE_COLOR"):
         return True
     return _is_terminal(stream) and not _unattended(env)
+
+
+def _kind(output: OutputKind, stream: TextIO, env: Mapping[str, str]) -> OutputKind:
+    if output != "auto":
+        return output
+    return "live" if _is_terminal(stream) and not _unattended(env) else "lines"
 
 
 def _is_terminal(stream: TextIO) -> bool:

@@ -34,6 +34,15 @@ def test_all_services_unless_some_are_named(project: Project) -> None:
     assert list(app._chosen(project, ("api",))) == ["api"]
 
 
+def test_a_session_says_whom_it_is_for(project: Project) -> None:
+    assert app._names(project, project.services) == "shop (web, api)"
+    assert app._names(project, dict.fromkeys(map(str, range(100)), project.services["web"])) == (
+        "shop (100 services)"
+    )
+    alone = project.model_copy(update={"name": "web"})
+    assert app._names(alone, {"web": project.services["web"]}) == "web"
+
+
 def test_an_unknown_service_is_named_with_its_neighbour(project: Project) -> None:
     with pytest.raises(DevloopError) as caught:
         app._chosen(project, ("wbe",))

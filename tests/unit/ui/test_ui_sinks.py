@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devloop.events import LogLine, Record
-from devloop.ui import make_sink, wants_color
+from devloop.ui import make_sink, say_early, wants_color
 from devloop.ui.ndjson import NdjsonSink
 from devloop.ui.output import Output
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from devloop.ui import OutputKind
 
 
 def record(text: str) -> Record:
@@ -117,6 +119,47 @@ def test_color() -> None:
     assert wants_color(pipe, "auto", xterm | {"FORCE_COLOR": "1"})
     assert wants_color(pipe, "always", {"NO_COLOR": "1"})
     assert not wants_color(terminal, "never", xterm)
+
+
+@pytest.mark.parametrize(
+    ("output", "terminal", "shown"),
+    [
+        ("lines", False, "devloop: asking\n"),
+        ("auto", False, "devloop: asking\n"),
+        ("auto", True, "\x1b[2masking\x1b[0m\n"),
+        ("live", False, "asking\n"),
+        ("json", True, ""),
+        ("quiet", True, ""),
+    ],
+)
+def test_what_is_waited_for_is_told_to_people_alone(
+    output: OutputKind, *, terminal: bool, shown: str
+) -> None:
+    stream = Terminal() if terminal else io.StringIO()
+    say_early("asking", output, stream, env={"TERM": "xterm"})
+    assert stream.getvalue() == shown
+
+
+def test_the_first_word_comes_before_anything_slow_is_imported(tmp_path: Path) -> None:
+    """And the errors after it are the same as ever."""
+    slow = "['pydantic', 'yaml', 'urllib3', 'rich', 'devloop.app']"
+    code = (
+        "import sys; from devloop.cli import session;"
+        "from devloop.cli.options import CommonOptions;"
+        "say = session.say_early;"
+        "session.say_early = lambda *a, **k: ("
+        f"say(*a, **k), print([m for m in {slow} if m in sys.modules]));"
+        "sys.exit(session.run_session(CommonOptions(), mode='dev', services=(), output='lines'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, check=False, timeout=30, capture_output=True
+    )
+    first, imported, *rest = done.stdout.decode().splitlines()
+    assert first.startswith("devloop: ")
+    assert "reading devloop.yaml" in first
+    assert imported == "[]"
+    assert "config/not-found" in rest[0]
+    assert done.returncode == 2
 
 
 @pytest.mark.parametrize("output", ["lines", "json", "quiet", "auto"])
