@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from devloop.config.schema import Build
     from devloop.engine.cancel import Cancel
     from devloop.model import PushTarget, Scan
 
-__all__ = ["TAG_PREFIX", "Job", "Loader", "Manifests", "shown_path", "tag_of"]
+__all__ = ["TAG_PREFIX", "Held", "Job", "Loader", "Manifests", "Registry", "shown_path", "tag_of"]
 
 # Half an hour: longer than any build one waits for, short enough that a hung one ends by itself.
 LIMIT = 1800.0
@@ -38,6 +39,44 @@ class Manifests(Protocol):
 
         `repository` includes the registry's host. Raises registry/*."""
         ...
+
+
+@runtime_checkable
+class Registry(Manifests, Protocol):
+    """The registry that images are pushed to, for images made here: `name` is a repository without
+    the host. Every call raises registry/* or Cancelled."""
+
+    def name(self, repository: str) -> str: ...
+
+    def get_manifest(
+        self, name: str, reference: str, cancel: Cancel | None = None
+    ) -> Held | None: ...
+
+    def put_manifest(
+        self, name: str, reference: str, body: bytes, media_type: str, cancel: Cancel | None = None
+    ) -> object: ...
+
+    def get_blob(self, name: str, digest: str, cancel: Cancel | None = None) -> bytes | None: ...
+
+    def open_blob(
+        self, name: str, digest: str, cancel: Cancel | None = None
+    ) -> AbstractContextManager[Iterator[bytes] | None]: ...
+
+    def put_blob(self, name: str, data: bytes, cancel: Cancel | None = None) -> str: ...
+
+    def ready_uploads(self, name: str, count: int, cancel: Cancel | None = None) -> None:
+        """Open uploads ahead of time, so that the next `put_blob`s take one round trip."""
+        ...
+
+
+class Held(Protocol):
+    """A manifest as a registry gave it."""
+
+    @property
+    def media_type(self) -> str: ...
+
+    @property
+    def body(self) -> bytes: ...
 
 
 class Loader(Protocol):

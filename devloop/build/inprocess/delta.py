@@ -1,0 +1,250 @@
+"""A builder that, after the first image, adds only what changed: one small layer, made here.
+
+The first image comes from whichever builder it stands in front of. While nobody waits, that image's
+layers are read and compared with what the COPYs should have placed; from then on an image is the
+same layers plus one with every path that differs, or with a COPY's layer made again where something
+went away. What cannot be proven to equal a full build goes to the builder behind, with the reason.
+
+No command is run and no Docker is asked here. A save never waits for housekeeping: layers are
+folded after a pause, and the next save ends that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devloop.build.dockerfile import parse
+from devloop.build.inprocess.copies import StageState
+from devloop.build.inprocess.eligible import rules
+from devloop.build.inprocess.evidence import Layers, examine, fetch
+from devloop.build.inprocess.finding import Finding
+from devloop.build.inprocess.shortcut import BOUND_BYTES, BOUND_ENTRIES, Shortcut, send
+from devloop.build.inprocess.standing import Standing
+from devloop.build.inprocess.unprovable import Unprovable
+from devloop.build.needs import tag_of
+from devloop.errors import Cancelled, DevloopError
+from devloop.model import ImageRef, Step, StepOutcome
+
+if TYPE_CHECKING:
+    from devloop.build.inprocess.image import Image
+    from devloop.build.needs import Job, Registry
+    from devloop.build.remembered import Images
+    from devloop.engine.cancel import Cancel
+    from devloop.engine.ports import Builder, Reporter
+    from devloop.errors import Diagnosis
+    from devloop.model import Scan
+
+__all__ = ["Delta"]
+
+# A pause in the saves of this many seconds is taken for idleness.
+_IDLE = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """The image that was made last, of which scan, and how to go on from it."""
+
+    scan: Scan
+    image: ImageRef
+    finding: Finding[Shortcut]
+
+
+class Delta:
+    """Stands in front of another builder of the same service. `close` ends its threads."""
+
+    def __init__(self, job: Job, inner: Builder, registry: Registry, images: Images) -> None:
+        self._job = job
+        self._inner = inner
+        self._registry = registry
+        self._images = images
+        self._name = registry.name(job.target.repository(job.image))
+        # Whoever carries an image on; a build that was cancelled may still be leaving.
+        self._lock = threading.Lock()
+        self._known: _Known | None = None
+        self._hopeless: tuple[str, str] | None = None
+        self._resting: Finding[None] | None = None
+
+    def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
+        """See engine.ports.Builder."""
+        known, reason = self._known, ""
+        if self._resting is not None:
+            self._resting.stop()
+        if known is not None:
+            try:
+                return self._carry_on(known, scan, reporter, cancel)
+            except Unprovable as unprovable:
+                reason = unprovable.reason
+        elif self._hopeless is not None and self._hopeless[0] == scan.recipe:
+            reason = self._hopeless[1]
+        before = self._dockerfile()
+        image = self._inner.build(
+            scan, _Explained(reporter, reason) if reason else reporter, cancel
+        )
+        self._learn(scan, image, before)
+        return image
+
+    def close(self) -> None:
+        """End what goes on in the background."""
+        known, resting = self._known, self._resting
+        self._known = self._resting = None
+        for finding in (known.finding if known else None, resting):
+            if finding is not None:
+                finding.close()
+
+    # --- an image made here --------------------------------------------------------------------
+
+    def _carry_on(self, known: _Known, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
+        if scan.recipe != known.scan.recipe:
+            raise Unprovable("the Dockerfile or the build's settings changed")
+        try:
+            shortcut = known.finding.result(cancel)
+        except Unprovable as unprovable:
+            self._hopeless = scan.recipe, unprovable.reason
+            raise
+        except Cancelled:
+            cancel.check()
+            raise Unprovable("the session is at its end") from None
+        except DevloopError as error:
+            raise Unprovable(error.diagnosis.message) from None
+        with self._lock:
+            change = shortcut.plan(scan)
+            if change == shortcut.published:
+                reporter.started(Step.BUILD)
+                reporter.finished(Step.BUILD, StepOutcome.SKIPPED, "no COPY takes what changed")
+                return known.image
+            reporter.started(Step.BUILD)
+            made = shortcut.make(change)
+            cancel.check()
+            reporter.finished(Step.BUILD, StepOutcome.DONE, f"{made.words} on {known.image.short}")
+            reporter.started(Step.PUSH)
+            digest = send(self._registry, self._name, made, tag_of(scan), cancel)
+            shortcut.took(made)
+            reporter.finished(Step.PUSH, StepOutcome.DONE, f"{digest[:19]}…")
+            image = self._reference(scan, digest)
+            self._known = _Known(scan=scan, image=image, finding=known.finding)
+            self._resting = Finding(
+                f"rest-{self._job.image}", lambda quiet: self._rest(image, scan, shortcut, quiet)
+            )
+        return image
+
+    def _reference(self, scan: Scan, digest: str) -> ImageRef:
+        target = self._job.target
+        return ImageRef(
+            repository=target.repository(self._job.image),
+            tag=tag_of(scan),
+            digest=digest,
+            pull_repository=target.pull_repository(self._job.image),
+        )
+
+    # --- an image of the builder behind --------------------------------------------------------
+
+    def _dockerfile(self) -> bytes | None:
+        try:
+            return self._job.build.dockerfile.read_bytes()
+        except OSError:
+            return None
+
+    def _learn(self, scan: Scan, image: ImageRef, before: bytes | None) -> None:
+        """Begin to find out how `image` can be carried on."""
+        old = self._known
+        self._known = None
+        if old is not None:
+            old.finding.stop()
+        # Read before and after: so it is what the builder saw.
+        text = self._dockerfile()
+        hopeless = self._hopeless is not None and self._hopeless[0] == scan.recipe
+        if text is None or text != before or not image.digest or hopeless:
+            return
+        finding = Finding(
+            f"look-{self._job.image}", lambda cancel: self._look(scan, image, text, cancel)
+        )
+        self._known = _Known(scan=scan, image=image, finding=finding)
+
+    def _look(self, scan: Scan, image: ImageRef, text: bytes, cancel: Cancel) -> Shortcut:
+        """Raises `Unprovable`, registry/* and Cancelled."""
+        job, build = self._job, self._job.build
+        found = fetch(self._registry, self._name, image.digest, build.platform, cancel)
+        law = rules(
+            parse(text.decode("utf-8", "replace")),
+            build.target,
+            build.args,
+            _below(found),
+            job.shown,
+        )
+        layers = Layers(self._registry, self._name)
+        ground = examine(
+            found, law.copies, scan.snapshot, law.depth, lambda layer: layers.read(layer, cancel)
+        )
+        shortcut = Shortcut(found.without_delta(), Standing(ground), law, build.context)
+        self._registry.ready_uploads(self._name, 2, cancel)
+        return shortcut
+
+    # --- when nobody waits ---------------------------------------------------------------------
+
+    def _rest(self, image: ImageRef, scan: Scan, shortcut: Shortcut, cancel: Cancel) -> None:
+        """What can be done after an image is on its way: it ends when the next save comes."""
+        self._images.add(image.repository, scan.fingerprint.build, image.digest)
+        with contextlib.suppress(Cancelled, DevloopError, Unprovable):
+            self._registry.ready_uploads(self._name, 2, cancel)
+            change = shortcut.published
+            big = change.size > BOUND_BYTES or change.entries > BOUND_ENTRIES
+            if not big or cancel.wait(_IDLE):
+                return
+            self._fold(shortcut, cancel)
+
+    def _fold(self, shortcut: Shortcut, cancel: Cancel) -> None:
+        """Make the layers of the COPYs again, so that the next delta starts from nothing."""
+        with self._lock:
+            cancel.check()
+            frozen = shortcut.standing.freeze()
+            change = shortcut.standing.change(fold=True)
+            image = shortcut.image
+        made = shortcut.make(change)
+        for blob in made.blobs:
+            cancel.check()
+            self._registry.put_blob(self._name, blob, cancel)
+        with self._lock:
+            # Unless an image was tried meanwhile: what that left standing is another thing.
+            if shortcut.image is image and shortcut.standing.snapshot is frozen.snapshot:
+                shortcut.folded(made, frozen)
+
+
+class _Explained:
+    """A reporter that says why the builder behind it has to work."""
+
+    def __init__(self, inner: Reporter, reason: str) -> None:
+        self._inner = inner
+        self._words = f"full build: {reason}"
+
+    def started(self, step: Step) -> None:
+        self._inner.started(step)
+        if step is Step.BUILD:
+            self._inner.progress(step, self._words)
+
+    def progress(
+        self, step: Step, message: str, *, current: int | None = None, total: int | None = None
+    ) -> None:
+        self._inner.progress(step, message, current=current, total=total)
+
+    def finished(self, step: Step, outcome: StepOutcome, detail: str = "") -> None:
+        if step is Step.BUILD and outcome is StepOutcome.DONE:
+            detail = "; ".join(filter(None, (detail, self._words)))
+        self._inner.finished(step, outcome, detail)
+
+    def diagnostic(self, diagnosis: Diagnosis) -> None:
+        self._inner.diagnostic(diagnosis)
+
+
+def _below(image: Image) -> StageState:
+    """What the image that the final stage starts from says, guessed from the one made from it. A
+    wrong guess shows when the layers are compared."""
+    config = image.config.get("config") or {}
+    pairs = (str(entry).partition("=") for entry in config.get("Env") or ())
+    return StageState(
+        env={key: value for key, _, value in pairs},
+        workdir=str(config.get("WorkingDir") or "/"),
+        user=str(config.get("User") or ""),
+    )

@@ -1,0 +1,148 @@
+"""One image of a full build, carried on: the layers that it has, and what to put over them.
+
+Makes the bytes of the next image and sends them; when and whether, delta.py decides. Nothing counts
+as done before the registry has taken the manifest.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devloop.build.inprocess.finding import side_by_side
+from devloop.build.inprocess.image import sha256
+from devloop.build.inprocess.layer import write_layer
+from devloop.build.inprocess.standing import differing
+from devloop.build.inprocess.unprovable import Unprovable
+from devloop.errors import DevloopError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from devloop.build.inprocess.copies import Placed
+    from devloop.build.inprocess.eligible import Rules
+    from devloop.build.inprocess.image import Documents, Image, Layer
+    from devloop.build.inprocess.standing import Change, Frozen, Standing
+    from devloop.build.needs import Registry
+    from devloop.engine.cancel import Cancel
+    from devloop.model import Scan
+
+__all__ = ["BOUND_BYTES", "BOUND_ENTRIES", "Made", "Shortcut", "send"]
+
+# A delta layer holds all that changed since the layers beneath it were made, and is made and sent
+# whole with every save: beyond this it costs more than a few milliseconds and is folded away.
+BOUND_BYTES = 1 << 20
+BOUND_ENTRIES = 200
+
+# Made in memory; what is bigger is the builder's, which streams.
+_MOST = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """An image that is ready to be sent. `image` are its layers without the delta."""
+
+    change: Change
+    image: Image
+    documents: Documents
+    blobs: tuple[bytes, ...]
+
+    @property
+    def words(self) -> str:
+        """`delta: 1 file, 2.1 kB`."""
+        if self.change.layers:
+            count = len(self.change.layers)
+            return f"{_count(count, 'layer')} made again, {_size(sum(map(len, self.blobs)))}"
+        return f"delta: {_count(self.change.files, 'file')}, {_size(self.change.size)}"
+
+
+class Shortcut:
+    """Not thread-safe. `published` is what the last image held over its layers."""
+
+    def __init__(self, image: Image, standing: Standing, rules: Rules, context: Path) -> None:
+        """`image` comes without its delta layer. Raises `Unprovable`."""
+        self.image = image
+        self.standing = standing
+        self.published = standing.change()
+        self._rules = rules
+        self._context = context
+
+    def plan(self, scan: Scan) -> Change:
+        """What to change of the layers for `scan`. Raises `Unprovable`."""
+        changed = differing(self.standing.snapshot, scan.snapshot)
+        self._rules.check(changed)
+        self.standing.move(scan.snapshot)
+        return self.standing.change()
+
+    def make(self, change: Change) -> Made:
+        """Read the files and make the blobs. Raises build/context-changed for a file that is no
+        longer what was scanned, and `Unprovable`."""
+        if change.size > _MOST:
+            raise Unprovable(f"{_size(change.size)} changed")
+        image, blobs = self.image, list[bytes]()
+        for index, entries in change.layers.items():
+            blobs.append(self._tar(entries))
+            image = image.with_layer(index, _layer(image, blobs[-1]))
+        delta = None
+        if change.delta:
+            blobs.append(self._tar(change.delta))
+            delta = _layer(image, blobs[-1])
+        created = dt.datetime.now(dt.UTC).isoformat().replace("+00:00", "Z")
+        return Made(
+            change=change,
+            image=image,
+            documents=image.documents(created, delta, about="devloop delta"),
+            blobs=tuple(blobs),
+        )
+
+    def took(self, made: Made) -> None:
+        """The registry has it: go on from there."""
+        if made.change.layers:
+            self.image = made.image
+            self.standing.settle(self.standing.freeze())
+        self.published = self.standing.change()
+
+    def folded(self, made: Made, frozen: Frozen) -> None:
+        """The registry has the layers of `made`, which was made of what was `frozen`."""
+        self.image = made.image
+        self.standing.settle(frozen)
+        self.published = self.standing.change()
+
+    def _tar(self, entries: tuple[Placed, ...]) -> bytes:
+        return write_layer(entries, self._context)
+
+
+def send(registry: Registry, name: str, made: Made, tag: str, cancel: Cancel) -> str:
+    """Upload all of it; returns the manifest's digest. Raises `Unprovable` when the registry lost
+    the layers beneath, registry/* and Cancelled."""
+    documents = made.documents
+    side_by_side(
+        [
+            functools.partial(registry.put_blob, name, data, cancel)
+            for data in (*made.blobs, documents.config)
+        ]
+    )
+    try:
+        registry.put_manifest(name, tag, documents.manifest, documents.media_type, cancel)
+    except DevloopError as error:
+        # What else it could refuse of documents that it gave us is not known either.
+        if error.code == "registry/push-failed":
+            raise Unprovable("the registry does not have the layers beneath any more") from error
+        raise
+    return documents.digest
+
+
+def _layer(image: Image, data: bytes) -> Layer:
+    return image.bare(sha256(data), len(data))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _size(size: int) -> str:
+    if size < 1000:
+        return f"{size} B"
+    return f"{size / 1000:.1f} kB" if size < 1_000_000 else f"{size / 1_000_000:.1f} MB"
