@@ -1,0 +1,173 @@
+"""A whole image made without any builder, where the Dockerfile runs nothing.
+
+Without RUN an image is its base's layers, one layer for each COPY and a config: all of it can be
+made from the scan and the base's documents, and no Docker is needed. What cannot be proven to equal
+`docker buildx build` is `Unprovable`, before anything is sent. Only files that the scan saw are
+read, and their digests are compared, so nothing has to be looked at again afterwards.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from devloop.build.dockerfile import load
+from devloop.build.inprocess import stages
+from devloop.build.inprocess.base import Bases
+from devloop.build.inprocess.image import Image, Layer, sha256
+from devloop.build.inprocess.layer import write_layer
+from devloop.build.inprocess.rootfs import Listings
+from devloop.build.inprocess.unprovable import Unprovable
+from devloop.build.inprocess.upload import Upload
+from devloop.build.narrate import Narrator
+from devloop.build.needs import tag_of
+from devloop.errors import DevloopError
+from devloop.model import ImageRef, StepOutcome
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from devloop.build.inprocess.base import LocalImages, OpenRegistry
+    from devloop.build.inprocess.copies import Placed
+    from devloop.build.needs import Job
+    from devloop.engine.cancel import Cancel
+    from devloop.engine.ports import Reporter
+    from devloop.model import Scan
+
+__all__ = ["Full", "needs_builder"]
+
+_OCI = "application/vnd.oci.image.manifest.v1+json"
+_OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+# A layer is made in memory; what is bigger is the builder's, which streams. In bytes.
+_MOST = 256 << 20
+
+
+def needs_builder(job: Job) -> str | None:
+    """Why the Dockerfile by itself, or where its image goes, needs a builder; None when it does
+    not. Asks nobody. Errors: config/dockerfile-missing, env/file-unreadable."""
+    if not job.target.push:
+        return "images are loaded into the nodes with Docker"
+    try:
+        stages.check(load(job.build.dockerfile, job.shown), job.build, job.shown)
+    except Unprovable as unprovable:
+        return unprovable.reason
+    return None
+
+
+class Full:
+    """Builder without Docker. One object serves one service for a whole session."""
+
+    name = "in-process"
+
+    def __init__(
+        self,
+        job: Job,
+        open_registry: OpenRegistry,
+        local: LocalImages,
+        cache: Path | None = None,
+    ) -> None:
+        self._job = job
+        self._bases = Bases(open_registry, job.target.push, local)
+        self._listings = Listings(open_registry, cache)
+        self._upload = Upload(open_registry, job.target.repository(job.image))
+        self._recipe: str | None = None
+        self._layers: dict[tuple[Placed, ...], Layer] = {}
+
+    def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
+        """See engine.ports.Builder. Raises `Unprovable`, too, when a builder has to do it: with no
+        step reported, or with the step `build` closed as skipped."""
+        reason = needs_builder(self._job)
+        if reason is not None:
+            raise Unprovable(reason)
+        narrator = Narrator(reporter)
+        try:
+            return self._build(scan, narrator, cancel)
+        except Unprovable as unprovable:
+            reporter.finished(narrator.step, StepOutcome.SKIPPED, unprovable.reason)
+            raise
+
+    def _build(self, scan: Scan, narrator: Narrator, cancel: Cancel) -> ImageRef:
+        if scan.recipe != self._recipe:
+            self._bases.forget()
+            self._recipe = scan.recipe
+        made = stages.make(
+            load(self._job.build.dockerfile, self._job.shown),
+            self._job.build,
+            scan.snapshot,
+            stages.Images(
+                find=lambda name, platform: self._bases.find(name, platform, cancel),
+                listing=lambda base: self._listings.of(base, narrator.say, cancel),
+            ),
+        )
+        image = _start(made)
+        blobs: dict[str, bytes] = {}
+        layers = list(image.layers)
+        known: dict[tuple[Placed, ...], Layer] = {}
+        for entries in made.layers:
+            cancel.check()
+            known[entries] = self._layer(image, entries, blobs)
+            layers.append(known[entries])
+        self._layers = known
+        count = len(made.layers)
+        summary = f"{count} layer{'s' * (count != 1)} without a builder, {len(blobs)} new"
+        narrator.push(summary)
+        created = dt.datetime.now(dt.UTC).isoformat().replace("+00:00", "Z")
+        image = replace(image, layers=tuple(layers), config=made.shape.document(created))
+        documents = image.documents(created)
+        try:
+            if made.base is not None:
+                self._upload.base(made.base, narrator.say, cancel)
+            for data in blobs.values():
+                self._upload.put(data, cancel)
+            self._upload.finish(documents, tag_of(scan), cancel)
+        except DevloopError:
+            # Perhaps what was known to be there was deleted: the next build looks again.
+            self._upload.forget()
+            raise
+        digest = documents.digest
+        narrator.done(summary, f"{digest[:19]}…")
+        return ImageRef(
+            repository=self._job.target.repository(self._job.image),
+            tag=tag_of(scan),
+            digest=digest,
+            pull_repository=self._job.target.pull_repository(self._job.image),
+        )
+
+    def _layer(self, image: Image, entries: tuple[Placed, ...], blobs: dict[str, bytes]) -> Layer:
+        """The layer of `entries`, its bytes in `blobs` unless the registry has them."""
+        known = self._layers.get(entries)
+        if known is not None and self._upload.has(known.digest):
+            # Its media type follows the base, which may be another by now.
+            return image.bare(known.digest, known.size)
+        if sum(entry.size for entry in entries) > _MOST:
+            raise Unprovable(f"a COPY of more than {_MOST >> 20} MB")
+        data = write_layer(entries, self._job.build.context)
+        layer = image.bare(sha256(data), len(data))
+        blobs[layer.digest] = data
+        return layer
+
+
+def _start(made: stages.Made) -> Image:
+    """The image below the stage's own layers, bare of what a base's manifest says of the base."""
+    if made.base is None:
+        kind, config, layers = _OCI, _OCI_CONFIG, tuple[Layer, ...]()
+    else:
+        image = made.base.image
+        kind, layers = image.media_type, image.layers
+        config = str(image.manifest["config"]["mediaType"])
+    manifest: dict[str, Any] = {
+        "schemaVersion": 2,
+        "mediaType": kind,
+        "config": {"mediaType": config},
+    }
+    return Image(
+        media_type=kind,
+        manifest=manifest,
+        config={},
+        layers=tuple(replace(layer, descriptor=_plain(layer)) for layer in layers),
+    )
+
+
+def _plain(layer: Layer) -> dict[str, Any]:
+    return {key: layer.descriptor[key] for key in ("mediaType", "size", "digest")}
