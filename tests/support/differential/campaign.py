@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from tests.support.differential.candidate import Built, Candidate
+from tests.support.differential.candidate import FULL, Built, Candidate
 from tests.support.differential.cases import Case, Step, arrange, perform
 from tests.support.differential.compare import differences
 from tests.support.differential.edits import Tree, random_edit, random_tree
@@ -66,7 +66,7 @@ class Tally:
     def note(self, built: Built) -> None:
         self.edits += 1
         self.ways["failed" if built.error else built.how] += 1
-        if built.how == "full" and not built.error:
+        if built.how == FULL and not built.error:
             self.reasons[_plain(built.reason)] += 1
 
     def add(self, other: Tally) -> None:
@@ -135,6 +135,7 @@ class _Workspace:
         )
 
     def remove(self) -> None:
+        self.candidate.close()
         shutil.rmtree(self.root, ignore_errors=True)
 
 

@@ -22,7 +22,12 @@ if TYPE_CHECKING:
     from devloop.errors import Diagnosis
     from devloop.registry.client import Client
 
-__all__ = ["Built", "Candidate"]
+__all__ = ["FULL", "IN_PROCESS", "Built", "Candidate"]
+
+
+FULL, WHOLE, DELTA, LAYERS = "full build", "whole in-process", "delta", "layers made again"
+NOTHING, REMEMBERED = "nothing to do", "remembered"
+IN_PROCESS = (WHOLE, DELTA, LAYERS, NOTHING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +38,6 @@ class Built:
     error: str = ""
     how: str = ""
     reason: str = ""
-    layers: int = 0
 
 
 @dataclass(slots=True)
@@ -85,6 +89,9 @@ class Candidate:
             service, project, self._target, self._source.unchanged, manifests=client
         )
 
+    def close(self) -> None:
+        _close(self._builder)
+
     def build(self) -> Built:
         """Scan and build; a fault of the product that is no `DevloopError` comes through."""
         notes = _Notes()
@@ -98,6 +105,33 @@ class Candidate:
         return Built(digest=image.digest, how=how, reason=reason)
 
 
+def _close(builder: object) -> None:
+    """End what a builder does in the background, if it does anything."""
+    close = getattr(builder, "close", None)
+    if close is not None:
+        close()
+
+
 def _way(lines: list[str]) -> tuple[str, str]:
     """How the image was made and why so, from the builder's own words."""
-    return "full", "; ".join(lines)[:300]
+    text = "\n".join(lines)
+    reasons = dict.fromkeys(
+        line.partition("full build: ")[2] or line.partition(f"{StepOutcome.SKIPPED}: ")[2]
+        for line in lines
+    )
+    reason = "; ".join(filter(None, reasons))
+    for words, way in _WORDS:
+        if words in text:
+            return way, reason
+    return FULL, reason
+
+
+# The first that fits counts: a whole image made in-process may have begun as a full build.
+_WORDS = (
+    ("without a builder", WHOLE),
+    ("full build: ", FULL),
+    ("delta: ", DELTA),
+    ("made again", LAYERS),
+    ("no COPY takes", NOTHING),
+    ("same content as", REMEMBERED),
+)

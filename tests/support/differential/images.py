@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from devloop.registry.client import Client
 
-__all__ = ["Broken", "Image", "Node", "Reader", "flatten"]
+__all__ = ["Broken", "Image", "Node", "Reader", "flatten", "members"]
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
@@ -120,7 +120,7 @@ class Reader:
             if data[:2] == b"\x1f\x8b":
                 data = gzip.decompress(data)
             diff_id = f"sha256:{hashlib.sha256(data).hexdigest()}"
-            self._layers[digest] = (diff_id, _members(data))
+            self._layers[digest] = (diff_id, members(data))
             if len(self._layers) > _KEPT_LAYERS:
                 self._layers.popitem(last=False)
         self._layers.move_to_end(digest)
@@ -137,7 +137,8 @@ def _config(document: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _members(data: bytes) -> tuple[_Member, ...]:
+def members(data: bytes) -> tuple[_Member, ...]:
+    """The lines of an uncompressed layer."""
     found = []
     with tarfile.open(
         fileobj=io.BytesIO(data), mode="r:", encoding="utf-8", errors="surrogateescape"
