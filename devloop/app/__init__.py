@@ -149,7 +149,7 @@ class Session:
 
     def run(self) -> ExitStatus:
         """Raises whatever was a bug, after everything is taken down."""
-        self._bus.subscribe("output", self._sink)
+        self._bus.subscribe("output", self._sink, batch=self._sink.batch)
         # Not in the main thread: that one must be free to run the signal handlers.
         thread = threading.Thread(target=self._run, name="devloop-session", daemon=True)
         thread.start()

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from devloop.events import Dropped, LogLine, Record, SessionEnded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from devloop.events import Event
 
@@ -58,6 +58,8 @@ class EventBus:
         self._on_lost = on_lost
         self._lock = threading.Lock()
         self._seq = 0
+        self._now = 0
+        self._ts = _rfc3339(0)
         self._ended = False
         self._subscriptions: list[_Subscription] = []
 
@@ -68,22 +70,34 @@ class EventBus:
                 return
             self._ended = isinstance(event, SessionEnded)
             self._seq += 1
-            record = Record(self._seq, _rfc3339(self._clock()), event)
+            now = int(self._clock() * 1000)
+            if now != self._now:
+                # In a flood most events share their millisecond with the one before.
+                self._now, self._ts = now, _rfc3339(now / 1000)
+            record = Record(self._seq, self._ts, event)
             for subscription in self._subscriptions:
                 subscription.append(record)
 
     def subscribe(
-        self, name: str, sink: Callable[[Record], None], *, capacity: int = 10_000
+        self,
+        name: str,
+        sink: Callable[[Record], None],
+        *,
+        batch: Callable[[Sequence[Record]], None] | None = None,
+        capacity: int = 10_000,
     ) -> None:
         """Call `sink` with every record from now on, in a thread named after `name`.
 
-        At most `capacity` records wait for it. A sink that raises is not called again."""
+        At most `capacity` records wait for it. A sink that raises is not called again. With `batch`
+        that is called instead, with all that waited (never nothing): a reader that writes can do so
+        once, and a flood of log lines does not cost a system call for each."""
         if capacity < 1:
             raise ValueError(f"a queue for {capacity} records")
         with self._lock:
             subscription = _Subscription(
                 name,
                 sink,
+                batch,
                 capacity=capacity,
                 lock=self._lock,
                 seq=self._seq,
@@ -120,6 +134,7 @@ class _Subscription:
         self,
         name: str,
         sink: Callable[[Record], None],
+        batch: Callable[[Sequence[Record]], None] | None,
         *,
         capacity: int,
         lock: threading.Lock,
@@ -128,6 +143,7 @@ class _Subscription:
     ) -> None:
         self.name = name
         self._sink = sink
+        self._batch = batch
         self._capacity = capacity
         self._on_lost = on_lost
         self._wake = threading.Condition(lock)
@@ -198,29 +214,41 @@ class _Subscription:
                     end = self._last
                 if not batch:
                     break
-                for record in batch:
-                    self._deliver(record)
-            if end is not None and not self._over:
-                self._tell_gap(end + 1, None)
+                self._deliver(batch)
+            if end is not None and (gap := self._gap(end + 1, None)):
+                self._hand_over([gap])
         except Exception as error:  # noqa: BLE001 - whatever a reader does, the others go on
             self._lose(error)
 
-    def _deliver(self, record: Record) -> None:
-        if self._over:  # the bus gave up waiting; nothing is shown after the end
-            return
-        self._tell_gap(record.seq, record.ts)
-        self._seen = record.seq
-        shifted = record.seq + self._shift
-        self._sink(record if not self._shift else Record(shifted, record.ts, record.event))
+    def _deliver(self, batch: list[Record]) -> None:
+        told: list[Record] = []
+        for record in batch:
+            if gap := self._gap(record.seq, record.ts):
+                told.append(gap)
+            self._seen = record.seq
+            shift = self._shift
+            told.append(Record(record.seq + shift, record.ts, record.event) if shift else record)
+        self._hand_over(told)
 
-    def _tell_gap(self, seq: int, ts: str | None) -> None:
+    def _hand_over(self, records: list[Record]) -> None:
+        # When the bus gave up waiting nothing more is shown.
+        if self._batch is not None:
+            if not self._over:
+                self._batch(records)
+            return
+        for record in records:
+            if self._over:
+                return
+            self._sink(record)
+
+    def _gap(self, seq: int, ts: str | None) -> Record | None:
+        """What tells of the records that were lost before number `seq`, if there are any."""
         lost = seq - self._seen - 1
         if lost <= 0:
-            return
+            return None
         self._seen += lost
         self._shift += 1
-        ts = ts or _rfc3339(time.time())
-        self._sink(Record(self._seen + self._shift, ts, Dropped(count=lost)))
+        return Record(self._seen + self._shift, ts or _rfc3339(time.time()), Dropped(count=lost))
 
     def _lose(self, error: Exception) -> None:
         with self._wake:

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import TextIO
 
     from devloop.events import Record
@@ -22,6 +22,10 @@ class Sink(Protocol):
     more records come. Raises `OSError` when nobody reads what it writes."""
 
     def __call__(self, record: Record) -> None: ...
+
+    def batch(self, records: Sequence[Record]) -> None:
+        """The same for several, at less than their cost one by one."""
+        ...
 
     def close(self) -> None: ...
 

@@ -44,6 +44,7 @@ from devloop.ui.words import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import TextIO
 
 __all__ = ["Formatter", "LineFormatter", "LineSink", "log_prefix"]
@@ -59,14 +60,20 @@ class Formatter(Protocol):
 
 
 class LineSink:
-    """Writes what a formatter makes of each record, with one write, at once."""
+    """Writes what a formatter makes of each record at once, with one write for records that come
+    together."""
 
     def __init__(self, formatter: Formatter, stream: TextIO) -> None:
         self._formatter = formatter
         self._output = Output(stream)
 
     def __call__(self, record: Record) -> None:
-        if lines := self._formatter.format(record):
+        self.batch([record])
+
+    def batch(self, records: Sequence[Record]) -> None:
+        """Write them all."""
+        lines = [line for record in records for line in self._formatter.format(record)]
+        if lines:
             self._output.write("\n".join(lines) + "\n")
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from devloop.events import to_json
 from devloop.ui.output import Output
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import TextIO
 
     from devloop.events import Record
@@ -16,13 +17,18 @@ __all__ = ["NdjsonSink"]
 
 
 class NdjsonSink:
-    """Writes every record as one line with one write. Raises `OSError` when nobody reads."""
+    """Writes every record as one line, records that come together with one write. Raises `OSError`
+    when nobody reads."""
 
     def __init__(self, stream: TextIO) -> None:
         self._output = Output(stream)
 
     def __call__(self, record: Record) -> None:
-        self._output.write(to_json(record) + "\n")
+        self.batch([record])
+
+    def batch(self, records: Sequence[Record]) -> None:
+        """Write them all."""
+        self._output.write("".join([f"{to_json(record)}\n" for record in records]))
 
     def close(self) -> None:
         """Nothing is held back, so nothing is left to do."""

@@ -20,7 +20,7 @@ from devloop.ui.live_story import Story
 from devloop.ui.output import Output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import TextIO
 
     from rich.text import Text
@@ -92,6 +92,11 @@ class TerminalSink:
                 return
         if text:
             self._output.write(text)
+
+    def batch(self, records: Sequence[Record]) -> None:
+        """Show them all; what the terminal is too slow for is put together anyway."""
+        for record in records:
+            self(record)
 
     def close(self) -> None:
         """Write what waits, erase the status line. Gives up on a terminal that is stopped."""

@@ -12,6 +12,8 @@ from devloop.engine.bus import EventBus
 from devloop.events import ConfigReloaded, Dropped, LogLine, Record, SessionEnded
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from devloop.events import Event
 
 
@@ -179,6 +181,29 @@ def test_a_raising_sink_ends_its_own_subscription_only(error: Exception) -> None
     assert lost == [("failing", error)]
     assert len(calls) == 1
     assert len(seen) == 10
+
+
+def test_a_reader_of_batches_gets_all_that_waited_at_once_and_the_gaps_in_it() -> None:
+    bus = EventBus()
+    gate = Gate()
+    batches: list[list[Record]] = []
+
+    def take(records: Sequence[Record]) -> None:
+        gate(records[0])
+        batches.append(list(records))
+
+    bus.subscribe("batches", gate, batch=take, capacity=3)
+    bus.publish(other(0))
+    assert gate.entered.wait(5)
+    for n in range(10):
+        bus.publish(log(n))
+    gate.go.set()
+    assert bus.close(5) == ()
+    assert [[r.event for r in batch] for batch in batches] == [
+        [other(0)],
+        [Dropped(count=7), log(7), log(8), log(9)],
+    ]
+    assert consistent([record for batch in batches for record in batch])
 
 
 def test_nothing_is_delivered_after_the_end() -> None:

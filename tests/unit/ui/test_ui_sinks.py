@@ -45,8 +45,9 @@ def test_ndjson_writes_one_line_a_record_with_one_write(tmp_path: Path) -> None:
     sink = NdjsonSink(Stream())
     sink(record("odd \udcff bytes \x1b[31m and\nnewline 漢"))
     sink(record("b"))
+    sink.batch([record("c"), record("d")])
     sink.close()
-    assert [w.count("\n") for w in writes] == [1, 1]
+    assert [w.count("\n") for w in writes] == [1, 1, 2]
     assert all(w.isascii() and w.endswith("\n") for w in writes)
     assert json.loads(writes[0])["text"] == "odd \udcff bytes \x1b[31m and\nnewline 漢"
     assert json.loads(writes[0])["ts"] == "2026-01-01T00:00Z"
