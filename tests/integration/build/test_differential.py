@@ -1,6 +1,6 @@
 """Images made in-process equal those of `docker buildx build --no-cache`, whatever is edited.
 
-The short form of tests/bench/differential.py, which takes hours where this takes a minute: a wave of
+The short form of tests/bench/differential.py, which takes hours where this takes a minute: some
 random cases, and every case that ever differed, kept as data in tests/support/differential/kept.
 """
 

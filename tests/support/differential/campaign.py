@@ -122,6 +122,9 @@ class _Workspace:
     def step(self, step: Step) -> Built:
         self.case = replace(self.case, steps=(*self.case.steps, step))
         perform(self.root, step)
+        if step.restart:
+            self.candidate.close()
+            self.candidate = self._make()
         return self.build()
 
     def target(self, host: str) -> Target:
@@ -230,7 +233,7 @@ class Campaign:
             return Step(edits=space.case.tree, recipe=space.case.recipe)
         if rng.random() < 0.015:
             return Step(recipe=varied(rng, space.case.last_recipe, tree, self._bases))
-        return Step(edits=random_edit(rng, tree))
+        return Step(edits=random_edit(rng, tree), restart=rng.random() < 0.02)
 
     def _workspace(self, case: Case) -> _Workspace:
         number = next(self._numbers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tests.support.differential import edits
@@ -19,15 +19,18 @@ __all__ = ["Case", "Step", "arrange", "perform"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What happens between two builds. `recipe` replaces the Dockerfile."""
+    """What happens between two builds. `recipe` replaces the Dockerfile, with `restart` devloop ends
+    and begins again."""
 
     edits: tuple[Edit, ...] = ()
     recipe: Recipe | None = None
+    restart: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
             "edits": [edits.to_json(edit) for edit in self.edits],
             "recipe": self.recipe.to_json() if self.recipe else None,
+            "restart": self.restart,
         }
 
     @classmethod
@@ -35,6 +38,7 @@ class Step:
         return cls(
             edits=tuple(edits.from_json(edit) for edit in data["edits"]),
             recipe=Recipe.from_json(data["recipe"]) if data["recipe"] else None,
+            restart=data.get("restart", False),
         )
 
 
@@ -75,8 +79,7 @@ class Case:
             recipe=recipe(self.recipe),
             tree=self.tree,
             steps=tuple(
-                Step(edits=s.edits, recipe=recipe(s.recipe) if s.recipe else None)
-                for s in self.steps
+                replace(s, recipe=recipe(s.recipe) if s.recipe else None) for s in self.steps
             ),
         )
 
@@ -88,6 +91,8 @@ class Case:
         lines += ["context:", *(f"    {edit}" for edit in self.tree)]
         for number, step in enumerate(self.steps, 1):
             lines += [f"then, step {number}:", *(f"    {edit}" for edit in step.edits)]
+            if step.restart:
+                lines.append("    devloop is started again")
             if step.recipe:
                 lines += [
                     "    the Dockerfile becomes",

@@ -65,6 +65,8 @@ def smaller(case: Case) -> Iterator[Case]:
         for edits in _less(step.edits):
             if edits:
                 yield _with_step(case, number, replace(step, edits=edits))
+        if step.restart:
+            yield _with_step(case, number, replace(step, restart=False))
         if step.recipe and step.edits:
             yield _with_step(case, number, replace(step, recipe=None))
     for recipe in _smaller_recipes(case.recipe):
