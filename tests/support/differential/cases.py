@@ -19,8 +19,8 @@ __all__ = ["Case", "Step", "arrange", "perform"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What happens between two builds. `recipe` replaces the Dockerfile, with `restart` devloop ends
-    and begins again."""
+    """What happens between two builds. `recipe` replaces the Dockerfile; `restart` ends devloop
+    and begins it again."""
 
     edits: tuple[Edit, ...] = ()
     recipe: Recipe | None = None
