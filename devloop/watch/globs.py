@@ -29,6 +29,8 @@ class Globs:
     def __init__(self, patterns: Iterable[str]) -> None:
         self.patterns = tuple(os.path.normpath(p) for p in patterns)
         self._parts = tuple(p.split("/")[1:] for p in self.patterns)
+        self.tops = tuple(_fixed(p) for p in self.patterns)
+        """For each pattern the path beneath which (itself included) all lies that it can name."""
 
     def files(self) -> list[str]:
         """What is there now: in the order of the patterns, then of names, each file once."""
@@ -66,6 +68,14 @@ def existing_folder(path: str) -> str:
             break
         path = parent
     return path
+
+
+def _fixed(pattern: str) -> str:
+    parts = pattern.split("/")
+    fixed = 0
+    while fixed < len(parts) and not glob.has_magic(parts[fixed]):
+        fixed += 1
+    return "/".join(parts[:fixed]) or "/"
 
 
 def _manifests_in(folder: str) -> list[str]:

@@ -60,6 +60,8 @@ class ServiceSource:
                 [self._dockerfile, *self._ignore.candidates, *(s for s in self._secrets if s)]
             )
         )
+        self._tops = (self._context, *self._singles, *self._globs.tops)
+        self._above = frozenset(self._singles).union(*map(_above, self._tops), [self._context])
         self._prefix = os.path.relpath(self._context, self._project) + "/"
         self._prefix = self._prefix.removeprefix("./")
         self._scanner: TreeScanner | None = None
@@ -141,11 +143,11 @@ class ServiceSource:
         """See engine.ports.Source. Knows names only, so a folder is believed to matter when
         something in it may."""
         text = os.fspath(path)
-        inside = text + "/"
-        if text in self._singles or any(s.startswith(inside) for s in self._singles):
+        # With many services nearly every path is asked about in vain.
+        if text in self._above:
             return True
-        if (self._context + "/").startswith(inside):
-            return True
+        if not text.startswith(self._tops):
+            return False
         if text.startswith(self._context + "/"):
             relative = text[len(self._context) + 1 :]
             rules = self._ignore.last_rules()
@@ -319,6 +321,12 @@ def _walk_folders(top: str, rules: ContextRules, found: set[str]) -> None:
         except OSError:
             # Gone, or not for us to read: the scan is the one to complain.
             continue
+
+
+def _above(path: str) -> list[str]:
+    """The folders that hold `path`, directly or not."""
+    parts = path.split("/")
+    return ["/".join(parts[:n]) or "/" for n in range(1, len(parts))]
 
 
 def _is_folder(path: str) -> bool:
