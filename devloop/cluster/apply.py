@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.connection import APPLY
 from devloop.cluster.failures import ApiError
+from devloop.cluster.inplace import with_hold
 from devloop.cluster.ownership import (
     APPLIED,
     MANAGER,
@@ -104,6 +105,27 @@ class Applier:
         self._remember(planned, mark, result)
         same = live is not None and _version(live) == _version(result)
         return Applied(object=result, written=not same, created=live is None)
+
+    def believes(self, planned: Planned) -> bool:
+        """Whether this is what was applied last, however long ago; looks at nothing."""
+        with self._lock:
+            known = self._known.get(planned.path)
+        if known is None:
+            return False
+        body = desired(planned.object, known[1], self._project)
+        return bool(metadata(body)["annotations"][APPLIED] == known[0])
+
+    def hold(
+        self,
+        planned: Planned,
+        live: Mapping[str, Any],
+        tell: Callable[[Diagnosis], None],
+        cancel: Cancel,
+    ) -> Mapping[str, Any]:
+        """Apply a Deployment that is paused and marked so (see `inplace`), by the same manager:
+        who owns which field stays as it was. Taking `paused` away is left to the caller."""
+        body = with_hold(desired(planned.object, live, self._project))
+        return self._write(planned, body, tell, cancel, live)
 
     def _remembered(self, planned: Planned) -> Mapping[str, Any] | None:
         with self._lock:

@@ -11,20 +11,24 @@ import contextlib
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from devloop.cluster import guard
 from devloop.cluster.apply import Applier, read
+from devloop.cluster.inplace import held, same_manifest, with_hold
+from devloop.cluster.journal import Journal
 from devloop.cluster.kinds import WORKLOAD_KINDS, Discovery, Resource, workload_path
 from devloop.cluster.manifests import find_files, read_manifests
-from devloop.cluster.objects import Plan, pick_container, plan_objects
+from devloop.cluster.objects import Plan, Planned, pick_container, plan_objects
 from devloop.cluster.ownership import created_by, gitops_manager, images_of
 from devloop.cluster.patch import MadeAnew, image_patch, missing_workload, patch_images
 from devloop.cluster.podview import dig, metadata, number, uid_of
 from devloop.cluster.record import write_before
+from devloop.cluster.replace import InPlace, heal, release
 from devloop.cluster.rollout import Rollout
-from devloop.errors import DevloopError, Diagnosis, Location
+from devloop.errors import Cancelled, DevloopError, Diagnosis, Location
 from devloop.model import Deployed, ImageRef, Served, Step, StepOutcome, WorkloadRef
 
 if TYPE_CHECKING:
@@ -45,8 +49,9 @@ class Deployments:
     image each service has, one lock a workload (two services may live in one Deployment).
 
     `pinned_images` gives the images known of the project's services (from a journal, say) for
-    those that this session has not deployed yet. Checks the context at once: raises
-    safety/context, safety/protected-namespace."""
+    those that this session has not deployed yet. `in_place_by_default` is what `replace: auto`
+    means on a local cluster. Checks the context at once: raises safety/context,
+    safety/protected-namespace."""
 
     def __init__(
         self,
@@ -55,6 +60,7 @@ class Deployments:
         view: ClusterView,
         *,
         pinned_images: Callable[[], Mapping[str, ImageRef]] = dict,
+        in_place_by_default: bool = False,
         show: Callable[[Path], str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -67,14 +73,41 @@ class Deployments:
         self.discovery = Discovery(connection)
         self.applier = Applier(connection, project=project.name)
         self.clock = clock
+        self.journal = Journal(project.state_dir)
+        self.in_place_by_default = (
+            in_place_by_default
+            and guard.local_reason(connection.context, connection.server) is not None
+        )
         self._show = show
         self._pinned_images = pinned_images
         self._lock = threading.Lock()
         self._pinned: dict[str, ImageRef] = {}
         self._workload_locks: dict[WorkloadRef, threading.Lock] = {}
+        self._in_place: dict[WorkloadRef, InPlace] = {}
 
     def deployer(self, service: Service) -> WorkloadDeployer:
         return WorkloadDeployer(service, self)
+
+    def heal(self) -> tuple[WorkloadRef, ...]:
+        """Put right what an earlier session of this project left half done, before the first
+        deploy. Returns the Deployments that were unpaused. Raises cluster/*."""
+        return heal(self.connection, self.journal)
+
+    def close(self) -> None:
+        """Leave nothing half done: called when the session ends, before the views are closed."""
+        with self._lock:
+            open_ = tuple(self._in_place.values())
+        for one in open_:
+            one.close()
+
+    def in_place(self, ref: WorkloadRef) -> InPlace:
+        lock = self.lock(ref)
+        with self._lock:
+            if ref not in self._in_place:
+                self._in_place[ref] = InPlace(
+                    self.connection, self.view, ref, journal=self.journal, lock=lock
+                )
+            return self._in_place[ref]
 
     def show(self, path: Path) -> str:
         if self._show is not None:
@@ -106,37 +139,60 @@ class WorkloadDeployer:
         self._ref = WorkloadRef(deploy.workload_kind, deploy.workload_name, shared.namespace)
         self._last: Mapping[str, Any] | None = None
         self._warned = False
+        chosen = deploy.replace
+        self._wants_in_place = chosen == "in-place" or (
+            chosen == "auto" and shared.in_place_by_default
+        )
+        self._how = ""
+        # Whether something that the pods may read only when they start was applied since they did.
+        self._outdated = ""
         # Images that this session wrote and never saw served, and the last that it did see.
         self._unproven: set[str] = set()
         self._proven: dict[str, str] = {}
 
     def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
         reporter.started(Step.DEPLOY)
+        self._how = ""
         with self._shared.lock(self._ref):
             cancel.check()
             if self._service.deploy.manifests:
                 deployed = self._apply(image, reporter, cancel)
             else:
-                deployed = self._patch(image, reporter, self._ref, self._live(self._ref))
+                live = self._live(self._ref)
+                deployed = self._patch(image, reporter, self._ref, live, cancel)
             self._shared.remember(self._service.name, image)
             if deployed.changed:
                 self._unproven.add(image.pinned)
-        detail = (
-            f"{deployed.workload} -> {image.short}" if deployed.changed else "nothing to change"
-        )
+        detail = "nothing to change"
+        if deployed.changed:
+            detail = f"{deployed.workload} -> {image.short}{self._how}"
         outcome = StepOutcome.DONE if deployed.changed else StepOutcome.SKIPPED
         reporter.finished(Step.DEPLOY, outcome, detail)
         return deployed
 
     def follow(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
         reporter.started(Step.ROLLOUT)
-        served, detail = Rollout(
+        in_place = self._in_place(deployed.workload)
+        rollout = Rollout(
             self._connection,
             self._shared.view,
             deployed,
             timeout=self._service.deploy.timeout,
+            in_place=in_place,
             clock=self._shared.clock,
-        ).follow(reporter, cancel)
+        )
+        try:
+            served, detail = rollout.follow(reporter, cancel)
+        except Cancelled:
+            if in_place is not None:
+                in_place.settle_later()
+            raise
+        except BaseException:
+            if in_place is not None:
+                in_place.settle()
+            raise
+        if in_place is not None:
+            in_place.served()
         pinned = deployed.image.pinned
         self._unproven.discard(pinned)
         self._proven.update(dict.fromkeys(deployed.containers, pinned))
@@ -180,9 +236,14 @@ class WorkloadDeployer:
         written = False
         result: Mapping[str, Any] | None = None
         created = False
-        for planned in plan.objects:
+        for planned in self._in_order(plan):
             cancel.check()
             own = planned is plan.own
+            if own and live is not None:
+                result = self._apply_in_place(planned, live, image, reporter, cancel, plan=plan)
+                if result is not None:
+                    written = True
+                    continue
             applied = self._shared.applier.apply(
                 planned,
                 reporter.diagnostic,
@@ -193,9 +254,14 @@ class WorkloadDeployer:
             written = written or applied.written
             if own:
                 result, created = applied.object, applied.created
+                if applied.written:
+                    result = self._let_go(result)
+                    self._outdated = ""
+            elif applied.written and not applied.created:
+                self._outdated = f"{planned} changed"
         if result is None:
             cancel.check()
-            deployed = self._patch(image, reporter, ref, live)
+            deployed = self._patch(image, reporter, ref, live, cancel)
             return replace(deployed, changed=True) if written else deployed
         self._last = result
         return self._deployed(
@@ -206,6 +272,170 @@ class WorkloadDeployer:
             before=None if created else live,
             changed=written,
         )
+
+    def _in_order(self, plan: Plan) -> tuple[Planned, ...]:
+        """What to apply, in order: the workload first if it alone can have changed, since nothing
+        it needs is looked at anew then but to see that it is still there."""
+        own = plan.own
+        rest = tuple(p for p in plan.objects if p is not own)
+        if own is None or not all(map(self._shared.applier.believes, rest)):
+            return plan.objects
+        return (own, *rest)
+
+    # --- in place ------------------------------------------------------------------------------
+
+    def _in_place(self, ref: WorkloadRef) -> InPlace | None:
+        if ref.kind != "deployment" or not self._wants_in_place:
+            return None
+        return self._shared.in_place(ref)
+
+    def adopt(self, image: ImageRef, cancel: Cancel) -> str | None:
+        """Bring Deployment and ReplicaSet to the image and leave the pods as they run; None when
+        it is so, else why it cannot be."""
+        if not self._wants_in_place:
+            return f"deploy.replace is {self._service.deploy.replace}"
+        with self._shared.lock(self._ref):
+            cancel.check()
+            if not self._service.deploy.manifests:
+                return self._adopt(image, cancel, self._live(self._ref), None)
+            plan = self._plan(image)
+            return self._adopt(image, cancel, self._live(plan.workload), plan)
+
+    def _adopt(
+        self, image: ImageRef, cancel: Cancel, live: Mapping[str, Any] | None, plan: Plan | None
+    ) -> str | None:
+        ref = plan.workload if plan is not None else self._ref
+        in_place = self._in_place(ref)
+        own = plan.own if plan is not None else None
+        if live is None or in_place is None:
+            return f"{ref} is not there" if live is None else f"a {ref.kind}"
+        if dig(live, "spec", "paused") is True and not held(live):
+            return f"{ref} is paused"
+        containers = plan.containers if own is not None and plan is not None else ()
+        containers = containers or pick_container(
+            {"kind": WORKLOAD_KINDS[ref.kind], **live},
+            image=self._service.image,
+            container=self._service.deploy.container,
+            where=str(ref),
+        )
+        patch = image_patch(live, dict.fromkeys(containers, image.pinned))
+        if patch is None and not held(live):
+            return None
+        reason = in_place.why_not(live, containers, image, cancel, restart=False)
+        if own is not None and not same_manifest(
+            own.object, live, containers, self._shared.project.name
+        ):
+            reason = reason or "its manifest changed"
+        if reason is not None:
+            return reason
+        self._record(live)
+
+        def hold() -> Mapping[str, Any]:
+            if own is not None:
+                return self._shared.applier.hold(own, live, lambda _: None, cancel)
+            return patch_images(self._connection, ref, with_hold(patch or {}), uid=uid_of(live))
+
+        try:
+            self._last, reason = in_place.adopt(live, containers, image, hold)
+        except MadeAnew:
+            return f"{ref} was made anew"
+        self._shared.remember(self._service.name, image)
+        self._unproven.add(image.pinned)
+        return reason
+
+    def _apply_in_place(
+        self,
+        planned: Planned,
+        live: Mapping[str, Any],
+        image: ImageRef,
+        reporter: Reporter,
+        cancel: Cancel,
+        *,
+        plan: Plan,
+    ) -> Mapping[str, Any] | None:
+        """Roll out in place; None where nothing is to change, or where it is to be rolled."""
+        project = self._shared.project.name
+        in_place = self._ready_for(
+            plan.workload,
+            live,
+            plan.containers,
+            image,
+            cancel,
+            unchanged=lambda: same_manifest(planned.object, live, plan.containers, project),
+        )
+        if in_place is None:
+            return None
+        cancel.check()
+        if not created_by(live):
+            self._record(live)
+        applier = self._shared.applier
+        return self._begin(
+            in_place,
+            live,
+            plan.containers,
+            image,
+            lambda: applier.hold(planned, live, reporter.diagnostic, cancel),
+        )
+
+    def _ready_for(
+        self,
+        ref: WorkloadRef,
+        live: Mapping[str, Any],
+        containers: tuple[str, ...],
+        image: ImageRef,
+        cancel: Cancel,
+        *,
+        unchanged: Callable[[], bool] = lambda: True,
+    ) -> InPlace | None:
+        """The in-place rollout if there is one to make, else None; `_how` says why it is not.
+
+        `unchanged` tells whether nothing but the image differs."""
+        if not self._wants_in_place:
+            return None
+        in_place = self._in_place(ref)
+        if not self._differs(in_place, live, containers, image):
+            return None
+        if in_place is None:
+            reason: str | None = f"a {ref.kind}"
+        else:
+            reason = self._outdated or in_place.why_not(live, containers, image, cancel)
+            if not reason and not unchanged():
+                reason = "its manifest changed"
+        if reason:
+            self._how = f", rolling: {reason}"
+            return None
+        return in_place
+
+    def _begin(
+        self,
+        in_place: InPlace,
+        live: Mapping[str, Any],
+        containers: tuple[str, ...],
+        image: ImageRef,
+        hold: Callable[[], Mapping[str, Any]],
+    ) -> Mapping[str, Any]:
+        result, reason = in_place.begin(live, containers, image, hold)
+        self._last = result
+        self._how = ", in place" if reason is None else f", rolling: {reason}"
+        return result
+
+    def _differs(
+        self,
+        in_place: InPlace | None,
+        live: Mapping[str, Any],
+        containers: tuple[str, ...],
+        image: ImageRef,
+    ) -> bool:
+        now = images_of(live)
+        if any(now.get(c) not in {None, image.pinned} for c in containers):
+            return True
+        return in_place is not None and (held(live) or in_place.behind(live, containers, image))
+
+    def _let_go(self, written: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A workload that was to be rolled is not left paused by an in-place rollout before."""
+        if not held(written):
+            return written
+        return release(self._connection, self._ref, uid_of(written)) or written
 
     def _plan(self, image: ImageRef) -> Plan:
         manifests = read_manifests(
@@ -241,6 +471,7 @@ class WorkloadDeployer:
         reporter: Reporter,
         ref: WorkloadRef,
         live: Mapping[str, Any] | None,
+        cancel: Cancel,
     ) -> Deployed:
         if live is None:
             raise missing_workload(self._connection, ref)
@@ -255,16 +486,27 @@ class WorkloadDeployer:
             live, dict.fromkeys(containers, image.pinned), present_on_node=not image.digest
         )
         result = live
-        if patch is not None:
+        in_place = self._ready_for(ref, live, containers, image, cancel)
+        if patch is not None or in_place is not None:
             self._warn_gitops(live, ref, reporter)
             self._record(live)
+            changes = patch or {}
             try:
-                result = patch_images(self._connection, ref, patch, uid=uid_of(live))
+                if in_place is not None:
+                    hold = partial(
+                        patch_images, self._connection, ref, with_hold(changes), uid=uid_of(live)
+                    )
+                    result = self._begin(in_place, live, containers, image, hold)
+                else:
+                    result = patch_images(self._connection, ref, changes, uid=uid_of(live))
+                    result = self._let_go(result)
+                    self._outdated = ""
             except MadeAnew:
-                return self._patch(image, reporter, ref, read(self._connection, workload_path(ref)))
+                live = read(self._connection, workload_path(ref))
+                return self._patch(image, reporter, ref, live, cancel)
             self._last = result
         return self._deployed(
-            ref, image, containers, result, before=live, changed=patch is not None
+            ref, image, containers, result, before=live, changed=result is not live
         )
 
     def _warn_gitops(self, live: Mapping[str, Any], ref: WorkloadRef, reporter: Reporter) -> None:
@@ -306,7 +548,11 @@ class WorkloadDeployer:
         self, live: Mapping[str, Any] | None, wanted: Mapping[str, Any], ref: WorkloadRef
     ) -> None:
         """A paused Deployment takes a new image and rolls nothing out."""
-        paused = dig(live, "spec", "paused") is True and dig(wanted, "spec", "paused") is None
+        paused = (
+            dig(live, "spec", "paused") is True
+            and dig(wanted, "spec", "paused") is None
+            and not held(live)
+        )
         if paused or dig(wanted, "spec", "paused") is True:
             raise DevloopError.of(
                 "cluster/paused",

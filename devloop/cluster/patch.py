@@ -13,7 +13,7 @@ from devloop.cluster.connection import STRATEGIC
 from devloop.cluster.failures import ApiError
 from devloop.cluster.kinds import workload_path
 from devloop.cluster.ownership import MANAGER
-from devloop.cluster.podview import dig, items, name_of, text
+from devloop.cluster.podview import dig, items, metadata, name_of, text
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def patch_images(
 ) -> dict[str, Any]:
     """Send the patch and return the workload as it is then. Raises `MadeAnew` when the workload is
     another one (deleted and made anew) than the one that was looked at."""
-    body = {**patch, "metadata": {"uid": uid}}
+    body = {**patch, "metadata": {**metadata(patch), "uid": uid}}
     try:
         return connection.request(
             "PATCH",

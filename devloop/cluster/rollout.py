@@ -1,7 +1,8 @@
 """Wait for a rollout: woken by the watches, never polling, and out as soon as the end is certain.
 
 The thin loop around `verdict` (how far) and `diagnose` (what is wrong). The only write it makes is
-to delete a broken pod that keeps a StatefulSet from taking the fix (kubernetes/kubernetes#67250).
+to delete a broken pod that keeps a StatefulSet from taking the fix (kubernetes/kubernetes#67250);
+an in-place rollout of several pods goes on from here, too, by `replace`.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from devloop.errors import DevloopError
 from devloop.model import Served, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from devloop.cluster.connection import Connection
     from devloop.cluster.reflector import Change
+    from devloop.cluster.replace import InPlace
     from devloop.cluster.view import ClusterView, View
     from devloop.engine.cancel import Cancel
     from devloop.engine.ports import Reporter
@@ -77,10 +79,12 @@ class Rollout:
         deployed: Deployed,
         *,
         timeout: float,
+        in_place: InPlace | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection = connection
         self._deployed = deployed
+        self._in_place = in_place
         self._timeout = timeout
         self._clock = clock
         ref = deployed.workload
@@ -114,7 +118,7 @@ class Rollout:
             while True:
                 cancel.check()
                 wake.clear()
-                served = self._look(reporter)
+                served = self._look(reporter, cancel)
                 if served is not None:
                     return served
                 wake.wait(self._until_next())
@@ -128,12 +132,8 @@ class Rollout:
         now = self._clock()
         return max(0.0, min(self._deadline, self._patience.next(now)) - now)
 
-    def _look(self, reporter: Reporter) -> tuple[Served, str] | None:
-        sight = Sight(
-            workload=self._seen_workload(),
-            replicasets=tuple(self._sets.items()) if self._sets is not None else (),
-            pods=tuple(self._pods.items()),
-        )
+    def _look(self, reporter: Reporter, cancel: Cancel) -> tuple[Served, str] | None:
+        sight = self._sight(cancel)
         late = self._clock() >= self._deadline
         self._patience.begin()
         verdict = judge(self._deployed, sight, accepted=self._accepted)
@@ -150,6 +150,20 @@ class Rollout:
                 self._waiting(verdict, reporter, late=late)
         self._patience.end()
         return None
+
+    def _sight(self, cancel: Cancel) -> Sight:
+        pods: Iterable[Mapping[str, Any]] = self._pods.items()
+        restarted = ""
+        if self._in_place is not None:
+            self._in_place.advance(self._deployed, self._accepted, cancel)
+            pods = map(self._in_place.seen, pods)
+            restarted = self._in_place.replicaset
+        return Sight(
+            workload=self._seen_workload(),
+            restarted=restarted,
+            replicasets=tuple(self._sets.items()) if self._sets is not None else (),
+            pods=tuple(pods),
+        )
 
     def _seen_workload(self) -> Mapping[str, Any] | None:
         ref = self._deployed.workload
@@ -171,7 +185,7 @@ class Rollout:
             reporter.progress(
                 Step.ROLLOUT, message, current=verdict.ready, total=verdict.wanted or None
             )
-        events = self._events.items()
+        events = self._events.items() if self._in_place is None else self._in_place.events()
         findings = [f for pod in verdict.pods if (f := examine(pod, events)) is not None]
         for finding in findings:
             if self._patience.lasted(finding.key, finding.grace):

@@ -17,6 +17,7 @@ from devloop.cluster.podview import (
     items,
     labels,
     metadata,
+    name_of,
     number,
     pod_view,
     text,
@@ -29,14 +30,16 @@ if TYPE_CHECKING:
 
     from devloop.model import Deployed, PodView
 
-__all__ = ["Failing", "Ready", "Sight", "Waiting", "digest_of", "judge"]
+__all__ = ["Failing", "Ready", "Sight", "Waiting", "digest_of", "judge", "serves"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
-    """What is known at one moment. `workload` is None while it is not in the view (yet)."""
+    """What is known at one moment. `workload` is None while it is not in the view (yet).
+    `restarted` names the ReplicaSet whose pods get the image in place, "" for none."""
 
     workload: Mapping[str, Any] | None
+    restarted: str = ""
     replicasets: tuple[Mapping[str, Any], ...] = ()
     pods: tuple[Mapping[str, Any], ...] = ()
 
@@ -157,6 +160,11 @@ def _split(
     return good, tuple(stale)
 
 
+def serves(pod: PodView, deployed: Deployed, accepted: frozenset[tuple[str, str]]) -> bool:
+    """Whether the pod is ready and proven to run the deployed image."""
+    return pod.ready and not pod.deleting and _wrong_image(pod, deployed, accepted) is None
+
+
 def _wrong_image(
     pod: PodView, deployed: Deployed, accepted: frozenset[tuple[str, str]]
 ) -> str | None:
@@ -209,7 +217,7 @@ def _deployment(
             r
             for r in sets
             if _annotation(r, "deployment.kubernetes.io/revision") == revision
-            and _has_images(r, deployed)
+            and (_has_images(r, deployed) or name_of(r) == sight.restarted)
         ),
         None,
     )
@@ -226,7 +234,7 @@ def _deployment(
     available = len(good)
     if number(dig(workload, "spec", "minReadySeconds")):
         available = min(available, number(dig(current, "status", "availableReplicas")))
-    if len(good) >= wanted and available >= wanted and not old:
+    if len(good) >= wanted and available >= wanted and not old and not sight.restarted:
         return _ready(deployed, good, f"{len(good)}/{wanted} ready")
     refused = _refused(workload)
     if refused is not None and len(_alive(new)) < wanted:

@@ -45,10 +45,9 @@ class Number:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """One of a few words; `later` are words whose feature does not exist yet, with what to say."""
+    """One of a few words."""
 
     words: tuple[str, ...]
-    later: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,8 +98,6 @@ def _key(key: Key) -> _Schema:
     if key.kind is None:
         return {"not": {}, "description": f"Not supported yet. {key.about}", "deprecated": True}
     about = key.about
-    if isinstance(key.kind, Choice) and key.kind.later:
-        about += f" Not supported yet: {', '.join(key.kind.later)}."
     if key.default:
         about += f" Default: {key.default}."
     return {"description": about, **_of(key.kind)}

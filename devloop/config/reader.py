@@ -114,15 +114,6 @@ class Reader:
             return MISSING
         if text in kind.words and (used or isinstance(node.value, str)):
             return text
-        if text in kind.later:
-            self._add(
-                "config/not-supported",
-                path,
-                f"`{text}` is not supported yet",
-                cause=f"this devloop has no {kind.later[text]}",
-                suggestions=(f"use {' or '.join(kind.words)}",),
-            )
-            return MISSING
         if node.value is None:
             return self._wrong_type(node, _expected(kind), path)
         meant = nearest(text, kind.words)

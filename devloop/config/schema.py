@@ -45,7 +45,7 @@ class Deploy(_Model):
     container: str | None = None
     manifests: tuple[str, ...] = ()
     timeout: float = 120.0
-    replace: Literal["auto", "rolling"] = "auto"
+    replace: Literal["auto", "in-place", "rolling", "fast"] = "auto"
     on_failure: Literal["rollback", "keep"] | None = None
 
 

@@ -141,12 +141,13 @@ _DEPLOY = Block(
             default="120s",
         ),
         "replace": Key(
-            kind=Choice(
-                words=("auto", "rolling"),
-                later={"in-place": "in-place replacement", "fast": "fast replacement"},
+            kind=Choice(words=("auto", "in-place", "rolling", "fast")),
+            about=(
+                "How pods get the new image: `in-place` restarts their containers where that is "
+                "the same thing and rolls otherwise, `rolling` makes new pods as the workload "
+                "says, `fast` makes all of them at once and stops the old ones at once."
             ),
-            about="How pods get the new image: `rolling` replaces them one by one.",
-            default="auto",
+            default=("auto: in-place in `devloop dev` on a local cluster, rolling everywhere else"),
         ),
         "on_failure": Key(
             kind=Choice(words=("rollback", "keep")),

@@ -35,6 +35,7 @@ class Told:
     progressed: list[str] = field(default_factory=list)
     diagnoses: list[Diagnosis] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
+    details: list[str] = field(default_factory=list)
 
     def started(self, step: Step) -> None:
         self.steps.append(f"{step} started")
@@ -46,6 +47,7 @@ class Told:
 
     def finished(self, step: Step, outcome: StepOutcome, detail: str = "") -> None:
         self.steps.append(f"{step} {outcome}")
+        self.details.append(detail)
 
     def diagnostic(self, diagnosis: Diagnosis) -> None:
         self.diagnoses.append(diagnosis)
@@ -150,6 +152,7 @@ class Bench:
         self.told = Told()
         self.cancel = Cancel()
         self.namespace = connection.namespace
+        self.opened: list[Deployments] = []
 
     def project(
         self,
@@ -157,6 +160,7 @@ class Bench:
         kind: str = "deployment",
         timeout: float = 40.0,
         container: str | None = None,
+        replace: str = "rolling",
     ) -> Project:
         import json  # noqa: PLC0415
 
@@ -169,6 +173,7 @@ class Bench:
                 "container": container,
                 "manifests": (str(self.root / "*.json"),) if manifests else (),
                 "timeout": timeout,
+                "replace": replace,
             }
         )
         build = Build(context=self.root, dockerfile=self.root / "Dockerfile")
@@ -182,6 +187,7 @@ class Bench:
 
     def deployer(self, project: Project, view: ClusterView | None = None) -> WorkloadDeployer:
         shared = Deployments(project, self.connection, view or self.view)
+        self.opened.append(shared)
         return shared.deployer(project.services["web"])
 
     def serve(self, deployer: WorkloadDeployer, image: ImageRef) -> tuple[Deployed, Served]:
@@ -205,7 +211,10 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, connection: Connection, view: ClusterView) -> Bench:
+def bench(tmp_path: Path, connection: Connection, view: ClusterView) -> Iterator[Bench]:
     root = tmp_path / "project"
     root.mkdir()
-    return Bench(root, connection, view)
+    made = Bench(root, connection, view)
+    yield made
+    for shared in made.opened:
+        shared.close()

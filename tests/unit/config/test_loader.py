@@ -192,7 +192,7 @@ services:
   api:
     build: .
     ports: ["8080:80"]
-    deploy: {replace: fast}
+    deploy: {replace: quick}
 """
     folder.env["PORT"] = "1"
     found = folder.errors(text)
@@ -205,7 +205,7 @@ services:
         ("config/not-supported", (7, 5)),
         ("config/variable", (8, 20)),
         ("config/value", (11, 13)),
-        ("config/not-supported", (12, 23)),
+        ("config/value", (12, 23)),
     ]
     assert found[0].suggestions == ("did you mean `namespace`?",)
     assert found[0].cause is not None

@@ -51,7 +51,7 @@ def test_a_whole_build_can_be_set(folder: Folder) -> None:
         ("services.web.ports.0=1", "usage/arguments", "a list is set as a whole"),
         ("name=[x", "usage/arguments", ""),
         ("profiles.ci=1", "config/not-supported", "remove the key"),
-        ("services.web.deploy.replace=fast", "config/not-supported", "use auto or rolling"),
+        ("services.web.deploy.replace=fats", "config/value", "did you mean `fast`?"),
         ("version=2", "config/version", "update devloop"),
         ("name=12", "config/type", 'put it in quotes: "12"'),
         ("services.web.image=A", "config/image-name", "a"),

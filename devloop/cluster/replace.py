@@ -1,0 +1,468 @@
+"""The in-place rollout of one Deployment: the patches, in an order that can break off anywhere.
+
+Pause the Deployment with the new image, patch the image of its pods (one after the other by
+readiness), patch the ReplicaSet's template, unpause. Whatever breaks off in between is put right by
+unpausing alone: the controller then either finds the ReplicaSet equal to the Deployment and does
+nothing, or rolls. So this is all that healing does, and no state is left that it does not cover.
+Decides nothing: see `inplace`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from devloop.cluster.connection import STRATEGIC
+from devloop.cluster.failures import ApiError
+from devloop.cluster.inplace import (
+    HOLD,
+    Mark,
+    Memory,
+    as_new,
+    current_set,
+    held,
+    in_turn,
+    mark_of,
+    pod_images,
+    pods_of,
+    template_patch,
+    why_not,
+)
+from devloop.cluster.journal import Entry, Journal
+from devloop.cluster.kinds import workload_path
+from devloop.cluster.ownership import MANAGER, images_of
+from devloop.cluster.podview import dig, items, metadata, name_of, number, pod_view, text, uid_of
+from devloop.cluster.verdict import serves
+from devloop.errors import Cancelled, DevloopError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from devloop.cluster.connection import Connection
+    from devloop.cluster.view import ClusterView, View
+    from devloop.engine.cancel import Cancel
+    from devloop.model import Deployed, ImageRef, WorkloadRef
+
+__all__ = ["InPlace", "heal", "release"]
+
+# A process that needs longer than about a second to stop keeps its port closed for as long: it is
+# rolled. The times are whole seconds, and the kubelet itself may look at a pod only a second after
+# the patch, so 3 of them are needed to be sure.
+_SLOW_SECONDS = 3
+# How long a rollout of several pods that was interrupted by a newer save waits for its successor.
+_SUCCESSOR_SECONDS = 3.0
+_SYNC_SECONDS = 2.0
+
+
+def release(connection: Connection, ref: WorkloadRef, uid: str) -> dict[str, Any] | None:
+    """Unpause a Deployment that devloop paused; None when it is gone. Only takes fields away, so
+    that it leaves no ownership behind."""
+    body = {"metadata": {"uid": uid, "labels": {HOLD: None}}, "spec": {"paused": None}}
+    return _patch(connection, workload_path(ref), body)
+
+
+def heal(connection: Connection, journal: Journal) -> tuple[WorkloadRef, ...]:
+    """Put right what a killed session left half done in this context; returns what was unpaused.
+
+    A Deployment that its owner paused carries no mark of devloop's and stays paused."""
+    healed = []
+    for entry in journal.entries():
+        if entry.context != connection.context:
+            continue
+        try:
+            live = connection.request("GET", workload_path(entry.ref))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            live = {}
+        if uid_of(live) == entry.uid and held(live):
+            release(connection, entry.ref, entry.uid)
+            healed.append(entry.ref)
+        journal.remove(entry)
+    return tuple(healed)
+
+
+class InPlace:
+    """One Deployment's in-place rollouts and what was learned of its pods.
+
+    `lock` is the workload's: `why_not`, `begin` and `adopt` are called with it held, everything
+    else without. The views are those of the session; what it wrote itself it knows before they
+    do."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        view: ClusterView,
+        ref: WorkloadRef,
+        *,
+        journal: Journal,
+        lock: threading.Lock,
+    ) -> None:
+        self._connection = connection
+        self._ref = ref
+        self._lock = lock
+        self._journal = journal
+        self._workloads: View = view.workload(ref)
+        self._sets: View = view.view("replicasets", ref.namespace)
+        self._pods: View = view.view("pods", ref.namespace)
+        self._events: View = view.view("events", ref.namespace)
+        self._wrote: dict[str, Mapping[str, Any]] = {}  # uid -> the object as it came back
+        self._open: Entry | None = None
+        self._barred = ""
+        self._had: dict[str, frozenset[str]] = {}
+        self._slow: dict[str, int] = {}
+        self._marks: dict[str, dict[str, Mark]] = {}  # pod uid -> container -> mark
+        self._patched: dict[str, float] = {}  # pod uid -> when, by the server's clock
+        self._unproven: frozenset[str] = frozenset()
+        self._old_events: frozenset[tuple[str, str]] = frozenset()
+        self._timer: threading.Timer | None = None
+
+    # --- deciding ------------------------------------------------------------------------------
+
+    def why_not(
+        self,
+        live: Mapping[str, Any],
+        containers: tuple[str, ...],
+        image: ImageRef,
+        cancel: Cancel,
+        *,
+        restart: bool = True,
+    ) -> str | None:
+        """Why not in place, in a few words; None when it can be."""
+        for view in (self._sets, self._pods):
+            try:
+                view.wait_synced(cancel, _SYNC_SECONDS)
+            except Cancelled:
+                raise
+            except DevloopError as error:
+                return error.diagnosis.message
+        memory = Memory(
+            had=self._had, unproven=self._unproven, slow=self._slow, barred=self._barred
+        )
+        return why_not(
+            live,
+            self._seen(self._sets),
+            self._seen(self._pods),
+            containers=containers,
+            image=image,
+            memory=memory,
+            restart=restart,
+        )
+
+    def behind(self, live: Mapping[str, Any], containers: tuple[str, ...], image: ImageRef) -> bool:
+        """Whether a pod of the current ReplicaSet does not ask for the image that the Deployment
+        has: an earlier session ended before it was restarted."""
+        if not (self._sets.synced.is_set() and self._pods.synced.is_set()):
+            return False
+        current = current_set(live, self._seen(self._sets))
+        if current is None or images_of(current) != images_of(live):
+            return False
+        return any(
+            pod_images(p).get(c) != image.pinned
+            for p in pods_of(self._seen(self._pods), uid_of(current))
+            for c in containers
+        )
+
+    def _seen(self, view: View) -> list[Mapping[str, Any]]:
+        return [self._newest(thing) for thing in view.items()]
+
+    def _newest(self, seen: Mapping[str, Any]) -> Mapping[str, Any]:
+        own = self._wrote.get(uid_of(seen))
+        return own if own is not None and _version(own) > _version(seen) else seen
+
+    # --- the rollout ---------------------------------------------------------------------------
+
+    def begin(
+        self,
+        live: Mapping[str, Any],
+        containers: tuple[str, ...],
+        image: ImageRef,
+        hold: Callable[[], Mapping[str, Any]],
+    ) -> tuple[Mapping[str, Any], str | None]:
+        """Start, and with one replica also finish. `hold` writes the Deployment, paused and marked,
+        with its new image. Returns the Deployment as it is then, and why it is rolled after all
+        (the cluster refused a patch), None when it is not."""
+        self._still()
+        pods = self._pods_now(live)
+        self._forget_others({uid_of(p) for p in pods})
+        entry = self._enter(live, containers, image)
+        self._old_events = frozenset(map(_event_key, self._events.items()))
+        result = self._hold(entry, hold)
+        single = number(dig(live, "spec", "replicas"), 1) == 1 and len(pods) == 1
+        todo = [p for p in pods if not _asks_for(p, entry)]
+        try:
+            if todo:
+                self._restart(todo[0], entry)
+            return (self._finish(entry) or result if single else result), None
+        except ApiError as error:
+            if error.passing:
+                raise
+            return self._refused(entry, error) or result, self._barred
+
+    def adopt(
+        self,
+        live: Mapping[str, Any],
+        containers: tuple[str, ...],
+        image: ImageRef,
+        hold: Callable[[], Mapping[str, Any]],
+    ) -> tuple[Mapping[str, Any], str | None]:
+        """Bring Deployment and ReplicaSet to the image and leave the pods as they run; returns as
+        `begin` does."""
+        self._still()
+        entry = self._enter(live, containers, image)
+        result = self._hold(entry, hold)
+        try:
+            return self._finish(entry) or result, None
+        except ApiError as error:
+            if error.passing:
+                raise
+            return self._refused(entry, error) or result, self._barred
+
+    def _enter(
+        self, live: Mapping[str, Any], containers: tuple[str, ...], image: ImageRef
+    ) -> Entry:
+        current = current_set(live, self._seen(self._sets))
+        assert current is not None  # noqa: S101 - why_not said so
+        had = images_of(current)
+        return Entry(
+            context=self._connection.context,
+            namespace=self._ref.namespace,
+            name=self._ref.name,
+            uid=uid_of(live),
+            replicaset=name_of(current),
+            before={c: had.get(c, "") for c in containers},
+            after=dict.fromkeys(containers, image.pinned),
+        )
+
+    def _hold(self, entry: Entry, hold: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+        self._journal.write(entry)
+        already = self._open is not None
+        try:
+            result = hold()
+        except ApiError:
+            if not already:
+                self._journal.remove(entry)
+            raise
+        self._wrote[uid_of(result)] = result
+        self._open = entry
+        return result
+
+    def _pods_now(self, live: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The pods of the current ReplicaSet, those that are not ready first."""
+        current = current_set(live, self._seen(self._sets))
+        mine = pods_of(self._seen(self._pods), uid_of(current)) if current is not None else []
+        return sorted(mine, key=lambda p: (pod_view(p).ready, name_of(p)))
+
+    def _restart(self, pod: Mapping[str, Any], entry: Entry) -> None:
+        uid = uid_of(pod)
+        had = self._had.get(uid, frozenset())
+        marks = {
+            c: mark_of(pod, c, self._marks.get(uid, {}).get(c) if uid in self._unproven else None)
+            for c in entry.after
+        }
+        image = next(iter(entry.after.values()))
+        body = {"metadata": {"uid": uid}, "spec": template_patch(entry.after, image)}
+        path = f"/api/v1/namespaces/{entry.namespace}/pods/{name_of(pod)}"
+        result = _patch(self._connection, path, body)
+        if result is None:
+            return  # it is gone: the next one comes from the ReplicaSet
+        self._marks[uid] = marks
+        self._unproven |= {uid}
+        self._had[uid] = had | set(pod_images(pod).values()) | set(entry.after.values())
+        self._wrote[uid] = result
+        self._patched[uid] = _last_write(result)
+
+    def _finish(self, entry: Entry) -> Mapping[str, Any] | None:
+        """The ReplicaSet's template, then unpause; the Deployment as it is then."""
+        image = next(iter(entry.after.values()))
+        path = f"/apis/apps/v1/namespaces/{entry.namespace}/replicasets/{entry.replicaset}"
+        changed = _patch(
+            self._connection,
+            path,
+            {"spec": {"template": {"spec": template_patch(entry.after, image)}}},
+        )
+        if changed is not None:
+            self._wrote[uid_of(changed)] = changed
+        return self._release(entry)
+
+    def _release(self, entry: Entry) -> Mapping[str, Any] | None:
+        result = release(self._connection, self._ref, entry.uid)
+        if result is not None:
+            self._wrote[uid_of(result)] = result
+        self._open = None
+        self._journal.remove(entry)
+        return result
+
+    def _refused(self, entry: Entry, error: ApiError) -> Mapping[str, Any] | None:
+        self._barred = f"the cluster refuses it: {error.diagnosis.message}"
+        return self._release(entry)
+
+    # --- following it --------------------------------------------------------------------------
+
+    @property
+    def replicaset(self) -> str:
+        """The name of the ReplicaSet whose pods are being restarted; "" when none are."""
+        entry = self._open
+        return entry.replicaset if entry is not None else ""
+
+    def advance(
+        self, deployed: Deployed, accepted: frozenset[tuple[str, str]], cancel: Cancel
+    ) -> None:
+        """Restart the next pod once those before it serve, and finish after the last."""
+        with self._lock:
+            entry = self._open
+            if entry is None or entry.after != dict.fromkeys(
+                deployed.containers, deployed.image.pinned
+            ):
+                return
+            cancel.check()
+            seen = self._workloads.get(self._ref.name)
+            live = self._newest(seen) if seen is not None else None
+            if not held(live) or live is None or uid_of(live) != entry.uid:
+                # Somebody resumed it: the controller rolls, and that is followed as ever.
+                self._open = None
+                self._journal.remove(entry)
+                return
+            pods = self._pods_now(live)
+            asked = [p for p in pods if _asks_for(p, entry)]
+            if not all(serves(pod_view(self.seen(p)), deployed, accepted) for p in asked):
+                return
+            todo = [p for p in pods if not _asks_for(p, entry)]
+            try:
+                if todo:
+                    self._restart(todo[0], entry)
+                elif len(pods) >= number(dig(live, "spec", "replicas"), 1):
+                    self._finish(entry)
+            except ApiError as error:
+                if error.passing:
+                    raise
+                self._refused(entry, error)
+
+    def seen(self, pod: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The pod as a rollout is to judge it."""
+        marks = self._marks.get(uid_of(pod))
+        if marks:
+            return as_new(pod, marks)
+        entry = self._open
+        if entry is not None and not _asks_for(pod, entry):
+            for container in entry.after:
+                if container in pod_images(pod):
+                    return in_turn(pod, container)
+        return pod
+
+    def events(self) -> list[Mapping[str, Any]]:
+        """The events since the rollout began: a pod that stays keeps those of its earlier lives."""
+        return [e for e in self._events.items() if _event_key(e) not in self._old_events]
+
+    def served(self) -> None:
+        """What was restarted is ready: learn from how it went."""
+        for pod in self._pods.items():
+            uid = uid_of(pod)
+            if uid not in self._unproven or uid not in self._patched:
+                continue
+            for name in self._marks.get(uid, {}):
+                needed = int(_stopped(pod, name) - self._patched[uid])
+                if needed >= _SLOW_SECONDS:
+                    self._slow[name] = needed
+        self._unproven = frozenset()
+
+    # --- the end -------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """If a rollout is still open, let the controller do the rest."""
+        with self._lock:
+            self._still()
+            if self._open is not None:
+                self._release(self._open)
+
+    def settle_later(self) -> None:
+        """As `settle`, unless a newer deploy takes the rollout over within a few seconds."""
+        with self._lock:
+            if self._open is None or self._timer is not None:
+                return
+            timer = threading.Timer(_SUCCESSOR_SECONDS, self._settle_quietly)
+            timer.name, timer.daemon = f"devloop-settle {self._ref}", True
+            self._timer = timer
+            timer.start()
+
+    def _settle_quietly(self) -> None:
+        with contextlib.suppress(DevloopError, Cancelled):  # the journal keeps what is left
+            self.settle()
+
+    def _still(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def close(self) -> None:
+        """The end of the session: nothing stays paused."""
+        timer = self._timer
+        self._settle_quietly()
+        if timer is not None and timer is not threading.current_thread():
+            timer.join(timeout=1.0)
+
+    def _forget_others(self, uids: set[str]) -> None:
+        self._had = {k: v for k, v in self._had.items() if k in uids}
+        self._marks = {k: v for k, v in self._marks.items() if k in uids}
+        self._patched = {k: v for k, v in self._patched.items() if k in uids}
+        self._unproven &= uids
+        self._wrote = {k: v for k, v in self._wrote.items() if k in uids or v.get("kind") != "Pod"}
+
+
+def _patch(connection: Connection, path: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A strategic merge patch as devloop; None when the object is gone or is another one."""
+    try:
+        return connection.request(
+            "PATCH", path, body, query={"fieldManager": MANAGER}, content_type=STRATEGIC
+        )
+    except ApiError as error:
+        other = error.status == 409 and "UID" in error.text
+        if (
+            error.status == 404
+            or other
+            or any(c.get("field") == "metadata.uid" for c in error.causes)
+        ):
+            return None
+        raise
+
+
+def _asks_for(pod: Mapping[str, Any], entry: Entry) -> bool:
+    now = pod_images(pod)
+    return all(now.get(c) == image for c, image in entry.after.items())
+
+
+def _version(thing: Mapping[str, Any]) -> int:
+    found = text(metadata(thing).get("resourceVersion"))
+    return int(found) if found.isdigit() else 0
+
+
+def _event_key(event: Mapping[str, Any]) -> tuple[str, str]:
+    return uid_of(event), text(metadata(event).get("resourceVersion"))
+
+
+def _seconds(stamp: object) -> float:
+    """An RFC 3339 time as seconds since 1970; 0 when it is none."""
+    try:
+        return datetime.fromisoformat(text(stamp)).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def _last_write(thing: Mapping[str, Any]) -> float:
+    """When devloop wrote the object, by the server's clock; infinity when it does not tell."""
+    times = [
+        _seconds(e.get("time"))
+        for e in items(metadata(thing).get("managedFields"))
+        if e.get("manager") == MANAGER
+    ]
+    return max(times, default=float("inf"))
+
+
+def _stopped(pod: Mapping[str, Any], container: str) -> float:
+    """When the container before this one ended, by the node's clock; 0 when nobody knows."""
+    for status in items(dig(pod, "status", "containerStatuses")):
+        if text(status.get("name")) == container:
+            return _seconds(dig(status, "lastState", "terminated", "finishedAt"))
+    return 0.0
