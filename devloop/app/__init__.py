@@ -228,7 +228,16 @@ class Session:
         self._open_front_door(services, connection, feed, stack)
         self._follow_logs(services, connection, feed, stack)
         feed.start()
-        deployments = Deployments(project, connection, view, show=loaded.show)
+        deployments = Deployments(
+            project,
+            connection,
+            view,
+            in_place_by_default=self._mode == "dev",
+            show=loaded.show,
+        )
+        stack.callback(deployments.close)
+        for diagnosis in deployments.heal():
+            self._warn(diagnosis)
         sources = {name: ServiceSource(s, project.root) for name, s in services.items()}
         ledger = ledger_of(project)
         housekeeper = self._keep_house(project, connection, ledger, registry, stack)

@@ -88,9 +88,9 @@ class Deployments:
     def deployer(self, service: Service) -> WorkloadDeployer:
         return WorkloadDeployer(service, self)
 
-    def heal(self) -> tuple[WorkloadRef, ...]:
+    def heal(self) -> tuple[Diagnosis, ...]:
         """Put right what an earlier session of this project left half done, before the first
-        deploy. Returns the Deployments that were unpaused. Raises cluster/*."""
+        deploy. Returns what to tell; asks the cluster nothing when there is nothing to heal."""
         return heal(self.connection, self.journal)
 
     def close(self) -> None:

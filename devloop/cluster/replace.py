@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ from devloop.cluster.kinds import workload_path
 from devloop.cluster.ownership import MANAGER, images_of
 from devloop.cluster.podview import dig, items, metadata, name_of, number, pod_view, text, uid_of
 from devloop.cluster.verdict import serves
-from devloop.errors import Cancelled, DevloopError
+from devloop.errors import Cancelled, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,25 +64,35 @@ def release(connection: Connection, ref: WorkloadRef, uid: str) -> dict[str, Any
     return _patch(connection, workload_path(ref), body)
 
 
-def heal(connection: Connection, journal: Journal) -> tuple[WorkloadRef, ...]:
-    """Put right what a killed session left half done in this context; returns what was unpaused.
+def heal(connection: Connection, journal: Journal) -> tuple[Diagnosis, ...]:
+    """Put right what a killed session left half done in this context; returns what to tell. What
+    cannot be reached now stays in the journal.
 
     A Deployment that its owner paused carries no mark of devloop's and stays paused."""
-    healed = []
+    told = []
     for entry in journal.entries():
         if entry.context != connection.context:
             continue
         try:
-            live = connection.request("GET", workload_path(entry.ref))
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            live = {}
-        if uid_of(live) == entry.uid and held(live):
-            release(connection, entry.ref, entry.uid)
-            healed.append(entry.ref)
-        journal.remove(entry)
-    return tuple(healed)
+            if _heal(connection, entry):
+                message = f"{entry.ref} was left paused by a session that was killed: resumed"
+                told.append(Diagnosis(code="cluster/paused", severity="info", message=message))
+        except DevloopError as error:
+            told.append(replace(error.diagnosis, severity="warning"))
+        else:
+            journal.remove(entry)
+    return tuple(told)
+
+
+def _heal(connection: Connection, entry: Entry) -> bool:
+    try:
+        live = connection.request("GET", workload_path(entry.ref))
+    except ApiError as error:
+        if error.status == 404:
+            return False
+        raise
+    ours = uid_of(live) == entry.uid and held(live)
+    return ours and release(connection, entry.ref, entry.uid) is not None
 
 
 class InPlace:
