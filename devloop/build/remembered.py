@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Images", "Remembered"]
 
-_KEPT = 50
+# Enough to go back some steps; a session of many services must not forget one over another.
+_KEPT = 20
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class Images:
-    """`(repository, build fingerprint) -> digest`, in a JSON file; the last 50. Thread-safe."""
+    """`(repository, build fingerprint) -> digest`, in a JSON file; the last 20 of each repository.
+    Thread-safe."""
 
     _lock = threading.Lock()
 
@@ -48,7 +50,10 @@ class Images:
             images = self._load()
             images.pop(_key(repository, build), None)
             images[_key(repository, build)] = digest
-            self._save(dict(list(images.items())[-_KEPT:]))
+            mine = [key for key in images if key.startswith(_key(repository, ""))]
+            for key in mine[:-_KEPT]:
+                del images[key]
+            self._save(images)
 
     def _load(self) -> dict[str, str]:
         try:

@@ -384,15 +384,17 @@ def test_a_spoilt_build_is_not_remembered(context: Path, tmp_path: Path) -> None
     assert not (tmp_path / "images.json").exists()
 
 
-def test_the_file_keeps_fifty_and_survives_damage(tmp_path: Path) -> None:
+def test_the_file_keeps_twenty_of_each_repository_and_survives_damage(tmp_path: Path) -> None:
     path = tmp_path / "images.json"
     images = Images(path)
-    for number in range(60):
+    images.add("another", "1", DIGEST)
+    for number in range(30):
         images.add("r", str(number), DIGEST)
     images.add("r", "10", OTHER)
     assert images.find("r", "9") is None
     assert images.find("r", "10") == OTHER
-    assert len(json.loads(path.read_text())["images"]) == 50
+    assert images.find("another", "1") == DIGEST
+    assert len(json.loads(path.read_text())["images"]) == 21
     for damage in ("{", "[]", '{"images": {"r@1": 5, "r@2": "sha256:x"}}', '{"images": []}', ""):
         path.write_text(damage)
         assert images.find("r", "1") is None
