@@ -19,9 +19,12 @@ from typing import TYPE_CHECKING
 from devloop.build.dockerfile import parse
 from devloop.build.inprocess.copies import StageState
 from devloop.build.inprocess.eligible import rules
-from devloop.build.inprocess.evidence import Layers, examine, fetch
+from devloop.build.inprocess.evidence import examine
 from devloop.build.inprocess.finding import Finding
-from devloop.build.inprocess.shortcut import BOUND_BYTES, BOUND_ENTRIES, Shortcut, send
+from devloop.build.inprocess.onbuild import check_triggers
+from devloop.build.inprocess.plainbuild import is_plain_build
+from devloop.build.inprocess.repository import Repository
+from devloop.build.inprocess.shortcut import BOUND_BYTES, BOUND_ENTRIES, Shortcut
 from devloop.build.inprocess.standing import Standing
 from devloop.build.inprocess.unprovable import Unprovable
 from devloop.build.needs import tag_of
@@ -29,7 +32,10 @@ from devloop.errors import Cancelled, DevloopError
 from devloop.model import ImageRef, Step, StepOutcome
 
 if TYPE_CHECKING:
-    from devloop.build.inprocess.image import Image
+    from collections.abc import Mapping
+
+    from devloop.build.inprocess.copies import Placed
+    from devloop.build.inprocess.image import Image, Layer
     from devloop.build.needs import Job, Registry
     from devloop.build.remembered import Images
     from devloop.engine.cancel import Cancel
@@ -55,16 +61,21 @@ class _Known:
 class Delta:
     """Stands in front of another builder of the same service. `close` ends its threads."""
 
-    def __init__(self, job: Job, inner: Builder, registry: Registry, images: Images) -> None:
+    def __init__(self, job: Job, inner: Builder, registry: Registry | None, images: Images) -> None:
+        """Without a `registry` the builder behind makes every image."""
         self._job = job
         self._inner = inner
         self._registry = registry
         self._images = images
-        self._name = registry.name(job.target.repository(job.image))
+        self._repository = job.target.repository(job.image)
         # Whoever carries an image on; a build that was cancelled may still be leaving.
         self._lock = threading.Lock()
         self._known: _Known | None = None
+        # For this recipe there is no way past the builder behind, and why.
+        # The recipe for which there is no way past the builder behind, and why.
         self._hopeless: tuple[str, str] | None = None
+        self._told = False
+        self._nowhere = "images are loaded into the nodes" if registry is None else ""
         self._resting: Finding[None] | None = None
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
@@ -79,6 +90,8 @@ class Delta:
                 reason = unprovable.reason
         elif self._hopeless is not None and self._hopeless[0] == scan.recipe:
             reason = self._hopeless[1]
+        elif self._registry is None and not self._told:
+            reason, self._told = "images are loaded into the nodes, not pushed", True
         before = self._dockerfile()
         image = self._inner.build(
             scan, _Explained(reporter, reason) if reason else reporter, cancel
@@ -118,10 +131,10 @@ class Delta:
             reporter.started(Step.BUILD)
             made = shortcut.make(change)
             cancel.check()
-            reporter.finished(Step.BUILD, StepOutcome.DONE, f"{made.words} on {known.image.short}")
+            words = f"{made.words} on {shortcut.beneath[7:13]}"
+            reporter.finished(Step.BUILD, StepOutcome.DONE, words)
             reporter.started(Step.PUSH)
-            digest = send(self._registry, self._name, made, tag_of(scan), cancel)
-            shortcut.took(made)
+            digest = shortcut.send(made, tag_of(scan), cancel)
             reporter.finished(Step.PUSH, StepOutcome.DONE, f"{digest[:19]}…")
             image = self._reference(scan, digest)
             self._known = _Known(scan=scan, image=image, finding=known.finding)
@@ -156,17 +169,26 @@ class Delta:
         # Read before and after: so it is what the builder saw.
         text = self._dockerfile()
         hopeless = self._hopeless is not None and self._hopeless[0] == scan.recipe
-        if text is None or text != before or not image.digest or hopeless:
+        registry = self._registry
+        if registry is None or not image.digest or text is None or text != before or hopeless:
             return
         finding = Finding(
-            f"look-{self._job.image}", lambda cancel: self._look(scan, image, text, cancel)
+            f"look-{self._job.image}",
+            lambda cancel: self._look(registry, scan, image, text, cancel),
         )
         self._known = _Known(scan=scan, image=image, finding=finding)
 
-    def _look(self, scan: Scan, image: ImageRef, text: bytes, cancel: Cancel) -> Shortcut:
+    def _look(
+        self, registry: Registry, scan: Scan, image: ImageRef, text: bytes, cancel: Cancel
+    ) -> Shortcut:
         """Raises `Unprovable`, registry/* and Cancelled."""
         job, build = self._job, self._job.build
-        found = fetch(self._registry, self._name, image.digest, build.platform, cancel)
+        if build.builder == "command" and not is_plain_build(
+            build.command or (), job.root, build.context
+        ):
+            raise Unprovable("the build command may do more than the Dockerfile says")
+        repository = Repository(registry, image.repository)
+        found = repository.image(image.digest, build.platform, cancel)
         law = rules(
             parse(text.decode("utf-8", "replace")),
             build.target,
@@ -174,13 +196,22 @@ class Delta:
             _below(found),
             job.shown,
         )
-        layers = Layers(self._registry, self._name)
-        ground = examine(
-            found, law.copies, scan.snapshot, law.depth, lambda layer: layers.read(layer, cancel)
+
+        def read(layer: Layer) -> Mapping[str, Placed]:
+            return repository.entries(layer, cancel)
+
+        ground = examine(found, law.copies, scan.snapshot, law.depth, read)
+        bare = found.without_delta()
+        check_triggers(bare, law.own, scan.snapshot, read)
+        repository.get_ready(cancel)
+        return Shortcut(
+            repository,
+            bare,
+            Standing(ground),
+            law,
+            context=build.context,
+            beneath=image.digest,
         )
-        shortcut = Shortcut(found.without_delta(), Standing(ground), law, build.context)
-        self._registry.ready_uploads(self._name, 2, cancel)
-        return shortcut
 
     # --- when nobody waits ---------------------------------------------------------------------
 
@@ -188,7 +219,7 @@ class Delta:
         """What can be done after an image is on its way: it ends when the next save comes."""
         self._images.add(image.repository, scan.fingerprint.build, image.digest)
         with contextlib.suppress(Cancelled, DevloopError, Unprovable):
-            self._registry.ready_uploads(self._name, 2, cancel)
+            shortcut.repository.get_ready(cancel)
             change = shortcut.published
             big = change.size > BOUND_BYTES or change.entries > BOUND_ENTRIES
             if not big or cancel.wait(_IDLE):
@@ -205,7 +236,7 @@ class Delta:
         made = shortcut.make(change)
         for blob in made.blobs:
             cancel.check()
-            self._registry.put_blob(self._name, blob, cancel)
+            shortcut.repository.put(blob, cancel)
         with self._lock:
             # Unless an image was tried meanwhile: what that left standing is another thing.
             if shortcut.image is image and shortcut.standing.snapshot is frozen.snapshot:

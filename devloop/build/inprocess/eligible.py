@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from devloop.build.dockerfile import Dockerfile, Instruction, Stage
     from devloop.build.inprocess.copies import Copy, StageState
 
-__all__ = ["Rules", "rules"]
+__all__ = ["Rules", "may_match", "rules"]
+
+# What makes a pattern more than names and the wildcards * and ?.
+_HARD = frozenset("$\\\"'[")
 
 # What adds a layer to an image; builders differ in whether an instruction without effect does.
 _LAYERS = frozenset({"ADD", "COPY", "RUN", "WORKDIR"})
@@ -38,10 +41,11 @@ class _Reader:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """`copies` are the COPYs on which nothing runs, the lowest first; their layers are among the
-    `depth` uppermost of the image."""
+    `depth` uppermost of the image. No more than `own` layers come from the Dockerfile."""
 
     copies: tuple[Copy, ...]
     depth: int
+    own: int
     readers: tuple[_Reader, ...]
 
     def check(self, changed: Iterable[str]) -> None:
@@ -51,7 +55,7 @@ class Rules:
             return
         for path in sorted(changed):
             for reader in self.readers:
-                if any(_may_match(pattern, path) for pattern in reader.patterns):
+                if any(may_match(pattern, path) for pattern in reader.patterns):
                     raise Unprovable(f"{reader.words} reads {path}")
 
 
@@ -84,16 +88,25 @@ def rules(
         for copy in stage_copies(dockerfile, target, args, base)
         if copy.instruction.start > after
     )
-    first = copies[0].instruction.start if copies else None
+    layers = [i for i in final.instructions if i.keyword in _LAYERS]
+    first = copies[0].instruction.start if copies else final.instructions[-1].end + 1
     return Rules(
         copies=copies,
-        depth=sum(
-            1
-            for i in final.instructions
-            if first is not None and i.start >= first and i.keyword in _LAYERS
-        ),
+        depth=sum(1 for i in layers if i.start >= first),
+        own=_own(dockerfile, final),
         readers=tuple(_readers(needed, final, shown)),
     )
+
+
+def _own(dockerfile: Dockerfile, final: Stage) -> int:
+    """How many layers the stage and those that it starts from can have."""
+    count = 0
+    stage: Stage | None = final
+    while stage is not None:
+        count += sum(1 for i in stage.instructions if i.keyword in _LAYERS)
+        beneath = dockerfile.stage(stage.base)
+        stage = beneath if beneath is not None and beneath.index < stage.index else None
+    return count
 
 
 def _readers(needed: Iterable[Stage], final: Stage, shown: str) -> Iterator[_Reader]:
@@ -120,9 +133,9 @@ def _run_on(instruction: Instruction, runs: Iterable[Instruction]) -> Instructio
     return next((run for run in runs if run.start > instruction.start), None)
 
 
-def _may_match(pattern: str, path: str) -> bool:
+def may_match(pattern: str, path: str) -> bool:
     """Whether an instruction that names `pattern` may read `path`, or something in or above it."""
-    if "$" in pattern or "\\" in pattern or "**" in pattern:
+    if "**" in pattern or not _HARD.isdisjoint(pattern):
         return True
     clean = posixpath.normpath("/" + pattern).lstrip("/")
     if not clean:

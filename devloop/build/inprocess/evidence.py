@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devloop.build.inprocess.copies import Placed, place
-from devloop.build.inprocess.image import choose, config_digest, is_index, parse_image
-from devloop.build.inprocess.layer import read_layer
 from devloop.build.inprocess.standing import Ground, Slot, ancestors, place_all, same
 from devloop.build.inprocess.unprovable import Unprovable
 
@@ -22,47 +20,14 @@ if TYPE_CHECKING:
 
     from devloop.build.inprocess.copies import Copy
     from devloop.build.inprocess.image import Image, Layer
-    from devloop.build.needs import Registry
-    from devloop.engine.cancel import Cancel
     from devloop.model import Snapshot
 
-__all__ = ["Layers", "examine", "fetch"]
+__all__ = ["examine"]
 
 # More than this is not read in the background of somebody's work; compressed, in bytes.
 _MOST = 256 << 20
 
 Entries = Mapping[str, Placed]
-
-
-def fetch(
-    registry: Registry, name: str, digest: str, platform: str | None, cancel: Cancel
-) -> Image:
-    """The documents of the image `digest` in the repository `name`; of an index, those of its only
-    image or of the one for `platform`. Raises `Unprovable` and registry/*."""
-    manifest = registry.get_manifest(name, digest, cancel)
-    if manifest is not None and is_index(manifest.media_type, manifest.body):
-        manifest = registry.get_manifest(name, choose(manifest.body, platform), cancel)
-    if manifest is None:
-        raise Unprovable("the registry does not have the image any more")
-    config = registry.get_blob(name, config_digest(manifest.body), cancel)
-    if config is None:
-        raise Unprovable("the registry does not have the image's config")
-    return parse_image(manifest.body, manifest.media_type, config)
-
-
-class Layers:
-    """Reads layers of one repository, each once."""
-
-    def __init__(self, registry: Registry, name: str) -> None:
-        self._registry = registry
-        self._name = name
-
-    def read(self, layer: Layer, cancel: Cancel) -> Entries:
-        """The entries by path, whiteouts among them. Raises `Unprovable` and registry/*."""
-        with self._registry.open_blob(self._name, layer.digest, cancel) as chunks:
-            if chunks is None:
-                raise Unprovable("the registry does not have a layer of the image")
-            return read_layer(chunks)
 
 
 def examine(

@@ -7,16 +7,13 @@ as done before the registry has taken the manifest.
 from __future__ import annotations
 
 import datetime as dt
-import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devloop.build.inprocess.finding import side_by_side
 from devloop.build.inprocess.image import sha256
 from devloop.build.inprocess.layer import write_layer
 from devloop.build.inprocess.standing import differing
 from devloop.build.inprocess.unprovable import Unprovable
-from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,12 +21,12 @@ if TYPE_CHECKING:
     from devloop.build.inprocess.copies import Placed
     from devloop.build.inprocess.eligible import Rules
     from devloop.build.inprocess.image import Documents, Image, Layer
+    from devloop.build.inprocess.repository import Repository
     from devloop.build.inprocess.standing import Change, Frozen, Standing
-    from devloop.build.needs import Registry
     from devloop.engine.cancel import Cancel
     from devloop.model import Scan
 
-__all__ = ["BOUND_BYTES", "BOUND_ENTRIES", "Made", "Shortcut", "send"]
+__all__ = ["BOUND_BYTES", "BOUND_ENTRIES", "Made", "Shortcut"]
 
 # A delta layer holds all that changed since the layers beneath it were made, and is made and sent
 # whole with every save: beyond this it costs more than a few milliseconds and is folded away.
@@ -61,8 +58,20 @@ class Made:
 class Shortcut:
     """Not thread-safe. `published` is what the last image held over its layers."""
 
-    def __init__(self, image: Image, standing: Standing, rules: Rules, context: Path) -> None:
-        """`image` comes without its delta layer. Raises `Unprovable`."""
+    def __init__(
+        self,
+        repository: Repository,
+        image: Image,
+        standing: Standing,
+        rules: Rules,
+        *,
+        context: Path,
+        beneath: str,
+    ) -> None:
+        """`image` comes without its delta layer; `beneath` is its digest with it. Raises
+        `Unprovable`."""
+        self.repository = repository
+        self.beneath = beneath
         self.image = image
         self.standing = standing
         self.published = standing.change()
@@ -97,12 +106,15 @@ class Shortcut:
             blobs=tuple(blobs),
         )
 
-    def took(self, made: Made) -> None:
-        """The registry has it: go on from there."""
+    def send(self, made: Made, tag: str, cancel: Cancel) -> str:
+        """Upload it and go on from there; returns the manifest's digest. Raises `Unprovable`,
+        registry/* and Cancelled."""
+        self.repository.send(made.documents, made.blobs, tag, cancel)
         if made.change.layers:
             self.image = made.image
             self.standing.settle(self.standing.freeze())
         self.published = self.standing.change()
+        return made.documents.digest
 
     def folded(self, made: Made, frozen: Frozen) -> None:
         """The registry has the layers of `made`, which was made of what was `frozen`."""
@@ -112,26 +124,6 @@ class Shortcut:
 
     def _tar(self, entries: tuple[Placed, ...]) -> bytes:
         return write_layer(entries, self._context)
-
-
-def send(registry: Registry, name: str, made: Made, tag: str, cancel: Cancel) -> str:
-    """Upload all of it; returns the manifest's digest. Raises `Unprovable` when the registry lost
-    the layers beneath, registry/* and Cancelled."""
-    documents = made.documents
-    side_by_side(
-        [
-            functools.partial(registry.put_blob, name, data, cancel)
-            for data in (*made.blobs, documents.config)
-        ]
-    )
-    try:
-        registry.put_manifest(name, tag, documents.manifest, documents.media_type, cancel)
-    except DevloopError as error:
-        # What else it could refuse of documents that it gave us is not known either.
-        if error.code == "registry/push-failed":
-            raise Unprovable("the registry does not have the layers beneath any more") from error
-        raise
-    return documents.digest
 
 
 def _layer(image: Image, data: bytes) -> Layer:
