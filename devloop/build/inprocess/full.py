@@ -9,7 +9,7 @@ read, and their digests are compared, so nothing has to be looked at again after
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from devloop.build.dockerfile import load
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
     from devloop.build.inprocess.base import LocalImages, OpenRegistry
     from devloop.build.inprocess.copies import Placed
+    from devloop.build.inprocess.image import Documents
     from devloop.build.needs import Job
+    from devloop.config.schema import Build
     from devloop.engine.cancel import Cancel
     from devloop.engine.ports import Reporter
     from devloop.model import Scan
@@ -43,16 +45,20 @@ _OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 _MOST = 256 << 20
 
 
-def needs_builder(job: Job) -> str | None:
-    """Why the Dockerfile by itself, or where its image goes, needs a builder; None when it does
-    not. Asks nobody. Errors: config/dockerfile-missing, env/file-unreadable."""
-    if not job.target.push:
-        return "images are loaded into the nodes with Docker"
+def needs_builder(build: Build, shown: str) -> str | None:
+    """Why the Dockerfile by itself needs a builder; None when it does not. Asks nobody. `shown` is
+    its path for the user. Errors: config/dockerfile-missing, env/file-unreadable."""
     try:
-        stages.check(load(job.build.dockerfile, job.shown), job.build, job.shown)
+        stages.check(load(build.dockerfile, shown), build, shown)
     except Unprovable as unprovable:
         return unprovable.reason
     return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ready:
+    documents: Documents
+    tag: str
 
 
 class Full:
@@ -77,7 +83,9 @@ class Full:
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
         """See engine.ports.Builder. Raises `Unprovable`, too, when a builder has to do it: with no
         step reported, or with the step `build` closed as skipped."""
-        reason = needs_builder(self._job)
+        if not self._job.target.push:
+            raise Unprovable("images are loaded into the nodes with Docker")
+        reason = needs_builder(self._job.build, self._job.shown)
         if reason is not None:
             raise Unprovable(reason)
         narrator = Narrator(reporter)
@@ -100,32 +108,18 @@ class Full:
                 listing=lambda base: self._listings.of(base, narrator.say, cancel),
             ),
         )
-        image = _start(made)
-        blobs: dict[str, bytes] = {}
-        layers = list(image.layers)
-        known: dict[tuple[Placed, ...], Layer] = {}
-        for entries in made.layers:
-            cancel.check()
-            known[entries] = self._layer(image, entries, blobs)
-            layers.append(known[entries])
-        self._layers = known
+        image, blobs = self._image(made, scan, cancel)
         count = len(made.layers)
         summary = f"{count} layer{'s' * (count != 1)} without a builder, {len(blobs)} new"
         narrator.push(summary)
-        created = dt.datetime.now(dt.UTC).isoformat().replace("+00:00", "Z")
-        image = replace(image, layers=tuple(layers), config=made.shape.document(created))
-        documents = image.documents(created)
         try:
-            if made.base is not None:
-                self._upload.base(made.base, narrator.say, cancel)
-            for data in blobs.values():
-                self._upload.put(data, cancel)
-            self._upload.finish(documents, tag_of(scan), cancel)
-        except DevloopError:
-            # Perhaps what was known to be there was deleted: the next build looks again.
-            self._upload.forget()
-            raise
-        digest = documents.digest
+            digest = self._send(made, image, blobs, narrator, cancel)
+        except DevloopError as error:
+            if not self._upload.forget() or error.code != "registry/push-failed":
+                raise
+            # What was known to be there may have been deleted: once more, with nothing assumed.
+            image, blobs = self._image(made, scan, cancel)
+            digest = self._send(made, image, blobs, narrator, cancel)
         narrator.done(summary, f"{digest[:19]}…")
         return ImageRef(
             repository=self._job.target.repository(self._job.image),
@@ -134,8 +128,23 @@ class Full:
             pull_repository=self._job.target.pull_repository(self._job.image),
         )
 
-    def _layer(self, image: Image, entries: tuple[Placed, ...], blobs: dict[str, bytes]) -> Layer:
-        """The layer of `entries`, its bytes in `blobs` unless the registry has them."""
+    def _image(self, made: stages.Made, scan: Scan, cancel: Cancel) -> tuple[_Ready, list[bytes]]:
+        """The image's documents and the layers that the registry is not known to have."""
+        image = _start(made)
+        blobs: list[bytes] = []
+        layers = list(image.layers)
+        known: dict[tuple[Placed, ...], Layer] = {}
+        for entries in made.layers:
+            cancel.check()
+            known[entries] = self._layer(image, entries, blobs)
+            layers.append(known[entries])
+        self._layers = known
+        created = dt.datetime.now(dt.UTC).isoformat().replace("+00:00", "Z")
+        image = replace(image, layers=tuple(layers), config=made.shape.document(created))
+        return _Ready(documents=image.documents(created), tag=tag_of(scan)), blobs
+
+    def _layer(self, image: Image, entries: tuple[Placed, ...], blobs: list[bytes]) -> Layer:
+        """The layer of `entries`, its bytes added to `blobs` unless the registry has them."""
         known = self._layers.get(entries)
         if known is not None and self._upload.has(known.digest):
             # Its media type follows the base, which may be another by now.
@@ -143,9 +152,22 @@ class Full:
         if sum(entry.size for entry in entries) > _MOST:
             raise Unprovable(f"a COPY of more than {_MOST >> 20} MB")
         data = write_layer(entries, self._job.build.context)
-        layer = image.bare(sha256(data), len(data))
-        blobs[layer.digest] = data
-        return layer
+        blobs.append(data)
+        return image.bare(sha256(data), len(data))
+
+    def _send(
+        self,
+        made: stages.Made,
+        ready: _Ready,
+        blobs: list[bytes],
+        narrator: Narrator,
+        cancel: Cancel,
+    ) -> str:
+        if made.base is not None:
+            self._upload.base(made.base, narrator.say, cancel)
+        self._upload.put([*blobs, ready.documents.config], cancel)
+        self._upload.finish(ready.documents, ready.tag, cancel)
+        return ready.documents.digest
 
 
 def _start(made: stages.Made) -> Image:

@@ -6,8 +6,10 @@ or flows through from another one; it is never kept here.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+from devloop.build.inprocess.finding import side_by_side
 from devloop.build.inprocess.image import sha256
 from devloop.errors import DevloopError
 
@@ -39,16 +41,18 @@ class Upload:
         """Whether it is known, without asking, that the registry has the blob."""
         return digest in self._there
 
-    def forget(self) -> None:
-        """Ask again: somebody deleted what was there."""
-        self._there.clear()
+    def forget(self) -> bool:
+        """Ask again from now on; whether there was anything to forget."""
+        known, self._there = bool(self._there), set()
+        return known
 
-    def put(self, data: bytes, cancel: Cancel) -> str:
-        digest = sha256(data)
-        if digest not in self._there:
-            self._registry.put_blob(self.name, data, cancel)
-            self._there.add(digest)
-        return digest
+    def put(self, blobs: Iterable[bytes], cancel: Cancel) -> None:
+        """Upload what is not known to be there, side by side."""
+        new = {digest: data for data in blobs if (digest := sha256(data)) not in self._there}
+        side_by_side(
+            [partial(self._registry.put_blob, self.name, data, cancel) for data in new.values()]
+        )
+        self._there.update(new)
 
     def base(self, base: Base, say: Callable[[str], None], cancel: Cancel) -> None:
         """Make sure of the layers that `base` has."""
@@ -73,7 +77,6 @@ class Upload:
             self._registry.put_chunks(self.name, _pieces(chunks), cancel)
 
     def finish(self, documents: Documents, tag: str, cancel: Cancel) -> None:
-        self.put(documents.config, cancel)
         self._registry.put_manifest(
             self.name, tag, documents.manifest, documents.media_type, cancel
         )
