@@ -99,6 +99,14 @@ class Delta:
         self._learn(scan, image, before)
         return image
 
+    def settle(self) -> None:
+        """Wait until nothing goes on in the background, for tests and measurements. Never raises
+        what went wrong there: the next build says it."""
+        known, resting = self._known, self._resting
+        for finding in (known.finding if known else None, resting):
+            if finding is not None:
+                finding.join()
+
     def close(self) -> None:
         """End what goes on in the background."""
         known, resting = self._known, self._resting

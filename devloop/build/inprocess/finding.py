@@ -46,8 +46,9 @@ class Finding(Generic[T]):
             raise self._error
         return self._result[0]
 
-    def ended(self) -> bool:
-        return self._ended
+    def join(self) -> None:
+        """Wait for the end, whatever it is."""
+        self._thread.join()
 
     def stop(self) -> None:
         """Tell it to end and do not wait."""

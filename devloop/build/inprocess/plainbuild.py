@@ -55,6 +55,8 @@ def _commands(argv: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _plain(words: Sequence[str]) -> bool:
+    if not words:
+        return False
     if words[0] == "set":
         return True
     if Path(words[0]).name not in _BUILDERS:
