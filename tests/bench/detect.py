@@ -1,17 +1,18 @@
 """From the atomic save of a file to the engine's decision, with real files and the real watcher.
 
-    python -m tests.bench.detect [--saves 200] [--json]
+    python -m tests.bench.detect [--saves 200] [--tree small] [--json]
 
 Each figure is the time from `os.replace` to the `iteration.started` event ("decided") and to the
-first line of the build worker ("build"), for a small tree, a big one and one in which git's files
-are rewritten all the time. The builder and the deployer do nothing. `idle` is the share of one core
-that a watched tree costs while nothing happens.
+first line of the build worker ("build"), for a small tree, a big one, one in which git's files are
+rewritten all the time, and one whose service writes 10,000 log lines a second. The builder and the
+deployer do nothing. `idle` is the share of one core that it costs while nothing is saved.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import statistics
@@ -22,15 +23,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devloop.config.schema import Build, Deploy, Service
+from devloop.engine.bus import EventBus
 from devloop.engine.loop import Engine, ServicePorts
 from devloop.errors import ExitStatus
 from devloop.events import IterationFinished, IterationStarted
-from devloop.model import Deployed, ImageRef, Outcome, Served, WorkloadRef
+from devloop.logs import LogFollower
+from devloop.model import (
+    ContainerView,
+    Deployed,
+    ImageRef,
+    Outcome,
+    PodView,
+    Served,
+    WorkloadRef,
+)
+from devloop.ui import make_sink
 from devloop.watch.hints import WatchHints
 from devloop.watch.source import ServiceSource
+from tests.bench.logs import chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from devloop.engine.cancel import Cancel
     from devloop.engine.ports import Reporter
@@ -136,7 +149,36 @@ def save(path: Path, text: str) -> float:
     return began
 
 
-def measure(files: int, saves: int, *, noise: bool = False) -> dict[str, float]:
+@contextlib.contextmanager
+def flood() -> Iterator[None]:
+    """10,000 log lines a second on their way from a follower to an output."""
+    lines = list(chunks(100_000))
+    container = ContainerView(name="web", image="x", state="running", container_id="c1")
+    pod = PodView(name="web-1", namespace="x", uid="u", phase="Running", containers=(container,))
+
+    def read(
+        pod: PodView, container: str, *, since_time: str | None, previous: bool, cancel: Cancel
+    ) -> Iterator[bytes]:
+        pace = 10 / len(lines)
+        for chunk in itertools.cycle(lines):
+            yield chunk
+            if cancel.wait(pace):
+                return
+
+    bus = EventBus()
+    with Path(os.devnull).open("w") as nowhere:
+        sink = make_sink("json", nowhere, env={})
+        bus.subscribe("output", sink, batch=sink.batch)
+        follower = LogFollower(read, bus.publish, patterns={"web": ("*",)}, rate=10**9)
+        follower.pods_changed("web", (pod,))
+        try:
+            yield
+        finally:
+            follower.close()
+            bus.close()
+
+
+def measure(files: int, saves: int, *, noise: bool = False, logs: bool = False) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="devloop-bench-") as folder:
         root = Path(folder, "project")
         path = make_tree(root, files)
@@ -150,7 +192,7 @@ def measure(files: int, saves: int, *, noise: bool = False) -> dict[str, float]:
                 (root / ".git/FETCH_HEAD").write_text(str(count))
 
         noisy = threading.Thread(target=rewrite)
-        with loop.running():
+        with loop.running(), flood() if logs else contextlib.nullcontext():
             if noise:
                 noisy.start()
             before = time.process_time()
@@ -200,10 +242,17 @@ def _spread(name: str, values: list[float]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--saves", type=int, default=200)
+    parser.add_argument("--tree", action="append", choices=["small", "big", "noisy", "logs"])
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    for name, files, noise in (("small", 20, False), ("big", 5000, False), ("noisy", 20, True)):
-        found = measure(files, options.saves, noise=noise)
+    trees: dict[str, Callable[[], dict[str, float]]] = {
+        "small": lambda: measure(20, options.saves),
+        "big": lambda: measure(5000, options.saves),
+        "noisy": lambda: measure(20, options.saves, noise=True),
+        "logs": lambda: measure(20, options.saves, logs=True),
+    }
+    for name in options.tree or trees:
+        found = trees[name]()
         if options.json:
             print(json.dumps({"tree": name, **found}), flush=True)
         else:

@@ -107,8 +107,23 @@ def unlink_and_create(path: Path, text: str) -> None:
     path.write_text(text)
 
 
+def empty_first(path: Path, text: str) -> None:
+    path.write_text("")
+    time.sleep(0.008)
+    path.write_text(text)
+
+
+def slowly(path: Path, text: str) -> None:
+    with path.open("w") as file:
+        for letter in text:
+            file.write(letter)
+            file.flush()
+            time.sleep(0.008)
+
+
 @pytest.mark.parametrize(
-    "save", [in_place, atomic, vim, jetbrains, emacs, gedit, unlink_and_create]
+    "save",
+    [in_place, atomic, vim, jetbrains, emacs, gedit, unlink_and_create, empty_first, slowly],
 )
 def test_a_save_is_one_change(
     session: Session, root: Path, save: Callable[[Path, str], None]
@@ -482,6 +497,39 @@ def test_switching_branches_is_one_change_or_two(root: Path) -> None:
             session.change(write, root / "src/app.py", f"on {branch}")
             git(root, "checkout", "-q", ".")
             time.sleep(0.3)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_a_checkout_of_thousands_of_files_is_one_change(root: Path) -> None:
+    git(root, "init", "-q", "-b", "main")
+    for branch in ("main", "other"):
+        git(root, "checkout", "-q", "-B", branch)
+        for i in range(5000):
+            write(root / f"src/m{i // 100}/f{i}.py", branch)
+        git(root, "add", ".")
+        git(root, "commit", "-qm", branch)
+    with Session(ServiceSource(service(root), root)) as session:
+        for branch in ("main", "other"):
+            assert len(session.change(git, root, "checkout", "-q", branch)) == 5000
+
+
+def test_what_never_rests_is_looked_at_anyway(session: Session, root: Path) -> None:
+    path = root / "src/app.py"
+    stop = threading.Event()
+
+    def write_on() -> None:
+        with path.open("w") as file:
+            while not stop.wait(0.01):
+                file.write("more")
+                file.flush()
+
+    thread = threading.Thread(target=write_on)
+    thread.start()
+    try:
+        session.until(lambda: len(session.hints) >= 3)
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_an_index_lock_holds_back_and_lets_go(root: Path) -> None:
