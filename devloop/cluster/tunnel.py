@@ -6,7 +6,8 @@ namespace. The tunnel belongs to the pod's sandbox and outlives its containers: 
 is dialled again on the same tunnel, past the API server and the kubelet.
 
 One live stream a tunnel: the runtimes' SPDY has no flow control, so that on a shared one a client
-that does not read would stop all others, which is how `kubectl port-forward` wedges.
+that does not read would stop all others. And bytes that nobody in the runtime reads any more, as
+after a refusal, stop every later stream on the tunnel. Both are how `kubectl port-forward` wedges.
 """
 
 from __future__ import annotations
@@ -36,9 +37,7 @@ _MOST_QUEUED = 65536  # bytes of frames that may wait for the socket
 _LARGEST = 32768  # bytes of data a frame
 _MOST_USES = 200  # the runtime remembers each stream until the connection ends
 _MOST_LEFTOVERS = 131072  # bytes
-# Bytes that a pod's socket takes in any case. With more on its way, and nobody in the pod reading,
-# the runtime would not come to see the next stream.
-_HARMLESS = 32768
+_HARMLESS = 32768  # bytes that a pod's socket takes in any case
 
 
 def open_tunnel(connection: Connection, namespace: str, pod: str, cancel: Cancel) -> Tunnel:
@@ -253,6 +252,7 @@ class TunnelPort:
         self._complaint = b""
         self._broken: OSError | None = None
         self._sent = 0
+        self._unanswered = False  # bytes were sent and none came since
         self._closed = False
 
     def fileno(self) -> int:
@@ -285,6 +285,7 @@ class TunnelPort:
                 self._left.discard(frame.stream)
             if frame.kind == 0 and frame.payload:
                 if frame.stream == self._data:
+                    self._unanswered = False
                     return frame.payload
                 self._complaint += frame.payload
         if self._complaint:
@@ -296,6 +297,7 @@ class TunnelPort:
         be pushed by `flush`. Raises ConnectionResetError."""
         taken = self._tunnel.send(self._data, data)
         self._sent += taken
+        self._unanswered = self._unanswered or taken > 0
         return taken
 
     def flush(self) -> bool:
@@ -311,12 +313,14 @@ class TunnelPort:
         self._tunnel.ping()
 
     def close(self) -> None:
-        """End the stream at once and give the tunnel back; safe to repeat."""
+        """End the stream at once and give the tunnel back; safe to repeat.
+
+        Where bytes may lie in the runtime that nobody reads, the tunnel is closed."""
         if self._closed:
             return
         self._closed = True
         try:
-            if self._sent > _HARMLESS:
+            if self._unanswered or self._sent > _HARMLESS:
                 self._tunnel.close()
             else:
                 self._tunnel.reset(*self._both)

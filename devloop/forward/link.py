@@ -110,6 +110,7 @@ class Link:
         self._client_ended = False
         self._told_pod = False
         self._deaf = False  # the stream takes nothing any more
+        self._quiet = False
         self._unflushed = False
         self._more = False  # the stream may hold bytes that select does not see
         self._pod_spoke_last = False
@@ -133,8 +134,11 @@ class Link:
 
     # --- what the route does to a link -----------------------------------------------------
 
-    def join(self, remote: Duplex, pod: str) -> None:
-        """Pump between the client and `remote` from now on; takes ownership of it."""
+    def join(self, remote: Duplex, pod: str, *, quiet: float = 0.0) -> None:
+        """Pump between the client and `remote` from now on; takes ownership of it.
+
+        Nothing is sent for `quiet` seconds: where a refusal is likely, bytes that precede it
+        cost the node a connection."""
         self._remote, self.pod = remote, pod
         self._state = _State.JOINED
         self._sent = 0
@@ -143,6 +147,9 @@ class Link:
         joined = self._joins
         self._more = True
         self._hub.at(_TRUST, lambda: self._nobody_refused(joined))
+        self._quiet = quiet > 0
+        if quiet:
+            self._hub.at(quiet, lambda: self._speak(joined))
         self._on_remote(_READ | _WRITE)
 
     def abort(self) -> None:
@@ -293,7 +300,7 @@ class Link:
 
     def _send_up(self) -> None:
         remote = self._remote
-        if remote is None or self._deaf:
+        if remote is None or self._deaf or self._quiet:
             return
         try:
             while self._sent < len(self._up):
@@ -333,6 +340,11 @@ class Link:
     def _is_joined(self, joined: int) -> bool:
         """Whether this is still the stream it was when a timer was set."""
         return self._state is _State.JOINED and joined == self._joins
+
+    def _speak(self, joined: int) -> None:
+        if self._is_joined(joined):
+            self._quiet = False
+            self._turn_over()
 
     def _nobody_refused(self, joined: int) -> None:
         if self._is_joined(joined):
@@ -494,6 +506,6 @@ class Link:
             if self._more:
                 self._more = False
                 self._hub.soon(lambda: self._on_remote(_READ))
-        if not self._deaf and (self._sent < len(self._up) or self._unflushed):
+        if not self._deaf and not self._quiet and (self._sent < len(self._up) or self._unflushed):
             wanted |= _WRITE
         self._hub.watch(remote, wanted, self._on_remote)

@@ -35,6 +35,7 @@ _TIMES_ITS_COST = 3
 _PART_OF_OUTAGE = 1 / 20
 _TELL_AFTER = 2.0  # seconds in vain until the user hears why
 _OLD_PROCESS = 3.0  # seconds that one which is to be replaced gets to go
+_QUIET = 0.008  # seconds in which most refusals come
 _PROBE = 0.04  # seconds within which a port refuses if nobody listens
 _PROBE_PAUSE = 0.03
 
@@ -274,7 +275,7 @@ class Route:
             self._waiting.appendleft(link)
             self._failure(link, result, refused=False)
         else:
-            link.join(result, pod.uid)
+            link.join(result, pod.uid, quiet=_QUIET if self._failures else 0.0)
 
     def _failure(self, link: Link, reason: str, *, refused: bool) -> None:
         began = self._dialing.pop(link, 0.0)
