@@ -1,0 +1,9 @@
+"""File sync: what was saved is copied into the running containers, over streams that stand open."""
+
+from __future__ import annotations
+
+from devloop.sync.changes import Place
+from devloop.sync.rules import Rule
+from devloop.sync.syncer import FileSync
+
+__all__ = ["FileSync", "Place", "Rule"]

@@ -1,0 +1,245 @@
+"""What has to happen in a container that holds one state of the context to make it hold another.
+
+Pure. A plan is worked out for the paths that differ and no others, so that a save in a folder of
+20,000 files stays cheap; it says why when the rules do not cover a difference.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol
+
+from devloop.sync.rules import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from devloop.model import Entry, Snapshot
+    from devloop.sync.rules import Rule
+
+__all__ = [
+    "ByPlaces",
+    "ByRules",
+    "Change",
+    "Place",
+    "Placed",
+    "Placing",
+    "Plan",
+    "State",
+    "difference",
+]
+
+
+_NOTHING: Mapping[str, Target] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the image's build puts a path: an absolute `path`, with `mode`, `uid` and `gid`."""
+
+    path: str
+    mode: int
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """What a container should hold at `target`. `source` is the path in the context. `owner` is
+    `uid:gid`, "" for: as what is there has it, and what is new as its folder has it."""
+
+    target: Target
+    entry: Entry
+    source: str
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One step: bring `placed` to its target, or, without it, remove what is at `target`."""
+
+    target: Target
+    placed: Placed | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The steps in order; `hindrance` says why they would not be all there is to do."""
+
+    changes: tuple[Change, ...] = ()
+    hindrance: str | None = None
+
+
+class Placing(Protocol):
+    """Which path of a context goes where."""
+
+    def targets(self, path: str, entry: Entry) -> Sequence[str]:
+        """The absolute paths in a container where `path` goes."""
+        ...
+
+    def placed(self, target: str, snapshot: Snapshot) -> Placed | None:
+        """What should be at the absolute path `target`, None for nothing."""
+        ...
+
+    def refuses(self, path: str, entry: Entry) -> str | None:
+        """Why a change of `path` must not be synced; None when it may be."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What a container holds: a context, and where it goes."""
+
+    snapshot: Snapshot
+    placing: Placing
+
+
+class ByRules:
+    """A placing by `sync:` rules. Where two rules name one target, the later one counts."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self._rules = tuple(rules)
+
+    def targets(self, path: str, entry: Entry) -> Sequence[str]:
+        found = (rule.target(path, folder=entry.type == "dir") for rule in self._rules)
+        return [target.absolute for target in found if target is not None]
+
+    def placed(self, target: str, snapshot: Snapshot) -> Placed | None:
+        for rule in reversed(self._rules):
+            for path, folder in rule.sources(target):
+                entry = snapshot.entries.get(path)
+                if entry is None or (entry.type == "dir") != folder:
+                    continue
+                found = rule.target(path, folder=folder)
+                if found is not None:
+                    return Placed(target=found, entry=entry, source=path)
+        return None
+
+    def refuses(self, path: str, entry: Entry) -> str | None:
+        folder = entry.type == "dir"
+        covering = [rule for rule in self._rules if rule.target(path, folder=folder) is not None]
+        if not covering:
+            return f"{path} matches no sync rule"
+        if not folder and any(rule.restart for rule in covering):
+            return f"{path} has `restart: true`: the process starts anew, with the new image"
+        return None
+
+
+class ByPlaces:
+    """A placing by what the Dockerfile's COPY instructions do (`sync: auto`)."""
+
+    def __init__(self, places: Mapping[str, tuple[Place, ...]]) -> None:
+        self._places = places
+        self._sources: dict[str, tuple[str, Place]] = {}
+        for source, found in places.items():
+            for place in found:
+                self._sources[place.path] = (source, place)
+
+    def targets(self, path: str, entry: Entry) -> Sequence[str]:
+        del entry
+        return [place.path for place in self._places.get(path, ())]
+
+    def placed(self, target: str, snapshot: Snapshot) -> Placed | None:
+        source, place = self._sources.get(target, ("", None))
+        entry = snapshot.entries.get(source)
+        if place is None or entry is None:
+            return None
+        return Placed(
+            target=_below_copy(source, place.path),
+            entry=replace(entry, mode=place.mode) if entry.type != "symlink" else entry,
+            source=source,
+            owner=f"{place.uid}:{place.gid}",
+        )
+
+    def refuses(self, path: str, entry: Entry) -> str | None:
+        del entry
+        if path not in self._places:
+            return f"{path} is not known to be copied into the image as it is"
+        return None
+
+
+def _below_copy(source: str, path: str) -> Target:
+    """The root of a COPY's destination is what is left of `path` when the end that it shares with
+    `source` is taken off, at least its name."""
+    have, want = path.strip("/").split("/"), source.split("/")
+    shared = 1
+    while shared < min(len(have), len(want)) and have[-shared - 1 :] == want[-shared - 1 :]:
+        shared += 1
+    if have[-1] != want[-1]:
+        shared = 1
+    return Target("/" + "/".join(have[:-shared]), "/".join(have[-shared:]))
+
+
+def difference(old: State, new: State, doubtful: Mapping[str, Target] = _NOTHING) -> Plan:
+    """The steps from `old` to `new`: what is to be there first, parents before children, then what
+    is to go. Of the `doubtful` targets, by absolute path, it is not known what is there."""
+    targets: dict[str, None] = dict.fromkeys(doubtful)
+    for path in _changed(old, new):
+        found: list[str] = []
+        for state in (old, new):
+            entry = state.snapshot.entries.get(path)
+            if entry is None:
+                continue
+            reason = state.placing.refuses(path, entry)
+            if reason is not None:
+                return Plan(hindrance=reason)
+            found += state.placing.targets(path, entry)
+        targets.update(dict.fromkeys(found))
+    put: dict[str, Change] = {}
+    gone: dict[str, Change] = {}
+    for target in sorted(targets):
+        before = old.placing.placed(target, old.snapshot)
+        after = new.placing.placed(target, new.snapshot)
+        if before == after and target not in doubtful:
+            continue
+        if after is not None:
+            put[target] = Change(target=after.target, placed=after)
+        elif before is not None:
+            if not before.target.path:
+                return Plan(hindrance=f"the folder {before.source} is gone as a whole")
+            gone[target] = Change(target=before.target)
+        else:
+            gone[target] = Change(target=doubtful[target])
+    for target, change in put.items():
+        assert change.placed is not None  # noqa: S101 - all of `put` have it
+        if not change.target.path and change.placed.entry.type != "dir":
+            return Plan(hindrance=f"{change.placed.source} would replace the folder {target}")
+    last = [change for target, change in gone.items() if not _implied(target, put, gone)]
+    return Plan(changes=(*put.values(), *last))
+
+
+def _changed(old: State, new: State) -> Iterable[str]:
+    before, after = old.snapshot.entries, new.snapshot.entries
+    if before is not after:
+        # Scans hand on the entries that did not change, so that most are the very same object.
+        for path, entry in after.items():
+            known = before.get(path)
+            if known is not entry and known != entry:
+                yield path
+        for path in before:
+            if path not in after:
+                yield path
+    if isinstance(old.placing, ByPlaces) and isinstance(new.placing, ByPlaces):
+        yield from _moved(old.placing, new.placing, after)
+
+
+def _moved(old: ByPlaces, new: ByPlaces, entries: Mapping[str, Entry]) -> Iterable[str]:
+    """Paths that now go somewhere else, as when a COPY's pattern matches more than one file."""
+    for path, entry in entries.items():
+        if old.targets(path, entry) and old._places[path] != new._places.get(path):  # noqa: SLF001
+            yield path
+
+
+def _implied(target: str, put: Mapping[str, Change], gone: Mapping[str, Change]) -> bool:
+    """Whether `target` goes with a folder above it, which is removed or replaced."""
+    above = posixpath.dirname(target)
+    while above not in ("", "/"):
+        if above in gone:
+            return True
+        change = put.get(above)
+        if change is not None and change.placed is not None and change.placed.entry.type != "dir":
+            return True
+        above = posixpath.dirname(above)
+    return False

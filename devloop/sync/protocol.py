@@ -1,0 +1,140 @@
+"""How devloop talks to its agent in a container: the agents, their start, requests, answers.
+
+An agent is a short script that devloop sends to an interpreter of the image. It is started once,
+ahead of the first save, reads requests on standard input, writes each file beside its place and
+renames it, and ends with its input. There are two: one for Python, which starts no process for a
+file, and one for any POSIX shell with dd, mv and rm (busybox has them), which starts two. Between
+them is no image that a third could serve and these could not, except such with Perl or Node alone.
+
+Pure: bytes in, bytes out. Answers are lines: `ready`, `lacks WHAT`, `bad STEP REASON` (steps of a
+batch count from 1) and `done` after each batch.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from devloop.sync.changes import Change
+
+__all__ = ["PREFERRED", "STARTS", "Kind", "Start", "closing", "code", "request", "verdict"]
+
+Kind = Literal["python", "sh"]
+
+_TAKE_CODE_PYTHON = (
+    "import os\n"
+    "def t(n):\n"
+    " b=b''\n"
+    " while len(b)<n:\n"
+    "  c=os.read(0,n-len(b))\n"
+    "  if not c:os._exit(0)\n"
+    "  b+=c\n"
+    " return b\n"
+    "os.write(1,b'python\\n')\n"
+    "exec(t(int(t(8))))"
+)
+_TAKE_CODE_SHELL = (
+    "echo sh; IFS= read -r n || exit 0; c=; while [ $n -gt 0 ]; do IFS= read -r l || exit 0; "
+    'c="$c$l\n"; n=$((n-1)); done; eval "$c"'
+)
+_EITHER = 'command -v python3 >/dev/null 2>&1 && exec python3 -ISc "$1"\n' + _TAKE_CODE_SHELL
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One way to start an agent. The first line of output names the interpreter that came up, and
+    `code` is what it then waits for."""
+
+    name: str
+    argv: tuple[str, ...]
+
+
+STARTS = {
+    "either": Start("either", ("sh", "-c", _EITHER, "devloop-sync", _TAKE_CODE_PYTHON)),
+    "sh": Start("sh", ("sh", "-c", _TAKE_CODE_SHELL, "devloop-sync")),
+    "python": Start("python", ("python3", "-ISc", _TAKE_CODE_PYTHON)),
+}
+# A Python that is there but cannot run leaves the shell; an image without a shell may have Python.
+PREFERRED = ("either", "sh", "python")
+
+
+@cache
+def code(kind: Kind) -> bytes:
+    """The agent itself, in the form in which its interpreter waits for it."""
+    name = {"python": "agent.py", "sh": "agent.sh"}[kind]
+    text = resources.files("devloop.sync").joinpath(name).read_bytes()
+    if kind == "python":
+        return b"%08d" % len(text) + text
+    lines = [line for line in text.split(b"\n") if line.strip() and not line.startswith(b"#")]
+    return b"%d\n" % len(lines) + b"\n".join(lines) + b"\n"
+
+
+def request(kind: Kind, change: Change) -> bytes:
+    """One step of a batch, without a file's content."""
+    return _for_python(change) if kind == "python" else _for_shell(change)
+
+
+def verdict(kind: Kind, *, keep: bool) -> bytes:
+    """What follows a file's content: whether it was what it should be."""
+    word = b"1" if keep else b"0"
+    return word if kind == "python" else word + b"\n"
+
+
+def closing(kind: Kind) -> bytes:
+    """What ends a batch and asks for `done`."""
+    return b"00000004done" if kind == "python" else b"1\nfinish\n"
+
+
+def _for_python(change: Change) -> bytes:
+    root, path = os.fsencode(change.target.root), os.fsencode(change.target.path)
+    placed = change.placed
+    fields = [b"gone", root, path]
+    if placed is not None:
+        mode, owner = b"%o" % placed.entry.mode, placed.owner.encode()
+        match placed.entry.type:
+            case "file":
+                fields = [b"put", root, path, mode, owner, b"%d" % placed.entry.size]
+            case "dir":
+                fields = [b"dir", root, path, mode, owner]
+            case "symlink":
+                fields = [b"link", root, path, owner, os.fsencode(placed.entry.link)]
+    body = b"\0".join(fields)
+    return b"%08d" % len(body) + body
+
+
+def _for_shell(change: Change) -> bytes:
+    root = os.fsencode(change.target.root)
+    parts = os.fsencode(change.target.path).split(b"/") if change.target.path else []
+    placed = change.placed
+    if placed is None:
+        return _call([b"enter", b"look", root, *parts[:-1]], [b"gone", *parts[-1:]])
+    way = [b"enter", b"make", root, *parts[:-1]]
+    mode, owner = b"%o" % placed.entry.mode, placed.owner.encode()
+    match placed.entry.type:
+        case "file":
+            # A new file gets its mode from the umask, without a process, where that can give it.
+            by_umask = placed.entry.mode & 0o7111 == 0 and placed.entry.mode & 0o600 == 0o600
+            umask = b"%o" % (0o777 & ~placed.entry.mode) if by_umask else b"077"
+            size = b"%d" % placed.entry.size
+            put = [b"put", umask, b"-" if by_umask else mode, owner, size, *parts[-1:]]
+            return _call(way, put)
+        case "dir":
+            return _call(way, [b"dir", mode, owner, *parts[-1:]])
+        case "symlink":
+            return _call(way, [b"link", owner, os.fsencode(placed.entry.link), *parts[-1:]])
+
+
+def _call(*commands: Sequence[bytes]) -> bytes:
+    lines = b"\n".join(b" ".join(map(_quoted, words)) for words in commands)
+    return b"%d\n%s\n" % (lines.count(b"\n") + 1, lines)
+
+
+def _quoted(word: bytes) -> bytes:
+    """One word of a POSIX shell, whatever bytes it is made of (2.2.2 Single-Quotes)."""
+    return b"'" + word.replace(b"'", b"'\\''") + b"'"

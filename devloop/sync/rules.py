@@ -1,0 +1,116 @@
+"""Where in a container a path of the build context goes, by the `sync:` rules. Pure.
+
+A pattern is made of parts between slashes; `*`, `?` and `[...]` match within one part, `**` any
+number of parts, hidden names are like others. A pattern without any of these stands for a file, or
+for a folder and all in it. What stands before the first part with a wildcard is the fixed prefix;
+the rest of a path is appended to the rule's `dest`, as Skaffold's `infer` with `strip` and
+`docker compose watch` do. Knows no file system.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import posixpath
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Rule", "Target"]
+
+_MAGIC = re.compile(r"[*?[]")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One path in a container. `root` is absolute and clean; `path` is relative to it, "" for the
+    root itself. Symlinks may lead to `root`; below it none may be followed."""
+
+    root: str
+    path: str
+
+    @property
+    def absolute(self) -> str:
+        return posixpath.join(self.root, self.path) if self.path else self.root
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """`src` is relative to the context, `dest` absolute. `restart`: what it covers needs a new
+    process. Raises ValueError for a `src` or `dest` that leads out of its place."""
+
+    src: str
+    dest: str
+    restart: bool = False
+    _prefix: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    _rest: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    _root: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        parts = tuple(p for p in self.src.split("/") if p not in ("", "."))
+        if ".." in parts or "\0" in self.src or self.src.startswith("/"):
+            raise ValueError(f"{self.src!r} leads out of the context")
+        dest = self.dest.split("/")
+        if ".." in dest or "\0" in self.dest or not self.dest.startswith("/"):
+            raise ValueError(f"{self.dest!r} is not a clean absolute path")
+        fixed = next((i for i, part in enumerate(parts) if _MAGIC.search(part)), len(parts))
+        object.__setattr__(self, "_prefix", parts[:fixed])
+        object.__setattr__(self, "_rest", parts[fixed:])
+        object.__setattr__(self, "_root", "/" + "/".join(p for p in dest if p not in ("", ".")))
+
+    def target(self, path: str, *, folder: bool) -> Target | None:
+        """Where `path` goes, None when the rule does not cover it.
+
+        A folder is also covered when it is on the way to what the pattern names, so that it is
+        made with the mode that it has here. `src: app.py` with `dest: /app` is /app/app.py, and so
+        it is with `dest: /app/app.py`, as COPY and `docker compose watch` have it."""
+        parts = tuple(path.split("/")) if path else ()
+        if ".." in parts or "" in parts or "\0" in path:
+            return None
+        size = len(self._prefix)
+        if parts[:size] != self._prefix:
+            return None
+        below = parts[size:]
+        if not self._rest:
+            return self._plain(below, folder=folder)
+        if folder and any(_matches(below, self._rest[:n]) for n in range(len(self._rest))):
+            return Target(self._root, "/".join(below))
+        if below and _matches(below, self._rest):
+            return Target(self._root, "/".join(below))
+        return None
+
+    def _plain(self, below: tuple[str, ...], *, folder: bool) -> Target | None:
+        if below or folder or not self._prefix:
+            return Target(self._root, "/".join(below)) if below or folder else None
+        name = self._prefix[-1]
+        if posixpath.basename(self._root) == name:
+            return Target(posixpath.dirname(self._root), name)
+        return Target(self._root, name)
+
+    def sources(self, target: str) -> Iterable[tuple[str, bool]]:
+        """The paths, each as a file (False) or as a folder (True), that this rule brings to the
+        absolute path `target`."""
+        candidates = []
+        if target == self._root:
+            candidates.append("/".join(self._prefix))
+        elif target.startswith(self._root.rstrip("/") + "/"):
+            below = target[len(self._root.rstrip("/")) + 1 :]
+            candidates.append("/".join((*self._prefix, below)))
+        if not self._rest and self._prefix:
+            candidates.append("/".join(self._prefix))
+        for path in dict.fromkeys(candidates):
+            for folder in (False, True):
+                found = self.target(path, folder=folder)
+                if found is not None and found.absolute == target:
+                    yield path, folder
+
+
+def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    if not pattern:
+        return not parts
+    head, rest = pattern[0], pattern[1:]
+    if head == "**":
+        return any(_matches(parts[n:], rest) for n in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], head) and _matches(parts[1:], rest)

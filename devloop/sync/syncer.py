@@ -1,0 +1,317 @@
+"""One service's sync: which content its containers have, and bringing them all to the same.
+
+The engine says what images hold (`holds`) and what is to be served (`sync`); the cluster's watch
+says which containers run. From these three follows what each container lacks, at any moment: a
+container that starts later from a known image gets it by itself. Decides nothing about images.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devloop.errors import Cancelled, DevloopError
+from devloop.model import Served, Step, StepOutcome
+from devloop.sync.changes import ByPlaces, ByRules, State, difference
+from devloop.sync.link import Link
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from devloop.engine.cancel import Cancel
+    from devloop.engine.ports import Reporter
+    from devloop.model import ContainerView, ImageRef, PodView, Scan
+    from devloop.sync.changes import Place, Placing, Plan
+    from devloop.sync.link import Attempt, Refused
+    from devloop.sync.ports import OpenStream, PodSource
+    from devloop.sync.rules import Rule, Target
+
+__all__ = ["FileSync"]
+
+# Snapshots of 20,000 files are 2 MB each; older images are asked about only after long sleeps.
+_IMAGES = 6
+_LIMIT = 20.0  # seconds for a start and for a stream that has to be opened again
+_ENDED = 1.0  # seconds for the threads to end
+
+
+@dataclass(frozen=True, slots=True)
+class _Aim:
+    """What is to be served."""
+
+    scan: Scan
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    image: ImageRef
+    state: State
+
+
+class FileSync:
+    """The engine's `Syncer` for one service. Safe to use from any thread.
+
+    `context` is the build context's folder. What goes where is told by `rules` or, without any, by
+    `places` (`sync: auto`): from a scan to where the image's build puts its paths, without those
+    of which that is not known, or in words why nothing is known. `pods` must have told of the pods
+    of `service` or do so soon. `close` ends it."""
+
+    def __init__(
+        self,
+        service: str,
+        *,
+        context: Path,
+        open_stream: OpenStream,
+        pods: PodSource,
+        rules: Sequence[Rule] = (),
+        places: Callable[[Scan], Mapping[str, tuple[Place, ...]] | str] | None = None,
+        limit: float = _LIMIT,
+    ) -> None:
+        self._service = service
+        self._context = context
+        self._open_stream = open_stream
+        self._pods = pods
+        self._by_rules = ByRules(rules)
+        self._places = places
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._images: dict[str, _Known] = {}
+        self._links: dict[tuple[str, str], Link] = {}
+        self._ended: list[Link] = []
+        self._aim: _Aim | None = None
+        self._asked: _Aim | None = None
+        self._last_plan: tuple[State, State, Plan] | None = None
+        self._refusals: dict[tuple[str, str], dict[str, str]] = {}
+        self._closed = False
+        self._unsubscribe = pods.on_change(self._look)
+
+    # --- as engine.ports.Syncer ----------------------------------------------------------------
+
+    def holds(self, image: ImageRef, scan: Scan) -> None:
+        """From now on, containers that run `image` are known to start from what `scan` saw.
+
+        It is also what is to be served, unless a sync of something newer came in between."""
+        aim = self._asked_for(scan)
+        state = (
+            aim.state
+            if aim is not None
+            else State(snapshot=scan.snapshot, placing=self._placing_or_none(scan))
+        )
+        with self._lock:
+            key = _key_of(image)
+            self._images.pop(key, None)
+            self._images[key] = _Known(image, state)
+            while len(self._images) > _IMAGES:
+                del self._images[next(iter(self._images))]
+            if aim is not None or self._aim is None:
+                self._aim = aim or _Aim(scan, state)
+        self._look()
+
+    def hindrance(self, scan: Scan) -> str | None:
+        placing = self._placing(scan)
+        if isinstance(placing, str):
+            return placing
+        asked = _Aim(scan, State(snapshot=scan.snapshot, placing=placing))
+        with self._lock:
+            self._asked = asked
+            aim, links = self._aim, tuple(self._links.values())
+        if aim is None:
+            return "it is not known yet what the running containers hold"
+        if scan.recipe != aim.scan.recipe:
+            return "what shapes the image changed, not the context alone"
+        if scan.fingerprint.deploy != aim.scan.fingerprint.deploy:
+            return "the manifests changed"
+        if (refused := self._refusal(scan, "")) is not None:
+            return refused
+        plan = self._plan(aim.state, asked.state)
+        if plan.hindrance is not None:
+            return plan.hindrance
+        for change in plan.changes:
+            above = change.target.absolute.rpartition("/")[0] or "/"
+            if (refused := self._refusal(scan, above)) is not None:
+                return refused
+        if not links:
+            return "no container runs an image of known content"
+        return next((link.hindrance for link in links if link.hindrance), self._stranger())
+
+    def sync(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> Served:
+        reporter.started(Step.SYNC)
+        aim = self._asked_for(scan)
+        if aim is None:
+            placing = self._placing(scan)
+            if isinstance(placing, str):
+                raise DevloopError.of("sync/failed", placing)
+            aim = _Aim(scan, State(snapshot=scan.snapshot, placing=placing))
+        with self._lock:
+            before, self._aim = self._aim, aim
+            links = tuple(self._links.values())
+        attempts = [(link, link.want(aim.state)) for link in links]
+        try:
+            arrived = self._wait(attempts, cancel)
+        except DevloopError:
+            with self._lock:
+                if self._aim is aim:
+                    self._aim = before
+            raise
+        count = max((attempt.changes for _, attempt in attempts), default=0)
+        reporter.finished(Step.SYNC, StepOutcome.DONE, _summary(count, len(arrived)))
+        pods = tuple(sorted({link.pod.name for link in arrived}))
+        return Served(image=arrived[0].image, pods=pods)
+
+    def close(self) -> None:
+        """End all streams, and so the agents in the containers; safe to repeat."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            links = [*self._links.values(), *self._ended]
+            self._links = {}
+        self._unsubscribe()
+        for link in links:
+            link.stop()
+        deadline = time.monotonic() + _ENDED
+        for link in links:
+            link.join(max(0.0, deadline - time.monotonic()))
+
+    # --- waiting -------------------------------------------------------------------------------
+
+    def _wait(self, attempts: Sequence[tuple[Link, Attempt]], cancel: Cancel) -> list[Link]:
+        """The links whose containers hold what was wanted; those that ended meanwhile left out."""
+        deadline = time.monotonic() + self._limit
+        arrived = []
+        for link, attempt in attempts:
+            with cancel.closing(attempt.done.set):
+                if not attempt.done.wait(max(0.0, deadline - time.monotonic())):
+                    raise DevloopError.of(
+                        "sync/failed",
+                        f"pod {link.pod.name} did not take the files in {self._limit:g} s",
+                        cause=link.hindrance,
+                    )
+            if cancel.is_set():
+                raise Cancelled
+            if attempt.error is not None:
+                raise attempt.error
+            if not attempt.gone:
+                arrived.append(link)
+        if not arrived:
+            raise DevloopError.of("sync/failed", "the containers to sync into ended meanwhile")
+        return arrived
+
+    # --- what there is -------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Bring the links in line with the pods. Called from any thread; never blocks."""
+        pods = self._pods.current(self._service)
+        fresh: list[tuple[Link, _Aim | None]] = []
+        with self._lock:
+            if self._closed:
+                return
+            running = {
+                (pod.uid, container.container_id): (pod, container, known)
+                for pod in pods
+                if not pod.deleting
+                for container in pod.containers
+                if (known := self._known(container)) is not None
+            }
+            for key in [key for key in self._links if key not in running]:
+                link = self._links.pop(key)
+                link.stop()
+                self._ended = [*self._ended[-20:], link]
+            for key, (pod, container, known) in running.items():
+                if key not in self._links:
+                    link = self._link(pod, container, known)
+                    self._links[key] = link
+                    fresh.append((link, self._aim))
+        for link, aim in fresh:
+            if aim is not None:
+                link.want(aim.state)
+            link.start()
+
+    def _link(self, pod: PodView, container: ContainerView, known: _Known) -> Link:
+        return Link(
+            pod=pod,
+            container=container.name,
+            image=known.image,
+            holds=known.state,
+            context=self._context,
+            open_stream=self._open_stream,
+            plan=self._plan,
+            refused=self._remember,
+        )
+
+    def _known(self, container: ContainerView) -> _Known | None:
+        """What a running container started from, if that is known.
+
+        With a digest, what the kubelet reports counts; an image that was loaded into the nodes has
+        none and is known by its name, which is that of its content."""
+        if container.init or container.state != "running" or not container.container_id:
+            return None
+        _, at, digest = container.image_id.rpartition("@")
+        return self._images.get(digest if at else "") or self._images.get(container.image)
+
+    def _stranger(self) -> str | None:
+        """A pod that serves something else cannot be brought along."""
+        with self._lock:
+            for pod in self._pods.current(self._service):
+                running = [c for c in pod.containers if c.state == "running" and not c.init]
+                if running and not pod.deleting and not any(map(self._known, running)):
+                    return f"pod {pod.name} runs an image of unknown content"
+        return None
+
+    # --- plans ---------------------------------------------------------------------------------
+
+    def _placing(self, scan: Scan) -> Placing | str:
+        if self._places is None:
+            return self._by_rules
+        places = self._places(scan)
+        return places if isinstance(places, str) else ByPlaces(places)
+
+    def _placing_or_none(self, scan: Scan) -> Placing:
+        placing = self._placing(scan)
+        return ByPlaces({}) if isinstance(placing, str) else placing
+
+    def _asked_for(self, scan: Scan) -> _Aim | None:
+        """What the last question was about, if it was `scan`."""
+        with self._lock:
+            asked = self._asked
+        return asked if asked is not None and asked.scan is scan else None
+
+    def _plan(self, old: State, new: State, doubtful: Mapping[str, Target] | None = None) -> Plan:
+        """`difference`, worked out once for containers that are alike."""
+        if doubtful:
+            return difference(old, new, doubtful)
+        last = self._last_plan
+        if last is None or last[0] is not old or last[1] is not new:
+            last = (old, new, difference(old, new))
+            self._last_plan = last
+        return last[2]
+
+    # --- what did not work ---------------------------------------------------------------------
+
+    def _remember(self, refused: Refused) -> None:
+        with self._lock:
+            scan = self._aim.scan if self._aim else None
+            if scan is not None:
+                known = self._refusals.setdefault(_made_from(scan), {})
+                known[refused.folder] = refused.reason
+
+    def _refusal(self, scan: Scan, folder: str) -> str | None:
+        with self._lock:
+            return self._refusals.get(_made_from(scan), {}).get(folder)
+
+
+def _key_of(image: ImageRef) -> str:
+    return image.digest or image.pinned
+
+
+def _made_from(scan: Scan) -> tuple[str, str]:
+    """What decides, beside the context, whether an image's containers can be synced into."""
+    return scan.recipe, scan.fingerprint.deploy
+
+
+def _summary(changes: int, containers: int) -> str:
+    what = f"{changes} path" + ("s" if changes != 1 else "")
+    return what if containers == 1 else f"{what} into {containers} containers"

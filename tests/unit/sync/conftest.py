@@ -1,0 +1,140 @@
+"""The agents as they run in containers, here as processes of their own on real files."""
+
+# Names of any bytes:
+# ruff: noqa: PTH115, PTH118, PTH123
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devloop.model import Entry
+from devloop.sync.changes import Change, Placed
+from devloop.sync.protocol import STARTS, closing, code, request, verdict
+from devloop.sync.rules import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from devloop.sync.protocol import Kind
+
+# The same tests for each: the interpreters that images have under these names.
+INTERPRETERS = ("python3", "dash", "bash", "busybox")
+
+
+class Agent:
+    """One agent, spoken to as the syncer does."""
+
+    def __init__(self, interpreter: str) -> None:
+        start = STARTS["python" if interpreter == "python3" else "sh"]
+        argv = list(start.argv)
+        if interpreter == "busybox":
+            argv[:1] = ["busybox", "sh"]
+        elif interpreter != "python3":
+            argv[0] = interpreter
+        self.process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/", env={"PATH": _path()}
+        )
+        self.kind: Kind = "python" if interpreter == "python3" else "sh"
+        assert self.line() == self.kind
+        self.send(code(self.kind))
+        assert self.line() == "ready"
+
+    def send(self, data: bytes) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(data)
+        self.process.stdin.flush()
+
+    def line(self) -> str:
+        assert self.process.stdout
+        return self.process.stdout.readline().decode().removesuffix("\n")
+
+    def apply(self, *steps: tuple[Change, bytes | None], keep: bool = True) -> list[str]:
+        """Each step with its content; what the agent complained of."""
+        for change, content in steps:
+            self.send(request(self.kind, change))
+            if content is not None:
+                self.send(content + verdict(self.kind, keep=keep))
+        self.send(closing(self.kind))
+        answers = list(iter(self.line, "done"))
+        assert "" not in answers, "the agent ended"
+        return answers
+
+    def close(self) -> int:
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.close()
+        code = self.process.wait(5)
+        self.process.stdout.close()
+        return code
+
+
+def _path() -> str:
+    return os.environ["PATH"]
+
+
+@pytest.fixture(params=INTERPRETERS)
+def agent(request: pytest.FixtureRequest) -> Iterator[Agent]:
+    if shutil.which(request.param) is None:
+        pytest.skip(f"{request.param} is not installed")
+    made = Agent(request.param)
+    yield made
+    if made.process.poll() is None:
+        made.close()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    made = tmp_path / "app"
+    made.mkdir()
+    return made
+
+
+Step = tuple[Change, bytes | None]
+
+
+def put(root: Path, path: str, content: bytes = b"", mode: int = 0o644) -> Step:
+    digest = hashlib.sha256(content).hexdigest()
+    return _to(root, path, Entry("file", mode, len(content), digest)), content
+
+
+def folder(root: Path, path: str, mode: int = 0o755) -> Step:
+    return _to(root, path, Entry("dir", mode)), None
+
+
+def link(root: Path, path: str, to: str) -> Step:
+    return _to(root, path, Entry("symlink", 0o777, link=to)), None
+
+
+def gone(root: Path, path: str) -> Step:
+    return Change(target=Target(str(root), path)), None
+
+
+def _to(root: Path, path: str, entry: Entry) -> Change:
+    target = Target(str(root), path)
+    return Change(target=target, placed=Placed(target=target, entry=entry, source=path))
+
+
+def tree(root: Path) -> dict[str, tuple[str, int, bytes]]:
+    """All below `root`: path -> type, mode, content or link target."""
+    found: dict[str, tuple[str, int, bytes]] = {}
+    for folder_, folders, files in os.walk(os.fsencode(root)):
+        for name in (*folders, *files):
+            full = os.path.join(folder_, name)
+            status = os.lstat(full)
+            path = os.fsdecode(os.path.relpath(full, os.fsencode(root)))
+            if stat.S_ISLNK(status.st_mode):
+                found[path] = ("symlink", 0, os.readlink(full))
+            elif stat.S_ISDIR(status.st_mode):
+                found[path] = ("dir", status.st_mode & 0o7777, b"")
+            else:
+                with open(full, "rb") as file:
+                    found[path] = ("file", status.st_mode & 0o7777, file.read())
+    return found
