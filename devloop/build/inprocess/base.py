@@ -169,11 +169,12 @@ class Bases:
         """Ask again from now on: a tag may mean another image by then."""
         self._known.clear()
 
-    def find(self, text: str, platform: str, cancel: Cancel) -> Base:
+    def find(self, text: str, platform: str, say: Callable[[str], None], cancel: Cancel) -> Base:
         """The image that a Dockerfile calls `text`, for `platform` (OS/ARCH[/VARIANT]).
 
         Raises `Unprovable`, and build/base-pull-failed when there is no Docker to try instead."""
         if (text, platform) not in self._known:
+            say(f"looking for the base image {text}")
             self._known[text, platform] = self._find(text, platform, cancel)
         return self._known[text, platform]
 

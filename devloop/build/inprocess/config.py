@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from devloop.build.inprocess.unprovable import Unprovable
+from devloop.build.inprocess.words import split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -308,33 +309,6 @@ _SHAPES: Mapping[str, Callable[[Shape, Instruction, Words], Shape]] = MappingPro
 
 SHAPING = frozenset(_SHAPES)
 """The instructions that `shape` understands. WORKDIR also makes a folder; that is not done here."""
-
-
-def split(text: str, escape: str = "\\") -> list[str]:
-    """The words of an ENV, LABEL or ARG, with their quotes and escapes still in them."""
-    found: list[str] = []
-    word, quote, position = "", "", 0
-    inside = False
-    while position < len(text):
-        char = text[position]
-        position += 1
-        if not inside and char.isspace():
-            continue
-        inside = True
-        if not quote and char.isspace():
-            found.append(word)
-            word, inside = "", False
-            continue
-        if char == escape and position < len(text):
-            word += char + text[position]
-            position += 1
-            continue
-        if quote:
-            quote = "" if char == quote else quote
-        elif char in "'\"":
-            quote = char
-        word += char
-    return [*found, word] if inside else found
 
 
 def _pairs(before: Shape, instruction: Instruction, words: Words) -> list[tuple[str, str]]:

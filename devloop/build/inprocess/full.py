@@ -18,6 +18,7 @@ from devloop.build.inprocess.base import Bases
 from devloop.build.inprocess.image import Image, Layer, sha256
 from devloop.build.inprocess.layer import write_layer
 from devloop.build.inprocess.rootfs import Listings
+from devloop.build.inprocess.runless import check
 from devloop.build.inprocess.unprovable import Unprovable
 from devloop.build.inprocess.upload import Upload
 from devloop.build.narrate import Narrator
@@ -28,31 +29,21 @@ from devloop.model import ImageRef, StepOutcome
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from devloop.build.dockerfile import Dockerfile
     from devloop.build.inprocess.base import LocalImages, OpenRegistry
     from devloop.build.inprocess.copies import Placed
     from devloop.build.inprocess.image import Documents
     from devloop.build.needs import Job
-    from devloop.config.schema import Build
     from devloop.engine.cancel import Cancel
     from devloop.engine.ports import Reporter
     from devloop.model import Scan
 
-__all__ = ["Full", "needs_builder"]
+__all__ = ["Full"]
 
 _OCI = "application/vnd.oci.image.manifest.v1+json"
 _OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 # A layer is made in memory; what is bigger is the builder's, which streams. In bytes.
 _MOST = 256 << 20
-
-
-def needs_builder(build: Build, shown: str) -> str | None:
-    """Why the Dockerfile by itself needs a builder; None when it does not. Asks nobody. `shown` is
-    its path for the user. Errors: config/dockerfile-missing, env/file-unreadable."""
-    try:
-        stages.check(load(build.dockerfile, shown), build, shown)
-    except Unprovable as unprovable:
-        return unprovable.reason
-    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,29 +76,32 @@ class Full:
         step reported, or with the step `build` closed as skipped."""
         if not self._job.target.push:
             raise Unprovable("images are loaded into the nodes with Docker")
-        reason = needs_builder(self._job.build, self._job.shown)
-        if reason is not None:
-            raise Unprovable(reason)
+        dockerfile = load(self._job.build.dockerfile, self._job.shown)
+        check(dockerfile, self._job.build, self._job.shown)
         narrator = Narrator(reporter)
         try:
-            return self._build(scan, narrator, cancel)
+            return self._build(dockerfile, scan, narrator, cancel)
         except Unprovable as unprovable:
             reporter.finished(narrator.step, StepOutcome.SKIPPED, unprovable.reason)
             raise
 
-    def _build(self, scan: Scan, narrator: Narrator, cancel: Cancel) -> ImageRef:
+    def _build(
+        self, dockerfile: Dockerfile, scan: Scan, narrator: Narrator, cancel: Cancel
+    ) -> ImageRef:
         if scan.recipe != self._recipe:
             self._bases.forget()
             self._recipe = scan.recipe
         made = stages.make(
-            load(self._job.build.dockerfile, self._job.shown),
+            dockerfile,
             self._job.build,
             scan.snapshot,
             stages.Images(
-                find=lambda name, platform: self._bases.find(name, platform, cancel),
+                find=lambda name, platform: self._bases.find(name, platform, narrator.say, cancel),
                 listing=lambda base: self._listings.of(base, narrator.say, cancel),
             ),
         )
+        if made.base is None and not made.layers:
+            raise Unprovable("the image has no layer")
         image, blobs = self._image(made, scan, cancel)
         count = len(made.layers)
         summary = f"{count} layer{'s' * (count != 1)} without a builder, {len(blobs)} new"

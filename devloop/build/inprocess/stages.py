@@ -19,13 +19,12 @@ from devloop.build.inprocess.config import (
     platform_arguments,
     scratch,
     shape,
-    split,
     started,
 )
 from devloop.build.inprocess.copies import StageState, place, stage_copies
 from devloop.build.inprocess.tree import Tree
 from devloop.build.inprocess.unprovable import Unprovable
-from devloop.build.inprocess.words import expand
+from devloop.build.inprocess.words import expand, split
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from devloop.config.schema import Build
     from devloop.model import Snapshot
 
-__all__ = ["Images", "Made", "check", "make"]
+__all__ = ["Images", "Made", "make"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,27 +58,6 @@ class Images:
 
     find: Callable[[str, str], Base]
     listing: Callable[[Base], Listing]
-
-
-def check(dockerfile: Dockerfile, build: Build, shown: str) -> None:
-    """Raise `Unprovable` when the Dockerfile by itself needs a builder. `shown` is its path for the
-    user."""
-    if dockerfile.custom_syntax:
-        raise Unprovable(f"{shown} has a syntax of its own")
-    if dockerfile.problems:
-        problem = dockerfile.problems[0]
-        raise Unprovable(f"{shown}:{problem.line} {problem.message}")
-    if build.platform and "," in build.platform:
-        raise Unprovable("several platforms at once")
-    for name in build.args:
-        if name.startswith("BUILDKIT_") or name == "SOURCE_DATE_EPOCH":
-            raise Unprovable(f"the build argument {name} is the builder's")
-    if not dockerfile.stages or (build.target and dockerfile.stage(build.target) is None):
-        raise Unprovable(f"{shown} has no stage {build.target or ''}".rstrip())
-    for stage in dockerfile.needed(build.target):
-        for instruction in stage.instructions[1:]:
-            if instruction.keyword not in SHAPING | {"COPY", "ADD"}:
-                raise Unprovable(f"{shown}:{instruction.start} {instruction.keyword}")
 
 
 def make(

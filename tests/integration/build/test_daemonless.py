@@ -169,6 +169,27 @@ COPY --from=first /out/static /static
 COPY --from=1 --chown=9 /e/passwd /e/group /etc/
 ENTRYPOINT ["y"]
 """,
+    "checks and ports": """
+FROM scratch
+ENV PORT=8080 PATH=/only
+EXPOSE $PORT 8080 9000-9002/tcp
+HEALTHCHECK --start-period=1m30s --start-interval=0.5s --timeout=3s CMD ["/x", "$PORT"]
+VOLUME ["/a b", "/c"]
+COPY ["index.html", "/with space/"]
+""",
+    "no check and variables": """
+FROM scratch
+ARG NAME=app
+ARG DIR=/opt/${NAME}
+ENV HERE=$DIR \\
+    # a comment in between
+    QUOTED='$DIR "x"' ESCAPED="\\$DIR"
+HEALTHCHECK NONE
+WORKDIR $HERE/${MISSING:-default}
+LABEL a="$HERE" b=${NAME:+set}
+COPY ./static .
+USER ${NAME}
+""",
     "same paths again": """
 FROM scratch
 COPY static /s
@@ -202,6 +223,23 @@ COPY static /up/here/x
 COPY index.html /file
 COPY --chown=app etc /app
 WORKDIR /app/made
+""",
+    "the base as it is": "FROM BASE\n",
+    "owners by name": """
+FROM BASE
+USER app:staff
+WORKDIR /srv/mine/deep
+COPY --chown=root:staff static /srv/mine
+USER 99
+WORKDIR /app/by-number
+COPY server.py /srv
+COPY static /app
+WORKDIR /app
+""",
+    "linked": """
+FROM BASE
+COPY --link etc/group /etc/group
+COPY --link --chown=3:4 static /new/static
 """,
     "files of a stage with a base": """
 FROM BASE AS build
@@ -246,6 +284,7 @@ def test_a_second_build_makes_and_sends_what_changed(bench: Bench, pushed_base: 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
+        ("FROM scratch\nLABEL only=this\n", "the image has no layer"),
         ("FROM BASE\nRUN true\n", "app/Dockerfile:2 RUN"),
         ("FROM localhost:1/nowhere:1\nCOPY . /\n", "localhost:1/nowhere:1 cannot be fetched"),
         ("FROM scratch\nCOPY --from=BASE /bin /bin\n", "line 2: COPY --from="),

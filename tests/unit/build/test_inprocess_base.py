@@ -116,6 +116,10 @@ def client(host: str) -> Iterator[Client]:
         yield client
 
 
+def quiet(_: str) -> None:
+    pass
+
+
 class Away:
     """Registries of which only one answers."""
 
@@ -167,45 +171,47 @@ def test_an_image_of_an_index_for_the_platform(client: Client, state: State) -> 
     ]
     put(state, "py", "1", INDEX, {"mediaType": INDEX, "manifests": entries})
     finder = bases(client, None)
-    found = finder.find(f"{client.host}/py:1", "linux/arm64", Cancel())
+    found = finder.find(f"{client.host}/py:1", "linux/arm64", quiet, Cancel())
     assert found.image.config["architecture"] == "arm64"
     asked = len(state.requests)
-    assert finder.find(f"{client.host}/py:1", "linux/arm64", Cancel()) is found
+    assert finder.find(f"{client.host}/py:1", "linux/arm64", quiet, Cancel()) is found
     assert len(state.requests) == asked
     finder.forget()
-    finder.find(f"{client.host}/py:1", "linux/arm64", Cancel())
+    finder.find(f"{client.host}/py:1", "linux/arm64", quiet, Cancel())
     assert len(state.requests) > asked
     with pytest.raises(Unprovable):
-        finder.find(f"{client.host}/py:arm", "linux/amd64", Cancel())
+        finder.find(f"{client.host}/py:arm", "linux/amd64", quiet, Cancel())
 
 
 def test_dockers_own_image_has_to_be_the_registrys(client: Client, state: State) -> None:
     manifest, config = publish(state, "py", "1", tar())
     name = f"{client.host}/py:1"
     for same in (manifest, config, ""):
-        assert bases(client, same).find(name, "linux/amd64", Cancel()).name == "py"
+        assert bases(client, same).find(name, "linux/amd64", quiet, Cancel()).name == "py"
     with pytest.raises(Unprovable, match="in Docker is not the one"):
-        bases(client, DIGEST).find(name, "linux/amd64", Cancel())
-    pinned = bases(client, DIGEST).find(f"{client.host}/py@{manifest}", "linux/amd64", Cancel())
+        bases(client, DIGEST).find(name, "linux/amd64", quiet, Cancel())
+    pinned = bases(client, DIGEST).find(
+        f"{client.host}/py@{manifest}", "linux/amd64", quiet, Cancel()
+    )
     assert pinned.name == "py"
 
 
 def test_a_copy_beside_the_images_made_from_it(client: Client, state: State) -> None:
     _, config = publish(state, "team/python-base", "dev", tar())
     for local in (config, None):
-        found = bases(client, local).find("python-base:dev", "linux/amd64", Cancel())
+        found = bases(client, local).find("python-base:dev", "linux/amd64", quiet, Cancel())
         assert (found.host, found.name) == (client.host, "team/python-base")
     with pytest.raises(Unprovable, match="in Docker is not the one"):
-        bases(client, DIGEST).find("python-base:dev", "linux/amd64", Cancel())
+        bases(client, DIGEST).find("python-base:dev", "linux/amd64", quiet, Cancel())
     with pytest.raises(Unprovable, match="cannot be fetched"):
-        bases(client, "").find("python-base:dev", "linux/amd64", Cancel())
+        bases(client, "").find("python-base:dev", "linux/amd64", quiet, Cancel())
 
 
 def test_an_image_that_nobody_has(client: Client) -> None:
     with pytest.raises(Unprovable, match="python-base:dev is only known to Docker"):
-        bases(client, DIGEST).find("python-base:dev", "linux/amd64", Cancel())
+        bases(client, DIGEST).find("python-base:dev", "linux/amd64", quiet, Cancel())
     with pytest.raises(DevloopError) as caught:
-        bases(client, None).find("python-base:dev", "linux/amd64", Cancel())
+        bases(client, None).find("python-base:dev", "linux/amd64", quiet, Cancel())
     assert caught.value.code == "build/base-pull-failed"
     assert f"push it to {client.host}/team/python-base:dev" in caught.value.diagnosis.suggestions
 
@@ -232,7 +238,7 @@ def test_layers_add_up() -> None:
 
 def test_a_layer_is_read_once(client: Client, state: State, tmp_path: Path) -> None:
     publish(state, "py", "1", tar(("etc/passwd", b"\xff"), ("odd\udcff", b"")), tar(("x", b"")))
-    base = bases(client, None).find(f"{client.host}/py:1", "linux/amd64", Cancel())
+    base = bases(client, None).find(f"{client.host}/py:1", "linux/amd64", quiet, Cancel())
     said: list[str] = []
     first = Listings(Away(client), tmp_path).of(base, said.append, Cancel())
     assert len(said) == 2
@@ -246,7 +252,7 @@ def test_a_layer_is_read_once(client: Client, state: State, tmp_path: Path) -> N
 
 def test_a_layer_that_is_another(client: Client, state: State, tmp_path: Path) -> None:
     publish(state, "py", "1", tar(("x", b"")))
-    base = bases(client, None).find(f"{client.host}/py:1", "linux/amd64", Cancel())
+    base = bases(client, None).find(f"{client.host}/py:1", "linux/amd64", quiet, Cancel())
     state.blobs[base.image.layers[0].digest] = gzip.compress(tar(("y", b"")))
     with pytest.raises(DevloopError) as caught:
         Listings(Away(client), tmp_path).of(base, lambda _: None, Cancel())

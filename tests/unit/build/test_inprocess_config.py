@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from devloop.build.inprocess.words import expand
 
 from devloop.build.dockerfile import parse
 from devloop.build.inprocess.config import (
@@ -14,10 +13,10 @@ from devloop.build.inprocess.config import (
     platform_arguments,
     scratch,
     shape,
-    split,
     started,
 )
 from devloop.build.inprocess.unprovable import Unprovable
+from devloop.build.inprocess.words import expand
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -152,11 +151,6 @@ def test_what_buildkit_has_to_judge(line: str) -> None:
 def test_triggers_of_a_base() -> None:
     with pytest.raises(Unprovable, match="ONBUILD"):
         started({"config": {"OnBuild": ["RUN x"]}})
-
-
-def test_words_keep_their_quotes() -> None:
-    assert split("a=\"b c\" d='e\\'f' g\\ h  i") == ['a="b c"', "d='e\\'f'", "g\\ h", "i"]
-    assert split("") == []
 
 
 def test_the_variables_of_a_platform() -> None:

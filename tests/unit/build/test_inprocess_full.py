@@ -14,8 +14,9 @@ import pytest
 
 from devloop.build.inprocess.copies import Placed
 from devloop.build.inprocess.first import FullFirst
-from devloop.build.inprocess.full import Full, needs_builder
+from devloop.build.inprocess.full import Full
 from devloop.build.inprocess.rootfs import Listing, Node
+from devloop.build.inprocess.runless import needs_builder
 from devloop.build.inprocess.tree import Tree
 from devloop.build.inprocess.unprovable import Unprovable
 from devloop.engine.cancel import Cancel
