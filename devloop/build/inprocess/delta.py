@@ -48,6 +48,9 @@ __all__ = ["Delta"]
 # A pause in the saves of this many seconds is taken for idleness.
 _IDLE = 2.0
 
+# So often are the images of one recipe looked at in vain; it may have been the files.
+_TRIES = 3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
@@ -56,6 +59,19 @@ class _Known:
     scan: Scan
     image: ImageRef
     finding: Finding[Shortcut]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Hopeless:
+    """The recipe of which no image could be carried on, how often in a row, and why."""
+
+    recipe: str | None = None
+    reason: str = ""
+    times: int = 0
+
+    def again(self, recipe: str, reason: str) -> _Hopeless:
+        times = self.times + 1 if recipe == self.recipe else 1
+        return _Hopeless(recipe=recipe, reason=reason, times=times)
 
 
 class Delta:
@@ -72,8 +88,7 @@ class Delta:
         self._lock = threading.Lock()
         self._known: _Known | None = None
         # For this recipe there is no way past the builder behind, and why.
-        # The recipe for which there is no way past the builder behind, and why.
-        self._hopeless: tuple[str, str] | None = None
+        self._hopeless = _Hopeless()
         self._told = False
         self._nowhere = "images are loaded into the nodes" if registry is None else ""
         self._resting: Finding[None] | None = None
@@ -88,8 +103,14 @@ class Delta:
                 return self._carry_on(known, scan, reporter, cancel)
             except Unprovable as unprovable:
                 reason = unprovable.reason
-        elif self._hopeless is not None and self._hopeless[0] == scan.recipe:
-            reason = self._hopeless[1]
+            except (Cancelled, DevloopError):
+                raise
+            except Exception:
+                # A bug here must not be met again with the next save.
+                self._known = None
+                raise
+        elif self._hopeless.recipe == scan.recipe:
+            reason = self._hopeless.reason
         elif self._registry is None and not self._told:
             reason, self._told = "images are loaded into the nodes, not pushed", True
         before = self._dockerfile()
@@ -123,7 +144,7 @@ class Delta:
         try:
             shortcut = known.finding.result(cancel)
         except Unprovable as unprovable:
-            self._hopeless = scan.recipe, unprovable.reason
+            self._hopeless = self._hopeless.again(scan.recipe, unprovable.reason)
             raise
         except Cancelled:
             cancel.check()
@@ -176,7 +197,7 @@ class Delta:
             old.finding.stop()
         # Read before and after: so it is what the builder saw.
         text = self._dockerfile()
-        hopeless = self._hopeless is not None and self._hopeless[0] == scan.recipe
+        hopeless = self._hopeless.recipe == scan.recipe and self._hopeless.times >= _TRIES
         registry = self._registry
         if registry is None or not image.digest or text is None or text != before or hopeless:
             return

@@ -72,6 +72,9 @@ def rules(
         raise Unprovable(f"{shown} names a frontend of its own")
     if dockerfile.problems:
         raise Unprovable(f"{shown}:{dockerfile.problems[0].line} is not understood")
+    for name in sorted(args):
+        if name.startswith("BUILDKIT_"):
+            raise Unprovable(f"the build argument {name} is the builder's")
     needed = dockerfile.needed(target)
     final = needed[-1] if needed else None
     if final is None or (target and dockerfile.stage(target) is None):
