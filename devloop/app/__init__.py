@@ -203,8 +203,8 @@ class Session:
         self._say_early(f"{_names(project, services)}: asking the cluster, its registry and Docker")
         self._bus.subscribe("session-file", SessionFile(project.state_dir))
         connection = stack.enter_context(connect(project))
-        target, registry = self._preflight(project, services, connection, stack)
-        services = _built_for(services, node_platforms(connection))
+        target, registry, platforms = self._preflight(project, services, connection, stack)
+        services = _built_for(services, platforms)
         view = ClusterView(connection, on_bug=self._bug_in_listener)
         stack.callback(view.close)
         feed = PodFeed(
@@ -289,17 +289,19 @@ class Session:
         services: Mapping[str, Service],
         connection: Connection,
         stack: contextlib.ExitStack,
-    ) -> tuple[PushTarget, Client | None]:
-        """Find out at once, and side by side, what is not there: Docker, cluster, registry."""
-        with ThreadPoolExecutor(1, thread_name_prefix="devloop-preflight") as pool:
+    ) -> tuple[PushTarget, Client | None, tuple[str, ...]]:
+        """Find out at once, and side by side, what is not there: Docker, cluster, registry; and
+        the nodes' platforms."""
+        with ThreadPoolExecutor(2, thread_name_prefix="devloop-preflight") as pool:
             docker = pool.submit(preflight, services.values())
+            platforms = pool.submit(node_platforms, connection)
             target = find_registry(project, connection)
             registry = None
             if target.push:
                 registry = stack.enter_context(Client(target.push))
             check_registry(target, registry, self._cancel)
             docker.result()
-        return target, registry
+            return target, registry, platforms.result()
 
     def _keep_house(
         self,

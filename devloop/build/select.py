@@ -11,7 +11,7 @@ import shutil
 import threading
 from typing import TYPE_CHECKING
 
-from devloop.build import causes, process
+from devloop.build import causes, ping, process
 from devloop.build.buildx import Buildx
 from devloop.build.command import Command
 from devloop.build.needs import LIMIT, Job, shown_path
@@ -183,11 +183,13 @@ def preflight(services: Iterable[Service], cancel: Cancel | None = None) -> None
     does not answer; services with `builder: command` do not need it."""
     if all(service.build.builder == "command" for service in services):
         return
+    if ping.answers(os.environ):
+        return
     cancel = cancel or Cancel()
     if shutil.which("docker") is None:
-        from devloop.build.classic import ping  # noqa: PLC0415 - the docker SDK loads slowly
+        from devloop.build.classic import ping as ask  # noqa: PLC0415 - the docker SDK loads slowly
 
-        ping(_PREFLIGHT)
+        ask(_PREFLIGHT)
         return
     lines: list[str] = []
     try:
