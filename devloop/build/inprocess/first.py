@@ -36,6 +36,5 @@ class FullFirst:
         except DevloopError as error:
             if error.code != "env/docker-unreachable":
                 raise
-            hint = f"without Docker this image cannot be made: {reason}"
-            suggestions = (*error.diagnosis.suggestions, hint)
-            raise DevloopError(replace(error.diagnosis, suggestions=suggestions)) from error
+            why = "; ".join(filter(None, (f"it is needed here: {reason}", error.diagnosis.cause)))
+            raise DevloopError(replace(error.diagnosis, cause=why)) from error

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devloop.build.inprocess.base import Bases, parse_reference
+from devloop.build.inprocess.local_images import DockerImages
 from devloop.build.inprocess.rootfs import Listings, follow, merged, read_tar
 from devloop.build.inprocess.unprovable import Unprovable
 from devloop.engine.cancel import Cancel
@@ -280,3 +281,41 @@ def test_symlinks_in_a_circle() -> None:
     found = merged([read_tar([tar(("a", "-> b"), ("b", "-> a"))])])
     with pytest.raises(Unprovable, match="too many symlinks"):
         follow("a", found.nodes.get)
+
+
+@pytest.mark.parametrize(
+    ("script", "identity"),
+    [
+        ("echo sha256:abc", "sha256:abc"),
+        ("echo 'Error response from daemon: No such image: x:1' >&2; exit 1", ""),
+        ("echo 'Cannot connect to the Docker daemon at unix:///x.sock.' >&2; exit 1", None),
+    ],
+)
+def test_what_docker_says_of_an_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, identity: str | None
+) -> None:
+    _docker(tmp_path, monkeypatch, script)
+    assert DockerImages().identity("x:1", Cancel()) == identity
+
+
+def test_a_docker_that_talks_of_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _docker(tmp_path, monkeypatch, "echo strange >&2; exit 1")
+    with pytest.raises(Unprovable, match="does not say whether"):
+        DockerImages().identity("x:1", Cancel())
+
+
+def test_neither_a_docker_command_nor_a_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nowhere.sock")
+    assert DockerImages().identity("x:1", Cancel()) is None
+
+
+def _docker(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    program = folder / "docker"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
