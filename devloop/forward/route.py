@@ -30,11 +30,11 @@ __all__ = ["Route", "Teller"]
 _DIAL = 10.0  # seconds a stream may take to open
 # The pause between two tries: each costs the node something, so it is a multiple of what the last
 # one took, and a part of the time that it has been in vain.
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0  # seconds
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.015, 1.0  # seconds
 _TIMES_ITS_COST = 3
-_PART_OF_OUTAGE = 1 / 20
+_PART_OF_OUTAGE = 1 / 30
 _TELL_AFTER = 2.0  # seconds in vain until the user hears why
-_OLD_PROCESS = 3.0  # seconds that one which is to be replaced gets to go
+_OLD_PROCESS = 5.0  # seconds that one which is to be replaced gets to go
 _QUIET = 0.008  # seconds in which most refusals come
 _PROBE = 0.04  # seconds within which a port refuses if nobody listens
 _PROBE_PAUSE = 0.03

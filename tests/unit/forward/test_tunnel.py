@@ -254,8 +254,10 @@ def test_a_half_read_answer_costs_the_tunnel(node: Node, ports: PodPorts) -> Non
     stream = opened(ports, FLOOD)
     stream.close()
     time.sleep(0.05)
-    opened(ports, ECHO).close()
+    both = [opened(ports, MUTE) for _ in range(2)]  # on the spare one and on the one that was used
     until(lambda: any(sock.fileno() < 0 for sock in node.socks))
+    for stream in both:
+        stream.close()
 
 
 def test_spare_tunnels_wait_and_are_replaced(node: Node, ports: PodPorts) -> None:
