@@ -266,12 +266,16 @@ class Session:
             mode=self._mode,
             root=project.root,
             publish=self._bus.publish,
-            hints=self._hints(loaded, sources) if self._mode == "dev" else None,
+            hints=self._hints(loaded, sources, view) if self._mode == "dev" else None,
         )
         return self._run_engine(self._engine)
 
-    def _hints(self, loaded: LoadedProject, sources: Mapping[str, ServiceSource]) -> Hints:
-        watched = WatchHints(tuple(sources.values()), files=loaded.files, warn=self._warn)
+    def _hints(
+        self, loaded: LoadedProject, sources: Mapping[str, ServiceSource], view: ClusterView
+    ) -> Hints:
+        watched = WatchHints(
+            tuple(sources.values()), files=loaded.files, warn=self._warn, woke=view.reconnect
+        )
         return ConfigNotice(watched, loaded.files, show=loaded.show, tell=self._warn)
 
     def _run_engine(self, engine: Engine) -> ExitStatus:

@@ -112,10 +112,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _show(error: DevloopError) -> int:
-    from devloop.ui.render_error import format_diagnosis  # noqa: PLC0415 - only when needed
+    from devloop.ui import wants_color  # noqa: PLC0415 - only when needed
+    from devloop.ui.render_error import format_diagnosis  # noqa: PLC0415 - as above
 
+    color = wants_color(sys.stderr, "auto", os.environ)
     for diagnosis in getattr(error, "diagnoses", (error.diagnosis,)):
-        text = format_diagnosis(diagnosis, color=_color(), width=_width())
+        text = format_diagnosis(diagnosis, color=color, width=_width())
         click.echo(text, err=True)
     return error.exit_status
 
@@ -145,10 +147,6 @@ def _show_bug(error: Exception) -> int:
         suggestions=(f"please report it with {report.name}",),
     )
     return _show(DevloopError(diagnosis))
-
-
-def _color() -> bool:
-    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
 
 
 def _width() -> int:

@@ -26,6 +26,9 @@ OUTPUTS = ("auto", "live", "lines", "json", "quiet")
 # From the first Ctrl-C to being gone, whatever a library is stuck in.
 _LIMIT = 1.9
 
+# Seconds that a busy thread may keep the interpreter from the others.
+_TURN = 0.001
+
 _STATUS = {
     signal.SIGINT: ExitStatus.INTERRUPTED,
     signal.SIGTERM: ExitStatus.TERMINATED,
@@ -102,6 +105,8 @@ def run_session(
         from devloop.app import Session  # noqa: PLC0415 - see main.py: help must stay quick
         from devloop.cli.options import load  # noqa: PLC0415 - as above
 
+        # A thread that wakes for a save must not wait 5 ms for each that reads or prints logs.
+        sys.setswitchinterval(_TURN)
         session = Session(
             lambda: load(options),
             mode=mode,

@@ -70,7 +70,8 @@ class WatchHints:
     """The engine's `Hints` for several sources and single `files` (the config file).
 
     The first hint is always None: it says that from now on nothing is missed. `warn` is told, from
-    the thread that iterates, what is polled and why, and when the watcher had to be restarted.
+    the thread that iterates, what is polled and why, and when the watcher had to be restarted;
+    `woke` is called there after the machine has slept.
     `audit_seconds` is how often a None comes without a reason. `trees` watches trees instead of
     folders (the default on macOS); `polling` never asks the system."""
 
@@ -80,6 +81,7 @@ class WatchHints:
         *,
         files: Iterable[Path] = (),
         warn: Callable[[Diagnosis], None] = lambda _: None,
+        woke: Callable[[], None] = lambda: None,
         audit_seconds: float = 60.0,
         poll_seconds: float = 0.3,
         polling: bool = False,
@@ -88,6 +90,7 @@ class WatchHints:
         self._sources = tuple(sources)
         self._files = frozenset(os.fspath(file) for file in files)
         self._tell = warn
+        self._woke = woke
         self._told: set[tuple[str, str]] = set()
         self._audit_seconds = audit_seconds
         self._poll_seconds = poll_seconds
@@ -144,7 +147,9 @@ class WatchHints:
             found = self._sift(mailbox.take(wait), watches)
             found.everything |= time.monotonic() >= audit
             # Asked each time, so that it notices the sleep and not the hours since the last call.
-            found.everything |= sleep.woke()
+            if sleep.woke():
+                found.everything = True
+                self._woke()
             if not found:
                 continue
             pace.came(found.last)

@@ -460,11 +460,14 @@ def test_after_sleep_everything_is_looked_at(root: Path, monkeypatch: pytest.Mon
     slept = [0.0]
     monkeypatch.setattr(hints, "SleepDetector", lambda: SleepDetector(lambda: slept[0]))
     monkeypatch.setattr(hints, "_WAKE_SECONDS", 0.05)
-    with Session(ServiceSource(service(root), root)) as session:
+    woke: list[bool] = []
+    source = ServiceSource(service(root), root)
+    with Session(source, woke=lambda: woke.append(True)) as session:
         session.nothing(time.sleep, 0.1, hints=0)
         slept[0] = 3600.0
         session.until(lambda: session.hints)
         assert session.hints == [None]
+        assert woke == [True]
 
 
 def git(root: Path, *words: str) -> None:
