@@ -169,7 +169,7 @@ class _Maker:
         landing = self._landing(made.tree, copy)
         owner = self._owner(made.tree, copy)
         if source is None:
-            placed = place(landing, self._snapshot, owner)
+            placed = place(landing, self._snapshot, owner, self._head)
         else:
             placed = _from_stage(source.tree, landing, owner)
         tree, entries = made.tree.with_layer(placed, link=copy.link)
@@ -209,10 +209,11 @@ class _Maker:
         if copy.link and f"/{real}" != copy.dest:
             raise Unprovable(f"COPY --link to {copy.dest}, which is a symlink")
         there = tree.find(real)
+        folder = not real or (there is not None and there.type == "dir")
+        # A builder that lays it over the rest does not see the folder.
+        unclear = copy.unclear or (copy.link and folder and not copy.folder)
         return replace(
-            copy,
-            dest=f"/{real}",
-            folder=copy.folder or not real or (there is not None and there.type == "dir"),
+            copy, dest=f"/{real}", folder=copy.folder or (folder and not copy.link), unclear=unclear
         )
 
     def _owner(self, tree: Tree, copy: Copy) -> tuple[int, int]:
@@ -221,6 +222,14 @@ class _Maker:
         if copy.link and not copy.chown.replace(":", "").isdecimal():
             raise Unprovable(f"COPY --link --chown={copy.chown}")
         return tree.owner(copy.chown, self._read)
+
+    def _head(self, path: str) -> bytes:
+        try:
+            with (self._build.context / path).open("rb") as file:
+                return file.read(512)
+        except OSError:
+            # Making the layer will say what is wrong with it.
+            return b""
 
     def _read(self, placed: Placed) -> bytes:
         return read_source(self._build.context, placed)

@@ -60,6 +60,8 @@ class Tree:
         new: dict[str, Placed] = {}
         for path, entry in layer.items():
             there = self.find(path)
+            if entry.unsure and (there is None) == entry.implied:
+                raise Unprovable(f"builders differ in the mode or owner of /{path}")
             if there is None:
                 new[path] = replace(entry, implied=False) if entry.implied else entry
                 continue
