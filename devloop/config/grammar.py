@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from devloop.config.rules import Fault, Rule
 
-__all__ = ["Block", "Choice", "Key", "Kind", "List", "Map", "Number", "Text"]
+__all__ = ["Block", "Choice", "Flag", "Key", "Kind", "List", "Map", "Number", "Text"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +51,18 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Flag:
+    """true or false."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class List:
-    """A list; `least` is the number of items that it must have."""
+    """A list; `least` is the number of items that it must have. `word`, if any, may stand in the
+    list's place, and is then read as a text."""
 
     item: Kind
     least: int = 0
+    word: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,4 +108,4 @@ class Block:
     extra: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
 
 
-Kind: TypeAlias = Text | Number | Choice | List | Map | Block
+Kind: TypeAlias = Text | Number | Choice | Flag | List | Map | Block

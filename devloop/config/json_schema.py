@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from devloop.config.grammar import Block, Choice, Key, Kind, List, Map, Number, Text
+from devloop.config.grammar import Block, Choice, Flag, Key, Kind, List, Map, Number, Text
 from devloop.config.rules import PORT
 from devloop.config.spec import PROJECT
 
@@ -40,8 +40,11 @@ def _of(kind: Kind) -> _Schema:
             return {"anyOf": [{"enum": list(range(kind.least, kind.most + 1))}, _VARIABLE]}
         case Choice():
             return {"anyOf": [{"enum": list(kind.words)}, _VARIABLE]}
+        case Flag():
+            return {"anyOf": [{"type": "boolean"}, _VARIABLE]}
         case List():
-            return {"type": "array", "items": _of(kind.item)} | _least("minItems", kind.least)
+            items = {"type": "array", "items": _of(kind.item)} | _least("minItems", kind.least)
+            return {"anyOf": [{"enum": [kind.word]}, items, _VARIABLE]} if kind.word else items
         case Map():
             value = _of(kind.value)
             if kind.null:

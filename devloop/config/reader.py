@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from devloop.config.grammar import Block, Choice, Key, Kind, List, Map, Number, Text
+from devloop.config.grammar import Block, Choice, Flag, Key, Kind, List, Map, Number, Text
 from devloop.config.positions import Entry, Items, Keys, Node, Scalar, describe
 from devloop.config.problems import Problems, nearest
 from devloop.config.variables import expand
@@ -62,6 +62,8 @@ class Reader:
                 return self._number(node, kind, path)
             case Choice():
                 return self._choice(node, kind, path)
+            case Flag():
+                return self._flag(node, kind, path)
             case List():
                 return self._list(node, kind, path)
             case Map():
@@ -125,6 +127,15 @@ class Reader:
         )
         return MISSING
 
+    def _flag(self, node: Node, kind: Flag, path: Path) -> Value:
+        value: object = node
+        if isinstance(node, Scalar):
+            text, used = self._expand(node, bare="refuse")
+            if text is None or (used and text == ""):
+                return MISSING
+            value = Scalar(location=node.location, text=text).value if used else node.value
+        return value if isinstance(value, bool) else self._wrong_type(node, _expected(kind), path)
+
     def _expand(self, node: Scalar, *, bare: str) -> tuple[str | None, bool]:
         """The text with its variables replaced (None after a problem), and whether it had any."""
         if node.literal:
@@ -143,11 +154,22 @@ class Reader:
     # Collections
 
     def _list(self, node: Node, kind: List, path: Path) -> Value:
+        if kind.word and isinstance(node, Scalar) and node.value is not None:
+            text, used = self._expand(node, bare="refuse")
+            if text is None or (used and text == ""):
+                return MISSING
+            if text == kind.word:
+                return text
         if not isinstance(node, Items):
             hints: tuple[str, ...] = ()
             if isinstance(node, Scalar) and node.value is not None:
-                hints = (f"write a list: [{node.raw or node.text}]",)
-            return self._wrong_type(node, "a list", path, suggestions=hints)
+                meant = nearest(node.text, (kind.word,)) if kind.word else None
+                hints = (
+                    f"did you mean `{meant}`?"
+                    if meant
+                    else f"write a list: [{node.raw or node.text}]",
+                )
+            return self._wrong_type(node, _expected(kind), path, suggestions=hints)
         if len(node.items) < kind.least:
             self._add("config/value", path, f"`{dotted(path)}` has no items")
             return MISSING
@@ -292,8 +314,10 @@ def _expected(kind: Kind) -> str:
             return f"the number {kind.least}" if kind.least == kind.most else "a whole number"
         case Choice():
             return f"one of {', '.join(kind.words)}"
+        case Flag():
+            return "true or false"
         case List():
-            return "a list"
+            return f"a list or the word {kind.word}" if kind.word else "a list"
         case Map():
             return "a mapping"
         case Block():

@@ -8,10 +8,10 @@ from __future__ import annotations
 import glob
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from devloop.config.rules import label_from, seconds
-from devloop.config.schema import Build, Deploy, Logs, Port, Project, Service
+from devloop.config.schema import Build, Deploy, Logs, Port, Project, Service, SyncRule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,6 +72,7 @@ class Resolver:
             image=values.get("image", name),
             build=self._build(values.get("build", {}), (*where, "build")),
             deploy=self._deploy(name, values.get("deploy", {})),
+            sync=_sync(values),
             ports=tuple(_port(text) for text in _items(values, "ports")),
             logs=Logs(containers=_items(values.get("logs", {}), "containers") or ("*",)),
             line=self._locations.key(where).line or 1,
@@ -211,6 +212,13 @@ def _fields(text: str) -> dict[str, str]:
 def _port(text: str) -> Port:
     local, _, container = text.partition(":")
     return Port(local=int(local), container=int(container or local))
+
+
+def _sync(values: _Values) -> tuple[SyncRule, ...] | Literal["auto"]:
+    if values.get("sync") == "auto":
+        return "auto"
+    rules = [rule for _, rule in values.get("sync", ()) if rule.keys() >= {"src", "dest"}]
+    return tuple(SyncRule(**rule) for rule in rules)
 
 
 def _normal(path: Path) -> Path:

@@ -24,6 +24,8 @@ __all__ = [
     "PLATFORM",
     "PORT",
     "REGISTRY",
+    "SYNC_DEST",
+    "SYNC_SOURCE",
     "VARIABLE_NAME",
     "WORKLOAD",
     "Fault",
@@ -347,4 +349,46 @@ VARIABLE_NAME = Rule(
         message=f"{_quoted(text)} is not the name of a build argument",
         cause="a name holds letters, digits and _, and does not begin with a digit",
     ),
+)
+
+
+def _sync_source_fault(text: str) -> Fault:
+    if not text or "\0" in text:
+        return ANY_TEXT.explain(text)
+    if text.startswith("/"):
+        return Fault(
+            message=f"{_quoted(text)} is absolute; `src` is relative to the build context",
+            suggestions=(text.lstrip("/"),) if text.strip("/") else (),
+        )
+    return Fault(message=f"{_quoted(text)} leads out of the build context")
+
+
+_UP = r"(?!([^\u0000]*/)?\.\.(/|$))"
+
+SYNC_SOURCE = Rule(
+    name="a pattern of files",
+    pattern=rf"^(?!/){_UP}[^\u0000]+$",
+    longest=4096,
+    explain=_sync_source_fault,
+    examples=("templates/**",),
+)
+
+
+def _sync_dest_fault(text: str) -> Fault:
+    if not text or "\0" in text:
+        return ANY_TEXT.explain(text)
+    if not text.startswith("/"):
+        return Fault(
+            message=f"{_quoted(text)} is not absolute; `dest` is a folder in the container",
+            suggestions=(f"/app/{text}".replace("/./", "/"),) if ".." not in text else (),
+        )
+    return Fault(message=f"{_quoted(text)} holds `..`; write the path without it")
+
+
+SYNC_DEST = Rule(
+    name="a folder in the container",
+    pattern=rf"^/{_UP}[^\u0000]*$",
+    longest=4096,
+    explain=_sync_dest_fault,
+    examples=("/app/templates",),
 )

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Build", "Deploy", "Logs", "Port", "Project", "Service"]
+__all__ = ["Build", "Deploy", "Logs", "Port", "Project", "Service", "SyncRule"]
 
 
 class _Model(BaseModel):
@@ -56,6 +56,15 @@ class Port(_Model):
     container: Annotated[int, Field(ge=1, le=65535)]
 
 
+class SyncRule(_Model):
+    """Files to copy into running containers. `src` is a pattern relative to the build context,
+    `dest` an absolute folder in the container; `restart`: the process has to start anew."""
+
+    src: str
+    dest: str
+    restart: bool = False
+
+
 class Logs(_Model):
     """Which containers' logs to follow: names or fnmatch patterns."""
 
@@ -63,13 +72,14 @@ class Logs(_Model):
 
 
 class Service(_Model):
-    """One service. `image` is the name without registry and tag (`shop/web`). `line` is where the
-    service stands in devloop.yaml."""
+    """One service. `image` is the name without registry and tag (`shop/web`). `sync` is `auto` for
+    rules taken from the Dockerfile. `line` is where the service stands in devloop.yaml."""
 
     name: str
     image: str
     build: Build
     deploy: Deploy
+    sync: tuple[SyncRule, ...] | Literal["auto"] = ()
     ports: tuple[Port, ...] = ()
     logs: Logs = Logs()
     line: int = 1

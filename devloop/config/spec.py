@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from devloop.config.grammar import Block, Choice, Key, List, Map, Number, Text
+from devloop.config.grammar import Block, Choice, Flag, Key, List, Map, Number, Text
 from devloop.config.rules import (
     ANY_TEXT,
     ARGUMENT,
@@ -19,6 +19,8 @@ from devloop.config.rules import (
     PLATFORM,
     PORT,
     REGISTRY,
+    SYNC_DEST,
+    SYNC_SOURCE,
     VARIABLE_NAME,
     WORKLOAD,
     Fault,
@@ -157,6 +159,34 @@ _DEPLOY = Block(
     },
 )
 
+_SYNC = Block(
+    about="Files to copy into running containers.",
+    keys={
+        "src": Key(
+            kind=Text(rule=SYNC_SOURCE),
+            about=(
+                "A file, a folder (with all in it) or a pattern (*, ?, [a-z], and ** for any "
+                "number of folders), relative to the build context."
+            ),
+            required=True,
+        ),
+        "dest": Key(
+            kind=Text(rule=SYNC_DEST),
+            about=(
+                "The folder in the container. What of a path comes after the part of `src` that "
+                "has no wildcard is appended: templates/** and /app/templates bring "
+                "templates/a/b.html to /app/templates/a/b.html."
+            ),
+            required=True,
+        ),
+        "restart": Key(
+            kind=Flag(),
+            about="Whether the process has to start anew when one of these files changed.",
+            default="false",
+        ),
+    },
+)
+
 _SERVICE = Block(
     about="One image and the workload that runs it.",
     keys={
@@ -173,7 +203,14 @@ _SERVICE = Block(
             kind=None, about="A command to run in the fresh image.", later="tests before a deploy"
         ),
         "deploy": Key(kind=_DEPLOY, about=_DEPLOY.about),
-        "sync": Key(kind=None, about="Files to copy into running containers.", later="file sync"),
+        "sync": Key(
+            kind=List(item=_SYNC, word="auto"),
+            about=(
+                "Files to copy into the running containers when they change, instead of a new "
+                "image at once. `auto` takes the Dockerfile's COPY lines for rules."
+            ),
+            default="none: every change becomes an image",
+        ),
         "ports": Key(
             kind=List(item=Text(rule=PORT, number=True)),
             about=(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devloop.config.loader import load_project, user_config_path
-from devloop.config.schema import Port
+from devloop.config.schema import Port, SyncRule
 from devloop.errors import DevloopError, ExitStatus, Location
 from tests.unit.config.corpus import service
 
@@ -361,3 +361,42 @@ def test_locate_falls_back_to_what_stands_above(folder: Folder) -> None:
     assert loaded.locate(*web, "deploy", "workload") == Location("devloop.yaml", 5, 5)
     assert loaded.locate(*web, "build", "context") == Location("devloop.yaml", 4, 5)
     assert loaded.locate("registry") == Location("devloop.yaml")
+
+
+# Sync
+
+
+def test_sync_rules(folder: Folder) -> None:
+    folder.env["REST"] = "true"
+    rules = "sync: [{src: 'a/**', dest: /app}, {src: b, dest: '/${X:-srv}', restart: '${REST}'}]"
+    assert folder.load(service(rules)).project.services["web"].sync == (
+        SyncRule(src="a/**", dest="/app"),
+        SyncRule(src="b", dest="/srv", restart=True),
+    )
+    assert folder.load(service("sync: auto")).project.services["web"].sync == "auto"
+    assert folder.load(service()).project.services["web"].sync == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "message", "suggestion"),
+    [
+        ("sync: [{src: a, dest: app/x}]", 27, "'app/x' is not absolute; ", "/app/app/x"),
+        ("sync: [{src: a, dest: /app/../etc}]", 27, "'/app/../etc' holds `..`", None),
+        ("sync: [{src: ../a, dest: /app}]", 18, "'../a' leads out of the build context", None),
+        ("sync: [{src: /a/b, dest: /app}]", 18, "'/a/b' is absolute; ", "a/b"),
+        ("sync: [{src: a}]", 12, "the key `dest` is missing", None),
+        ("sync: Auto", 11, "`services.web.sync` must be a list or the word auto", "`auto`"),
+        ("sync: src", 11, "`services.web.sync` must be a list or the word auto", "[src]"),
+        ("sync: [{src: a, dest: /a, restart: 1}]", 40, "must be true or false", None),
+    ],
+)
+def test_sync_rules_that_cannot_be(
+    folder: Folder, text: str, column: int, message: str, suggestion: str | None
+) -> None:
+    found = folder.error(service(text))
+    assert found.location == Location("devloop.yaml", 5, column)
+    assert message in found.message
+    if suggestion is None:
+        assert found.suggestions == ()
+    else:
+        assert suggestion in found.suggestions[0]
