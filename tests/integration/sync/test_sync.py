@@ -130,7 +130,7 @@ def test_an_image_without_a_shell(shop: Shop) -> None:
     shop.write("a.txt", "old")
     image = shop.image(
         COPY.format(BASES["busybox"])
-        + 'RUN ["/usr/bin/busybox", "rm", "/usr/bin/sh"]\n'
+        + 'RUN ["/usr/bin/busybox", "rm", "/usr/bin/sh", "/usr/local/bin/sh"]\n'
         + 'CMD ["/usr/bin/busybox", "sleep", "100000"]\n'
     )
     shop.deploy(image)
