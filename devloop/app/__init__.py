@@ -48,6 +48,7 @@ from devloop.registry.client import Client
 from devloop.registry.discovery import check as check_registry
 from devloop.registry.discovery import discover
 from devloop.registry.kindload import KindLoader
+from devloop.registry.registries import Registries
 from devloop.ui import make_sink, say_early
 from devloop.ui.session_file import SessionFile
 from devloop.watch.hints import WatchHints
@@ -240,6 +241,7 @@ class Session:
             self._warn(diagnosis)
         sources = {name: ServiceSource(s, project.root) for name, s in services.items()}
         ledger = ledger_of(project)
+        registries = stack.enter_context(Registries(registry))
         housekeeper = self._keep_house(project, connection, ledger, registry, stack)
         self._engine = Engine(
             {
@@ -254,6 +256,7 @@ class Session:
                             verify=sources[name].unchanged,
                             manifests=registry,
                             loader=KindLoader(target.kind_cluster) if target.kind_cluster else None,
+                            open_registry=registries,
                         ),
                         ledger,
                         housekeeper.made,

@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING
 from devloop.build import causes, ping, process
 from devloop.build.buildx import Buildx
 from devloop.build.command import Command
-from devloop.build.needs import LIMIT, Job, shown_path
+from devloop.build.inprocess.first import FullFirst
+from devloop.build.inprocess.full import Full
+from devloop.build.inprocess.local_images import DockerImages
+from devloop.build.inprocess.runless import needs_builder
+from devloop.build.inprocess.delta import Delta
+from devloop.build.needs import LIMIT, Job, Registry, shown_path
 from devloop.build.remembered import Images, Remembered
 from devloop.engine.cancel import Cancel
 from devloop.errors import DevloopError, Diagnosis
@@ -22,8 +27,9 @@ from devloop.errors import DevloopError, Diagnosis
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from devloop.build.inprocess.base import OpenRegistry
     from devloop.build.needs import Loader, Manifests
-    from devloop.config.schema import Project, Service
+    from devloop.config.schema import Build, Project, Service
     from devloop.engine.ports import Builder, Reporter
     from devloop.model import ImageRef, PushTarget, Scan
 
@@ -42,13 +48,15 @@ def make_builder(
     *,
     manifests: Manifests | None,
     loader: Loader | None = None,
+    open_registry: OpenRegistry | None = None,
     limit: float = LIMIT,
-) -> Builder:
-    """The builder for one service, good for a whole session.
+) -> Delta:
+    """The builder for one service, good for a whole session; `close` it at the end.
 
     `verify` says whether the disk still is as a scan saw it. `manifests` is the client of the
-    target's registry, `loader` needed for a target without one. What is installed is looked at
-    when the first build begins; no error is raised here."""
+    target's registry, `loader` needed for a target without one; with `open_registry`, images are
+    made without Docker where that is provably the same. What is installed is looked at when the
+    first build begins; no error is raised here."""
     job = Job(
         build=service.build,
         image=service.image,
@@ -60,10 +68,10 @@ def make_builder(
         loader=loader,
         limit=limit,
     )
-    return Remembered(job, _inner(job), Images(project.state_dir / "images.json"))
+    return Remembered(job, _inner(job, open_registry), Images(project.state_dir / "images.json"))
 
 
-def _inner(job: Job) -> Builder:
+def _inner(job: Job, open_registry: OpenRegistry | None) -> Builder:
     match job.build.builder:
         case "command":
             return Command(job)
@@ -71,6 +79,9 @@ def _inner(job: Job) -> Builder:
             return _Demanded(job)
         case "classic":
             return _Classic(job)
+        case _ if open_registry is not None:
+            full = Full(job, open_registry, DockerImages())
+            return FullFirst(full, _Auto(job))
         case _:
             return _Auto(job)
 
@@ -178,12 +189,16 @@ def _buildx_problem(cancel: Cancel) -> str | None:
     return None
 
 
+def _needs_docker(build: Build) -> bool:
+    return build.builder != "auto" or bool(needs_builder(build, shown_path(build.dockerfile)))
+
+
 def preflight(services: Iterable[Service], cancel: Cancel | None = None) -> None:
     """Raise env/docker-unreachable within about five seconds when a service needs Docker and Docker
-    does not answer; services with `builder: command` do not need it."""
-    if all(service.build.builder == "command" for service in services):
-        return
-    if ping.answers(os.environ):
+    does not answer; services with `builder: command` do not need it, nor do those whose Dockerfile
+    runs nothing."""
+    builds = [service.build for service in services if service.build.builder != "command"]
+    if not builds or ping.answers(os.environ) or not any(map(_needs_docker, builds)):
         return
     cancel = cancel or Cancel()
     if shutil.which("docker") is None:
