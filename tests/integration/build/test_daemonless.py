@@ -13,7 +13,10 @@ import pytest
 from devloop.build.inprocess.full import Full
 from devloop.build.inprocess.local_images import DockerImages
 from devloop.build.inprocess.unprovable import Unprovable
+from devloop.build.select import make_builder, preflight
+from devloop.config.schema import Build, Deploy, Project, Service
 from devloop.engine.cancel import Cancel
+from devloop.errors import DevloopError
 from devloop.model import PushTarget
 from devloop.registry.registries import Registries
 from tests.integration.build.conftest import docker
@@ -24,6 +27,7 @@ from tests.unit.build.kit import Notes, job, scan_of, write
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from devloop.engine.ports import Builder
     from devloop.registry.client import Client
 
 pytestmark = pytest.mark.docker
@@ -54,6 +58,29 @@ class Bench:
             build=build,
         )
         return Full(made, self.registries, DockerImages(), self.cache)
+
+    def session(self) -> tuple[Builder, Service]:
+        """The builder that a session would use, and its service."""
+        build = Build(context=self.context, dockerfile=self.context / "Dockerfile")
+        service = Service(
+            name="web",
+            image="devloop-test/daemonless",
+            build=build,
+            deploy=Deploy(workload_name="web"),
+        )
+        root = self.context.parent
+        project = Project(
+            name="test", root=root, file=root / "devloop.yaml", services={"web": service}
+        )
+        builder = make_builder(
+            service,
+            project,
+            PushTarget(push=self.client.host),
+            lambda _: True,
+            manifests=self.client,
+            open_registry=self.registries,
+        )
+        return builder, service
 
     def ours(self, full: Full | None = None, **build: Any) -> Image:
         builder = full or self.full(**build)
@@ -320,4 +347,32 @@ def test_a_machine_without_docker(
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nowhere.sock")
-    assert differences(wanted, bench.ours()) == ()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(bench.cache))
+    builder, service = bench.session()
+    preflight([service])
+    image = builder.build(scan_of(bench.context), bench.notes, Cancel())
+    assert differences(wanted, Reader(bench.client).read(image.repository, image.digest)) == ()
+    bench.dockerfile("FROM BASE\nRUN true\n")
+    with pytest.raises(DevloopError) as caught:
+        preflight([service])
+    assert caught.value.code == "env/docker-unreachable"
+    with pytest.raises(DevloopError) as caught:
+        builder.build(scan_of(bench.context), bench.notes, Cancel())
+    assert caught.value.code == "env/docker-unreachable"
+    assert "it is needed here: " in (caught.value.diagnosis.cause or "")
+
+
+def test_a_session_with_docker(bench: Bench, pushed_base: str) -> None:
+    """What can be made without it is, what cannot is built by it."""
+    bench.base = pushed_base
+    builder, _ = bench.session()
+    for text, ours in (("COPY static /s", True), ("COPY static /s\nRUN true", False)):
+        bench.dockerfile(f"FROM BASE\n{text}\n")
+        image = builder.build(scan_of(bench.context), bench.notes, Cancel())
+        assert (
+            differences(bench.theirs(), Reader(bench.client).read(image.repository, image.digest))
+            == ()
+        )
+        said = [detail for _, _, detail in bench.notes.steps if "without a builder" in detail]
+        assert bool(said) is ours
+        bench.notes.steps.clear()
