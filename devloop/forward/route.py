@@ -88,6 +88,7 @@ class Route:
         self._failed_at = 0.0
         self._next_try = 0.0
         self._was_refused = False
+        self._cost = 0.0  # seconds that the last dial took
         self._trial: Link | None = None  # the one connection that tries whether it works again
         self._going: float | None = None  # since when the target's old process is about to go
         self._probing = False
@@ -258,6 +259,7 @@ class Route:
         self._loop.at(_DIAL, cancel.set)
 
     def _dialed(self, link: Link, pod: PodView, result: Duplex | str, began: float) -> None:
+        self._cost = time.monotonic() - began
         wanted = link.alive and self._dialing.get(link) == began and not self.closing
         if not wanted:
             if not isinstance(result, str):
@@ -283,10 +285,10 @@ class Route:
             self._trial = None
         # Those who dialed in the same round learn the same thing; it counts once.
         if began >= self._failed_at:
-            self._failed_once(reason, refused=refused, cost=time.monotonic() - began)
+            self._failed_once(reason, refused=refused)
         self._dispatch()
 
-    def _failed_once(self, reason: str, *, refused: bool, cost: float) -> None:
+    def _failed_once(self, reason: str, *, refused: bool) -> None:
         now = time.monotonic()
         if not self._failures:
             self._failing_since = now
@@ -296,8 +298,7 @@ class Route:
         self._failures += 1
         self._failed_at = now
         in_vain = now - self._failing_since
-        # A stream that broke after a while was not expensive, it was used.
-        pause = max(_SHORTEST_PAUSE, in_vain * _PART_OF_OUTAGE, min(cost, 0.1) * _TIMES_ITS_COST)
+        pause = max(_SHORTEST_PAUSE, in_vain * _PART_OF_OUTAGE, self._cost * _TIMES_ITS_COST)
         pause = min(pause, _LONGEST_PAUSE)
         self._next_try = now + pause
         self._loop.at(pause, self._dispatch)

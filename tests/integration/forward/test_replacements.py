@@ -164,7 +164,7 @@ def test_one_client_that_does_not_read_stops_nobody(lab: Lab, door: FrontDoor) -
         thread.join(30)
 
 
-def test_100_mb_both_ways_with_bounded_memory(lab: Lab, door: FrontDoor) -> None:
+def test_100_mb_both_ways(lab: Lab, door: FrontDoor) -> None:
     until(lab.settled, 60)
     body = os.urandom(MB) * 100
     connection = http.client.HTTPConnection("127.0.0.1", door.locals[0], timeout=120)
