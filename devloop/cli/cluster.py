@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
-import signal
 import sys
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from devloop.cli.signals import Signals
 from devloop.engine.cancel import Cancel
 from devloop.errors import Cancelled, ExitStatus
+from devloop.ui import wants_color
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
 
     from devloop.cluster import provision
 
@@ -166,8 +165,8 @@ def _mark(good: bool) -> str:
 
 
 def _styled(text: str, colour: str) -> str:
-    plain = bool(os.environ.get("NO_COLOR")) or not sys.stdout.isatty()
-    return text if plain else click.style(text, fg=colour)
+    coloured = wants_color(sys.stdout, "auto", os.environ)
+    return click.style(text, fg=colour) if coloured else text
 
 
 def _interruptible(work: Callable[[Cancel], T]) -> T:
@@ -176,6 +175,7 @@ def _interruptible(work: Callable[[Cancel], T]) -> T:
     The first Ctrl-C or TERM asks it to end, which may take the second that kind needs to remove a
     half-made cluster; the second one leaves at once. Ends the process with 130 or 143."""
     cancel = Cancel()
+    asked: list[ExitStatus] = []
     finished = threading.Event()
     results: list[T] = []
     errors: list[BaseException] = []
@@ -188,41 +188,18 @@ def _interruptible(work: Callable[[Cancel], T]) -> T:
         finally:
             finished.set()
 
+    def stop(status: ExitStatus, why: str = "") -> None:  # noqa: ARG001 - only that it was asked
+        asked.append(status)
+        cancel.set()
+
     thread = threading.Thread(target=body, name="devloop-cluster", daemon=True)
-    with _signals() as asked:
+    with Signals() as signals:
+        signals.stop = stop
         thread.start()
-        while not finished.wait(0.05):
-            if asked and not cancel.is_set():
-                click.echo("stopping; again to leave at once", err=True)
-                cancel.set()
+        finished.wait()
         thread.join()
     if asked and (results or isinstance(errors[0], Cancelled)):
         raise SystemExit(asked[0])
     if errors:
         raise errors[0]
     return results[0]
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[ExitStatus]]:
-    """Collect INT and TERM while the block runs; the second one ends the process at once.
-
-    The handlers raise nothing: an exception inside Thread.join makes Python 3.11 take a running
-    thread for an ended one."""
-    asked: list[ExitStatus] = []
-
-    def ask(number: int, _frame: FrameType | None) -> None:
-        ours = number == signal.SIGINT
-        asked.append(ExitStatus.INTERRUPTED if ours else ExitStatus.TERMINATED)
-        if len(asked) > 1:
-            os._exit(asked[0])
-
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

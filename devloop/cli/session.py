@@ -1,24 +1,20 @@
-"""Running a session from the command line: its signals, its project, its exit status."""
+"""Running a session from the command line: its project, its output, its exit status."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Literal
 
 from devloop import __version__
-from devloop.errors import ExitStatus
+from devloop.cli.signals import Signals
 from devloop.ui import say_early
 from devloop.ui.sanitize import plain
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from devloop.cli.options import CommonOptions
 
-__all__ = ["OUTPUTS", "Output", "Signals", "run_session"]
+__all__ = ["OUTPUTS", "Output", "run_session"]
 
 Output = Literal["auto", "live", "lines", "json", "quiet"]
 OUTPUTS = ("auto", "live", "lines", "json", "quiet")
@@ -28,60 +24,6 @@ _LIMIT = 1.9
 
 # Seconds that a busy thread may keep the interpreter from the others.
 _TURN = 0.001
-
-_STATUS = {
-    signal.SIGINT: ExitStatus.INTERRUPTED,
-    signal.SIGTERM: ExitStatus.TERMINATED,
-    signal.SIGHUP: ExitStatus.TERMINATED,
-}
-
-
-class _Stop(Protocol):
-    def __call__(self, status: ExitStatus, why: str = "") -> None: ...
-
-
-class Signals:
-    """The first signal says so at once and stops the session, the second leaves now.
-
-    Before a session can be stopped (`stop` is None) the signal ends the main thread by the usual
-    exceptions. Main thread only; restores the old handlers at the end."""
-
-    def __init__(self) -> None:
-        self.stop: _Stop | None = None
-        self._seen = False
-        self._old = {number: signal.getsignal(number) for number in _STATUS}
-        self._watchdog: threading.Timer | None = None
-
-    def __enter__(self) -> Self:
-        for number in _STATUS:
-            signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._watchdog is not None:
-            self._watchdog.cancel()
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
-        status = _STATUS[signal.Signals(number)]
-        if self._seen:
-            os._exit(status)
-        self._seen = True
-        # Written past Python's buffers: a handler may interrupt a write in progress.
-        if number == signal.SIGINT:
-            os.write(2, b"\nstopping (ctrl-C again to leave now)\n")
-        self._watchdog = threading.Timer(_LIMIT, os._exit, [int(status)])
-        self._watchdog.daemon = True
-        self._watchdog.start()
-        if self.stop is not None:
-            # In a thread of its own: the handler may have interrupted a holder of a lock it needs.
-            why = "stopped by " + signal.Signals(number).name
-            threading.Thread(target=self.stop, args=(status, why), daemon=True).start()
-        elif number == signal.SIGINT:
-            raise KeyboardInterrupt
-        else:
-            sys.exit(int(status))
 
 
 def run_session(
@@ -93,7 +35,7 @@ def run_session(
     tail: bool = False,
 ) -> int:
     """Run a session to its end; returns the exit status. Errors before it could start raise."""
-    with Signals() as signals:
+    with Signals(limit=_LIMIT) as signals:
         # Before anything is imported that takes as long as a person notices.
         file = options.file or "devloop.yaml"
         say_early(

@@ -122,13 +122,13 @@ def test_each_kind_of_error_has_its_status(
 
 SIGNALLED = """
 import sys, threading, time
-from devloop.cli.session import Signals
+from devloop.cli.signals import Signals
 asked = threading.Event()
 status = []
 def stop(*given):
     status.extend(given)
     asked.set()
-with Signals() as signals:
+with Signals(limit=1.9) as signals:
     {stop}
     print("ready", flush=True)
     asked.wait(30)
