@@ -220,6 +220,8 @@ class WorkloadDeployer:
                 if patch is not None:
                     with contextlib.suppress(MadeAnew):
                         self._last = patch_images(self._connection, ref, patch, uid=deployed.uid)
+                        if (in_place := self._in_place(ref)) is not None:
+                            in_place.sweep(self._last, back)
                     detail = f"{ref} -> {', '.join(sorted({_short(i) for i in back.values()}))}"
         reporter.finished(Step.DEPLOY, StepOutcome.DONE, detail)
 

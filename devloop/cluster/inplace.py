@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from devloop.cluster.ownership import APPLIED, covers, desired, images_of
+from devloop.cluster.ownership import APPLIED, MANAGER, covers, desired, images_of
 from devloop.cluster.podview import (
     condition,
     controller_of,
@@ -40,7 +40,10 @@ __all__ = [
     "current_set",
     "held",
     "in_turn",
+    "is_odd",
     "mark_of",
+    "matching_set",
+    "paused_by_other",
     "pod_images",
     "pods_of",
     "same_manifest",
@@ -61,9 +64,10 @@ _STARTING = {"", "ContainerCreating", "PodInitializing"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """What a container was when its image was patched: the ids of the containers that are to go,
-    the restarts counted by then, and how many patches have come since."""
+    """What a container was when its image was patched to `image`: the ids of the containers that
+    are to go, the restarts counted by then, and how many patches have come since."""
 
+    image: str
     old_ids: frozenset[str]
     restarts: int
     patches: int = 1
@@ -196,17 +200,16 @@ def _image_hinders(image: ImageRef) -> str:
 
 def _template_hinders(live: Mapping[str, Any], containers: tuple[str, ...]) -> str:
     spec = dig(live, "spec", "template", "spec")
-    if len(containers) != 1:
-        return f"{len(containers)} containers get the image"
-    name = containers[0]
     for init in items(dig(spec, "initContainers")):
-        if text(init.get("name")) == name:
-            return f"init container {name} gets the image"
+        if text(init.get("name")) in containers:
+            return f"init container {init['name']} gets the image"
         # One with restartPolicy Always is a sidecar: it goes on running beside the others.
         if init.get("restartPolicy") != "Always":
             return "init containers must run again"
+    if len(containers) != 1:
+        return f"{len(containers)} containers get the image"
     own: dict[str, Any] = next(
-        (c for c in items(dig(spec, "containers")) if text(c.get("name")) == name), {}
+        (c for c in items(dig(spec, "containers")) if text(c.get("name")) in containers), {}
     )
     if dig(own, "lifecycle", "preStop") is not None:
         return "it has a preStop hook"
@@ -343,14 +346,19 @@ def template_patch(containers: Iterable[str], image: str) -> dict[str, Any]:
 # --- reading a pod that was patched --------------------------------------------------------------
 
 
-def mark_of(pod: Mapping[str, Any], container: str, before: Mark | None) -> Mark:
-    """The mark for a patch that is made now. `before` is that of an earlier patch that was not
-    seen ready: its container may be on its way still."""
+def mark_of(pod: Mapping[str, Any], container: str, image: str, before: Mark | None) -> Mark:
+    """The mark for a patch to `image` that is made now. `before` is that of an earlier patch that
+    was not seen ready: its container may be on its way still."""
     view = next((c for c in pod_view(pod).containers if c.name == container), None)
     ids = frozenset({view.container_id} - {""}) if view is not None else frozenset()
     if before is None:
-        return Mark(old_ids=ids, restarts=view.restarts if view is not None else 0)
-    return Mark(old_ids=before.old_ids | ids, restarts=before.restarts, patches=before.patches + 1)
+        return Mark(image=image, old_ids=ids, restarts=view.restarts if view is not None else 0)
+    return Mark(
+        image=image,
+        old_ids=before.old_ids | ids,
+        restarts=before.restarts,
+        patches=before.patches + 1,
+    )
 
 
 def as_new(pod: Mapping[str, Any], marks: Mapping[str, Mark]) -> Mapping[str, Any]:
@@ -366,11 +374,19 @@ def as_new(pod: Mapping[str, Any], marks: Mapping[str, Mark]) -> Mapping[str, An
         if mark is None:
             told.append(status)
             continue
-        old = text(status.get("containerID")) in mark.old_ids or not status.get("containerID")
+        old = _is_old(status, mark)
         waiting = waiting or old
         told.append(_status_as_new(status, mark, old=old))
     status = {**pod["status"], "containerStatuses": told}
     return {**pod, "status": _not_ready(status) if waiting else status}
+
+
+def _is_old(status: Mapping[str, Any], mark: Mark) -> bool:
+    # A patch back to what runs, before the kubelet looked: that container is not restarted.
+    _, _, digest = mark.image.rpartition("@")
+    if text(status.get("imageID")).endswith(f"@{digest}") and status.get("ready") is True:
+        return False
+    return text(status.get("containerID")) in mark.old_ids or not status.get("containerID")
 
 
 def _status_as_new(status: Mapping[str, Any], mark: Mark, *, old: bool) -> dict[str, Any]:
@@ -388,12 +404,45 @@ def _status_as_new(status: Mapping[str, Any], mark: Mark, *, old: bool) -> dict[
     return changed
 
 
-def in_turn(pod: Mapping[str, Any], container: str) -> Mapping[str, Any]:
-    """A pod that still runs the old image while others are restarted: it counts as not ready."""
+def is_odd(pod: Mapping[str, Any], containers: Iterable[str], image: str) -> bool:
+    """Whether the pod asks for another image of the same repository than the one deployed. One of
+    another repository is an admission webhook's doing."""
+    now = pod_images(pod)
+    repository = image.partition("@")[0]
+    return any(
+        now.get(c, image) != image and now[c].partition("@")[0] == repository for c in containers
+    )
+
+
+def matching_set(
+    live: Mapping[str, Any], replicasets: Iterable[Mapping[str, Any]]
+) -> Mapping[str, Any] | None:
+    """The ReplicaSet that the controller takes for the Deployment's template: the oldest equal."""
+    equal = [
+        r
+        for r in replicasets
+        if (controller_of(r) or ("", "", ""))[2] == uid_of(live)
+        and images_of(r) == images_of(live)
+        and _bare(r, ()) == _bare(live, ())
+    ]
+    return min(equal, key=lambda r: text(metadata(r).get("creationTimestamp")), default=None)
+
+
+def paused_by_other(live: Mapping[str, Any]) -> bool:
+    """Whether somebody else than devloop says that the Deployment is paused."""
+    return any(
+        entry.get("manager") != MANAGER and dig(entry, "fieldsV1", "f:spec", "f:paused") is not None
+        for entry in items(metadata(live).get("managedFields"))
+    )
+
+
+def in_turn(pod: Mapping[str, Any], containers: Iterable[str]) -> Mapping[str, Any]:
+    """A pod that is still to get the image, while others have it: it counts as not ready."""
+    mine = set(containers)
     status = dict(dig(pod, "status") or {})
     status["containerStatuses"] = [
         {**s, "ready": False, "state": {"waiting": {"reason": "waits for its turn"}}}
-        if text(s.get("name")) == container
+        if text(s.get("name")) in mine
         else s
         for s in items(status.get("containerStatuses"))
     ]

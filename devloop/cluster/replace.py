@@ -25,7 +25,10 @@ from devloop.cluster.inplace import (
     current_set,
     held,
     in_turn,
+    is_odd,
     mark_of,
+    matching_set,
+    paused_by_other,
     pod_images,
     pods_of,
     template_patch,
@@ -258,7 +261,21 @@ class InPlace:
             raise
         self._wrote[uid_of(result)] = result
         self._open = entry
+        if paused_by_other(result):
+            self._leave_paused(entry)
         return result
+
+    def _leave_paused(self, entry: Entry) -> None:
+        """Its owner paused it a moment before: it stays so, without devloop's mark."""
+        body = {"metadata": {"uid": entry.uid, "labels": {HOLD: None}}}
+        _patch(self._connection, workload_path(self._ref), body)
+        self._open = None
+        self._journal.remove(entry)
+        raise DevloopError.of(
+            "cluster/paused",
+            f"{self._ref} was paused just now: it does not roll anything out",
+            suggestions=(f"kubectl -n {self._ref.namespace} rollout resume {self._ref}",),
+        )
 
     def _pods_now(self, live: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         """The pods of the current ReplicaSet, those that are not ready first."""
@@ -270,8 +287,10 @@ class InPlace:
         uid = uid_of(pod)
         had = self._had.get(uid, frozenset())
         marks = {
-            c: mark_of(pod, c, self._marks.get(uid, {}).get(c) if uid in self._unproven else None)
-            for c in entry.after
+            c: mark_of(
+                pod, c, image, self._marks.get(uid, {}).get(c) if uid in self._unproven else None
+            )
+            for c, image in entry.after.items()
         }
         image = next(iter(entry.after.values()))
         body = {"metadata": {"uid": uid}, "spec": template_patch(entry.after, image)}
@@ -323,14 +342,16 @@ class InPlace:
     ) -> None:
         """Restart the next pod once those before it serve, and finish after the last."""
         with self._lock:
-            entry = self._open
-            if entry is None or entry.after != dict.fromkeys(
-                deployed.containers, deployed.image.pinned
-            ):
-                return
             cancel.check()
             seen = self._workloads.get(self._ref.name)
             live = self._newest(seen) if seen is not None else None
+            entry = self._open
+            if entry is None:
+                if live is not None and _has(live, deployed):
+                    self._sweep(live, deployed.containers, deployed.image.pinned)
+                return
+            if entry.after != dict.fromkeys(deployed.containers, deployed.image.pinned):
+                return
             if not held(live) or live is None or uid_of(live) != entry.uid:
                 # Somebody resumed it: the controller rolls, and that is followed as ever.
                 self._open = None
@@ -338,7 +359,7 @@ class InPlace:
                 return
             pods = self._pods_now(live)
             asked = [p for p in pods if _asks_for(p, entry)]
-            if not all(serves(pod_view(self.seen(p)), deployed, accepted) for p in asked):
+            if not all(serves(pod_view(self.seen(p, deployed)), deployed, accepted) for p in asked):
                 return
             todo = [p for p in pods if not _asks_for(p, entry)]
             try:
@@ -351,17 +372,35 @@ class InPlace:
                     raise
                 self._refused(entry, error)
 
-    def seen(self, pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    def seen(self, pod: Mapping[str, Any], deployed: Deployed) -> Mapping[str, Any]:
         """The pod as a rollout is to judge it."""
+        if is_odd(pod, deployed.containers, deployed.image.pinned):
+            return in_turn(pod, deployed.containers)
         marks = self._marks.get(uid_of(pod))
-        if marks:
-            return as_new(pod, marks)
-        entry = self._open
-        if entry is not None and not _asks_for(pod, entry):
-            for container in entry.after:
-                if container in pod_images(pod):
-                    return in_turn(pod, container)
-        return pod
+        return as_new(pod, marks) if marks else pod
+
+    def sweep(self, live: Mapping[str, Any], images: Mapping[str, str]) -> None:
+        """After a rollback: see that no pod of the ReplicaSet that comes back is left with the
+        image that failed. `images` maps containers to what they shall have."""
+        for container, image in images.items():
+            self._sweep(live, (container,), image)
+
+    def _sweep(self, live: Mapping[str, Any], containers: tuple[str, ...], image: str) -> None:
+        """Delete pods that ask for another image than their ReplicaSet, which makes them anew: the
+        controller sees no difference between them and the others."""
+        current = matching_set(live, self._seen(self._sets))
+        if current is None or dig(live, "spec", "paused") is True:
+            return
+        pods = pods_of(self._seen(self._pods), uid_of(current))
+        odd = [p for p in pods if is_odd(p, containers, image)]
+        broken = [p for p in odd if not pod_view(p).ready]
+        if not broken and not all(pod_view(p).ready for p in pods):
+            return
+        for pod in broken or odd[:1]:
+            path = f"/api/v1/namespaces/{self._ref.namespace}/pods/{name_of(pod)}"
+            body = {"preconditions": {"uid": uid_of(pod)}}
+            with contextlib.suppress(ApiError):
+                self._wrote[uid_of(pod)] = self._connection.request("DELETE", path, body)
 
     def events(self) -> list[Mapping[str, Any]]:
         """The events since the rollout began: a pod that stays keeps those of its earlier lives."""
@@ -437,6 +476,11 @@ def _patch(connection: Connection, path: str, body: Mapping[str, Any]) -> dict[s
         ):
             return None
         raise
+
+
+def _has(live: Mapping[str, Any], deployed: Deployed) -> bool:
+    now = images_of(live)
+    return all(now.get(c) == deployed.image.pinned for c in deployed.containers)
 
 
 def _asks_for(pod: Mapping[str, Any], entry: Entry) -> bool:

@@ -156,7 +156,7 @@ class Rollout:
         restarted = ""
         if self._in_place is not None:
             self._in_place.advance(self._deployed, self._accepted, cancel)
-            pods = map(self._in_place.seen, pods)
+            pods = [self._in_place.seen(pod, self._deployed) for pod in pods]
             restarted = self._in_place.replicaset
         return Sight(
             workload=self._seen_workload(),

@@ -55,7 +55,7 @@ class Told:
 
 @pytest.fixture(scope="session")
 def push(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ImageRef]:
-    """Make an image that differs from all others by `label`, and push it."""
+    """Make an image that differs from all others by `label` (its variable LABEL), and push it."""
     registry = os.environ["DEVLOOP_TEST_REGISTRY"]
     repository = f"{registry}/devloop-cluster/web"
     folder = tmp_path_factory.mktemp("image")
@@ -65,7 +65,8 @@ def push(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ImageRef]:
         if label not in made:
             name = f"{repository}:{label}"
             dockerfile = folder / f"Dockerfile.{label}"
-            dockerfile.write_text(f"FROM {_BASE}\nLABEL devloop-test={label}\n")
+            lines = (f"FROM {_BASE}", f"LABEL devloop-test={label}", f"ENV LABEL={label}", "")
+            dockerfile.write_text("\n".join(lines))
             _docker("build", "-q", "-t", name, "-f", str(dockerfile), str(folder))
             found = re.search(r"digest: (sha256:\w+)", _docker("push", name))
             assert found
@@ -105,6 +106,13 @@ def view(connection: Connection) -> Iterator[ClusterView]:
 
 
 HTTPD = "mkdir -p /tmp/w && echo hi > /tmp/w/index.html && exec httpd -f -p 8080 -h /tmp/w"
+
+
+# As HTTPD, but it stops when it is told to, and in the image `crash` it ends at once.
+QUICK = (
+    '[ "$LABEL" = crash ] && exit 3; trap "exit 0" TERM; '
+    "mkdir -p /tmp/w && echo hi > /tmp/w/index.html; httpd -f -p 8080 -h /tmp/w & wait"
+)
 
 
 def pod_spec(command: str = HTTPD, **container: Any) -> dict[str, Any]:

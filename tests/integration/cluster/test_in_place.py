@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import subprocess
+import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from devloop.cluster.connection import MERGE, Connection
+from devloop.cluster.deployer import Deployments
 from devloop.cluster.inplace import HOLD
+from devloop.cluster.journal import Journal
 from devloop.cluster.ownership import images_of
 from devloop.cluster.podview import dig
-from tests.integration.cluster.conftest import Bench, workload
+from devloop.cluster.view import ClusterView
+from devloop.engine.cancel import Cancel
+from devloop.errors import Cancelled, DevloopError
+from tests.integration.cluster.conftest import QUICK, Bench, Told, workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from devloop.cluster.reflector import Change
+    from devloop.config.schema import Project
     from devloop.model import ImageRef
 
 pytestmark = [pytest.mark.kind, pytest.mark.docker]
 
-
-# As HTTPD, but it stops when told to.
-QUICK = (
-    "trap 'exit 0' TERM; mkdir -p /tmp/w && echo hi > /tmp/w/index.html; "
-    "httpd -f -p 8080 -h /tmp/w & wait"
-)
+_ROOT = Path(__file__).parents[3]
 
 
-def quick(*, spec: dict[str, Any] | None = None, **pod: Any) -> Any:
-    made = workload(spec=spec, **pod)
+def quick(kind: str = "Deployment", *, spec: dict[str, Any] | None = None, **pod: Any) -> Any:
+    """As `workload`, with a process that stops at once."""
+    made = workload(kind, spec=spec, **pod)
     made["spec"]["template"]["spec"]["containers"][0]["command"] = ["sh", "-c", QUICK]
     return made
 
@@ -43,9 +53,8 @@ class State:
         self.pods = [p for p in pods if not p["metadata"].get("deletionTimestamp")]
 
     @property
-    def pod(self) -> dict[str, Any]:
-        assert len(self.pods) == 1
-        return dict(self.pods[0])
+    def uids(self) -> set[str]:
+        return {p["metadata"]["uid"] for p in self.pods}
 
     @property
     def restarts(self) -> list[int]:
@@ -55,15 +64,25 @@ class State:
     def revision(self) -> str:
         return str(self.deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"])
 
-    def agrees(self, image: ImageRef, *, sets: int = 1, pods: int = 1) -> None:
+    @property
+    def level(self) -> bool:
+        live = self.deployment
+        return bool(live["status"]["observedGeneration"] == live["metadata"]["generation"])
+
+    @property
+    def paused(self) -> bool:
+        return bool(dig(self.deployment, "spec", "paused"))
+
+    def agrees(self, image: ImageRef, *, sets: int | None = 1, pods: int = 1) -> None:
         """Deployment, ReplicaSet and pods ask for the image, the pods run it, nothing is held."""
         live = self.deployment
         assert images_of(live) == {"web": image.pinned}
-        assert not dig(live, "spec", "paused")
+        assert not self.paused
         assert HOLD not in live["metadata"].get("labels", {})
-        assert live["status"]["observedGeneration"] == live["metadata"]["generation"]
+        assert self.level
         current = [s for s in self.sets if dig(s, "spec", "replicas")]
-        assert (len(self.sets), len(current)) == (sets, 1)
+        assert len(current) == 1
+        assert sets is None or len(self.sets) == sets
         assert images_of(current[0]) == {"web": image.pinned}
         assert len(self.pods) == pods
         for pod in self.pods:
@@ -73,14 +92,22 @@ class State:
             assert status["ready"]
 
 
+def eventually(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_each_iteration_restarts_once_and_leaves_no_drift(
     bench: Bench, push: Callable[[str], ImageRef]
 ) -> None:
     project = bench.project(quick(), replace="in-place")
     deployer = bench.deployer(project)
-    bench.serve(deployer, push("one"))
+    before = push("one")
+    bench.serve(deployer, before)
     first = State(bench)
-    first.agrees(push("one"))
+    first.agrees(before)
     for count, label in enumerate(("two", "three", "four", "five"), start=1):
         image = push(label)
         deployed, served = bench.serve(deployer, image)
@@ -89,11 +116,443 @@ def test_each_iteration_restarts_once_and_leaves_no_drift(
         assert bench.told.details[-2].endswith(", in place")
         assert now.restarts == [count]
         assert now.revision == first.revision
-        assert now.pod["metadata"]["uid"] == first.pod["metadata"]["uid"]
+        assert now.uids == first.uids
         assert served.image_ids == (image.pinned,)
-        assert set(deployed.previous.values()) == {push(_before(label)).pinned}
+        assert deployed.previous == {"web": before.pinned}
+        before = image
+    assert Journal(project.state_dir).entries() == ()
 
 
-def _before(label: str) -> str:
-    labels = ["one", "two", "three", "four", "five"]
-    return labels[labels.index(label) - 1]
+def test_the_manager_of_each_field_stays_the_same(
+    bench: Bench, push: Callable[[str], ImageRef]
+) -> None:
+    """A later start has nothing to do, and a later change of the manifest applies cleanly."""
+    project = bench.project(quick(), replace="in-place")
+    deployer = bench.deployer(project)
+    for label in ("one", "two"):
+        bench.serve(deployer, push(label))
+    mine = [e for e in bench.live()["metadata"]["managedFields"] if e["manager"] == "devloop"]
+    assert [e["operation"] for e in mine] == ["Apply"]
+
+    generation = bench.live()["metadata"]["generation"]
+    deployed, _ = bench.serve(bench.deployer(project), push("two"))
+    assert not deployed.changed
+    assert bench.live()["metadata"]["generation"] == generation
+
+    changed = quick()
+    changed["spec"]["template"]["spec"]["containers"][0]["name"] = "renamed"
+    renamed = bench.project(changed, replace="in-place")
+    deployer = bench.deployer(renamed)
+    bench.serve(deployer, push("three"))
+    assert images_of(bench.live()) == {"renamed": push("three").pinned}
+    assert bench.told.diagnoses == []
+
+
+def test_patch_only(bench: Bench, push: Callable[[str], ImageRef]) -> None:
+    original = quick()
+    original["spec"]["template"]["spec"]["containers"][0]["image"] = push("one").pinned
+    bench.create(original, "deployments")
+    deployer = bench.deployer(bench.project(replace="in-place"))
+    bench.serve(deployer, push("one"))
+    for count, label in enumerate(("two", "three"), start=1):
+        bench.serve(deployer, push(label))
+        now = State(bench)
+        now.agrees(push(label))
+        assert now.restarts == [count]
+
+
+def test_pods_to_come_have_the_new_image(bench: Bench, push: Callable[[str], ImageRef]) -> None:
+    deployer = bench.deployer(bench.project(quick(), replace="in-place"))
+    bench.serve(deployer, push("one"))
+    deployed, _ = bench.serve(deployer, push("two"))
+    (pod,) = State(bench).pods
+    path = f"/api/v1/namespaces/{bench.namespace}/pods/{pod['metadata']['name']}"
+    bench.connection.request("DELETE", path, {"gracePeriodSeconds": 0})
+    eventually(lambda: State(bench).uids != {pod["metadata"]["uid"]})
+    deployer.follow(deployed, bench.told, bench.cancel)
+    State(bench).agrees(push("two"))
+
+    scale = f"/apis/apps/v1/namespaces/{bench.namespace}/deployments/web"
+    bench.connection.request("PATCH", scale, {"spec": {"replicas": 2}}, content_type=MERGE)
+    deployer.follow(
+        dataclasses.replace(deployed, generation=bench.live()["metadata"]["generation"]),
+        bench.told,
+        bench.cancel,
+    )
+    State(bench).agrees(push("two"), pods=2)
+
+
+class Unready:
+    """How many of the namespace's pods were not ready at the same time, at most."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.most = 0
+        self._ready: dict[str, bool] = {}
+        self._view = bench.view.view("pods", bench.namespace)
+        self._view.add(self._take, replay=self._take)
+
+    def _take(self, change: Change) -> None:
+        pod = change.object
+        conditions = dig(pod, "status", "conditions") or ()
+        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+        self._ready[pod["metadata"]["name"]] = ready
+        self.most = max(self.most, sum(not r for r in self._ready.values()))
+
+
+def test_several_replicas_one_after_the_other(
+    bench: Bench, push: Callable[[str], ImageRef]
+) -> None:
+    deployer = bench.deployer(bench.project(quick(spec={"replicas": 3}), replace="in-place"))
+    bench.serve(deployer, push("one"))
+    first = State(bench)
+    unready = Unready(bench)
+    for count, label in enumerate(("two", "three"), start=1):
+        bench.serve(deployer, push(label))
+        now = State(bench)
+        now.agrees(push(label), pods=3)
+        assert now.uids == first.uids
+        assert now.restarts == [count] * 3
+    assert unready.most == 1
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_the_newest_image_wins_in_the_middle(
+    bench: Bench, push: Callable[[str], ImageRef], replicas: int
+) -> None:
+    project = bench.project(quick(spec={"replicas": replicas}), replace="in-place")
+    deployer = bench.deployer(project)
+    bench.serve(deployer, push("one"))
+    first = State(bench)
+    older = deployer.deploy(push("two"), bench.told, bench.cancel)
+    superseded = Cancel()
+    superseded.set()
+    with pytest.raises(Cancelled):
+        deployer.follow(older, Told(), superseded)
+    bench.serve(deployer, push("three"))
+    now = State(bench)
+    now.agrees(push("three"), pods=replicas)
+    assert now.uids == first.uids
+    assert now.revision == first.revision
+
+
+def test_without_a_successor_the_controller_does_the_rest(
+    bench: Bench, push: Callable[[str], ImageRef]
+) -> None:
+    project = bench.project(quick(spec={"replicas": 3}), replace="in-place")
+    deployer = bench.deployer(project)
+    bench.serve(deployer, push("one"))
+    deployed = deployer.deploy(push("two"), bench.told, bench.cancel)
+    assert State(bench).paused
+    stopped = Cancel()
+    stopped.set()
+    with pytest.raises(Cancelled):
+        deployer.follow(deployed, Told(), stopped)
+    eventually(lambda: not State(bench).paused)
+    deployer.follow(deployed, bench.told, bench.cancel)
+    State(bench).agrees(push("two"), sets=2, pods=3)
+
+
+def test_the_end_of_a_session_leaves_nothing_paused(
+    bench: Bench, push: Callable[[str], ImageRef]
+) -> None:
+    project = bench.project(quick(spec={"replicas": 2}), replace="in-place")
+    deployer = bench.deployer(project)
+    bench.serve(deployer, push("one"))
+    deployer.deploy(push("two"), bench.told, bench.cancel)
+    assert State(bench).paused
+    bench.opened[0].close()
+    assert not State(bench).paused
+    assert Journal(project.state_dir).entries() == ()
+
+
+# --- what is rolled ------------------------------------------------------------------------------
+
+
+def _with_container(**more: Any) -> Any:
+    made = quick()
+    made["spec"]["template"]["spec"]["containers"][0].update(more)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("manifest", "reason"),
+    [
+        (_with_container(lifecycle={"preStop": {"exec": {"command": ["true"]}}}), "preStop hook"),
+        (quick(spec={"minReadySeconds": 1}), "minReadySeconds"),
+        (quick(spec={"replicas": 2, "strategy": {"type": "Recreate"}}), "Recreate"),
+        (quick("StatefulSet"), "a statefulset"),
+    ],
+    ids=["prestop", "min-ready", "recreate", "statefulset"],
+)
+def test_rolled_with_the_reason(
+    bench: Bench, push: Callable[[str], ImageRef], manifest: Any, reason: str
+) -> None:
+    kind = manifest["kind"].lower()
+    deployer = bench.deployer(bench.project(manifest, kind=kind, replace="in-place"))
+    bench.serve(deployer, push("one"))
+    bench.serve(deployer, push("two"))
+    assert "rolling: " in bench.told.details[-2]
+    assert reason in bench.told.details[-2]
+    assert images_of(bench.live(f"{kind}s")) == {"web": push("two").pinned}
+
+
+def test_rolled_when_an_init_container_must_run_again(
+    bench: Bench, push: Callable[[str], ImageRef]
+) -> None:
+    init = {"name": "prepare", "image": push("one").pinned, "command": ["true"]}
+    deployer = bench.deployer(bench.project(quick(initContainers=[init]), replace="in-place"))
+    bench.serve(deployer, push("one"))
+    bench.serve(deployer, push("two"))
+    assert "rolling: init container prepare gets the image" in bench.told.details[-2]
+
+
+def test_rolled_when_the_manifest_changed_or_the_image_was_there_before(
+    bench: Bench, push: Callable[[str], ImageRef]
+) -> None:
+    deployer = bench.deployer(bench.project(quick(), replace="in-place"))
+    bench.serve(deployer, push("one"))
+    bench.serve(deployer, push("two"))
+    bench.serve(deployer, push("one"))
+    assert "rolling: its pod ran this image before" in bench.told.details[-2]
+    State(bench).agrees(push("one"), sets=2)
+
+    bench.project(_with_container(env=[{"name": "A", "value": "b"}]), replace="in-place")
+    bench.serve(deployer, push("three"))
+    assert "rolling: its manifest changed" in bench.told.details[-2]
+    State(bench).agrees(push("three"), sets=3)
+    bench.serve(deployer, push("four"))
+    assert bench.told.details[-2].endswith("in place")
+    State(bench).agrees(push("four"), sets=3)
+
+
+def test_what_its_owner_paused_stays_paused(bench: Bench, push: Callable[[str], ImageRef]) -> None:
+    project = bench.project(quick(), replace="in-place")
+    deployer = bench.deployer(project)
+    bench.serve(deployer, push("one"))
+    path = f"/apis/apps/v1/namespaces/{bench.namespace}/deployments/web"
+    bench.connection.request("PATCH", path, {"spec": {"paused": True}}, content_type=MERGE)
+    with pytest.raises(DevloopError) as caught:
+        bench.deployer(project).deploy(push("two"), bench.told, bench.cancel)
+    assert caught.value.code == "cluster/paused"
+    assert bench.opened[-1].heal() == ()
+    assert State(bench).paused
+
+
+def test_rolled_when_pods_may_not_be_patched(
+    bench: Bench, push: Callable[[str], ImageRef], limited: Callable[[], Connection]
+) -> None:
+    project = bench.project(quick(), replace="in-place")
+    bench.serve(bench.deployer(project), push("one"))
+    connection = limited()
+    view = ClusterView(connection)
+    shared = Deployments(project, connection, view)
+    try:
+        deployer = shared.deployer(project.services["web"])
+        bench.serve(deployer, push("two"))
+        assert "rolling: the cluster refuses it" in bench.told.details[-2]
+        assert "pods" in bench.told.details[-2]
+        State(bench).agrees(push("two"), sets=2)
+        bench.serve(deployer, push("three"))
+        assert "rolling: the cluster refuses it" in bench.told.details[-2]
+        assert Journal(project.state_dir).entries() == ()
+    finally:
+        shared.close()
+        view.close()
+        connection.close()
+
+
+@pytest.fixture
+def limited(bench: Bench, tmp_path: Path) -> Callable[[], Connection]:
+    """Connect as somebody who may patch Deployments, and only look at everything else."""
+
+    def connect() -> Connection:
+        import os  # noqa: PLC0415
+
+        import yaml  # noqa: PLC0415
+
+        core, rbac = "v1", "rbac.authorization.k8s.io/v1"
+        account = {"apiVersion": core, "kind": "ServiceAccount", "metadata": {"name": "dev"}}
+        look, write = ["get", "list", "watch"], ["get", "list", "watch", "patch", "create"]
+        rules = [
+            {"apiGroups": [""], "resources": ["pods", "events"], "verbs": look},
+            {"apiGroups": ["apps"], "resources": ["replicasets"], "verbs": look},
+            {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": write},
+        ]
+        role = {"apiVersion": rbac, "kind": "Role", "metadata": {"name": "dev"}, "rules": rules}
+        binding = {
+            "apiVersion": rbac,
+            "kind": "RoleBinding",
+            "metadata": {"name": "dev"},
+            "roleRef": {"apiGroup": rbac.partition("/")[0], "kind": "Role", "name": "dev"},
+            "subjects": [{"kind": "ServiceAccount", "name": "dev", "namespace": bench.namespace}],
+        }
+        for thing, plural in (
+            (account, "serviceaccounts"),
+            (role, "roles"),
+            (binding, "rolebindings"),
+        ):
+            bench.create(thing, plural)
+        token = bench.connection.request(
+            "POST", f"/api/v1/namespaces/{bench.namespace}/serviceaccounts/dev/token", {}
+        )["status"]["token"]
+        document = yaml.safe_load(Path(os.environ["DEVLOOP_TEST_KUBECONFIG"]).read_text("utf-8"))
+        document = copy.deepcopy(document)
+        for user in document["users"]:
+            user["user"] = {"token": token}
+        path = tmp_path / "limited"
+        path.write_text(yaml.safe_dump(document))
+        env = os.environ | {"KUBECONFIG": str(path)}
+        return Connection.open(os.environ["DEVLOOP_TEST_CONTEXT"], bench.namespace, env=env)
+
+    return connect
+
+
+# --- failures ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_an_image_that_crashes(
+    bench: Bench, push: Callable[[str], ImageRef], replicas: int
+) -> None:
+    manifest = quick(spec={"replicas": replicas})
+    deployer = bench.deployer(bench.project(manifest, replace="in-place"))
+    bench.serve(deployer, push("one"))
+    first = State(bench)
+    bench.serve(deployer, push("two"))
+    deployed = deployer.deploy(push("crash"), bench.told, bench.cancel)
+    assert bench.told.details[-1].endswith(", in place")
+    with pytest.raises(DevloopError) as caught:
+        deployer.follow(deployed, bench.told, bench.cancel)
+    assert caught.value.code == "pod/crash-loop"
+    assert "exit code 3" in caught.value.diagnosis.message
+    now = State(bench)
+    assert not now.paused
+    crashing = [p for p in now.pods if p["metadata"]["uid"] in first.uids]
+    broken = [p for p in crashing if not p["status"]["containerStatuses"][0]["ready"]]
+    assert len(broken) == 1
+
+    deployer.rollback(deployed, bench.told, bench.cancel)
+    bench.serve(deployer, push("two"))
+    # The controller counts a new revision afterwards, as it does after every way back.
+    eventually(lambda: State(bench).level and len(State(bench).pods) == replicas)
+    State(bench).agrees(push("two"), sets=None, pods=replicas)
+    bench.serve(deployer, push("three"))
+    State(bench).agrees(push("three"), sets=None, pods=replicas)
+
+
+def test_an_image_that_cannot_be_pulled(bench: Bench, push: Callable[[str], ImageRef]) -> None:
+    deployer = bench.deployer(bench.project(quick(), replace="in-place"))
+    bench.serve(deployer, push("one"))
+    missing = dataclasses.replace(push("one"), digest="sha256:" + "0" * 64)
+    deployed = deployer.deploy(missing, bench.told, bench.cancel)
+    with pytest.raises(DevloopError) as caught:
+        deployer.follow(deployed, bench.told, bench.cancel)
+    assert caught.value.code == "pod/image-pull"
+    assert not State(bench).paused
+    bench.serve(deployer, push("two"))
+    assert "rolling: pod web-" in bench.told.details[-2]
+    State(bench).agrees(push("two"), sets=None)
+
+
+# --- a killed session ----------------------------------------------------------------------------
+
+
+def _killed(bench: Bench, project: Project, image: ImageRef, writes: int) -> None:
+    argv = (str(project.root), bench.namespace, image.repository, image.digest, str(writes))
+    script = _ROOT / "tests" / "support" / "killed_deploy.py"
+    done = subprocess.run([sys.executable, str(script), *argv], check=False, timeout=60, cwd=_ROOT)
+    assert done.returncode == 9
+
+
+@pytest.mark.parametrize("how", ["journal", "mark", "older-image"])
+@pytest.mark.parametrize("writes", [0, 1, 2, 3, 4])
+def test_killed_between_two_patches(
+    bench: Bench, push: Callable[[str], ImageRef], writes: int, how: str
+) -> None:
+    """`journal`: healed before the first deploy; `mark`: by a deploy on a machine that has no
+    journal; `older-image`: by one that goes back to the image before."""
+    project = bench.project(quick(), replace="in-place")
+    bench.serve(bench.deployer(project), push("one"))
+    _killed(bench, project, push("two"), writes)
+    journal = Journal(project.state_dir)
+    assert len(journal.entries()) == (1 if writes < 4 else 0)
+    assert State(bench).paused == (1 <= writes <= 3)
+    wanted = push("one") if how == "older-image" else push("two")
+    deployer = bench.deployer(project)
+    if how == "mark":
+        for entry in journal.entries():
+            journal.remove(entry)
+    else:
+        told = bench.opened[-1].heal()
+        assert len(told) == (1 if 1 <= writes <= 3 else 0)
+        assert journal.entries() == ()
+        assert not State(bench).paused
+    bench.serve(deployer, wanted)
+    State(bench).agrees(wanted, sets=None)
+    bench.serve(deployer, push("three"))
+    State(bench).agrees(push("three"), sets=None)
+
+
+@pytest.mark.parametrize("writes", [1, 2, 3, 4, 5])
+def test_killed_between_two_patches_of_several_replicas(
+    bench: Bench, push: Callable[[str], ImageRef], writes: int
+) -> None:
+    project = bench.project(quick(spec={"replicas": 3}), replace="in-place")
+    bench.serve(bench.deployer(project), push("one"))
+    _killed(bench, project, push("two"), writes)
+    assert State(bench).paused
+    deployer = bench.deployer(project)
+    assert len(bench.opened[-1].heal()) == 1
+    assert not State(bench).paused
+    bench.serve(deployer, push("two"))
+    State(bench).agrees(push("two"), sets=None, pods=3)
+
+
+# --- adopting an image ---------------------------------------------------------------------------
+
+
+def test_adopted_images_leave_the_pods_alone(bench: Bench, push: Callable[[str], ImageRef]) -> None:
+    project = bench.project(quick(), replace="in-place")
+    deployer = bench.deployer(project)
+    bench.serve(deployer, push("one"))
+    first = State(bench)
+    assert deployer.adopt(push("two"), bench.cancel) is None
+    time.sleep(1.5)
+    now = State(bench)
+    assert (now.uids, now.restarts, now.revision) == (first.uids, [0], first.revision)
+    assert images_of(now.deployment) == {"web": push("two").pinned}
+    assert not now.paused
+    assert len(now.sets) == 1
+
+    bench.serve(deployer, push("three"))
+    assert bench.told.details[-2].endswith(", in place")
+    State(bench).agrees(push("three"))
+
+    assert deployer.adopt(push("four"), bench.cancel) is None
+    (pod,) = State(bench).pods
+    path = f"/api/v1/namespaces/{bench.namespace}/pods/{pod['metadata']['name']}"
+    bench.connection.request("DELETE", path, {"gracePeriodSeconds": 0})
+    eventually(lambda: State(bench).uids != {pod["metadata"]["uid"]})
+    deployed, _ = bench.serve(bench.deployer(project), push("four"))
+    assert not deployed.changed
+    State(bench).agrees(push("four"))
+
+
+def test_a_later_session_restarts_what_only_adopted_its_image(
+    bench: Bench, push: Callable[[str], ImageRef]
+) -> None:
+    project = bench.project(quick(), replace="in-place")
+    deployer = bench.deployer(project)
+    bench.serve(deployer, push("one"))
+    assert deployer.adopt(push("two"), bench.cancel) is None
+    bench.serve(bench.deployer(project), push("two"))
+    now = State(bench)
+    now.agrees(push("two"))
+    assert now.restarts == [1]
+
+
+def test_what_is_rolled_does_not_adopt(bench: Bench, push: Callable[[str], ImageRef]) -> None:
+    rolling = bench.deployer(bench.project(quick()))
+    bench.serve(rolling, push("one"))
+    assert rolling.adopt(push("two"), bench.cancel) == "deploy.replace is rolling"
+    assert images_of(bench.live()) == {"web": push("one").pinned}
