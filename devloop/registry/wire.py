@@ -27,11 +27,35 @@ if TYPE_CHECKING:
 __all__ = ["Wire", "breaking", "is_loopback"]
 
 
+class _Box:
+    """The socket that a call uses now, and whether the call is to end."""
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+        self._cut = False
+
+    def hold(self, connection: socket.socket) -> None:
+        self._socket = connection
+        if self._cut:
+            _shut(connection)
+
+    def cut(self) -> None:
+        # In this order: a socket that comes meanwhile is then shut by the one or the other.
+        self._cut = True
+        if self._socket is not None:
+            _shut(self._socket)
+
+
+def _shut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
 class _Held(threading.local):
     """Where this thread's call leaves the socket that it uses now."""
 
     def __init__(self) -> None:
-        self.box: list[socket.socket] | None = None
+        self.box: _Box | None = None
 
 
 _HELD = _Held()
@@ -73,6 +97,8 @@ class _Breakable:
                 connection.settimeout(_seconds(this.timeout))
                 _hold(connection)
                 connection.connect(address)
+                # Again: one that is not connected yet cannot be shut.
+                _hold(connection)
             except OSError as error:
                 if connection is not None:
                     connection.close()
@@ -97,7 +123,7 @@ def _seconds(timeout: object) -> float | None:
 
 def _hold(connection: socket.socket) -> None:
     if _HELD.box is not None:
-        _HELD.box[:] = [connection]
+        _HELD.box.hold(connection)
 
 
 class _PlainConnection(_Breakable, HTTPConnection):
@@ -189,16 +215,10 @@ def breaking(cancel: Cancel | None) -> Iterator[None]:
         yield
         return
     cancel.check()
-    box: list[socket.socket] = []
-
-    def shut() -> None:
-        for connection in box:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
+    box = _Box()
     before, _HELD.box = _HELD.box, box
     try:
-        with cancel.closing(shut):
+        with cancel.closing(box.cut):
             yield
     finally:
         _HELD.box = before

@@ -14,7 +14,7 @@ from devloop.registry import credentials
 from devloop.registry.client import Client
 from devloop.registry.credentials import Credentials
 from devloop.registry.tokens import parse_challenge
-from devloop.registry.wire import is_loopback
+from devloop.registry.wire import breaking, is_loopback
 from tests.unit.registry.fake_registry import Handler, State, serving, sha
 
 if TYPE_CHECKING:
@@ -487,3 +487,18 @@ def _refuse_once(state: State) -> Callable[[BaseHTTPRequestHandler], bool]:
         return True
 
     return fault
+
+
+def test_a_cancel_before_there_is_a_socket_is_not_lost(client: Client, state: State) -> None:
+    ended = threading.Event()
+    state.fault = lambda _: ended.wait(20)
+    cancel = Cancel()
+    began = time.monotonic()
+    try:
+        with pytest.raises(DevloopError), breaking(cancel):
+            cancel.set()
+            client.ping()
+    finally:
+        ended.set()
+    # Not by the deadline of a call, which is later than this.
+    assert time.monotonic() - began < 10
