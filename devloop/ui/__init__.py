@@ -75,12 +75,11 @@ def say_early(
     nobody reads."""
     stream = sys.stdout if stream is None else stream
     kind = _kind(output, stream, env)
-    if kind == "live":
-        line = f"\x1b[2m{text}\x1b[0m" if wants_color(stream, color, env) else text
-    elif kind == "lines":
-        line = f"devloop: {text}"
-    else:
+    if kind not in ("live", "lines"):
         return
+    line = f"devloop: {text}"
+    if kind == "live" and wants_color(stream, color, env):
+        line = f"\x1b[2m{line}\x1b[0m"
     stream.write(f"{line}\n")
     stream.flush()
 

@@ -127,8 +127,8 @@ def test_color() -> None:
     [
         ("lines", False, "devloop: asking\n"),
         ("auto", False, "devloop: asking\n"),
-        ("auto", True, "\x1b[2masking\x1b[0m\n"),
-        ("live", False, "asking\n"),
+        ("auto", True, "\x1b[2mdevloop: asking\x1b[0m\n"),
+        ("live", False, "devloop: asking\n"),
         ("json", True, ""),
         ("quiet", True, ""),
     ],
