@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from devloop.build import causes, ping, process
 from devloop.build.buildx import Buildx
 from devloop.build.command import Command
+from devloop.build.inprocess.delta import Delta
 from devloop.build.inprocess.first import FullFirst
 from devloop.build.inprocess.full import Full
 from devloop.build.inprocess.local_images import DockerImages
 from devloop.build.inprocess.runless import needs_builder
-from devloop.build.inprocess.delta import Delta
 from devloop.build.needs import LIMIT, Job, Registry, shown_path
 from devloop.build.remembered import Images, Remembered
 from devloop.engine.cancel import Cancel
@@ -68,7 +68,9 @@ def make_builder(
         loader=loader,
         limit=limit,
     )
-    return Remembered(job, _inner(job, open_registry), Images(project.state_dir / "images.json"))
+    images = Images(project.state_dir / "images.json")
+    registry = manifests if isinstance(manifests, Registry) and target.push else None
+    return Delta(job, Remembered(job, _inner(job, open_registry), images), registry, images)
 
 
 def _inner(job: Job, open_registry: OpenRegistry | None) -> Builder:

@@ -12,6 +12,7 @@ folded after a pause, and the next save ends that.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ from devloop.model import ImageRef, Step, StepOutcome
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from devloop.build.dockerfile import Dockerfile
     from devloop.build.inprocess.copies import Placed
     from devloop.build.inprocess.image import Image, Layer
     from devloop.build.needs import Job, Registry
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     from devloop.model import Scan
 
 __all__ = ["Delta"]
+
+_NO_LINK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 # A pause in the saves of this many seconds is taken for idleness.
 _IDLE = 2.0
@@ -218,18 +222,14 @@ class Delta:
             raise Unprovable("the build command may do more than the Dockerfile says")
         repository = Repository(registry, image.repository)
         found = repository.image(image.digest, build.platform, cancel)
-        law = rules(
-            parse(text.decode("utf-8", "replace")),
-            build.target,
-            build.args,
-            _below(found),
-            job.shown,
-        )
+        dockerfile = parse(text.decode("utf-8", "replace"))
+        base = _below(found, dockerfile)
+        law = rules(dockerfile, build.target, build.args, base, job.shown)
 
         def read(layer: Layer) -> Mapping[str, Placed]:
             return repository.entries(layer, cancel)
 
-        ground = examine(found, law.copies, scan.snapshot, law.depth, read)
+        ground = examine(found, law.copies, scan.snapshot, law.depth, read=read, head=self._head)
         bare = found.without_delta()
         check_triggers(bare, law.own, scan.snapshot, read)
         repository.get_ready(cancel)
@@ -241,6 +241,15 @@ class Delta:
             context=build.context,
             beneath=image.digest,
         )
+
+    def _head(self, path: str) -> bytes:
+        """The first 512 bytes of a file in the context."""
+        try:
+            fd = os.open(self._job.build.context / path, _NO_LINK)
+            with os.fdopen(fd, "rb") as file:
+                return file.read(512)
+        except OSError:
+            raise Unprovable(f"{path} cannot be read") from None
 
     # --- when nobody waits ---------------------------------------------------------------------
 
@@ -298,13 +307,19 @@ class _Explained:
         self._inner.diagnostic(diagnosis)
 
 
-def _below(image: Image) -> StageState:
+def _below(image: Image, dockerfile: Dockerfile) -> StageState:
     """What the image that the final stage starts from says, guessed from the one made from it. A
     wrong guess shows when the layers are compared."""
     config = image.config.get("config") or {}
     pairs = (str(entry).partition("=") for entry in config.get("Env") or ())
+    changed = {
+        word.partition("=")[0]
+        for instruction in dockerfile.instructions
+        if instruction.keyword == "ENV"
+        for word in instruction.value.split()
+    }
     return StageState(
-        env={key: value for key, _, value in pairs},
+        env={key: value for key, _, value in pairs if key not in changed},
         workdir=str(config.get("WorkingDir") or "/"),
         user=str(config.get("User") or ""),
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devloop.build.inprocess.copies import stage_copies
+from devloop.build.inprocess.scope import stages_of
 from devloop.build.inprocess.unprovable import Unprovable
 
 if TYPE_CHECKING:
@@ -48,14 +49,14 @@ class Rules:
     own: int
     readers: tuple[_Reader, ...]
 
-    def check(self, changed: Iterable[str]) -> None:
+    def check(self, changed: Iterable[str], links: Iterable[str] = ()) -> None:
         """Raise `Unprovable` when something other than the `copies` reads one of the paths, which
-        are relative to the context."""
-        if not self.readers:
-            return
-        for path in sorted(changed):
-            for reader in self.readers:
-                if any(may_match(pattern, path) for pattern in reader.patterns):
+        are relative to the context; `links` are the symlinks there."""
+        for reader in self.readers:
+            # Behind a symlink on the way it may read anything.
+            lost = any(_leads_on(pattern, link) for pattern in reader.patterns for link in links)
+            for path in sorted(changed):
+                if lost or any(may_match(pattern, path) for pattern in reader.patterns):
                     raise Unprovable(f"{reader.words} reads {path}")
 
 
@@ -75,75 +76,101 @@ def rules(
     for name in sorted(args):
         if name.startswith("BUILDKIT_"):
             raise Unprovable(f"the build argument {name} is the builder's")
-    needed = dockerfile.needed(target)
-    final = needed[-1] if needed else None
-    if final is None or (target and dockerfile.stage(target) is None):
-        raise Unprovable(f"{shown} has no stage {target or ''}".rstrip())
-    for stage in needed:
-        origin = dockerfile.stage(stage.base)
-        triggers = [i for i in origin.instructions if i.keyword == "ONBUILD"] if origin else []
-        if triggers:
-            raise Unprovable(f"{shown}:{triggers[0].start} ONBUILD runs in another stage")
-    runs = [i for i in final.instructions if i.keyword == "RUN"]
-    after = runs[-1].start if runs else 0
+    stages = _Stages(dockerfile, target, args, shown)
+    mine = [i for i in stages.line if i.start > stages.last_used]
     copies = tuple(
         copy
         for copy in stage_copies(dockerfile, target, args, base)
-        if copy.instruction.start > after
+        if copy.instruction.start > stages.last_used
     )
-    layers = [i for i in final.instructions if i.keyword in _LAYERS]
-    first = copies[0].instruction.start if copies else final.instructions[-1].end + 1
+    first = copies[0].instruction.start if copies else mine[-1].end + 1 if mine else 0
     return Rules(
         copies=copies,
-        depth=sum(1 for i in layers if i.start >= first),
-        own=_own(dockerfile, final),
-        readers=tuple(_readers(needed, final, shown)),
+        depth=sum(1 for i in mine if i.keyword in _LAYERS and i.start >= first),
+        own=sum(1 for i in stages.line if i.keyword in _LAYERS),
+        readers=tuple(stages.readers()),
     )
 
 
-def _own(dockerfile: Dockerfile, final: Stage) -> int:
-    """How many layers the stage and those that it starts from can have."""
-    count = 0
-    stage: Stage | None = final
-    while stage is not None:
-        count += sum(1 for i in stage.instructions if i.keyword in _LAYERS)
-        beneath = dockerfile.stage(stage.base)
-        stage = beneath if beneath is not None and beneath.index < stage.index else None
-    return count
+class _Stages:
+    """The stages that the target is made from. `line` are the instructions of the target's stage
+    and of those that it starts from, in order; nothing after the line number `last_used` is read
+    by anything else in the build."""
 
+    def __init__(
+        self, dockerfile: Dockerfile, target: str | None, args: Mapping[str, str], shown: str
+    ) -> None:
+        self._shown = shown
+        self._chain = stages_of(dockerfile, target, args)
+        self._final = self._chain[-1]
+        # Those that are read from elsewhere, and all that they start from.
+        self._used: dict[int, Stage] = {}
+        queue = list(self._chain)
+        while queue:
+            stage = queue.pop()
+            for name in self._origins(stage):
+                other = dockerfile.stage(name)
+                if other is None or other.index >= stage.index:
+                    continue
+                found = stages_of(dockerfile, str(other.index), args)
+                queue += [s for s in found if s.index not in self._used]
+                self._used |= {s.index: s for s in found}
+        self.line = [i for stage in self._chain for i in stage.instructions[1:]]
+        self._runs = [i for i in self.line if i.keyword == "RUN"]
+        shared = [s.instructions[-1].end for s in self._chain if s.index in self._used]
+        self.last_used = max([0, *shared, *(run.start for run in self._runs)])
 
-def _readers(needed: Iterable[Stage], final: Stage, shown: str) -> Iterator[_Reader]:
-    for stage in needed:
-        whose = "" if stage is final else f" of stage {stage.name or stage.index}"
-        runs = [i for i in stage.instructions if i.keyword == "RUN"]
-        for instruction in stage.instructions:
+    def _origins(self, stage: Stage) -> Iterator[str]:
+        for instruction in stage.instructions[1:]:
+            mounts = [m["from"] for m in instruction.mounts if m.get("from")]
+            for name in (instruction.flag("from") or "", *mounts):
+                if "$" in name:
+                    line = f"{self._shown}:{instruction.start}"
+                    raise Unprovable(f"{line} {instruction.keyword} takes from {name}")
+                yield name
+
+    def readers(self) -> Iterator[_Reader]:
+        """Who reads from the context, apart from the COPYs after `last_used`."""
+        for instruction in self.line:
             if not instruction.sources:
                 continue
-            by = _run_on(instruction, runs)
-            if stage is not final:
-                by = by or instruction
-            if by is not None:
-                yield _Reader(
-                    patterns=instruction.sources,
-                    words=f"{shown}:{by.start} {by.keyword}{whose}",
-                )
+            by = instruction
+            if instruction.keyword != "RUN":
+                if instruction.start > self.last_used:
+                    continue
+                later = (run for run in self._runs if run.start > instruction.start)
+                by = next(later, instruction)
+            yield self._reader(by, instruction.sources)
+        chain = {stage.index for stage in self._chain}
+        for stage in self._used.values():
+            for instruction in stage.instructions:
+                if stage.index not in chain and instruction.sources:
+                    runs = [i for i in stage.instructions if i.keyword == "RUN"]
+                    later = (run for run in runs if run.start > instruction.start)
+                    by = instruction if instruction.keyword == "RUN" else next(later, instruction)
+                    yield self._reader(by, instruction.sources)
 
-
-def _run_on(instruction: Instruction, runs: Iterable[Instruction]) -> Instruction | None:
-    """The RUN that works on what `instruction` reads."""
-    if instruction.keyword == "RUN":
-        return instruction
-    return next((run for run in runs if run.start > instruction.start), None)
+    def _reader(self, by: Instruction, patterns: tuple[str, ...]) -> _Reader:
+        stages = {s.index: s for s in (*self._chain, *self._used.values())}
+        stage = stages[by.stage]
+        whose = "" if stage is self._final else f" of stage {stage.name or stage.index}"
+        return _Reader(patterns=patterns, words=f"{self._shown}:{by.start} {by.keyword}{whose}")
 
 
 def may_match(pattern: str, path: str) -> bool:
     """Whether an instruction that names `pattern` may read `path`, or something in or above it."""
     if "**" in pattern or not _HARD.isdisjoint(pattern):
         return True
-    clean = posixpath.normpath("/" + pattern).lstrip("/")
-    if not clean:
-        return True
     return all(
         fnmatch.fnmatchcase(name, part)
-        for part, name in zip(clean.split("/"), path.split("/"), strict=False)
+        for part, name in zip(_parts(pattern), path.split("/"), strict=False)
     )
+
+
+def _leads_on(pattern: str, link: str) -> bool:
+    """Whether the symlink `link` may be on the way to what `pattern` names, or named by it."""
+    return link.count("/") < len(_parts(pattern)) and may_match(pattern, link)
+
+
+def _parts(pattern: str) -> list[str]:
+    return [part for part in posixpath.normpath("/" + pattern).split("/") if part]

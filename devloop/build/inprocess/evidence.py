@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from devloop.build.inprocess.copies import Copy
     from devloop.build.inprocess.image import Image, Layer
+    from devloop.build.inprocess.standing import Head
     from devloop.model import Snapshot
 
 __all__ = ["examine"]
@@ -35,12 +36,14 @@ def examine(
     copies: Sequence[Copy],
     snapshot: Snapshot,
     depth: int,
+    *,
     read: Callable[[Layer], Entries],
+    head: Head | None = None,
 ) -> Ground:
     """What is known of `image` (its delta layer included), which is said to be built of `snapshot`.
 
-    `copies` are those whose layers lie among the uppermost `depth`, the lowest first. Raises
-    `Unprovable` when they are not there or are not what they should be."""
+    `copies` are those whose layers lie among the uppermost `depth`, the lowest first; `head` is as
+    for `place`. Raises `Unprovable` when they are not there or are not what they should be."""
     bare = image.without_delta()
     delta = read(image.layers[-1]) if image.delta else {}
     left, found, seen, above = list(copies), list[_Match](), list[Entries](), set[str]()
@@ -52,7 +55,7 @@ def examine(
         if size > _MOST:
             raise Unprovable("the image's upper layers are too big to look into")
         entries = read(bare.layers[index])
-        match = _match(left[-1], index, snapshot, entries, delta)
+        match = _match(left[-1], index, snapshot, entries=entries, delta=delta, head=head)
         if match is not None:
             found.append(match)
             left.pop()
@@ -63,7 +66,7 @@ def examine(
         raise Unprovable(f"{left[-1].instruction} is in no layer as expected")
     found.reverse()
     slots = tuple(match.slot for match in found)
-    tree = place_all(slots, snapshot)[1]
+    tree = place_all(slots, snapshot, head)[1]
     _check_delta(delta, tree)
     in_the_end: dict[str, Placed] = {}
     for entries in (*reversed(seen), delta):
@@ -78,6 +81,7 @@ def examine(
             if entry.type == "dir" and (path not in tree or tree[path].implied)
         },
         loose=frozenset(path for match in found for path in match.loose),
+        head=head,
     )
 
 
@@ -88,7 +92,13 @@ class _Match:
 
 
 def _match(
-    copy: Copy, index: int, snapshot: Snapshot, entries: Entries, delta: Entries
+    copy: Copy,
+    index: int,
+    snapshot: Snapshot,
+    *,
+    entries: Entries,
+    delta: Entries,
+    head: Head | None,
 ) -> _Match | None:
     """The slot of `copy` if the layer `index` with `entries` is its result. What the delta layer
     has over it may be of an earlier time."""
@@ -98,15 +108,16 @@ def _match(
         first = next(
             (
                 path
-                for path, entry in place(copy, snapshot, owner).items()
-                if not entry.implied and path in entries
+                for path, entry in place(copy, snapshot, owner, head).items()
+                if not entry.implied and not entry.unsure and path in entries
             ),
             None,
         )
         if first is None:
             return None
         owner = (entries[first].uid, entries[first].gid)
-    expected = place_all((slot := Slot(copy=copy, index=index, owner=owner),), snapshot)[1]
+    slot = Slot(copy=copy, index=index, owner=owner)
+    expected = place_all((slot,), snapshot, head)[1]
     if all(entry.type == "dir" for entry in expected.values()):
         raise Unprovable(f"{copy.instruction} copies no file to tell its layer by")
     loose = set()

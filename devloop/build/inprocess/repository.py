@@ -54,7 +54,11 @@ class Repository:
         with self._registry.open_blob(self._name, layer.digest, cancel) as chunks:
             if chunks is None:
                 raise Unprovable("the registry does not have a layer of the image")
-            return read_layer(chunks)
+            found = read_layer(chunks)
+            # What follows the end of the archive counts for the digest.
+            for _ in chunks:
+                pass
+            return found
 
     def get_ready(self, cancel: Cancel) -> None:
         """Make the next `send` a round trip shorter."""

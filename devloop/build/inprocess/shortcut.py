@@ -81,7 +81,7 @@ class Shortcut:
     def plan(self, scan: Scan) -> Change:
         """What to change of the layers for `scan`. Raises `Unprovable`."""
         changed = differing(self.standing.snapshot, scan.snapshot)
-        self._rules.check(changed)
+        self._rules.check(changed, self.standing.links)
         self.standing.move(scan.snapshot)
         return self.standing.change()
 

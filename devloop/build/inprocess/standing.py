@@ -10,14 +10,17 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from devloop.build.inprocess.copies import Placed, place
+from devloop.build.inprocess.copies import Placed, merge, place
 from devloop.build.inprocess.unprovable import Unprovable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from devloop.build.inprocess.copies import Copy
     from devloop.model import Snapshot
+
+if TYPE_CHECKING:
+    Head = Callable[[str], bytes]
 
 __all__ = [
     "Change",
@@ -50,13 +53,14 @@ class Ground:
 
     `above` are the paths in the other layers above the lowest slot, and all folders on the way to
     them: what lies under there is not ours to change. `folders` are the folders that the layers
-    show and no COPY sets, as they are in the end."""
+    show and no COPY sets, as they are in the end. `head` is what `place` wants to know of files."""
 
     slots: tuple[Slot, ...]
     snapshot: Snapshot
     above: frozenset[str] = frozenset()
     folders: Mapping[str, Placed] = field(default_factory=lambda: MappingProxyType({}))
     loose: frozenset[str] = frozenset()
+    head: Head | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,32 +134,33 @@ def ancestors(path: str) -> Iterator[str]:
 
 
 class Standing:
-    """What the slots of a ground place, moved on from snapshot to snapshot. For one thread at a
-    time."""
+    """What the slots of a ground place, moved on from snapshot to snapshot; `links` are the
+    symlinks in the context. For one thread at a time."""
 
     def __init__(self, ground: Ground) -> None:
         """Raises `Unprovable`."""
         self.ground = ground
         self.snapshot = ground.snapshot
-        self._layers, self._tree = place_all(ground.slots, ground.snapshot)
+        self._layers, self._tree = place_all(ground.slots, ground.snapshot, ground.head)
         frozen = self.freeze()
         self._then_layers, self._then = frozen.layers, frozen.tree
+        # An ADD unpacks what has become an archive.
+        self._unpacking = frozenset(
+            number
+            for number, slot in enumerate(ground.slots)
+            if slot.copy.instruction.keyword == "ADD"
+        )
         self._index()
         self._stale: set[str] = set()
         self._gone: set[str] = set()
-
-    @property
-    def sources(self) -> Iterable[str]:
-        """The paths in the context that something in the image comes from."""
-        return self._by_source.keys()
 
     def move(self, snapshot: Snapshot) -> None:
         """Take `snapshot` for what is to be in the image. Raises `Unprovable`; then nothing has
         moved."""
         changed = differing(self.snapshot, snapshot)
         if not self._touch_up(snapshot, changed):
-            layers, tree = place_all(self.ground.slots, snapshot)
-            self._layers, self._tree = layers, tree
+            layers, tree = place_all(self.ground.slots, snapshot, self.ground.head)
+            self._layers, self._tree, self.snapshot = layers, tree, snapshot
             self._index()
             self._compare()
         self.snapshot = snapshot
@@ -209,9 +214,12 @@ class Standing:
                 return False
             if old.mode != new.mode:
                 return False
-        for path in changed:
+        places = {path: self._by_source.get(path, ()) for path in changed}
+        if any(number in self._unpacking for found in places.values() for number, _ in found):
+            return False
+        for path, found in places.items():
             entry = entries[path]
-            for layer, place_in_image in self._by_source.get(path, ()):
+            for layer, place_in_image in found:
                 placed = self._layers[layer]
                 old_placed = placed[place_in_image]
                 new_placed = replace(old_placed, size=entry.size, digest=entry.digest)
@@ -234,6 +242,8 @@ class Standing:
                 if entry.source:
                     by_source.setdefault(entry.source, []).append((number, path))
         self._by_source = by_source
+        entries = self.snapshot.entries
+        self.links = frozenset(path for path, e in entries.items() if e.type == "symlink")
 
     def _new_layers(self) -> dict[int, tuple[Placed, ...]]:
         """The layers to make again: from the lowest that differs, as a later one may show the
@@ -247,12 +257,10 @@ class Standing:
                 len(slots),
             )
         made = {}
-        below: dict[str, Placed] = {}
-        for number, (slot, layer) in enumerate(zip(slots, self._layers, strict=True)):
-            _lay(below, layer)
-            if number >= first:
-                explicit = [path for path, entry in layer.items() if not entry.implied]
-                made[slot.index] = self._with_folders(explicit, {**below, **_explicit(layer)})
+        for number in range(first, len(slots)):
+            layer = {path: e for path, e in self._layers[number].items() if not e.implied}
+            tree = _merged(self._layers[: number + 1])
+            made[slots[number].index] = self._with_folders(layer, tree)
         return made
 
     def _with_folders(self, paths: Iterable[str], tree: Mapping[str, Placed]) -> tuple[Placed, ...]:
@@ -278,41 +286,32 @@ class Standing:
 
 
 def place_all(
-    slots: Iterable[Slot], snapshot: Snapshot
+    slots: Iterable[Slot], snapshot: Snapshot, head: Head | None = None
 ) -> tuple[list[dict[str, Placed]], dict[str, Placed]]:
-    """What each slot places, and all of it together. Raises `Unprovable`."""
-    layers: list[dict[str, Placed]] = []
-    tree: dict[str, Placed] = {}
+    """What each slot places, and all of it together; `head` as for `place`. Raises `Unprovable`."""
+    layers = []
     for slot in slots:
-        layer = dict(place(slot.copy, snapshot, slot.owner))
-        if slot.copy.link:
-            # Made on its own and laid over the rest, its folders over those beneath too.
-            layer = {path: replace(entry, implied=False) for path, entry in layer.items()}
-        layers.append(layer)
-        _lay(tree, layer)
-    _check_folders(tree)
-    return layers, tree
-
-
-def _lay(tree: dict[str, Placed], layer: Mapping[str, Placed]) -> None:
-    """Put `layer` over `tree`."""
-    for path, entry in layer.items():
-        beneath = tree.get(path)
-        if beneath is not None and (beneath.type == "dir") != (entry.type == "dir"):
-            raise Unprovable(f"two COPYs disagree about what /{path} is")
-        if beneath is None or not entry.implied:
-            tree[path] = entry
-
-
-def _check_folders(tree: Mapping[str, Placed]) -> None:
+        placed = place(slot.copy, snapshot, slot.owner, head)
+        # What --link makes is made on its own and laid over the rest, its folders over those
+        # beneath too. Elsewhere, folders that are not sure are left to what the layers show.
+        layers.append(
+            {
+                path: replace(entry, implied=not slot.copy.link)
+                if entry.implied or entry.unsure
+                else entry
+                for path, entry in placed.items()
+            }
+        )
+    tree = _merged(layers)
     for path in tree:
         above = tree.get(path.rpartition("/")[0])
         if above is not None and above.type != "dir":
             raise Unprovable(f"/{above.path} is not a folder and has /{path} in it")
+    return layers, tree
 
 
-def _explicit(layer: Mapping[str, Placed]) -> dict[str, Placed]:
-    return {path: entry for path, entry in layer.items() if not entry.implied}
+def _merged(layers: Iterable[Mapping[str, Placed]]) -> dict[str, Placed]:
+    return {path: entry for path, (_, entry) in merge(layers).items()}
 
 
 def _same_layer(one: Mapping[str, Placed], other: Mapping[str, Placed]) -> bool:
