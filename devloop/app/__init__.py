@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from devloop import __version__
 from devloop.app.config_notice import ConfigNotice
+from devloop.app.filesync import file_sync
 from devloop.app.housekeeping import KEPT, Housekeeper, find_leftovers, remove
 from devloop.app.lock import only_session
 from devloop.app.pods import PodFeed
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from devloop.engine.ports import Hints
     from devloop.errors import Diagnosis
     from devloop.model import PodView, PushTarget
+    from devloop.sync import FileSync
     from devloop.ui import Color, OutputKind
 
 __all__ = ["Session", "connect", "find_registry", "ledger_of", "workload_of"]
@@ -243,6 +245,7 @@ class Session:
         ledger = ledger_of(project)
         registries = stack.enter_context(Registries(registry))
         housekeeper = self._keep_house(project, connection, ledger, registry, stack)
+        syncers = self._syncers(services, connection, feed, stack)
         self._engine = Engine(
             {
                 name: ServicePorts(
@@ -262,6 +265,7 @@ class Session:
                         housekeeper.made,
                     ),
                     deployer=deployments.deployer(service),
+                    syncer=syncers.get(name),
                     roll_back=(service.deploy.on_failure or _ON_FAILURE[self._mode]) == "rollback",
                 )
                 for name, service in services.items()
@@ -309,6 +313,21 @@ class Session:
             check_registry(target, registry, self._cancel)
             docker.result()
             return target, registry, platforms.result()
+
+    def _syncers(
+        self,
+        services: Mapping[str, Service],
+        connection: Connection,
+        feed: PodFeed,
+        stack: contextlib.ExitStack,
+    ) -> dict[str, FileSync]:
+        made: dict[str, FileSync] = {}
+        for service in services.values() if self._mode == "dev" else ():
+            syncer = file_sync(service, connection, feed)
+            if syncer is not None:
+                stack.callback(syncer.close)
+                made[service.name] = syncer
+        return made
 
     def _keep_house(
         self,
