@@ -286,6 +286,8 @@ class TunnelPort:
             if frame.kind == 0 and frame.payload:
                 if frame.stream == self._data:
                     self._unanswered = False
+                    if self._sent <= _HARMLESS:
+                        self._sent = 0
                     return frame.payload
                 self._complaint += frame.payload
         if self._complaint:

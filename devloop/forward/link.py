@@ -11,27 +11,26 @@ from __future__ import annotations
 import contextlib
 import enum
 import selectors
-import socket
-import struct
-import sys
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from devloop.forward.client import Client
 from devloop.forward.exchange import Exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import socket
 
+    from devloop.forward.hub import Hub
     from devloop.forward.ports import Duplex
 
-__all__ = ["Hub", "Link"]
+__all__ = ["Link"]
 
 _CHUNK = 65536
 _TURN = 262144  # bytes one connection may move before the others have their turn
 _ROOM = 262144  # bytes that may wait for a slow client
 _KEEP = 1048576  # bytes kept for another try while nobody has answered
 _TRUST = 0.1  # seconds without a refusal after which a stream is taken to lead somewhere
-_MOST_REPEATS = 2  # of a request that nobody answered: it may be what kills the pod
+_MOST_REPEATS = 3  # of a request that nobody answered: it may be what kills the pod
 _ASIDE = 60.0  # seconds a client between two requests is kept without a pod
 _LAST_WORDS = 0.5  # seconds that a stream gets to end by itself after its pod has gone
 _LINGER = 2.0  # seconds a client has to take the end of an answer
@@ -40,40 +39,8 @@ _LINGER = 2.0  # seconds a client has to take the end of an answer
 _SILENCE_DONE = 1.0
 _SILENCE_ANSWERED = 5.0
 _LOOK = 2.0  # seconds between two looks whether a half-closed client still exists
-_KEEPALIVE = 30  # seconds after which the kernel asks it
 
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-
-
-class Hub(Protocol):
-    """What a link needs from the loop it lives in; all in the loop's thread."""
-
-    def watch(self, thing: socket.socket | Duplex, mask: int, turn: Callable[[int], None]) -> None:
-        """Call `turn` with what `thing` is ready for; a mask of 0 ends that."""
-        ...
-
-    def at(self, seconds: float, turn: Callable[[], None]) -> None:
-        """Call `turn` once, `seconds` from now."""
-        ...
-
-    def soon(self, turn: Callable[[], None]) -> None:
-        """Call `turn` once after all others had theirs."""
-        ...
-
-    def trusted(self, link: Link) -> None:
-        """The link's stream leads somewhere."""
-        ...
-
-    def failed(self, link: Link, reason: str, *, refused: bool) -> None:
-        """The link's stream led nowhere, nothing is lost, the link waits for another one.
-        `refused`: nobody listened on the port."""
-        ...
-
-    def hungry(self, link: Link) -> None:
-        """The link was put aside and its client has sent another request."""
-        ...
-
-    def ended(self, link: Link) -> None: ...
 
 
 class _State(enum.Enum):
@@ -88,11 +55,8 @@ class Link:
     `epoch` and `waits_since` (monotonic) are the route's notes."""
 
     def __init__(self, hub: Hub, client: socket.socket) -> None:
-        client.setblocking(False)
-        with contextlib.suppress(OSError):
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._hub = hub
-        self._client = client
+        self._client = Client(client)
         self._remote: Duplex | None = None
         self._state = _State.HELD
         self.pod = ""
@@ -101,7 +65,6 @@ class Link:
         self._exchange = Exchange()
         self._up = bytearray()  # from the client; [:_sent] has been sent and is kept for a retry
         self._sent = 0
-        self._down = bytearray()  # from the pod
         self._replayable = True
         self._repeats = 0
         self._is_trusted = False
@@ -154,11 +117,7 @@ class Link:
 
     def abort(self) -> None:
         """Reset the client: a clean end would pass a cut answer off as a whole one."""
-        if self._state is _State.ENDED:
-            return
-        with contextlib.suppress(OSError):
-            self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._end()
+        self._end(reset=True)
 
     def release(self) -> bool:
         """No further request may go to this pod, but what is under way stays.
@@ -178,7 +137,7 @@ class Link:
         """The process is replaced: as `release`, and a request that may be repeated will be."""
         if self.release():
             return True
-        if self._state is not _State.JOINED or not self._may_repeat():
+        if self._state is not _State.JOINED or not self._is_repeatable:
             return False
         self._unjoin()
         return True
@@ -205,11 +164,11 @@ class Link:
     def _on_client(self, mask: int) -> None:
         try:
             if mask & _WRITE:
-                self._flush_down()
-            if mask & _READ:
+                self._client.flush()
+                if self._state is _State.LINGERING and not self._client.pending:
+                    self._finish()
+            if mask & _READ and self._state is not _State.ENDED:
                 self._read_client()
-        except (BlockingIOError, InterruptedError):
-            pass
         except OSError:
             # The client has gone; what the pod still says has no taker.
             self._end()
@@ -230,7 +189,9 @@ class Link:
             self._settle()
 
     def _read_client(self) -> None:
-        data = self._client.recv(_CHUNK)
+        data = self._client.read()
+        if data is None:
+            return
         if self._state is _State.LINGERING:
             if not data:
                 self._end()
@@ -248,12 +209,12 @@ class Link:
             if self._is_between:
                 self._say_end()
             else:
-                self._ask_kernel_to_look()
+                self._client.look_after()
 
     def _read_remote(self) -> None:
         remote = self._remote
         moved = 0
-        while remote is not None and moved < _TURN and len(self._down) < _ROOM:
+        while remote is not None and moved < _TURN and self._client.pending < _ROOM:
             try:
                 data = remote.receive()
             except OSError as error:
@@ -277,16 +238,11 @@ class Link:
         self._exchange.answered(data)
         self._trust()
         self._forget()
-        sent = 0
-        if not self._down:
-            try:
-                sent = self._client.send(data)
-            except (BlockingIOError, InterruptedError):
-                sent = 0
-            except OSError:
-                self._end()
-                return
-        self._down += data[sent:]
+        try:
+            self._client.write(data)
+        except OSError:
+            self._end()
+            return
         if self._exchange.over:
             # The runtime would tell of the pod's end a second after it happened.
             self._say_end()
@@ -325,16 +281,6 @@ class Link:
         if self._is_trusted and len(self._up) >= _KEEP:
             self._forget()
 
-    def _flush_down(self) -> None:
-        while self._down:
-            try:
-                sent = self._client.send(self._down)
-            except (BlockingIOError, InterruptedError):
-                return
-            del self._down[:sent]
-        if self._state is _State.LINGERING:
-            self._finish()
-
     # --- changes of state ------------------------------------------------------------------
 
     def _is_joined(self, joined: int) -> bool:
@@ -366,12 +312,15 @@ class Link:
         """Between two requests: another pod can answer the next one."""
         return self._served and self._exchange.idle
 
+    @property
+    def _is_repeatable(self) -> bool:
+        return self._replayable and self._exchange.repeatable
+
     def _may_repeat(self) -> bool:
-        """Whether what is under way may go to another process; counts that it does."""
-        if not (self._replayable and self._exchange.repeatable):
-            return False
+        """Whether what nobody answered may be sent once more, without another reason for that."""
         self._repeats += 1
-        return self._repeats <= _MOST_REPEATS
+        untouched = self._replayable and self._sent == 0
+        return (untouched or self._is_repeatable) and self._repeats <= _MOST_REPEATS
 
     def _give_up_soon(self) -> None:
         joined = self._joins
@@ -417,7 +366,7 @@ class Link:
         """The pod has ended the stream."""
         if self._is_between and not self._client_ended:
             self._put_aside()
-        elif self._replayable and self._may_repeat():
+        elif self._may_repeat():
             self._back("the pod ended the connection without an answer")
         else:
             self._say_end()
@@ -426,7 +375,7 @@ class Link:
         self._drop_remote()
         self._state = _State.LINGERING
         self._up.clear()
-        if not self._down:
+        if not self._client.pending:
             self._finish()
 
     def _finish(self) -> None:
@@ -437,7 +386,7 @@ class Link:
             return
         self._hub.at(_LINGER, self._end)
         try:
-            self._client.shutdown(socket.SHUT_WR)
+            self._client.say_end()
         except OSError:
             self._end()
 
@@ -448,26 +397,17 @@ class Link:
             self._hub.watch(remote, 0, self._on_remote)
             remote.close()
 
-    def _end(self) -> None:
+    def _end(self, *, reset: bool = False) -> None:
         if self._state is _State.ENDED:
             return
         self._drop_remote()
         self._state = _State.ENDED
-        self._hub.watch(self._client, 0, self._on_client)
-        self._client.close()
+        self._hub.watch(self._client.sock, 0, self._on_client)
+        self._client.close(reset=reset)
         self._up.clear()
-        self._down.clear()
         self._hub.ended(self)
 
     # --- clients that have finished sending ------------------------------------------------
-
-    def _ask_kernel_to_look(self) -> None:
-        with contextlib.suppress(OSError):
-            self._client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if sys.platform == "linux":
-                self._client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE)
-                self._client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
-                self._client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
 
     def _expect_silence(self) -> None:
         """The pod could not be told that the client has finished: silence ends the stream."""
@@ -479,9 +419,9 @@ class Link:
         if not self._is_joined(joined):
             return
         quiet = time.monotonic() - self._heard_at
-        if self._pod_spoke_last and not self._down and quiet >= self._silence:
+        if self._pod_spoke_last and not self._client.pending and quiet >= self._silence:
             self._say_end()
-        elif self._client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        elif self._client.gone:
             self._end()
         else:
             self._hub.at(_LOOK, lambda: self._look(joined))
@@ -491,17 +431,17 @@ class Link:
     def _settle(self) -> None:
         """Ask select for what can be used now, and for nothing else: no busy loop, no unbounded
         buffer."""
-        client = _WRITE if self._down else 0
+        client = _WRITE if self._client.pending else 0
         if self._state is _State.LINGERING:
-            client |= 0 if self._client_ended or self._down else _READ
+            client |= 0 if self._client_ended or self._client.pending else _READ
         elif not self._client_ended and len(self._up) < (_ROOM if not self._replayable else _KEEP):
             client |= _READ
-        self._hub.watch(self._client, client, self._on_client)
+        self._hub.watch(self._client.sock, client, self._on_client)
         remote = self._remote
         if remote is None:
             return
         wanted = 0
-        if len(self._down) < _ROOM:
+        if self._client.pending < _ROOM:
             wanted |= _READ
             if self._more:
                 self._more = False

@@ -34,6 +34,7 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.015, 1.0  # seconds
 _TIMES_ITS_COST = 3
 _PART_OF_OUTAGE = 1 / 30
 _TELL_AFTER = 2.0  # seconds in vain until the user hears why
+_LAST_ANSWERS = 0.1  # seconds that a pod being deleted gets for what it was asked before
 _OLD_PROCESS = 5.0  # seconds that one which is to be replaced gets to go
 _QUIET = 0.008  # seconds in which most refusals come
 _PROBE = 0.04  # seconds within which a port refuses if nobody listens
@@ -92,6 +93,7 @@ class Route:
         self._trial: Link | None = None  # the one connection that tries whether it works again
         self._going: float | None = None  # since when the target's old process is about to go
         self._probing = False
+        self._deleting: frozenset[str] | set[str] = frozenset()
         self._epoch = 0  # links of an earlier one may be joined to a process that is gone
         self._sweeping = False
 
@@ -176,6 +178,7 @@ class Route:
         sight = self._chooser.look(pods, time.monotonic())
         before, self._target = self._target, sight.target
         self.likely = sight.likely
+        self._hurry(pods)
         alive = {pod.uid for pod in pods}
         self._free(lambda link: bool(link.pod) and link.pod not in alive and link.leave())
         target = sight.target
@@ -189,6 +192,21 @@ class Route:
             elif target.uid in sight.replaced:
                 self._old_has_gone(target)
         self._dispatch()
+
+    def _hurry(self, pods: Iterable[PodView]) -> None:
+        """Who asked a pod that is being deleted asks its successor, where that is safe.
+
+        The runtime would tell of the pod's end a second late."""
+        deleting = {pod.uid for pod in pods if pod.deleting}
+        fresh, self._deleting = deleting - self._deleting, deleting
+
+        def enough() -> None:
+            if self._target is not None:
+                self._free(lambda link: link.pod in fresh and link.renounce())
+                self._dispatch()
+
+        if fresh:
+            self._loop.at(_LAST_ANSWERS, enough)
 
     def _turn_to(self, target: PodView) -> None:
         """New requests go to another pod than before."""

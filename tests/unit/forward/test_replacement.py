@@ -199,7 +199,18 @@ def test_a_request_that_kills_every_process_is_given_up() -> None:
     with opened(site, Pods(pod("a"))) as (door, _), connect(door) as sock:
         sock.sendall(GET)
         assert sock.recv(100) == b""
-        assert len(site.dialed) == 3
+        assert len(site.dialed) == 4
+
+
+def test_a_connection_that_ended_before_anything_was_said_is_made_again() -> None:
+    """The old process took it from its queue and was killed."""
+    site = Site()
+    with opened(site, Pods(pod("a"))) as (door, _), connect(door) as sock:
+        until(lambda: len(site.pairs) == 1)
+        time.sleep(0.05)
+        site.kill()
+        until(lambda: len(site.dialed) == 2)
+        assert ask(sock, POST) == 1
 
 
 def test_a_cut_answer_is_reset_and_not_asked_again() -> None:
@@ -367,3 +378,22 @@ def test_250_connections_at_once_through_a_replacement() -> None:
         for sock in socks:
             sock.sendall(GET)
         assert [answer(sock) for sock in socks] == [2] * 250
+
+
+def test_a_request_to_a_pod_being_deleted_is_asked_of_its_successor() -> None:
+    """The runtime would tell a second late that the old one has ended."""
+    pods, site = Pods(pod("a")), Site()
+    site.stuck.set()
+    with opened(site, pods) as (door, _), connect(door) as safe, connect(door) as unsafe:
+        safe.sendall(GET)
+        unsafe.sendall(POST)
+        until(lambda: len(site.requests) == 2)
+        site.stuck.clear()
+        site.version = 2
+        leaving = dataclasses.replace(pod("a"), deleting=True)
+        pods.set(leaving, pod("bb", image="app:2"))
+        assert answer(safe) == 2
+        unsafe.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            unsafe.recv(1)
+        assert site.requests.count(POST) == 1
