@@ -147,7 +147,7 @@ class ByPlaces:
         if place is None or entry is None:
             return None
         return Placed(
-            target=_below_copy(source, place.path),
+            target=_below_copy(source, place.path, folder=entry.type == "dir"),
             entry=replace(entry, mode=place.mode) if entry.type != "symlink" else entry,
             source=source,
             owner=f"{place.uid}:{place.gid}",
@@ -160,16 +160,17 @@ class ByPlaces:
         return None
 
 
-def _below_copy(source: str, path: str) -> Target:
+def _below_copy(source: str, path: str, *, folder: bool) -> Target:
     """The root of a COPY's destination is what is left of `path` when the end that it shares with
-    `source` is taken off, at least its name."""
+    `source` is taken off; a file that gets another name is in it, a folder that does is it."""
     have, want = path.strip("/").split("/"), source.split("/")
-    shared = 1
-    while shared < min(len(have), len(want)) and have[-shared - 1 :] == want[-shared - 1 :]:
+    shared = 0
+    while shared < min(len(have), len(want)) and have[-shared - 1] == want[-shared - 1]:
         shared += 1
-    if have[-1] != want[-1]:
+    if not shared and not folder:
         shared = 1
-    return Target("/" + "/".join(have[:-shared]), "/".join(have[-shared:]))
+    cut = len(have) - shared
+    return Target("/" + "/".join(have[:cut]), "/".join(have[cut:]))
 
 
 def difference(old: State, new: State, doubtful: Mapping[str, Target] = _NOTHING) -> Plan:

@@ -64,6 +64,7 @@ class Refused:
 
     folder: str
     reason: str
+    error: DevloopError
 
 
 class Link:
@@ -172,13 +173,12 @@ class Link:
                     agent.close()
                 return
             except NoAgent as lack:
-                self._refused(Refused(folder="", reason=str(lack)))
-                self._give_up(_failed(self, str(lack)))
+                self._never(str(lack), _failed(self, str(lack)))
                 return
             except DevloopError as error:
                 if error.code in _FINAL:
-                    self._refused(Refused(folder="", reason=error.diagnosis.message))
-                    self._give_up(_failed(self, error.diagnosis.message, like=error))
+                    reason = error.diagnosis.message
+                    self._never(reason, _failed(self, reason, like=error))
                     return
                 trouble = error.diagnosis.message
             except OSError as error:
@@ -237,17 +237,21 @@ class Link:
     def _refuse(
         self, changes: tuple[Change, ...], refused: Mapping[int, str], attempt: Attempt
     ) -> None:
-        first = min(refused)
+        detail = tuple(refused[n] for n in sorted(refused)[:10])
+        error = _failed(self, refused[min(refused)], detail=detail if len(detail) > 1 else ())
         for number, reason in refused.items():
             if 0 <= number < len(changes):
                 folder = changes[number].target.absolute.rpartition("/")[0]
-                self._refused(Refused(folder=folder or "/", reason=reason))
-        detail = tuple(refused[n] for n in sorted(refused)[:10])
-        attempt.finish(_failed(self, refused[first], detail=detail if len(detail) > 1 else ()))
+                self._refused(Refused(folder=folder or "/", reason=reason, error=error))
+        attempt.finish(error)
 
     def _broke(self, trouble: str) -> None:
         with self._lock:
             self._trouble = trouble
+
+    def _never(self, reason: str, error: DevloopError) -> None:
+        self._refused(Refused(folder="", reason=reason, error=error))
+        self._give_up(error)
 
     def _give_up(self, error: DevloopError) -> None:
         with self._lock:

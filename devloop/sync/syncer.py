@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from devloop.errors import Cancelled, DevloopError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from devloop.engine.cancel import Cancel
     from devloop.engine.ports import Reporter
+    from devloop.errors import Diagnosis
     from devloop.model import ContainerView, ImageRef, PodView, Scan
     from devloop.sync.changes import Place, Placing, Plan
     from devloop.sync.link import Attempt, Refused
@@ -56,8 +57,9 @@ class FileSync:
 
     `context` is the build context's folder. What goes where is told by `rules` or, without any, by
     `places` (`sync: auto`): from a scan to where the image's build puts its paths, without those
-    of which that is not known, or in words why nothing is known. `pods` must have told of the pods
-    of `service` or do so soon. `close` ends it."""
+    of which that is not known and those that a later step of the build reads, or in words why
+    nothing is known. `tell` hears, once, why containers cannot be synced into at all. `close` ends
+    it."""
 
     def __init__(
         self,
@@ -68,6 +70,7 @@ class FileSync:
         pods: PodSource,
         rules: Sequence[Rule] = (),
         places: Callable[[Scan], Mapping[str, tuple[Place, ...]] | str] | None = None,
+        tell: Callable[[Diagnosis], None] | None = None,
         limit: float = _LIMIT,
     ) -> None:
         self._service = service
@@ -76,6 +79,7 @@ class FileSync:
         self._pods = pods
         self._by_rules = ByRules(rules)
         self._places = places
+        self._tell = tell
         self._limit = limit
         self._lock = threading.Lock()
         self._images: dict[str, _Known] = {}
@@ -204,11 +208,11 @@ class FileSync:
 
     def _look(self) -> None:
         """Bring the links in line with the pods. Called from any thread; never blocks."""
-        pods = self._pods.current(self._service)
-        fresh: list[tuple[Link, _Aim | None]] = []
         with self._lock:
             if self._closed:
                 return
+            # Asked under the lock: of two who look, the later one must not see the older pods.
+            pods = self._pods.current(self._service)
             running = {
                 (pod.uid, container.container_id): (pod, container, known)
                 for pod in pods
@@ -224,11 +228,9 @@ class FileSync:
                 if key not in self._links:
                     link = self._link(pod, container, known)
                     self._links[key] = link
-                    fresh.append((link, self._aim))
-        for link, aim in fresh:
-            if aim is not None:
-                link.want(aim.state)
-            link.start()
+                    if self._aim is not None:
+                        link.want(self._aim.state)
+                    link.start()
 
     def _link(self, pod: PodView, container: ContainerView, known: _Known) -> Link:
         return Link(
@@ -293,10 +295,14 @@ class FileSync:
 
     def _remember(self, refused: Refused) -> None:
         with self._lock:
-            scan = self._aim.scan if self._aim else None
-            if scan is not None:
-                known = self._refusals.setdefault(_made_from(scan), {})
-                known[refused.folder] = refused.reason
+            if self._aim is None:
+                return
+            known = self._refusals.setdefault(_made_from(self._aim.scan), {})
+            news = refused.folder not in known
+            known[refused.folder] = refused.reason
+        # The rest is told by the sync that meets it.
+        if news and not refused.folder and self._tell is not None:
+            self._tell(replace(refused.error.diagnosis, severity="warning"))
 
     def _refusal(self, scan: Scan, folder: str) -> str | None:
         with self._lock:

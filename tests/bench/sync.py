@@ -73,7 +73,9 @@ def _measure(connection: Connection, folder: Path, base: str, number: int, files
         _one(shop, 0, served)
         rows = [_one(shop, n, served) for n in range(1, number + 1)]
         print(f"{base}, {files} more files, {number} saves:")
-        for name, column in zip(("hindrance", "sync", "served"), zip(*rows, strict=True)):
+        for name, column in zip(
+            ("hindrance", "sync", "served"), zip(*rows, strict=True), strict=True
+        ):
             print(f"  {name:10} median {_ms(statistics.median(column))}  p95 {_ms(_p95(column))}")
         if not files:
             _bulk(shop)

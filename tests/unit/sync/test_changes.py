@@ -1,0 +1,120 @@
+"""Plans: which steps, in which order, and when there is none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devloop.model import Entry, Snapshot
+from devloop.sync.changes import ByPlaces, ByRules, Place, State, difference
+from devloop.sync.rules import Rule, Target
+
+if TYPE_CHECKING:
+    from devloop.sync.changes import Placing, Plan
+
+FOLDER = Entry("dir", 0o755)
+
+
+def file(content: str = "x", mode: int = 0o644) -> Entry:
+    return Entry("file", mode, len(content), content)
+
+
+def state(placing: Placing, **entries: Entry) -> State:
+    found = {path.replace("__", "/"): entry for path, entry in entries.items()}
+    return State(snapshot=Snapshot(entries=found, digest="", stamp=""), placing=placing)
+
+
+def steps(plan: Plan) -> list[str]:
+    assert plan.hindrance is None
+    return [f"{'+' if c.placed else '-'}{c.target.absolute}" for c in plan.changes]
+
+
+ALL = ByRules([Rule(src="**", dest="/app")])
+
+
+def test_parents_before_children_and_removals_last() -> None:
+    old = state(ALL, a=FOLDER, a__x=file(), a__y=FOLDER, a__y__z=file(), z=file())
+    new = state(ALL, b=FOLDER, b__x=file(), z=file("new"))
+    assert steps(difference(old, new)) == ["+/app/b", "+/app/b/x", "+/app/z", "-/app/a"]
+
+
+def test_types() -> None:
+    old = state(ALL, a=FOLDER, a__x=file(), b=file())
+    new = state(ALL, a=file(), b=FOLDER, b__x=file())
+    assert steps(difference(old, new)) == ["+/app/a", "+/app/b", "+/app/b/x"]
+    assert steps(difference(new, old)) == ["+/app/a", "+/app/a/x", "+/app/b"]
+
+
+def test_a_mode_is_a_change_and_nothing_is_none() -> None:
+    old, new = state(ALL, a=file()), state(ALL, a=file(mode=0o755))
+    assert steps(difference(old, new)) == ["+/app/a"]
+    assert difference(old, old).changes == ()
+
+
+def test_what_no_rule_covers() -> None:
+    rules = ByRules([Rule(src="t/**", dest="/app/t")])
+    old = state(rules, t=FOLDER, t__a=file(), app=file())
+    assert difference(old, state(rules, t=FOLDER, t__a=file())).hindrance == (
+        "app matches no sync rule"
+    )
+    assert difference(old, state(rules, app=file())).hindrance == (
+        "the folder t is gone as a whole"
+    )
+    became = state(rules, t=file(), app=file())
+    assert difference(old, became).hindrance == "t matches no sync rule"
+
+
+def test_restart() -> None:
+    rules = ByRules([Rule(src="**", dest="/app"), Rule(src="*.toml", dest="/app", restart=True)])
+    old = state(rules, a=file())
+    entries = {"a": file(), "b.toml": file()}
+    new = State(snapshot=Snapshot(entries=entries, digest="", stamp=""), placing=rules)
+    assert "b.toml has `restart: true`" in str(difference(old, new).hindrance)
+
+
+def test_the_later_rule_counts_and_gives_way_again() -> None:
+    rules = ByRules([Rule(src="a/**", dest="/app"), Rule(src="b/**", dest="/app")])
+    both = state(rules, a=FOLDER, b=FOLDER, a__x=file("a"), b__x=file("b"))
+    first = state(rules, a=FOLDER, b=FOLDER, a__x=file("a"))
+    plan = difference(both, first)
+    assert steps(plan) == ["+/app/x"]
+    assert plan.changes[0].placed is not None
+    assert plan.changes[0].placed.source == "a/x"
+    assert steps(difference(both, state(rules, a=FOLDER, b=FOLDER, b__x=file("b")))) == []
+
+
+def test_what_is_doubtful_is_brought_again() -> None:
+    same = state(ALL, a=file(), b=file())
+    doubtful = {"/app/a": Target("/app", "a"), "/app/never": Target("/app", "never")}
+    assert steps(difference(same, same, doubtful)) == ["+/app/a", "-/app/never"]
+
+
+def test_places() -> None:
+    places = {
+        "src": (Place(path="/srv/app", mode=0o755),),
+        "src/a": (Place(path="/srv/app/a", mode=0o600, uid=7, gid=8),),
+        "one": (Place(path="/etc/two", mode=0o644), Place(path="/opt/one", mode=0o644)),
+    }
+    by = ByPlaces(places)
+    old = state(by, src=FOLDER, src__a=file(), one=file())
+    plan = difference(old, state(by, src=FOLDER, src__a=file("new"), one=file("new")))
+    assert steps(plan) == ["+/etc/two", "+/opt/one", "+/srv/app/a"]
+    assert [c.target for c in plan.changes] == [
+        Target("/etc", "two"),
+        Target("/opt", "one"),
+        Target("/srv/app", "a"),
+    ]
+    assert plan.changes[2].placed is not None
+    assert plan.changes[2].placed.owner == "7:8"
+    assert plan.changes[2].placed.entry.mode == 0o600
+    unknown = state(by, src=FOLDER, src__a=file(), one=file(), more=file())
+    assert difference(old, unknown).hindrance == (
+        "more is not known to be copied into the image as it is"
+    )
+    without = state(ByPlaces({k: v for k, v in places.items() if k != "src"}), one=file())
+    assert difference(old, without).hindrance == "the folder src is gone as a whole"
+
+
+def test_a_path_that_goes_somewhere_else_now() -> None:
+    old = state(ByPlaces({"a": (Place(path="/app/b", mode=0o644),)}), a=file())
+    new = state(ByPlaces({"a": (Place(path="/app/a", mode=0o644),)}), a=file())
+    assert steps(difference(old, new)) == ["+/app/a", "-/app/b"]
