@@ -69,7 +69,8 @@ class Refused:
 
 class Link:
     """One container from its start to its end. `plan` tells two states apart; `refused` is told
-    what will not work the next time either."""
+    what will not work the next time either. `busy` while files are under way, which ends by itself
+    when the agent is silent for too long."""
 
     def __init__(
         self,
@@ -95,6 +96,7 @@ class Link:
         self._lock = threading.Lock()
         self._wanted: State | None = None
         self._attempt = Attempt()
+        self.busy = False
         self._trouble: str | None = None
         self._final: DevloopError | None = None
         self._cancel = Cancel()
@@ -221,11 +223,14 @@ class Link:
             return
         # Until the agent has answered for it, what is there is not known.
         self._doubtful |= {c.target.absolute: c.target for c in plan.changes}
+        self.busy = True
         try:
             refused = agent.apply(plan.changes, self._context)
         except DevloopError as error:
             attempt.finish(error)
             return
+        finally:
+            self.busy = False
         if refused:
             self._refuse(plan.changes, refused, attempt)
             return

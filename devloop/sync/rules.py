@@ -67,7 +67,7 @@ class Rule:
         made with the mode that it has here. `src: app.py` with `dest: /app` is /app/app.py, and so
         it is with `dest: /app/app.py`, as COPY and `docker compose watch` have it."""
         parts = tuple(path.split("/")) if path else ()
-        if ".." in parts or "" in parts or "\0" in path:
+        if not {"", ".", ".."}.isdisjoint(parts) or "\0" in path:
             return None
         size = len(self._prefix)
         if parts[:size] != self._prefix:

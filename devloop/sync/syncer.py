@@ -34,7 +34,7 @@ __all__ = ["FileSync"]
 
 # Snapshots of 20,000 files are 2 MB each; older images are asked about only after long sleeps.
 _IMAGES = 6
-_LIMIT = 20.0  # seconds for a start and for a stream that has to be opened again
+_LIMIT = 10.0  # seconds until an agent takes the files; how long they are is their own matter
 _ENDED = 1.0  # seconds for the threads to end
 
 
@@ -188,7 +188,9 @@ class FileSync:
         arrived = []
         for link, attempt in attempts:
             with cancel.closing(attempt.done.set):
-                if not attempt.done.wait(max(0.0, deadline - time.monotonic())):
+                while not attempt.done.wait(max(0.2, deadline - time.monotonic())):
+                    if link.busy:
+                        continue
                     raise DevloopError.of(
                         "sync/failed",
                         f"pod {link.pod.name} did not take the files in {self._limit:g} s",
