@@ -246,24 +246,25 @@ class Session:
         registries = stack.enter_context(Registries(registry))
         housekeeper = self._keep_house(project, connection, ledger, registry, stack)
         syncers = self._syncers(services, connection, feed, stack)
+        builders = {
+            name: make_builder(
+                service,
+                project,
+                target,
+                verify=sources[name].unchanged,
+                manifests=registry,
+                loader=KindLoader(target.kind_cluster) if target.kind_cluster else None,
+                open_registry=registries,
+            )
+            for name, service in services.items()
+        }
+        for builder in builders.values():
+            stack.callback(builder.close)
         self._engine = Engine(
             {
                 name: ServicePorts(
                     source=sources[name],
-                    builder=Recorded(
-                        name,
-                        make_builder(
-                            service,
-                            project,
-                            target,
-                            verify=sources[name].unchanged,
-                            manifests=registry,
-                            loader=KindLoader(target.kind_cluster) if target.kind_cluster else None,
-                            open_registry=registries,
-                        ),
-                        ledger,
-                        housekeeper.made,
-                    ),
+                    builder=Recorded(name, builders[name], ledger, housekeeper.made),
                     deployer=deployments.deployer(service),
                     syncer=syncers.get(name),
                     roll_back=(service.deploy.on_failure or _ON_FAILURE[self._mode]) == "rollback",

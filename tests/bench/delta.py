@@ -68,6 +68,8 @@ def run(registry: str, base: str, files: int, edits: int) -> dict[str, dict[str,
         context.mkdir()
         (context / "Dockerfile").write_text(DOCKERFILE.format(base=base))
         (context / "main.py").write_text("print(0)\n")
+        for number in range(edits):
+            (context / f"old{number}.py").write_text("old\n")
         for number in range(files):
             folder = context / f"folder{number // 100}"
             folder.mkdir(exist_ok=True)
@@ -119,8 +121,8 @@ def _measure(
         (context / f"new{number}.py").write_text("new\n")
         build("add", context / f"new{number}.py", "delta: ")
     for number in range(max(1, edits // 3)):
-        (context / f"new{number}.py").unlink()
-        build("remove", context / f"new{number}.py", "1 layer made again")
+        (context / f"old{number}.py").unlink()
+        build("remove", context / f"old{number}.py", "1 layer made again")
     return {name: _quantiles(values) for name, values in found.items()}
 
 

@@ -320,7 +320,7 @@ def test_many_copies(make_loop: Callable[..., Loop]) -> None:
     loop.write(one="1.1", dir__x="xx", dir__sub__z="z")
     loop.check(how="delta: ")
     (loop.context / "dir" / "y").unlink()
-    loop.check(how="2 layers made again")
+    loop.check(how="4 layers made again")
     loop.write(two2="222", dir__x="xxx")
     loop.check(how="delta: ")
 
