@@ -30,7 +30,7 @@ __all__ = ["Entry", "Journal"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One Deployment. `before` and `after` map containers to images; `replicaset` is the name of
-    the one whose template is to follow."""
+    the one whose template is to follow. `strategy` is the one that `fast` took away."""
 
     context: str
     namespace: str
@@ -39,6 +39,7 @@ class Entry:
     replicaset: str = ""
     before: Mapping[str, str] = field(default_factory=dict)
     after: Mapping[str, str] = field(default_factory=dict)
+    strategy: Mapping[str, Any] | None = None
 
     @property
     def ref(self) -> WorkloadRef:
@@ -100,6 +101,7 @@ def _entry(value: Mapping[str, Any]) -> Entry:
         found = value.get(key)
         return {text(k): text(v) for k, v in found.items()} if isinstance(found, dict) else {}
 
+    strategy = value.get("strategy")
     return Entry(
         context=text(value.get("context")),
         namespace=text(value.get("namespace")),
@@ -108,4 +110,5 @@ def _entry(value: Mapping[str, Any]) -> Entry:
         replicaset=text(value.get("replicaset")),
         before=images("before"),
         after=images("after"),
+        strategy=strategy if isinstance(strategy, dict) else None,
     )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.connection import STRATEGIC
 from devloop.cluster.failures import ApiError
+from devloop.cluster.fast import is_fast, strategy_patch
 from devloop.cluster.inplace import (
     HOLD,
     Mark,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from devloop.engine.cancel import Cancel
     from devloop.model import Deployed, ImageRef, WorkloadRef
 
-__all__ = ["InPlace", "heal", "release"]
+__all__ = ["InPlace", "heal", "release", "take_back"]
 
 # A process that needs longer than about a second to stop keeps its port closed for as long: it is
 # rolled. The times are whole seconds, and the kubelet itself may look at a pod only a second after
@@ -77,25 +78,44 @@ def heal(connection: Connection, journal: Journal) -> tuple[Diagnosis, ...]:
         if entry.context != connection.context:
             continue
         try:
-            if _heal(connection, entry):
-                message = f"{entry.ref} was left paused by a session that was killed: resumed"
-                told.append(Diagnosis(code="cluster/paused", severity="info", message=message))
+            message = _heal(connection, entry)
         except DevloopError as error:
             told.append(replace(error.diagnosis, severity="warning"))
-        else:
-            journal.remove(entry)
+            continue
+        journal.remove(entry)
+        if message:
+            told.append(Diagnosis(code="cluster/paused", severity="info", message=message))
     return tuple(told)
 
 
-def _heal(connection: Connection, entry: Entry) -> bool:
+def _heal(connection: Connection, entry: Entry) -> str:
+    """What was put right, in words; "" when there was nothing."""
     try:
         live = connection.request("GET", workload_path(entry.ref))
     except ApiError as error:
         if error.status == 404:
-            return False
+            return ""
         raise
-    ours = uid_of(live) == entry.uid and held(live)
-    return ours and release(connection, entry.ref, entry.uid) is not None
+    if uid_of(live) != entry.uid:
+        return ""
+    if entry.strategy is not None and is_fast(live):
+        _put_back(connection, entry)
+        return f"{entry.ref} kept the strategy of a session that was killed: put back"
+    if held(live) and release(connection, entry.ref, entry.uid) is not None:
+        return f"{entry.ref} was left paused by a session that was killed: resumed"
+    return ""
+
+
+def take_back(connection: Connection, journal: Journal, entry: Entry) -> None:
+    """Give a Deployment its strategy back."""
+    _put_back(connection, entry)
+    journal.remove(entry)
+
+
+def _put_back(connection: Connection, entry: Entry) -> None:
+    strategy = strategy_patch(entry.strategy or {})
+    body = {"metadata": {"uid": entry.uid}, "spec": {"strategy": strategy}}
+    _patch(connection, workload_path(entry.ref), body)
 
 
 class InPlace:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.diagnose import examine, with_log
 from devloop.cluster.failures import ApiError
+from devloop.cluster.fast import hurry
 from devloop.cluster.finding import NEVER, Finding
 from devloop.cluster.logstream import tail_log
 from devloop.cluster.ownership import images_of
@@ -80,11 +81,14 @@ class Rollout:
         *,
         timeout: float,
         in_place: InPlace | None = None,
+        hurry: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection = connection
         self._deployed = deployed
         self._in_place = in_place
+        self._hurry = hurry
+        self._hurried: set[str] = set()
         self._timeout = timeout
         self._clock = clock
         ref = deployed.workload
@@ -154,6 +158,8 @@ class Rollout:
     def _sight(self, cancel: Cancel) -> Sight:
         pods: Iterable[Mapping[str, Any]] = self._pods.items()
         restarted = ""
+        if self._hurry:
+            hurry(self._connection, self._deployed.workload, pods, self._hurried)
         if self._in_place is not None:
             self._in_place.advance(self._deployed, self._accepted, cancel)
             pods = [self._in_place.seen(pod, self._deployed) for pod in pods]
