@@ -51,6 +51,7 @@ def _clean_environment(
         if not name.startswith("DEVLOOP_TEST_"):
             monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no-config"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     if kubeconfig := os.environ.get("DEVLOOP_TEST_KUBECONFIG"):
         monkeypatch.setenv("KUBECONFIG", kubeconfig)
 

@@ -35,6 +35,8 @@ Kind = Literal["file", "dir", "symlink", "other"]
 _VERSION = 1
 _TEXTS = ("etc/passwd", "etc/group")
 _LONGEST_TEXT = 1 << 20
+# Layers whose paths are kept, most of them of images that are in use no longer.
+_KEPT = 300
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 
@@ -139,6 +141,9 @@ class Listings:
                 Path(name).replace(path)
             except OSError:
                 Path(name).unlink(missing_ok=True)
+            old = sorted(path.parent.glob("*.json.gz"), key=lambda kept: kept.stat().st_mtime)
+            for stale in old[:-_KEPT]:
+                stale.unlink()
 
 
 class _Bytes:

@@ -86,7 +86,12 @@ class Candidate:
         self._target = PushTarget(push=client.host)
         self.repository = self._target.repository(image)
         self._builder = make_builder(
-            service, project, self._target, self._source.unchanged, manifests=client
+            service,
+            project,
+            self._target,
+            self._source.unchanged,
+            manifests=client,
+            open_registry=lambda _: client,
         )
 
     def close(self) -> None:

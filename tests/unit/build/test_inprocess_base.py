@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import tarfile
 from typing import TYPE_CHECKING, Any
 
@@ -249,6 +250,21 @@ def test_a_layer_is_read_once(client: Client, state: State, tmp_path: Path) -> N
     for file in (tmp_path / "layers").iterdir():
         file.write_bytes(b"broken")
     assert Listings(Away(client), tmp_path).of(base, said.append, Cancel()) == first
+
+
+def test_old_layers_are_forgotten(client: Client, state: State, tmp_path: Path) -> None:
+    folder = tmp_path / "layers"
+    folder.mkdir()
+    for number in range(300):
+        file = folder / f"{number}.json.gz"
+        file.touch()
+        os.utime(file, (number, number))
+    publish(state, "py", "1", tar(("x", b"")))
+    base = bases(client, None).find(f"{client.host}/py:1", "linux/amd64", quiet, Cancel())
+    Listings(Away(client), tmp_path).of(base, quiet, Cancel())
+    assert len(list(folder.iterdir())) == 300
+    assert not (folder / "0.json.gz").exists()
+    assert (folder / "1.json.gz").exists()
 
 
 def test_a_layer_that_is_another(client: Client, state: State, tmp_path: Path) -> None:
