@@ -141,7 +141,9 @@ def _understood(instruction: Instruction, scope: Scope) -> Copy:
     full = scope.path(dest)
     slash = dest.endswith("/") or dest in ("", ".") or full == "/"
     known = full in scope.folders
-    scope.note_folder(full if slash or any(not clean(s) for s in sources) else _above(full))
+    if not all(is_pattern(source) for source in sources):
+        # Where nothing matches, nothing is made.
+        scope.note_folder(full if slash or any(not clean(s) for s in sources) else _above(full))
     return Copy(
         instruction=instruction,
         sources=tuple(sources),
@@ -229,12 +231,17 @@ class _Placing:
                 pivot, pattern = "", source
             if not clean(pattern):
                 raise Unprovable(f"--parents {source} takes nothing")
-            self._take(clean(pivot), Filter([clean(pattern)]))
+            if not is_pattern(source) and self._sources.find(clean(source)) is None:
+                raise Unprovable(f"{source} is not in the context")
+            self._take(clean(pivot), Filter([clean(pattern)]), chosen=True)
             return
+        chosen = is_pattern(source) or bool(self._copy.exclude)
         for path in self._sources.matches(source):
-            self._take(path, None)
+            self._take(path, None, chosen=chosen)
 
-    def _take(self, path: str, include: Filter | None) -> None:
+    def _take(self, path: str, include: Filter | None, *, chosen: bool) -> None:
+        """`chosen` says that a pattern had a say; then some releases insist on what all symlinks
+        lead to."""
         real = self._sources.real(path)
         entry = self._sources.find(real)
         if entry is None:
@@ -243,7 +250,10 @@ class _Placing:
         self._make_folders(dest if self._copy.folder else dest.rpartition("/")[0])
         if entry.type == "dir":
             self._make_folders(dest)
-            self._take_folder(real, dest, include)
+            taken = self._take_folder(real, dest, include)
+            for link in taken if chosen else ():
+                if self._sources.find(self._sources.real(link)) is None:
+                    raise Unprovable(f"{link} leads nowhere")
             return
         if include is not None:
             raise Unprovable(f"--parents {path} is not a folder")
@@ -256,14 +266,18 @@ class _Placing:
         name = path.rpartition("/")[2]
         self._put(f"{dest}/{name}".lstrip("/") if into else dest, entry, real)
 
-    def _take_folder(self, real: str, dest: str, include: Filter | None) -> None:
+    def _take_folder(self, real: str, dest: str, include: Filter | None) -> list[str]:
+        """Place what is in a folder; the symlinks that it took."""
+        links = []
         exclude = Filter(self._copy.exclude)
         inside = f"{dest}/" if dest else ""
         folder = f"{real}/" if real else ""
         if include is None and not exclude:
             for name, entry in self._sources.beneath(real):
                 self._put(inside + name, entry, folder + name)
-            return
+                if entry.type == "symlink":
+                    links.append(folder + name)
+            return links
         # A folder that is not selected comes with what is selected beneath it.
         waiting: dict[str, Entry] = {}
         for name, entry in self._sources.beneath(real):
@@ -279,6 +293,9 @@ class _Placing:
             for above in reversed(late):
                 self._put(inside + above, waiting.pop(above), folder + above, unsure=True)
             self._put(inside + name, entry, folder + name)
+            if entry.type == "symlink":
+                links.append(folder + name)
+        return links
 
     def _make_folders(self, path: str) -> None:
         """As `mkdir -p` does."""

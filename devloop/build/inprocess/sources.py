@@ -58,7 +58,7 @@ class Sources:
 
     def real(self, path: str) -> str:
         """`path` with every symlink in it followed, the last part too. What does not exist stays as
-        it is. Raises `Unprovable` for a loop."""
+        it is. Raises `Unprovable` for a loop and for a link that BuildKit cannot follow."""
         if path in self._entries and self._entries[path].type != "symlink":
             # Scans do not go through symlinks, so no folder above it is one.
             return path
@@ -79,6 +79,8 @@ class Sources:
             links += 1
             if links > _LINKS:
                 raise Unprovable(f"{path} leads through too many symlinks")
+            if _lost(posixpath.join("/", *done, entry.link), entry.link, links, more=bool(todo)):
+                raise Unprovable(f"{path} leads through a link that builders lose their way in")
             if entry.link.startswith("/"):
                 done = []
             todo.extend([piece for piece in entry.link.split("/") if piece][::-1])
@@ -99,3 +101,16 @@ class Sources:
         inside = f"{folder}/" if folder else ""
         found = [inside + name for name, _ in self.beneath(folder) if match(name)]
         return sorted(found, key=lambda name: name.split("/"))
+
+
+def _lost(target: str, link: str, links: int, *, more: bool) -> bool:
+    """Whether BuildKit may not find what is at `target`, or something else: it copies from where a
+    link really stands, but its cache and its transfer join names, and do not pass through a link
+    to the context itself. `links` were followed on the way to `link`, this one included."""
+    if more and not clean(target):
+        return True
+    parts = [part for part in link.split("/") if part not in ("", ".")]
+    if links > 1:
+        return ".." in parts
+    names = [index for index, part in enumerate(parts) if part != ".."]
+    return bool(names) and ".." in parts[names[0] :]
