@@ -32,7 +32,9 @@ _MOST_IDLE = 16  # tunnels kept after use, for each pod
 _REPLY = 1.0  # seconds until a tunnel that was idle counts as dead
 _FRESH_REPLY = 5.0
 _CHECK = 20.0  # seconds without traffic after which an idle tunnel is asked for a sign of life
-_PAUSE = 1.0  # seconds between two tries to open a spare tunnel into the same pod
+# Seconds between two tries to open a spare tunnel into the same pod: a new one has its network a
+# moment before anybody tells of it, and a broken one never.
+_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 # Answers that another protocol would get as well.
 _FINAL = frozenset({401, 404, 429})
 
@@ -48,6 +50,7 @@ class PodPorts:
         self._pods: dict[str, PodView] = {}
         self._idle: dict[str, list[Tunnel]] = {}
         self._not_before: dict[str, float] = {}
+        self._pauses: dict[str, float] = {}
         self._stop = Cancel()
         self._thread: threading.Thread | None = None
         self._tunnels = True  # until somebody on the way turns out not to let them through
@@ -90,6 +93,7 @@ class PodPorts:
             self._pods = wanted
             leaving = [self._idle.pop(uid) for uid in self._idle.keys() - wanted.keys()]
             self._not_before = {u: t for u, t in self._not_before.items() if u in wanted}
+            self._pauses = {u: p for u, p in self._pauses.items() if u in wanted}
             if self._thread is None and wanted:
                 self._thread = threading.Thread(
                     target=self._work, name="devloop-tunnels", daemon=True
@@ -190,8 +194,12 @@ class PodPorts:
         except DevloopError:
             # Whoever really needs a stream is told why there is none.
             with self._changed:
-                self._not_before[pod.uid] = time.monotonic() + _PAUSE
+                pause = self._pauses.get(pod.uid, _PAUSE)
+                self._pauses[pod.uid] = min(pause * 1.5, _LONGEST_PAUSE)
+                self._not_before[pod.uid] = time.monotonic() + pause
             return
+        with self._changed:
+            self._pauses.pop(pod.uid, None)
         self._release(pod.uid, tunnel)
 
     def _check(self, uid: str, tunnel: Tunnel) -> None:

@@ -76,9 +76,9 @@ class Chooser:
         self._grade(ordered)
         staying = [pod for pod in ordered if not pod.deleting]
         target = self._target(staying, now)
-        running = [pod for pod in staying if pod.phase == "Running"]
+        coming = [pod for pod in staying if pod.node or pod.phase == "Running"]
         likely = {
-            pod.uid: pod for pod in (target, max(running, key=self._rank, default=None)) if pod
+            pod.uid: pod for pod in (target, max(coming, key=self._rank, default=None)) if pod
         }
         return Sight(
             target=target,

@@ -291,6 +291,16 @@ def test_a_spare_tunnel_that_says_nothing_is_passed_over(
     assert caught.value.code == "cluster/unreachable"
 
 
+def test_a_pod_that_is_not_there_yet_is_tried_again_until_it_is(
+    node: Node, ports: PodPorts
+) -> None:
+    node.refusal = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+    ports.prepare([pod("web")])
+    until(lambda: len(node.heads) == 2)
+    node.refusal = b""
+    until(lambda: node.tunnels == 1)
+
+
 def test_idle_tunnels_are_asked_for_a_sign_of_life(
     node: Node, ports: PodPorts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
