@@ -163,7 +163,7 @@ class Bases:
         self._open = open_registry
         self._target = target
         self._local = local
-        self._known: dict[tuple[str, str], Base] = {}
+        self._known: dict[tuple[str, str], Base | Unprovable] = {}
 
     def forget(self) -> None:
         """Ask again from now on: a tag may mean another image by then."""
@@ -173,10 +173,18 @@ class Bases:
         """The image that a Dockerfile calls `text`, for `platform` (OS/ARCH[/VARIANT]).
 
         Raises `Unprovable`, and build/base-pull-failed when there is no Docker to try instead."""
-        if (text, platform) not in self._known:
+        known = self._known.get((text, platform))
+        if known is None:
             say(f"looking for the base image {text}")
-            self._known[text, platform] = self._find(text, platform, cancel)
-        return self._known[text, platform]
+            try:
+                known = self._find(text, platform, cancel)
+            except Unprovable as unprovable:
+                # Asking a registry that is not there again takes seconds again.
+                known = unprovable
+            self._known[text, platform] = known
+        if isinstance(known, Unprovable):
+            raise Unprovable(known.reason)
+        return known
 
     def _find(self, text: str, platform: str, cancel: Cancel) -> Base:
         reference = parse_reference(text)
