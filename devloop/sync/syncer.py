@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FileSync"]
 
-# Snapshots of 20,000 files are 2 MB each; older images are asked about only after long sleeps.
-_IMAGES = 6
+# That no container runs. Snapshots of 20,000 files are 2 MB each.
+_IMAGES = 4
 _LIMIT = 10.0  # seconds until an agent takes the files; how long they are is their own matter
 _ENDED = 1.0  # seconds for the threads to end
 
@@ -108,11 +108,17 @@ class FileSync:
             key = _key_of(image)
             self._images.pop(key, None)
             self._images[key] = _Known(image, state)
-            while len(self._images) > _IMAGES:
-                del self._images[next(iter(self._images))]
+            self._forget()
             if aim is not None or self._aim is None:
                 self._aim = aim or _Aim(scan, state)
         self._look()
+
+    def _forget(self) -> None:
+        """Drop the oldest images, but none that a container runs: it will start from it again."""
+        used = {_key_of(link.image) for link in self._links.values()}
+        spare = [key for key in self._images if key not in used]
+        for key in spare[:-_IMAGES]:
+            del self._images[key]
 
     def hindrance(self, scan: Scan) -> str | None:
         placing = self._placing(scan)

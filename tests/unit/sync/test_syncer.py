@@ -250,6 +250,18 @@ def test_an_image_made_in_the_background(world: World, tmp_path: Path) -> None:
     wait_for(lambda: (world.app / "a").read_text() == "2")
 
 
+def test_the_image_that_runs_stays_known(world: World) -> None:
+    world.run(image(1))
+    world.sync.holds(image(1), world.scan())
+    for n in range(2, 12):
+        (world.context / "a").write_text(str(n))
+        scan = world.scan()
+        assert world.sync.hindrance(scan) is None
+        world.sync.sync(scan, Told(), Cancel())
+        world.sync.holds(image(n), scan)
+    assert (world.app / "a").read_text() == "11"
+
+
 def test_a_newer_image_is_not_taken_back(world: World) -> None:
     world.run(image(1))
     world.sync.holds(image(1), world.scan())
