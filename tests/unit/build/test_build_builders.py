@@ -514,11 +514,13 @@ def test_preflight_asks_only_where_docker_is_needed(
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     preflight([service(context, "command", command=("x",))[0]])
-    assert docker.calls == []
     preflight([service(context)[0]])
+    assert docker.calls == [], "a Dockerfile that runs nothing needs no Docker"
+    preflight([service(context, "buildx")[0]])
     assert docker.calls == [["version", "--format", "{{.Server.Version}}"]]
     docker.answers("echo 'Cannot connect to the Docker daemon at unix:///x. Is the docker daemon "
                    "running?' >&2; exit 1")  # fmt: skip
+    write(context, {"Dockerfile": "FROM scratch\nRUN x\n"})
     with pytest.raises(DevloopError) as caught:
         preflight([service(context)[0]])
     assert caught.value.code == "env/docker-unreachable"
@@ -532,7 +534,7 @@ def test_preflight_does_not_wait_for_ever(
     monkeypatch.setattr("devloop.build.select._PREFLIGHT", 0.2)
     docker.answers("exec sleep 60")
     with pytest.raises(DevloopError) as caught:
-        preflight([service(context)[0]])
+        preflight([service(context, "buildx")[0]])
     assert caught.value.diagnosis.cause == "no answer in time"
 
 
