@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -32,12 +33,15 @@ if TYPE_CHECKING:
 
 SPACES = 16
 ROUNDS = 8
-# The build cache that a run may leave behind it, and how many waves pass between two looks at it.
-CACHE, WAVES = "2GB", 5
+# What of the build cache may go (nobody has used it for so long), and how many waves pass between
+# two looks at it.
+CACHE, WAVES = "30m", 5
 
 
 def main(argv: list[str] | None = None) -> int:
     options = _options(argv)
+    # Being asked to end is no reason to leave a registry and its images behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     log = Path(options.log) if options.log else None
     done = _read(log, options.seed)
     total = _total(done)
@@ -57,7 +61,8 @@ def main(argv: list[str] | None = None) -> int:
             _finish(campaign, tally, number, options, host)
             total.add(tally)
             speed = (total.edits - before) / (time.monotonic() - started)
-            _say(f"wave {number}: {_line(tally)}; in all {_line(total)}; {speed:.1f} edits/s")
+            _say(f"wave {number}: {_line(tally)}\n  in all {_line(total)}; {speed:.1f} edits/s")
+            _say("".join(f"  {n:6} {why}\n" for why, n in tally.reasons.most_common(12)).rstrip())
             if number % WAVES == WAVES - 1:
                 _prune()
     _say(_summary(total))
@@ -167,7 +172,7 @@ def _over(since: float, minutes: float) -> bool:
 def _prune() -> None:
     """Every build without a cache leaves one behind."""
     subprocess.run(
-        ["docker", "builder", "prune", "-f", f"--keep-storage={CACHE}"],
+        ["docker", "buildx", "prune", "-f", f"--filter=until={CACHE}"],
         check=False,
         capture_output=True,
         timeout=600,

@@ -134,7 +134,21 @@ CHOWNS = (
 NAMED = (
     *("www", "www:web", "www:staff", "root", "root:root", "1:web", "nobody", "7", "ghost", ":web"),
 )
-CHMODS = ("755", "0644", "600", "4755", "0777", "1777", "400", "0", "2750", "07777", "${M:-711}")
+CHMODS = (
+    "755",
+    "755",
+    "0755",
+    "0644",
+    "600",
+    "4755",
+    "0777",
+    "1777",
+    "400",
+    "0",
+    "2750",
+    "07777",
+    "${M:-711}",
+)
 META = (
     *(
         "ENV A=1 B='two words'",
@@ -143,7 +157,13 @@ META = (
         "ARG D=/argued",
         "ARG U=12:13",
     ),
-    *("ARG M=640", "ENV old style value", "LABEL x=y both=$A", "EXPOSE 80 443/udp", "EXPOSE $PORT"),
+    *(
+        "ARG M=640",
+        "ENV old style value",
+        "LABEL x=y both=$A",
+        "EXPOSE 80 443/udp",
+        "EXPOSE ${PORT:-82}",
+    ),
     *(
         "USER www",
         "USER 1234:56",
