@@ -270,6 +270,8 @@ def _devloop(cwd: Path, *argv: str, **env: str) -> subprocess.CompletedProcess[s
 
 @pytest.mark.parametrize("command", ["dev", "run"])
 def test_no_docker_daemon(workspace: Workspace, command: str) -> None:
+    # Without a RUN the image could be made without Docker.
+    workspace.replace("Dockerfile", "COPY . .", "COPY . .\nRUN true")
     done = _devloop(workspace.root, command, DOCKER_HOST="unix:///nowhere/docker.sock")
     assert done.returncode == 3, done
     assert "env/docker-unreachable" in done.stdout
