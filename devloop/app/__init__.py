@@ -324,7 +324,7 @@ class Session:
     ) -> dict[str, FileSync]:
         made: dict[str, FileSync] = {}
         for service in services.values() if self._mode == "dev" else ():
-            syncer = file_sync(service, connection, feed)
+            syncer = file_sync(service, connection, feed, self._warn)
             if syncer is not None:
                 stack.callback(syncer.close)
                 made[service.name] = syncer

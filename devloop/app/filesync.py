@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from devloop.cluster.connection import Connection
     from devloop.config.schema import Build, Service
     from devloop.engine.cancel import Cancel
+    from devloop.errors import Diagnosis
     from devloop.model import PodView, Scan
     from devloop.sync.ports import Stream
 
 __all__ = ["file_sync"]
 
 
-def file_sync(service: Service, connection: Connection, feed: PodFeed) -> FileSync | None:
-    """The service's syncer, None without `sync:` in devloop.yaml."""
+def file_sync(
+    service: Service, connection: Connection, feed: PodFeed, tell: Callable[[Diagnosis], None]
+) -> FileSync | None:
+    """The service's syncer, None without `sync:` in devloop.yaml. `tell` gets what cannot be."""
     if not service.sync:
         return None
 
@@ -37,6 +40,7 @@ def file_sync(service: Service, connection: Connection, feed: PodFeed) -> FileSy
             context=service.build.context,
             open_stream=open_stream,
             pods=feed,
+            tell=tell,
             places=_inferred(service.build),
         )
     return FileSync(
@@ -44,6 +48,7 @@ def file_sync(service: Service, connection: Connection, feed: PodFeed) -> FileSy
         context=service.build.context,
         open_stream=open_stream,
         pods=feed,
+        tell=tell,
         rules=[Rule(src=r.src, dest=r.dest, restart=r.restart) for r in service.sync],
     )
 

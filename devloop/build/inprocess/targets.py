@@ -34,10 +34,16 @@ class Targets:
     def __init__(self, build: Build) -> None:
         self._build = build
         self._rules: tuple[str, Rules] | None = None
+        self._last: tuple[Scan, Mapping[str, tuple[Placed, ...]]] | None = None
 
     def of(self, scan: Scan) -> Mapping[str, tuple[Placed, ...]]:
         """Context path -> what it becomes in the image. Left out is what is not known or is read by
         something that runs. Raises `Unprovable` when nothing can be known, and config/*."""
+        if self._last is None or self._last[0] is not scan:
+            self._last = (scan, self._work_out(scan))
+        return self._last[1]
+
+    def _work_out(self, scan: Scan) -> Mapping[str, tuple[Placed, ...]]:
         found = self._read(scan.recipe)
         snapshot = scan.snapshot
         links = [path for path, entry in snapshot.entries.items() if entry.type == "symlink"]
