@@ -111,7 +111,7 @@ def stage_copies(
         for instruction in stage.instructions[1:]:
             if instruction.keyword not in ("COPY", "ADD"):
                 scope.replay(instruction)
-            elif instruction.flag("from") is None:
+            elif not instruction.flag("from"):
                 found.append(_understood(instruction, scope))
     return tuple(found)
 

@@ -379,13 +379,13 @@ FLAGGED = (
     "COPY --exclude=*.py src /x",
     "COPY --exclude=**/*.py src /x",
     "COPY --exclude=pkg src /x",
-    "COPY --exclude=pkg/deep --exclude=one src data /x",
+    "COPY --exclude=pkg/deep --exclude=one src docs /x",
     "COPY --exclude=** --exclude=!pkg/deep src /x",
     "COPY --exclude=pkg/** --exclude=!**/y.py src /x",
-    "COPY --exclude=*.md . /x",
+    "COPY --exclude=*.md --exclude=data . /x",
     "COPY --exclude=*.txt *.txt src /x/",
     "COPY --exclude=main.py --parents src /x/",
-    "COPY --exclude=docs/de/ . /x",
+    "COPY --exclude=docs/de/ --exclude=data/ . /x",
     "ADD --exclude=*.py src /x",
 )
 
