@@ -2,8 +2,8 @@
 
 `docker build` takes an image of that name from the local Docker before it asks a registry. So the
 registry's answer counts only where both are the same: the name is pinned by digest, there is no
-Docker, Docker has no image of that name, or what it has is what the registry gave. Nothing else is
-asked here; the layers stay where they are.
+Docker, Docker has no image of that name, or what it has is what the target's registry has, too.
+Nothing else is asked here; the layers stay where they are.
 """
 
 from __future__ import annotations
@@ -199,8 +199,9 @@ class Bases:
                 tag=reference.tag,
                 digest=reference.digest,
             )
-            # Docker's own image may never have been in the registry that its name speaks of.
-            places = [copy, reference] if mine else [reference, copy]
+            # Docker builds from its own image without asking the registry that the name speaks of,
+            # which may be far away, count pulls or never have had it.
+            places = [copy] if mine else [reference, copy]
         failure: DevloopError | None = None
         others: list[str] = []
         for place in places:
@@ -218,7 +219,7 @@ class Bases:
         if others:
             raise Unprovable(f"{text} in Docker is not the one in {others[-1]}")
         if mine:
-            raise Unprovable(f"{text} is only known to Docker")
+            raise Unprovable(f"{text} is known to Docker, and not in {self._target}")
         why = failure.diagnosis.message if failure else f"{reference.host} does not have it"
         if mine is None:
             raise DevloopError.of(

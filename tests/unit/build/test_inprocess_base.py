@@ -212,7 +212,9 @@ def test_a_copy_beside_the_images_made_from_it(client: Client, state: State) -> 
 def test_an_image_that_nobody_has(client: Client, state: State) -> None:
     finder = bases(client, DIGEST)
     for _ in range(2):
-        with pytest.raises(Unprovable, match="python-base:dev is only known to Docker"):
+        with pytest.raises(
+            Unprovable, match="python-base:dev is known to Docker, and not in localhost"
+        ):
             finder.find("python-base:dev", "linux/amd64", quiet, Cancel())
     assert len(state.requests) == 1, "what is not there was asked for twice"
     with pytest.raises(DevloopError) as caught:
