@@ -26,10 +26,8 @@ __all__ = ["file_sync"]
 
 def file_sync(
     service: Service, connection: Connection, feed: PodFeed, tell: Callable[[Diagnosis], None]
-) -> FileSync | None:
-    """The service's syncer, None without `sync:` in devloop.yaml. `tell` gets what cannot be."""
-    if not service.sync:
-        return None
+) -> FileSync:
+    """The syncer of a service with `sync:` in devloop.yaml. `tell` hears what cannot be."""
 
     def open_stream(pod: PodView, container: str, argv: Sequence[str], cancel: Cancel) -> Stream:
         return open_exec(connection, pod.namespace, pod.name, container, argv=argv, cancel=cancel)

@@ -44,7 +44,7 @@ def run_session(
             color=options.color,
             env=os.environ,
         )
-        from devloop.app import Session  # noqa: PLC0415 - see main.py: help must stay quick
+        from devloop.app.session import Session  # noqa: PLC0415 - see main.py: help must stay quick
         from devloop.cli.options import load  # noqa: PLC0415 - as above
 
         # A thread that wakes for a save must not wait 5 ms for each that reads or prints logs.

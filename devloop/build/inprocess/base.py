@@ -172,7 +172,7 @@ class Bases:
     def find(self, text: str, platform: str, say: Callable[[str], None], cancel: Cancel) -> Base:
         """The image that a Dockerfile calls `text`, for `platform` (OS/ARCH[/VARIANT]).
 
-        Raises `Unprovable`, and build/base-pull-failed when there is no Docker to try instead."""
+        Raises `Unprovable`, and env/docker-unreachable when only Docker could have it."""
         known = self._known.get((text, platform))
         if known is None:
             say(f"looking for the base image {text}")
@@ -223,7 +223,7 @@ class Bases:
         why = failure.diagnosis.message if failure else f"{reference.host} does not have it"
         if mine is None:
             raise DevloopError.of(
-                "build/base-pull-failed",
+                "env/docker-unreachable",
                 f"the base image {text} cannot be fetched, and there is no Docker that has it",
                 cause=why,
                 suggestions=(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop import app
 from devloop.app import lock
+from devloop.app.choice import built_for, chosen, names_of
 from devloop.config.loader import load_project
 from devloop.errors import DevloopError
 
@@ -30,22 +30,22 @@ def project(tmp_path: Path) -> Project:
 
 
 def test_all_services_unless_some_are_named(project: Project) -> None:
-    assert list(app._chosen(project, ())) == ["web", "api"]
-    assert list(app._chosen(project, ("api",))) == ["api"]
+    assert list(chosen(project, ())) == ["web", "api"]
+    assert list(chosen(project, ("api",))) == ["api"]
 
 
 def test_a_session_says_whom_it_is_for(project: Project) -> None:
-    assert app._names(project, project.services) == "shop (web, api)"
-    assert app._names(project, dict.fromkeys(map(str, range(100)), project.services["web"])) == (
+    assert names_of(project, project.services) == "shop (web, api)"
+    assert names_of(project, dict.fromkeys(map(str, range(100)), project.services["web"])) == (
         "shop (100 services)"
     )
     alone = project.model_copy(update={"name": "web"})
-    assert app._names(alone, {"web": project.services["web"]}) == "web"
+    assert names_of(alone, {"web": project.services["web"]}) == "web"
 
 
 def test_an_unknown_service_is_named_with_its_neighbour(project: Project) -> None:
     with pytest.raises(DevloopError) as caught:
-        app._chosen(project, ("wbe",))
+        chosen(project, ("wbe",))
     diagnosis = caught.value.diagnosis
     assert diagnosis.code == "config/unknown-service"
     assert diagnosis.suggestions == ("did you mean web?",)
@@ -70,7 +70,7 @@ def test_images_are_built_for_the_nodes(
     web: str | None,
 ) -> None:
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    built = app._built_for(project.services, nodes)
+    built = built_for(project.services, nodes)
     assert built["web"].build.platform == web
     assert built["api"].build.platform == "linux/riscv64"
 

@@ -219,7 +219,7 @@ def test_an_image_that_nobody_has(client: Client, state: State) -> None:
     assert len(state.requests) == 1, "what is not there was asked for twice"
     with pytest.raises(DevloopError) as caught:
         bases(client, None).find("python-base:dev", "linux/amd64", quiet, Cancel())
-    assert caught.value.code == "build/base-pull-failed"
+    assert caught.value.code == "env/docker-unreachable"
     assert f"push it to {client.host}/team/python-base:dev" in caught.value.diagnosis.suggestions
 
 

@@ -1,0 +1,189 @@
+"""A session: one `devloop dev` or `devloop run`, from loading its project to its last event.
+
+It is started here, run to its end, and taken down in the reverse order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Literal
+
+from devloop import __version__
+from devloop.app import connect
+from devloop.app.choice import built_for, chosen, names_of
+from devloop.app.lock import only_session
+from devloop.app.wiring import Wiring, ask_around
+from devloop.config.files import check_files
+from devloop.config.problems import ConfigErrors
+from devloop.engine.bus import EventBus
+from devloop.engine.cancel import Cancel
+from devloop.errors import Cancelled, DevloopError, ExitStatus
+from devloop.events import DiagnosticRaised, SessionEnded, SessionStarted
+from devloop.ui import make_sink, say_early
+from devloop.ui.session_file import SessionFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from devloop.config.loader import LoadedProject
+    from devloop.engine.loop import Engine
+    from devloop.errors import Diagnosis
+    from devloop.ui import Color, OutputKind
+
+__all__ = ["Session"]
+
+# How long the end may take to hand out what was said last.
+_DRAIN = 0.5
+
+
+class Session:
+    """One `devloop dev` or `devloop run`, from loading its project to its last event.
+
+    `run` belongs to the main thread and returns the exit status; `stop` may come from any thread,
+    before or while it runs, and makes it end soon."""
+
+    def __init__(
+        self,
+        load: Callable[[], LoadedProject],
+        *,
+        mode: Literal["dev", "run"],
+        only: tuple[str, ...] = (),
+        output: OutputKind = "auto",
+        color: Color = "auto",
+        tail: bool = False,
+    ) -> None:
+        self._load = load
+        self._mode = mode
+        self._only = only
+        self._tail = tail
+        self._say = functools.partial(
+            say_early, output=output, stream=sys.stdout, color=color, env=os.environ
+        )
+        self._sink = make_sink(output, sys.stdout, color=color, env=os.environ)
+        self._bus = EventBus(on_lost=self._reader_gone)
+        self._cancel = Cancel()
+        self._stopped: tuple[ExitStatus, str] | None = None
+        self._engine: Engine | None = None
+        self._status = ExitStatus.BUG
+        self._bug: BaseException | None = None
+
+    @property
+    def _stays(self) -> bool:
+        """Whether it lasts until it is stopped: then logs are followed and ports kept open."""
+        return self._mode == "dev" or self._tail
+
+    def stop(self, status: ExitStatus, why: str = "") -> None:
+        if self._stopped is None:
+            self._stopped = (status, why)
+        self._cancel.set()
+        if self._engine is not None:
+            self._engine.stop(status, why)
+
+    def run(self) -> ExitStatus:
+        """Raises whatever was a bug, after everything is taken down."""
+        self._bus.subscribe("output", self._sink, batch=self._sink.batch)
+        # Not in the main thread: that one must be free to run the signal handlers.
+        thread = threading.Thread(target=self._run, name="devloop-session", daemon=True)
+        thread.start()
+        thread.join()
+        why = self._stopped[1] if self._stopped else ""
+        self._bus.publish(SessionEnded(exit_code=int(self._status), why=why))
+        self._bus.close(_DRAIN)
+        with contextlib.suppress(OSError):
+            self._sink.close()
+        if self._bug is not None:
+            raise self._bug
+        return self._status
+
+    def _say_early(self, text: str) -> None:
+        try:
+            self._say(text)
+        except OSError as error:
+            self._reader_gone("output", error)
+            raise Cancelled from error
+
+    def _reader_gone(self, name: str, error: Exception) -> None:
+        """Nobody reads what a session says any more (`| head`): it ends as if stopped."""
+        del name
+        if isinstance(error, OSError):
+            self.stop(ExitStatus.DONE, "the reader of the output went away")
+        else:
+            self._bug = error
+            self.stop(ExitStatus.BUG, "the output failed")
+
+    def _run(self) -> None:
+        try:
+            with contextlib.ExitStack() as stack:
+                self._status = self._start_and_run(stack)
+        except Cancelled:
+            self._status = self._stopped[0] if self._stopped else ExitStatus.BUG
+        except DevloopError as error:
+            for diagnosis in getattr(error, "diagnoses", (error.diagnosis,)):
+                self._warn(diagnosis)
+            self._status = error.exit_status
+        except Exception as error:  # noqa: BLE001 - carried to the main thread
+            self._bug = error
+            self._status = ExitStatus.BUG
+
+    def _start_and_run(self, stack: contextlib.ExitStack) -> ExitStatus:
+        loaded = self._load()
+        project = loaded.project
+        services = chosen(project, self._only)
+        if problems := check_files(loaded):
+            raise ConfigErrors(problems)
+        stack.enter_context(only_session(project))
+        self._say_early(
+            f"{names_of(project, services)}: asking the cluster, its registry and Docker"
+        )
+        self._bus.subscribe("session-file", SessionFile(project.state_dir))
+        connection = stack.enter_context(connect(project))
+        surroundings = ask_around(project, services, connection, self._cancel, stack)
+        services = built_for(services, surroundings.platforms)
+        self._bus.publish(
+            SessionStarted(
+                version=__version__,
+                mode=self._mode,
+                project=project.name,
+                root=str(project.root),
+                context=connection.context,
+                namespace=connection.namespace,
+                registry=str(surroundings.target),
+                services=tuple(services),
+                pid=os.getpid(),
+            )
+        )
+        wiring = Wiring(
+            loaded,
+            services,
+            connection,
+            surroundings,
+            mode=self._mode,
+            publish=self._bus.publish,
+            on_bug=self._bug_in_listener,
+            stack=stack,
+        )
+        if self._stays:
+            wiring.open_front_door()
+            wiring.follow_logs()
+        self._engine = wiring.engine()
+        return self._run_engine(self._engine)
+
+    def _run_engine(self, engine: Engine) -> ExitStatus:
+        if self._stopped is not None:
+            return self._stopped[0]
+        status = engine.run()
+        if self._tail and status is ExitStatus.DONE:
+            while not self._cancel.wait(3600):
+                pass
+        return self._stopped[0] if self._stopped else status
+
+    def _warn(self, diagnosis: Diagnosis) -> None:
+        self._bus.publish(DiagnosticRaised.of(diagnosis))
+
+    def _bug_in_listener(self, error: BaseException) -> None:
+        self._bug = error
+        self.stop(ExitStatus.BUG, "a follower of the cluster failed")

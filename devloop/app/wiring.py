@@ -1,0 +1,250 @@
+"""The adapters of one session and what connects them; the only module that names them all.
+
+Everything that is opened here is put on the session's stack to be closed in the reverse order.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from devloop.app import find_registry, ledger_of, workload_of
+from devloop.app.config_notice import ConfigNotice
+from devloop.app.housekeeping import KEPT, Housekeeper, find_leftovers, remove
+from devloop.app.pods import PodFeed
+from devloop.build.made import Recorded
+from devloop.build.select import make_builder, preflight
+from devloop.cluster.deployer import Deployments
+from devloop.cluster.in_use import digests_in_use
+from devloop.cluster.logstream import node_platforms, open_log, server_time
+from devloop.cluster.podports import PodPorts
+from devloop.cluster.view import ClusterView
+from devloop.engine.loop import Engine, ServicePorts
+from devloop.events import DiagnosticRaised
+from devloop.forward.door import FrontDoor
+from devloop.logs.follower import LogFollower
+from devloop.registry.client import Client
+from devloop.registry.discovery import check as check_registry
+from devloop.registry.kindload import KindLoader
+from devloop.registry.registries import Registries
+from devloop.watch.hints import WatchHints
+from devloop.watch.source import ServiceSource
+
+if TYPE_CHECKING:
+    import contextlib
+    from collections.abc import Callable, Iterator, Mapping
+
+    from devloop.build.made import Ledger
+    from devloop.cluster.connection import Connection
+    from devloop.config.loader import LoadedProject
+    from devloop.config.schema import Project, Service
+    from devloop.engine.cancel import Cancel
+    from devloop.engine.ports import Hints
+    from devloop.errors import Diagnosis
+    from devloop.events import Event
+    from devloop.model import PodView, PushTarget
+    from devloop.sync import FileSync
+
+__all__ = ["Surroundings", "Wiring", "ask_around"]
+
+_ON_FAILURE = {"dev": "keep", "run": "rollback"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a session found around it: where images go, a client of the registry there (None when
+    images are loaded into the nodes), and what the nodes run (OS/ARCH)."""
+
+    target: PushTarget
+    registry: Client | None
+    platforms: tuple[str, ...]
+
+
+def ask_around(
+    project: Project,
+    services: Mapping[str, Service],
+    connection: Connection,
+    cancel: Cancel,
+    stack: contextlib.ExitStack,
+) -> Surroundings:
+    """Find out at once, and side by side, what is not there: Docker, cluster, registry; and the
+    nodes' platforms. Errors: env/*, cluster/*, registry/*."""
+    with ThreadPoolExecutor(2, thread_name_prefix="devloop-preflight") as pool:
+        docker = pool.submit(preflight, services.values())
+        platforms = pool.submit(node_platforms, connection)
+        target = find_registry(project, connection)
+        registry = stack.enter_context(Client(target.push)) if target.push else None
+        check_registry(target, registry, cancel)
+        docker.result()
+        return Surroundings(target=target, registry=registry, platforms=platforms.result())
+
+
+class Wiring:
+    """One session's adapters. `publish` takes events, `on_bug` an exception in a listener."""
+
+    def __init__(
+        self,
+        loaded: LoadedProject,
+        services: Mapping[str, Service],
+        connection: Connection,
+        surroundings: Surroundings,
+        *,
+        mode: Literal["dev", "run"],
+        publish: Callable[[Event], None],
+        on_bug: Callable[[BaseException], None],
+        stack: contextlib.ExitStack,
+    ) -> None:
+        self._loaded = loaded
+        self._project = loaded.project
+        self._services = services
+        self._connection = connection
+        self._around = surroundings
+        self._mode: Literal["dev", "run"] = mode
+        self._publish = publish
+        self._stack = stack
+        self._view = ClusterView(connection, on_bug=on_bug)
+        stack.callback(self._view.close)
+        self._feed = PodFeed(
+            self._view,
+            {s.name: workload_of(s, connection.namespace) for s in services.values()},
+            publish=publish,
+        )
+
+    def open_front_door(self) -> None:
+        """Errors: env/port-busy."""
+        ports = [(s.name, p.local, p.container) for s in self._services.values() for p in s.ports]
+        if not ports:
+            return
+        dial = PodPorts(self._connection)
+        self._stack.callback(dial.close)
+        door = FrontDoor(ports, dial, self._feed, self._publish)
+        door.start()
+        self._stack.callback(door.close)
+
+    def follow_logs(self) -> None:
+        def read(
+            pod: PodView, container: str, *, since_time: str | None, previous: bool, cancel: Cancel
+        ) -> Iterator[bytes]:
+            return open_log(
+                self._connection,
+                pod.namespace,
+                pod.name,
+                container,
+                since_time=since_time,
+                previous=previous,
+                cancel=cancel,
+            )
+
+        follower = LogFollower(
+            read,
+            self._publish,
+            patterns={s.name: s.logs.containers for s in self._services.values()},
+            since=server_time(self._connection),
+        )
+        self._stack.callback(follower.close)
+        self._stack.callback(self._feed.listen(follower.pods_changed))
+
+    def engine(self) -> Engine:
+        """The engine with everything it needs. What an earlier session left half done in the
+        cluster is healed first."""
+        self._feed.start()
+        deployments = self._deployments()
+        sources = {
+            name: ServiceSource(service, self._project.root)
+            for name, service in self._services.items()
+        }
+        builders = self._builders(sources)
+        syncers = self._syncers()
+        return Engine(
+            {
+                name: ServicePorts(
+                    source=sources[name],
+                    builder=builders[name],
+                    deployer=deployments.deployer(service),
+                    syncer=syncers.get(name),
+                    roll_back=(service.deploy.on_failure or _ON_FAILURE[self._mode]) == "rollback",
+                )
+                for name, service in self._services.items()
+            },
+            mode=self._mode,
+            root=self._project.root,
+            publish=self._publish,
+            hints=self._hints(sources) if self._mode == "dev" else None,
+        )
+
+    def _deployments(self) -> Deployments:
+        deployments = Deployments(
+            self._project,
+            self._connection,
+            self._view,
+            in_place_by_default=self._mode == "dev",
+            show=self._loaded.show,
+        )
+        self._stack.callback(deployments.close)
+        for diagnosis in deployments.heal():
+            self._warn(diagnosis)
+        return deployments
+
+    def _builders(self, sources: Mapping[str, ServiceSource]) -> dict[str, Recorded]:
+        target = self._around.target
+        ledger = ledger_of(self._project)
+        registries = self._stack.enter_context(Registries(self._around.registry))
+        housekeeper = self._keep_house(ledger)
+        made: dict[str, Recorded] = {}
+        for name, service in self._services.items():
+            builder = make_builder(
+                service,
+                self._project,
+                target,
+                verify=sources[name].unchanged,
+                manifests=self._around.registry,
+                loader=KindLoader(target.kind_cluster) if target.kind_cluster else None,
+                open_registry=registries,
+            )
+            self._stack.callback(builder.close)
+            made[name] = Recorded(name, builder, ledger, housekeeper.made)
+        return made
+
+    def _keep_house(self, ledger: Ledger) -> Housekeeper:
+        registry = self._around.registry
+
+        def tidy(cancel: Cancel) -> None:
+            found = find_leftovers(
+                ledger,
+                self._project.state_dir,
+                host=registry.host if registry else "",
+                keep=KEPT,
+                in_use=digests_in_use(self._connection),
+                cancel=cancel,
+            )
+            remove(found, ledger, registry, cancel)
+
+        housekeeper = Housekeeper(ledger, tidy)
+        housekeeper.start()
+        self._stack.callback(housekeeper.close)
+        return housekeeper
+
+    def _syncers(self) -> dict[str, FileSync]:
+        wanted = [s for s in self._services.values() if s.sync] if self._mode == "dev" else []
+        if not wanted:
+            return {}
+        # Imported late: most sessions have none, and every import delays the start.
+        from devloop.app.filesync import file_sync  # noqa: PLC0415
+
+        made: dict[str, FileSync] = {}
+        for service in wanted:
+            syncer = file_sync(service, self._connection, self._feed, self._warn)
+            self._stack.callback(syncer.close)
+            made[service.name] = syncer
+        return made
+
+    def _hints(self, sources: Mapping[str, ServiceSource]) -> Hints:
+        files = self._loaded.files
+        watched = WatchHints(
+            tuple(sources.values()), files=files, warn=self._warn, woke=self._view.reconnect
+        )
+        return ConfigNotice(watched, files, show=self._loaded.show, tell=self._warn)
+
+    def _warn(self, diagnosis: Diagnosis) -> None:
+        self._publish(DiagnosticRaised.of(diagnosis))
