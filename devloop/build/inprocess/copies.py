@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from devloop.build.dockerfile import Dockerfile, Instruction
     from devloop.model import Entry, Snapshot
 
-__all__ = ["Copy", "Placed", "StageState", "merge", "place", "reads", "stage_copies"]
+__all__ = ["Copy", "Placed", "StageState", "may_be_archive", "merge", "place", "stage_copies"]
 
 _FLAGS = {
     "COPY": frozenset({"chown", "chmod", "link", "parents", "exclude", "from"}),
@@ -386,23 +386,3 @@ def merge(layers: Iterable[Mapping[str, Placed]]) -> dict[str, tuple[int, Placed
                     continue
             found[path] = (number, entry)
     return found
-
-
-def reads(copy: Copy, path: str, snapshot: Snapshot) -> bool:
-    """Whether `copy` may read `path` of the context, which need not exist (any more).
-
-    Broad: a pattern is taken for all of the folder that it looks into."""
-    sources = Sources(snapshot)
-    for source in copy.sources:
-        pivot, separator, _ = source.partition("/./")
-        folder = source if not copy.parents else pivot if separator else ""
-        parts = clean(folder).split("/")
-        plain = next((i for i, part in enumerate(parts) if is_pattern(part)), len(parts))
-        named = "/".join(parts[:plain])
-        for spot in (named, sources.real(named)):
-            # What stands above it, too: it may be a symlink now, or have been a file.
-            if not spot or spot == path or path.startswith(f"{spot}/"):
-                return True
-            if spot.startswith(f"{path}/"):
-                return True
-    return False

@@ -18,7 +18,6 @@ from devloop.build.inprocess.copies import (
     may_be_archive,
     merge,
     place,
-    reads,
     stage_copies,
 )
 from devloop.build.inprocess.unprovable import Unprovable
@@ -277,30 +276,6 @@ def test_later_copies_lie_over_earlier_ones() -> None:
     assert merge([two, one, three])["x/s"][0] == 1
     with pytest.raises(Unprovable):
         merge([one, {"x/s": Placed(path="x/s", type="file", mode=0)}])
-
-
-@pytest.mark.parametrize(
-    ("text", "path", "expected"),
-    [
-        ("COPY . /x", "any", True),
-        ("COPY src /x", "src/a", True),
-        ("COPY src /x", "src", True),
-        ("COPY src /x", "src2/a", False),
-        ("COPY src/a/b /x", "src", True),
-        ("COPY src/*.py /x/", "src/a", True),
-        ("COPY src/*.py /x/", "other", False),
-        ("COPY link /x", "real/f", True),
-        ("COPY link/*.c /x/", "real/f", True),
-        ("COPY link /x", "link", True),
-        ("COPY link /x", "other", False),
-        ("COPY --parents src/./a /x/", "src/b", True),
-        ("COPY --parents src /x/", "other", True),
-        ("COPY gone /x", "gone/f", True),
-    ],
-)
-def test_reads(text: str, path: str, expected: bool) -> None:
-    context = snapshot("real/f", "src/a", "other", links={"link": "real"})
-    assert reads(only(text), path, context) is expected
 
 
 def tar() -> bytes:
