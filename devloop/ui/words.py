@@ -36,7 +36,9 @@ def ordinal(n: int) -> str:
 
 
 def duration(ms: float, *, space: str = "") -> str:
-    """`0.9s`, `3.1s`, `2m05s`, `2h14m`; `space` goes between number and unit."""
+    """`0.02s`, `0.9s`, `3.1s`, `2m05s`, `2h14m`; `space` goes between number and unit."""
+    if ms < 95:
+        return f"{ms / 1000:.2f}{space}s"
     if ms < 59_950:
         return f"{ms / 1000:.1f}{space}s"
     seconds = round(ms / 1000)

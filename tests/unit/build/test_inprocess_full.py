@@ -226,7 +226,7 @@ def test_without_a_registry_docker_has_to_load_the_image(bench: Bench) -> None:
 def test_no_docker_and_a_base_that_is_nowhere(bench: Bench) -> None:
     with pytest.raises(DevloopError) as caught:
         bench.build(bench.full("FROM OTHER/nothing\nCOPY b /\n"))
-    assert caught.value.code == "build/base-pull-failed"
+    assert caught.value.code == "env/docker-unreachable"
 
 
 @pytest.mark.parametrize(

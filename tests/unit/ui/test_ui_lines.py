@@ -110,7 +110,7 @@ def test_a_failed_iteration() -> None:
             "context kind-dev, namespace default, registry localhost:5001"
         ),
         "devloop: begin #7 web 1 file",
-        "devloop: #7 web scan 0.0s 143 files",
+        "devloop: #7 web scan 0.01s 143 files",
         "sample_app/Dockerfile:12:1: error[build/run-failed]: RUN exited 1: pip install -r req.txt",
         "    ERROR: No matching distribution",
         "    x.py:1:2: error [a/b]: forged",
@@ -146,7 +146,7 @@ def test_editors_find_begin_problem_and_end_once_and_in_order() -> None:
     ("event", "end"),
     [
         (finished(Outcome.READY), "devloop: end #7 ready 3.1s"),
-        (finished(Outcome.UNCHANGED, ms=4.0), "devloop: end #7 unchanged 0.0s"),
+        (finished(Outcome.UNCHANGED, ms=4.0), "devloop: end #7 unchanged 0.00s"),
         (finished(Outcome.CANCELLED), "devloop: end #7 cancelled 3.1s"),
         (finished(Outcome.CANCELLED, stopped=True), "devloop: end #7 stopped 3.1s"),
         (finished(Outcome.FAILED, failed_step=Step.TEST), "devloop: end #7 failed test 3.1s"),
@@ -281,7 +281,7 @@ def test_the_other_events_have_a_stable_plain_form() -> None:
         "devloop: web pod web-1-a CrashLoopBackOff, 2 restarts",
         "devloop: web pod web-1-a stopping",
         "devloop: web localhost:8080 -> 80 ready",
-        "devloop: web looked at 1,430 files again in 0.0s: anything may have changed",
+        "devloop: web looked at 1,430 files again in 0.02s: anything may have changed",
         "devloop: read devloop.yaml again: web",
         "devloop: … 12,300 lines dropped, the reader is too slow",
         "devloop: exit 130: interrupted",

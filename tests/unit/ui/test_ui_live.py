@@ -102,7 +102,7 @@ def test_news_is_one_line_each() -> None:
     assert rows(s)[3:] == [
         "  → port        http://localhost:8080 to web:80",
         "! localhost:8080 is closed: port taken",
-        "· looked at 1,430 files again in 0.0 s: git checkout",
+        "· looked at 1,430 files again in 0.02 s: git checkout",
         "· read devloop.yaml again",
         "… 12,300 events not shown: the terminal is too slow",
         "! odd context  [safety/context]",
