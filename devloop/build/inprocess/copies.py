@@ -374,7 +374,7 @@ def merge(layers: Iterable[Mapping[str, Placed]]) -> dict[str, tuple[int, Placed
     """What is there in the end, when what each COPY places lies over what those before it placed:
     the COPY's number and the entry. A folder that is only implied leaves one that is there as it
     is; any other takes its place, what is in it stays. Raises `Unprovable` when two disagree about
-    what is a folder."""
+    what is a folder, and for what may be written through a symlink that an earlier one placed."""
     found: dict[str, tuple[int, Placed]] = {}
     for number, layer in enumerate(layers):
         for path, entry in layer.items():
@@ -382,6 +382,8 @@ def merge(layers: Iterable[Mapping[str, Placed]]) -> dict[str, tuple[int, Placed
                 there = found[path][1]
                 if (there.type == "dir") != (entry.type == "dir"):
                     raise Unprovable(f"two COPYs disagree about what /{path} is")
+                if there.type == "symlink" and entry.type != "symlink":
+                    raise Unprovable(f"/{path} is a symlink already")
                 if entry.implied:
                     continue
             found[path] = (number, entry)

@@ -291,6 +291,15 @@ PLAIN = (
     "COPY src/empty /x/\nCOPY a.txt /x/",
     "COPY data/a.txt src/one /x/",
     "COPY src/one data/a.txt /x/",
+    "COPY a.txt/ /x",
+    "COPY /a.txt /x",
+    "COPY src//pkg/ /x",
+    "COPY docs/*/ /x/",
+    "COPY docs/../.hidden\t /x",
+    "COPY --chmod=0 a.txt src /x/",
+    'COPY ["*.txt", "/x/"]',
+    "ENV X=a.txt Y=/x\nENV Z=$Y/$X\nCOPY ${X} $Z",
+    "COPY src /x\nCOPY src/up /x/pkg/",
 )
 
 
@@ -349,6 +358,8 @@ REFUSED = (
     "COPY missing /x",
     "COPY data/dangling /x",
     "COPY d* /x",
+    "COPY src /x\nCOPY b.txt /x/up",
+    "COPY src /x\nCOPY b.txt /x/pkg/loop/",
     "COPY missing/*.py /x",
     "COPY src /x\nCOPY a.txt /x/pkg/deep\nCOPY src/pkg /x/pkg/deep",
     "COPY a.txt /x\nCOPY src /x",

@@ -276,6 +276,10 @@ def test_later_copies_lie_over_earlier_ones() -> None:
     assert merge([two, one, three])["x/s"][0] == 1
     with pytest.raises(Unprovable):
         merge([one, {"x/s": Placed(path="x/s", type="file", mode=0)}])
+    link = {"x/g": Placed(path="x/g", type="symlink", mode=0o777, link="s")}
+    assert merge([one, link])["x/g"][0] == 1
+    with pytest.raises(Unprovable, match="symlink already"):
+        merge([link, one])
 
 
 def tar() -> bytes:
