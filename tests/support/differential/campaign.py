@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from tests.support.differential.candidate import FULL, Built, Candidate
+from tests.support.differential.candidate import FULL, IN_PROCESS, Built, Candidate
 from tests.support.differential.cases import Case, Step, arrange, perform
 from tests.support.differential.compare import differences
 from tests.support.differential.edits import Tree, random_edit, random_tree
@@ -99,6 +99,7 @@ class _Workspace:
         arrange(root, case)
         self.candidate = self._make()
         self.built = Built()
+        self.fruitless = 0
 
     def _make(self) -> Candidate:
         recipe = self.case.last_recipe
@@ -117,7 +118,14 @@ class _Workspace:
             self.built = self.candidate.build()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
             self.built = Built(error=f"{type(error).__name__}: {error}", how="crashed")
+        own = self.built.how in IN_PROCESS and not self.built.error
+        self.fruitless = 0 if own else self.fruitless + 1
         return self.built
+
+    @property
+    def stuck(self) -> bool:
+        """Whether no edit of late was devloop's own: there is more to see in another case."""
+        return self.fruitless >= 4
 
     def step(self, step: Step) -> Built:
         self.case = replace(self.case, steps=(*self.case.steps, step))
@@ -204,6 +212,10 @@ class Campaign:
                         if finding is not None:
                             tally.findings.append(finding)
                             live.pop(number).remove()
+                        elif live[number].stuck and rngs[number].random() < 0.5:
+                            live.pop(number).remove()
+                            live[number] = self._begun(rngs[number])
+                            tally.recipes += 1
             return tally
         finally:
             self._remove(live.values())
@@ -260,6 +272,9 @@ class Campaign:
         built = space.built
         if built.how == "crashed":
             return (f"devloop crashed: {built.error}",)
+        if digest is None and built.how == FULL and not built.error:
+            # BuildKit itself, with its cache: it does not look at a link that leads nowhere again.
+            return ()
         if digest is None:
             return () if built.error else ("BuildKit cannot build this, devloop made an image",)
         if built.error:

@@ -8,6 +8,7 @@ followed, wherever it points.
 from __future__ import annotations
 
 import os
+import posixpath
 import shutil
 import stat
 from dataclasses import asdict, dataclass
@@ -425,7 +426,12 @@ def _modes(rng: random.Random, tree: Tree) -> Made:
 
 def _link(rng: random.Random, tree: Tree) -> Made:
     path = _pick(rng, tree.links) if tree.links and rng.random() < 0.5 else _new_path(rng, tree)
-    target = rng.choice(TARGETS) if rng.random() < 0.4 else (_pick(rng, tree.all) or "x")
+    there = _pick(rng, tree.all)
+    if there is None or rng.random() < 0.2:
+        target = rng.choice(TARGETS)
+    else:
+        # As a person would write it.
+        target = posixpath.relpath(there, posixpath.dirname(path or "") or ".")
     return (Edit(kind="symlink", path=path, other=target),) if path else ()
 
 

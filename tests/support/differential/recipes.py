@@ -134,6 +134,7 @@ CHOWNS = (
 NAMED = (
     *("www", "www:web", "www:staff", "root", "root:root", "1:web", "nobody", "7", "ghost", ":web"),
 )
+KNOWN = ("www", "www:web", "www:staff", "root", "1:web", "root:root", "1001:web")
 CHMODS = (
     "755",
     "755",
@@ -213,7 +214,7 @@ EXCLUDES = (
 def random_recipe(rng: random.Random, tree: Tree, bases: Bases) -> Recipe:
     """A Dockerfile over what `tree` has."""
     shape = rng.choices(
-        ["plain", "stages", "chain", "run", "odd", "onbuild"], [60, 14, 10, 6, 8, 2]
+        ["plain", "stages", "chain", "run", "odd", "onbuild"], [66, 12, 10, 5, 5, 2]
     )[0]
     args = rng.choice([{}, {}, {"D": "/given"}, {"U": "1000:1000", "M": "0600"}, {"PORT": "81"}])
     stage = None
@@ -279,22 +280,23 @@ def _stages(rng: random.Random, tree: Tree, bases: Bases, base: str) -> list[str
 
 
 def _body(rng: random.Random, tree: Tree, bases: Bases, base: str, copies: int) -> list[str]:
-    lines = [copy_line(rng, tree, bases, base) for _ in range(copies)]
+    wild = rng.random() < 0.3
+    lines = [copy_line(rng, tree, bases, base, wild=wild) for _ in range(copies)]
     for line in rng.sample(META, rng.randint(0, 5)):
         lines.insert(rng.randint(0, len(lines)), line)
     return lines
 
 
-def copy_line(rng: random.Random, tree: Tree, bases: Bases, base: str) -> str:
-    """One COPY or ADD."""
+def copy_line(rng: random.Random, tree: Tree, bases: Bases, base: str, *, wild: bool = True) -> str:
+    """One COPY or ADD; `wild` takes what seldom works, or not everywhere in the same way."""
     flags = []
     if rng.random() < 0.3:
-        # Without /etc/passwd no name can be looked up.
-        choice = CHOWNS if base == "scratch" or rng.random() < 0.5 else NAMED
+        names = KNOWN if base == bases.small else ()
+        choice = rng.choice([CHOWNS, NAMED if wild else names or CHOWNS])
         flags.append(f"--chown={rng.choice(choice)}")
-    if rng.random() < 0.2:
+    if rng.random() < (0.2 if wild else 0.06):
         flags.append(f"--chmod={rng.choice(CHMODS)}")
-    if rng.random() < 0.15:
+    if rng.random() < 0.12:
         flags.append("--link")
     word = "COPY" if rng.random() < 0.88 else "ADD"
     if word == "COPY" and "--parents" in bases.flags and rng.random() < 0.25:
@@ -303,10 +305,12 @@ def copy_line(rng: random.Random, tree: Tree, bases: Bases, base: str) -> str:
         for _ in range(rng.choice([0, 0, 0, 1, 2])):
             flags.append(f"--exclude={rng.choice(EXCLUDES)}")  # noqa: PERF401 - a random number
     rng.shuffle(flags)
-    sources = [_source(rng, tree) for _ in range(rng.choices([1, 2, 3], [70, 20, 10])[0])]
+    sources = [
+        _source(rng, tree, links=wild) for _ in range(rng.choices([1, 2, 3], [70, 20, 10])[0])
+    ]
     if "--parents" in flags and rng.random() < 0.4:
         sources = [_pivot(rng, source) for source in sources]
-    dest = rng.choice(DESTS if rng.random() < 0.9 else AWKWARD_DESTS)
+    dest = rng.choice(AWKWARD_DESTS if wild and rng.random() < 0.2 else DESTS)
     if len(sources) > 1 and rng.random() < 0.95 and not dest.endswith("/"):
         dest += "/"
     words = [*sources, dest]
@@ -321,7 +325,7 @@ def _pivot(rng: random.Random, source: str) -> str:
     return "/".join(parts)
 
 
-def _source(rng: random.Random, tree: Tree) -> str:
+def _source(rng: random.Random, tree: Tree, *, links: bool) -> str:
     roll = rng.random()
     if roll < 0.3:
         return rng.choice([".", "./", "/", "./."])
@@ -343,7 +347,7 @@ def _source(rng: random.Random, tree: Tree) -> str:
             ]
         )
     choice = [p for p in (*tree.files, *tree.folders) if _writable(p)]
-    if tree.links and rng.random() < 0.03:
+    if links and tree.links and rng.random() < 0.06:
         choice = list(tree.links)
     if not choice:
         return "."
