@@ -200,9 +200,10 @@ class InPlace:
         )
 
     def _seen(self, view: View) -> list[Mapping[str, Any]]:
-        return [self._newest(thing) for thing in view.items()]
+        return [self.newest(thing) for thing in view.items()]
 
-    def _newest(self, seen: Mapping[str, Any]) -> Mapping[str, Any]:
+    def newest(self, seen: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What was written last, where the watch has not told of it yet; else what it told."""
         own = self._wrote.get(uid_of(seen))
         return own if own is not None and _version(own) > _version(seen) else seen
 
@@ -364,7 +365,7 @@ class InPlace:
         with self._lock:
             cancel.check()
             seen = self._workloads.get(self._ref.name)
-            live = self._newest(seen) if seen is not None else None
+            live = self.newest(seen) if seen is not None else None
             entry = self._open
             if entry is None:
                 if live is not None and _has(live, deployed):
@@ -433,7 +434,9 @@ class InPlace:
             if uid not in self._unproven or uid not in self._patched:
                 continue
             for name in self._marks.get(uid, {}):
-                needed = int(_stopped(pod, name) - self._patched[uid])
+                # A busy kubelet looks late, but kills when the grace (2 s at least) is over.
+                grace = number(dig(pod, "spec", "terminationGracePeriodSeconds"), 30)
+                needed = int(min(_stopped(pod, name) - self._patched[uid], max(grace, 2)))
                 if needed >= _SLOW_SECONDS:
                     self._slow[name] = needed
         self._unproven = frozenset()

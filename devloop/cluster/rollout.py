@@ -181,6 +181,8 @@ class Rollout:
                 suggestions=("deploy again",),
             )
         self._was_there = self._was_there or seen is not None
+        if seen is not None and self._in_place is not None:
+            return self._in_place.newest(seen)
         return seen
 
     def _waiting(self, verdict: Waiting, reporter: Reporter, *, late: bool) -> None:
