@@ -129,8 +129,8 @@ class _Maker:
             made = self.stage(found[-1])
             if made.shape.config.get("OnBuild"):
                 raise Unprovable(f"the stage {name} has ONBUILD triggers")
-            # ARGs are the stage's own, and so is the question whether it had a CMD.
-            return replace(made, shape=replace(made.shape, args={}, cmd=False))
+            # ARGs go on into it; whether there was a CMD is asked of each stage alone.
+            return replace(made, shape=replace(made.shape, cmd=False))
         base = self._images.find(name, platform)
         shape = started(base.image.config)
         return Made(base=base, shape=shape, tree=Tree(base=self._images.listing(base)))

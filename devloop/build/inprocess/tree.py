@@ -7,6 +7,7 @@ BuildKit would refuse, or does differently from one release or driver to the nex
 from __future__ import annotations
 
 import re
+import stat
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -63,6 +64,8 @@ class Tree:
             if entry.unsure and (there is None) == entry.implied:
                 raise Unprovable(f"builders differ in the mode or owner of /{path}")
             if there is None:
+                if entry.implied:
+                    self._check_made(path, new)
                 new[path] = replace(entry, implied=False) if entry.implied else entry
                 continue
             if (there.type == "dir") != (entry.type == "dir") or there.type == "symlink":
@@ -78,6 +81,13 @@ class Tree:
                 shown[path] = after.folder(path)
         order = sorted(shown, key=lambda path: path.split("/"))
         return after, tuple(shown[path] for path in order)
+
+    def _check_made(self, path: str, new: Mapping[str, Placed]) -> None:
+        """A folder that the kernel makes in one with the setgid bit gets that and its group."""
+        above = path.rpartition("/")[0]
+        found = new.get(above) or (self.find(above) if above else None)
+        if found is not None and found.mode & stat.S_ISGID:
+            raise Unprovable(f"/{above} hands its group on to /{path}")
 
     def folder(self, path: str) -> Placed:
         """What a layer says of a folder that has to be there."""

@@ -217,6 +217,16 @@ LABEL a="$HERE" b=${NAME:+set}
 COPY ./static .
 USER ${NAME}
 """,
+    "arguments of the stage below": """
+FROM scratch AS one
+ARG KEPT=kept
+ARG HIDDEN=no
+ENV HIDDEN=hidden
+COPY index.html /a
+FROM one
+COPY index.html /x/$KEPT/
+COPY index.html /y/$HIDDEN/
+""",
     "same paths again": """
 FROM scratch
 COPY static /s

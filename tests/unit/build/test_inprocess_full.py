@@ -266,6 +266,17 @@ def _entry(path: str, **other: Any) -> Placed:
     return Placed(**(values | other))
 
 
+def test_a_folder_in_one_that_hands_on_its_group() -> None:
+    real = Node("dir", mode=0o2775, uid=3, gid=4)
+    tree = Tree(base=Listing(nodes={"srv": Node("dir", mode=0o755), "srv/real": real}))
+    made = Placed(path="srv/real/in", type="dir", mode=0o755, implied=True)
+    with pytest.raises(Unprovable) as caught:
+        tree.with_layer({made.path: made}, link=False)
+    assert "/srv/real hands its group on" in caught.value.reason
+    # One that the context brings has a mode and an owner of its own.
+    tree.with_layer({made.path: replace(made, implied=False)}, link=False)
+
+
 def test_a_layer_names_the_folders_above_what_it_brings() -> None:
     tree, entries = _tree().with_layer({"real/x": _entry("real/x")}, link=False)
     assert [(e.path, e.mode, e.uid, e.gid) for e in entries] == [
