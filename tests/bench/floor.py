@@ -2,7 +2,7 @@
 
 usage: python -m tests.bench.floor DEPLOYMENT URL N [--mode rolling|in-place|both] [--namespace NS]
 
-DEPLOYMENT runs shared/bench/app (one container, one replica, its image pinned by digest in a
+DEPLOYMENT runs tests/bench/app (one container, one replica, its image pinned by digest in a
 registry that this computer reaches under the same name); URL answers with the text of the file
 `--path` in the image, so `http://NODE:PORT/msg` goes with the default. Makes N images that differ
 from the running one by one small layer and pushes them, so that each is new to the node, then
