@@ -2,7 +2,7 @@
 
 usage: python -m tests.bench.sync [N]     (in the environment of `script/env`)
 
-Deploys shared/bench's kind of app (Python) and a busybox image into a namespace of its own, saves a
+Deploys a small Python app and a busybox image into a namespace of its own, saves a
 small file N times and prints, in ms, the median and p95 of: `hindrance`, `sync` (all pods have
 acknowledged), `served` (the app's first answer with the new content, for the Python app, asked
 through the API server's proxy on a kept-alive connection), then 200 files at once and 100 MB.
