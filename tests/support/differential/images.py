@@ -89,9 +89,9 @@ class Reader:
         if "manifests" in document:
             raise Broken("an index, not an image")
         config = json.loads(self._blob(name, document["config"]))
-        layers = [self._layer(name, layer) for layer in document["layers"]]
+        layers = [self._layer(name, layer) for layer in document["layers"] or ()]
         found = [diff_id for diff_id, _ in layers]
-        said = config.get("rootfs", {}).get("diff_ids", [])
+        said = config.get("rootfs", {}).get("diff_ids") or []
         if said != found:
             raise Broken(f"the config's diff_ids are {said}, the layers' {found}")
         history = config.get("history", [])
