@@ -361,8 +361,9 @@ def _new_path(rng: random.Random, tree: Tree, *, odd: float = 0.15) -> str:
 
 
 def _protected(path: str) -> bool:
-    """The recipe's own files change by other means."""
-    return path in ("Dockerfile", "Dockerfile.dockerignore")
+    """The recipe's own files change by other means. (An ignore file that is a folder is an error
+    in devloop and nothing to Docker.)"""
+    return path in ("Dockerfile", "Dockerfile.dockerignore", ".dockerignore")
 
 
 def _pick(rng: random.Random, paths: Sequence[str]) -> str | None:
@@ -380,8 +381,10 @@ def random_edit(rng: random.Random, tree: Tree) -> tuple[Edit, ...]:
     makers = [maker for maker, _ in _MAKERS]
     weights = [weight for _, weight in _MAKERS]
     while True:
-        made = rng.choices(makers, weights)[0](rng, tree)
-        if made and all(not _protected(e.path) and not _protected(e.other) for e in made):
+        maker = rng.choices(makers, weights)[0]
+        made = maker(rng, tree)
+        own = maker is _ignore or not any(_protected(e.path) or _protected(e.other) for e in made)
+        if made and own:
             return made
 
 

@@ -1,4 +1,5 @@
 """The cases that differed once, and some that easily could: run with every test, so that none does.
+
 A file is what `python -m tests.bench.differential` writes for a finding; `HOST` stands for the
 registry. Its name says what it is about.
 """
