@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from devloop.cli.options import CommonOptions, load, project_options
-from devloop.errors import DevloopError, ExitStatus
+from devloop.errors import Cancelled, DevloopError, ExitStatus
 
 if TYPE_CHECKING:
     from devloop.config.schema import Project, Service
@@ -78,6 +78,8 @@ def command(
             lambda line: click.echo(line, err=True),
             cancel,
         )
+    except Cancelled:
+        return ExitStatus.INTERRUPTED
     finally:
         signal.signal(signal.SIGINT, old)
     if plot is not None:
