@@ -5,6 +5,7 @@ Everything that is opened here is put on the session's stack to be closed in the
 
 from __future__ import annotations
 
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -234,7 +235,8 @@ class Wiring:
 
         made: dict[str, FileSync] = {}
         for service in wanted:
-            syncer = file_sync(service, self._connection, self._feed, self._warn)
+            tell = functools.partial(self._warn, service=service.name)
+            syncer = file_sync(service, self._connection, self._feed, tell)
             self._stack.callback(syncer.close)
             made[service.name] = syncer
         return made
@@ -246,5 +248,5 @@ class Wiring:
         )
         return ConfigNotice(watched, files, show=self._loaded.show, tell=self._warn)
 
-    def _warn(self, diagnosis: Diagnosis) -> None:
-        self._publish(DiagnosticRaised.of(diagnosis))
+    def _warn(self, diagnosis: Diagnosis, service: str | None = None) -> None:
+        self._publish(DiagnosticRaised.of(diagnosis, service=service))

@@ -89,6 +89,7 @@ class FileSync:
         self._asked: _Aim | None = None
         self._last_plan: tuple[State, State, Plan] | None = None
         self._refusals: dict[tuple[str, str], dict[str, str]] = {}
+        self._syncing = False
         self._closed = False
         self._unsubscribe = pods.on_change(self._look)
 
@@ -157,6 +158,7 @@ class FileSync:
             aim = _Aim(scan, State(snapshot=scan.snapshot, placing=placing))
         with self._lock:
             before, self._aim = self._aim, aim
+            self._syncing = True
             links = tuple(self._links.values())
         attempts = [(link, link.want(aim.state)) for link in links]
         try:
@@ -166,6 +168,9 @@ class FileSync:
                 if self._aim is aim:
                     self._aim = before
             raise
+        finally:
+            with self._lock:
+                self._syncing = False
         count = max((attempt.changes for _, attempt in attempts), default=0)
         reporter.finished(Step.SYNC, StepOutcome.DONE, _summary(count, len(arrived)))
         pods = tuple(sorted({link.pod.name for link in arrived}))
@@ -308,8 +313,9 @@ class FileSync:
             known = self._refusals.setdefault(_made_from(self._aim.scan), {})
             news = refused.folder not in known
             known[refused.folder] = refused.reason
-        # The rest is told by the sync that meets it.
-        if news and not refused.folder and self._tell is not None:
+            # The rest is told by the sync that meets it.
+            news = news and not refused.folder and not self._syncing
+        if news and self._tell is not None:
             self._tell(replace(refused.error.diagnosis, severity="warning"))
 
     def _refusal(self, scan: Scan, folder: str) -> str | None:

@@ -101,6 +101,8 @@ class World:
         self.streams: list[LocalStream] = []
         self.told: list[Diagnosis] = []
         self.refuse: Exception | None = None
+        self.open = threading.Event()
+        self.open.set()
         self._interpreter = interpreter
         self._scanner = TreeScanner(self.context, ContextRules(IgnoreRules(())))
         self._pods: tuple[PodView, ...] = ()
@@ -118,6 +120,7 @@ class World:
     def _open(
         self, pod: PodView, container: str, argv: Sequence[str], cancel: Cancel
     ) -> LocalStream:
+        self.open.wait(10)
         if self.refuse is not None:
             raise self.refuse
         if self._interpreter == "none":
@@ -353,6 +356,35 @@ def test_no_interpreter_is_said_once(tmp_path: Path) -> None:
         assert world.sync.hindrance(scan) is not None
         assert len(world.told) == 1
     finally:
+        world.close()
+
+
+def test_a_sync_that_finds_no_interpreter_says_so_itself(tmp_path: Path) -> None:
+    world = World(tmp_path, interpreter="none")
+    world.open.clear()
+    raised: list[DevloopError] = []
+
+    def sync() -> None:
+        try:
+            world.sync.sync(world.scan(), Told(), Cancel())
+        except DevloopError as error:
+            raised.append(error)
+
+    syncing = threading.Thread(target=sync)
+    try:
+        world.run(image(1))
+        world.sync.holds(image(1), world.scan())
+        (world.context / "a").write_text("new")
+        syncing.start()
+        wait_for(lambda: world.sync._syncing)
+        world.open.set()
+        syncing.join(10)
+        assert [error.code for error in raised] == ["sync/failed"]
+        assert world.sync.hindrance(world.scan()) is not None
+        assert world.told == []
+    finally:
+        world.open.set()
+        syncing.join(10)
         world.close()
 
 
