@@ -190,7 +190,7 @@ def devloop(cluster: Cluster, workspace: Workspace) -> Iterator[Callable[..., De
             with contextlib.suppress(ProcessLookupError):
                 session.interrupt()
         try:
-            if session.events:
+            if session.events and not session.killed:
                 session.check_stream()
         finally:
             session.close()

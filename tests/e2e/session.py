@@ -67,6 +67,7 @@ class Devloop:
         self.events: list[Event] = []
         self._queue: queue.Queue[Event | None] = queue.Queue()
         self.stderr: list[str] = []
+        self.killed = False
         self.process = subprocess.Popen(
             [sys.executable, "-m", "devloop", *argv, "--output", "json"],
             cwd=cwd,
@@ -153,6 +154,13 @@ class Devloop:
     def of(self, kind: str) -> list[Event]:
         return [event for event in self.events if event["type"] == kind]
 
+    def step(self, name: str, iteration: Event) -> Event:
+        """How the step `name` of an iteration that finished came out."""
+        for event in self.of("step.finished"):
+            if event["iter"] == iteration["iter"] and event["step"] == name:
+                return event
+        raise AssertionError(f"no step {name} in #{iteration['iter']}\n{self.story()}")
+
     def story(self) -> str:
         lines = [json.dumps(event) for event in self.events[-60:]]
         return "\n".join([*lines, f"status {self.process.poll()}", *self.stderr[-40:]])
@@ -165,6 +173,12 @@ class Devloop:
         os.killpg(self.process.pid, signal.SIGINT)
         self.join(10)
         return time.monotonic() - begin
+
+    def kill(self) -> None:
+        """End it as the kernel does: nothing is tidied up and the stream breaks off."""
+        self.killed = True
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.join(10)
 
     def join(self, seconds: float) -> int:
         """Wait for the end and take in all that is left; the exit status."""
