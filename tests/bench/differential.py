@@ -130,6 +130,7 @@ def _record(tally: Tally, number: int, seed: str) -> dict[str, Any]:
         "edits": tally.edits,
         "compared": tally.compared,
         "both_failed": tally.both_failed,
+        "by_cache": tally.by_cache,
         "recipes": tally.recipes,
         "ways": tally.ways,
         "reasons": tally.reasons,
@@ -152,6 +153,7 @@ def _total(records: list[dict[str, Any]]) -> Tally:
                 edits=record["edits"],
                 compared=record["compared"],
                 both_failed=record["both_failed"],
+                by_cache=record["by_cache"],
                 recipes=record["recipes"],
                 ways=Counter(record["ways"]),
                 reasons=Counter(record["reasons"]),
@@ -188,7 +190,8 @@ def _summary(total: Tally) -> str:
     lines = [
         f"{total.edits} edits of {total.recipes} random Dockerfiles; {total.compared} images",
         f"compared with docker buildx build --no-cache: {len(total.findings)} differ,",
-        f"{total.both_failed} could be built by neither",
+        f"{total.both_failed} could be built by neither; {total.by_cache} more full builds differ",
+        "because BuildKit's cache gives another image than --no-cache",
     ]
     lines += [f"  {count / total.edits:6.1%} {way}" for way, count in total.ways.most_common()]
     lines += [f"  {count:6} full: {reason}" for reason, count in total.reasons.most_common(25)]
