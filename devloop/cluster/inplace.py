@@ -398,8 +398,9 @@ def _status_as_new(status: Mapping[str, Any], mark: Mark, *, old: bool) -> dict[
     if old:
         changed["ready"] = False
         changed["started"] = False
-        # A pull that fails is told of the container that is not there yet, under the old id.
-        if not isinstance(dig(status, "state", "waiting"), dict):
+        # A pull that fails is told of the container that is not there yet, under the old id; a
+        # crash is always that of the container with the id.
+        if text(dig(status, "state", "waiting", "reason")) in {"", "CrashLoopBackOff"}:
             changed["state"] = {"waiting": {"reason": "ContainerCreating"}}
     return changed
 

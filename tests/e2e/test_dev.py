@@ -6,6 +6,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -35,14 +37,18 @@ def test_first_deploy_and_edits(devloop: Start, workspace: Workspace, cluster: C
     assert session.process.returncode == 130
 
 
-def test_logs_of_old_and_new_pod(devloop: Start, workspace: Workspace) -> None:
+@pytest.mark.parametrize("replace", ["in-place", "rolling"])
+def test_logs_before_and_after_a_replacement(
+    devloop: Start, workspace: Workspace, replace: str
+) -> None:
+    workspace.replace("devloop.yaml", "timeout: 60s", f"timeout: 60s\n      replace: {replace}")
     session = devloop("dev")
     session.finished("ready", seconds=120)
     first = session.logged("serving v0")
     workspace.version("v1")
     session.finished("ready")
     second = session.logged("serving v1")
-    assert first["pod"] != second["pod"]
+    assert (first["pod"] == second["pod"]) == (replace == "in-place")
     texts = [e["text"] for e in session.of("log")]
     assert texts.count("serving v0") == 1
     assert texts.count("serving v1") == 1
@@ -116,8 +122,8 @@ def test_a_save_during_the_build_supersedes(
         for rs in cluster.get("replicasets")["items"]
         for c in rs["spec"]["template"]["spec"]["containers"]
     }
-    # The first deploy and this one: the superseded image never came near the cluster.
-    assert len(images) == 2
+    # The superseded image never came near the cluster; this one took the first one's place.
+    assert [image.rpartition("@")[2] for image in images] == [done["digest"]]
 
 
 def test_build_error_and_recovery(devloop: Start, workspace: Workspace, cluster: Cluster) -> None:
@@ -138,7 +144,11 @@ def test_build_error_and_recovery(devloop: Start, workspace: Workspace, cluster:
     cluster.serves("v1")
 
 
-def test_crash_loop_and_recovery(devloop: Start, workspace: Workspace, cluster: Cluster) -> None:
+@pytest.mark.parametrize("replace", ["in-place", "rolling"])
+def test_crash_loop_and_recovery(
+    devloop: Start, workspace: Workspace, cluster: Cluster, replace: str
+) -> None:
+    workspace.replace("devloop.yaml", "timeout: 60s", f"timeout: 60s\n      replace: {replace}")
     session = devloop("dev")
     session.finished("ready", seconds=120)
     good = workspace.read("app.py")
@@ -147,7 +157,8 @@ def test_crash_loop_and_recovery(devloop: Start, workspace: Workspace, cluster: 
     problem = session.of("diagnostic")[-1]
     assert problem["code"] == "pod/crash-loop"
     assert any("no" in line for line in problem["detail"]), problem
-    cluster.serves("v0")
+    if replace == "rolling":
+        cluster.serves("v0")
     workspace.save("app.py", good.replace('VERSION = "v0"', 'VERSION = "v1"'))
     session.finished("ready")
     cluster.serves("v1")

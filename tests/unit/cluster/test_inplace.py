@@ -303,6 +303,12 @@ def test_a_crash_after_it_counts() -> None:
     assert "1 restart)" in found.diagnosis.message
 
 
+def test_a_crash_of_the_container_before_is_not_the_new_ones() -> None:
+    status = waiting("CrashLoopBackOff") | {"containerID": "containerd://1", "restartCount": 4}
+    assert examine(_read(status)) is None
+    assert not pod_view(_read(status)).ready
+
+
 def test_a_failed_pull_is_told_under_the_old_id() -> None:
     status = waiting("ErrImagePull") | {"containerID": "containerd://1", "restartCount": 4}
     found = examine(_read(status))
