@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Copy", "Placed", "StageState", "may_be_archive", "merge", "place", "stage_copies"]
 
+_WHITEOUT = ".wh."
 _FLAGS = {
     "COPY": frozenset({"chown", "chmod", "link", "parents", "exclude", "from"}),
     "ADD": frozenset({"chown", "chmod", "link", "exclude"}),
@@ -197,10 +198,15 @@ def place(
 
     `owner` is the uid and gid that `copy.chown` stands for (0, 0 without it). `head` gives the
     first 512 bytes of a file in the context, for an ADD, which unpacks archives; without it names
-    have to do. Raises `Unprovable` for what BuildKit refuses, and for an archive."""
+    have to do. Raises `Unprovable` for what BuildKit refuses, for an archive, and for a name that
+    means a deletion in a layer."""
     placing = _Placing(copy, Sources(snapshot), owner, head)
     for source in copy.sources:
         placing.add(source)
+    for path in placing.tree:
+        # OCI's layer.md, "Whiteouts". Builders differ in what they make of such a file.
+        if _WHITEOUT in path and path.rpartition("/")[2].startswith(_WHITEOUT):
+            raise Unprovable(f"/{path} would delete something")
     return placing.tree
 
 

@@ -224,11 +224,13 @@ def test_symlinks_that_are_named_are_followed() -> None:
         ("COPY --parents . /x", "takes nothing"),
         ("COPY --parents [a-f] /x", "not understood"),
         ("COPY [z-a] /x", "not understood"),
+        ("COPY w /x", "/x/a/.wh..wh..opq would delete something"),
+        ("COPY f /x/.wh.gone", "/x/.wh.gone would delete something"),
     ],
 )
 def test_what_cannot_be_placed(text: str, reason: str) -> None:
     links = {"dangling": "gone", "loop": "loop", "here": ".", "e/dangling": "gone"}
-    context = snapshot("f", "d/sub/f", "clash/sub", links=links)
+    context = snapshot("f", "d/sub/f", "clash/sub", "w/a/.wh..wh..opq", links=links)
     with pytest.raises(Unprovable, match=reason):
         place(only(text), context, (0, 0))
 
