@@ -330,7 +330,13 @@ def test_what_its_owner_paused_stays_paused(bench: Bench, push: Callable[[str], 
     deployer = bench.deployer(project)
     bench.serve(deployer, push("one"))
     path = f"/apis/apps/v1/namespaces/{bench.namespace}/deployments/web"
-    bench.connection.request("PATCH", path, {"spec": {"paused": True}}, content_type=MERGE)
+    bench.connection.request(
+        "PATCH",
+        path,
+        {"spec": {"paused": True}},
+        query={"fieldManager": "kubectl-rollout"},
+        content_type=MERGE,
+    )
     with pytest.raises(DevloopError) as caught:
         bench.deployer(project).deploy(push("two"), bench.told, bench.cancel)
     assert caught.value.code == "cluster/paused"

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from typing import TYPE_CHECKING
+
 from . import cache, console, debian, gobuild, node, shell
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KIND_MODULE = "sigs.k8s.io/kind"
 KIND_VERSION = "v0.33.0"
@@ -29,6 +35,24 @@ def ensure_kubectl(*, made_node: bool) -> None:
         raise shell.MachineError(
             "kubectl is missing: install it (https://kubernetes.io/docs/tasks/tools)"
         )
+
+
+def ensure_busybox(image: str) -> None:
+    """Have `busybox`, whose shell many images have, on PATH, from `image`. Where that does not run
+    (macOS, another libc) it is left out: the tests that want it are skipped."""
+    if sys.platform != "linux" or shell.succeeds(["busybox", "true"]):
+        return
+
+    def copy(place: Path) -> None:
+        container = shell.output(["docker", "create", image, "true"], timeout=60).strip()
+        try:
+            shell.run(["docker", "cp", "-L", f"{container}:/bin/busybox", place], timeout=60)
+        finally:
+            shell.succeeds(["docker", "rm", container])
+
+    program = cache.made(f"programs/busybox-{cache.key(image)}", copy)
+    if shell.succeeds([program, "true"]):
+        cache.link(program, "busybox")
 
 
 def brew(formula: str) -> bool:

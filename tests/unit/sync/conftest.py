@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -123,18 +124,22 @@ def _to(root: Path, path: str, entry: Entry) -> Change:
 
 
 def tree(root: Path) -> dict[str, tuple[str, int, bytes]]:
-    """All below `root`: path -> type, mode, content or link target."""
+    """All below `root`: path -> type, mode, content or link target. What goes away under the look
+    is left out."""
     found: dict[str, tuple[str, int, bytes]] = {}
     for folder_, folders, files in os.walk(os.fsencode(root)):
         for name in (*folders, *files):
             full = os.path.join(folder_, name)
-            status = os.lstat(full)
-            path = os.fsdecode(os.path.relpath(full, os.fsencode(root)))
-            if stat.S_ISLNK(status.st_mode):
-                found[path] = ("symlink", 0, os.readlink(full))
-            elif stat.S_ISDIR(status.st_mode):
-                found[path] = ("dir", status.st_mode & 0o7777, b"")
-            else:
-                with open(full, "rb") as file:
-                    found[path] = ("file", status.st_mode & 0o7777, file.read())
+            with contextlib.suppress(FileNotFoundError):
+                found[os.fsdecode(os.path.relpath(full, os.fsencode(root)))] = _shown(full)
     return found
+
+
+def _shown(full: bytes) -> tuple[str, int, bytes]:
+    status = os.lstat(full)
+    if stat.S_ISLNK(status.st_mode):
+        return "symlink", 0, os.readlink(full)
+    if stat.S_ISDIR(status.st_mode):
+        return "dir", status.st_mode & 0o7777, b""
+    with open(full, "rb") as file:
+        return "file", status.st_mode & 0o7777, file.read()
