@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from tests.support.differential.candidate import FULL, IN_PROCESS, REMEMBERED, Built, Candidate
+from tests.support.differential.candidate import FULL, IN_PROCESS, Built, Candidate
 from tests.support.differential.cases import Case, Step, arrange, perform
 from tests.support.differential.compare import differences
 from tests.support.differential.edits import Tree, random_edit, random_tree
@@ -100,14 +100,25 @@ class _Workspace:
         self._client = client
         self.case = replace(case, steps=())
         arrange(root, case)
+        self.lives = 0
         self.candidate = self._make()
         self.built = Built()
         self.fruitless = 0
+        # How each image was made when it was made.
+        self.ways: dict[str, str] = {}
+
+    def begin_anew(self) -> None:
+        """Devloop as if it had never run here."""
+        self.candidate.close()
+        self.lives += 1
+        self.candidate = self._make()
 
     def _make(self) -> Candidate:
         recipe = self.case.last_recipe
+        project = self.root / f"life{self.lives}"
+        project.mkdir(exist_ok=True)
         return Candidate(
-            self.root,
+            project,
             client=self._client,
             image=self.image,
             dockerfile=recipe.dockerfile(self.root),
@@ -121,6 +132,7 @@ class _Workspace:
             self.built = self.candidate.build()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
             self.built = Built(error=f"{type(error).__name__}: {error}", how="crashed")
+        self.ways.setdefault(self.built.digest, self.built.how)
         own = self.built.how in IN_PROCESS and not self.built.error
         self.fruitless = 0 if own else self.fruitless + 1
         return self.built
@@ -266,7 +278,7 @@ class Campaign:
             tally.compared += 1
             tally.both_failed += digests[name] is None and bool(space.built.error)
             lines = self._differences(space, digests[name])
-            if lines and space.built.how in (FULL, REMEMBERED) and self._by_cache(space):
+            if lines and self._by_cache(space, digests[name]):
                 tally.by_cache += 1
                 lines = ()
             found.append(
@@ -289,11 +301,20 @@ class Campaign:
             return (f"the image is broken: {error}",)
         return differences(expected, got)
 
-    def _by_cache(self, space: _Workspace) -> bool:
-        """Whether BuildKit itself makes another image when it may use its cache (0.13 does not see
-        that an empty folder's mode changed, nor that a link leads nowhere by now)."""
-        digest = self._bake.cached(space.target(self._client.host))
-        return digest is not None and not self._differences(space, digest)
+    def _by_cache(self, space: _Workspace, digest: str | None) -> bool:
+        """Whether an image is BuildKit's own and differs by its cache, which does not see that an
+        empty folder's mode changed, what is behind `--exclude`, or that a link leads nowhere by
+        now. The reference has renewed the cache, so devloop begun anew makes the right image."""
+        built = space.built
+        if built.error or space.ways.get(built.digest) != FULL:
+            return False
+        if digest is None:
+            return True
+        space.begin_anew()
+        try:
+            return space.build().how == FULL and not self._differences(space, digest)
+        finally:
+            space.built = built
 
     def _remove(self, spaces: Iterable[_Workspace]) -> None:
         """Take the folders away, and the tags that building left in the local Docker."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from devloop.errors import Diagnosis
     from devloop.registry.client import Client
 
-__all__ = ["FULL", "IN_PROCESS", "REMEMBERED", "Built", "Candidate"]
+__all__ = ["FULL", "IN_PROCESS", "Built", "Candidate"]
 
 
 FULL, WHOLE, DELTA, LAYERS = "full build", "whole in-process", "delta", "layers made again"

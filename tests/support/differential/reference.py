@@ -58,12 +58,7 @@ class Bake:
                 found[name] = digests[name] if digests else None
         return found
 
-    def cached(self, target: Target) -> str | None:
-        """The digest of what the builder makes when it may use its cache."""
-        digests = self._bake({"cached": target}, "--progress=plain")
-        return digests["cached"] if digests else None
-
-    def _bake(self, targets: Mapping[str, Target], *flags: str) -> dict[str, str] | None:
+    def _bake(self, targets: Mapping[str, Target]) -> dict[str, str] | None:
         with tempfile.TemporaryDirectory(dir=self._folder, prefix="bake-") as folder:
             file, metadata = Path(folder) / "bake.json", Path(folder) / "metadata.json"
             document = {
@@ -71,7 +66,7 @@ class Bake:
                 "target": {name: _described(target) for name, target in targets.items()},
             }
             file.write_text(json.dumps(document))
-            command = ["docker", "buildx", "bake", *(flags or ("--no-cache", "--progress=plain"))]
+            command = ["docker", "buildx", "bake", "--no-cache", "--progress=plain"]
             done = subprocess.run(
                 [*command, f"--metadata-file={metadata}", f"--file={file}"],
                 cwd=folder,
