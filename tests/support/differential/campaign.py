@@ -278,6 +278,8 @@ class Campaign:
             tally.compared += 1
             tally.both_failed += digests[name] is None and bool(space.built.error)
             lines = self._differences(space, digests[name])
+            if lines and digests[name] is None:
+                lines = (*lines, self._bake.refusals.get(name, ""))
             if lines and self._by_cache(space, digests[name]):
                 tally.by_cache += 1
                 lines = ()

@@ -38,6 +38,8 @@ class Bake:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        # What the builder said last of each target that it could not build.
+        self.refusals: dict[str, str] = {}
 
     def build(
         self, targets: Mapping[str, Target], doubtful: Sequence[str] = ()
@@ -75,12 +77,11 @@ class Bake:
                 timeout=_LIMIT,
             )
             if done.returncode != 0:
-                self.last_error = done.stderr.decode("utf-8", "replace")
+                errors = [line for line in done.stderr.splitlines() if b"ERROR" in line]
+                self.refusals.update(dict.fromkeys(targets, b"".join(errors[-1:]).decode()))
                 return None
             known = json.loads(metadata.read_text())
         return {name: known[name]["containerimage.digest"] for name in targets}
-
-    last_error = ""
 
 
 def _described(target: Target) -> dict[str, object]:
