@@ -52,6 +52,9 @@ _NO_LINK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # A pause in the saves of this many seconds is taken for idleness.
 _IDLE = 2.0
 
+# In this many seconds an image is usually served.
+_SERVED = 0.7
+
 # So often are the images of one recipe looked at in vain; it may have been the files.
 _TRIES = 3
 
@@ -255,6 +258,8 @@ class Delta:
 
     def _rest(self, image: ImageRef, scan: Scan, shortcut: Shortcut, cancel: Cancel) -> None:
         """What can be done after an image is on its way: it ends when the next save comes."""
+        # Not at once: the disk and the registry are busy with getting it served.
+        cancel.wait(_SERVED)
         self._images.add(image.repository, scan.fingerprint.build, image.digest)
         with contextlib.suppress(Cancelled, DevloopError, Unprovable):
             shortcut.repository.get_ready(cancel)
