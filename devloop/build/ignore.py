@@ -65,7 +65,10 @@ def extra_patterns(text: str, ignore: Iterable[str], folders: Iterable[str]) -> 
         for pattern in _TEMPORARY
         if not any(fnmatch.fnmatchcase(name, pattern.removeprefix("**/")) for name in names)
     )
-    return (*ignore, *(() if wanted else ("**/.git",)), "**/.devloop", *temporary)
+    # Twice, since a folder that an earlier pattern has matched already does not count again for
+    # what an exception ("!**/*.py") takes back from it (moby/patternmatcher).
+    git = () if wanted else ("**/.git", "**/.git/**")
+    return (*ignore, *git, "**/.devloop", "**/.devloop/**", *temporary)
 
 
 def merged(text: str, extra: tuple[str, ...]) -> str:

@@ -239,15 +239,34 @@ class _Placing:
                 raise Unprovable(f"--parents {source} takes nothing")
             if not is_pattern(source) and self._sources.find(clean(source)) is None:
                 raise Unprovable(f"{source} is not in the context")
+            before = len(self.tree)
             self._take(clean(pivot), Filter([clean(pattern)]), chosen=True)
+            if not self._any_since(before):
+                raise Unprovable(f"--parents {source} takes nothing")
             return
         chosen = is_pattern(source) or bool(self._copy.exclude)
-        for path in self._sources.matches(source):
-            self._take(path, None, chosen=chosen)
+        paths = self._sources.matches(source)
+        links: list[str] = []
+        for path in paths:
+            links += [path, *self._take(path, None, chosen=chosen)]
+        if is_pattern(source):
+            self._check_sent(links, paths)
 
-    def _take(self, path: str, include: Filter | None, *, chosen: bool) -> None:
-        """`chosen` says that a pattern had a say; then some releases insist on what all symlinks
-        lead to."""
+    def _any_since(self, before: int) -> bool:
+        """Whether something besides folders on the way was placed."""
+        return any(not entry.implied for entry in list(self.tree.values())[before:])
+
+    def _check_sent(self, links: Iterable[str], paths: Iterable[str]) -> None:
+        """A builder is sent what the patterns name, and looks at what symlinks in it lead to."""
+        named = [path for path in paths if path]
+        for link in links:
+            real = self._sources.real(link)
+            if real != link and not any(real == n or real.startswith(f"{n}/") for n in named):
+                raise Unprovable(f"{link} leads to what no pattern may name")
+
+    def _take(self, path: str, include: Filter | None, *, chosen: bool) -> list[str]:
+        """Place one path; the symlinks in it that were. `chosen` says that a pattern had a say;
+        then some releases insist on what all symlinks lead to."""
         real = self._sources.real(path)
         entry = self._sources.find(real)
         if entry is None:
@@ -260,7 +279,7 @@ class _Placing:
             for link in taken if chosen else ():
                 if self._sources.find(self._sources.real(link)) is None:
                     raise Unprovable(f"{link} leads nowhere")
-            return
+            return taken
         if include is not None:
             raise Unprovable(f"--parents {path} is not a folder")
         if self._copy.unclear and dest not in self.tree:
@@ -271,6 +290,7 @@ class _Placing:
         into = not dest or (there is not None and there.type == "dir")
         name = path.rpartition("/")[2]
         self._put(f"{dest}/{name}".lstrip("/") if into else dest, entry, real)
+        return []
 
     def _take_folder(self, real: str, dest: str, include: Filter | None) -> list[str]:
         """Place what is in a folder; the symlinks that it took."""

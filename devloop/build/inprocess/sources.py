@@ -95,8 +95,9 @@ class Sources:
         parts = path.split("/")
         first = next(index for index, part in enumerate(parts) if is_pattern(part))
         folder = self.real("/".join(parts[:first]))
-        if self.find(folder) is None:
-            raise Unprovable(f"{folder} is not in the context")
+        above = self.find(folder)
+        if above is None or above.type != "dir":
+            raise Unprovable(f"{folder} is no folder of the context")
         match = source_pattern("/".join(parts[first:]))
         inside = f"{folder}/" if folder else ""
         found = [inside + name for name, _ in self.beneath(folder) if match(name)]

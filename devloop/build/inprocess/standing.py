@@ -258,7 +258,8 @@ class Standing:
             )
         made = {}
         for number in range(first, len(slots)):
-            layer = {path: e for path, e in self._layers[number].items() if not e.implied}
+            # Folders on the way too: all that a COPY made may be its destination.
+            layer = self._layers[number]
             tree = _merged(self._layers[: number + 1])
             made[slots[number].index] = self._with_folders(layer, tree)
         return made

@@ -108,7 +108,13 @@ def differences(
     default = os.environ.get("DEVLOOP_TEST_BUILDER", "default") == "default"
     found = []
     for name, case in cases.items():
-        wanted = predicted(case, snapshot)
+        try:
+            wanted = predicted(case, snapshot)
+        except Unprovable as unprovable:
+            # Here another COPY names what the symlink leads to; in a build alone nobody would.
+            if "no pattern may name" not in unprovable.reason:
+                raise
+            continue
         inside = f"{name}/{case.only}/" if case.only else f"{name}/"
         cut = len(name) + 1
         got = {path[cut:]: e for path, e in real.items() if path.startswith(inside)}

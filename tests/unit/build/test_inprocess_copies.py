@@ -212,7 +212,9 @@ def test_symlinks_that_are_named_are_followed() -> None:
     ("text", "reason"),
     [
         ("COPY none /x", "none is not in the context"),
-        ("COPY none/* /x/", "none is not in the context"),
+        ("COPY none/* /x/", "none is no folder of the context"),
+        ("COPY f/* /x/", "f is no folder of the context"),
+        ("COPY out/* /x/", "out/link leads to what no pattern may name"),
         ("COPY dangling /x", "dangling is not in the context"),
         ("COPY loop /x", "too many symlinks"),
         ("COPY here/f /x", "lose their way"),
@@ -230,6 +232,7 @@ def test_symlinks_that_are_named_are_followed() -> None:
 )
 def test_what_cannot_be_placed(text: str, reason: str) -> None:
     links = {"dangling": "gone", "loop": "loop", "here": ".", "e/dangling": "gone"}
+    links["out/link"] = "../f"
     context = snapshot("f", "d/sub/f", "clash/sub", "w/a/.wh..wh..opq", links=links)
     with pytest.raises(Unprovable, match=reason):
         place(only(text), context, (0, 0))
