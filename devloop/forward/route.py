@@ -30,7 +30,7 @@ __all__ = ["Route", "Teller"]
 _DIAL = 10.0  # seconds a stream may take to open
 # The pause between two tries: each costs the node something, so it is a multiple of what the last
 # one took, and a part of the time that it has been in vain.
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0  # seconds
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.015, 1.0  # seconds
 _TIMES_ITS_COST = 3
 _PART_OF_OUTAGE = 1 / 30
 _TELL_AFTER = 2.0  # seconds in vain until the user hears why
