@@ -8,18 +8,11 @@ the command is for, of retries or of which pod to take.
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import hashlib
 import json
-import os
-import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from devloop.cluster.failures import connection_error
-from devloop.cluster.portforward import Frames, frame
-from devloop.cluster.upgrade import upgrade
+from devloop.cluster.websocket import WebSocket, open_websocket
 
 if TYPE_CHECKING:
     import socket
@@ -31,12 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["ExecStream", "open_exec"]
 
 _PROTOCOLS = "v5.channel.k8s.io, v4.channel.k8s.io"
-_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 _STDIN, _STDOUT, _STDERR, _STATUS = 0, 1, 2, 3
-_TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x1, 0x2, 0x8, 0x9, 0xA
-_READ = 65536
-_LARGEST = 32768  # bytes of data a frame
-_MOST_QUEUED = 4 * _LARGEST  # bytes of frames that may wait for the socket
+_MOST_QUEUED = 131072  # bytes of frames that may wait for the socket
 _MOST_STDERR = 4096  # bytes of the last words that are kept
 
 
@@ -57,20 +46,7 @@ def open_exec(
     query = [("container", container), ("stdin", "true"), ("stdout", "true"), ("stderr", "true")]
     query += [("command", word) for word in argv]
     path = f"/api/v1/namespaces/{namespace}/pods/{pod}/exec?{urlencode(query)}"
-    key = base64.b64encode(os.urandom(16)).decode()
-    headers = {
-        "Upgrade": "websocket",
-        "Sec-WebSocket-Version": "13",
-        "Sec-WebSocket-Key": key,
-        "Sec-WebSocket-Protocol": _PROTOCOLS,
-    }
-    upgraded = upgrade(connection, "GET", path, headers, cancel)
-    accept = hashlib.sha1((key + _GUID).encode(), usedforsecurity=False).digest()
-    if upgraded.headers.get("sec-websocket-accept") != base64.b64encode(accept).decode():
-        upgraded.sock.close()
-        wrong = ValueError("the answer is not to this WebSocket request")
-        raise connection_error(wrong, connection.server, context=connection.context)
-    return ExecStream(upgraded.sock, upgraded.rest)
+    return ExecStream(*open_websocket(connection, path, _PROTOCOLS, cancel))
 
 
 class ExecStream:
@@ -81,41 +57,24 @@ class ExecStream:
     `stderr` is the end of what it wrote there."""
 
     def __init__(self, sock: socket.socket, received: bytes = b"") -> None:
-        sock.setblocking(False)
         self.ended: str | None = None
         self.stderr = b""
-        self._sock = sock
-        self._frames = Frames()
-        self._frames.feed(received)
-        self._out = bytearray()
-        self._closed = False
+        self._socket = WebSocket(sock, received, most_queued=_MOST_QUEUED)
 
     def fileno(self) -> int:
-        return self._sock.fileno()
+        return self._socket.fileno()
 
     def receive(self) -> bytes | None:
         """What the command wrote to its standard output next: None when there is nothing now, b""
         for good when it ended (see `ended`). Raises ConnectionResetError when the stream broke."""
         while (payload := self._queued()) is None:
-            try:
-                chunk = self._sock.recv(_READ)
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            if not self._socket.fill():
                 return None
-            except OSError as error:
-                raise ConnectionResetError(f"connection to the API server lost: {error}") from error
-            self._closed = not chunk
-            self._frames.feed(chunk)
         return payload
 
     def _queued(self) -> bytes | None:
-        for opcode, message in self._frames:
-            if opcode == _CLOSE:
-                self._closed = True
-                break
-            if opcode == _PING:
-                self._out += frame(_PONG, message)
-                self.flush()
-            if opcode not in (_BINARY, _TEXT) or len(message) < 2:
+        for message in self._socket.arrived():
+            if len(message) < 2:
                 continue
             channel, payload = message[0], message[1:]
             if channel == _STDOUT:
@@ -126,40 +85,22 @@ class ExecStream:
                 self.ended = _how_it_ended(payload)
         if self.ended is not None:
             return b""
-        if self._closed:
+        if self._socket.closed:
             raise ConnectionResetError("the API server closed the connection")
         return None
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
         """How many bytes of `data` were taken for standard input: 0 when the stream is busy. What
         was taken may still have to be pushed by `flush`. Raises ConnectionResetError."""
-        taken = 0
-        while taken < len(data) and len(self._out) < _MOST_QUEUED:
-            part = bytes(data[taken : taken + _LARGEST])
-            self._out += frame(_BINARY, bytes((_STDIN,)) + part)
-            taken += len(part)
-        self.flush()
-        return taken
+        return self._socket.send(bytes((_STDIN,)), data)
 
     def flush(self) -> bool:
         """Push what is queued; True when all of it has left. Raises ConnectionResetError."""
-        while self._out:
-            try:
-                sent = self._sock.send(self._out)
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                return False
-            except OSError as error:
-                raise ConnectionResetError(f"connection to the API server lost: {error}") from error
-            del self._out[:sent]
-        return True
+        return self._socket.flush()
 
     def close(self) -> None:
         """Close at once, which also ends the command's standard input; safe to repeat."""
-        if self._sock.fileno() >= 0:
-            with contextlib.suppress(OSError):
-                if not self._out:
-                    self._sock.send(frame(_CLOSE, (1000).to_bytes(2, "big")))
-            self._sock.close()
+        self._socket.close()
 
 
 def _how_it_ended(payload: bytes) -> str:

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import functools
 import socket
-import ssl
 import time
 from typing import TYPE_CHECKING
 
 from devloop.cluster import spdy
 from devloop.cluster.failures import connection_error
+from devloop.cluster.nonblocking import push, read_now
 from devloop.cluster.upgrade import upgrade
 from devloop.errors import Cancelled
 
@@ -162,12 +162,9 @@ class Tunnel:
             for frame in self._frames:
                 if self._noted(frame):
                     return frame
-            try:
-                chunk = self._sock.recv(_READ)
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            chunk = read_now(self._sock)
+            if chunk is None:
                 return None
-            except OSError as error:
-                raise ConnectionResetError(f"connection to the API server lost: {error}") from error
             self._take(chunk)
 
     def _noted(self, frame: spdy.Frame) -> bool:
@@ -207,15 +204,7 @@ class Tunnel:
 
     def flush(self) -> bool:
         """Push what is queued; True when all of it has left. Raises ConnectionResetError."""
-        while self._out:
-            try:
-                sent = self._sock.send(self._out)
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                return False
-            except OSError as error:
-                raise ConnectionResetError(f"connection to the API server lost: {error}") from error
-            del self._out[:sent]
-        return True
+        return push(self._sock, self._out)
 
     def close(self) -> None:
         """Close at once; safe to repeat."""

@@ -108,7 +108,7 @@ def test_a_broken_stream_is_opened_again_and_the_agent_is_gone(shop: Shop) -> No
     sync.holds(image, shop.scan())
     shop.write("a.txt", "new")
     shop.bring()
-    socket.socket.shutdown(shop.streams[-1]._sock, socket.SHUT_RDWR)
+    socket.socket.shutdown(shop.streams[-1]._socket._sock, socket.SHUT_RDWR)
     shop.write("a.txt", "newer")
     scan = shop.scan()
     shop.wait_for(lambda: sync.hindrance(scan) is not None)

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devloop.cluster.connection import Connection
-from devloop.cluster.portforward import Frames, PodPort, frame, open_port
+from devloop.cluster.portforward import PodPort, open_port
+from devloop.cluster.websocket import Frames, frame
 from devloop.engine.cancel import Cancel
 from devloop.errors import Cancelled, DevloopError
 
