@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 import threading
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from devloop.files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from pathlib import Path
 
     from devloop.engine.cancel import Cancel
     from devloop.engine.ports import Builder, Reporter
@@ -60,13 +60,8 @@ class Ledger:
         """Strike out what was removed."""
         with self._lock, contextlib.suppress(OSError):
             left = [made for made in self._read() if made not in gone]
-            handle, name = tempfile.mkstemp(prefix=".made-", dir=self._path.parent)
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    file.writelines(json.dumps(asdict(made)) + "\n" for made in left)
-                Path(name).replace(self._path)
-            except OSError:
-                Path(name).unlink(missing_ok=True)
+            lines = "".join(json.dumps(asdict(made)) + "\n" for made in left)
+            replace_file(self._path, lines.encode())
 
     def _read(self) -> tuple[Made, ...]:
         try:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import tempfile
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devloop.build.needs import tag_of
 from devloop.errors import DevloopError
+from devloop.files import replace_file
 from devloop.model import ImageRef, Step, StepOutcome
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from devloop.build.needs import Job
     from devloop.engine.cancel import Cancel
     from devloop.engine.ports import Builder, Reporter
@@ -66,17 +66,9 @@ class Images:
         return {k: v for k, v in images.items() if isinstance(v, str) and _DIGEST.fullmatch(v)}
 
     def _save(self, images: dict[str, str]) -> None:
+        data = json.dumps({"version": 1, "images": images}, indent=1).encode()
         with contextlib.suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            fd, name = tempfile.mkstemp(prefix=".images-", dir=self._path.parent)
-            try:
-                with os.fdopen(fd, "w") as file:
-                    json.dump({"version": 1, "images": images}, file, indent=1)
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(name).replace(self._path)
-            except OSError:
-                Path(name).unlink(missing_ok=True)
+            replace_file(self._path, data, durable=True)
 
 
 def _key(repository: str, build: str) -> str:

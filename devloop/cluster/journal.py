@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from devloop.cluster.podview import text
-from devloop.errors import DevloopError, Location
+from devloop.cluster.record import place_of, put_down
 from devloop.model import WorkloadRef
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 __all__ = ["Entry", "Journal"]
 
@@ -54,25 +51,8 @@ class Journal:
 
     def write(self, entry: Entry) -> None:
         """Raises env/disk-full or env/file-unreadable: what cannot be written down is not begun."""
-        path = self._path(entry)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    json.dump(asdict(entry), file)
-                Path(name).replace(path)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    Path(name).unlink()
-                raise
-        except OSError as error:
-            raise DevloopError.of(
-                "env/disk-full" if error.errno == 28 else "env/file-unreadable",
-                "cannot write down what is about to change, so devloop does not change it",
-                location=Location(str(path)),
-                cause=error.strerror or str(error),
-            ) from error
+        otherwise = "cannot write down what is about to change, so devloop does not change it"
+        put_down(self._path(entry), asdict(entry), otherwise, durable=False)
 
     def remove(self, entry: Entry) -> None:
         with contextlib.suppress(OSError):
@@ -91,9 +71,8 @@ class Journal:
         return tuple(found)
 
     def _path(self, entry: Entry) -> Path:
-        parts = (entry.context, entry.namespace, f"deployment-{entry.name}.json")
-        quoted = [quote(p, safe="@:") for p in parts]
-        return self._folder.joinpath(*(p if p.strip(".") else "%2E" * len(p) for p in quoted))
+        name = f"deployment-{entry.name}.json"
+        return place_of(self._folder, entry.context, entry.namespace, name)
 
 
 def _entry(value: Mapping[str, Any]) -> Entry:

@@ -6,30 +6,47 @@ first write to the cluster, never by a later iteration. Secrets are never record
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import json
-import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from devloop.cluster.podview import metadata, name_of, text, uid_of
 from devloop.errors import DevloopError, Location
+from devloop.files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-__all__ = ["read_before", "record_path", "write_before"]
+__all__ = ["place_of", "put_down", "read_before", "record_path", "write_before"]
 
 
 def record_path(state_dir: Path, context: str, thing: Mapping[str, Any]) -> Path:
     """Where an object's record lies; names are quoted so that none leaves the folder."""
     namespace = text(metadata(thing).get("namespace")) or "_cluster"
     kind = text(thing.get("kind")).lower()
-    parts = [quote(p, safe="@:") for p in (context, namespace, f"{kind}-{name_of(thing)}.json")]
-    safe = [p.replace(".", "%2E") if not p.strip(".") else p for p in parts]
-    return state_dir.joinpath("before", *safe)
+    return place_of(state_dir / "before", context, namespace, f"{kind}-{name_of(thing)}.json")
+
+
+def place_of(folder: Path, *names: str) -> Path:
+    """A path beneath `folder` of one part a name, whatever is in the names."""
+    quoted = [quote(name, safe="@:") for name in names]
+    return folder.joinpath(*(q if q.strip(".") else "%2E" * len(q) for q in quoted))
+
+
+def put_down(path: Path, value: object, otherwise: str, *, durable: bool) -> None:
+    """Write `value` as JSON. Raises env/disk-full or env/file-unreadable, saying `otherwise`: what
+    cannot be written down must not be changed."""
+    try:
+        replace_file(path, json.dumps(value, indent=1).encode(), durable=durable)
+    except OSError as error:
+        raise DevloopError.of(
+            "env/disk-full" if error.errno == errno.ENOSPC else "env/file-unreadable",
+            otherwise,
+            location=Location(str(path)),
+            cause=error.strerror or str(error),
+        ) from error
 
 
 def read_before(path: Path) -> dict[str, Any] | None:
@@ -51,24 +68,6 @@ def write_before(state_dir: Path, context: str, thing: Mapping[str, Any]) -> boo
     # An object that was deleted and made anew by its owner is another object.
     if before is not None and uid_of(before) == uid_of(thing):
         return False
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(thing, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
-            raise
-    except OSError as error:
-        raise DevloopError.of(
-            "env/disk-full" if error.errno == 28 else "env/file-unreadable",
-            "cannot record the workload as it was, so devloop does not change it",
-            location=Location(str(path)),
-            cause=error.strerror or str(error),
-        ) from error
+    otherwise = "cannot record the workload as it was, so devloop does not change it"
+    put_down(path, thing, otherwise, durable=True)
     return True

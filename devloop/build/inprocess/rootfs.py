@@ -13,7 +13,6 @@ import gzip
 import json
 import os
 import tarfile
-import tempfile
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from devloop.build.inprocess.unprovable import Unprovable
+from devloop.files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -133,14 +133,7 @@ class Listings:
         }
         path = self._path(digest)
         with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fd, name = tempfile.mkstemp(prefix=".layer-", dir=path.parent)
-            try:
-                with os.fdopen(fd, "wb") as file:
-                    file.write(gzip.compress(json.dumps(data).encode(), 3, mtime=0))
-                Path(name).replace(path)
-            except OSError:
-                Path(name).unlink(missing_ok=True)
+            replace_file(path, gzip.compress(json.dumps(data).encode(), 3, mtime=0))
             old = sorted(path.parent.glob("*.json.gz"), key=lambda kept: kept.stat().st_mtime)
             for stale in old[:-_KEPT]:
                 stale.unlink()
