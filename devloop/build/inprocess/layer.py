@@ -13,19 +13,17 @@ https://github.com/opencontainers/image-spec/blob/main/layer.md asks for.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import stat
-import tarfile
-import zlib
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from devloop.build.inprocess.copies import Placed
-from devloop.build.inprocess.unprovable import Unprovable
+from devloop.build.inprocess.tarstream import read_entries
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    import tarfile
+    from collections.abc import Iterable
     from pathlib import Path
 
     from devloop.engine.cancel import Cancel
@@ -195,19 +193,12 @@ def read_layer(chunks: Iterable[bytes]) -> dict[str, Placed]:
     and a file with extended attributes, is a file with the digest "", like none that was scanned.
     Raises `Unprovable` for a layer that cannot be read."""
     found: dict[str, Placed] = {}
-    reader: Any = _Plain(chunks)
-    try:
-        with tarfile.open(
-            fileobj=reader, mode="r|", bufsize=1 << 18, encoding="utf-8", errors="surrogateescape"
-        ) as tar:
-            for member in tar:
-                path = os.path.normpath(f"/{member.name}").lstrip("/")
-                if path:
-                    found[path] = _read_entry(tar, member, path, found)
-                # It keeps every member otherwise.
-                tar.members = []  # type: ignore[attr-defined]
-    except (tarfile.TarError, zlib.error, EOFError, ValueError) as error:
-        raise Unprovable(f"a layer cannot be read: {error}") from None
+
+    def take(path: str, member: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
+        if path:
+            found[path] = _read_entry(tar, member, path, found)
+
+    read_entries(chunks, "a layer", take)
     return found
 
 
@@ -239,41 +230,3 @@ def _read_entry(
     return Placed(
         path=path, type="file", mode=mode, uid=member.uid, gid=member.gid, size=size, digest=digest
     )
-
-
-class _Plain:
-    """The pieces of a layer as a file that can only be read on; gzip is undone on the way."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        source = iter(chunks)
-        first = b""
-        while len(first) < 4 and (chunk := next(source, b"")):
-            first += chunk
-        if first.startswith(b"\x28\xb5\x2f\xfd"):
-            raise Unprovable("a layer is compressed with zstd")
-        packed = first.startswith(b"\x1f\x8b")
-        self._source = _unpacked(first, source) if packed else source
-        self._left = b"" if packed else first
-
-    def read(self, size: int) -> bytes:
-        parts, missing = [self._left], size - len(self._left)
-        while missing > 0 and (chunk := next(self._source, None)) is not None:
-            parts.append(chunk)
-            missing -= len(chunk)
-        data = b"".join(parts)
-        self._left = data[size:]
-        return data[:size]
-
-
-def _unpacked(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    stream = zlib.decompressobj(wbits=31)
-    for chunk in itertools.chain((first,), rest):
-        data = chunk
-        while data:
-            if stream.eof:
-                # One stream may follow another.
-                stream = zlib.decompressobj(wbits=31)
-            yield stream.decompress(data)
-            data = stream.unused_data
-    if not stream.eof:
-        raise EOFError("it ends too early")

@@ -12,18 +12,19 @@ import contextlib
 import gzip
 import json
 import os
-import tarfile
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
+from devloop.build.inprocess.tarstream import read_entries
 from devloop.build.inprocess.unprovable import Unprovable
 from devloop.files import replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    import tarfile
+    from collections.abc import Callable, Iterable, Mapping
 
     from devloop.build.inprocess.base import Base, OpenRegistry
     from devloop.engine.cancel import Cancel
@@ -139,73 +140,27 @@ class Listings:
                 stale.unlink()
 
 
-class _Bytes:
-    """A layer's pieces as a file that can only be read on: gzip is undone on the way."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
-        self._left = b""
-        first = next(self._chunks, b"")
-        if first.startswith(b"\x28\xb5\x2f\xfd"):
-            raise Unprovable("a layer of the base image is compressed with zstd")
-        self._source = _gunzipped(first, self._chunks) if first.startswith(b"\x1f\x8b") else None
-        if self._source is None:
-            self._left = first
-
-    def read(self, size: int) -> bytes:
-        parts, missing = [self._left], size - len(self._left)
-        source = self._chunks if self._source is None else self._source
-        while missing > 0 and (chunk := next(source, None)) is not None:
-            parts.append(chunk)
-            missing -= len(chunk)
-        data = b"".join(parts)
-        data, self._left = data[:size], data[size:]
-        return data
-
-
-def _gunzipped(first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    stream = zlib.decompressobj(wbits=31)
-    chunk: bytes | None = first
-    while chunk is not None:
-        while chunk:
-            yield stream.decompress(chunk)
-            chunk = stream.unused_data
-            if stream.eof and chunk.startswith(b"\x1f\x8b"):
-                # Some compressors write one stream after the other.
-                stream = zlib.decompressobj(wbits=31)
-            else:
-                break
-        chunk = next(chunks, None)
-
-
 def read_tar(chunks: Iterable[bytes]) -> _Tar:
     """The entries of one layer. Raises `Unprovable` for what is not a tar."""
     entries: list[tuple[str, Node]] = []
     texts: dict[str, bytes] = {}
-    reader: Any = _Bytes(chunks)
-    try:
-        with tarfile.open(
-            fileobj=reader, mode="r|", bufsize=1 << 18, encoding="utf-8", errors="surrogateescape"
-        ) as tar:
-            for member in tar:
-                path = os.path.normpath("/" + member.name).lstrip("/")
-                node = Node(
-                    _kind(member),
-                    member.mode & 0o7777,
-                    member.uid,
-                    member.gid,
-                    member.linkname if member.issym() else "",
-                )
-                entries.append((path, node))
-                if path in _TEXTS:
-                    texts.pop(path, None)
-                    if member.isreg() and member.size <= _LONGEST_TEXT:
-                        file = tar.extractfile(member)
-                        texts[path] = file.read() if file else b""
-                # It keeps every member otherwise.
-                tar.members = []  # type: ignore[attr-defined]
-    except (tarfile.TarError, zlib.error, EOFError) as error:
-        raise Unprovable(f"a layer of the base image cannot be read: {error}") from None
+
+    def take(path: str, member: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
+        node = Node(
+            _kind(member),
+            member.mode & 0o7777,
+            member.uid,
+            member.gid,
+            member.linkname if member.issym() else "",
+        )
+        entries.append((path, node))
+        if path in _TEXTS:
+            texts.pop(path, None)
+            if member.isreg() and member.size <= _LONGEST_TEXT:
+                file = tar.extractfile(member)
+                texts[path] = file.read() if file else b""
+
+    read_entries(chunks, "a layer of the base image", take)
     return _Tar(entries=tuple(entries), texts=texts)
 
 
