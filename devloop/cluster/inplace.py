@@ -38,6 +38,7 @@ __all__ = [
     "alive",
     "as_new",
     "current_set",
+    "found_marks",
     "held",
     "in_turn",
     "is_odd",
@@ -65,7 +66,7 @@ _STARTING = {"", "ContainerCreating", "PodInitializing"}
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
     """What a container was when its image was patched to `image`: the ids of the containers that
-    are to go, the restarts counted by then, and how many patches have come since."""
+    are to go, the restarts counted by then, and how many were asked for since."""
 
     image: str
     old_ids: frozenset[str]
@@ -359,6 +360,31 @@ def mark_of(pod: Mapping[str, Any], container: str, image: str, before: Mark | N
         restarts=before.restarts,
         patches=before.patches + 1,
     )
+
+
+def found_marks(
+    pod: Mapping[str, Any], containers: Iterable[str], image: ImageRef
+) -> dict[str, Mark]:
+    """The marks of a pod that a rollout finds: what became of its containers before is no news of
+    the image, and one that runs another image is to be restarted once more."""
+    found = {}
+    for status in items(dig(pod, "status", "containerStatuses")):
+        name = text(status.get("name"))
+        now = text(status.get("containerID"))
+        runs = bool(image.digest) and text(status.get("imageID")).endswith(f"@{image.digest}")
+        broken = text(dig(status, "state", "waiting", "reason")) == "CrashLoopBackOff"
+        if name not in containers or not now or (runs and broken):
+            continue
+        old = {text(dig(status, "lastState", "terminated", "containerID"))}
+        if not runs and dig(status, "state", "running") is None:
+            old.add(now)
+        found[name] = Mark(
+            image=image.pinned,
+            old_ids=frozenset(old - {""}),
+            restarts=number(status.get("restartCount")),
+            patches=0 if runs else 1,
+        )
+    return found
 
 
 def as_new(pod: Mapping[str, Any], marks: Mapping[str, Mark]) -> Mapping[str, Any]:

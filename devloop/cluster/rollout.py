@@ -16,6 +16,7 @@ from devloop.cluster.diagnose import examine, with_log
 from devloop.cluster.failures import ApiError
 from devloop.cluster.fast import hurry
 from devloop.cluster.finding import NEVER, Finding
+from devloop.cluster.inplace import Mark, as_new, found_marks
 from devloop.cluster.logstream import tail_log
 from devloop.cluster.ownership import images_of
 from devloop.cluster.podview import dig, items, name_of, uid_of
@@ -24,7 +25,7 @@ from devloop.errors import DevloopError
 from devloop.model import Served, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from devloop.cluster.connection import Connection
     from devloop.cluster.reflector import Change
@@ -99,6 +100,7 @@ class Rollout:
         self._patience = _Patience(clock)
         self._accepted: frozenset[tuple[str, str]] = frozenset()
         self._removed: set[str] = set()
+        self._found: dict[str, dict[str, Mark]] | None = None  # pod uid -> container -> mark
         self._deadline = clock() + timeout
         self._said = ""
         # A new workload may be in the view later than its deploy; one that was there is deleted.
@@ -156,20 +158,33 @@ class Rollout:
         return None
 
     def _sight(self, cancel: Cancel) -> Sight:
-        pods: Iterable[Mapping[str, Any]] = self._pods.items()
+        pods = self._pods.items()
+        if self._found is None:
+            deployed = self._deployed
+            self._found = {
+                uid_of(p): found_marks(p, deployed.containers, deployed.image) for p in pods
+            }
         restarted = ""
         if self._hurry:
             hurry(self._connection, self._deployed.workload, pods, self._hurried)
         if self._in_place is not None:
             self._in_place.advance(self._deployed, self._accepted, cancel)
-            pods = [self._in_place.seen(pod, self._deployed) for pod in pods]
             restarted = self._in_place.replicaset
         return Sight(
             workload=self._seen_workload(),
             restarted=restarted,
             replicasets=tuple(self._sets.items()) if self._sets is not None else (),
-            pods=tuple(pods),
+            pods=tuple(map(self._seen, pods)),
         )
+
+    def _seen(self, pod: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The pod as it is to be judged: by what became of it since the rollout began."""
+        if self._in_place is not None:
+            seen = self._in_place.seen(pod, self._deployed)
+            if seen is not pod:
+                return seen
+        marks = (self._found or {}).get(uid_of(pod))
+        return as_new(pod, marks) if marks else pod
 
     def _seen_workload(self) -> Mapping[str, Any] | None:
         ref = self._deployed.workload

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devloop.cluster.diagnose import examine
+from devloop.cluster.finding import NEVER
 from devloop.cluster.inplace import (
     HOLD,
     Mark,
     Memory,
     as_new,
+    found_marks,
     held,
     in_turn,
     is_odd,
@@ -328,6 +330,49 @@ def test_marks_add_up_until_the_pod_is_ready() -> None:
     second = mark_of(later, "web", NEW.pinned, first)
     assert (second.restarts, second.patches) == (4, 2)
     assert second.old_ids == {"containerd://1", "containerd://2"}
+
+
+def _found(before: dict[str, Any], now: dict[str, Any]) -> Any:
+    """What is wrong with a pod that a rollout of `NEW` found as `before` and that is `now`."""
+    return examine(as_new(pod(now), found_marks(pod(before), ("web",), NEW)))
+
+
+def test_a_container_that_is_found_on_its_way_to_the_image_does_not_crash() -> None:
+    before = running(restarts=1)
+    killed = terminated(0, restarts=1)
+    coming = running(NEW.pinned, ready=False, restarts=2, containerID="containerd://2")
+    for now in (before, killed, coming):
+        assert _found(before, now) is None or _found(before, now).grace == NEVER
+        assert _found(killed, now) is None or _found(killed, now).grace == NEVER
+    assert _found(coming, coming) is None
+
+
+def test_restarts_of_an_earlier_day_are_no_crash_loop() -> None:
+    last = {"terminated": {"exitCode": 137, "reason": "OOMKilled", "containerID": "containerd://0"}}
+    status = running(NEW.pinned, ready=False, restarts=40, lastState=last)
+    assert _found(status, status) is None
+    assert examine(pod(status)) is not None
+
+
+def test_a_pod_that_is_found_crashing_is_told_with_its_restarts() -> None:
+    status = waiting("CrashLoopBackOff", restarts=5) | {
+        "containerID": "containerd://1",
+        "imageID": NEW.pinned,
+    }
+    assert "5 restarts" in _found(status, status).diagnosis.message
+
+
+def test_the_crash_loop_of_the_image_before_is_not_that_of_the_one_to_come() -> None:
+    before = waiting("CrashLoopBackOff", restarts=5) | {
+        "containerID": "containerd://1",
+        "imageID": IMAGE,
+    }
+    assert _found(before, before) is None
+    again = waiting("CrashLoopBackOff", restarts=7) | {
+        "containerID": "containerd://2",
+        "imageID": NEW.pinned,
+    }
+    assert "1 restart)" in _found(before, again).diagnosis.message
 
 
 def test_pods_with_another_image_of_ours_wait_their_turn() -> None:
