@@ -185,7 +185,10 @@ def _knows_its_address(plane: Node, cancel: Cancel) -> bool:
 
 
 def await_nodes(name: str, machine: Machine, api: Api, report: Report, cancel: Cancel) -> None:
+    """Wait until pods can run: the nodes are ready, and the service account that every pod of the
+    default namespace gets exists, which comes a moment after the API server's first answer."""
     names = [node.name for node in machine.nodes]
+    plane = control_plane(name, machine)
     with step(report, "nodes") as note:
         deadline = time.monotonic() + _API_STARTED
         while not all(api.ready.get(n) for n in names):
@@ -194,7 +197,13 @@ def await_nodes(name: str, machine: Machine, api: Api, report: Report, cancel: C
                 raise beyond_repair(name, f"not ready: {waiting}", ())
             cancel.wait(0.3)
             cancel.check()
-            api = _await_api(name, control_plane(name, machine), _API_RUNNING, cancel)
+            api = _await_api(name, plane, _API_RUNNING, cancel)
+        asked = ("get", "serviceaccount", "default", "-n=default", "-o=name")
+        while not (said := kubectl(plane, *asked, cancel=cancel)).ok:
+            if time.monotonic() > deadline:
+                raise beyond_repair(name, "no pod can be made in it", last_words(said))
+            cancel.wait(0.3)
+            cancel.check()
         note(f"{len(names)}/{len(names)} ready")
 
 

@@ -73,6 +73,7 @@ class Host:
         self.calls: list[tuple[str, ...]] = []
         self.failing: dict[str, str] = {}
         self.ready = True
+        self.accounts_late = 0  # how often there is no service account yet
         self.api = True
         self.before: Callable[[tuple[str, ...]], None] = lambda _: None
 
@@ -181,6 +182,9 @@ class Host:
             self.hosting = json.loads(given)
         elif args[0] == "delete":
             self.hosting = None
+        elif args[1] == "serviceaccount":
+            self.accounts_late -= 1
+            return "serviceaccount/default" if self.accounts_late < 0 else None
         else:
             condition = {"type": "Ready", "status": str(self.ready)}
             nodes = [
@@ -291,6 +295,12 @@ def test_up_makes_a_cluster_wired_to_its_registry(host: Host) -> None:
     assert seen.ok
     assert seen.created_by_devloop
     assert seen.problems == ()
+
+
+def test_up_waits_until_pods_can_be_made(host: Host) -> None:
+    host.accounts_late = 2
+    up()
+    assert sum("serviceaccount" in call for call in host.calls) == 3
 
 
 def test_a_second_up_changes_nothing(host: Host) -> None:
