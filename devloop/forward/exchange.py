@@ -2,8 +2,8 @@
 
 It answers two questions about the moment: is nothing under way, so that another pod can answer
 the next request; and may what is under way be sent once more, because it is one whole request of a
-safe method and not a byte of its answer has come. When in doubt, and for every other protocol, the
-answer to both is no. It changes no byte and keeps none.
+safe method and its client has not seen a byte of the answer. When in doubt, and for every other
+protocol, the answer to both is no. It changes no byte and keeps none.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class _Head:
         self.chunked = False
         self.close = False
         self.keep_alive = False
+        self.is_events = False
         for line in lines:
             name, colon, value = line.partition(b":")
             if not colon:
@@ -63,6 +64,8 @@ class _Head:
             if value != b"chunked":
                 raise _Lost
             self.chunked = True
+        elif name == b"content-type":
+            self.is_events = value.startswith(b"text/event-stream")
         elif name == b"connection":
             options = {option.strip() for option in value.split(b",")}
             self.close = self.close or b"close" in options
@@ -140,6 +143,8 @@ class Exchange:
         self._up = _Side()
         self._down = _Side()
         self._waiting: collections.deque[tuple[str, bool]] = collections.deque()
+        self._answering: tuple[str, bool] | None = None  # the one whose answer is under way
+        self._is_events = False
         self._silent = True  # no byte of the answer that is due has come
         self._ends = False  # one side announced that the connection ends after this
         self._lost = False
@@ -175,6 +180,31 @@ class Exchange:
             and self._down.between
         )
 
+    @property
+    def retractable(self) -> bool:
+        """The answer to one whole safe request has begun, is not whole, and is no stream that
+        wants to be seen as it comes: whoever kept it back may forget it with `retract`."""
+        return (
+            not self._lost
+            and not self._is_events
+            and len(self._waiting) + (self._answering is not None) == 1
+            and self._last_is_safe
+            and not self._silent
+            and self._up.between
+        )
+
+    @property
+    def until_end(self) -> bool:
+        """The answer under way is whole when the connection ends, however it does."""
+        return self._down.where is _Where.UNTIL_END
+
+    def retract(self) -> None:
+        """Nobody has seen what was answered: the request is as good as not answered."""
+        if self._answering is not None:
+            self._waiting.appendleft(self._answering)
+        self._answering, self._down = None, _Side()
+        self._silent, self._ends, self._is_events = True, False, False
+
     def asked(self, data: bytes) -> None:
         """The client sent `data`."""
         pos = 0
@@ -200,6 +230,7 @@ class Exchange:
                 if head is not None:
                     self._answer(_Head(head))
                 if self._down.between:
+                    self._answering = None
                     self._silent = pos == len(data)
         except _Lost:
             self._lost = True
@@ -225,7 +256,8 @@ class Exchange:
             raise _Lost
         if status < 200:
             return
-        method, lasts = self._waiting.popleft()
+        method, lasts = self._answering = self._waiting.popleft()
+        self._is_events = head.is_events
         bare = method == "HEAD" or status in (204, 304)
         if not bare and head.length is None and not head.chunked:
             self._down.where = _Where.UNTIL_END

@@ -1,7 +1,7 @@
 """One client's connection: held until there is a pod, then pumped both ways, without blocking.
 
-What a client has sent is kept until the pod's first byte (or a bound), so that a stream that
-turns out to lead nowhere can be replaced by another without the client noticing. Between two HTTP
+What a client has sent is kept until it was answered (or a bound), so that a stream that turns out
+to lead nowhere can be replaced by another without the client noticing. Between two HTTP
 requests a client is put aside and its next request may go to another pod. Decides nothing about
 pods; that is the route's.
 """
@@ -31,6 +31,11 @@ _ROOM = 262144  # bytes that may wait for a slow client
 _KEEP = 1048576  # bytes kept for another try while nobody has answered
 _TRUST = 0.1  # seconds without a refusal after which a stream is taken to lead somewhere
 _MOST_REPEATS = 3  # of a request that nobody answered: it may be what kills the pod
+# An answer to a safe request is kept back until it is whole, so that one whose process is killed
+# between its head and its body can be asked for once more. So long, unless the process is about to
+# go, and so much.
+_BACK, _BACK_GOING = 0.1, 5.0  # seconds
+_MOST_BACK = 65536
 _ASIDE = 60.0  # seconds a client between two requests is kept without a pod
 _LAST_WORDS = 0.5  # seconds that a stream gets to end by itself after its pod has gone
 _LINGER = 2.0  # seconds a client has to take the end of an answer
@@ -65,6 +70,7 @@ class Link:
         self._exchange = Exchange()
         self._up = bytearray()  # from the client; [:_sent] has been sent and is kept for a retry
         self._sent = 0
+        self._back: bytearray | None = None  # of an answer that is not whole, kept back
         self._replayable = True
         self._repeats = 0
         self._is_trusted = False
@@ -233,10 +239,39 @@ class Link:
                 return
 
     def _heard(self, data: bytes) -> None:
-        self._heard_at = time.monotonic()
-        self._pod_spoke_last = self._served = True
+        back = self._back
+        may_wait = back is not None or (self._replayable and self._exchange.repeatable)
         self._exchange.answered(data)
         self._trust()
+        if not may_wait:
+            self._pass_on(data)
+            return
+        if back is None:
+            back = self._back = bytearray()
+            since, joined = time.monotonic(), self._joins
+            self._hub.at(_BACK, lambda: self._waited(joined, back, since))
+        back += data
+        if not self._exchange.retractable or len(back) > _MOST_BACK:
+            self._pass_on_back()
+
+    def _waited(self, joined: int, back: bytearray, since: float) -> None:
+        """An answer has been kept back for as long as one may be."""
+        if not self._is_joined(joined) or self._back is not back:
+            return
+        if self._leaving and time.monotonic() - since < _BACK_GOING:
+            self._hub.at(_BACK, lambda: self._waited(joined, back, since))
+            return
+        self._pass_on_back()
+        self._turn_over()
+
+    def _pass_on_back(self) -> None:
+        back, self._back = self._back, None
+        if back:
+            self._pass_on(bytes(back))
+
+    def _pass_on(self, data: bytes) -> None:
+        self._heard_at = time.monotonic()
+        self._pod_spoke_last = self._served = True
         self._forget()
         try:
             self._client.write(data)
@@ -314,7 +349,8 @@ class Link:
 
     @property
     def _is_repeatable(self) -> bool:
-        return self._replayable and self._exchange.repeatable
+        unseen = self._exchange.repeatable or self._back is not None
+        return self._replayable and unseen
 
     def _may_repeat(self) -> bool:
         """Whether what nobody answered may be sent once more, without another reason for that."""
@@ -337,17 +373,20 @@ class Link:
         if self._is_between:
             self._put_aside()
         elif self._replayable and (refused or self._sent == 0 or self._may_repeat()):
-            self._back(str(error), refused=refused)
+            self._to_another(str(error), refused=refused)
         else:
             self.abort()
 
     def _unjoin(self) -> None:
         self._drop_remote()
+        if self._back is not None:
+            self._back = None
+            self._exchange.retract()
         self._state = _State.HELD
         self._sent = 0
         self._settle()
 
-    def _back(self, reason: str, *, refused: bool = False) -> None:
+    def _to_another(self, reason: str, *, refused: bool = False) -> None:
         self._unjoin()
         self._hub.failed(self, reason, refused=refused)
 
@@ -364,11 +403,16 @@ class Link:
 
     def _remote_over(self) -> None:
         """The pod has ended the stream."""
+        if self._exchange.until_end and not self._leaving:
+            self._pass_on_back()
+        if self._state is not _State.JOINED:
+            return
         if self._is_between and not self._client_ended:
             self._put_aside()
         elif self._may_repeat():
-            self._back("the pod ended the connection without an answer")
+            self._to_another("the pod ended the connection without an answer")
         else:
+            self._pass_on_back()
             self._say_end()
 
     def _say_end(self) -> None:

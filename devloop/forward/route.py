@@ -150,6 +150,9 @@ class Route:
 
     def _wait(self, link: Link, *, first: bool = False) -> None:
         link.waits_since = time.monotonic()
+        if self._trial is link:
+            # It will not show any more whether it works again: another one has to.
+            self._trial = None
         if first:
             self._waiting.appendleft(link)
         else:

@@ -40,6 +40,26 @@ def test_a_whole_safe_request_can_be_sent_again_until_its_first_answer_byte() ->
     assert state(exchange) == "repeatable"
 
 
+@pytest.mark.parametrize("answer", [OK, CHUNKED, b"HTTP/1.0 200 OK\r\n\r\nuntil the end"])
+def test_an_answer_that_nobody_saw_can_be_taken_back(answer: bytes) -> None:
+    for cut in range(1, len(answer)):
+        exchange = fed(("up", GET), ("down", answer[:cut]))
+        assert exchange.retractable
+        exchange.retract()
+        assert state(exchange) == "repeatable"
+        exchange.answered(OK)
+        assert state(exchange) == "idle"
+        assert not exchange.retractable
+
+
+def test_what_cannot_be_taken_back() -> None:
+    events = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r\ndata"
+    for asked, answered in ((GET, events), (GET, OK), (POST, OK[:9]), (GET + GET, OK[:9])):
+        assert not fed(("up", asked), ("down", answered)).retractable
+    assert not fed(("up", GET), ("down", OK[:9]), ("up", GET)).retractable
+    assert not fed(("up", GET), ("down", b"SSH-2.0 hello\r\n\r\n")).retractable
+
+
 @pytest.mark.parametrize(
     "request_",
     [

@@ -13,6 +13,7 @@ import pytest
 
 from devloop.forward import door as door_module
 from devloop.forward import link as link_module
+from devloop.forward import route as route_module
 from devloop.model import ContainerView
 from tests.unit.forward.fakes import App, Pods, connect, echo, opened, until
 from tests.unit.forward.fakes import pod as bare_pod
@@ -213,20 +214,108 @@ def test_a_connection_that_ended_before_anything_was_said_is_made_again() -> Non
         assert ask(sock, POST) == 1
 
 
-def test_a_cut_answer_is_reset_and_not_asked_again() -> None:
+HEAD, BODY = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n", b"half"
+
+
+def test_a_cut_answer_that_the_client_has_seen_is_reset_and_not_asked_again() -> None:
     def cut(_name: str, end: socket.socket) -> None:
         end.recv(65536)
-        end.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
-        time.sleep(0.1)
+        end.sendall(HEAD + BODY[:2])
+        end.recv(1)
 
     site = App(cut)
     with opened(site, Pods(pod("a"))) as (door, _), connect(door) as sock:
         sock.sendall(GET)
-        assert sock.recv(1000).endswith(b"half")
+        assert sock.recv(1000).endswith(b"ha")
         site.pairs[0].refusing = ConnectionResetError("lost connection")
+        site.kill()
         with pytest.raises(ConnectionResetError):
             sock.recv(100)
         assert site.dialed == ["a"]
+
+
+class Cut(Site):
+    """The first process writes the head of an answer and no more."""
+
+    def _site(self, name: str, end: socket.socket) -> None:
+        if self.version > 1:
+            super()._site(name, end)
+            return
+        self.requests.append(end.recv(65536))
+        end.sendall(HEAD)
+        end.recv(1)
+
+
+@pytest.mark.parametrize("wait", [0.02, 0.3], ids=["at once", "late"])
+def test_an_answer_whose_process_is_killed_in_the_middle_is_asked_for_again(wait: float) -> None:
+    pods, site = Pods(pod("a")), Cut()
+    with opened(site, pods) as (door, _), connect(door) as sock:
+        sock.sendall(GET)
+        until(lambda: len(site.requests) == 1)
+        pods.set(pod("a", image="app:2"))
+        time.sleep(wait)
+        site.version = 2
+        refuse(site, 2)
+        site.kill()
+        assert answer(sock) == 2
+
+
+def test_an_unsafe_request_is_not_asked_again_in_the_middle_of_its_answer() -> None:
+    pods, site = Pods(pod("a")), Cut()
+    with opened(site, pods) as (door, _), connect(door) as sock:
+        sock.sendall(POST)
+        assert sock.recv(100) == HEAD
+        pods.set(pod("a", image="app:2"))
+        site.version = 2
+        site.kill()
+        with pytest.raises(ConnectionResetError):
+            answer(sock)
+        assert site.requests == [POST]
+
+
+def test_an_answer_is_not_kept_back_for_long() -> None:
+    """One that comes in drops, one that is big, one of events."""
+
+    def drops(_name: str, end: socket.socket) -> None:
+        kind = end.recv(65536)
+        if kind.startswith(b"GET /big"):
+            end.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n" + bytes(70000))
+        elif kind.startswith(b"GET /events"):
+            end.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
+        else:
+            end.sendall(HEAD)
+        end.recv(1)
+
+    with opened(App(drops), Pods(pod("a"))) as (door, _):
+        for path, least, most in (("/", 0.08, 0.5), ("/big", 0, 0.08), ("/events", 0, 0.08)):
+            with connect(door) as sock:
+                began = time.monotonic()
+                sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                assert sock.recv(100000).startswith(b"HTTP/1.1 200 OK")
+                assert least <= time.monotonic() - began < most, path
+
+
+def test_the_next_replacement_takes_over_a_connection_that_tries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The one client whose dial was to show whether the pod works again is not waited for."""
+    monkeypatch.setattr(route_module, "_QUIET", 0.2)
+    pods, site = Pods(pod("a")), Site()
+    with opened(site, pods) as (door, _), connect(door) as first, connect(door) as second:
+        assert [ask(first), ask(second)] == [1, 1]
+        pods.set(pod("a", image="app:2"))
+        until(lambda: site.pairs[1].fileno() < 0)
+        refuse(site, 1)
+        first.sendall(GET)
+        second.sendall(GET)
+        tries = len(site.dialed) + 2
+        until(lambda: len(site.dialed) >= tries)
+        time.sleep(0.05)
+        pods.set(pod("a", image="app:3", container="c1"))
+        time.sleep(0.05)
+        site.version = 3
+        refuse(site, 1)
+        assert [answer(first), answer(second)] == [3, 3]
 
 
 def test_nobody_is_sent_to_a_process_that_is_about_to_be_killed() -> None:
