@@ -66,7 +66,7 @@ class Chooser:
             images, ids = _images(pod), _ids(pod)
             changed = known.changed if known is not None else None
             if known is not None and all(known.ids) and all(ids):
-                if known.ids != ids:
+                if known.ids != ids and _runs_its_images(pod):
                     replaced.add(pod.uid)
                     changed = now
                 elif known.images != images:
@@ -113,6 +113,19 @@ class Chooser:
             return False
         # Restarted by the kubelet's back-off, it can be away for minutes.
         return not any(container.reason.endswith("BackOff") for container in pod.containers)
+
+
+def _runs_its_images(pod: PodView) -> bool:
+    """Whether the containers are those that the pod asks for by now, as far as can be told.
+
+    The kubelet tells of a container up to a second after it started: by then the pod may ask for
+    the next one already, and this one is about to be killed."""
+    for container in pod.containers:
+        _, _, wanted = container.image.partition("@")
+        _, _, runs = container.image_id.partition("@")
+        if not container.init and wanted and runs and wanted != runs:
+            return False
+    return True
 
 
 def _images(pod: PodView) -> tuple[str, ...]:

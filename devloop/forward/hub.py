@@ -15,7 +15,11 @@ __all__ = ["Hub"]
 
 
 class Hub(Protocol):
-    """What a link needs from the loop and the route it lives in; all in the loop's thread."""
+    """What a link needs from the loop and the route it lives in; all in the loop's thread.
+
+    `unsettled`: the pod's process is to be replaced, or was and nobody has told yet by which."""
+
+    unsettled: bool
 
     def watch(self, thing: socket.socket | Duplex, mask: int, turn: Callable[[int], None]) -> None:
         """Call `turn` with what `thing` is ready for; a mask of 0 ends that."""

@@ -258,7 +258,8 @@ class Link:
         """An answer has been kept back for as long as one may be."""
         if not self._is_joined(joined) or self._back is not back:
             return
-        if self._leaving and time.monotonic() - since < _BACK_GOING:
+        going = self._leaving or self._hub.unsettled
+        if going and time.monotonic() - since < _BACK_GOING:
             self._hub.at(_BACK, lambda: self._waited(joined, back, since))
             return
         self._pass_on_back()

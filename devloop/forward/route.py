@@ -76,6 +76,7 @@ class Route:
         self.likely: tuple[PodView, ...] = ()
         self.on_end: Callable[[], None] = lambda: None
         self.closing = False
+        self.unsettled = False
         self._loop = loop
         self._dialer = dialer
         self._tell = tell
@@ -214,7 +215,7 @@ class Route:
     def _turn_to(self, target: PodView) -> None:
         """New requests go to another pod than before."""
         self._recovered()
-        self._trial, self._going = None, None
+        self._trial, self._going, self.unsettled = None, None, False
         # Whoever is answered by it must never hear from an older one again.
         self._free(lambda link: link.pod != target.uid and link.release())
         self.show_target()
@@ -222,6 +223,7 @@ class Route:
     def _old_is_going(self, target: PodView) -> None:
         """The node was told to replace the pod's process: nobody new is sent to the old one."""
         began = self._going = time.monotonic()
+        self.unsettled = True
         self._epoch += 1
         self._free(lambda link: link.pod == target.uid and link.release())
 
@@ -234,7 +236,7 @@ class Route:
 
     def _old_has_gone(self, target: PodView) -> None:
         """The pod's new container runs."""
-        self._going = None
+        self._going, self.unsettled = None, False
         self._next_try = 0.0
         self._from_before(lambda link: link.pod == target.uid and link.leave())
 

@@ -18,6 +18,7 @@ def pod(
     deleting: bool = False,
     created: str = "2026-01-01T00:00:00Z",
     reason: str = "",
+    runs: str = "",
 ) -> PodView:
     return PodView(
         name=name,
@@ -28,7 +29,9 @@ def pod(
         ready=ready,
         deleting=deleting,
         containers=(
-            ContainerView(name="main", image=image, container_id=container, reason=reason),
+            ContainerView(
+                name="main", image=image, image_id=runs, container_id=container, reason=reason
+            ),
         ),
     )
 
@@ -90,6 +93,27 @@ def test_a_restart_in_place_is_told_twice_and_keeps_the_pod() -> None:
     running = chooser.look([pod("a", image="app:2", container="c2", ready=False)], 1.5)
     assert seen(running) == (set(), {"uid-a"})
     assert running.target is not None
+
+
+def test_a_container_told_late_is_not_the_one_that_the_pod_asks_for_by_now() -> None:
+    one, two, three = (f"app@sha256:{n}" for n in (1, 2, 3))
+    chooser = Chooser()
+    chooser.look([pod("a", image=one, runs=one)], 0.0)
+    assert seen(chooser.look([pod("a", image=two, runs=one)], 1.0)) == ({"uid-a"}, set())
+    assert seen(chooser.look([pod("a", image=three, runs=one)], 2.0)) == ({"uid-a"}, set())
+    late = pod("a", image=three, runs=two, container="c2")
+    assert seen(chooser.look([late], 2.1)) == (set(), set())
+    there = pod("a", image=three, runs=three, container="c3")
+    assert seen(chooser.look([there], 2.5)) == (set(), {"uid-a"})
+
+
+def test_the_next_image_and_the_container_before_it_told_at_once() -> None:
+    one, two, three = (f"app@sha256:{n}" for n in (1, 2, 3))
+    chooser = Chooser()
+    chooser.look([pod("a", image=one, runs=one)], 0.0)
+    chooser.look([pod("a", image=two, runs=one)], 1.0)
+    both = pod("a", image=three, runs=two, container="c2")
+    assert seen(chooser.look([both], 2.0)) == ({"uid-a"}, set())
 
 
 def test_a_restarted_pod_is_not_waited_for_for_ever() -> None:

@@ -260,6 +260,22 @@ def test_an_answer_whose_process_is_killed_in_the_middle_is_asked_for_again(wait
         assert answer(sock) == 2
 
 
+def test_a_process_that_was_overtaken_may_be_killed_in_the_middle_of_an_answer() -> None:
+    """It was started for an image that the pod does not ask for any more."""
+    one, two, three = (f"app@sha256:{n}" for n in (1, 2, 3))
+    pods, site = Pods(pod("a", image=one)), Cut()
+    with opened(site, pods) as (door, _), connect(door) as sock:
+        pods.set(pod("a", image=two))
+        pods.set(pod("a", image=three))
+        refuse(site, 2)
+        sock.sendall(GET)
+        until(lambda: len(site.requests) == 1)
+        time.sleep(0.3)
+        site.version = 3
+        site.kill()
+        assert answer(sock) == 3
+
+
 def test_an_unsafe_request_is_not_asked_again_in_the_middle_of_its_answer() -> None:
     pods, site = Pods(pod("a")), Cut()
     with opened(site, pods) as (door, _), connect(door) as sock:
