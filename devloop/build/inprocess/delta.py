@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from devloop.build.dockerfile import parse
@@ -22,6 +22,7 @@ from devloop.build.inprocess.copies import StageState
 from devloop.build.inprocess.eligible import rules
 from devloop.build.inprocess.evidence import examine
 from devloop.build.inprocess.finding import Finding
+from devloop.build.inprocess.lower import LowerLayers
 from devloop.build.inprocess.onbuild import check_triggers
 from devloop.build.inprocess.plainbuild import is_plain_build
 from devloop.build.inprocess.repository import Repository
@@ -97,8 +98,8 @@ class Delta:
         # For this recipe there is no way past the builder behind, and why.
         self._hopeless = _Hopeless()
         self._told = False
-        self._nowhere = "images are loaded into the nodes" if registry is None else ""
         self._resting: Finding[None] | None = None
+        self._lower = LowerLayers()
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
         """See engine.ports.Builder."""
@@ -134,6 +135,7 @@ class Delta:
         for finding in (known.finding if known else None, resting):
             if finding is not None:
                 finding.join()
+        self._lower.settle()
 
     def close(self) -> None:
         """End what goes on in the background."""
@@ -142,6 +144,7 @@ class Delta:
         for finding in (known.finding if known else None, resting):
             if finding is not None:
                 finding.close()
+        self._lower.close()
 
     # --- an image made here --------------------------------------------------------------------
 
@@ -159,7 +162,7 @@ class Delta:
         except DevloopError as error:
             raise Unprovable(error.diagnosis.message) from None
         with self._lock:
-            change = shortcut.plan(scan)
+            change = shortcut.plan(scan, cancel)
             if change == shortcut.published:
                 reporter.started(Step.BUILD)
                 reporter.finished(Step.BUILD, StepOutcome.SKIPPED, "no COPY takes what changed")
@@ -236,6 +239,7 @@ class Delta:
         bare = found.without_delta()
         check_triggers(bare, law.own, scan.snapshot, read)
         repository.get_ready(cancel)
+        first = min((slot.index for slot in ground.slots), default=0)
         return Shortcut(
             repository,
             bare,
@@ -243,6 +247,7 @@ class Delta:
             law,
             context=build.context,
             beneath=image.digest,
+            lower=self._lower.beneath(repository, replace(bare, layers=bare.layers[:first])),
         )
 
     def _head(self, path: str) -> bytes:

@@ -46,6 +46,19 @@ class Finding(Generic[T]):
             raise self._error
         return self._result[0]
 
+    def wait(self, seconds: float, cancel: Cancel) -> bool:
+        """Whether it comes to its end within so many seconds. Raises Cancelled."""
+        with cancel.closing(self._wake), self._done:
+            self._done.wait_for(lambda: self._ended or cancel.is_set(), seconds)
+            ended = self._ended
+        cancel.check()
+        return ended
+
+    @property
+    def failed(self) -> bool:
+        """Whether it came to its end without a result."""
+        return self._error is not None
+
     def join(self) -> None:
         """Wait for the end, whatever it is."""
         self._thread.join()

@@ -8,9 +8,11 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
+from devloop.build.inprocess.base import Base
 from devloop.build.inprocess.finding import side_by_side
 from devloop.build.inprocess.image import choose, config_digest, is_index, parse_image
 from devloop.build.inprocess.layer import read_layer
+from devloop.build.inprocess.rootfs import Listings
 from devloop.build.inprocess.unprovable import Unprovable
 from devloop.errors import DevloopError
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from devloop.build.inprocess.copies import Placed
     from devloop.build.inprocess.image import Documents, Image, Layer
+    from devloop.build.inprocess.rootfs import Listing
     from devloop.build.needs import Registry
     from devloop.engine.cancel import Cancel
 
@@ -59,6 +62,11 @@ class Repository:
             for _ in chunks:
                 pass
             return found
+
+    def listing(self, image: Image, cancel: Cancel) -> Listing:
+        """The paths in an image's layers. Raises `Unprovable`."""
+        base = Base(host="", name=self._name, image=image)
+        return Listings(lambda _: self._registry).of(base, lambda _: None, cancel)
 
     def get_ready(self, cancel: Cancel) -> None:
         """Make the next `send` a round trip shorter."""

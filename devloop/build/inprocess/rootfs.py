@@ -16,7 +16,7 @@ import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from devloop.build.inprocess.tarstream import read_entries
 from devloop.build.inprocess.unprovable import Unprovable
@@ -24,12 +24,13 @@ from devloop.files import replace_file
 
 if TYPE_CHECKING:
     import tarfile
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
-    from devloop.build.inprocess.base import Base, OpenRegistry
+    from devloop.build.inprocess.base import Base
     from devloop.engine.cancel import Cancel
 
-__all__ = ["Listing", "Listings", "Node", "cache_folder", "follow", "merged", "read_tar"]
+__all__ = ["Blobs", "Listing", "Listings", "Node", "cache_folder", "follow", "merged", "read_tar"]
 
 Kind = Literal["file", "dir", "symlink", "other"]
 
@@ -70,6 +71,14 @@ class _Tar:
     texts: Mapping[str, bytes]
 
 
+class Blobs(Protocol):
+    """The blobs of one registry; raises registry/* and Cancelled."""
+
+    def open_blob(
+        self, name: str, digest: str, cancel: Cancel | None = None
+    ) -> AbstractContextManager[Iterator[bytes] | None]: ...
+
+
 def cache_folder() -> Path:
     """The user's folder for what devloop can fetch again."""
     found = os.environ.get("XDG_CACHE_HOME", "")
@@ -79,7 +88,7 @@ def cache_folder() -> Path:
 class Listings:
     """The listings of images, each made once a session and each layer read once a computer."""
 
-    def __init__(self, open_registry: OpenRegistry, folder: Path | None = None) -> None:
+    def __init__(self, open_registry: Callable[[str], Blobs], folder: Path | None = None) -> None:
         self._open = open_registry
         self._folder = (folder or cache_folder()) / "layers"
         self._known: dict[tuple[str, ...], Listing] = {}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from devloop.build.inprocess.image import sha256
 from devloop.build.inprocess.layer import write_layer
+from devloop.build.inprocess.lower import check_places
 from devloop.build.inprocess.standing import differing
 from devloop.build.inprocess.unprovable import Unprovable
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from devloop.build.inprocess.copies import Placed
     from devloop.build.inprocess.eligible import Rules
     from devloop.build.inprocess.image import Documents, Image, Layer
+    from devloop.build.inprocess.lower import Lower
     from devloop.build.inprocess.repository import Repository
     from devloop.build.inprocess.standing import Change, Frozen, Standing
     from devloop.engine.cancel import Cancel
@@ -67,9 +69,10 @@ class Shortcut:
         *,
         context: Path,
         beneath: str,
+        lower: Lower,
     ) -> None:
-        """`image` comes without its delta layer; `beneath` is its digest with it. Raises
-        `Unprovable`."""
+        """`image` comes without its delta layer; `beneath` is its digest with it, `lower` what it
+        has beneath the COPYs. Raises `Unprovable`."""
         self.repository = repository
         self.beneath = beneath
         self.image = image
@@ -77,12 +80,16 @@ class Shortcut:
         self.published = standing.change()
         self._rules = rules
         self._context = context
+        self._lower = lower
 
-    def plan(self, scan: Scan) -> Change:
-        """What to change of the layers for `scan`. Raises `Unprovable`."""
+    def plan(self, scan: Scan, cancel: Cancel) -> Change:
+        """What to change of the layers for `scan`. Raises `Unprovable` and Cancelled."""
         changed = differing(self.standing.snapshot, scan.snapshot)
         self._rules.check(changed, self.standing.links)
         self.standing.move(scan.snapshot)
+        fresh = self.standing.fresh()
+        if fresh:
+            check_places(fresh, self._lower.listing(cancel))
         return self.standing.change()
 
     def make(self, change: Change) -> Made:

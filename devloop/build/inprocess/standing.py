@@ -175,6 +175,16 @@ class Standing:
             return Change(layers=self._new_layers())
         return Change(delta=self._with_folders(touched | self._loose(), self._tree))
 
+    def fresh(self) -> tuple[Placed, ...]:
+        """What is placed where the layers had nothing of the slots, or what a builder does not copy
+        it over: a folder for something else, or the other way round."""
+        tree, then = self._tree, self._then
+        return tuple(
+            tree[path]
+            for path in sorted(self._stale)
+            if path not in then or (then[path].type == "dir") != (tree[path].type == "dir")
+        )
+
     def freeze(self) -> Frozen:
         """What there is now, to be settled on later."""
         return Frozen(

@@ -16,6 +16,7 @@ from devloop.build.inprocess.copies import Placed, StageState, stage_copies
 from devloop.build.inprocess.delta import Delta
 from devloop.build.inprocess.image import sha256
 from devloop.build.inprocess.layer import read_layer, write_layer
+from devloop.build.inprocess.repository import Repository
 from devloop.build.inprocess.standing import Slot, place_all
 from devloop.build.needs import tag_of
 from devloop.build.remembered import Images
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from http.server import BaseHTTPRequestHandler
     from pathlib import Path
 
+    from devloop.build.inprocess.image import Image
+    from devloop.build.inprocess.rootfs import Listing
     from devloop.engine.ports import Reporter
     from devloop.model import Scan
 
@@ -412,6 +415,78 @@ def test_a_base_with_a_copy_of_its_own_is_no_trigger(bench: Bench) -> None:
     bench.write(a="2")
     bench.build()
     assert bench.how.startswith("delta: ")
+
+
+@pytest.mark.parametrize(
+    ("new", "kind", "reason"),
+    [
+        ("new__deep__x", "file", "/app/new is a file in the image beneath"),
+        ("new__deep__x", "symlink", "/app/new is a symlink in the image beneath"),
+        ("new", "dir", "/app/new is a dir in the image beneath"),
+        ("new__deep__x", "dir", ""),
+        ("new", "file", ""),
+        ("new", "symlink", ""),
+    ],
+)
+def test_what_comes_for_the_first_time_is_held_against_what_is_beneath(
+    bench: Bench, new: str, kind: str, reason: str
+) -> None:
+    beneath = other("app/new", kind)
+    if kind == "file":
+        digest = hashlib.sha256(b"1").hexdigest()
+        beneath = replace(beneath, size=1, digest=digest, source="a")
+    bench.behind.base = (other("app"), beneath)
+    bench.build()
+    bench.write(**{new: "x"})
+    bench.build()
+    assert bench.how.endswith(f"full build: {reason}") == bool(reason)
+    assert bench.how.startswith("delta: ") != bool(reason)
+    bench.write(**{new: "y"})
+    bench.build()
+    # The builder could build it this time, so it can be carried on.
+    assert bench.how.startswith("delta: ")
+
+
+def test_a_save_does_not_wait_long_for_what_is_beneath(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devloop.build.inprocess.lower._PATIENCE", 0.01)
+    gate = threading.Event()
+    asked = threading.Event()
+    real = Repository.listing
+
+    def slow(repository: Repository, image: Image, cancel: Cancel) -> Listing:
+        asked.set()
+        gate.wait(10)
+        return real(repository, image, cancel)
+
+    monkeypatch.setattr(Repository, "listing", slow)
+    bench.delta.build(bench.scan(), bench.notes, Cancel())
+    assert asked.wait(10)
+    bench.write(a="2")
+    bench.delta.build(bench.scan(), bench.notes, Cancel())
+    assert bench.how.startswith("delta: ")
+    bench.write(new="x")
+    bench.delta.build(bench.scan(), bench.notes, Cancel())
+    assert bench.how.endswith("full build: what the image has beneath is still being read")
+    gate.set()
+    bench.delta.settle()
+    bench.write(newer="x")
+    bench.build()
+    assert bench.how.startswith("delta: ")
+
+
+def test_layers_beneath_that_cannot_be_read_leave_what_is_new_to_the_builder(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devloop.build.inprocess.lower._MOST", 10)
+    bench.build()
+    bench.write(a="2")
+    bench.build()
+    assert bench.how.startswith("delta: ")
+    bench.write(new="x")
+    bench.build()
+    assert bench.how.endswith("full build: the image beneath is too big to look into")
 
 
 def test_what_was_too_big_for_a_delta_is_the_builder_s(
