@@ -265,6 +265,7 @@ def test_a_process_that_was_overtaken_may_be_killed_in_the_middle_of_an_answer()
     one, two, three = (f"app@sha256:{n}" for n in (1, 2, 3))
     pods, site = Pods(pod("a", image=one)), Cut()
     with opened(site, pods) as (door, _), connect(door) as sock:
+        until(lambda: site.prepared == ("a",))
         pods.set(pod("a", image=two))
         pods.set(pod("a", image=three))
         refuse(site, 2)
@@ -315,7 +316,7 @@ def test_the_next_replacement_takes_over_a_connection_that_tries(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The one client whose dial was to show whether the pod works again is not waited for."""
-    monkeypatch.setattr(route_module, "_QUIET", 0.2)
+    monkeypatch.setattr(route_module, "_QUIET", 1.0)
     pods, site = Pods(pod("a")), Site()
     with opened(site, pods) as (door, _), connect(door) as first, connect(door) as second:
         assert [ask(first), ask(second)] == [1, 1]
@@ -324,12 +325,10 @@ def test_the_next_replacement_takes_over_a_connection_that_tries(
         refuse(site, 1)
         first.sendall(GET)
         second.sendall(GET)
-        tries = len(site.dialed) + 2
-        until(lambda: len(site.dialed) >= tries)
-        time.sleep(0.05)
-        pods.set(pod("a", image="app:3", container="c1"))
-        time.sleep(0.05)
+        (route,) = door._routes
+        until(lambda: route._trial is not None and bool(route._trial.pod))
         site.version = 3
+        pods.set(pod("a", image="app:3", container="c1"))
         refuse(site, 1)
         assert [answer(first), answer(second)] == [3, 3]
 
