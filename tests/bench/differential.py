@@ -104,8 +104,12 @@ def _finish(
         name = folder / f"{options.seed}-{number}-{index}"
         name.with_suffix(".json").write_text(json.dumps(_kept(found, host), indent=1))
         name.with_suffix(".txt").write_text(str(found).encode("utf-8", "replace").decode())
+        whole = name.with_name(f"{name.name}-whole.json")
+        whole.write_text(json.dumps(_kept(finding, host), indent=1))
         _say(f"--- difference, kept as {name}.json\n{found}\n---")
     tally.findings[:] = small
+    for finding in tally.asides:
+        _say(f"--- only beside other builds:\n{finding}\n---")
     if options.log:
         with Path(options.log).open("a") as file:
             file.write(json.dumps(_record(tally, number, options.seed)) + "\n")
@@ -131,6 +135,7 @@ def _record(tally: Tally, number: int, seed: str) -> dict[str, Any]:
         "compared": tally.compared,
         "both_failed": tally.both_failed,
         "by_cache": tally.by_cache,
+        "by_others": tally.by_others,
         "recipes": tally.recipes,
         "ways": tally.ways,
         "reasons": tally.reasons,
@@ -154,6 +159,7 @@ def _total(records: list[dict[str, Any]]) -> Tally:
                 compared=record["compared"],
                 both_failed=record["both_failed"],
                 by_cache=record["by_cache"],
+                by_others=record.get("by_others", 0),
                 recipes=record["recipes"],
                 ways=Counter(record["ways"]),
                 reasons=Counter(record["reasons"]),
@@ -191,7 +197,8 @@ def _summary(total: Tally) -> str:
         f"{total.edits} edits of {total.recipes} random Dockerfiles; {total.compared} images",
         f"compared with docker buildx build --no-cache: {len(total.findings)} differ,",
         f"{total.both_failed} could be built by neither; {total.by_cache} more full builds differ",
-        "because BuildKit's cache gives another image than --no-cache",
+        "because BuildKit's cache gives another image than --no-cache, and",
+        f"{total.by_others} only from a reference that is built beside others",
     ]
     lines += [f"  {count / total.edits:6.1%} {way}" for way, count in total.ways.most_common()]
     lines += [f"  {count:6} full: {reason}" for reason, count in total.reasons.most_common(25)]

@@ -54,16 +54,19 @@ class Finding:
 class Tally:
     """What was done. `ways` counts how each edit's image was made, `reasons` why it was a full
     build, `compared` the images that were held against the reference, `by_cache` those of a full
-    build that differ because BuildKit's cache does."""
+    build that differ because BuildKit's cache does. `by_others` counts those that differ from a
+    reference built beside others and not from one that is built alone, `asides` shows them."""
 
     edits: int = 0
     compared: int = 0
     both_failed: int = 0
     by_cache: int = 0
+    by_others: int = 0
     recipes: int = 0
     ways: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
+    asides: list[Finding] = field(default_factory=list)
 
     def note(self, built: Built) -> None:
         self.edits += 1
@@ -76,6 +79,7 @@ class Tally:
         self.compared += other.compared
         self.both_failed += other.both_failed
         self.by_cache += other.by_cache
+        self.by_others += other.by_others
         self.recipes += other.recipes
         self.ways += other.ways
         self.reasons += other.reasons
@@ -280,12 +284,15 @@ class Campaign:
             lines = self._differences(space, digests[name])
             if lines and digests[name] is None:
                 lines = (*lines, self._bake.refusals.get(name, ""))
-            if lines and self._by_cache(space, digests[name]):
+            finding = Finding(case=space.case, lines=lines, built=space.built) if lines else None
+            if finding and self._by_cache(space, digests[name]):
                 tally.by_cache += 1
-                lines = ()
-            found.append(
-                Finding(case=space.case, lines=lines, built=space.built) if lines else None
-            )
+                finding = None
+            elif finding and self._by_others(space):
+                tally.by_others += 1
+                tally.asides.append(finding)
+                finding = None
+            found.append(finding)
         return found
 
     def _differences(self, space: _Workspace, digest: str | None) -> tuple[str, ...]:
@@ -306,17 +313,28 @@ class Campaign:
     def _by_cache(self, space: _Workspace, digest: str | None) -> bool:
         """Whether an image is BuildKit's own and differs by its cache, which does not see that an
         empty folder's mode changed, what is behind `--exclude`, or that a link leads nowhere by
-        now. The reference has renewed the cache, so devloop begun anew makes the right image."""
+        now. With the cache BuildKit makes the same wrong image again; or the reference has renewed
+        the cache, and devloop begun anew makes the right one."""
         built = space.built
         if built.error or space.ways.get(built.digest) != FULL:
             return False
         if digest is None:
+            return True
+        again = self._bake.alone(space.target(self._client.host), cache=True)
+        if again is not None and not self._differences(space, again):
             return True
         space.begin_anew()
         try:
             return space.build().how == FULL and not self._differences(space, digest)
         finally:
             space.built = built
+
+    def _by_others(self, space: _Workspace) -> bool:
+        """Whether the reference is the same image when nothing else is built beside it. BuildKit
+        does a step once for all builds of a moment in which it has the same key, even without a
+        cache; and it makes the key of what `--exclude` leaves, but copies a single file whatever
+        `--exclude` says."""
+        return not self._differences(space, self._bake.alone(space.target(self._client.host)))
 
     def _remove(self, spaces: Iterable[_Workspace]) -> None:
         """Take the folders away, and the tags that building left in the local Docker."""

@@ -41,6 +41,12 @@ class Bake:
         # What the builder said last of each target that it could not build.
         self.refusals: dict[str, str] = {}
 
+    def alone(self, target: Target, *, cache: bool = False) -> str | None:
+        """The digest of one image that nothing else is built beside, None when it cannot be built;
+        with `cache`, what comes of it when the builder uses what it has."""
+        digests = self._bake({"alone": target}, cache=cache)
+        return digests["alone"] if digests else None
+
     def build(
         self, targets: Mapping[str, Target], doubtful: Sequence[str] = ()
     ) -> dict[str, str | None]:
@@ -60,7 +66,7 @@ class Bake:
                 found[name] = digests[name] if digests else None
         return found
 
-    def _bake(self, targets: Mapping[str, Target]) -> dict[str, str] | None:
+    def _bake(self, targets: Mapping[str, Target], *, cache: bool = False) -> dict[str, str] | None:
         with tempfile.TemporaryDirectory(dir=self._folder, prefix="bake-") as folder:
             file, metadata = Path(folder) / "bake.json", Path(folder) / "metadata.json"
             document = {
@@ -68,7 +74,8 @@ class Bake:
                 "target": {name: _described(target) for name, target in targets.items()},
             }
             file.write_text(json.dumps(document))
-            command = ["docker", "buildx", "bake", "--no-cache", "--progress=plain"]
+            command = ["docker", "buildx", "bake", "--progress=plain"]
+            command += [] if cache else ["--no-cache"]
             done = subprocess.run(
                 [*command, f"--metadata-file={metadata}", f"--file={file}"],
                 cwd=folder,
