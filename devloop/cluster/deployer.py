@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from devloop.cluster import guard
 from devloop.cluster.apply import Applier
+from devloop.cluster.heal import heal
 from devloop.cluster.journal import Journal
 from devloop.cluster.kinds import Discovery
-from devloop.cluster.replace import InPlace, heal
+from devloop.cluster.replace import InPlace
 from devloop.cluster.workload import WorkloadDeployer
 
 if TYPE_CHECKING:

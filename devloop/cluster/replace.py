@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from devloop.cluster.connection import STRATEGIC
 from devloop.cluster.failures import ApiError
-from devloop.cluster.fast import is_fast, strategy_patch
+from devloop.cluster.heal import patch_as_devloop, release
 from devloop.cluster.inplace import (
     HOLD,
     Mark,
@@ -40,7 +38,7 @@ from devloop.cluster.kinds import workload_path
 from devloop.cluster.ownership import MANAGER, images_of
 from devloop.cluster.podview import dig, items, metadata, name_of, number, pod_view, text, uid_of
 from devloop.cluster.verdict import serves
-from devloop.errors import Cancelled, DevloopError, Diagnosis
+from devloop.errors import Cancelled, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,7 +48,7 @@ if TYPE_CHECKING:
     from devloop.engine.cancel import Cancel
     from devloop.model import Deployed, ImageRef, WorkloadRef
 
-__all__ = ["InPlace", "heal", "release", "take_back"]
+__all__ = ["InPlace"]
 
 # A process that needs longer than about a second to stop keeps its port closed for as long: it is
 # rolled. The times are whole seconds, and the kubelet itself may look at a pod only a second after
@@ -59,63 +57,6 @@ _SLOW_SECONDS = 3
 # How long a rollout of several pods that was interrupted by a newer save waits for its successor.
 _SUCCESSOR_SECONDS = 3.0
 _SYNC_SECONDS = 2.0
-
-
-def release(connection: Connection, ref: WorkloadRef, uid: str) -> dict[str, Any] | None:
-    """Unpause a Deployment that devloop paused; None when it is gone. Only takes fields away, so
-    that it leaves no ownership behind."""
-    body = {"metadata": {"uid": uid, "labels": {HOLD: None}}, "spec": {"paused": None}}
-    return _patch(connection, workload_path(ref), body)
-
-
-def heal(connection: Connection, journal: Journal) -> tuple[Diagnosis, ...]:
-    """Put right what a killed session left half done in this context; returns what to tell. What
-    cannot be reached now stays in the journal.
-
-    A Deployment that its owner paused carries no mark of devloop's and stays paused."""
-    told = []
-    for entry in journal.entries():
-        if entry.context != connection.context:
-            continue
-        try:
-            message = _heal(connection, entry)
-        except DevloopError as error:
-            told.append(replace(error.diagnosis, severity="warning"))
-            continue
-        journal.remove(entry)
-        if message:
-            told.append(Diagnosis(code="cluster/paused", severity="info", message=message))
-    return tuple(told)
-
-
-def _heal(connection: Connection, entry: Entry) -> str:
-    """What was put right, in words; "" when there was nothing."""
-    try:
-        live = connection.request("GET", workload_path(entry.ref))
-    except ApiError as error:
-        if error.status == 404:
-            return ""
-        raise
-    if uid_of(live) != entry.uid:
-        return ""
-    if entry.strategy is not None and is_fast(live):
-        _put_back(connection, entry)
-        return f"{entry.ref} kept the strategy of a session that was killed: put back"
-    if held(live) and release(connection, entry.ref, entry.uid) is not None:
-        return f"{entry.ref} was left paused by a session that was killed: resumed"
-    return ""
-
-
-def take_back(connection: Connection, journal: Journal, entry: Entry) -> None:
-    """Give a Deployment its strategy back."""
-    _put_back(connection, entry)
-    journal.remove(entry)
-
-
-def _put_back(connection: Connection, entry: Entry) -> None:
-    strategy = strategy_patch(entry.strategy or {})
-    body = {"metadata": {"uid": entry.uid}, "spec": {"strategy": strategy}}
-    _patch(connection, workload_path(entry.ref), body)
 
 
 class InPlace:
@@ -224,11 +165,20 @@ class InPlace:
         self._forget_others({uid_of(p) for p in pods})
         entry = self._enter(live, containers, image)
         self._old_events = frozenset(map(_event_key, self._events.items()))
-        result = self._hold(entry, hold)
         single = number(dig(live, "spec", "replicas"), 1) == 1 and len(pods) == 1
         todo = [p for p in pods if not _asks_for(p, entry)]
+        beside: _Aside | None = None
+        if single and todo and self._open is None and uid_of(todo[0]) in self._had:
+            # What went well before is sent at the same time: each of the two waits for the cluster.
+            pod = todo[0]
+            beside = _Aside(lambda: self._restart(pod, entry))
+            result = self._hold_beside(entry, hold, beside, pod)
+        else:
+            result = self._hold(entry, hold)
         try:
-            if todo:
+            if beside is not None:
+                beside.finish()
+            elif todo:
                 self._restart(todo[0], entry)
             return (self._finish(entry) or result if single else result), None
         except ApiError as error:
@@ -271,6 +221,27 @@ class InPlace:
             after=dict.fromkeys(containers, image.pinned),
         )
 
+    def _hold_beside(
+        self,
+        entry: Entry,
+        hold: Callable[[], Mapping[str, Any]],
+        restart: _Aside,
+        pod: Mapping[str, Any],
+    ) -> Mapping[str, Any]:
+        """Hold while the pod is patched. If the Deployment does not get the image after all, the
+        pod goes: its ReplicaSet makes it anew with the image that it had."""
+        self._journal.write(entry)  # before either
+        restart.start()
+        try:
+            return self._hold(entry, hold)
+        except BaseException:
+            restart.wait()
+            path = f"/api/v1/namespaces/{entry.namespace}/pods/{name_of(pod)}"
+            with contextlib.suppress(DevloopError):
+                body = {"preconditions": {"uid": uid_of(pod)}}
+                self._wrote[uid_of(pod)] = self._connection.request("DELETE", path, body)
+            raise
+
     def _hold(self, entry: Entry, hold: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         self._journal.write(entry)
         already = self._open is not None
@@ -289,7 +260,7 @@ class InPlace:
     def _leave_paused(self, entry: Entry) -> None:
         """Its owner paused it a moment before: it stays so, without devloop's mark."""
         body = {"metadata": {"uid": entry.uid, "labels": {HOLD: None}}}
-        _patch(self._connection, workload_path(self._ref), body)
+        patch_as_devloop(self._connection, workload_path(self._ref), body)
         self._open = None
         self._journal.remove(entry)
         raise DevloopError.of(
@@ -316,7 +287,7 @@ class InPlace:
         image = next(iter(entry.after.values()))
         body = {"metadata": {"uid": uid}, "spec": template_patch(entry.after, image)}
         path = f"/api/v1/namespaces/{entry.namespace}/pods/{name_of(pod)}"
-        result = _patch(self._connection, path, body)
+        result = patch_as_devloop(self._connection, path, body)
         if result is None:
             return  # it is gone: the next one comes from the ReplicaSet
         self._marks[uid] = marks
@@ -329,7 +300,7 @@ class InPlace:
         """The ReplicaSet's template, then unpause; the Deployment as it is then."""
         image = next(iter(entry.after.values()))
         path = f"/apis/apps/v1/namespaces/{entry.namespace}/replicasets/{entry.replicaset}"
-        changed = _patch(
+        changed = patch_as_devloop(
             self._connection,
             path,
             {"spec": {"template": {"spec": template_patch(entry.after, image)}}},
@@ -484,21 +455,31 @@ class InPlace:
         self._wrote = {k: v for k, v in self._wrote.items() if k in uids or v.get("kind") != "Pod"}
 
 
-def _patch(connection: Connection, path: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A strategic merge patch as devloop; None when the object is gone or is another one."""
-    try:
-        return connection.request(
-            "PATCH", path, body, query={"fieldManager": MANAGER}, content_type=STRATEGIC
-        )
-    except ApiError as error:
-        other = error.status == 409 and "UID" in error.text
-        if (
-            error.status == 404
-            or other
-            or any(c.get("field") == "metadata.uid" for c in error.causes)
-        ):
-            return None
-        raise
+class _Aside:
+    """One call in a thread of its own."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="devloop-restart", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wait(self) -> None:
+        self._thread.join()
+
+    def finish(self) -> None:
+        """Wait for it; raises what it raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            self._call()
+        except Exception as error:  # noqa: BLE001 - raised again in the thread that waits
+            self._error = error
 
 
 def _has(live: Mapping[str, Any], deployed: Deployed) -> bool:

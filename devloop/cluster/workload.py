@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from devloop.cluster import guard
 from devloop.cluster.apply import read
 from devloop.cluster.fast import is_fast, with_fast_strategy
+from devloop.cluster.heal import release, take_back
 from devloop.cluster.inplace import held, same_manifest, with_hold
 from devloop.cluster.journal import Entry
 from devloop.cluster.kinds import WORKLOAD_KINDS, Resource, workload_path
@@ -24,7 +25,6 @@ from devloop.cluster.ownership import created_by, gitops_manager, images_of
 from devloop.cluster.patch import MadeAnew, image_patch, missing_workload, patch_images
 from devloop.cluster.podview import dig, metadata, number, uid_of
 from devloop.cluster.record import write_before
-from devloop.cluster.replace import InPlace, release, take_back
 from devloop.cluster.rollout import Rollout
 from devloop.engine.cancel import Cancel
 from devloop.errors import Cancelled, DevloopError, Diagnosis, Location
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from devloop.cluster.deployer import Deployments
+    from devloop.cluster.replace import InPlace
     from devloop.config.schema import Service
     from devloop.engine.ports import Reporter
 

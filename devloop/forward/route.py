@@ -226,6 +226,8 @@ class Route:
         self.unsettled = True
         self._epoch += 1
         self._free(lambda link: link.pod == target.uid and link.release())
+        if self._left_behind:
+            self._probe(target)
 
         def enough() -> None:
             if self._going == began:
@@ -239,6 +241,11 @@ class Route:
         self._going, self.unsettled = None, False
         self._next_try = 0.0
         self._from_before(lambda link: link.pod == target.uid and link.leave())
+
+    @property
+    def _left_behind(self) -> bool:
+        """Whether somebody waits for an answer of a process that is to go, or gone."""
+        return any(link.alive and link.pod and link.epoch < self._epoch for link in self.links)
 
     def _from_before(self, free: Callable[[Link], bool]) -> None:
         self._free(lambda link: link.epoch < self._epoch and free(link))
@@ -346,6 +353,12 @@ class Route:
         cancel = self._dialer.start(pod, self.container, seen)
         self._loop.at(_DIAL, cancel.set)
 
+    def _knock_on(self) -> None:
+        if self._going is not None and self._target is not None and self._left_behind:
+            self._probe(self._target)
+        else:
+            self._dispatch()
+
     def _knocked(self, result: Duplex | str, going: float | None) -> None:
         if isinstance(result, str):
             self._probed(going, refused=False)
@@ -382,9 +395,12 @@ class Route:
             self._dispatch()
         elif refused:
             self._going = None
+            # Nobody listens any more: what the old process has not answered it never will, and
+            # the runtime tells of its end a second late.
+            self._from_before(lambda link: link.renounce())
             now = self._failing_since = self._failed_at = time.monotonic()
             self._failures, self._was_refused = 1, True
             self._next_try = now + _SHORTEST_PAUSE
             self._loop.at(_SHORTEST_PAUSE, self._dispatch)
         else:
-            self._loop.at(_PROBE_PAUSE, self._dispatch)
+            self._loop.at(_PROBE_PAUSE, self._knock_on)

@@ -571,12 +571,34 @@ def test_what_is_rolled_does_not_adopt(bench: Bench, push: Callable[[str], Image
     assert images_of(bench.live()) == {"web": push("one").pinned}
 
 
+def test_a_deployment_that_refuses_the_image_gets_its_pod_back(
+    bench: Bench, push: Callable[[str], ImageRef]
+) -> None:
+    """From the second time on, Deployment and pod are patched side by side."""
+    deployer = bench.deployer(bench.project(quick(), replace="in-place"))
+    bench.serve(deployer, push("one"))
+    deployed, _ = bench.serve(deployer, push("two"))
+    rollout = bench.opened[-1].in_place(deployed.workload)
+
+    def refuse() -> Any:
+        raise DevloopError.of("cluster/rejected", "a webhook says no")
+
+    uids = State(bench).uids
+    with pytest.raises(DevloopError, match="says no"):
+        rollout.begin(bench.live(), ("web",), push("three"), refuse)
+    eventually(lambda: State(bench).uids != uids)
+    deployer.follow(deployed, bench.told, bench.cancel)
+    State(bench).agrees(push("two"))
+    bench.serve(deployer, push("four"))
+    State(bench).agrees(push("four"))
+
+
 @pytest.mark.parametrize("label", ["two", "three", "four"])
 def test_killed_when_only_the_pod_was_patched(
     bench: Bench, push: Callable[[str], ImageRef], label: str
 ) -> None:
-    """A pod that runs ahead of its Deployment, whoever made it so: the next session brings all to
-    what is on disk then, be it what was, what was on its way, or something else."""
+    """What is left when a session dies while the two patches are under way: the next one brings
+    all to what is on disk then, be it what was, what was on its way, or something else."""
     project = bench.project(quick(), replace="in-place")
     deployer = bench.deployer(project)
     for before in ("one", "two"):

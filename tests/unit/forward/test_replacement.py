@@ -380,6 +380,20 @@ def test_what_the_old_process_left_is_done_by_the_new_one() -> None:
         assert answer(hanging) == 2
 
 
+def test_a_lone_client_does_not_wait_for_the_runtime_to_tell_of_the_end() -> None:
+    """Nobody else is there to find out that the old process has gone."""
+    pods, site = Pods(pod("a")), Site()
+    site.stuck.set()
+    with opened(site, pods) as (door, _), connect(door) as alone:
+        alone.sendall(GET)
+        until(lambda: len(site.requests) == 1)
+        site.stuck.clear()
+        site.version = 2
+        refuse(site, 3)
+        pods.set(pod("a", image="app:2"))
+        assert answer(alone) == 2
+
+
 def test_streams_of_the_old_process_end_when_the_new_container_runs() -> None:
     pods = Pods(pod("a"))
     with opened(App(echo), pods) as (door, _), connect(door) as sock:
