@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 EDITS = 12
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="known: with a replacement in place every second, an answer may be cut off between its "
-    "head and its body, and a request may be held until the limit of 60 s",
-)
 @pytest.mark.parametrize("keep_alive", [True, False], ids=["http/1.1", "http/1.0"])
 def test_saves_every_second_under_visitors(
     devloop: Start, workspace: Workspace, keep_alive: bool
