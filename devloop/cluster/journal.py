@@ -3,7 +3,7 @@
 One JSON file a workload under `.devloop/in-place/<context>/<namespace>/`, there from before the
 first patch until after the last. Written without fsync, since a process that is killed loses
 nothing it wrote; after a power failure the mark on the Deployment itself tells. Must not heal
-anything: that is `replace`'s.
+anything: that is `heal`'s.
 """
 
 from __future__ import annotations
