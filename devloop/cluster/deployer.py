@@ -14,6 +14,7 @@ from devloop.cluster.apply import Applier
 from devloop.cluster.heal import heal
 from devloop.cluster.journal import Journal
 from devloop.cluster.kinds import Discovery
+from devloop.cluster.ran import Ran
 from devloop.cluster.replace import InPlace
 from devloop.cluster.workload import WorkloadDeployer
 
@@ -95,8 +96,9 @@ class Deployments:
         lock = self.lock(ref)
         with self._lock:
             if ref not in self._in_place:
+                ran = Ran(self.project.state_dir, self.connection.context, ref)
                 self._in_place[ref] = InPlace(
-                    self.connection, self.view, ref, journal=self.journal, lock=lock
+                    self.connection, self.view, ref, journal=self.journal, ran=ran, lock=lock
                 )
             return self._in_place[ref]
 

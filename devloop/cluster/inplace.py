@@ -76,11 +76,13 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """What a session knows of a workload's pods. `had`: pod uid -> the images it ran, `unproven`:
-    the uids of the pods that devloop restarted and that have not been ready since, `slow`:
-    container -> seconds that its process needed to stop, `barred`: why the cluster refused it."""
+    """What is known of a workload's pods. `had`: pod uid -> the images it ran, `lately`: those of
+    them that the kubelet may hold back, `unproven`: the uids of the pods that devloop restarted and
+    that have not been ready since, `slow`: container -> seconds that its process needed to stop,
+    `barred`: why the cluster refused it."""
 
     had: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    lately: Mapping[str, frozenset[str]] = field(default_factory=dict)
     unproven: frozenset[str] = frozenset()
     slow: Mapping[str, int] = field(default_factory=dict)
     barred: str = ""
@@ -294,7 +296,7 @@ def _pod_hinders(
     if now not in ours and now.partition("@")[0] != image.pinned.partition("@")[0]:
         return "something changes the images of its pods"
     # The kubelet's restart back-off goes by the container's hash, so by its image.
-    if image.pinned in memory.had.get(uid_of(pod), ()):
+    if image.pinned in memory.lately.get(uid_of(pod), ()):
         return "its pod ran this image before"
     seen = pod_view(pod)
     mine = next((c for c in seen.containers if c.name == container and not c.init), None)

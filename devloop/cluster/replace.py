@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from devloop.cluster.connection import Connection
+    from devloop.cluster.ran import Ran
     from devloop.cluster.view import ClusterView, View
     from devloop.engine.cancel import Cancel
     from devloop.model import Deployed, ImageRef, WorkloadRef
@@ -73,12 +74,14 @@ class InPlace:
         ref: WorkloadRef,
         *,
         journal: Journal,
+        ran: Ran,
         lock: threading.Lock,
     ) -> None:
         self._connection = connection
         self._ref = ref
         self._lock = lock
         self._journal = journal
+        self._ran = ran
         self._workloads: View = view.workload(ref)
         self._sets: View = view.view("replicasets", ref.namespace)
         self._pods: View = view.view("pods", ref.namespace)
@@ -86,7 +89,6 @@ class InPlace:
         self._wrote: dict[str, Mapping[str, Any]] = {}  # uid -> the object as it came back
         self._open: Entry | None = None
         self._barred = ""
-        self._had: dict[str, frozenset[str]] = {}
         self._slow: dict[str, int] = {}
         self._marks: dict[str, dict[str, Mark]] = {}  # pod uid -> container -> mark
         self._patched: dict[str, float] = {}  # pod uid -> when, by the server's clock
@@ -114,7 +116,11 @@ class InPlace:
             except DevloopError as error:
                 return error.diagnosis.message
         memory = Memory(
-            had=self._had, unproven=self._unproven, slow=self._slow, barred=self._barred
+            had=self._ran.images(),
+            lately=self._ran.images(lately=True),
+            unproven=self._unproven,
+            slow=self._slow,
+            barred=self._barred,
         )
         return why_not(
             live,
@@ -168,7 +174,7 @@ class InPlace:
         single = number(dig(live, "spec", "replicas"), 1) == 1 and len(pods) == 1
         todo = [p for p in pods if not _asks_for(p, entry)]
         beside: _Aside | None = None
-        if single and todo and self._open is None and uid_of(todo[0]) in self._had:
+        if single and todo and self._open is None and uid_of(todo[0]) in self._patched:
             # What went well before is sent at the same time: each of the two waits for the cluster.
             pod = todo[0]
             beside = _Aside(lambda: self._restart(pod, entry))
@@ -277,7 +283,6 @@ class InPlace:
 
     def _restart(self, pod: Mapping[str, Any], entry: Entry) -> None:
         uid = uid_of(pod)
-        had = self._had.get(uid, frozenset())
         marks = {
             c: mark_of(
                 pod, c, image, self._marks.get(uid, {}).get(c) if uid in self._unproven else None
@@ -292,9 +297,9 @@ class InPlace:
             return  # it is gone: the next one comes from the ReplicaSet
         self._marks[uid] = marks
         self._unproven |= {uid}
-        self._had[uid] = had | set(pod_images(pod).values()) | set(entry.after.values())
         self._wrote[uid] = result
         self._patched[uid] = _last_write(result)
+        self._ran.note(uid, {*pod_images(pod).values(), *entry.after.values()})
 
     def _finish(self, entry: Entry) -> Mapping[str, Any] | None:
         """The ReplicaSet's template, then unpause; the Deployment as it is then."""
@@ -404,6 +409,8 @@ class InPlace:
             uid = uid_of(pod)
             if uid not in self._unproven or uid not in self._patched:
                 continue
+            if metadata(pod).get("deletionTimestamp"):
+                continue  # its containers end for another reason
             for name in self._marks.get(uid, {}):
                 # A busy kubelet looks late, but kills when the grace (2 s at least) is over.
                 grace = number(dig(pod, "spec", "terminationGracePeriodSeconds"), 30)
@@ -448,7 +455,7 @@ class InPlace:
             timer.join(timeout=1.0)
 
     def _forget_others(self, uids: set[str]) -> None:
-        self._had = {k: v for k, v in self._had.items() if k in uids}
+        self._ran.keep(uids)
         self._marks = {k: v for k, v in self._marks.items() if k in uids}
         self._patched = {k: v for k, v in self._patched.items() if k in uids}
         self._unproven &= uids
