@@ -1,7 +1,7 @@
 """The in-place rollout of one Deployment: the patches, in an order that can break off anywhere.
 
 Pause the Deployment with the new image, patch the image of its pods (one after the other by
-readiness), patch the ReplicaSet's template, unpause. Whatever breaks off in between is put right by
+readiness), patch the ReplicaSet's template, wait until the controllers saw that, unpause. Whatever breaks off in between is put right by
 unpausing alone: the controller then either finds the ReplicaSet equal to the Deployment and does
 nothing, or rolls. So this is all that healing does, and no state is left that it does not cover.
 Decides nothing: see `inplace`.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,8 @@ _SLOW_SECONDS = 3
 # How long a rollout of several pods that was interrupted by a newer save waits for its successor.
 _SUCCESSOR_SECONDS = 3.0
 _SYNC_SECONDS = 2.0
+# How long the controllers may take to see a ReplicaSet: some 10 ms, on a busy cluster much longer.
+_OBSERVED_SECONDS = 1.0
 
 
 class InPlace:
@@ -312,7 +315,22 @@ class InPlace:
         )
         if changed is not None:
             self._wrote[uid_of(changed)] = changed
+            self._wait_observed(changed)
         return self._release(entry)
+
+    def _wait_observed(self, written: Mapping[str, Any]) -> None:
+        """Wait until the controllers have the ReplicaSet as it is now.
+
+        Deployments and ReplicaSets reach them on two streams. If the end of the pause came first,
+        the Deployment would be rolled after all. All controllers read from one cache, and that of
+        ReplicaSets says in the status what it saw there."""
+        changed = threading.Event()
+        deadline = time.monotonic() + _OBSERVED_SECONDS
+        with self._sets.subscribe(lambda _: changed.set()):
+            while not _observed(self._sets.get(name_of(written)), written):
+                if not changed.wait(deadline - time.monotonic()):
+                    return
+                changed.clear()
 
     def _release(self, entry: Entry) -> Mapping[str, Any] | None:
         result = release(self._connection, self._ref, entry.uid)
@@ -497,6 +515,13 @@ def _has(live: Mapping[str, Any], deployed: Deployed) -> bool:
 def _asks_for(pod: Mapping[str, Any], entry: Entry) -> bool:
     now = pod_images(pod)
     return all(now.get(c) == image for c, image in entry.after.items())
+
+
+def _observed(seen: Mapping[str, Any] | None, written: Mapping[str, Any]) -> bool:
+    if seen is None or uid_of(seen) != uid_of(written):
+        return False
+    generation = number(metadata(written).get("generation"))
+    return number(dig(seen, "status", "observedGeneration")) >= generation
 
 
 def _version(thing: Mapping[str, Any]) -> int:

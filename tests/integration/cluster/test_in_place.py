@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -121,6 +122,42 @@ def test_each_iteration_restarts_once_and_leaves_no_drift(
         assert deployed.previous == {"web": before.pinned}
         before = image
     assert Journal(project.state_dir).entries() == ()
+
+
+class Looking(Connection):
+    """Notes how far the controllers are with the ReplicaSet whenever a Deployment is resumed."""
+
+    seen: ClassVar[list[int]] = []
+
+    def request(self, method: str, path: str, body: Any = None, **more: Any) -> dict[str, Any]:
+        if dig(body, "spec", "paused") is None and "paused" in (dig(body, "spec") or {}):
+            folder = path.rpartition("/")[0].replace("deployments", "replicasets")
+            (only,) = super().request("GET", folder)["items"]
+            observed = only["status"]["observedGeneration"]
+            self.seen.append(only["metadata"]["generation"] - observed)
+        return super().request(method, path, body, **more)
+
+
+def test_the_controllers_know_the_replicaset_before_they_go_on(
+    bench: Bench, push: Callable[[str], ImageRef]
+) -> None:
+    """Else they would now and then roll out what was done in place."""
+    env = os.environ | {"KUBECONFIG": os.environ["DEVLOOP_TEST_KUBECONFIG"]}
+    Looking.seen.clear()
+    connection = Looking.open(os.environ["DEVLOOP_TEST_CONTEXT"], bench.namespace, env=env)
+    view = ClusterView(connection)
+    project = bench.project(quick(), replace="in-place")
+    shared = Deployments(project, connection, view)
+    try:
+        deployer = shared.deployer(project.services["web"])
+        for label in ("one", "two", "three", "four"):
+            bench.serve(deployer, push(label))
+        State(bench).agrees(push("four"))
+    finally:
+        shared.close()
+        view.close()
+        connection.close()
+    assert Looking.seen == [0, 0, 0]
 
 
 def test_the_manager_of_each_field_stays_the_same(
@@ -372,8 +409,6 @@ def limited(bench: Bench, tmp_path: Path) -> Callable[[], Connection]:
     """Connect as somebody who may patch Deployments, and only look at everything else."""
 
     def connect() -> Connection:
-        import os  # noqa: PLC0415
-
         import yaml  # noqa: PLC0415
 
         core, rbac = "v1", "rbac.authorization.k8s.io/v1"
