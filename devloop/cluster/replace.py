@@ -1,9 +1,10 @@
 """The in-place rollout of one Deployment: the patches, in an order that can break off anywhere.
 
 Pause the Deployment with the new image, patch the image of its pods (one after the other by
-readiness), patch the ReplicaSet's template, wait until the controllers saw that, unpause. Whatever breaks off in between is put right by
-unpausing alone: the controller then either finds the ReplicaSet equal to the Deployment and does
-nothing, or rolls. So this is all that healing does, and no state is left that it does not cover.
+readiness), patch the ReplicaSet's template, wait until the controllers saw that, unpause. Whatever
+breaks off in between is put right by unpausing alone: the controller then either finds the
+ReplicaSet equal to the Deployment and does nothing, or rolls. So this is all that healing does, and
+no state is left that it does not cover.
 Decides nothing: see `inplace`.
 """
 
