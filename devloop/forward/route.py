@@ -364,6 +364,9 @@ class Route:
             self._probed(going, refused=False)
             return
         stream = result
+        if self.closing:
+            stream.close()
+            return
         told = False
 
         def over(*, refused: bool) -> None:

@@ -21,7 +21,9 @@ from tests.unit.forward.fakes import pod as bare_pod
 if TYPE_CHECKING:
     import socket
 
+    from devloop.engine.cancel import Cancel
     from devloop.model import PodView
+    from tests.unit.forward.fakes import Pair
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi"
@@ -288,6 +290,27 @@ def test_an_unsafe_request_is_not_asked_again_in_the_middle_of_its_answer() -> N
         with pytest.raises(ConnectionResetError):
             answer(sock)
         assert site.requests == [POST]
+
+
+class Tardy(Cut):
+    """The second dial has its stream only when nobody wants it any more."""
+
+    def __call__(self, pod: PodView, port: int, cancel: Cancel) -> Pair:
+        if self.dialed:
+            cancel.wait(5)
+        return super().__call__(pod, port, cancel)
+
+
+def test_a_knock_that_comes_back_after_the_end_is_let_go() -> None:
+    pods, site = Pods(pod("a")), Tardy()
+    with opened(site, pods) as (door, _), connect(door) as sock:
+        sock.sendall(POST)
+        assert sock.recv(100) == HEAD
+        pods.set(pod("a", image="app:2"))
+        (route,) = door._routes
+        until(lambda: route._probing)
+    assert site.dialed == ["a", "a"]
+    assert all(pair.fileno() < 0 for pair in site.pairs)
 
 
 def test_an_answer_is_not_kept_back_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
