@@ -40,6 +40,8 @@ from devloop.cluster.kinds import workload_path
 from devloop.cluster.ownership import MANAGER, images_of
 from devloop.cluster.podview import dig, items, metadata, name_of, number, pod_view, text, uid_of
 from devloop.cluster.verdict import serves
+from devloop.engine.background import Background
+from devloop.engine.cancel import Cancel
 from devloop.errors import Cancelled, DevloopError
 
 if TYPE_CHECKING:
@@ -48,7 +50,6 @@ if TYPE_CHECKING:
     from devloop.cluster.connection import Connection
     from devloop.cluster.ran import Ran
     from devloop.cluster.view import ClusterView, View
-    from devloop.engine.cancel import Cancel
     from devloop.model import Deployed, ImageRef, WorkloadRef
 
 __all__ = ["InPlace"]
@@ -177,17 +178,18 @@ class InPlace:
         self._old_events = frozenset(map(_event_key, self._events.items()))
         single = number(dig(live, "spec", "replicas"), 1) == 1 and len(pods) == 1
         todo = [p for p in pods if not _asks_for(p, entry)]
-        beside: _Aside | None = None
+        beside: Background[None] | None = None
         if single and todo and self._open is None and uid_of(todo[0]) in self._patched:
             # What went well before is sent at the same time: each of the two waits for the cluster.
             pod = todo[0]
-            beside = _Aside(lambda: self._restart(pod, entry))
+            self._journal.write(entry)  # before either
+            beside = Background("restart", lambda _: self._restart(pod, entry))
             result = self._hold_beside(entry, hold, beside, pod)
         else:
             result = self._hold(entry, hold)
         try:
             if beside is not None:
-                beside.finish()
+                beside.result(Cancel())
             elif todo:
                 self._restart(todo[0], entry)
             return (self._finish(entry) or result if single else result), None
@@ -235,17 +237,15 @@ class InPlace:
         self,
         entry: Entry,
         hold: Callable[[], Mapping[str, Any]],
-        restart: _Aside,
+        restart: Background[None],
         pod: Mapping[str, Any],
     ) -> Mapping[str, Any]:
         """Hold while the pod is patched. If the Deployment does not get the image after all, the
         pod goes: its ReplicaSet makes it anew with the image that it had."""
-        self._journal.write(entry)  # before either
-        restart.start()
         try:
             return self._hold(entry, hold)
         except BaseException:
-            restart.wait()
+            restart.join()
             path = f"/api/v1/namespaces/{entry.namespace}/pods/{name_of(pod)}"
             with contextlib.suppress(DevloopError):
                 body = {"preconditions": {"uid": uid_of(pod)}}
@@ -479,33 +479,6 @@ class InPlace:
         self._patched = {k: v for k, v in self._patched.items() if k in uids}
         self._unproven &= uids
         self._wrote = {k: v for k, v in self._wrote.items() if k in uids or v.get("kind") != "Pod"}
-
-
-class _Aside:
-    """One call in a thread of its own."""
-
-    def __init__(self, call: Callable[[], None]) -> None:
-        self._call = call
-        self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="devloop-restart", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def wait(self) -> None:
-        self._thread.join()
-
-    def finish(self) -> None:
-        """Wait for it; raises what it raised."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-
-    def _run(self) -> None:
-        try:
-            self._call()
-        except Exception as error:  # noqa: BLE001 - raised again in the thread that waits
-            self._error = error
 
 
 def _has(live: Mapping[str, Any], deployed: Deployed) -> bool:

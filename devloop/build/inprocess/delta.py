@@ -21,7 +21,6 @@ from devloop.build.dockerfile import parse
 from devloop.build.inprocess.copies import StageState
 from devloop.build.inprocess.eligible import rules
 from devloop.build.inprocess.evidence import examine
-from devloop.build.inprocess.finding import Finding
 from devloop.build.inprocess.lower import LowerLayers
 from devloop.build.inprocess.onbuild import check_triggers
 from devloop.build.inprocess.plainbuild import is_plain_build
@@ -30,6 +29,7 @@ from devloop.build.inprocess.shortcut import BOUND_BYTES, BOUND_ENTRIES, Shortcu
 from devloop.build.inprocess.standing import Standing
 from devloop.build.inprocess.unprovable import Unprovable
 from devloop.build.needs import tag_of
+from devloop.engine.background import Background
 from devloop.errors import Cancelled, DevloopError
 from devloop.model import ImageRef, Step, StepOutcome
 
@@ -66,7 +66,7 @@ class _Known:
 
     scan: Scan
     image: ImageRef
-    finding: Finding[Shortcut]
+    finding: Background[Shortcut]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ class Delta:
         # For this recipe there is no way past the builder behind, and why.
         self._hopeless = _Hopeless()
         self._told = False
-        self._resting: Finding[None] | None = None
+        self._resting: Background[None] | None = None
         self._lower = LowerLayers()
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
@@ -177,7 +177,7 @@ class Delta:
             reporter.finished(Step.PUSH, StepOutcome.DONE, f"{digest[:19]}…")
             image = self._reference(scan, digest)
             self._known = _Known(scan=scan, image=image, finding=known.finding)
-            self._resting = Finding(
+            self._resting = Background(
                 f"rest-{self._job.image}", lambda quiet: self._rest(image, scan, shortcut, quiet)
             )
         return image
@@ -211,7 +211,7 @@ class Delta:
         registry = self._registry
         if registry is None or not image.digest or text is None or text != before or hopeless:
             return
-        finding = Finding(
+        finding = Background(
             f"look-{self._job.image}",
             lambda cancel: self._look(registry, scan, image, text, cancel),
         )

@@ -10,8 +10,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from devloop.build.inprocess.finding import Finding
 from devloop.build.inprocess.unprovable import Unprovable
+from devloop.engine.background import Background
 from devloop.errors import Cancelled, DevloopError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _PATIENCE = 1.0
 class Lower:
     """The paths beneath the COPYs of one image."""
 
-    def __init__(self, finding: Finding[Listing | Unprovable]) -> None:
+    def __init__(self, finding: Background[Listing | Unprovable]) -> None:
         self._finding = finding
 
     def listing(self, cancel: Cancel) -> Listing:
@@ -61,7 +61,7 @@ class LowerLayers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._closed = False
-        self._known: tuple[Image, Finding[Listing | Unprovable]] | None = None
+        self._known: tuple[Image, Background[Listing | Unprovable]] | None = None
 
     def beneath(self, repository: Repository, image: Image) -> Lower:
         """Begin to read what is in the layers of `image`, which `repository` has. Raises Cancelled
@@ -73,7 +73,7 @@ class LowerLayers:
             if known is None or known[0].layers != image.layers or known[1].failed:
                 if known is not None:
                     known[1].stop()
-                finding = Finding("lower", lambda cancel: _read(repository, image, cancel))
+                finding = Background("lower", lambda cancel: _read(repository, image, cancel))
                 known = self._known = (image, finding)
             return Lower(known[1])
 

@@ -9,11 +9,11 @@ import functools
 from typing import TYPE_CHECKING
 
 from devloop.build.inprocess.base import Base
-from devloop.build.inprocess.finding import side_by_side
 from devloop.build.inprocess.image import choose, config_digest, is_index, parse_image
 from devloop.build.inprocess.layer import read_layer
 from devloop.build.inprocess.rootfs import Listings
 from devloop.build.inprocess.unprovable import Unprovable
+from devloop.engine.background import side_by_side
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:

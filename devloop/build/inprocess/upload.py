@@ -9,8 +9,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from devloop.build.inprocess.finding import side_by_side
 from devloop.build.inprocess.image import sha256
+from devloop.engine.background import side_by_side
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Work in threads of its own: something found out in the background, several calls at once.
+"""Work in threads of its own: one call in the background, several at once.
 
 No thread outlives what it was started for; `close` ends it.
 """
@@ -14,7 +14,7 @@ from devloop.errors import Cancelled
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Finding", "side_by_side"]
+__all__ = ["Background", "side_by_side"]
 
 T = TypeVar("T")
 
@@ -22,11 +22,11 @@ T = TypeVar("T")
 _END = 1.0
 
 
-class Finding(Generic[T]):
-    """The result of `find`, which runs in a thread of its own from now on."""
+class Background(Generic[T]):
+    """The result of `call`, which runs in a thread of its own from now on."""
 
-    def __init__(self, name: str, find: Callable[[Cancel], T]) -> None:
-        self._find = find
+    def __init__(self, name: str, call: Callable[[Cancel], T]) -> None:
+        self._call = call
         self._cancel = Cancel()
         self._done = threading.Condition()
         self._ended = False
@@ -36,7 +36,7 @@ class Finding(Generic[T]):
         self._thread.start()
 
     def result(self, cancel: Cancel) -> T:
-        """Wait for the result, or raise what `find` raised. Raises Cancelled when `cancel` is set
+        """Wait for the result, or raise what `call` raised. Raises Cancelled when `cancel` is set
         first, or when this was closed."""
         with cancel.closing(self._wake), self._done:
             while not self._ended and not cancel.is_set():
@@ -74,7 +74,7 @@ class Finding(Generic[T]):
 
     def _run(self) -> None:
         try:
-            self._result.append(self._find(self._cancel))
+            self._result.append(self._call(self._cancel))
         except BaseException as error:  # noqa: BLE001 - raised again where the result is wanted
             self._error = error
         self._wake()
@@ -98,7 +98,7 @@ def side_by_side(calls: Sequence[Callable[[], object]]) -> None:
             errors.append(error)
 
     threads = [
-        threading.Thread(target=run, args=(call,), name="devloop-upload", daemon=True)
+        threading.Thread(target=run, args=(call,), name="devloop-beside", daemon=True)
         for call in calls[1:]
     ]
     for thread in threads:
