@@ -16,6 +16,7 @@ from devloop.cluster.journal import Journal
 from devloop.cluster.kinds import Discovery
 from devloop.cluster.ran import Ran
 from devloop.cluster.replace import InPlace
+from devloop.cluster.restarts import Restarts
 from devloop.cluster.workload import WorkloadDeployer
 
 if TYPE_CHECKING:
@@ -98,7 +99,12 @@ class Deployments:
             if ref not in self._in_place:
                 ran = Ran(self.project.state_dir, self.connection.context, ref)
                 self._in_place[ref] = InPlace(
-                    self.connection, self.view, ref, journal=self.journal, ran=ran, lock=lock
+                    self.connection,
+                    self.view,
+                    ref,
+                    journal=self.journal,
+                    restarts=Restarts(ran),
+                    lock=lock,
                 )
             return self._in_place[ref]
 

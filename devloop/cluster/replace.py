@@ -13,21 +13,16 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.failures import ApiError
 from devloop.cluster.heal import patch_as_devloop, release
 from devloop.cluster.inplace import (
     HOLD,
-    Mark,
-    Memory,
-    as_new,
     current_set,
     held,
     in_turn,
     is_odd,
-    mark_of,
     matching_set,
     paused_by_other,
     pod_images,
@@ -37,8 +32,8 @@ from devloop.cluster.inplace import (
 )
 from devloop.cluster.journal import Entry, Journal
 from devloop.cluster.kinds import workload_path
-from devloop.cluster.ownership import MANAGER, images_of
-from devloop.cluster.podview import dig, items, metadata, name_of, number, pod_view, text, uid_of
+from devloop.cluster.ownership import images_of
+from devloop.cluster.podview import dig, metadata, name_of, number, pod_view, text, uid_of
 from devloop.cluster.verdict import serves
 from devloop.engine.background import Background
 from devloop.engine.cancel import Cancel
@@ -48,16 +43,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from devloop.cluster.connection import Connection
-    from devloop.cluster.ran import Ran
+    from devloop.cluster.restarts import Restarts
     from devloop.cluster.view import ClusterView, View
     from devloop.model import Deployed, ImageRef, WorkloadRef
 
 __all__ = ["InPlace"]
 
-# A process that needs longer than about a second to stop keeps its port closed for as long: it is
-# rolled. The times are whole seconds, and the kubelet itself may look at a pod only a second after
-# the patch, so 3 of them are needed to be sure.
-_SLOW_SECONDS = 3
 # How long a rollout of several pods that was interrupted by a newer save waits for its successor.
 _SUCCESSOR_SECONDS = 3.0
 _SYNC_SECONDS = 2.0
@@ -79,14 +70,14 @@ class InPlace:
         ref: WorkloadRef,
         *,
         journal: Journal,
-        ran: Ran,
+        restarts: Restarts,
         lock: threading.Lock,
     ) -> None:
         self._connection = connection
         self._ref = ref
         self._lock = lock
         self._journal = journal
-        self._ran = ran
+        self._restarts = restarts
         self._workloads: View = view.workload(ref)
         self._sets: View = view.view("replicasets", ref.namespace)
         self._pods: View = view.view("pods", ref.namespace)
@@ -94,10 +85,6 @@ class InPlace:
         self._wrote: dict[str, Mapping[str, Any]] = {}  # uid -> the object as it came back
         self._open: Entry | None = None
         self._barred = ""
-        self._slow: dict[str, int] = {}
-        self._marks: dict[str, dict[str, Mark]] = {}  # pod uid -> container -> mark
-        self._patched: dict[str, float] = {}  # pod uid -> when, by the server's clock
-        self._unproven: frozenset[str] = frozenset()
         self._old_events: frozenset[tuple[str, str]] = frozenset()
         self._timer: threading.Timer | None = None
 
@@ -120,13 +107,7 @@ class InPlace:
                 raise
             except DevloopError as error:
                 return error.diagnosis.message
-        memory = Memory(
-            had=self._ran.images(),
-            lately=self._ran.images(lately=True),
-            unproven=self._unproven,
-            slow=self._slow,
-            barred=self._barred,
-        )
+        memory = self._restarts.memory(self._barred)
         return why_not(
             live,
             self._seen(self._sets),
@@ -179,7 +160,7 @@ class InPlace:
         single = number(dig(live, "spec", "replicas"), 1) == 1 and len(pods) == 1
         todo = [p for p in pods if not _asks_for(p, entry)]
         beside: Background[None] | None = None
-        if single and todo and self._open is None and uid_of(todo[0]) in self._patched:
+        if single and todo and self._open is None and self._restarts.includes(todo[0]):
             # What went well before is sent at the same time: each of the two waits for the cluster.
             pod = todo[0]
             self._journal.write(entry)  # before either
@@ -287,23 +268,15 @@ class InPlace:
 
     def _restart(self, pod: Mapping[str, Any], entry: Entry) -> None:
         uid = uid_of(pod)
-        marks = {
-            c: mark_of(
-                pod, c, image, self._marks.get(uid, {}).get(c) if uid in self._unproven else None
-            )
-            for c, image in entry.after.items()
-        }
+        marks = self._restarts.marks(pod, entry.after)
         image = next(iter(entry.after.values()))
         body = {"metadata": {"uid": uid}, "spec": template_patch(entry.after, image)}
         path = f"/api/v1/namespaces/{entry.namespace}/pods/{name_of(pod)}"
         result = patch_as_devloop(self._connection, path, body)
         if result is None:
             return  # it is gone: the next one comes from the ReplicaSet
-        self._marks[uid] = marks
-        self._unproven |= {uid}
+        self._restarts.restarted(pod, marks, result)
         self._wrote[uid] = result
-        self._patched[uid] = _last_write(result)
-        self._ran.note(uid, {*pod_images(pod).values(), *entry.after.values()})
 
     def _finish(self, entry: Entry) -> Mapping[str, Any] | None:
         """The ReplicaSet's template, then unpause; the Deployment as it is then."""
@@ -392,8 +365,7 @@ class InPlace:
         """The pod as a rollout is to judge it."""
         if is_odd(pod, deployed.containers, deployed.image.pinned):
             return in_turn(pod, deployed.containers)
-        marks = self._marks.get(uid_of(pod))
-        return as_new(pod, marks) if marks else pod
+        return self._restarts.as_new(pod)
 
     def sweep(self, live: Mapping[str, Any], images: Mapping[str, str]) -> None:
         """After a rollback: see that no pod of the ReplicaSet that comes back is left with the
@@ -424,19 +396,7 @@ class InPlace:
 
     def served(self) -> None:
         """What was restarted is ready: learn from how it went."""
-        for pod in self._pods.items():
-            uid = uid_of(pod)
-            if uid not in self._unproven or uid not in self._patched:
-                continue
-            if metadata(pod).get("deletionTimestamp"):
-                continue  # its containers end for another reason
-            for name in self._marks.get(uid, {}):
-                # A busy kubelet looks late, but kills when the grace (2 s at least) is over.
-                grace = number(dig(pod, "spec", "terminationGracePeriodSeconds"), 30)
-                needed = int(min(_stopped(pod, name) - self._patched[uid], max(grace, 2)))
-                if needed >= _SLOW_SECONDS:
-                    self._slow[name] = needed
-        self._unproven = frozenset()
+        self._restarts.served(self._pods.items())
 
     # --- the end -------------------------------------------------------------------------------
 
@@ -474,10 +434,7 @@ class InPlace:
             timer.join(timeout=1.0)
 
     def _forget_others(self, uids: set[str]) -> None:
-        self._ran.keep(uids)
-        self._marks = {k: v for k, v in self._marks.items() if k in uids}
-        self._patched = {k: v for k, v in self._patched.items() if k in uids}
-        self._unproven &= uids
+        self._restarts.keep(uids)
         self._wrote = {k: v for k, v in self._wrote.items() if k in uids or v.get("kind") != "Pod"}
 
 
@@ -505,29 +462,3 @@ def _version(thing: Mapping[str, Any]) -> int:
 
 def _event_key(event: Mapping[str, Any]) -> tuple[str, str]:
     return uid_of(event), text(metadata(event).get("resourceVersion"))
-
-
-def _seconds(stamp: object) -> float:
-    """An RFC 3339 time as seconds since 1970; 0 when it is none."""
-    try:
-        return datetime.fromisoformat(text(stamp)).timestamp()
-    except ValueError:
-        return 0.0
-
-
-def _last_write(thing: Mapping[str, Any]) -> float:
-    """When devloop wrote the object, by the server's clock; infinity when it does not tell."""
-    times = [
-        _seconds(e.get("time"))
-        for e in items(metadata(thing).get("managedFields"))
-        if e.get("manager") == MANAGER
-    ]
-    return max(times, default=float("inf"))
-
-
-def _stopped(pod: Mapping[str, Any], container: str) -> float:
-    """When the container before this one ended, by the node's clock; 0 when nobody knows."""
-    for status in items(dig(pod, "status", "containerStatuses")):
-        if text(status.get("name")) == container:
-            return _seconds(dig(status, "lastState", "terminated", "finishedAt"))
-    return 0.0
