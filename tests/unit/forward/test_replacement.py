@@ -243,9 +243,10 @@ class Cut(Site):
         if self.version > 1:
             super()._site(name, end)
             return
-        self.requests.append(end.recv(65536))
-        end.sendall(HEAD)
-        end.recv(1)
+        if request := end.recv(65536):  # else it was a knock
+            self.requests.append(request)
+            end.sendall(HEAD)
+            end.recv(1)
 
 
 @pytest.mark.parametrize("wait", [0.02, 0.3], ids=["at once", "late"])
