@@ -41,6 +41,7 @@ __all__ = [
     "found_marks",
     "held",
     "in_turn",
+    "is_held_back",
     "is_odd",
     "mark_of",
     "matching_set",
@@ -431,6 +432,17 @@ def _status_as_new(status: Mapping[str, Any], mark: Mark, *, old: bool) -> dict[
         if text(dig(status, "state", "waiting", "reason")) in {"", "CrashLoopBackOff"}:
             changed["state"] = {"waiting": {"reason": "ContainerCreating"}}
     return changed
+
+
+def is_held_back(pod: Mapping[str, Any], marks: Mapping[str, Mark]) -> bool:
+    """Whether the kubelet does not start a new container yet, as if it had crashed: the pod ran the
+    same image a short while ago."""
+    return any(
+        text(dig(status, "state", "waiting", "reason")) == "CrashLoopBackOff"
+        and (mark := marks.get(text(status.get("name")))) is not None
+        and _is_old(status, mark)
+        for status in items(dig(pod, "status", "containerStatuses"))
+    )
 
 
 def is_odd(pod: Mapping[str, Any], containers: Iterable[str], image: str) -> bool:

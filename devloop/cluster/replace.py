@@ -227,10 +227,7 @@ class InPlace:
             return self._hold(entry, hold)
         except BaseException:
             restart.join()
-            path = f"/api/v1/namespaces/{entry.namespace}/pods/{name_of(pod)}"
-            with contextlib.suppress(DevloopError):
-                body = {"preconditions": {"uid": uid_of(pod)}}
-                self._wrote[uid_of(pod)] = self._connection.request("DELETE", path, body)
+            self.make_anew(pod)
             raise
 
     def _hold(self, entry: Entry, hold: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -385,10 +382,18 @@ class InPlace:
         if not broken and not all(pod_view(p).ready for p in pods):
             return
         for pod in broken or odd[:1]:
-            path = f"/api/v1/namespaces/{self._ref.namespace}/pods/{name_of(pod)}"
-            body = {"preconditions": {"uid": uid_of(pod)}}
-            with contextlib.suppress(ApiError):
-                self._wrote[uid_of(pod)] = self._connection.request("DELETE", path, body)
+            self.make_anew(pod)
+
+    def held_back(self) -> list[Mapping[str, Any]]:
+        """The pods whose new container the kubelet does not start yet."""
+        return self._restarts.held_back(self._pods.items())
+
+    def make_anew(self, pod: Mapping[str, Any]) -> None:
+        """Delete the pod, if it is still there: its ReplicaSet makes another."""
+        path = f"/api/v1/namespaces/{self._ref.namespace}/pods/{name_of(pod)}"
+        body = {"preconditions": {"uid": uid_of(pod)}}
+        with contextlib.suppress(DevloopError):
+            self._wrote[uid_of(pod)] = self._connection.request("DELETE", path, body)
 
     def events(self) -> list[Mapping[str, Any]]:
         """The events since the rollout began: a pod that stays keeps those of its earlier lives."""

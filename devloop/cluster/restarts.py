@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from devloop.cluster.inplace import Mark, Memory, as_new, mark_of, pod_images
+from devloop.cluster.inplace import Mark, Memory, alive, as_new, is_held_back, mark_of, pod_images
 from devloop.cluster.ownership import MANAGER
 from devloop.cluster.podview import dig, items, metadata, number, text, uid_of
 
@@ -68,6 +68,10 @@ class Restarts:
         """The pod as if it had been made when it was last restarted."""
         marks = self._marks.get(uid_of(pod))
         return as_new(pod, marks) if marks else pod
+
+    def held_back(self, pods: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """The living pods whose new container the kubelet does not start yet."""
+        return [p for p in alive(pods) if is_held_back(p, self._marks.get(uid_of(p), {}))]
 
     def served(self, pods: Iterable[Mapping[str, Any]]) -> None:
         """What was restarted is ready: learn from how it went."""

@@ -41,6 +41,7 @@ __all__ = ["Rollout"]
 # A ready pod's status may still name the image before for a moment (an image with two digests).
 _STALE_SECONDS = 5.0
 _BROKEN_SECONDS = 1.0
+_HELD_BACK = 1.0  # seconds; the status may be that of a moment ago
 
 
 class _Patience:
@@ -215,6 +216,8 @@ class Rollout:
                 raise DevloopError(self._evidence(finding))
         self._check_stale(verdict)
         self._unblock(verdict, events, reporter)
+        if self._in_place is not None:
+            self._free_held_back(self._in_place, reporter)
         if late:
             raise self._too_late(verdict, findings, error)
 
@@ -277,6 +280,18 @@ class Rollout:
                 self._connection.request(
                     "DELETE", path, {"preconditions": {"uid": uid_of(pod)}}, timeout=10.0
                 )
+
+    def _free_held_back(self, in_place: InPlace, reporter: Reporter) -> None:
+        """Have the pods made anew that the kubelet does not restart with the image: its back-off
+        takes that for a crash when the pod ran the same image before."""
+        for pod in in_place.held_back():
+            uid = uid_of(pod)
+            if uid in self._removed or not self._patience.lasted(("held back", uid), _HELD_BACK):
+                continue
+            self._removed.add(uid)
+            name = name_of(pod)
+            reporter.progress(Step.ROLLOUT, f"making pod {name} anew: it ran this image before")
+            in_place.make_anew(pod)
 
     def _evidence(self, finding: Finding) -> Diagnosis:
         lines: tuple[str, ...] = ()

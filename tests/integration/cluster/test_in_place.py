@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -642,6 +643,25 @@ def test_a_later_session_knows_what_a_pod_ran(
     now.agrees(push("two"), sets=None)
     assert not uids & now.uids
     assert now.restarts == [0]
+
+
+def test_a_pod_that_the_kubelet_holds_back_is_made_anew(
+    bench: Bench, push: Callable[[str], ImageRef]
+) -> None:
+    """Somebody who works in another folder does not know what the pod ran."""
+    project = bench.project(quick(), replace="in-place")
+    for label in ("one", "two", "three"):
+        bench.serve(bench.deployer(project), push(label))
+    uids = State(bench).uids
+    shutil.rmtree(project.state_dir / "ran")
+    began = time.monotonic()
+    bench.serve(bench.deployer(project), push("two"))
+    assert time.monotonic() - began < 9  # the back-off is 10 s
+    assert any("it ran this image before" in line for line in bench.told.progressed)
+    eventually(lambda: len(State(bench).pods) == 1)
+    now = State(bench)
+    now.agrees(push("two"), sets=None)
+    assert not uids & now.uids
 
 
 @pytest.mark.parametrize("label", ["two", "three", "four"])
