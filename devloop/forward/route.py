@@ -30,9 +30,12 @@ __all__ = ["Route", "Teller"]
 _DIAL = 10.0  # seconds a stream may take to open
 # The pause between two tries: each costs the node something, so it is a multiple of what the last
 # one took, and a part of the time that it has been in vain.
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.015, 1.0  # seconds
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0  # seconds
 _TIMES_ITS_COST = 3
 _PART_OF_OUTAGE = 1 / 30
+# For what part of the shortest of the last replacements nobody is dialled, and for how long at
+# most: the node has its hands full with the new container meanwhile.
+_SURE_TO_BE_GONE, _LONGEST_REST = 0.7, 0.5
 _TELL_AFTER = 2.0  # seconds in vain until the user hears why
 _LAST_ANSWERS = 0.1  # seconds that a pod being deleted gets for what it was asked before
 _OLD_PROCESS = 5.0  # seconds that one which is to be replaced gets to go
@@ -93,6 +96,8 @@ class Route:
         self._cost = 0.0  # seconds that the last dial took
         self._trial: Link | None = None  # the one connection that tries whether it works again
         self._going: float | None = None  # since when the target's old process is about to go
+        self._replaced_at = 0.0  # when the one under way began
+        self._took: collections.deque[float] = collections.deque(maxlen=3)  # seconds, the last ones
         self._probing = False
         self._deleting: frozenset[str] | set[str] = frozenset()
         self._epoch = 0  # links of an earlier one may be joined to a process that is gone
@@ -115,6 +120,9 @@ class Route:
         if not self._failures or link.epoch != self._epoch:
             return
         refused = self._was_refused
+        if refused and self._replaced_at:
+            self._took.append(time.monotonic() - self._replaced_at)
+            self._replaced_at = 0.0
         self._recovered()
         if refused:
             # Nobody listened and now somebody does: another process, which gets what the one
@@ -216,13 +224,14 @@ class Route:
         """New requests go to another pod than before."""
         self._recovered()
         self._trial, self._going, self.unsettled = None, None, False
+        self._replaced_at = 0.0
         # Whoever is answered by it must never hear from an older one again.
         self._free(lambda link: link.pod != target.uid and link.release())
         self.show_target()
 
     def _old_is_going(self, target: PodView) -> None:
         """The node was told to replace the pod's process: nobody new is sent to the old one."""
-        began = self._going = time.monotonic()
+        began = self._going = self._replaced_at = time.monotonic()
         self.unsettled = True
         self._epoch += 1
         self._free(lambda link: link.pod == target.uid and link.release())
@@ -329,11 +338,17 @@ class Route:
         self._failed_at = now
         in_vain = now - self._failing_since
         pause = max(_SHORTEST_PAUSE, in_vain * _PART_OF_OUTAGE, self._cost * _TIMES_ITS_COST)
-        pause = min(pause, _LONGEST_PAUSE)
-        self._next_try = now + pause
-        self._loop.at(pause, self._dispatch)
+        self._try_in(min(pause, _LONGEST_PAUSE))
         if in_vain >= _TELL_AFTER and self._target is not None:
             self._tell(self, "waiting", pod=self._target.name, reason=reason)
+
+    def _try_in(self, pause: float) -> None:
+        now = time.monotonic()
+        if self._replaced_at and self._took:
+            rest = min(_SURE_TO_BE_GONE * min(self._took), _LONGEST_REST)
+            pause = max(pause, self._replaced_at + rest - now)
+        self._next_try = now + pause
+        self._loop.at(pause, self._dispatch)
 
     def _recovered(self) -> None:
         self._failures, self._next_try, self._was_refused = 0, 0.0, False
@@ -401,9 +416,8 @@ class Route:
             # Nobody listens any more: what the old process has not answered it never will, and
             # the runtime tells of its end a second late.
             self._from_before(lambda link: link.renounce())
-            now = self._failing_since = self._failed_at = time.monotonic()
+            self._failing_since = self._failed_at = time.monotonic()
             self._failures, self._was_refused = 1, True
-            self._next_try = now + _SHORTEST_PAUSE
-            self._loop.at(_SHORTEST_PAUSE, self._dispatch)
+            self._try_in(_SHORTEST_PAUSE)
         else:
             self._loop.at(_PROBE_PAUSE, self._knock_on)

@@ -19,6 +19,7 @@ import hashlib
 import http.client
 import io
 import json
+import random
 import statistics
 import tarfile
 import time
@@ -32,7 +33,7 @@ from devloop.registry.client import Client
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_REST = 2.5  # the pod's status and what follows from it settle between two runs
+_REST = 2.5  # seconds at least: the pod's status and what follows from it settle between two runs
 
 
 def fresh_images(image: str, path: str, count: int) -> Iterator[tuple[str, str]]:
@@ -85,6 +86,12 @@ def _layer(path: str, text: str) -> tuple[bytes, str]:
         tar.addfile(entry, io.BytesIO(text.encode()))
     data = raw.getvalue()
     return gzip.compress(data, 1, mtime=0), f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def rest(least: float = _REST) -> None:
+    """Wait between two runs, up to a second longer than `least`: the kubelet looks at its
+    containers once a second, and runs in step with that would all meet it at the same moment."""
+    time.sleep(least + random.random())
 
 
 class Answers:
@@ -179,7 +186,7 @@ def measure(bare: Bare, answers: Answers, images: list[tuple[str, str]], mode: s
             bare.rolling(image)
         taken.append(answers.wait_for(text) - began)
         print(f"{taken[-1]:.3f}", end=" ", flush=True)
-        time.sleep(_REST)
+        rest()
     return taken
 
 

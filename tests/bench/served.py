@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from devloop.cluster.connection import Connection
-from tests.bench.floor import Answers, Bare, fresh_images, measure
+from tests.bench.floor import Answers, Bare, fresh_images, measure, rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 HISTORY = HERE / "history.jsonl"
 NAMESPACE = "devloop-bench"
-REST = 2.5  # as between two bare replacements
 NODE_PORT, LOCAL_PORT = 30811, 18311
 
 
@@ -109,7 +108,7 @@ class Session:
 
 
 def saves(
-    edit: Callable[[], tuple[str, float]], url: str, n: int, rest: float = REST
+    edit: Callable[[], tuple[str, float]], url: str, n: int, least: float = 2.5
 ) -> list[float]:
     answers = Answers(url)
     taken: list[float] = []
@@ -117,7 +116,7 @@ def saves(
         text, began = edit()
         taken.append(answers.wait_for(text) - began)
         print(f"{taken[-1]:.3f}", end=" ", flush=True)
-        time.sleep(rest)
+        rest(least)
     print()
     return taken
 
@@ -175,10 +174,10 @@ def run(n: int, only: tuple[str, ...]) -> dict[str, list[float]]:
         folder = Path(top) / "app"
         shutil.copytree(HERE / "app", folder)
 
-        def case(name: str, url: str, edit: str = "source", rest: float = REST) -> None:
+        def case(name: str, url: str, edit: str = "source", least: float = 2.5) -> None:
             if name in only:
                 print(f"{name}: ", end="", flush=True)
-                found[name] = saves(getattr(session, edit), url, n, rest)
+                found[name] = saves(getattr(session, edit), url, n, least)
 
         with Session(folder) as session:
             pass

@@ -293,6 +293,26 @@ def test_an_unsafe_request_is_not_asked_again_in_the_middle_of_its_answer() -> N
         assert site.requests == [POST]
 
 
+def test_nobody_is_dialled_while_the_new_process_cannot_be_there_yet() -> None:
+    """What the last replacements took tells: each dial in vain costs the node something."""
+    pods, site = Pods(pod("a")), Site()
+    with opened(site, pods) as (door, _), connect(door) as sock:
+        assert ask(sock) == 1
+        (route,) = door._routes
+        route._took.append(9.0)  # half a second is the longest rest
+        for version, least in ((2, 0.45), (3, 0.3)):
+            began = time.monotonic()
+            pods.set(pod("a", image=f"app:{version}"))
+            site.version = version
+            refuse(site, 1)
+            site.kill()
+            assert ask(sock) == version
+            took = time.monotonic() - began
+            assert least < took < 5
+            assert route._took[-1] == pytest.approx(took, abs=0.3)
+            pods.set(pod("a", image=f"app:{version}", container=f"c{version}"))
+
+
 class Tardy(Cut):
     """The second dial has its stream only when nobody wants it any more."""
 
