@@ -188,7 +188,8 @@ class WorkloadRef:
 class Deployed:
     """What a deploy left in the cluster: wait for `workload` to reach `generation` with `image`
     in `containers`. `changed` is False when the cluster already had it all. `previous` maps those
-    containers to the images they had before, for a rollback; empty when the workload is new."""
+    containers to the images they had before, for a rollback; empty when the workload is new.
+    `alone` says that the only pod is restarted with the image: nothing else serves meanwhile."""
 
     workload: WorkloadRef
     uid: str
@@ -196,6 +197,7 @@ class Deployed:
     image: ImageRef
     containers: tuple[str, ...]
     changed: bool = True
+    alone: bool = False
     previous: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 

@@ -60,6 +60,7 @@ class WorkloadDeployer:
         # What takes the strategy of `fast` back, once there is something to take back.
         self._take_back: Callable[[], object] | None = None
         self._how = ""
+        self._alone = False
         # Whether something that the pods may read only when they start was applied since they did.
         self._outdated = ""
         # Images that this session wrote and never saw served, and the last that it did see.
@@ -68,7 +69,7 @@ class WorkloadDeployer:
 
     def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
         reporter.started(Step.DEPLOY)
-        self._how = ""
+        self._how, self._alone = "", False
         with self._shared.lock(self._ref):
             cancel.check()
             if self._service.deploy.manifests:
@@ -379,6 +380,7 @@ class WorkloadDeployer:
         result, reason = in_place.begin(live, containers, image, hold)
         self._last = result
         self._how = ", in place" if reason is None else f", rolling: {reason}"
+        self._alone = reason is None and number(dig(live, "spec", "replicas"), 1) == 1
         return result
 
     def _differs(
@@ -554,6 +556,7 @@ class WorkloadDeployer:
             image=image,
             containers=containers,
             changed=changed,
+            alone=self._alone,
             previous=MappingProxyType(previous),
         )
 

@@ -124,7 +124,11 @@ def _neighbour(missing: Path, *, folders: bool = False) -> Path | None:
     """What was probably meant: something with nearly the same name in the same folder."""
     try:
         with os.scandir(missing.parent) as entries:
-            names = [entry.name for entry in entries if entry.is_dir() == folders]
+            names = [
+                entry.name
+                for entry in entries
+                if entry.is_dir() == folders and not entry.name.endswith(".dockerignore")
+            ]
     except OSError:
         return None
     name = nearest(missing.name, names)

@@ -209,7 +209,8 @@ class _Turn(Turn):
 
     @property
     def _may_sync(self) -> bool:
-        return self.service.syncs and self.service.proof is not None
+        # A deploy that broke off may have changed some of the objects and not others.
+        return self.service.syncs and self.service.applied and self.service.proof is not None
 
     def _unchanged(self, trigger: Trigger, scan: Scan, why: str) -> None:
         number = self.announce(trigger)
@@ -224,7 +225,7 @@ class _Turn(Turn):
             self.set(looking_at=self.service.dirty, dirty=None, scans=task.key)
         elif task.kind in WRITES and task.kind is not TaskKind.SYNC:
             # From here on the cluster may hold something else than what was proven.
-            self.set(served=None)
+            self.set(served=None, applied=False)
         if self.is_current(task):
             self.set_iteration(wait_until=None)
 
@@ -266,6 +267,10 @@ class _Turn(Turn):
             case ImageRef():
                 self.set_iteration(image=value, stage=TaskKind.DEPLOY, attempt=0)
             case Deployed():
+                self.set(applied=True)
+                if value.alone:
+                    # What was served before is gone, whether this one gets ready or not.
+                    self.set(proof=None)
                 self.set_iteration(deployed=value, stage=TaskKind.FOLLOW, attempt=0)
             case Served(image=image):
                 fingerprint = iteration.scan.fingerprint

@@ -160,8 +160,9 @@ class Behind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceState:
-    """`proof` stays when a later write makes it doubtful; `served` is then None. `syncs` says that
-    a change is first tried as a sync of files into what runs."""
+    """`proof` stays when a later write makes it doubtful; `served` is then None. `applied` says
+    that the last deploy came to its end. `syncs` says that a change is first tried as a sync of
+    files into what runs."""
 
     name: str
     roll_back: bool = False
@@ -172,6 +173,7 @@ class ServiceState:
     scans: int = 0
     scan: Scan | None = None
     served: Fingerprint | None = None
+    applied: bool = False
     proof: Proof | None = None
     failure: Failure | None = None
     iteration: Iteration | None = None

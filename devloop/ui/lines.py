@@ -99,6 +99,7 @@ class LineFormatter:
         self._root = ""
         self._containers: dict[str, set[str]] = {}
         self._told: dict[int, set[str]] = {}
+        self._serving: set[str] = set()
         self._quiet_since: dict[int, str] = {}
         self._forwards: dict[tuple[str, int], str] = {}
         self._pods: dict[str, str] = {}
@@ -164,8 +165,14 @@ class LineFormatter:
         self._quiet_since.pop(event.iter, None)
         about = f"devloop: #{event.iter} {event.service}"
         lines = [f"{about} {event.why}"] if event.why and event.why not in told else []
+        served_before = event.service in self._serving
+        self._serving -= {event.service}
+        if event.serving:
+            self._serving |= {event.service}
         if event.outcome is Outcome.FAILED and event.serving:
             lines.append(f"{about} still serving {serving_name(event.serving)}")
+        elif event.outcome is Outcome.FAILED and served_before:
+            lines.append(f"{about} nothing is serving")
         word = "stopped" if event.stopped else str(event.outcome)
         step = f" {event.failed_step}" if event.failed_step else ""
         lines.append(f"devloop: end #{event.iter} {word}{step} {duration(event.ms)}")

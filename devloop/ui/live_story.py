@@ -186,6 +186,7 @@ class Story:
         return rows
 
     def _finish(self, event: IterationFinished) -> list[Row]:
+        served_before = self._serving.pop(event.service, None)
         if event.serving is not None:
             self._serving[event.service] = event.serving
         running = self._iterations.pop(event.iter, None)
@@ -196,7 +197,7 @@ class Story:
         if event.outcome is Outcome.READY:
             return [*rows, *self._ready_rows(running, event)]
         if event.outcome is Outcome.FAILED:
-            return [*rows, self._failed_row(event)]
+            return [*rows, self._failed_row(event, served_before)]
         if event.outcome is Outcome.UNCHANGED:
             now = f" ({serving_name(event.serving)})" if event.serving else ""
             line = f"{glyphs.idle} {name} nothing to do: {event.why}{now}"
@@ -224,7 +225,7 @@ class Story:
             parts.append((f"   (x{len(self._ready)}, fastest {fastest})", "soft"))
         return [*rows, Row.of(*parts, hang=2)]
 
-    def _failed_row(self, event: IterationFinished) -> Row:
+    def _failed_row(self, event: IterationFinished, served_before: Serving | None) -> Row:
         took = duration(event.ms, space=" ")
         if event.failed_step in (Step.ROLLOUT, None):
             what = f"not ready after {took}"
@@ -236,6 +237,8 @@ class Story:
             parts.append(("   rolled back", "none"))
         if event.serving:
             parts.append((f"   still serving {serving_name(event.serving)}", "none"))
+        elif served_before:
+            parts.append(("   nothing is serving", "warn"))
         if self._session is not None and self._session.mode == "dev":
             parts.append(("   waiting for a change", "soft"))
         return Row.of(*parts, hang=2)

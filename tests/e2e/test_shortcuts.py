@@ -191,8 +191,9 @@ def test_a_crash_and_its_fix(devloop: Start, workspace: Workspace, cluster: Clus
     session.finished("ready", seconds=START)
     good = workspace.read("app.py")
     workspace.save("app.py", "raise SystemExit('no')\n")
-    session.finished("failed", seconds=EDIT)
+    failed = session.finished("failed", seconds=EDIT)
     assert session.of("diagnostic")[-1]["code"] == "pod/crash-loop"
+    assert failed["serving"] is None  # the only pod was restarted with it
     workspace.save("app.py", good.replace('VERSION = "v0"', 'VERSION = "v1"'))
     done = session.finished("ready", seconds=EDIT)
     cluster.serves("v1")

@@ -46,6 +46,7 @@ def show(args: list[str]) -> int:
     """Run `script/demo`."""
     if args not in ([], ["--check"]):
         return usage(DEMO_USAGE)
+    demo.check_ports()
     found = setup.ensure(cluster.for_demo())
     return demo.check(found) if args else demo.follow(found)
 

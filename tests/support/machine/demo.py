@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -83,6 +84,20 @@ def ports(config: Path) -> list[int]:
     if listed is None:
         return []
     return [int(part) for part in re.findall(r"(\d+)(?::\d+)?", listed[1])]
+
+
+def check_ports(config: Path = SAMPLE / "devloop.yaml") -> None:
+    """Find out before the long set-up whether the sample can be served where it says."""
+    for port in ports(config):
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError as error:
+                raise shell.MachineError(
+                    f"port {port} cannot be had ({error.strerror}), and the sample is served there: "
+                    "end the program that listens on it and run this again"
+                ) from error
 
 
 def check(found: dict[str, str]) -> int:

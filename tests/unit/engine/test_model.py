@@ -100,6 +100,8 @@ class World(RuleBasedStateMachine):
         self.disk = dict.fromkeys(SERVICES, 0)
         self.seen: dict[str, int | None] = dict.fromkeys(SERVICES)
         self.cluster: dict[str, str] = dict.fromkeys(SERVICES, "")
+        self.half_done: set[str] = set()
+        self.deploys = 0
         self.unhinted: set[str] = set()
         self.unreadable: set[str] = set()
         self.running: dict[Task, int] = {}
@@ -204,6 +206,8 @@ class World(RuleBasedStateMachine):
             if task.kind in {TaskKind.DEPLOY, TaskKind.SYNC}:
                 self.apply(Began(task, Step.SYNC))
                 self.cluster[task.service] = "unknown"
+            if task.kind is TaskKind.DEPLOY:
+                self.half_done.add(task.service)
             self.end(task, Stopped())
             return
         match task.kind:
@@ -218,6 +222,7 @@ class World(RuleBasedStateMachine):
             case TaskKind.SYNC:
                 assert iteration is not None
                 assert service.proof is not None
+                assert task.service not in self.half_done
                 self.apply(Began(task, Step.SYNC))
                 self.cluster[task.service] = iteration.scan.fingerprint.build
                 self.end(task, Done(Served(image=service.proof.image, pods=("web-1",))))
@@ -236,6 +241,8 @@ class World(RuleBasedStateMachine):
                 assert iteration.image is not None
                 self.apply(Began(task, Step.DEPLOY))
                 self.cluster[task.service] = iteration.image.tag
+                self.half_done.discard(task.service)
+                self.deploys += 1
                 self.end(task, Done(self.deployed(iteration.image)))
             case TaskKind.FOLLOW:
                 assert iteration is not None
@@ -253,6 +260,7 @@ class World(RuleBasedStateMachine):
             generation=1,
             image=image,
             containers=("web",),
+            alone=self.deploys % 2 == 1,
             previous={"web": "before"},
         )
 
@@ -276,6 +284,8 @@ class World(RuleBasedStateMachine):
         task = data.draw(st.sampled_from(sorted(tasks, key=str)))
         if task.kind in WRITING:
             self.cluster[task.service] = "unknown"
+        if task.kind is TaskKind.DEPLOY:
+            self.half_done.add(task.service)
         self.apply(Began(task, Step.SYNC if task.kind is TaskKind.SYNC else Step.BUILD))
         self.end(task, failure(code))
 
@@ -295,6 +305,13 @@ class World(RuleBasedStateMachine):
                 if t.service == service and t.kind is not TaskKind.SCAN
             ]
             assert len(wanted) <= 1
+
+    @invariant()
+    def what_was_restarted_alone_serves_no_more(self) -> None:
+        for service in self.state.services.values():
+            going_on = service.iteration
+            if going_on and going_on.deployed and going_on.deployed.alone:
+                assert service.proof is None
 
     @invariant()
     def never_more_finished_than_started(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -77,6 +78,16 @@ def test_ports(text: str, found: list[int], tmp_path: Path) -> None:
     config = tmp_path / "devloop.yaml"
     config.write_text(text)
     assert demo.ports(config) == found
+
+
+def test_a_port_that_is_taken_is_told_of_at_once(tmp_path: Path) -> None:
+    config = tmp_path / "devloop.yaml"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        config.write_text(f"    ports: [{port}]\n")
+        with pytest.raises(shell.MachineError, match=f"port {port}"):
+            demo.check_ports(config)
+    demo.check_ports(config)
 
 
 def _session(

@@ -123,6 +123,14 @@ def test_a_failed_iteration() -> None:
     ]
 
 
+def test_a_pod_that_was_restarted_and_fails_serves_nothing() -> None:
+    served = Serving(iter=6, image="r/web@sha256:9f2c41aa", digest="sha256:9f2c41aa")
+    ready = finished(Outcome.READY, serving=served)
+    failed = finished(Outcome.FAILED, failed_step=Step.ROLLOUT)
+    assert "devloop: #7 web nothing is serving" in lines(ready, failed)
+    assert "nothing" not in " ".join(lines(failed))
+
+
 def test_editors_find_begin_problem_and_end_once_and_in_order() -> None:
     kinds = [
         name

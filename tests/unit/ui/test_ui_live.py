@@ -86,6 +86,18 @@ def test_several_services_are_named() -> None:
     ]
 
 
+def test_a_pod_that_was_restarted_and_fails_serves_nothing() -> None:
+    s = Script()
+    s.session()
+    s.begin()
+    s.finish(Outcome.READY, digest="aa11bb22")
+    s.begin("x.py")
+    s.step(Step.ROLLOUT, 0.9)
+    s.serving.clear()
+    s.finish(Outcome.FAILED, failed=Step.ROLLOUT, why="it crashes")
+    assert rows(s)[-1].endswith("   nothing is serving   waiting for a change")
+
+
 def test_news_is_one_line_each() -> None:
     s = Script()
     s.session()
