@@ -95,8 +95,8 @@ def check_ports(config: Path = SAMPLE / "devloop.yaml") -> None:
                 sock.bind(("127.0.0.1", port))
             except OSError as error:
                 raise shell.MachineError(
-                    f"port {port} cannot be had ({error.strerror}), and the sample is served there: "
-                    "end the program that listens on it and run this again"
+                    f"port {port}, where the sample is served, cannot be had: {error.strerror}; "
+                    "end the program that listens there and run this again"
                 ) from error
 
 
