@@ -4,7 +4,7 @@ usage: python -m tests.bench.served [N] [--only CASE ...] [--record NOTE]
                                                       (in the environment of `script/env`)
 
 Runs `devloop dev` on tests/bench/app in a namespace of its own and times N saves of each case, with
-N bare replacements of either kind before and after: their median is the floor. A save is timed
+bare replacements of either kind in between: their median is the floor. A save is timed
 until a new connection, tried every 3 ms, is answered with the new content. --record appends the
 figures to history.jsonl: ratios to the floors of the same run are what can be compared with other
 days and machines.
@@ -181,15 +181,19 @@ def run(n: int, only: tuple[str, ...]) -> dict[str, list[float]]:
 
         with Session(folder) as session:
             pass
-        floors(NAMESPACE, service, (n + 1) // 2, found)
-        with Session(folder) as session:
-            case("service", service)
-            case("localhost", local)
-            with Noise(folder):
-                case("git noise", service)
-            case("sync", f"{service}/msg", "message", 1.5)
-            if "touch" in only:
-                found["touch"] = touched(session, n)
+        for name, url in (("service", service), ("localhost", local)):
+            if name in only:
+                floors(NAMESPACE, service, n // 4 or 1, found)
+                with Session(folder) as session:
+                    case(name, url)
+        if {"git noise", "sync", "touch"}.intersection(only):
+            floors(NAMESPACE, service, n // 4 or 1, found)
+            with Session(folder) as session:
+                with Noise(folder):
+                    case("git noise", service)
+                case("sync", f"{service}/msg", "message", 1.5)
+                if "touch" in only:
+                    found["touch"] = touched(session, n)
         if "rolling" in only:
             with Session(folder, "rolling") as session:
                 case("rolling", service)
@@ -200,7 +204,7 @@ def run(n: int, only: tuple[str, ...]) -> dict[str, list[float]]:
                 path.write_text(f"{number} " * 800)
             with Session(folder) as session:
                 case("5000 files", service)
-        floors(NAMESPACE, service, n // 2 or 1, found)
+        floors(NAMESPACE, service, n // 4 or 1, found)
     return found
 
 
