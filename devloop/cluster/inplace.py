@@ -67,12 +67,13 @@ _STARTING = {"", "ContainerCreating", "PodInitializing"}
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
     """What a container was when its image was patched to `image`: the ids of the containers that
-    are to go, the restarts counted by then, and how many were asked for since."""
+    are to go, the restarts counted by then, how many were asked for since, and whether it ran."""
 
     image: str
     old_ids: frozenset[str]
     restarts: int
     patches: int = 1
+    ran: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -355,13 +356,16 @@ def mark_of(pod: Mapping[str, Any], container: str, image: str, before: Mark | N
     was not seen ready: its container may be on its way still."""
     view = next((c for c in pod_view(pod).containers if c.name == container), None)
     ids = frozenset({view.container_id} - {""}) if view is not None else frozenset()
+    ran = view is not None and view.state == "running"
     if before is None:
-        return Mark(image=image, old_ids=ids, restarts=view.restarts if view is not None else 0)
+        restarts = view.restarts if view is not None else 0
+        return Mark(image=image, old_ids=ids, restarts=restarts, ran=ran)
     return Mark(
         image=image,
         old_ids=before.old_ids | ids,
         restarts=before.restarts,
         patches=before.patches + 1,
+        ran=ran,
     )
 
 
@@ -435,11 +439,12 @@ def _status_as_new(status: Mapping[str, Any], mark: Mark, *, old: bool) -> dict[
 
 
 def is_held_back(pod: Mapping[str, Any], marks: Mapping[str, Mark]) -> bool:
-    """Whether the kubelet does not start a new container yet, as if it had crashed: the pod ran the
-    same image a short while ago."""
+    """Whether the kubelet does not start a new container yet, as if the one that ran until then had
+    crashed: the pod ran the same image a short while ago."""
     return any(
         text(dig(status, "state", "waiting", "reason")) == "CrashLoopBackOff"
         and (mark := marks.get(text(status.get("name")))) is not None
+        and mark.ran
         and _is_old(status, mark)
         for status in items(dig(pod, "status", "containerStatuses"))
     )

@@ -19,7 +19,7 @@ from devloop.cluster.finding import NEVER, Finding
 from devloop.cluster.inplace import Mark, as_new, found_marks
 from devloop.cluster.logstream import tail_log
 from devloop.cluster.ownership import images_of
-from devloop.cluster.podview import dig, items, name_of, uid_of
+from devloop.cluster.podview import dig, items, metadata, name_of, uid_of
 from devloop.cluster.verdict import Failing, Ready, Sight, Waiting, digest_of, judge
 from devloop.errors import DevloopError
 from devloop.model import Served, Step
@@ -41,7 +41,7 @@ __all__ = ["Rollout"]
 # A ready pod's status may still name the image before for a moment (an image with two digests).
 _STALE_SECONDS = 5.0
 _BROKEN_SECONDS = 1.0
-_HELD_BACK = 1.0  # seconds; the status may be that of a moment ago
+_HELD_BACK = 2.5  # seconds; the status may be that of a moment ago
 
 
 class _Patience:
@@ -210,7 +210,13 @@ class Rollout:
                 Step.ROLLOUT, message, current=verdict.ready, total=verdict.wanted or None
             )
         events = self._events.items() if self._in_place is None else self._in_place.events()
-        findings = [f for pod in verdict.pods if (f := examine(pod, events)) is not None]
+        findings = [
+            found
+            for pod in verdict.pods
+            # What becomes of one that goes says nothing about those that stay.
+            if not metadata(pod).get("deletionTimestamp")
+            and (found := examine(pod, events)) is not None
+        ]
         for finding in findings:
             if self._patience.lasted(finding.key, finding.grace):
                 raise DevloopError(self._evidence(finding))

@@ -18,6 +18,7 @@ from devloop.cluster.inplace import (
     found_marks,
     held,
     in_turn,
+    is_held_back,
     is_odd,
     mark_of,
     matching_set,
@@ -326,11 +327,25 @@ def test_a_patch_back_to_what_runs_restarts_nothing() -> None:
 def test_marks_add_up_until_the_pod_is_ready() -> None:
     thing = pod(running(restarts=4))
     first = mark_of(thing, "web", OTHER, None)
-    assert first == Mark(image=OTHER, old_ids=frozenset({"containerd://1"}), restarts=4)
+    ids = frozenset({"containerd://1"})
+    assert first == Mark(image=OTHER, old_ids=ids, restarts=4, ran=True)
     later = pod(running(restarts=5, containerID="containerd://2"))
     second = mark_of(later, "web", NEW.pinned, first)
     assert (second.restarts, second.patches) == (4, 2)
     assert second.old_ids == {"containerd://1", "containerd://2"}
+
+
+def test_only_a_container_that_ran_can_be_held_back() -> None:
+    """One that crashed before the patch is told of for a while longer."""
+    back_off = waiting("CrashLoopBackOff") | {"containerID": "containerd://1"}
+    ran = mark_of(pod(running()), "web", OTHER, None)
+    crashed = mark_of(pod(terminated(1)), "web", OTHER, None)
+    assert is_held_back(pod(back_off), {"web": ran})
+    assert not is_held_back(pod(back_off), {"web": crashed})
+    assert not is_held_back(pod(running()), {"web": ran})
+    new = back_off | {"containerID": "containerd://2"}
+    assert not is_held_back(pod(new), {"web": ran})
+    assert not is_held_back(pod(back_off), {})
 
 
 def _found(before: dict[str, Any], now: dict[str, Any]) -> Any:
