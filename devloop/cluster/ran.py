@@ -18,7 +18,7 @@ from devloop.cluster.record import place_of
 from devloop.files import replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from devloop.model import WorkloadRef
@@ -41,20 +41,24 @@ class Ran:
         """Pod uid -> the images that devloop knows it to have run; `lately` leaves out what the
         kubelet does not hold back any more."""
         since = time.time() - _HELD_BACK_FOR if lately else 0.0
-        return {
-            uid: frozenset(image for image, at in images.items() if at >= since)
-            for uid, images in self._pods.items()
-        }
+        return {uid: frozenset(_after(since, images)) for uid, images in self._pods.items()}
 
     def note(self, uid: str, images: Iterable[str]) -> None:
-        """The pod ran these until now, or does from now on."""
-        self._pods.setdefault(uid, {}).update(dict.fromkeys(images, time.time()))
+        """The pod ran these until now, or does from now on. What the kubelet does not hold back any
+        more is forgotten: a pod may live through thousands of saves."""
+        now = time.time()
+        before = _after(now - _HELD_BACK_FOR, self._pods.get(uid, {}))
+        self._pods[uid] = before | dict.fromkeys(images, now)
         with contextlib.suppress(OSError):
             replace_file(self._path, json.dumps(self._pods, indent=1).encode(), durable=False)
 
     def keep(self, uids: Iterable[str]) -> None:
         """Forget all pods but these."""
         self._pods = {uid: self._pods[uid] for uid in uids if uid in self._pods}
+
+
+def _after(since: float, images: Mapping[str, float]) -> dict[str, float]:
+    return {image: at for image, at in images.items() if at >= since}
 
 
 def _read(path: Path) -> dict[str, dict[str, float]]:

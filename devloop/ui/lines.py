@@ -171,7 +171,11 @@ class LineFormatter:
             self._serving |= {event.service}
         if event.outcome is Outcome.FAILED and event.serving:
             lines.append(f"{about} still serving {serving_name(event.serving)}")
-        elif event.outcome is Outcome.FAILED and served_before:
+        elif (
+            event.outcome is Outcome.FAILED
+            and served_before
+            and not event.why.endswith("rolled back")
+        ):
             lines.append(f"{about} nothing is serving")
         word = "stopped" if event.stopped else str(event.outcome)
         step = f" {event.failed_step}" if event.failed_step else ""

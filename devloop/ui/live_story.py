@@ -233,11 +233,12 @@ class Story:
             what = f"{event.failed_step} failed in {took}"
         label = f" {event.service}" if self._several else ""
         parts: list[tuple[str, str]] = [(f"{self._glyphs.bad}{label} {what}", "bad")]
-        if event.why.endswith("rolled back"):
+        rolled_back = event.why.endswith("rolled back")
+        if rolled_back:
             parts.append(("   rolled back", "none"))
         if event.serving:
             parts.append((f"   still serving {serving_name(event.serving)}", "none"))
-        elif served_before:
+        elif served_before and not rolled_back:
             parts.append(("   nothing is serving", "warn"))
         if self._session is not None and self._session.mode == "dev":
             parts.append(("   waiting for a change", "soft"))

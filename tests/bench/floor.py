@@ -33,7 +33,7 @@ from devloop.registry.client import Client
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_REST = 2.5  # seconds at least: the pod's status and what follows from it settle between two runs
+REST = 2.5  # seconds at least: the pod's status and what follows from it settle between two runs
 
 
 def fresh_images(image: str, path: str, count: int) -> Iterator[tuple[str, str]]:
@@ -88,7 +88,7 @@ def _layer(path: str, text: str) -> tuple[bytes, str]:
     return gzip.compress(data, 1, mtime=0), f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def rest(least: float = _REST) -> None:
+def rest(least: float = REST) -> None:
     """Wait between two runs, up to a second longer than `least`: the kubelet looks at its
     containers once a second, and runs in step with that would all meet it at the same moment."""
     time.sleep(least + random.random())

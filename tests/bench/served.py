@@ -4,10 +4,10 @@ usage: python -m tests.bench.served [N] [--only CASE ...] [--record NOTE]
                                                       (in the environment of `script/env`)
 
 Runs `devloop dev` on tests/bench/app in a namespace of its own and times N saves of each case, with
-bare replacements of either kind in between: their median is the floor. A save is timed
-until a new connection, tried every 3 ms, is answered with the new content. --record appends the
-figures to history.jsonl: ratios to the floors of the same run are what can be compared with other
-days and machines.
+bare replacements of either kind in between: their median is the floor. A save is timed until a new
+connection, tried every 3 ms, is answered with the new content. --record appends the figures to
+history.jsonl: ratios to the floors of the same run are what can be compared with other days and
+machines.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from devloop.cluster.connection import Connection
-from tests.bench.floor import Answers, Bare, fresh_images, measure, rest
+from tests.bench.floor import REST, Answers, Bare, fresh_images, measure, rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +108,7 @@ class Session:
 
 
 def saves(
-    edit: Callable[[], tuple[str, float]], url: str, n: int, least: float = 2.5
+    edit: Callable[[], tuple[str, float]], url: str, n: int, least: float = REST
 ) -> list[float]:
     answers = Answers(url)
     taken: list[float] = []
@@ -174,7 +174,7 @@ def run(n: int, only: tuple[str, ...]) -> dict[str, list[float]]:
         folder = Path(top) / "app"
         shutil.copytree(HERE / "app", folder)
 
-        def case(name: str, url: str, edit: str = "source", least: float = 2.5) -> None:
+        def case(name: str, url: str, edit: str = "source", least: float = REST) -> None:
             if name in only:
                 print(f"{name}: ", end="", flush=True)
                 found[name] = saves(getattr(session, edit), url, n, least)

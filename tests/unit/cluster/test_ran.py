@@ -59,6 +59,16 @@ def test_the_kubelet_forgets(tmp_path: Path) -> None:
     assert ran(tmp_path).images(lately=True) == {"u1": {"one", "two"}}
 
 
+def test_what_the_kubelet_forgot_is_not_kept(tmp_path: Path) -> None:
+    ran(tmp_path).note("u1", ("one", "two"))
+    value = json.loads(file(tmp_path).read_text())
+    value["u1"]["one"] = time.time() - 700
+    file(tmp_path).write_text(json.dumps(value))
+    again = ran(tmp_path)
+    again.note("u1", ("three",))
+    assert again.images() == ran(tmp_path).images() == {"u1": {"two", "three"}}
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"u1": 3}', '{"u1": {"one": "x"}}'])
 def test_what_cannot_be_read_is_nothing(tmp_path: Path, text: str) -> None:
     ran(tmp_path).note("u1", ("one",))

@@ -129,6 +129,8 @@ def test_a_pod_that_was_restarted_and_fails_serves_nothing() -> None:
     failed = finished(Outcome.FAILED, failed_step=Step.ROLLOUT)
     assert "devloop: #7 web nothing is serving" in lines(ready, failed)
     assert "nothing" not in " ".join(lines(failed))
+    back = finished(Outcome.FAILED, failed_step=Step.ROLLOUT, why="it crashes; rolled back")
+    assert "nothing" not in " ".join(lines(ready, back))
 
 
 def test_editors_find_begin_problem_and_end_once_and_in_order() -> None:

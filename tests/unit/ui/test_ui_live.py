@@ -98,6 +98,17 @@ def test_a_pod_that_was_restarted_and_fails_serves_nothing() -> None:
     assert rows(s)[-1].endswith("   nothing is serving   waiting for a change")
 
 
+def test_what_was_rolled_back_may_serve_again() -> None:
+    s = Script()
+    s.session()
+    s.begin()
+    s.finish(Outcome.READY, digest="aa11bb22")
+    s.begin("x.py")
+    s.serving.clear()
+    s.finish(Outcome.FAILED, failed=Step.ROLLOUT, why="it crashes; rolled back")
+    assert rows(s)[-1].endswith("   rolled back   waiting for a change")
+
+
 def test_news_is_one_line_each() -> None:
     s = Script()
     s.session()
