@@ -12,7 +12,6 @@ from typing import Literal
 
 __all__ = [
     "CATALOGUE",
-    "Cancelled",
     "DevloopError",
     "Diagnosis",
     "ExitStatus",
@@ -205,7 +204,3 @@ class DevloopError(Exception):
     @property
     def exit_status(self) -> ExitStatus:
         return self.diagnosis.exit_status
-
-
-class Cancelled(Exception):  # noqa: N818 - not an error: somebody asked for it
-    """Raised by a worker whose `Cancel` was set; never shown to a user."""

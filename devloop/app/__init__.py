@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from devloop.build.made import Ledger
-from devloop.cluster.connection import Connection
-from devloop.cluster.guard import check_context, check_namespace
-from devloop.cluster.logstream import registry_hosting
+from devloop.builders.built_images import Ledger
+from devloop.cluster.api.connection import Connection
+from devloop.cluster.api.log_stream import registry_hosting
+from devloop.cluster.deploy.guard import check_context, check_namespace
 from devloop.model import WorkloadRef
 from devloop.registry.discovery import discover
 

@@ -23,15 +23,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from devloop.app import connect, find_registry, ledger_of, workload_of
 from devloop.app.bench_report import Report, Sample
-from devloop.build.inprocess.unprovable import Unprovable
-from devloop.build.inprocess.variants import push_variants
-from devloop.build.made import Made
-from devloop.cluster.floor import Floor
-from devloop.cluster.manifests import find_files
-from devloop.cluster.status import read_status
-from devloop.cluster.view import ClusterView
-from devloop.engine.cancel import Cancel
+from devloop.base.cancel import Cancel
+from devloop.builders.built_images import Made
+from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.variants import push_variants
+from devloop.cluster.api.view import ClusterView
+from devloop.cluster.deploy.status import read_status
+from devloop.cluster.replace.baseline import Floor
 from devloop.errors import DevloopError, Diagnosis
+from devloop.manifests.files import find_files
 from devloop.model import ImageRef
 from devloop.registry.client import Client
 from devloop.watch.source import ServiceSource

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from devloop.app import connect, find_registry, ledger_of
 from devloop.app.housekeeping import Leftovers, Removed, find_leftovers, remove
 from devloop.app.lock import only_session
-from devloop.cluster.in_use import digests_in_use
-from devloop.cluster.provision.garbage import collect, owned_registry
-from devloop.engine.cancel import Cancel
+from devloop.base.cancel import Cancel
+from devloop.cluster.deploy.in_use import digests_in_use
 from devloop.errors import DevloopError
+from devloop.local_cluster.garbage import collect, owned_registry
 from devloop.registry.client import Client
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from devloop.engine.cancel import Cancel
+    from devloop.base.cancel import Cancel
     from devloop.engine.ports import Hints
 
 __all__ = ["ConfigNotice"]

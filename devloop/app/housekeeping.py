@@ -14,15 +14,15 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devloop.build.local_images import local_images, remove_local
-from devloop.engine.cancel import Cancel
-from devloop.errors import Cancelled, DevloopError
+from devloop.base.cancel import Cancel, Cancelled
+from devloop.builders.local_images import local_images, remove_local
+from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
     from pathlib import Path
 
-    from devloop.build.made import Ledger, Made
+    from devloop.builders.built_images import Ledger, Made
     from devloop.registry.client import Client
 
 __all__ = ["KEPT", "Housekeeper", "Leftovers", "Removed", "find_leftovers", "remove", "surplus"]

@@ -9,13 +9,13 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from devloop.cluster.view import owned_by
+from devloop.cluster.api.view import owned_by
 from devloop.events import PodChanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from devloop.cluster.view import ClusterView
+    from devloop.cluster.api.view import ClusterView
     from devloop.events import Event
     from devloop.model import PodView, WorkloadRef
 

@@ -17,11 +17,11 @@ from devloop.app import connect
 from devloop.app.choice import built_for, chosen, names_of
 from devloop.app.lock import only_session
 from devloop.app.wiring import Wiring, ask_around
+from devloop.base.cancel import Cancel, Cancelled
 from devloop.config.files import check_files
 from devloop.config.problems import ConfigErrors
 from devloop.engine.bus import EventBus
-from devloop.engine.cancel import Cancel
-from devloop.errors import Cancelled, DevloopError, ExitStatus
+from devloop.errors import DevloopError, ExitStatus
 from devloop.events import DiagnosticRaised, SessionEnded, SessionStarted
 from devloop.ui import make_sink, say_early
 from devloop.ui.session_file import SessionFile

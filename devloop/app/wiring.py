@@ -14,17 +14,17 @@ from devloop.app import find_registry, ledger_of, workload_of
 from devloop.app.config_notice import ConfigNotice
 from devloop.app.housekeeping import KEPT, Housekeeper, find_leftovers, remove
 from devloop.app.pods import PodFeed
-from devloop.build.made import Recorded
-from devloop.build.select import make_builder, preflight
-from devloop.cluster.deployer import Deployments
-from devloop.cluster.in_use import digests_in_use
-from devloop.cluster.logstream import node_platforms, open_log, server_time
-from devloop.cluster.podports import PodPorts
-from devloop.cluster.view import ClusterView
+from devloop.builders.built_images import Recorded
+from devloop.builders.select import make_builder, preflight
+from devloop.cluster.api.log_stream import node_platforms, open_log, server_time
+from devloop.cluster.api.pod_ports import PodPorts
+from devloop.cluster.api.view import ClusterView
+from devloop.cluster.deploy.deployments import Deployments
+from devloop.cluster.deploy.in_use import digests_in_use
 from devloop.engine.loop import Engine, ServicePorts
 from devloop.events import DiagnosticRaised
-from devloop.forward.door import FrontDoor
 from devloop.logs.follower import LogFollower
+from devloop.port_forward.forwarder import FrontDoor
 from devloop.registry.client import Client
 from devloop.registry.discovery import check as check_registry
 from devloop.registry.kindload import KindLoader
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     import contextlib
     from collections.abc import Callable, Iterator, Mapping
 
-    from devloop.build.made import Ledger
-    from devloop.cluster.connection import Connection
+    from devloop.base.cancel import Cancel
+    from devloop.builders.built_images import Ledger
+    from devloop.cluster.api.connection import Connection
     from devloop.config.loader import LoadedProject
     from devloop.config.schema import Project, Service
-    from devloop.engine.cancel import Cancel
     from devloop.engine.ports import Hints
     from devloop.errors import Diagnosis
     from devloop.events import Event
@@ -231,7 +231,7 @@ class Wiring:
         if not wanted:
             return {}
         # Imported late: most sessions have none, and every import delays the start.
-        from devloop.app.filesync import file_sync  # noqa: PLC0415
+        from devloop.app.file_sync import file_sync  # noqa: PLC0415
 
         made: dict[str, FileSync] = {}
         for service in wanted:

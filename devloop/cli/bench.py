@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from devloop.base.cancel import Cancelled
 from devloop.cli.options import CommonOptions, load, project_options
-from devloop.errors import Cancelled, DevloopError, ExitStatus
+from devloop.errors import DevloopError, ExitStatus
 
 if TYPE_CHECKING:
     from devloop.config.schema import Project, Service
@@ -59,7 +60,7 @@ def command(
     project = load(options).project
     from devloop.app.bench import Plan, bench, pick_file  # noqa: PLC0415 - see main.py
     from devloop.app.bench_report import as_json, as_svg, as_table  # noqa: PLC0415 - as above
-    from devloop.engine.cancel import Cancel  # noqa: PLC0415 - as above
+    from devloop.base.cancel import Cancel  # noqa: PLC0415 - as above
 
     chosen = _service(project, service)
     file = edited.resolve() if edited else pick_file(chosen, project)

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from devloop.base.cancel import Cancel, Cancelled
 from devloop.cli.signals import Signals
-from devloop.engine.cancel import Cancel
-from devloop.errors import Cancelled, ExitStatus
+from devloop.errors import ExitStatus
 from devloop.ui import wants_color
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from devloop.cluster import provision
+    from devloop import local_cluster
 
 __all__ = ["command"]
 
@@ -65,17 +65,17 @@ def up(
     yes: bool,
 ) -> None:
     """Make the cluster and its registry, or repair what is missing."""
-    from devloop.cluster import provision  # noqa: PLC0415 - see main.py: help must stay quick
-    from devloop.forward.owner import owner_of  # noqa: PLC0415 - as above
+    from devloop import local_cluster  # noqa: PLC0415 - see main.py: help must stay quick
+    from devloop.port_forward.port_owner import owner_of  # noqa: PLC0415 - as above
 
-    wanted = provision.Wanted(
+    wanted = local_cluster.Wanted(
         name=name,
         node_image=node_image,
         registry_image=registry_image,
         registry_port=registry_port,
     )
     stands = _interruptible(
-        lambda cancel: provision.up(
+        lambda cancel: local_cluster.up(
             wanted,
             report=_show,
             cancel=cancel,
@@ -96,9 +96,11 @@ def up(
 @click.option("--yes", is_flag=True, help="Delete also a cluster that devloop did not make.")
 def down(*, name: str, yes: bool) -> None:
     """Remove what `up` made and nothing else."""
-    from devloop.cluster import provision  # noqa: PLC0415 - see main.py: help must stay quick
+    from devloop import local_cluster  # noqa: PLC0415 - see main.py: help must stay quick
 
-    gone = _interruptible(lambda cancel: provision.down(name, report=_show, cancel=cancel, yes=yes))
+    gone = _interruptible(
+        lambda cancel: local_cluster.down(name, report=_show, cancel=cancel, yes=yes)
+    )
     click.echo(f"removed: {', '.join(gone.removed)}" if gone.removed else "nothing to remove")
     if gone.kept_cluster:
         click.echo(
@@ -114,9 +116,9 @@ def down(*, name: str, yes: bool) -> None:
 )
 def status(*, name: str, output: str) -> None:
     """Tell how cluster and registry stand; exit status 0 when all is up, 3 otherwise."""
-    from devloop.cluster import provision  # noqa: PLC0415 - see main.py: help must stay quick
+    from devloop import local_cluster  # noqa: PLC0415 - see main.py: help must stay quick
 
-    seen = _interruptible(lambda cancel: provision.status(name, cancel=cancel))
+    seen = _interruptible(lambda cancel: local_cluster.status(name, cancel=cancel))
     if output == "json":
         click.echo(json.dumps({"v": 1, **dataclasses.asdict(seen), "ok": seen.ok}))
     else:
@@ -126,7 +128,7 @@ def status(*, name: str, output: str) -> None:
         raise SystemExit(ExitStatus.ENVIRONMENT)
 
 
-def _lines(seen: provision.Status) -> Iterator[str]:
+def _lines(seen: local_cluster.Status) -> Iterator[str]:
     if not seen.exists:
         yield f"{_cross()} there is no cluster {seen.cluster}; make it: devloop cluster up"
         return
@@ -143,7 +145,7 @@ def _lines(seen: provision.Status) -> Iterator[str]:
         yield f"repair: devloop cluster up --name {seen.cluster}"
 
 
-def _show(progress: provision.Progress) -> None:
+def _show(progress: local_cluster.Progress) -> None:
     if progress.state == "done":
         took = f"{progress.seconds:.1f} s".rjust(7)
         click.echo(f"{_tick()} {progress.step:<11} {took}  {progress.detail}")

@@ -23,7 +23,7 @@ def command(options: CommonOptions, yes: bool, dry_run: bool) -> int:
     """
     project = load(options).project
     from devloop.app import connect  # noqa: PLC0415 - see main.py: help must stay quick
-    from devloop.cluster.down import delete, find_created  # noqa: PLC0415 - as above
+    from devloop.cluster.deploy.down import delete, find_created  # noqa: PLC0415 - as above
 
     with connect(project) as connection:
         created = find_created(connection, project.name)

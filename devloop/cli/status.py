@@ -11,7 +11,7 @@ from devloop.cli.options import CommonOptions, load, project_options
 from devloop.errors import ExitStatus
 
 if TYPE_CHECKING:
-    from devloop.cluster.status import WorkloadStatus
+    from devloop.cluster.deploy.status import WorkloadStatus
     from devloop.config.schema import Service
 
 __all__ = ["command"]
@@ -29,7 +29,7 @@ def command(options: CommonOptions, output: str) -> int:
     """
     project = load(options).project
     from devloop.app import connect, workload_of  # noqa: PLC0415 - see main.py
-    from devloop.cluster.status import read_status  # noqa: PLC0415 - as above
+    from devloop.cluster.deploy.status import read_status  # noqa: PLC0415 - as above
     from devloop.ui.session_file import read_session  # noqa: PLC0415 - as above
 
     with connect(project) as connection:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import yaml
 
-from devloop.config.yaml_words import explain
+from devloop.config.yaml_errors import explain
 from devloop.errors import DevloopError, Diagnosis, Location
 
 if TYPE_CHECKING:

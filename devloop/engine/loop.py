@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from devloop.engine.cancel import Cancel
+from devloop.base.cancel import Cancel, Cancelled
 from devloop.engine.plan import plan
 from devloop.engine.reduce import reduce
 from devloop.engine.state import (
@@ -34,7 +34,7 @@ from devloop.engine.state import (
     TaskKind,
     initial,
 )
-from devloop.errors import Cancelled, DevloopError, Diagnosis, ExitStatus
+from devloop.errors import DevloopError, Diagnosis, ExitStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

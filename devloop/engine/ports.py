@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from devloop.engine.cancel import Cancel
+    from devloop.base.cancel import Cancel
     from devloop.errors import Diagnosis
     from devloop.model import Deployed, ImageRef, Scan, Served, Step, StepOutcome
 

@@ -18,8 +18,8 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
-from devloop.engine.cancel import Cancel
-from devloop.errors import Cancelled, DevloopError
+from devloop.base.cancel import Cancel, Cancelled
+from devloop.errors import DevloopError
 from devloop.events import DiagnosticRaised, LogLine
 from devloop.logs.lines import Splitter, to_key
 from devloop.logs.position import Position

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import urllib3
 
-    from devloop.engine.cancel import Cancel
+    from devloop.base.cancel import Cancel
     from devloop.registry.credentials import Credentials
 
 __all__ = ["ACCEPT", "Client", "Descriptor", "Manifest"]

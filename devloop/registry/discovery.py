@@ -19,7 +19,7 @@ from devloop.errors import DevloopError
 from devloop.model import PushTarget
 
 if TYPE_CHECKING:
-    from devloop.engine.cancel import Cancel
+    from devloop.base.cancel import Cancel
     from devloop.registry.client import Client
 
 __all__ = [

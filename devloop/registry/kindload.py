@@ -19,7 +19,7 @@ from devloop.errors import DevloopError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from devloop.engine.cancel import Cancel
+    from devloop.base.cancel import Cancel
 
 __all__ = ["KindLoader"]
 

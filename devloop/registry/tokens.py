@@ -19,7 +19,7 @@ from urllib3.exceptions import HTTPError
 from devloop.registry.wire import is_loopback
 
 if TYPE_CHECKING:
-    from devloop.engine.cancel import Cancel
+    from devloop.base.cancel import Cancel
     from devloop.registry.credentials import Credentials
     from devloop.registry.wire import Wire
 

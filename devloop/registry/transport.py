@@ -29,7 +29,7 @@ from devloop.registry.wire import Wire, breaking, is_loopback
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from devloop.engine.cancel import Cancel
+    from devloop.base.cancel import Cancel
     from devloop.registry.credentials import Credentials
 
 __all__ = ["Transport"]

@@ -17,12 +17,12 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
-from devloop.errors import Cancelled
+from devloop.base.cancel import Cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from devloop.engine.cancel import Cancel
+    from devloop.base.cancel import Cancel
 
 __all__ = ["Wire", "breaking", "is_loopback"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from devloop.engine.cancel import Cancel
+    from devloop.base.cancel import Cancel
     from devloop.model import PodView
 
 __all__ = ["OpenStream", "PodSource", "Stream"]

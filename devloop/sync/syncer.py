@@ -12,21 +12,22 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from devloop.errors import Cancelled, DevloopError
+from devloop.base.cancel import Cancelled
+from devloop.errors import DevloopError
 from devloop.model import Served, Step, StepOutcome
 from devloop.sync.changes import ByPlaces, ByRules, State, difference
-from devloop.sync.link import Link
+from devloop.sync.container_sync import Link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from devloop.engine.cancel import Cancel
+    from devloop.base.cancel import Cancel
     from devloop.engine.ports import Reporter
     from devloop.errors import Diagnosis
     from devloop.model import ContainerView, ImageRef, PodView, Scan
     from devloop.sync.changes import Place, Placing, Plan
-    from devloop.sync.link import Attempt, Refused
+    from devloop.sync.container_sync import Attempt, Refused
     from devloop.sync.ports import OpenStream, PodSource
     from devloop.sync.rules import Rule, Target
 

@@ -33,7 +33,7 @@ from devloop.model import Outcome, StepOutcome
 from devloop.ui.output import Output
 from devloop.ui.render_error import explanation, not_a_problem, problem_line
 from devloop.ui.sanitize import plain
-from devloop.ui.words import (
+from devloop.ui.text import (
     count,
     duration,
     ordinal,

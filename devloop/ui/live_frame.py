@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devloop.ui.live_parts import Row
-from devloop.ui.words import path_from
+from devloop.ui.text import path_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable

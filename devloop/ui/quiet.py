@@ -8,7 +8,7 @@ from devloop.events import DiagnosticRaised, IterationFinished, SessionEnded, Se
 from devloop.model import Outcome
 from devloop.ui.render_error import explanation, not_a_problem, problem_line
 from devloop.ui.sanitize import plain
-from devloop.ui.words import duration, serving_name
+from devloop.ui.text import duration, serving_name
 
 if TYPE_CHECKING:
     from devloop.events import Record

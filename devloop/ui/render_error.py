@@ -10,7 +10,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from devloop.ui.sanitize import coloured, plain
-from devloop.ui.words import path_from
+from devloop.ui.text import path_from
 
 if TYPE_CHECKING:
     from devloop.errors import Diagnosis

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from devloop.events import LogLine, SessionStarted
 from devloop.ui.live_parts import LogPrefixes, glyphs_for, paint, plain_text, render
-from devloop.ui.live_story import Story
+from devloop.ui.live_state import Story
 from devloop.ui.output import Output
 
 if TYPE_CHECKING:

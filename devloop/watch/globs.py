@@ -12,7 +12,7 @@ import os
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from devloop.watch.editors import LEFT_OUT_FOLDERS, is_temporary
+from devloop.base.editor_files import LEFT_OUT_FOLDERS, is_temporary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

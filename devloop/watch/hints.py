@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devloop.errors import Diagnosis
-from devloop.watch.mailbox import MODIFIED, Mailbox
+from devloop.watch.event_buffer import MODIFIED, Mailbox
 from devloop.watch.pace import Pace
 from devloop.watch.pauses import GitOperations, SleepDetector
 from devloop.watch.watchset import WatchSet
@@ -25,8 +25,8 @@ from devloop.watch.watchset import WatchSet
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from devloop.engine.cancel import Cancel
-    from devloop.watch.mailbox import Mail
+    from devloop.base.cancel import Cancel
+    from devloop.watch.event_buffer import Mail
     from devloop.watch.watchset import Watched
 
 __all__ = ["WatchHints"]

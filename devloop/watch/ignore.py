@@ -14,8 +14,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from devloop.base.ignore_pattern import Pattern, PatternError, clean, trim
 from devloop.errors import DevloopError, Location
-from devloop.watch.pattern import Pattern, PatternError, clean, trim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

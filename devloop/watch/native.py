@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from watchfiles._rust_notify import RustNotify
 
-from devloop.watch.mailbox import Word
+from devloop.watch.event_buffer import Word
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from devloop.watch.mailbox import Mailbox
+    from devloop.watch.event_buffer import Mailbox
 
 __all__ = ["TreeWatch"]
 

@@ -13,12 +13,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from devloop.watch.mailbox import ADDED, DELETED, MODIFIED, Word
+from devloop.watch.event_buffer import ADDED, DELETED, MODIFIED, Word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from devloop.watch.mailbox import Mailbox
+    from devloop.watch.event_buffer import Mailbox
 
 __all__ = ["PollWatch"]
 

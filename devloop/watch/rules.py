@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devloop.watch.editors import LEFT_OUT_FOLDERS, has_mark, is_temporary
+from devloop.base.editor_files import LEFT_OUT_FOLDERS, has_mark, is_temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,15 +18,15 @@ import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+from devloop.base.file_content import RACY_NS, hash_file, key_of, read_small, unreadable
 from devloop.model import Entry, Snapshot
-from devloop.watch.content import RACY_NS, hash_file, key_of, read_small, unreadable
 from devloop.watch.tree import Folder, Leaf, all_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from devloop.engine.cancel import Cancel
+    from devloop.base.cancel import Cancel
     from devloop.watch.rules import ContextRules
 
 __all__ = ["TreeScanner"]

@@ -16,10 +16,10 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from devloop.engine.cancel import Cancel
+from devloop.base.cancel import Cancel
+from devloop.base.file_content import FileCache, unreadable
 from devloop.errors import DevloopError, Location
 from devloop.model import Fingerprint, Scan
-from devloop.watch.content import FileCache, unreadable
 from devloop.watch.globs import Globs, existing_folder
 from devloop.watch.ignore import IgnoreRules
 from devloop.watch.rules import ContextRules

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from devloop.base.file_content import Key
     from devloop.model import Entry
-    from devloop.watch.content import Key
 
 __all__ = ["Folder", "Leaf", "all_folders"]
 

@@ -21,7 +21,7 @@ from devloop.watch.polling import PollWatch
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from devloop.watch.mailbox import Mailbox
+    from devloop.watch.event_buffer import Mailbox
     from devloop.watch.native import TreeWatch
 
 __all__ = ["WatchSet", "Watched"]

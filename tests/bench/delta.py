@@ -21,10 +21,10 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devloop.build.inprocess.delta import Delta
-from devloop.build.select import make_builder
+from devloop.base.cancel import Cancel
+from devloop.builders.delta.builder import Delta
+from devloop.builders.select import make_builder
 from devloop.config.schema import Build, Deploy, Project, Service
-from devloop.engine.cancel import Cancel
 from devloop.model import PushTarget, Step
 from devloop.registry.client import Client
 from devloop.watch.source import ServiceSource

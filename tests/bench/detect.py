@@ -45,7 +45,7 @@ from tests.bench.logs import chunks
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from devloop.engine.cancel import Cancel
+    from devloop.base.cancel import Cancel
     from devloop.engine.ports import Reporter
     from devloop.events import Event
     from devloop.model import Scan

@@ -27,7 +27,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from devloop.cluster.connection import STRATEGIC, Connection
+from devloop.cluster.api.connection import STRATEGIC, Connection
 from devloop.registry.client import Client
 
 if TYPE_CHECKING:

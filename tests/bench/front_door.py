@@ -17,16 +17,16 @@ import statistics
 import time
 from typing import TYPE_CHECKING
 
-from devloop.cluster.podports import PodPorts
-from devloop.cluster.portforward import open_port
-from devloop.engine.cancel import Cancel
-from devloop.forward import FrontDoor
+from devloop.base.cancel import Cancel
+from devloop.cluster.api.pod_port import open_port
+from devloop.cluster.api.pod_ports import PodPorts
+from devloop.port_forward import FrontDoor
 from tests.support.door_lab import Browser, Lab, until, wrong_answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from devloop.forward import Duplex
+    from devloop.port_forward import Duplex
 
 _REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 

@@ -34,7 +34,7 @@ from devloop.ui import make_sink
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from devloop.engine.cancel import Cancel
+    from devloop.base.cancel import Cancel
 
 NAMESPACE = "logs-bench"
 _CHUNK = 65536

@@ -23,8 +23,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from devloop.base.cancel import Cancel
 from devloop.config.schema import Build, Deploy, Service
-from devloop.engine.cancel import Cancel
 from devloop.watch.source import ServiceSource
 from tests.bench.logs import cpu, peak
 

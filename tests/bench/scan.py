@@ -19,8 +19,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devloop.base.cancel import Cancel
 from devloop.config.schema import Build, Deploy, Service
-from devloop.engine.cancel import Cancel
 from devloop.watch.source import ServiceSource
 from tests.bench.detect import make_tree
 

@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from devloop.cluster.connection import Connection
+from devloop.cluster.api.connection import Connection
 from tests.bench.floor import REST, Answers, Bare, fresh_images, measure, rest
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devloop.cluster.connection import Connection
-from devloop.engine.cancel import Cancel
+from devloop.base.cancel import Cancel
+from devloop.cluster.api.connection import Connection
 from tests.integration.sync.conftest import BASES, Shop, Told
 
 if TYPE_CHECKING:

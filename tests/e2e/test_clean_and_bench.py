@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devloop.build.made import Ledger
+from devloop.builders.built_images import Ledger
 from devloop.errors import DevloopError
 from devloop.registry.client import Client
 from tests.e2e.conftest import free_port

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from devloop.app.pods import PodFeed
-from devloop.cluster.connection import JSON, STRATEGIC, Connection
-from devloop.cluster.view import ClusterView
+from devloop.cluster.api.connection import JSON, STRATEGIC, Connection
+from devloop.cluster.api.view import ClusterView
 from devloop.model import WorkloadRef
 from devloop.registry.client import Client, sha256
 

@@ -13,11 +13,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from devloop.cluster.connection import Connection
-from devloop.cluster.deployer import Deployments
-from devloop.cluster.view import ClusterView
+from devloop.base.cancel import Cancel
+from devloop.cluster.api.connection import Connection
+from devloop.cluster.api.view import ClusterView
+from devloop.cluster.deploy.deployments import Deployments
 from devloop.config.schema import Build, Deploy, Project, Service
-from devloop.engine.cancel import Cancel
 from devloop.model import ImageRef
 
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devloop.cluster.connection import Connection
-from devloop.cluster.deployer import Deployments, WorkloadDeployer
-from devloop.cluster.view import ClusterView
+from devloop.base.cancel import Cancel
+from devloop.cluster.api.connection import Connection
+from devloop.cluster.api.view import ClusterView
+from devloop.cluster.deploy.deployments import Deployments, WorkloadDeployer
 from devloop.config.schema import Build, Deploy, Project, Service
-from devloop.engine.cancel import Cancel
 from devloop.model import ImageRef
 
 if TYPE_CHECKING:

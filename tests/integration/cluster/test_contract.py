@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devloop.cluster.connection import APPLY, MERGE, STRATEGIC, Connection
-from devloop.cluster.failures import ApiError
+from devloop.cluster.api.api_errors import ApiError
+from devloop.cluster.api.connection import APPLY, MERGE, STRATEGIC, Connection
 from tests.support.fake_api import fake_api
 
 if TYPE_CHECKING:

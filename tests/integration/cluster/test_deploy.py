@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devloop.cluster.connection import APPLY, MERGE
-from devloop.cluster.down import delete, find_created
-from devloop.cluster.ownership import images_of
-from devloop.cluster.record import read_before, record_path
-from devloop.cluster.view import ClusterView
+from devloop.cluster.api.connection import APPLY, MERGE
+from devloop.cluster.api.view import ClusterView
+from devloop.cluster.deploy.down import delete, find_created
+from devloop.cluster.deploy.original import read_before, record_path
+from devloop.cluster.deploy.ownership import images_of
 from devloop.errors import DevloopError
 from tests.integration.cluster.conftest import Bench, workload
 

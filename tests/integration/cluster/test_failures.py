@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devloop.errors import Cancelled, DevloopError
+from devloop.base.cancel import Cancelled
+from devloop.errors import DevloopError
 from tests.integration.cluster.conftest import Bench, pod_spec, workload
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devloop.cluster.deployer import Deployments
-from devloop.cluster.fast import is_fast
-from devloop.cluster.podview import dig
+from devloop.cluster.api.pod_view import dig
+from devloop.cluster.deploy.deployments import Deployments
+from devloop.cluster.replace.fast import is_fast
 from tests.integration.cluster.conftest import QUICK, Bench, workload
 
 if TYPE_CHECKING:

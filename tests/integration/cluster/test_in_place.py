@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from devloop.cluster.connection import MERGE, STRATEGIC, Connection
-from devloop.cluster.deployer import Deployments
-from devloop.cluster.inplace import HOLD
-from devloop.cluster.journal import Journal
-from devloop.cluster.ownership import images_of
-from devloop.cluster.podview import dig
-from devloop.cluster.view import ClusterView
-from devloop.engine.cancel import Cancel
-from devloop.errors import Cancelled, DevloopError
+from devloop.base.cancel import Cancel, Cancelled
+from devloop.cluster.api.connection import MERGE, STRATEGIC, Connection
+from devloop.cluster.api.pod_view import dig
+from devloop.cluster.api.view import ClusterView
+from devloop.cluster.deploy.deployments import Deployments
+from devloop.cluster.deploy.ownership import images_of
+from devloop.cluster.deploy.recovery_log import Journal
+from devloop.cluster.replace.in_place_rules import HOLD
+from devloop.errors import DevloopError
 from tests.integration.cluster.conftest import QUICK, Bench, Told, workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from devloop.cluster.reflector import Change
+    from devloop.cluster.api.reflector import Change
     from devloop.config.schema import Project
     from devloop.model import ImageRef
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.cluster.connection import MERGE
-from devloop.cluster.in_use import digests_in_use
+from devloop.cluster.api.connection import MERGE
+from devloop.cluster.deploy.in_use import digests_in_use
 
 if TYPE_CHECKING:
-    from devloop.cluster.connection import Connection
+    from devloop.cluster.api.connection import Connection
 
 pytestmark = pytest.mark.kind
 

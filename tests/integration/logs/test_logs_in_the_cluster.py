@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devloop.cluster.connection import Connection
-from devloop.cluster.logstream import open_log, server_time
-from devloop.cluster.view import ClusterView
+from devloop.cluster.api.connection import Connection
+from devloop.cluster.api.log_stream import open_log, server_time
+from devloop.cluster.api.view import ClusterView
 from devloop.events import LogLine
 from devloop.logs import LogFollower
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from devloop.engine.cancel import Cancel
+    from devloop.base.cancel import Cancel
     from devloop.events import Event
     from devloop.model import PodView
 

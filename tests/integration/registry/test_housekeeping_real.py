@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.build.local_images import local_images, remove_local
-from devloop.cluster.provision.garbage import collect, owned_registry
-from devloop.engine.cancel import Cancel
+from devloop.base.cancel import Cancel
+from devloop.builders.local_images import local_images, remove_local
 from devloop.errors import DevloopError
+from devloop.local_cluster.garbage import collect, owned_registry
 from devloop.registry.client import Client, sha256
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.engine.cancel import Cancel
+from devloop.base.cancel import Cancel
 from devloop.errors import DevloopError
 from devloop.model import PushTarget
 from devloop.registry.client import Client, sha256

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devloop.cluster.connection import Connection
-from devloop.cluster.execstream import open_exec
-from devloop.cluster.view import ClusterView, owned_by
-from devloop.engine.cancel import Cancel
+from devloop.base.cancel import Cancel
+from devloop.cluster.api.connection import Connection
+from devloop.cluster.api.exec_stream import open_exec
+from devloop.cluster.api.view import ClusterView, owned_by
 from devloop.model import Fingerprint, ImageRef, Scan, WorkloadRef
 from devloop.sync.rules import Rule
 from devloop.sync.syncer import FileSync
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from devloop.cluster.execstream import ExecStream
+    from devloop.cluster.api.exec_stream import ExecStream
     from devloop.errors import Diagnosis
     from devloop.model import PodView, Served, Step, StepOutcome
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.engine.cancel import Cancel
+from devloop.base.cancel import Cancel
 from devloop.errors import DevloopError
 from devloop.sync.rules import Rule
 from tests.integration.sync.conftest import BASES, Told

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.engine.cancel import Cancel
+from devloop.base.cancel import Cancel
 from devloop.watch.ignore import IgnoreRules
 from devloop.watch.rules import ContextRules
 from devloop.watch.scan import TreeScanner

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devloop.watch import inotify
-from devloop.watch.mailbox import ADDED, DELETED, MODIFIED, Mailbox
+from devloop.watch.event_buffer import ADDED, DELETED, MODIFIED, Mailbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -23,7 +23,7 @@ from tests.integration.watch.watching import Session, service
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from devloop.watch.mailbox import Mailbox, Word
+    from devloop.watch.event_buffer import Mailbox, Word
 
 
 def write(path: Path, text: str = "x") -> Path:

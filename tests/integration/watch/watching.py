@@ -6,9 +6,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+from devloop.base.cancel import Cancel, Cancelled
 from devloop.config.schema import Build, Deploy, Service
-from devloop.engine.cancel import Cancel
-from devloop.errors import Cancelled, DevloopError
+from devloop.errors import DevloopError
 from devloop.watch.hints import WatchHints
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from devloop.build.select import make_builder
+from devloop.base.cancel import Cancel
+from devloop.builders.select import make_builder
 from devloop.config.schema import Build, Deploy, Project, Service
-from devloop.engine.cancel import Cancel
 from devloop.errors import DevloopError
 from devloop.model import PushTarget, Step, StepOutcome
 from devloop.watch.source import ServiceSource

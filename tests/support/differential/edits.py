@@ -14,7 +14,7 @@ import stat
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from devloop.watch.editors import LEFT_OUT_FOLDERS, is_temporary
+from devloop.base.editor_files import LEFT_OUT_FOLDERS, is_temporary
 
 if TYPE_CHECKING:
     import random

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from devloop.app import housekeeping
 from devloop.app.housekeeping import Housekeeper, Leftovers, find_leftovers, remove, surplus
-from devloop.build.made import Ledger, Made
-from devloop.engine.cancel import Cancel
+from devloop.base.cancel import Cancel
+from devloop.builders.built_images import Ledger, Made
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devloop.app.config_notice import ConfigNotice
-from devloop.engine.cancel import Cancel
+from devloop.base.cancel import Cancel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.cluster.connection import Connection
+from devloop.cluster.api.connection import Connection
 from tests.support.fake_api import FakeApi, fake_api
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devloop.cluster.connection import Connection
-from devloop.cluster.failures import ApiError
-from devloop.engine.cancel import Cancel
-from devloop.errors import Cancelled, DevloopError
+from devloop.base.cancel import Cancel, Cancelled
+from devloop.cluster.api.api_errors import ApiError
+from devloop.cluster.api.connection import Connection
+from devloop.errors import DevloopError
 from tests.support.fake_api import FakeApi, Fault, status
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def test_silence_is_unreachable(api: FakeApi, connection: Connection) -> None:
 def test_a_stream_may_be_silent_for_longer_than_connecting_may_take(
     api: FakeApi, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("devloop.cluster.connection._CONNECT_SECONDS", 0.1)
+    monkeypatch.setattr("devloop.cluster.api.connection._CONNECT_SECONDS", 0.1)
     api.scripts.append([0.4, {"type": "BOOKMARK"}])
     assert list(connection.stream(PODS, {"watch": "1"}, idle=5).lines())
 
@@ -230,5 +230,5 @@ def test_a_log_that_says_nothing_can_be_cancelled_before_its_headers(
 def test_importing_and_opening_do_not_load_the_client_library() -> None:
     import subprocess  # noqa: PLC0415 - a fresh interpreter is the point
 
-    code = "import sys, devloop.cluster.deployer; sys.exit('kubernetes' in sys.modules)"
+    code = "import sys, devloop.cluster.deploy.deployments; sys.exit('kubernetes' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

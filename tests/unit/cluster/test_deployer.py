@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devloop.cluster.deployer import Deployments, WorkloadDeployer
-from devloop.cluster.ownership import created_by
-from devloop.cluster.view import ClusterView
+from devloop.base.cancel import Cancel, Cancelled
+from devloop.cluster.api.view import ClusterView
+from devloop.cluster.deploy.deployments import Deployments, WorkloadDeployer
+from devloop.cluster.deploy.ownership import created_by
 from devloop.config.schema import Project, Service
-from devloop.engine.cancel import Cancel
-from devloop.errors import Cancelled, DevloopError
+from devloop.errors import DevloopError
 from devloop.model import ImageRef
 from tests.support.cluster_objects import deployment, pod, replicaset, running, service_config
 from tests.support.fake_api import FakeApi, Fault
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from devloop.cluster.connection import Connection
+    from devloop.cluster.api.connection import Connection
     from devloop.errors import Diagnosis
 
 WEB = "/apis/apps/v1/namespaces/dev/deployments/web"

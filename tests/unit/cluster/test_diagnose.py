@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devloop.cluster.diagnose import examine, with_log
-from devloop.cluster.finding import NEVER, exit_meaning
-from devloop.cluster.podview import pod_view
+from devloop.cluster.api.pod_view import pod_view
+from devloop.cluster.rollout.diagnose import examine, with_log
+from devloop.cluster.rollout.finding import NEVER, exit_meaning
 from tests.support.cluster_objects import event, pod, running, terminated, waiting
 
 PULL = 'failed to pull and unpack image "localhost:5001/shop/web@sha256:aa": '

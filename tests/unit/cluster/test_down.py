@@ -2,14 +2,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from devloop.cluster.down import delete, find_created
-from devloop.cluster.ownership import desired
-from devloop.cluster.status import read_status
+from devloop.cluster.deploy.down import delete, find_created
+from devloop.cluster.deploy.ownership import desired
+from devloop.cluster.deploy.status import read_status
 from devloop.model import WorkloadRef
 from tests.support.cluster_objects import deployment, pod, running
 
 if TYPE_CHECKING:
-    from devloop.cluster.connection import Connection
+    from devloop.cluster.api.connection import Connection
     from tests.support.fake_api import FakeApi
 
 WEB = "/apis/apps/v1/namespaces/dev/deployments/web"

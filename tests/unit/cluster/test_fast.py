@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from devloop.cluster.fast import is_fast, strategy_patch, with_fast_strategy
+from devloop.cluster.replace.fast import is_fast, strategy_patch, with_fast_strategy
 from tests.support.cluster_objects import deployment
 
 

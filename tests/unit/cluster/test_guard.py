@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from devloop.cluster.guard import check_context, check_namespace, local_reason
+from devloop.cluster.deploy.guard import check_context, check_namespace, local_reason
 from devloop.errors import DevloopError
 
 

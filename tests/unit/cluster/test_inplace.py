@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devloop.cluster.diagnose import examine
-from devloop.cluster.finding import NEVER
-from devloop.cluster.inplace import (
+from devloop.cluster.api.pod_view import dig, pod_view
+from devloop.cluster.deploy.ownership import desired
+from devloop.cluster.replace.in_place_rules import (
     HOLD,
     Mark,
     Memory,
@@ -27,8 +27,8 @@ from devloop.cluster.inplace import (
     why_not,
     with_hold,
 )
-from devloop.cluster.ownership import desired
-from devloop.cluster.podview import dig, pod_view
+from devloop.cluster.rollout.diagnose import examine
+from devloop.cluster.rollout.finding import NEVER
 from devloop.model import ImageRef
 from tests.support.cluster_objects import (
     IMAGE,

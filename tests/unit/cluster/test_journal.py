@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.cluster.journal import Entry, Journal
+from devloop.cluster.deploy.recovery_log import Entry, Journal
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from devloop.cluster import kubeconfig
-from devloop.cluster.connection import Connection
+from devloop.cluster.api import kubeconfig
+from devloop.cluster.api.connection import Connection
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:

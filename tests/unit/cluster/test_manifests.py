@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devloop.cluster.manifests import find_files, read_manifests
 from devloop.errors import DevloopError
+from devloop.manifests.files import find_files, read_manifests
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devloop.cluster.kinds import Resource
-from devloop.cluster.manifests import Manifest, read_manifests
-from devloop.cluster.objects import Plan, containers_of, pick_container, plan_objects
+from devloop.cluster.api.kinds import Resource
+from devloop.cluster.deploy.objects import Plan, containers_of, pick_container, plan_objects
 from devloop.errors import DevloopError, Location
+from devloop.manifests.files import Manifest, read_manifests
 from devloop.model import ImageRef
 from tests.support.cluster_objects import service_config
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devloop.cluster.ownership import (
+from devloop.cluster.deploy.ownership import (
     APPLIED,
     CREATED_BY,
     PROJECT,

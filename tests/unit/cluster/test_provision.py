@@ -14,20 +14,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from devloop import local_cluster
+from devloop.base.cancel import Cancel, Cancelled
 from devloop.cli import cluster as cli
-from devloop.cluster import provision
-from devloop.cluster.provision import (
-    Progress,
-    Wanted,
-    cluster,
-    machine,
-    registry,
-    run,
-    wiring,
-)
-from devloop.cluster.provision.run import Finished
-from devloop.engine.cancel import Cancel
-from devloop.errors import Cancelled, DevloopError
+from devloop.errors import DevloopError
+from devloop.local_cluster import Progress, Wanted, cluster, machine, registry, run, wiring
+from devloop.local_cluster.run import Finished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -257,18 +249,18 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     return host
 
 
-def up(wanted: Wanted | None = None, **more: Any) -> tuple[provision.Up, list[Progress]]:
+def up(wanted: Wanted | None = None, **more: Any) -> tuple[local_cluster.Up, list[Progress]]:
     told: list[Progress] = []
-    stands = provision.up(wanted or Wanted(), report=told.append, cancel=Cancel(), **more)
+    stands = local_cluster.up(wanted or Wanted(), report=told.append, cancel=Cancel(), **more)
     return stands, [p for p in told if p.state == "done"]
 
 
-def down(name: str = "devloop", **more: Any) -> provision.Removed:
-    return provision.down(name, report=lambda _: None, cancel=Cancel(), **more)
+def down(name: str = "devloop", **more: Any) -> local_cluster.Removed:
+    return local_cluster.down(name, report=lambda _: None, cancel=Cancel(), **more)
 
 
-def status(name: str = "devloop") -> provision.Status:
-    return provision.status(name, cancel=Cancel())
+def status(name: str = "devloop") -> local_cluster.Status:
+    return local_cluster.status(name, cancel=Cancel())
 
 
 NODE = "devloop-control-plane"
@@ -458,7 +450,7 @@ def test_a_cancelled_creation_leaves_no_half_made_cluster(host: Host) -> None:
 
     host.before = interrupt
     with pytest.raises(Cancelled):
-        provision.up(Wanted(), report=lambda _: None, cancel=cancel)
+        local_cluster.up(Wanted(), report=lambda _: None, cancel=cancel)
     assert NODE not in host.boxes
     host.before = lambda _: None
     assert "container devloop-registry" in down().removed
@@ -474,7 +466,7 @@ def test_down_leaves_nothing_and_is_idempotent(host: Host) -> None:
         "volume devloop-registry",
     }
     assert (host.boxes, host.volumes, host.kubeconfig.exists()) == ({}, {}, False)
-    assert down() == provision.Removed(removed=())
+    assert down() == local_cluster.Removed(removed=())
 
 
 def test_down_knows_its_cluster_when_it_is_stopped(host: Host) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.cluster.ran import Ran
+from devloop.cluster.replace.image_history import Ran
 from devloop.model import WorkloadRef
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.cluster.record import read_before, record_path, write_before
+from devloop.cluster.deploy.original import read_before, record_path, write_before
 from devloop.errors import DevloopError
 from tests.support.cluster_objects import deployment
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from devloop.cluster.failures import connection_error, status_error
-from devloop.cluster.reflector import Backoff, Change, Reflector
-from devloop.errors import Cancelled, DevloopError
+from devloop.base.cancel import Cancelled
+from devloop.cluster.api.api_errors import connection_error, status_error
+from devloop.cluster.api.reflector import Backoff, Change, Reflector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from devloop.errors import DevloopError
 
 
 def refused(code: int, reason: str = "", message: str = "") -> DevloopError:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from devloop.cluster.verdict import Failing, Ready, Sight, Waiting, digest_of, judge
+from devloop.cluster.rollout.rollout_status import Failing, Ready, Sight, Waiting, digest_of, judge
 from devloop.model import Deployed, ImageRef, WorkloadKind, WorkloadRef
 from tests.support.cluster_objects import (
     DIGEST,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devloop.cluster.view import ClusterView, owned_by, workload_of
-from devloop.engine.cancel import Cancel
+from devloop.base.cancel import Cancel
+from devloop.cluster.api.view import ClusterView, owned_by, workload_of
 from devloop.errors import DevloopError
 from devloop.model import PodView, WorkloadRef
 from tests.support.cluster_objects import pod, running, waiting
@@ -16,7 +16,7 @@ from tests.support.fake_api import FakeApi, Fault, status
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from devloop.cluster.connection import Connection
+    from devloop.cluster.api.connection import Connection
 
 PODS = "/api/v1/namespaces/dev/pods"
 WEB = WorkloadRef("deployment", "web", "dev")

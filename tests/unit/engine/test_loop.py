@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from devloop.base.cancel import Cancelled
 from devloop.engine.loop import Engine, ServicePorts
-from devloop.errors import Cancelled, DevloopError, ExitStatus
+from devloop.errors import DevloopError, ExitStatus
 from devloop.events import DiagnosticRaised, Event, IterationFinished
 from devloop.model import (
     Deployed,
@@ -28,7 +29,7 @@ from devloop.model import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from devloop.engine.cancel import Cancel
+    from devloop.base.cancel import Cancel
     from devloop.engine.ports import Reporter
 
 PROJECT = Path("/project")

@@ -6,13 +6,14 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from devloop.errors import Cancelled, DevloopError
+from devloop.base.cancel import Cancelled
+from devloop.errors import DevloopError
 from devloop.model import ContainerView, PodView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from devloop.engine.cancel import Cancel
+    from devloop.base.cancel import Cancel
 
 __all__ = ["Kubelet", "Request"]
 

@@ -17,7 +17,7 @@ from tests.unit.logs.kubelet import Kubelet
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from devloop.engine.cancel import Cancel
+    from devloop.base.cancel import Cancel
     from devloop.events import Event
 
 

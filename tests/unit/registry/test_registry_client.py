@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.engine.cancel import Cancel
-from devloop.errors import Cancelled, DevloopError
+from devloop.base.cancel import Cancel, Cancelled
+from devloop.errors import DevloopError
 from devloop.registry import credentials
 from devloop.registry.client import Client
 from devloop.registry.credentials import Credentials

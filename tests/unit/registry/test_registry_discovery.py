@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devloop.engine.cancel import Cancel
-from devloop.errors import Cancelled, DevloopError
+from devloop.base.cancel import Cancel, Cancelled
+from devloop.errors import DevloopError
 from devloop.model import PushTarget
 from devloop.registry.discovery import Hosting, check, discover, parse_hosting, registry_name
 from devloop.registry.kindload import KindLoader

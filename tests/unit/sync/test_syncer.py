@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from devloop.engine.cancel import Cancel
-from devloop.errors import Cancelled, DevloopError
+from devloop.base.cancel import Cancel, Cancelled
+from devloop.errors import DevloopError
 from devloop.model import ContainerView, Fingerprint, ImageRef, PodView, Scan
 from devloop.sync.protocol import STARTS
 from devloop.sync.rules import Rule

@@ -26,7 +26,7 @@ from devloop.events import (
 )
 from devloop.model import Outcome, Step, StepOutcome
 from devloop.ui.live_parts import Glyphs, LogPrefixes, Row, glyphs_for, paint, plain_text, render
-from devloop.ui.live_story import Story
+from devloop.ui.live_state import Story
 from devloop.ui.sanitize import plain
 from tests.unit.ui.scripts import DOCKERFILE, Script, whole_session
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.engine.cancel import Cancel
-from devloop.watch.content import FileCache
-from devloop.watch.editors import has_mark, is_temporary
+from devloop.base.cancel import Cancel
+from devloop.base.editor_files import has_mark, is_temporary
+from devloop.base.file_content import FileCache
+from devloop.watch.event_buffer import ADDED, DELETED, MODIFIED, Mailbox, Word
 from devloop.watch.globs import Globs, existing_folder
-from devloop.watch.mailbox import ADDED, DELETED, MODIFIED, Mailbox, Word
 from devloop.watch.mounts import SilentMounts
 from devloop.watch.pace import LONGEST_SECONDS, Pace
 from devloop.watch.pauses import GitOperations, SleepDetector

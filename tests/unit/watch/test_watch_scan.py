@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from devloop.engine.cancel import Cancel
-from devloop.errors import Cancelled, DevloopError
+from devloop.base.cancel import Cancel, Cancelled
+from devloop.errors import DevloopError
 from devloop.watch import scan as scan_module
 from devloop.watch import tree as tree_module
 from devloop.watch.ignore import IgnoreRules

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from devloop.base.cancel import Cancel
 from devloop.config.schema import Build, Deploy, Service
-from devloop.engine.cancel import Cancel
 from devloop.errors import DevloopError
 from devloop.watch.source import ServiceSource
 

@@ -1,0 +1,69 @@
+"""File sync, wired: a service's rules, its pods and commands in its containers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devloop.builders.delta.copy_targets import Targets
+from devloop.builders.image.full_build import Unprovable
+from devloop.cluster.api.exec_stream import open_exec
+from devloop.errors import DevloopError
+from devloop.sync import FileSync, Place, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from devloop.app.pods import PodFeed
+    from devloop.base.cancel import Cancel
+    from devloop.cluster.api.connection import Connection
+    from devloop.config.schema import Build, Service
+    from devloop.errors import Diagnosis
+    from devloop.model import PodView, Scan
+    from devloop.sync.ports import Stream
+
+__all__ = ["file_sync"]
+
+
+def file_sync(
+    service: Service, connection: Connection, feed: PodFeed, tell: Callable[[Diagnosis], None]
+) -> FileSync:
+    """The syncer of a service with `sync:` in devloop.yaml. `tell` hears what cannot be."""
+
+    def open_stream(pod: PodView, container: str, argv: Sequence[str], cancel: Cancel) -> Stream:
+        return open_exec(connection, pod.namespace, pod.name, container, argv=argv, cancel=cancel)
+
+    if service.sync == "auto":
+        return FileSync(
+            service.name,
+            context=service.build.context,
+            open_stream=open_stream,
+            pods=feed,
+            tell=tell,
+            places=_inferred(service.build),
+        )
+    return FileSync(
+        service.name,
+        context=service.build.context,
+        open_stream=open_stream,
+        pods=feed,
+        tell=tell,
+        rules=[Rule(src=r.src, dest=r.dest, restart=r.restart) for r in service.sync],
+    )
+
+
+def _inferred(build: Build) -> Callable[[Scan], Mapping[str, tuple[Place, ...]] | str]:
+    targets = Targets(build)
+
+    def places(scan: Scan) -> Mapping[str, tuple[Place, ...]] | str:
+        try:
+            found = targets.of(scan)
+        except Unprovable as error:
+            return error.reason
+        except DevloopError as error:
+            return error.diagnosis.message
+        return {
+            path: tuple(Place(path=f"/{p.path}", mode=p.mode, uid=p.uid, gid=p.gid) for p in placed)
+            for path, placed in found.items()
+        }
+
+    return places

@@ -1,0 +1,347 @@
+"""From a failed build to a diagnosis with a place: what BuildKit said -> file, line, cause, cure.
+
+Pure decisions over text and the Dockerfile model; shared by the builders that read BuildKit's or
+the classic builder's words. It must not run anything; the only look at the disk is whether a path
+that a COPY misses is there but ignored.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devloop.builders import docker_errors
+from devloop.builders.rawjson import one_line, split_name
+from devloop.errors import Diagnosis, Location
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from devloop.builders.dockerfile import Dockerfile, Instruction
+
+__all__ = ["Failure", "Place", "diagnose", "missing_source"]
+
+_DETAIL_LINES = 20
+
+# buildx ends with the part of the Dockerfile: "Dockerfile:7", a line of dashes, ">>> RUN ...".
+_SOURCE = re.compile(r"^(?P<file>\S.*):(?P<line>\d+)\n-{5,}$", re.MULTILINE)
+_PARSE = re.compile(
+    r"dockerfile parse error(?:(?: on)? line (?P<line>\d+))?:? *(?P<what>.*)", re.IGNORECASE
+)
+_PARSE_OTHER = re.compile(
+    r"(?:failed to parse stage name|base name \(.*\) should not be blank|unknown instruction|"
+    r"file with no instructions|the Dockerfile \(.*\) cannot be empty|no build stage in current|"
+    r"invalid reference format|unknown flag: |circular dependency detected|"
+    r"failed to process \").*",
+    re.IGNORECASE,
+)
+_TARGET = re.compile(r"target stage \"?(?P<target>[^\"\s]+)\"? could not be found", re.IGNORECASE)
+_RUN = re.compile(
+    r"process \"(?P<command>(?:[^\"\\]|\\.)*)\" did not complete successfully: "
+    r"(?:exit code: (?P<code>\d+)|(?P<other>[^\n]*))",
+)
+_RUN_CLASSIC = re.compile(
+    r"The command '(?P<command>.*)' returned a non-zero code: (?P<code>\d+)(?P<other>)", re.DOTALL
+)
+_MISSING = (
+    re.compile(r"\"(?P<path>/[^\"\n]*)\":? not found"),
+    re.compile(r"lstat \S*?buildkit-mount\d+(?P<path>/[^:\n]*): no such file or directory"),
+    re.compile(r"(?:COPY|ADD) failed: (?:file not found in build context[^:\n]*: )?stat "
+               r"(?P<path>[^:\n]+): (?:file does not exist|no such file)"),
+    re.compile(r"(?:COPY|ADD) failed: no source files were specified"),
+)  # fmt: skip
+_PULL = re.compile(
+    r"(?:(?P<image>\S+): )?failed to resolve source metadata for (?P<full>\S+?)"
+    r"(?:: (?P<why>.*)|\s|$)"
+)
+_PULL_CLASSIC = re.compile(
+    r"pull access denied for (?P<denied>[^\s,]+)|manifest for (?P<manifest>\S+) not found|"
+    r"(?:failed to )?pull(?:ing)? (?:from )?(?:host )?(?P<other>\S+)",
+    re.IGNORECASE,
+)
+_KILLED = {
+    137: "it was killed (SIGKILL), most often for want of memory",
+    139: "it crashed (SIGSEGV)",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What a failure is explained with. `shown` is the Dockerfile as the user would type it,
+    `names` the paths of the context as the scan saw them, `repository` the push target."""
+
+    shown: str
+    dockerfile: Dockerfile
+    context: Path
+    names: Iterable[str]
+    repository: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What the builder left: `vertex` is the name of the step that failed ("" if unknown), `error`
+    its error, `text` everything it printed in words, `log` the end of the step's output, `line`
+    the line at fault for a builder that knows it."""
+
+    vertex: str = ""
+    error: str = ""
+    text: str = ""
+    log: tuple[str, ...] = ()
+    exporting: bool = False
+    line: int | None = None
+
+
+def diagnose(failure: Failure, place: Place) -> Diagnosis:
+    """Always an answer; build/failed with the builder's own words when nothing else fits."""
+    said = f"{failure.error}\n{failure.text}"
+    return (
+        docker_errors.docker_unreachable(said if not failure.vertex else failure.text)
+        or docker_errors.disk_full("\n".join((said, *failure.log)))
+        or _run(said, failure, place)
+        or _parse(said, failure, place)
+        or _copy(said, failure, place)
+        or _export(said, failure, place)
+        or _base(said, failure, place)
+        or _unknown(said, failure, place)
+    )
+
+
+def _instruction(failure: Failure, place: Place) -> tuple[Instruction | None, int | None]:
+    """The instruction at fault and its line, as far as they are known."""
+    if failure.line is not None:
+        return place.dockerfile.at(failure.line), failure.line
+    # Other files than the user's Dockerfile cannot stand here: its copy keeps the name.
+    found = list(_SOURCE.finditer(failure.text))
+    if found:
+        line = int(found[-1]["line"])
+        return place.dockerfile.at(line), line
+    instruction = _by_vertex(failure.vertex, place.dockerfile)
+    return instruction, instruction.start if instruction else None
+
+
+def _by_vertex(name: str, dockerfile: Dockerfile) -> Instruction | None:
+    parts = split_name(name)
+    if parts is None:
+        return None
+    label, number, total, text = parts
+    keyword = text.split(" ", 1)[0].upper()
+    if label.startswith("stage-") and label[6:].isdecimal():
+        stage = dockerfile.stage(label[6:])
+    else:
+        stage = dockerfile.stage(label) if label else None
+    stages = [stage] if stage else list(dockerfile.stages)
+    for candidate in stages:
+        steps = candidate.steps
+        # ONBUILD triggers of the base image are numbered too, so the number alone may lie.
+        if len(steps) == total and steps[number - 1].keyword == keyword:
+            return steps[number - 1]
+    wanted = " ".join(text.split())
+    for candidate in stages:
+        for step in candidate.steps:
+            if str(step) == wanted or " ".join(step.raw.split()) == wanted:
+                return step
+    return None
+
+
+def _location(failure: Failure, place: Place, line: int | None = None) -> Location:
+    instruction, known = _instruction(failure, place)
+    line = line or known
+    instruction = place.dockerfile.at(line) if line else instruction
+    column = instruction.column if instruction and instruction.start == line else None
+    return Location(place.shown, line, column or (1 if line else None))
+
+
+def _parse(said: str, failure: Failure, place: Place) -> Diagnosis | None:
+    if target := _TARGET.search(said):
+        names = [stage.name for stage in place.dockerfile.stages if stage.name]
+        near = difflib.get_close_matches(target["target"], names, n=1, cutoff=0.5)
+        return Diagnosis(
+            code="build/dockerfile-parse",
+            message=f'the Dockerfile has no stage "{target["target"]}"',
+            location=Location(place.shown),
+            suggestions=(
+                *(f'did you mean "{name}"?' for name in near),
+                f"stages: {', '.join(names) or 'none has a name'}",
+            ),
+        )
+    match = _PARSE.search(said)
+    if match:
+        line = int(match["line"]) if match["line"] else None
+        what = match["what"].strip() or "the Dockerfile is not understood"
+    elif other := _PARSE_OTHER.search(said):
+        line, what = None, other[0].strip()
+    else:
+        return None
+    mine = place.dockerfile.problems
+    near_problem = next((p for p in mine if line is None or p.line == line), None)
+    if line is None and near_problem and not _SOURCE.search(failure.text):
+        line = near_problem.line
+    location = _location(failure, place, line)
+    if near_problem and near_problem.line == location.line:
+        location = Location(place.shown, near_problem.line, near_problem.column)
+    hint = near_problem.suggestion if near_problem else ""
+    what, _, guess = what.partition(" (did you mean ")
+    suggestion = f"did you mean {guess.rstrip(')?')}?" if guess else hint
+    return Diagnosis(
+        code="build/dockerfile-parse",
+        message=what,
+        location=location,
+        suggestions=(suggestion,) if suggestion else (),
+    )
+
+
+def _run(said: str, failure: Failure, place: Place) -> Diagnosis | None:
+    match = _RUN.search(said) or _RUN_CLASSIC.search(said)
+    if match is None:
+        return None
+    instruction, _ = _instruction(failure, place)
+    code = int(match["code"]) if match["code"] else None
+    command = _command(match["command"], instruction)
+    ended = f"exited {code}" if code is not None else f"failed ({match['other'].strip()})"
+    cause = _KILLED.get(code or 0)
+    if code == 127:
+        cause = "a command is not found in the image (or a script's interpreter or line ends)"
+    return Diagnosis(
+        code="build/run-failed",
+        message=f"RUN {ended}: {command}",
+        location=_location(failure, place),
+        cause=cause,
+        detail=failure.log[-_DETAIL_LINES:],
+    )
+
+
+def _command(quoted: str, instruction: Instruction | None) -> str:
+    """The command as it stands in the Dockerfile: BuildKit shows it with shell and variables."""
+    if instruction is not None and instruction.keyword == "RUN":
+        if instruction.heredocs and instruction.value.startswith("<<"):
+            body = instruction.heredocs[0].text.strip().split("\n")
+            return one_line(body[0] + (" …" if len(body) > 1 else ""))
+        return one_line(instruction.value)
+    plain = re.sub(r"\\(.)", r"\1", quoted)
+    return one_line(re.sub(r"^/bin/(?:ba)?sh -\w*c ", "", plain))
+
+
+def _copy(said: str, failure: Failure, place: Place) -> Diagnosis | None:
+    instruction, _ = _instruction(failure, place)
+    match = next((m for pattern in _MISSING if (m := pattern.search(said))), None)
+    if match is None:
+        return None
+    if failure.exporting or (
+        instruction is not None and instruction.keyword not in ("COPY", "ADD", "RUN")
+    ):
+        return None
+    path = match.groupdict().get("path") or ""
+    if not path and instruction is not None:
+        path = instruction.sources[0] if instruction.sources else ""
+    origin = instruction.flag("from") if instruction else None
+    return missing_source(path, instruction, origin, place, _location(failure, place))
+
+
+def missing_source(
+    path: str,
+    instruction: Instruction | None,
+    origin: str | None,
+    place: Place,
+    location: Location,
+) -> Diagnosis:
+    """build/copy-missing; tells apart a path that is ignored and suggests the nearest name."""
+    path = path.strip("/")
+    keyword = instruction.keyword if instruction else "COPY"
+    if origin:
+        return Diagnosis(
+            code="build/copy-missing",
+            message=f"{keyword} --from={origin}: {path} does not exist there",
+            location=location,
+        )
+    if path and os.path.lexists(place.context / path):
+        return Diagnosis(
+            code="build/copy-missing",
+            message=f"{keyword} {path}: the path is left out of the build context",
+            location=location,
+            cause="it exists, but an ignore pattern leaves it out",
+            suggestions=(f'add "!{path}" to .dockerignore (or change build.ignore)',),
+        )
+    near = nearest(path, place.names)
+    return Diagnosis(
+        code="build/copy-missing",
+        message=f"{keyword} {path}: no such path in the build context",
+        location=location,
+        cause=f"the build context is {_shown(place.context)}",
+        suggestions=tuple(f'did you mean "{name}"?' for name in near),
+    )
+
+
+def nearest(path: str, names: Iterable[str]) -> tuple[str, ...]:
+    """The one path of the context that `path` most likely meant: same name elsewhere, or alike."""
+    known = [name for name in names if name]
+    base = path.rpartition("/")[2]
+    same = [name for name in known if name.rpartition("/")[2] == base]
+    if same:
+        return (min(same, key=lambda name: (name.count("/"), name)),)
+    folder = path.rpartition("/")[0]
+    siblings = [name for name in known if name.rpartition("/")[0] == folder]
+    for pool in (siblings, known[:5000]):
+        if near := difflib.get_close_matches(path, pool, n=1, cutoff=0.6):
+            return (near[0],)
+    return ()
+
+
+def _shown(path: Path) -> str:
+    shown = os.path.relpath(path)
+    return str(path) if shown.startswith("..") else shown
+
+
+def _export(said: str, failure: Failure, place: Place) -> Diagnosis | None:
+    if not failure.exporting and "failed to push" not in said:
+        return None
+    return docker_errors.push_failed(said, place.repository)
+
+
+def _base(said: str, failure: Failure, place: Place) -> Diagnosis | None:
+    match = _PULL.search(said)
+    classic = None if match or failure.vertex else _PULL_CLASSIC.search(said)
+    instruction, _ = _instruction(failure, place)
+    pulls = failure.line is not None and instruction is not None and instruction.keyword == "FROM"
+    if match is None and classic is None and not pulls:
+        return None
+    if match is not None:
+        image, why = match["image"] or match["full"], match["why"] or ""
+    else:
+        image = next((value for value in (classic.groups() if classic else ()) if value), "")
+        image = (instruction.arguments or (image,))[0] if pulls and instruction else image
+        why = docker_errors.first_line(failure.error)
+    suggestions = []
+    stages = [s.name for s in place.dockerfile.stages if s.name]
+    if near := difflib.get_close_matches(image, stages, n=1, cutoff=0.7):
+        suggestions.append(f'did you mean the stage "{near[0]}"?')
+    if "denied" in why or "authoriz" in why:
+        suggestions.append("check the name; for a private image: docker login")
+    elif "not found" in why:
+        suggestions.append("check the name and the tag")
+    else:
+        suggestions.append("check the network; docker pull shows the same error")
+    return Diagnosis(
+        code="build/base-pull-failed",
+        message=f"cannot pull {image or 'the base image'}",
+        location=_location(failure, place),
+        cause=docker_errors.first_line(why) or None,
+        suggestions=tuple(suggestions),
+    )
+
+
+def _unknown(said: str, failure: Failure, place: Place) -> Diagnosis:
+    errors = [line for line in failure.text.splitlines() if line.startswith("ERROR: ")]
+    reason = errors[-1].removeprefix("ERROR: ") if errors else docker_errors.first_line(said)
+    for prefix in ("failed to build: ", "failed to solve: "):
+        reason = reason.removeprefix(prefix)
+    tail = tuple(line for line in failure.text.splitlines() if line.strip())[-_DETAIL_LINES:]
+    return Diagnosis(
+        code="build/failed",
+        message=one_line(reason, 200) or "the builder ended without a reason",
+        location=_location(failure, place),
+        detail=failure.log[-_DETAIL_LINES:] or tail,
+    )

@@ -1,0 +1,310 @@
+"""Builds and pushes with `docker buildx build`, whatever driver stands behind it.
+
+The CLI is the only client that has all of BuildKit (secrets, ssh, contexts, remote builders), so
+this module drives it and reads its rawjson progress. It must not decide what to build or whether
+the result is used; it reports, and raises when the image is not exactly what the scan saw.
+
+Requires buildx >= 0.13 for `--progress=rawjson`. Metadata keys:
+https://docs.docker.com/reference/cli/docker/buildx/build/#metadata-file
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections import deque
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from devloop.base import process
+from devloop.builders import docker_errors
+from devloop.builders.build_errors import Failure, Place, diagnose
+from devloop.builders.dockerfile import load
+from devloop.builders.ignore_file import arranged
+from devloop.builders.job import tag_of
+from devloop.builders.progress import Narrator
+from devloop.builders.rawjson import Solve, one_line
+from devloop.errors import DevloopError, Diagnosis
+from devloop.model import ImageRef
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from devloop.base.cancel import Cancel
+    from devloop.builders.job import Job
+    from devloop.engine.ports import Reporter
+    from devloop.model import Scan
+
+__all__ = ["Buildx", "arguments"]
+
+_DIGEST = re.compile(r"digest: (sha256:[0-9a-f]{64})")
+_STILL = 10.0
+
+# direct: the builder pushes. cluster: it pushes to the registry's name inside the cluster.
+# local: the image comes back to the local Docker, which pushes.
+Route = Literal["direct", "cluster", "local"]
+
+_ENVIRONMENT = {
+    # Git is asked for provenance alone, which is off, and takes long in big repositories.
+    "BUILDX_GIT_INFO": "false",
+    "BUILDX_METADATA_PROVENANCE": "disabled",
+    "DOCKER_CLI_HINTS": "false",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Result:
+    status: int
+    solve: Solve
+    digest: str
+
+
+def arguments(
+    job: Job, *, dockerfile: Path, tag: str, metadata: Path, route: Route = "direct"
+) -> list[str]:
+    """The command line for one build."""
+    build, target = job.build, job.target
+    argv = ["docker", "buildx", "build", "--progress=rawjson", f"--metadata-file={metadata}"]
+    # An attestation holds times and turns the image into an index of two manifests: the digest
+    # would differ from build to build, and `kind load` cannot import the result.
+    argv += ["--provenance=false", f"--file={dockerfile}"]
+    if route == "cluster":
+        name = f"{target.cluster}/{job.image}:{tag}"
+        # The registry that a cluster documents for itself (KEP-1755) speaks plain HTTP.
+        argv.append(f"--output=type=image,name={name},push=true,registry.insecure=true")
+    else:
+        argv.append(f"--tag={target.repository(job.image)}:{tag}")
+        argv.append("--push" if route == "direct" and target.push else "--load")
+    if build.target:
+        argv.append(f"--target={build.target}")
+    argv += [f"--build-arg={key}={value}" for key, value in build.args.items()]
+    argv += [f"--secret={secret}" for secret in build.secrets]
+    argv += [f"--ssh={ssh}" for ssh in build.ssh]
+    if build.platform:
+        argv.append(f"--platform={build.platform}")
+    return [*argv, "--", str(build.context)]
+
+
+class Buildx:
+    """Builder by the buildx CLI. One object serves one service for a whole session."""
+
+    name = "buildx"
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._route: Route = "direct"
+
+    def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
+        narrator = Narrator(reporter)
+        result = self._run(scan, narrator, cancel)
+        if result.status != 0:
+            self._route, why = self._detour(scan, self._explain(scan, result.solve), cancel)
+            reporter.diagnostic(why)
+            result = self._run(scan, narrator, cancel)
+            if result.status != 0:
+                raise DevloopError(self._explain(scan, result.solve))
+        return self._publish(scan, result, narrator, cancel)
+
+    def _run(self, scan: Scan, narrator: Narrator, cancel: Cancel) -> _Result:
+        job, solve = self._job, Solve()
+
+        def on_line(line: str) -> None:
+            for note in solve.feed(line):
+                narrator.take(note, solve.summary)
+
+        def still(seconds: float) -> None:
+            if vertex := solve.running:
+                narrator.say(f"still running {one_line(vertex.name, 80)} for {seconds:.0f} s")
+
+        with (
+            tempfile.TemporaryDirectory(prefix="devloop-meta-") as folder,
+            arranged(
+                job.build.context,
+                job.build.dockerfile,
+                job.build.ignore,
+                _folders(scan),
+            ) as dockerfile,
+        ):
+            metadata = Path(folder) / "metadata.json"
+            argv = arguments(
+                job,
+                dockerfile=dockerfile,
+                tag=tag_of(scan),
+                metadata=metadata,
+                route=self._route,
+            )
+            try:
+                status = process.run(
+                    argv,
+                    cancel=cancel,
+                    on_line=on_line,
+                    cwd=job.root,
+                    env={**os.environ, **_ENVIRONMENT},
+                    limit=job.limit,
+                    quiet=process.Quiet(every=_STILL, tell=still),
+                )
+            except process.Overran:
+                raise self._overran(solve) from None
+            return _Result(status=status, solve=solve, digest=_digest(metadata))
+
+    def _place(self, scan: Scan) -> Place:
+        job = self._job
+        return Place(
+            shown=job.shown,
+            dockerfile=load(job.build.dockerfile, job.shown),
+            context=job.build.context,
+            names=scan.snapshot.entries,
+            repository=job.target.repository(job.image),
+        )
+
+    def _explain(self, scan: Scan, solve: Solve) -> Diagnosis:
+        failed = solve.failed
+        failure = Failure(
+            vertex=failed.name if failed else "",
+            error=failed.error if failed else "",
+            text="\n".join(solve.text),
+            log=solve.tail(failed, 20) if failed else (),
+            exporting=failed is not None and failed.exports,
+        )
+        return diagnose(failure, self._place(scan))
+
+    def _overran(self, solve: Solve) -> DevloopError:
+        vertex = solve.running
+        return DevloopError.of(
+            "build/timeout",
+            f"the build took longer than {self._job.limit:.0f} s",
+            cause=f"it was still running {one_line(vertex.name)}" if vertex else None,
+            detail=solve.tail(vertex, 20) if vertex else (),
+        )
+
+    def _detour(self, scan: Scan, diagnosis: Diagnosis, cancel: Cancel) -> tuple[Route, Diagnosis]:
+        """Another way to push when the registry answers here but not where the builder runs.
+
+        Raises `diagnosis` when there is none."""
+        job = self._job
+        if diagnosis.code != "registry/unreachable" or self._route != "direct":
+            raise DevloopError(diagnosis)
+        try:
+            if job.manifests is None:
+                raise DevloopError(diagnosis)
+            job.manifests.digest(job.target.repository(job.image), tag_of(scan), cancel)
+        except DevloopError:
+            raise DevloopError(diagnosis) from None
+        driver = _driver(cancel)
+        if driver in ("", "docker"):
+            raise DevloopError(
+                replace(
+                    diagnosis,
+                    message=f"Docker does not reach the registry {job.target.push}, "
+                    "which answers here",
+                    suggestions=(
+                        "if Docker runs on another computer, name a registry that both reach",
+                    ),
+                )
+            )
+        route: Route = "cluster" if driver == "kubernetes" and job.target.cluster else "local"
+        how = (
+            f"it pushes to {job.target.cluster} instead"
+            if route == "cluster"
+            else "its images come back to the local Docker, which pushes them: slower"
+        )
+        return route, Diagnosis(
+            code=diagnosis.code,
+            severity="info",
+            message=f"the {driver} builder does not reach {job.target.push}; {how}",
+            cause=diagnosis.cause,
+            suggestions=(
+                "docker buildx create --use --driver-opt network=host"
+                if driver == "docker-container"
+                else "docker buildx use default",
+            ),
+        )
+
+    def _publish(self, scan: Scan, result: _Result, narrator: Narrator, cancel: Cancel) -> ImageRef:
+        job, summary, tag = self._job, result.solve.summary, tag_of(scan)
+        repository = job.target.repository(job.image)
+        digest = result.digest
+        narrator.push(summary)
+        if not job.target.push:
+            if job.loader is not None:
+                job.loader.load(f"{repository}:{tag}", cancel, narrator.say)
+            digest = ""
+        elif self._route == "local":
+            digest = self._docker_push(f"{repository}:{tag}", narrator, cancel)
+        if job.target.push:
+            digest = job.confirm(digest, tag, cancel)
+        job.check_unchanged(scan)
+        narrator.done(summary, digest[:19] + "…" if digest else job.loaded)
+        return ImageRef(
+            repository=repository,
+            tag=tag,
+            digest=digest,
+            pull_repository=job.target.pull_repository(job.image),
+        )
+
+    def _docker_push(self, reference: str, narrator: Narrator, cancel: Cancel) -> str:
+        lines: deque[str] = deque(maxlen=200)
+
+        def on_line(line: str) -> None:
+            lines.append(line)
+            narrator.say(line)
+
+        try:
+            status = process.run(
+                ["docker", "push", reference],
+                cancel=cancel,
+                on_line=on_line,
+                limit=self._job.limit,
+            )
+        except process.Overran:
+            raise DevloopError.of(
+                "registry/push-failed", f"pushing {reference} took too long"
+            ) from None
+        text = "\n".join(lines)
+        if status != 0:
+            raise DevloopError(
+                docker_errors.docker_unreachable(text)
+                or docker_errors.disk_full(text)
+                or docker_errors.push_failed(text, reference)
+            )
+        found = _DIGEST.findall(text)
+        return found[-1] if found else ""
+
+
+def _folders(scan: Scan) -> set[str]:
+    """All folders of the context, those among them that are there only for what is beneath."""
+    found = {path for path, entry in scan.snapshot.entries.items() if entry.type == "dir"}
+    for path in scan.snapshot.entries:
+        while (path := path.rpartition("/")[0]) and path not in found:
+            found.add(path)
+    return found
+
+
+def _digest(metadata: Path) -> str:
+    try:
+        digest = json.loads(metadata.read_text()).get("containerimage.digest", "")
+    except (OSError, ValueError, AttributeError):
+        return ""
+    return digest if isinstance(digest, str) else ""
+
+
+def _driver(cancel: Cancel) -> str:
+    """The driver of the builder in use, "" when it cannot be told."""
+    lines: list[str] = []
+    try:
+        process.run(
+            ["docker", "buildx", "inspect"], cancel=cancel, on_line=lines.append, limit=10.0
+        )
+    except process.Overran:
+        return ""
+    return next(_values(lines, "Driver"), "")
+
+
+def _values(lines: list[str], key: str) -> Iterator[str]:
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if colon and name.strip() == key:
+            yield value.strip()

@@ -1,0 +1,122 @@
+"""`builder: command`: a program of the user's builds and pushes the image by its own means.
+
+devloop gives it the name and afterwards asks the registry; it must not guess at what the program
+does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from typing import TYPE_CHECKING
+
+from devloop.base import process
+from devloop.builders import docker_errors
+from devloop.builders.job import tag_of
+from devloop.builders.progress import Narrator
+from devloop.builders.rawjson import one_line, plain
+from devloop.errors import DevloopError
+from devloop.model import ImageRef
+
+if TYPE_CHECKING:
+    from devloop.base.cancel import Cancel
+    from devloop.builders.job import Job
+    from devloop.engine.ports import Reporter
+    from devloop.model import Scan
+
+__all__ = ["Command"]
+
+_STILL = 10.0
+
+
+class Command:
+    """Runs `build.command` in the project's folder with DEVLOOP_IMAGE (`repository:tag`) set."""
+
+    name = "command"
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._argv = job.build.command or ()
+
+    def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
+        job, tag = self._job, tag_of(scan)
+        repository = job.target.repository(job.image)
+        image = f"{repository}:{tag}"
+        narrator = Narrator(reporter)
+        lines: deque[str] = deque(maxlen=200)
+        self._run(image, lines, narrator, cancel)
+        summary = one_line(" ".join(self._argv), 40)
+        narrator.push(summary)
+        digest = ""
+        if job.target.push:
+            digest = self._digest(repository, tag, cancel)
+        elif job.loader is not None:
+            job.loader.load(image, cancel, narrator.say)
+        job.check_unchanged(scan)
+        narrator.done(summary, f"{digest[:19]}…" if digest else job.loaded)
+        return ImageRef(
+            repository=repository,
+            tag=tag,
+            digest=digest,
+            pull_repository=job.target.pull_repository(job.image),
+        )
+
+    def _run(self, image: str, lines: deque[str], narrator: Narrator, cancel: Cancel) -> None:
+        def on_line(line: str) -> None:
+            lines.append(plain(line))
+            if line.strip():
+                narrator.say(line)
+
+        shown = one_line(" ".join(self._argv), 80)
+        try:
+            status = process.run(
+                self._argv,
+                cancel=cancel,
+                on_line=on_line,
+                cwd=self._job.root,
+                env={**os.environ, "DEVLOOP_IMAGE": image},
+                limit=self._job.limit,
+                quiet=process.Quiet(
+                    every=_STILL,
+                    tell=lambda seconds: narrator.say(f"still running {shown} for {seconds:.0f} s"),
+                ),
+            )
+        except process.Overran:
+            raise DevloopError.of(
+                "build/timeout",
+                f"the build command took longer than {self._job.limit:.0f} s: {shown}",
+                detail=tuple(lines)[-20:],
+            ) from None
+        except DevloopError as error:
+            if error.code != "env/tool-missing":
+                raise
+            raise DevloopError.of(
+                "build/command-failed",
+                f"the build command cannot be run: {shown}",
+                cause=error.diagnosis.cause or error.diagnosis.message,
+                suggestions=(f"check that {self._argv[0]} exists and is executable",),
+            ) from error
+        if status != 0:
+            raise self._failed(shown, status, lines)
+
+    def _failed(self, shown: str, status: int, lines: deque[str]) -> DevloopError:
+        text = "\n".join(lines)
+        known = docker_errors.docker_unreachable(text) or docker_errors.disk_full(text, "the disk")
+        if known is not None:
+            return DevloopError(known)
+        ended = f"exited {status}" if status >= 0 else f"was ended by signal {-status}"
+        return DevloopError.of(
+            "build/command-failed", f"{shown} {ended}", detail=tuple(lines)[-20:]
+        )
+
+    def _digest(self, repository: str, tag: str, cancel: Cancel) -> str:
+        manifests = self._job.manifests
+        found = manifests.digest(repository, tag, cancel) if manifests else None
+        if found is None:
+            raise DevloopError.of(
+                "build/command-failed",
+                f"the build command did not push {repository}:{tag}",
+                cause="it ended well, but the registry does not have the image",
+                suggestions=('push the image named by "$DEVLOOP_IMAGE"',),
+            )
+        return found

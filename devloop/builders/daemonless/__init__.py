@@ -1,0 +1,1 @@
+"""Images made without any builder, where a Dockerfile runs nothing."""

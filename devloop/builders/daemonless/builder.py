@@ -1,0 +1,189 @@
+"""A whole image made without any builder, where the Dockerfile runs nothing.
+
+Without RUN an image is its base's layers, one layer for each COPY and a config: all of it can be
+made from the scan and the base's documents, and no Docker is needed. What cannot be proven to equal
+`docker buildx build` is `Unprovable`, before anything is sent. Only files that the scan saw are
+read, and their digests are compared, so nothing has to be looked at again afterwards.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from devloop.builders.daemonless import stages
+from devloop.builders.daemonless.eligibility import check
+from devloop.builders.dockerfile import load
+from devloop.builders.image.base_image import Bases
+from devloop.builders.image.documents import Image, Layer, sha256
+from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.layer import write_layer
+from devloop.builders.image.listing import Listings
+from devloop.builders.image.upload import Upload
+from devloop.builders.job import tag_of
+from devloop.builders.progress import Narrator
+from devloop.errors import DevloopError
+from devloop.model import ImageRef, StepOutcome
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from devloop.base.cancel import Cancel
+    from devloop.builders.dockerfile import Dockerfile
+    from devloop.builders.image.base_image import LocalImages, OpenRegistry
+    from devloop.builders.image.copies import Placed
+    from devloop.builders.image.documents import Documents
+    from devloop.builders.job import Job
+    from devloop.engine.ports import Reporter
+    from devloop.model import Scan
+
+__all__ = ["Full"]
+
+_OCI = "application/vnd.oci.image.manifest.v1+json"
+_OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+# A layer is made in memory; what is bigger is the builder's, which streams. In bytes.
+_MOST = 256 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ready:
+    documents: Documents
+    tag: str
+
+
+class Full:
+    """Builder without Docker. One object serves one service for a whole session."""
+
+    name = "in-process"
+
+    def __init__(
+        self,
+        job: Job,
+        open_registry: OpenRegistry,
+        local: LocalImages,
+        cache: Path | None = None,
+    ) -> None:
+        self._job = job
+        self._bases = Bases(open_registry, job.target.push, local)
+        self._listings = Listings(open_registry, cache)
+        self._upload = Upload(open_registry, job.target.repository(job.image))
+        self._recipe: str | None = None
+        self._layers: dict[tuple[Placed, ...], Layer] = {}
+
+    def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
+        """See engine.ports.Builder. Raises `Unprovable`, too, when a builder has to do it: with no
+        step reported, or with the step `build` closed as skipped."""
+        if not self._job.target.push:
+            raise Unprovable("images are loaded into the nodes with Docker")
+        dockerfile = load(self._job.build.dockerfile, self._job.shown)
+        check(dockerfile, self._job.build, self._job.shown)
+        narrator = Narrator(reporter)
+        try:
+            return self._build(dockerfile, scan, narrator, cancel)
+        except Unprovable as unprovable:
+            reporter.finished(narrator.step, StepOutcome.SKIPPED, unprovable.reason)
+            raise
+
+    def _build(
+        self, dockerfile: Dockerfile, scan: Scan, narrator: Narrator, cancel: Cancel
+    ) -> ImageRef:
+        if scan.recipe != self._recipe:
+            self._bases.forget()
+            self._recipe = scan.recipe
+        made = stages.make(
+            dockerfile,
+            self._job.build,
+            scan.snapshot,
+            stages.Images(
+                find=lambda name, platform: self._bases.find(name, platform, narrator.say, cancel),
+                listing=lambda base: self._listings.of(base, narrator.say, cancel),
+            ),
+        )
+        if made.base is None and not made.layers:
+            raise Unprovable("the image has no layer")
+        image, blobs = self._image(made, scan, cancel)
+        count = len(made.layers)
+        summary = f"{count} layer{'s' * (count != 1)} without a builder, {len(blobs)} new"
+        narrator.push(summary)
+        try:
+            digest = self._send(made, image, blobs, narrator, cancel)
+        except DevloopError as error:
+            if not self._upload.forget() or error.code != "registry/push-failed":
+                raise
+            # What was known to be there may have been deleted: once more, with nothing assumed.
+            image, blobs = self._image(made, scan, cancel)
+            digest = self._send(made, image, blobs, narrator, cancel)
+        narrator.done(summary, f"{digest[:19]}…")
+        return ImageRef(
+            repository=self._job.target.repository(self._job.image),
+            tag=tag_of(scan),
+            digest=digest,
+            pull_repository=self._job.target.pull_repository(self._job.image),
+        )
+
+    def _image(self, made: stages.Made, scan: Scan, cancel: Cancel) -> tuple[_Ready, list[bytes]]:
+        """The image's documents and the layers that the registry is not known to have."""
+        image = _start(made)
+        blobs: list[bytes] = []
+        layers = list(image.layers)
+        known: dict[tuple[Placed, ...], Layer] = {}
+        for entries in made.layers:
+            cancel.check()
+            known[entries] = self._layer(image, entries, blobs)
+            layers.append(known[entries])
+        self._layers = known
+        created = dt.datetime.now(dt.UTC).isoformat().replace("+00:00", "Z")
+        image = replace(image, layers=tuple(layers), config=made.shape.document(created))
+        return _Ready(documents=image.documents(created), tag=tag_of(scan)), blobs
+
+    def _layer(self, image: Image, entries: tuple[Placed, ...], blobs: list[bytes]) -> Layer:
+        """The layer of `entries`, its bytes added to `blobs` unless the registry has them."""
+        known = self._layers.get(entries)
+        if known is not None and self._upload.has(known.digest):
+            # Its media type follows the base, which may be another by now.
+            return image.bare(known.digest, known.size)
+        if sum(entry.size for entry in entries) > _MOST:
+            raise Unprovable(f"a COPY of more than {_MOST >> 20} MB")
+        data = write_layer(entries, self._job.build.context)
+        blobs.append(data)
+        return image.bare(sha256(data), len(data))
+
+    def _send(
+        self,
+        made: stages.Made,
+        ready: _Ready,
+        blobs: list[bytes],
+        narrator: Narrator,
+        cancel: Cancel,
+    ) -> str:
+        if made.base is not None:
+            self._upload.base(made.base, narrator.say, cancel)
+        self._upload.put([*blobs, ready.documents.config], cancel)
+        self._upload.finish(ready.documents, ready.tag, cancel)
+        return ready.documents.digest
+
+
+def _start(made: stages.Made) -> Image:
+    """The image below the stage's own layers, bare of what a base's manifest says of the base."""
+    if made.base is None:
+        kind, config, layers = _OCI, _OCI_CONFIG, tuple[Layer, ...]()
+    else:
+        image = made.base.image
+        kind, layers = image.media_type, image.layers
+        config = str(image.manifest["config"]["mediaType"])
+    manifest: dict[str, Any] = {
+        "schemaVersion": 2,
+        "mediaType": kind,
+        "config": {"mediaType": config},
+    }
+    return Image(
+        media_type=kind,
+        manifest=manifest,
+        config={},
+        layers=tuple(replace(layer, descriptor=_plain(layer)) for layer in layers),
+    )
+
+
+def _plain(layer: Layer) -> dict[str, Any]:
+    return {key: layer.descriptor[key] for key in ("mediaType", "size", "digest")}

@@ -1,0 +1,276 @@
+"""What the stages of a Dockerfile come to, instruction by instruction, where none of them runs.
+
+From Dockerfile, snapshot and base images to a config and the entries of layers. The only bytes that
+are read are those of /etc/passwd and /etc/group. Making layers and sending them is full.py's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from devloop.builders.daemonless.file_tree import Tree
+from devloop.builders.dockerfile import Dockerfile, Stage
+from devloop.builders.image.base_image import own_platform
+from devloop.builders.image.copies import StageState, place, stage_copies
+from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.image_config import (
+    SHAPING,
+    Shape,
+    Words,
+    platform_arguments,
+    scratch,
+    shape,
+    started,
+)
+from devloop.builders.image.text import expand, split
+from devloop.errors import DevloopError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from devloop.builders.dockerfile import Instruction
+    from devloop.builders.image.base_image import Base
+    from devloop.builders.image.copies import Copy, Placed
+    from devloop.builders.image.listing import Listing
+    from devloop.config.schema import Build
+    from devloop.model import Snapshot
+
+__all__ = ["Images", "Made", "make"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A stage. `layers` are the entries of the layers over those of `base`, the lowest first; None
+    stands for FROM scratch."""
+
+    base: Base | None
+    shape: Shape
+    tree: Tree
+    layers: tuple[tuple[Placed, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Images:
+    """The images that stages start from: by name and platform, and the paths in one."""
+
+    find: Callable[[str, str], Base]
+    listing: Callable[[Base], Listing]
+
+
+def make(
+    dockerfile: Dockerfile,
+    build: Build,
+    snapshot: Snapshot,
+    images: Images,
+) -> Made:
+    """The target stage. Raises `Unprovable`, and what `images` raises."""
+    maker = _Maker(dockerfile, build, snapshot, images)
+    target = dockerfile.stage(build.target) if build.target else dockerfile.stages[-1]
+    if target is None:
+        raise Unprovable(f"there is no stage {build.target}")
+    return maker.stage(target)
+
+
+class _Maker:
+    def __init__(
+        self, dockerfile: Dockerfile, build: Build, snapshot: Snapshot, images: Images
+    ) -> None:
+        self._dockerfile = dockerfile
+        self._build = build
+        self._snapshot = snapshot
+        self._images = images
+        self._platform = build.platform or own_platform()
+        self._escape = dockerfile.directives.get("escape", "\\")
+        self._outer = self._arguments()
+        self._made: dict[int, Made] = {}
+
+    def _expand(self, word: str, variables: Mapping[str, str]) -> str:
+        return expand(word, variables, self._escape)
+
+    def _arguments(self) -> dict[str, str]:
+        """The variables that FROM may name."""
+        found = platform_arguments(self._platform, own_platform()) | {
+            key: value
+            for key, value in self._build.args.items()
+            if key in platform_arguments(self._platform, own_platform())
+        }
+        for instruction in self._dockerfile.arguments:
+            for declaration in split(instruction.value, self._escape):
+                name, equals, default = declaration.partition("=")
+                if name in self._build.args:
+                    found[name] = self._build.args[name]
+                elif equals:
+                    found[name] = self._expand(default, found)
+        return found
+
+    def stage(self, stage: Stage) -> Made:
+        if stage.index not in self._made:
+            made = self._from(stage)
+            for instruction in stage.instructions[1:]:
+                made = self._next(made, instruction, stage)
+            self._made[stage.index] = made
+        return self._made[stage.index]
+
+    def _from(self, stage: Stage) -> Made:
+        name = self._expand(stage.base, self._outer)
+        platform = self._expand(stage.platform, self._outer) or self._platform
+        if platform != self._platform:
+            raise Unprovable(f"FROM {name} is for another platform, {platform}")
+        if name == "scratch":
+            return Made(base=None, shape=scratch(platform), tree=Tree())
+        before = [s for s in self._dockerfile.stages[: stage.index] if s.name]
+        if any(s.name.lower() == name.lower() for s in before):
+            found = [s for s in before if s.name.lower() == name]
+            if not found:
+                raise Unprovable(f"FROM {name} writes the name of a stage in another way")
+            made = self.stage(found[-1])
+            if made.shape.config.get("OnBuild"):
+                raise Unprovable(f"the stage {name} has ONBUILD triggers")
+            # ARGs go on into it; whether there was a CMD is asked of each stage alone.
+            return replace(made, shape=replace(made.shape, cmd=False))
+        base = self._images.find(name, platform)
+        shape = started(base.image.config)
+        return Made(base=base, shape=shape, tree=Tree(base=self._images.listing(base)))
+
+    def _next(self, made: Made, instruction: Instruction, stage: Stage) -> Made:
+        if instruction.keyword in ("COPY", "ADD"):
+            return self._copy(made, instruction, stage)
+        if instruction.keyword not in SHAPING:
+            raise Unprovable(f"line {instruction.start}: {instruction.keyword}")
+        words = Words(
+            expand=self._expand, escape=self._escape, given=self._build.args, outer=self._outer
+        )
+        after = replace(made, shape=shape(made.shape, instruction, words))
+        if instruction.keyword != "WORKDIR" or after.shape.workdir == "/":
+            return after
+        user = after.shape.user
+        owner = made.tree.owner(user, self._read) if user else (0, 0)
+        tree, entries = made.tree.with_folders(after.shape.workdir, owner)
+        if not entries:
+            return after
+        told = made.shape.told(f"WORKDIR {after.shape.workdir}", layer=True).history
+        return replace(
+            after,
+            shape=replace(after.shape, history=told),
+            tree=tree,
+            layers=(*made.layers, entries),
+        )
+
+    def _copy(self, made: Made, instruction: Instruction, stage: Stage) -> Made:
+        origin = instruction.flag("from")
+        bare = replace(
+            instruction, flags=tuple(flag for flag in instruction.flags if flag[0] != "from")
+        )
+        copy = self._understood(made, bare)
+        source = None if origin is None else self._origin(origin, instruction, stage)
+        landing = self._landing(made.tree, copy)
+        owner = self._owner(made.tree, copy)
+        if source is None:
+            placed = place(landing, self._snapshot, owner, self._head)
+        else:
+            placed = _from_stage(source.tree, landing, owner)
+        tree, entries = made.tree.with_layer(placed, link=copy.link)
+        return replace(
+            made,
+            shape=made.shape.told(_created_by(copy), layer=True),
+            tree=tree,
+            layers=(*made.layers, entries),
+        )
+
+    def _understood(self, made: Made, instruction: Instruction) -> Copy:
+        """The instruction by itself, with the variables as they are here."""
+        begin = replace(instruction, keyword="FROM", value="base", flags=(), heredocs=())
+        alone = (replace(begin, stage=0), replace(instruction, stage=0))
+        state = StageState(
+            env=made.shape.variables, workdir=made.shape.workdir, user=made.shape.user
+        )
+        stage = Stage(index=0, base="base", name="", platform="", instructions=alone)
+        dockerfile = Dockerfile(
+            directives=self._dockerfile.directives, instructions=alone, stages=(stage,)
+        )
+        return stage_copies(dockerfile, None, {}, state)[0]
+
+    def _origin(self, origin: str, instruction: Instruction, stage: Stage) -> Made:
+        if origin.isdecimal():
+            found = [s for s in self._dockerfile.stages if s.index == int(origin)]
+        else:
+            found = [s for s in self._dockerfile.stages if s.name.lower() == origin.lower()]
+        found = [s for s in found if s.index < stage.index]
+        if not found:
+            raise Unprovable(f"line {instruction.start}: {instruction.keyword} --from={origin}")
+        return self.stage(found[-1])
+
+    def _landing(self, tree: Tree, copy: Copy) -> Copy:
+        """`copy` with the place that its destination really is in the image."""
+        real = tree.real(copy.dest)
+        if copy.link and f"/{real}" != copy.dest:
+            raise Unprovable(f"COPY --link to {copy.dest}, which is a symlink")
+        there = tree.find(real)
+        folder = not real or (there is not None and there.type == "dir")
+        # A builder that lays it over the rest does not see the folder.
+        unclear = copy.unclear or (copy.link and folder and not copy.folder)
+        return replace(
+            copy, dest=f"/{real}", folder=copy.folder or (folder and not copy.link), unclear=unclear
+        )
+
+    def _owner(self, tree: Tree, copy: Copy) -> tuple[int, int]:
+        if copy.chown is None:
+            return 0, 0
+        if copy.link and not copy.chown.replace(":", "").isdecimal():
+            raise Unprovable(f"COPY --link --chown={copy.chown}")
+        return tree.owner(copy.chown, self._read)
+
+    def _head(self, path: str) -> bytes:
+        try:
+            with (self._build.context / path).open("rb") as file:
+                return file.read(512)
+        except OSError:
+            # Making the layer will say what is wrong with it.
+            return b""
+
+    def _read(self, placed: Placed) -> bytes:
+        return read_source(self._build.context, placed)
+
+
+def read_source(context: Path, placed: Placed) -> bytes:
+    """The bytes of a small file as they were scanned. Raises build/context-changed."""
+    try:
+        data = (context / placed.source).read_bytes()
+    except OSError:
+        data = b""
+    if hashlib.sha256(data).hexdigest() != placed.digest:
+        raise DevloopError.of(
+            "build/context-changed", f"{placed.source} changed while the image was being built"
+        )
+    return data
+
+
+def _from_stage(tree: Tree, copy: Copy, owner: tuple[int, int]) -> dict[str, Placed]:
+    """COPY --from: as from a context, but owners are kept and folders above are root's."""
+    placed = place(copy, tree.snapshot(copy.sources), owner)
+    owners = tree.owners(copy.sources) if copy.chown is None else frozenset({owner})
+    if len(owners) > 1:
+        raise Unprovable("COPY --from takes files of several owners")
+    uid, gid = next(iter(owners), owner)
+    found = {}
+    for path, entry in placed.items():
+        kept = entry if entry.implied else replace(entry, uid=uid, gid=gid)
+        if entry.source:
+            origin = tree.placed[entry.source]
+            kept = replace(kept, source=origin.source)
+        found[path] = kept
+    return found
+
+
+def _created_by(copy: Copy) -> str:
+    flags = "".join(
+        f" --{name}={value}"
+        for name, value in (("chown", copy.chown), ("chmod", copy.chmod))
+        if value is not None
+    )
+    parents = " --parents" if copy.parents else ""
+    sources = " ".join(copy.sources)
+    return f"{copy.instruction.keyword}{parents}{flags} {sources} {copy.dest} # buildkit"

@@ -1,0 +1,176 @@
+"""Which changes of the context need no builder, by the Dockerfile alone.
+
+A changed file may go straight into a layer when nothing runs on it: only COPYs of the final stage
+read it, with no RUN after them. Who reads what is judged by the names in the instructions, broadly:
+what might read a path does. No file and no image is looked at here.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import posixpath
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devloop.builders.image.copies import stage_copies
+from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.scope import stages_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from devloop.builders.dockerfile import Dockerfile, Instruction, Stage
+    from devloop.builders.image.copies import Copy, StageState
+
+__all__ = ["Rules", "may_match", "rules"]
+
+# What makes a pattern more than names and the wildcards * and ?.
+_HARD = frozenset("$\\\"'[")
+
+# What adds a layer to an image; builders differ in whether an instruction without effect does.
+_LAYERS = frozenset({"ADD", "COPY", "RUN", "WORKDIR"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reader:
+    """`patterns` are read from the context, which makes a full build necessary; `words` say who."""
+
+    patterns: tuple[str, ...]
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """`copies` are the COPYs on which nothing runs, the lowest first; their layers are among the
+    `depth` uppermost of the image. No more than `own` layers come from the Dockerfile."""
+
+    copies: tuple[Copy, ...]
+    depth: int
+    own: int
+    readers: tuple[_Reader, ...]
+
+    def check(self, changed: Iterable[str], links: Iterable[str] = ()) -> None:
+        """Raise `Unprovable` when something other than the `copies` reads one of the paths, which
+        are relative to the context; `links` are the symlinks there."""
+        for reader in self.readers:
+            # Behind a symlink on the way it may read anything.
+            lost = any(_leads_on(pattern, link) for pattern in reader.patterns for link in links)
+            for path in sorted(changed):
+                if lost or any(may_match(pattern, path) for pattern in reader.patterns):
+                    raise Unprovable(f"{reader.words} reads {path}")
+
+
+def rules(
+    dockerfile: Dockerfile,
+    target: str | None,
+    args: Mapping[str, str],
+    base: StageState | None,
+    shown: str,
+) -> Rules:
+    """`shown` is the Dockerfile as the user would type it, `base` what is known of the image that
+    the final stage starts from. Raises `Unprovable` for a Dockerfile that is not understood."""
+    if dockerfile.custom_syntax:
+        raise Unprovable(f"{shown} names a frontend of its own")
+    if dockerfile.problems:
+        raise Unprovable(f"{shown}:{dockerfile.problems[0].line} is not understood")
+    for name in sorted(args):
+        if name.startswith("BUILDKIT_"):
+            raise Unprovable(f"the build argument {name} is the builder's")
+    stages = _Stages(dockerfile, target, args, shown)
+    mine = [i for i in stages.line if i.start > stages.last_used]
+    copies = tuple(
+        copy
+        for copy in stage_copies(dockerfile, target, args, base)
+        if copy.instruction.start > stages.last_used
+    )
+    first = copies[0].instruction.start if copies else mine[-1].end + 1 if mine else 0
+    return Rules(
+        copies=copies,
+        depth=sum(1 for i in mine if i.keyword in _LAYERS and i.start >= first),
+        own=sum(1 for i in stages.line if i.keyword in _LAYERS),
+        readers=tuple(stages.readers()),
+    )
+
+
+class _Stages:
+    """The stages that the target is made from. `line` are the instructions of the target's stage
+    and of those that it starts from, in order; nothing after the line number `last_used` is read
+    by anything else in the build."""
+
+    def __init__(
+        self, dockerfile: Dockerfile, target: str | None, args: Mapping[str, str], shown: str
+    ) -> None:
+        self._shown = shown
+        self._chain = stages_of(dockerfile, target, args)
+        self._final = self._chain[-1]
+        # Those that are read from elsewhere, and all that they start from.
+        self._used: dict[int, Stage] = {}
+        queue = list(self._chain)
+        while queue:
+            stage = queue.pop()
+            for name in self._origins(stage):
+                other = dockerfile.stage(name)
+                if other is None or other.index >= stage.index:
+                    continue
+                found = stages_of(dockerfile, str(other.index), args)
+                queue += [s for s in found if s.index not in self._used]
+                self._used |= {s.index: s for s in found}
+        self.line = [i for stage in self._chain for i in stage.instructions[1:]]
+        self._runs = [i for i in self.line if i.keyword == "RUN"]
+        shared = [s.instructions[-1].end for s in self._chain if s.index in self._used]
+        self.last_used = max([0, *shared, *(run.start for run in self._runs)])
+
+    def _origins(self, stage: Stage) -> Iterator[str]:
+        for instruction in stage.instructions[1:]:
+            mounts = [m["from"] for m in instruction.mounts if m.get("from")]
+            for name in (instruction.flag("from") or "", *mounts):
+                if "$" in name:
+                    line = f"{self._shown}:{instruction.start}"
+                    raise Unprovable(f"{line} {instruction.keyword} takes from {name}")
+                yield name
+
+    def readers(self) -> Iterator[_Reader]:
+        """Who reads from the context, apart from the COPYs after `last_used`."""
+        for instruction in self.line:
+            if not instruction.sources:
+                continue
+            by = instruction
+            if instruction.keyword != "RUN":
+                if instruction.start > self.last_used:
+                    continue
+                later = (run for run in self._runs if run.start > instruction.start)
+                by = next(later, instruction)
+            yield self._reader(by, instruction.sources)
+        chain = {stage.index for stage in self._chain}
+        for stage in self._used.values():
+            for instruction in stage.instructions:
+                if stage.index not in chain and instruction.sources:
+                    runs = [i for i in stage.instructions if i.keyword == "RUN"]
+                    later = (run for run in runs if run.start > instruction.start)
+                    by = instruction if instruction.keyword == "RUN" else next(later, instruction)
+                    yield self._reader(by, instruction.sources)
+
+    def _reader(self, by: Instruction, patterns: tuple[str, ...]) -> _Reader:
+        stages = {s.index: s for s in (*self._chain, *self._used.values())}
+        stage = stages[by.stage]
+        whose = "" if stage is self._final else f" of stage {stage.name or stage.index}"
+        return _Reader(patterns=patterns, words=f"{self._shown}:{by.start} {by.keyword}{whose}")
+
+
+def may_match(pattern: str, path: str) -> bool:
+    """Whether an instruction that names `pattern` may read `path`, or something in or above it."""
+    if "**" in pattern or not _HARD.isdisjoint(pattern):
+        return True
+    return all(
+        fnmatch.fnmatchcase(name, part)
+        for part, name in zip(_parts(pattern), path.split("/"), strict=False)
+    )
+
+
+def _leads_on(pattern: str, link: str) -> bool:
+    """Whether the symlink `link` may be on the way to what `pattern` names, or named by it."""
+    return link.count("/") < len(_parts(pattern)) and may_match(pattern, link)
+
+
+def _parts(pattern: str) -> list[str]:
+    return [part for part in posixpath.normpath("/" + pattern).split("/") if part]

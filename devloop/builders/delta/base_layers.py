@@ -1,0 +1,110 @@
+"""What an image has beneath the layers of its COPYs: read in the background, asked for by a save.
+
+A builder copies neither a folder over something that is none nor anything else over a folder, so
+what a COPY brings for the first time may be refused for what the base image has there. Nothing is
+decided here, and no save waits long: what is not known in time is the builder's.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from devloop.base.background import Background
+from devloop.base.cancel import Cancelled
+from devloop.builders.image.full_build import Unprovable
+from devloop.errors import DevloopError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from devloop.base.cancel import Cancel
+    from devloop.builders.image.copies import Placed
+    from devloop.builders.image.documents import Image
+    from devloop.builders.image.listing import Listing
+    from devloop.builders.image.repository import Repository
+
+__all__ = ["Lower", "LowerLayers", "check_places"]
+
+# In bytes, compressed: more than this is not read in the background of somebody's work.
+_MOST = 2 << 30
+
+# So long, in seconds, a save waits for layers that are still being read; a full build takes longer.
+_PATIENCE = 1.0
+
+
+class Lower:
+    """The paths beneath the COPYs of one image."""
+
+    def __init__(self, finding: Background[Listing | Unprovable]) -> None:
+        self._finding = finding
+
+    def listing(self, cancel: Cancel) -> Listing:
+        """Raises `Unprovable` when they are not known, and Cancelled."""
+        if not self._finding.wait(_PATIENCE, cancel):
+            raise Unprovable("what the image has beneath is still being read")
+        try:
+            found = self._finding.result(cancel)
+        except Cancelled:
+            cancel.check()
+            raise Unprovable("the session is at its end") from None
+        except DevloopError as error:
+            raise Unprovable(error.diagnosis.message) from None
+        if isinstance(found, Unprovable):
+            raise Unprovable(found.reason)
+        return found
+
+
+class LowerLayers:
+    """Reads them, each set of layers once: images of the same recipe have the same ones most of
+    the time. `close` ends what goes on in the background."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._closed = False
+        self._known: tuple[Image, Background[Listing | Unprovable]] | None = None
+
+    def beneath(self, repository: Repository, image: Image) -> Lower:
+        """Begin to read what is in the layers of `image`, which `repository` has. Raises Cancelled
+        after `close`."""
+        with self._lock:
+            if self._closed:
+                raise Cancelled
+            known = self._known
+            if known is None or known[0].layers != image.layers or known[1].failed:
+                if known is not None:
+                    known[1].stop()
+                finding = Background("lower", lambda cancel: _read(repository, image, cancel))
+                known = self._known = (image, finding)
+            return Lower(known[1])
+
+    def settle(self) -> None:
+        """Wait until nothing goes on, for tests and measurements."""
+        known = self._known
+        if known is not None:
+            known[1].join()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            known = self._known
+        if known is not None:
+            known[1].close()
+
+
+def _read(repository: Repository, image: Image, cancel: Cancel) -> Listing | Unprovable:
+    if sum(layer.size for layer in image.layers) > _MOST:
+        return Unprovable("the image beneath is too big to look into")
+    try:
+        return repository.listing(image, cancel)
+    except Unprovable as unprovable:
+        # It will not be another time.
+        return unprovable
+
+
+def check_places(entries: Iterable[Placed], lower: Listing) -> None:
+    """Raise `Unprovable` when a builder refuses to copy one of `entries` over what is there."""
+    for entry in entries:
+        there = lower.nodes.get(entry.path)
+        if there is not None and (there.type == "dir") != (entry.type == "dir"):
+            raise Unprovable(f"/{entry.path} is a {there.type} in the image beneath")

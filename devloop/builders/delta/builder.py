@@ -1,0 +1,336 @@
+"""A builder that, after the first image, adds only what changed: one small layer, made here.
+
+The first image comes from whichever builder it stands in front of. While nobody waits, that image's
+layers are read and compared with what the COPYs should have placed; from then on an image is the
+same layers plus one with every path that differs, or with a COPY's layer made again where something
+went away. What cannot be proven to equal a full build goes to the builder behind, with the reason.
+
+No command is run and no Docker is asked here. A save never waits for housekeeping: layers are
+folded after a pause, and the next save ends that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from devloop.base.background import Background
+from devloop.base.cancel import Cancelled
+from devloop.builders.delta.analysis import rules
+from devloop.builders.delta.base_layers import LowerLayers
+from devloop.builders.delta.layer_state import Standing
+from devloop.builders.delta.onbuild import check_triggers
+from devloop.builders.delta.plain_build import is_plain_build
+from devloop.builders.delta.shortcut import BOUND_BYTES, BOUND_ENTRIES, Shortcut
+from devloop.builders.delta.verification import examine
+from devloop.builders.dockerfile import parse
+from devloop.builders.image.copies import StageState
+from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.repository import Repository
+from devloop.builders.job import tag_of
+from devloop.errors import DevloopError
+from devloop.model import ImageRef, Step, StepOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from devloop.base.cancel import Cancel
+    from devloop.builders.dockerfile import Dockerfile
+    from devloop.builders.image.copies import Placed
+    from devloop.builders.image.documents import Image, Layer
+    from devloop.builders.image_cache import Images
+    from devloop.builders.job import Job, Registry
+    from devloop.engine.ports import Builder, Reporter
+    from devloop.errors import Diagnosis
+    from devloop.model import Scan
+
+__all__ = ["Delta"]
+
+_NO_LINK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+# A pause in the saves of this many seconds is taken for idleness.
+_IDLE = 2.0
+
+# In this many seconds an image is usually served.
+_SERVED = 0.7
+
+# So often are the images of one recipe looked at in vain; it may have been the files.
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """The image that was made last, of which scan, and how to go on from it."""
+
+    scan: Scan
+    image: ImageRef
+    finding: Background[Shortcut]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Hopeless:
+    """The recipe of which no image could be carried on, how often in a row, and why."""
+
+    recipe: str | None = None
+    reason: str = ""
+    times: int = 0
+
+    def again(self, recipe: str, reason: str) -> _Hopeless:
+        times = self.times + 1 if recipe == self.recipe else 1
+        return _Hopeless(recipe=recipe, reason=reason, times=times)
+
+
+class Delta:
+    """Stands in front of another builder of the same service. `close` ends its threads."""
+
+    def __init__(self, job: Job, inner: Builder, registry: Registry | None, images: Images) -> None:
+        """Without a `registry` the builder behind makes every image."""
+        self._job = job
+        self._inner = inner
+        self._registry = registry
+        self._images = images
+        self._repository = job.target.repository(job.image)
+        # Whoever carries an image on; a build that was cancelled may still be leaving.
+        self._lock = threading.Lock()
+        self._known: _Known | None = None
+        # For this recipe there is no way past the builder behind, and why.
+        self._hopeless = _Hopeless()
+        self._told = False
+        self._resting: Background[None] | None = None
+        self._lower = LowerLayers()
+
+    def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
+        """See engine.ports.Builder."""
+        known, reason = self._known, ""
+        if self._resting is not None:
+            self._resting.stop()
+        if known is not None:
+            try:
+                return self._carry_on(known, scan, reporter, cancel)
+            except Unprovable as unprovable:
+                reason = unprovable.reason
+            except (Cancelled, DevloopError):
+                raise
+            except Exception:
+                # A bug here must not be met again with the next save.
+                self._known = None
+                raise
+        elif self._hopeless.recipe == scan.recipe:
+            reason = self._hopeless.reason
+        elif self._registry is None and not self._told:
+            reason, self._told = "images are loaded into the nodes, not pushed", True
+        before = self._dockerfile()
+        image = self._inner.build(
+            scan, _Explained(reporter, reason) if reason else reporter, cancel
+        )
+        self._learn(scan, image, before)
+        return image
+
+    def settle(self) -> None:
+        """Wait until nothing goes on in the background, for tests and measurements. Never raises
+        what went wrong there: the next build says it."""
+        known, resting = self._known, self._resting
+        for finding in (known.finding if known else None, resting):
+            if finding is not None:
+                finding.join()
+        self._lower.settle()
+
+    def close(self) -> None:
+        """End what goes on in the background."""
+        known, resting = self._known, self._resting
+        self._known = self._resting = None
+        for finding in (known.finding if known else None, resting):
+            if finding is not None:
+                finding.close()
+        self._lower.close()
+
+    # --- an image made here --------------------------------------------------------------------
+
+    def _carry_on(self, known: _Known, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
+        if scan.recipe != known.scan.recipe:
+            raise Unprovable("the Dockerfile or the build's settings changed")
+        try:
+            shortcut = known.finding.result(cancel)
+        except Unprovable as unprovable:
+            self._hopeless = self._hopeless.again(scan.recipe, unprovable.reason)
+            raise
+        except Cancelled:
+            cancel.check()
+            raise Unprovable("the session is at its end") from None
+        except DevloopError as error:
+            raise Unprovable(error.diagnosis.message) from None
+        with self._lock:
+            change = shortcut.plan(scan, cancel)
+            if change == shortcut.published:
+                reporter.started(Step.BUILD)
+                reporter.finished(Step.BUILD, StepOutcome.SKIPPED, "no COPY takes what changed")
+                return known.image
+            reporter.started(Step.BUILD)
+            made = shortcut.make(change)
+            cancel.check()
+            words = f"{made.words} on {shortcut.beneath[7:13]}"
+            reporter.finished(Step.BUILD, StepOutcome.DONE, words)
+            reporter.started(Step.PUSH)
+            digest = shortcut.send(made, tag_of(scan), cancel)
+            reporter.finished(Step.PUSH, StepOutcome.DONE, f"{digest[:19]}…")
+            image = self._reference(scan, digest)
+            self._known = _Known(scan=scan, image=image, finding=known.finding)
+            self._resting = Background(
+                f"rest-{self._job.image}", lambda quiet: self._rest(image, scan, shortcut, quiet)
+            )
+        return image
+
+    def _reference(self, scan: Scan, digest: str) -> ImageRef:
+        target = self._job.target
+        return ImageRef(
+            repository=target.repository(self._job.image),
+            tag=tag_of(scan),
+            digest=digest,
+            pull_repository=target.pull_repository(self._job.image),
+        )
+
+    # --- an image of the builder behind --------------------------------------------------------
+
+    def _dockerfile(self) -> bytes | None:
+        try:
+            return self._job.build.dockerfile.read_bytes()
+        except OSError:
+            return None
+
+    def _learn(self, scan: Scan, image: ImageRef, before: bytes | None) -> None:
+        """Begin to find out how `image` can be carried on."""
+        old = self._known
+        self._known = None
+        if old is not None:
+            old.finding.stop()
+        # Read before and after: so it is what the builder saw.
+        text = self._dockerfile()
+        hopeless = self._hopeless.recipe == scan.recipe and self._hopeless.times >= _TRIES
+        registry = self._registry
+        if registry is None or not image.digest or text is None or text != before or hopeless:
+            return
+        finding = Background(
+            f"look-{self._job.image}",
+            lambda cancel: self._look(registry, scan, image, text, cancel),
+        )
+        self._known = _Known(scan=scan, image=image, finding=finding)
+
+    def _look(
+        self, registry: Registry, scan: Scan, image: ImageRef, text: bytes, cancel: Cancel
+    ) -> Shortcut:
+        """Raises `Unprovable`, registry/* and Cancelled."""
+        job, build = self._job, self._job.build
+        if build.builder == "command" and not is_plain_build(
+            build.command or (), job.root, build.context
+        ):
+            raise Unprovable("the build command may do more than the Dockerfile says")
+        repository = Repository(registry, image.repository)
+        found = repository.image(image.digest, build.platform, cancel)
+        dockerfile = parse(text.decode("utf-8", "replace"))
+        base = _below(found, dockerfile)
+        law = rules(dockerfile, build.target, build.args, base, job.shown)
+
+        def read(layer: Layer) -> Mapping[str, Placed]:
+            return repository.entries(layer, cancel)
+
+        ground = examine(found, law.copies, scan.snapshot, law.depth, read=read, head=self._head)
+        bare = found.without_delta()
+        check_triggers(bare, law.own, scan.snapshot, read)
+        repository.get_ready(cancel)
+        first = min((slot.index for slot in ground.slots), default=0)
+        return Shortcut(
+            repository,
+            bare,
+            Standing(ground),
+            law,
+            context=build.context,
+            beneath=image.digest,
+            lower=self._lower.beneath(repository, replace(bare, layers=bare.layers[:first])),
+        )
+
+    def _head(self, path: str) -> bytes:
+        """The first 512 bytes of a file in the context."""
+        try:
+            fd = os.open(self._job.build.context / path, _NO_LINK)
+            with os.fdopen(fd, "rb") as file:
+                return file.read(512)
+        except OSError:
+            raise Unprovable(f"{path} cannot be read") from None
+
+    # --- when nobody waits ---------------------------------------------------------------------
+
+    def _rest(self, image: ImageRef, scan: Scan, shortcut: Shortcut, cancel: Cancel) -> None:
+        """What can be done after an image is on its way: it ends when the next save comes."""
+        # Not at once: the disk and the registry are busy with getting it served.
+        cancel.wait(_SERVED)
+        self._images.add(image.repository, scan.fingerprint.build, image.digest)
+        with contextlib.suppress(Cancelled, DevloopError, Unprovable):
+            shortcut.repository.get_ready(cancel)
+            change = shortcut.published
+            big = change.size > BOUND_BYTES or change.entries > BOUND_ENTRIES
+            if not big or cancel.wait(_IDLE):
+                return
+            self._fold(shortcut, cancel)
+
+    def _fold(self, shortcut: Shortcut, cancel: Cancel) -> None:
+        """Make the layers of the COPYs again, so that the next delta starts from nothing."""
+        with self._lock:
+            cancel.check()
+            frozen = shortcut.standing.freeze()
+            change = shortcut.standing.change(fold=True)
+            image = shortcut.image
+        made = shortcut.make(change)
+        for blob in made.blobs:
+            cancel.check()
+            shortcut.repository.put(blob, cancel)
+        with self._lock:
+            # Unless an image was tried meanwhile: what that left standing is another thing.
+            if shortcut.image is image and shortcut.standing.snapshot is frozen.snapshot:
+                shortcut.folded(made, frozen)
+
+
+class _Explained:
+    """A reporter that says why the builder behind it has to work."""
+
+    def __init__(self, inner: Reporter, reason: str) -> None:
+        self._inner = inner
+        self._words = f"full build: {reason}"
+
+    def started(self, step: Step) -> None:
+        self._inner.started(step)
+        if step is Step.BUILD:
+            self._inner.progress(step, self._words)
+
+    def progress(
+        self, step: Step, message: str, *, current: int | None = None, total: int | None = None
+    ) -> None:
+        self._inner.progress(step, message, current=current, total=total)
+
+    def finished(self, step: Step, outcome: StepOutcome, detail: str = "") -> None:
+        if step is Step.BUILD and outcome is StepOutcome.DONE:
+            detail = "; ".join(filter(None, (detail, self._words)))
+        self._inner.finished(step, outcome, detail)
+
+    def diagnostic(self, diagnosis: Diagnosis) -> None:
+        self._inner.diagnostic(diagnosis)
+
+
+def _below(image: Image, dockerfile: Dockerfile) -> StageState:
+    """What the image that the final stage starts from says, guessed from the one made from it. A
+    wrong guess shows when the layers are compared."""
+    config = image.config.get("config") or {}
+    pairs = (str(entry).partition("=") for entry in config.get("Env") or ())
+    changed = {
+        word.partition("=")[0]
+        for instruction in dockerfile.instructions
+        if instruction.keyword == "ENV"
+        for word in instruction.value.split()
+    }
+    return StageState(
+        env={key: value for key, _, value in pairs if key not in changed},
+        workdir=str(config.get("WorkingDir") or "/"),
+        user=str(config.get("User") or ""),
+    )

@@ -1,0 +1,329 @@
+"""What the COPYs of an image place now, against what its layers hold; what a new image needs.
+
+Pure decisions over `Placed`: which paths go into a delta layer, which layers have to be made again.
+One changed file costs one file, whatever the size of the context. No registry, no file is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from devloop.builders.image.copies import Placed, merge, place
+from devloop.builders.image.full_build import Unprovable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from devloop.builders.image.copies import Copy
+    from devloop.model import Snapshot
+
+if TYPE_CHECKING:
+    Head = Callable[[str], bytes]
+
+__all__ = [
+    "Change",
+    "Frozen",
+    "Ground",
+    "Slot",
+    "Standing",
+    "ancestors",
+    "differing",
+    "place_all",
+    "same",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """A COPY and where its result is: the image's layer `index`. `owner` is what its --chown
+    stands for, as that layer shows."""
+
+    copy: Copy
+    index: int
+    owner: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What is known of an image's layers. `slots` are the COPYs whose layers may be replaced, the
+    lowest first; the layers hold what they place of `snapshot`, except for the paths in `loose`,
+    which are out of date.
+
+    `above` are the paths in the other layers above the lowest slot, and all folders on the way to
+    them: what lies under there is not ours to change. `folders` are the folders that the layers
+    show and no COPY sets, as they are in the end. `head` is what `place` wants to know of files."""
+
+    slots: tuple[Slot, ...]
+    snapshot: Snapshot
+    above: frozenset[str] = frozenset()
+    folders: Mapping[str, Placed] = field(default_factory=lambda: MappingProxyType({}))
+    loose: frozenset[str] = frozenset()
+    head: Head | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What brings an image's layers up to date: the entries of a delta layer, or new entries for
+    the layers at some indexes. Both are in the order of a layer, folders before what is in them."""
+
+    delta: tuple[Placed, ...] = ()
+    layers: Mapping[int, tuple[Placed, ...]] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def files(self) -> int:
+        """How many paths the delta is about, the folders that only lead to them left out."""
+        return sum(1 for entry in self.delta if entry.type != "dir")
+
+    @property
+    def size(self) -> int:
+        """Of all contents, in bytes."""
+        groups = (self.delta, *self.layers.values())
+        return sum(entry.size for group in groups for entry in group)
+
+    @property
+    def entries(self) -> int:
+        return len(self.delta) + sum(len(entries) for entries in self.layers.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frozen:
+    """What the slots placed at one moment, each and together."""
+
+    snapshot: Snapshot
+    layers: tuple[Mapping[str, Placed], ...]
+    tree: Mapping[str, Placed]
+
+
+def differing(old: Snapshot, new: Snapshot) -> frozenset[str]:
+    """The paths whose entries differ. Scans keep the objects of what did not change, which makes
+    this cheap for any size of the context."""
+    before, now = old.entries, new.entries
+    found = {
+        path
+        for path, entry in now.items()
+        if (other := before.get(path)) is not entry and other != entry
+    }
+    added = sum(1 for path in found if path not in before)
+    if len(now) - added != len(before):
+        found.update(path for path in before if path not in now)
+    return frozenset(found)
+
+
+def same(one: Placed | None, other: Placed | None) -> bool:
+    """Whether two entries are the same in an image, wherever their bytes come from."""
+    if one is other:
+        return True
+    if one is None or other is None:
+        return False
+    return (one.type, one.mode, one.uid, one.gid, one.digest, one.link) == (
+        other.type,
+        other.mode,
+        other.uid,
+        other.gid,
+        other.digest,
+        other.link,
+    )
+
+
+def ancestors(path: str) -> Iterator[str]:
+    """The folders above `path`, the nearest first, / itself left out."""
+    while path := path.rpartition("/")[0]:
+        yield path
+
+
+class Standing:
+    """What the slots of a ground place, moved on from snapshot to snapshot; `links` are the
+    symlinks in the context. For one thread at a time."""
+
+    def __init__(self, ground: Ground) -> None:
+        """Raises `Unprovable`."""
+        self.ground = ground
+        self.snapshot = ground.snapshot
+        self._layers, self._tree = place_all(ground.slots, ground.snapshot, ground.head)
+        frozen = self.freeze()
+        self._then_layers, self._then = frozen.layers, frozen.tree
+        # An ADD unpacks what has become an archive.
+        self._unpacking = frozenset(
+            number
+            for number, slot in enumerate(ground.slots)
+            if slot.copy.instruction.keyword == "ADD"
+        )
+        self._index()
+        self._stale: set[str] = set()
+        self._gone: set[str] = set()
+
+    def move(self, snapshot: Snapshot) -> None:
+        """Take `snapshot` for what is to be in the image. Raises `Unprovable`; then nothing has
+        moved."""
+        changed = differing(self.snapshot, snapshot)
+        if not self._touch_up(snapshot, changed):
+            layers, tree = place_all(self.ground.slots, snapshot, self.ground.head)
+            self._layers, self._tree, self.snapshot = layers, tree, snapshot
+            self._index()
+            self._compare()
+        self.snapshot = snapshot
+
+    def change(self, *, fold: bool = False) -> Change:
+        """What the image needs to hold what the snapshot places; with `fold`, without a delta
+        layer. Raises `Unprovable`."""
+        touched = self._stale | self._gone
+        for path in sorted(touched & self.ground.above):
+            raise Unprovable(f"another layer has /{path} too")
+        if fold or self._gone:
+            return Change(layers=self._new_layers())
+        return Change(delta=self._with_folders(touched | self._loose(), self._tree))
+
+    def fresh(self) -> tuple[Placed, ...]:
+        """What is placed where the layers had nothing of the slots, or what a builder does not copy
+        it over: a folder for something else, or the other way round."""
+        tree, then = self._tree, self._then
+        return tuple(
+            tree[path]
+            for path in sorted(self._stale)
+            if path not in then or (then[path].type == "dir") != (tree[path].type == "dir")
+        )
+
+    def freeze(self) -> Frozen:
+        """What there is now, to be settled on later."""
+        return Frozen(
+            snapshot=self.snapshot,
+            layers=tuple(dict(layer) for layer in self._layers),
+            tree=dict(self._tree),
+        )
+
+    def settle(self, frozen: Frozen) -> None:
+        """Take it that the layers were made again as `change` said when it was frozen."""
+        explicit = {path for path, entry in frozen.tree.items() if not entry.implied}
+        folders = {p: f for p, f in self.ground.folders.items() if p not in explicit}
+        self.ground = replace(
+            self.ground, snapshot=frozen.snapshot, loose=frozenset(), folders=folders
+        )
+        self._then_layers, self._then = frozen.layers, frozen.tree
+        self._compare()
+
+    def _compare(self) -> None:
+        tree, then = self._tree, self._then
+        self._stale = {path for path, entry in tree.items() if not same(entry, then.get(path))}
+        self._gone = {
+            path
+            for path, entry in then.items()
+            if path not in tree or tree[path].type != entry.type
+        }
+
+    def _loose(self) -> set[str]:
+        return {path for path in self.ground.loose if path in self._tree}
+
+    def _touch_up(self, snapshot: Snapshot, changed: frozenset[str]) -> bool:
+        """Follow a change of nothing but files' contents; False when there is more to it."""
+        entries, before = snapshot.entries, self.snapshot.entries
+        for path in changed:
+            old, new = before.get(path), entries.get(path)
+            if old is None or new is None or (old.type, new.type) != ("file", "file"):
+                return False
+            if old.mode != new.mode:
+                return False
+        places = {path: self._by_source.get(path, ()) for path in changed}
+        if any(number in self._unpacking for found in places.values() for number, _ in found):
+            return False
+        for path, found in places.items():
+            entry = entries[path]
+            for layer, place_in_image in found:
+                placed = self._layers[layer]
+                old_placed = placed[place_in_image]
+                new_placed = replace(old_placed, size=entry.size, digest=entry.digest)
+                placed[place_in_image] = new_placed
+                if self._tree[place_in_image] is old_placed:
+                    self._tree[place_in_image] = new_placed
+                    self._mark(place_in_image)
+        return True
+
+    def _mark(self, path: str) -> None:
+        if same(self._tree[path], self._then.get(path)):
+            self._stale.discard(path)
+        else:
+            self._stale.add(path)
+
+    def _index(self) -> None:
+        by_source: dict[str, list[tuple[int, str]]] = {}
+        for number, layer in enumerate(self._layers):
+            for path, entry in layer.items():
+                if entry.source:
+                    by_source.setdefault(entry.source, []).append((number, path))
+        self._by_source = by_source
+        entries = self.snapshot.entries
+        self.links = frozenset(path for path, e in entries.items() if e.type == "symlink")
+
+    def _new_layers(self) -> dict[int, tuple[Placed, ...]]:
+        """The layers to make again: from the lowest that differs, as a later one may show the
+        folders of an earlier one."""
+        slots = self.ground.slots
+        first = 0
+        if not self.ground.loose:
+            pairs = zip(self._then_layers, self._layers, strict=True)
+            first = next(
+                (n for n, (then, now) in enumerate(pairs) if not _same_layer(then, now)),
+                len(slots),
+            )
+        made = {}
+        for number in range(first, len(slots)):
+            # Folders on the way too: all that a COPY made may be its destination.
+            layer = self._layers[number]
+            tree = _merged(self._layers[: number + 1])
+            made[slots[number].index] = self._with_folders(layer, tree)
+        return made
+
+    def _with_folders(self, paths: Iterable[str], tree: Mapping[str, Placed]) -> tuple[Placed, ...]:
+        """Entries for `paths`, and for the folders above them: container engines differ in what
+        they take for the mode of a folder that a layer does not name."""
+        found: dict[str, Placed] = {}
+        for path in paths:
+            found[path] = tree[path] if not tree[path].implied else self._folder(path, tree)
+            for above in ancestors(path):
+                if above in found:
+                    break
+                found[above] = self._folder(above, tree)
+        return tuple(found[path] for path in sorted(found, key=lambda path: path.split("/")))
+
+    def _folder(self, path: str, tree: Mapping[str, Placed]) -> Placed:
+        entry = tree.get(path)
+        if entry is not None and not entry.implied:
+            return entry
+        known = self.ground.folders.get(path)
+        if known is None:
+            raise Unprovable(f"the image does not show whose folder /{path} is")
+        return known
+
+
+def place_all(
+    slots: Iterable[Slot], snapshot: Snapshot, head: Head | None = None
+) -> tuple[list[dict[str, Placed]], dict[str, Placed]]:
+    """What each slot places, and all of it together; `head` as for `place`. Raises `Unprovable`."""
+    layers = []
+    for slot in slots:
+        placed = place(slot.copy, snapshot, slot.owner, head)
+        # What --link makes is made on its own and laid over the rest, its folders over those
+        # beneath too. Elsewhere, folders that are not sure are left to what the layers show.
+        layers.append(
+            {
+                path: replace(entry, implied=not slot.copy.link)
+                if entry.implied or entry.unsure
+                else entry
+                for path, entry in placed.items()
+            }
+        )
+    tree = _merged(layers)
+    for path in tree:
+        above = tree.get(path.rpartition("/")[0])
+        if above is not None and above.type != "dir":
+            raise Unprovable(f"/{above.path} is not a folder and has /{path} in it")
+    return layers, tree
+
+
+def _merged(layers: Iterable[Mapping[str, Placed]]) -> dict[str, Placed]:
+    return {path: entry for path, (_, entry) in merge(layers).items()}
+
+
+def _same_layer(one: Mapping[str, Placed], other: Mapping[str, Placed]) -> bool:
+    return one.keys() == other.keys() and all(same(e, other[p]) for p, e in one.items())

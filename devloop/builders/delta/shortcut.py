@@ -1,0 +1,147 @@
+"""One image of a full build, carried on: the layers that it has, and what to put over them.
+
+Makes the bytes of the next image and sends them; when and whether, delta.py decides. Nothing counts
+as done before the registry has taken the manifest.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devloop.builders.delta.base_layers import check_places
+from devloop.builders.delta.layer_state import differing
+from devloop.builders.image.documents import sha256
+from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.layer import write_layer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from devloop.base.cancel import Cancel
+    from devloop.builders.delta.analysis import Rules
+    from devloop.builders.delta.base_layers import Lower
+    from devloop.builders.delta.layer_state import Change, Frozen, Standing
+    from devloop.builders.image.copies import Placed
+    from devloop.builders.image.documents import Documents, Image, Layer
+    from devloop.builders.image.repository import Repository
+    from devloop.model import Scan
+
+__all__ = ["BOUND_BYTES", "BOUND_ENTRIES", "Made", "Shortcut"]
+
+# A delta layer holds all that changed since the layers beneath it were made, and is made and sent
+# whole with every save: beyond this it costs more than a few milliseconds and is folded away.
+BOUND_BYTES = 1 << 20
+BOUND_ENTRIES = 200
+
+# Made in memory; what is bigger is the builder's, which streams.
+_MOST = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """An image that is ready to be sent. `image` are its layers without the delta."""
+
+    change: Change
+    image: Image
+    documents: Documents
+    blobs: tuple[bytes, ...]
+
+    @property
+    def words(self) -> str:
+        """`delta: 1 file, 2.1 kB`."""
+        if self.change.layers:
+            count = len(self.change.layers)
+            return f"{_count(count, 'layer')} made again, {_size(sum(map(len, self.blobs)))}"
+        return f"delta: {_count(self.change.files, 'file')}, {_size(self.change.size)}"
+
+
+class Shortcut:
+    """Not thread-safe. `published` is what the last image held over its layers."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        image: Image,
+        standing: Standing,
+        rules: Rules,
+        *,
+        context: Path,
+        beneath: str,
+        lower: Lower,
+    ) -> None:
+        """`image` comes without its delta layer; `beneath` is its digest with it, `lower` what it
+        has beneath the COPYs. Raises `Unprovable`."""
+        self.repository = repository
+        self.beneath = beneath
+        self.image = image
+        self.standing = standing
+        self.published = standing.change()
+        self._rules = rules
+        self._context = context
+        self._lower = lower
+
+    def plan(self, scan: Scan, cancel: Cancel) -> Change:
+        """What to change of the layers for `scan`. Raises `Unprovable` and Cancelled."""
+        changed = differing(self.standing.snapshot, scan.snapshot)
+        self._rules.check(changed, self.standing.links)
+        self.standing.move(scan.snapshot)
+        fresh = self.standing.fresh()
+        if fresh:
+            check_places(fresh, self._lower.listing(cancel))
+        return self.standing.change()
+
+    def make(self, change: Change) -> Made:
+        """Read the files and make the blobs. Raises build/context-changed for a file that is no
+        longer what was scanned, and `Unprovable`."""
+        if change.size > _MOST:
+            raise Unprovable(f"{_size(change.size)} changed")
+        image, blobs = self.image, list[bytes]()
+        for index, entries in change.layers.items():
+            blobs.append(self._tar(entries))
+            image = image.with_layer(index, _layer(image, blobs[-1]))
+        delta = None
+        if change.delta:
+            blobs.append(self._tar(change.delta))
+            delta = _layer(image, blobs[-1])
+        created = dt.datetime.now(dt.UTC).isoformat().replace("+00:00", "Z")
+        return Made(
+            change=change,
+            image=image,
+            documents=image.documents(created, delta, about="devloop delta"),
+            blobs=tuple(blobs),
+        )
+
+    def send(self, made: Made, tag: str, cancel: Cancel) -> str:
+        """Upload it and go on from there; returns the manifest's digest. Raises `Unprovable`,
+        registry/* and Cancelled."""
+        self.repository.send(made.documents, made.blobs, tag, cancel)
+        if made.change.layers:
+            self.image = made.image
+            self.standing.settle(self.standing.freeze())
+        self.published = self.standing.change()
+        return made.documents.digest
+
+    def folded(self, made: Made, frozen: Frozen) -> None:
+        """The registry has the layers of `made`, which was made of what was `frozen`."""
+        self.image = made.image
+        self.standing.settle(frozen)
+        self.published = self.standing.change()
+
+    def _tar(self, entries: tuple[Placed, ...]) -> bytes:
+        return write_layer(entries, self._context)
+
+
+def _layer(image: Image, data: bytes) -> Layer:
+    return image.bare(sha256(data), len(data))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _size(size: int) -> str:
+    if size < 1000:
+        return f"{size} B"
+    return f"{size / 1000:.1f} kB" if size < 1_000_000 else f"{size / 1_000_000:.1f} MB"

@@ -1,0 +1,261 @@
+"""Fetches the image that a stage starts from: from a registry, and provably the one Docker takes.
+
+`docker build` takes an image of that name from the local Docker before it asks a registry. So the
+registry's answer counts only where both are the same: the name is pinned by digest, there is no
+Docker, Docker has no image of that name, or what it has is what the target's registry has, too.
+Nothing else is asked here; the layers stay where they are.
+"""
+
+from __future__ import annotations
+
+import platform as machine
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from devloop.builders.image.documents import choose, config_digest, is_index, parse_image
+from devloop.builders.image.full_build import Unprovable
+from devloop.errors import DevloopError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
+
+    from devloop.base.cancel import Cancel
+    from devloop.builders.image.documents import Image
+
+__all__ = [
+    "Base",
+    "Bases",
+    "Held",
+    "LocalImages",
+    "OpenRegistry",
+    "Reference",
+    "Registry",
+    "own_platform",
+    "parse_reference",
+]
+
+_HUB = "docker.io"
+_NAME = re.compile(
+    r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
+)
+_TAG = re.compile(r"\w[\w.-]{0,127}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
+
+
+class Held(Protocol):
+    """A manifest as a registry gave it."""
+
+    @property
+    def digest(self) -> str: ...
+
+    @property
+    def media_type(self) -> str: ...
+
+    @property
+    def body(self) -> bytes: ...
+
+
+class Registry(Protocol):
+    """One registry; every call raises registry/* or Cancelled."""
+
+    def get_manifest(
+        self, name: str, reference: str, cancel: Cancel | None = None
+    ) -> Held | None: ...
+
+    def put_manifest(
+        self, name: str, reference: str, body: bytes, media_type: str, cancel: Cancel | None = None
+    ) -> object: ...
+
+    def head_blob(self, name: str, digest: str, cancel: Cancel | None = None) -> int | None: ...
+
+    def get_blob(self, name: str, digest: str, cancel: Cancel | None = None) -> bytes | None: ...
+
+    def open_blob(
+        self, name: str, digest: str, cancel: Cancel | None = None
+    ) -> AbstractContextManager[Iterator[bytes] | None]: ...
+
+    def mount_blob(
+        self, name: str, digest: str, origin: str, cancel: Cancel | None = None
+    ) -> bool: ...
+
+    def put_blob(self, name: str, data: bytes, cancel: Cancel | None = None) -> str: ...
+
+    def put_chunks(
+        self, name: str, chunks: Iterable[bytes], cancel: Cancel | None = None
+    ) -> tuple[str, int]: ...
+
+
+if TYPE_CHECKING:
+    OpenRegistry = Callable[[str], Registry]
+    """From `host[:port]` to its client, which whoever gave the function closes."""
+
+
+class LocalImages(Protocol):
+    """What the local Docker has."""
+
+    def identity(self, reference: str, cancel: Cancel) -> str | None:
+        """The id (`sha256:...`) under which Docker has `reference`, "" when it has no such image,
+        None when there is no Docker. Raises `Unprovable` when it cannot be told."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """An image's name in full. `reference` is its digest if it has one, else its tag."""
+
+    host: str
+    path: str
+    tag: str = ""
+    digest: str = ""
+
+    @property
+    def reference(self) -> str:
+        return self.digest or self.tag
+
+    @property
+    def short(self) -> str:
+        """The name as a user writes it, without tag."""
+        if self.host != _HUB:
+            return f"{self.host}/{self.path}"
+        return self.path.removeprefix("library/")
+
+
+def parse_reference(text: str) -> Reference:
+    """`python:3.13` -> docker.io/library/python:3.13, by Docker's rules. Raises `Unprovable` for
+    what is not an image's name.
+
+    Source: https://github.com/distribution/reference (normalize.go)."""
+    name, _, digest = text.partition("@")
+    host, slash, path = name.partition("/")
+    if not slash or not ("." in host or ":" in host or host == "localhost" or host.lower() != host):
+        host, path = _HUB, name
+    path, colon, tag = path.partition(":")
+    if host in ("index.docker.io", _HUB):
+        host, path = _HUB, path if "/" in path else f"library/{path}"
+    wrong = (digest and not _DIGEST.fullmatch(digest)) or (colon and not _TAG.fullmatch(tag))
+    if wrong or ("@" in text and not digest) or not _NAME.fullmatch(path):
+        raise Unprovable(f"{text} is not the name of an image")
+    return Reference(host=host, path=path, tag=tag or ("" if digest else "latest"), digest=digest)
+
+
+def own_platform() -> str:
+    """This computer's, as OS/ARCH; containers run Linux whatever the computer does."""
+    return f"linux/{_ARCHITECTURES.get(machine.machine(), machine.machine())}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """An image in a registry: `name` in the registry `host` holds its layers."""
+
+    host: str
+    name: str
+    image: Image
+
+
+class Bases:
+    """The images of one service's Dockerfile, each asked for once until `forget`."""
+
+    def __init__(self, open_registry: OpenRegistry, target: str, local: LocalImages) -> None:
+        """`target` is where images are pushed to, `host[:port][/path]`."""
+        self._open = open_registry
+        self._target = target
+        self._local = local
+        self._known: dict[tuple[str, str], Base | Unprovable] = {}
+
+    def forget(self) -> None:
+        """Ask again from now on: a tag may mean another image by then."""
+        self._known.clear()
+
+    def find(self, text: str, platform: str, say: Callable[[str], None], cancel: Cancel) -> Base:
+        """The image that a Dockerfile calls `text`, for `platform` (OS/ARCH[/VARIANT]).
+
+        Raises `Unprovable`, and env/docker-unreachable when only Docker could have it."""
+        known = self._known.get((text, platform))
+        if known is None:
+            say(f"looking for the base image {text}")
+            try:
+                known = self._find(text, platform, cancel)
+            except Unprovable as unprovable:
+                # Asking a registry that is not there again takes seconds again.
+                known = unprovable
+            self._known[text, platform] = known
+        if isinstance(known, Unprovable):
+            raise Unprovable(known.reason)
+        return known
+
+    def _find(self, text: str, platform: str, cancel: Cancel) -> Base:
+        reference = parse_reference(text)
+        mine = "" if reference.digest else self._local.identity(text, cancel)
+        places = [reference]
+        host, _, path = self._target.partition("/")
+        if host != reference.host and mine != "":
+            # Where there is a copy under the same name beside the images made from it.
+            copy = Reference(
+                host=host,
+                path="/".join(filter(None, (path, reference.short))),
+                tag=reference.tag,
+                digest=reference.digest,
+            )
+            # Docker builds from its own image without asking the registry that the name speaks of,
+            # which may be far away, count pulls or never have had it.
+            places = [copy] if mine else [reference, copy]
+        failure: DevloopError | None = None
+        others: list[str] = []
+        for place in places:
+            try:
+                found = self._fetch(place, platform, cancel)
+            except DevloopError as error:
+                failure = failure or error
+                continue
+            if found is None:
+                continue
+            base, names = found
+            if not mine or mine in names:
+                return base
+            others.append(place.host)
+        if others:
+            raise Unprovable(f"{text} in Docker is not the one in {others[-1]}")
+        if mine:
+            raise Unprovable(f"{text} is known to Docker, and not in {self._target}")
+        why = failure.diagnosis.message if failure else f"{reference.host} does not have it"
+        if mine is None:
+            raise DevloopError.of(
+                "env/docker-unreachable",
+                f"the base image {text} cannot be fetched, and there is no Docker that has it",
+                cause=why,
+                suggestions=(
+                    f"push it to {self._target}/{reference.short}:{reference.tag or 'latest'}",
+                    "or name an image that a registry has",
+                    "or install and start Docker",
+                ),
+            )
+        raise Unprovable(f"{text} cannot be fetched: {why}")
+
+    def _fetch(
+        self, place: Reference, platform: str, cancel: Cancel
+    ) -> tuple[Base, frozenset[str]] | None:
+        """The image and all digests that Docker may know it by; None when it is not there."""
+        registry = self._open(place.host)
+        manifest = registry.get_manifest(place.path, place.reference, cancel)
+        if manifest is None:
+            return None
+        names = {manifest.digest}
+        if is_index(manifest.media_type, manifest.body):
+            chosen = choose(manifest.body, platform)
+            manifest = registry.get_manifest(place.path, chosen, cancel)
+            if manifest is None:
+                return None
+            names.add(chosen)
+        wanted = config_digest(manifest.body)
+        config = registry.get_blob(place.path, wanted, cancel)
+        if config is None:
+            return None
+        image = parse_image(manifest.body, manifest.media_type, config)
+        if f"{image.config.get('os')}/{image.config.get('architecture')}" != "/".join(
+            platform.split("/")[:2]
+        ):
+            raise Unprovable(f"{place.short} is not for {platform}")
+        return Base(host=place.host, name=place.path, image=image), frozenset((*names, wanted))

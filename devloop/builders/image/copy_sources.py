@@ -1,0 +1,117 @@
+"""What a COPY's source names in a build context: symlinks followed, patterns matched.
+
+Pure, over a `Snapshot`. A path is relative to the context, "" is the context itself; nothing leads
+out of it. The rules are those of fsutil's copy.ResolveWildcards and containerd's fs.RootPath.
+"""
+
+from __future__ import annotations
+
+import bisect
+import posixpath
+from typing import TYPE_CHECKING
+
+from devloop.builders.image.copy_patterns import is_pattern, source_pattern
+from devloop.builders.image.full_build import Unprovable
+from devloop.model import Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from devloop.model import Snapshot
+
+__all__ = ["Sources", "clean"]
+
+_ROOT = Entry("dir", 0o755)
+# As many as fs.RootPath follows.
+_LINKS = 255
+
+
+def clean(path: str) -> str:
+    """A path from the root without a leading slash, dots resolved, never above the root."""
+    return posixpath.normpath(f"/{path}").lstrip("/")
+
+
+class Sources:
+    """Looks up paths of one snapshot."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._entries = snapshot.entries
+        self._paths: list[str] | None = None
+
+    def find(self, path: str) -> Entry | None:
+        return self._entries.get(path) if path else _ROOT
+
+    def beneath(self, folder: str) -> Iterator[tuple[str, Entry]]:
+        """All that is in `folder`, relative to it, a folder before what it holds."""
+        if not folder:
+            yield from self._entries.items()
+            return
+        paths = self._paths
+        if paths is None:
+            paths = self._paths = list(self._entries)
+        start = len(folder) + 1
+        # "0" comes right after the slash.
+        end = bisect.bisect_left(paths, f"{folder}0")
+        for index in range(bisect.bisect_left(paths, f"{folder}/"), end):
+            path = paths[index]
+            yield path[start:], self._entries[path]
+
+    def real(self, path: str) -> str:
+        """`path` with every symlink in it followed, the last part too. What does not exist stays as
+        it is. Raises `Unprovable` for a loop and for a link that BuildKit cannot follow."""
+        if path in self._entries and self._entries[path].type != "symlink":
+            # Scans do not go through symlinks, so no folder above it is one.
+            return path
+        todo = [part for part in path.split("/") if part][::-1]
+        done: list[str] = []
+        links = 0
+        while todo:
+            part = todo.pop()
+            if part == ".":
+                continue
+            if part == "..":
+                done = done[:-1]
+                continue
+            entry = self._entries.get("/".join((*done, part)))
+            if entry is None or entry.type != "symlink":
+                done.append(part)
+                continue
+            links += 1
+            if links > _LINKS:
+                raise Unprovable(f"{path} leads through too many symlinks")
+            if _lost(posixpath.join("/", *done, entry.link), entry.link, links, more=bool(todo)):
+                raise Unprovable(f"{path} leads through a link that builders lose their way in")
+            if entry.link.startswith("/"):
+                done = []
+            todo.extend([piece for piece in entry.link.split("/") if piece][::-1])
+        return "/".join(done)
+
+    def matches(self, source: str) -> list[str]:
+        """The paths that a source of a COPY stands for, in BuildKit's order; symlinks in the last
+        part of one are not followed. A plain path is returned whether it exists or not."""
+        path = clean(source)
+        if not is_pattern(path):
+            return [path]
+        parts = path.split("/")
+        first = next(index for index, part in enumerate(parts) if is_pattern(part))
+        folder = self.real("/".join(parts[:first]))
+        above = self.find(folder)
+        if above is None or above.type != "dir":
+            raise Unprovable(f"{folder} is no folder of the context")
+        match = source_pattern("/".join(parts[first:]))
+        inside = f"{folder}/" if folder else ""
+        found = [inside + name for name, _ in self.beneath(folder) if match(name)]
+        return sorted(found, key=lambda name: name.split("/"))
+
+
+def _lost(target: str, link: str, links: int, *, more: bool) -> bool:
+    """Whether BuildKit may not find what is at `target`, or something else: it copies from where a
+    link really stands, but its cache and its transfer join names, and do not pass through a link
+    to the context itself. `links` were followed on the way to `link`, this one included."""
+    if more and not clean(target):
+        return True
+    parts = [part for part in link.split("/") if part not in ("", ".")]
+    if links > 1:
+        return ".." in parts
+    names = [index for index, part in enumerate(parts) if part != ".."]
+    return bool(names) and ".." in parts[names[0] :]

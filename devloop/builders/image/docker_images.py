@@ -1,0 +1,49 @@
+"""What the local Docker has under a name, asked of it once where that decides something."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from devloop.base import process
+from devloop.builders import docker_errors
+from devloop.builders.image.full_build import Unprovable
+from devloop.errors import DevloopError
+
+if TYPE_CHECKING:
+    from devloop.base.cancel import Cancel
+
+__all__ = ["DockerImages"]
+
+_SECONDS = 5.0
+
+
+class DockerImages:
+    """See base.LocalImages. A Docker that does not answer is no Docker: it builds nothing."""
+
+    def identity(self, reference: str, cancel: Cancel) -> str | None:
+        if shutil.which("docker") is None:
+            return self._without_command(reference)
+        lines: list[str] = []
+        argv = ["docker", "image", "inspect", "--format", "{{.Id}}", "--", reference]
+        try:
+            status = process.run(argv, cancel=cancel, on_line=lines.append, limit=_SECONDS)
+        except process.Overran:
+            return None
+        text = "\n".join(lines)
+        if status == 0:
+            return lines[-1].strip() if lines else ""
+        if "no such image" in text.lower():
+            return ""
+        if docker_errors.docker_unreachable(text):
+            return None
+        raise Unprovable(f"Docker does not say whether it has {reference}")
+
+    def _without_command(self, reference: str) -> str | None:
+        from devloop.builders.classic import ping  # noqa: PLC0415 - the docker SDK loads slowly
+
+        try:
+            ping(_SECONDS)
+        except DevloopError:
+            return None
+        raise Unprovable(f"without the docker command Docker does not say if it has {reference}")

@@ -1,0 +1,281 @@
+"""Which paths an image has: read once from its layers, kept in the user's cache by digest.
+
+A COPY's result depends on what is there already: a symlink on the way, a folder that exists, the
+names in /etc/passwd. Contents are read of those two files only; a layer is never kept.
+
+How layers add up: https://github.com/opencontainers/image-spec/blob/main/layer.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from devloop.base.files import replace_file
+from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.tar_entries import read_entries
+
+if TYPE_CHECKING:
+    import tarfile
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+    from devloop.base.cancel import Cancel
+    from devloop.builders.image.base_image import Base
+
+__all__ = ["Blobs", "Listing", "Listings", "Node", "cache_folder", "follow", "merged", "read_tar"]
+
+Kind = Literal["file", "dir", "symlink", "other"]
+
+_VERSION = 1
+_TEXTS = ("etc/passwd", "etc/group")
+_LONGEST_TEXT = 1 << 20
+# Layers whose paths are kept, most of them of images that are in use no longer.
+_KEPT = 300
+_WHITEOUT = ".wh."
+_OPAQUE = ".wh..wh..opq"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One path of an image. `link` is a symlink's target."""
+
+    type: Kind
+    mode: int = 0o755
+    uid: int = 0
+    gid: int = 0
+    link: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """The paths of an image, relative to / and without a leading slash, and the contents of
+    etc/passwd and etc/group where they are plain files."""
+
+    nodes: Mapping[str, Node] = field(default_factory=lambda: MappingProxyType({}))
+    texts: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tar:
+    """One layer's entries in its own order, whiteouts among them."""
+
+    entries: tuple[tuple[str, Node], ...]
+    texts: Mapping[str, bytes]
+
+
+class Blobs(Protocol):
+    """The blobs of one registry; raises registry/* and Cancelled."""
+
+    def open_blob(
+        self, name: str, digest: str, cancel: Cancel | None = None
+    ) -> AbstractContextManager[Iterator[bytes] | None]: ...
+
+
+def cache_folder() -> Path:
+    """The user's folder for what devloop can fetch again."""
+    found = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(found) if found.startswith("/") else Path.home() / ".cache") / "devloop"
+
+
+class Listings:
+    """The listings of images, each made once a session and each layer read once a computer."""
+
+    def __init__(self, open_registry: Callable[[str], Blobs], folder: Path | None = None) -> None:
+        self._open = open_registry
+        self._folder = (folder or cache_folder()) / "layers"
+        self._known: dict[tuple[str, ...], Listing] = {}
+
+    def of(self, base: Base, say: Callable[[str], None], cancel: Cancel) -> Listing:
+        """Raises `Unprovable` for layers that cannot be read here, and registry/*."""
+        key = tuple(layer.digest for layer in base.image.layers)
+        if key not in self._known:
+            tars = []
+            for number, layer in enumerate(base.image.layers, 1):
+                tar = self._load(layer.digest)
+                if tar is None:
+                    size = layer.size / 1e6
+                    say(f"reading layer {number}/{len(key)} of {base.name} ({size:.1f} MB), once")
+                    tar = self._read(base, layer.digest, cancel)
+                    self._save(layer.digest, tar)
+                tars.append(tar)
+            self._known[key] = merged(tars)
+        return self._known[key]
+
+    def _read(self, base: Base, digest: str, cancel: Cancel) -> _Tar:
+        registry = self._open(base.host)
+        with registry.open_blob(base.name, digest, cancel) as chunks:
+            if chunks is None:
+                raise Unprovable(f"{base.host} does not have a layer of {base.name}")
+            tar = read_tar(chunks)
+            # What follows the archive's end belongs to the digest as well.
+            for _ in chunks:
+                pass
+            return tar
+
+    def _path(self, digest: str) -> Path:
+        return self._folder / f"{digest.removeprefix('sha256:')}.json.gz"
+
+    def _load(self, digest: str) -> _Tar | None:
+        try:
+            data = json.loads(gzip.decompress(self._path(digest).read_bytes()))
+            if data["version"] != _VERSION:
+                return None
+            return _Tar(
+                entries=tuple((path, Node(*rest)) for path, *rest in data["entries"]),
+                texts={name: text.encode("latin-1") for name, text in data["texts"].items()},
+            )
+        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zlib.error):
+            return None
+
+    def _save(self, digest: str, tar: _Tar) -> None:
+        data = {
+            "version": _VERSION,
+            "entries": [(p, n.type, n.mode, n.uid, n.gid, n.link) for p, n in tar.entries],
+            "texts": {name: text.decode("latin-1") for name, text in tar.texts.items()},
+        }
+        path = self._path(digest)
+        with contextlib.suppress(OSError):
+            replace_file(path, gzip.compress(json.dumps(data).encode(), 3, mtime=0))
+            old = sorted(path.parent.glob("*.json.gz"), key=lambda kept: kept.stat().st_mtime)
+            for stale in old[:-_KEPT]:
+                stale.unlink()
+
+
+def read_tar(chunks: Iterable[bytes]) -> _Tar:
+    """The entries of one layer. Raises `Unprovable` for what is not a tar."""
+    entries: list[tuple[str, Node]] = []
+    texts: dict[str, bytes] = {}
+
+    def take(path: str, member: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
+        node = Node(
+            _kind(member),
+            member.mode & 0o7777,
+            member.uid,
+            member.gid,
+            member.linkname if member.issym() else "",
+        )
+        entries.append((path, node))
+        if path in _TEXTS:
+            texts.pop(path, None)
+            if member.isreg() and member.size <= _LONGEST_TEXT:
+                file = tar.extractfile(member)
+                texts[path] = file.read() if file else b""
+
+    read_entries(chunks, "a layer of the base image", take)
+    return _Tar(entries=tuple(entries), texts=texts)
+
+
+def _kind(member: tarfile.TarInfo) -> Kind:
+    if member.isdir():
+        return "dir"
+    if member.issym():
+        return "symlink"
+    return "file" if member.isreg() or member.islnk() else "other"
+
+
+def merged(layers: Iterable[_Tar]) -> Listing:
+    """What is there when `layers`, the lowest first, lie on top of each other."""
+    stack = _Stack()
+    for layer in layers:
+        stack.add(layer)
+    return Listing(nodes=stack.nodes, texts=stack.texts)
+
+
+class _Stack:
+    def __init__(self) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.texts: dict[str, bytes] = {}
+        self._children: dict[str, set[str]] = {}
+        self._parents: dict[str, str] = {}
+
+    def add(self, layer: _Tar) -> None:
+        fresh: set[str] = set()
+        for path, node in layer.entries:
+            folder, _, name = path.rpartition("/")
+            folder = self._real(folder)
+            if name == _OPAQUE:
+                for child in self._children.get(folder, set()) - fresh:
+                    self._remove(child)
+            elif name.startswith(_WHITEOUT + _WHITEOUT):
+                continue
+            elif name.startswith(_WHITEOUT):
+                self._remove(_join(folder, name.removeprefix(_WHITEOUT)))
+            elif path:
+                self._put(_join(folder, name), node, fresh)
+                if path in layer.texts:
+                    self.texts[_join(folder, name)] = layer.texts[path]
+
+    def _put(self, path: str, node: Node, fresh: set[str]) -> None:
+        old = self.nodes.get(path)
+        if old is not None and not (old.type == node.type == "dir"):
+            self._remove(path)
+        if node.type == "symlink":
+            self._parents.clear()
+        self.nodes[path] = node
+        below = path
+        while below:
+            fresh.add(below)
+            folder = below.rpartition("/")[0]
+            siblings = self._children.setdefault(folder, set())
+            if below in siblings and folder in fresh:
+                break
+            siblings.add(below)
+            above = self.nodes.get(folder)
+            if folder and (above is None or above.type != "dir"):
+                self.nodes[folder] = Node("dir")
+            below = folder
+
+    def _remove(self, path: str) -> None:
+        if self.nodes.pop(path, None) is None:
+            return
+        self._parents.clear()
+        self.texts.pop(path, None)
+        self._children.get(path.rpartition("/")[0], set()).discard(path)
+        for child in self._children.pop(path, set()):
+            self._remove(child)
+
+    def _real(self, folder: str) -> str:
+        """A folder as the entries beneath it are unpacked: symlinks in it followed."""
+        if folder not in self._parents:
+            self._parents[folder] = follow(folder, self.nodes.get)
+        return self._parents[folder]
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def follow(path: str, find: Callable[[str], Any]) -> str:
+    """`path` with every symlink in it replaced, the last component too, never leaving the root.
+
+    `find` gives what stands at a path (something with `type` and `link`) or None. Raises
+    `Unprovable` after 255 links, as the runtimes do."""
+    todo = [part for part in path.split("/") if part][::-1]
+    done: list[str] = []
+    links = 0
+    while todo:
+        part = todo.pop()
+        if part in (".", ""):
+            continue
+        if part == "..":
+            done = done[:-1]
+            continue
+        node = find("/".join((*done, part)))
+        if node is None or node.type != "symlink":
+            done.append(part)
+            continue
+        links += 1
+        if links > 255:
+            raise Unprovable(f"/{path} leads through too many symlinks")
+        if node.link.startswith("/"):
+            done = []
+        todo.extend([piece for piece in node.link.split("/") if piece][::-1])
+    return "/".join(done)

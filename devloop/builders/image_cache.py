@@ -1,0 +1,113 @@
+"""Remembers which image came of which content, so that going back to it needs no build.
+
+A record is only believed while the registry still has the manifest. The file is a cache: losing it
+costs a build, so every fault of the disk is survived in silence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import threading
+from typing import TYPE_CHECKING
+
+from devloop.base.files import replace_file
+from devloop.builders.job import tag_of
+from devloop.errors import DevloopError
+from devloop.model import ImageRef, Step, StepOutcome
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from devloop.base.cancel import Cancel
+    from devloop.builders.job import Job
+    from devloop.engine.ports import Builder, Reporter
+    from devloop.model import Scan
+
+__all__ = ["Images", "Remembered"]
+
+# Enough to go back some steps; a session of many services must not forget one over another.
+_KEPT = 20
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class Images:
+    """`(repository, build fingerprint) -> digest`, in a JSON file; the last 20 of each repository.
+    Thread-safe."""
+
+    _lock = threading.Lock()
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def find(self, repository: str, build: str) -> str | None:
+        with self._lock:
+            return self._load().get(_key(repository, build))
+
+    def add(self, repository: str, build: str, digest: str) -> None:
+        with self._lock:
+            images = self._load()
+            images.pop(_key(repository, build), None)
+            images[_key(repository, build)] = digest
+            mine = [key for key in images if key.startswith(_key(repository, ""))]
+            for key in mine[:-_KEPT]:
+                del images[key]
+            self._save(images)
+
+    def _load(self) -> dict[str, str]:
+        try:
+            data = json.loads(self._path.read_text())
+        except (OSError, ValueError, RecursionError):
+            return {}
+        images = data.get("images") if isinstance(data, dict) else None
+        if not isinstance(images, dict):
+            return {}
+        return {k: v for k, v in images.items() if isinstance(v, str) and _DIGEST.fullmatch(v)}
+
+    def _save(self, images: dict[str, str]) -> None:
+        data = json.dumps({"version": 1, "images": images}, indent=1).encode()
+        with contextlib.suppress(OSError):
+            replace_file(self._path, data, durable=True)
+
+
+def _key(repository: str, build: str) -> str:
+    return f"{repository}@{build}"
+
+
+class Remembered:
+    """A builder that asks its memory first and another builder second."""
+
+    def __init__(self, job: Job, inner: Builder, images: Images) -> None:
+        self._job = job
+        self._inner = inner
+        self._images = images
+
+    def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
+        repository = self._job.target.repository(self._job.image)
+        digest = self._known(repository, scan, cancel)
+        if digest is not None:
+            reporter.started(Step.BUILD)
+            reporter.finished(Step.BUILD, StepOutcome.SKIPPED, f"same content as {digest[:19]}…")
+            return ImageRef(
+                repository=repository,
+                tag=tag_of(scan),
+                digest=digest,
+                pull_repository=self._job.target.pull_repository(self._job.image),
+            )
+        image = self._inner.build(scan, reporter, cancel)
+        if image.digest:
+            # Only here, after the inner builder made sure that no file changed meanwhile.
+            self._images.add(repository, scan.fingerprint.build, image.digest)
+        return image
+
+    def _known(self, repository: str, scan: Scan, cancel: Cancel) -> str | None:
+        manifests = self._job.manifests
+        digest = self._images.find(repository, scan.fingerprint.build)
+        if digest is None or manifests is None or not self._job.target.push:
+            return None
+        try:
+            return digest if manifests.digest(repository, digest, cancel) == digest else None
+        except DevloopError:
+            # The build will say what is wrong with the registry, if it is wrong there too.
+            return None

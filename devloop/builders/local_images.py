@@ -1,0 +1,54 @@
+"""The images that builds left in the local Docker: which there are, and removing them.
+
+Only tags that devloop gives (`devloop-...`) in repositories that the caller names; an image that
+also has another tag keeps that. Docker itself refuses to remove what a container uses.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from devloop.base import process
+from devloop.builders.job import TAG_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from devloop.base.cancel import Cancel
+
+__all__ = ["local_images", "remove_local"]
+
+_LIMIT = 60.0
+
+
+def local_images(repositories: Iterable[str], cancel: Cancel) -> tuple[str, ...]:
+    """`repository:tag` of devloop's images, newest first; none when there is no Docker."""
+    found: list[str] = []
+    if shutil.which("docker") is None:
+        return ()
+    for repository in sorted(set(repositories)):
+        lines: list[str] = []
+        argv = ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", repository]
+        try:
+            status = process.run(argv, cancel=cancel, on_line=lines.append, limit=_LIMIT)
+        except process.Overran:
+            return ()
+        if status != 0:
+            return ()
+        found += [line for line in lines if line.startswith(f"{repository}:{TAG_PREFIX}")]
+    return tuple(found)
+
+
+def remove_local(reference: str, cancel: Cancel) -> bool:
+    """Remove one tag, and the image with it if that was its last; False when it is in use."""
+    try:
+        status = process.run(
+            ["docker", "image", "rm", reference],
+            cancel=cancel,
+            on_line=lambda _: None,
+            limit=_LIMIT,
+        )
+    except process.Overran:
+        return False
+    return status == 0

@@ -1,0 +1,224 @@
+"""Chooses the builder of a service and says why; the package's entry point for app.py.
+
+It must not build: it looks at what is installed and hands on.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import threading
+from typing import TYPE_CHECKING
+
+from devloop.base import process
+from devloop.base.cancel import Cancel
+from devloop.builders import docker_errors, docker_ping
+from devloop.builders.buildx import Buildx
+from devloop.builders.command import Command
+from devloop.builders.daemonless.builder import Full
+from devloop.builders.daemonless.eligibility import needs_builder
+from devloop.builders.daemonless.first import FullFirst
+from devloop.builders.delta.builder import Delta
+from devloop.builders.image.docker_images import DockerImages
+from devloop.builders.image_cache import Images, Remembered
+from devloop.builders.job import LIMIT, Job, Registry, shown_path
+from devloop.errors import DevloopError, Diagnosis
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from devloop.builders.image.base_image import OpenRegistry
+    from devloop.builders.job import Loader, Manifests
+    from devloop.config.schema import Build, Project, Service
+    from devloop.engine.ports import Builder, Reporter
+    from devloop.model import ImageRef, PushTarget, Scan
+
+__all__ = ["make_builder", "preflight"]
+
+_VERSION = re.compile(r"\bv?(\d+)\.(\d+)(?:\.\d+)?\b")
+_OLDEST = (0, 13)
+_PREFLIGHT = 5.0
+
+
+def make_builder(
+    service: Service,
+    project: Project,
+    target: PushTarget,
+    verify: Callable[[Scan], bool],
+    *,
+    manifests: Manifests | None,
+    loader: Loader | None = None,
+    open_registry: OpenRegistry | None = None,
+    limit: float = LIMIT,
+) -> Delta:
+    """The builder for one service, good for a whole session; `close` it at the end.
+
+    `verify` says whether the disk still is as a scan saw it. `manifests` is the client of the
+    target's registry, `loader` needed for a target without one; with `open_registry`, images are
+    made without Docker where that is provably the same. What is installed is looked at when the
+    first build begins; no error is raised here."""
+    job = Job(
+        build=service.build,
+        image=service.image,
+        root=project.root,
+        target=target,
+        shown=shown_path(service.build.dockerfile),
+        verify=verify,
+        manifests=manifests,
+        loader=loader,
+        limit=limit,
+    )
+    images = Images(project.state_dir / "images.json")
+    registry = manifests if isinstance(manifests, Registry) and target.push else None
+    return Delta(job, Remembered(job, _inner(job, open_registry), images), registry, images)
+
+
+def _inner(job: Job, open_registry: OpenRegistry | None) -> Builder:
+    match job.build.builder:
+        case "command":
+            return Command(job)
+        case "buildx":
+            return _Demanded(job)
+        case "classic":
+            return _Classic(job)
+        case _ if open_registry is not None:
+            full = Full(job, open_registry, DockerImages())
+            return FullFirst(full, _Auto(job))
+        case _:
+            return _Auto(job)
+
+
+class _Classic:
+    """The classic builder, imported when it is used: the docker SDK takes a while to load."""
+
+    name = "classic"
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
+        from devloop.builders.classic import Classic  # noqa: PLC0415 - see the docstring
+
+        return Classic(self._job).build(scan, reporter, cancel)
+
+
+class _Demanded:
+    """buildx because the config says so; its absence is an error."""
+
+    def __init__(self, job: Job) -> None:
+        self._inner = Buildx(job)
+
+    def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
+        problem = _BUILDX.problem(cancel)
+        if problem is not None:
+            raise DevloopError.of(
+                "env/tool-missing",
+                "docker buildx cannot be used",
+                cause=problem,
+                suggestions=(
+                    "install it: https://docs.docker.com/build/install-buildx/",
+                    "or set builder: auto in devloop.yaml",
+                ),
+            )
+        return self._inner.build(scan, reporter, cancel)
+
+
+class _Auto:
+    """buildx where it works, else the classic API."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._inner: Builder | None = None
+
+    def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
+        if self._inner is None:
+            problem = _BUILDX.problem(cancel)
+            if problem is None:
+                self._inner = Buildx(self._job)
+            else:
+                self._inner = _Classic(self._job)
+                reporter.diagnostic(
+                    Diagnosis(
+                        code="env/tool-missing",
+                        severity="info",
+                        message="building with Docker's classic builder",
+                        cause=problem,
+                        suggestions=("install it: https://docs.docker.com/build/install-buildx/",),
+                    )
+                )
+        return self._inner.build(scan, reporter, cancel)
+
+
+class _Probe:
+    """Whether buildx works here, asked once: the plugin does not go away during a session."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._works: set[tuple[str, str]] = set()
+
+    def problem(self, cancel: Cancel) -> str | None:
+        """Why buildx cannot be used, None when it can."""
+        where = (os.environ.get("PATH", ""), os.environ.get("DOCKER_CONFIG", ""))
+        with self._lock:
+            if where in self._works:
+                return None
+        problem = _buildx_problem(cancel)
+        if problem is None:
+            with self._lock:
+                self._works.add(where)
+        return problem
+
+
+_BUILDX = _Probe()
+
+
+def _buildx_problem(cancel: Cancel) -> str | None:
+    if shutil.which("docker") is None:
+        return "the docker CLI is not installed"
+    lines: list[str] = []
+    try:
+        status = process.run(
+            ["docker", "buildx", "version"], cancel=cancel, on_line=lines.append, limit=10.0
+        )
+    except process.Overran:
+        return "docker buildx did not answer"
+    text = "\n".join(lines)
+    if status != 0:
+        return "the buildx plugin is not installed"
+    version = _VERSION.search(text)
+    if version and (int(version[1]), int(version[2])) < _OLDEST:
+        return f"buildx {version[0]} is older than {_OLDEST[0]}.{_OLDEST[1]}"
+    return None
+
+
+def _needs_docker(build: Build) -> bool:
+    return build.builder != "auto" or bool(needs_builder(build, shown_path(build.dockerfile)))
+
+
+def preflight(services: Iterable[Service], cancel: Cancel | None = None) -> None:
+    """Raise env/docker-unreachable within about five seconds when a service needs Docker and Docker
+    does not answer; services with `builder: command` do not need it, nor do those whose Dockerfile
+    runs nothing."""
+    builds = [service.build for service in services if service.build.builder != "command"]
+    if not builds or docker_ping.answers(os.environ) or not any(map(_needs_docker, builds)):
+        return
+    cancel = cancel or Cancel()
+    if shutil.which("docker") is None:
+        from devloop.builders.classic import ping as ask  # noqa: PLC0415 - the docker SDK loads slowly
+
+        ask(_PREFLIGHT)
+        return
+    lines: list[str] = []
+    try:
+        status = process.run(
+            ["docker", "version", "--format", "{{.Server.Version}}"],
+            cancel=cancel,
+            on_line=lines.append,
+            limit=_PREFLIGHT,
+        )
+    except process.Overran:
+        lines.append("timed out")
+        status = -1
+    if status != 0:
+        raise DevloopError(docker_errors.explain_docker("\n".join(lines), os.environ))

@@ -1,0 +1,1 @@
+"""Talking to the API server: connection, kubeconfig, watches and streams."""

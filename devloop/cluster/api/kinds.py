@@ -1,0 +1,176 @@
+"""Which URL an object lives under, and whether its kind has namespaces.
+
+What every cluster has is a table, so that usual manifests cost no discovery; anything else is asked
+of the cluster once per group and remembered for the session.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from devloop.cluster.api.api_errors import ApiError
+from devloop.errors import DevloopError, Location
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from devloop.cluster.api.connection import Connection
+    from devloop.model import WorkloadKind, WorkloadRef
+
+__all__ = ["APPS", "Discovery", "Resource", "name_of", "workload_path"]
+
+APPS = "apps/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A kind as the API serves it: `plural` is its name in URLs."""
+
+    api_version: str
+    kind: str
+    plural: str
+    namespaced: bool = True
+
+    def path(self, namespace: str = "", name: str = "") -> str:
+        """The URL path of the collection, or of the object called `name`."""
+        root = "/apis" if "/" in self.api_version else "/api"
+        middle = f"/namespaces/{namespace}" if self.namespaced and namespace else ""
+        end = f"/{name}" if name else ""
+        return f"{root}/{self.api_version}{middle}/{self.plural}{end}"
+
+
+_TABLE = """
+v1 ConfigMap configmaps ns
+v1 Secret secrets ns
+v1 Service services ns
+v1 ServiceAccount serviceaccounts ns
+v1 Pod pods ns
+v1 PersistentVolumeClaim persistentvolumeclaims ns
+v1 LimitRange limitranges ns
+v1 ResourceQuota resourcequotas ns
+v1 Endpoints endpoints ns
+v1 Event events ns
+v1 Namespace namespaces -
+v1 Node nodes -
+v1 PersistentVolume persistentvolumes -
+apps/v1 Deployment deployments ns
+apps/v1 StatefulSet statefulsets ns
+apps/v1 DaemonSet daemonsets ns
+apps/v1 ReplicaSet replicasets ns
+batch/v1 Job jobs ns
+batch/v1 CronJob cronjobs ns
+networking.k8s.io/v1 Ingress ingresses ns
+networking.k8s.io/v1 NetworkPolicy networkpolicies ns
+networking.k8s.io/v1 IngressClass ingressclasses -
+policy/v1 PodDisruptionBudget poddisruptionbudgets ns
+autoscaling/v2 HorizontalPodAutoscaler horizontalpodautoscalers ns
+rbac.authorization.k8s.io/v1 Role roles ns
+rbac.authorization.k8s.io/v1 RoleBinding rolebindings ns
+rbac.authorization.k8s.io/v1 ClusterRole clusterroles -
+rbac.authorization.k8s.io/v1 ClusterRoleBinding clusterrolebindings -
+apiextensions.k8s.io/v1 CustomResourceDefinition customresourcedefinitions -
+storage.k8s.io/v1 StorageClass storageclasses -
+scheduling.k8s.io/v1 PriorityClass priorityclasses -
+"""
+_KNOWN = {
+    (version, kind): Resource(version, kind, plural, scope == "ns")
+    for version, kind, plural, scope in (line.split() for line in _TABLE.strip().splitlines())
+}
+_WORKLOADS: dict[str, str] = {
+    "deployment": "deployments",
+    "statefulset": "statefulsets",
+    "daemonset": "daemonsets",
+}
+WORKLOAD_KINDS: dict[WorkloadKind, str] = {
+    "deployment": "Deployment",
+    "statefulset": "StatefulSet",
+    "daemonset": "DaemonSet",
+}
+
+
+def workload_path(ref: WorkloadRef) -> str:
+    return f"/apis/{APPS}/namespaces/{ref.namespace}/{_WORKLOADS[ref.kind]}/{ref.name}"
+
+
+def name_of(manifest: Mapping[str, Any]) -> str:
+    """`Deployment web`, for messages."""
+    metadata = manifest.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return f"{manifest.get('kind')} {name}"
+
+
+class Discovery:
+    """Answers which resource a kind is. Remembers groups; forgets one that lacked the kind, since
+    a CustomResourceDefinition may have come meanwhile."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._groups: dict[str, dict[str, Resource]] = {}
+
+    def resource(
+        self, api_version: str, kind: str, *, location: Location | None = None
+    ) -> Resource:
+        """Raises cluster/rejected when the cluster does not have the kind."""
+        known = _KNOWN.get((api_version, kind))
+        if known is not None:
+            return known
+        with self._lock:
+            found = self._groups.get(api_version, {}).get(kind)
+        if found is None:
+            group = self.group(api_version)
+            found = group.get(kind)
+            with self._lock:
+                self._groups[api_version] = group
+        if found is None:
+            raise DevloopError.of(
+                "cluster/rejected",
+                f"the cluster has no kind {kind} in {api_version}",
+                location=location,
+                cause="its CustomResourceDefinition is missing, or the apiVersion is wrong",
+                suggestions=(f"install what defines {kind}, or correct apiVersion and kind",),
+            )
+        return found
+
+    def group(self, api_version: str) -> dict[str, Resource]:
+        """What the cluster serves under `apps/v1`, `v1` ...: kind -> resource; may be empty."""
+        root = "/apis" if "/" in api_version else "/api"
+        try:
+            answer = self._connection.request("GET", f"{root}/{api_version}")
+        except ApiError as error:
+            if error.status in {404, 503}:  # 503: an aggregated API whose server is away
+                return {}
+            raise
+        return {
+            str(item.get("kind")): Resource(
+                api_version, str(item.get("kind")), str(item.get("name")), bool(item["namespaced"])
+            )
+            for item in answer.get("resources") or ()
+            if "/" not in str(item.get("name"))
+        }
+
+    def listable(self) -> list[Resource]:
+        """Every kind of the preferred versions that can be listed and deleted."""
+        versions = ["v1"]
+        answer = self._connection.request("GET", "/apis")
+        for group in answer.get("groups") or ():
+            preferred = (group.get("preferredVersion") or {}).get("groupVersion")
+            if preferred:
+                versions.append(str(preferred))
+        found: list[Resource] = []
+        for version in versions:
+            root = "/apis" if "/" in version else "/api"
+            try:
+                listing = self._connection.request("GET", f"{root}/{version}")
+            except ApiError:
+                continue  # an aggregated API that is down hides nothing that devloop made
+            for item in listing.get("resources") or ():
+                verbs = set(item.get("verbs") or ())
+                if "/" not in str(item.get("name")) and {"list", "delete"} <= verbs:
+                    resource = Resource(
+                        version, str(item["kind"]), str(item["name"]), bool(item["namespaced"])
+                    )
+                    found.append(resource)
+        return found

@@ -1,0 +1,140 @@
+"""Raw container logs, and the two facts about a cluster that other packages need as text.
+
+Hands out bytes as the kubelet sends them; splitting, decoding and following a container through its
+restarts is the logs package's job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+from devloop.base.cancel import Cancelled
+from devloop.cluster.api.api_errors import ApiError
+from devloop.cluster.api.pod_view import dig, items, text
+from devloop.errors import DevloopError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from devloop.base.cancel import Cancel
+    from devloop.cluster.api.connection import Connection
+    from devloop.cluster.api.stream import Stream
+
+__all__ = ["node_platforms", "open_log", "registry_hosting", "server_time", "tail_log"]
+
+
+def open_log(
+    connection: Connection,
+    namespace: str,
+    pod: str,
+    container: str,
+    *,
+    since_time: str | None = None,
+    previous: bool = False,
+    follow: bool = True,
+    timestamps: bool = True,
+    tail_lines: int | None = None,
+    cancel: Cancel | None = None,
+) -> Iterator[bytes]:
+    """Open a container's log and yield chunks of bytes as they come, not split into lines.
+
+    `since_time` is RFC 3339 (whole seconds count for the kubelet). With `follow` it ends when the
+    container does; a silent log is waited for without limit. The request is sent before this
+    returns, so refusals (400 while the container has not started, 404 for a pod that is gone) are
+    raised here as `ApiError`; later cluster/unreachable, or `Cancelled`."""
+    query = {"container": container}
+    if follow:
+        query["follow"] = "true"
+    if timestamps:
+        query["timestamps"] = "true"
+    if previous:
+        query["previous"] = "true"
+    if since_time:
+        query["sinceTime"] = since_time
+    if tail_lines is not None:
+        query["tailLines"] = str(tail_lines)
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+    idle = None if follow else 30.0
+    return _chunks(connection.stream(path, query, cancel=cancel, idle=idle))
+
+
+def _chunks(stream: Stream) -> Iterator[bytes]:
+    with stream:
+        yield from stream
+
+
+def tail_log(
+    connection: Connection,
+    namespace: str,
+    pod: str,
+    container: str,
+    *,
+    previous: bool = False,
+    lines: int = 40,
+) -> tuple[str, ...]:
+    """The last lines of a container's log, or of its predecessor's; empty when there are none or
+    they cannot be had. For evidence: never raises `DevloopError`."""
+    found = b""
+    with contextlib.suppress(DevloopError, Cancelled):
+        chunks = open_log(
+            connection,
+            namespace,
+            pod,
+            container,
+            previous=previous,
+            follow=False,
+            timestamps=False,
+            tail_lines=lines,
+        )
+        found = b"".join(chunks)
+    # The kubelet answers 200 with this sentence when the log file is gone already.
+    if found.startswith(b"unable to retrieve container logs"):
+        return ()
+    return tuple(found.decode("utf-8", "replace").splitlines()[-lines:])
+
+
+def registry_hosting(connection: Connection) -> str | None:
+    """The text of KEP-1755's ConfigMap (key localRegistryHosting.v1); None when there is none or it
+    may not be read."""
+    path = "/api/v1/namespaces/kube-public/configmaps/local-registry-hosting"
+    try:
+        found = connection.request("GET", path)
+    except ApiError as error:
+        if error.status in {403, 404}:
+            return None
+        raise
+    return text(dig(found, "data", "localRegistryHosting.v1")) or None
+
+
+def node_platforms(connection: Connection) -> tuple[str, ...]:
+    """The nodes' platforms (`linux/amd64`), each once, the most frequent first; empty when nodes
+    may not be listed."""
+    try:
+        found = connection.request("GET", "/api/v1/nodes")
+    except ApiError as error:
+        if error.status == 403:
+            return ()
+        raise
+    counted: dict[str, int] = {}
+    for node in items(found.get("items")):
+        info = dig(node, "status", "nodeInfo")
+        platform = f"{text(dig(info, 'operatingSystem'))}/{text(dig(info, 'architecture'))}"
+        if len(platform) > 1 and not platform.startswith("/"):
+            counted[platform] = counted.get(platform, 0) + 1
+    return tuple(sorted(counted, key=lambda p: (-counted[p], p)))
+
+
+def server_time(connection: Connection) -> str:
+    """The API server's clock in RFC 3339; "" when it does not tell.
+
+    The only clock to compare a pod's age or a log's timestamps with: this computer's may differ."""
+    with connection.stream("/version", idle=5.0) as answer:
+        for _ in answer:
+            pass
+        date = answer.date
+    try:
+        return parsedate_to_datetime(date).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except ValueError:
+        return ""

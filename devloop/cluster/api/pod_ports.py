@@ -1,0 +1,210 @@
+"""Streams to pods' ports, quickly: tunnels into the pods that will be asked stay open and are used
+again.
+
+A tunnel costs a TLS handshake and the API server's and the kubelet's work, a stream on it one
+message. So a few spare ones wait, looked after by one thread. Which pods those are is the
+caller's to say; nothing here decides where a connection goes.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from devloop.base.cancel import Cancel, Cancelled
+from devloop.cluster.api.api_errors import ApiError, connection_error
+from devloop.cluster.api.pod_port import PodPort, open_port
+from devloop.cluster.api.tunnel import Tunnel, TunnelPort, open_tunnel, start_port
+from devloop.errors import DevloopError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from devloop.cluster.api.connection import Connection
+    from devloop.model import PodView
+
+__all__ = ["PodPorts"]
+
+_SPARE = 2  # tunnels that wait for a first use, for each pod
+_MOST_IDLE = 16  # tunnels kept after use, for each pod
+_REPLY = 1.0  # seconds until a tunnel that was idle counts as dead
+_FRESH_REPLY = 5.0
+_CHECK = 20.0  # seconds without traffic after which an idle tunnel is asked for a sign of life
+# Seconds between two tries to open a spare tunnel into the same pod: a new one has its network a
+# moment before anybody tells of it, and a broken one never.
+_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
+# Answers that another protocol would get as well.
+_FINAL = frozenset({401, 404, 429})
+
+
+class PodPorts:
+    """Opens streams to pods' ports (`forward.ports.Dial`). Safe to use from many threads; call
+    `close` once."""
+
+    def __init__(self, connection: Connection, *, spare: int = _SPARE) -> None:
+        self._connection = connection
+        self._spare = spare
+        self._changed = threading.Condition()
+        self._pods: dict[str, PodView] = {}
+        self._idle: dict[str, list[Tunnel]] = {}
+        self._not_before: dict[str, float] = {}
+        self._pauses: dict[str, float] = {}
+        self._stop = Cancel()
+        self._thread: threading.Thread | None = None
+        self._tunnels = True  # until somebody on the way turns out not to let them through
+
+    def __call__(self, pod: PodView, port: int, cancel: Cancel) -> TunnelPort | PodPort:
+        """Open a stream to `port`. Blocks until the node has taken it, usually for milliseconds.
+
+        Raises `DevloopError` (cluster/not-found, cluster/forbidden, cluster/unreachable, ...),
+        `Cancelled`."""
+        release = functools.partial(self._release, pod.uid)
+        while (tunnel := self._take(pod.uid)) is not None:
+            try:
+                return start_port(tunnel, port, _REPLY, cancel, release)
+            except OSError:
+                # It died while nobody looked, and nothing was sent on it: the next one.
+                self._distrust(pod.uid)
+        if self._tunnels:
+            try:
+                tunnel = open_tunnel(self._connection, pod.namespace, pod.name, cancel)
+            except ApiError as error:
+                if error.status in _FINAL or error.status >= 500:
+                    raise
+                self._tunnels = False
+            else:
+                try:
+                    return start_port(tunnel, port, _FRESH_REPLY, cancel, release)
+                except OSError as error:
+                    connection = self._connection
+                    raise connection_error(
+                        error, connection.server, context=connection.context
+                    ) from error
+        return open_port(self._connection, pod.namespace, pod.name, port, cancel)
+
+    def prepare(self, pods: Iterable[PodView]) -> None:
+        """Have tunnels ready for `pods` from now on, and for no others. Does not block."""
+        wanted = {pod.uid: pod for pod in pods}
+        with self._changed:
+            if self._stop.is_set() or self._pods.keys() == wanted.keys():
+                return
+            self._pods = wanted
+            leaving = [self._idle.pop(uid) for uid in self._idle.keys() - wanted.keys()]
+            self._not_before = {u: t for u, t in self._not_before.items() if u in wanted}
+            self._pauses = {u: p for u, p in self._pauses.items() if u in wanted}
+            if self._thread is None and wanted:
+                self._thread = threading.Thread(
+                    target=self._work, name="devloop-tunnels", daemon=True
+                )
+                self._thread.start()
+            self._changed.notify_all()
+        for tunnel in (tunnel for tunnels in leaving for tunnel in tunnels):
+            tunnel.close()
+
+    def close(self) -> None:
+        """Close the idle tunnels; streams are their owners' to close."""
+        self._stop.set()
+        with self._changed:
+            self._pods = {}
+            idle, self._idle = self._idle, {}
+            thread = self._thread
+            self._changed.notify_all()
+        for tunnel in (tunnel for tunnels in idle.values() for tunnel in tunnels):
+            tunnel.close()
+        if thread is not None:
+            thread.join(0.3)
+
+    # --- idle tunnels --------------------------------------------------------------------------
+
+    def _take(self, uid: str) -> Tunnel | None:
+        while True:
+            with self._changed:
+                idle = self._idle.get(uid)
+                if not idle:
+                    self._changed.notify_all()
+                    return None
+                tunnel = idle.pop()
+                if len(idle) < self._spare:
+                    self._changed.notify_all()
+            if tunnel.usable():
+                return tunnel
+            tunnel.close()
+
+    def _release(self, uid: str, tunnel: Tunnel) -> None:
+        with self._changed:
+            idle = self._idle.setdefault(uid, []) if uid in self._pods else None
+            if idle is not None and not tunnel.closed and len(idle) < _MOST_IDLE:
+                idle.append(tunnel)
+                return
+        tunnel.close()
+
+    def _distrust(self, uid: str) -> None:
+        """One idle tunnel was dead, after a suspend perhaps: drop those that may be as well."""
+        latest = time.monotonic() - _REPLY
+        with self._changed:
+            idle = self._idle.get(uid, [])
+            old = [tunnel for tunnel in idle if tunnel.since < latest]
+            idle[:] = [tunnel for tunnel in idle if tunnel.since >= latest]
+        for tunnel in old:
+            tunnel.close()
+
+    # --- the thread that looks after them ------------------------------------------------------
+
+    def _work(self) -> None:
+        while not self._stop.is_set():
+            with self._changed:
+                pod = self._lacking()
+                tunnel = None if pod else self._silent()
+                if pod is None and tunnel is None:
+                    self._changed.wait(self._rest())
+                    continue
+            if pod is not None:
+                self._add(pod)
+            elif tunnel is not None:
+                self._check(*tunnel)
+
+    def _lacking(self) -> PodView | None:
+        now = time.monotonic()
+        for uid, pod in self._pods.items():
+            short = self._tunnels and len(self._idle.get(uid, ())) < self._spare
+            if short and self._not_before.get(uid, 0.0) <= now:
+                return pod
+        return None
+
+    def _silent(self) -> tuple[str, Tunnel] | None:
+        latest = time.monotonic() - _CHECK
+        for uid, idle in self._idle.items():
+            for tunnel in idle:
+                if tunnel.since < latest:
+                    idle.remove(tunnel)
+                    return uid, tunnel
+        return None
+
+    def _rest(self) -> float:
+        waits = [t for t in self._not_before.values() if t > time.monotonic()]
+        return min([_CHECK / 2, *(t - time.monotonic() for t in waits)]) if waits else _CHECK / 2
+
+    def _add(self, pod: PodView) -> None:
+        try:
+            tunnel = open_tunnel(self._connection, pod.namespace, pod.name, self._stop)
+        except Cancelled:
+            return
+        except DevloopError:
+            # Whoever really needs a stream is told why there is none.
+            with self._changed:
+                pause = self._pauses.get(pod.uid, _PAUSE)
+                self._pauses[pod.uid] = min(pause * 1.5, _LONGEST_PAUSE)
+                self._not_before[pod.uid] = time.monotonic() + pause
+            return
+        with self._changed:
+            self._pauses.pop(pod.uid, None)
+        self._release(pod.uid, tunnel)
+
+    def _check(self, uid: str, tunnel: Tunnel) -> None:
+        try:
+            tunnel.check(_REPLY, self._stop)
+        except OSError:
+            tunnel.close()
+        self._release(uid, tunnel)

@@ -1,0 +1,216 @@
+"""Mirror one collection of the API server: list it, watch it, and survive everything a watch can
+suffer.
+
+The contract is client-go's tools/cache/reflector.go: a list *replaces* the store, so a lost DELETED
+event is harmless; a watch that ends normally resumes at the last resourceVersion without a list;
+410 lists again; 429 and 5xx back off and do not list; bookmarks move the version; silence counts as
+a dead connection. Clock, randomness and the server are handed in, so that scripted streams test it.
+Must not know what the objects mean, nor keep them: that is the view's.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from devloop.base.cancel import Cancelled
+from devloop.cluster.api.api_errors import ApiError, status_error
+from devloop.errors import DevloopError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+__all__ = ["Backoff", "Change", "Feed", "Reflector"]
+
+# A watch that ends this soon without a word would spin if it were resumed at once.
+_VERY_SHORT_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What happened. SYNC carries the whole collection in `items`; PUT and DELETE one object; LOST
+    the error that cut the stream; LIVE says that the watch is (again) established."""
+
+    type: Literal["SYNC", "PUT", "DELETE", "LOST", "LIVE"]
+    object: Mapping[str, Any] = field(default_factory=dict)
+    items: tuple[Mapping[str, Any], ...] = ()
+    error: DevloopError | None = None
+
+
+class Feed(Protocol):
+    """One collection of one server, as the reflector needs it."""
+
+    def list(self, resource_version: str) -> Mapping[str, Any]:
+        """The whole List object; "" asks for the newest."""
+        ...
+
+    def watch(self, resource_version: str, timeout_seconds: int) -> Iterator[Mapping[str, Any]]:
+        """The events from `resource_version` on, opened when called. Ends when the server ends it;
+        raises `DevloopError` when refused, cut or silent for too long."""
+        ...
+
+    def shut(self) -> None:
+        """Make a blocked `list` or `watch` return at once; called from another thread."""
+        ...
+
+
+class Backoff:
+    """Growing pauses: `base` seconds doubled each time up to `cap`, plus up to `jitter` times as
+    much by chance, from the start again after `reset` seconds without one (client-go's figures)."""
+
+    def __init__(
+        self,
+        *,
+        base: float = 0.8,
+        cap: float = 30.0,
+        jitter: float = 1.0,
+        reset: float = 120.0,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._base, self._cap, self._jitter, self._reset = base, cap, jitter, reset
+        self._clock, self._chance = clock, chance
+        self._step = 0
+        self._last = clock()
+
+    def next(self) -> float:
+        now = self._clock()
+        if now - self._last > self._reset:
+            self._step = 0
+        self._last = now
+        pause = min(self._cap, self._base * 2.0**self._step)
+        self._step = min(self._step + 1, 16)
+        return min(self._cap, pause * (1.0 + self._jitter * self._chance()))
+
+
+class Reflector:
+    """One collection's mirror. `run` is the loop (in the caller's thread), `start` gives it one.
+
+    Every change goes to `sink` in the reflector's thread. `close` ends it within 200 ms."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        sink: Callable[[Change], None],
+        *,
+        name: str = "watch",
+        backoff: Backoff | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._feed = feed
+        self._sink = sink
+        self._name = name
+        self._backoff = backoff or Backoff(clock=clock, chance=chance)
+        self._clock = clock
+        self._chance = chance
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._version = ""  # the newest resourceVersion seen
+        self._resume = False  # whether a watch may start from it without a list
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self.run, name=self._name, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop; returns when the thread is gone (at most a DNS look-up later)."""
+        self.stop()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=5.0)
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._feed.shut()
+
+    def run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                if not self._resume:
+                    self._list()
+                healthy = self._watch()
+            except Cancelled:
+                return
+            except DevloopError as error:
+                if self._stop.is_set():
+                    return
+                self._after(error)
+                self._sink(Change("LOST", error=error))
+                healthy = False
+            if not healthy:
+                self._stop.wait(self._backoff.next())
+
+    def _after(self, error: DevloopError) -> None:
+        """Decide what an error means for the next round: list again, or resume the watch."""
+        if not isinstance(error, ApiError):
+            return  # the connection broke: what was seen is still true
+        if error.expired or error.too_large:
+            self._resume = False
+        elif error.status != 429 and error.status < 500:
+            self._resume = False  # forbidden, gone kind, bad request: start over
+
+    def _list(self) -> None:
+        """List at the last version seen; if the server has dropped or not reached that one, list
+        the newest: always forward."""
+        try:
+            page = self._feed.list(self._version)
+        except ApiError as error:
+            if not self._version or not (error.expired or error.too_large):
+                raise
+            page = self._feed.list("")
+        self._version = _version_of(page)
+        self._resume = bool(self._version)
+        kind, api_version = str(page.get("kind") or ""), page.get("apiVersion")
+        kind = kind.removesuffix("List")
+        items = tuple(
+            {"kind": kind, "apiVersion": api_version, **item}
+            for item in page.get("items") or ()
+            if isinstance(item, dict)
+        )
+        self._sink(Change("SYNC", items=items))
+
+    def _watch(self) -> bool:
+        """Follow until the server ends it. False when it ended suspiciously fast."""
+        began = self._clock()
+        # 5 to 10 minutes, by chance, so that not all watches of a session end together.
+        seconds = int(300 * (1.0 + self._chance()))
+        seen = False
+        events = self._feed.watch(self._version, seconds)
+        self._sink(Change("LIVE"))
+        for event in events:
+            if self._stop.is_set():
+                raise Cancelled
+            seen = True
+            self._take(event)
+        return seen or self._clock() - began >= _VERY_SHORT_SECONDS
+
+    def _take(self, event: Mapping[str, Any]) -> None:
+        kind, thing = event.get("type"), event.get("object")
+        if not isinstance(thing, dict):
+            return
+        if kind == "ERROR":
+            code = thing.get("code")
+            raise status_error(
+                code if isinstance(code, int) else 500,
+                thing,
+                method="GET",
+                path="",
+                server="the API server's watch",
+            )
+        version = _version_of(thing)
+        if kind in {"ADDED", "MODIFIED"}:
+            self._sink(Change("PUT", object=thing))
+        elif kind == "DELETED":
+            self._sink(Change("DELETE", object=thing))
+        if version:
+            self._version = version
+
+
+def _version_of(thing: Mapping[str, Any]) -> str:
+    metadata = thing.get("metadata")
+    version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
+    return str(version or "")

@@ -1,0 +1,96 @@
+"""The body of an answer that keeps coming, and how to stop waiting for more of it.
+
+Knows nothing of what is in it; opened by `Connection.stream`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+from typing import TYPE_CHECKING, Self
+
+import urllib3.exceptions
+
+from devloop.base.cancel import Cancelled
+from devloop.cluster.api.api_errors import connection_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from urllib3.response import BaseHTTPResponse
+
+    from devloop.base.cancel import Cancel
+    from devloop.cluster.api.sockets import Wire
+
+__all__ = ["BROKEN", "Stream"]
+
+# What a connection that breaks raises, wherever it breaks.
+BROKEN = (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError)
+_CHUNK = 65536
+
+
+class Stream:
+    """The body of an answer that keeps coming: iterate it for chunks of bytes as they arrive.
+
+    `shut` may be called from any thread and ends a blocked read at once. Leaving the `with` block
+    (or reading to the end) frees the connection."""
+
+    def __init__(
+        self, wire: Wire, answer: BaseHTTPResponse, server: str, cancel: Cancel | None
+    ) -> None:
+        self._wire = wire
+        self._answer = answer
+        self._server = server
+        self._cancel = cancel
+        self._cleanup = contextlib.ExitStack()
+        if cancel is not None:
+            self._cleanup.enter_context(cancel.closing(wire.shut))
+
+    @property
+    def date(self) -> str:
+        """The server's clock as it answered: HTTP's Date header, "" when it sent none."""
+        return self._answer.headers.get("Date", "")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Ends when the server ends the body, or after `shut`. Raises `Cancelled`, or
+        cluster/unreachable when the connection breaks or stays silent for too long."""
+        try:
+            while chunk := self._answer.read1(_CHUNK):
+                yield chunk
+        except (*BROKEN, ValueError) as error:
+            # ValueError: the answer was closed under a reader that had not started its read.
+            self._raise_if_cancelled()
+            if not self._wire.shutter.closed:
+                raise connection_error(error, self._server) from error
+        finally:
+            self.close()
+        self._raise_if_cancelled()
+
+    def lines(self) -> Iterator[bytes]:
+        """The same as whole lines without their newline; a last line may lack one."""
+        rest = b""
+        for chunk in self:
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from lines
+        if rest:
+            yield rest
+
+    def _raise_if_cancelled(self) -> None:
+        if self._cancel is not None and self._cancel.is_set():
+            raise Cancelled
+
+    def shut(self) -> None:
+        self._wire.shut()
+
+    def close(self) -> None:
+        self._cleanup.close()
+        self._wire.shut()
+        with contextlib.suppress(*BROKEN, ValueError):
+            self._answer.close()
+        self._wire.close()

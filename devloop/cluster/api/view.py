@@ -1,0 +1,367 @@
+"""What the cluster looks like now, as the API server last told: one watch per kind and namespace,
+shared by all services of a session.
+
+Objects are plain dicts and must not be changed by readers. Nothing here asks again when it wants to
+know: followers are told. Must not decide what a change means for a rollout or a log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Literal
+
+from devloop.base.cancel import Cancelled
+from devloop.cluster.api.api_errors import connection_error
+from devloop.cluster.api.pod_view import controller_of, labels, metadata, name_of, pod_view, text
+from devloop.cluster.api.reflector import Backoff, Change, Feed, Reflector
+from devloop.errors import DevloopError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from devloop.base.cancel import Cancel
+    from devloop.cluster.api.connection import Connection
+    from devloop.cluster.api.stream import Stream
+    from devloop.model import PodView, WorkloadRef
+
+__all__ = ["ClusterView", "ConnectionFeed", "Kind", "View", "owned_by", "workload_of"]
+
+Kind = Literal["pods", "replicasets", "deployments", "statefulsets", "daemonsets", "events"]
+
+_PATHS: dict[str, str] = {
+    "pods": "/api/v1/namespaces/{}/pods",
+    "events": "/api/v1/namespaces/{}/events",
+    "replicasets": "/apis/apps/v1/namespaces/{}/replicasets",
+    "deployments": "/apis/apps/v1/namespaces/{}/deployments",
+    "statefulsets": "/apis/apps/v1/namespaces/{}/statefulsets",
+    "daemonsets": "/apis/apps/v1/namespaces/{}/daemonsets",
+}
+# Normal events are many and say nothing that a pod's status does not.
+_SELECTORS: dict[str, dict[str, str]] = {"events": {"fieldSelector": "type=Warning"}}
+_IDLE_SECONDS = 100.0  # bookmarks come about once a minute
+
+
+class ConnectionFeed:
+    """A `Feed` over a `Connection`; every read of it can be shut."""
+
+    def __init__(self, connection: Connection, path: str, query: Mapping[str, str]) -> None:
+        self._connection = connection
+        self._path = path
+        self._query = dict(query)
+        self._lock = threading.Lock()
+        self._shut: Callable[[], None] | None = None
+        self._closed = False
+
+    def list(self, resource_version: str) -> Mapping[str, Any]:
+        query = dict(self._query)
+        if resource_version:
+            query["resourceVersion"] = resource_version
+        with self._open(query, 30.0) as stream:
+            body = b"".join(stream)
+        self._check()
+        try:
+            page = json.loads(body)
+        except ValueError as error:
+            raise connection_error(error, self._connection.server) from error
+        return page if isinstance(page, dict) else {}
+
+    def watch(self, resource_version: str, timeout_seconds: int) -> Iterator[Mapping[str, Any]]:
+        query = self._query | {
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(timeout_seconds),
+            "resourceVersion": resource_version,
+        }
+        return self._events(self._open(query, _IDLE_SECONDS))
+
+    def _events(self, stream: Stream) -> Iterator[Mapping[str, Any]]:
+        with stream:
+            for line in stream.lines():
+                self._check()
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    return  # cut in the middle of an event: resume from the one before
+                if isinstance(event, dict):
+                    yield event
+
+    def _open(self, query: Mapping[str, str], idle: float) -> Stream:
+        self._check()
+        return self._connection.stream(self._path, query, idle=idle, opened=self._hold)
+
+    def _hold(self, shut: Callable[[], None]) -> None:
+        with self._lock:
+            self._shut = shut
+            closed = self._closed
+        if closed:
+            shut()
+
+    def _check(self) -> None:
+        if self._closed:
+            raise Cancelled
+
+    def interrupt(self) -> None:
+        """Drop the connection; the reflector opens another and resumes."""
+        with self._lock:
+            shut = self._shut
+        if shut is not None:
+            shut()
+
+    def shut(self) -> None:
+        with self._lock:
+            self._closed = True
+        self.interrupt()
+
+
+class View:
+    """One kind in one namespace. Thread-safe; objects are read-only."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        *,
+        name: str,
+        slim: bool = False,
+        on_bug: Callable[[BaseException], None] | None = None,
+        backoff: Backoff | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.error: DevloopError | None = None
+        self.synced = threading.Event()
+        self._slim = slim
+        self._on_bug = on_bug
+        self._lock = threading.RLock()
+        self._store: dict[str, Mapping[str, Any]] = {}
+        self._listeners: list[Callable[[Change], None]] = []
+        self._reflector = Reflector(feed, self._take, name=name, backoff=backoff, clock=clock)
+
+    def start(self) -> None:
+        self._reflector.start()
+
+    def get(self, name: str) -> Mapping[str, Any] | None:
+        with self._lock:
+            return self._store.get(name)
+
+    def items(self) -> list[Mapping[str, Any]]:
+        with self._lock:
+            return list(self._store.values())
+
+    def wait_synced(self, cancel: Cancel, timeout: float = 15.0) -> None:
+        """Wait for the first list. Raises `Cancelled`, or what hinders it after `timeout` seconds
+        (at once when the cluster forbids it)."""
+        wake = threading.Event()
+        with self.subscribe(lambda _: wake.set()), cancel.closing(wake.set):
+            deadline = time.monotonic() + timeout
+            while not self.synced.is_set():
+                cancel.check()
+                error = self.error
+                late = time.monotonic() >= deadline
+                if error is not None and (late or error.code == "cluster/forbidden"):
+                    raise error
+                if late:
+                    raise DevloopError.of("cluster/unreachable", "the cluster does not answer")
+                wake.wait(min(1.0, timeout))
+                wake.clear()
+
+    @contextlib.contextmanager
+    def subscribe(self, listener: Callable[[Change], None]) -> Iterator[None]:
+        """Call `listener` for every PUT, DELETE, LOST and LIVE while in the block, in the watch's
+        thread: it must not block."""
+        self.add(listener)
+        try:
+            yield
+        finally:
+            self.remove(listener)
+
+    def add(
+        self, listener: Callable[[Change], None], *, replay: Callable[[Change], None] | None = None
+    ) -> None:
+        """Like `subscribe` until `remove`. `replay` first gets what is there, nothing missed and
+        nothing doubled between the two."""
+        with self._lock:
+            if replay is not None:
+                for thing in list(self._store.values()):
+                    replay(Change("PUT", object=thing))
+            self._listeners.append(listener)
+
+    def remove(self, listener: Callable[[Change], None]) -> None:
+        with self._lock, contextlib.suppress(ValueError):
+            self._listeners.remove(listener)
+
+    def stop(self) -> None:
+        self._reflector.stop()
+
+    def close(self) -> None:
+        self._reflector.close()
+
+    def _take(self, change: Change) -> None:
+        # Listeners run under the lock, so that all see one order and `add` can replay.
+        with self._lock:
+            for told in self._apply(change):
+                for listener in tuple(self._listeners):
+                    try:
+                        listener(told)
+                    except Exception as error:  # noqa: BLE001 - one listener must not end the watch
+                        if self._on_bug is not None:
+                            self._on_bug(error)
+
+    def _apply(self, change: Change) -> list[Change]:
+        if change.type == "SYNC":
+            return self._replace(change.items)
+        if change.type == "PUT":
+            thing = self._kept(change.object)
+            self._store[name_of(thing)] = thing
+            return [Change("PUT", object=thing)]
+        if change.type == "DELETE":
+            self._store.pop(name_of(change.object), None)
+            return [change]
+        self.error = change.error
+        return [change]
+
+    def _replace(self, found: tuple[Mapping[str, Any], ...]) -> list[Change]:
+        old, self._store = self._store, {name_of(i): self._kept(i) for i in found}
+        told = [
+            Change("DELETE", object=thing)
+            for name, thing in old.items()
+            if not _same(self._store.get(name), thing, "uid")
+        ]
+        told += [
+            Change("PUT", object=thing)
+            for name, thing in self._store.items()
+            if not _same(old.get(name), thing, "resourceVersion")
+        ]
+        self.error = None
+        first = not self.synced.is_set()
+        self.synced.set()
+        return [*told, Change("LIVE")] if first else told
+
+    def _kept(self, thing: Mapping[str, Any]) -> Mapping[str, Any]:
+        if not self._slim or "managedFields" not in metadata(thing):
+            return thing
+        slim = {k: v for k, v in metadata(thing).items() if k != "managedFields"}
+        return {**thing, "metadata": slim}
+
+
+def _same(one: Mapping[str, Any] | None, other: Mapping[str, Any], key: str) -> bool:
+    return one is not None and metadata(one).get(key) == metadata(other).get(key)
+
+
+def workload_of(pod: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(kind in lower case, name) of the workload that a pod belongs to.
+
+    A Deployment names its ReplicaSets `<deployment>-<pod-template-hash>` (Kubernetes'
+    deployment/sync.go), so a pod tells its Deployment without a look at the ReplicaSet."""
+    owner = controller_of(pod)
+    if owner is None:
+        return None
+    kind, name, _ = owner
+    if kind == "ReplicaSet":
+        tail = "-" + text(labels(pod).get("pod-template-hash"))
+        if len(tail) > 1 and name.endswith(tail):
+            return "deployment", name.removesuffix(tail)
+    return kind.lower(), name
+
+
+def owned_by(ref: WorkloadRef) -> Callable[[Mapping[str, Any]], bool]:
+    """A predicate for `subscribe_pods`: the pods of one workload, of all its revisions."""
+    return lambda pod: workload_of(pod) == (ref.kind, ref.name)
+
+
+class ClusterView:
+    """All views of a session, made when first asked for and closed together.
+
+    `on_bug` hears of an exception in a listener; the watch goes on."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        on_bug: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self._connection = connection
+        self._on_bug = on_bug
+        self._lock = threading.Lock()
+        self._views: dict[tuple[str, str], tuple[View, ConnectionFeed]] = {}
+        self._closed = False
+
+    def view(self, kind: Kind, namespace: str) -> View:
+        """The shared view of `kind` in `namespace`; its watch starts now if it is the first."""
+        key = (kind, namespace)
+        with self._lock:
+            if self._closed:
+                raise Cancelled
+            if key in self._views:
+                return self._views[key][0]
+            path = _PATHS[kind].format(namespace)
+            feed = ConnectionFeed(self._connection, path, _SELECTORS.get(kind, {}))
+            view = View(
+                feed,
+                name=f"devloop-watch {kind} {namespace}",
+                slim=kind in {"pods", "replicasets", "events"},
+                on_bug=self._on_bug,
+            )
+            self._views[key] = (view, feed)
+            view.start()
+            return view
+
+    def workload(self, ref: WorkloadRef) -> View:
+        """The view that holds `ref`."""
+        kinds: dict[str, Kind] = {
+            "deployment": "deployments",
+            "statefulset": "statefulsets",
+            "daemonset": "daemonsets",
+        }
+        return self.view(kinds[ref.kind], ref.namespace)
+
+    def pods_of(self, ref: WorkloadRef) -> tuple[PodView, ...]:
+        """The workload's pods as last told, oldest first; empty until the first list is in."""
+        mine = owned_by(ref)
+        found = [pod_view(p) for p in self.view("pods", ref.namespace).items() if mine(p)]
+        return tuple(sorted(found, key=lambda p: (p.created, p.name)))
+
+    def subscribe_pods(
+        self,
+        namespace: str,
+        predicate: Callable[[Mapping[str, Any]], bool],
+        callback: Callable[[PodView, bool], None],
+    ) -> Callable[[], None]:
+        """Call `callback(pod, gone)` for the pods that `predicate` (of the pod's JSON) accepts:
+        first, in this thread, for those that are there; then, in the watch's thread, whenever
+        something in the `PodView` changed or the pod is gone. Must not block. Returns how to end
+        it."""
+        view = self.view("pods", namespace)
+        told: dict[str, PodView] = {}
+
+        def take(change: Change) -> None:
+            if change.type not in {"PUT", "DELETE"} or not predicate(change.object):
+                return
+            pod = pod_view(change.object)
+            if change.type == "DELETE":
+                told.pop(pod.uid, None)
+                callback(pod, True)
+            elif told.get(pod.uid) != pod:
+                told[pod.uid] = pod
+                callback(pod, False)
+
+        view.add(take, replay=take)
+        return lambda: view.remove(take)
+
+    def reconnect(self) -> None:
+        """Drop all connections and resume: for a machine that slept or changed its network."""
+        with self._lock:
+            feeds = [feed for _, feed in self._views.values()]
+        for feed in feeds:
+            feed.interrupt()
+
+    def close(self) -> None:
+        """End all watches: told to stop together, then waited for."""
+        with self._lock:
+            self._closed = True
+            views = [view for view, _ in self._views.values()]
+        for view in views:
+            view.stop()
+        for view in views:
+            view.close()

@@ -1,0 +1,188 @@
+"""A WebSocket (RFC 6455) through the API server, as Kubernetes' channel protocols use it.
+
+Whole messages in, masked frames out, pings answered; no call but `open_websocket` blocks. What a
+message means is its user's to know.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+from devloop.cluster.api.api_errors import connection_error
+from devloop.cluster.api.nonblocking import push, read_now
+from devloop.cluster.api.upgrade import upgrade
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+
+    from devloop.base.cancel import Cancel
+    from devloop.cluster.api.connection import Connection
+
+__all__ = ["Frames", "WebSocket", "frame", "open_websocket"]
+
+_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
+_CONTINUED, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+_LARGEST = 32768  # bytes of data a frame
+
+
+def open_websocket(
+    connection: Connection, path: str, protocols: str, cancel: Cancel
+) -> tuple[socket.socket, bytes]:
+    """Ask for `path` with one of `protocols`: the socket, and what came after the handshake.
+
+    Blocks until the API server has agreed. Raises `ApiError`, cluster/unreachable, `Cancelled`."""
+    key = base64.b64encode(os.urandom(16)).decode()
+    headers = {
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": key,
+        "Sec-WebSocket-Protocol": protocols,
+    }
+    upgraded = upgrade(connection, "GET", path, headers, cancel)
+    accept = hashlib.sha1((key + _GUID).encode(), usedforsecurity=False).digest()
+    if upgraded.headers.get("sec-websocket-accept") != base64.b64encode(accept).decode():
+        upgraded.sock.close()
+        wrong = ValueError("the answer is not to this WebSocket request")
+        raise connection_error(wrong, connection.server, context=connection.context)
+    return upgraded.sock, upgraded.rest
+
+
+class WebSocket:
+    """The client's side. One thread at a time. At most about `most_queued` bytes wait to leave.
+
+    `closed`: nothing comes any more, beside what has arrived."""
+
+    def __init__(self, sock: socket.socket, received: bytes, *, most_queued: int) -> None:
+        sock.setblocking(False)
+        self.closed = False
+        self._sock = sock
+        self._frames = Frames()
+        self._frames.feed(received)
+        self._out = bytearray()
+        self._most_queued = most_queued
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def arrived(self) -> Iterator[bytes]:
+        """The messages that have arrived and were not taken yet."""
+        for opcode, message in self._frames:
+            if opcode == _CLOSE:
+                self.closed = True
+                return
+            if opcode == _PING:
+                self._out += frame(_PONG, message)
+                self.flush()
+            if opcode in (_BINARY, _TEXT):
+                yield message
+
+    def fill(self) -> bool:
+        """Read on; False when there is nothing now. Raises ConnectionResetError."""
+        chunk = read_now(self._sock)
+        if chunk is None:
+            return False
+        self.closed = not chunk
+        self._frames.feed(chunk)
+        return True
+
+    def send(self, channel: bytes, data: bytes | bytearray | memoryview) -> int:
+        """How many bytes of `data` were taken, in messages that begin with `channel`: 0 when it is
+        busy. What was taken may still have to be pushed by `flush`. Raises ConnectionResetError."""
+        if self._out and not self.flush() and len(self._out) >= self._most_queued:
+            return 0
+        taken = 0
+        while taken < len(data) and len(self._out) < self._most_queued:
+            part = bytes(data[taken : taken + _LARGEST])
+            self._out += frame(_BINARY, channel + part)
+            taken += len(part)
+        self.flush()
+        return taken
+
+    def flush(self) -> bool:
+        """Push what is queued; True when all of it has left. Raises ConnectionResetError."""
+        return push(self._sock, self._out)
+
+    def ping(self) -> None:
+        """Traffic for whoever on the way drops idle connections. Raises ConnectionResetError."""
+        self._out += frame(_PING, b"")
+        self.flush()
+
+    def close(self) -> None:
+        """Close at once; safe to repeat."""
+        if self._sock.fileno() >= 0:
+            with contextlib.suppress(OSError):
+                if not self._out:
+                    self._sock.send(frame(_CLOSE, (1000).to_bytes(2, "big")))
+            self._sock.close()
+
+
+def frame(opcode: int, payload: bytes) -> bytes:
+    """One final frame from client to server: masked, as RFC 6455, 5.3 asks."""
+    length = len(payload)
+    if length < 126:
+        head = bytes((0x80 | opcode, 0x80 | length))
+    elif length < 65536:
+        head = bytes((0x80 | opcode, 0x80 | 126)) + length.to_bytes(2, "big")
+    else:
+        head = bytes((0x80 | opcode, 0x80 | 127)) + length.to_bytes(8, "big")
+    mask = os.urandom(4)
+    # One XOR of two big integers is a hundred times faster than a loop over bytes.
+    pattern = int.from_bytes((mask * (length // 4 + 1))[:length], "little")
+    masked = (int.from_bytes(payload, "little") ^ pattern).to_bytes(length, "little")
+    return head + mask + masked
+
+
+class Frames:
+    """The server's side of a WebSocket taken apart: feed it bytes, iterate (opcode, message).
+
+    Fragments are put together; control frames may stand between them. Raises ConnectionResetError
+    for what RFC 6455 does not allow."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._opcode = 0
+        self._parts = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        self._buffer += data
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        while (one := self._next()) is not None:
+            final, opcode, payload = one
+            if opcode >= _CLOSE:
+                yield opcode, payload
+                continue
+            if opcode != _CONTINUED:
+                self._opcode = opcode
+            if final and not self._parts:
+                yield self._opcode, payload
+                continue
+            self._parts += payload
+            if final:
+                payload, self._parts = bytes(self._parts), bytearray()
+                yield self._opcode, payload
+
+    def _next(self) -> tuple[bool, int, bytes] | None:
+        buffer = self._buffer
+        if len(buffer) < 2:
+            return None
+        first, second = buffer[0], buffer[1]
+        if first & 0x70 or second & 0x80:
+            raise ConnectionResetError("the server does not speak plain RFC 6455")
+        length, start = second & 0x7F, 2
+        if length == 126:
+            start = 4
+            length = int.from_bytes(buffer[2:4], "big") if len(buffer) >= 4 else 0
+        elif length == 127:
+            start = 10
+            length = int.from_bytes(buffer[2:10], "big") if len(buffer) >= 10 else 0
+        if len(buffer) < start or len(buffer) < start + length:
+            return None
+        payload = bytes(buffer[start : start + length])
+        del buffer[: start + length]
+        return bool(first & 0x80), first & 0x0F, payload

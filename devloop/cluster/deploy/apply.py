@@ -1,0 +1,241 @@
+"""Write objects by server-side apply: only when something is to change, never against a controller,
+and marked so that `devloop down` later knows what devloop itself made.
+
+Shared by all services of a project. Must not know about images or services.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from devloop.cluster.api.api_errors import ApiError
+from devloop.cluster.api.connection import APPLY
+from devloop.cluster.api.pod_view import condition, metadata
+from devloop.cluster.deploy.ownership import (
+    APPLIED,
+    MANAGER,
+    covers,
+    created_by,
+    desired,
+    judge_conflict,
+)
+from devloop.cluster.replace.in_place_rules import with_hold
+from devloop.errors import DevloopError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from devloop.base.cancel import Cancel
+    from devloop.cluster.api.connection import Connection
+    from devloop.cluster.deploy.objects import Planned
+    from devloop.errors import Diagnosis
+
+__all__ = ["Applied", "Applier", "read"]
+
+_CRD_SECONDS = 10.0
+_GONE_SECONDS = 10.0
+# How long an applied object is believed to be there without a look: a burst of saves costs no
+# reads, and what somebody deleted by hand is back within the next minute's deploy.
+_BELIEVED_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What the cluster holds after an apply. `written` is False when it already held it all."""
+
+    object: Mapping[str, Any]
+    written: bool
+    created: bool = False
+
+
+def read(connection: Connection, path: str) -> dict[str, Any] | None:
+    """The object at `path`, None when there is none."""
+    try:
+        return connection.request("GET", path)
+    except ApiError as error:
+        if error.status == 404:
+            return None
+        raise
+
+
+class Applier:
+    """Applies objects for `project`. Thread-safe."""
+
+    def __init__(self, connection: Connection, *, project: str) -> None:
+        self._connection = connection
+        self._project = project
+        self._lock = threading.Lock()
+        # path -> what was applied last and came back: spares a look in later iterations.
+        self._known: dict[str, tuple[str, Mapping[str, Any], float]] = {}
+
+    def apply(
+        self,
+        planned: Planned,
+        tell: Callable[[Diagnosis], None],
+        cancel: Cancel,
+        *,
+        live: Mapping[str, Any] | None = None,
+        before: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> Applied:
+        """Make the cluster hold `planned`; at most one write.
+
+        `live` is the object as it is, for a caller that knows; None looks. `before` is called with
+        the live object before the first write to one that existed. `tell` hears of fields taken
+        over. Raises cluster/*."""
+        if live is None:
+            known = self._remembered(planned)
+            if known is not None:
+                return Applied(object=known, written=False)
+            live = read(self._connection, planned.path)
+        body = desired(planned.object, live, self._project)
+        mark = metadata(body)["annotations"][APPLIED]
+        if live is not None:
+            marks = metadata(live).get("annotations") or {}
+            if marks.get(APPLIED) == mark and covers(live, body):
+                self._remember(planned, mark, live)
+                return Applied(object=live, written=False)
+            if before is not None and not created_by(live):
+                before(live)
+        result = self._write(planned, body, tell, cancel, live)
+        if planned.resource.kind == "CustomResourceDefinition":
+            result = self._established(planned, result, cancel)
+        self._remember(planned, mark, result)
+        same = live is not None and _version(live) == _version(result)
+        return Applied(object=result, written=not same, created=live is None)
+
+    def believes(self, planned: Planned) -> bool:
+        """Whether this is what was applied last, however long ago; looks at nothing."""
+        with self._lock:
+            known = self._known.get(planned.path)
+        if known is None:
+            return False
+        body = desired(planned.object, known[1], self._project)
+        return bool(metadata(body)["annotations"][APPLIED] == known[0])
+
+    def hold(
+        self,
+        planned: Planned,
+        live: Mapping[str, Any],
+        tell: Callable[[Diagnosis], None],
+        cancel: Cancel,
+    ) -> Mapping[str, Any]:
+        """Apply a Deployment that is paused and marked so (see `inplace`), by the same manager:
+        who owns which field stays as it was. Taking `paused` away is left to the caller."""
+        body = with_hold(desired(planned.object, live, self._project))
+        return self._write(planned, body, tell, cancel, live)
+
+    def _remembered(self, planned: Planned) -> Mapping[str, Any] | None:
+        with self._lock:
+            known = self._known.get(planned.path)
+        if known is None or time.monotonic() - known[2] > _BELIEVED_SECONDS:
+            return None
+        mark, live, _ = known
+        body = desired(planned.object, live, self._project)
+        return live if metadata(body)["annotations"][APPLIED] == mark else None
+
+    def _remember(self, planned: Planned, mark: str, live: Mapping[str, Any]) -> None:
+        with self._lock:
+            self._known[planned.path] = (mark, live, time.monotonic())
+
+    def _write(
+        self,
+        planned: Planned,
+        body: dict[str, Any],
+        tell: Callable[[Diagnosis], None],
+        cancel: Cancel,
+        live: Mapping[str, Any] | None,
+    ) -> dict[str, Any]:
+        force = False
+        for _ in range(4):
+            try:
+                return self._send(planned, body, force=force)
+            except ApiError as error:
+                if error.status == 404 and error.details.get("kind") == "namespaces":
+                    raise _no_namespace(planned) from error
+                if _remade(planned, error) and live is not None and created_by(live):
+                    self._delete(planned, cancel)
+                    continue
+                if error.status != 409:
+                    raise error.at(planned.location) from error
+                causes = [c for c in error.causes if c.get("reason") == "FieldManagerConflict"]
+                if not causes:
+                    continue  # two writes met: the same request again is right
+                verdict = judge_conflict(causes, str(planned))
+                if verdict.error is not None:
+                    raise verdict.error.at(planned.location) from error
+                if verdict.info is not None:
+                    tell(verdict.info)
+                if verdict.leave_replicas:
+                    body["spec"] = {k: v for k, v in body["spec"].items() if k != "replicas"}
+                force = True
+        raise DevloopError.of(
+            "cluster/conflict",
+            f"{planned} is being written by somebody else all the time",
+            location=planned.location,
+        )
+
+    def _delete(self, planned: Planned, cancel: Cancel) -> None:
+        """Delete an object that devloop created and wait until it is gone."""
+        body = {"propagationPolicy": "Background"}
+        self._connection.request("DELETE", planned.path, body)
+        deadline = time.monotonic() + _GONE_SECONDS
+        while read(self._connection, planned.path) is not None:
+            if time.monotonic() >= deadline:
+                raise DevloopError.of(
+                    "cluster/rejected",
+                    f"the old {planned} is still there",
+                    location=planned.location,
+                    cause="it was deleted to make it anew; a finalizer may hold it",
+                )
+            if cancel.wait(0.05):
+                cancel.check()
+
+    def _send(self, planned: Planned, body: Mapping[str, Any], *, force: bool) -> dict[str, Any]:
+        query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
+        if force:
+            query["force"] = "true"
+        return self._connection.request(
+            "PATCH", planned.path, body, query=query, content_type=APPLY
+        )
+
+    def _established(
+        self, planned: Planned, result: dict[str, Any], cancel: Cancel
+    ) -> dict[str, Any]:
+        """Objects of a new kind are refused until its definition is established: some 100 ms."""
+        deadline = time.monotonic() + _CRD_SECONDS
+        while condition(result, "Established").get("status") != "True":
+            if time.monotonic() >= deadline:
+                raise DevloopError.of(
+                    "cluster/rejected",
+                    f"the cluster does not serve {planned.name}",
+                    location=planned.location,
+                    cause=str(condition(result, "NamesAccepted").get("message") or "not yet"),
+                )
+            if cancel.wait(0.1):
+                cancel.check()
+            result = self._connection.request("GET", planned.path)
+        return result
+
+
+def _remade(planned: Planned, error: ApiError) -> bool:
+    """A Job's template cannot change (a migration with the new image, say): it is made anew."""
+    return planned.resource.kind == "Job" and error.status == 422 and "immutable" in error.text
+
+
+def _version(thing: Mapping[str, Any]) -> str:
+    return str(metadata(thing).get("resourceVersion") or "")
+
+
+def _no_namespace(planned: Planned) -> DevloopError:
+    return DevloopError.of(
+        "cluster/not-found",
+        f"the namespace {planned.namespace!r} does not exist",
+        location=planned.location,
+        suggestions=(
+            f"kubectl create namespace {planned.namespace}",
+            "or put a Namespace into the manifests",
+        ),
+    )

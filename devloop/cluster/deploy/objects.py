@@ -1,0 +1,333 @@
+"""Turn manifests into the objects to apply for one service: namespaces filled in, images pinned, in
+an order that works. Pure: the cluster is asked through the callables handed in.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from devloop.cluster.api.kinds import WORKLOAD_KINDS, Resource, name_of
+from devloop.cluster.api.pod_view import dig, items
+from devloop.cluster.deploy import image_use
+from devloop.errors import DevloopError, Location
+from devloop.model import WorkloadRef
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from devloop.config.schema import Service
+    from devloop.manifests.files import Manifest
+    from devloop.model import ImageRef
+
+__all__ = ["Plan", "Planned", "apply_order", "containers_of", "pick_container", "plan_objects"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """One object as it shall be in the cluster. `path` is its URL path."""
+
+    object: dict[str, Any]
+    resource: Resource
+    namespace: str
+    location: Location
+
+    @property
+    def name(self) -> str:
+        return str(self.object["metadata"]["name"])
+
+    @property
+    def path(self) -> str:
+        return self.resource.path(self.namespace, self.name)
+
+    def __str__(self) -> str:
+        return name_of(self.object)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to apply, in order. `containers` of the workload get the service's image; they are
+    empty when the manifests do not hold the workload (it is patched then)."""
+
+    objects: tuple[Planned, ...]
+    workload: WorkloadRef
+    containers: tuple[str, ...] = ()
+
+    @property
+    def own(self) -> Planned | None:
+        """The service's workload, if the manifests hold it."""
+        return next((o for o in self.objects if _is(o, self.workload)), None)
+
+
+def _is(planned: Planned, ref: WorkloadRef) -> bool:
+    return (
+        planned.resource.kind == WORKLOAD_KINDS[ref.kind]
+        and planned.resource.api_version == "apps/v1"
+        and planned.name == ref.name
+        and planned.namespace == ref.namespace
+    )
+
+
+# What others need comes first; what is not listed (custom resources) comes before workloads, which
+# may need it. Kinds that only watch over workloads come last.
+_ORDER = (
+    ("Namespace", "CustomResourceDefinition", "PriorityClass", "StorageClass", "IngressClass"),
+    ("ResourceQuota", "LimitRange", "ServiceAccount", "Role", "ClusterRole"),
+    ("RoleBinding", "ClusterRoleBinding", "Secret", "ConfigMap"),
+    ("PersistentVolume", "PersistentVolumeClaim", "Service", "NetworkPolicy"),
+    (),
+    ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob", "Pod"),
+    ("HorizontalPodAutoscaler", "PodDisruptionBudget", "Ingress"),
+    ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration", "APIService"),
+)
+_RANK = {kind: rank for rank, kinds in enumerate(_ORDER) for kind in kinds}
+
+
+def apply_order(kind: str) -> int:
+    return _RANK.get(kind, 4)
+
+
+_TEMPLATE: dict[str, tuple[str, ...]] = {
+    "Pod": ("spec",),
+    "CronJob": ("spec", "jobTemplate", "spec", "template", "spec"),
+}
+
+
+def containers_of(
+    thing: Mapping[str, Any],
+) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:
+    """The containers and init containers of whatever holds a pod template, each with its path."""
+    base = _TEMPLATE.get(str(thing.get("kind")), ("spec", "template", "spec"))
+    for key in ("initContainers", "containers"):
+        entries = dig(thing, *base, key)
+        for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+            if isinstance(entry, dict):
+                yield (*base, key, index), entry
+
+
+def plan_objects(
+    manifests: Iterable[Manifest],
+    service: Service,
+    image: ImageRef,
+    *,
+    namespace: str,
+    services: Mapping[str, Service],
+    pinned: Mapping[str, ImageRef],
+    resource_of: Callable[[str, str, Location], Resource],
+    live_image: Callable[[str, str, str, str], str | None],
+) -> Plan:
+    """Work out what to apply for `service`.
+
+    `services` are all of the project, `pinned` the images known of them; `resource_of(apiVersion,
+    kind, location)` asks the cluster's discovery; `live_image(kind, namespace, name, container)`
+    is the image a container has now. The workload of another service that brings manifests of its
+    own is left to that service; containers that use another service's image get its pinned image,
+    else keep the live one. Raises config/image-not-used, config/container-not-found, config/value,
+    cluster/rejected."""
+    manifests = tuple(manifests)
+    defined = _defined_kinds(manifests)
+    own_kind = WORKLOAD_KINDS[service.deploy.workload_kind]
+    others = _foreign_workloads(service, services)
+    planned: list[Planned] = []
+    changed: tuple[str, ...] | None = None
+    own_namespace = namespace
+    for manifest in manifests:
+        version, kind, _, name = manifest.key
+        own = version == "apps/v1" and (kind, name) == (own_kind, service.deploy.workload_name)
+        if not own and version == "apps/v1" and (kind, name) in others:
+            continue
+        resource = defined.get((version, kind)) or resource_of(version, kind, manifest.at("kind"))
+        thing = copy.deepcopy(dict(manifest.object))
+        where = _place(thing, resource, namespace)
+        target = _Target(thing, kind, where, name)
+        done = _set_images(
+            target, service, image, own=own, services=services, pinned=pinned, live=live_image
+        )
+        if own:
+            changed, own_namespace = done, where
+            if not done or service.deploy.container not in {None, *done}:
+                raise _not_used(manifest, service)
+        planned.append(
+            Planned(object=thing, resource=resource, namespace=where, location=manifest.location)
+        )
+    if changed is None:
+        _refuse_other_name(manifests, service, services)
+    planned.sort(key=lambda p: apply_order(p.resource.kind))  # stable: the files' order within
+    return Plan(
+        objects=tuple(planned),
+        workload=WorkloadRef(
+            service.deploy.workload_kind, service.deploy.workload_name, own_namespace
+        ),
+        containers=changed or (),
+    )
+
+
+def _foreign_workloads(service: Service, services: Mapping[str, Service]) -> set[tuple[str, str]]:
+    return {
+        (WORKLOAD_KINDS[s.deploy.workload_kind], s.deploy.workload_name)
+        for s in services.values()
+        if s.name != service.name and s.deploy.manifests
+    }
+
+
+def _defined_kinds(manifests: Iterable[Manifest]) -> dict[tuple[str, str], Resource]:
+    """The kinds that CustomResourceDefinitions among the manifests bring themselves."""
+    found: dict[tuple[str, str], Resource] = {}
+    for manifest in manifests:
+        if manifest.key[1] != "CustomResourceDefinition":
+            continue
+        spec = manifest.object.get("spec")
+        group, names = dig(spec, "group"), dig(spec, "names")
+        kind, plural = dig(names, "kind"), dig(names, "plural")
+        for version in items(dig(spec, "versions")):
+            if group and kind and plural and version.get("name"):
+                api_version = f"{group}/{version['name']}"
+                scoped = dig(spec, "scope") != "Cluster"
+                found[api_version, str(kind)] = Resource(
+                    api_version, str(kind), str(plural), scoped
+                )
+    return found
+
+
+def _place(thing: dict[str, Any], resource: Resource, namespace: str) -> str:
+    metadata = thing["metadata"] = dict(thing["metadata"])
+    if not resource.namespaced:
+        metadata.pop("namespace", None)
+        return ""
+    metadata["namespace"] = str(metadata.get("namespace") or namespace)
+    return str(metadata["namespace"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    thing: dict[str, Any]
+    kind: str
+    namespace: str
+    name: str
+
+
+def _set_images(
+    target: _Target,
+    service: Service,
+    image: ImageRef,
+    *,
+    own: bool,
+    services: Mapping[str, Service],
+    pinned: Mapping[str, ImageRef],
+    live: Callable[[str, str, str, str], str | None],
+) -> tuple[str, ...]:
+    """Write the images; returns the containers that got this service's."""
+    wanted = {s.name: s.image for s in services.values()} | {service.name: service.image}
+    mine: list[str] = []
+    for _, container in containers_of(target.thing):
+        name, used = str(container.get("name")), str(container.get("image") or "")
+        if own and service.deploy.container == name:
+            whose: str | None = service.name
+        else:
+            whose = image_use.owner(used, wanted, prefer=service.name)
+        # With `container` given, the image elsewhere in the pod (a migration in an init container)
+        # still has to be the same build.
+        if whose == service.name:
+            mine.append(name)
+            pin(container, image)
+        elif whose is not None and whose in pinned:
+            pin(container, pinned[whose])
+        elif whose is not None:
+            kept = live(target.kind, target.namespace, target.name, name)
+            if kept:
+                container["image"] = kept
+    return tuple(mine)
+
+
+def pin(container: dict[str, Any], image: ImageRef) -> None:
+    """Write the image. One without a digest lies on the nodes only, where `Always` would look for
+    it in a registry that has never seen it."""
+    container["image"] = image.pinned
+    if not image.digest:
+        container["imagePullPolicy"] = "IfNotPresent"
+
+
+def _not_used(manifest: Manifest, service: Service) -> DevloopError:
+    found = list(containers_of(manifest.object))
+    if service.deploy.container:
+        return DevloopError.of(
+            "config/container-not-found",
+            f"{name_of(manifest.object)} has no container {service.deploy.container!r}",
+            location=manifest.at("spec", "template", "spec", "containers"),
+            cause="containers: " + image_use.known(str(c.get("name")) for _, c in found),
+            suggestions=("correct `deploy.container` in devloop.yaml",),
+        )
+    path = found[-1][0] if found else ("spec",)
+    return DevloopError.of(
+        "config/image-not-used",
+        f"no container of {name_of(manifest.object)} uses the image {service.image}",
+        location=manifest.at(*path, "image"),
+        cause="images found: " + image_use.known(str(c.get("image")) for _, c in found),
+        suggestions=(
+            f"write image: {service.image} in the manifest",
+            f"or name the container: services.{service.name}.deploy.container",
+        ),
+    )
+
+
+def _refuse_other_name(
+    manifests: Iterable[Manifest], service: Service, services: Mapping[str, Service]
+) -> None:
+    """The manifests lack the configured workload: fine if they are only what goes with it, but if
+    a workload there that is no other service's uses the image, the name is wrong."""
+    taken = {
+        (WORKLOAD_KINDS[s.deploy.workload_kind], s.deploy.workload_name) for s in services.values()
+    }
+    for manifest in manifests:
+        _, kind, _, name = manifest.key
+        if kind not in WORKLOAD_KINDS.values() or (kind, name) in taken:
+            continue
+        used = (str(c.get("image")) for _, c in containers_of(manifest.object))
+        if any(image_use.score(image, service.image) for image in used):
+            ref = f"{service.deploy.workload_kind}/{service.deploy.workload_name}"
+            raise DevloopError.of(
+                "config/value",
+                f"the manifests have no {ref}, but {kind} {name} uses the image {service.image}",
+                location=manifest.at("metadata", "name"),
+                suggestions=(
+                    f"set services.{service.name}.deploy.workload: {kind.lower()}/{name}",
+                ),
+            )
+
+
+def pick_container(
+    thing: Mapping[str, Any],
+    *,
+    image: str,
+    container: str | None,
+    where: str,
+) -> tuple[str, ...]:
+    """Patch-only mode: which containers of the live workload get the image `image` (a service's).
+
+    The configured one; else those whose image matches; else the only one. Raises
+    config/container-not-found or config/workload-ambiguous, listing what there is."""
+    found = [(str(c.get("name")), str(c.get("image"))) for _, c in containers_of(thing)]
+    main = [str(c.get("name")) for p, c in containers_of(thing) if "containers" in p]
+    listing = tuple(f"{name}: {used}" for name, used in found)
+    if container is not None:
+        if container not in {name for name, _ in found}:
+            raise DevloopError.of(
+                "config/container-not-found",
+                f"{where} has no container {container!r}",
+                suggestions=("correct `deploy.container` in devloop.yaml",),
+                detail=listing,
+            )
+        return (container,)
+    scores = {name: image_use.score(used, image) for name, used in found}
+    best = max(scores.values(), default=0)
+    if best:
+        return tuple(name for name, _ in found if scores[name] == best)
+    if len(main) == 1:
+        return (main[0],)
+    raise DevloopError.of(
+        "config/workload-ambiguous",
+        f"no container of {where} uses the image {image}, and there are {len(main)}",
+        suggestions=("name one with `deploy.container` in devloop.yaml",),
+        detail=listing,
+    )

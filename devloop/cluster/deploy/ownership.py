@@ -1,0 +1,266 @@
+"""Who wrote what: devloop's marks on objects, and what to do about other field managers. Pure."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from devloop.cluster.api.pod_view import dig, items, labels, metadata, text
+from devloop.errors import DevloopError, Diagnosis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = [
+    "APPLIED",
+    "CREATED_BY",
+    "MANAGER",
+    "PROJECT",
+    "Verdict",
+    "covers",
+    "created_by",
+    "desired",
+    "gitops_manager",
+    "judge_conflict",
+    "last_writer",
+    "project_label",
+]
+
+MANAGER = "devloop"
+# The project that created the object: only what carries this is deleted by `devloop down`.
+CREATED_BY = "devloop.dev/created-by"
+# sha256 of what was applied, so that a warm start knows without writing that nothing is to do.
+APPLIED = "devloop.dev/applied"
+# The same project as a label, only to find the objects: annotations cannot be selected.
+PROJECT = "devloop.dev/project"
+
+_SERVER_FIELDS = (
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "managedFields",
+    "selfLink",
+)
+
+
+def project_label(project: str) -> str:
+    """A label value for a project's name: the name itself where that is valid."""
+    if re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", project):
+        return project
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", project).strip("-")[:40]
+    digest = hashlib.sha256(project.encode()).hexdigest()[:12]
+    return f"{slug}-{digest}".lstrip("-")
+
+
+def created_by(live: Mapping[str, Any] | None) -> str:
+    """The project that created the object; "" when devloop did not."""
+    annotations = metadata(live).get("annotations") if live is not None else None
+    return text(annotations.get(CREATED_BY)) if isinstance(annotations, dict) else ""
+
+
+def desired(
+    manifest: Mapping[str, Any], live: Mapping[str, Any] | None, project: str
+) -> dict[str, Any]:
+    """The body to apply: the manifest without what the server fills in, with devloop's marks.
+
+    `live` is the object as it is, None when it does not exist: only then, or when this project
+    created it before, does it carry the created-by mark."""
+    body = copy.deepcopy(dict(manifest))
+    body.pop("status", None)
+    meta = body["metadata"] = {
+        k: v for k, v in metadata(body).items() if k not in _SERVER_FIELDS and v is not None
+    }
+    if body.get("kind") == "Secret" and isinstance(body.get("stringData"), dict):
+        # The server stores it as `data` and forgets who owns it; so say `data` right away.
+        plain = body.pop("stringData")
+        encoded = {k: base64.b64encode(str(v).encode()).decode() for k, v in plain.items()}
+        body["data"] = {**(body.get("data") or {}), **encoded}
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), default=str)
+    marks = {APPLIED: hashlib.sha256(canonical.encode()).hexdigest()[:32]}
+    if live is None or created_by(live) == project:
+        marks[CREATED_BY] = project
+        meta["labels"] = {**(meta.get("labels") or {}), PROJECT: project_label(project)}
+    meta["annotations"] = {**(meta.get("annotations") or {}), **marks}
+    return body
+
+
+def covers(live: object, wanted: object) -> bool:
+    """Whether the live object already says everything that `wanted` says.
+
+    Errs towards False where the server writes a value in another form than it was given; an apply
+    too many changes nothing."""
+    if wanted is None:
+        return live is None
+    if isinstance(wanted, dict):
+        if not isinstance(live, dict):
+            return not wanted and live is None
+        return all(covers(live.get(k), v) for k, v in wanted.items())
+    if isinstance(wanted, list):
+        if not isinstance(live, list):
+            return not wanted and live is None
+        return _covers_list(live, wanted)
+    if live is None:
+        return wanted in ("", 0, False)  # the server leaves out what is the zero value
+    return live == wanted or _quantity(live) == _quantity(wanted) is not None
+
+
+def _covers_list(live: list[Any], wanted: list[Any]) -> bool:
+    names = [w.get("name") if isinstance(w, dict) else None for w in wanted]
+    if names and all(isinstance(n, str) for n in names):
+        by_name = {text(e.get("name")): e for e in live if isinstance(e, dict)}
+        return all(
+            text(n) in by_name and covers(by_name[text(n)], w)
+            for n, w in zip(names, wanted, strict=True)
+        )
+    return len(live) == len(wanted) and all(map(covers, live, wanted))
+
+
+_UNITS = {
+    "": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15,
+    "E": 1e18, "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50,
+    "Ei": 2.0**60,
+}  # fmt: skip
+
+
+def _quantity(value: object) -> float | None:
+    """A resource quantity's value (`500m`, `0.5`, `1Gi`); None when it is none."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return None
+    found = re.fullmatch(r"([+-]?[0-9.]+)([a-zA-Z]*)", str(value))
+    if not found or found.group(2) not in _UNITS:
+        return None
+    try:
+        return float(found.group(1)) * _UNITS[found.group(2)]
+    except ValueError:
+        return None
+
+
+# Controllers that put back what they own within seconds or minutes: writing there is a fight.
+_GITOPS = {
+    "argocd": "Argo CD",
+    "argocd-controller": "Argo CD",
+    "argocd-application-controller": "Argo CD",
+    "kustomize-controller": "Flux",
+    "helm-controller": "Flux",
+    "flux": "Flux",
+    "helm": "Helm",
+    "rancher": "Rancher Fleet",
+    "fleetagent": "Rancher Fleet",
+}
+_SCALERS = {"kube-controller-manager", "horizontal-pod-autoscaler", "keda", "keda-operator"}
+_CAUSE = re.compile(r'conflict with "(?P<manager>[^"]+)"(?: with subresource "(?P<sub>[^"]+)")?')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What to do about a conflict: `error` to raise, or take over (after leaving `replicas` out
+    when somebody scaled by hand), and what to tell the user."""
+
+    error: DevloopError | None = None
+    leave_replicas: bool = False
+    info: Diagnosis | None = None
+
+
+def judge_conflict(causes: Iterable[Mapping[str, Any]], what: str) -> Verdict:
+    """Decide on the causes of a 409 to a server-side apply (Status.details.causes).
+
+    GitOps controllers and autoscalers are not fought: cluster/conflict names them and the fields.
+    A `kubectl scale` is left alone. Everybody else (`kubectl apply`, `kubectl edit`, other tools)
+    is taken over from, and named."""
+    owners: dict[str, list[str]] = {}
+    scaled = ""
+    for cause in causes:
+        found = _CAUSE.search(text(cause.get("message")))
+        field = text(cause.get("field"))
+        manager = found.group("manager") if found else "another manager"
+        sub = (found.group("sub") if found else None) or ""
+        if manager == MANAGER:
+            continue
+        if (
+            field == ".spec.replicas"
+            and sub == "scale"
+            and manager not in _SCALERS | _GITOPS.keys()
+        ):
+            scaled = manager
+            continue
+        owners.setdefault(manager, []).append(field or "?")
+    refused = {
+        m: f for m, f in owners.items() if m in _GITOPS or (m in _SCALERS and ".spec.replicas" in f)
+    }
+    if refused:
+        return Verdict(error=_refuse(refused, what))
+    return Verdict(leave_replicas=bool(scaled), info=_told(owners, scaled, what))
+
+
+def _refuse(refused: Mapping[str, list[str]], what: str) -> DevloopError:
+    manager, fields = next(iter(refused.items()))
+    if manager in _GITOPS:
+        who = f"{_GITOPS[manager]} ({manager})"
+        hint = f"pause {_GITOPS[manager]} for {what}, or take the object out of deploy.manifests"
+    else:
+        who = f"an autoscaler ({manager})"
+        hint = "remove spec.replicas from the manifest: the autoscaler decides it"
+    return DevloopError.of(
+        "cluster/conflict",
+        f"{who} owns what devloop would change in {what}",
+        cause="fields: " + ", ".join(fields[:6]) + (" ..." if len(fields) > 6 else ""),
+        suggestions=(hint,),
+        detail=tuple(f"{m}: {f}" for m, all_ in refused.items() for f in all_),
+    )
+
+
+def _told(owners: Mapping[str, list[str]], scaled: str, what: str) -> Diagnosis | None:
+    parts = []
+    if owners:
+        count = sum(map(len, owners.values()))
+        fields = f"{count} field{'s' if count > 1 else ''}"
+        parts.append(f"took over {fields} of {what} from {', '.join(owners)}")
+    if scaled:
+        parts.append(f"left the replicas of {what} as {scaled} set them")
+    if not parts:
+        return None
+    return Diagnosis(code="cluster/conflict", severity="info", message="; ".join(parts))
+
+
+def gitops_manager(live: Mapping[str, Any]) -> str | None:
+    """Who would put back what devloop patches, by the marks that GitOps tools leave; or None."""
+    marks = {**labels(live), **(metadata(live).get("annotations") or {})}
+    if any(k.startswith("argocd.argoproj.io/") for k in marks):
+        return "Argo CD"
+    if any(
+        k.startswith(("kustomize.toolkit.fluxcd.io/", "helm.toolkit.fluxcd.io/")) for k in marks
+    ):
+        return "Flux"
+    if any(k.startswith("objectset.rio.cattle.io/") for k in marks):
+        return "Rancher Fleet"
+    for entry in items(metadata(live).get("managedFields")):
+        name = _GITOPS.get(text(entry.get("manager")))
+        if name not in {None, "Helm"}:
+            return name
+    return None
+
+
+def last_writer(live: Mapping[str, Any]) -> str:
+    """The manager that last wrote the object itself (not its status), for messages."""
+    entries = [
+        e for e in items(metadata(live).get("managedFields")) if e.get("subresource") != "status"
+    ]
+    entries.sort(key=lambda e: text(e.get("time")))
+    others = [text(e.get("manager")) for e in entries if e.get("manager") != MANAGER]
+    return others[-1] if others else "somebody"
+
+
+def images_of(live: Mapping[str, Any]) -> dict[str, str]:
+    """Container -> image of a workload's template, init containers included."""
+    spec = dig(live, "spec", "template", "spec")
+    return {
+        text(c.get("name")): text(c.get("image"))
+        for key in ("initContainers", "containers")
+        for c in items(dig(spec, key))
+    }

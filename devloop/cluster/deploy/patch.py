@@ -1,0 +1,92 @@
+"""Change nothing but images of a workload that exists: patch-only mode, and rollback.
+
+A strategic merge patch names containers, so that it neither resets nor reorders anything else. Must
+not decide which containers: see `objects.pick_container`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+from devloop.cluster.api.api_errors import ApiError
+from devloop.cluster.api.connection import STRATEGIC
+from devloop.cluster.api.kinds import workload_path
+from devloop.cluster.api.pod_view import dig, items, metadata, name_of, text
+from devloop.cluster.deploy.ownership import MANAGER
+from devloop.errors import DevloopError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from devloop.cluster.api.connection import Connection
+    from devloop.model import WorkloadRef
+
+__all__ = ["MadeAnew", "image_patch", "missing_workload", "patch_images"]
+
+
+class MadeAnew(Exception):  # noqa: N818 - not an error: look again
+    """The workload was deleted and made anew between the look and the patch."""
+
+
+def image_patch(
+    live: Mapping[str, Any], images: Mapping[str, str], *, present_on_node: bool = False
+) -> dict[str, Any] | None:
+    """The patch that gives the containers `images` (name -> image); None when they have them.
+
+    `present_on_node`: the image is in no registry, so `Always` must not be in effect."""
+    spec: dict[str, list[dict[str, str]]] = {}
+    for key in ("initContainers", "containers"):
+        for container in items(dig(live, "spec", "template", "spec", key)):
+            name = text(container.get("name"))
+            change: dict[str, str] = {}
+            if name in images and container.get("image") != images[name]:
+                change["image"] = images[name]
+            if name in images and present_on_node and container.get("imagePullPolicy") == "Always":
+                change["imagePullPolicy"] = "IfNotPresent"
+            if change:
+                spec.setdefault(key, []).append({"name": name, **change})
+    return {"spec": {"template": {"spec": spec}}} if spec else None
+
+
+def patch_images(
+    connection: Connection, ref: WorkloadRef, patch: Mapping[str, Any], *, uid: str
+) -> dict[str, Any]:
+    """Send the patch and return the workload as it is then. Raises `MadeAnew` when the workload is
+    another one (deleted and made anew) than the one that was looked at."""
+    body = {**patch, "metadata": {**metadata(patch), "uid": uid}}
+    try:
+        return connection.request(
+            "PATCH",
+            workload_path(ref),
+            body,
+            query={"fieldManager": MANAGER},
+            content_type=STRATEGIC,
+        )
+    except ApiError as error:
+        if error.status == 404:
+            raise missing_workload(connection, ref) from error
+        # 422: the server takes another uid for an attempt to change it.
+        if any(c.get("field") == "metadata.uid" for c in error.causes):
+            raise MadeAnew from error
+        raise
+
+
+def missing_workload(connection: Connection, ref: WorkloadRef) -> DevloopError:
+    """cluster/not-found that names what there is of that kind in the namespace."""
+    names: list[str] = []
+    try:
+        listing = connection.request("GET", workload_path(ref).rpartition("/")[0])
+        names = sorted(name_of(item) for item in items(listing.get("items")))
+    except DevloopError:
+        names = []  # the answer is a help only
+    near = difflib.get_close_matches(ref.name, names, n=1)
+    return DevloopError.of(
+        "cluster/not-found",
+        f"{ref} does not exist in namespace {ref.namespace!r}",
+        cause=f"there: {', '.join(names[:10])}" if names else f"there is no {ref.kind} at all",
+        suggestions=(
+            *(f"did you mean {ref.kind}/{name}?" for name in near),
+            "give the manifests that make it: `deploy.manifests` in devloop.yaml",
+        ),
+    )

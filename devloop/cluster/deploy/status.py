@@ -1,0 +1,70 @@
+"""What runs of a service right now, read once from the cluster for `devloop status`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devloop.cluster.api.api_errors import ApiError
+from devloop.cluster.api.kinds import workload_path
+from devloop.cluster.api.pod_view import dig, items, number, pod_view, text
+from devloop.cluster.api.view import owned_by
+from devloop.cluster.deploy.objects import containers_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from devloop.cluster.api.connection import Connection
+    from devloop.model import PodView, WorkloadRef
+
+__all__ = ["WorkloadStatus", "read_status"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadStatus:
+    """One workload. `images` are the template's, by container; `found` is False when it does not
+    exist, and everything else is then empty."""
+
+    workload: WorkloadRef
+    found: bool
+    images: dict[str, str]
+    wanted: int = 0
+    ready: int = 0
+    pods: tuple[PodView, ...] = ()
+
+
+def read_status(connection: Connection, refs: Iterable[WorkloadRef]) -> tuple[WorkloadStatus, ...]:
+    """The status of each workload, in the order given. Errors: cluster/*."""
+    pods: dict[str, list[dict[str, object]]] = {}
+    found: list[WorkloadStatus] = []
+    for ref in refs:
+        if ref.namespace not in pods:
+            listing = connection.request("GET", f"/api/v1/namespaces/{ref.namespace}/pods")
+            pods[ref.namespace] = items(listing.get("items"))
+        try:
+            thing = connection.request("GET", workload_path(ref))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            found.append(WorkloadStatus(workload=ref, found=False, images={}))
+            continue
+        daemon = ref.kind == "daemonset"
+        mine = owned_by(ref)
+        found.append(
+            WorkloadStatus(
+                workload=ref,
+                found=True,
+                images={
+                    text(c.get("name")): text(c.get("image"))
+                    for _, c in containers_of(thing | {"kind": ref.kind})
+                },
+                wanted=number(
+                    dig(thing, "status", "desiredNumberScheduled")
+                    if daemon
+                    else dig(thing, "spec", "replicas")
+                ),
+                ready=number(dig(thing, "status", "numberReady" if daemon else "readyReplicas")),
+                pods=tuple(pod_view(pod) for pod in pods[ref.namespace] if mine(pod)),
+            )
+        )
+    return tuple(found)

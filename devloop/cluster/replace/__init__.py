@@ -1,0 +1,1 @@
+"""How pods get a new image: one module a strategy."""

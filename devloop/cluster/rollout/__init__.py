@@ -1,0 +1,1 @@
+"""Judging a rollout and saying what is wrong with its pods."""

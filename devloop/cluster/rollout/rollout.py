@@ -1,0 +1,336 @@
+"""Wait for a rollout: woken by the watches, never polling, and out as soon as the end is certain.
+
+The thin loop around `verdict` (how far) and `diagnose` (what is wrong). The only write it makes is
+to delete a broken pod that keeps a StatefulSet from taking the fix (kubernetes/kubernetes#67250);
+an in-place rollout of several pods goes on from here, too, by `replace`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from devloop.cluster.api.api_errors import ApiError
+from devloop.cluster.api.log_stream import tail_log
+from devloop.cluster.api.pod_view import dig, items, metadata, name_of, uid_of
+from devloop.cluster.deploy.ownership import images_of
+from devloop.cluster.replace.fast import hurry
+from devloop.cluster.replace.in_place_rules import Mark, as_new, found_marks
+from devloop.cluster.rollout.diagnose import examine, with_log
+from devloop.cluster.rollout.finding import NEVER, Finding
+from devloop.cluster.rollout.rollout_status import Failing, Ready, Sight, Waiting, digest_of, judge
+from devloop.errors import DevloopError
+from devloop.model import Served, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from devloop.base.cancel import Cancel
+    from devloop.cluster.api.connection import Connection
+    from devloop.cluster.api.reflector import Change
+    from devloop.cluster.api.view import ClusterView, View
+    from devloop.cluster.replace.in_place import InPlace
+    from devloop.engine.ports import Reporter
+    from devloop.errors import Diagnosis
+    from devloop.model import Deployed
+
+__all__ = ["Rollout"]
+
+# A ready pod's status may still name the image before for a moment (an image with two digests).
+_STALE_SECONDS = 5.0
+_BROKEN_SECONDS = 1.0
+_HELD_BACK = 2.5  # seconds; the status may be that of a moment ago
+
+
+class _Patience:
+    """How long each trouble has lasted, without a break. Between `begin` and `end` of one look,
+    what is not asked about is forgotten."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._since: dict[tuple[str, ...], tuple[float, float]] = {}
+        self._asked: set[tuple[str, ...]] = set()
+
+    def begin(self) -> None:
+        self._asked = set()
+
+    def end(self) -> None:
+        self._since = {key: v for key, v in self._since.items() if key in self._asked}
+
+    def lasted(self, key: tuple[str, ...], grace: float) -> bool:
+        """Whether `key` has been so for `grace` seconds (never, for infinity)."""
+        self._asked.add(key)
+        began, _ = self._since.get(key, (self._clock(), 0.0))
+        self._since[key] = (began, grace)
+        return self._clock() - began >= grace
+
+    def next(self, now: float) -> float:
+        """When the next one's patience ends that has not ended yet; infinity for none."""
+        ends = [began + grace for began, grace in self._since.values()]
+        return min((end for end in ends if end > now), default=NEVER)
+
+
+class Rollout:
+    """One rollout to follow. `timeout` is in seconds, from the call of `follow`."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        view: ClusterView,
+        deployed: Deployed,
+        *,
+        timeout: float,
+        in_place: InPlace | None = None,
+        hurry: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connection = connection
+        self._deployed = deployed
+        self._in_place = in_place
+        self._hurry = hurry
+        self._hurried: set[str] = set()
+        self._timeout = timeout
+        self._clock = clock
+        ref = deployed.workload
+        self._workloads = view.workload(ref)
+        self._pods = view.view("pods", ref.namespace)
+        self._events = view.view("events", ref.namespace)
+        self._sets = view.view("replicasets", ref.namespace) if ref.kind == "deployment" else None
+        self._patience = _Patience(clock)
+        self._accepted: frozenset[tuple[str, str]] = frozenset()
+        self._removed: set[str] = set()
+        self._found: dict[str, dict[str, Mark]] | None = None  # pod uid -> container -> mark
+        self._deadline = clock() + timeout
+        self._said = ""
+        # A new workload may be in the view later than its deploy; one that was there is deleted.
+        self._was_there = not deployed.changed
+
+    def follow(self, reporter: Reporter, cancel: Cancel) -> tuple[Served, str]:
+        """Returns the proof and a few words ("1/1 ready"). Raises pod/*, safety/changed-outside,
+        cluster/*, `Cancelled`."""
+        wake = threading.Event()
+
+        def woken(_: Change) -> None:
+            wake.set()
+
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(cancel.closing(wake.set))
+            for view in self._views():
+                stack.enter_context(view.subscribe(woken))
+            for view in self._views():
+                if view is not self._events:  # events are a help; they may be forbidden
+                    view.wait_synced(cancel)
+            while True:
+                cancel.check()
+                wake.clear()
+                served = self._look(reporter, cancel)
+                if served is not None:
+                    return served
+                wake.wait(self._until_next())
+
+    def _views(self) -> list[View]:
+        views = [self._workloads, self._pods, self._events]
+        return views if self._sets is None else [*views, self._sets]
+
+    def _until_next(self) -> float:
+        """Seconds until something would be decided without a word from the cluster."""
+        now = self._clock()
+        return max(0.0, min(self._deadline, self._patience.next(now)) - now)
+
+    def _look(self, reporter: Reporter, cancel: Cancel) -> tuple[Served, str] | None:
+        sight = self._sight(cancel)
+        late = self._clock() >= self._deadline
+        self._patience.begin()
+        verdict = judge(self._deployed, sight, accepted=self._accepted)
+        match verdict:
+            case Ready():
+                served = Served(
+                    image=self._deployed.image, pods=verdict.pods, image_ids=verdict.image_ids
+                )
+                return served, verdict.detail
+            case Failing():
+                if self._patience.lasted((verdict.error.code,), verdict.grace) or late:
+                    raise verdict.error
+            case Waiting():
+                self._waiting(verdict, reporter, late=late)
+        self._patience.end()
+        return None
+
+    def _sight(self, cancel: Cancel) -> Sight:
+        pods = self._pods.items()
+        if self._found is None:
+            deployed = self._deployed
+            self._found = {
+                uid_of(p): found_marks(p, deployed.containers, deployed.image) for p in pods
+            }
+        restarted = ""
+        if self._hurry:
+            hurry(self._connection, self._deployed.workload, pods, self._hurried)
+        if self._in_place is not None:
+            self._in_place.advance(self._deployed, self._accepted, cancel)
+            restarted = self._in_place.replicaset
+        return Sight(
+            workload=self._seen_workload(),
+            restarted=restarted,
+            replicasets=tuple(self._sets.items()) if self._sets is not None else (),
+            pods=tuple(map(self._seen, pods)),
+        )
+
+    def _seen(self, pod: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The pod as it is to be judged: by what became of it since the rollout began."""
+        if self._in_place is not None:
+            seen = self._in_place.seen(pod, self._deployed)
+            if seen is not pod:
+                return seen
+        marks = (self._found or {}).get(uid_of(pod))
+        return as_new(pod, marks) if marks else pod
+
+    def _seen_workload(self) -> Mapping[str, Any] | None:
+        ref = self._deployed.workload
+        seen = self._workloads.get(ref.name)
+        if seen is None and self._was_there:
+            raise DevloopError.of(
+                "cluster/not-found",
+                f"{ref} was deleted while it was rolled out",
+                suggestions=("deploy again",),
+            )
+        self._was_there = self._was_there or seen is not None
+        if seen is not None and self._in_place is not None:
+            return self._in_place.newest(seen)
+        return seen
+
+    def _waiting(self, verdict: Waiting, reporter: Reporter, *, late: bool) -> None:
+        error = self._workloads.error or self._pods.error
+        message = verdict.message if error is None else f"{error.diagnosis.message}: reconnecting"
+        if message != self._said:
+            self._said = message
+            reporter.progress(
+                Step.ROLLOUT, message, current=verdict.ready, total=verdict.wanted or None
+            )
+        events = self._events.items() if self._in_place is None else self._in_place.events()
+        findings = [
+            found
+            for pod in verdict.pods
+            # What becomes of one that goes says nothing about those that stay.
+            if not metadata(pod).get("deletionTimestamp")
+            and (found := examine(pod, events)) is not None
+        ]
+        for finding in findings:
+            if self._patience.lasted(finding.key, finding.grace):
+                raise DevloopError(self._evidence(finding))
+        self._check_stale(verdict)
+        self._unblock(verdict, events, reporter)
+        if self._in_place is not None:
+            self._free_held_back(self._in_place, reporter)
+        if late:
+            raise self._too_late(verdict, findings, error)
+
+    def _check_stale(self, verdict: Waiting) -> None:
+        for pod, image_id in verdict.stale:
+            if not self._patience.lasted(("stale", pod, image_id), _STALE_SECONDS):
+                continue
+            if self._same_image(pod, image_id):
+                self._accepted |= {(pod, image_id)}
+                self._patience.lasted(("accepted", pod, image_id), 0.001)  # look again at once
+                continue
+            raise DevloopError.of(
+                "pod/stale-image",
+                f"pod {pod} runs another image than the one deployed",
+                cause=f"it reports {image_id}, deployed was {self._deployed.image.pinned}",
+                suggestions=(
+                    "see whether an admission webhook rewrites images",
+                    "see whether the registry or its mirror serves an old copy",
+                ),
+            )
+
+    def _same_image(self, pod_name: str, image_id: str) -> bool:
+        """Whether the node knows both digests as names of one image: two manifests with the same
+        layers and configuration are one to containerd, and it reports either name."""
+        digest = self._deployed.image.digest
+        pod = self._pods.get(pod_name)
+        node = dig(pod, "spec", "nodeName")
+        other = digest_of(image_id) or image_id
+        if not node or not digest:
+            return False
+        try:
+            found = self._connection.request("GET", f"/api/v1/nodes/{node}")
+        except DevloopError:
+            return False
+        for image in items(dig(found, "status", "images")):
+            names = " ".join(str(n) for n in image.get("names") or ())
+            if digest in names and other in names:
+                return True
+        return False
+
+    def _unblock(
+        self,
+        verdict: Waiting,
+        events: list[Mapping[str, Any]],
+        reporter: Reporter,
+    ) -> None:
+        """Remove the pod of an old revision that will never be ready and that an ordered
+        StatefulSet waits for before it takes the new revision."""
+        for pod in verdict.broken:
+            finding = examine(pod, events)
+            if finding is None or finding.grace == NEVER or uid_of(pod) in self._removed:
+                continue
+            if not self._patience.lasted(("broken", uid_of(pod)), _BROKEN_SECONDS):
+                continue
+            self._removed.add(uid_of(pod))
+            name = name_of(pod)
+            reporter.progress(Step.ROLLOUT, f"removing broken pod {name}: it blocks the update")
+            path = f"/api/v1/namespaces/{self._deployed.workload.namespace}/pods/{name}"
+            with contextlib.suppress(ApiError):
+                self._connection.request(
+                    "DELETE", path, {"preconditions": {"uid": uid_of(pod)}}, timeout=10.0
+                )
+
+    def _free_held_back(self, in_place: InPlace, reporter: Reporter) -> None:
+        """Have the pods made anew that the kubelet does not restart with the image: its back-off
+        takes that for a crash when the pod ran the same image before."""
+        for pod in in_place.held_back():
+            uid = uid_of(pod)
+            if uid in self._removed or not self._patience.lasted(("held back", uid), _HELD_BACK):
+                continue
+            self._removed.add(uid)
+            name = name_of(pod)
+            reporter.progress(Step.ROLLOUT, f"making pod {name} anew: it ran this image before")
+            in_place.make_anew(pod)
+
+    def _evidence(self, finding: Finding) -> Diagnosis:
+        lines: tuple[str, ...] = ()
+        if finding.log:
+            namespace = self._deployed.workload.namespace
+            for previous in (finding.previous, not finding.previous):
+                lines = tail_log(
+                    self._connection,
+                    namespace,
+                    finding.pod,
+                    finding.container,
+                    previous=previous,
+                )
+                if lines:
+                    break
+        return with_log(finding, lines)
+
+    def _too_late(
+        self, verdict: Waiting, findings: list[Finding], error: DevloopError | None
+    ) -> DevloopError:
+        if error is not None:
+            return error
+        if findings:
+            best = max(findings, key=lambda f: f.log)
+            return DevloopError(self._evidence(best))
+        ref = self._deployed.workload
+        hints = ["raise `deploy.timeout` if it needs longer"]
+        hints.append(f"kubectl -n {ref.namespace} describe {ref}")
+        images = ", ".join(sorted(set(images_of(self._seen_workload() or {}).values())))
+        return DevloopError.of(
+            "pod/deadline",
+            f"{ref} is not ready after {self._timeout:g} s",
+            cause=verdict.message,
+            suggestions=tuple(hints),
+            detail=(f"images: {images}",) if images else (),
+        )

@@ -1,0 +1,404 @@
+"""How far a rollout is, from what the watches told. Pure.
+
+Looks at the pods themselves rather than wait for the controllers to sum them up, and believes a pod
+only when the kubelet reports the deployed image's digest. Must not wait, fetch or report.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from devloop.cluster.api.pod_view import (
+    condition,
+    controller_of,
+    dig,
+    items,
+    labels,
+    metadata,
+    name_of,
+    number,
+    pod_view,
+    text,
+    uid_of,
+)
+from devloop.cluster.deploy.ownership import images_of, last_writer
+from devloop.errors import DevloopError, Diagnosis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from devloop.model import Deployed, PodView
+
+__all__ = ["Failing", "Ready", "Sight", "Waiting", "digest_of", "judge", "serves"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What is known at one moment. `workload` is None while it is not in the view (yet).
+    `restarted` names the ReplicaSet whose pods get the image in place, "" for none."""
+
+    workload: Mapping[str, Any] | None
+    restarted: str = ""
+    replicasets: tuple[Mapping[str, Any], ...] = ()
+    pods: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Not there yet. `pods` are those of the new revision, whose troubles count. `stale` names the
+    pods that are ready with another image than deployed. `broken` are pods of an old revision that
+    keep a StatefulSet from going on."""
+
+    message: str
+    ready: int = 0
+    wanted: int = 0
+    pods: tuple[Mapping[str, Any], ...] = ()
+    stale: tuple[tuple[str, str], ...] = ()
+    broken: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    pods: tuple[str, ...]
+    image_ids: tuple[str, ...]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failing:
+    """`grace` is for how many seconds it must have been so to count."""
+
+    error: DevloopError
+    grace: float = 0.0
+
+
+def digest_of(image_id: str) -> str:
+    """The digest that a kubelet reports: `repo@sha256:x`, `docker-pullable://repo@sha256:x` -> the
+    part after the @. A bare `sha256:x` is an image's configuration, not its manifest: empty."""
+    _, at, digest = image_id.rpartition("@")
+    return digest if at and digest.startswith("sha256:") else ""
+
+
+def judge(
+    deployed: Deployed,
+    sight: Sight,
+    *,
+    accepted: frozenset[tuple[str, str]] = frozenset(),
+) -> Waiting | Ready | Failing:
+    """Decide. `accepted` are (pod, image id) pairs that were proven to be the deployed image under
+    another digest."""
+    ref = deployed.workload
+    workload = sight.workload
+    if workload is None:
+        return Waiting(message=f"waiting to see {ref}")
+    changed = _changed_outside(deployed, workload)
+    if changed is not None:
+        return changed
+    generation = number(metadata(workload).get("generation"))
+    observed = number(dig(workload, "status", "observedGeneration"))
+    if generation < deployed.generation or observed < max(generation, deployed.generation):
+        return Waiting(message=f"waiting for the controller of {ref}")
+    if ref.kind == "deployment":
+        return _deployment(deployed, sight, workload, accepted)
+    mine = [p for p in sight.pods if (controller_of(p) or ("", "", ""))[2] == deployed.uid]
+    if ref.kind == "statefulset":
+        return _statefulset(deployed, workload, mine, accepted)
+    return _daemonset(deployed, workload, mine, accepted)
+
+
+def _changed_outside(deployed: Deployed, workload: Mapping[str, Any]) -> Failing | None:
+    ref = deployed.workload
+    if uid_of(workload) != deployed.uid:
+        return Failing(
+            error=DevloopError.of(
+                "safety/changed-outside",
+                f"{ref} was deleted and made anew by somebody else",
+                suggestions=("deploy again",),
+            )
+        )
+    if number(metadata(workload).get("generation")) <= deployed.generation:
+        return None
+    now = images_of(workload)
+    other = [now.get(c) for c in deployed.containers if now.get(c) != deployed.image.pinned]
+    if not other:
+        return None
+    return Failing(
+        error=DevloopError.of(
+            "safety/changed-outside",
+            f"{last_writer(workload)} changed the image of {ref} meanwhile",
+            cause=f"it is {other[0]} now, not {deployed.image.pinned}",
+            suggestions=("save a file to deploy again, or stop what writes there",),
+        )
+    )
+
+
+def _alive(pods: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [
+        p
+        for p in pods
+        if not metadata(p).get("deletionTimestamp")
+        and dig(p, "status", "phase") not in {"Succeeded", "Failed"}
+    ]
+
+
+def _split(
+    pods: Iterable[Mapping[str, Any]], deployed: Deployed, accepted: frozenset[tuple[str, str]]
+) -> tuple[list[PodView], tuple[tuple[str, str], ...]]:
+    """The pods that are ready with the deployed image, and the ready ones with another."""
+    good: list[PodView] = []
+    stale: list[tuple[str, str]] = []
+    for pod in pods:
+        seen = pod_view(pod)
+        if not seen.ready or seen.deleting:
+            continue
+        wrong = _wrong_image(seen, deployed, accepted)
+        if wrong is None:
+            good.append(seen)
+        elif wrong:
+            stale.append((seen.name, wrong))
+    return good, tuple(stale)
+
+
+def serves(pod: PodView, deployed: Deployed, accepted: frozenset[tuple[str, str]]) -> bool:
+    """Whether the pod is ready and proven to run the deployed image."""
+    return pod.ready and not pod.deleting and _wrong_image(pod, deployed, accepted) is None
+
+
+def _wrong_image(
+    pod: PodView, deployed: Deployed, accepted: frozenset[tuple[str, str]]
+) -> str | None:
+    """None when all containers run the deployed image; else the image id that is wrong, "" while
+    the kubelet has not told."""
+    for container in pod.containers:
+        if container.name not in deployed.containers:
+            continue
+        if not deployed.image.digest:
+            if container.image != deployed.image.pinned:
+                return container.image
+        elif not container.image_id:
+            return ""
+        elif (
+            digest_of(container.image_id) != deployed.image.digest
+            and (pod.name, container.image_id) not in accepted
+        ):
+            return container.image_id
+    return None
+
+
+def _ready(deployed: Deployed, good: Iterable[PodView], detail: str) -> Ready:
+    good = sorted(good, key=lambda p: p.name)
+    ids = [c.image_id for p in good for c in p.containers if c.name in deployed.containers]
+    return Ready(
+        pods=tuple(p.name for p in good),
+        image_ids=tuple(dict.fromkeys(i for i in ids if i)),
+        detail=detail,
+    )
+
+
+def _scaled_to_zero(deployed: Deployed) -> Ready:
+    note = (
+        "scaled to 0: nothing runs" if deployed.workload.kind != "daemonset" else "no node wants it"
+    )
+    return Ready(pods=(), image_ids=(), detail=f"0/0 ready ({note})")
+
+
+def _deployment(
+    deployed: Deployed,
+    sight: Sight,
+    workload: Mapping[str, Any],
+    accepted: frozenset[tuple[str, str]],
+) -> Waiting | Ready | Failing:
+    wanted = number(dig(workload, "spec", "replicas"), 1)
+    revision = _annotation(workload, "deployment.kubernetes.io/revision")
+    sets = [r for r in sight.replicasets if (controller_of(r) or ("",) * 3)[2] == deployed.uid]
+    current = next(
+        (
+            r
+            for r in sets
+            if _annotation(r, "deployment.kubernetes.io/revision") == revision
+            and (_has_images(r, deployed) or name_of(r) == sight.restarted)
+        ),
+        None,
+    )
+    if wanted == 0:
+        return _scaled_to_zero(deployed)
+    if current is None:
+        refused = _refused(workload)
+        return refused or Waiting(message="waiting for the new ReplicaSet", wanted=wanted)
+    uids = {uid_of(r) for r in sets}
+    mine = [p for p in sight.pods if (controller_of(p) or ("",) * 3)[2] in uids]
+    new = [p for p in mine if (controller_of(p) or ("",) * 3)[2] == uid_of(current)]
+    old = [p for p in _alive(mine) if p not in new]
+    good, stale = _split(_alive(new), deployed, accepted)
+    available = len(good)
+    if number(dig(workload, "spec", "minReadySeconds")):
+        available = min(available, number(dig(current, "status", "availableReplicas")))
+    if len(good) >= wanted and available >= wanted and not old and not sight.restarted:
+        return _ready(deployed, good, f"{len(good)}/{wanted} ready")
+    refused = _refused(workload)
+    if refused is not None and len(_alive(new)) < wanted:
+        return refused
+    return Waiting(
+        message=_words(new, len(good), wanted, old=len(old)),
+        ready=len(good),
+        wanted=wanted,
+        pods=tuple(new),
+        stale=stale,
+    )
+
+
+def _annotation(thing: Mapping[str, Any], key: str) -> str:
+    annotations = metadata(thing).get("annotations")
+    return text(annotations.get(key)) if isinstance(annotations, dict) else ""
+
+
+def _has_images(thing: Mapping[str, Any], deployed: Deployed) -> bool:
+    now = images_of(thing)
+    return all(now.get(c) == deployed.image.pinned for c in deployed.containers)
+
+
+def _refused(workload: Mapping[str, Any]) -> Failing | None:
+    """No pods are made at all: a quota, pod security, a missing service account, a webhook."""
+    failure = condition(workload, "ReplicaFailure")
+    if failure.get("status") != "True":
+        return None
+    message = " ".join(text(failure.get("message")).split())
+    # A quota may have room again when the old pods are gone.
+    return Failing(
+        error=DevloopError(
+            Diagnosis(
+                code="cluster/rejected",
+                message="the cluster refuses to make the new pods",
+                cause=message or None,
+                suggestions=("correct what the cause names, then deploy again",),
+            )
+        ),
+        grace=15.0 if "exceeded quota" in message else 2.0,
+    )
+
+
+def _statefulset(
+    deployed: Deployed,
+    workload: Mapping[str, Any],
+    mine: list[Mapping[str, Any]],
+    accepted: frozenset[tuple[str, str]],
+) -> Waiting | Ready | Failing:
+    replicas = number(dig(workload, "spec", "replicas"), 1)
+    partition = number(dig(workload, "spec", "updateStrategy", "rollingUpdate", "partition"))
+    first = number(dig(workload, "spec", "ordinals", "start"))
+    revision = text(dig(workload, "status", "updateRevision"))
+    new = [p for p in mine if text(labels(p).get("controller-revision-hash")) == revision]
+    old = [p for p in _alive(mine) if p not in new]
+    good, stale = _split(_alive(new), deployed, accepted)
+    if replicas == 0:
+        return _scaled_to_zero(deployed)
+    if dig(workload, "spec", "updateStrategy", "type") == "OnDelete":
+        held, why, wanted = old, "its updateStrategy is OnDelete", replicas
+    else:
+        held = [p for p in old if _ordinal(p) < first + partition]
+        why, wanted = f"its updateStrategy has partition {partition}", max(0, replicas - partition)
+    waiting_for = [p for p in old if p not in held]
+    if len(good) >= wanted and not waiting_for and not (held and wanted == 0):
+        note = f", {len(held)} kept by partition {partition}" if held else ""
+        return _ready(deployed, good, f"{len(good)}/{wanted} ready{note}")
+    if held and not waiting_for and len(good) + len(held) >= replicas:
+        return _held_back(deployed, held, why)
+    return Waiting(
+        message=_words(new, len(good), wanted, old=len(waiting_for)),
+        ready=len(good),
+        wanted=wanted,
+        pods=tuple(new),
+        stale=stale,
+        broken=tuple(p for p in waiting_for if not pod_view(p).ready),
+    )
+
+
+def _ordinal(pod: Mapping[str, Any]) -> int:
+    tail = text(metadata(pod).get("name")).rpartition("-")[2]
+    return int(tail) if tail.isdigit() else 0
+
+
+def _held_back(deployed: Deployed, held: list[Mapping[str, Any]], why: str) -> Failing:
+    ref = deployed.workload
+    names = " ".join(text(metadata(p).get("name")) for p in held)
+    return Failing(
+        error=DevloopError.of(
+            "pod/stale-image",
+            f"{ref} keeps its old pods: {why}",
+            cause=f"old: {names}",
+            suggestions=(f"kubectl -n {ref.namespace} delete pod {names}", "or use RollingUpdate"),
+        ),
+        grace=1.0,
+    )
+
+
+def _daemonset(
+    deployed: Deployed,
+    workload: Mapping[str, Any],
+    mine: list[Mapping[str, Any]],
+    accepted: frozenset[tuple[str, str]],
+) -> Waiting | Ready | Failing:
+    wanted = number(dig(workload, "status", "desiredNumberScheduled"))
+    updated = number(dig(workload, "status", "updatedNumberScheduled"))
+    generation = _annotation(workload, "deprecated.daemonset.template.generation")
+    new = [
+        p
+        for p in mine
+        if (not generation or text(labels(p).get("pod-template-generation")) == generation)
+        and _pod_has_images(p, deployed)
+    ]
+    old = [p for p in _alive(mine) if p not in new]
+    good, stale = _split(_alive(new), deployed, accepted)
+    if wanted == 0 and not _alive(mine):
+        return _scaled_to_zero(deployed)
+    if len(good) >= wanted and updated >= wanted and not old:
+        return _ready(deployed, good, f"{len(good)}/{wanted} ready")
+    if dig(workload, "spec", "updateStrategy", "type") == "OnDelete" and old:
+        return _held_back(deployed, old, "its updateStrategy is OnDelete")
+    return Waiting(
+        message=_words(new, len(good), wanted, old=len(old)),
+        ready=len(good),
+        wanted=wanted,
+        pods=tuple(new),
+        stale=stale,
+    )
+
+
+def _pod_has_images(pod: Mapping[str, Any], deployed: Deployed) -> bool:
+    now = {c.name: c.image for c in pod_view(pod).containers}
+    return all(now.get(c) == deployed.image.pinned for c in deployed.containers)
+
+
+def _words(new: Iterable[Mapping[str, Any]], ready: int, wanted: int, *, old: int) -> str:
+    """`0/1 ready, pod web-abc: starting`."""
+    head = f"{ready}/{wanted} ready"
+    for pod in sorted(_alive(new), key=lambda p: text(metadata(p).get("creationTimestamp"))):
+        seen = pod_view(pod)
+        if not seen.ready:
+            return f"{head}, pod {seen.name}: {_doing(pod, seen)}"
+    if ready < wanted:
+        return f"{head}, waiting for pods"
+    return f"{head}, {old} old pod{'s' if old != 1 else ''} to stop" if old else head
+
+
+def _doing(pod: Mapping[str, Any], seen: PodView) -> str:
+    if condition(pod, "PodScheduled").get("status") == "False":
+        return "no node takes it"
+    for container in seen.containers:
+        if container.init and container.state == "running":
+            return f"init container {container.name} runs"
+        if container.state == "waiting" and container.reason not in {
+            "",
+            "ContainerCreating",
+            "PodInitializing",
+        }:
+            return f"{container.name}: {container.reason}"
+        if container.state == "terminated" and not container.init:
+            return f"{container.name} exited with {container.exit_code}"
+    if not seen.node:
+        return "not scheduled yet"
+    main = [c for c in seen.containers if not c.init]
+    if main and all(c.state == "running" for c in main):
+        return "running, not ready yet"
+    return "pulling image, starting" if items(dig(pod, "status", "conditions")) else "starting"

@@ -1,0 +1,116 @@
+"""How a local cluster stands: looks at every part that `up` is responsible for, changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from devloop.local_cluster import registry as registries
+from devloop.local_cluster.cluster import ask_api, in_kubeconfig, probe_all, valid_name
+from devloop.local_cluster.machine import look
+from devloop.local_cluster.wiring import certs_dir, hosted_at, hosts_toml, is_ours, local_port
+
+if TYPE_CHECKING:
+    from devloop.base.cancel import Cancel
+
+__all__ = ["NodeStatus", "Status", "status"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStatus:
+    name: str
+    role: str
+    running: bool
+    ready: bool
+    wired: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """How things stand. `problems` says in words what is not right, empty when `ok`."""
+
+    cluster: str
+    context: str
+    exists: bool
+    created_by_devloop: bool = False
+    api_reachable: bool = False
+    in_kubeconfig: bool = False
+    nodes: tuple[NodeStatus, ...] = ()
+    registry: str = ""
+    registry_container: str = ""
+    registry_running: bool = False
+    registry_reachable: bool = False
+    registry_connected: bool = False
+    registry_announced: bool = False
+    problems: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return self.exists and not self.problems
+
+
+def status(name: str, *, cancel: Cancel) -> Status:
+    """Look, change nothing. Errors: env/tool-missing, env/docker-unreachable."""
+    valid_name(name)
+    machine = look(name, registries.container_name(name), cancel)
+    registry = machine.registry
+    plane = machine.control_plane
+    api = ask_api(plane, cancel)[0] if plane is not None and plane.running else None
+    hosting = api.hosting if api is not None else None
+    host = hosted_at(hosting or {}) or (f"localhost:{registry.port}" if registry else "")
+    probes = probe_all(machine, certs_dir(local_port(host)), cancel) if machine.nodes else ()
+    foreign = hosting is not None and not is_ours(hosting)
+    nodes = tuple(
+        NodeStatus(
+            name=node.name,
+            role=node.role,
+            running=node.running,
+            ready=bool(api and api.ready.get(node.name)),
+            wired=bool(seen.hosts_toml)
+            and seen.reads_certs_dir
+            and (foreign or seen.hosts_toml == hosts_toml(registries.container_name(name))),
+        )
+        for node, seen in zip(machine.nodes, probes, strict=True)
+    )
+    made = Status(
+        cluster=name,
+        context=f"kind-{name}",
+        exists=bool(machine.nodes),
+        created_by_devloop=any(p.marked for p in probes),
+        api_reachable=api is not None,
+        in_kubeconfig=bool(probes) and in_kubeconfig(name, machine, probes[0].ca),
+        nodes=nodes,
+        registry=host,
+        registry_container=registry.name if registry else "",
+        registry_running=bool(registry and registry.running) or foreign,
+        registry_reachable=bool(host) and registries.answers(local_port(host)),
+        registry_connected=bool(registry and machine.network in registry.networks) or foreign,
+        registry_announced=hosting is not None,
+    )
+    return _with_problems(made)
+
+
+def _with_problems(seen: Status) -> Status:
+    if not seen.exists:
+        return replace(seen, problems=(f"there is no cluster {seen.cluster}",))
+    stopped = tuple(f"node {n.name} is stopped" for n in seen.nodes if not n.running)
+    # Of a cluster that does not answer, nobody can say what it would tell.
+    silent = not seen.api_reachable
+    checks = (
+        (seen.api_reachable, "the API server does not answer"),
+        (silent or seen.in_kubeconfig, f"the kubeconfig has no working context {seen.context}"),
+        (seen.registry_running, "the registry's container is not running"),
+        (seen.registry_reachable, f"the registry does not answer at {seen.registry or 'any port'}"),
+        (seen.registry_connected, "the registry is not on the nodes' network"),
+        (
+            silent or seen.registry_announced,
+            "the cluster has no ConfigMap local-registry-hosting",
+        ),
+    )
+    running = [n for n in seen.nodes if n.running]
+    lost = tuple(text for ok, text in checks if not ok)
+    unready = tuple(f"node {n.name} is not ready" for n in running if not n.ready)
+    unwired = tuple(
+        f"node {n.name} does not pull from the registry" for n in running if not n.wired
+    )
+    return replace(seen, problems=(*stopped, *lost, *(() if silent else unready), *unwired))

@@ -1,0 +1,1 @@
+"""Where a service's Kubernetes objects come from."""

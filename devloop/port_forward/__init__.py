@@ -1,0 +1,8 @@
+"""The front door: local ports that outlive the pods behind them."""
+
+from __future__ import annotations
+
+from devloop.port_forward.forwarder import FrontDoor
+from devloop.port_forward.ports import Dial, Duplex, PodSource
+
+__all__ = ["Dial", "Duplex", "FrontDoor", "PodSource"]

@@ -1,0 +1,174 @@
+"""Speaking with one agent over one stream: start it, bring it batches, hear what it says.
+
+Blocks its own thread, until `wake` becomes readable or the agent is silent for too long. Knows
+nothing of pods, snapshots or of what to do after a failure.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from typing import TYPE_CHECKING
+
+from devloop.base.cancel import Cancelled
+from devloop.sync.content import Content, changed_meanwhile
+from devloop.sync.protocol import PREFERRED, STARTS, closing, code, request, verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from devloop.base.cancel import Cancel
+    from devloop.sync.changes import Change
+    from devloop.sync.ports import Stream
+    from devloop.sync.protocol import Kind, Start
+
+__all__ = ["Agent", "NoAgent", "start"]
+
+_SILENCE = 8.0  # seconds without a byte in either direction
+_GATHER = 1 << 18  # bytes of small requests that go out together
+
+
+class NoAgent(Exception):  # noqa: N818 - not a fault: the image is made like that
+    """The image has nothing that an agent could run in; says what is lacking."""
+
+
+class Agent:
+    """An agent that waits for requests. Raises OSError from all methods when the stream broke and
+    `Cancelled` when `cancel` was set, after which only `close` may be called."""
+
+    def __init__(self, stream: Stream, cancel: Cancel) -> None:
+        self.kind: Kind = "sh"
+        self._stream = stream
+        self._cancel = cancel
+        self._lines = bytearray()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def idle(self) -> None:
+        """Look whether the stream still stands; for when it became readable between batches."""
+        if self._stream.receive() == b"":
+            raise ConnectionResetError(f"the agent ended: {self._stream.ended or 'by itself'}")
+
+    def begin(self) -> None:
+        """Give the interpreter its agent. Raises `NoAgent`."""
+        word = self._line()
+        if word not in ("python", "sh"):
+            raise NoAgent(word)
+        self.kind = "python" if word == "python" else "sh"
+        self._send(code(self.kind))
+        word = self._line()
+        if word != "ready":
+            raise NoAgent(f"the image {word}" if word.startswith("lacks ") else word)
+
+    def apply(self, changes: Sequence[Change], context: Path) -> dict[int, str]:
+        """Bring all `changes`; what could not be done, by its place in `changes`.
+
+        Raises build/context-changed when a file is not what the scan saw; then some may have been
+        brought and others not."""
+        out = bytearray()
+        for change in changes:
+            placed = change.placed
+            if placed is None or placed.entry.type != "file":
+                out += request(self.kind, change)
+                continue
+            try:
+                content = Content(context, placed.source, placed.entry)
+            except Exception:
+                self._finish(out)
+                raise
+            with content:
+                out += request(self.kind, change)
+                for piece in content:
+                    out += piece
+                    if len(out) > _GATHER:
+                        self._send(out)
+                        out = bytearray()
+                out += verdict(self.kind, keep=content.same)
+            if not content.same:
+                self._finish(out)
+                raise changed_meanwhile(placed.source)
+        return self._finish(out)
+
+    def _finish(self, out: bytearray) -> dict[int, str]:
+        self._send(out + closing(self.kind))
+        refused = {}
+        while (line := self._line()) != "done":
+            word, _, rest = line.partition(" ")
+            number, _, reason = rest.partition(" ")
+            if word != "bad" or not number.isdigit():
+                raise ConnectionResetError(f"the agent said {line[:200]!r}")
+            refused[int(number) - 1] = reason
+        return refused
+
+    def _send(self, data: bytes | bytearray) -> None:
+        left = memoryview(data)
+        quiet = time.monotonic() + _SILENCE
+        while left or not self._stream.flush():
+            taken = self._stream.send(left) if left else 0
+            left = left[taken:]
+            if taken:
+                quiet = time.monotonic() + _SILENCE
+            elif not self._ready(write=True):
+                _check(quiet)
+
+    def _line(self) -> str:
+        quiet = time.monotonic() + _SILENCE
+        while (end := self._lines.find(b"\n")) < 0:
+            got = self._stream.receive()
+            if got == b"":
+                raise ConnectionResetError(f"the agent ended: {self._stream.ended or 'by itself'}")
+            if got:
+                self._lines += got
+            else:
+                self._stream.flush()
+                self._ready(write=False)
+                _check(quiet)
+        line = bytes(self._lines[:end]).decode("utf-8", "replace")
+        del self._lines[: end + 1]
+        return line
+
+    def _ready(self, *, write: bool) -> bool:
+        """Wait a little for the stream; False when nothing came of it."""
+        self._cancel.check()
+        poll = select.poll()
+        poll.register(self._stream.fileno(), select.POLLOUT if write else select.POLLIN)
+        return bool(poll.poll(200))
+
+
+def _check(quiet: float) -> None:
+    if time.monotonic() > quiet:
+        raise TimeoutError(f"no answer in {_SILENCE:g} s")
+
+
+def start(open_stream: Callable[[Start], Stream], cancel: Cancel) -> Agent:
+    """Start an agent in whatever the image has.
+
+    Raises `NoAgent`, what `open_stream` raises, OSError for a stream that broke, `Cancelled`."""
+    reasons = []
+    for name in PREFERRED:
+        stream = open_stream(STARTS[name])
+        agent = Agent(stream, cancel)
+        try:
+            agent.begin()
+        except NoAgent as lack:
+            agent.close()
+            reasons.append(str(lack))
+        except ConnectionResetError:
+            agent.close()
+            if stream.ended is None:
+                raise
+            reasons.append(stream.ended)
+        except BaseException:
+            agent.close()
+            raise
+        else:
+            return agent
+        if cancel.is_set():
+            raise Cancelled
+    lacks = [reason for reason in reasons if reason.startswith("the image lacks")]
+    raise NoAgent(lacks[0] if lacks else "the image has neither a usable shell nor Python")

@@ -1,0 +1,281 @@
+"""One running container: what it holds, what it should hold, and the thread that closes the gap.
+
+Level-triggered: `want` says what should be there, and the thread brings the difference, again after
+a broken stream, until it is there or the agent refused. The stream is opened before anything is
+wanted, so that a save finds it ready.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import select
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from devloop.base.cancel import Cancel, Cancelled
+from devloop.errors import DevloopError
+from devloop.sync.agent_session import NoAgent, start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from devloop.model import ImageRef, PodView
+    from devloop.sync.agent_session import Agent
+    from devloop.sync.changes import Change, Plan, State
+    from devloop.sync.ports import OpenStream, Stream
+    from devloop.sync.protocol import Start
+    from devloop.sync.rules import Target
+
+__all__ = ["Attempt", "Link", "Refused"]
+
+_LOG = logging.getLogger(__name__)
+
+# A stream often breaks because its container ended. The kubelet tells of the next one within about
+# a second (its relist); until then a stream by name could reach a container of unknown content.
+_FIRST_PAUSE = 2.0
+_LONGEST_PAUSE = 30.0
+# Not worth another try: the answer would be the same.
+_FINAL = frozenset({"cluster/forbidden", "cluster/unauthorized", "config/not-supported"})
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One wish and what became of it; `done` is set at the end. `error` is None when the container
+    holds it; `gone` when the container ended first."""
+
+    done: threading.Event = field(default_factory=threading.Event)
+    error: DevloopError | None = None
+    gone: bool = False
+    changes: int = 0
+
+    def finish(self, error: DevloopError | None = None) -> None:
+        self.error = error
+        self.done.set()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Why a container cannot be synced: for `folder` and, when that is "", at all."""
+
+    folder: str
+    reason: str
+    error: DevloopError
+
+
+class Link:
+    """One container from its start to its end. `plan` tells two states apart; `refused` is told
+    what will not work the next time either. `busy` while files are under way, which ends by itself
+    when the agent is silent for too long."""
+
+    def __init__(
+        self,
+        *,
+        pod: PodView,
+        container: str,
+        image: ImageRef,
+        holds: State,
+        context: Path,
+        open_stream: OpenStream,
+        plan: Callable[[State, State, Mapping[str, Target]], Plan],
+        refused: Callable[[Refused], None],
+    ) -> None:
+        self.pod = pod
+        self.container = container
+        self.image = image
+        self._context = context
+        self._open_stream = open_stream
+        self._plan = plan
+        self._refused = refused
+        self._holds = holds
+        self._doubtful: dict[str, Target] = {}
+        self._lock = threading.Lock()
+        self._wanted: State | None = None
+        self._attempt = Attempt()
+        self.busy = False
+        self._trouble: str | None = None
+        self._final: DevloopError | None = None
+        self._cancel = Cancel()
+        self._wake, self._waker = socket.socketpair()
+        self._wake.setblocking(False)
+        self._waker.setblocking(False)
+        name = f"devloop-sync {pod.name}/{container}"
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def hindrance(self) -> str | None:
+        """Why nothing can be brought to the container now; None while it can or may soon."""
+        with self._lock:
+            if self._final is not None:
+                return self._final.diagnosis.message
+            return self._trouble
+
+    def want(self, state: State) -> Attempt:
+        """Bring the container to `state`, which takes the place of what was wanted before."""
+        attempt = Attempt()
+        with self._lock:
+            old, self._attempt = self._attempt, attempt
+            self._wanted = state
+            final = self._final
+        old.gone = True
+        old.done.set()
+        if final is not None:
+            attempt.finish(final)
+        self._nudge()
+        return attempt
+
+    def stop(self) -> None:
+        """Tell the thread to end; safe from any thread, never blocks."""
+        self._cancel.set()
+        with self._lock:
+            attempt = self._attempt
+        attempt.gone = True
+        attempt.done.set()
+        self._nudge()
+
+    def join(self, timeout: float) -> None:
+        self._thread.join(timeout)
+
+    def _nudge(self) -> None:
+        with contextlib.suppress(OSError):
+            self._waker.send(b"!")
+
+    # --- the thread ----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._keep_open()
+        except Cancelled:
+            pass
+        except Exception:  # noqa: BLE001 - it must not leave a save waiting
+            _LOG.exception("the sync of %s", self.pod.name)
+            self._give_up(_failed(self, "devloop's own mistake: run again with -v"))
+        finally:
+            self._wake.close()
+            self._waker.close()
+
+    def _keep_open(self) -> None:
+        pause = _FIRST_PAUSE
+        while not self._cancel.is_set():
+            opened = time.monotonic()
+            try:
+                agent = start(self._open, self._cancel)
+                with self._lock:
+                    self._trouble = None
+                try:
+                    self._serve(agent)
+                finally:
+                    agent.close()
+                return
+            except NoAgent as lack:
+                self._never(str(lack), _failed(self, str(lack)))
+                return
+            except DevloopError as error:
+                if error.code in _FINAL:
+                    reason = error.diagnosis.message
+                    self._never(reason, _failed(self, reason, like=error))
+                    return
+                trouble = error.diagnosis.message
+            except OSError as error:
+                trouble = str(error)
+            self._broke(f"the stream to pod {self.pod.name} broke: {trouble}")
+            # Waited even if it stood for hours: see `_FIRST_PAUSE`.
+            pause = _FIRST_PAUSE if time.monotonic() - opened > _LONGEST_PAUSE else pause
+            if self._cancel.wait(pause):
+                return
+            pause = min(pause * 1.6, _LONGEST_PAUSE)
+
+    def _open(self, how: Start) -> Stream:
+        return self._open_stream(self.pod, self.container, how.argv, self._cancel)
+
+    def _serve(self, agent: Agent) -> None:
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        poll.register(agent.fileno(), select.POLLIN)
+        while not self._cancel.is_set():
+            with self._lock:
+                wanted, attempt = self._wanted, self._attempt
+            if wanted is not None and not attempt.done.is_set():
+                self._bring(agent, wanted, attempt)
+                continue
+            for fd, _ in poll.poll():
+                if fd == agent.fileno():
+                    agent.idle()
+                else:
+                    with contextlib.suppress(OSError):
+                        self._wake.recv(4096)
+
+    def _bring(self, agent: Agent, wanted: State, attempt: Attempt) -> None:
+        plan = self._plan(self._holds, wanted, self._doubtful)
+        if plan.hindrance is not None:
+            attempt.finish(_failed(self, plan.hindrance))
+            return
+        if not plan.changes:
+            self._holds = wanted
+            attempt.finish()
+            return
+        # Until the agent has answered for it, what is there is not known.
+        self._doubtful |= {c.target.absolute: c.target for c in plan.changes}
+        self.busy = True
+        try:
+            refused = agent.apply(plan.changes, self._context)
+        except DevloopError as error:
+            attempt.finish(error)
+            return
+        finally:
+            self.busy = False
+        if refused:
+            self._refuse(plan.changes, refused, attempt)
+            return
+        self._holds = wanted
+        self._doubtful = {}
+        attempt.changes = len(plan.changes)
+        attempt.finish()
+
+    def _refuse(
+        self, changes: tuple[Change, ...], refused: Mapping[int, str], attempt: Attempt
+    ) -> None:
+        detail = tuple(refused[n] for n in sorted(refused)[:10])
+        error = _failed(self, refused[min(refused)], detail=detail if len(detail) > 1 else ())
+        for number, reason in refused.items():
+            if 0 <= number < len(changes):
+                folder = changes[number].target.absolute.rpartition("/")[0]
+                self._refused(Refused(folder=folder or "/", reason=reason, error=error))
+        attempt.finish(error)
+
+    def _broke(self, trouble: str) -> None:
+        with self._lock:
+            self._trouble = trouble
+
+    def _never(self, reason: str, error: DevloopError) -> None:
+        self._refused(Refused(folder="", reason=reason, error=error))
+        self._give_up(error)
+
+    def _give_up(self, error: DevloopError) -> None:
+        with self._lock:
+            self._final = error
+            attempt = self._attempt
+        attempt.finish(error)
+
+
+def _failed(
+    link: Link,
+    reason: str,
+    *,
+    like: DevloopError | None = None,
+    detail: tuple[str, ...] = (),
+) -> DevloopError:
+    return DevloopError.of(
+        "sync/failed",
+        f"cannot sync into pod {link.pod.name}: {reason}",
+        cause=like.diagnosis.cause if like else None,
+        suggestions=like.diagnosis.suggestions if like else (),
+        detail=like.diagnosis.detail if like else detail,
+    )

@@ -1,0 +1,359 @@
+"""The live view's memory: from records to the rows that stay and the line that does not.
+
+Everything that stays is told when it is known and never changed; what is still going on is in the
+status line. No I/O (source lines come from an injected reader), no clock: time is in the records
+and in what `status` is asked with.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from devloop.events import (
+    DiagnosticRaised,
+    HoldStarted,
+    IterationFinished,
+    IterationStarted,
+    SessionEnded,
+    SessionStarted,
+    StepFinished,
+    StepProgress,
+    StepStarted,
+)
+from devloop.model import Outcome, Step, StepOutcome
+from devloop.ui.live_frame import frame
+from devloop.ui.live_parts import Row
+from devloop.ui.notices import News, note
+from devloop.ui.text import count, duration, ordinal, progress, serving_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from devloop.events import Record, Serving
+    from devloop.ui.live_parts import Glyphs
+
+__all__ = ["Story"]
+
+_STAGES = (Step.BUILD, Step.PUSH, Step.DEPLOY, Step.ROLLOUT)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Iteration:
+    """One that is going on. `told`: its heading stands, so its steps are told one by one."""
+
+    event: IterationStarted
+    since: float
+    told: bool
+    step: Step | None = None
+    step_since: float = 0.0
+    progress: str = ""
+    hold: HoldStarted | None = None
+    done: list[StepFinished] = field(default_factory=list)
+    failed: StepFinished | None = None
+    problems: list[DiagnosticRaised] = field(default_factory=list)
+
+
+class Story:
+    """`take` gives the rows to add for a record, `status` the line below them for a moment.
+
+    `read_source(path)` gives a file's lines, None if it cannot be read."""
+
+    def __init__(
+        self, glyphs: Glyphs, read_source: Callable[[str], list[str] | None] = lambda _: None
+    ) -> None:
+        self._glyphs = glyphs
+        self._read_source = read_source
+        self._session: SessionStarted | None = None
+        self._since = 0.0
+        self._iterations: dict[int, _Iteration] = {}
+        self._serving: dict[str, Serving] = {}
+        self._news = News(glyphs)
+        self._changes = 0
+        self._ready: list[float] = []
+        self._early: list[Row] = []
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is a status line."""
+        return bool(self._iterations)
+
+    def _services_at_work(self) -> frozenset[str]:
+        return frozenset(one.event.service for one in self._iterations.values())
+
+    # --- what stays ----------------------------------------------------------------------------
+
+    def take(self, record: Record) -> list[Row]:
+        event, now = record.event, _seconds(record.ts)
+        match event:
+            case SessionStarted():
+                return self._begin(event, now)
+            case SessionEnded():
+                return self._end(event, now)
+            case IterationStarted():
+                return self._start(event, now)
+            case IterationFinished():
+                return self._finish(event)
+            case StepStarted() | StepProgress() | StepFinished() | HoldStarted():
+                return self._step(event, now)
+            case DiagnosticRaised():
+                return self._problem(event)
+        rows = self._news.take(event, busy=self._services_at_work())
+        if self._session is None:  # ports are opened before all is known that the head says
+            self._early += rows
+            return []
+        return rows
+
+    def _begin(self, event: SessionStarted, now: float) -> list[Row]:
+        self._session, self._since = event, now
+        names = ", ".join(event.services)
+        what = names if names == event.project else f"{event.project}: {names}"
+        where = f"context {event.context}, namespace {event.namespace}, registry {event.registry}"
+        return [
+            Row.of((f"devloop {event.version}", "strong"), f"   {what}", hang=2),
+            Row.of((f"  {where}", "soft"), hang=2),
+            Row(),
+            *self._early,
+        ]
+
+    def _start(self, event: IterationStarted, now: float) -> list[Row]:
+        told = event.trigger.kind == "start"
+        self._iterations[event.iter] = _Iteration(event=event, since=now, told=told)
+        if told:
+            return [Row.of((self._name(event), "strong"), " start")]
+        self._changes += 1
+        return []
+
+    def _step(
+        self, event: StepStarted | StepProgress | StepFinished | HoldStarted, now: float
+    ) -> list[Row]:
+        running = self._iterations.get(-1 if event.iter is None else event.iter)
+        if running is None:
+            return []
+        match event:
+            case StepStarted():
+                rows = self._tell_problems(running)
+                running.step, running.step_since, running.progress = event.step, now, ""
+                running.hold = running.failed = None
+                return rows
+            case StepProgress():
+                running.progress = progress(event)
+                return []
+            case HoldStarted():
+                again = running.hold is not None and running.hold.code == event.code
+                again = again or event.attempt > 1
+                running.hold, running.step, running.step_since = event, None, now
+                running.failed = None
+                return [] if again else [self._hold_row(running, event, event.until)]
+        running.step = None
+        return self._step_done(running, event)
+
+    def _step_done(self, running: _Iteration, event: StepFinished) -> list[Row]:
+        if event.outcome is StepOutcome.FAILED:
+            running.failed = event
+            return self._tell_problems(running)
+        if event.step is Step.SCAN or event.outcome is StepOutcome.CANCELLED:
+            return []
+        if running.told:
+            return [self._step_row(running, event)]
+        running.done.append(event)
+        return []
+
+    def _problem(self, event: DiagnosticRaised) -> list[Row]:
+        running = self._iterations.get(-1 if event.iter is None else event.iter)
+        if event.severity != "error":
+            return note(self._glyphs, event.message, f"[{event.code}]", event.cause or "")
+        if running is None:
+            return self._frame(event)
+        running.problems.append(event)
+        return []
+
+    def _tell_problems(self, running: _Iteration) -> list[Row]:
+        """The heading, the step that failed and why, once all of it is known."""
+        if not running.problems:
+            return []
+        rows = [] if running.told else [self._heading(running)]
+        running.told, running.done = True, []
+        if running.failed is not None:
+            rows.append(self._step_row(running, running.failed))
+            running.failed = None
+        for problem in running.problems:
+            rows += self._frame(problem)
+        running.problems = []
+        return rows
+
+    def _finish(self, event: IterationFinished) -> list[Row]:
+        served_before = self._serving.pop(event.service, None)
+        if event.serving is not None:
+            self._serving[event.service] = event.serving
+        running = self._iterations.pop(event.iter, None)
+        if running is None:
+            return []
+        rows = self._tell_problems(running)
+        glyphs, name = self._glyphs, self._name(running.event)
+        if event.outcome is Outcome.READY:
+            return [*rows, *self._ready_rows(running, event)]
+        if event.outcome is Outcome.FAILED:
+            return [*rows, self._failed_row(event, served_before)]
+        if event.outcome is Outcome.UNCHANGED:
+            now = f" ({serving_name(event.serving)})" if event.serving else ""
+            line = f"{glyphs.idle} {name} nothing to do: {event.why}{now}"
+        else:
+            word = "stopped" if event.stopped else "cancelled"
+            why = f": {event.why}" if event.why and not event.stopped else ""
+            line = f"{glyphs.off} {name} {word} after {duration(event.ms, space=' ')}{why}"
+        return [*rows, Row.of((line, "soft"), hang=2)]
+
+    def _ready_rows(self, running: _Iteration, event: IterationFinished) -> list[Row]:
+        rows = [] if running.told else [self._heading(running)]
+        parts: list[tuple[str, str]] = [
+            (f"{self._glyphs.ready} ready in {duration(event.ms, space=' ')}", "done")
+        ]
+        serving = f"   {serving_name(event.serving)}" if event.serving else ""
+        if running.event.trigger.kind == "start":
+            parts.append((f"   {event.service}" if self._several else "", "strong"))
+            parts.append((serving, "none"))
+            parts += [(f"   {url}", "place") for url in self._news.urls(event.service)]
+            return [*rows, Row.of(*parts, hang=2)]
+        self._ready.append(event.ms)
+        parts.append((serving, "none"))
+        if len(self._ready) > 1:
+            fastest = duration(min(self._ready), space=" ")
+            parts.append((f"   (x{len(self._ready)}, fastest {fastest})", "soft"))
+        return [*rows, Row.of(*parts, hang=2)]
+
+    def _failed_row(self, event: IterationFinished, served_before: Serving | None) -> Row:
+        took = duration(event.ms, space=" ")
+        if event.failed_step in (Step.ROLLOUT, None):
+            what = f"not ready after {took}"
+        else:
+            what = f"{event.failed_step} failed in {took}"
+        label = f" {event.service}" if self._several else ""
+        parts: list[tuple[str, str]] = [(f"{self._glyphs.bad}{label} {what}", "bad")]
+        rolled_back = event.why.endswith("rolled back")
+        if rolled_back:
+            parts.append(("   rolled back", "none"))
+        if event.serving:
+            parts.append((f"   still serving {serving_name(event.serving)}", "none"))
+        elif served_before and not rolled_back:
+            parts.append(("   nothing is serving", "warn"))
+        if self._session is not None and self._session.mode == "dev":
+            parts.append(("   waiting for a change", "soft"))
+        return Row.of(*parts, hang=2)
+
+    def _end(self, event: SessionEnded, now: float) -> list[Row]:
+        session = self._session
+        if session is None:
+            return []
+        rows = [
+            Row.of("  ", (self._glyphs.ok, "ok"), f" left        {name} on {serving_name(serving)}")
+            for name, serving in sorted(self._serving.items())
+            if session.mode == "dev"
+        ]
+        word = "stopped" if session.mode == "dev" else "done" if not event.exit_code else "failed"
+        line = f"{word} after {duration((now - self._since) * 1000, space=' ')}"
+        if self._changes:
+            line += f": {count(self._changes, 'change')}, {len(self._ready)} ready"
+            if self._ready:
+                line += f", median {duration(statistics.median(self._ready), space=' ')}"
+        why = event.why if event.exit_code not in (0, 130, 143) else ""
+        return [*rows, Row.of(line, (f"   {why}" if why else "", "bad"), hang=2)]
+
+    # --- rows ----------------------------------------------------------------------------------
+
+    @property
+    def _several(self) -> bool:
+        return self._session is not None and len(self._session.services) > 1
+
+    def _name(self, event: IterationStarted) -> str:
+        return f"#{event.iter} {event.service}" if self._several else f"#{event.iter}"
+
+    def _heading(self, running: _Iteration) -> Row:
+        """`#7 app.py            build 0.9  push 0.1  deploy 0.1  rollout 0.8`"""
+        head = f"{self._name(running.event)} "
+        words = _changed(running.event, self._glyphs.more)
+        steps = "  ".join(
+            f"{s.step} {s.ms / 1000:.1f}" for s in running.done if s.outcome is StepOutcome.DONE
+        )
+        gap = " " * max(3, 21 - len(head) - len(words)) if steps else ""
+        return Row.of((head, "strong"), words, gap, (steps, "soft"), hang=4)
+
+    def _step_row(self, running: _Iteration, event: StepFinished) -> Row:
+        good = event.outcome is not StepOutcome.FAILED
+        glyph = (self._glyphs.ok, "ok") if good else (self._glyphs.bad, "bad")
+        if event.outcome is StepOutcome.SKIPPED:
+            glyph = (self._glyphs.off, "soft")
+        service = f"{running.event.service:<9} " if self._several else ""
+        detail = event.detail or ("failed" if not good else "")
+        parts = (("  ", "none"), glyph, (f" {service}{event.step:<11} {detail}", "none"))
+        return Row(parts, right=(duration(event.ms, space=" "), "soft"))
+
+    def _hold_row(self, running: _Iteration, event: HoldStarted, until: float | None) -> Row:
+        again = ""
+        if until is not None:
+            again = f"; next try in {max(0, round(until))} s"
+            again += f" ({ordinal(event.attempt)})" if event.attempt > 1 else ""
+        text = f"{self._glyphs.hold} {self._name(running.event)} holding: {event.reason}{again}"
+        return Row.of((text, "warn"), hang=2)
+
+    def _frame(self, event: DiagnosticRaised) -> list[Row]:
+        root = self._session.root if self._session else ""
+        return frame(event, root=root, glyphs=self._glyphs, read_source=self._read_source)
+
+    # --- what does not stay --------------------------------------------------------------------
+
+    def status(self, now: float) -> Row | None:
+        """What is going on at `now` (seconds since the epoch); None when nothing is."""
+        if not self._iterations:
+            return None
+        *others, running = self._iterations.values()
+        if running.hold is not None and not others:
+            until = running.hold.until
+            left = None if until is None else until - (now - running.step_since)
+            row = self._hold_row(running, running.hold, left)
+            return Row(row.parts, wrap=False)
+        frames = self._glyphs.spinner
+        parts = [(frames[int(now * 10) % len(frames)], "busy"), (" ", "none")]
+        for index, one in enumerate(self._iterations.values()):
+            if index:
+                parts.append((f"  {self._glyphs.dot}  ", "soft"))
+            parts += self._going_on(one, now, alone=not others)
+        serving = self._serving.get(running.event.service)
+        if serving is not None and not others:
+            parts.append((f"   serving {serving_name(serving)}", "soft"))
+        return Row(tuple(parts), wrap=False)
+
+    def _going_on(self, one: _Iteration, now: float, *, alone: bool) -> list[tuple[str, str]]:
+        parts: list[tuple[str, str]] = [(f"{self._name(one.event)} ", "strong")]
+        if one.hold is not None:
+            return [*parts, ("holding", "warn")]
+        if one.step is None:
+            return [*parts, (duration((now - one.since) * 1000, space=" "), "none")]
+        took = duration(max(0.0, now - one.step_since) * 1000, space=" ")
+        parts.append((f"{one.step} {took}", "none"))
+        if not alone:
+            return parts
+        if one.progress:
+            parts.append((f"  {one.progress}", "soft"))
+        elif one.step in _STAGES:
+            rest = _STAGES[_STAGES.index(one.step) + 1 :]
+            dot = self._glyphs.dot
+            parts.append(("".join(f" {dot} {step}" for step in rest), "soft"))
+        return parts
+
+
+def _changed(event: IterationStarted, more: str) -> str:
+    """The changed files' names, a few of them."""
+    names = list(dict.fromkeys(PurePosixPath(path).name for path in event.trigger.paths))
+    if not names:
+        return "change"
+    shown = ", ".join(names[:3])
+    left = event.trigger.count - 3 if len(names) > 3 else 0
+    return f"{shown} {more} {left} more" if left > 0 else shown
+
+
+def _seconds(ts: str) -> float:
+    return datetime.fromisoformat(ts).timestamp()

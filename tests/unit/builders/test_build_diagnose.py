@@ -1,0 +1,336 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devloop.builders.build_errors import Failure, Place, diagnose, nearest
+from devloop.builders.classic_stream import BuildStream, PushStream
+from devloop.builders.docker_errors import (
+    disk_full,
+    docker_unreachable,
+    explain_docker,
+    push_failed,
+)
+from devloop.builders.dockerfile import parse
+from devloop.builders.rawjson import Solve
+from tests.unit.builders.kit import recorded, recorded_items
+
+if TYPE_CHECKING:
+    from devloop.errors import Diagnosis
+
+DOCKERFILES = {
+    "ok": "FROM busybox-base:dev AS base\nRUN echo hello && echo world >&2\nFROM base\n"
+    "COPY a.txt /a.txt\nWORKDIR /x\nRUN cat /a.txt\n",
+    "run": "FROM busybox-base:dev\nARG N=3\nRUN echo start; \\\n  # comment\n"
+    "  echo bad >&2; exit ${N}\n",
+    "copy": "FROM busybox-base:dev\nCOPY requirement.txt /x\n",
+    "parse": "FROM busybox-base:dev\nRUNN echo x\n",
+    "base": "FROM nosuch.invalid/python:nope\nRUN x\n",
+    "heredoc": "FROM busybox-base:dev\nRUN <<EOF\necho in heredoc\nexit 4\nEOF\n",
+    "refused": "FROM x\n",
+}
+NAMES = ("requirements.txt", "src", "src/main.py")
+
+
+def place(name: str, context: Path, dockerfile: str = "") -> Place:
+    return Place(
+        shown="app/Dockerfile",
+        dockerfile=parse(dockerfile or DOCKERFILES[name]),
+        context=context,
+        names=NAMES,
+        repository="localhost:5001/shop/web",
+    )
+
+
+def by_buildx(name: str, context: Path, *, source_block: bool = True) -> Diagnosis:
+    solve = Solve()
+    for line in recorded(f"buildx-{name}"):
+        solve.feed(line)
+    failed = solve.failed
+    text = "\n".join(solve.text if source_block else [x for x in solve.text if "ERROR" in x])
+    return diagnose(
+        Failure(
+            vertex=failed.name if failed else "",
+            error=failed.error if failed else "",
+            text=text,
+            log=solve.tail(failed, 20) if failed else (),
+            exporting=failed is not None and failed.exports,
+        ),
+        place(name, context),
+    )
+
+
+def by_classic(name: str, context: Path) -> Diagnosis:
+    state = BuildStream()
+    for item in recorded_items(f"classic-{name}"):
+        state.feed(item)
+    where = place(name, context)
+    instruction = state.instruction(where.dockerfile)
+    line = instruction.start if instruction else None
+    return diagnose(Failure(error=state.error, log=tuple(state.log), line=line), where)
+
+
+CASES = [
+    ("run", "build/run-failed", "RUN exited 3: echo start; echo bad >&2; exit ${N}", 3),
+    ("copy", "build/copy-missing", "COPY requirement.txt: no such path in the build context", 2),
+    ("parse", "build/dockerfile-parse", "unknown instruction: RUNN", 2),
+    ("base", "build/base-pull-failed", "cannot pull nosuch.invalid/python:nope", 1),
+]
+
+
+@pytest.mark.parametrize(("name", "code", "message", "line"), CASES)
+@pytest.mark.parametrize("builder", ["buildx", "classic"])
+def test_both_builders_name_the_line(
+    builder: str, name: str, code: str, message: str, line: int, tmp_path: Path
+) -> None:
+    found = (by_buildx if builder == "buildx" else by_classic)(name, tmp_path)
+    assert (found.code, found.message) == (code, message)
+    assert str(found.location) == f"app/Dockerfile:{line}:1"
+
+
+@pytest.mark.parametrize(("name", "line"), [("run", 3), ("copy", 2), ("heredoc", 2)])
+def test_the_model_finds_the_line_where_buildx_shows_no_source(
+    name: str, line: int, tmp_path: Path
+) -> None:
+    found = by_buildx(name, tmp_path, source_block=False)
+    assert found.location is not None
+    assert found.location.line == line
+
+
+def test_details(tmp_path: Path) -> None:
+    assert sorted(by_buildx("run", tmp_path).detail) == ["bad", "start"]
+    assert by_classic("run", tmp_path).detail == ("start", "bad")
+    assert by_buildx("copy", tmp_path).suggestions == ('did you mean "requirements.txt"?',)
+    assert by_buildx("parse", tmp_path).suggestions == ("did you mean RUN?",)
+    assert by_buildx("heredoc", tmp_path).message == "RUN exited 4: echo in heredoc …"
+
+
+def test_a_refused_push(tmp_path: Path) -> None:
+    found = by_buildx("refused", tmp_path)
+    assert found.code == "registry/unreachable"
+    assert "connection refused" in (found.cause or "")
+
+
+def test_a_path_that_is_there_but_ignored(tmp_path: Path) -> None:
+    (tmp_path / "requirement.txt").touch()
+    found = by_buildx("copy", tmp_path)
+    assert found.code == "build/copy-missing"
+    assert "left out" in found.message
+    assert found.suggestions == (
+        'add "!requirement.txt" to .dockerignore (or change build.ignore)',
+    )
+
+
+def test_a_path_missing_in_another_stage(tmp_path: Path) -> None:
+    dockerfile = "FROM a AS b\nFROM c\nCOPY --from=b /nope /x\n"
+    failure = Failure(
+        vertex="[stage-1 2/2] COPY --from=b /nope /x",
+        error='failed to calculate checksum of ref x::y: "/nope": not found',
+    )
+    found = diagnose(failure, place("", tmp_path, dockerfile))
+    assert (found.code, found.message) == (
+        "build/copy-missing",
+        "COPY --from=b: nope does not exist there",
+    )
+    assert found.location is not None
+    assert found.location.line == 3
+
+
+def test_an_unknown_target(tmp_path: Path) -> None:
+    failure = Failure(text='ERROR: failed to solve: target stage "bass" could not be found')
+    found = diagnose(failure, place("ok", tmp_path))
+    assert found.code == "build/dockerfile-parse"
+    assert found.suggestions == ('did you mean "base"?', "stages: base")
+
+
+@pytest.mark.parametrize(
+    ("code", "cause"), [(137, "killed (SIGKILL)"), (127, "not found in the image")]
+)
+def test_telling_exit_codes(code: int, cause: str, tmp_path: Path) -> None:
+    error = f'process "/bin/sh -c x \\"y\\"" did not complete successfully: exit code: {code}'
+    found = diagnose(Failure(error=error), place("", tmp_path, "FROM a\n"))
+    assert found.message == f'RUN exited {code}: x "y"'
+    assert cause in (found.cause or "")
+
+
+def test_a_full_disk_in_a_log_is_told(tmp_path: Path) -> None:
+    failure = Failure(
+        vertex="[2/2] RUN x",
+        error='process "x" did not complete successfully: exit code: 1',
+        log=("write /x: no space left on device",),
+    )
+    assert diagnose(failure, place("", tmp_path, "FROM a\nRUN x\n")).code == "env/disk-full"
+    assert disk_full("all is well") is None
+
+
+def test_anything_else_keeps_the_builders_words(tmp_path: Path) -> None:
+    failure = Failure(text="WARNING: x\nERROR: failed to build: failed to solve: some new thing")
+    found = diagnose(failure, place("ok", tmp_path))
+    assert (found.code, found.message) == ("build/failed", "some new thing")
+    assert found.detail[-1].startswith("ERROR:")
+
+
+@given(st.text(), st.text(), st.text())
+def test_there_is_always_a_diagnosis(vertex: str, error: str, text: str) -> None:
+    where = place("ok", Path("/nonexistent"))
+    assert diagnose(Failure(vertex=vertex, error=error, text=text), where).message
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("main.py", ("src/main.py",)),
+        ("src/mian.py", ("src/main.py",)),
+        ("requirement.txt", ("requirements.txt",)),
+        ("zzz", ()),
+    ],
+)
+def test_nearest(path: str, expected: tuple[str, ...]) -> None:
+    assert nearest(path, NAMES) == expected
+
+
+_DOWN = [
+    (
+        (
+            "Cannot connect to the Docker daemon at unix:///nope/docker.sock. Is the docker daemon "
+            "running?"
+        ),
+        "does not exist",
+        "start Docker",
+    ),
+    (
+        "Cannot connect to the Docker daemon at unix:///dev/null. Is the docker daemon running?",
+        "the daemon is down",
+        "start Docker",
+    ),
+    (
+        (
+            "permission denied while trying to connect to the Docker daemon socket at "
+            'unix:///var/run/docker.sock: Get "http://%2Fvar%2Frun%2Fdocker.sock/v1.24/info": '
+            "dial unix /var/run/docker.sock: connect: permission denied"
+        ),
+        "you may not use the socket /var/run/docker.sock",
+        "docker group",
+    ),
+    (
+        (
+            "failed to connect to the docker API at unix:///var/run/dicker.sock; check if the path "
+            "is correct and if the daemon is running: dial unix /var/run/dicker.sock: connect: no "
+            "such file or directory"
+        ),
+        "the socket /var/run/dicker.sock does not exist",
+        "start Docker",
+    ),
+    (
+        (
+            'Failed to initialize: unable to resolve docker endpoint: context "nope": context not '
+            "found: open /root/.docker/contexts/meta/x/meta.json: no such file or directory"
+        ),
+        'the Docker context "nope" does not exist',
+        "docker context ls",
+    ),
+    (
+        (
+            'error during connect: Get "http://foo:2375/v1.50/version": dial tcp: lookup foo on '
+            "192.0.2.53:53: no such host"
+        ),
+        "is not known",
+        "spelling",
+    ),
+    (
+        "Cannot connect to the Docker daemon at tcp://127.0.0.1:1. Is the docker daemon running?",
+        "no daemon listens there",
+        "remote daemon",
+    ),
+    (
+        (
+            "ERROR: failed to receive status: rpc error: code = Unavailable desc = error reading "
+            "from server: EOF"
+        ),
+        "the connection broke",
+        "start Docker",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "cause", "suggestion"), _DOWN)
+def test_why_docker_does_not_answer(text: str, cause: str, suggestion: str) -> None:
+    found = docker_unreachable(text, {})
+    assert found is not None
+    assert found.code == "env/docker-unreachable"
+    assert cause in (found.cause or "")
+    assert suggestion in found.suggestions[0]
+
+
+def test_docker_host_is_named_when_it_is_set() -> None:
+    found = explain_docker("timed out", {"DOCKER_HOST": "tcp://10.0.0.1:2375"})
+    assert found.message == "Docker does not answer at tcp://10.0.0.1:2375"
+    assert found.suggestions[-1].startswith("DOCKER_HOST is set to")
+    assert docker_unreachable("pip could not reach its index", {}) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("no basic auth credentials", "registry/unauthorized"),
+        ("unexpected status from HEAD request to https://x: 401 U", "registry/unauthorized"),
+        ("denied: requested access to the resource is denied", "registry/unauthorized"),
+        ("http: server gave HTTP response to HTTPS client", "registry/unreachable"),
+        ("dial tcp 10.0.0.1:5000: i/o timeout", "registry/unreachable"),
+        ("tag does not exist", "registry/push-failed"),
+    ],
+)
+def test_why_a_push_failed(text: str, code: str) -> None:
+    found = push_failed(text, "reg.example:5000/shop/web")
+    assert found.code == code
+    assert text in (found.cause or "")
+
+
+def test_an_insecure_registry_gets_its_cure() -> None:
+    found = push_failed("http: server gave HTTP response to HTTPS client", "reg:5000/a")
+    assert 'add "reg:5000" to insecure-registries' in found.suggestions[0]
+
+
+def test_the_classic_streams() -> None:
+    state = BuildStream()
+    notes = [note for item in recorded_items("classic-ok") for note in state.feed(item)]
+    assert state.error == ""
+    assert state.image.startswith("sha256:")
+    assert state.summary.startswith("6 steps, ")
+    assert notes[0].message == "[1/6] FROM busybox-base:dev AS base"
+    assert state.instruction(parse(DOCKERFILES["ok"])) is not None
+
+    push = PushStream()
+    for item in recorded_items("classic-push"):
+        push.feed(item)
+    assert push.error == ""
+    assert push.digest.startswith("sha256:")
+
+    refused = PushStream()
+    for item in recorded_items("classic-push-refused"):
+        refused.feed(item)
+    assert "connection refused" in refused.error
+    assert refused.digest == ""
+
+
+_KEYS = st.sampled_from(
+    ["stream", "status", "error", "errorDetail", "aux", "ID", "Digest", "id", "message", "total"]
+)
+_ITEMS = st.recursive(
+    st.none() | st.text(max_size=4) | st.integers(),
+    lambda inner: st.dictionaries(_KEYS, inner, max_size=4),
+    max_leaves=6,
+)
+
+
+@given(st.lists(_ITEMS))
+def test_no_object_of_a_stream_raises(items: list[object]) -> None:
+    build, push = BuildStream(), PushStream()
+    for item in items:
+        build.feed(item)
+        push.feed(item)
+    _ = (build.summary, build.instruction(parse(DOCKERFILES["ok"])))

@@ -1,0 +1,524 @@
+"""The delta builder with a real HTTP registry in memory and a builder behind that only counts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from devloop.base.cancel import Cancel, Cancelled
+from devloop.builders.delta.builder import Delta
+from devloop.builders.delta.layer_state import Slot, place_all
+from devloop.builders.dockerfile import parse
+from devloop.builders.image.copies import Placed, StageState, stage_copies
+from devloop.builders.image.documents import sha256
+from devloop.builders.image.layer import read_layer, write_layer
+from devloop.builders.image.repository import Repository
+from devloop.builders.image_cache import Images
+from devloop.builders.job import tag_of
+from devloop.errors import DevloopError
+from devloop.model import ImageRef, PushTarget, Step, StepOutcome
+from devloop.registry.client import Client
+from tests.unit.builders.kit import Notes, job, snapshot_of, write
+from tests.unit.builders.kit import scan_of as plain_scan
+from tests.unit.registry.fake_registry import Handler, State, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from http.server import BaseHTTPRequestHandler
+    from pathlib import Path
+
+    from devloop.builders.image.documents import Image
+    from devloop.builders.image.listing import Listing
+    from devloop.engine.ports import Reporter
+    from devloop.model import Scan
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+
+
+class Behind:
+    """The builder behind: its image has one layer beneath and one for each COPY. Tests change
+    `extra` (a layer above the others) and `owner`, `history` and `wrap` to have it otherwise."""
+
+    def __init__(self, context: Path, client: Client, repository: str) -> None:
+        self.context = context
+        self.client = client
+        self.repository = repository
+        self.built = 0
+        self.owner = (0, 0)
+        self.base: Sequence[Placed] = ()
+        self.extra: Sequence[Placed] = ()
+        self.step = "RUN x"
+        self.wrap: list[dict[str, str]] | None = None
+        self.error: Exception | None = None
+
+    def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
+        reporter.started(Step.BUILD)
+        if self.error is not None:
+            raise self.error
+        self.built += 1
+        name = self.client.name(self.repository)
+        dockerfile = parse((self.context / "Dockerfile").read_text())
+        layers = [self._tar(self.base)]
+        for copy in stage_copies(dockerfile, None, {}, StageState()):
+            slot = Slot(copy=copy, index=0, owner=self.owner if copy.chown else (0, 0))
+            tree = place_all((slot,), scan.snapshot, None)[1]
+            layers.append(self._tar([tree[path] for path in sorted(tree)]))
+        if self.extra:
+            layers.append(self._tar(self.extra))
+        config = json.dumps(
+            {
+                "os": "linux",
+                "architecture": "amd64",
+                "config": {"WorkingDir": "/"},
+                "history": [{"created_by": self.step}]
+                + [{"created_by": "step"} for _ in layers[1:]],
+                "rootfs": {"type": "layers", "diff_ids": [sha256(data) for data in layers]},
+            }
+        ).encode()
+        manifest = json.dumps(
+            {
+                "schemaVersion": 2,
+                "mediaType": MANIFEST,
+                "config": self._blob(name, config),
+                "layers": [self._blob(name, data) for data in layers],
+            }
+        ).encode()
+        put = self.client.put_manifest(name, tag_of(scan), manifest, MANIFEST)
+        if self.wrap is not None:
+            entries = [{"digest": put.digest, "platform": p} for p in self.wrap]
+            index = json.dumps({"mediaType": INDEX, "manifests": entries}).encode()
+            put = self.client.put_manifest(name, tag_of(scan), index, INDEX)
+        reporter.finished(Step.BUILD, StepOutcome.DONE, "4 steps")
+        return ImageRef(repository=self.repository, tag=tag_of(scan), digest=put.digest)
+
+    def _tar(self, entries: Sequence[Placed]) -> bytes:
+        return write_layer(tuple(entries), self.context)
+
+    def _blob(self, name: str, data: bytes) -> dict[str, object]:
+        digest = self.client.put_blob(name, data)
+        return {"mediaType": "tar", "size": len(data), "digest": digest}
+
+
+class Bench:
+    def __init__(self, folder: Path, client: Client, state: State) -> None:
+        self.context = folder / "app"
+        self.context.mkdir()
+        self.state = state
+        self.client = client
+        target = PushTarget(push=client.host)
+        self.job = job(self.context, target, root=folder)
+        self.behind = Behind(self.context, client, target.repository(self.job.image))
+        self.images = Images(folder / "images.json")
+        self.delta = Delta(self.job, self.behind, client, self.images)
+        self.notes = Notes()
+
+    def write(self, text: str = "", **files: str) -> None:
+        if text:
+            write(self.context, {"Dockerfile": text})
+        write(self.context, {name.replace("__", "/"): data for name, data in files.items()})
+
+    def scan(self, recipe: str = "") -> Scan:
+        return replace(plain_scan(self.context), recipe=recipe)
+
+    def build(self, scan: Scan | None = None, cancel: Cancel | None = None) -> ImageRef:
+        self.notes = Notes()
+        image = self.delta.build(scan or self.scan(), self.notes, cancel or Cancel())
+        if not self.delta._known or self.delta._known.image.digest == image.digest:
+            self.delta.settle()
+        return image
+
+    @property
+    def how(self) -> str:
+        return next(d for s, o, d in reversed(self.notes.steps) if s == "build" and o != "started")
+
+    def layers(self, image: ImageRef) -> list[dict[str, Placed]]:
+        manifest = self.client.get_manifest(self.client.name(image.repository), image.digest)
+        assert manifest is not None
+        return [
+            dict(read_layer([self.state.blobs[layer["digest"]]]))
+            for layer in json.loads(manifest.body)["layers"]
+        ]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    state = State()
+    with serving(state) as host, Client(host, lookup=lambda _: None) as client:
+        bench = Bench(tmp_path, client, state)
+        bench.write("FROM x\nCOPY . /app/\n", a="1", sub__b="2")
+        yield bench
+        bench.delta.close()
+
+
+def test_the_first_image_is_the_builder_s_and_the_next_is_made_here(bench: Bench) -> None:
+    first = bench.build()
+    assert (bench.behind.built, bench.how) == (1, "4 steps")
+    bench.write(a="22")
+    bench.state.requests.clear()
+    second = bench.build()
+    assert bench.behind.built == 1
+    assert bench.how == f"delta: 1 file, 2 B on {first.short}"
+    assert [n.partition(" ")[0] for _, n, _ in bench.notes.steps[1::2]] == ["done", "done"]
+    layers = bench.layers(second)
+    assert len(layers) == len(bench.layers(first)) + 1
+    assert layers[-1].keys() == {"app", "app/a"}
+    assert (second.repository, second.digest != first.digest) == (first.repository, True)
+    assert bench.client.digest(second.repository, second.tag) == second.digest
+
+
+def test_three_round_trips_two_of_them_at_once(bench: Bench) -> None:
+    bench.build()
+    bench.write(a="22")
+    bench.state.requests.clear()
+    bench.delta.build(bench.scan(), bench.notes, Cancel())
+    methods = [method for method, _, _ in bench.state.requests]
+    assert methods[:3] == ["PUT", "PUT", "PUT"]
+    assert set(methods[3:]) <= {"POST"}
+
+
+def test_the_image_is_remembered_for_the_next_session(bench: Bench) -> None:
+    bench.build()
+    bench.write(a="22")
+    image = bench.build()
+    build = bench.scan().fingerprint.build
+    assert bench.images.find(image.repository, build) == image.digest
+
+
+def test_another_recipe_goes_to_the_builder(bench: Bench) -> None:
+    bench.build(bench.scan("one"))
+    bench.build(bench.scan("two"))
+    assert bench.behind.built == 2
+    assert bench.how == "4 steps; full build: the Dockerfile or the build's settings changed"
+    assert bench.notes.messages == ["full build: the Dockerfile or the build's settings changed"]
+
+
+def test_a_failed_builder_does_not_spoil_what_is_known(bench: Bench) -> None:
+    bench.write("FROM x\nCOPY r /r\nRUN r\nCOPY a /app/\n", r="1")
+    # The image of the builder behind has no layer of a RUN; it is not looked for.
+    bench.build()
+    bench.write(r="2")
+    bench.behind.error = DevloopError.of("build/failed", "no")
+    with pytest.raises(DevloopError):
+        bench.build()
+    bench.behind.error = None
+    bench.write(r="1", a="2")
+    bench.build()
+    assert bench.how.startswith("delta: ")
+
+
+def answer(status: int, code: str) -> Callable[[BaseHTTPRequestHandler], bool]:
+    def fault(handler: BaseHTTPRequestHandler) -> bool:
+        if handler.command != "PUT" or "/manifests/" not in handler.path:
+            return False
+        assert isinstance(handler, Handler)
+        handler.state.fault = None
+        handler.answer(status, json.dumps({"errors": [{"code": code}]}).encode())
+        return True
+
+    return fault
+
+
+def test_layers_that_are_gone_are_built_again(bench: Bench) -> None:
+    bench.build()
+    bench.write(a="2")
+    bench.state.fault = answer(400, "MANIFEST_BLOB_UNKNOWN")
+    bench.build()
+    assert bench.behind.built == 2
+    assert bench.how == "4 steps; full build: the registry has lost the layers beneath"
+    bench.write(a="3")
+    bench.build()
+    assert bench.how.startswith("delta: ")
+
+
+def test_a_registry_in_trouble_is_told_and_tried_again(bench: Bench) -> None:
+    bench.build()
+    bench.write(a="2")
+    bench.state.fault = answer(503, "UNAVAILABLE")
+    with pytest.raises(DevloopError) as caught:
+        bench.build()
+    assert caught.value.code == "registry/unreachable"
+    image = bench.build()
+    assert bench.how.startswith("delta: ")
+    assert bench.layers(image)[-1].keys() == {"app", "app/a"}
+    assert bench.behind.built == 1
+
+
+def test_a_file_written_after_the_scan_is_told(bench: Bench) -> None:
+    bench.build()
+    bench.write(a="2")
+    scan = bench.scan()
+    bench.write(a="3")
+    with pytest.raises(DevloopError) as caught:
+        bench.build(scan)
+    assert caught.value.code == "build/context-changed"
+    bench.build()
+    assert bench.how.startswith("delta: 1 file")
+
+
+def test_a_cancelled_build_is_not_taken_for_an_image(bench: Bench) -> None:
+    first = bench.build()
+    bench.write(a="2")
+    cancel = Cancel()
+
+    def fault(_: BaseHTTPRequestHandler) -> bool:
+        cancel.set()
+        return False
+
+    bench.state.fault = fault
+    with pytest.raises(Cancelled):
+        bench.build(cancel=cancel)
+    bench.state.fault = None
+    second = bench.build()
+    assert second.digest != first.digest
+    assert bench.how.startswith("delta: ")
+
+
+def test_a_save_while_the_image_is_looked_at_waits_for_that(bench: Bench) -> None:
+    going, gate = threading.Event(), threading.Event()
+
+    def fault(handler: BaseHTTPRequestHandler) -> bool:
+        if handler.command == "GET" and "/blobs/" in handler.path:
+            going.set()
+            gate.wait(10)
+        return False
+
+    bench.state.fault = fault
+    bench.delta.build(bench.scan(), bench.notes, Cancel())
+    assert going.wait(10)
+    cancel = Cancel()
+    bench.write(a="2")
+    threading.Timer(0.05, cancel.set).start()
+    with pytest.raises(Cancelled):
+        bench.build(cancel=cancel)
+    gate.set()
+    bench.build()
+    assert bench.how.startswith("delta: ")
+
+
+def test_close_ends_what_goes_on(bench: Bench) -> None:
+    gate = threading.Event()
+    bench.state.fault = lambda handler: handler.command == "GET" and gate.wait(10) and False
+    bench.delta.build(bench.scan(), bench.notes, Cancel())
+    bench.delta.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("devloop-look")]
+    gate.set()
+
+
+def test_a_name_is_the_uid_that_the_layer_shows(bench: Bench) -> None:
+    bench.write("FROM x\nCOPY --chown=web:web a /app/\n")
+    bench.behind.owner = (12, 34)
+    bench.build()
+    bench.write(a="2")
+    delta = bench.layers(bench.build())[-1]
+    assert (delta["app/a"].uid, delta["app/a"].gid) == (12, 34)
+
+
+def other(path: str, kind: Any = "dir") -> Placed:
+    return Placed(path=path, type=kind, mode=0o755, link="x" if kind == "symlink" else "")
+
+
+def whiteout(bench: Bench, path: str) -> Placed:
+    bench.write(empty="")
+    digest = hashlib.sha256(b"").hexdigest()
+    return Placed(path=path, type="file", mode=0, digest=digest, source="empty")
+
+
+def above(bench: Bench) -> None:
+    bench.behind.extra = (other("app"), other("app/a", "symlink"))
+    bench.write("FROM x\nCOPY . /app/\nCOPY --from=y /a /app/a\n")
+
+
+def hidden(bench: Bench) -> None:
+    bench.behind.extra = (other("app"), whiteout(bench, "app/.wh.a"))
+    bench.write("FROM x\nCOPY . /app/\nCOPY --from=y /a /app/a\n")
+
+
+def opaque(bench: Bench) -> None:
+    bench.behind.extra = (other("app"), whiteout(bench, "app/.wh..wh..opq"))
+    bench.write("FROM x\nCOPY . /app/\nCOPY --from=y /a /app/a\n")
+
+
+def elsewhere(bench: Bench) -> None:
+    bench.write("FROM x\nCOPY a /app/\n")
+    real = bench.behind._tar
+
+    def resolved(entries: Sequence[Placed]) -> bytes:
+        moved = [replace(e, path=e.path.replace("app", "real")) for e in entries]
+        return real(moved)
+
+    bench.behind._tar = resolved  # type: ignore[method-assign]
+
+
+def platforms(bench: Bench) -> None:
+    bench.behind.wrap = [
+        {"os": "linux", "architecture": "amd64"},
+        {"os": "linux", "architecture": "arm64"},
+    ]
+
+
+def triggers(bench: Bench) -> None:
+    bench.write(long="x" * 100_000)
+    entry = snapshot_of(bench.context).entries["sub/b"]
+    bench.behind.base = (
+        Placed(path="b", type="file", mode=0o644, size=1, digest=entry.digest, source="sub/b"),
+    )
+    bench.behind.step = "COPY . /onbuild # buildkit"
+
+
+@pytest.mark.parametrize(
+    ("otherwise", "reason"),
+    [
+        (above, "another layer has /app/a too"),
+        (hidden, "another layer has /app/a too"),
+        (opaque, "a layer hides all of /app"),
+        (elsewhere, "COPY a /app/ is in no layer as expected"),
+        (platforms, "the image is for several platforms"),
+        (triggers, "the base image has files of the context (ONBUILD?)"),
+    ],
+)
+def test_what_cannot_be_proven_is_built_with_the_reason(
+    bench: Bench, otherwise: Callable[[Bench], None], reason: str
+) -> None:
+    otherwise(bench)
+    bench.build()
+    bench.write(a="2")
+    bench.build()
+    assert bench.behind.built == 2
+    assert bench.how == f"4 steps; full build: {reason}"
+    bench.write(a="3")
+    bench.build()
+    assert bench.how == f"4 steps; full build: {reason}"
+
+
+def test_an_attestation_does_not_make_two_platforms(bench: Bench) -> None:
+    bench.behind.wrap = [
+        {"os": "linux", "architecture": "amd64"},
+        {"os": "unknown", "architecture": "unknown"},
+    ]
+    bench.build()
+    bench.write(a="2")
+    bench.build()
+    assert bench.how.startswith("delta: ")
+
+
+def test_a_base_with_a_copy_of_its_own_is_no_trigger(bench: Bench) -> None:
+    bench.behind.step = "COPY . /somewhere # buildkit"
+    bench.behind.base = (other("somewhere"),)
+    bench.build()
+    bench.write(a="2")
+    bench.build()
+    assert bench.how.startswith("delta: ")
+
+
+@pytest.mark.parametrize(
+    ("new", "kind", "reason"),
+    [
+        ("new__deep__x", "file", "/app/new is a file in the image beneath"),
+        ("new__deep__x", "symlink", "/app/new is a symlink in the image beneath"),
+        ("new", "dir", "/app/new is a dir in the image beneath"),
+        ("new__deep__x", "dir", ""),
+        ("new", "file", ""),
+        ("new", "symlink", ""),
+    ],
+)
+def test_what_comes_for_the_first_time_is_held_against_what_is_beneath(
+    bench: Bench, new: str, kind: str, reason: str
+) -> None:
+    beneath = other("app/new", kind)
+    if kind == "file":
+        digest = hashlib.sha256(b"1").hexdigest()
+        beneath = replace(beneath, size=1, digest=digest, source="a")
+    bench.behind.base = (other("app"), beneath)
+    bench.build()
+    bench.write(**{new: "x"})
+    bench.build()
+    assert bench.how.endswith(f"full build: {reason}") == bool(reason)
+    assert bench.how.startswith("delta: ") != bool(reason)
+    bench.write(**{new: "y"})
+    bench.build()
+    # The builder could build it this time, so it can be carried on.
+    assert bench.how.startswith("delta: ")
+
+
+def test_a_save_does_not_wait_long_for_what_is_beneath(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devloop.builders.delta.base_layers._PATIENCE", 0.01)
+    gate = threading.Event()
+    asked = threading.Event()
+    real = Repository.listing
+
+    def slow(repository: Repository, image: Image, cancel: Cancel) -> Listing:
+        asked.set()
+        gate.wait(10)
+        return real(repository, image, cancel)
+
+    monkeypatch.setattr(Repository, "listing", slow)
+    bench.delta.build(bench.scan(), bench.notes, Cancel())
+    assert asked.wait(10)
+    bench.write(a="2")
+    bench.delta.build(bench.scan(), bench.notes, Cancel())
+    assert bench.how.startswith("delta: ")
+    bench.write(new="x")
+    bench.delta.build(bench.scan(), bench.notes, Cancel())
+    assert bench.how.endswith("full build: what the image has beneath is still being read")
+    gate.set()
+    bench.delta.settle()
+    bench.write(newer="x")
+    bench.build()
+    assert bench.how.startswith("delta: ")
+
+
+def test_layers_beneath_that_cannot_be_read_leave_what_is_new_to_the_builder(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devloop.builders.delta.base_layers._MOST", 10)
+    bench.build()
+    bench.write(a="2")
+    bench.build()
+    assert bench.how.startswith("delta: ")
+    bench.write(new="x")
+    bench.build()
+    assert bench.how.endswith("full build: the image beneath is too big to look into")
+
+
+def test_what_was_too_big_for_a_delta_is_the_builder_s(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devloop.builders.delta.shortcut._MOST", 10)
+    bench.build()
+    bench.write(a="x" * 11)
+    bench.build()
+    assert bench.how == "4 steps; full build: 11 B changed"
+
+
+def test_without_a_registry_the_reason_is_said_once(bench: Bench) -> None:
+    delta = Delta(bench.job, bench.behind, None, bench.images)
+    for expected in (
+        "4 steps; full build: images are loaded into the nodes, not pushed",
+        "4 steps",
+    ):
+        bench.notes = Notes()
+        delta.build(bench.scan(), bench.notes, Cancel())
+        assert bench.how == expected
+    delta.close()
+
+
+def test_a_removed_file_makes_its_layer_again_in_its_place(bench: Bench) -> None:
+    bench.write("FROM x\nCOPY sub /sub/\nCOPY . /app/\n", sub__c="3")
+    first = bench.build()
+    shutil.rmtree(bench.context / "sub")
+    bench.write(sub__c="3")
+    second = bench.build()
+    assert bench.how.startswith("2 layers made again")
+    layers = bench.layers(second)
+    assert len(layers) == len(bench.layers(first))
+    assert layers[1].keys() == {"sub", "sub/c"}
+    assert layers[2].keys() == {"app", "app/Dockerfile", "app/a", "app/sub", "app/sub/c"}

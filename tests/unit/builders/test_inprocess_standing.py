@@ -1,0 +1,201 @@
+"""What an image needs when its context changed: a delta layer, or layers made again."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devloop.builders.delta.layer_state import Change, Ground, Slot, Standing, differing
+from devloop.builders.dockerfile import parse
+from devloop.builders.image.copies import Placed, StageState, stage_copies
+from devloop.builders.image.full_build import Unprovable
+from devloop.model import Entry, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from devloop.builders.image.copies import Copy
+
+
+def file(text: str, mode: int = 0o644) -> Entry:
+    return Entry("file", mode, len(text), hashlib.sha256(text.encode()).hexdigest())
+
+
+DIR = Entry("dir", 0o755)
+
+
+def snapshot(entries: Mapping[str, Entry]) -> Snapshot:
+    ordered = dict(sorted(entries.items()))
+    return Snapshot(entries=ordered, digest=repr(ordered), stamp="")
+
+
+def copies(text: str) -> tuple[Copy, ...]:
+    return stage_copies(parse(text), None, {}, StageState())
+
+
+def folder(path: str, mode: int = 0o755, uid: int = 0) -> Placed:
+    return Placed(path=path, type="dir", mode=mode, uid=uid)
+
+
+FILES = {"a": file("1"), "d": DIR, "d/b": file("2"), "d/c": file("3")}
+APP = {"app": folder("app", 0o750, 7)}
+
+
+def standing(
+    text: str = "FROM x\nCOPY . /app/\n",
+    files: Mapping[str, Entry] = FILES,
+    **ground: object,
+) -> Standing:
+    slots = tuple(
+        Slot(copy=copy, index=number + 3, owner=(0, 0)) for number, copy in enumerate(copies(text))
+    )
+    options = {"folders": APP} | ground
+    return Standing(Ground(slots=slots, snapshot=snapshot(files), **options))  # type: ignore[arg-type]
+
+
+def moved(stand: Standing, files: Mapping[str, Entry | None]) -> Change:
+    entries = {p: e for p, e in {**stand.snapshot.entries, **files}.items() if e is not None}
+    stand.move(snapshot(entries))
+    return stand.change()
+
+
+def paths(change: Change) -> list[str]:
+    return [entry.path for entry in change.delta]
+
+
+def test_nothing_changed_nothing_to_do() -> None:
+    assert standing().change() == Change()
+    assert moved(standing(), {}) == Change()
+
+
+def test_a_changed_file_comes_with_the_folders_above_as_they_are() -> None:
+    change = moved(standing(), {"d/b": file("22")})
+    assert paths(change) == ["app", "app/d", "app/d/b"]
+    assert change.delta[0] == APP["app"]
+    assert change.delta[2].digest == file("22").digest
+    assert (change.files, change.size) == (1, 2)
+
+
+def test_the_delta_is_of_all_changes_since_the_layers_were_made() -> None:
+    stand = standing()
+    moved(stand, {"a": file("11")})
+    moved(stand, {"new": file("n")})
+    change = moved(stand, {"d/b": file("22")})
+    assert paths(change) == ["app", "app/a", "app/d", "app/d/b", "app/new"]
+    assert paths(moved(stand, {"d/b": file("2")})) == ["app", "app/a", "app/new"]
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"a": file("1", 0o755)}, ["app", "app/a"]),
+        ({"d": Entry("dir", 0o700)}, ["app", "app/d"]),
+        ({"n": DIR, "n/m": DIR, "n/m/f": file("f")}, ["app", "app/n", "app/n/m", "app/n/m/f"]),
+        ({"l": Entry("symlink", 0o777, link="a")}, ["app", "app/l"]),
+    ],
+)
+def test_what_is_added_or_gets_another_mode(files: dict[str, Entry], expected: list[str]) -> None:
+    change = moved(standing(), files)
+    assert paths(change) == expected
+    assert not change.layers
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"a": None},
+        {"d": None, "d/b": None, "d/c": None},
+        {"a": Entry("symlink", 0o777, link="d/b")},
+        {"a": DIR, "a/x": file("x")},
+        {"d": file("now a file"), "d/b": None, "d/c": None},
+        {"a": None, "z": file("1")},
+    ],
+)
+def test_what_goes_makes_the_layer_again(files: dict[str, Entry | None]) -> None:
+    stand = standing()
+    moved(stand, {"d/c": file("33")})
+    change = moved(stand, files)
+    assert not change.delta
+    assert list(change.layers) == [3]
+    left = {f"app/{path}" for path, entry in {**FILES, **files}.items() if entry is not None}
+    assert {entry.path for entry in change.layers[3]} == left | {"app"}
+
+
+def test_after_that_a_delta_begins_anew() -> None:
+    stand = standing()
+    moved(stand, {"a": None, "d/b": file("22")})
+    stand.settle(stand.freeze())
+    assert stand.change() == Change()
+    assert paths(moved(stand, {"d/c": file("33")})) == ["app", "app/d", "app/d/c"]
+
+
+TWO = "FROM x\nCOPY a /one/\nCOPY d /two/\nCOPY a /two/again\n"
+
+
+def test_only_the_layers_from_the_first_that_differs() -> None:
+    folders = {name: folder(name) for name in ("one", "two")}
+    change = moved(standing(TWO, folders=folders), {"d/b": None})
+    assert list(change.layers) == [4, 5]
+    assert [entry.path for entry in change.layers[5]] == ["two", "two/again"]
+
+
+def test_one_source_in_two_places() -> None:
+    folders = {name: folder(name) for name in ("one", "two")}
+    change = moved(standing(TWO, folders=folders), {"a": file("11")})
+    assert paths(change) == ["one", "one/a", "two", "two/again"]
+
+
+def test_the_later_copy_of_a_path_counts() -> None:
+    text = "FROM x\nCOPY d /app/\nCOPY a /app/b\n"
+    stand = standing(text)
+    assert moved(stand, {"d/b": file("22")}) == Change()
+    assert paths(moved(stand, {"a": file("11"), "d/b": file("2")})) == ["app", "app/b"]
+
+
+def test_another_layer_that_has_the_path_too_is_not_written_over() -> None:
+    stand = standing(above=frozenset({"app", "app/d", "app/d/b"}))
+    assert paths(moved(stand, {"a": file("11")})) == ["app", "app/a"]
+    with pytest.raises(Unprovable, match="another layer has /app/d/b too"):
+        moved(stand, {"d/b": file("22")})
+    stand = standing(above=frozenset({"app", "app/d", "app/d/b"}))
+    with pytest.raises(Unprovable, match="another layer has /app/d too"):
+        moved(stand, {"d": Entry("dir", 0o700)})
+
+
+def test_a_folder_that_the_image_does_not_show_proves_nothing() -> None:
+    with pytest.raises(Unprovable, match="/app"):
+        moved(standing(folders={}), {"a": file("11")})
+
+
+def test_what_an_older_delta_held_is_in_every_new_one_until_layers_are_made_again() -> None:
+    stand = standing(loose=frozenset({"app/d/c"}))
+    assert paths(stand.change()) == ["app", "app/d", "app/d/c"]
+    assert paths(moved(stand, {"a": file("11")})) == ["app", "app/a", "app/d", "app/d/c"]
+    change = moved(stand, {"a": None})
+    assert list(change.layers) == [3]
+    stand.settle(stand.freeze())
+    assert paths(moved(stand, {"d/b": file("22")})) == ["app", "app/d", "app/d/b"]
+
+
+def test_a_fold_takes_the_delta_into_the_layers() -> None:
+    stand = standing()
+    moved(stand, {"a": file("11")})
+    frozen = stand.freeze()
+    change = stand.change(fold=True)
+    assert not change.delta
+    assert {e.path: e.digest for e in change.layers[3]}["app/a"] == file("11").digest
+    moved(stand, {"d/b": file("22")})
+    stand.settle(frozen)
+    assert paths(stand.change()) == ["app", "app/d", "app/d/b"]
+
+
+def test_what_differs_between_two_snapshots() -> None:
+    before = snapshot(FILES)
+    after = snapshot({**FILES, "a": file("11"), "n": DIR})
+    assert differing(before, after) == {"a", "n"}
+    assert differing(after, before) == {"a", "n"}
+    assert differing(before, snapshot({"a": file("1")})) == {"d", "d/b", "d/c"}
+    assert differing(before, snapshot({"a": file("1"), "x": DIR})) == {"d", "d/b", "d/c", "x"}
+    assert differing(before, before) == frozenset()

@@ -1,0 +1,230 @@
+"""Pods behind socket pairs: a dial hands out one end, the test or an app thread has the other."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from devloop.model import PodView
+from devloop.port_forward import FrontDoor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from devloop.base.cancel import Cancel
+    from devloop.events import Event
+
+
+def pod(name: str, *, ready: bool = True, deleting: bool = False, created: str = "") -> PodView:
+    return PodView(
+        name=name,
+        uid=f"uid-{name}",
+        namespace="default",
+        ready=ready,
+        deleting=deleting,
+        created=created or f"2026-01-01T00:00:{len(name):02}Z",
+    )
+
+
+class Pods:
+    """A `PodSource` that a test changes."""
+
+    def __init__(self, *pods: PodView) -> None:
+        self._pods = pods
+        self._callbacks: list[Callable[[], None]] = []
+
+    def current(self, service: str) -> tuple[PodView, ...]:
+        return self._pods
+
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        self._callbacks.append(callback)
+        return lambda: self._callbacks.remove(callback)
+
+    def set(self, *pods: PodView) -> None:
+        self._pods = pods
+        for callback in tuple(self._callbacks):
+            callback()
+
+    @property
+    def watched(self) -> bool:
+        return bool(self._callbacks)
+
+
+class Pair:
+    """A `Duplex` over a socket. `refusing` is what the first `receive` raises."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        half_close: bool = True,
+        refusing: OSError | None = None,
+        refuse_at: float = 0.0,
+    ) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self.half_close = half_close
+        self.refusing = refusing
+        self.refuse_at = refuse_at
+        self.receives = 0
+        self.pings = 0
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def receive(self) -> bytes | None:
+        self.receives += 1
+        if self.refusing is not None:
+            if time.monotonic() < self.refuse_at:
+                return None
+            raise self.refusing
+        try:
+            return self.sock.recv(65536)
+        except BlockingIOError:
+            return None
+
+    def send(self, data: bytes | bytearray) -> int:
+        try:
+            return self.sock.send(data)
+        except BlockingIOError:
+            return 0
+
+    def flush(self) -> bool:
+        return True
+
+    def shutdown_write(self) -> bool:
+        if self.half_close:
+            self.sock.shutdown(socket.SHUT_WR)
+        return self.half_close
+
+    def ping(self) -> None:
+        self.pings += 1
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+class App:
+    """Serves every stream that is dialed in a thread of its own; counts who was asked."""
+
+    def __init__(self, serve: Callable[[str, socket.socket], None], *, half_close: bool = True):
+        self.serve = serve
+        self.half_close = half_close
+        self.dialed: list[str] = []
+        self.failing: list[Exception] = []
+        self.refusing: list[OSError] = []
+        self.pairs: list[Pair] = []
+        self.delay = 0.0
+        self.prepared: tuple[str, ...] = ()
+        self._ends: list[socket.socket] = []
+        self._all: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, pod: PodView, port: int, cancel: Cancel) -> Pair:
+        with self._lock:
+            self.dialed.append(pod.name)
+            failing = self.failing.pop(0) if self.failing else None
+            refusing = self.refusing.pop(0) if self.refusing and not failing else None
+        if self.delay and cancel.wait(self.delay):
+            cancel.check()
+        if failing is not None:
+            raise failing
+        ours, theirs = socket.socketpair()
+        pair = Pair(ours, half_close=self.half_close, refusing=refusing)
+        with self._lock:
+            self.pairs.append(pair)
+            self._ends.append(theirs)
+            self._all.append(theirs)
+        if refusing is None:
+            thread = threading.Thread(
+                target=self._serve, args=(pod.name, theirs), name="devloop-test-app", daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
+        return pair
+
+    def prepare(self, pods: Iterable[PodView]) -> None:
+        self.prepared = tuple(pod.name for pod in pods)
+
+    def _serve(self, name: str, end: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            self.serve(name, end)
+        with contextlib.suppress(OSError):
+            end.close()
+
+    def kill(self) -> None:
+        """End every stream, as a pod that dies does."""
+        with self._lock:
+            ends, self._ends = self._ends, []
+        for end in ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.kill()
+        for thread in self._threads:
+            thread.join(5)
+        for pair in self.pairs:
+            pair.close()
+        for end in self._all:
+            end.close()
+
+
+def echo(name: str, end: socket.socket) -> None:
+    """Send back everything, then end."""
+    while data := end.recv(65536):
+        end.sendall(data)
+
+
+def answer(name: str, end: socket.socket) -> None:
+    """One line in, one line out that names the pod."""
+    end.recv(65536)
+    end.sendall(f"from {name}\n".encode())
+
+
+@contextlib.contextmanager
+def opened(
+    app: App, pods: Pods, *, hold: float = 60.0, ports: int = 1
+) -> Iterator[tuple[FrontDoor, list[Event]]]:
+    events: list[Event] = []
+    wanted = [("web", 0, 8080 + n) for n in range(ports)]
+    door = FrontDoor(wanted, app, pods, events.append, hold=hold)
+    door.start()
+    try:
+        yield door, events
+    finally:
+        began = time.monotonic()
+        door.close()
+        took = time.monotonic() - began
+        app.close()
+        assert took < 0.4, took
+
+
+def connect(door: FrontDoor, host: str = "127.0.0.1") -> socket.socket:
+    sock = socket.create_connection((host, door.locals[0]), timeout=10)
+    sock.settimeout(10)
+    return sock
+
+
+def ask(door: FrontDoor) -> str:
+    with connect(door) as sock:
+        sock.sendall(b"hello\n")
+        return read_all(sock).decode()
+
+
+def read_all(sock: socket.socket) -> bytes:
+    parts = []
+    while data := sock.recv(65536):
+        parts.append(data)
+    return b"".join(parts)
+
+
+def until(true: Callable[[], bool], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "did not come true in time"
+        time.sleep(0.005)
