@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ContainerView",
+    "ContextEntry",
     "Deployed",
-    "Entry",
     "Fingerprint",
     "ImageRef",
     "Outcome",
@@ -61,7 +61,7 @@ class Outcome(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ContextEntry:
     """One path of a build context as it stands on disk.
 
     `mode` holds the permission bits (0o7777 mask). `digest` is the content's sha256 in hex for a
@@ -85,7 +85,7 @@ class Snapshot:
     has the same digest and another stamp).
     """
 
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, ContextEntry]
     digest: str
     stamp: str
 

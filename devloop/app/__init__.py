@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from devloop.builders.built_images import Ledger
+from devloop.builders.built_images import BuiltImages
 from devloop.cluster.api.connection import Connection
 from devloop.cluster.api.log_stream import registry_hosting
 from devloop.cluster.deploy.guard import check_context, check_namespace
@@ -51,9 +51,9 @@ def find_registry(project: Project, connection: Connection) -> PushTarget:
     )
 
 
-def ledger_of(project: Project) -> Ledger:
+def ledger_of(project: Project) -> BuiltImages:
     """The list of the images made for the project."""
-    return Ledger(project.state_dir / "made.jsonl")
+    return BuiltImages(project.state_dir / "made.jsonl")
 
 
 def _kind_cluster(context: str) -> str | None:

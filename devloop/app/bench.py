@@ -24,16 +24,16 @@ from typing import TYPE_CHECKING, Any, Self
 from devloop.app import connect, find_registry, ledger_of, workload_of
 from devloop.app.bench_report import Report, Sample
 from devloop.base.cancel import Cancel
-from devloop.builders.built_images import Made
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.built_images import BuiltImage
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.variants import push_variants
 from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.status import read_status
-from devloop.cluster.replace.baseline import Floor
+from devloop.cluster.replace.baseline import Baseline
 from devloop.errors import DevloopError, Diagnosis
 from devloop.manifests.files import find_files
 from devloop.model import ImageRef
-from devloop.registry.client import Client
+from devloop.registry.client import RegistryClient
 from devloop.watch.source import ServiceSource
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from devloop.config.schema import Project, Service
 
-__all__ = ["Plan", "bench", "pick_file"]
+__all__ = ["BenchPlan", "bench", "pick_file"]
 
 _START = 300.0
 _EDIT = 120.0
@@ -51,7 +51,7 @@ _MOST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class BenchPlan:
     """`arguments` are the options that the session gets as well; `pause` is in seconds between an
     edit that is served and the next."""
 
@@ -85,7 +85,7 @@ def pick_file(service: Service, project: Project) -> Path:
     )
 
 
-def bench(project: Project, plan: Plan, tell: Callable[[str], None], cancel: Cancel) -> Report:
+def bench(project: Project, plan: BenchPlan, tell: Callable[[str], None], cancel: Cancel) -> Report:
     """Errors: what the session says, and pod/deadline when an edit is not served in time."""
     with _Session(plan, cancel) as session:
         tell(f"starting devloop dev {plan.service.name} ...")
@@ -96,9 +96,9 @@ def bench(project: Project, plan: Plan, tell: Callable[[str], None], cancel: Can
     try:
         name, floor = _floor(project, plan, samples, tell, cancel)
         reason = ""
-    except (DevloopError, Unprovable) as error:
+    except (DevloopError, NeedsFullBuild) as error:
         name, floor = "", ()
-        reason = error.reason if isinstance(error, Unprovable) else error.diagnosis.message
+        reason = error.reason if isinstance(error, NeedsFullBuild) else error.diagnosis.message
     return Report(
         service=plan.service.name,
         file=os.path.relpath(plan.file, project.root),
@@ -110,7 +110,7 @@ def bench(project: Project, plan: Plan, tell: Callable[[str], None], cancel: Can
 
 
 def _edits(
-    session: _Session, plan: Plan, original: bytes, tell: Callable[[str], None]
+    session: _Session, plan: BenchPlan, original: bytes, tell: Callable[[str], None]
 ) -> Iterator[Sample]:
     for number in range(1, plan.edits + 1):
         session.cancel.wait(plan.pause)
@@ -153,7 +153,7 @@ def _kept(path: Path, state_dir: Path) -> Iterator[bytes]:
 class _Session:
     """`devloop dev` as a child process, its events in order."""
 
-    def __init__(self, plan: Plan, cancel: Cancel) -> None:
+    def __init__(self, plan: BenchPlan, cancel: Cancel) -> None:
         self.cancel = cancel
         self._service = plan.service.name
         self._events: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
@@ -264,7 +264,7 @@ def _seconds(timestamp: str) -> float:
 
 def _floor(
     project: Project,
-    plan: Plan,
+    plan: BenchPlan,
     samples: Sequence[Sample],
     tell: Callable[[str], None],
     cancel: Cancel,
@@ -274,8 +274,8 @@ def _floor(
     with connect(project) as connection, contextlib.ExitStack() as stack:
         target = find_registry(project, connection)
         if not target.push:
-            raise Unprovable("there is no registry to push fresh images to")
-        registry = stack.enter_context(Client(target.push))
+            raise NeedsFullBuild("there is no registry to push fresh images to")
+        registry = stack.enter_context(RegistryClient(target.push))
         view = ClusterView(connection)
         stack.callback(view.close)
         ref = workload_of(plan.service, connection.namespace)
@@ -288,14 +288,14 @@ def _floor(
         ledger = ledger_of(project)
         for each in fresh:
             ledger.add(
-                Made(
+                BuiltImage(
                     service=plan.service.name,
                     repository=each.repository,
                     tag=each.tag,
                     digest=each.digest,
                 )
             )
-        floor = Floor(connection, view, ref, container)
+        floor = Baseline(connection, view, ref, container)
         in_place = status.wanted == 1 and any("in place" in s.how for s in samples)
         name = "bare PATCHes in place" if in_place else "one bare PATCH, rolling"
         tell(f"measuring the floor: {name}, {count} times ...")
@@ -320,7 +320,7 @@ def _current(
         where, _, digest = image.rpartition("@")
         if digest.startswith("sha256:") and where.rpartition("/")[2] == name.rpartition("/")[2]:
             return ImageRef(repository=name, tag="", digest=digest), container
-    raise Unprovable(f"no container runs {name} by digest")
+    raise NeedsFullBuild(f"no container runs {name} by digest")
 
 
 def _with_pull_name(image: ImageRef, pull_repository: str) -> ImageRef:

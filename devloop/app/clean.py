@@ -12,7 +12,7 @@ from devloop.base.cancel import Cancel
 from devloop.cluster.deploy.in_use import digests_in_use
 from devloop.errors import DevloopError
 from devloop.local_cluster.garbage import collect, owned_registry
-from devloop.registry.client import Client
+from devloop.registry.client import RegistryClient
 
 if TYPE_CHECKING:
     from devloop.config.schema import Project
@@ -54,7 +54,7 @@ def clean(project: Project, *, keep: int, dry_run: bool) -> Cleaning:
             return Cleaning(
                 host=host, dry_run=False, found=found, removed=remove(found, ledger, None, cancel)
             )
-        with Client(target.push) as registry:
+        with RegistryClient(target.push) as registry:
             removed = remove(found, ledger, registry, cancel)
         blobs = _free(host, cancel) if removed.manifests else 0
     return Cleaning(host=host, dry_run=False, found=found, removed=removed, blobs=blobs)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devloop.builders.delta.copy_targets import Targets
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.cluster.api.exec_stream import open_exec
 from devloop.errors import DevloopError
-from devloop.sync import FileSync, Place, Rule
+from devloop.sync import FileSync, PathRule, SyncPlace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -47,22 +47,24 @@ def file_sync(
         open_stream=open_stream,
         pods=feed,
         tell=tell,
-        rules=[Rule(src=r.src, dest=r.dest, restart=r.restart) for r in service.sync],
+        rules=[PathRule(src=r.src, dest=r.dest, restart=r.restart) for r in service.sync],
     )
 
 
-def _inferred(build: Build) -> Callable[[Scan], Mapping[str, tuple[Place, ...]] | str]:
+def _inferred(build: Build) -> Callable[[Scan], Mapping[str, tuple[SyncPlace, ...]] | str]:
     targets = Targets(build)
 
-    def places(scan: Scan) -> Mapping[str, tuple[Place, ...]] | str:
+    def places(scan: Scan) -> Mapping[str, tuple[SyncPlace, ...]] | str:
         try:
             found = targets.of(scan)
-        except Unprovable as error:
+        except NeedsFullBuild as error:
             return error.reason
         except DevloopError as error:
             return error.diagnosis.message
         return {
-            path: tuple(Place(path=f"/{p.path}", mode=p.mode, uid=p.uid, gid=p.gid) for p in placed)
+            path: tuple(
+                SyncPlace(path=f"/{p.path}", mode=p.mode, uid=p.uid, gid=p.gid) for p in placed
+            )
             for path, placed in found.items()
         }
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
     from pathlib import Path
 
-    from devloop.builders.built_images import Ledger, Made
-    from devloop.registry.client import Client
+    from devloop.builders.built_images import BuiltImage, BuiltImages
+    from devloop.registry.client import RegistryClient
 
 __all__ = ["KEPT", "Housekeeper", "Leftovers", "Removed", "find_leftovers", "remove", "surplus"]
 
@@ -35,10 +35,12 @@ _QUIET = 5.0
 _OLD = 3600.0
 
 
-def surplus(made: Iterable[Made], *, keep: int, in_use: Collection[str]) -> tuple[Made, ...]:
+def surplus(
+    made: Iterable[BuiltImage], *, keep: int, in_use: Collection[str]
+) -> tuple[BuiltImage, ...]:
     """What may go: all but the `keep` that were made or used last of each service and repository,
     and never what is `in_use` (digests). `made` is ordered, newest last."""
-    groups: dict[tuple[str, str], list[Made]] = {}
+    groups: dict[tuple[str, str], list[BuiltImage]] = {}
     for each in made:
         groups.setdefault((each.service, each.repository), []).append(each)
     newest = {m.digest for group in groups.values() for m in group[max(0, len(group) - keep) :]}
@@ -51,7 +53,7 @@ class Leftovers:
     """What can be removed. `local` are references in the local Docker, `used` counts the images
     that stay because the cluster names them."""
 
-    manifests: tuple[Made, ...] = ()
+    manifests: tuple[BuiltImage, ...] = ()
     local: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
     used: int = 0
@@ -71,7 +73,7 @@ class Removed:
 
 
 def find_leftovers(
-    ledger: Ledger,
+    ledger: BuiltImages,
     state_dir: Path,
     *,
     host: str,
@@ -94,10 +96,10 @@ def find_leftovers(
 
 
 def remove(
-    leftovers: Leftovers, ledger: Ledger, registry: Client | None, cancel: Cancel
+    leftovers: Leftovers, ledger: BuiltImages, registry: RegistryClient | None, cancel: Cancel
 ) -> Removed:
     """Remove what was found, as far as it can be. Errors: registry/*; `Cancelled` between two."""
-    gone: list[Made] = []
+    gone: list[BuiltImage] = []
     problems: list[str] = []
     try:
         for made in leftovers.manifests if registry is not None else ():
@@ -144,7 +146,7 @@ class Housekeeper:
     `tidy` does the work, in a thread of the housekeeper's own; a fault of it is not news: the next
     image brings the next try."""
 
-    def __init__(self, ledger: Ledger, tidy: Callable[[Cancel], None]) -> None:
+    def __init__(self, ledger: BuiltImages, tidy: Callable[[Cancel], None]) -> None:
         self._ledger = ledger
         self._tidy = tidy
         self._cancel = Cancel()

@@ -16,7 +16,7 @@ from devloop import __version__
 from devloop.app import connect
 from devloop.app.choice import built_for, chosen, names_of
 from devloop.app.lock import only_session
-from devloop.app.wiring import Wiring, ask_around
+from devloop.app.wiring import Wiring, preflight_environment
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.config.files import check_files
 from devloop.config.problems import ConfigErrors
@@ -141,7 +141,7 @@ class Session:
         )
         self._bus.subscribe("session-file", SessionFile(project.state_dir))
         connection = stack.enter_context(connect(project))
-        surroundings = ask_around(project, services, connection, self._cancel, stack)
+        surroundings = preflight_environment(project, services, connection, self._cancel, stack)
         services = built_for(services, surroundings.platforms)
         self._bus.publish(
             SessionStarted(

@@ -14,7 +14,7 @@ from devloop.app import find_registry, ledger_of, workload_of
 from devloop.app.config_notice import ConfigNotice
 from devloop.app.housekeeping import KEPT, Housekeeper, find_leftovers, remove
 from devloop.app.pods import PodFeed
-from devloop.builders.built_images import Recorded
+from devloop.builders.built_images import RecordingBuilder
 from devloop.builders.select import make_builder, preflight
 from devloop.cluster.api.log_stream import node_platforms, open_log, server_time
 from devloop.cluster.api.pod_ports import PodPorts
@@ -24,8 +24,8 @@ from devloop.cluster.deploy.in_use import digests_in_use
 from devloop.engine.loop import Engine, ServicePorts
 from devloop.events import DiagnosticRaised
 from devloop.logs.follower import LogFollower
-from devloop.port_forward.forwarder import FrontDoor
-from devloop.registry.client import Client
+from devloop.port_forward.forwarder import PortForwarder
+from devloop.registry.client import RegistryClient
 from devloop.registry.discovery import check as check_registry
 from devloop.registry.kindload import KindLoader
 from devloop.registry.registries import Registries
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from devloop.base.cancel import Cancel
-    from devloop.builders.built_images import Ledger
+    from devloop.builders.built_images import BuiltImages
     from devloop.cluster.api.connection import Connection
     from devloop.config.loader import LoadedProject
     from devloop.config.schema import Project, Service
@@ -47,38 +47,38 @@ if TYPE_CHECKING:
     from devloop.model import PodView, PushTarget
     from devloop.sync import FileSync
 
-__all__ = ["Surroundings", "Wiring", "ask_around"]
+__all__ = ["Environment", "Wiring", "preflight_environment"]
 
 _ON_FAILURE = {"dev": "keep", "run": "rollback"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class Environment:
     """What a session found around it: where images go, a client of the registry there (None when
     images are loaded into the nodes), and what the nodes run (OS/ARCH)."""
 
     target: PushTarget
-    registry: Client | None
+    registry: RegistryClient | None
     platforms: tuple[str, ...]
 
 
-def ask_around(
+def preflight_environment(
     project: Project,
     services: Mapping[str, Service],
     connection: Connection,
     cancel: Cancel,
     stack: contextlib.ExitStack,
-) -> Surroundings:
+) -> Environment:
     """Find out at once, and side by side, what is not there: Docker, cluster, registry; and the
     nodes' platforms. Errors: env/*, cluster/*, registry/*."""
     with ThreadPoolExecutor(2, thread_name_prefix="devloop-preflight") as pool:
         docker = pool.submit(preflight, services.values())
         platforms = pool.submit(node_platforms, connection)
         target = find_registry(project, connection)
-        registry = stack.enter_context(Client(target.push)) if target.push else None
+        registry = stack.enter_context(RegistryClient(target.push)) if target.push else None
         check_registry(target, registry, cancel)
         docker.result()
-        return Surroundings(target=target, registry=registry, platforms=platforms.result())
+        return Environment(target=target, registry=registry, platforms=platforms.result())
 
 
 class Wiring:
@@ -89,7 +89,7 @@ class Wiring:
         loaded: LoadedProject,
         services: Mapping[str, Service],
         connection: Connection,
-        surroundings: Surroundings,
+        surroundings: Environment,
         *,
         mode: Literal["dev", "run"],
         publish: Callable[[Event], None],
@@ -119,7 +119,7 @@ class Wiring:
             return
         dial = PodPorts(self._connection)
         self._stack.callback(dial.close)
-        door = FrontDoor(ports, dial, self._feed, self._publish)
+        door = PortForwarder(ports, dial, self._feed, self._publish)
         door.start()
         self._stack.callback(door.close)
 
@@ -187,12 +187,12 @@ class Wiring:
             self._warn(diagnosis)
         return deployments
 
-    def _builders(self, sources: Mapping[str, ServiceSource]) -> dict[str, Recorded]:
+    def _builders(self, sources: Mapping[str, ServiceSource]) -> dict[str, RecordingBuilder]:
         target = self._around.target
         ledger = ledger_of(self._project)
         registries = self._stack.enter_context(Registries(self._around.registry))
         housekeeper = self._keep_house(ledger)
-        made: dict[str, Recorded] = {}
+        made: dict[str, RecordingBuilder] = {}
         for name, service in self._services.items():
             builder = make_builder(
                 service,
@@ -204,10 +204,10 @@ class Wiring:
                 open_registry=registries,
             )
             self._stack.callback(builder.close)
-            made[name] = Recorded(name, builder, ledger, housekeeper.made)
+            made[name] = RecordingBuilder(name, builder, ledger, housekeeper.made)
         return made
 
-    def _keep_house(self, ledger: Ledger) -> Housekeeper:
+    def _keep_house(self, ledger: BuiltImages) -> Housekeeper:
         registry = self._around.registry
 
         def tidy(cancel: Cancel) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
 
-__all__ = ["RACY_NS", "Content", "FileCache", "hash_file", "key_of", "read_small", "unreadable"]
+__all__ = ["RACY_NS", "FileCache", "FileContent", "hash_file", "key_of", "read_small", "unreadable"]
 
 RACY_NS = 2_000_000_000
 """A file that was read within this time of its last change may be written again without its
@@ -49,7 +49,7 @@ def key_of(status: os.stat_result) -> Key:
     )
 
 
-class Content(NamedTuple):
+class FileContent(NamedTuple):
     """`digest` is the sha256 in hex of the state `key`. `settled` is False when the file would not
     hold still: then `key` must not be taken as a proof that nothing changed.
 
@@ -103,7 +103,7 @@ def read_small(name: str, dir_fd: int, settled_before: int) -> tuple[str, Key] |
 
 def hash_file(
     name: str, cancel: Cancel, *, dir_fd: int | None = None, follow: bool = False
-) -> Content | None:
+) -> FileContent | None:
     """The content of the regular file `name`; None when there is none (or no longer).
 
     A file that changes while it is being read is read again, a few times. Raises OSError for one
@@ -137,7 +137,7 @@ def hash_file(
             )
         finally:
             os.close(fd)
-        content = Content(digest, key_of(before), settled)
+        content = FileContent(digest, key_of(before), settled)
         if settled:
             break
         cancel.check()
@@ -160,7 +160,7 @@ class FileCache:
     Follows symlinks, as everybody does who uses these files. For one thread."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Content] = {}
+        self._known: dict[str, FileContent] = {}
 
     def digest(self, path: str, cancel: Cancel) -> str | None:
         """The content's sha256 in hex, None if there is no such file. Raises

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from devloop.builders.dockerfile import Dockerfile, Instruction
 
-__all__ = ["Failure", "Place", "diagnose", "missing_source"]
+__all__ = ["BuildFailure", "BuildLocation", "diagnose", "missing_source"]
 
 _DETAIL_LINES = 20
 
@@ -70,7 +70,7 @@ _KILLED = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class BuildLocation:
     """What a failure is explained with. `shown` is the Dockerfile as the user would type it,
     `names` the paths of the context as the scan saw them, `repository` the push target."""
 
@@ -82,7 +82,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class BuildFailure:
     """What the builder left: `vertex` is the name of the step that failed ("" if unknown), `error`
     its error, `text` everything it printed in words, `log` the end of the step's output, `line`
     the line at fault for a builder that knows it."""
@@ -95,7 +95,7 @@ class Failure:
     line: int | None = None
 
 
-def diagnose(failure: Failure, place: Place) -> Diagnosis:
+def diagnose(failure: BuildFailure, place: BuildLocation) -> Diagnosis:
     """Always an answer; build/failed with the builder's own words when nothing else fits."""
     said = f"{failure.error}\n{failure.text}"
     return (
@@ -110,7 +110,9 @@ def diagnose(failure: Failure, place: Place) -> Diagnosis:
     )
 
 
-def _instruction(failure: Failure, place: Place) -> tuple[Instruction | None, int | None]:
+def _instruction(
+    failure: BuildFailure, place: BuildLocation
+) -> tuple[Instruction | None, int | None]:
     """The instruction at fault and its line, as far as they are known."""
     if failure.line is not None:
         return place.dockerfile.at(failure.line), failure.line
@@ -147,7 +149,7 @@ def _by_vertex(name: str, dockerfile: Dockerfile) -> Instruction | None:
     return None
 
 
-def _location(failure: Failure, place: Place, line: int | None = None) -> Location:
+def _location(failure: BuildFailure, place: BuildLocation, line: int | None = None) -> Location:
     instruction, known = _instruction(failure, place)
     line = line or known
     instruction = place.dockerfile.at(line) if line else instruction
@@ -155,7 +157,7 @@ def _location(failure: Failure, place: Place, line: int | None = None) -> Locati
     return Location(place.shown, line, column or (1 if line else None))
 
 
-def _parse(said: str, failure: Failure, place: Place) -> Diagnosis | None:
+def _parse(said: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis | None:
     if target := _TARGET.search(said):
         names = [stage.name for stage in place.dockerfile.stages if stage.name]
         near = difflib.get_close_matches(target["target"], names, n=1, cutoff=0.5)
@@ -194,7 +196,7 @@ def _parse(said: str, failure: Failure, place: Place) -> Diagnosis | None:
     )
 
 
-def _run(said: str, failure: Failure, place: Place) -> Diagnosis | None:
+def _run(said: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis | None:
     match = _RUN.search(said) or _RUN_CLASSIC.search(said)
     if match is None:
         return None
@@ -225,7 +227,7 @@ def _command(quoted: str, instruction: Instruction | None) -> str:
     return one_line(re.sub(r"^/bin/(?:ba)?sh -\w*c ", "", plain))
 
 
-def _copy(said: str, failure: Failure, place: Place) -> Diagnosis | None:
+def _copy(said: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis | None:
     instruction, _ = _instruction(failure, place)
     match = next((m for pattern in _MISSING if (m := pattern.search(said))), None)
     if match is None:
@@ -245,7 +247,7 @@ def missing_source(
     path: str,
     instruction: Instruction | None,
     origin: str | None,
-    place: Place,
+    place: BuildLocation,
     location: Location,
 ) -> Diagnosis:
     """build/copy-missing; tells apart a path that is ignored and suggests the nearest name."""
@@ -295,13 +297,13 @@ def _shown(path: Path) -> str:
     return str(path) if shown.startswith("..") else shown
 
 
-def _export(said: str, failure: Failure, place: Place) -> Diagnosis | None:
+def _export(said: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis | None:
     if not failure.exporting and "failed to push" not in said:
         return None
     return docker_errors.push_failed(said, place.repository)
 
 
-def _base(said: str, failure: Failure, place: Place) -> Diagnosis | None:
+def _base(said: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis | None:
     match = _PULL.search(said)
     classic = None if match or failure.vertex else _PULL_CLASSIC.search(said)
     instruction, _ = _instruction(failure, place)
@@ -333,7 +335,7 @@ def _base(said: str, failure: Failure, place: Place) -> Diagnosis | None:
     )
 
 
-def _unknown(said: str, failure: Failure, place: Place) -> Diagnosis:
+def _unknown(said: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis:
     errors = [line for line in failure.text.splitlines() if line.startswith("ERROR: ")]
     reason = errors[-1].removeprefix("ERROR: ") if errors else docker_errors.first_line(said)
     for prefix in ("failed to build: ", "failed to solve: "):

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Literal
 
 from devloop.base import process
 from devloop.builders import docker_errors
-from devloop.builders.build_errors import Failure, Place, diagnose
+from devloop.builders.build_errors import BuildFailure, BuildLocation, diagnose
 from devloop.builders.dockerfile import load
 from devloop.builders.ignore_file import arranged
 from devloop.builders.job import tag_of
-from devloop.builders.progress import Narrator
+from devloop.builders.progress import ProgressReporter
 from devloop.builders.rawjson import Solve, one_line
 from devloop.errors import DevloopError, Diagnosis
 from devloop.model import ImageRef
@@ -98,7 +98,7 @@ class Buildx:
         self._route: Route = "direct"
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
-        narrator = Narrator(reporter)
+        narrator = ProgressReporter(reporter)
         result = self._run(scan, narrator, cancel)
         if result.status != 0:
             self._route, why = self._detour(scan, self._explain(scan, result.solve), cancel)
@@ -108,7 +108,7 @@ class Buildx:
                 raise DevloopError(self._explain(scan, result.solve))
         return self._publish(scan, result, narrator, cancel)
 
-    def _run(self, scan: Scan, narrator: Narrator, cancel: Cancel) -> _Result:
+    def _run(self, scan: Scan, narrator: ProgressReporter, cancel: Cancel) -> _Result:
         job, solve = self._job, Solve()
 
         def on_line(line: str) -> None:
@@ -150,9 +150,9 @@ class Buildx:
                 raise self._overran(solve) from None
             return _Result(status=status, solve=solve, digest=_digest(metadata))
 
-    def _place(self, scan: Scan) -> Place:
+    def _place(self, scan: Scan) -> BuildLocation:
         job = self._job
-        return Place(
+        return BuildLocation(
             shown=job.shown,
             dockerfile=load(job.build.dockerfile, job.shown),
             context=job.build.context,
@@ -162,7 +162,7 @@ class Buildx:
 
     def _explain(self, scan: Scan, solve: Solve) -> Diagnosis:
         failed = solve.failed
-        failure = Failure(
+        failure = BuildFailure(
             vertex=failed.name if failed else "",
             error=failed.error if failed else "",
             text="\n".join(solve.text),
@@ -223,7 +223,9 @@ class Buildx:
             ),
         )
 
-    def _publish(self, scan: Scan, result: _Result, narrator: Narrator, cancel: Cancel) -> ImageRef:
+    def _publish(
+        self, scan: Scan, result: _Result, narrator: ProgressReporter, cancel: Cancel
+    ) -> ImageRef:
         job, summary, tag = self._job, result.solve.summary, tag_of(scan)
         repository = job.target.repository(job.image)
         digest = result.digest
@@ -245,7 +247,7 @@ class Buildx:
             pull_repository=job.target.pull_repository(job.image),
         )
 
-    def _docker_push(self, reference: str, narrator: Narrator, cancel: Cancel) -> str:
+    def _docker_push(self, reference: str, narrator: ProgressReporter, cancel: Cancel) -> str:
         lines: deque[str] = deque(maxlen=200)
 
         def on_line(line: str) -> None:

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from devloop.engine.ports import Builder, Reporter
     from devloop.model import ImageRef, Scan
 
-__all__ = ["Ledger", "Made", "Recorded"]
+__all__ = ["BuiltImage", "BuiltImages", "RecordingBuilder"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class BuiltImage:
     """One image. `repository` is host/path as it was pushed to; `digest` is `sha256:...`."""
 
     service: str
@@ -36,7 +36,7 @@ class Made:
     digest: str
 
 
-class Ledger:
+class BuiltImages:
     """The images made for one project. Thread-safe; one process writes at a time (the session's
     lock sees to that)."""
 
@@ -44,46 +44,46 @@ class Ledger:
         self._path = path
         self._lock = threading.Lock()
 
-    def add(self, made: Made) -> None:
+    def add(self, made: BuiltImage) -> None:
         line = json.dumps(asdict(made)) + "\n"
         with self._lock, contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(line)
 
-    def all(self) -> tuple[Made, ...]:
+    def all(self) -> tuple[BuiltImage, ...]:
         """Every image once, the one that was last made or used last."""
         with self._lock:
             return self._read()
 
-    def forget(self, gone: Collection[Made]) -> None:
+    def forget(self, gone: Collection[BuiltImage]) -> None:
         """Strike out what was removed."""
         with self._lock, contextlib.suppress(OSError):
             left = [made for made in self._read() if made not in gone]
             lines = "".join(json.dumps(asdict(made)) + "\n" for made in left)
             replace_file(self._path, lines.encode())
 
-    def _read(self) -> tuple[Made, ...]:
+    def _read(self) -> tuple[BuiltImage, ...]:
         try:
             lines = self._path.read_text("utf-8", "replace").splitlines()
         except OSError:
             return ()
-        found: dict[Made, None] = {}
+        found: dict[BuiltImage, None] = {}
         for line in lines:
             # A line may be cut off by a full disk or a kill.
             with contextlib.suppress(ValueError, TypeError):
-                made = Made(**json.loads(line))
+                made = BuiltImage(**json.loads(line))
                 found.pop(made, None)
                 found[made] = None
         return tuple(found)
 
 
-class Recorded:
+class RecordingBuilder:
     """A builder whose images are written down, when made and when used again; `on_made` is told
     afterwards."""
 
     def __init__(
-        self, service: str, inner: Builder, ledger: Ledger, on_made: Callable[[], None]
+        self, service: str, inner: Builder, ledger: BuiltImages, on_made: Callable[[], None]
     ) -> None:
         self._service = service
         self._inner = inner
@@ -94,7 +94,7 @@ class Recorded:
         image = self._inner.build(scan, reporter, cancel)
         if image.digest:
             self._ledger.add(
-                Made(
+                BuiltImage(
                     service=self._service,
                     repository=image.repository,
                     tag=image.tag,

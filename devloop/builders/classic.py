@@ -22,12 +22,12 @@ import urllib3.exceptions
 from docker.context.config import get_current_context_name
 
 from devloop.builders import context_tar, docker_errors
-from devloop.builders.build_errors import Failure, Place, diagnose
+from devloop.builders.build_errors import BuildFailure, BuildLocation, diagnose
 from devloop.builders.classic_stream import BuildStream, PushStream
 from devloop.builders.dockerfile import load
 from devloop.builders.ignore_file import ignore_file
 from devloop.builders.job import tag_of
-from devloop.builders.progress import Narrator
+from devloop.builders.progress import ProgressReporter
 from devloop.builders.rawjson import one_line
 from devloop.errors import DevloopError, Location
 from devloop.model import ImageRef
@@ -150,7 +150,7 @@ class Classic:
         dockerfile = load(job.build.dockerfile, job.shown)
         self._refuse_new(dockerfile)
         repository = job.target.repository(job.image)
-        narrator = Narrator(reporter)
+        narrator = ProgressReporter(reporter)
         cancel.check()
         digest = ""
         with contextlib.closing(connect(_CONNECT)) as api:
@@ -194,7 +194,12 @@ class Classic:
             )
 
     def _build(
-        self, api: _Api, scan: Scan, dockerfile: Dockerfile, narrator: Narrator, cancel: Cancel
+        self,
+        api: _Api,
+        scan: Scan,
+        dockerfile: Dockerfile,
+        narrator: ProgressReporter,
+        cancel: Cancel,
     ) -> str:
         job, state = self._job, BuildStream()
         name, replaced = self._dockerfile_in(scan)
@@ -270,12 +275,12 @@ class Classic:
 
     def _explain(self, state: BuildStream, scan: Scan, dockerfile: Dockerfile) -> Any:
         instruction = state.instruction(dockerfile)
-        failure = Failure(
+        failure = BuildFailure(
             error=state.error,
             log=tuple(state.log),
             line=instruction.start if instruction else None,
         )
-        place = Place(
+        place = BuildLocation(
             shown=self._job.shown,
             dockerfile=dockerfile,
             context=self._job.build.context,
@@ -285,7 +290,7 @@ class Classic:
         return diagnose(failure, place)
 
     def _push(
-        self, api: _Api, repository: str, tag: str, narrator: Narrator, cancel: Cancel
+        self, api: _Api, repository: str, tag: str, narrator: ProgressReporter, cancel: Cancel
     ) -> str:
         state = PushStream()
         try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from devloop.base import process
 from devloop.builders import docker_errors
 from devloop.builders.job import tag_of
-from devloop.builders.progress import Narrator
+from devloop.builders.progress import ProgressReporter
 from devloop.builders.rawjson import one_line, plain
 from devloop.errors import DevloopError
 from devloop.model import ImageRef
@@ -42,7 +42,7 @@ class Command:
         job, tag = self._job, tag_of(scan)
         repository = job.target.repository(job.image)
         image = f"{repository}:{tag}"
-        narrator = Narrator(reporter)
+        narrator = ProgressReporter(reporter)
         lines: deque[str] = deque(maxlen=200)
         self._run(image, lines, narrator, cancel)
         summary = one_line(" ".join(self._argv), 40)
@@ -61,7 +61,9 @@ class Command:
             pull_repository=job.target.pull_repository(job.image),
         )
 
-    def _run(self, image: str, lines: deque[str], narrator: Narrator, cancel: Cancel) -> None:
+    def _run(
+        self, image: str, lines: deque[str], narrator: ProgressReporter, cancel: Cancel
+    ) -> None:
         def on_line(line: str) -> None:
             lines.append(plain(line))
             if line.strip():

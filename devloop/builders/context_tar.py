@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from devloop.model import Entry, Snapshot
+    from devloop.model import ContextEntry, Snapshot
 
 __all__ = ["stream"]
 
@@ -56,7 +56,7 @@ def _padding(size: int) -> bytes:
     return b"\0" * (-size % 512)
 
 
-def _member(context: Path, path: str, entry: Entry) -> Iterator[bytes]:
+def _member(context: Path, path: str, entry: ContextEntry) -> Iterator[bytes]:
     full = context / path
     info = tarfile.TarInfo(path)
     info.mode = entry.mode
@@ -81,7 +81,7 @@ def _member(context: Path, path: str, entry: Entry) -> Iterator[bytes]:
         yield from _content(full, path, entry)
 
 
-def _content(full: Path, path: str, entry: Entry) -> Iterator[bytes]:
+def _content(full: Path, path: str, entry: ContextEntry) -> Iterator[bytes]:
     try:
         # Not through a link that took the file's place, and never stuck on a FIFO.
         fd = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

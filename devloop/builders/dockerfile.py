@@ -243,7 +243,7 @@ def parse(text: str) -> Dockerfile:
     lines = text.removeprefix("\ufeff").split("\n")
     lines = [line.removesuffix("\r") for line in lines]
     directives, first = _directives(lines)
-    reader = _Reader(lines, "`" if directives.get("escape") == "`" else "\\")
+    reader = _DockerfileReader(lines, "`" if directives.get("escape") == "`" else "\\")
     numbered: list[Instruction] = []
     stages: list[Stage] = []
     for instruction in reader.instructions(first):
@@ -276,7 +276,7 @@ def _directives(lines: list[str]) -> tuple[dict[str, str], int]:
     return found, len(lines)
 
 
-class _Reader:
+class _DockerfileReader:
     """Turns lines into instructions: joins continuations, drops comments, takes heredocs."""
 
     def __init__(self, lines: list[str], escape: str) -> None:

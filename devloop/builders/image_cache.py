@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from devloop.engine.ports import Builder, Reporter
     from devloop.model import Scan
 
-__all__ = ["Images", "Remembered"]
+__all__ = ["CachedImages", "CachingBuilder"]
 
 # Enough to go back some steps; a session of many services must not forget one over another.
 _KEPT = 20
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
-class Images:
+class CachedImages:
     """`(repository, build fingerprint) -> digest`, in a JSON file; the last 20 of each repository.
     Thread-safe."""
 
@@ -75,10 +75,10 @@ def _key(repository: str, build: str) -> str:
     return f"{repository}@{build}"
 
 
-class Remembered:
+class CachingBuilder:
     """A builder that asks its memory first and another builder second."""
 
-    def __init__(self, job: Job, inner: Builder, images: Images) -> None:
+    def __init__(self, job: Job, inner: Builder, images: CachedImages) -> None:
         self._job = job
         self._inner = inner
         self._images = images

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from devloop.builders.rawjson import Note
     from devloop.engine.ports import Reporter
 
-__all__ = ["Narrator"]
+__all__ = ["ProgressReporter"]
 
 
-class Narrator:
+class ProgressReporter:
     """`build` begins at once; `push` when the image is being written out, which ends `build`."""
 
     def __init__(self, reporter: Reporter) -> None:

@@ -16,12 +16,12 @@ from devloop.base.cancel import Cancel
 from devloop.builders import docker_errors, docker_ping
 from devloop.builders.buildx import Buildx
 from devloop.builders.command import Command
-from devloop.builders.daemonless.builder import Full
+from devloop.builders.daemonless.builder import DaemonlessBuilder
 from devloop.builders.daemonless.eligibility import needs_builder
 from devloop.builders.daemonless.first import FullFirst
-from devloop.builders.delta.builder import Delta
+from devloop.builders.delta.builder import DeltaBuilder
 from devloop.builders.image.docker_images import DockerImages
-from devloop.builders.image_cache import Images, Remembered
+from devloop.builders.image_cache import CachedImages, CachingBuilder
 from devloop.builders.job import LIMIT, Job, Registry, shown_path
 from devloop.errors import DevloopError, Diagnosis
 
@@ -51,7 +51,7 @@ def make_builder(
     loader: Loader | None = None,
     open_registry: OpenRegistry | None = None,
     limit: float = LIMIT,
-) -> Delta:
+) -> DeltaBuilder:
     """The builder for one service, good for a whole session; `close` it at the end.
 
     `verify` says whether the disk still is as a scan saw it. `manifests` is the client of the
@@ -69,9 +69,11 @@ def make_builder(
         loader=loader,
         limit=limit,
     )
-    images = Images(project.state_dir / "images.json")
+    images = CachedImages(project.state_dir / "images.json")
     registry = manifests if isinstance(manifests, Registry) and target.push else None
-    return Delta(job, Remembered(job, _inner(job, open_registry), images), registry, images)
+    return DeltaBuilder(
+        job, CachingBuilder(job, _inner(job, open_registry), images), registry, images
+    )
 
 
 def _inner(job: Job, open_registry: OpenRegistry | None) -> Builder:
@@ -83,7 +85,7 @@ def _inner(job: Job, open_registry: OpenRegistry | None) -> Builder:
         case "classic":
             return _Classic(job)
         case _ if open_registry is not None:
-            full = Full(job, open_registry, DockerImages())
+            full = DaemonlessBuilder(job, open_registry, DockerImages())
             return FullFirst(full, _Auto(job))
         case _:
             return _Auto(job)

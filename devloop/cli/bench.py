@@ -58,7 +58,7 @@ def command(
     The floor is what bare requests to the API server take to replace the image in the same way.
     """
     project = load(options).project
-    from devloop.app.bench import Plan, bench, pick_file  # noqa: PLC0415 - see main.py
+    from devloop.app.bench import BenchPlan, bench, pick_file  # noqa: PLC0415 - see main.py
     from devloop.app.bench_report import as_json, as_svg, as_table  # noqa: PLC0415 - as above
     from devloop.base.cancel import Cancel  # noqa: PLC0415 - as above
 
@@ -69,7 +69,7 @@ def command(
     try:
         report = bench(
             project,
-            Plan(
+            BenchPlan(
                 service=chosen,
                 file=file,
                 edits=edits,

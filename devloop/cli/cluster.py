@@ -145,7 +145,7 @@ def _lines(seen: local_cluster.Status) -> Iterator[str]:
         yield f"repair: devloop cluster up --name {seen.cluster}"
 
 
-def _show(progress: local_cluster.Progress) -> None:
+def _show(progress: local_cluster.ClusterProgress) -> None:
     if progress.state == "done":
         took = f"{progress.seconds:.1f} s".rjust(7)
         click.echo(f"{_tick()} {progress.step:<11} {took}  {progress.detail}")

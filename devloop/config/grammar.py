@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from devloop.config.rules import Fault, Rule
+    from devloop.config.rules import Fault, TextRule
 
 __all__ = ["Block", "Choice", "Flag", "Key", "Kind", "List", "Map", "Number", "Text"]
 
@@ -26,7 +26,7 @@ class Text:
     value (a build argument); `for_shell` leaves `$NAME` alone, for a shell to read.
     """
 
-    rule: Rule
+    rule: TextRule
     number: bool = False
     scalar: bool = False
     for_shell: bool = False
@@ -73,7 +73,7 @@ class Map:
     entry in a `closed` one.
     """
 
-    key: Rule
+    key: TextRule
     value: Kind
     noun: str
     least: int = 0

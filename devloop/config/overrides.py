@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from devloop.config.grammar import Block, Kind, Map
-from devloop.config.positions import Entry, Items, Keys, Node, Scalar, compose_documents
+from devloop.config.positions import Items, Keys, MappingEntry, Node, Scalar, compose_documents
 from devloop.config.problems import Problems, nearest
 from devloop.errors import Location
 
@@ -70,7 +70,7 @@ def _relocated(node: Node) -> Node:
             return replace(node, location=_HERE, items=tuple(map(_relocated, node.items)))
         case Keys():
             entries = tuple(
-                Entry(key=entry.key, location=_HERE, value=_relocated(entry.value))
+                MappingEntry(key=entry.key, location=_HERE, value=_relocated(entry.value))
                 for entry in node
             )
             return replace(node, location=_HERE, entries=entries)
@@ -85,11 +85,11 @@ def _put(node: Node | None, kind: Kind | None, parts: tuple[str, ...], change: _
         return change.value
     below = _below(node, kind, parts[0], change)
     if isinstance(kind, Block) and isinstance(node, Scalar) and kind.short is not None:
-        entry = Entry(key=kind.short, location=node.location, value=node)
+        entry = MappingEntry(key=kind.short, location=node.location, value=node)
         node = Keys(location=node.location, entries=(entry,))
     keys = node if isinstance(node, Keys) else Keys(location=_HERE, entries=())
     old = keys.get(parts[0])
-    entry = Entry(
+    entry = MappingEntry(
         key=parts[0],
         location=_HERE if len(parts) == 1 or old is None else old.location,
         value=_put(old.value if old else None, below, parts[1:], change),

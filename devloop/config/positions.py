@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from devloop.config.problems import Problems
 
 __all__ = [
-    "Entry",
     "Items",
     "Keys",
+    "MappingEntry",
     "Node",
     "Scalar",
     "compose_documents",
@@ -91,7 +91,7 @@ class Items:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class MappingEntry:
     """One `key: value` of a mapping; `location` is the key's."""
 
     key: str
@@ -104,13 +104,13 @@ class Keys:
     """A mapping, in the order of the file; keys are text and unique."""
 
     location: Location
-    entries: tuple[Entry, ...]
+    entries: tuple[MappingEntry, ...]
     size: int = 1
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[MappingEntry]:
         return iter(self.entries)
 
-    def get(self, key: str) -> Entry | None:
+    def get(self, key: str) -> MappingEntry | None:
         return next((entry for entry in self.entries if entry.key == key), None)
 
 
@@ -317,7 +317,7 @@ class _Composer:
         )
 
     def _keys(self, start: Any, depth: int) -> Keys:
-        entries: dict[str, Entry] = {}
+        entries: dict[str, MappingEntry] = {}
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             mark = event.start_mark
             key = self._node(event, depth + 1)
@@ -327,7 +327,7 @@ class _Composer:
                     self._code, f"a key must be text, not {describe(key)}", key.location
                 )
                 continue
-            entry = Entry(key=key.text, location=self._at(mark), value=value)
+            entry = MappingEntry(key=key.text, location=self._at(mark), value=value)
             if key.plain and key.text == "<<":
                 self._problems.add(
                     self._code,

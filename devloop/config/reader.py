@@ -9,7 +9,7 @@ import enum
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from devloop.config.grammar import Block, Choice, Flag, Key, Kind, List, Map, Number, Text
-from devloop.config.positions import Entry, Items, Keys, Node, Scalar, describe
+from devloop.config.positions import Items, Keys, MappingEntry, Node, Scalar, describe
 from devloop.config.problems import Problems, nearest
 from devloop.config.variables import expand
 from devloop.errors import Location
@@ -228,7 +228,7 @@ class Reader:
 
     # What is wrong with keys
 
-    def _unknown(self, entry: Entry, kind: Block, path: Path) -> str | None:
+    def _unknown(self, entry: MappingEntry, kind: Block, path: Path) -> str | None:
         """Returns the key that was probably meant."""
         known = [name for name, key in kind.keys.items() if not key.later]
         meant = nearest(entry.key, known)
@@ -244,7 +244,7 @@ class Reader:
         )
         return meant
 
-    def _not_yet(self, entry: Entry, key: Key) -> None:
+    def _not_yet(self, entry: MappingEntry, key: Key) -> None:
         self._problems.add(
             "config/not-supported",
             f"`{entry.key}` is not supported yet",

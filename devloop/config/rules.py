@@ -29,7 +29,7 @@ __all__ = [
     "VARIABLE_NAME",
     "WORKLOAD",
     "Fault",
-    "Rule",
+    "TextRule",
     "label_from",
     "seconds",
 ]
@@ -45,7 +45,7 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class TextRule:
     """`pattern` must match the whole text, and `also` (where a pattern cannot say it) must not
     object. `explain` is asked only about texts that `pattern` refuses."""
 
@@ -91,8 +91,10 @@ def _label_fault(text: str) -> Fault:
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 
-LABEL = Rule(name="a name", pattern=f"^{_LABEL}$", longest=63, explain=_label_fault)
-CONTAINER = Rule(name="a container's name", pattern=f"^{_LABEL}$", longest=63, explain=_label_fault)
+LABEL = TextRule(name="a name", pattern=f"^{_LABEL}$", longest=63, explain=_label_fault)
+CONTAINER = TextRule(
+    name="a container's name", pattern=f"^{_LABEL}$", longest=63, explain=_label_fault
+)
 
 # github.com/distribution/reference: path-component and its separators.
 _PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
@@ -135,7 +137,7 @@ def _image_fault(text: str) -> Fault:
     )
 
 
-IMAGE = Rule(
+IMAGE = TextRule(
     name="an image name",
     # The lookahead keeps out what docker would take for a registry's host.
     pattern=rf"^(?!localhost/|[^/]*\.[^/]*/){_PART}(/{_PART})*$",
@@ -169,7 +171,7 @@ def _registry_fault(text: str) -> Fault:
     return Fault(message=f"{_quoted(text)} is not of the form HOST[:PORT][/PATH]")
 
 
-REGISTRY = Rule(
+REGISTRY = TextRule(
     name="a registry",
     pattern=(
         rf"^((localhost|{_HOST_LABEL}(\.{_HOST_LABEL})+)(:{_PORT_NUMBER})?"
@@ -215,7 +217,7 @@ def _platform_fault(text: str) -> Fault:
     )
 
 
-PLATFORM = Rule(
+PLATFORM = TextRule(
     name="a platform",
     pattern=f"^(linux|windows)/({'|'.join(_ARCHITECTURES)})(/v[0-9]+)?$",
     longest=40,
@@ -241,7 +243,7 @@ def _port_fault(text: str) -> Fault:
     return Fault(message=f"{_quoted(text)} is not of the form PORT or LOCAL:CONTAINER")
 
 
-PORT = Rule(
+PORT = TextRule(
     name="a port",
     pattern=f"^{_PORT_NUMBER}(:{_PORT_NUMBER})?$",
     longest=11,
@@ -275,7 +277,7 @@ def _workload_fault(text: str) -> Fault:
     return Fault(message=f"{_quoted(text)} is not a workload", cause=form, suggestions=hints)
 
 
-WORKLOAD = Rule(
+WORKLOAD = TextRule(
     name="a workload",
     pattern=rf"^({'|'.join(_KINDS)})/{_LABEL}(\.{_LABEL})*$",
     longest=253,
@@ -304,7 +306,7 @@ def duration_range(length: float) -> Fault | None:
     return Fault(message="a time limit is longer than 0 and at most 24h")
 
 
-DURATION = Rule(
+DURATION = TextRule(
     name="a time limit",
     pattern=r"^([0-9]+(\.[0-9]+)?|([0-9]+(\.[0-9]+)?(ms|s|m|h))+)$",
     longest=20,
@@ -317,7 +319,7 @@ DURATION = Rule(
     examples=("120s", "2m", "500ms"),
 )
 
-ANY_TEXT = Rule(
+ANY_TEXT = TextRule(
     name="a text",
     pattern="^[^\\u0000]+$",
     longest=4096,
@@ -326,7 +328,7 @@ ANY_TEXT = Rule(
     ),
 )
 
-CONTEXT_PATTERN = Rule(
+CONTEXT_PATTERN = TextRule(
     name="a context's name",
     pattern=ANY_TEXT.pattern,
     longest=253,
@@ -334,14 +336,14 @@ CONTEXT_PATTERN = Rule(
     examples=("team-dev",),
 )
 
-ARGUMENT = Rule(
+ARGUMENT = TextRule(
     name="a build argument",
     pattern="^[^\\u0000]*$",
     longest=65536,
     explain=ANY_TEXT.explain,
 )
 
-VARIABLE_NAME = Rule(
+VARIABLE_NAME = TextRule(
     name="an argument's name",
     pattern="^[A-Za-z_][A-Za-z0-9_.-]*$",
     longest=200,
@@ -365,7 +367,7 @@ def _sync_source_fault(text: str) -> Fault:
 
 _UP = r"(?!([^\u0000]*/)?\.\.(/|$))"
 
-SYNC_SOURCE = Rule(
+SYNC_SOURCE = TextRule(
     name="a pattern of files",
     pattern=rf"^(?!/){_UP}[^\u0000]+$",
     longest=4096,
@@ -385,7 +387,7 @@ def _sync_dest_fault(text: str) -> Fault:
     return Fault(message=f"{_quoted(text)} holds `..`; write the path without it")
 
 
-SYNC_DEST = Rule(
+SYNC_DEST = TextRule(
     name="a folder in the container",
     pattern=rf"^/{_UP}[^\u0000]*$",
     longest=4096,

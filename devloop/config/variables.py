@@ -50,12 +50,12 @@ def expand(text: str, values: Mapping[str, str], *, bare: str = "refuse") -> Exp
     """
     if "$" not in text:
         return Expanded(text=text, used=False, troubles=())
-    reader = _Reader(text, values, bare)
+    reader = _VariableReader(text, values, bare)
     result = reader.read(0, None, 0)
     return Expanded(text=result, used=reader.used, troubles=tuple(reader.troubles))
 
 
-class _Reader:
+class _VariableReader:
     """A recursive-descent reader; `self.at` is where it stands."""
 
     def __init__(self, text: str, values: Mapping[str, str], bare: str) -> None:

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import yaml
 
-__all__ = ["Words", "explain"]
+__all__ = ["YamlErrorText", "explain"]
 
 
-class Words(NamedTuple):
+class YamlErrorText(NamedTuple):
     """`opened` is True where the beginning of what is broken tells more than where it broke."""
 
     message: str
@@ -24,10 +24,10 @@ class Words(NamedTuple):
 _NOT_CLOSED = "a {} that is opened by `{}` is not closed"
 
 # Part of PyYAML's problem or, after these, of its context; the first match counts.
-_TABLE: tuple[tuple[str, Words], ...] = (
+_TABLE: tuple[tuple[str, YamlErrorText], ...] = (
     (
         "found character '\\t'",
-        Words(
+        YamlErrorText(
             "a tab where YAML wants spaces",
             "YAML does not allow tabs for indentation",
             ("use spaces",),
@@ -35,7 +35,7 @@ _TABLE: tuple[tuple[str, Words], ...] = (
     ),
     (
         "mapping values are not allowed",
-        Words(
+        YamlErrorText(
             "a `:` where no key can stand",
             "this line is indented too far, or a value that holds `: ` has no quotes",
             ("line the key up with its neighbours", "put the value in quotes"),
@@ -43,32 +43,36 @@ _TABLE: tuple[tuple[str, Words], ...] = (
     ),
     (
         "could not find expected ':'",
-        Words(
+        YamlErrorText(
             "a key without `:`", "a line must be a complete `key: value`", ("add the `:`",), True
         ),
     ),
     (
         "found unexpected end of stream",
-        Words("a quoted text is not closed", None, ("add the closing quote",), True),
+        YamlErrorText("a quoted text is not closed", None, ("add the closing quote",), True),
     ),
     (
         "expected ',' or ']'",
-        Words(_NOT_CLOSED.format("list", "["), None, ("add `]`, or `,` between items",), True),
+        YamlErrorText(
+            _NOT_CLOSED.format("list", "["), None, ("add `]`, or `,` between items",), True
+        ),
     ),
     (
         "expected ',' or '}'",
-        Words(_NOT_CLOSED.format("mapping", "{"), None, ("add `}`, or `,` between keys",), True),
+        YamlErrorText(
+            _NOT_CLOSED.format("mapping", "{"), None, ("add `}`, or `,` between keys",), True
+        ),
     ),
     (
         "but found '<stream end>'",
-        Words("the file ends too early", "a `[` or `{` is not closed", ("close it",)),
+        YamlErrorText("the file ends too early", "a `[` or `{` is not closed", ("close it",)),
     ),
-    ("expected the node content", Words("a value is missing here", None, ("add it",))),
-    ("but found ']'", Words("a `]` that closes nothing", None, ("remove it",))),
-    ("but found '}'", Words("a `}` that closes nothing", None, ("remove it",))),
+    ("expected the node content", YamlErrorText("a value is missing here", None, ("add it",))),
+    ("but found ']'", YamlErrorText("a `]` that closes nothing", None, ("remove it",))),
+    ("but found '}'", YamlErrorText("a `}` that closes nothing", None, ("remove it",))),
     (
         "but found '<scalar>'",
-        Words(
+        YamlErrorText(
             "text after a complete value",
             "a value that begins with a quote ends at the next one",
             ("put the whole value in quotes",),
@@ -76,7 +80,7 @@ _TABLE: tuple[tuple[str, Words], ...] = (
     ),
     (
         "sequence entries are not allowed",
-        Words(
+        YamlErrorText(
             "a `-` where no list can start",
             "a list starts on a line of its own below its key",
             ("put the `-` on the next line",),
@@ -84,7 +88,7 @@ _TABLE: tuple[tuple[str, Words], ...] = (
     ),
     (
         "cannot start any token",
-        Words(
+        YamlErrorText(
             "a character that a value cannot begin with",
             "@, ` and % have a meaning of their own in YAML",
             ("put the value in quotes",),
@@ -92,7 +96,7 @@ _TABLE: tuple[tuple[str, Words], ...] = (
     ),
     (
         "expected alphabetic or numeric character",
-        Words(
+        YamlErrorText(
             "a name must follow * and &",
             "they mark aliases and anchors in YAML",
             ("put the value in quotes",),
@@ -100,16 +104,19 @@ _TABLE: tuple[tuple[str, Words], ...] = (
     ),
     (
         "unknown escape character",
-        Words(
+        YamlErrorText(
             "an unknown escape in double quotes",
             r"in double quotes a backslash starts an escape (\n, \t, \\)",
             ("use single quotes", r"or write \\ for a backslash"),
         ),
     ),
-    ("special characters are not allowed", Words("a control character", None, ("remove it",))),
+    (
+        "special characters are not allowed",
+        YamlErrorText("a control character", None, ("remove it",)),
+    ),
     (
         "while parsing a block mapping",
-        Words(
+        YamlErrorText(
             "a line that does not belong to the mapping it stands in",
             "its indentation fits neither the keys before it nor a value",
             ("line it up with the keys before it",),
@@ -117,7 +124,7 @@ _TABLE: tuple[tuple[str, Words], ...] = (
     ),
     (
         "while parsing a block collection",
-        Words(
+        YamlErrorText(
             "a line that does not belong to the list it stands in",
             "its indentation fits neither the items before it nor a value",
             ("line it up with the `-` before it",),
@@ -126,14 +133,16 @@ _TABLE: tuple[tuple[str, Words], ...] = (
 )
 
 
-def explain(error: Exception) -> Words:
+def explain(error: Exception) -> YamlErrorText:
     """What is wrong, why it is (if that helps) and what to do, for an error of PyYAML."""
     if not isinstance(error, yaml.YAMLError):
-        return Words("an escape or a version number out of range")
+        return YamlErrorText("an escape or a version number out of range")
     problem = str(getattr(error, "problem", "") or getattr(error, "reason", "") or error)
     context = str(getattr(error, "context", "") or "")
     for text in (problem, context):
         for part, words in _TABLE:
             if part in text:
                 return words
-    return Words(problem.strip().partition("\n")[0] or "it cannot be parsed", context or None)
+    return YamlErrorText(
+        problem.strip().partition("\n")[0] or "it cannot be parsed", context or None
+    )

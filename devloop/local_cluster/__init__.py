@@ -30,10 +30,10 @@ from devloop.local_cluster.cluster import (
     start,
     valid_name,
 )
-from devloop.local_cluster.machine import Machine, Node, look
+from devloop.local_cluster.machine import Machine, NodeContainer, look
 from devloop.local_cluster.run import docker, kind, last_words
 from devloop.local_cluster.state import NodeStatus, Status, status
-from devloop.local_cluster.steps import Progress, Report, step
+from devloop.local_cluster.steps import ClusterProgress, Report, step
 from devloop.local_cluster.wiring import (
     certs_dir,
     config_map,
@@ -49,9 +49,9 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
 
 __all__ = [
+    "ClusterProgress",
     "NodeStatus",
-    "Progress",
-    "Removed",
+    "RemovedCluster",
     "Report",
     "Status",
     "Up",
@@ -96,7 +96,7 @@ class Up:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Removed:
+class RemovedCluster:
     """What `down` removed, in words, and the cluster it left because devloop had not made it."""
 
     removed: tuple[str, ...]
@@ -142,7 +142,9 @@ def up(
     foreign = _foreign_registry(api, registries.container_name(name), machine)
     if foreign:
         host, ca = foreign, probe_all(machine, "", cancel)[0].ca
-        report(Progress(step="registry", state="done", detail=f"{foreign}, not devloop's: kept"))
+        report(
+            ClusterProgress(step="registry", state="done", detail=f"{foreign}, not devloop's: kept")
+        )
     else:
         if not created:
             ask = replace(ask, port=ask.port or _announced(api))
@@ -159,7 +161,7 @@ def up(
     )
 
 
-def down(name: str, *, report: Report, cancel: Cancel, yes: bool = False) -> Removed:
+def down(name: str, *, report: Report, cancel: Cancel, yes: bool = False) -> RemovedCluster:
     """Remove what `up` made: cluster, registry container, its volume, the wiring.
 
     A cluster that devloop did not make is only unwired and kept, unless `yes`.
@@ -176,7 +178,7 @@ def down(name: str, *, report: Report, cancel: Cancel, yes: bool = False) -> Rem
         if _unwire(machine, cancel):
             removed.append("the nodes' wiring")
     removed += registries.remove(name, machine, report=report, cancel=cancel)
-    return Removed(removed=tuple(removed), kept_cluster=kept)
+    return RemovedCluster(removed=tuple(removed), kept_cluster=kept)
 
 
 def _delete_for_recreate(
@@ -239,7 +241,7 @@ def _wire(name: str, machine: Machine, api: Api, report: Report, cancel: Cancel)
     return f"localhost:{registry.port}", probes[0].ca
 
 
-def _write_hosts(node: Node, folder: str, registry: str, cancel: Cancel) -> None:
+def _write_hosts(node: NodeContainer, folder: str, registry: str, cancel: Cancel) -> None:
     docker(
         *("exec", "--interactive", node.name, "sh", "-c", _WIRE, "wire", folder),
         cancel=cancel,
@@ -247,7 +249,7 @@ def _write_hosts(node: Node, folder: str, registry: str, cancel: Cancel) -> None
     )
 
 
-def _announce(plane: Node, told: dict[str, Any], cancel: Cancel) -> None:
+def _announce(plane: NodeContainer, told: dict[str, Any], cancel: Cancel) -> None:
     said = kubectl(plane, "apply", "-f", "-", cancel=cancel, given=json.dumps(told))
     if not said.ok:
         raise DevloopError.of(
@@ -276,7 +278,7 @@ def _unwire(machine: Machine, cancel: Cancel) -> bool:
     return did
 
 
-def _old_image(name: str, node: Node) -> DevloopError:
+def _old_image(name: str, node: NodeContainer) -> DevloopError:
     return DevloopError.of(
         "cluster/provision",
         f"containerd in {node.name} does not read /etc/containerd/certs.d",

@@ -15,9 +15,9 @@ from typing import Any
 
 from devloop.base.cancel import Cancel
 from devloop.errors import DevloopError
-from devloop.local_cluster.machine import MARK, Machine, Node, Probe, probe
-from devloop.local_cluster.run import Finished, docker, kind, last_words
-from devloop.local_cluster.steps import Progress, Report, step
+from devloop.local_cluster.machine import MARK, Machine, NodeContainer, Probe, probe
+from devloop.local_cluster.run import CompletedProgram, docker, kind, last_words
+from devloop.local_cluster.steps import ClusterProgress, Report, step
 from devloop.local_cluster.wiring import (
     KIND_CONFIG,
     certs_dir,
@@ -85,7 +85,7 @@ def _relay(line: str, report: Report) -> None:
     # kind announces each of its steps with a bullet and an emoji, and repeats it with a tick.
     if line.strip().startswith("•"):
         words = line.encode("ascii", "ignore").decode().strip(" .")
-        report(Progress(step="cluster", state="said", detail=words))
+        report(ClusterProgress(step="cluster", state="said", detail=words))
 
 
 def start(
@@ -117,13 +117,15 @@ def start(
     return api
 
 
-def control_plane(name: str, machine: Machine) -> Node:
+def control_plane(name: str, machine: Machine) -> NodeContainer:
     if machine.control_plane is None:
         raise beyond_repair(name, "it has no control-plane node", ())
     return machine.control_plane
 
 
-def kubectl(node: Node, *args: str, cancel: Cancel, given: str | None = None) -> Finished:
+def kubectl(
+    node: NodeContainer, *args: str, cancel: Cancel, given: str | None = None
+) -> CompletedProgram:
     return docker(
         *("exec", *(("--interactive",) if given is not None else ()), node.name),
         *("kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "--request-timeout=5s", *args),
@@ -134,7 +136,7 @@ def kubectl(node: Node, *args: str, cancel: Cancel, given: str | None = None) ->
     )
 
 
-def ask_api(plane: Node, cancel: Cancel) -> tuple[Api | None, tuple[str, ...]]:
+def ask_api(plane: NodeContainer, cancel: Cancel) -> tuple[Api | None, tuple[str, ...]]:
     """One request for all that is to be known, or the last words of why there was no answer."""
     said = kubectl(plane, "get", "nodes,configmaps", "-n=kube-public", "-o=json", cancel=cancel)
     if not said.ok:
@@ -143,7 +145,7 @@ def ask_api(plane: Node, cancel: Cancel) -> tuple[Api | None, tuple[str, ...]]:
     hosting = None
     for item in json.loads(said.out)["items"]:
         name = item["metadata"]["name"]
-        if item["kind"] == "Node":
+        if item["kind"] == "NodeContainer":
             conditions = item.get("status", {}).get("conditions", [])
             ready[name] = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
         elif name == "local-registry-hosting":
@@ -151,7 +153,9 @@ def ask_api(plane: Node, cancel: Cancel) -> tuple[Api | None, tuple[str, ...]]:
     return Api(ready, hosting), ()
 
 
-def _ask_for(plane: Node, seconds: float, cancel: Cancel) -> tuple[Api | None, tuple[str, ...]]:
+def _ask_for(
+    plane: NodeContainer, seconds: float, cancel: Cancel
+) -> tuple[Api | None, tuple[str, ...]]:
     """Ask again and again; once more than `seconds` have passed, what came of it last."""
     deadline = time.monotonic() + seconds
     while True:
@@ -162,14 +166,14 @@ def _ask_for(plane: Node, seconds: float, cancel: Cancel) -> tuple[Api | None, t
         cancel.check()
 
 
-def _await_api(name: str, plane: Node, seconds: float, cancel: Cancel) -> Api:
+def _await_api(name: str, plane: NodeContainer, seconds: float, cancel: Cancel) -> Api:
     api, why = _ask_for(plane, seconds, cancel)
     if api is None:
         raise beyond_repair(name, "the API server does not answer", why)
     return api
 
 
-def _knows_its_address(plane: Node, cancel: Cancel) -> bool:
+def _knows_its_address(plane: NodeContainer, cancel: Cancel) -> bool:
     """Whether etcd is told to listen where the node is now.
 
     Docker gives a restarted container any free address. kind's node images rewrite their files

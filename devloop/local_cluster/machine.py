@@ -20,9 +20,9 @@ __all__ = [
     "MADE_LABEL",
     "MARK",
     "Machine",
-    "Node",
+    "NodeContainer",
     "Probe",
-    "Registry",
+    "RegistryContainer",
     "look",
     "parse",
     "probe",
@@ -51,7 +51,7 @@ test -e "$2" && printf yes; printf '\036'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
+class NodeContainer:
     """A node's container. `state` is Docker's word: running, exited, paused, created, ...
     `api_port` is the API server's port on the host, known for control-plane nodes."""
 
@@ -68,7 +68,7 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Registry:
+class RegistryContainer:
     """The registry's container. `ours`: it carries devloop's label for this cluster.
     `port` is where 127.0.0.1 leads to it, None when it publishes no port 5000."""
 
@@ -88,11 +88,11 @@ class Registry:
 class Machine:
     """Nodes (control plane first) and registry as Docker has them now."""
 
-    nodes: tuple[Node, ...] = ()
-    registry: Registry | None = None
+    nodes: tuple[NodeContainer, ...] = ()
+    registry: RegistryContainer | None = None
 
     @property
-    def control_plane(self) -> Node | None:
+    def control_plane(self) -> NodeContainer | None:
         return next((n for n in self.nodes if n.role == "control-plane"), None)
 
     @property
@@ -128,8 +128,8 @@ def look(name: str, registry: str, cancel: Cancel) -> Machine:
 
 def parse(containers: list[dict[str, Any]], name: str, registry: str) -> Machine:
     """`docker container inspect`'s JSON as a `Machine`."""
-    nodes: list[Node] = []
-    found: Registry | None = None
+    nodes: list[NodeContainer] = []
+    found: RegistryContainer | None = None
     for container in containers:
         labels = container["Config"].get("Labels") or {}
         called = container["Name"].removeprefix("/")
@@ -137,7 +137,7 @@ def parse(containers: list[dict[str, Any]], name: str, registry: str) -> Machine
         networks = tuple(sorted(container["NetworkSettings"].get("Networks") or {}))
         if labels.get(_KIND_LABEL) == name:
             nodes.append(
-                Node(
+                NodeContainer(
                     name=called,
                     role=labels.get(_ROLE_LABEL, ""),
                     state=state,
@@ -147,7 +147,7 @@ def parse(containers: list[dict[str, Any]], name: str, registry: str) -> Machine
                 )
             )
         elif called == registry:
-            found = Registry(
+            found = RegistryContainer(
                 name=called,
                 state=state,
                 ours=labels.get(CLUSTER_LABEL) == name,
@@ -167,7 +167,7 @@ def _published(container: dict[str, Any], port: str) -> int | None:
     return None
 
 
-def probe(node: Node, certs_dir: str, cancel: Cancel) -> Probe:
+def probe(node: NodeContainer, certs_dir: str, cancel: Cancel) -> Probe:
     """Look into a node. Of a stopped one only the mark is known."""
     if not node.running:
         copied = docker("cp", f"{node.name}:{MARK}", "-", cancel=cancel, check=False)

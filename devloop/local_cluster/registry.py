@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 from devloop.errors import DevloopError
 from devloop.local_cluster.machine import CLUSTER_LABEL, MADE_LABEL, publisher
-from devloop.local_cluster.run import Finished, docker, last_words
+from devloop.local_cluster.run import CompletedProgram, docker, last_words
 from devloop.local_cluster.steps import step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from devloop.base.cancel import Cancel
-    from devloop.local_cluster.machine import Machine, Registry
+    from devloop.local_cluster.machine import Machine, RegistryContainer
     from devloop.local_cluster.steps import Report
 
 __all__ = ["IMAGE", "PORT", "Ask", "answers", "container_name", "ensure", "remove"]
@@ -83,7 +83,7 @@ def _ensure(ask: Ask, machine: Machine, cancel: Cancel) -> str:
     return f"{'remade' if there else 'made'} at localhost:{port}"
 
 
-def _adopt(ask: Ask, there: Registry, cancel: Cancel) -> str:
+def _adopt(ask: Ask, there: RegistryContainer, cancel: Cancel) -> str:
     if there.port is None or ask.port not in (None, there.port):
         raise DevloopError.of(
             "cluster/provision",
@@ -186,7 +186,7 @@ def _is_bound(port: int) -> bool:
     return False
 
 
-def _port_taken(finished: Finished) -> bool:
+def _port_taken(finished: CompletedProgram) -> bool:
     said = finished.err.lower()
     return "port is already allocated" in said or "address already in use" in said
 

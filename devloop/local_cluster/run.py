@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
 
-__all__ = ["Finished", "docker", "docker_unreachable", "kind", "last_words", "run"]
+__all__ = ["CompletedProgram", "docker", "docker_unreachable", "kind", "last_words", "run"]
 
 _GRACE = 1.0  # seconds between TERM and KILL
 
@@ -49,7 +49,7 @@ _DAEMON_AWAY = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
+class CompletedProgram:
     """A program that ended. `code` is negative for a signal, as subprocess has it."""
 
     argv: tuple[str, ...]
@@ -62,7 +62,7 @@ class Finished:
         return self.code == 0
 
 
-def last_words(finished: Finished, lines: int = 8) -> tuple[str, ...]:
+def last_words(finished: CompletedProgram, lines: int = 8) -> tuple[str, ...]:
     """The last non-empty lines of what a program said, standard error first choice."""
     text = finished.err if finished.err.strip() else finished.out
     return tuple(line.rstrip() for line in text.splitlines() if line.strip())[-lines:]
@@ -70,7 +70,7 @@ def last_words(finished: Finished, lines: int = 8) -> tuple[str, ...]:
 
 def docker(
     *args: str, cancel: Cancel, timeout: float = 30.0, given: str | None = None, check: bool = True
-) -> Finished:
+) -> CompletedProgram:
     """Run `docker ARGS`; `timeout` in seconds, `given` goes to standard input.
 
     Errors: env/tool-missing, env/docker-unreachable, and cluster/provision for another failure
@@ -89,7 +89,7 @@ def kind(
     timeout: float,
     given: str | None = None,
     on_line: Callable[[str], None] | None = None,
-) -> Finished:
+) -> CompletedProgram:
     """Run `kind ARGS`; `on_line` gets each line of its progress. Errors as `docker`."""
     finished = run(("kind", *args), cancel=cancel, timeout=timeout, given=given, on_line=on_line)
     if not finished.ok:
@@ -110,7 +110,7 @@ def run(
     timeout: float,
     given: str | None = None,
     on_line: Callable[[str], None] | None = None,
-) -> Finished:
+) -> CompletedProgram:
     """Run a program to its end; `timeout` in seconds. `on_line` gets standard error line by line.
 
     `given` must fit a pipe (a few KiB): it is written before anything is read.
@@ -132,7 +132,7 @@ def run(
         except BaseException:
             _end(process)
             raise
-    finished = Finished(argv=tuple(argv), code=process.returncode, out=out, err=err)
+    finished = CompletedProgram(argv=tuple(argv), code=process.returncode, out=out, err=err)
     cancel.check()
     return finished
 
@@ -210,7 +210,7 @@ def _missing(tool: str) -> DevloopError:
     )
 
 
-def _unreachable(finished: Finished) -> DevloopError:
+def _unreachable(finished: CompletedProgram) -> DevloopError:
     return DevloopError.of(
         "env/docker-unreachable",
         "the Docker daemon does not answer",
@@ -224,7 +224,7 @@ def _unreachable(finished: Finished) -> DevloopError:
     )
 
 
-def _failed(finished: Finished) -> DevloopError:
+def _failed(finished: CompletedProgram) -> DevloopError:
     what = " ".join(finished.argv[:3])
     return DevloopError.of(
         "cluster/provision", f"`{what}` ended with {finished.code}", detail=last_words(finished)
@@ -234,7 +234,7 @@ def _failed(finished: Finished) -> DevloopError:
 def _late(process: subprocess.Popen[bytes], heard: dict[IO[bytes], bytearray]) -> DevloopError:
     argv = process.args if isinstance(process.args, (list, tuple)) else (process.args,)
     out, err = (bytes(heard[p]).decode(errors="replace") if p else "" for p in _pipes(process))
-    finished = Finished(argv=tuple(str(a) for a in argv), code=-1, out=out, err=err)
+    finished = CompletedProgram(argv=tuple(str(a) for a in argv), code=-1, out=out, err=err)
     return DevloopError.of(
         "cluster/provision",
         f"`{' '.join(finished.argv[:3])}` did not end in time",

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Progress", "Report", "step"]
+__all__ = ["ClusterProgress", "Report", "step"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class ClusterProgress:
     """`started` comes before something slow only; `said` passes on a tool's own progress."""
 
     step: str
@@ -24,7 +24,7 @@ class Progress:
     seconds: float = 0.0
 
 
-Report = Callable[[Progress], None]
+Report = Callable[[ClusterProgress], None]
 
 
 @contextlib.contextmanager
@@ -41,6 +41,8 @@ def step(report: Report, name: str, slow: str = "") -> Iterator[Callable[[str], 
         outcome = text
 
     if slow:
-        report(Progress(step=name, state="started", detail=slow))
+        report(ClusterProgress(step=name, state="started", detail=slow))
     yield note
-    report(Progress(step=name, state="done", detail=outcome, seconds=time.monotonic() - began))
+    report(
+        ClusterProgress(step=name, state="done", detail=outcome, seconds=time.monotonic() - began)
+    )

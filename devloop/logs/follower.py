@@ -26,8 +26,8 @@ from devloop.logs.position import Position
 from devloop.logs.reading import (
     End,
     Instance,
-    Progress,
     RateLimit,
+    ReadProgress,
     backoff,
     learned,
     next_read,
@@ -87,7 +87,7 @@ class _Container:
     limit: RateLimit
     stream: Cancel = field(default_factory=Cancel)
     closed: bool = False
-    progress: Progress = field(default_factory=Progress)
+    progress: ReadProgress = field(default_factory=ReadProgress)
     gone_since: float | None = None
     thread: threading.Thread | None = None
     reading: bool = False

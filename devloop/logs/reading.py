@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 __all__ = [
     "End",
     "Instance",
-    "Progress",
     "RateLimit",
     "Read",
+    "ReadProgress",
     "Trail",
     "backoff",
     "learned",
@@ -48,7 +48,7 @@ class Trail(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class ReadProgress:
     """`begun`: the instance of which something was read; `done`: the last one read to its end;
     `before`: the instance whose predecessor was looked at."""
 
@@ -78,7 +78,7 @@ class End(enum.Enum):
     ASTRAY = enum.auto()
 
 
-def next_read(progress: Progress, instance: Instance) -> Read | None:
+def next_read(progress: ReadProgress, instance: Instance) -> Read | None:
     """The stream to open now, None when there is nothing to read."""
     if not instance.id or instance.id == progress.done:
         return None
@@ -102,8 +102,8 @@ def outdated(old: Instance, new: Instance, *, deleting: bool) -> bool:
 
 
 def learned(
-    progress: Progress, read: Read, instance: Instance, end: End, failures: int
-) -> Progress:
+    progress: ReadProgress, read: Read, instance: Instance, end: End, failures: int
+) -> ReadProgress:
     """The progress after a stream; `instance` is what was known when it was opened, `failures`
     how many streams in a row brought nothing new, this one included."""
     if read.previous:

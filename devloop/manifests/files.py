@@ -21,7 +21,7 @@ from devloop.errors import DevloopError, Location
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-__all__ = ["Manifest", "find_files", "read_manifests"]
+__all__ = ["ManifestObject", "find_files", "read_manifests"]
 
 _SUFFIXES = {".yaml", ".yml", ".json"}
 _MOST_NODES = 200_000
@@ -29,7 +29,7 @@ _MOST_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
+class ManifestObject:
     """One object of a file. `places` maps a path of keys and indices to (line, column)."""
 
     object: Mapping[str, Any]
@@ -87,13 +87,13 @@ def find_files(patterns: Iterable[str]) -> tuple[Path, ...]:
 
 def read_manifests(
     files: Iterable[Path], *, show: Callable[[Path], str] = os.fspath
-) -> tuple[Manifest, ...]:
+) -> tuple[ManifestObject, ...]:
     """All objects of all files in their order. `show` turns a path into what a user would type.
 
     Raises config/manifest with the place for what is no manifest, and for the same object given
     twice."""
-    found: list[Manifest] = []
-    seen: dict[tuple[str, str, str, str], Manifest] = {}
+    found: list[ManifestObject] = []
+    seen: dict[tuple[str, str, str, str], ManifestObject] = {}
     for file in files:
         for manifest in _read(file, show(file)):
             other = seen.setdefault(manifest.key, manifest)
@@ -106,7 +106,7 @@ def read_manifests(
     return tuple(found)
 
 
-def _read(file: Path, shown: str) -> Iterator[Manifest]:
+def _read(file: Path, shown: str) -> Iterator[ManifestObject]:
     try:
         if file.stat().st_size > _MOST_BYTES:
             raise _wrong(Location(shown), "the file is too large for a manifest", None)
@@ -182,7 +182,7 @@ class _Builder:
         self._file = file
         self._left = _MOST_NODES
 
-    def objects(self, node: yaml.Node) -> Iterator[Manifest]:
+    def objects(self, node: yaml.Node) -> Iterator[ManifestObject]:
         places: dict[tuple[str | int, ...], tuple[int, int]] = {}
         value = self._value(node, (), places)
         if value is None:
@@ -196,7 +196,7 @@ class _Builder:
         value: dict[str, Any],
         places: dict[tuple[str | int, ...], tuple[int, int]],
         prefix: tuple[str | int, ...],
-    ) -> Iterator[Manifest]:
+    ) -> Iterator[ManifestObject]:
         kind = value.get("kind")
         entries = value.get("items")
         if isinstance(kind, str) and kind.endswith("List") and isinstance(entries, list):
@@ -205,7 +205,7 @@ class _Builder:
                     yield from self._flatten(entry, places, (*prefix, "items", index))
             return
         own = {p[len(prefix) :]: at for p, at in places.items() if p[: len(prefix)] == prefix}
-        manifest = Manifest(object=value, file=self._file, places=own)
+        manifest = ManifestObject(object=value, file=self._file, places=own)
         for key in ("apiVersion", "kind"):
             if not isinstance(value.get(key), str) or not value[key]:
                 raise _wrong(manifest.at(key), f"the manifest has no {key}", None)

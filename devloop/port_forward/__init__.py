@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from devloop.port_forward.forwarder import FrontDoor
+from devloop.port_forward.forwarder import PortForwarder
 from devloop.port_forward.ports import Dial, Duplex, PodSource
 
-__all__ = ["Dial", "Duplex", "FrontDoor", "PodSource"]
+__all__ = ["Dial", "Duplex", "PodSource", "PortForwarder"]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from devloop.model import PodView
 
-__all__ = ["Chooser", "Sight"]
+__all__ = ["BackendChooser", "BackendView"]
 
 # Seconds for which a restarted pod is preferred although it is not ready: alone, and while there
 # are others to go to.
@@ -23,7 +23,7 @@ _PATIENCE_WITH_OTHERS = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
+class BackendView:
     """`target` is None when a connection has to wait. `likely` are the pods that may be asked now
     or next. `replacing` are the pods (uids) whose process is about to be killed, `replaced` those
     whose new container runs; each is told once."""
@@ -35,7 +35,7 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
+class _KnownPod:
     """A pod as last seen: its containers' images, ids, and when one last changed (monotonic)."""
 
     images: tuple[str, ...]
@@ -43,15 +43,15 @@ class _Known:
     changed: float | None
 
 
-class Chooser:
+class BackendChooser:
     """Remembers what it was shown; one for each service's port."""
 
     def __init__(self) -> None:
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, _KnownPod] = {}
         self._ages: dict[tuple[str, ...], int] = {}  # of images: higher is newer
         self._newest = 0
 
-    def look(self, pods: Iterable[PodView], now: float) -> Sight:
+    def look(self, pods: Iterable[PodView], now: float) -> BackendView:
         """What to do with `pods`, which are all that there are; `now` is monotonic.
 
         The target is the newest pod that is ready, or restarted in place just now, and not being
@@ -72,7 +72,7 @@ class Chooser:
                 elif known.images != images:
                     replacing.add(pod.uid)
                     changed = now
-            self._known[pod.uid] = _Known(images=images, ids=ids, changed=changed)
+            self._known[pod.uid] = _KnownPod(images=images, ids=ids, changed=changed)
         self._grade(ordered)
         staying = [pod for pod in ordered if not pod.deleting]
         target = self._target(staying, now)
@@ -80,7 +80,7 @@ class Chooser:
         likely = {
             pod.uid: pod for pod in (target, max(coming, key=self._rank, default=None)) if pod
         }
-        return Sight(
+        return BackendView(
             target=target,
             likely=tuple(likely.values()),
             replacing=frozenset(replacing),

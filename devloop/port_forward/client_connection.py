@@ -14,7 +14,7 @@ import selectors
 import time
 from typing import TYPE_CHECKING
 
-from devloop.port_forward.client_socket import Client
+from devloop.port_forward.client_socket import ClientSocket
 from devloop.port_forward.exchange import Exchange
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from devloop.port_forward.hub import Hub
     from devloop.port_forward.ports import Duplex
 
-__all__ = ["Link"]
+__all__ = ["ClientConnection"]
 
 _CHUNK = 65536
 _TURN = 262144  # bytes one connection may move before the others have their turn
@@ -55,13 +55,13 @@ class _State(enum.Enum):
     ENDED = "ended"
 
 
-class Link:
+class ClientConnection:
     """Methods are for the loop's thread only. `pod` is the uid of the pod it is joined to;
     `epoch` and `waits_since` (monotonic) are the route's notes."""
 
     def __init__(self, hub: Hub, client: socket.socket) -> None:
         self._hub = hub
-        self._client = Client(client)
+        self._client = ClientSocket(client)
         self._remote: Duplex | None = None
         self._state = _State.HELD
         self.pod = ""

@@ -7,13 +7,13 @@ import socket
 import struct
 import sys
 
-__all__ = ["Client"]
+__all__ = ["ClientSocket"]
 
 _CHUNK = 65536
 _KEEPALIVE = 30  # seconds after which the kernel asks a client that has finished sending
 
 
-class Client:
+class ClientSocket:
     """Owns the socket. Raises OSError when the client has gone."""
 
     def __init__(self, sock: socket.socket) -> None:

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from devloop.events import ForwardChanged
-from devloop.port_forward.client_connection import Link
+from devloop.port_forward.client_connection import ClientConnection
 from devloop.port_forward.dialer import Dialer
 from devloop.port_forward.event_loop import Loop
 from devloop.port_forward.listeners import listen
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from devloop.events import Event
     from devloop.port_forward.ports import Dial, PodSource
 
-__all__ = ["FrontDoor"]
+__all__ = ["PortForwarder"]
 
 _HOLD = 60.0  # seconds a client is kept waiting for a pod
 _MOST_LINKS = 1024
@@ -35,7 +35,7 @@ _CLOSE = 0.3  # seconds
 _READ = 1
 
 
-class FrontDoor:
+class PortForwarder:
     """Forwards local ports to the newest pod of their service that can answer.
 
     `ports` are (service, local port, container port); local 0 takes any free one. `publish` is
@@ -173,7 +173,7 @@ class FrontDoor:
             self._accept_on(False)
             self._loop.at(_CROWDED, lambda: self._accept_on(True))
             return
-        route.take(Link(route, client))
+        route.take(ClientConnection(route, client))
         if self._links >= _MOST_LINKS:
             self._accept_on(False)
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from devloop.port_forward.client_connection import Link
+    from devloop.port_forward.client_connection import ClientConnection
     from devloop.port_forward.ports import Duplex
 
 __all__ = ["Hub"]
@@ -33,17 +33,17 @@ class Hub(Protocol):
         """Call `turn` once after all others had theirs."""
         ...
 
-    def trusted(self, link: Link) -> None:
+    def trusted(self, link: ClientConnection) -> None:
         """The link's stream leads somewhere."""
         ...
 
-    def failed(self, link: Link, reason: str, *, refused: bool) -> None:
+    def failed(self, link: ClientConnection, reason: str, *, refused: bool) -> None:
         """The link's stream led nowhere, nothing is lost, the link waits for another one.
         `refused`: nobody listened on the port."""
         ...
 
-    def hungry(self, link: Link) -> None:
+    def hungry(self, link: ClientConnection) -> None:
         """The link was put aside and its client has sent another request."""
         ...
 
-    def ended(self, link: Link) -> None: ...
+    def ended(self, link: ClientConnection) -> None: ...

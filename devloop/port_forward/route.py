@@ -1,7 +1,7 @@
 """One forwarded port: who waits, which pod is dialled and when, what happens when it is replaced.
 
 Everything runs in the loop's thread. The route never decides what is ready: it believes its
-`Chooser`, and what its own dials meet.
+`BackendChooser`, and what its own dials meet.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import selectors
 import time
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from devloop.port_forward.backends import Chooser
+from devloop.port_forward.backends import BackendChooser
 
 if TYPE_CHECKING:
     import socket
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
     from devloop.model import PodView
-    from devloop.port_forward.client_connection import Link
+    from devloop.port_forward.client_connection import ClientConnection
     from devloop.port_forward.dialer import Dialer
     from devloop.port_forward.event_loop import Loop
     from devloop.port_forward.ports import Duplex
@@ -75,7 +75,7 @@ class Route:
         self.container = container
         self.listeners = listeners
         self.local: int = listeners[0].getsockname()[1]
-        self.links: set[Link] = set()
+        self.links: set[ClientConnection] = set()
         self.likely: tuple[PodView, ...] = ()
         self.on_end: Callable[[], None] = lambda: None
         self.closing = False
@@ -84,17 +84,19 @@ class Route:
         self._dialer = dialer
         self._tell = tell
         self._hold = hold
-        self._chooser = Chooser()
+        self._chooser = BackendChooser()
         self._target: PodView | None = None
-        self._waiting: collections.deque[Link] = collections.deque()
-        self._dialing: dict[Link, float] = {}
+        self._waiting: collections.deque[ClientConnection] = collections.deque()
+        self._dialing: dict[ClientConnection, float] = {}
         self._failures = 0
         self._failing_since = 0.0
         self._failed_at = 0.0
         self._next_try = 0.0
         self._was_refused = False
         self._cost = 0.0  # seconds that the last dial took
-        self._trial: Link | None = None  # the one connection that tries whether it works again
+        self._trial: ClientConnection | None = (
+            None  # the one connection that tries whether it works again
+        )
         self._going: float | None = None  # since when the target's old process is about to go
         self._replaced_at = 0.0  # when the one under way began
         self._took: collections.deque[float] = collections.deque(maxlen=3)  # seconds, the last ones
@@ -114,7 +116,7 @@ class Route:
     def soon(self, turn: Callable[[], None]) -> None:
         self._loop.soon(turn)
 
-    def trusted(self, link: Link) -> None:
+    def trusted(self, link: ClientConnection) -> None:
         if self._trial is link:
             self._trial = None
         if not self._failures or link.epoch != self._epoch:
@@ -131,15 +133,15 @@ class Route:
         self.show_target()
         self._dispatch()
 
-    def failed(self, link: Link, reason: str, *, refused: bool) -> None:
+    def failed(self, link: ClientConnection, reason: str, *, refused: bool) -> None:
         self._wait(link, first=True)
         self._failure(link, reason, refused=refused)
 
-    def hungry(self, link: Link) -> None:
+    def hungry(self, link: ClientConnection) -> None:
         self._wait(link)
         self._dispatch()
 
-    def ended(self, link: Link) -> None:
+    def ended(self, link: ClientConnection) -> None:
         self.links.discard(link)
         self._dialing.pop(link, None)
         with contextlib.suppress(ValueError):
@@ -151,13 +153,13 @@ class Route:
 
     # --- clients come ----------------------------------------------------------------------
 
-    def take(self, link: Link) -> None:
+    def take(self, link: ClientConnection) -> None:
         """Serve a client from now on."""
         self.links.add(link)
         self._wait(link)
         self._dispatch()
 
-    def _wait(self, link: Link, *, first: bool = False) -> None:
+    def _wait(self, link: ClientConnection, *, first: bool = False) -> None:
         link.waits_since = time.monotonic()
         if self._trial is link:
             # It will not show any more whether it works again: another one has to.
@@ -256,10 +258,10 @@ class Route:
         """Whether somebody waits for an answer of a process that is to go, or gone."""
         return any(link.alive and link.pod and link.epoch < self._epoch for link in self.links)
 
-    def _from_before(self, free: Callable[[Link], bool]) -> None:
+    def _from_before(self, free: Callable[[ClientConnection], bool]) -> None:
         self._free(lambda link: link.epoch < self._epoch and free(link))
 
-    def _free(self, free: Callable[[Link], bool]) -> None:
+    def _free(self, free: Callable[[ClientConnection], bool]) -> None:
         """Have those wait for another stream that `free` has freed of theirs."""
         for link in tuple(self.links):
             if free(link):
@@ -287,7 +289,7 @@ class Route:
             else:
                 self._dial(self._waiting.popleft(), self._target)
 
-    def _dial(self, link: Link, pod: PodView) -> None:
+    def _dial(self, link: ClientConnection, pod: PodView) -> None:
         began = self._dialing[link] = time.monotonic()
         link.epoch = self._epoch
 
@@ -297,7 +299,9 @@ class Route:
         cancel: Cancel = self._dialer.start(pod, self.container, arrived)
         self._loop.at(_DIAL, cancel.set)
 
-    def _dialed(self, link: Link, pod: PodView, result: Duplex | str, began: float) -> None:
+    def _dialed(
+        self, link: ClientConnection, pod: PodView, result: Duplex | str, began: float
+    ) -> None:
         self._cost = time.monotonic() - began
         wanted = link.alive and self._dialing.get(link) == began and not self.closing
         if not wanted:
@@ -318,7 +322,7 @@ class Route:
         else:
             link.join(result, pod.uid, quiet=_QUIET if self._failures else 0.0)
 
-    def _failure(self, link: Link, reason: str, *, refused: bool) -> None:
+    def _failure(self, link: ClientConnection, reason: str, *, refused: bool) -> None:
         began = self._dialing.pop(link, 0.0)
         if self._trial is link:
             self._trial = None

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     import urllib3
 
     from devloop.base.cancel import Cancel
-    from devloop.registry.credentials import Credentials
+    from devloop.registry.credentials import RegistryCredentials
 
-__all__ = ["ACCEPT", "Client", "Descriptor", "Manifest"]
+__all__ = ["ACCEPT", "Descriptor", "ImageManifest", "RegistryClient"]
 
 ACCEPT = (
     "application/vnd.oci.image.index.v1+json",
@@ -56,11 +56,11 @@ class Descriptor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest(Descriptor):
+class ImageManifest(Descriptor):
     body: bytes
 
 
-class Client:
+class RegistryClient:
     """One registry. `host` is `host[:port]` (a path after it is ignored). Thread-safe; every call
     raises registry/* or, with a `cancel`, Cancelled."""
 
@@ -68,7 +68,7 @@ class Client:
         self,
         host: str,
         *,
-        lookup: Callable[[str], Credentials | None] = credentials.for_host,
+        lookup: Callable[[str], RegistryCredentials | None] = credentials.for_host,
     ) -> None:
         self.host = host.partition("/")[0]
         self._transport = Transport(self.host, lookup)
@@ -120,7 +120,7 @@ class Client:
 
     def get_manifest(
         self, name: str, reference: str, cancel: Cancel | None = None
-    ) -> Manifest | None:
+    ) -> ImageManifest | None:
         """The manifest, its digest worked out from its bytes; None when there is none."""
         response = self._manifest("GET", name, reference, cancel)
         if response.status == 404:
@@ -130,7 +130,7 @@ class Client:
         digest = sha256(response.data)
         if _DIGEST.fullmatch(reference) and digest != reference:
             raise _mismatch(f"{self.host}/{name}", reference, digest)
-        return Manifest(
+        return ImageManifest(
             digest=digest,
             media_type=_media_type(response),
             size=len(response.data),

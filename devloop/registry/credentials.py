@@ -1,4 +1,5 @@
-"""Credentials as the docker CLI keeps them: config.json's auths, credential helpers and stores.
+"""RegistryCredentials as the docker CLI keeps them: config.json's auths, credential helpers and
+stores.
 
 Read-only, and never cached on disk or logged. Format: docker/cli `cli/config/configfile`, helper
 protocol: https://github.com/docker/docker-credential-helpers.
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Credentials", "for_host"]
+__all__ = ["RegistryCredentials", "for_host"]
 
 _HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _HUB_KEY = "https://index.docker.io/v1/"
@@ -22,7 +23,7 @@ _HELPER_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
+class RegistryCredentials:
     """A user with a password, or an identity token (then `user` is empty)."""
 
     user: str = ""
@@ -35,7 +36,7 @@ class Credentials:
         return f"Basic {base64.b64encode(text).decode('ascii')}"
 
 
-def for_host(host: str, config: Path | None = None) -> Credentials | None:
+def for_host(host: str, config: Path | None = None) -> RegistryCredentials | None:
     """What Docker would send to `host` (with its port), None when it knows nothing.
 
     A broken config.json or helper counts as knowing nothing: Docker itself will say so."""
@@ -81,19 +82,19 @@ def _text(data: dict[str, Any], key: str, name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _entry(entry: dict[str, Any]) -> Credentials | None:
+def _entry(entry: dict[str, Any]) -> RegistryCredentials | None:
     token = entry.get("identitytoken")
     if isinstance(token, str) and token:
-        return Credentials(identity_token=token)
+        return RegistryCredentials(identity_token=token)
     try:
         text = base64.b64decode(str(entry.get("auth") or "")).decode("utf-8")
     except ValueError:
         return None
     user, colon, secret = text.strip("\0").partition(":")
-    return Credentials(user=user, secret=secret) if colon else None
+    return RegistryCredentials(user=user, secret=secret) if colon else None
 
 
-def _ask(helper: str, name: str) -> Credentials | None:
+def _ask(helper: str, name: str) -> RegistryCredentials | None:
     if "/" in helper or os.sep in helper:
         return None
     try:
@@ -109,5 +110,5 @@ def _ask(helper: str, name: str) -> Credentials | None:
         return None
     user, secret = str(data.get("Username") or ""), str(data.get("Secret") or "")
     if user == "<token>":
-        return Credentials(identity_token=secret)
-    return Credentials(user=user, secret=secret) if secret else None
+        return RegistryCredentials(identity_token=secret)
+    return RegistryCredentials(user=user, secret=secret) if secret else None

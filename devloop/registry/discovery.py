@@ -20,7 +20,7 @@ from devloop.model import PushTarget
 
 if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
-    from devloop.registry.client import Client
+    from devloop.registry.client import RegistryClient
 
 __all__ = [
     "CONFIG_MAP_KEY",
@@ -189,7 +189,7 @@ def _described(
     )
 
 
-def check(target: PushTarget, client: Client | None, cancel: Cancel | None = None) -> None:
+def check(target: PushTarget, client: RegistryClient | None, cancel: Cancel | None = None) -> None:
     """Raise unless images can be sent to `target`: registry/unreachable, registry/unauthorized, or
     env/tool-missing when `kind` would be needed. `client` is None for a target without registry."""
     if client is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Self
 
-from devloop.registry.client import Client
+from devloop.registry.client import RegistryClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,14 +18,17 @@ class Registries:
     by `close`."""
 
     def __init__(
-        self, known: Client | None = None, *, make: Callable[[str], Client] = Client
+        self,
+        known: RegistryClient | None = None,
+        *,
+        make: Callable[[str], RegistryClient] = RegistryClient,
     ) -> None:
         self._known = {known.host: known} if known else {}
         self._make = make
-        self._made: dict[str, Client] = {}
+        self._made: dict[str, RegistryClient] = {}
         self._lock = threading.Lock()
 
-    def __call__(self, host: str) -> Client:
+    def __call__(self, host: str) -> RegistryClient:
         with self._lock:
             found = self._known.get(host) or self._made.get(host)
             if found is None:

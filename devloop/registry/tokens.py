@@ -1,7 +1,8 @@
 """Answers a registry's `WWW-Authenticate`: Basic, or Bearer with a token from its token service.
 
-Tokens are kept per scope until shortly before they expire. Credentials go only to HTTPS or to this
-computer. Source: https://distribution.github.io/distribution/spec/auth/token/ and .../oauth/.
+Tokens are kept per scope until shortly before they expire. RegistryCredentials go only to HTTPS or
+to this computer. Source: https://distribution.github.io/distribution/spec/auth/token/ and
+.../oauth/.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from devloop.registry.wire import is_loopback
 
 if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
-    from devloop.registry.credentials import Credentials
-    from devloop.registry.wire import Wire
+    from devloop.registry.credentials import RegistryCredentials
+    from devloop.registry.wire import RegistryWire
 
 __all__ = ["Tokens", "parse_challenge"]
 
@@ -41,7 +42,7 @@ def parse_challenge(header: str) -> tuple[str, dict[str, str]]:
 
 
 class Tokens:
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: RegistryWire) -> None:
         self._wire = wire
         self._lock = threading.Lock()
         self._kept: dict[str, tuple[float, str]] = {}
@@ -55,7 +56,7 @@ class Tokens:
         self,
         challenge: str,
         scope: str,
-        credentials: Credentials | None,
+        credentials: RegistryCredentials | None,
         *,
         secure: bool,
         cancel: Cancel | None,
@@ -80,7 +81,7 @@ class Tokens:
         self,
         given: dict[str, str],
         scope: str,
-        credentials: Credentials | None,
+        credentials: RegistryCredentials | None,
         cancel: Cancel | None,
     ) -> tuple[str, float]:
         realm = urllib3.util.parse_url(given["realm"])

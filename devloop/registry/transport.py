@@ -24,13 +24,13 @@ from urllib3.exceptions import TimeoutError as TimedOut
 
 from devloop.errors import DevloopError
 from devloop.registry.tokens import Tokens
-from devloop.registry.wire import Wire, breaking, is_loopback
+from devloop.registry.wire import RegistryWire, breaking, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from devloop.base.cancel import Cancel
-    from devloop.registry.credentials import Credentials
+    from devloop.registry.credentials import RegistryCredentials
 
 __all__ = ["Transport"]
 
@@ -46,14 +46,14 @@ class Transport:
     there); elsewhere HTTPS, and plain HTTP only for a server that cannot do TLS, without
     credentials. Thread-safe."""
 
-    def __init__(self, host: str, lookup: Callable[[str], Credentials | None]) -> None:
+    def __init__(self, host: str, lookup: Callable[[str], RegistryCredentials | None]) -> None:
         self.host = host
         self._server = _HUB.get(self.host, self.host)
         self._local = is_loopback(re.sub(r":\d+$", "", self._server))
         self._scheme = "http" if self._local else "https"
-        self._wire = Wire(insecure=self._local)
+        self._wire = RegistryWire(insecure=self._local)
         self._lookup = lookup
-        self._known: list[Credentials | None] = []
+        self._known: list[RegistryCredentials | None] = []
         self._lock = threading.Lock()
         self._tokens = Tokens(self._wire)
 
@@ -116,7 +116,7 @@ class Transport:
     def _secure(self) -> bool:
         return self._local or self._scheme == "https"
 
-    def _credentials(self) -> Credentials | None:
+    def _credentials(self) -> RegistryCredentials | None:
         with self._lock:
             if not self._known:
                 self._known.append(self._lookup(self.host))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
 
-__all__ = ["Wire", "breaking", "is_loopback"]
+__all__ = ["RegistryWire", "breaking", "is_loopback"]
 
 
 class _Box:
@@ -145,7 +145,7 @@ class _SecurePool(HTTPSConnectionPool):
 _POOLS = {"http": _PlainPool, "https": _SecurePool}
 
 
-class Wire:
+class RegistryWire:
     """A pool of connections. `insecure` accepts any certificate (for loopback registries only)."""
 
     def __init__(self, *, insecure: bool = False, maxsize: int = 8) -> None:

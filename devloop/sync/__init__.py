@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from devloop.sync.changes import Place
-from devloop.sync.rules import Rule
+from devloop.sync.changes import SyncPlace
+from devloop.sync.rules import PathRule
 from devloop.sync.syncer import FileSync
 
-__all__ = ["FileSync", "Place", "Rule"]
+__all__ = ["FileSync", "PathRule", "SyncPlace"]

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancelled
-from devloop.sync.content import Content, changed_meanwhile
+from devloop.sync.content import VerifiedContent, changed_meanwhile
 from devloop.sync.protocol import PREFERRED, STARTS, closing, code, request, verdict
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
-    from devloop.sync.changes import Change
+    from devloop.sync.changes import FileChange
     from devloop.sync.ports import Stream
     from devloop.sync.protocol import Kind, Start
 
@@ -65,7 +65,7 @@ class Agent:
         if word != "ready":
             raise NoAgent(f"the image {word}" if word.startswith("lacks ") else word)
 
-    def apply(self, changes: Sequence[Change], context: Path) -> dict[int, str]:
+    def apply(self, changes: Sequence[FileChange], context: Path) -> dict[int, str]:
         """Bring all `changes`; what could not be done, by its place in `changes`.
 
         Raises build/context-changed when a file is not what the scan saw; then some may have been
@@ -77,7 +77,7 @@ class Agent:
                 out += request(self.kind, change)
                 continue
             try:
-                content = Content(context, placed.source, placed.entry)
+                content = VerifiedContent(context, placed.source, placed.entry)
             except Exception:
                 self._finish(out)
                 raise

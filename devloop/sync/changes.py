@@ -11,32 +11,32 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
-from devloop.sync.rules import Target
+from devloop.sync.rules import SyncTarget
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from devloop.model import Entry, Snapshot
-    from devloop.sync.rules import Rule
+    from devloop.model import ContextEntry, Snapshot
+    from devloop.sync.rules import PathRule
 
 __all__ = [
     "ByPlaces",
     "ByRules",
-    "Change",
-    "Place",
-    "Placed",
+    "ContainerState",
+    "FileChange",
     "Placing",
-    "Plan",
-    "State",
+    "SyncPlace",
+    "SyncPlan",
+    "SyncedFile",
     "difference",
 ]
 
 
-_NOTHING: Mapping[str, Target] = MappingProxyType({})
+_NOTHING: Mapping[str, SyncTarget] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class SyncPlace:
     """Where the image's build puts a path: an absolute `path`, with `mode`, `uid` and `gid`."""
 
     path: str
@@ -46,50 +46,50 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
+class SyncedFile:
     """What a container should hold at `target`. `source` is the path in the context. `owner` is
     `uid:gid`, "" for: as what is there has it, and what is new as its folder has it."""
 
-    target: Target
-    entry: Entry
+    target: SyncTarget
+    entry: ContextEntry
     source: str
     owner: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class FileChange:
     """One step: bring `placed` to its target, or, without it, remove what is at `target`."""
 
-    target: Target
-    placed: Placed | None = None
+    target: SyncTarget
+    placed: SyncedFile | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class SyncPlan:
     """The steps in order; `hindrance` says why they would not be all there is to do."""
 
-    changes: tuple[Change, ...] = ()
+    changes: tuple[FileChange, ...] = ()
     hindrance: str | None = None
 
 
 class Placing(Protocol):
     """Which path of a context goes where."""
 
-    def targets(self, path: str, entry: Entry) -> Sequence[str]:
+    def targets(self, path: str, entry: ContextEntry) -> Sequence[str]:
         """The absolute paths in a container where `path` goes."""
         ...
 
-    def placed(self, target: str, snapshot: Snapshot) -> Placed | None:
+    def placed(self, target: str, snapshot: Snapshot) -> SyncedFile | None:
         """What should be at the absolute path `target`, None for nothing."""
         ...
 
-    def refuses(self, path: str, entry: Entry) -> str | None:
+    def refuses(self, path: str, entry: ContextEntry) -> str | None:
         """Why a change of `path` must not be synced; None when it may be."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class ContainerState:
     """What a container holds: a context, and where it goes."""
 
     snapshot: Snapshot
@@ -99,14 +99,14 @@ class State:
 class ByRules:
     """A placing by `sync:` rules. Where two rules name one target, the later one counts."""
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
+    def __init__(self, rules: Iterable[PathRule]) -> None:
         self._rules = tuple(rules)
 
-    def targets(self, path: str, entry: Entry) -> Sequence[str]:
+    def targets(self, path: str, entry: ContextEntry) -> Sequence[str]:
         found = (rule.target(path, folder=entry.type == "dir") for rule in self._rules)
         return [target.absolute for target in found if target is not None]
 
-    def placed(self, target: str, snapshot: Snapshot) -> Placed | None:
+    def placed(self, target: str, snapshot: Snapshot) -> SyncedFile | None:
         for rule in reversed(self._rules):
             for path, folder in rule.sources(target):
                 entry = snapshot.entries.get(path)
@@ -114,10 +114,10 @@ class ByRules:
                     continue
                 found = rule.target(path, folder=folder)
                 if found is not None:
-                    return Placed(target=found, entry=entry, source=path)
+                    return SyncedFile(target=found, entry=entry, source=path)
         return None
 
-    def refuses(self, path: str, entry: Entry) -> str | None:
+    def refuses(self, path: str, entry: ContextEntry) -> str | None:
         folder = entry.type == "dir"
         covering = [rule for rule in self._rules if rule.target(path, folder=folder) is not None]
         if not covering:
@@ -130,37 +130,37 @@ class ByRules:
 class ByPlaces:
     """A placing by what the Dockerfile's COPY instructions do (`sync: auto`)."""
 
-    def __init__(self, places: Mapping[str, tuple[Place, ...]]) -> None:
+    def __init__(self, places: Mapping[str, tuple[SyncPlace, ...]]) -> None:
         self._places = places
-        self._sources: dict[str, tuple[str, Place]] = {}
+        self._sources: dict[str, tuple[str, SyncPlace]] = {}
         for source, found in places.items():
             for place in found:
                 self._sources[place.path] = (source, place)
 
-    def targets(self, path: str, entry: Entry) -> Sequence[str]:
+    def targets(self, path: str, entry: ContextEntry) -> Sequence[str]:
         del entry
         return [place.path for place in self._places.get(path, ())]
 
-    def placed(self, target: str, snapshot: Snapshot) -> Placed | None:
+    def placed(self, target: str, snapshot: Snapshot) -> SyncedFile | None:
         source, place = self._sources.get(target, ("", None))
         entry = snapshot.entries.get(source)
         if place is None or entry is None:
             return None
-        return Placed(
+        return SyncedFile(
             target=_below_copy(source, place.path, folder=entry.type == "dir"),
             entry=replace(entry, mode=place.mode) if entry.type != "symlink" else entry,
             source=source,
             owner=f"{place.uid}:{place.gid}",
         )
 
-    def refuses(self, path: str, entry: Entry) -> str | None:
+    def refuses(self, path: str, entry: ContextEntry) -> str | None:
         del entry
         if path not in self._places:
             return f"{path} is not known to be copied into the image as it is"
         return None
 
 
-def _below_copy(source: str, path: str, *, folder: bool) -> Target:
+def _below_copy(source: str, path: str, *, folder: bool) -> SyncTarget:
     """The root of a COPY's destination is what is left of `path` when the end that it shares with
     `source` is taken off; a file that gets another name is in it, a folder that does is it."""
     have, want = path.strip("/").split("/"), source.split("/")
@@ -170,10 +170,12 @@ def _below_copy(source: str, path: str, *, folder: bool) -> Target:
     if not shared and not folder:
         shared = 1
     cut = len(have) - shared
-    return Target("/" + "/".join(have[:cut]), "/".join(have[cut:]))
+    return SyncTarget("/" + "/".join(have[:cut]), "/".join(have[cut:]))
 
 
-def difference(old: State, new: State, doubtful: Mapping[str, Target] = _NOTHING) -> Plan:
+def difference(
+    old: ContainerState, new: ContainerState, doubtful: Mapping[str, SyncTarget] = _NOTHING
+) -> SyncPlan:
     """The steps from `old` to `new`: what is to be there first, parents before children, then what
     is to go. Of the `doubtful` targets, by absolute path, it is not known what is there."""
     targets: dict[str, None] = dict.fromkeys(doubtful)
@@ -185,33 +187,33 @@ def difference(old: State, new: State, doubtful: Mapping[str, Target] = _NOTHING
                 continue
             reason = state.placing.refuses(path, entry)
             if reason is not None:
-                return Plan(hindrance=reason)
+                return SyncPlan(hindrance=reason)
             found += state.placing.targets(path, entry)
         targets.update(dict.fromkeys(found))
-    put: dict[str, Change] = {}
-    gone: dict[str, Change] = {}
+    put: dict[str, FileChange] = {}
+    gone: dict[str, FileChange] = {}
     for target in sorted(targets):
         before = old.placing.placed(target, old.snapshot)
         after = new.placing.placed(target, new.snapshot)
         if before == after and target not in doubtful:
             continue
         if after is not None:
-            put[target] = Change(target=after.target, placed=after)
+            put[target] = FileChange(target=after.target, placed=after)
         elif before is not None:
             if not before.target.path:
-                return Plan(hindrance=f"the folder {before.source} is gone as a whole")
-            gone[target] = Change(target=before.target)
+                return SyncPlan(hindrance=f"the folder {before.source} is gone as a whole")
+            gone[target] = FileChange(target=before.target)
         else:
-            gone[target] = Change(target=doubtful[target])
+            gone[target] = FileChange(target=doubtful[target])
     for target, change in put.items():
         assert change.placed is not None  # noqa: S101 - all of `put` have it
         if not change.target.path and change.placed.entry.type != "dir":
-            return Plan(hindrance=f"{change.placed.source} would replace the folder {target}")
+            return SyncPlan(hindrance=f"{change.placed.source} would replace the folder {target}")
     last = [change for target, change in gone.items() if not _implied(target, put, gone)]
-    return Plan(changes=(*put.values(), *last))
+    return SyncPlan(changes=(*put.values(), *last))
 
 
-def _changed(old: State, new: State) -> Iterable[str]:
+def _changed(old: ContainerState, new: ContainerState) -> Iterable[str]:
     before, after = old.snapshot.entries, new.snapshot.entries
     if before is not after:
         # Scans hand on the entries that did not change, so that most are the very same object.
@@ -226,14 +228,14 @@ def _changed(old: State, new: State) -> Iterable[str]:
         yield from _moved(old.placing, new.placing, after)
 
 
-def _moved(old: ByPlaces, new: ByPlaces, entries: Mapping[str, Entry]) -> Iterable[str]:
+def _moved(old: ByPlaces, new: ByPlaces, entries: Mapping[str, ContextEntry]) -> Iterable[str]:
     """Paths that now go somewhere else, as when a COPY's pattern matches more than one file."""
     for path, entry in entries.items():
         if old.targets(path, entry) and old._places[path] != new._places.get(path):  # noqa: SLF001
             yield path
 
 
-def _implied(target: str, put: Mapping[str, Change], gone: Mapping[str, Change]) -> bool:
+def _implied(target: str, put: Mapping[str, FileChange], gone: Mapping[str, FileChange]) -> bool:
     """Whether `target` goes with a folder above it, which is removed or replaced."""
     above = posixpath.dirname(target)
     while above not in ("", "/"):

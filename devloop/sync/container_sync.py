@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
     from devloop.model import ImageRef, PodView
     from devloop.sync.agent_session import Agent
-    from devloop.sync.changes import Change, Plan, State
+    from devloop.sync.changes import ContainerState, FileChange, SyncPlan
     from devloop.sync.ports import OpenStream, Stream
     from devloop.sync.protocol import Start
-    from devloop.sync.rules import Target
+    from devloop.sync.rules import SyncTarget
 
-__all__ = ["Attempt", "Link", "Refused"]
+__all__ = ["ContainerSync", "Refused", "SyncAttempt"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ _FINAL = frozenset({"cluster/forbidden", "cluster/unauthorized", "config/not-sup
 
 
 @dataclass(slots=True)
-class Attempt:
+class SyncAttempt:
     """One wish and what became of it; `done` is set at the end. `error` is None when the container
     holds it; `gone` when the container ended first."""
 
@@ -67,7 +67,7 @@ class Refused:
     error: DevloopError
 
 
-class Link:
+class ContainerSync:
     """One container from its start to its end. `plan` tells two states apart; `refused` is told
     what will not work the next time either. `busy` while files are under way, which ends by itself
     when the agent is silent for too long."""
@@ -78,10 +78,10 @@ class Link:
         pod: PodView,
         container: str,
         image: ImageRef,
-        holds: State,
+        holds: ContainerState,
         context: Path,
         open_stream: OpenStream,
-        plan: Callable[[State, State, Mapping[str, Target]], Plan],
+        plan: Callable[[ContainerState, ContainerState, Mapping[str, SyncTarget]], SyncPlan],
         refused: Callable[[Refused], None],
     ) -> None:
         self.pod = pod
@@ -92,10 +92,10 @@ class Link:
         self._plan = plan
         self._refused = refused
         self._holds = holds
-        self._doubtful: dict[str, Target] = {}
+        self._doubtful: dict[str, SyncTarget] = {}
         self._lock = threading.Lock()
-        self._wanted: State | None = None
-        self._attempt = Attempt()
+        self._wanted: ContainerState | None = None
+        self._attempt = SyncAttempt()
         self.busy = False
         self._trouble: str | None = None
         self._final: DevloopError | None = None
@@ -117,9 +117,9 @@ class Link:
                 return self._final.diagnosis.message
             return self._trouble
 
-    def want(self, state: State) -> Attempt:
+    def want(self, state: ContainerState) -> SyncAttempt:
         """Bring the container to `state`, which takes the place of what was wanted before."""
-        attempt = Attempt()
+        attempt = SyncAttempt()
         with self._lock:
             old, self._attempt = self._attempt, attempt
             self._wanted = state
@@ -212,7 +212,7 @@ class Link:
                     with contextlib.suppress(OSError):
                         self._wake.recv(4096)
 
-    def _bring(self, agent: Agent, wanted: State, attempt: Attempt) -> None:
+    def _bring(self, agent: Agent, wanted: ContainerState, attempt: SyncAttempt) -> None:
         plan = self._plan(self._holds, wanted, self._doubtful)
         if plan.hindrance is not None:
             attempt.finish(_failed(self, plan.hindrance))
@@ -240,7 +240,7 @@ class Link:
         attempt.finish()
 
     def _refuse(
-        self, changes: tuple[Change, ...], refused: Mapping[int, str], attempt: Attempt
+        self, changes: tuple[FileChange, ...], refused: Mapping[int, str], attempt: SyncAttempt
     ) -> None:
         detail = tuple(refused[n] for n in sorted(refused)[:10])
         error = _failed(self, refused[min(refused)], detail=detail if len(detail) > 1 else ())
@@ -266,7 +266,7 @@ class Link:
 
 
 def _failed(
-    link: Link,
+    link: ContainerSync,
     reason: str,
     *,
     like: DevloopError | None = None,

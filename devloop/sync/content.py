@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from devloop.model import Entry
+    from devloop.model import ContextEntry
 
-__all__ = ["Content", "changed_meanwhile"]
+__all__ = ["VerifiedContent", "changed_meanwhile"]
 
 _PIECE = 1 << 20
 _WAY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -30,14 +30,14 @@ def changed_meanwhile(path: str) -> DevloopError:
     return DevloopError.of("build/context-changed", f"{path} changed while it was being synced")
 
 
-class Content:
+class VerifiedContent:
     """One file, opened now. A small one is read and compared at once, so that a changed one costs
     nothing. Raises build/context-changed when what is there cannot be what the scan saw.
 
     Iterating gives exactly `entry.size` bytes, whatever happens to the file; afterwards `same`
     tells whether they are what the scan saw. A context manager."""
 
-    def __init__(self, context: Path, path: str, entry: Entry) -> None:
+    def __init__(self, context: Path, path: str, entry: ContextEntry) -> None:
         self.same = False
         self._path = path
         self._entry = entry

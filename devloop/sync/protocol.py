@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from devloop.sync.changes import Change
+    from devloop.sync.changes import FileChange
 
 __all__ = ["PREFERRED", "STARTS", "Kind", "Start", "closing", "code", "request", "verdict"]
 
@@ -75,7 +75,7 @@ def code(kind: Kind) -> bytes:
     return b"%d\n" % len(lines) + b"\n".join(lines) + b"\n"
 
 
-def request(kind: Kind, change: Change) -> bytes:
+def request(kind: Kind, change: FileChange) -> bytes:
     """One step of a batch, without a file's content."""
     return _for_python(change) if kind == "python" else _for_shell(change)
 
@@ -91,7 +91,7 @@ def closing(kind: Kind) -> bytes:
     return b"00000004done" if kind == "python" else b"1\nfinish\n"
 
 
-def _for_python(change: Change) -> bytes:
+def _for_python(change: FileChange) -> bytes:
     root, path = os.fsencode(change.target.root), os.fsencode(change.target.path)
     placed = change.placed
     fields = [b"gone", root, path]
@@ -108,7 +108,7 @@ def _for_python(change: Change) -> bytes:
     return b"%08d" % len(body) + body
 
 
-def _for_shell(change: Change) -> bytes:
+def _for_shell(change: FileChange) -> bytes:
     root = os.fsencode(change.target.root)
     parts = os.fsencode(change.target.path).split(b"/") if change.target.path else []
     placed = change.placed

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Rule", "Target"]
+__all__ = ["PathRule", "SyncTarget"]
 
 _MAGIC = re.compile(r"[*?[]")
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class SyncTarget:
     """One path in a container. `root` is absolute and clean; `path` is relative to it, "" for the
     root itself. Symlinks may lead to `root`; below it none may be followed."""
 
@@ -37,7 +37,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class PathRule:
     """`src` is relative to the context, `dest` absolute. `restart`: what it covers needs a new
     process. Raises ValueError for a `src` or `dest` that leads out of its place."""
 
@@ -60,7 +60,7 @@ class Rule:
         object.__setattr__(self, "_rest", parts[fixed:])
         object.__setattr__(self, "_root", "/" + "/".join(p for p in dest if p not in ("", ".")))
 
-    def target(self, path: str, *, folder: bool) -> Target | None:
+    def target(self, path: str, *, folder: bool) -> SyncTarget | None:
         """Where `path` goes, None when the rule does not cover it.
 
         A folder is also covered when it is on the way to what the pattern names, so that it is
@@ -76,18 +76,18 @@ class Rule:
         if not self._rest:
             return self._plain(below, folder=folder)
         if folder and any(_matches(below, self._rest[:n]) for n in range(len(self._rest))):
-            return Target(self._root, "/".join(below))
+            return SyncTarget(self._root, "/".join(below))
         if below and _matches(below, self._rest):
-            return Target(self._root, "/".join(below))
+            return SyncTarget(self._root, "/".join(below))
         return None
 
-    def _plain(self, below: tuple[str, ...], *, folder: bool) -> Target | None:
+    def _plain(self, below: tuple[str, ...], *, folder: bool) -> SyncTarget | None:
         if below or folder or not self._prefix:
-            return Target(self._root, "/".join(below)) if below or folder else None
+            return SyncTarget(self._root, "/".join(below)) if below or folder else None
         name = self._prefix[-1]
         if posixpath.basename(self._root) == name:
-            return Target(posixpath.dirname(self._root), name)
-        return Target(self._root, name)
+            return SyncTarget(posixpath.dirname(self._root), name)
+        return SyncTarget(self._root, name)
 
     def sources(self, target: str) -> Iterable[tuple[str, bool]]:
         """The paths, each as a file (False) or as a folder (True), that this rule brings to the

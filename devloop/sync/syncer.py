@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from devloop.base.cancel import Cancelled
 from devloop.errors import DevloopError
 from devloop.model import Served, Step, StepOutcome
-from devloop.sync.changes import ByPlaces, ByRules, State, difference
-from devloop.sync.container_sync import Link
+from devloop.sync.changes import ByPlaces, ByRules, ContainerState, difference
+from devloop.sync.container_sync import ContainerSync
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from devloop.engine.ports import Reporter
     from devloop.errors import Diagnosis
     from devloop.model import ContainerView, ImageRef, PodView, Scan
-    from devloop.sync.changes import Place, Placing, Plan
-    from devloop.sync.container_sync import Attempt, Refused
+    from devloop.sync.changes import Placing, SyncPlace, SyncPlan
+    from devloop.sync.container_sync import Refused, SyncAttempt
     from devloop.sync.ports import OpenStream, PodSource
-    from devloop.sync.rules import Rule, Target
+    from devloop.sync.rules import PathRule, SyncTarget
 
 __all__ = ["FileSync"]
 
@@ -40,17 +40,17 @@ _ENDED = 1.0  # seconds for the threads to end
 
 
 @dataclass(frozen=True, slots=True)
-class _Aim:
+class _DesiredState:
     """What is to be served."""
 
     scan: Scan
-    state: State
+    state: ContainerState
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _KnownContent:
     image: ImageRef
-    state: State
+    state: ContainerState
 
 
 class FileSync:
@@ -69,8 +69,8 @@ class FileSync:
         context: Path,
         open_stream: OpenStream,
         pods: PodSource,
-        rules: Sequence[Rule] = (),
-        places: Callable[[Scan], Mapping[str, tuple[Place, ...]] | str] | None = None,
+        rules: Sequence[PathRule] = (),
+        places: Callable[[Scan], Mapping[str, tuple[SyncPlace, ...]] | str] | None = None,
         tell: Callable[[Diagnosis], None] | None = None,
         limit: float = _LIMIT,
     ) -> None:
@@ -83,12 +83,12 @@ class FileSync:
         self._tell = tell
         self._limit = limit
         self._lock = threading.Lock()
-        self._images: dict[str, _Known] = {}
-        self._links: dict[tuple[str, str], Link] = {}
-        self._ended: list[Link] = []
-        self._aim: _Aim | None = None
-        self._asked: _Aim | None = None
-        self._last_plan: tuple[State, State, Plan] | None = None
+        self._images: dict[str, _KnownContent] = {}
+        self._links: dict[tuple[str, str], ContainerSync] = {}
+        self._ended: list[ContainerSync] = []
+        self._aim: _DesiredState | None = None
+        self._asked: _DesiredState | None = None
+        self._last_plan: tuple[ContainerState, ContainerState, SyncPlan] | None = None
         self._refusals: dict[tuple[str, str], dict[str, str]] = {}
         self._syncing = False
         self._closed = False
@@ -104,15 +104,15 @@ class FileSync:
         state = (
             aim.state
             if aim is not None
-            else State(snapshot=scan.snapshot, placing=self._placing_or_none(scan))
+            else ContainerState(snapshot=scan.snapshot, placing=self._placing_or_none(scan))
         )
         with self._lock:
             key = _key_of(image)
             self._images.pop(key, None)
-            self._images[key] = _Known(image, state)
+            self._images[key] = _KnownContent(image, state)
             self._forget()
             if aim is not None or self._aim is None:
-                self._aim = aim or _Aim(scan, state)
+                self._aim = aim or _DesiredState(scan, state)
         self._look()
 
     def _forget(self) -> None:
@@ -126,7 +126,7 @@ class FileSync:
         placing = self._placing(scan)
         if isinstance(placing, str):
             return placing
-        asked = _Aim(scan, State(snapshot=scan.snapshot, placing=placing))
+        asked = _DesiredState(scan, ContainerState(snapshot=scan.snapshot, placing=placing))
         with self._lock:
             self._asked = asked
             aim, links = self._aim, tuple(self._links.values())
@@ -156,7 +156,7 @@ class FileSync:
             placing = self._placing(scan)
             if isinstance(placing, str):
                 raise DevloopError.of("sync/failed", placing)
-            aim = _Aim(scan, State(snapshot=scan.snapshot, placing=placing))
+            aim = _DesiredState(scan, ContainerState(snapshot=scan.snapshot, placing=placing))
         with self._lock:
             before, self._aim = self._aim, aim
             self._syncing = True
@@ -194,7 +194,9 @@ class FileSync:
 
     # --- waiting -------------------------------------------------------------------------------
 
-    def _wait(self, attempts: Sequence[tuple[Link, Attempt]], cancel: Cancel) -> list[Link]:
+    def _wait(
+        self, attempts: Sequence[tuple[ContainerSync, SyncAttempt]], cancel: Cancel
+    ) -> list[ContainerSync]:
         """The links whose containers hold what was wanted; those that ended meanwhile left out."""
         deadline = time.monotonic() + self._limit
         arrived = []
@@ -246,8 +248,8 @@ class FileSync:
                         link.want(self._aim.state)
                     link.start()
 
-    def _link(self, pod: PodView, container: ContainerView, known: _Known) -> Link:
-        return Link(
+    def _link(self, pod: PodView, container: ContainerView, known: _KnownContent) -> ContainerSync:
+        return ContainerSync(
             pod=pod,
             container=container.name,
             image=known.image,
@@ -258,7 +260,7 @@ class FileSync:
             refused=self._remember,
         )
 
-    def _known(self, container: ContainerView) -> _Known | None:
+    def _known(self, container: ContainerView) -> _KnownContent | None:
         """What a running container started from, if that is known.
 
         With a digest, what the kubelet reports counts; an image that was loaded into the nodes has
@@ -289,13 +291,18 @@ class FileSync:
         placing = self._placing(scan)
         return ByPlaces({}) if isinstance(placing, str) else placing
 
-    def _asked_for(self, scan: Scan) -> _Aim | None:
+    def _asked_for(self, scan: Scan) -> _DesiredState | None:
         """What the last question was about, if it was `scan`."""
         with self._lock:
             asked = self._asked
         return asked if asked is not None and asked.scan is scan else None
 
-    def _plan(self, old: State, new: State, doubtful: Mapping[str, Target] | None = None) -> Plan:
+    def _plan(
+        self,
+        old: ContainerState,
+        new: ContainerState,
+        doubtful: Mapping[str, SyncTarget] | None = None,
+    ) -> SyncPlan:
         """`difference`, worked out once for containers that are alike."""
         if doubtful:
             return difference(old, new, doubtful)

@@ -27,7 +27,7 @@ from devloop.events import (
 from devloop.model import Outcome, Step, StepOutcome
 from devloop.ui.live_frame import frame
 from devloop.ui.live_parts import Row
-from devloop.ui.notices import News, note
+from devloop.ui.notices import Notices, note
 from devloop.ui.text import count, duration, ordinal, progress, serving_name
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from devloop.events import Record, Serving
     from devloop.ui.live_parts import Glyphs
 
-__all__ = ["Story"]
+__all__ = ["LiveState"]
 
 _STAGES = (Step.BUILD, Step.PUSH, Step.DEPLOY, Step.ROLLOUT)
 
@@ -57,7 +57,7 @@ class _Iteration:
     problems: list[DiagnosticRaised] = field(default_factory=list)
 
 
-class Story:
+class LiveState:
     """`take` gives the rows to add for a record, `status` the line below them for a moment.
 
     `read_source(path)` gives a file's lines, None if it cannot be read."""
@@ -71,7 +71,7 @@ class Story:
         self._since = 0.0
         self._iterations: dict[int, _Iteration] = {}
         self._serving: dict[str, Serving] = {}
-        self._news = News(glyphs)
+        self._news = Notices(glyphs)
         self._changes = 0
         self._ready: list[float] = []
         self._early: list[Row] = []

@@ -1,4 +1,5 @@
-"""News that belong to no iteration: ports, pods in trouble, the watcher, a slow terminal. Pure."""
+"""Notices that belong to no iteration: ports, pods in trouble, the watcher, a slow terminal.
+Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from devloop.events import Event
     from devloop.ui.live_parts import Glyphs
 
-__all__ = ["News", "note"]
+__all__ = ["Notices", "note"]
 
 
 def note(glyphs: Glyphs, text: str, code: str = "", cause: str = "") -> list[Row]:
@@ -21,7 +22,7 @@ def note(glyphs: Glyphs, text: str, code: str = "", cause: str = "") -> list[Row
     return [*rows, Row.of((f"  {cause}", "soft"), hang=2)] if cause else rows
 
 
-class News:
+class Notices:
     """Remembers what was told, so that nothing is told twice."""
 
     def __init__(self, glyphs: Glyphs) -> None:

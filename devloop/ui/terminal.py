@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from devloop.events import LogLine, SessionStarted
 from devloop.ui.live_parts import LogPrefixes, glyphs_for, paint, plain_text, render
-from devloop.ui.live_state import Story
+from devloop.ui.live_state import LiveState
 from devloop.ui.output import Output
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class TerminalSink:
         self._reflows = _reflows(env if env is not None else os.environ)
         self._glyphs = glyphs_for(self._output.encoding)
         self._root = ""
-        self._story = Story(self._glyphs, self._read_source)
+        self._story = LiveState(self._glyphs, self._read_source)
         self._logs = LogPrefixes(self._glyphs, color=color)
         self._changed = threading.Condition()
         self._pending: list[str] = []

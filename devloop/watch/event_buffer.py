@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["ADDED", "DELETED", "MODIFIED", "Mail", "Mailbox", "Word"]
+__all__ = ["ADDED", "DELETED", "MODIFIED", "BufferedEvents", "EventBuffer", "FileEvent"]
 
 ADDED = 1
 MODIFIED = 2
@@ -24,7 +24,7 @@ DELETED = 3
 _MANY = 1000
 
 
-class Word(NamedTuple):
+class FileEvent(NamedTuple):
     """What a watcher says of one absolute path. `whole`: the file was closed after writing, or put
     in place as it is; False: it may just have been begun; None: no word on that."""
 
@@ -34,7 +34,7 @@ class Word(NamedTuple):
 
 
 @dataclass(slots=True)
-class Mail:
+class BufferedEvents:
     """Changes since the last look, each a kind and a path. Of the paths in `whole` and `unfinished`
     that was the last word; those in `begun` were made anew instead of put in place. `many` says
     that some may be missing, `fault` that a watcher died."""
@@ -48,13 +48,13 @@ class Mail:
     woken: bool = False
 
 
-class Mailbox:
+class EventBuffer:
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._mail = Mail()
+        self._mail = BufferedEvents()
         self._full = False
 
-    def put(self, words: Iterable[Word], *, many: bool = False) -> None:
+    def put(self, words: Iterable[FileEvent], *, many: bool = False) -> None:
         """`many`: besides `words`, something was left out."""
         with self._changed:
             mail = self._mail
@@ -89,12 +89,12 @@ class Mailbox:
             self._mail.woken = True
             self._notify()
 
-    def take(self, seconds: float) -> Mail:
+    def take(self, seconds: float) -> BufferedEvents:
         """What is there; waits up to `seconds` for something."""
         with self._changed:
             if not self._full and seconds > 0:
                 self._changed.wait(seconds)
-            mail, self._mail, self._full = self._mail, Mail(), False
+            mail, self._mail, self._full = self._mail, BufferedEvents(), False
             return mail
 
     def _notify(self) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devloop.errors import Diagnosis
-from devloop.watch.event_buffer import MODIFIED, Mailbox
+from devloop.watch.event_buffer import MODIFIED, EventBuffer
 from devloop.watch.pace import Pace
 from devloop.watch.pauses import GitOperations, SleepDetector
 from devloop.watch.watchset import WatchSet
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from devloop.base.cancel import Cancel
-    from devloop.watch.event_buffer import Mail
+    from devloop.watch.event_buffer import BufferedEvents
     from devloop.watch.watchset import Watched
 
 __all__ = ["WatchHints"]
@@ -102,7 +102,7 @@ class WatchHints:
         failures = 0
         while not cancel.is_set():
             began = time.monotonic()
-            mailbox = Mailbox()
+            mailbox = EventBuffer()
             watches = WatchSet(
                 self._sources,
                 self._files,
@@ -132,7 +132,7 @@ class WatchHints:
         cancel.wait(min(_FIRST_PAUSE_SECONDS * 2 ** (failures - 1), _LONGEST_PAUSE_SECONDS))
 
     def _watch(
-        self, watches: WatchSet, mailbox: Mailbox, cancel: Cancel
+        self, watches: WatchSet, mailbox: EventBuffer, cancel: Cancel
     ) -> Iterator[frozenset[Path] | None]:
         """Hints until cancelled; raises what the watcher died of."""
         watches.renew()
@@ -172,7 +172,7 @@ class WatchHints:
                 yield frozenset(map(Path, found.paths))
 
     def _settle(
-        self, found: _Found, watches: WatchSet, mailbox: Mailbox, pace: Pace, cancel: Cancel
+        self, found: _Found, watches: WatchSet, mailbox: EventBuffer, pace: Pace, cancel: Cancel
     ) -> None:
         """Wait for the end of a save: until nothing that matters came for a moment, but not
         long. What does not matter does not delay."""
@@ -192,7 +192,7 @@ class WatchHints:
             if time.monotonic() > deadline:
                 git.tolerate()
 
-    def _sift(self, mail: Mail, watches: WatchSet) -> _Found:
+    def _sift(self, mail: BufferedEvents, watches: WatchSet) -> _Found:
         """Keep what some source is concerned with. Raises the fault in the mail, if any."""
         if mail.fault is not None:
             raise mail.fault

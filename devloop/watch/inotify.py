@@ -18,12 +18,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from devloop.watch.event_buffer import ADDED, DELETED, MODIFIED, Word
+from devloop.watch.event_buffer import ADDED, DELETED, MODIFIED, FileEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from devloop.watch.event_buffer import Mailbox
+    from devloop.watch.event_buffer import EventBuffer
 
 __all__ = ["InotifyWatch", "LimitReachedError"]
 
@@ -76,7 +76,7 @@ class InotifyWatch:
     Paths are absolute, names may be any bytes (surrogateescape). Raises `LimitReachedError`, and
     OSError where there is no inotify."""
 
-    def __init__(self, mailbox: Mailbox) -> None:
+    def __init__(self, mailbox: EventBuffer) -> None:
         self._mailbox = mailbox
         self._libc = ctypes.CDLL(None, use_errno=True)
         fd = self._libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -166,9 +166,9 @@ class InotifyWatch:
         except Exception as error:  # noqa: BLE001 - whatever it was, the watcher is dead
             self._mailbox.fail(error)
 
-    def _words(self, data: bytes) -> tuple[list[Word], bool]:
+    def _words(self, data: bytes) -> tuple[list[FileEvent], bool]:
         """What `data` says, in its order, and whether the kernel had to leave something out."""
-        words: list[Word] = []
+        words: list[FileEvent] = []
         overflow = False
         with self._lock:
             for number, mask, name in _events(data):
@@ -176,7 +176,7 @@ class InotifyWatch:
                     overflow = True
                 for folder in self._paths.get(number, ()):
                     if mask & _GONE:
-                        words.append(Word(DELETED, folder, False))
+                        words.append(FileEvent(DELETED, folder, False))
                     elif not mask & _IGNORED:
                         path = f"{folder.rstrip('/')}/{os.fsdecode(name)}" if name else folder
                         words.extend(_meant(mask, path))
@@ -195,8 +195,8 @@ def _events(data: bytes) -> Iterator[tuple[int, int, bytes]]:
         yield number, mask, data[at - length : at].rstrip(b"\0")
 
 
-def _meant(mask: int, path: str) -> Iterable[Word]:
+def _meant(mask: int, path: str) -> Iterable[FileEvent]:
     for bits, kind, whole in _MEANING:
         if mask & bits:
-            return (Word(kind, path, whole),)
+            return (FileEvent(kind, path, whole),)
     return ()

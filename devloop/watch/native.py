@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from watchfiles._rust_notify import RustNotify
 
-from devloop.watch.event_buffer import Word
+from devloop.watch.event_buffer import FileEvent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from devloop.watch.event_buffer import Mailbox
+    from devloop.watch.event_buffer import EventBuffer
 
 __all__ = ["TreeWatch"]
 
@@ -33,7 +33,7 @@ class TreeWatch:
 
     Raises FileNotFoundError when one of them is gone, OSError or RuntimeError for anything else."""
 
-    def __init__(self, paths: Sequence[str], mailbox: Mailbox) -> None:
+    def __init__(self, paths: Sequence[str], mailbox: EventBuffer) -> None:
         # A folder that may not be listed need not be watched: the scan says so to the user.
         self._notify = RustNotify(list(paths), False, False, 0, True, False)
         self._mailbox = mailbox
@@ -54,7 +54,9 @@ class TreeWatch:
             while not self._stop.is_set():
                 changes = self._notify.watch(1, _STEP_MILLISECONDS, 0, self._stop)
                 if not isinstance(changes, str):
-                    self._mailbox.put([Word(kind, self._named(path)) for kind, path in changes])
+                    self._mailbox.put(
+                        [FileEvent(kind, self._named(path)) for kind, path in changes]
+                    )
         except Exception as error:  # noqa: BLE001 - whatever it was, the watcher is dead
             self._mailbox.fail(error)
         finally:

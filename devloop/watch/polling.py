@@ -13,12 +13,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from devloop.watch.event_buffer import ADDED, DELETED, MODIFIED, Word
+from devloop.watch.event_buffer import ADDED, DELETED, MODIFIED, FileEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from devloop.watch.event_buffer import Mailbox
+    from devloop.watch.event_buffer import EventBuffer
 
 __all__ = ["PollWatch"]
 
@@ -30,7 +30,7 @@ State = dict[str, tuple[int, ...]]
 class PollWatch:
     """Polls `folders` (not what is beneath them) at most every `seconds` until closed."""
 
-    def __init__(self, folders: Iterable[str], mailbox: Mailbox, *, seconds: float) -> None:
+    def __init__(self, folders: Iterable[str], mailbox: EventBuffer, *, seconds: float) -> None:
         self._folders = tuple(folders)
         self._mailbox = mailbox
         self._seconds = seconds
@@ -61,7 +61,7 @@ class PollWatch:
             self._known[index] = now
             self._mailbox.put(
                 [
-                    Word(
+                    FileEvent(
                         ADDED if path not in before else DELETED if path not in now else MODIFIED,
                         path,
                     )

@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from devloop.base.file_content import RACY_NS, hash_file, key_of, read_small, unreadable
-from devloop.model import Entry, Snapshot
+from devloop.model import ContextEntry, Snapshot
 from devloop.watch.tree import Folder, Leaf, all_folders
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ class TreeScanner:
         self._order: list[Folder] | None = None
         # What the nodes say and the published entries do not yet; it outlives a failed scan.
         self._dirty = {self._top}
-        self._pending: dict[str, Entry | None] = {}
-        self._entries: dict[str, Entry] = {}
+        self._pending: dict[str, ContextEntry | None] = {}
+        self._entries: dict[str, ContextEntry] = {}
         self._complete = False
 
     def use(self, rules: ContextRules) -> None:
@@ -223,7 +223,7 @@ class TreeScanner:
         if quick is not None:
             self.read += 1
             digest, key = quick
-            entry = Entry("file", key[4] & 0o7777, key[1], digest)
+            entry = ContextEntry("file", key[4] & 0o7777, key[1], digest)
             return Leaf(name, entry, key, True)
         try:
             content = hash_file(name, look.cancel, dir_fd=look.fd)
@@ -235,7 +235,7 @@ class TreeScanner:
         digest, key, settled = content
         # ctime, because mtime can be set to anything and ctime cannot.
         trusted = settled and key[3] < look.trusted_before
-        return Leaf(name, Entry("file", key[4] & 0o7777, key[1], digest), key, trusted)
+        return Leaf(name, ContextEntry("file", key[4] & 0o7777, key[1], digest), key, trusted)
 
     def _replace(self, folder: Folder, leaves: dict[str, Leaf]) -> None:
         old = folder.leaves
@@ -391,7 +391,7 @@ class TreeScanner:
                 or bool(folder.leaves)
                 or any(child.shown is not None for child in folder.folders.values())
             )
-            entry = Entry("dir", folder.mode) if live else None
+            entry = ContextEntry("dir", folder.mode) if live else None
             if entry != folder.shown:
                 folder.shown = entry
                 self._pending[folder.path] = entry
@@ -425,11 +425,11 @@ def _link(name: str, fd: int) -> Leaf | None:
         # Gone, or no symlink any more: the event that says so brings the next scan.
         return None
     # A symlink cannot be rewritten, only replaced by another inode.
-    entry = Entry("symlink", stat.S_IMODE(status.st_mode), link=target)
+    entry = ContextEntry("symlink", stat.S_IMODE(status.st_mode), link=target)
     return Leaf(name, entry, key_of(status), True)
 
 
-def _is_file(entry: Entry | None) -> bool:
+def _is_file(entry: ContextEntry | None) -> bool:
     return entry is not None and entry.type == "file"
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from devloop.base.file_content import Key
-    from devloop.model import Entry
+    from devloop.model import ContextEntry
 
 __all__ = ["Folder", "Leaf", "all_folders"]
 
@@ -33,7 +33,7 @@ class Leaf:
 
     __slots__ = ("entry", "key", "line", "trusted")
 
-    def __init__(self, name: str, entry: Entry, key: Key, trusted: bool) -> None:
+    def __init__(self, name: str, entry: ContextEntry, key: Key, trusted: bool) -> None:
         self.entry = entry
         self.key = key
         self.trusted = trusted
@@ -74,7 +74,7 @@ class Folder:
         self.mode = -1
         self.leaves: dict[str, Leaf] = {}
         self.folders: dict[str, Folder] = {}
-        self.shown: Entry | None = None
+        self.shown: ContextEntry | None = None
         self.digest = b""
         self.stamp = b""
         # Only in a big folder: its leaves by the hash of their names, and the groups to hash again.

@@ -21,7 +21,7 @@ from devloop.watch.polling import PollWatch
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from devloop.watch.event_buffer import Mailbox
+    from devloop.watch.event_buffer import EventBuffer
     from devloop.watch.native import TreeWatch
 
 __all__ = ["WatchSet", "Watched"]
@@ -53,7 +53,7 @@ class WatchSet:
         self,
         sources: Collection[Watched],
         files: Collection[str],
-        mailbox: Mailbox,
+        mailbox: EventBuffer,
         warn: Callable[[Diagnosis], None],
         *,
         poll_seconds: float,

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel
-from devloop.builders.delta.builder import Delta
+from devloop.builders.delta.builder import DeltaBuilder
 from devloop.builders.select import make_builder
 from devloop.config.schema import Build, Deploy, Project, Service
 from devloop.model import PushTarget, Step
-from devloop.registry.client import Client
+from devloop.registry.client import RegistryClient
 from devloop.watch.source import ServiceSource
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Clock:
 
 
 def run(registry: str, base: str, files: int, edits: int) -> dict[str, dict[str, float]]:
-    with tempfile.TemporaryDirectory() as name, Client(registry) as client:
+    with tempfile.TemporaryDirectory() as name, RegistryClient(registry) as client:
         root = Path(name)
         context = root / "app"
         context.mkdir()
@@ -87,7 +87,7 @@ def run(registry: str, base: str, files: int, edits: int) -> dict[str, dict[str,
         builder = make_builder(
             service, project, PushTarget(push=registry), source.unchanged, manifests=client
         )
-        assert isinstance(builder, Delta)
+        assert isinstance(builder, DeltaBuilder)
         try:
             return _measure(builder, source, context, edits)
         finally:
@@ -95,7 +95,7 @@ def run(registry: str, base: str, files: int, edits: int) -> dict[str, dict[str,
 
 
 def _measure(
-    builder: Delta, source: ServiceSource, context: Path, edits: int
+    builder: DeltaBuilder, source: ServiceSource, context: Path, edits: int
 ) -> dict[str, dict[str, float]]:
     found: dict[str, list[float]] = {}
 

@@ -22,7 +22,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devloop.registry.client import Client
+from devloop.registry.client import RegistryClient
 from tests.support.differential.campaign import Campaign, Finding, Tally
 from tests.support.differential.cases import Case
 from tests.support.differential.place import make_bases, registry
@@ -85,7 +85,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
 def _campaign() -> Iterator[tuple[Campaign, str]]:
     with (
         registry() as host,
-        Client(host) as client,
+        RegistryClient(host) as client,
         tempfile.TemporaryDirectory(prefix="differential-", ignore_cleanup_errors=True) as folder,
     ):
         yield Campaign(Path(folder), client, make_bases(host)), host

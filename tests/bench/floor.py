@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from devloop.cluster.api.connection import STRATEGIC, Connection
-from devloop.registry.client import Client
+from devloop.registry.client import RegistryClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ def fresh_images(image: str, path: str, count: int) -> Iterator[tuple[str, str]]
     """Push `count` images that are `image` (host/name@digest) plus a file; yields (text, image)."""
     repository, _, digest = image.partition("@")
     host, _, name = repository.partition("/")
-    with Client(host) as client:
+    with RegistryClient(host) as client:
         found = client.get_manifest(name, digest)
         if found is None:
             raise SystemExit(f"{image} is not in the registry")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from devloop.base.cancel import Cancel
 from devloop.cluster.api.pod_port import open_port
 from devloop.cluster.api.pod_ports import PodPorts
-from devloop.port_forward import FrontDoor
+from devloop.port_forward import PortForwarder
 from tests.support.door_lab import Browser, Lab, until, wrong_answers
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def replacements(lab: Lab, mode: str, first: int, count: int) -> dict[str, objec
     replace = lab.in_place if mode == "in-place" else lab.rolling
     host, port = lab.node_port()
     ports = PodPorts(lab.connection)
-    door = FrontDoor([("web", 0, 8080)], ports, lab.feed, lambda _: None)
+    door = PortForwarder([("web", 0, 8080)], ports, lab.feed, lambda _: None)
     door.start()
     sent: dict[int, float] = {}
     cpu = time.process_time()

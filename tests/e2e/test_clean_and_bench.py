@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devloop.builders.built_images import Ledger
+from devloop.builders.built_images import BuiltImages
 from devloop.errors import DevloopError
-from devloop.registry.client import Client
+from devloop.registry.client import RegistryClient
 from tests.e2e.conftest import free_port
 from tests.e2e.standing import standing, until
 
@@ -102,7 +102,7 @@ def own_registry() -> Iterator[str]:
 
 def _await_answer(host: str) -> None:
     deadline = time.monotonic() + 60
-    with Client(host) as client:
+    with RegistryClient(host) as client:
         while True:
             try:
                 return client.ping()
@@ -115,7 +115,7 @@ class Images:
     """What the test's registry has of the images that devloop wrote down."""
 
     def __init__(self, workspace: Workspace, cluster: Cluster, host: str) -> None:
-        self._ledger = Ledger(workspace.root / ".devloop" / "made.jsonl")
+        self._ledger = BuiltImages(workspace.root / ".devloop" / "made.jsonl")
         self._host = host
         self._name = f"{cluster.namespace}/web"
 
@@ -123,7 +123,7 @@ class Images:
         return [made.digest for made in self._ledger.all()]
 
     def there(self, digests: list[str]) -> list[str]:
-        with Client(self._host) as client:
+        with RegistryClient(self._host) as client:
             return [d for d in digests if client.digest(f"{self._host}/{self._name}", d) == d]
 
 

@@ -17,7 +17,7 @@ from devloop.app.pods import PodFeed
 from devloop.cluster.api.connection import JSON, STRATEGIC, Connection
 from devloop.cluster.api.view import ClusterView
 from devloop.model import WorkloadRef
-from devloop.registry.client import Client, sha256
+from devloop.registry.client import RegistryClient, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +100,7 @@ class Lab:
             ["docker", "push", "--quiet", first],
         ):
             subprocess.run(argv, check=True, capture_output=True, timeout=120)
-        with Client(self.registry) as registry:
+        with RegistryClient(self.registry) as registry:
             found = registry.get_manifest(self.repository, "base")
             assert found is not None
             manifest = json.loads(found.body)

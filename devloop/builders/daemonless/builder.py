@@ -2,7 +2,7 @@
 
 Without RUN an image is its base's layers, one layer for each COPY and a config: all of it can be
 made from the scan and the base's documents, and no Docker is needed. What cannot be proven to equal
-`docker buildx build` is `Unprovable`, before anything is sent. Only files that the scan saw are
+`docker buildx build` is `NeedsFullBuild`, before anything is sent. Only files that the scan saw are
 read, and their digests are compared, so nothing has to be looked at again afterwards.
 """
 
@@ -17,12 +17,12 @@ from devloop.builders.daemonless.eligibility import check
 from devloop.builders.dockerfile import load
 from devloop.builders.image.base_image import Bases
 from devloop.builders.image.documents import Image, Layer, sha256
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.layer import write_layer
 from devloop.builders.image.listing import Listings
 from devloop.builders.image.upload import Upload
 from devloop.builders.job import tag_of
-from devloop.builders.progress import Narrator
+from devloop.builders.progress import ProgressReporter
 from devloop.errors import DevloopError
 from devloop.model import ImageRef, StepOutcome
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.builders.dockerfile import Dockerfile
     from devloop.builders.image.base_image import LocalImages, OpenRegistry
-    from devloop.builders.image.copies import Placed
+    from devloop.builders.image.copies import FileEntry
     from devloop.builders.image.documents import Documents
     from devloop.builders.job import Job
     from devloop.engine.ports import Reporter
     from devloop.model import Scan
 
-__all__ = ["Full"]
+__all__ = ["DaemonlessBuilder"]
 
 _OCI = "application/vnd.oci.image.manifest.v1+json"
 _OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -52,7 +52,7 @@ class _Ready:
     tag: str
 
 
-class Full:
+class DaemonlessBuilder:
     """Builder without Docker. One object serves one service for a whole session."""
 
     name = "in-process"
@@ -69,24 +69,24 @@ class Full:
         self._listings = Listings(open_registry, cache)
         self._upload = Upload(open_registry, job.target.repository(job.image))
         self._recipe: str | None = None
-        self._layers: dict[tuple[Placed, ...], Layer] = {}
+        self._layers: dict[tuple[FileEntry, ...], Layer] = {}
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
-        """See engine.ports.Builder. Raises `Unprovable`, too, when a builder has to do it: with no
-        step reported, or with the step `build` closed as skipped."""
+        """See engine.ports.Builder. Raises `NeedsFullBuild`, too, when a builder has to do it: with
+        no step reported, or with the step `build` closed as skipped."""
         if not self._job.target.push:
-            raise Unprovable("images are loaded into the nodes with Docker")
+            raise NeedsFullBuild("images are loaded into the nodes with Docker")
         dockerfile = load(self._job.build.dockerfile, self._job.shown)
         check(dockerfile, self._job.build, self._job.shown)
-        narrator = Narrator(reporter)
+        narrator = ProgressReporter(reporter)
         try:
             return self._build(dockerfile, scan, narrator, cancel)
-        except Unprovable as unprovable:
+        except NeedsFullBuild as unprovable:
             reporter.finished(narrator.step, StepOutcome.SKIPPED, unprovable.reason)
             raise
 
     def _build(
-        self, dockerfile: Dockerfile, scan: Scan, narrator: Narrator, cancel: Cancel
+        self, dockerfile: Dockerfile, scan: Scan, narrator: ProgressReporter, cancel: Cancel
     ) -> ImageRef:
         if scan.recipe != self._recipe:
             self._bases.forget()
@@ -95,13 +95,13 @@ class Full:
             dockerfile,
             self._job.build,
             scan.snapshot,
-            stages.Images(
+            stages.StageImages(
                 find=lambda name, platform: self._bases.find(name, platform, narrator.say, cancel),
                 listing=lambda base: self._listings.of(base, narrator.say, cancel),
             ),
         )
         if made.base is None and not made.layers:
-            raise Unprovable("the image has no layer")
+            raise NeedsFullBuild("the image has no layer")
         image, blobs = self._image(made, scan, cancel)
         count = len(made.layers)
         summary = f"{count} layer{'s' * (count != 1)} without a builder, {len(blobs)} new"
@@ -122,12 +122,14 @@ class Full:
             pull_repository=self._job.target.pull_repository(self._job.image),
         )
 
-    def _image(self, made: stages.Made, scan: Scan, cancel: Cancel) -> tuple[_Ready, list[bytes]]:
+    def _image(
+        self, made: stages.StageImage, scan: Scan, cancel: Cancel
+    ) -> tuple[_Ready, list[bytes]]:
         """The image's documents and the layers that the registry is not known to have."""
         image = _start(made)
         blobs: list[bytes] = []
         layers = list(image.layers)
-        known: dict[tuple[Placed, ...], Layer] = {}
+        known: dict[tuple[FileEntry, ...], Layer] = {}
         for entries in made.layers:
             cancel.check()
             known[entries] = self._layer(image, entries, blobs)
@@ -137,24 +139,24 @@ class Full:
         image = replace(image, layers=tuple(layers), config=made.shape.document(created))
         return _Ready(documents=image.documents(created), tag=tag_of(scan)), blobs
 
-    def _layer(self, image: Image, entries: tuple[Placed, ...], blobs: list[bytes]) -> Layer:
+    def _layer(self, image: Image, entries: tuple[FileEntry, ...], blobs: list[bytes]) -> Layer:
         """The layer of `entries`, its bytes added to `blobs` unless the registry has them."""
         known = self._layers.get(entries)
         if known is not None and self._upload.has(known.digest):
             # Its media type follows the base, which may be another by now.
             return image.bare(known.digest, known.size)
         if sum(entry.size for entry in entries) > _MOST:
-            raise Unprovable(f"a COPY of more than {_MOST >> 20} MB")
+            raise NeedsFullBuild(f"a COPY of more than {_MOST >> 20} MB")
         data = write_layer(entries, self._job.build.context)
         blobs.append(data)
         return image.bare(sha256(data), len(data))
 
     def _send(
         self,
-        made: stages.Made,
+        made: stages.StageImage,
         ready: _Ready,
         blobs: list[bytes],
-        narrator: Narrator,
+        narrator: ProgressReporter,
         cancel: Cancel,
     ) -> str:
         if made.base is not None:
@@ -164,7 +166,7 @@ class Full:
         return ready.documents.digest
 
 
-def _start(made: stages.Made) -> Image:
+def _start(made: stages.StageImage) -> Image:
     """The image below the stage's own layers, bare of what a base's manifest says of the base."""
     if made.base is None:
         kind, config, layers = _OCI, _OCI_CONFIG, tuple[Layer, ...]()

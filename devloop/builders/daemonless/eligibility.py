@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devloop.builders.dockerfile import load
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.image_config import SHAPING
 
 if TYPE_CHECKING:
@@ -23,26 +23,26 @@ def needs_builder(build: Build, shown: str) -> str | None:
     Errors: config/dockerfile-missing, env/file-unreadable."""
     try:
         check(load(build.dockerfile, shown), build, shown)
-    except Unprovable as unprovable:
+    except NeedsFullBuild as unprovable:
         return unprovable.reason
     return None
 
 
 def check(dockerfile: Dockerfile, build: Build, shown: str) -> None:
-    """Raise `Unprovable` when the Dockerfile by itself needs a builder."""
+    """Raise `NeedsFullBuild` when the Dockerfile by itself needs a builder."""
     if dockerfile.custom_syntax:
-        raise Unprovable(f"{shown} has a syntax of its own")
+        raise NeedsFullBuild(f"{shown} has a syntax of its own")
     if dockerfile.problems:
         problem = dockerfile.problems[0]
-        raise Unprovable(f"{shown}:{problem.line} {problem.message}")
+        raise NeedsFullBuild(f"{shown}:{problem.line} {problem.message}")
     if build.platform and "," in build.platform:
-        raise Unprovable("several platforms at once")
+        raise NeedsFullBuild("several platforms at once")
     for name in build.args:
         if name.startswith("BUILDKIT_") or name == "SOURCE_DATE_EPOCH":
-            raise Unprovable(f"the build argument {name} is the builder's")
+            raise NeedsFullBuild(f"the build argument {name} is the builder's")
     if not dockerfile.stages or (build.target and dockerfile.stage(build.target) is None):
-        raise Unprovable(f"{shown} has no stage {build.target or ''}".rstrip())
+        raise NeedsFullBuild(f"{shown} has no stage {build.target or ''}".rstrip())
     for stage in dockerfile.needed(build.target):
         for instruction in stage.instructions[1:]:
             if instruction.keyword not in SHAPING | {"COPY", "ADD"}:
-                raise Unprovable(f"{shown}:{instruction.start} {instruction.keyword}")
+                raise NeedsFullBuild(f"{shown}:{instruction.start} {instruction.keyword}")

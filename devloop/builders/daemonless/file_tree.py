@@ -1,7 +1,8 @@
 """A stage's file system while it is being made: what its base has and what was placed on it.
 
 It knows paths, types, modes and owners; bytes only of /etc/passwd and /etc/group, for names. What
-BuildKit would refuse, or does differently from one release or driver to the next, is `Unprovable`.
+BuildKit would refuse, or does differently from one release or driver to the next, is
+`NeedsFullBuild`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from devloop.builders.image.copies import Placed
-from devloop.builders.image.full_build import Unprovable
-from devloop.builders.image.listing import Listing, Node, follow
-from devloop.model import Entry, Snapshot
+from devloop.builders.image.copies import FileEntry
+from devloop.builders.image.full_build import NeedsFullBuild
+from devloop.builders.image.listing import Listing, PathEntry, follow
+from devloop.model import ContextEntry, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -30,16 +31,16 @@ class Tree:
     """`placed` lies over what `base` lists."""
 
     base: Listing = field(default_factory=Listing)
-    placed: Mapping[str, Placed] = field(default_factory=lambda: MappingProxyType({}))
+    placed: Mapping[str, FileEntry] = field(default_factory=lambda: MappingProxyType({}))
 
-    def find(self, path: str) -> Node | Placed | None:
+    def find(self, path: str) -> PathEntry | FileEntry | None:
         return self.placed.get(path) or self.base.nodes.get(path)
 
     def real(self, path: str) -> str:
         """`path` (with or without a leading slash) with all symlinks in it followed."""
         return follow(path, self.find)
 
-    def with_folders(self, path: str, owner: tuple[int, int]) -> tuple[Tree, tuple[Placed, ...]]:
+    def with_folders(self, path: str, owner: tuple[int, int]) -> tuple[Tree, tuple[FileEntry, ...]]:
         """As `mkdir -p` does it: the tree with the folder, and the entries of its layer, none when
         it was there."""
         found = self.real(path)
@@ -47,33 +48,33 @@ class Tree:
         paths = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
         uid, gid = owner
         made = {
-            above: Placed(path=above, type="dir", mode=0o755, uid=uid, gid=gid, implied=True)
+            above: FileEntry(path=above, type="dir", mode=0o755, uid=uid, gid=gid, implied=True)
             for above in paths
         }
         return self.with_layer(made, link=False)
 
     def with_layer(
-        self, layer: Mapping[str, Placed], *, link: bool
-    ) -> tuple[Tree, tuple[Placed, ...]]:
+        self, layer: Mapping[str, FileEntry], *, link: bool
+    ) -> tuple[Tree, tuple[FileEntry, ...]]:
         """The tree with what a COPY places, and the entries of its layer: those that it brings and
         the folders above them, as container engines differ in what they make of a folder that a
         layer does not name. `link` says that builders may lay it over the rest as it is."""
-        new: dict[str, Placed] = {}
+        new: dict[str, FileEntry] = {}
         for path, entry in layer.items():
             there = self.find(path)
             if entry.unsure and (there is None) == entry.implied:
-                raise Unprovable(f"builders differ in the mode or owner of /{path}")
+                raise NeedsFullBuild(f"builders differ in the mode or owner of /{path}")
             if there is None:
                 if entry.implied:
                     self._check_made(path, new)
                 new[path] = replace(entry, implied=False) if entry.implied else entry
                 continue
             if (there.type == "dir") != (entry.type == "dir") or there.type == "symlink":
-                raise Unprovable(f"/{path} is a {there.type} already")
+                raise NeedsFullBuild(f"/{path} is a {there.type} already")
             if not entry.implied:
                 new[path] = entry
             elif link and (there.mode, there.uid, there.gid) != (entry.mode, entry.uid, entry.gid):
-                raise Unprovable(f"COPY --link gives /{path} another mode or owner")
+                raise NeedsFullBuild(f"COPY --link gives /{path} another mode or owner")
         after = Tree(base=self.base, placed={**self.placed, **new})
         shown = dict(new)
         for path in new:
@@ -82,23 +83,23 @@ class Tree:
         order = sorted(shown, key=lambda path: path.split("/"))
         return after, tuple(shown[path] for path in order)
 
-    def _check_made(self, path: str, new: Mapping[str, Placed]) -> None:
+    def _check_made(self, path: str, new: Mapping[str, FileEntry]) -> None:
         """A folder that the kernel makes in one with the setgid bit gets that and its group."""
         above = path.rpartition("/")[0]
         found = new.get(above) or (self.find(above) if above else None)
         if found is not None and found.mode & stat.S_ISGID:
-            raise Unprovable(f"/{above} hands its group on to /{path}")
+            raise NeedsFullBuild(f"/{above} hands its group on to /{path}")
 
-    def folder(self, path: str) -> Placed:
+    def folder(self, path: str) -> FileEntry:
         """What a layer says of a folder that has to be there."""
         found = self.find(path)
         if found is None or found.type != "dir":
-            raise Unprovable(f"/{path} is not a folder")
-        if isinstance(found, Placed):
+            raise NeedsFullBuild(f"/{path} is not a folder")
+        if isinstance(found, FileEntry):
             return found
-        return Placed(path=path, type="dir", mode=found.mode, uid=found.uid, gid=found.gid)
+        return FileEntry(path=path, type="dir", mode=found.mode, uid=found.uid, gid=found.gid)
 
-    def owner(self, text: str, read: Callable[[Placed], bytes]) -> tuple[int, int]:
+    def owner(self, text: str, read: Callable[[FileEntry], bytes]) -> tuple[int, int]:
         """The uid and gid that `user[:group]` stands for in this file system, as BuildKit finds
         them. `read` gives the bytes of a file that was placed.
 
@@ -114,16 +115,16 @@ class Tree:
         return uid, gid
 
     def _ids(
-        self, path: str, name: str, count: int, read: Callable[[Placed], bytes]
+        self, path: str, name: str, count: int, read: Callable[[FileEntry], bytes]
     ) -> tuple[int, int]:
         found = self.find(self.real(path))
         text: bytes | None = b""
-        if isinstance(found, Placed):
+        if isinstance(found, FileEntry):
             text = read(found) if found.type == "file" else None
         elif found is not None:
             text = self.base.texts.get(self.real(path))
         if text is None:
-            raise Unprovable(f"/{path} cannot be read")
+            raise NeedsFullBuild(f"/{path} cannot be read")
         for line in text.decode("utf-8", "surrogateescape").split("\n"):
             fields = line.strip().split(":")
             if name and fields[0] == name:
@@ -131,23 +132,23 @@ class Tree:
                 ids += [0, 0]
                 return ids[0], ids[1]
         # Some releases of BuildKit take it for root, others refuse it.
-        raise Unprovable(f"/{path} has no {name or 'name'}")
+        raise NeedsFullBuild(f"/{path} has no {name or 'name'}")
 
     def snapshot(self, sources: Iterable[str]) -> Snapshot:
         """What a COPY --from this stage sees. `sources` are its paths and patterns.
 
-        Raises `Unprovable` when they may reach what the base has, whose bytes are not here."""
+        Raises `NeedsFullBuild` when they may reach what the base has, whose bytes are not here."""
         for source in sources:
             path = _plain_part(source)
             if self.real(path) != path:
-                raise Unprovable(f"/{source} leads through a symlink")
+                raise NeedsFullBuild(f"/{source} leads through a symlink")
             inside = f"{path}/" if path else ""
             if any(p == path or p.startswith(inside) for p in self.base.nodes):
-                raise Unprovable(
+                raise NeedsFullBuild(
                     f"/{source} may be in the base of the stage that it is copied from"
                 )
         entries = {
-            path: Entry(node.type, node.mode, node.size, node.digest, node.link)
+            path: ContextEntry(node.type, node.mode, node.size, node.digest, node.link)
             for path, node in sorted(self.placed.items())
         }
         return Snapshot(entries=entries, digest="", stamp="")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
-    from devloop.builders.daemonless.builder import Full
+    from devloop.builders.daemonless.builder import DaemonlessBuilder
     from devloop.engine.ports import Builder, Reporter
     from devloop.model import ImageRef, Scan
 
@@ -21,7 +21,7 @@ class FullFirst:
     """`full` before `inner`. Without a Docker for `inner`, the error says why there has to be
     one."""
 
-    def __init__(self, full: Full, inner: Builder) -> None:
+    def __init__(self, full: DaemonlessBuilder, inner: Builder) -> None:
         self._full = full
         self._inner = inner
 
@@ -29,7 +29,7 @@ class FullFirst:
         """See engine.ports.Builder."""
         try:
             return self._full.build(scan, reporter, cancel)
-        except Unprovable as unprovable:
+        except NeedsFullBuild as unprovable:
             reason = unprovable.reason
         try:
             return self._inner.build(scan, reporter, cancel)

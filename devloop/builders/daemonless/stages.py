@@ -14,11 +14,11 @@ from devloop.builders.daemonless.file_tree import Tree
 from devloop.builders.dockerfile import Dockerfile, Stage
 from devloop.builders.image.base_image import own_platform
 from devloop.builders.image.copies import StageState, place, stage_copies
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.image_config import (
     SHAPING,
-    Shape,
-    Words,
+    ImageConfig,
+    InstructionText,
     platform_arguments,
     scratch,
     shape,
@@ -33,27 +33,27 @@ if TYPE_CHECKING:
 
     from devloop.builders.dockerfile import Instruction
     from devloop.builders.image.base_image import Base
-    from devloop.builders.image.copies import Copy, Placed
+    from devloop.builders.image.copies import Copy, FileEntry
     from devloop.builders.image.listing import Listing
     from devloop.config.schema import Build
     from devloop.model import Snapshot
 
-__all__ = ["Images", "Made", "make"]
+__all__ = ["StageImage", "StageImages", "make"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class StageImage:
     """A stage. `layers` are the entries of the layers over those of `base`, the lowest first; None
     stands for FROM scratch."""
 
     base: Base | None
-    shape: Shape
+    shape: ImageConfig
     tree: Tree
-    layers: tuple[tuple[Placed, ...], ...] = ()
+    layers: tuple[tuple[FileEntry, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Images:
+class StageImages:
     """The images that stages start from: by name and platform, and the paths in one."""
 
     find: Callable[[str, str], Base]
@@ -64,19 +64,19 @@ def make(
     dockerfile: Dockerfile,
     build: Build,
     snapshot: Snapshot,
-    images: Images,
-) -> Made:
-    """The target stage. Raises `Unprovable`, and what `images` raises."""
+    images: StageImages,
+) -> StageImage:
+    """The target stage. Raises `NeedsFullBuild`, and what `images` raises."""
     maker = _Maker(dockerfile, build, snapshot, images)
     target = dockerfile.stage(build.target) if build.target else dockerfile.stages[-1]
     if target is None:
-        raise Unprovable(f"there is no stage {build.target}")
+        raise NeedsFullBuild(f"there is no stage {build.target}")
     return maker.stage(target)
 
 
 class _Maker:
     def __init__(
-        self, dockerfile: Dockerfile, build: Build, snapshot: Snapshot, images: Images
+        self, dockerfile: Dockerfile, build: Build, snapshot: Snapshot, images: StageImages
     ) -> None:
         self._dockerfile = dockerfile
         self._build = build
@@ -85,7 +85,7 @@ class _Maker:
         self._platform = build.platform or own_platform()
         self._escape = dockerfile.directives.get("escape", "\\")
         self._outer = self._arguments()
-        self._made: dict[int, Made] = {}
+        self._made: dict[int, StageImage] = {}
 
     def _expand(self, word: str, variables: Mapping[str, str]) -> str:
         return expand(word, variables, self._escape)
@@ -106,7 +106,7 @@ class _Maker:
                     found[name] = self._expand(default, found)
         return found
 
-    def stage(self, stage: Stage) -> Made:
+    def stage(self, stage: Stage) -> StageImage:
         if stage.index not in self._made:
             made = self._from(stage)
             for instruction in stage.instructions[1:]:
@@ -114,33 +114,33 @@ class _Maker:
             self._made[stage.index] = made
         return self._made[stage.index]
 
-    def _from(self, stage: Stage) -> Made:
+    def _from(self, stage: Stage) -> StageImage:
         name = self._expand(stage.base, self._outer)
         platform = self._expand(stage.platform, self._outer) or self._platform
         if platform != self._platform:
-            raise Unprovable(f"FROM {name} is for another platform, {platform}")
+            raise NeedsFullBuild(f"FROM {name} is for another platform, {platform}")
         if name == "scratch":
-            return Made(base=None, shape=scratch(platform), tree=Tree())
+            return StageImage(base=None, shape=scratch(platform), tree=Tree())
         before = [s for s in self._dockerfile.stages[: stage.index] if s.name]
         if any(s.name.lower() == name.lower() for s in before):
             found = [s for s in before if s.name.lower() == name]
             if not found:
-                raise Unprovable(f"FROM {name} writes the name of a stage in another way")
+                raise NeedsFullBuild(f"FROM {name} writes the name of a stage in another way")
             made = self.stage(found[-1])
             if made.shape.config.get("OnBuild"):
-                raise Unprovable(f"the stage {name} has ONBUILD triggers")
+                raise NeedsFullBuild(f"the stage {name} has ONBUILD triggers")
             # ARGs go on into it; whether there was a CMD is asked of each stage alone.
             return replace(made, shape=replace(made.shape, cmd=False))
         base = self._images.find(name, platform)
         shape = started(base.image.config)
-        return Made(base=base, shape=shape, tree=Tree(base=self._images.listing(base)))
+        return StageImage(base=base, shape=shape, tree=Tree(base=self._images.listing(base)))
 
-    def _next(self, made: Made, instruction: Instruction, stage: Stage) -> Made:
+    def _next(self, made: StageImage, instruction: Instruction, stage: Stage) -> StageImage:
         if instruction.keyword in ("COPY", "ADD"):
             return self._copy(made, instruction, stage)
         if instruction.keyword not in SHAPING:
-            raise Unprovable(f"line {instruction.start}: {instruction.keyword}")
-        words = Words(
+            raise NeedsFullBuild(f"line {instruction.start}: {instruction.keyword}")
+        words = InstructionText(
             expand=self._expand, escape=self._escape, given=self._build.args, outer=self._outer
         )
         after = replace(made, shape=shape(made.shape, instruction, words))
@@ -159,7 +159,7 @@ class _Maker:
             layers=(*made.layers, entries),
         )
 
-    def _copy(self, made: Made, instruction: Instruction, stage: Stage) -> Made:
+    def _copy(self, made: StageImage, instruction: Instruction, stage: Stage) -> StageImage:
         origin = instruction.flag("from")
         bare = replace(
             instruction, flags=tuple(flag for flag in instruction.flags if flag[0] != "from")
@@ -180,7 +180,7 @@ class _Maker:
             layers=(*made.layers, entries),
         )
 
-    def _understood(self, made: Made, instruction: Instruction) -> Copy:
+    def _understood(self, made: StageImage, instruction: Instruction) -> Copy:
         """The instruction by itself, with the variables as they are here."""
         begin = replace(instruction, keyword="FROM", value="base", flags=(), heredocs=())
         alone = (replace(begin, stage=0), replace(instruction, stage=0))
@@ -193,21 +193,21 @@ class _Maker:
         )
         return stage_copies(dockerfile, None, {}, state)[0]
 
-    def _origin(self, origin: str, instruction: Instruction, stage: Stage) -> Made:
+    def _origin(self, origin: str, instruction: Instruction, stage: Stage) -> StageImage:
         if origin.isdecimal():
             found = [s for s in self._dockerfile.stages if s.index == int(origin)]
         else:
             found = [s for s in self._dockerfile.stages if s.name.lower() == origin.lower()]
         found = [s for s in found if s.index < stage.index]
         if not found:
-            raise Unprovable(f"line {instruction.start}: {instruction.keyword} --from={origin}")
+            raise NeedsFullBuild(f"line {instruction.start}: {instruction.keyword} --from={origin}")
         return self.stage(found[-1])
 
     def _landing(self, tree: Tree, copy: Copy) -> Copy:
         """`copy` with the place that its destination really is in the image."""
         real = tree.real(copy.dest)
         if copy.link and f"/{real}" != copy.dest:
-            raise Unprovable(f"COPY --link to {copy.dest}, which is a symlink")
+            raise NeedsFullBuild(f"COPY --link to {copy.dest}, which is a symlink")
         there = tree.find(real)
         folder = not real or (there is not None and there.type == "dir")
         # A builder that lays it over the rest does not see the folder.
@@ -220,7 +220,7 @@ class _Maker:
         if copy.chown is None:
             return 0, 0
         if copy.link and not copy.chown.replace(":", "").isdecimal():
-            raise Unprovable(f"COPY --link --chown={copy.chown}")
+            raise NeedsFullBuild(f"COPY --link --chown={copy.chown}")
         return tree.owner(copy.chown, self._read)
 
     def _head(self, path: str) -> bytes:
@@ -231,11 +231,11 @@ class _Maker:
             # Making the layer will say what is wrong with it.
             return b""
 
-    def _read(self, placed: Placed) -> bytes:
+    def _read(self, placed: FileEntry) -> bytes:
         return read_source(self._build.context, placed)
 
 
-def read_source(context: Path, placed: Placed) -> bytes:
+def read_source(context: Path, placed: FileEntry) -> bytes:
     """The bytes of a small file as they were scanned. Raises build/context-changed."""
     try:
         data = (context / placed.source).read_bytes()
@@ -248,12 +248,12 @@ def read_source(context: Path, placed: Placed) -> bytes:
     return data
 
 
-def _from_stage(tree: Tree, copy: Copy, owner: tuple[int, int]) -> dict[str, Placed]:
+def _from_stage(tree: Tree, copy: Copy, owner: tuple[int, int]) -> dict[str, FileEntry]:
     """COPY --from: as from a context, but owners are kept and folders above are root's."""
     placed = place(copy, tree.snapshot(copy.sources), owner)
     owners = tree.owners(copy.sources) if copy.chown is None else frozenset({owner})
     if len(owners) > 1:
-        raise Unprovable("COPY --from takes files of several owners")
+        raise NeedsFullBuild("COPY --from takes files of several owners")
     uid, gid = next(iter(owners), owner)
     found = {}
     for path, entry in placed.items():

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devloop.builders.image.copies import stage_copies
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.scope import stages_of
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _LAYERS = frozenset({"ADD", "COPY", "RUN", "WORKDIR"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Reader:
+class _InstructionReader:
     """`patterns` are read from the context, which makes a full build necessary; `words` say who."""
 
     patterns: tuple[str, ...]
@@ -47,17 +47,17 @@ class Rules:
     copies: tuple[Copy, ...]
     depth: int
     own: int
-    readers: tuple[_Reader, ...]
+    readers: tuple[_InstructionReader, ...]
 
     def check(self, changed: Iterable[str], links: Iterable[str] = ()) -> None:
-        """Raise `Unprovable` when something other than the `copies` reads one of the paths, which
-        are relative to the context; `links` are the symlinks there."""
+        """Raise `NeedsFullBuild` when something other than the `copies` reads one of the paths,
+        which are relative to the context; `links` are the symlinks there."""
         for reader in self.readers:
             # Behind a symlink on the way it may read anything.
             lost = any(_leads_on(pattern, link) for pattern in reader.patterns for link in links)
             for path in sorted(changed):
                 if lost or any(may_match(pattern, path) for pattern in reader.patterns):
-                    raise Unprovable(f"{reader.words} reads {path}")
+                    raise NeedsFullBuild(f"{reader.words} reads {path}")
 
 
 def rules(
@@ -68,14 +68,14 @@ def rules(
     shown: str,
 ) -> Rules:
     """`shown` is the Dockerfile as the user would type it, `base` what is known of the image that
-    the final stage starts from. Raises `Unprovable` for a Dockerfile that is not understood."""
+    the final stage starts from. Raises `NeedsFullBuild` for a Dockerfile that is not understood."""
     if dockerfile.custom_syntax:
-        raise Unprovable(f"{shown} names a frontend of its own")
+        raise NeedsFullBuild(f"{shown} names a frontend of its own")
     if dockerfile.problems:
-        raise Unprovable(f"{shown}:{dockerfile.problems[0].line} is not understood")
+        raise NeedsFullBuild(f"{shown}:{dockerfile.problems[0].line} is not understood")
     for name in sorted(args):
         if name.startswith("BUILDKIT_"):
-            raise Unprovable(f"the build argument {name} is the builder's")
+            raise NeedsFullBuild(f"the build argument {name} is the builder's")
     stages = _Stages(dockerfile, target, args, shown)
     mine = [i for i in stages.line if i.start > stages.last_used]
     copies = tuple(
@@ -126,10 +126,10 @@ class _Stages:
             for name in (instruction.flag("from") or "", *mounts):
                 if "$" in name:
                     line = f"{self._shown}:{instruction.start}"
-                    raise Unprovable(f"{line} {instruction.keyword} takes from {name}")
+                    raise NeedsFullBuild(f"{line} {instruction.keyword} takes from {name}")
                 yield name
 
-    def readers(self) -> Iterator[_Reader]:
+    def readers(self) -> Iterator[_InstructionReader]:
         """Who reads from the context, apart from the COPYs after `last_used`."""
         for instruction in self.line:
             if not instruction.sources:
@@ -150,11 +150,13 @@ class _Stages:
                     by = instruction if instruction.keyword == "RUN" else next(later, instruction)
                     yield self._reader(by, instruction.sources)
 
-    def _reader(self, by: Instruction, patterns: tuple[str, ...]) -> _Reader:
+    def _reader(self, by: Instruction, patterns: tuple[str, ...]) -> _InstructionReader:
         stages = {s.index: s for s in (*self._chain, *self._used.values())}
         stage = stages[by.stage]
         whose = "" if stage is self._final else f" of stage {stage.name or stage.index}"
-        return _Reader(patterns=patterns, words=f"{self._shown}:{by.start} {by.keyword}{whose}")
+        return _InstructionReader(
+            patterns=patterns, words=f"{self._shown}:{by.start} {by.keyword}{whose}"
+        )
 
 
 def may_match(pattern: str, path: str) -> bool:

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 
 from devloop.base.background import Background
 from devloop.base.cancel import Cancelled
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from devloop.base.cancel import Cancel
-    from devloop.builders.image.copies import Placed
+    from devloop.builders.image.copies import FileEntry
     from devloop.builders.image.documents import Image
     from devloop.builders.image.listing import Listing
     from devloop.builders.image.repository import Repository
 
-__all__ = ["Lower", "LowerLayers", "check_places"]
+__all__ = ["BaseLayers", "BaseLayersReader", "check_places"]
 
 # In bytes, compressed: more than this is not read in the background of somebody's work.
 _MOST = 2 << 30
@@ -33,38 +33,38 @@ _MOST = 2 << 30
 _PATIENCE = 1.0
 
 
-class Lower:
+class BaseLayers:
     """The paths beneath the COPYs of one image."""
 
-    def __init__(self, finding: Background[Listing | Unprovable]) -> None:
+    def __init__(self, finding: Background[Listing | NeedsFullBuild]) -> None:
         self._finding = finding
 
     def listing(self, cancel: Cancel) -> Listing:
-        """Raises `Unprovable` when they are not known, and Cancelled."""
+        """Raises `NeedsFullBuild` when they are not known, and Cancelled."""
         if not self._finding.wait(_PATIENCE, cancel):
-            raise Unprovable("what the image has beneath is still being read")
+            raise NeedsFullBuild("what the image has beneath is still being read")
         try:
             found = self._finding.result(cancel)
         except Cancelled:
             cancel.check()
-            raise Unprovable("the session is at its end") from None
+            raise NeedsFullBuild("the session is at its end") from None
         except DevloopError as error:
-            raise Unprovable(error.diagnosis.message) from None
-        if isinstance(found, Unprovable):
-            raise Unprovable(found.reason)
+            raise NeedsFullBuild(error.diagnosis.message) from None
+        if isinstance(found, NeedsFullBuild):
+            raise NeedsFullBuild(found.reason)
         return found
 
 
-class LowerLayers:
+class BaseLayersReader:
     """Reads them, each set of layers once: images of the same recipe have the same ones most of
     the time. `close` ends what goes on in the background."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._closed = False
-        self._known: tuple[Image, Background[Listing | Unprovable]] | None = None
+        self._known: tuple[Image, Background[Listing | NeedsFullBuild]] | None = None
 
-    def beneath(self, repository: Repository, image: Image) -> Lower:
+    def beneath(self, repository: Repository, image: Image) -> BaseLayers:
         """Begin to read what is in the layers of `image`, which `repository` has. Raises Cancelled
         after `close`."""
         with self._lock:
@@ -76,7 +76,7 @@ class LowerLayers:
                     known[1].stop()
                 finding = Background("lower", lambda cancel: _read(repository, image, cancel))
                 known = self._known = (image, finding)
-            return Lower(known[1])
+            return BaseLayers(known[1])
 
     def settle(self) -> None:
         """Wait until nothing goes on, for tests and measurements."""
@@ -92,19 +92,19 @@ class LowerLayers:
             known[1].close()
 
 
-def _read(repository: Repository, image: Image, cancel: Cancel) -> Listing | Unprovable:
+def _read(repository: Repository, image: Image, cancel: Cancel) -> Listing | NeedsFullBuild:
     if sum(layer.size for layer in image.layers) > _MOST:
-        return Unprovable("the image beneath is too big to look into")
+        return NeedsFullBuild("the image beneath is too big to look into")
     try:
         return repository.listing(image, cancel)
-    except Unprovable as unprovable:
+    except NeedsFullBuild as unprovable:
         # It will not be another time.
         return unprovable
 
 
-def check_places(entries: Iterable[Placed], lower: Listing) -> None:
-    """Raise `Unprovable` when a builder refuses to copy one of `entries` over what is there."""
+def check_places(entries: Iterable[FileEntry], lower: Listing) -> None:
+    """Raise `NeedsFullBuild` when a builder refuses to copy one of `entries` over what is there."""
     for entry in entries:
         there = lower.nodes.get(entry.path)
         if there is not None and (there.type == "dir") != (entry.type == "dir"):
-            raise Unprovable(f"/{entry.path} is a {there.type} in the image beneath")
+            raise NeedsFullBuild(f"/{entry.path} is a {there.type} in the image beneath")

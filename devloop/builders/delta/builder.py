@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING
 from devloop.base.background import Background
 from devloop.base.cancel import Cancelled
 from devloop.builders.delta.analysis import rules
-from devloop.builders.delta.base_layers import LowerLayers
-from devloop.builders.delta.layer_state import Standing
+from devloop.builders.delta.base_layers import BaseLayersReader
+from devloop.builders.delta.layer_state import LayerState
 from devloop.builders.delta.onbuild import check_triggers
 from devloop.builders.delta.plain_build import is_plain_build
 from devloop.builders.delta.shortcut import BOUND_BYTES, BOUND_ENTRIES, Shortcut
 from devloop.builders.delta.verification import examine
 from devloop.builders.dockerfile import parse
 from devloop.builders.image.copies import StageState
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.repository import Repository
 from devloop.builders.job import tag_of
 from devloop.errors import DevloopError
@@ -39,15 +39,15 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
     from devloop.builders.dockerfile import Dockerfile
-    from devloop.builders.image.copies import Placed
+    from devloop.builders.image.copies import FileEntry
     from devloop.builders.image.documents import Image, Layer
-    from devloop.builders.image_cache import Images
+    from devloop.builders.image_cache import CachedImages
     from devloop.builders.job import Job, Registry
     from devloop.engine.ports import Builder, Reporter
     from devloop.errors import Diagnosis
     from devloop.model import Scan
 
-__all__ = ["Delta"]
+__all__ = ["DeltaBuilder"]
 
 _NO_LINK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -62,7 +62,7 @@ _TRIES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
+class _KnownImage:
     """The image that was made last, of which scan, and how to go on from it."""
 
     scan: Scan
@@ -71,22 +71,24 @@ class _Known:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Hopeless:
+class _GivenUp:
     """The recipe of which no image could be carried on, how often in a row, and why."""
 
     recipe: str | None = None
     reason: str = ""
     times: int = 0
 
-    def again(self, recipe: str, reason: str) -> _Hopeless:
+    def again(self, recipe: str, reason: str) -> _GivenUp:
         times = self.times + 1 if recipe == self.recipe else 1
-        return _Hopeless(recipe=recipe, reason=reason, times=times)
+        return _GivenUp(recipe=recipe, reason=reason, times=times)
 
 
-class Delta:
+class DeltaBuilder:
     """Stands in front of another builder of the same service. `close` ends its threads."""
 
-    def __init__(self, job: Job, inner: Builder, registry: Registry | None, images: Images) -> None:
+    def __init__(
+        self, job: Job, inner: Builder, registry: Registry | None, images: CachedImages
+    ) -> None:
         """Without a `registry` the builder behind makes every image."""
         self._job = job
         self._inner = inner
@@ -95,12 +97,12 @@ class Delta:
         self._repository = job.target.repository(job.image)
         # Whoever carries an image on; a build that was cancelled may still be leaving.
         self._lock = threading.Lock()
-        self._known: _Known | None = None
+        self._known: _KnownImage | None = None
         # For this recipe there is no way past the builder behind, and why.
-        self._hopeless = _Hopeless()
+        self._hopeless = _GivenUp()
         self._told = False
         self._resting: Background[None] | None = None
-        self._lower = LowerLayers()
+        self._lower = BaseLayersReader()
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
         """See engine.ports.Builder."""
@@ -110,7 +112,7 @@ class Delta:
         if known is not None:
             try:
                 return self._carry_on(known, scan, reporter, cancel)
-            except Unprovable as unprovable:
+            except NeedsFullBuild as unprovable:
                 reason = unprovable.reason
             except (Cancelled, DevloopError):
                 raise
@@ -149,19 +151,21 @@ class Delta:
 
     # --- an image made here --------------------------------------------------------------------
 
-    def _carry_on(self, known: _Known, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
+    def _carry_on(
+        self, known: _KnownImage, scan: Scan, reporter: Reporter, cancel: Cancel
+    ) -> ImageRef:
         if scan.recipe != known.scan.recipe:
-            raise Unprovable("the Dockerfile or the build's settings changed")
+            raise NeedsFullBuild("the Dockerfile or the build's settings changed")
         try:
             shortcut = known.finding.result(cancel)
-        except Unprovable as unprovable:
+        except NeedsFullBuild as unprovable:
             self._hopeless = self._hopeless.again(scan.recipe, unprovable.reason)
             raise
         except Cancelled:
             cancel.check()
-            raise Unprovable("the session is at its end") from None
+            raise NeedsFullBuild("the session is at its end") from None
         except DevloopError as error:
-            raise Unprovable(error.diagnosis.message) from None
+            raise NeedsFullBuild(error.diagnosis.message) from None
         with self._lock:
             change = shortcut.plan(scan, cancel)
             if change == shortcut.published:
@@ -177,7 +181,7 @@ class Delta:
             digest = shortcut.send(made, tag_of(scan), cancel)
             reporter.finished(Step.PUSH, StepOutcome.DONE, f"{digest[:19]}…")
             image = self._reference(scan, digest)
-            self._known = _Known(scan=scan, image=image, finding=known.finding)
+            self._known = _KnownImage(scan=scan, image=image, finding=known.finding)
             self._resting = Background(
                 f"rest-{self._job.image}", lambda quiet: self._rest(image, scan, shortcut, quiet)
             )
@@ -216,24 +220,24 @@ class Delta:
             f"look-{self._job.image}",
             lambda cancel: self._look(registry, scan, image, text, cancel),
         )
-        self._known = _Known(scan=scan, image=image, finding=finding)
+        self._known = _KnownImage(scan=scan, image=image, finding=finding)
 
     def _look(
         self, registry: Registry, scan: Scan, image: ImageRef, text: bytes, cancel: Cancel
     ) -> Shortcut:
-        """Raises `Unprovable`, registry/* and Cancelled."""
+        """Raises `NeedsFullBuild`, registry/* and Cancelled."""
         job, build = self._job, self._job.build
         if build.builder == "command" and not is_plain_build(
             build.command or (), job.root, build.context
         ):
-            raise Unprovable("the build command may do more than the Dockerfile says")
+            raise NeedsFullBuild("the build command may do more than the Dockerfile says")
         repository = Repository(registry, image.repository)
         found = repository.image(image.digest, build.platform, cancel)
         dockerfile = parse(text.decode("utf-8", "replace"))
         base = _below(found, dockerfile)
         law = rules(dockerfile, build.target, build.args, base, job.shown)
 
-        def read(layer: Layer) -> Mapping[str, Placed]:
+        def read(layer: Layer) -> Mapping[str, FileEntry]:
             return repository.entries(layer, cancel)
 
         ground = examine(found, law.copies, scan.snapshot, law.depth, read=read, head=self._head)
@@ -244,7 +248,7 @@ class Delta:
         return Shortcut(
             repository,
             bare,
-            Standing(ground),
+            LayerState(ground),
             law,
             context=build.context,
             beneath=image.digest,
@@ -258,7 +262,7 @@ class Delta:
             with os.fdopen(fd, "rb") as file:
                 return file.read(512)
         except OSError:
-            raise Unprovable(f"{path} cannot be read") from None
+            raise NeedsFullBuild(f"{path} cannot be read") from None
 
     # --- when nobody waits ---------------------------------------------------------------------
 
@@ -267,7 +271,7 @@ class Delta:
         # Not at once: the disk and the registry are busy with getting it served.
         cancel.wait(_SERVED)
         self._images.add(image.repository, scan.fingerprint.build, image.digest)
-        with contextlib.suppress(Cancelled, DevloopError, Unprovable):
+        with contextlib.suppress(Cancelled, DevloopError, NeedsFullBuild):
             shortcut.repository.get_ready(cancel)
             change = shortcut.published
             big = change.size > BOUND_BYTES or change.entries > BOUND_ENTRIES

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from devloop.builders.delta.analysis import rules
 from devloop.builders.dockerfile import load
 from devloop.builders.image.copies import merge, place
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.job import shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from devloop.builders.delta.analysis import Rules
-    from devloop.builders.image.copies import Copy, Placed
+    from devloop.builders.image.copies import Copy, FileEntry
     from devloop.config.schema import Build
     from devloop.model import Scan
 
@@ -34,28 +34,28 @@ class Targets:
     def __init__(self, build: Build) -> None:
         self._build = build
         self._rules: tuple[str, Rules] | None = None
-        self._last: tuple[Scan, Mapping[str, tuple[Placed, ...]]] | None = None
+        self._last: tuple[Scan, Mapping[str, tuple[FileEntry, ...]]] | None = None
 
-    def of(self, scan: Scan) -> Mapping[str, tuple[Placed, ...]]:
+    def of(self, scan: Scan) -> Mapping[str, tuple[FileEntry, ...]]:
         """Context path -> what it becomes in the image. Left out is what is not known or is read by
-        something that runs. Raises `Unprovable` when nothing can be known, and config/*."""
+        something that runs. Raises `NeedsFullBuild` when nothing can be known, and config/*."""
         if self._last is None or self._last[0] is not scan:
             self._last = (scan, self._work_out(scan))
         return self._last[1]
 
-    def _work_out(self, scan: Scan) -> Mapping[str, tuple[Placed, ...]]:
+    def _work_out(self, scan: Scan) -> Mapping[str, tuple[FileEntry, ...]]:
         found = self._read(scan.recipe)
         snapshot = scan.snapshot
         links = [path for path, entry in snapshot.entries.items() if entry.type == "symlink"]
         trees = [place(copy, snapshot, _owner(copy)) for copy in found.copies]
-        targets: dict[str, list[Placed]] = {}
+        targets: dict[str, list[FileEntry]] = {}
         for _, placed in merge(trees).values():
             if placed.source and not placed.unsure:
                 targets.setdefault(placed.source, []).append(placed)
         for path in tuple(targets):
             try:
                 found.check([path], links)
-            except Unprovable:
+            except NeedsFullBuild:
                 del targets[path]
         return {path: tuple(placed) for path, placed in targets.items()}
 
@@ -73,7 +73,9 @@ def _owner(copy: Copy) -> tuple[int, int]:
         return 0, 0
     numbers = _OWNER.fullmatch(copy.chown)
     if numbers is None:
-        raise Unprovable(f"COPY --chown={copy.chown}: which number that is, only the image knows")
+        raise NeedsFullBuild(
+            f"COPY --chown={copy.chown}: which number that is, only the image knows"
+        )
     uid = 0 if numbers[1] == "root" else int(numbers[1])
     gid = uid if numbers[2] is None else 0 if numbers[2] == "root" else int(numbers[2])
     return uid, gid

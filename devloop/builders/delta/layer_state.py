@@ -1,7 +1,8 @@
 """What the COPYs of an image place now, against what its layers hold; what a new image needs.
 
-Pure decisions over `Placed`: which paths go into a delta layer, which layers have to be made again.
-One changed file costs one file, whatever the size of the context. No registry, no file is read.
+Pure decisions over `FileEntry`: which paths go into a delta layer, which layers have to be made
+again. One changed file costs one file, whatever the size of the context. No registry, no file is
+read.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from devloop.builders.image.copies import Placed, merge, place
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.copies import FileEntry, merge, place
+from devloop.builders.image.full_build import NeedsFullBuild
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
     Head = Callable[[str], bytes]
 
 __all__ = [
-    "Change",
+    "BaseState",
+    "CopyLayer",
     "Frozen",
-    "Ground",
-    "Slot",
-    "Standing",
+    "LayerChange",
+    "LayerState",
     "ancestors",
     "differing",
     "place_all",
@@ -36,7 +37,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slot:
+class CopyLayer:
     """A COPY and where its result is: the image's layer `index`. `owner` is what its --chown
     stands for, as that layer shows."""
 
@@ -46,7 +47,7 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ground:
+class BaseState:
     """What is known of an image's layers. `slots` are the COPYs whose layers may be replaced, the
     lowest first; the layers hold what they place of `snapshot`, except for the paths in `loose`,
     which are out of date.
@@ -55,21 +56,23 @@ class Ground:
     them: what lies under there is not ours to change. `folders` are the folders that the layers
     show and no COPY sets, as they are in the end. `head` is what `place` wants to know of files."""
 
-    slots: tuple[Slot, ...]
+    slots: tuple[CopyLayer, ...]
     snapshot: Snapshot
     above: frozenset[str] = frozenset()
-    folders: Mapping[str, Placed] = field(default_factory=lambda: MappingProxyType({}))
+    folders: Mapping[str, FileEntry] = field(default_factory=lambda: MappingProxyType({}))
     loose: frozenset[str] = frozenset()
     head: Head | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class LayerChange:
     """What brings an image's layers up to date: the entries of a delta layer, or new entries for
     the layers at some indexes. Both are in the order of a layer, folders before what is in them."""
 
-    delta: tuple[Placed, ...] = ()
-    layers: Mapping[int, tuple[Placed, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    delta: tuple[FileEntry, ...] = ()
+    layers: Mapping[int, tuple[FileEntry, ...]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
 
     @property
     def files(self) -> int:
@@ -92,8 +95,8 @@ class Frozen:
     """What the slots placed at one moment, each and together."""
 
     snapshot: Snapshot
-    layers: tuple[Mapping[str, Placed], ...]
-    tree: Mapping[str, Placed]
+    layers: tuple[Mapping[str, FileEntry], ...]
+    tree: Mapping[str, FileEntry]
 
 
 def differing(old: Snapshot, new: Snapshot) -> frozenset[str]:
@@ -111,7 +114,7 @@ def differing(old: Snapshot, new: Snapshot) -> frozenset[str]:
     return frozenset(found)
 
 
-def same(one: Placed | None, other: Placed | None) -> bool:
+def same(one: FileEntry | None, other: FileEntry | None) -> bool:
     """Whether two entries are the same in an image, wherever their bytes come from."""
     if one is other:
         return True
@@ -133,12 +136,12 @@ def ancestors(path: str) -> Iterator[str]:
         yield path
 
 
-class Standing:
+class LayerState:
     """What the slots of a ground place, moved on from snapshot to snapshot; `links` are the
     symlinks in the context. For one thread at a time."""
 
-    def __init__(self, ground: Ground) -> None:
-        """Raises `Unprovable`."""
+    def __init__(self, ground: BaseState) -> None:
+        """Raises `NeedsFullBuild`."""
         self.ground = ground
         self.snapshot = ground.snapshot
         self._layers, self._tree = place_all(ground.slots, ground.snapshot, ground.head)
@@ -155,7 +158,7 @@ class Standing:
         self._gone: set[str] = set()
 
     def move(self, snapshot: Snapshot) -> None:
-        """Take `snapshot` for what is to be in the image. Raises `Unprovable`; then nothing has
+        """Take `snapshot` for what is to be in the image. Raises `NeedsFullBuild`; then nothing has
         moved."""
         changed = differing(self.snapshot, snapshot)
         if not self._touch_up(snapshot, changed):
@@ -165,17 +168,17 @@ class Standing:
             self._compare()
         self.snapshot = snapshot
 
-    def change(self, *, fold: bool = False) -> Change:
+    def change(self, *, fold: bool = False) -> LayerChange:
         """What the image needs to hold what the snapshot places; with `fold`, without a delta
-        layer. Raises `Unprovable`."""
+        layer. Raises `NeedsFullBuild`."""
         touched = self._stale | self._gone
         for path in sorted(touched & self.ground.above):
-            raise Unprovable(f"another layer has /{path} too")
+            raise NeedsFullBuild(f"another layer has /{path} too")
         if fold or self._gone:
-            return Change(layers=self._new_layers())
-        return Change(delta=self._with_folders(touched | self._loose(), self._tree))
+            return LayerChange(layers=self._new_layers())
+        return LayerChange(delta=self._with_folders(touched | self._loose(), self._tree))
 
-    def fresh(self) -> tuple[Placed, ...]:
+    def fresh(self) -> tuple[FileEntry, ...]:
         """What is placed where the layers had nothing of the slots, or what a builder does not copy
         it over: a folder for something else, or the other way round."""
         tree, then = self._tree, self._then
@@ -255,7 +258,7 @@ class Standing:
         entries = self.snapshot.entries
         self.links = frozenset(path for path, e in entries.items() if e.type == "symlink")
 
-    def _new_layers(self) -> dict[int, tuple[Placed, ...]]:
+    def _new_layers(self) -> dict[int, tuple[FileEntry, ...]]:
         """The layers to make again: from the lowest that differs, as a later one may show the
         folders of an earlier one."""
         slots = self.ground.slots
@@ -274,10 +277,12 @@ class Standing:
             made[slots[number].index] = self._with_folders(layer, tree)
         return made
 
-    def _with_folders(self, paths: Iterable[str], tree: Mapping[str, Placed]) -> tuple[Placed, ...]:
+    def _with_folders(
+        self, paths: Iterable[str], tree: Mapping[str, FileEntry]
+    ) -> tuple[FileEntry, ...]:
         """Entries for `paths`, and for the folders above them: container engines differ in what
         they take for the mode of a folder that a layer does not name."""
-        found: dict[str, Placed] = {}
+        found: dict[str, FileEntry] = {}
         for path in paths:
             found[path] = tree[path] if not tree[path].implied else self._folder(path, tree)
             for above in ancestors(path):
@@ -286,20 +291,21 @@ class Standing:
                 found[above] = self._folder(above, tree)
         return tuple(found[path] for path in sorted(found, key=lambda path: path.split("/")))
 
-    def _folder(self, path: str, tree: Mapping[str, Placed]) -> Placed:
+    def _folder(self, path: str, tree: Mapping[str, FileEntry]) -> FileEntry:
         entry = tree.get(path)
         if entry is not None and not entry.implied:
             return entry
         known = self.ground.folders.get(path)
         if known is None:
-            raise Unprovable(f"the image does not show whose folder /{path} is")
+            raise NeedsFullBuild(f"the image does not show whose folder /{path} is")
         return known
 
 
 def place_all(
-    slots: Iterable[Slot], snapshot: Snapshot, head: Head | None = None
-) -> tuple[list[dict[str, Placed]], dict[str, Placed]]:
-    """What each slot places, and all of it together; `head` as for `place`. Raises `Unprovable`."""
+    slots: Iterable[CopyLayer], snapshot: Snapshot, head: Head | None = None
+) -> tuple[list[dict[str, FileEntry]], dict[str, FileEntry]]:
+    """What each slot places, and all of it together; `head` as for `place`. Raises
+    `NeedsFullBuild`."""
     layers = []
     for slot in slots:
         placed = place(slot.copy, snapshot, slot.owner, head)
@@ -317,13 +323,13 @@ def place_all(
     for path in tree:
         above = tree.get(path.rpartition("/")[0])
         if above is not None and above.type != "dir":
-            raise Unprovable(f"/{above.path} is not a folder and has /{path} in it")
+            raise NeedsFullBuild(f"/{above.path} is not a folder and has /{path} in it")
     return layers, tree
 
 
-def _merged(layers: Iterable[Mapping[str, Placed]]) -> dict[str, Placed]:
+def _merged(layers: Iterable[Mapping[str, FileEntry]]) -> dict[str, FileEntry]:
     return {path: entry for path, (_, entry) in merge(layers).items()}
 
 
-def _same_layer(one: Mapping[str, Placed], other: Mapping[str, Placed]) -> bool:
+def _same_layer(one: Mapping[str, FileEntry], other: Mapping[str, FileEntry]) -> bool:
     return one.keys() == other.keys() and all(same(e, other[p]) for p, e in one.items())

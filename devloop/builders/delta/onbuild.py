@@ -10,12 +10,12 @@ import re
 from typing import TYPE_CHECKING
 
 from devloop.builders.delta.analysis import may_match
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from devloop.builders.image.copies import Placed
+    from devloop.builders.image.copies import FileEntry
     from devloop.builders.image.documents import Image, Layer
     from devloop.model import Snapshot
 
@@ -32,10 +32,10 @@ def check_triggers(
     image: Image,
     own: int,
     snapshot: Snapshot,
-    read: Callable[[Layer], Mapping[str, Placed]],
+    read: Callable[[Layer], Mapping[str, FileEntry]],
 ) -> None:
-    """Raise `Unprovable` when a layer below the `own` uppermost has a file of the context and may
-    have it from there."""
+    """Raise `NeedsFullBuild` when a layer below the `own` uppermost has a file of the context and
+    may have it from there."""
     history = [e for e in image.config.get("history") or () if not e.get("empty_layer")]
     if len(history) != len(image.layers):
         return
@@ -47,7 +47,7 @@ def check_triggers(
         if layer.size > most or not _reads(str(step.get("created_by") or ""), snapshot):
             continue
         if any(entry.digest in digests for entry in read(layer).values() if entry.digest):
-            raise Unprovable("the base image has files of the context (ONBUILD?)")
+            raise NeedsFullBuild("the base image has files of the context (ONBUILD?)")
 
 
 def _reads(created_by: str, snapshot: Snapshot) -> bool:

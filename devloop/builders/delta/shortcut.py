@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from devloop.builders.delta.base_layers import check_places
 from devloop.builders.delta.layer_state import differing
 from devloop.builders.image.documents import sha256
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.layer import write_layer
 
 if TYPE_CHECKING:
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
     from devloop.builders.delta.analysis import Rules
-    from devloop.builders.delta.base_layers import Lower
-    from devloop.builders.delta.layer_state import Change, Frozen, Standing
-    from devloop.builders.image.copies import Placed
+    from devloop.builders.delta.base_layers import BaseLayers
+    from devloop.builders.delta.layer_state import Frozen, LayerChange, LayerState
+    from devloop.builders.image.copies import FileEntry
     from devloop.builders.image.documents import Documents, Image, Layer
     from devloop.builders.image.repository import Repository
     from devloop.model import Scan
 
-__all__ = ["BOUND_BYTES", "BOUND_ENTRIES", "Made", "Shortcut"]
+__all__ = ["BOUND_BYTES", "BOUND_ENTRIES", "DeltaImage", "Shortcut"]
 
 # A delta layer holds all that changed since the layers beneath it were made, and is made and sent
 # whole with every save: beyond this it costs more than a few milliseconds and is folded away.
 BOUND_BYTES = 1 << 20
 BOUND_ENTRIES = 200
 
-# Made in memory; what is bigger is the builder's, which streams.
+# DeltaImage in memory; what is bigger is the builder's, which streams.
 _MOST = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class DeltaImage:
     """An image that is ready to be sent. `image` are its layers without the delta."""
 
-    change: Change
+    change: LayerChange
     image: Image
     documents: Documents
     blobs: tuple[bytes, ...]
@@ -64,15 +64,15 @@ class Shortcut:
         self,
         repository: Repository,
         image: Image,
-        standing: Standing,
+        standing: LayerState,
         rules: Rules,
         *,
         context: Path,
         beneath: str,
-        lower: Lower,
+        lower: BaseLayers,
     ) -> None:
         """`image` comes without its delta layer; `beneath` is its digest with it, `lower` what it
-        has beneath the COPYs. Raises `Unprovable`."""
+        has beneath the COPYs. Raises `NeedsFullBuild`."""
         self.repository = repository
         self.beneath = beneath
         self.image = image
@@ -82,8 +82,8 @@ class Shortcut:
         self._context = context
         self._lower = lower
 
-    def plan(self, scan: Scan, cancel: Cancel) -> Change:
-        """What to change of the layers for `scan`. Raises `Unprovable` and Cancelled."""
+    def plan(self, scan: Scan, cancel: Cancel) -> LayerChange:
+        """What to change of the layers for `scan`. Raises `NeedsFullBuild` and Cancelled."""
         changed = differing(self.standing.snapshot, scan.snapshot)
         self._rules.check(changed, self.standing.links)
         self.standing.move(scan.snapshot)
@@ -92,11 +92,11 @@ class Shortcut:
             check_places(fresh, self._lower.listing(cancel))
         return self.standing.change()
 
-    def make(self, change: Change) -> Made:
+    def make(self, change: LayerChange) -> DeltaImage:
         """Read the files and make the blobs. Raises build/context-changed for a file that is no
-        longer what was scanned, and `Unprovable`."""
+        longer what was scanned, and `NeedsFullBuild`."""
         if change.size > _MOST:
-            raise Unprovable(f"{_size(change.size)} changed")
+            raise NeedsFullBuild(f"{_size(change.size)} changed")
         image, blobs = self.image, list[bytes]()
         for index, entries in change.layers.items():
             blobs.append(self._tar(entries))
@@ -106,15 +106,15 @@ class Shortcut:
             blobs.append(self._tar(change.delta))
             delta = _layer(image, blobs[-1])
         created = dt.datetime.now(dt.UTC).isoformat().replace("+00:00", "Z")
-        return Made(
+        return DeltaImage(
             change=change,
             image=image,
             documents=image.documents(created, delta, about="devloop delta"),
             blobs=tuple(blobs),
         )
 
-    def send(self, made: Made, tag: str, cancel: Cancel) -> str:
-        """Upload it and go on from there; returns the manifest's digest. Raises `Unprovable`,
+    def send(self, made: DeltaImage, tag: str, cancel: Cancel) -> str:
+        """Upload it and go on from there; returns the manifest's digest. Raises `NeedsFullBuild`,
         registry/* and Cancelled."""
         self.repository.send(made.documents, made.blobs, tag, cancel)
         if made.change.layers:
@@ -123,13 +123,13 @@ class Shortcut:
         self.published = self.standing.change()
         return made.documents.digest
 
-    def folded(self, made: Made, frozen: Frozen) -> None:
+    def folded(self, made: DeltaImage, frozen: Frozen) -> None:
         """The registry has the layers of `made`, which was made of what was `frozen`."""
         self.image = made.image
         self.standing.settle(frozen)
         self.published = self.standing.change()
 
-    def _tar(self, entries: tuple[Placed, ...]) -> bytes:
+    def _tar(self, entries: tuple[FileEntry, ...]) -> bytes:
         return write_layer(entries, self._context)
 
 

@@ -2,7 +2,7 @@
 
 A builder may be another than expected, /app may be a symlink in the base, `--chown=node` may be any
 uid: instead of knowing all that, the layers that a builder made are read and compared with what
-`place` says, path by path. Where they differ nothing is assumed; `Unprovable` says so.
+`place` says, path by path. Where they differ nothing is assumed; `NeedsFullBuild` says so.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devloop.builders.delta.layer_state import Ground, Slot, ancestors, place_all, same
-from devloop.builders.image.copies import Placed, place
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.delta.layer_state import BaseState, CopyLayer, ancestors, place_all, same
+from devloop.builders.image.copies import FileEntry, place
+from devloop.builders.image.full_build import NeedsFullBuild
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +28,7 @@ __all__ = ["examine"]
 # More than this is not read in the background of somebody's work; compressed, in bytes.
 _MOST = 256 << 20
 
-Entries = Mapping[str, Placed]
+Entries = Mapping[str, FileEntry]
 
 
 def examine(
@@ -39,11 +39,11 @@ def examine(
     *,
     read: Callable[[Layer], Entries],
     head: Head | None = None,
-) -> Ground:
+) -> BaseState:
     """What is known of `image` (its delta layer included), which is said to be built of `snapshot`.
 
     `copies` are those whose layers lie among the uppermost `depth`, the lowest first; `head` is as
-    for `place`. Raises `Unprovable` when they are not there or are not what they should be."""
+    for `place`. Raises `NeedsFullBuild` when they are not there or are not what they should be."""
     bare = image.without_delta()
     delta = read(image.layers[-1]) if image.delta else {}
     left, found, seen, above = list(copies), list[_Match](), list[Entries](), set[str]()
@@ -53,7 +53,7 @@ def examine(
             break
         size += bare.layers[index].size
         if size > _MOST:
-            raise Unprovable("the image's upper layers are too big to look into")
+            raise NeedsFullBuild("the image's upper layers are too big to look into")
         entries = read(bare.layers[index])
         match = _match(left[-1], index, snapshot, entries=entries, delta=delta, head=head)
         if match is not None:
@@ -63,15 +63,15 @@ def examine(
             above.update(_covered(entries))
         seen.append(entries)
     if left:
-        raise Unprovable(f"{left[-1].instruction} is in no layer as expected")
+        raise NeedsFullBuild(f"{left[-1].instruction} is in no layer as expected")
     found.reverse()
     slots = tuple(match.slot for match in found)
     tree = place_all(slots, snapshot, head)[1]
     _check_delta(delta, tree)
-    in_the_end: dict[str, Placed] = {}
+    in_the_end: dict[str, FileEntry] = {}
     for entries in (*reversed(seen), delta):
         in_the_end.update(entries)
-    return Ground(
+    return BaseState(
         slots=slots,
         snapshot=snapshot,
         above=frozenset(above),
@@ -87,7 +87,7 @@ def examine(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Match:
-    slot: Slot
+    slot: CopyLayer
     loose: frozenset[str]
 
 
@@ -116,10 +116,10 @@ def _match(
         if first is None:
             return None
         owner = (entries[first].uid, entries[first].gid)
-    slot = Slot(copy=copy, index=index, owner=owner)
+    slot = CopyLayer(copy=copy, index=index, owner=owner)
     expected = place_all((slot,), snapshot, head)[1]
     if all(entry.type == "dir" for entry in expected.values()):
-        raise Unprovable(f"{copy.instruction} copies no file to tell its layer by")
+        raise NeedsFullBuild(f"{copy.instruction} copies no file to tell its layer by")
     loose = set()
     for path, entry in expected.items():
         got = entries.get(path)
@@ -143,7 +143,7 @@ def _covered(entries: Entries) -> Iterator[str]:
     for path in entries:
         folder, _, name = path.rpartition("/")
         if name.startswith(".wh..wh."):
-            raise Unprovable(f"a layer hides all of /{folder}")
+            raise NeedsFullBuild(f"a layer hides all of /{folder}")
         yield path
         if name.startswith(".wh."):
             yield f"{folder}/{name[4:]}".lstrip("/")
@@ -155,6 +155,6 @@ def _check_delta(delta: Entries, tree: Entries) -> None:
         wanted = tree.get(path)
         if wanted is None or wanted.implied:
             if entry.type != "dir":
-                raise Unprovable(f"devloop's own layer has /{path}, which no COPY gives")
+                raise NeedsFullBuild(f"devloop's own layer has /{path}, which no COPY gives")
         elif not same(entry, wanted):
-            raise Unprovable(f"devloop's own layer has another /{path}")
+            raise NeedsFullBuild(f"devloop's own layer has another /{path}")

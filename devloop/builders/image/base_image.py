@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from devloop.builders.image.documents import choose, config_digest, is_index, parse_image
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class LocalImages(Protocol):
 
     def identity(self, reference: str, cancel: Cancel) -> str | None:
         """The id (`sha256:...`) under which Docker has `reference`, "" when it has no such image,
-        None when there is no Docker. Raises `Unprovable` when it cannot be told."""
+        None when there is no Docker. Raises `NeedsFullBuild` when it cannot be told."""
         ...
 
 
@@ -124,8 +124,8 @@ class Reference:
 
 
 def parse_reference(text: str) -> Reference:
-    """`python:3.13` -> docker.io/library/python:3.13, by Docker's rules. Raises `Unprovable` for
-    what is not an image's name.
+    """`python:3.13` -> docker.io/library/python:3.13, by Docker's rules. Raises `NeedsFullBuild`
+    for what is not an image's name.
 
     Source: https://github.com/distribution/reference (normalize.go)."""
     name, _, digest = text.partition("@")
@@ -137,7 +137,7 @@ def parse_reference(text: str) -> Reference:
         host, path = _HUB, path if "/" in path else f"library/{path}"
     wrong = (digest and not _DIGEST.fullmatch(digest)) or (colon and not _TAG.fullmatch(tag))
     if wrong or ("@" in text and not digest) or not _NAME.fullmatch(path):
-        raise Unprovable(f"{text} is not the name of an image")
+        raise NeedsFullBuild(f"{text} is not the name of an image")
     return Reference(host=host, path=path, tag=tag or ("" if digest else "latest"), digest=digest)
 
 
@@ -163,7 +163,7 @@ class Bases:
         self._open = open_registry
         self._target = target
         self._local = local
-        self._known: dict[tuple[str, str], Base | Unprovable] = {}
+        self._known: dict[tuple[str, str], Base | NeedsFullBuild] = {}
 
     def forget(self) -> None:
         """Ask again from now on: a tag may mean another image by then."""
@@ -172,18 +172,18 @@ class Bases:
     def find(self, text: str, platform: str, say: Callable[[str], None], cancel: Cancel) -> Base:
         """The image that a Dockerfile calls `text`, for `platform` (OS/ARCH[/VARIANT]).
 
-        Raises `Unprovable`, and env/docker-unreachable when only Docker could have it."""
+        Raises `NeedsFullBuild`, and env/docker-unreachable when only Docker could have it."""
         known = self._known.get((text, platform))
         if known is None:
             say(f"looking for the base image {text}")
             try:
                 known = self._find(text, platform, cancel)
-            except Unprovable as unprovable:
+            except NeedsFullBuild as unprovable:
                 # Asking a registry that is not there again takes seconds again.
                 known = unprovable
             self._known[text, platform] = known
-        if isinstance(known, Unprovable):
-            raise Unprovable(known.reason)
+        if isinstance(known, NeedsFullBuild):
+            raise NeedsFullBuild(known.reason)
         return known
 
     def _find(self, text: str, platform: str, cancel: Cancel) -> Base:
@@ -217,9 +217,9 @@ class Bases:
                 return base
             others.append(place.host)
         if others:
-            raise Unprovable(f"{text} in Docker is not the one in {others[-1]}")
+            raise NeedsFullBuild(f"{text} in Docker is not the one in {others[-1]}")
         if mine:
-            raise Unprovable(f"{text} is known to Docker, and not in {self._target}")
+            raise NeedsFullBuild(f"{text} is known to Docker, and not in {self._target}")
         why = failure.diagnosis.message if failure else f"{reference.host} does not have it"
         if mine is None:
             raise DevloopError.of(
@@ -232,7 +232,7 @@ class Bases:
                     "or install and start Docker",
                 ),
             )
-        raise Unprovable(f"{text} cannot be fetched: {why}")
+        raise NeedsFullBuild(f"{text} cannot be fetched: {why}")
 
     def _fetch(
         self, place: Reference, platform: str, cancel: Cancel
@@ -257,5 +257,5 @@ class Bases:
         if f"{image.config.get('os')}/{image.config.get('architecture')}" != "/".join(
             platform.split("/")[:2]
         ):
-            raise Unprovable(f"{place.short} is not for {platform}")
+            raise NeedsFullBuild(f"{place.short} is not for {platform}")
         return Base(host=place.host, name=place.path, image=image), frozenset((*names, wanted))

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Literal
 
 from devloop.builders.image.copy_patterns import Filter, is_pattern
 from devloop.builders.image.copy_sources import Sources, clean
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.scope import Scope, stages_of, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from devloop.builders.dockerfile import Dockerfile, Instruction
-    from devloop.model import Entry, Snapshot
+    from devloop.model import ContextEntry, Snapshot
 
-__all__ = ["Copy", "Placed", "StageState", "may_be_archive", "merge", "place", "stage_copies"]
+__all__ = ["Copy", "FileEntry", "StageState", "may_be_archive", "merge", "place", "stage_copies"]
 
 _WHITEOUT = ".wh."
 _FLAGS = {
@@ -67,7 +67,7 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
+class FileEntry:
     """One path in the image, relative to / and without a leading slash. `source` is the path in the
     context that its bytes come from, "" for what has none. `implied` marks a folder that is only
     made, with this mode and owner, where it does not exist yet.
@@ -97,9 +97,9 @@ def stage_copies(
     """The local COPY and ADD instructions of the target's stage, in order, variables replaced.
 
     Where the stage starts from another one of the file, that one's come first. `base` is the state
-    of the image that the first of them starts from, None when it is not known. Raises `Unprovable`
-    for what cannot be worked out (a relative WORKDIR on an unknown base, a remote ADD source, a
-    heredoc, a flag not known here)."""
+    of the image that the first of them starts from, None when it is not known. Raises
+    `NeedsFullBuild` for what cannot be worked out (a relative WORKDIR on an unknown base, a remote
+    ADD source, a heredoc, a flag not known here)."""
     stages = stages_of(dockerfile, target, args)
     scope = Scope(dockerfile, args)
     if base is not None:
@@ -120,23 +120,23 @@ def stage_copies(
 def _understood(instruction: Instruction, scope: Scope) -> Copy:
     where = f"line {instruction.start}: {instruction.keyword}"
     if instruction.heredocs:
-        raise Unprovable(f"{where} of a heredoc")
+        raise NeedsFullBuild(f"{where} of a heredoc")
     flags = _flags(instruction, where)
     words = words_of(instruction)
     if len(words) < 2:
-        raise Unprovable(f"{where} has no destination")
+        raise NeedsFullBuild(f"{where} has no destination")
     *sources, dest = (scope.expand(word) for word in words)
     for source in sources:
         if not source or "\\" in source:
-            raise Unprovable(f"{where} has a source that is not understood")
+            raise NeedsFullBuild(f"{where} has a source that is not understood")
         if _REMOTE.match(source):
-            raise Unprovable(f"{where} {source} is not in the context")
+            raise NeedsFullBuild(f"{where} {source} is not in the context")
     if "\\" in dest:
-        raise Unprovable(f"{where} has a destination that is not understood")
+        raise NeedsFullBuild(f"{where} has a destination that is not understood")
     chmod = flags.get("chmod", [None])[0]
     if chmod is not None and (not _OCTAL.fullmatch(chmod) or int(chmod, 8) > 0o7777):
         # Some releases ignore what others understand, and only some replace variables.
-        raise Unprovable(f"{where} --chmod={chmod}")
+        raise NeedsFullBuild(f"{where} --chmod={chmod}")
     link = _switch(flags, "link", where) and chmod is None
     chown = scope.expand(flags["chown"][0]) if "chown" in flags else None
     full = scope.path(dest)
@@ -163,15 +163,15 @@ def _flags(instruction: Instruction, where: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name, value in instruction.flags:
         if name not in _FLAGS[instruction.keyword] or "\\" in value:
-            raise Unprovable(f"{where} --{name}")
+            raise NeedsFullBuild(f"{where} --{name}")
         if name == "exclude" and "$" in value:
-            raise Unprovable(f"{where} --exclude={value}")
+            raise NeedsFullBuild(f"{where} --exclude={value}")
         found.setdefault(name, []).append(value)
     for name, values in found.items():
         if len(values) > 1 and name != "exclude":
-            raise Unprovable(f"{where} has --{name} twice")
+            raise NeedsFullBuild(f"{where} has --{name} twice")
         if name not in ("link", "parents") and not all(values):
-            raise Unprovable(f"{where} --{name} has no value")
+            raise NeedsFullBuild(f"{where} --{name} has no value")
     return found
 
 
@@ -180,7 +180,7 @@ def _switch(flags: Mapping[str, list[str]], name: str, where: str) -> bool:
         return False
     value = flags[name][0].lower()
     if value not in ("", "true", "false"):
-        raise Unprovable(f"{where} --{name}={value}")
+        raise NeedsFullBuild(f"{where} --{name}={value}")
     return value != "false"
 
 
@@ -193,20 +193,20 @@ def place(
     snapshot: Snapshot,
     owner: tuple[int, int],
     head: Callable[[str], bytes] | None = None,
-) -> Mapping[str, Placed]:
+) -> Mapping[str, FileEntry]:
     """What `copy` puts into the image, by path, folders before what is in them.
 
     `owner` is the uid and gid that `copy.chown` stands for (0, 0 without it). `head` gives the
     first 512 bytes of a file in the context, for an ADD, which unpacks archives; without it names
-    have to do. Raises `Unprovable` for what BuildKit refuses, for an archive, and for a name that
-    means a deletion in a layer."""
+    have to do. Raises `NeedsFullBuild` for what BuildKit refuses, for an archive, and for a name
+    that means a deletion in a layer."""
     placing = _Placing(copy, Sources(snapshot), owner, head)
     for source in copy.sources:
         placing.add(source)
     for path in placing.tree:
         # OCI's layer.md, "Whiteouts". Builders differ in what they make of such a file.
         if _WHITEOUT in path and path.rpartition("/")[2].startswith(_WHITEOUT):
-            raise Unprovable(f"/{path} would delete something")
+            raise NeedsFullBuild(f"/{path} would delete something")
     return placing.tree
 
 
@@ -220,7 +220,7 @@ class _Placing:
         owner: tuple[int, int],
         head: Callable[[str], bytes] | None,
     ) -> None:
-        self.tree: dict[str, Placed] = {}
+        self.tree: dict[str, FileEntry] = {}
         self._copy = copy
         self._sources = sources
         self._uid, self._gid = owner
@@ -236,13 +236,13 @@ class _Placing:
             if not separator:
                 pivot, pattern = "", source
             if not clean(pattern):
-                raise Unprovable(f"--parents {source} takes nothing")
+                raise NeedsFullBuild(f"--parents {source} takes nothing")
             if not is_pattern(source) and self._sources.find(clean(source)) is None:
-                raise Unprovable(f"{source} is not in the context")
+                raise NeedsFullBuild(f"{source} is not in the context")
             before = len(self.tree)
             self._take(clean(pivot), Filter([clean(pattern)]), chosen=True)
             if not self._any_since(before):
-                raise Unprovable(f"--parents {source} takes nothing")
+                raise NeedsFullBuild(f"--parents {source} takes nothing")
             return
         chosen = is_pattern(source) or bool(self._copy.exclude)
         paths = self._sources.matches(source)
@@ -262,7 +262,7 @@ class _Placing:
         for link in links:
             real = self._sources.real(link)
             if real != link and not any(real == n or real.startswith(f"{n}/") for n in named):
-                raise Unprovable(f"{link} leads to what no pattern may name")
+                raise NeedsFullBuild(f"{link} leads to what no pattern may name")
 
     def _take(self, path: str, include: Filter | None, *, chosen: bool) -> list[str]:
         """Place one path; the symlinks in it that were. `chosen` says that a pattern had a say;
@@ -270,7 +270,7 @@ class _Placing:
         real = self._sources.real(path)
         entry = self._sources.find(real)
         if entry is None:
-            raise Unprovable(f"{path} is not in the context")
+            raise NeedsFullBuild(f"{path} is not in the context")
         dest = self._dest
         self._make_folders(dest if self._copy.folder else dest.rpartition("/")[0])
         if entry.type == "dir":
@@ -278,12 +278,12 @@ class _Placing:
             taken = self._take_folder(real, dest, include)
             for link in taken if chosen else ():
                 if self._sources.find(self._sources.real(link)) is None:
-                    raise Unprovable(f"{link} leads nowhere")
+                    raise NeedsFullBuild(f"{link} leads nowhere")
             return taken
         if include is not None:
-            raise Unprovable(f"--parents {path} is not a folder")
+            raise NeedsFullBuild(f"--parents {path} is not a folder")
         if self._copy.unclear and dest not in self.tree:
-            raise Unprovable(f"builders differ in what {self._copy.dest} is")
+            raise NeedsFullBuild(f"builders differ in what {self._copy.dest} is")
         if self._copy.instruction.keyword == "ADD":
             self._check_archive(real, entry)
         there = self.tree.get(dest)
@@ -305,7 +305,7 @@ class _Placing:
                     links.append(folder + name)
             return links
         # A folder that is not selected comes with what is selected beneath it.
-        waiting: dict[str, Entry] = {}
+        waiting: dict[str, ContextEntry] = {}
         for name, entry in self._sources.beneath(real):
             selected = include is None or include.selects(name)
             if exclude.selects(name) or not selected:
@@ -330,9 +330,9 @@ class _Placing:
             missing.append(path)
             path = path.rpartition("/")[0]
         if path and self.tree[path].type != "dir":
-            raise Unprovable(f"/{path} is no folder and has something in it")
+            raise NeedsFullBuild(f"/{path} is no folder and has something in it")
         for folder in reversed(missing):
-            self.tree[folder] = Placed(
+            self.tree[folder] = FileEntry(
                 path=folder,
                 type="dir",
                 mode=0o755,
@@ -342,12 +342,12 @@ class _Placing:
                 unsure=self._unsure,
             )
 
-    def _put(self, path: str, entry: Entry, source: str, *, unsure: bool = False) -> None:
+    def _put(self, path: str, entry: ContextEntry, source: str, *, unsure: bool = False) -> None:
         there = self.tree.get(path)
         if there is not None and (there.type == "dir") != (entry.type == "dir"):
-            raise Unprovable(f"/{path} is to be a {there.type} and a {entry.type}")
+            raise NeedsFullBuild(f"/{path} is to be a {there.type} and a {entry.type}")
         mode = entry.mode if self._mode is None else self._mode
-        self.tree[path] = Placed(
+        self.tree[path] = FileEntry(
             path=path,
             type=entry.type,
             mode=0o777 if entry.type == "symlink" else mode,
@@ -360,11 +360,11 @@ class _Placing:
             unsure=unsure,
         )
 
-    def _check_archive(self, path: str, entry: Entry) -> None:
+    def _check_archive(self, path: str, entry: ContextEntry) -> None:
         if entry.type == "file" and entry.size:
             data = None if self._head is None else self._head(path)
             if may_be_archive(path, data):
-                raise Unprovable(f"ADD {path}, which may be an archive")
+                raise NeedsFullBuild(f"ADD {path}, which may be an archive")
 
 
 _PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
@@ -396,20 +396,21 @@ def may_be_archive(path: str, head: bytes | None) -> bool:
     return bool(re.fullmatch(rb"[0-7]+", digits)) and int(digits, 8) in (total, signed)
 
 
-def merge(layers: Iterable[Mapping[str, Placed]]) -> dict[str, tuple[int, Placed]]:
+def merge(layers: Iterable[Mapping[str, FileEntry]]) -> dict[str, tuple[int, FileEntry]]:
     """What is there in the end, when what each COPY places lies over what those before it placed:
     the COPY's number and the entry. A folder that is only implied leaves one that is there as it
-    is; any other takes its place, what is in it stays. Raises `Unprovable` when two disagree about
-    what is a folder, and for what may be written through a symlink that an earlier one placed."""
-    found: dict[str, tuple[int, Placed]] = {}
+    is; any other takes its place, what is in it stays. Raises `NeedsFullBuild` when two disagree
+    about what is a folder, and for what may be written through a symlink that an earlier one
+    placed."""
+    found: dict[str, tuple[int, FileEntry]] = {}
     for number, layer in enumerate(layers):
         for path, entry in layer.items():
             if path in found:
                 there = found[path][1]
                 if (there.type == "dir") != (entry.type == "dir"):
-                    raise Unprovable(f"two COPYs disagree about what /{path} is")
+                    raise NeedsFullBuild(f"two COPYs disagree about what /{path} is")
                 if there.type == "symlink" and entry.type != "symlink":
-                    raise Unprovable(f"/{path} is a symlink already")
+                    raise NeedsFullBuild(f"/{path} is a symlink already")
                 if entry.implied:
                     continue
             found[path] = (number, entry)

@@ -2,7 +2,7 @@
 
 Sources follow Go's path.Match, where `*` stops at a slash and a class may match one; the other two
 follow moby's patternmatcher, which knows `**` and exceptions with `!`. Pure; a pattern that either
-would refuse, or that is a matter of Go's regular expressions, is `Unprovable`.
+would refuse, or that is a matter of Go's regular expressions, is `NeedsFullBuild`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,7 +59,7 @@ def _class(pattern: str, at: int) -> tuple[str, int]:
             high = low
             at += 1
         if not low or not high or low in "-]" or high in "-]" or low > high:
-            raise Unprovable(f"the pattern {pattern} is not understood")
+            raise NeedsFullBuild(f"the pattern {pattern} is not understood")
         found.append(f"{re.escape(low)}-{re.escape(high)}")
         ranges += 1
     return "".join((*found, "]")), at + 1
@@ -71,7 +71,7 @@ class Filter:
     Ask for a folder before what is in it: a pattern that matched it matches all of that."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        """Raises `Unprovable`."""
+        """Raises `NeedsFullBuild`."""
         self._patterns = [
             _compiled(posixpath.normpath(text)) for line in patterns if (text := line.strip())
         ]
@@ -99,7 +99,7 @@ def _compiled(pattern: str) -> tuple[bool, Callable[[str], bool]]:
     excepts = pattern.startswith("!")
     pattern = pattern.removeprefix("!")
     if not pattern or "[" in pattern or "]" in pattern or "\\" in pattern or "^" in pattern:
-        raise Unprovable(f"the pattern {pattern} is not understood")
+        raise NeedsFullBuild(f"the pattern {pattern} is not understood")
     return excepts, _matcher(pattern)
 
 

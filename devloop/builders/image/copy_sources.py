@@ -11,8 +11,8 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from devloop.builders.image.copy_patterns import is_pattern, source_pattern
-from devloop.builders.image.full_build import Unprovable
-from devloop.model import Entry
+from devloop.builders.image.full_build import NeedsFullBuild
+from devloop.model import ContextEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Sources", "clean"]
 
-_ROOT = Entry("dir", 0o755)
+_ROOT = ContextEntry("dir", 0o755)
 # As many as fs.RootPath follows.
 _LINKS = 255
 
@@ -38,10 +38,10 @@ class Sources:
         self._entries = snapshot.entries
         self._paths: list[str] | None = None
 
-    def find(self, path: str) -> Entry | None:
+    def find(self, path: str) -> ContextEntry | None:
         return self._entries.get(path) if path else _ROOT
 
-    def beneath(self, folder: str) -> Iterator[tuple[str, Entry]]:
+    def beneath(self, folder: str) -> Iterator[tuple[str, ContextEntry]]:
         """All that is in `folder`, relative to it, a folder before what it holds."""
         if not folder:
             yield from self._entries.items()
@@ -58,7 +58,7 @@ class Sources:
 
     def real(self, path: str) -> str:
         """`path` with every symlink in it followed, the last part too. What does not exist stays as
-        it is. Raises `Unprovable` for a loop and for a link that BuildKit cannot follow."""
+        it is. Raises `NeedsFullBuild` for a loop and for a link that BuildKit cannot follow."""
         if path in self._entries and self._entries[path].type != "symlink":
             # Scans do not go through symlinks, so no folder above it is one.
             return path
@@ -78,9 +78,9 @@ class Sources:
                 continue
             links += 1
             if links > _LINKS:
-                raise Unprovable(f"{path} leads through too many symlinks")
+                raise NeedsFullBuild(f"{path} leads through too many symlinks")
             if _lost(posixpath.join("/", *done, entry.link), entry.link, links, more=bool(todo)):
-                raise Unprovable(f"{path} leads through a link that builders lose their way in")
+                raise NeedsFullBuild(f"{path} leads through a link that builders lose their way in")
             if entry.link.startswith("/"):
                 done = []
             todo.extend([piece for piece in entry.link.split("/") if piece][::-1])
@@ -97,7 +97,7 @@ class Sources:
         folder = self.real("/".join(parts[:first]))
         above = self.find(folder)
         if above is None or above.type != "dir":
-            raise Unprovable(f"{folder} is no folder of the context")
+            raise NeedsFullBuild(f"{folder} is no folder of the context")
         match = source_pattern("/".join(parts[first:]))
         inside = f"{folder}/" if folder else ""
         found = [inside + name for name, _ in self.beneath(folder) if match(name)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from devloop.base import process
 from devloop.builders import docker_errors
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class DockerImages:
             return ""
         if docker_errors.docker_unreachable(text):
             return None
-        raise Unprovable(f"Docker does not say whether it has {reference}")
+        raise NeedsFullBuild(f"Docker does not say whether it has {reference}")
 
     def _without_command(self, reference: str) -> str | None:
         from devloop.builders.classic import ping  # noqa: PLC0415 - the docker SDK loads slowly
@@ -46,4 +46,6 @@ class DockerImages:
             ping(_SECONDS)
         except DevloopError:
             return None
-        raise Unprovable(f"without the docker command Docker does not say if it has {reference}")
+        raise NeedsFullBuild(
+            f"without the docker command Docker does not say if it has {reference}"
+        )

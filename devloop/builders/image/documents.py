@@ -14,7 +14,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -143,7 +143,7 @@ def is_index(media_type: str, body: bytes) -> bool:
 
 def choose(body: bytes, platform: str | None) -> str:
     """The digest of the one image in an index. Attestations are passed over. With several
-    platforms, `platform` (OS/ARCH[/VARIANT]) decides. Raises `Unprovable`."""
+    platforms, `platform` (OS/ARCH[/VARIANT]) decides. Raises `NeedsFullBuild`."""
     found = []
     for entry in _decode(body).get("manifests") or ():
         where = entry.get("platform") or {}
@@ -155,24 +155,24 @@ def choose(body: bytes, platform: str | None) -> str:
         wanted = "/".join(platform.split("/")[:2])
         found = [pair for pair in found if pair[0] == wanted]
     if len(found) != 1:
-        raise Unprovable("the image is for several platforms")
+        raise NeedsFullBuild("the image is for several platforms")
     return found[0][1]
 
 
 def config_digest(manifest: bytes) -> str:
-    """The digest of the config that `manifest` names. Raises `Unprovable`."""
+    """The digest of the config that `manifest` names. Raises `NeedsFullBuild`."""
     try:
         return str(_decode(manifest)["config"]["digest"])
     except (KeyError, TypeError):
-        raise Unprovable("the image's manifest has no config") from None
+        raise NeedsFullBuild("the image's manifest has no config") from None
 
 
 def parse_image(manifest: bytes, media_type: str, config: bytes) -> Image:
-    """Raises `Unprovable` for documents that do not fit each other."""
+    """Raises `NeedsFullBuild` for documents that do not fit each other."""
     parsed, parsed_config = _decode(manifest), _decode(config)
     kind = str(parsed.get("mediaType") or media_type)
     if kind not in _TAR:
-        raise Unprovable(f"the image's manifest is of an unknown kind: {kind}")
+        raise NeedsFullBuild(f"the image's manifest is of an unknown kind: {kind}")
     try:
         descriptors = [dict(entry) for entry in parsed["layers"]]
         diff_ids = [str(digest) for digest in parsed_config["rootfs"]["diff_ids"]]
@@ -182,7 +182,7 @@ def parse_image(manifest: bytes, media_type: str, config: bytes) -> Image:
         )
         history = [entry for entry in parsed_config.get("history") or () if isinstance(entry, dict)]
     except (KeyError, TypeError, ValueError):
-        raise Unprovable("the image's manifest and config do not fit each other") from None
+        raise NeedsFullBuild("the image's manifest and config do not fit each other") from None
     return Image(
         media_type=kind,
         manifest=parsed,
@@ -202,7 +202,7 @@ def _decode(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         parsed = None
     if not isinstance(parsed, dict):
-        raise Unprovable("the image's documents cannot be read")
+        raise NeedsFullBuild("the image's documents cannot be read")
     return parsed
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Unprovable"]
+__all__ = ["NeedsFullBuild"]
 
 
-class Unprovable(Exception):  # noqa: N818 - not an error: the full builder takes over
+class NeedsFullBuild(Exception):  # noqa: N818 - not an error: the full builder takes over
     """What was asked for might differ from what a full build gives. `reason` is for the user, in a
     few words that complete "full build: ..." (`Dockerfile:12 RUN reads app/`)."""
 

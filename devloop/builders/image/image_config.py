@@ -1,7 +1,8 @@
 """How the instructions of a Dockerfile shape an image's config: all but files.
 
-Pure. What BuildKit would refuse is `Unprovable` here, so that BuildKit gets to say it in its words.
-Rules: BuildKit's dockerfile2llb (dispatch*), its parser (line_parsers.go) and its instructions.
+Pure. What BuildKit would refuse is `NeedsFullBuild` here, so that BuildKit gets to say it in its
+words. Rules: BuildKit's dockerfile2llb (dispatch*), its parser (line_parsers.go) and its
+instructions.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.text import split
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SHAPING",
-    "Shape",
-    "Words",
+    "ImageConfig",
+    "InstructionText",
     "platform_arguments",
     "scratch",
     "shape",
@@ -57,7 +58,7 @@ _HEALTH_FLAGS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class ImageConfig:
     """An image's config while it is being made. `fields` is the document around it (os,
     architecture, author), `config` its own object, `args` the ARGs with a value. `cmd` says whether
     this stage has set a CMD."""
@@ -87,7 +88,7 @@ class Shape:
     def user(self) -> str:
         return str(self.config.get("User") or "")
 
-    def told(self, created_by: str, *, layer: bool = False) -> Shape:
+    def told(self, created_by: str, *, layer: bool = False) -> ImageConfig:
         """With one more line of history."""
         line: dict[str, Any] = {"created_by": created_by, "comment": _COMMENT}
         if not layer:
@@ -104,33 +105,33 @@ class Shape:
             "history": [{"created": created, **line} for line in self.history],
         }
 
-    def set(self, **config: Any) -> Shape:
+    def set(self, **config: Any) -> ImageConfig:
         """With other values; what is empty is left out."""
         merged = {**self.config, **config}
         return replace(self, config={key: value for key, value in merged.items() if value})
 
 
-def scratch(platform: str) -> Shape:
+def scratch(platform: str) -> ImageConfig:
     """What `FROM scratch` starts with."""
     os, architecture, *variant = platform.split("/")
     fields: dict[str, Any] = {"architecture": architecture, "os": os}
     if variant:
         fields["variant"] = variant[0]
-    return Shape(fields=fields, config={"Env": [f"PATH={_PATH}"], "WorkingDir": "/"})
+    return ImageConfig(fields=fields, config={"Env": [f"PATH={_PATH}"], "WorkingDir": "/"})
 
 
-def started(document: Mapping[str, Any]) -> Shape:
-    """What FROM an image with this config document starts with. Raises `Unprovable` for an image
-    with ONBUILD triggers."""
+def started(document: Mapping[str, Any]) -> ImageConfig:
+    """What FROM an image with this config document starts with. Raises `NeedsFullBuild` for an
+    image with ONBUILD triggers."""
     found = document.get("config") or {}
     if found.get("OnBuild"):
-        raise Unprovable("the base image has ONBUILD triggers")
+        raise NeedsFullBuild("the base image has ONBUILD triggers")
     config = {key: found[key] for key in _CONFIG if found.get(key)}
     if not any(entry.startswith("PATH=") for entry in config.get("Env", ())):
         config["Env"] = [*config.get("Env", ()), f"PATH={_PATH}"]
     if config.get("WorkingDir"):
         config["WorkingDir"] = posixpath.join("/", posixpath.normpath(config["WorkingDir"]))
-    return Shape(
+    return ImageConfig(
         fields={key: document[key] for key in _KEPT if document.get(key)},
         config=config,
         history=tuple(document.get("history") or ()),
@@ -152,7 +153,7 @@ def platform_arguments(target: str, own: str) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Words:
+class InstructionText:
     """How words are read. `given` are the build arguments, `outer` the ARGs before the first FROM
     that have a value."""
 
@@ -162,14 +163,14 @@ class Words:
     outer: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
-def shape(before: Shape, instruction: Instruction, words: Words) -> Shape:
-    """`before` with one instruction of `SHAPING` more. Raises `Unprovable`."""
+def shape(before: ImageConfig, instruction: Instruction, words: InstructionText) -> ImageConfig:
+    """`before` with one instruction of `SHAPING` more. Raises `NeedsFullBuild`."""
     if not instruction.value or instruction.heredocs:
-        raise Unprovable(f"{instruction} is not understood")
+        raise NeedsFullBuild(f"{instruction} is not understood")
     return _SHAPES[instruction.keyword](before, instruction, words)
 
 
-def _arg(before: Shape, instruction: Instruction, words: Words) -> Shape:
+def _arg(before: ImageConfig, instruction: Instruction, words: InstructionText) -> ImageConfig:
     after, shown = before, []
     for declaration in split(instruction.value, words.escape):
         name, equals, default = declaration.partition("=")
@@ -184,47 +185,49 @@ def _arg(before: Shape, instruction: Instruction, words: Words) -> Shape:
             continue
         if after.env.get(name, value) != value:
             # BuildKit's releases differ in which of the two later words see.
-            raise Unprovable(f"{name} is an ENV and an ARG")
+            raise NeedsFullBuild(f"{name} is an ENV and an ARG")
         after = replace(after, args={**after.args, name: value})
     return after.told("ARG " + " ".join(shown))
 
 
-def _env(before: Shape, instruction: Instruction, words: Words) -> Shape:
+def _env(before: ImageConfig, instruction: Instruction, words: InstructionText) -> ImageConfig:
     pairs = _pairs(before, instruction, words)
     env = {**before.env, **dict(pairs)}
     entries = [f"{key}={text}" for key, text in env.items()]
     return before.set(Env=entries).told("ENV " + _joined(pairs))
 
 
-def _label(before: Shape, instruction: Instruction, words: Words) -> Shape:
+def _label(before: ImageConfig, instruction: Instruction, words: InstructionText) -> ImageConfig:
     pairs = _pairs(before, instruction, words)
     labels = {**before.config.get("Labels", {}), **dict(pairs)}
     return before.set(Labels=labels).told("LABEL " + _joined(pairs))
 
 
-def _workdir(before: Shape, instruction: Instruction, words: Words) -> Shape:
+def _workdir(before: ImageConfig, instruction: Instruction, words: InstructionText) -> ImageConfig:
     path = words.expand(instruction.value, before.variables)
     if not path:
-        raise Unprovable("WORKDIR has no path")
+        raise NeedsFullBuild("WORKDIR has no path")
     cleaned = posixpath.normpath(posixpath.join("/", before.workdir, path))
     # POSIX lets two slashes at the start stand; Go does not.
     workdir = "/" + cleaned.lstrip("/")
     return before.set(WorkingDir=workdir).told(f"WORKDIR {workdir}")
 
 
-def _user(before: Shape, instruction: Instruction, words: Words) -> Shape:
+def _user(before: ImageConfig, instruction: Instruction, words: InstructionText) -> ImageConfig:
     user = words.expand(instruction.value, before.variables)
     return before.set(User=user).told(f"USER {user}")
 
 
-def _cmd(before: Shape, instruction: Instruction, words: Words) -> Shape:
+def _cmd(before: ImageConfig, instruction: Instruction, words: InstructionText) -> ImageConfig:
     del words
     command = _command(before, instruction)
     after = replace(before.set(Cmd=command, ArgsEscaped=True), cmd=True)
     return after.told(f"CMD {_quoted(command)}")
 
 
-def _entrypoint(before: Shape, instruction: Instruction, words: Words) -> Shape:
+def _entrypoint(
+    before: ImageConfig, instruction: Instruction, words: InstructionText
+) -> ImageConfig:
     del words
     command = _command(before, instruction)
     after = before.set(Entrypoint=command)
@@ -233,7 +236,7 @@ def _entrypoint(before: Shape, instruction: Instruction, words: Words) -> Shape:
     return after.told(f"ENTRYPOINT {_quoted(command)}")
 
 
-def _expose(before: Shape, instruction: Instruction, words: Words) -> Shape:
+def _expose(before: ImageConfig, instruction: Instruction, words: InstructionText) -> ImageConfig:
     texts = (words.expand(text, before.variables) for text in instruction.value.split())
     ports = {port for text in texts for port in _ports(text)}
     exposed = {**before.config.get("ExposedPorts", {}), **{port: {} for port in sorted(ports)}}
@@ -241,87 +244,97 @@ def _expose(before: Shape, instruction: Instruction, words: Words) -> Shape:
     return before.set(ExposedPorts=exposed).told(f"EXPOSE map[{shown}]")
 
 
-def _volume(before: Shape, instruction: Instruction, words: Words) -> Shape:
+def _volume(before: ImageConfig, instruction: Instruction, words: InstructionText) -> ImageConfig:
     texts = _list(instruction)
     texts = instruction.value.split() if texts is None else texts
     names = [words.expand(text, before.variables).strip() for text in texts]
     if not names or not all(names):
-        raise Unprovable(f"{instruction} names no folder")
+        raise NeedsFullBuild(f"{instruction} names no folder")
     volumes = {**before.config.get("Volumes", {}), **{name: {} for name in names}}
     return before.set(Volumes=volumes).told(f"VOLUME [{' '.join(names)}]")
 
 
-def _stopsignal(before: Shape, instruction: Instruction, words: Words) -> Shape:
+def _stopsignal(
+    before: ImageConfig, instruction: Instruction, words: InstructionText
+) -> ImageConfig:
     name = words.expand(instruction.value, before.variables)
     known = {str(entry.name).removeprefix("SIG") for entry in signal.Signals}
     number = name.isdecimal() and int(name) > 0
     if not number and name.upper().removeprefix("SIG") not in known:
-        raise Unprovable(f"STOPSIGNAL {name} is not known here")
+        raise NeedsFullBuild(f"STOPSIGNAL {name} is not known here")
     return before.set(StopSignal=name).told(f"STOPSIGNAL {name}")
 
 
-def _shell(before: Shape, instruction: Instruction, words: Words) -> Shape:
+def _shell(before: ImageConfig, instruction: Instruction, words: InstructionText) -> ImageConfig:
     del words
     shell = _list(instruction)
     if not shell:
-        raise Unprovable(f"{instruction} is not a JSON list")
+        raise NeedsFullBuild(f"{instruction} is not a JSON list")
     return before.set(Shell=shell).told(f"SHELL [{' '.join(shell)}]")
 
 
-def _healthcheck(before: Shape, instruction: Instruction, words: Words) -> Shape:
+def _healthcheck(
+    before: ImageConfig, instruction: Instruction, words: InstructionText
+) -> ImageConfig:
     del words
     check = _health(instruction)
     return before.set(Healthcheck=check).told(f"HEALTHCHECK {_quoted(check['Test'])}")
 
 
-def _maintainer(before: Shape, instruction: Instruction, words: Words) -> Shape:
+def _maintainer(
+    before: ImageConfig, instruction: Instruction, words: InstructionText
+) -> ImageConfig:
     del words
     fields = {**before.fields, "author": instruction.value}
     return replace(before, fields=fields).told(f"MAINTAINER {instruction.value}")
 
 
-def _onbuild(before: Shape, instruction: Instruction, words: Words) -> Shape:
+def _onbuild(before: ImageConfig, instruction: Instruction, words: InstructionText) -> ImageConfig:
     """Kept for who builds from the image; it leaves no line of history."""
     del words
     if instruction.value.split()[0].upper() in ("ONBUILD", "FROM", "MAINTAINER"):
-        raise Unprovable(f"{instruction} is not allowed")
+        raise NeedsFullBuild(f"{instruction} is not allowed")
     return before.set(OnBuild=[*before.config.get("OnBuild", ()), instruction.value])
 
 
-_SHAPES: Mapping[str, Callable[[Shape, Instruction, Words], Shape]] = MappingProxyType(
-    {
-        "ARG": _arg,
-        "CMD": _cmd,
-        "ENTRYPOINT": _entrypoint,
-        "ENV": _env,
-        "EXPOSE": _expose,
-        "HEALTHCHECK": _healthcheck,
-        "LABEL": _label,
-        "MAINTAINER": _maintainer,
-        "ONBUILD": _onbuild,
-        "SHELL": _shell,
-        "STOPSIGNAL": _stopsignal,
-        "USER": _user,
-        "VOLUME": _volume,
-        "WORKDIR": _workdir,
-    }
+_SHAPES: Mapping[str, Callable[[ImageConfig, Instruction, InstructionText], ImageConfig]] = (
+    MappingProxyType(
+        {
+            "ARG": _arg,
+            "CMD": _cmd,
+            "ENTRYPOINT": _entrypoint,
+            "ENV": _env,
+            "EXPOSE": _expose,
+            "HEALTHCHECK": _healthcheck,
+            "LABEL": _label,
+            "MAINTAINER": _maintainer,
+            "ONBUILD": _onbuild,
+            "SHELL": _shell,
+            "STOPSIGNAL": _stopsignal,
+            "USER": _user,
+            "VOLUME": _volume,
+            "WORKDIR": _workdir,
+        }
+    )
 )
 
 SHAPING = frozenset(_SHAPES)
 """The instructions that `shape` understands. WORKDIR also makes a folder; that is not done here."""
 
 
-def _pairs(before: Shape, instruction: Instruction, words: Words) -> list[tuple[str, str]]:
+def _pairs(
+    before: ImageConfig, instruction: Instruction, words: InstructionText
+) -> list[tuple[str, str]]:
     """The names and values of an ENV or LABEL, all read with what was set before it."""
     found = split(instruction.value, words.escape)
     if "=" not in found[0]:
         # The old form, of one name and all the rest.
         name, *rest = instruction.value.split(None, 1)
         if not rest:
-            raise Unprovable(f"{instruction} has no value")
+            raise NeedsFullBuild(f"{instruction} has no value")
         found = [f"{name}={rest[0]}"]
     if not all(word.partition("=")[1] and word[0] != "=" for word in found):
-        raise Unprovable(f"{instruction} has a word without a name or a value")
+        raise NeedsFullBuild(f"{instruction} has a word without a name or a value")
     return [
         (words.expand(key, before.variables), words.expand(value, before.variables))
         for key, _, value in (word.partition("=") for word in found)
@@ -346,13 +359,13 @@ def _list(instruction: Instruction) -> list[str] | None:
     except ValueError:
         return None
     if value[end:].strip():
-        raise Unprovable(f"{instruction} has more after its JSON list")
+        raise NeedsFullBuild(f"{instruction} has more after its JSON list")
     if not all(isinstance(item, str) for item in found):
-        raise Unprovable(f"{instruction} is a list of more than strings")
+        raise NeedsFullBuild(f"{instruction} is a list of more than strings")
     return list(found)
 
 
-def _command(before: Shape, instruction: Instruction) -> list[str]:
+def _command(before: ImageConfig, instruction: Instruction) -> list[str]:
     found = _list(instruction)
     if found is not None:
         return found
@@ -363,7 +376,7 @@ def _ports(text: str) -> Iterator[str]:
     match = _PORT.fullmatch(text)
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
     if not match or not first <= last <= 65535:
-        raise Unprovable(f"EXPOSE {text} is not understood")
+        raise NeedsFullBuild(f"EXPOSE {text} is not understood")
     protocol = (match[3] or "tcp").lower()
     for port in range(first, last + 1):
         yield f"{port}/{protocol}"
@@ -375,7 +388,7 @@ def _health(instruction: Instruction) -> dict[str, Any]:
     if kind == "NONE" and not rest and not instruction.flags:
         return {"Test": ["NONE"]}
     if kind != "CMD" or not rest:
-        raise Unprovable(f"{instruction} is not understood")
+        raise NeedsFullBuild(f"{instruction} is not understood")
     command = _list(replace(instruction, value=rest))
     test = ["CMD-SHELL", rest] if command is None else ["CMD", *command]
     check: dict[str, Any] = {"Test": test}
@@ -385,7 +398,7 @@ def _health(instruction: Instruction) -> dict[str, Any]:
         elif flag == "retries" and text.isdecimal():
             check["Retries"] = int(text)
         else:
-            raise Unprovable(f"HEALTHCHECK --{flag} is not understood")
+            raise NeedsFullBuild(f"HEALTHCHECK --{flag} is not understood")
     return {key: value for key, value in check.items() if value}
 
 
@@ -394,8 +407,8 @@ def _nanoseconds(text: str) -> int:
     if text == "0":
         return 0
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise Unprovable(f"HEALTHCHECK has {text} for a duration")
+        raise NeedsFullBuild(f"HEALTHCHECK has {text} for a duration")
     found = sum(round(float(number) * _UNITS[unit]) for number, unit in parts)
     if 0 < found < 10**6:
-        raise Unprovable(f"HEALTHCHECK has {text} for a duration, less than a millisecond")
+        raise NeedsFullBuild(f"HEALTHCHECK has {text} for a duration, less than a millisecond")
     return found

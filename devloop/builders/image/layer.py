@@ -17,7 +17,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Self
 
-from devloop.builders.image.copies import Placed
+from devloop.builders.image.copies import FileEntry
 from devloop.builders.image.tar_entries import read_entries
 from devloop.errors import DevloopError
 
@@ -41,7 +41,7 @@ _MOST_ID = 0o7777777
 _MOST_SIZE = 0o77777777777
 
 
-def write_layer(placed: Iterable[Placed], context: Path, cancel: Cancel | None = None) -> bytes:
+def write_layer(placed: Iterable[FileEntry], context: Path, cancel: Cancel | None = None) -> bytes:
     """The tar of a layer with these entries, in their order; the same bytes for the same files.
 
     Files keep their time of modification, which interpreters compare with what they compiled;
@@ -83,7 +83,7 @@ class _Files:
         while len(self._open) > keep:
             os.close(self._open.pop())
 
-    def read(self, entry: Placed) -> tuple[int, list[bytes]]:
+    def read(self, entry: FileEntry) -> tuple[int, list[bytes]]:
         """A file's time of modification in seconds and its bytes, as they were scanned."""
         path = entry.source
         try:
@@ -121,7 +121,7 @@ class _Files:
         return self._open[-1]
 
 
-def _content(fd: int, entry: Placed) -> list[bytes]:
+def _content(fd: int, entry: FileEntry) -> list[bytes]:
     """Raises build/context-changed."""
     hashed, found, left = hashlib.sha256(), list[bytes](), entry.size
     # One byte more than there should be shows a file that has grown.
@@ -142,7 +142,7 @@ def _changed(path: str) -> DevloopError:
     )
 
 
-def _header(entry: Placed, mtime: int) -> bytes:
+def _header(entry: FileEntry, mtime: int) -> bytes:
     name = os.fsencode(entry.path)
     if entry.type == "dir":
         name += b"/"
@@ -186,13 +186,13 @@ def _block(name: bytes, kind: bytes, numbers: tuple[int, int, int, int, int], li
     return start + b"%06o\0 " % (sum(start) + sum(end) + 256) + end.ljust(356, b"\0")
 
 
-def read_layer(chunks: Iterable[bytes]) -> dict[str, Placed]:
+def read_layer(chunks: Iterable[bytes]) -> dict[str, FileEntry]:
     """The entries of a layer, plain or in gzip, by path; whiteouts are among them as they stand.
 
     A hard link has the size and the digest of what it leads to. What is no file, folder or symlink,
     and a file with extended attributes, is a file with the digest "", like none that was scanned.
     Raises `Unprovable` for a layer that cannot be read."""
-    found: dict[str, Placed] = {}
+    found: dict[str, FileEntry] = {}
 
     def take(path: str, member: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
         if path:
@@ -203,11 +203,11 @@ def read_layer(chunks: Iterable[bytes]) -> dict[str, Placed]:
 
 
 def _read_entry(
-    tar: tarfile.TarFile, member: tarfile.TarInfo, path: str, before: dict[str, Placed]
-) -> Placed:
+    tar: tarfile.TarFile, member: tarfile.TarInfo, path: str, before: dict[str, FileEntry]
+) -> FileEntry:
     size, digest, mode = 0, "", member.mode & 0o7777
     if member.isdir() or member.issym():
-        return Placed(
+        return FileEntry(
             path=path,
             type="dir" if member.isdir() else "symlink",
             mode=mode if member.isdir() else 0o777,
@@ -227,6 +227,6 @@ def _read_entry(
         while content is not None and (data := content.read(_CHUNK)):
             hashed.update(data)
         digest = hashed.hexdigest()
-    return Placed(
+    return FileEntry(
         path=path, type="file", mode=mode, uid=member.uid, gid=member.gid, size=size, digest=digest
     )

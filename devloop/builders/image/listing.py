@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from devloop.base.files import replace_file
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.tar_entries import read_entries
 
 if TYPE_CHECKING:
@@ -30,7 +30,16 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.builders.image.base_image import Base
 
-__all__ = ["Blobs", "Listing", "Listings", "Node", "cache_folder", "follow", "merged", "read_tar"]
+__all__ = [
+    "Blobs",
+    "Listing",
+    "Listings",
+    "PathEntry",
+    "cache_folder",
+    "follow",
+    "merged",
+    "read_tar",
+]
 
 Kind = Literal["file", "dir", "symlink", "other"]
 
@@ -44,7 +53,7 @@ _OPAQUE = ".wh..wh..opq"
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class PathEntry:
     """One path of an image. `link` is a symlink's target."""
 
     type: Kind
@@ -59,7 +68,7 @@ class Listing:
     """The paths of an image, relative to / and without a leading slash, and the contents of
     etc/passwd and etc/group where they are plain files."""
 
-    nodes: Mapping[str, Node] = field(default_factory=lambda: MappingProxyType({}))
+    nodes: Mapping[str, PathEntry] = field(default_factory=lambda: MappingProxyType({}))
     texts: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -67,7 +76,7 @@ class Listing:
 class _Tar:
     """One layer's entries in its own order, whiteouts among them."""
 
-    entries: tuple[tuple[str, Node], ...]
+    entries: tuple[tuple[str, PathEntry], ...]
     texts: Mapping[str, bytes]
 
 
@@ -94,7 +103,7 @@ class Listings:
         self._known: dict[tuple[str, ...], Listing] = {}
 
     def of(self, base: Base, say: Callable[[str], None], cancel: Cancel) -> Listing:
-        """Raises `Unprovable` for layers that cannot be read here, and registry/*."""
+        """Raises `NeedsFullBuild` for layers that cannot be read here, and registry/*."""
         key = tuple(layer.digest for layer in base.image.layers)
         if key not in self._known:
             tars = []
@@ -113,7 +122,7 @@ class Listings:
         registry = self._open(base.host)
         with registry.open_blob(base.name, digest, cancel) as chunks:
             if chunks is None:
-                raise Unprovable(f"{base.host} does not have a layer of {base.name}")
+                raise NeedsFullBuild(f"{base.host} does not have a layer of {base.name}")
             tar = read_tar(chunks)
             # What follows the archive's end belongs to the digest as well.
             for _ in chunks:
@@ -129,7 +138,7 @@ class Listings:
             if data["version"] != _VERSION:
                 return None
             return _Tar(
-                entries=tuple((path, Node(*rest)) for path, *rest in data["entries"]),
+                entries=tuple((path, PathEntry(*rest)) for path, *rest in data["entries"]),
                 texts={name: text.encode("latin-1") for name, text in data["texts"].items()},
             )
         except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zlib.error):
@@ -150,12 +159,12 @@ class Listings:
 
 
 def read_tar(chunks: Iterable[bytes]) -> _Tar:
-    """The entries of one layer. Raises `Unprovable` for what is not a tar."""
-    entries: list[tuple[str, Node]] = []
+    """The entries of one layer. Raises `NeedsFullBuild` for what is not a tar."""
+    entries: list[tuple[str, PathEntry]] = []
     texts: dict[str, bytes] = {}
 
     def take(path: str, member: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
-        node = Node(
+        node = PathEntry(
             _kind(member),
             member.mode & 0o7777,
             member.uid,
@@ -191,7 +200,7 @@ def merged(layers: Iterable[_Tar]) -> Listing:
 
 class _Stack:
     def __init__(self) -> None:
-        self.nodes: dict[str, Node] = {}
+        self.nodes: dict[str, PathEntry] = {}
         self.texts: dict[str, bytes] = {}
         self._children: dict[str, set[str]] = {}
         self._parents: dict[str, str] = {}
@@ -213,7 +222,7 @@ class _Stack:
                 if path in layer.texts:
                     self.texts[_join(folder, name)] = layer.texts[path]
 
-    def _put(self, path: str, node: Node, fresh: set[str]) -> None:
+    def _put(self, path: str, node: PathEntry, fresh: set[str]) -> None:
         old = self.nodes.get(path)
         if old is not None and not (old.type == node.type == "dir"):
             self._remove(path)
@@ -230,7 +239,7 @@ class _Stack:
             siblings.add(below)
             above = self.nodes.get(folder)
             if folder and (above is None or above.type != "dir"):
-                self.nodes[folder] = Node("dir")
+                self.nodes[folder] = PathEntry("dir")
             below = folder
 
     def _remove(self, path: str) -> None:
@@ -257,7 +266,7 @@ def follow(path: str, find: Callable[[str], Any]) -> str:
     """`path` with every symlink in it replaced, the last component too, never leaving the root.
 
     `find` gives what stands at a path (something with `type` and `link`) or None. Raises
-    `Unprovable` after 255 links, as the runtimes do."""
+    `NeedsFullBuild` after 255 links, as the runtimes do."""
     todo = [part for part in path.split("/") if part][::-1]
     done: list[str] = []
     links = 0
@@ -274,7 +283,7 @@ def follow(path: str, find: Callable[[str], Any]) -> str:
             continue
         links += 1
         if links > 255:
-            raise Unprovable(f"/{path} leads through too many symlinks")
+            raise NeedsFullBuild(f"/{path} leads through too many symlinks")
         if node.link.startswith("/"):
             done = []
         todo.extend([piece for piece in node.link.split("/") if piece][::-1])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from devloop.base.background import side_by_side
 from devloop.builders.image.base_image import Base
 from devloop.builders.image.documents import choose, config_digest, is_index, parse_image
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.layer import read_layer
 from devloop.builders.image.listing import Listings
 from devloop.errors import DevloopError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from devloop.base.cancel import Cancel
-    from devloop.builders.image.copies import Placed
+    from devloop.builders.image.copies import FileEntry
     from devloop.builders.image.documents import Documents, Image, Layer
     from devloop.builders.image.listing import Listing
     from devloop.builders.job import Registry
@@ -40,23 +40,23 @@ class Repository:
 
     def image(self, digest: str, platform: str | None, cancel: Cancel) -> Image:
         """The documents of an image; of an index, those of its only image or of the one for
-        `platform`. Raises `Unprovable`."""
+        `platform`. Raises `NeedsFullBuild`."""
         registry, name = self._registry, self._name
         manifest = registry.get_manifest(name, digest, cancel)
         if manifest is not None and is_index(manifest.media_type, manifest.body):
             manifest = registry.get_manifest(name, choose(manifest.body, platform), cancel)
         if manifest is None:
-            raise Unprovable("the registry does not have the image any more")
+            raise NeedsFullBuild("the registry does not have the image any more")
         config = registry.get_blob(name, config_digest(manifest.body), cancel)
         if config is None:
-            raise Unprovable("the registry does not have the image's config")
+            raise NeedsFullBuild("the registry does not have the image's config")
         return parse_image(manifest.body, manifest.media_type, config)
 
-    def entries(self, layer: Layer, cancel: Cancel) -> Mapping[str, Placed]:
-        """A layer's entries by path, whiteouts among them. Raises `Unprovable`."""
+    def entries(self, layer: Layer, cancel: Cancel) -> Mapping[str, FileEntry]:
+        """A layer's entries by path, whiteouts among them. Raises `NeedsFullBuild`."""
         with self._registry.open_blob(self._name, layer.digest, cancel) as chunks:
             if chunks is None:
-                raise Unprovable("the registry does not have a layer of the image")
+                raise NeedsFullBuild("the registry does not have a layer of the image")
             found = read_layer(chunks)
             # What follows the end of the archive counts for the digest.
             for _ in chunks:
@@ -64,7 +64,7 @@ class Repository:
             return found
 
     def listing(self, image: Image, cancel: Cancel) -> Listing:
-        """The paths in an image's layers. Raises `Unprovable`."""
+        """The paths in an image's layers. Raises `NeedsFullBuild`."""
         base = Base(host="", name=self._name, image=image)
         return Listings(lambda _: self._registry).of(base, lambda _: None, cancel)
 
@@ -76,8 +76,8 @@ class Repository:
         self._registry.put_blob(self._name, blob, cancel)
 
     def send(self, documents: Documents, blobs: Sequence[bytes], tag: str, cancel: Cancel) -> None:
-        """Upload new layers and the documents. Raises `Unprovable` when the registry does not have
-        the other layers."""
+        """Upload new layers and the documents. Raises `NeedsFullBuild` when the registry does not
+        have the other layers."""
         side_by_side(
             [functools.partial(self.put, blob, cancel) for blob in (*blobs, documents.config)]
         )
@@ -88,5 +88,5 @@ class Repository:
         except DevloopError as error:
             # What else could it refuse of documents that are its own but for a layer?
             if error.code == "registry/push-failed":
-                raise Unprovable("the registry has lost the layers beneath") from error
+                raise NeedsFullBuild("the registry has lost the layers beneath") from error
             raise

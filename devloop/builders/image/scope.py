@@ -1,8 +1,8 @@
 """What the words of a stage's instructions stand for: ENV, ARG and WORKDIR replayed.
 
 Pure. Follows BuildKit's dispatchEnv, dispatchArg and dispatchWorkdir. A variable whose value cannot
-be known here, or is another from one release to the next, is `Unprovable` where a word asks for it,
-not before.
+be known here, or is another from one release to the next, is `NeedsFullBuild` where a word asks for
+it, not before.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.text import expand, split
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _PLATFORM = re.compile(r"(?:TARGET|BUILD)(?:PLATFORM|OS|ARCH|VARIANT)|TARGETSTAG
 
 
 class _Variables(Mapping[str, str]):
-    """Values by name; asking for one that is in doubt raises `Unprovable`."""
+    """Values by name; asking for one that is in doubt raises `NeedsFullBuild`."""
 
     def __init__(self) -> None:
         self.values_: dict[str, str] = {}
@@ -39,9 +39,9 @@ class _Variables(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         if name in self.doubtful:
-            raise Unprovable(self.doubtful[name])
+            raise NeedsFullBuild(self.doubtful[name])
         if name not in self.values_ and not self.complete:
-            raise Unprovable(f"{name} may be set by the base image")
+            raise NeedsFullBuild(f"{name} may be set by the base image")
         return self.values_[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -50,8 +50,8 @@ class _Variables(Mapping[str, str]):
     def __len__(self) -> int:
         return len(self.values_)
 
-    def put(self, name: str, value: str | Unprovable) -> None:
-        if isinstance(value, Unprovable):
+    def put(self, name: str, value: str | NeedsFullBuild) -> None:
+        if isinstance(value, NeedsFullBuild):
             self.doubtful[name] = value.reason
             self.values_.pop(name, None)
         else:
@@ -70,7 +70,7 @@ class Scope:
         self._outer = outer_arguments(dockerfile, args)
         self._variables = _Variables()
         self._variables.complete = False
-        self._env: dict[str, str | Unprovable] = {}
+        self._env: dict[str, str | NeedsFullBuild] = {}
         self._workdir: str | None = None
         self.folders: set[str] = {"/"}
 
@@ -86,13 +86,13 @@ class Scope:
             self._variables.put(name, value)
 
     def expand(self, word: str) -> str:
-        """Raises `Unprovable`."""
+        """Raises `NeedsFullBuild`."""
         return expand(word, self._variables, self._escape)
 
     def path(self, text: str) -> str:
-        """An absolute, clean path in the image. Raises `Unprovable`."""
+        """An absolute, clean path in the image. Raises `NeedsFullBuild`."""
         if not text.startswith("/") and self._workdir is None:
-            raise Unprovable(f"{text or '.'} is relative to the base image's WORKDIR")
+            raise NeedsFullBuild(f"{text or '.'} is relative to the base image's WORKDIR")
         return _joined(self._workdir or "/", text)
 
     def note_folder(self, path: str) -> None:
@@ -102,7 +102,7 @@ class Scope:
             path = path.rpartition("/")[0] or "/"
 
     def replay(self, instruction: Instruction) -> None:
-        """Follow an instruction other than COPY and ADD. Raises `Unprovable`."""
+        """Follow an instruction other than COPY and ADD. Raises `NeedsFullBuild`."""
         if instruction.keyword == "ENV":
             self._replay_env(instruction)
         elif instruction.keyword == "ARG":
@@ -111,10 +111,10 @@ class Scope:
             self._workdir = self.path(self.expand(instruction.value))
             self.note_folder(self._workdir)
 
-    def _attempt(self, word: str, variables: Mapping[str, str]) -> str | Unprovable:
+    def _attempt(self, word: str, variables: Mapping[str, str]) -> str | NeedsFullBuild:
         try:
             return expand(word, variables, self._escape)
-        except Unprovable as unprovable:
+        except NeedsFullBuild as unprovable:
             return unprovable
 
     def _replay_env(self, instruction: Instruction) -> None:
@@ -138,33 +138,35 @@ class Scope:
         before.complete = self._variables.complete
         for word in split(instruction.value, self._escape):
             name, equals, default = word.partition("=")
-            value: str | Unprovable | None = None
+            value: str | NeedsFullBuild | None = None
             if name.startswith("BUILDKIT_"):
-                value = Unprovable(f"{name} is the builder's")
+                value = NeedsFullBuild(f"{name} is the builder's")
             elif name in self._args:
                 value = self._args[name]
             elif equals:
                 value = self._attempt(default, self._variables)
                 if value != self._attempt(default, before) and isinstance(value, str):
-                    value = Unprovable(f"{name} is made of what the same ARG says")
+                    value = NeedsFullBuild(f"{name} is made of what the same ARG says")
             else:
                 value = self._outer.get(name)
             if value is None:
                 continue
             if name in self._env and self._env[name] != value:
                 # What is documented is not what all releases do.
-                value = Unprovable(f"{name} is an ENV and an ARG")
+                value = NeedsFullBuild(f"{name} is an ENV and an ARG")
             self._variables.put(name, value)
 
 
-def outer_arguments(dockerfile: Dockerfile, args: Mapping[str, str]) -> dict[str, str | Unprovable]:
+def outer_arguments(
+    dockerfile: Dockerfile, args: Mapping[str, str]
+) -> dict[str, str | NeedsFullBuild]:
     """The ARGs before the first FROM that have a value, as FROM sees them."""
     escape = dockerfile.directives.get("escape", "\\")
     known = _Variables()
     for name in ("PLATFORM", "OS", "ARCH", "VARIANT"):
         for prefix in ("TARGET", "BUILD"):
-            known.put(prefix + name, Unprovable(f"{prefix}{name} depends on the platform"))
-    known.put("TARGETSTAGE", Unprovable("TARGETSTAGE depends on the target"))
+            known.put(prefix + name, NeedsFullBuild(f"{prefix}{name} depends on the platform"))
+    known.put("TARGETSTAGE", NeedsFullBuild("TARGETSTAGE depends on the target"))
     for name, value in args.items():
         if _PLATFORM.fullmatch(name):
             known.put(name, value)
@@ -176,25 +178,25 @@ def outer_arguments(dockerfile: Dockerfile, args: Mapping[str, str]) -> dict[str
             elif equals:
                 try:
                     known.put(name, expand(default, known, escape))
-                except Unprovable as unprovable:
+                except NeedsFullBuild as unprovable:
                     known.put(name, unprovable)
-    found: dict[str, str | Unprovable] = dict(known.values_)
-    found |= {name: Unprovable(reason) for name, reason in known.doubtful.items()}
+    found: dict[str, str | NeedsFullBuild] = dict(known.values_)
+    found |= {name: NeedsFullBuild(reason) for name, reason in known.doubtful.items()}
     return found
 
 
 def stages_of(
     dockerfile: Dockerfile, target: str | None, args: Mapping[str, str]
 ) -> tuple[Stage, ...]:
-    """The target's stage, the one it starts from before it, and so on. Raises `Unprovable`."""
+    """The target's stage, the one it starts from before it, and so on. Raises `NeedsFullBuild`."""
     if dockerfile.custom_syntax:
-        raise Unprovable("the Dockerfile names a frontend of its own")
+        raise NeedsFullBuild("the Dockerfile names a frontend of its own")
     if dockerfile.problems:
         problem = dockerfile.problems[0]
-        raise Unprovable(f"line {problem.line}: {problem.message}")
+        raise NeedsFullBuild(f"line {problem.line}: {problem.message}")
     stage = dockerfile.stage(target) if target else (dockerfile.stages or (None,))[-1]
     if stage is None:
-        raise Unprovable(f"there is no stage {target or ''}".rstrip())
+        raise NeedsFullBuild(f"there is no stage {target or ''}".rstrip())
     outer = _Variables()
     for name, value in outer_arguments(dockerfile, args).items():
         outer.put(name, value)
@@ -210,14 +212,14 @@ def stages_of(
             return tuple(found)
         if below[-1].name.lower() != name:
             # Only the name that is asked for is taken as it stands.
-            raise Unprovable(f"FROM {name} writes the name of a stage in another way")
+            raise NeedsFullBuild(f"FROM {name} writes the name of a stage in another way")
         if any(i.keyword == "ONBUILD" for i in below[-1].instructions):
-            raise Unprovable(f"the stage {name} has ONBUILD triggers")
+            raise NeedsFullBuild(f"the stage {name} has ONBUILD triggers")
         found.insert(0, below[-1])
 
 
 def words_of(instruction: Instruction) -> list[str]:
-    """The words of a COPY or ADD, or the strings of its JSON form. Raises `Unprovable`."""
+    """The words of a COPY or ADD, or the strings of its JSON form. Raises `NeedsFullBuild`."""
     text = instruction.value
     if text.startswith("["):
         try:
@@ -226,7 +228,7 @@ def words_of(instruction: Instruction) -> list[str]:
             # A pattern, more likely: BuildKit goes on with words then.
             return _SPACE.split(text)
         if text[end:].strip() or not all(isinstance(word, str) for word in words):
-            raise Unprovable(f"line {instruction.start} is not understood")
+            raise NeedsFullBuild(f"line {instruction.start} is not understood")
         return list(words)
     return _SPACE.split(text)
 

@@ -8,7 +8,7 @@ import tarfile
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -24,9 +24,9 @@ def read_entries(
     """Call `take` with each entry in order: its path (relative to /, clean, "" for the root
     itself), its header, and the archive, from which it may read the entry's content.
 
-    `what` names the layer in errors. Raises `Unprovable` for one that cannot be read, be it in
+    `what` names the layer in errors. Raises `NeedsFullBuild` for one that cannot be read, be it in
     `take`."""
-    reader: Any = _Plain(chunks, what)
+    reader: Any = _PlainStream(chunks, what)
     try:
         with tarfile.open(
             fileobj=reader, mode="r|", bufsize=1 << 18, encoding="utf-8", errors="surrogateescape"
@@ -36,10 +36,10 @@ def read_entries(
                 # It keeps every member otherwise.
                 tar.members = []  # type: ignore[attr-defined]
     except (tarfile.TarError, zlib.error, EOFError, ValueError) as error:
-        raise Unprovable(f"{what} cannot be read: {error}") from None
+        raise NeedsFullBuild(f"{what} cannot be read: {error}") from None
 
 
-class _Plain:
+class _PlainStream:
     """The pieces of a layer as a file that can only be read on; gzip is undone on the way."""
 
     def __init__(self, chunks: Iterable[bytes], what: str) -> None:
@@ -48,7 +48,7 @@ class _Plain:
         while len(first) < 4 and (chunk := next(source, b"")):
             first += chunk
         if first.startswith(b"\x28\xb5\x2f\xfd"):
-            raise Unprovable(f"{what} is compressed with zstd")
+            raise NeedsFullBuild(f"{what} is compressed with zstd")
         packed = first.startswith(b"\x1f\x8b")
         self._source = _unpacked(first, source) if packed else source
         self._left = b"" if packed else first

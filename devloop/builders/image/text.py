@@ -2,14 +2,14 @@
 
 The rules are those of BuildKit's shell lexer (frontend/dockerfile/shell/lex.go) and of its line
 parser (parseWords in parser/line_parsers.go). What BuildKit refuses, or what only some of its
-releases know, is `Unprovable`; no shell is asked, and nothing is known here of what words mean.
+releases know, is `NeedsFullBuild`; no shell is asked, and nothing is known here of what words mean.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,8 +23,8 @@ def expand(word: str, variables: Mapping[str, str], escape: str = "\\") -> str:
     """`word` as BuildKit takes it: quotes and escapes are gone, $X, ${X}, ${X:-d}, ${X:+d}, ${X-d},
     ${X+d}, ${X:?m} and ${X?m} are replaced; a variable that is not set is empty.
 
-    `escape` is the file's escape character. Raises `Unprovable` for an open quote or brace, for a
-    variable that has to be set and is not, and for the forms that replace parts of a value."""
+    `escape` is the file's escape character. Raises `NeedsFullBuild` for an open quote or brace, for
+    a variable that has to be set and is not, and for the forms that replace parts of a value."""
     if "$" not in word and escape not in word and '"' not in word and "'" not in word:
         return word
     return _Lexer(word, variables, escape).all()
@@ -48,8 +48,8 @@ class _Lexer:
         self._at += 1
         return char
 
-    def _refused(self, why: str) -> Unprovable:
-        return Unprovable(f"the word {self._word} {why}")
+    def _refused(self, why: str) -> NeedsFullBuild:
+        return NeedsFullBuild(f"the word {self._word} {why}")
 
     def _until(self, stop: str) -> str:
         """Up to `stop`, which is taken too; "" stands for the end."""

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from devloop.builders.image.documents import config_digest, parse_image
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.model import ImageRef
 
 if TYPE_CHECKING:
@@ -46,12 +46,12 @@ def push_variants(
 ) -> tuple[ImageRef, ...]:
     """Push `count` images, `image` plus one small file each, under its repository.
 
-    Raises `Unprovable` for an image that cannot be read, and registry/*."""
+    Raises `NeedsFullBuild` for an image that cannot be read, and registry/*."""
     name = store.name(image.repository)
     found = store.get_manifest(name, image.digest, cancel)
     config = store.get_blob(name, config_digest(found.body), cancel) if found else None
     if found is None or config is None:
-        raise Unprovable("the registry does not have the image any more")
+        raise NeedsFullBuild("the registry does not have the image any more")
     base = parse_image(found.body, found.media_type, config).without_delta()
     made: list[ImageRef] = []
     for number in range(count):

@@ -18,7 +18,7 @@ from devloop.errors import DevloopError, Diagnosis
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ApiError", "Target", "connection_error", "status_error", "target_of"]
+__all__ = ["ApiError", "ApiTarget", "connection_error", "status_error", "target_of"]
 
 
 class ApiError(DevloopError):
@@ -64,7 +64,7 @@ class ApiError(DevloopError):
         return named or "Too large resource version" in self.text
 
 
-class Target:
+class ApiTarget:
     """What a request is about, read from its path: used in words only."""
 
     __slots__ = ("group", "name", "namespace", "resource", "subresource")
@@ -90,12 +90,12 @@ _PATH = re.compile(
 )
 
 
-def target_of(path: str) -> Target:
+def target_of(path: str) -> ApiTarget:
     found = _PATH.match(path)
     if not found:
-        return Target("", "", "", "", "")
+        return ApiTarget("", "", "", "", "")
     part = {k: v or "" for k, v in found.groupdict().items()}
-    return Target(part["group"], part["ns"], part["resource"], part["name"], part["sub"])
+    return ApiTarget(part["group"], part["ns"], part["resource"], part["name"], part["sub"])
 
 
 # The server answers 500 to a server-side apply with a field that its schema does not have.
@@ -206,7 +206,7 @@ def _by_rules(text: str) -> bool:
     return " cannot " in text or not text
 
 
-def _forbidden(cause: str | None, verb: str, target: Target, user: str) -> Diagnosis:
+def _forbidden(cause: str | None, verb: str, target: ApiTarget, user: str) -> Diagnosis:
     resource = target.resource + (f"/{target.subresource}" if target.subresource else "")
     verbs = sorted({verb, "get", "list", "watch"} if verb in {"get", "list"} else {verb})
     kind, scope = ("Role", f", namespace: {target.namespace}")

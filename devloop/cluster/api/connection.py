@@ -23,7 +23,7 @@ from devloop.base.cancel import Cancelled
 from devloop.cluster.api import kubeconfig
 from devloop.cluster.api.api_errors import ApiError, connection_error, status_error
 from devloop.cluster.api.sockets import Endpoint, Wire, tls_context
-from devloop.cluster.api.stream import BROKEN, Stream
+from devloop.cluster.api.stream import BROKEN, ResponseStream
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Connection:
         self._closed = False
         self._generation = 0
         self._proxy = _proxy(resolved.cluster, os.environ if env is None else env)
-        self._credentials = kubeconfig.Credentials()
+        self._credentials = kubeconfig.UserCredentials()
         self._endpoint = Endpoint(host="", port=0, secure=False)
         self._authenticate()
 
@@ -269,7 +269,7 @@ class Connection:
         cancel: Cancel | None = None,
         idle: float | None = 100.0,
         opened: Callable[[Callable[[], None]], None] | None = None,
-    ) -> Stream:
+    ) -> ResponseStream:
         """Open a GET whose answer keeps coming (a watch, a followed log), on its own connection.
 
         `idle` is how many seconds of silence count as a dead connection, None for no limit (TCP
@@ -294,7 +294,7 @@ class Connection:
         cancel: Cancel | None,
         idle: float | None,
         opened: Callable[[Callable[[], None]], None] | None,
-    ) -> Stream:
+    ) -> ResponseStream:
         wire = Wire(self._endpoint, connect_timeout=_CONNECT_SECONDS)
         if opened is not None:
             opened(wire.shut)
@@ -303,7 +303,7 @@ class Connection:
             try:
                 answer = self._send(wire, "GET", url, timeout=idle)
                 if answer.status < 400:
-                    return Stream(wire, answer, self.server, cancel)
+                    return ResponseStream(wire, answer, self.server, cancel)
                 payload = answer.read()
             except BROKEN as error:
                 wire.close()

@@ -23,7 +23,7 @@ from devloop.errors import DevloopError, Location
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Cluster", "Context", "Credentials", "Kubeconfig", "obtain", "read"]
+__all__ = ["Cluster", "Context", "Kubeconfig", "UserCredentials", "obtain", "read"]
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -40,7 +40,7 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
+class UserCredentials:
     """How to prove who we are. `cert` and `key` are PEM text, `authorization` a header's value.
 
     `source` tells whether a refused request is worth a second try after `obtain` ran again."""
@@ -249,7 +249,7 @@ def _text(file: Path) -> str:
         ) from error
 
 
-def obtain(context: Context) -> Credentials:
+def obtain(context: Context) -> UserCredentials:
     """Get the user's credentials: runs a credential plugin if the user has one.
 
     The order is client-go's: certificate and token as they stand, then the plugin, the identity
@@ -261,7 +261,7 @@ def obtain(context: Context) -> Credentials:
         # Projected tokens are rewritten while we run: worth reading again after a 401.
         token, source = _text(Path(str(user["tokenFile"]))).strip(), "file"
     if token:
-        return Credentials(
+        return UserCredentials(
             authorization=f"Bearer {token}",
             cert=cert,
             key=key,
@@ -274,11 +274,11 @@ def obtain(context: Context) -> Credentials:
     if user.get("username"):
         pair = f"{user['username']}:{user.get('password') or ''}".encode()
         basic = base64.b64encode(pair).decode("ascii")
-        return Credentials(authorization=f"Basic {basic}", cert=cert, key=key, source="static")
-    return Credentials(cert=cert, key=key, source="static" if cert else "none")
+        return UserCredentials(authorization=f"Basic {basic}", cert=cert, key=key, source="static")
+    return UserCredentials(cert=cert, key=key, source="static" if cert else "none")
 
 
-def _plugin(context: Context, cert: str, key: str) -> Credentials:
+def _plugin(context: Context, cert: str, key: str) -> UserCredentials:
     from kubernetes.config.config_exception import ConfigException  # noqa: PLC0415 - slow import
     from kubernetes.config.exec_provider import ExecProvider  # noqa: PLC0415 - slow import
     from kubernetes.config.kube_config import ConfigNode  # noqa: PLC0415 - slow import
@@ -302,7 +302,7 @@ def _plugin(context: Context, cert: str, key: str) -> Credentials:
             detail=tuple(str(error).splitlines()[:20]),
         ) from error
     token = status.get("token")
-    return Credentials(
+    return UserCredentials(
         authorization=f"Bearer {token}" if token else "",
         cert=str(status.get("clientCertificateData") or cert),
         key=str(status.get("clientKeyData") or key),
@@ -310,7 +310,7 @@ def _plugin(context: Context, cert: str, key: str) -> Credentials:
     )
 
 
-def _provider(context: Context) -> Credentials:
+def _provider(context: Context) -> UserCredentials:
     from kubernetes.client.configuration import Configuration  # noqa: PLC0415 - slow import
     from kubernetes.config.config_exception import ConfigException  # noqa: PLC0415 - slow import
     from kubernetes.config.kube_config import KubeConfigLoader  # noqa: PLC0415 - slow import
@@ -337,6 +337,6 @@ def _provider(context: Context) -> Credentials:
             cause=str(error),
             suggestions=("log in again with your provider's tool",),
         ) from error
-    return Credentials(
+    return UserCredentials(
         authorization=str(configuration.api_key.get("BearerToken") or ""), source="plugin"
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
-    from devloop.cluster.api.stream import Stream
+    from devloop.cluster.api.stream import ResponseStream
 
 __all__ = ["node_platforms", "open_log", "registry_hosting", "server_time", "tail_log"]
 
@@ -60,7 +60,7 @@ def open_log(
     return _chunks(connection.stream(path, query, cancel=cancel, idle=idle))
 
 
-def _chunks(stream: Stream) -> Iterator[bytes]:
+def _chunks(stream: ResponseStream) -> Iterator[bytes]:
     with stream:
         yield from stream
 

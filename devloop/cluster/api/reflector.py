@@ -23,14 +23,14 @@ from devloop.errors import DevloopError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["Backoff", "Change", "Feed", "Reflector"]
+__all__ = ["Backoff", "Feed", "Reflector", "WatchEvent"]
 
 # A watch that ends this soon without a word would spin if it were resumed at once.
 _VERY_SHORT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class WatchEvent:
     """What happened. SYNC carries the whole collection in `items`; PUT and DELETE one object; LOST
     the error that cut the stream; LIVE says that the watch is (again) established."""
 
@@ -94,7 +94,7 @@ class Reflector:
     def __init__(
         self,
         feed: Feed,
-        sink: Callable[[Change], None],
+        sink: Callable[[WatchEvent], None],
         *,
         name: str = "watch",
         backoff: Backoff | None = None,
@@ -139,7 +139,7 @@ class Reflector:
                 if self._stop.is_set():
                     return
                 self._after(error)
-                self._sink(Change("LOST", error=error))
+                self._sink(WatchEvent("LOST", error=error))
                 healthy = False
             if not healthy:
                 self._stop.wait(self._backoff.next())
@@ -171,7 +171,7 @@ class Reflector:
             for item in page.get("items") or ()
             if isinstance(item, dict)
         )
-        self._sink(Change("SYNC", items=items))
+        self._sink(WatchEvent("SYNC", items=items))
 
     def _watch(self) -> bool:
         """Follow until the server ends it. False when it ended suspiciously fast."""
@@ -180,7 +180,7 @@ class Reflector:
         seconds = int(300 * (1.0 + self._chance()))
         seen = False
         events = self._feed.watch(self._version, seconds)
-        self._sink(Change("LIVE"))
+        self._sink(WatchEvent("LIVE"))
         for event in events:
             if self._stop.is_set():
                 raise Cancelled
@@ -203,9 +203,9 @@ class Reflector:
             )
         version = _version_of(thing)
         if kind in {"ADDED", "MODIFIED"}:
-            self._sink(Change("PUT", object=thing))
+            self._sink(WatchEvent("PUT", object=thing))
         elif kind == "DELETED":
-            self._sink(Change("DELETE", object=thing))
+            self._sink(WatchEvent("DELETE", object=thing))
         if version:
             self._version = version
 

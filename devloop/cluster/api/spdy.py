@@ -21,8 +21,8 @@ __all__ = [
     "RST_STREAM",
     "SYN_REPLY",
     "Frame",
-    "Frames",
     "HeaderBlocks",
+    "SpdyFrames",
     "data",
     "ping",
     "reset",
@@ -99,7 +99,7 @@ def ping(number: bytes) -> bytes:
     return _control(PING, 0, number)
 
 
-class Frames:
+class SpdyFrames:
     """What the server sends, taken apart: feed it bytes, iterate `Frame`s.
 
     Raises ConnectionResetError for another version of the protocol."""

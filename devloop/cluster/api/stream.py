@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.sockets import Wire
 
-__all__ = ["BROKEN", "Stream"]
+__all__ = ["BROKEN", "ResponseStream"]
 
 # What a connection that breaks raises, wherever it breaks.
 BROKEN = (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError)
 _CHUNK = 65536
 
 
-class Stream:
+class ResponseStream:
     """The body of an answer that keeps coming: iterate it for chunks of bytes as they arrive.
 
     `shut` may be called from any thread and ends a blocked read at once. Leaving the `with` block

@@ -63,7 +63,7 @@ class Tunnel:
     def __init__(self, sock: socket.socket, received: bytes = b"") -> None:
         sock.setblocking(False)
         self._sock = sock
-        self._frames = spdy.Frames()
+        self._frames = spdy.SpdyFrames()
         self._frames.feed(received)
         self._blocks = spdy.HeaderBlocks()
         self._out = bytearray()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from devloop.base.cancel import Cancelled
 from devloop.cluster.api.api_errors import connection_error
 from devloop.cluster.api.pod_view import controller_of, labels, metadata, name_of, pod_view, text
-from devloop.cluster.api.reflector import Backoff, Change, Feed, Reflector
+from devloop.cluster.api.reflector import Backoff, Feed, Reflector, WatchEvent
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
-    from devloop.cluster.api.stream import Stream
+    from devloop.cluster.api.stream import ResponseStream
     from devloop.model import PodView, WorkloadRef
 
 __all__ = ["ClusterView", "ConnectionFeed", "Kind", "View", "owned_by", "workload_of"]
@@ -77,7 +77,7 @@ class ConnectionFeed:
         }
         return self._events(self._open(query, _IDLE_SECONDS))
 
-    def _events(self, stream: Stream) -> Iterator[Mapping[str, Any]]:
+    def _events(self, stream: ResponseStream) -> Iterator[Mapping[str, Any]]:
         with stream:
             for line in stream.lines():
                 self._check()
@@ -88,7 +88,7 @@ class ConnectionFeed:
                 if isinstance(event, dict):
                     yield event
 
-    def _open(self, query: Mapping[str, str], idle: float) -> Stream:
+    def _open(self, query: Mapping[str, str], idle: float) -> ResponseStream:
         self._check()
         return self._connection.stream(self._path, query, idle=idle, opened=self._hold)
 
@@ -135,7 +135,7 @@ class View:
         self._on_bug = on_bug
         self._lock = threading.RLock()
         self._store: dict[str, Mapping[str, Any]] = {}
-        self._listeners: list[Callable[[Change], None]] = []
+        self._listeners: list[Callable[[WatchEvent], None]] = []
         self._reflector = Reflector(feed, self._take, name=name, backoff=backoff, clock=clock)
 
     def start(self) -> None:
@@ -167,7 +167,7 @@ class View:
                 wake.clear()
 
     @contextlib.contextmanager
-    def subscribe(self, listener: Callable[[Change], None]) -> Iterator[None]:
+    def subscribe(self, listener: Callable[[WatchEvent], None]) -> Iterator[None]:
         """Call `listener` for every PUT, DELETE, LOST and LIVE while in the block, in the watch's
         thread: it must not block."""
         self.add(listener)
@@ -177,17 +177,20 @@ class View:
             self.remove(listener)
 
     def add(
-        self, listener: Callable[[Change], None], *, replay: Callable[[Change], None] | None = None
+        self,
+        listener: Callable[[WatchEvent], None],
+        *,
+        replay: Callable[[WatchEvent], None] | None = None,
     ) -> None:
         """Like `subscribe` until `remove`. `replay` first gets what is there, nothing missed and
         nothing doubled between the two."""
         with self._lock:
             if replay is not None:
                 for thing in list(self._store.values()):
-                    replay(Change("PUT", object=thing))
+                    replay(WatchEvent("PUT", object=thing))
             self._listeners.append(listener)
 
-    def remove(self, listener: Callable[[Change], None]) -> None:
+    def remove(self, listener: Callable[[WatchEvent], None]) -> None:
         with self._lock, contextlib.suppress(ValueError):
             self._listeners.remove(listener)
 
@@ -197,7 +200,7 @@ class View:
     def close(self) -> None:
         self._reflector.close()
 
-    def _take(self, change: Change) -> None:
+    def _take(self, change: WatchEvent) -> None:
         # Listeners run under the lock, so that all see one order and `add` can replay.
         with self._lock:
             for told in self._apply(change):
@@ -208,35 +211,35 @@ class View:
                         if self._on_bug is not None:
                             self._on_bug(error)
 
-    def _apply(self, change: Change) -> list[Change]:
+    def _apply(self, change: WatchEvent) -> list[WatchEvent]:
         if change.type == "SYNC":
             return self._replace(change.items)
         if change.type == "PUT":
             thing = self._kept(change.object)
             self._store[name_of(thing)] = thing
-            return [Change("PUT", object=thing)]
+            return [WatchEvent("PUT", object=thing)]
         if change.type == "DELETE":
             self._store.pop(name_of(change.object), None)
             return [change]
         self.error = change.error
         return [change]
 
-    def _replace(self, found: tuple[Mapping[str, Any], ...]) -> list[Change]:
+    def _replace(self, found: tuple[Mapping[str, Any], ...]) -> list[WatchEvent]:
         old, self._store = self._store, {name_of(i): self._kept(i) for i in found}
         told = [
-            Change("DELETE", object=thing)
+            WatchEvent("DELETE", object=thing)
             for name, thing in old.items()
             if not _same(self._store.get(name), thing, "uid")
         ]
         told += [
-            Change("PUT", object=thing)
+            WatchEvent("PUT", object=thing)
             for name, thing in self._store.items()
             if not _same(old.get(name), thing, "resourceVersion")
         ]
         self.error = None
         first = not self.synced.is_set()
         self.synced.set()
-        return [*told, Change("LIVE")] if first else told
+        return [*told, WatchEvent("LIVE")] if first else told
 
     def _kept(self, thing: Mapping[str, Any]) -> Mapping[str, Any]:
         if not self._slim or "managedFields" not in metadata(thing):
@@ -335,7 +338,7 @@ class ClusterView:
         view = self.view("pods", namespace)
         told: dict[str, PodView] = {}
 
-        def take(change: Change) -> None:
+        def take(change: WatchEvent) -> None:
             if change.type not in {"PUT", "DELETE"} or not predicate(change.object):
                 return
             pod = pod_view(change.object)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
 
-__all__ = ["Frames", "WebSocket", "frame", "open_websocket"]
+__all__ = ["WebSocket", "WebSocketFrames", "frame", "open_websocket"]
 
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 _CONTINUED, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
@@ -61,7 +61,7 @@ class WebSocket:
         sock.setblocking(False)
         self.closed = False
         self._sock = sock
-        self._frames = Frames()
+        self._frames = WebSocketFrames()
         self._frames.feed(received)
         self._out = bytearray()
         self._most_queued = most_queued
@@ -137,7 +137,7 @@ def frame(opcode: int, payload: bytes) -> bytes:
     return head + mask + masked
 
 
-class Frames:
+class WebSocketFrames:
     """The server's side of a WebSocket taken apart: feed it bytes, iterate (opcode, message).
 
     Fragments are put together; control frames may stand between them. Raises ConnectionResetError

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
-    from devloop.cluster.deploy.objects import Planned
+    from devloop.cluster.deploy.objects import PlannedObject
     from devloop.errors import Diagnosis
 
 __all__ = ["Applied", "Applier", "read"]
@@ -73,7 +73,7 @@ class Applier:
 
     def apply(
         self,
-        planned: Planned,
+        planned: PlannedObject,
         tell: Callable[[Diagnosis], None],
         cancel: Cancel,
         *,
@@ -106,7 +106,7 @@ class Applier:
         same = live is not None and _version(live) == _version(result)
         return Applied(object=result, written=not same, created=live is None)
 
-    def believes(self, planned: Planned) -> bool:
+    def believes(self, planned: PlannedObject) -> bool:
         """Whether this is what was applied last, however long ago; looks at nothing."""
         with self._lock:
             known = self._known.get(planned.path)
@@ -117,7 +117,7 @@ class Applier:
 
     def hold(
         self,
-        planned: Planned,
+        planned: PlannedObject,
         live: Mapping[str, Any],
         tell: Callable[[Diagnosis], None],
         cancel: Cancel,
@@ -127,7 +127,7 @@ class Applier:
         body = with_hold(desired(planned.object, live, self._project))
         return self._write(planned, body, tell, cancel, live)
 
-    def _remembered(self, planned: Planned) -> Mapping[str, Any] | None:
+    def _remembered(self, planned: PlannedObject) -> Mapping[str, Any] | None:
         with self._lock:
             known = self._known.get(planned.path)
         if known is None or time.monotonic() - known[2] > _BELIEVED_SECONDS:
@@ -136,13 +136,13 @@ class Applier:
         body = desired(planned.object, live, self._project)
         return live if metadata(body)["annotations"][APPLIED] == mark else None
 
-    def _remember(self, planned: Planned, mark: str, live: Mapping[str, Any]) -> None:
+    def _remember(self, planned: PlannedObject, mark: str, live: Mapping[str, Any]) -> None:
         with self._lock:
             self._known[planned.path] = (mark, live, time.monotonic())
 
     def _write(
         self,
-        planned: Planned,
+        planned: PlannedObject,
         body: dict[str, Any],
         tell: Callable[[Diagnosis], None],
         cancel: Cancel,
@@ -177,7 +177,7 @@ class Applier:
             location=planned.location,
         )
 
-    def _delete(self, planned: Planned, cancel: Cancel) -> None:
+    def _delete(self, planned: PlannedObject, cancel: Cancel) -> None:
         """Delete an object that devloop created and wait until it is gone."""
         body = {"propagationPolicy": "Background"}
         self._connection.request("DELETE", planned.path, body)
@@ -193,7 +193,9 @@ class Applier:
             if cancel.wait(0.05):
                 cancel.check()
 
-    def _send(self, planned: Planned, body: Mapping[str, Any], *, force: bool) -> dict[str, Any]:
+    def _send(
+        self, planned: PlannedObject, body: Mapping[str, Any], *, force: bool
+    ) -> dict[str, Any]:
         query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
         if force:
             query["force"] = "true"
@@ -202,7 +204,7 @@ class Applier:
         )
 
     def _established(
-        self, planned: Planned, result: dict[str, Any], cancel: Cancel
+        self, planned: PlannedObject, result: dict[str, Any], cancel: Cancel
     ) -> dict[str, Any]:
         """Objects of a new kind are refused until its definition is established: some 100 ms."""
         deadline = time.monotonic() + _CRD_SECONDS
@@ -220,7 +222,7 @@ class Applier:
         return result
 
 
-def _remade(planned: Planned, error: ApiError) -> bool:
+def _remade(planned: PlannedObject, error: ApiError) -> bool:
     """A Job's template cannot change (a migration with the new image, say): it is made anew."""
     return planned.resource.kind == "Job" and error.status == 422 and "immutable" in error.text
 
@@ -229,7 +231,7 @@ def _version(thing: Mapping[str, Any]) -> str:
     return str(metadata(thing).get("resourceVersion") or "")
 
 
-def _no_namespace(planned: Planned) -> DevloopError:
+def _no_namespace(planned: PlannedObject) -> DevloopError:
     return DevloopError.of(
         "cluster/not-found",
         f"the namespace {planned.namespace!r} does not exist",

@@ -13,11 +13,11 @@ from devloop.cluster.api.kinds import Discovery
 from devloop.cluster.deploy import guard
 from devloop.cluster.deploy.apply import Applier
 from devloop.cluster.deploy.recover import heal
-from devloop.cluster.deploy.recovery_log import Journal
+from devloop.cluster.deploy.recovery_log import RecoveryLog
 from devloop.cluster.deploy.workload import WorkloadDeployer
-from devloop.cluster.replace.image_history import Ran
+from devloop.cluster.replace.image_history import ImageHistory
 from devloop.cluster.replace.in_place import InPlace
-from devloop.cluster.replace.pod_restarts import Restarts
+from devloop.cluster.replace.pod_restarts import PodRestarts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,7 +61,7 @@ class Deployments:
         self.discovery = Discovery(connection)
         self.applier = Applier(connection, project=project.name)
         self.clock = clock
-        self.journal = Journal(project.state_dir)
+        self.journal = RecoveryLog(project.state_dir)
         self.in_place_by_default = (
             in_place_by_default
             and guard.local_reason(connection.context, connection.server) is not None
@@ -97,13 +97,13 @@ class Deployments:
         lock = self.lock(ref)
         with self._lock:
             if ref not in self._in_place:
-                ran = Ran(self.project.state_dir, self.connection.context, ref)
+                ran = ImageHistory(self.project.state_dir, self.connection.context, ref)
                 self._in_place[ref] = InPlace(
                     self.connection,
                     self.view,
                     ref,
                     journal=self.journal,
-                    restarts=Restarts(ran),
+                    restarts=PodRestarts(ran),
                     lock=lock,
                 )
             return self._in_place[ref]

@@ -18,14 +18,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from devloop.config.schema import Service
-    from devloop.manifests.files import Manifest
+    from devloop.manifests.files import ManifestObject
     from devloop.model import ImageRef
 
-__all__ = ["Plan", "Planned", "apply_order", "containers_of", "pick_container", "plan_objects"]
+__all__ = [
+    "DeployPlan",
+    "PlannedObject",
+    "apply_order",
+    "containers_of",
+    "pick_container",
+    "plan_objects",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
+class PlannedObject:
     """One object as it shall be in the cluster. `path` is its URL path."""
 
     object: dict[str, Any]
@@ -46,21 +53,21 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class DeployPlan:
     """What to apply, in order. `containers` of the workload get the service's image; they are
     empty when the manifests do not hold the workload (it is patched then)."""
 
-    objects: tuple[Planned, ...]
+    objects: tuple[PlannedObject, ...]
     workload: WorkloadRef
     containers: tuple[str, ...] = ()
 
     @property
-    def own(self) -> Planned | None:
+    def own(self) -> PlannedObject | None:
         """The service's workload, if the manifests hold it."""
         return next((o for o in self.objects if _is(o, self.workload)), None)
 
 
-def _is(planned: Planned, ref: WorkloadRef) -> bool:
+def _is(planned: PlannedObject, ref: WorkloadRef) -> bool:
     return (
         planned.resource.kind == WORKLOAD_KINDS[ref.kind]
         and planned.resource.api_version == "apps/v1"
@@ -107,7 +114,7 @@ def containers_of(
 
 
 def plan_objects(
-    manifests: Iterable[Manifest],
+    manifests: Iterable[ManifestObject],
     service: Service,
     image: ImageRef,
     *,
@@ -116,7 +123,7 @@ def plan_objects(
     pinned: Mapping[str, ImageRef],
     resource_of: Callable[[str, str, Location], Resource],
     live_image: Callable[[str, str, str, str], str | None],
-) -> Plan:
+) -> DeployPlan:
     """Work out what to apply for `service`.
 
     `services` are all of the project, `pinned` the images known of them; `resource_of(apiVersion,
@@ -129,7 +136,7 @@ def plan_objects(
     defined = _defined_kinds(manifests)
     own_kind = WORKLOAD_KINDS[service.deploy.workload_kind]
     others = _foreign_workloads(service, services)
-    planned: list[Planned] = []
+    planned: list[PlannedObject] = []
     changed: tuple[str, ...] | None = None
     own_namespace = namespace
     for manifest in manifests:
@@ -149,12 +156,14 @@ def plan_objects(
             if not done or service.deploy.container not in {None, *done}:
                 raise _not_used(manifest, service)
         planned.append(
-            Planned(object=thing, resource=resource, namespace=where, location=manifest.location)
+            PlannedObject(
+                object=thing, resource=resource, namespace=where, location=manifest.location
+            )
         )
     if changed is None:
         _refuse_other_name(manifests, service, services)
     planned.sort(key=lambda p: apply_order(p.resource.kind))  # stable: the files' order within
-    return Plan(
+    return DeployPlan(
         objects=tuple(planned),
         workload=WorkloadRef(
             service.deploy.workload_kind, service.deploy.workload_name, own_namespace
@@ -171,7 +180,7 @@ def _foreign_workloads(service: Service, services: Mapping[str, Service]) -> set
     }
 
 
-def _defined_kinds(manifests: Iterable[Manifest]) -> dict[tuple[str, str], Resource]:
+def _defined_kinds(manifests: Iterable[ManifestObject]) -> dict[tuple[str, str], Resource]:
     """The kinds that CustomResourceDefinitions among the manifests bring themselves."""
     found: dict[tuple[str, str], Resource] = {}
     for manifest in manifests:
@@ -248,7 +257,7 @@ def pin(container: dict[str, Any], image: ImageRef) -> None:
         container["imagePullPolicy"] = "IfNotPresent"
 
 
-def _not_used(manifest: Manifest, service: Service) -> DevloopError:
+def _not_used(manifest: ManifestObject, service: Service) -> DevloopError:
     found = list(containers_of(manifest.object))
     if service.deploy.container:
         return DevloopError.of(
@@ -272,7 +281,7 @@ def _not_used(manifest: Manifest, service: Service) -> DevloopError:
 
 
 def _refuse_other_name(
-    manifests: Iterable[Manifest], service: Service, services: Mapping[str, Service]
+    manifests: Iterable[ManifestObject], service: Service, services: Mapping[str, Service]
 ) -> None:
     """The manifests lack the configured workload: fine if they are only what goes with it, but if
     a workload there that is no other service's uses the image, the name is wrong."""

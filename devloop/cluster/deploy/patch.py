@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from devloop.cluster.api.connection import Connection
     from devloop.model import WorkloadRef
 
-__all__ = ["MadeAnew", "image_patch", "missing_workload", "patch_images"]
+__all__ = ["Recreated", "image_patch", "missing_workload", "patch_images"]
 
 
-class MadeAnew(Exception):  # noqa: N818 - not an error: look again
+class Recreated(Exception):  # noqa: N818 - not an error: look again
     """The workload was deleted and made anew between the look and the patch."""
 
 
@@ -52,7 +52,7 @@ def image_patch(
 def patch_images(
     connection: Connection, ref: WorkloadRef, patch: Mapping[str, Any], *, uid: str
 ) -> dict[str, Any]:
-    """Send the patch and return the workload as it is then. Raises `MadeAnew` when the workload is
+    """Send the patch and return the workload as it is then. Raises `Recreated` when the workload is
     another one (deleted and made anew) than the one that was looked at."""
     body = {**patch, "metadata": {**metadata(patch), "uid": uid}}
     try:
@@ -68,7 +68,7 @@ def patch_images(
             raise missing_workload(connection, ref) from error
         # 422: the server takes another uid for an attempt to change it.
         if any(c.get("field") == "metadata.uid" for c in error.causes):
-            raise MadeAnew from error
+            raise Recreated from error
         raise
 
 

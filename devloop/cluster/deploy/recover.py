@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from devloop.cluster.api.connection import Connection
-    from devloop.cluster.deploy.recovery_log import Entry, Journal
+    from devloop.cluster.deploy.recovery_log import RecoveryEntry, RecoveryLog
     from devloop.model import WorkloadRef
 
 __all__ = ["heal", "patch_as_devloop", "release", "take_back"]
@@ -35,7 +35,7 @@ def release(connection: Connection, ref: WorkloadRef, uid: str) -> dict[str, Any
     return patch_as_devloop(connection, workload_path(ref), body)
 
 
-def heal(connection: Connection, journal: Journal) -> tuple[Diagnosis, ...]:
+def heal(connection: Connection, journal: RecoveryLog) -> tuple[Diagnosis, ...]:
     """Put right what a killed session left half done in this context; returns what to tell. What
     cannot be reached now stays in the journal.
 
@@ -55,7 +55,7 @@ def heal(connection: Connection, journal: Journal) -> tuple[Diagnosis, ...]:
     return tuple(told)
 
 
-def _heal(connection: Connection, entry: Entry) -> str:
+def _heal(connection: Connection, entry: RecoveryEntry) -> str:
     """What was put right, in words; "" when there was nothing."""
     try:
         live = connection.request("GET", workload_path(entry.ref))
@@ -73,13 +73,13 @@ def _heal(connection: Connection, entry: Entry) -> str:
     return ""
 
 
-def take_back(connection: Connection, journal: Journal, entry: Entry) -> None:
+def take_back(connection: Connection, journal: RecoveryLog, entry: RecoveryEntry) -> None:
     """Give a Deployment its strategy back."""
     _put_back(connection, entry)
     journal.remove(entry)
 
 
-def _put_back(connection: Connection, entry: Entry) -> None:
+def _put_back(connection: Connection, entry: RecoveryEntry) -> None:
     strategy = strategy_patch(entry.strategy or {})
     body = {"metadata": {"uid": entry.uid}, "spec": {"strategy": strategy}}
     patch_as_devloop(connection, workload_path(entry.ref), body)

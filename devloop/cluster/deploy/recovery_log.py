@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["Entry", "Journal"]
+__all__ = ["RecoveryEntry", "RecoveryLog"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class RecoveryEntry:
     """One Deployment. `before` and `after` map containers to images; `replicaset` is the name of
     the one whose template is to follow. `strategy` is the one that `fast` took away."""
 
@@ -43,22 +43,22 @@ class Entry:
         return WorkloadRef("deployment", self.name, self.namespace)
 
 
-class Journal:
+class RecoveryLog:
     """The files of one project."""
 
     def __init__(self, state_dir: Path) -> None:
         self._folder = state_dir / "in-place"
 
-    def write(self, entry: Entry) -> None:
+    def write(self, entry: RecoveryEntry) -> None:
         """Raises env/disk-full or env/file-unreadable: what cannot be written down is not begun."""
         otherwise = "cannot write down what is about to change, so devloop does not change it"
         put_down(self._path(entry), asdict(entry), otherwise, durable=False)
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: RecoveryEntry) -> None:
         with contextlib.suppress(OSError):
             self._path(entry).unlink()
 
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[RecoveryEntry, ...]:
         """What was left open, by path; files that cannot be read are left out."""
         found = []
         for path in sorted(self._folder.glob("*/*/*.json")):
@@ -70,18 +70,18 @@ class Journal:
                 found.append(_entry(value))
         return tuple(found)
 
-    def _path(self, entry: Entry) -> Path:
+    def _path(self, entry: RecoveryEntry) -> Path:
         name = f"deployment-{entry.name}.json"
         return place_of(self._folder, entry.context, entry.namespace, name)
 
 
-def _entry(value: Mapping[str, Any]) -> Entry:
+def _entry(value: Mapping[str, Any]) -> RecoveryEntry:
     def images(key: str) -> dict[str, str]:
         found = value.get(key)
         return {text(k): text(v) for k, v in found.items()} if isinstance(found, dict) else {}
 
     strategy = value.get("strategy")
-    return Entry(
+    return RecoveryEntry(
         context=text(value.get("context")),
         namespace=text(value.get("namespace")),
         name=text(value.get("name")),

@@ -17,12 +17,12 @@ from devloop.cluster.api.kinds import WORKLOAD_KINDS, Resource, workload_path
 from devloop.cluster.api.pod_view import dig, metadata, number, uid_of
 from devloop.cluster.deploy import guard
 from devloop.cluster.deploy.apply import read
-from devloop.cluster.deploy.objects import Plan, Planned, pick_container, plan_objects
+from devloop.cluster.deploy.objects import DeployPlan, PlannedObject, pick_container, plan_objects
 from devloop.cluster.deploy.original import write_before
 from devloop.cluster.deploy.ownership import created_by, gitops_manager, images_of
-from devloop.cluster.deploy.patch import MadeAnew, image_patch, missing_workload, patch_images
+from devloop.cluster.deploy.patch import Recreated, image_patch, missing_workload, patch_images
 from devloop.cluster.deploy.recover import release, take_back
-from devloop.cluster.deploy.recovery_log import Entry
+from devloop.cluster.deploy.recovery_log import RecoveryEntry
 from devloop.cluster.replace.fast import is_fast, with_fast_strategy
 from devloop.cluster.replace.in_place_rules import held, same_manifest, with_hold
 from devloop.cluster.rollout.rollout import Rollout
@@ -136,7 +136,7 @@ class WorkloadDeployer:
                 }
                 patch = image_patch(live, back)
                 if patch is not None:
-                    with contextlib.suppress(MadeAnew):
+                    with contextlib.suppress(Recreated):
                         self._last = patch_images(self._connection, ref, patch, uid=deployed.uid)
                         if (in_place := self._in_place(ref)) is not None:
                             in_place.sweep(self._last, back)
@@ -195,7 +195,7 @@ class WorkloadDeployer:
             changed=written,
         )
 
-    def _in_order(self, plan: Plan) -> tuple[Planned, ...]:
+    def _in_order(self, plan: DeployPlan) -> tuple[PlannedObject, ...]:
         """What to apply, in order: the workload first if it alone can have changed, since nothing
         it needs is looked at anew then but to see that it is still there."""
         own = plan.own
@@ -206,7 +206,7 @@ class WorkloadDeployer:
 
     # --- fast ----------------------------------------------------------------------------------
 
-    def _made_fast(self, plan: Plan) -> Plan:
+    def _made_fast(self, plan: DeployPlan) -> DeployPlan:
         """The plan with another strategy for the workload; in the end it gets the manifest's."""
         own = plan.own
         if own is None:
@@ -215,7 +215,7 @@ class WorkloadDeployer:
         self._take_back = partial(self._apply_plain, own)
         return replace(plan, objects=tuple(fast if p is own else p for p in plan.objects))
 
-    def _apply_plain(self, own: Planned) -> None:
+    def _apply_plain(self, own: PlannedObject) -> None:
         live = read(self._connection, own.path)
         if live is not None and is_fast(live):
             self._shared.applier.apply(own, lambda _: None, Cancel(), live=live)
@@ -225,7 +225,7 @@ class WorkloadDeployer:
         wanted = with_fast_strategy(live)
         if not self._fast or is_fast(live) or wanted == live:
             return {}
-        entry = Entry(
+        entry = RecoveryEntry(
             context=self._connection.context,
             namespace=ref.namespace,
             name=ref.name,
@@ -265,7 +265,11 @@ class WorkloadDeployer:
             return self._adopt(image, cancel, self._live(plan.workload), plan)
 
     def _adopt(
-        self, image: ImageRef, cancel: Cancel, live: Mapping[str, Any] | None, plan: Plan | None
+        self,
+        image: ImageRef,
+        cancel: Cancel,
+        live: Mapping[str, Any] | None,
+        plan: DeployPlan | None,
     ) -> str | None:
         ref = plan.workload if plan is not None else self._ref
         in_place = self._in_place(ref)
@@ -300,7 +304,7 @@ class WorkloadDeployer:
 
         try:
             self._last, reason = in_place.adopt(live, containers, image, hold)
-        except MadeAnew:
+        except Recreated:
             return f"{ref} was made anew"
         self._shared.remember(self._service.name, image)
         self._unproven.add(image.pinned)
@@ -308,13 +312,13 @@ class WorkloadDeployer:
 
     def _apply_in_place(
         self,
-        planned: Planned,
+        planned: PlannedObject,
         live: Mapping[str, Any],
         image: ImageRef,
         reporter: Reporter,
         cancel: Cancel,
         *,
-        plan: Plan,
+        plan: DeployPlan,
     ) -> Mapping[str, Any] | None:
         """Roll out in place; None where nothing is to change, or where it is to be rolled."""
         project = self._shared.project.name
@@ -401,7 +405,7 @@ class WorkloadDeployer:
             return written
         return release(self._connection, self._ref, uid_of(written)) or written
 
-    def _plan(self, image: ImageRef) -> Plan:
+    def _plan(self, image: ImageRef) -> DeployPlan:
         manifests = read_manifests(
             find_files(self._service.deploy.manifests), show=self._shared.show
         )
@@ -468,7 +472,7 @@ class WorkloadDeployer:
                     result = patch_images(self._connection, ref, changes, uid=uid_of(live))
                     result = self._let_go(result)
                     self._outdated = ""
-            except MadeAnew:
+            except Recreated:
                 live = read(self._connection, workload_path(ref))
                 return self._patch(image, reporter, ref, live, cancel)
             self._last = result

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
-    from devloop.cluster.api.reflector import Change
+    from devloop.cluster.api.reflector import WatchEvent
     from devloop.cluster.api.view import ClusterView
     from devloop.model import ImageRef, PodView, WorkloadRef
 
-__all__ = ["Floor"]
+__all__ = ["Baseline"]
 
 
-class Floor:
+class Baseline:
     """One workload with one container to replace."""
 
     def __init__(
@@ -89,7 +89,7 @@ class Floor:
     def _await(self, image: ImageRef, cancel: Cancel, deadline: float) -> None:
         wake = threading.Event()
 
-        def woken(_: Change) -> None:
+        def woken(_: WatchEvent) -> None:
             wake.set()
 
         with self._pods.subscribe(woken), cancel.closing(wake.set):

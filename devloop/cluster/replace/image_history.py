@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
     from devloop.model import WorkloadRef
 
-__all__ = ["Ran"]
+__all__ = ["ImageHistory"]
 
 _HELD_BACK_FOR = 11 * 60.0  # seconds after it last ran: the ten minutes and the clocks' difference
 
 
-class Ran:
+class ImageHistory:
     """One Deployment's pods. For one thread at a time."""
 
     def __init__(self, state_dir: Path, context: str, ref: WorkloadRef) -> None:

@@ -22,7 +22,7 @@ from devloop.cluster.api.kinds import workload_path
 from devloop.cluster.api.pod_view import dig, metadata, name_of, number, pod_view, text, uid_of
 from devloop.cluster.deploy.ownership import images_of
 from devloop.cluster.deploy.recover import patch_as_devloop, release
-from devloop.cluster.deploy.recovery_log import Entry, Journal
+from devloop.cluster.deploy.recovery_log import RecoveryEntry, RecoveryLog
 from devloop.cluster.replace.in_place_rules import (
     HOLD,
     current_set,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.api.view import ClusterView, View
-    from devloop.cluster.replace.pod_restarts import Restarts
+    from devloop.cluster.replace.pod_restarts import PodRestarts
     from devloop.model import Deployed, ImageRef, WorkloadRef
 
 __all__ = ["InPlace"]
@@ -69,8 +69,8 @@ class InPlace:
         view: ClusterView,
         ref: WorkloadRef,
         *,
-        journal: Journal,
-        restarts: Restarts,
+        journal: RecoveryLog,
+        restarts: PodRestarts,
         lock: threading.Lock,
     ) -> None:
         self._connection = connection
@@ -83,7 +83,7 @@ class InPlace:
         self._pods: View = view.view("pods", ref.namespace)
         self._events: View = view.view("events", ref.namespace)
         self._wrote: dict[str, Mapping[str, Any]] = {}  # uid -> the object as it came back
-        self._open: Entry | None = None
+        self._open: RecoveryEntry | None = None
         self._barred = ""
         self._old_events: frozenset[tuple[str, str]] = frozenset()
         self._timer: threading.Timer | None = None
@@ -200,11 +200,11 @@ class InPlace:
 
     def _enter(
         self, live: Mapping[str, Any], containers: tuple[str, ...], image: ImageRef
-    ) -> Entry:
+    ) -> RecoveryEntry:
         current = current_set(live, self._seen(self._sets))
         assert current is not None  # noqa: S101 - why_not said so
         had = images_of(current)
-        return Entry(
+        return RecoveryEntry(
             context=self._connection.context,
             namespace=self._ref.namespace,
             name=self._ref.name,
@@ -216,7 +216,7 @@ class InPlace:
 
     def _hold_beside(
         self,
-        entry: Entry,
+        entry: RecoveryEntry,
         hold: Callable[[], Mapping[str, Any]],
         restart: Background[None],
         pod: Mapping[str, Any],
@@ -230,7 +230,9 @@ class InPlace:
             self.make_anew(pod)
             raise
 
-    def _hold(self, entry: Entry, hold: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    def _hold(
+        self, entry: RecoveryEntry, hold: Callable[[], Mapping[str, Any]]
+    ) -> Mapping[str, Any]:
         self._journal.write(entry)
         already = self._open is not None
         try:
@@ -245,7 +247,7 @@ class InPlace:
             self._leave_paused(entry)
         return result
 
-    def _leave_paused(self, entry: Entry) -> None:
+    def _leave_paused(self, entry: RecoveryEntry) -> None:
         """Its owner paused it a moment before: it stays so, without devloop's mark."""
         body = {"metadata": {"uid": entry.uid, "labels": {HOLD: None}}}
         patch_as_devloop(self._connection, workload_path(self._ref), body)
@@ -263,7 +265,7 @@ class InPlace:
         mine = pods_of(self._seen(self._pods), uid_of(current)) if current is not None else []
         return sorted(mine, key=lambda p: (pod_view(p).ready, name_of(p)))
 
-    def _restart(self, pod: Mapping[str, Any], entry: Entry) -> None:
+    def _restart(self, pod: Mapping[str, Any], entry: RecoveryEntry) -> None:
         uid = uid_of(pod)
         marks = self._restarts.marks(pod, entry.after)
         image = next(iter(entry.after.values()))
@@ -275,7 +277,7 @@ class InPlace:
         self._restarts.restarted(pod, marks, result)
         self._wrote[uid] = result
 
-    def _finish(self, entry: Entry) -> Mapping[str, Any] | None:
+    def _finish(self, entry: RecoveryEntry) -> Mapping[str, Any] | None:
         """The ReplicaSet's template, then unpause; the Deployment as it is then."""
         image = next(iter(entry.after.values()))
         path = f"/apis/apps/v1/namespaces/{entry.namespace}/replicasets/{entry.replicaset}"
@@ -303,7 +305,7 @@ class InPlace:
                     return
                 changed.clear()
 
-    def _release(self, entry: Entry) -> Mapping[str, Any] | None:
+    def _release(self, entry: RecoveryEntry) -> Mapping[str, Any] | None:
         result = release(self._connection, self._ref, entry.uid)
         if result is not None:
             self._wrote[uid_of(result)] = result
@@ -311,7 +313,7 @@ class InPlace:
         self._journal.remove(entry)
         return result
 
-    def _refused(self, entry: Entry, error: ApiError) -> Mapping[str, Any] | None:
+    def _refused(self, entry: RecoveryEntry, error: ApiError) -> Mapping[str, Any] | None:
         self._barred = f"the cluster refuses it: {error.diagnosis.message}"
         return self._release(entry)
 
@@ -448,7 +450,7 @@ def _has(live: Mapping[str, Any], deployed: Deployed) -> bool:
     return all(now.get(c) == deployed.image.pinned for c in deployed.containers)
 
 
-def _asks_for(pod: Mapping[str, Any], entry: Entry) -> bool:
+def _asks_for(pod: Mapping[str, Any], entry: RecoveryEntry) -> bool:
     now = pod_images(pod)
     return all(now.get(c) == image for c, image in entry.after.items())
 

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HOLD",
-    "Mark",
     "Memory",
+    "RestartRecord",
     "alive",
     "as_new",
     "current_set",
@@ -65,7 +65,7 @@ _STARTING = {"", "ContainerCreating", "PodInitializing"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
+class RestartRecord:
     """What a container was when its image was patched to `image`: the ids of the containers that
     are to go, the restarts counted by then, how many were asked for since, and whether it ran."""
 
@@ -351,7 +351,9 @@ def template_patch(containers: Iterable[str], image: str) -> dict[str, Any]:
 # --- reading a pod that was patched --------------------------------------------------------------
 
 
-def mark_of(pod: Mapping[str, Any], container: str, image: str, before: Mark | None) -> Mark:
+def mark_of(
+    pod: Mapping[str, Any], container: str, image: str, before: RestartRecord | None
+) -> RestartRecord:
     """The mark for a patch to `image` that is made now. `before` is that of an earlier patch that
     was not seen ready: its container may be on its way still."""
     view = next((c for c in pod_view(pod).containers if c.name == container), None)
@@ -359,8 +361,8 @@ def mark_of(pod: Mapping[str, Any], container: str, image: str, before: Mark | N
     ran = view is not None and view.state == "running"
     if before is None:
         restarts = view.restarts if view is not None else 0
-        return Mark(image=image, old_ids=ids, restarts=restarts, ran=ran)
-    return Mark(
+        return RestartRecord(image=image, old_ids=ids, restarts=restarts, ran=ran)
+    return RestartRecord(
         image=image,
         old_ids=before.old_ids | ids,
         restarts=before.restarts,
@@ -371,7 +373,7 @@ def mark_of(pod: Mapping[str, Any], container: str, image: str, before: Mark | N
 
 def found_marks(
     pod: Mapping[str, Any], containers: Iterable[str], image: ImageRef
-) -> dict[str, Mark]:
+) -> dict[str, RestartRecord]:
     """The marks of a pod that a rollout finds: what became of its containers before is no news of
     the image, and one that runs another image is to be restarted once more."""
     found = {}
@@ -385,7 +387,7 @@ def found_marks(
         old = {text(dig(status, "lastState", "terminated", "containerID"))}
         if not runs and dig(status, "state", "running") is None:
             old.add(now)
-        found[name] = Mark(
+        found[name] = RestartRecord(
             image=image.pinned,
             old_ids=frozenset(old - {""}),
             restarts=number(status.get("restartCount")),
@@ -394,7 +396,7 @@ def found_marks(
     return found
 
 
-def as_new(pod: Mapping[str, Any], marks: Mapping[str, Mark]) -> Mapping[str, Any]:
+def as_new(pod: Mapping[str, Any], marks: Mapping[str, RestartRecord]) -> Mapping[str, Any]:
     """The pod as if it had been made for the new image: a container that is still the old one is
     starting, and restarts that were asked for are none."""
     statuses = items(dig(pod, "status", "containerStatuses"))
@@ -414,7 +416,7 @@ def as_new(pod: Mapping[str, Any], marks: Mapping[str, Mark]) -> Mapping[str, An
     return {**pod, "status": _not_ready(status) if waiting else status}
 
 
-def _is_old(status: Mapping[str, Any], mark: Mark) -> bool:
+def _is_old(status: Mapping[str, Any], mark: RestartRecord) -> bool:
     # A patch back to what runs, before the kubelet looked: that container is not restarted.
     _, _, digest = mark.image.rpartition("@")
     if text(status.get("imageID")).endswith(f"@{digest}") and status.get("ready") is True:
@@ -422,7 +424,7 @@ def _is_old(status: Mapping[str, Any], mark: Mark) -> bool:
     return text(status.get("containerID")) in mark.old_ids or not status.get("containerID")
 
 
-def _status_as_new(status: Mapping[str, Any], mark: Mark, *, old: bool) -> dict[str, Any]:
+def _status_as_new(status: Mapping[str, Any], mark: RestartRecord, *, old: bool) -> dict[str, Any]:
     counted = number(status.get("restartCount")) - mark.restarts - mark.patches
     changed: dict[str, Any] = {**status, "restartCount": max(0, counted)}
     last = text(dig(status, "lastState", "terminated", "containerID"))
@@ -438,7 +440,7 @@ def _status_as_new(status: Mapping[str, Any], mark: Mark, *, old: bool) -> dict[
     return changed
 
 
-def is_held_back(pod: Mapping[str, Any], marks: Mapping[str, Mark]) -> bool:
+def is_held_back(pod: Mapping[str, Any], marks: Mapping[str, RestartRecord]) -> bool:
     """Whether the kubelet does not start a new container yet, as if the one that ran until then had
     crashed: the pod ran the same image a short while ago."""
     return any(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from devloop.cluster.api.pod_view import dig, items, metadata, number, text, uid_of
 from devloop.cluster.deploy.ownership import MANAGER
 from devloop.cluster.replace.in_place_rules import (
-    Mark,
     Memory,
+    RestartRecord,
     alive,
     as_new,
     is_held_back,
@@ -23,9 +23,9 @@ from devloop.cluster.replace.in_place_rules import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from devloop.cluster.replace.image_history import Ran
+    from devloop.cluster.replace.image_history import ImageHistory
 
-__all__ = ["Restarts"]
+__all__ = ["PodRestarts"]
 
 # A process that needs longer than about a second to stop keeps its port closed for as long: it is
 # rolled. The times are whole seconds, and the kubelet itself may look at a pod only a second after
@@ -33,12 +33,12 @@ __all__ = ["Restarts"]
 _SLOW_SECONDS = 3
 
 
-class Restarts:
+class PodRestarts:
     """The pods of one Deployment."""
 
-    def __init__(self, ran: Ran) -> None:
+    def __init__(self, ran: ImageHistory) -> None:
         self._ran = ran
-        self._marks: dict[str, dict[str, Mark]] = {}  # pod uid -> container -> mark
+        self._marks: dict[str, dict[str, RestartRecord]] = {}  # pod uid -> container -> mark
         self._patched: dict[str, float] = {}  # pod uid -> when, by the server's clock
         self._unproven: frozenset[str] = frozenset()
         self._slow: dict[str, int] = {}
@@ -56,14 +56,14 @@ class Restarts:
         """Whether this session restarted it before."""
         return uid_of(pod) in self._patched
 
-    def marks(self, pod: Mapping[str, Any], images: Mapping[str, str]) -> dict[str, Mark]:
+    def marks(self, pod: Mapping[str, Any], images: Mapping[str, str]) -> dict[str, RestartRecord]:
         """What its containers are before they are restarted with `images` (container -> image)."""
         uid = uid_of(pod)
         under_way = self._marks.get(uid, {}) if uid in self._unproven else {}
         return {c: mark_of(pod, c, image, under_way.get(c)) for c, image in images.items()}
 
     def restarted(
-        self, pod: Mapping[str, Any], marks: dict[str, Mark], patched: Mapping[str, Any]
+        self, pod: Mapping[str, Any], marks: dict[str, RestartRecord], patched: Mapping[str, Any]
     ) -> None:
         """`pod` was patched and is `patched` now; `marks` were taken before."""
         uid = uid_of(pod)

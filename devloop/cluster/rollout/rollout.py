@@ -17,10 +17,17 @@ from devloop.cluster.api.log_stream import tail_log
 from devloop.cluster.api.pod_view import dig, items, metadata, name_of, uid_of
 from devloop.cluster.deploy.ownership import images_of
 from devloop.cluster.replace.fast import hurry
-from devloop.cluster.replace.in_place_rules import Mark, as_new, found_marks
+from devloop.cluster.replace.in_place_rules import RestartRecord, as_new, found_marks
 from devloop.cluster.rollout.diagnose import examine, with_log
 from devloop.cluster.rollout.finding import NEVER, Finding
-from devloop.cluster.rollout.rollout_status import Failing, Ready, Sight, Waiting, digest_of, judge
+from devloop.cluster.rollout.rollout_status import (
+    Failing,
+    Ready,
+    RolloutView,
+    Waiting,
+    digest_of,
+    judge,
+)
 from devloop.errors import DevloopError
 from devloop.model import Served, Step
 
@@ -29,7 +36,7 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
-    from devloop.cluster.api.reflector import Change
+    from devloop.cluster.api.reflector import WatchEvent
     from devloop.cluster.api.view import ClusterView, View
     from devloop.cluster.replace.in_place import InPlace
     from devloop.engine.ports import Reporter
@@ -101,7 +108,9 @@ class Rollout:
         self._patience = _Patience(clock)
         self._accepted: frozenset[tuple[str, str]] = frozenset()
         self._removed: set[str] = set()
-        self._found: dict[str, dict[str, Mark]] | None = None  # pod uid -> container -> mark
+        self._found: dict[str, dict[str, RestartRecord]] | None = (
+            None  # pod uid -> container -> mark
+        )
         self._deadline = clock() + timeout
         self._said = ""
         # A new workload may be in the view later than its deploy; one that was there is deleted.
@@ -112,7 +121,7 @@ class Rollout:
         cluster/*, `Cancelled`."""
         wake = threading.Event()
 
-        def woken(_: Change) -> None:
+        def woken(_: WatchEvent) -> None:
             wake.set()
 
         with contextlib.ExitStack() as stack:
@@ -158,7 +167,7 @@ class Rollout:
         self._patience.end()
         return None
 
-    def _sight(self, cancel: Cancel) -> Sight:
+    def _sight(self, cancel: Cancel) -> RolloutView:
         pods = self._pods.items()
         if self._found is None:
             deployed = self._deployed
@@ -171,7 +180,7 @@ class Rollout:
         if self._in_place is not None:
             self._in_place.advance(self._deployed, self._accepted, cancel)
             restarted = self._in_place.replicaset
-        return Sight(
+        return RolloutView(
             workload=self._seen_workload(),
             restarted=restarted,
             replicasets=tuple(self._sets.items()) if self._sets is not None else (),

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
     from devloop.model import Deployed, PodView
 
-__all__ = ["Failing", "Ready", "Sight", "Waiting", "digest_of", "judge", "serves"]
+__all__ = ["Failing", "Ready", "RolloutView", "Waiting", "digest_of", "judge", "serves"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
+class RolloutView:
     """What is known at one moment. `workload` is None while it is not in the view (yet).
     `restarted` names the ReplicaSet whose pods get the image in place, "" for none."""
 
@@ -82,7 +82,7 @@ def digest_of(image_id: str) -> str:
 
 def judge(
     deployed: Deployed,
-    sight: Sight,
+    sight: RolloutView,
     *,
     accepted: frozenset[tuple[str, str]] = frozenset(),
 ) -> Waiting | Ready | Failing:
@@ -205,7 +205,7 @@ def _scaled_to_zero(deployed: Deployed) -> Ready:
 
 def _deployment(
     deployed: Deployed,
-    sight: Sight,
+    sight: RolloutView,
     workload: Mapping[str, Any],
     accepted: frozenset[tuple[str, str]],
 ) -> Waiting | Ready | Failing:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devloop.errors import DevloopError
-from devloop.registry.client import Client
+from devloop.registry.client import RegistryClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +55,7 @@ def registry() -> Iterator[str]:
 
 def _wait_for(host: str) -> None:
     deadline = time.monotonic() + 20
-    with Client(host) as client:
+    with RegistryClient(host) as client:
         while True:
             try:
                 client.ping()
@@ -68,8 +68,8 @@ def _wait_for(host: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def client(registry: str) -> Iterator[Client]:
-    with Client(registry) as client:
+def client(registry: str) -> Iterator[RegistryClient]:
+    with RegistryClient(registry) as client:
         yield client
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from devloop.registry.client import Client
+    from devloop.registry.client import RegistryClient
 
 pytestmark = pytest.mark.docker
 
@@ -35,7 +35,7 @@ BUILDERS = ["buildx", "classic"]
 class Bench:
     """One project folder and a registry."""
 
-    def __init__(self, folder: Path, registry: str, client: Client, base: str) -> None:
+    def __init__(self, folder: Path, registry: str, client: RegistryClient, base: str) -> None:
         self.folder = folder
         self.registry = registry
         self.client = client
@@ -124,7 +124,7 @@ def _docker(*arguments: str) -> bytes:
 def bench(
     tmp_path: Path,
     registry: str,
-    client: Client,
+    client: RegistryClient,
     base_image: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Bench:

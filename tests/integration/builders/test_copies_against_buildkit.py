@@ -2,7 +2,7 @@
 
 Many small cases are stages of one Dockerfile, gathered in one tar: a build for each would take
 minutes. DEVLOOP_TEST_BUILDER names another builder than the default one; flags that a builder does
-not know are left out there, and so is what `Placed.unsure` says that it decides.
+not know are left out there, and so is what `FileEntry.unsure` says that it decides.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from devloop.builders.dockerfile import parse
-from devloop.builders.image.copies import Placed, StageState, merge, place, stage_copies
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.copies import FileEntry, StageState, merge, place, stage_copies
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.layer import read_layer, write_layer
 from tests.unit.builders.kit import snapshot_of
 
@@ -62,10 +62,10 @@ def gathered(cases: Mapping[str, Case]) -> str:
     return "\n".join((*stages, "FROM scratch", "COPY marker /", *last, ""))
 
 
-def predicted(case: Case, snapshot: Snapshot) -> dict[str, Placed]:
+def predicted(case: Case, snapshot: Snapshot) -> dict[str, FileEntry]:
     dockerfile = parse(f"FROM {case.base}\n{case.text}\n")
     copies = stage_copies(dockerfile, None, case.args, StageState())
-    layers: list[Mapping[str, Placed]] = [made_first(case.text)]
+    layers: list[Mapping[str, FileEntry]] = [made_first(case.text)]
     layers += [place(copy, snapshot, owner_of(copy.chown)) for copy in copies]
     found = {path: entry for path, (_, entry) in merge(layers).items()}
     if not case.only:
@@ -74,7 +74,7 @@ def predicted(case: Case, snapshot: Snapshot) -> dict[str, Placed]:
     return {path: entry for path, entry in found.items() if path.startswith(inside)}
 
 
-def made_first(text: str) -> dict[str, Placed]:
+def made_first(text: str) -> dict[str, FileEntry]:
     """The folders of the WORKDIRs, which come before any COPY here."""
     found, folder = {}, "/"
     for line in text.splitlines():
@@ -84,7 +84,7 @@ def made_first(text: str) -> dict[str, Placed]:
             parts = folder.strip("/").split("/")
             for count in range(1, len(parts) + 1):
                 above = "/".join(parts[:count])
-                found[above] = Placed(path=above, type="dir", mode=0o755)
+                found[above] = FileEntry(path=above, type="dir", mode=0o755)
     return found
 
 
@@ -97,20 +97,20 @@ def owner_of(chown: str | None) -> tuple[int, int]:
     return int(user), int(group or user)
 
 
-def shown(entry: Placed, *, with_mode: bool = True) -> str:
+def shown(entry: FileEntry, *, with_mode: bool = True) -> str:
     mode = f" {entry.mode:o} {entry.uid}:{entry.gid}" if with_mode else ""
     return f"{entry.type}{mode} {entry.link} {entry.digest[:8]}"
 
 
 def differences(
-    cases: Mapping[str, Case], snapshot: Snapshot, real: Mapping[str, Placed]
+    cases: Mapping[str, Case], snapshot: Snapshot, real: Mapping[str, FileEntry]
 ) -> list[str]:
     default = os.environ.get("DEVLOOP_TEST_BUILDER", "default") == "default"
     found = []
     for name, case in cases.items():
         try:
             wanted = predicted(case, snapshot)
-        except Unprovable as unprovable:
+        except NeedsFullBuild as unprovable:
             # Here another COPY names what the symlink leads to; in a build alone nobody would.
             if "no pattern may name" not in unprovable.reason:
                 raise
@@ -380,7 +380,7 @@ REFUSED = (
 
 @pytest.mark.parametrize("text", REFUSED)
 def test_what_the_builder_refuses(context: Path, text: str) -> None:
-    with pytest.raises(Unprovable):
+    with pytest.raises(NeedsFullBuild):
         predicted(Case(text), snapshot_of(context))
 
 
@@ -496,7 +496,7 @@ def test_random_copies(
     for number, text in enumerate(texts):
         try:
             predicted(Case(text), snapshot)
-        except Unprovable:
+        except NeedsFullBuild:
             continue
         cases[f"r{number}"] = Case(text)
     check(folder, cases)

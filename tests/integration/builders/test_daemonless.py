@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devloop.base.cancel import Cancel
-from devloop.builders.daemonless.builder import Full
+from devloop.builders.daemonless.builder import DaemonlessBuilder
 from devloop.builders.image.docker_images import DockerImages
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.select import make_builder, preflight
 from devloop.config.schema import Build, Deploy, Project, Service
 from devloop.errors import DevloopError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from devloop.engine.ports import Builder
-    from devloop.registry.client import Client
+    from devloop.registry.client import RegistryClient
 
 pytestmark = pytest.mark.docker
 
@@ -40,7 +40,7 @@ class Bench:
     """A context, one registry and both ways to an image."""
 
     context: Path
-    client: Client
+    client: RegistryClient
     cache: Path
     registries: Registries
     base: str = ""
@@ -50,14 +50,14 @@ class Bench:
         write(self.context, {"Dockerfile": text.replace("BASE", self.base)})
         return self
 
-    def full(self, **build: Any) -> Full:
+    def full(self, **build: Any) -> DaemonlessBuilder:
         made = job(
             self.context,
             PushTarget(push=self.client.host),
             image="devloop-test/daemonless",
             build=build,
         )
-        return Full(made, self.registries, DockerImages(), self.cache)
+        return DaemonlessBuilder(made, self.registries, DockerImages(), self.cache)
 
     def session(self) -> tuple[Builder, Service]:
         """The builder that a session would use, and its service."""
@@ -82,7 +82,7 @@ class Bench:
         )
         return builder, service
 
-    def ours(self, full: Full | None = None, **build: Any) -> Image:
+    def ours(self, full: DaemonlessBuilder | None = None, **build: Any) -> Image:
         builder = full or self.full(**build)
         image = builder.build(scan_of(self.context), self.notes, Cancel())
         assert self.client.digest(image.repository, image.tag) == image.digest
@@ -105,7 +105,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, client: Client) -> Iterator[Bench]:
+def bench(tmp_path: Path, client: RegistryClient) -> Iterator[Bench]:
     files = {
         "index.html": "<html>",
         "static/a.css": "a",
@@ -333,7 +333,7 @@ def test_a_second_build_makes_and_sends_what_changed(bench: Bench, pushed_base: 
 )
 def test_what_the_builder_has_to_do(bench: Bench, pushed_base: str, text: str, reason: str) -> None:
     bench.base = pushed_base
-    with pytest.raises(Unprovable) as caught:
+    with pytest.raises(NeedsFullBuild) as caught:
         bench.dockerfile(text).ours()
     assert reason in caught.value.reason
     assert bench.notes.steps in (
@@ -344,7 +344,7 @@ def test_what_the_builder_has_to_do(bench: Bench, pushed_base: str, text: str, r
 
 def test_an_image_that_only_docker_has(bench: Bench, base_image: str) -> None:
     bench.base = base_image
-    with pytest.raises(Unprovable, match="is known to Docker, and not in localhost"):
+    with pytest.raises(NeedsFullBuild, match="is known to Docker, and not in localhost"):
         bench.dockerfile("FROM BASE\nCOPY . /x\n").ours()
 
 

@@ -1,4 +1,4 @@
-"""Delta images against what Docker builds of the same context, on a real registry.
+"""DeltaBuilder images against what Docker builds of the same context, on a real registry.
 
 A handful of cases that each show one thing; tests/integration/build/test_differential.py looks for
 the ones nobody thought of.
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from devloop.builders.delta.builder import Delta
+    from devloop.builders.delta.builder import DeltaBuilder
     from devloop.model import ImageRef
-    from devloop.registry.client import Client
+    from devloop.registry.client import RegistryClient
 
 pytestmark = pytest.mark.docker
 
@@ -53,7 +53,9 @@ def docker(*arguments: str, **environment: str) -> bytes:
 class Loop:
     """One service for a whole session: edit, build, look."""
 
-    def __init__(self, folder: Path, host: str, client: Client, base: str, builder: Any) -> None:
+    def __init__(
+        self, folder: Path, host: str, client: RegistryClient, base: str, builder: Any
+    ) -> None:
         self.context = folder / "app"
         self.context.mkdir()
         self.base = base
@@ -63,7 +65,7 @@ class Loop:
         self.notes = Notes()
         self._folder = folder
         self._options: dict[str, Any] = {"builder": builder}
-        self._made: Delta | None = None
+        self._made: DeltaBuilder | None = None
 
     def dockerfile(self, text: str, **options: Any) -> Loop:
         write(self.context, {"Dockerfile": text.replace("BASE", self.base)})
@@ -159,7 +161,11 @@ def _files(reference: str) -> dict[str, tuple[Any, ...]]:
 
 @pytest.fixture
 def make_loop(
-    tmp_path: Path, registry: str, client: Client, base_image: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    registry: str,
+    client: RegistryClient,
+    base_image: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[..., Loop]]:
     monkeypatch.chdir(tmp_path)
     loops: list[Loop] = []
@@ -364,7 +370,7 @@ def test_a_command_that_does_more_is_run_again(make_loop: Callable[..., Loop]) -
     assert "the build command may do more than the Dockerfile says" in loop.how
 
 
-def test_a_registry_that_lost_the_layers(loop: Loop, client: Client) -> None:
+def test_a_registry_that_lost_the_layers(loop: Loop, client: RegistryClient) -> None:
     # Another repository has nothing of what this one has.
     loop.write(a="2")
     made = loop._made

@@ -22,7 +22,7 @@ from tests.support.differential.shrink import shrink
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from devloop.registry.client import Client
+    from devloop.registry.client import RegistryClient
     from tests.support.differential.recipes import Bases
 
 pytestmark = pytest.mark.docker
@@ -37,7 +37,7 @@ def bases(registry: str) -> Bases:
 
 
 @pytest.fixture
-def campaign(tmp_path: Path, client: Client, bases: Bases) -> Campaign:
+def campaign(tmp_path: Path, client: RegistryClient, bases: Bases) -> Campaign:
     return Campaign(tmp_path, client, bases)
 
 

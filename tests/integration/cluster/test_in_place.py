@@ -20,7 +20,7 @@ from devloop.cluster.api.pod_view import dig
 from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.deployments import Deployments
 from devloop.cluster.deploy.ownership import images_of
-from devloop.cluster.deploy.recovery_log import Journal
+from devloop.cluster.deploy.recovery_log import RecoveryLog
 from devloop.cluster.replace.in_place_rules import HOLD
 from devloop.errors import DevloopError
 from tests.integration.cluster.conftest import QUICK, Bench, Told, workload
@@ -28,7 +28,7 @@ from tests.integration.cluster.conftest import QUICK, Bench, Told, workload
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from devloop.cluster.api.reflector import Change
+    from devloop.cluster.api.reflector import WatchEvent
     from devloop.config.schema import Project
     from devloop.model import ImageRef
 
@@ -122,7 +122,7 @@ def test_each_iteration_restarts_once_and_leaves_no_drift(
         assert served.image_ids == (image.pinned,)
         assert deployed.previous == {"web": before.pinned}
         before = image
-    assert Journal(project.state_dir).entries() == ()
+    assert RecoveryLog(project.state_dir).entries() == ()
 
 
 class Looking(Connection):
@@ -229,7 +229,7 @@ class Unready:
         self._view = bench.view.view("pods", bench.namespace)
         self._view.add(self._take, replay=self._take)
 
-    def _take(self, change: Change) -> None:
+    def _take(self, change: WatchEvent) -> None:
         pod = change.object
         conditions = dig(pod, "status", "conditions") or ()
         ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
@@ -300,7 +300,7 @@ def test_the_end_of_a_session_leaves_nothing_paused(
     assert State(bench).paused
     bench.opened[0].close()
     assert not State(bench).paused
-    assert Journal(project.state_dir).entries() == ()
+    assert RecoveryLog(project.state_dir).entries() == ()
 
 
 # --- what is rolled ------------------------------------------------------------------------------
@@ -398,7 +398,7 @@ def test_rolled_when_pods_may_not_be_patched(
         State(bench).agrees(push("two"), sets=2)
         bench.serve(deployer, push("three"))
         assert "rolling: the cluster refuses it" in bench.told.details[-2]
-        assert Journal(project.state_dir).entries() == ()
+        assert RecoveryLog(project.state_dir).entries() == ()
     finally:
         shared.close()
         view.close()
@@ -523,7 +523,7 @@ def test_killed_between_two_patches(
     project = bench.project(quick(), replace="in-place")
     bench.serve(bench.deployer(project), push("one"))
     _killed(bench, project, push("two"), writes)
-    journal = Journal(project.state_dir)
+    journal = RecoveryLog(project.state_dir)
     assert len(journal.entries()) == (1 if writes < 4 else 0)
     assert State(bench).paused == (1 <= writes <= 3)
     wanted = push("one") if how == "older-image" else push("two")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devloop.cluster.api.pod_ports import PodPorts
-from devloop.port_forward import FrontDoor
+from devloop.port_forward import PortForwarder
 from tests.support.door_lab import Browser, Lab, until, wrong_answers
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ def counter() -> Counter:
 
 
 @pytest.fixture
-def door(lab: Lab) -> Iterator[FrontDoor]:
+def door(lab: Lab) -> Iterator[PortForwarder]:
     ports = PodPorts(lab.connection)
-    door = FrontDoor([("web", 0, 8080)], ports, lab.feed, lambda _: None)
+    door = PortForwarder([("web", 0, 8080)], ports, lab.feed, lambda _: None)
     door.start()
     yield door
     door.close()
@@ -63,7 +63,7 @@ def door(lab: Lab) -> Iterator[FrontDoor]:
 
 @pytest.mark.parametrize(("how", "times"), [("in_place", IN_PLACE), ("rolling", ROLLING)])
 def test_visitors_see_no_failure_and_nothing_old(
-    lab: Lab, counter: Counter, door: FrontDoor, how: str, times: int
+    lab: Lab, counter: Counter, door: PortForwarder, how: str, times: int
 ) -> None:
     port = door.locals[0]
     with (
@@ -81,7 +81,7 @@ def test_visitors_see_no_failure_and_nothing_old(
 
 
 def test_a_slow_request_is_answered_by_the_new_process(
-    lab: Lab, counter: Counter, door: FrontDoor
+    lab: Lab, counter: Counter, door: PortForwarder
 ) -> None:
     """It was under way when its process was killed, and asking again is safe."""
     until(lab.settled, 60)
@@ -103,7 +103,7 @@ def test_a_slow_request_is_answered_by_the_new_process(
 
 
 def test_a_kept_socket_without_a_request_is_not_touched(
-    lab: Lab, counter: Counter, door: FrontDoor
+    lab: Lab, counter: Counter, door: PortForwarder
 ) -> None:
     until(lab.settled, 60)
     connection = http.client.HTTPConnection("127.0.0.1", door.locals[0], timeout=60)
@@ -124,7 +124,7 @@ def test_a_kept_socket_without_a_request_is_not_touched(
     connection.close()
 
 
-def test_200_parallel_connections(lab: Lab, counter: Counter, door: FrontDoor) -> None:
+def test_200_parallel_connections(lab: Lab, counter: Counter, door: PortForwarder) -> None:
     until(lab.settled, 60)
 
     def visit(_: int) -> int:
@@ -139,7 +139,7 @@ def test_200_parallel_connections(lab: Lab, counter: Counter, door: FrontDoor) -
         assert set(crowd.map(visit, range(400))) == {counter.version}
 
 
-def test_one_client_that_does_not_read_stops_nobody(lab: Lab, door: FrontDoor) -> None:
+def test_one_client_that_does_not_read_stops_nobody(lab: Lab, door: PortForwarder) -> None:
     """On a shared connection its answer would fill everybody's."""
     until(lab.settled, 60)
     body = b"x" * (8 * MB)
@@ -164,7 +164,7 @@ def test_one_client_that_does_not_read_stops_nobody(lab: Lab, door: FrontDoor) -
         thread.join(30)
 
 
-def test_100_mb_both_ways(lab: Lab, door: FrontDoor) -> None:
+def test_100_mb_both_ways(lab: Lab, door: PortForwarder) -> None:
     until(lab.settled, 60)
     body = os.urandom(MB) * 100
     connection = http.client.HTTPConnection("127.0.0.1", door.locals[0], timeout=120)

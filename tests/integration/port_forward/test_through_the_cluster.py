@@ -24,7 +24,7 @@ from devloop.cluster.api.pod_port import PodPort, open_port
 from devloop.cluster.api.pod_ports import PodPorts
 from devloop.cluster.api.pod_view import pod_view
 from devloop.errors import DevloopError
-from devloop.port_forward import FrontDoor
+from devloop.port_forward import PortForwarder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,8 +175,8 @@ def ports(connection: Connection) -> Iterator[PodPorts]:
 
 
 @pytest.fixture
-def door(shop: Shop, ports: PodPorts) -> Iterator[FrontDoor]:
-    door = FrontDoor([("web", 0, 8080), ("web", 0, 9000)], ports, shop, lambda _: None)
+def door(shop: Shop, ports: PodPorts) -> Iterator[PortForwarder]:
+    door = PortForwarder([("web", 0, 8080), ("web", 0, 9000)], ports, shop, lambda _: None)
     door.start()
     yield door
     began = time.monotonic()
@@ -184,7 +184,7 @@ def door(shop: Shop, ports: PodPorts) -> Iterator[FrontDoor]:
     assert time.monotonic() - began < 0.5
 
 
-def get(door: FrontDoor, path: str = "/") -> str:
+def get(door: PortForwarder, path: str = "/") -> str:
     with urllib.request.urlopen(f"http://127.0.0.1:{door.locals[0]}{path}", timeout=60) as answer:
         return str(answer.read().decode())
 
@@ -240,13 +240,13 @@ def test_a_pod_that_does_not_exist(shop: Shop, dial: Dialing) -> None:
     assert caught.value.code == "cluster/not-found"
 
 
-def test_50_requests_at_once(shop: Shop, door: FrontDoor) -> None:
+def test_50_requests_at_once(shop: Shop, door: PortForwarder) -> None:
     name = shop.ready().name
     with ThreadPoolExecutor(50) as crowd:
         assert set(crowd.map(lambda _: get(door), range(50))) == {name}
 
 
-def test_a_big_body_comes_back_unharmed(shop: Shop, door: FrontDoor) -> None:
+def test_a_big_body_comes_back_unharmed(shop: Shop, door: PortForwarder) -> None:
     shop.ready()
     body = os.urandom(20 * MB)
     request = urllib.request.Request(f"http://127.0.0.1:{door.locals[0]}/", data=body)
@@ -255,7 +255,7 @@ def test_a_big_body_comes_back_unharmed(shop: Shop, door: FrontDoor) -> None:
     assert hashlib.sha256(echoed).digest() == hashlib.sha256(body).digest()
 
 
-def test_a_long_connection_stays_open(shop: Shop, door: FrontDoor) -> None:
+def test_a_long_connection_stays_open(shop: Shop, door: PortForwarder) -> None:
     shop.ready()
     with socket.create_connection(("127.0.0.1", door.locals[1]), timeout=10) as sock:
         for number in range(5):
@@ -264,7 +264,7 @@ def test_a_long_connection_stays_open(shop: Shop, door: FrontDoor) -> None:
             time.sleep(0.3)
 
 
-def test_a_deleted_pod_is_followed_by_the_next(shop: Shop, door: FrontDoor) -> None:
+def test_a_deleted_pod_is_followed_by_the_next(shop: Shop, door: PortForwarder) -> None:
     first = shop.ready()
     assert get(door) == first.name
     failures: list[str] = []
@@ -294,7 +294,7 @@ def test_a_deleted_pod_is_followed_by_the_next(shop: Shop, door: FrontDoor) -> N
 
 
 def test_figures(
-    shop: Shop, door: FrontDoor, record_property: Callable[[str, object], None]
+    shop: Shop, door: PortForwarder, record_property: Callable[[str, object], None]
 ) -> None:
     shop.ready()
     times = []

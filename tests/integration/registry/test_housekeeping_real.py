@@ -15,7 +15,7 @@ from devloop.base.cancel import Cancel
 from devloop.builders.local_images import local_images, remove_local
 from devloop.errors import DevloopError
 from devloop.local_cluster.garbage import collect, owned_registry
-from devloop.registry.client import Client, sha256
+from devloop.registry.client import RegistryClient, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,18 +32,18 @@ def docker(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def start(*options: str) -> tuple[str, Client]:
+def start(*options: str) -> tuple[str, RegistryClient]:
     image = os.environ.get("DEVLOOP_TEST_REGISTRY_IMAGE")
     if not image:
         pytest.skip("no registry image: run script/test")
     name = f"devloop-test-registry-{uuid.uuid4().hex[:8]}"
     docker(*("run", "-d", "--name", name, "-p", "127.0.0.1:0:5000", *options, image))
-    client = Client(f"localhost:{docker('port', name, '5000').rpartition(':')[2]}")
+    client = RegistryClient(f"localhost:{docker('port', name, '5000').rpartition(':')[2]}")
     await_answer(client)
     return name, client
 
 
-def await_answer(client: Client) -> None:
+def await_answer(client: RegistryClient) -> None:
     deadline = time.monotonic() + 20
     while True:
         try:
@@ -54,7 +54,7 @@ def await_answer(client: Client) -> None:
 
 
 @pytest.fixture
-def registry() -> Iterator[tuple[str, Client]]:
+def registry() -> Iterator[tuple[str, RegistryClient]]:
     name, client = start(
         *("--label", "devloop.dev/cluster=nobody", "-e", "REGISTRY_STORAGE_DELETE_ENABLED=true")
     )
@@ -63,7 +63,7 @@ def registry() -> Iterator[tuple[str, Client]]:
     docker("rm", "-f", "-v", name)
 
 
-def push(client: Client, name: str, tag: str, content: bytes) -> tuple[str, str]:
+def push(client: RegistryClient, name: str, tag: str, content: bytes) -> tuple[str, str]:
     """An image with one layer; returns its digest and the layer's."""
     layer, config = client.put_blob(name, content), client.put_blob(name, b"{}")
     body = {
@@ -85,7 +85,9 @@ def push(client: Client, name: str, tag: str, content: bytes) -> tuple[str, str]
     return client.put_manifest(name, tag, json.dumps(body).encode(), TYPE).digest, layer
 
 
-def test_a_deleted_image_is_gone_and_its_space_is_freed(registry: tuple[str, Client]) -> None:
+def test_a_deleted_image_is_gone_and_its_space_is_freed(
+    registry: tuple[str, RegistryClient],
+) -> None:
     container, client = registry
     old, old_layer = push(client, "web", "devloop-1", b"old" * 1000)
     new, new_layer = push(client, "web", "devloop-2", b"new" * 1000)
@@ -98,7 +100,7 @@ def test_a_deleted_image_is_gone_and_its_space_is_freed(registry: tuple[str, Cli
     assert owned_registry(client.host, cancel) == container
     assert collect(container, cancel) >= 1
     port = docker("port", container, "5000").rpartition(":")[2]
-    with Client(f"localhost:{port}") as after:
+    with RegistryClient(f"localhost:{port}") as after:
         await_answer(after)
         assert after.head_blob("web", old_layer) is None
         assert after.head_blob("web", new_layer) == 3000

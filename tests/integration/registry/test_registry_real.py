@@ -15,7 +15,7 @@ import pytest
 from devloop.base.cancel import Cancel
 from devloop.errors import DevloopError
 from devloop.model import PushTarget
-from devloop.registry.client import Client, sha256
+from devloop.registry.client import RegistryClient, sha256
 from devloop.registry.discovery import check
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def host() -> Iterator[str]:
     try:
         host = f"localhost:{docker('port', name, '5000').rpartition(':')[2]}"
         deadline = time.monotonic() + 20
-        with Client(host) as client:
+        with RegistryClient(host) as client:
             while not _answers(client):
                 assert time.monotonic() < deadline, "the registry did not start"
                 time.sleep(0.1)
@@ -55,7 +55,7 @@ def host() -> Iterator[str]:
         docker("rm", "-f", "-v", name)
 
 
-def _answers(client: Client) -> bool:
+def _answers(client: RegistryClient) -> bool:
     try:
         client.ping()
     except DevloopError:
@@ -64,12 +64,14 @@ def _answers(client: Client) -> bool:
 
 
 @pytest.fixture
-def client(host: str) -> Iterator[Client]:
-    with Client(host) as client:
+def client(host: str) -> Iterator[RegistryClient]:
+    with RegistryClient(host) as client:
         yield client
 
 
-def test_an_image_put_together_by_hand_is_one_that_docker_pulls(client: Client, host: str) -> None:
+def test_an_image_put_together_by_hand_is_one_that_docker_pulls(
+    client: RegistryClient, host: str
+) -> None:
     config = json.dumps(
         {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}
     ).encode()
@@ -99,14 +101,14 @@ def test_an_image_put_together_by_hand_is_one_that_docker_pulls(client: Client, 
     docker("image", "rm", reference)
 
 
-def test_what_is_not_there(client: Client, host: str) -> None:
+def test_what_is_not_there(client: RegistryClient, host: str) -> None:
     nothing = "sha256:" + "0" * 64
     assert client.digest(f"{host}/no/such", "t") is None
     assert client.digest(f"{host}/no/such", nothing) is None
     assert client.head_blob("no/such", nothing) is None
 
 
-def test_a_manifest_that_refers_to_nothing_is_refused(client: Client) -> None:
+def test_a_manifest_that_refers_to_nothing_is_refused(client: RegistryClient) -> None:
     body = json.dumps(
         {
             "schemaVersion": 2,
@@ -120,11 +122,11 @@ def test_a_manifest_that_refers_to_nothing_is_refused(client: Client) -> None:
     assert caught.value.code == "registry/push-failed"
 
 
-def test_check(client: Client, host: str) -> None:
+def test_check(client: RegistryClient, host: str) -> None:
     check(PushTarget(push=host), client, Cancel())
 
 
-def test_threads_share_a_client(client: Client) -> None:
+def test_threads_share_a_client(client: RegistryClient) -> None:
     put: list[str] = []
 
     def upload(number: int) -> None:

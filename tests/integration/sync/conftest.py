@@ -17,7 +17,7 @@ from devloop.cluster.api.connection import Connection
 from devloop.cluster.api.exec_stream import open_exec
 from devloop.cluster.api.view import ClusterView, owned_by
 from devloop.model import Fingerprint, ImageRef, Scan, WorkloadRef
-from devloop.sync.rules import Rule
+from devloop.sync.rules import PathRule
 from devloop.sync.syncer import FileSync
 from devloop.watch.ignore import IgnoreRules
 from devloop.watch.rules import ContextRules
@@ -195,13 +195,13 @@ class Shop:
         self.streams.append(stream)
         return stream
 
-    def start(self, *rules: Rule) -> FileSync:
+    def start(self, *rules: PathRule) -> FileSync:
         self.sync = FileSync(
             "web",
             context=self.folder,
             open_stream=self.open_stream,
             pods=self.pods,
-            rules=rules or (Rule(src="**", dest="/app"),),
+            rules=rules or (PathRule(src="**", dest="/app"),),
         )
         return self.sync
 

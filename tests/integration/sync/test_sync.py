@@ -10,7 +10,7 @@ import pytest
 
 from devloop.base.cancel import Cancel
 from devloop.errors import DevloopError
-from devloop.sync.rules import Rule
+from devloop.sync.rules import PathRule
 from tests.integration.sync.conftest import BASES, Told
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def test_what_no_rule_covers(shop: Shop) -> None:
     shop.write("app.py", "old")
     image = shop.image(COPY.format(BASES["busybox"]) + SLEEP)
     shop.deploy(image)
-    sync = shop.start(Rule(src="templates/**", dest="/app/templates"))
+    sync = shop.start(PathRule(src="templates/**", dest="/app/templates"))
     sync.holds(image, shop.scan())
     shop.write("templates/a.html", "new")
     shop.bring()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devloop.watch import inotify
-from devloop.watch.event_buffer import ADDED, DELETED, MODIFIED, Mailbox
+from devloop.watch.event_buffer import ADDED, DELETED, MODIFIED, EventBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux's own eve
 class Seen:
     """What came since the last look at it, once it has come to rest."""
 
-    def __init__(self, box: Mailbox, root: Path) -> None:
+    def __init__(self, box: EventBuffer, root: Path) -> None:
         self._box = box
         self._root = root
         self.changes: set[tuple[int, str]] = set()
@@ -58,12 +58,12 @@ class Seen:
 
 
 @pytest.fixture
-def box() -> Mailbox:
-    return Mailbox()
+def box() -> EventBuffer:
+    return EventBuffer()
 
 
 @pytest.fixture
-def watch(box: Mailbox, tmp_path: Path) -> Iterator[InotifyWatch]:
+def watch(box: EventBuffer, tmp_path: Path) -> Iterator[InotifyWatch]:
     (tmp_path / "a").write_text("one")
     watch = inotify.InotifyWatch(box)
     assert watch.add(str(tmp_path))
@@ -72,7 +72,7 @@ def watch(box: Mailbox, tmp_path: Path) -> Iterator[InotifyWatch]:
 
 
 @pytest.fixture
-def seen(box: Mailbox, tmp_path: Path, watch: InotifyWatch) -> Seen:
+def seen(box: EventBuffer, tmp_path: Path, watch: InotifyWatch) -> Seen:
     return Seen(box, tmp_path)
 
 
@@ -181,7 +181,7 @@ def test_what_cannot_be_watched_is_passed_over(tmp_path: Path, watch: InotifyWat
 
 
 def test_an_overflow_is_told(
-    box: Mailbox, watch: InotifyWatch, monkeypatch: pytest.MonkeyPatch
+    box: EventBuffer, watch: InotifyWatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What the kernel puts at the end of a full queue: watch -1, no name.
     words, overflow = watch._words(inotify._HEAD.pack(-1, 0x4000, 0, 0))
@@ -192,7 +192,7 @@ def test_an_overflow_is_told(
     ("number", "error"), [(24, inotify.LimitReachedError), (38, OSError), (23, Exception)]
 )
 def test_a_kernel_that_refuses(
-    box: Mailbox, monkeypatch: pytest.MonkeyPatch, number: int, error: type[Exception]
+    box: EventBuffer, monkeypatch: pytest.MonkeyPatch, number: int, error: type[Exception]
 ) -> None:
     class Refusing:
         def inotify_init1(self, flags: int) -> int:

@@ -23,7 +23,7 @@ from tests.integration.watch.watching import Session, service
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from devloop.watch.event_buffer import Mailbox, Word
+    from devloop.watch.event_buffer import EventBuffer, FileEvent
 
 
 def write(path: Path, text: str = "x") -> Path:
@@ -398,13 +398,13 @@ class Failing(InotifyWatch):
     die = threading.Event()
     made = 0
 
-    def __init__(self, mailbox: Mailbox) -> None:
+    def __init__(self, mailbox: EventBuffer) -> None:
         type(self).made += 1
         super().__init__(mailbox)
         if self.die.is_set():
             mailbox.fail(OSError("made to fail"))
 
-    def _words(self, data: bytes) -> tuple[list[Word], bool]:
+    def _words(self, data: bytes) -> tuple[list[FileEvent], bool]:
         if self.die.is_set():
             raise OSError("made to fail")
         return super()._words(data)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from devloop.registry.client import Client
+    from devloop.registry.client import RegistryClient
     from tests.support.differential.recipes import Bases
 
 __all__ = ["Campaign", "Finding", "Tally"]
@@ -98,7 +98,7 @@ def _plain(reason: str) -> str:
 class _Workspace:
     """One case in one folder, on its way."""
 
-    def __init__(self, root: Path, case: Case, client: Client, image: str) -> None:
+    def __init__(self, root: Path, case: Case, client: RegistryClient, image: str) -> None:
         self.root = root
         self.image = image
         self._client = client
@@ -174,7 +174,7 @@ class Campaign:
 
     _numbers = itertools.count()
 
-    def __init__(self, folder: Path, client: Client, bases: Bases) -> None:
+    def __init__(self, folder: Path, client: RegistryClient, bases: Bases) -> None:
         self._folder = folder
         self._client = client
         self._bases = bases

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.errors import Diagnosis
-    from devloop.registry.client import Client
+    from devloop.registry.client import RegistryClient
 
 __all__ = ["FULL", "IN_PROCESS", "Built", "Candidate"]
 
@@ -66,7 +66,7 @@ class Candidate:
         self,
         root: Path,
         *,
-        client: Client,
+        client: RegistryClient,
         image: str,
         dockerfile: Path,
         context: Path,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from devloop.registry.client import Client
+    from devloop.registry.client import RegistryClient
 
 __all__ = ["Broken", "Image", "Node", "Reader", "flatten", "members"]
 
@@ -75,7 +75,7 @@ class Image:
 class Reader:
     """Reads images from one registry; layers are fetched and parsed once."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: RegistryClient) -> None:
         self._client = client
         self._layers: OrderedDict[str, tuple[str, tuple[_Member, ...]]] = OrderedDict()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devloop.errors import DevloopError
-from devloop.registry.client import Client
+from devloop.registry.client import RegistryClient
 from tests.support.differential.recipes import BASE_FILES, BASE_LINES, Bases
 from tests.support.differential.reference import knows
 
@@ -36,7 +36,7 @@ def registry() -> Iterator[str]:
     try:
         host = f"localhost:{_docker('port', name, '5000').rpartition(':')[2]}"
         deadline = time.monotonic() + 20
-        with Client(host) as client:
+        with RegistryClient(host) as client:
             while True:
                 try:
                     client.ping()

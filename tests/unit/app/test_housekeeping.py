@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from devloop.app import housekeeping
 from devloop.app.housekeeping import Housekeeper, Leftovers, find_leftovers, remove, surplus
 from devloop.base.cancel import Cancel
-from devloop.builders.built_images import Ledger, Made
+from devloop.builders.built_images import BuiltImage, BuiltImages
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import pytest
 
 
-def made(number: int, service: str = "web", *, host: str = "localhost:5001") -> Made:
-    return Made(
+def made(number: int, service: str = "web", *, host: str = "localhost:5001") -> BuiltImage:
+    return BuiltImage(
         service=service,
         repository=f"{host}/{service}",
         tag=f"devloop-{number:04}",
@@ -35,7 +35,7 @@ images = st.builds(made, st.integers(0, 20), st.sampled_from(["web", "api"]))
 
 @settings(deadline=None)
 @given(st.lists(images, max_size=40), st.integers(0, 12), st.sets(st.integers(0, 20)))
-def test_what_is_used_or_new_stays(all_made: list[Made], keep: int, used: set[int]) -> None:
+def test_what_is_used_or_new_stays(all_made: list[BuiltImage], keep: int, used: set[int]) -> None:
     listed = tuple(dict.fromkeys(reversed(all_made)))[::-1]  # as a ledger lists them
     in_use = {made(number).digest for number in used}
     gone = surplus(listed, keep=keep, in_use=in_use)
@@ -50,15 +50,15 @@ def test_what_is_used_or_new_stays(all_made: list[Made], keep: int, used: set[in
 
 def test_the_ledger_remembers_the_last_use_and_survives_a_cut_line(tmp_path: Path) -> None:
     path = tmp_path / ".devloop" / "made.jsonl"
-    ledger = Ledger(path)
+    ledger = BuiltImages(path)
     for number in (1, 2, 1, 3):
         ledger.add(made(number))
     assert ledger.all() == (made(2), made(1), made(3))
     with path.open("a") as file:
         file.write('{"service": "web", "repos')
-    assert Ledger(path).all() == (made(2), made(1), made(3))
+    assert BuiltImages(path).all() == (made(2), made(1), made(3))
     ledger.forget([made(2), made(3)])
-    assert Ledger(path).all() == (made(1),)
+    assert BuiltImages(path).all() == (made(1),)
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -84,7 +84,7 @@ class FakeRegistry:
 def test_only_this_registrys_surplus_and_old_halves_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger = Ledger(tmp_path / "made.jsonl")
+    ledger = BuiltImages(tmp_path / "made.jsonl")
     for number in range(4):
         ledger.add(made(number))
     ledger.add(made(9, host="registry.example.com"))
@@ -117,7 +117,7 @@ def test_only_this_registrys_surplus_and_old_halves_are_found(
 
 
 def test_a_registry_that_keeps_everything_is_a_problem_to_tell(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "made.jsonl")
+    ledger = BuiltImages(tmp_path / "made.jsonl")
     ledger.add(made(1))
     registry = FakeRegistry(refuses=True)
     removed = remove(Leftovers(manifests=(made(1),)), ledger, registry, Cancel())  # type: ignore[arg-type]
@@ -127,7 +127,7 @@ def test_a_registry_that_keeps_everything_is_a_problem_to_tell(tmp_path: Path) -
 
 
 def test_what_was_removed_is_struck_out(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "made.jsonl")
+    ledger = BuiltImages(tmp_path / "made.jsonl")
     for number in (1, 2):
         ledger.add(made(number))
     registry = FakeRegistry()
@@ -141,7 +141,7 @@ def test_a_session_tidies_when_it_is_quiet_and_there_is_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(housekeeping, "_QUIET", 0.02)
-    ledger = Ledger(tmp_path / "made.jsonl")
+    ledger = BuiltImages(tmp_path / "made.jsonl")
     tidied: list[int] = []
     housekeeper = Housekeeper(ledger, lambda _cancel: tidied.append(len(ledger.all())))
     housekeeper.start()

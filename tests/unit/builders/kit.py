@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from devloop.builders.job import Job
 from devloop.config.schema import Build
-from devloop.model import Entry, Fingerprint, PushTarget, Scan, Snapshot
+from devloop.model import ContextEntry, Fingerprint, PushTarget, Scan, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,12 +42,12 @@ def snapshot_of(context: Path) -> Snapshot:
             relative = str(path.relative_to(context))
             mode = stat.S_IMODE(found.st_mode)
             if path.is_symlink():
-                entries[relative] = Entry("symlink", mode, link=os.readlink(path))  # noqa: PTH115
+                entries[relative] = ContextEntry("symlink", mode, link=os.readlink(path))  # noqa: PTH115
             elif path.is_dir():
-                entries[relative] = Entry("dir", mode)
+                entries[relative] = ContextEntry("dir", mode)
             else:
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()
-                entries[relative] = Entry("file", mode, found.st_size, digest)
+                entries[relative] = ContextEntry("file", mode, found.st_size, digest)
     entries = dict(sorted(entries.items()))
     digest = hashlib.sha256(repr(entries).encode("utf-8", "surrogateescape")).hexdigest()
     return Snapshot(entries=entries, digest=digest, stamp=digest)

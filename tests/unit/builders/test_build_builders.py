@@ -14,7 +14,7 @@ import pytest
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.builders.buildx import Buildx, arguments
 from devloop.builders.command import Command
-from devloop.builders.image_cache import Images, Remembered
+from devloop.builders.image_cache import CachedImages, CachingBuilder
 from devloop.builders.job import shown_path, tag_of
 from devloop.builders.select import make_builder, preflight
 from devloop.config.schema import Build, Deploy, Project, Service
@@ -345,8 +345,8 @@ class CountingBuilder:
 
 def test_what_was_built_before_is_not_built_again(context: Path, tmp_path: Path) -> None:
     registry, inner = FakeManifests({DIGEST: DIGEST}), CountingBuilder()
-    images = Images(tmp_path / ".devloop" / "images.json")
-    builder = Remembered(job(context, manifests=registry), inner, images)
+    images = CachedImages(tmp_path / ".devloop" / "images.json")
+    builder = CachingBuilder(job(context, manifests=registry), inner, images)
     scan, notes = scan_of(context), Notes()
     first = builder.build(scan, Notes(), Cancel())
     again = builder.build(scan, notes, Cancel())
@@ -361,13 +361,13 @@ def test_what_was_built_before_is_not_built_again(context: Path, tmp_path: Path)
 
 
 def test_memory_is_worth_nothing_without_the_manifest(context: Path, tmp_path: Path) -> None:
-    inner, images = CountingBuilder(), Images(tmp_path / "images.json")
+    inner, images = CountingBuilder(), CachedImages(tmp_path / "images.json")
     for registry in (
         FakeManifests(),
         FakeManifests(error=DevloopError.of("registry/unreachable", "no")),
         FakeManifests({DIGEST: OTHER}),
     ):
-        Remembered(job(context, manifests=registry), inner, images).build(
+        CachingBuilder(job(context, manifests=registry), inner, images).build(
             scan_of(context), Notes(), Cancel()
         )
     assert inner.builds == 3
@@ -375,18 +375,18 @@ def test_memory_is_worth_nothing_without_the_manifest(context: Path, tmp_path: P
 
 def test_a_spoilt_build_is_not_remembered(context: Path, tmp_path: Path) -> None:
     inner = CountingBuilder(error=DevloopError.of("build/context-changed", "x"))
-    images, scan = Images(tmp_path / "images.json"), scan_of(context)
+    images, scan = CachedImages(tmp_path / "images.json"), scan_of(context)
     with pytest.raises(DevloopError):
-        Remembered(job(context), inner, images).build(scan, Notes(), Cancel())
+        CachingBuilder(job(context), inner, images).build(scan, Notes(), Cancel())
     assert images.find("localhost:5001/shop/web", scan.fingerprint.build) is None
     loaded = CountingBuilder(digest="")
-    Remembered(job(context, KIND), loaded, images).build(scan, Notes(), Cancel())
+    CachingBuilder(job(context, KIND), loaded, images).build(scan, Notes(), Cancel())
     assert not (tmp_path / "images.json").exists()
 
 
 def test_the_file_keeps_twenty_of_each_repository_and_survives_damage(tmp_path: Path) -> None:
     path = tmp_path / "images.json"
-    images = Images(path)
+    images = CachedImages(path)
     images.add("another", "1", DIGEST)
     for number in range(30):
         images.add("r", str(number), DIGEST)
@@ -404,17 +404,19 @@ def test_the_file_keeps_twenty_of_each_repository_and_survives_damage(tmp_path: 
 
 def test_a_disk_that_takes_nothing_costs_only_the_memory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    images = Images(tmp_path / "file" / "images.json")
+    images = CachedImages(tmp_path / "file" / "images.json")
     images.add("r", "1", DIGEST)
     assert images.find("r", "1") is None
-    images = Images(Path("/dev/full/images.json"))
+    images = CachedImages(Path("/dev/full/images.json"))
     images.add("r", "1", DIGEST)
 
 
 def test_services_share_the_file(tmp_path: Path) -> None:
     threads = [
         threading.Thread(
-            target=Images(tmp_path / "i.json").add, args=("r", str(n), DIGEST), name=f"devloop-{n}"
+            target=CachedImages(tmp_path / "i.json").add,
+            args=("r", str(n), DIGEST),
+            name=f"devloop-{n}",
         )
         for n in range(8)
     ]
@@ -422,7 +424,7 @@ def test_services_share_the_file(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(Images(tmp_path / "i.json").find("r", str(n)) for n in range(8))
+    assert all(CachedImages(tmp_path / "i.json").find("r", str(n)) for n in range(8))
     assert [p.name for p in tmp_path.iterdir()] == ["i.json"]
 
 

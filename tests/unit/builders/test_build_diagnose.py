@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devloop.builders.build_errors import Failure, Place, diagnose, nearest
+from devloop.builders.build_errors import BuildFailure, BuildLocation, diagnose, nearest
 from devloop.builders.classic_stream import BuildStream, PushStream
 from devloop.builders.docker_errors import (
     disk_full,
@@ -36,8 +36,8 @@ DOCKERFILES = {
 NAMES = ("requirements.txt", "src", "src/main.py")
 
 
-def place(name: str, context: Path, dockerfile: str = "") -> Place:
-    return Place(
+def place(name: str, context: Path, dockerfile: str = "") -> BuildLocation:
+    return BuildLocation(
         shown="app/Dockerfile",
         dockerfile=parse(dockerfile or DOCKERFILES[name]),
         context=context,
@@ -53,7 +53,7 @@ def by_buildx(name: str, context: Path, *, source_block: bool = True) -> Diagnos
     failed = solve.failed
     text = "\n".join(solve.text if source_block else [x for x in solve.text if "ERROR" in x])
     return diagnose(
-        Failure(
+        BuildFailure(
             vertex=failed.name if failed else "",
             error=failed.error if failed else "",
             text=text,
@@ -71,7 +71,7 @@ def by_classic(name: str, context: Path) -> Diagnosis:
     where = place(name, context)
     instruction = state.instruction(where.dockerfile)
     line = instruction.start if instruction else None
-    return diagnose(Failure(error=state.error, log=tuple(state.log), line=line), where)
+    return diagnose(BuildFailure(error=state.error, log=tuple(state.log), line=line), where)
 
 
 CASES = [
@@ -127,7 +127,7 @@ def test_a_path_that_is_there_but_ignored(tmp_path: Path) -> None:
 
 def test_a_path_missing_in_another_stage(tmp_path: Path) -> None:
     dockerfile = "FROM a AS b\nFROM c\nCOPY --from=b /nope /x\n"
-    failure = Failure(
+    failure = BuildFailure(
         vertex="[stage-1 2/2] COPY --from=b /nope /x",
         error='failed to calculate checksum of ref x::y: "/nope": not found',
     )
@@ -141,7 +141,7 @@ def test_a_path_missing_in_another_stage(tmp_path: Path) -> None:
 
 
 def test_an_unknown_target(tmp_path: Path) -> None:
-    failure = Failure(text='ERROR: failed to solve: target stage "bass" could not be found')
+    failure = BuildFailure(text='ERROR: failed to solve: target stage "bass" could not be found')
     found = diagnose(failure, place("ok", tmp_path))
     assert found.code == "build/dockerfile-parse"
     assert found.suggestions == ('did you mean "base"?', "stages: base")
@@ -152,13 +152,13 @@ def test_an_unknown_target(tmp_path: Path) -> None:
 )
 def test_telling_exit_codes(code: int, cause: str, tmp_path: Path) -> None:
     error = f'process "/bin/sh -c x \\"y\\"" did not complete successfully: exit code: {code}'
-    found = diagnose(Failure(error=error), place("", tmp_path, "FROM a\n"))
+    found = diagnose(BuildFailure(error=error), place("", tmp_path, "FROM a\n"))
     assert found.message == f'RUN exited {code}: x "y"'
     assert cause in (found.cause or "")
 
 
 def test_a_full_disk_in_a_log_is_told(tmp_path: Path) -> None:
-    failure = Failure(
+    failure = BuildFailure(
         vertex="[2/2] RUN x",
         error='process "x" did not complete successfully: exit code: 1',
         log=("write /x: no space left on device",),
@@ -168,7 +168,9 @@ def test_a_full_disk_in_a_log_is_told(tmp_path: Path) -> None:
 
 
 def test_anything_else_keeps_the_builders_words(tmp_path: Path) -> None:
-    failure = Failure(text="WARNING: x\nERROR: failed to build: failed to solve: some new thing")
+    failure = BuildFailure(
+        text="WARNING: x\nERROR: failed to build: failed to solve: some new thing"
+    )
     found = diagnose(failure, place("ok", tmp_path))
     assert (found.code, found.message) == ("build/failed", "some new thing")
     assert found.detail[-1].startswith("ERROR:")
@@ -177,7 +179,7 @@ def test_anything_else_keeps_the_builders_words(tmp_path: Path) -> None:
 @given(st.text(), st.text(), st.text())
 def test_there_is_always_a_diagnosis(vertex: str, error: str, text: str) -> None:
     where = place("ok", Path("/nonexistent"))
-    assert diagnose(Failure(vertex=vertex, error=error, text=text), where).message
+    assert diagnose(BuildFailure(vertex=vertex, error=error, text=text), where).message
 
 
 @pytest.mark.parametrize(

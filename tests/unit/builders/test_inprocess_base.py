@@ -15,10 +15,10 @@ import pytest
 from devloop.base.cancel import Cancel
 from devloop.builders.image.base_image import Bases, parse_reference
 from devloop.builders.image.docker_images import DockerImages
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.listing import Listings, follow, merged, read_tar
 from devloop.errors import DevloopError
-from devloop.registry.client import Client
+from devloop.registry.client import RegistryClient
 from tests.unit.registry.fake_registry import State, serving
 
 if TYPE_CHECKING:
@@ -113,8 +113,8 @@ def host(state: State) -> Iterator[str]:
 
 
 @pytest.fixture
-def client(host: str) -> Iterator[Client]:
-    with Client(host, lookup=lambda _: None) as client:
+def client(host: str) -> Iterator[RegistryClient]:
+    with RegistryClient(host, lookup=lambda _: None) as client:
         yield client
 
 
@@ -125,18 +125,18 @@ def quiet(_: str) -> None:
 class Away:
     """Registries of which only one answers."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: RegistryClient) -> None:
         self.client = client
         self.asked: list[str] = []
 
-    def __call__(self, host: str) -> Client:
+    def __call__(self, host: str) -> RegistryClient:
         self.asked.append(host)
         if host != self.client.host:
             raise DevloopError.of("registry/unreachable", f"{host} does not answer")
         return self.client
 
 
-def bases(client: Client, local: str | None) -> Bases:
+def bases(client: RegistryClient, local: str | None) -> Bases:
     return Bases(Away(client), f"{client.host}/team", Local(local))
 
 
@@ -160,11 +160,11 @@ def test_names_of_images(text: str, host: str, path: str, tag: str, digest: str)
 
 @pytest.mark.parametrize("text", ["", "Python", "a@", "a@sha256:1", "a:", "a:b:c", "-a", "a//b"])
 def test_what_is_no_name(text: str) -> None:
-    with pytest.raises(Unprovable, match="not the name"):
+    with pytest.raises(NeedsFullBuild, match="not the name"):
         parse_reference(text)
 
 
-def test_an_image_of_an_index_for_the_platform(client: Client, state: State) -> None:
+def test_an_image_of_an_index_for_the_platform(client: RegistryClient, state: State) -> None:
     amd, _ = publish(state, "py", "amd", tar())
     arm, _ = publish(state, "py", "arm", tar(), arch="arm64")
     entries = [
@@ -181,16 +181,16 @@ def test_an_image_of_an_index_for_the_platform(client: Client, state: State) -> 
     finder.forget()
     finder.find(f"{client.host}/py:1", "linux/arm64", quiet, Cancel())
     assert len(state.requests) > asked
-    with pytest.raises(Unprovable):
+    with pytest.raises(NeedsFullBuild):
         finder.find(f"{client.host}/py:arm", "linux/amd64", quiet, Cancel())
 
 
-def test_dockers_own_image_has_to_be_the_registrys(client: Client, state: State) -> None:
+def test_dockers_own_image_has_to_be_the_registrys(client: RegistryClient, state: State) -> None:
     manifest, config = publish(state, "py", "1", tar())
     name = f"{client.host}/py:1"
     for same in (manifest, config, ""):
         assert bases(client, same).find(name, "linux/amd64", quiet, Cancel()).name == "py"
-    with pytest.raises(Unprovable, match="in Docker is not the one"):
+    with pytest.raises(NeedsFullBuild, match="in Docker is not the one"):
         bases(client, DIGEST).find(name, "linux/amd64", quiet, Cancel())
     pinned = bases(client, DIGEST).find(
         f"{client.host}/py@{manifest}", "linux/amd64", quiet, Cancel()
@@ -198,22 +198,22 @@ def test_dockers_own_image_has_to_be_the_registrys(client: Client, state: State)
     assert pinned.name == "py"
 
 
-def test_a_copy_beside_the_images_made_from_it(client: Client, state: State) -> None:
+def test_a_copy_beside_the_images_made_from_it(client: RegistryClient, state: State) -> None:
     _, config = publish(state, "team/python-base", "dev", tar())
     for local in (config, None):
         found = bases(client, local).find("python-base:dev", "linux/amd64", quiet, Cancel())
         assert (found.host, found.name) == (client.host, "team/python-base")
-    with pytest.raises(Unprovable, match="in Docker is not the one"):
+    with pytest.raises(NeedsFullBuild, match="in Docker is not the one"):
         bases(client, DIGEST).find("python-base:dev", "linux/amd64", quiet, Cancel())
-    with pytest.raises(Unprovable, match="cannot be fetched"):
+    with pytest.raises(NeedsFullBuild, match="cannot be fetched"):
         bases(client, "").find("python-base:dev", "linux/amd64", quiet, Cancel())
 
 
-def test_an_image_that_nobody_has(client: Client, state: State) -> None:
+def test_an_image_that_nobody_has(client: RegistryClient, state: State) -> None:
     finder = bases(client, DIGEST)
     for _ in range(2):
         with pytest.raises(
-            Unprovable, match="python-base:dev is known to Docker, and not in localhost"
+            NeedsFullBuild, match="python-base:dev is known to Docker, and not in localhost"
         ):
             finder.find("python-base:dev", "linux/amd64", quiet, Cancel())
     assert len(state.requests) == 1, "what is not there was asked for twice"
@@ -243,7 +243,7 @@ def test_layers_add_up() -> None:
     assert found.texts == {"etc/passwd": b"app:x:7:8\n"}
 
 
-def test_a_layer_is_read_once(client: Client, state: State, tmp_path: Path) -> None:
+def test_a_layer_is_read_once(client: RegistryClient, state: State, tmp_path: Path) -> None:
     publish(state, "py", "1", tar(("etc/passwd", b"\xff"), ("odd\udcff", b"")), tar(("x", b"")))
     base = bases(client, None).find(f"{client.host}/py:1", "linux/amd64", quiet, Cancel())
     said: list[str] = []
@@ -257,7 +257,7 @@ def test_a_layer_is_read_once(client: Client, state: State, tmp_path: Path) -> N
     assert Listings(Away(client), tmp_path).of(base, said.append, Cancel()) == first
 
 
-def test_old_layers_are_forgotten(client: Client, state: State, tmp_path: Path) -> None:
+def test_old_layers_are_forgotten(client: RegistryClient, state: State, tmp_path: Path) -> None:
     folder = tmp_path / "layers"
     folder.mkdir()
     for number in range(300):
@@ -272,7 +272,7 @@ def test_old_layers_are_forgotten(client: Client, state: State, tmp_path: Path) 
     assert (folder / "1.json.gz").exists()
 
 
-def test_a_layer_that_is_another(client: Client, state: State, tmp_path: Path) -> None:
+def test_a_layer_that_is_another(client: RegistryClient, state: State, tmp_path: Path) -> None:
     publish(state, "py", "1", tar(("x", b"")))
     base = bases(client, None).find(f"{client.host}/py:1", "linux/amd64", quiet, Cancel())
     state.blobs[base.image.layers[0].digest] = gzip.compress(tar(("y", b"")))
@@ -284,7 +284,7 @@ def test_a_layer_that_is_another(client: Client, state: State, tmp_path: Path) -
 
 def test_what_is_not_a_layer() -> None:
     for data in (b"\x28\xb5\x2f\xfdzstd", gzip.compress(b"x" * 600), b"\x1f\x8bbroken"):
-        with pytest.raises(Unprovable, match="layer of the base image"):
+        with pytest.raises(NeedsFullBuild, match="layer of the base image"):
             read_tar([data])
 
 
@@ -300,7 +300,7 @@ def test_symlinks_stay_inside(path: str, real: str) -> None:
 
 def test_symlinks_in_a_circle() -> None:
     found = merged([read_tar([tar(("a", "-> b"), ("b", "-> a"))])])
-    with pytest.raises(Unprovable, match="too many symlinks"):
+    with pytest.raises(NeedsFullBuild, match="too many symlinks"):
         follow("a", found.nodes.get)
 
 
@@ -323,7 +323,7 @@ def test_a_docker_that_talks_of_something_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _docker(tmp_path, monkeypatch, "echo strange >&2; exit 1")
-    with pytest.raises(Unprovable, match="does not say whether"):
+    with pytest.raises(NeedsFullBuild, match="does not say whether"):
         DockerImages().identity("x:1", Cancel())
 
 

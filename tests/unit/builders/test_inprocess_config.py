@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devloop.builders.dockerfile import parse
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.image_config import (
-    Shape,
-    Words,
+    ImageConfig,
+    InstructionText,
     platform_arguments,
     scratch,
     shape,
@@ -26,12 +26,12 @@ PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 def shaped(
     *lines: str,
-    base: Shape | None = None,
+    base: ImageConfig | None = None,
     given: Mapping[str, str] | None = None,
     outer: Mapping[str, str] | None = None,
-) -> Shape:
+) -> ImageConfig:
     dockerfile = parse("\n".join(("FROM scratch", *lines)))
-    words = Words(
+    words = InstructionText(
         expand=lambda word, variables: expand(word, variables, "\\"),
         given=given or {},
         outer=outer or {},
@@ -87,7 +87,7 @@ def test_arguments() -> None:
 
 def test_an_env_hides_an_argument_of_the_same_name() -> None:
     assert shaped("ARG A=1", "ENV A=2", "LABEL a=$A").config["Labels"] == {"a": "2"}
-    with pytest.raises(Unprovable, match="A is an ENV and an ARG"):
+    with pytest.raises(NeedsFullBuild, match="A is an ENV and an ARG"):
         shaped("ENV A=1", "ARG A=2")
 
 
@@ -144,12 +144,12 @@ def test_what_is_taken_over_from_a_base() -> None:
     ],
 )  # fmt: skip
 def test_what_buildkit_has_to_judge(line: str) -> None:
-    with pytest.raises(Unprovable):
+    with pytest.raises(NeedsFullBuild):
         shaped(line)
 
 
 def test_triggers_of_a_base() -> None:
-    with pytest.raises(Unprovable, match="ONBUILD"):
+    with pytest.raises(NeedsFullBuild, match="ONBUILD"):
         started({"config": {"OnBuild": ["RUN x"]}})
 
 

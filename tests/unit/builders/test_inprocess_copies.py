@@ -13,15 +13,15 @@ import pytest
 
 from devloop.builders.dockerfile import parse
 from devloop.builders.image.copies import (
-    Placed,
+    FileEntry,
     StageState,
     may_be_archive,
     merge,
     place,
     stage_copies,
 )
-from devloop.builders.image.full_build import Unprovable
-from devloop.model import Entry, Snapshot
+from devloop.builders.image.full_build import NeedsFullBuild
+from devloop.model import ContextEntry, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 def snapshot(*paths: str, links: Mapping[str, str] | None = None) -> Snapshot:
     """Files of one byte with mode 0640, in folders with mode 0750; a slash ends a folder."""
-    entries = {path: Entry("symlink", 0o777, link=to) for path, to in (links or {}).items()}
+    entries = {path: ContextEntry("symlink", 0o777, link=to) for path, to in (links or {}).items()}
     for path in paths:
         if not path.endswith("/"):
-            entries[path] = Entry("file", 0o640, 1, f"digest of {path}")
+            entries[path] = ContextEntry("file", 0o640, 1, f"digest of {path}")
     for path in (*paths, *entries):
         while path := path.rpartition("/")[0]:
-            entries[path] = Entry("dir", 0o750)
+            entries[path] = ContextEntry("dir", 0o750)
     return Snapshot(entries=dict(sorted(entries.items())), digest="", stamp="")
 
 
@@ -101,7 +101,7 @@ def test_the_state_below_is_taken_over() -> None:
     ],
 )
 def test_what_cannot_be_known(text: str, reason: str) -> None:
-    with pytest.raises(Unprovable, match=reason.replace("$", r"\$").replace("(", r"\(")):
+    with pytest.raises(NeedsFullBuild, match=reason.replace("$", r"\$").replace("(", r"\(")):
         copies(f"FROM image\n{text}")
 
 
@@ -115,7 +115,7 @@ def test_what_cannot_be_known(text: str, reason: str) -> None:
     ],
 )
 def test_files_that_are_not_understood(text: str) -> None:
-    with pytest.raises(Unprovable):
+    with pytest.raises(NeedsFullBuild):
         copies(text)
 
 
@@ -130,7 +130,7 @@ def test_arguments() -> None:
     assert copies(text.format("ARG V=2\nARG W"))[0].dest == "/2-1.1"
     assert copies(text.format("ARG V=2\nARG W"), V="3")[0].dest == "/3-3.1"
     assert copies(text.format("ARG V=2 W=x"), W="y")[0].dest == "/2-y"
-    with pytest.raises(Unprovable):
+    with pytest.raises(NeedsFullBuild):
         copies(text.format("ARG V"))
     assert copies(text.format("ARG V"), StageState())[0].dest == "/1-"
     assert only("ARG TARGETARCH\nCOPY a /$TARGETARCH", TARGETARCH="arm64").dest == "/arm64"
@@ -143,7 +143,7 @@ def test_only_what_the_target_takes_from_the_context() -> None:
     )
     assert [c.dest for c in stage_copies(parse(text), "c", {}, None)] == ["/1", "/3"]
     assert [c.dest for c in stage_copies(parse(text), None, {}, None)] == ["/2", "/4"]
-    with pytest.raises(Unprovable):
+    with pytest.raises(NeedsFullBuild):
         stage_copies(parse(text), "d", {}, None)
 
 
@@ -168,7 +168,7 @@ def test_folders_that_are_known() -> None:
     assert last.folder
     context = snapshot("run.sh", "x", "y")
     assert "app/run.sh" in place(run, context, (0, 0))
-    with pytest.raises(Unprovable, match="builders differ"):
+    with pytest.raises(NeedsFullBuild, match="builders differ"):
         place(link, context, (0, 0))
 
 
@@ -234,7 +234,7 @@ def test_what_cannot_be_placed(text: str, reason: str) -> None:
     links = {"dangling": "gone", "loop": "loop", "here": ".", "e/dangling": "gone"}
     links["out/link"] = "../f"
     context = snapshot("f", "d/sub/f", "clash/sub", "w/a/.wh..wh..opq", links=links)
-    with pytest.raises(Unprovable, match=reason):
+    with pytest.raises(NeedsFullBuild, match=reason):
         place(only(text), context, (0, 0))
 
 
@@ -279,11 +279,11 @@ def test_later_copies_lie_over_earlier_ones() -> None:
     assert found["x/s"][1].mode == 0o750
     three = place(only("COPY d /y\n"), context, (0, 0))
     assert merge([two, one, three])["x/s"][0] == 1
-    with pytest.raises(Unprovable):
-        merge([one, {"x/s": Placed(path="x/s", type="file", mode=0)}])
-    link = {"x/g": Placed(path="x/g", type="symlink", mode=0o777, link="s")}
+    with pytest.raises(NeedsFullBuild):
+        merge([one, {"x/s": FileEntry(path="x/s", type="file", mode=0)}])
+    link = {"x/g": FileEntry(path="x/g", type="symlink", mode=0o777, link="s")}
     assert merge([one, link])["x/g"][0] == 1
-    with pytest.raises(Unprovable, match="symlink already"):
+    with pytest.raises(NeedsFullBuild, match="symlink already"):
         merge([link, one])
 
 
@@ -303,9 +303,9 @@ def test_archives() -> None:
         assert not may_be_archive("x.tar", data)
     context = snapshot("a.py", "b.tar", "d/c.tar")
     assert paths("ADD a.py d /x/", context) == ["(x/)", "x/a.py", "x/c.tar"]
-    with pytest.raises(Unprovable, match=r"ADD b\.tar, which may be an archive"):
+    with pytest.raises(NeedsFullBuild, match=r"ADD b\.tar, which may be an archive"):
         paths("ADD b.tar /x/", context)
     copy = only("ADD b.tar /x/")
     assert "x/b.tar" in place(copy, context, (0, 0), lambda _: b"no tar at all")
-    with pytest.raises(Unprovable):
+    with pytest.raises(NeedsFullBuild):
         place(copy, context, (0, 0), lambda _: tar()[:512])

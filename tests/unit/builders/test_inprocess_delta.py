@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devloop.base.cancel import Cancel, Cancelled
-from devloop.builders.delta.builder import Delta
-from devloop.builders.delta.layer_state import Slot, place_all
+from devloop.builders.delta.builder import DeltaBuilder
+from devloop.builders.delta.layer_state import CopyLayer, place_all
 from devloop.builders.dockerfile import parse
-from devloop.builders.image.copies import Placed, StageState, stage_copies
+from devloop.builders.image.copies import FileEntry, StageState, stage_copies
 from devloop.builders.image.documents import sha256
 from devloop.builders.image.layer import read_layer, write_layer
 from devloop.builders.image.repository import Repository
-from devloop.builders.image_cache import Images
+from devloop.builders.image_cache import CachedImages
 from devloop.builders.job import tag_of
 from devloop.errors import DevloopError
 from devloop.model import ImageRef, PushTarget, Step, StepOutcome
-from devloop.registry.client import Client
+from devloop.registry.client import RegistryClient
 from tests.unit.builders.kit import Notes, job, snapshot_of, write
 from tests.unit.builders.kit import scan_of as plain_scan
 from tests.unit.registry.fake_registry import Handler, State, serving
@@ -46,14 +46,14 @@ class Behind:
     """The builder behind: its image has one layer beneath and one for each COPY. Tests change
     `extra` (a layer above the others) and `owner`, `history` and `wrap` to have it otherwise."""
 
-    def __init__(self, context: Path, client: Client, repository: str) -> None:
+    def __init__(self, context: Path, client: RegistryClient, repository: str) -> None:
         self.context = context
         self.client = client
         self.repository = repository
         self.built = 0
         self.owner = (0, 0)
-        self.base: Sequence[Placed] = ()
-        self.extra: Sequence[Placed] = ()
+        self.base: Sequence[FileEntry] = ()
+        self.extra: Sequence[FileEntry] = ()
         self.step = "RUN x"
         self.wrap: list[dict[str, str]] | None = None
         self.error: Exception | None = None
@@ -67,7 +67,7 @@ class Behind:
         dockerfile = parse((self.context / "Dockerfile").read_text())
         layers = [self._tar(self.base)]
         for copy in stage_copies(dockerfile, None, {}, StageState()):
-            slot = Slot(copy=copy, index=0, owner=self.owner if copy.chown else (0, 0))
+            slot = CopyLayer(copy=copy, index=0, owner=self.owner if copy.chown else (0, 0))
             tree = place_all((slot,), scan.snapshot, None)[1]
             layers.append(self._tar([tree[path] for path in sorted(tree)]))
         if self.extra:
@@ -98,7 +98,7 @@ class Behind:
         reporter.finished(Step.BUILD, StepOutcome.DONE, "4 steps")
         return ImageRef(repository=self.repository, tag=tag_of(scan), digest=put.digest)
 
-    def _tar(self, entries: Sequence[Placed]) -> bytes:
+    def _tar(self, entries: Sequence[FileEntry]) -> bytes:
         return write_layer(tuple(entries), self.context)
 
     def _blob(self, name: str, data: bytes) -> dict[str, object]:
@@ -107,7 +107,7 @@ class Behind:
 
 
 class Bench:
-    def __init__(self, folder: Path, client: Client, state: State) -> None:
+    def __init__(self, folder: Path, client: RegistryClient, state: State) -> None:
         self.context = folder / "app"
         self.context.mkdir()
         self.state = state
@@ -115,8 +115,8 @@ class Bench:
         target = PushTarget(push=client.host)
         self.job = job(self.context, target, root=folder)
         self.behind = Behind(self.context, client, target.repository(self.job.image))
-        self.images = Images(folder / "images.json")
-        self.delta = Delta(self.job, self.behind, client, self.images)
+        self.images = CachedImages(folder / "images.json")
+        self.delta = DeltaBuilder(self.job, self.behind, client, self.images)
         self.notes = Notes()
 
     def write(self, text: str = "", **files: str) -> None:
@@ -138,7 +138,7 @@ class Bench:
     def how(self) -> str:
         return next(d for s, o, d in reversed(self.notes.steps) if s == "build" and o != "started")
 
-    def layers(self, image: ImageRef) -> list[dict[str, Placed]]:
+    def layers(self, image: ImageRef) -> list[dict[str, FileEntry]]:
         manifest = self.client.get_manifest(self.client.name(image.repository), image.digest)
         assert manifest is not None
         return [
@@ -150,7 +150,7 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     state = State()
-    with serving(state) as host, Client(host, lookup=lambda _: None) as client:
+    with serving(state) as host, RegistryClient(host, lookup=lambda _: None) as client:
         bench = Bench(tmp_path, client, state)
         bench.write("FROM x\nCOPY . /app/\n", a="1", sub__b="2")
         yield bench
@@ -320,14 +320,14 @@ def test_a_name_is_the_uid_that_the_layer_shows(bench: Bench) -> None:
     assert (delta["app/a"].uid, delta["app/a"].gid) == (12, 34)
 
 
-def other(path: str, kind: Any = "dir") -> Placed:
-    return Placed(path=path, type=kind, mode=0o755, link="x" if kind == "symlink" else "")
+def other(path: str, kind: Any = "dir") -> FileEntry:
+    return FileEntry(path=path, type=kind, mode=0o755, link="x" if kind == "symlink" else "")
 
 
-def whiteout(bench: Bench, path: str) -> Placed:
+def whiteout(bench: Bench, path: str) -> FileEntry:
     bench.write(empty="")
     digest = hashlib.sha256(b"").hexdigest()
-    return Placed(path=path, type="file", mode=0, digest=digest, source="empty")
+    return FileEntry(path=path, type="file", mode=0, digest=digest, source="empty")
 
 
 def above(bench: Bench) -> None:
@@ -349,7 +349,7 @@ def elsewhere(bench: Bench) -> None:
     bench.write("FROM x\nCOPY a /app/\n")
     real = bench.behind._tar
 
-    def resolved(entries: Sequence[Placed]) -> bytes:
+    def resolved(entries: Sequence[FileEntry]) -> bytes:
         moved = [replace(e, path=e.path.replace("app", "real")) for e in entries]
         return real(moved)
 
@@ -367,7 +367,7 @@ def triggers(bench: Bench) -> None:
     bench.write(long="x" * 100_000)
     entry = snapshot_of(bench.context).entries["sub/b"]
     bench.behind.base = (
-        Placed(path="b", type="file", mode=0o644, size=1, digest=entry.digest, source="sub/b"),
+        FileEntry(path="b", type="file", mode=0o644, size=1, digest=entry.digest, source="sub/b"),
     )
     bench.behind.step = "COPY . /onbuild # buildkit"
 
@@ -500,7 +500,7 @@ def test_what_was_too_big_for_a_delta_is_the_builder_s(
 
 
 def test_without_a_registry_the_reason_is_said_once(bench: Bench) -> None:
-    delta = Delta(bench.job, bench.behind, None, bench.images)
+    delta = DeltaBuilder(bench.job, bench.behind, None, bench.images)
     for expected in (
         "4 steps; full build: images are loaded into the nodes, not pushed",
         "4 steps",

@@ -7,7 +7,7 @@ import pytest
 from devloop.builders.delta.analysis import Rules, rules
 from devloop.builders.dockerfile import parse
 from devloop.builders.image.copies import StageState
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 
 BASE = StageState(workdir="/")
 
@@ -20,7 +20,7 @@ def reason(text: str, *paths: str, target: str | None = None) -> str:
     """Why a change of `paths` needs a builder, "" when it does not."""
     try:
         law(text, target).check(paths)
-    except Unprovable as unprovable:
+    except NeedsFullBuild as unprovable:
         return unprovable.reason
     return ""
 
@@ -144,13 +144,13 @@ def test_behind_a_symlink_a_reader_may_read_anything() -> None:
     found = law("FROM a\nCOPY link/x two /x/\nRUN make\nCOPY . /app\n")
     found.check(["real/x"], ["other", "two/inside", "real/link"])
     for link in ("link", "link/x", "two"):
-        with pytest.raises(Unprovable):
+        with pytest.raises(NeedsFullBuild):
             found.check(["real/x"], [link])
 
 
 def test_an_argument_that_is_for_the_builder() -> None:
     assert law("FROM a\nCOPY . /\n", args={"A": "b"}).copies
-    with pytest.raises(Unprovable, match="BUILDKIT_SYNTAX"):
+    with pytest.raises(NeedsFullBuild, match="BUILDKIT_SYNTAX"):
         law("FROM a\nCOPY . /\n", args={"BUILDKIT_SYNTAX": "x.io/y"})
 
 

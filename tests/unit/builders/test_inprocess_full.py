@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devloop.base.cancel import Cancel
-from devloop.builders.daemonless.builder import Full
+from devloop.builders.daemonless.builder import DaemonlessBuilder
 from devloop.builders.daemonless.eligibility import needs_builder
 from devloop.builders.daemonless.file_tree import Tree
 from devloop.builders.daemonless.first import FullFirst
-from devloop.builders.image.copies import Placed
-from devloop.builders.image.full_build import Unprovable
-from devloop.builders.image.listing import Listing, Node
+from devloop.builders.image.copies import FileEntry
+from devloop.builders.image.full_build import NeedsFullBuild
+from devloop.builders.image.listing import Listing, PathEntry
 from devloop.errors import DevloopError
 from devloop.model import ImageRef, PushTarget
-from devloop.registry.client import Client
+from devloop.registry.client import RegistryClient
 from devloop.registry.registries import Registries
 from tests.unit.builders.kit import Notes, job, scan_of, write
 from tests.unit.builders.test_inprocess_base import Local, publish, sha, tar
@@ -47,13 +47,13 @@ class Bench:
     local: Local = field(default_factory=lambda: Local(None))
     notes: Notes = field(default_factory=Notes)
 
-    def full(self, dockerfile: str, **options: Any) -> Full:
+    def full(self, dockerfile: str, **options: Any) -> DaemonlessBuilder:
         write(self.context, {"Dockerfile": dockerfile.replace("OTHER", self.other_host)})
         target = PushTarget(push=f"{self.host}/team")
         made = job(self.context, target, **options)
-        return Full(made, self.registries, self.local, self.cache)
+        return DaemonlessBuilder(made, self.registries, self.local, self.cache)
 
-    def build(self, full: Full, recipe: str = "") -> ImageRef:
+    def build(self, full: DaemonlessBuilder, recipe: str = "") -> ImageRef:
         return full.build(replace(scan_of(self.context), recipe=recipe), self.notes, Cancel())
 
     def config(self, image: ImageRef) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     with contextlib.ExitStack() as stack:
         host, other_host = (stack.enter_context(serving(s)) for s in (target, other))
         registries = stack.enter_context(
-            Registries(make=lambda host: Client(host, lookup=lambda _: None))
+            Registries(make=lambda host: RegistryClient(host, lookup=lambda _: None))
         )
         yield Bench(
             context=context,
@@ -217,8 +217,8 @@ def test_the_media_types_are_the_bases(bench: Bench) -> None:
 def test_without_a_registry_docker_has_to_load_the_image(bench: Bench) -> None:
     write(bench.context, {"Dockerfile": "FROM scratch\n"})
     target = PushTarget(kind_cluster="k")
-    full = Full(job(bench.context, target), bench.registries, bench.local, bench.cache)
-    with pytest.raises(Unprovable, match="loaded into the nodes"):
+    full = DaemonlessBuilder(job(bench.context, target), bench.registries, bench.local, bench.cache)
+    with pytest.raises(NeedsFullBuild, match="loaded into the nodes"):
         bench.build(full)
     assert bench.notes.steps == []
 
@@ -252,25 +252,25 @@ def test_what_needs_a_builder(
 
 def _tree() -> Tree:
     nodes = {
-        "etc": Node("dir"),
-        "etc/passwd": Node("file"),
-        "real": Node("dir", 0o700, 5, 6),
-        "app": Node("symlink", link="real"),
-        "real/file": Node("file"),
+        "etc": PathEntry("dir"),
+        "etc/passwd": PathEntry("file"),
+        "real": PathEntry("dir", 0o700, 5, 6),
+        "app": PathEntry("symlink", link="real"),
+        "real/file": PathEntry("file"),
     }
     return Tree(base=Listing(nodes=nodes, texts={"etc/passwd": b"app:x:7:8::/:\nbad:x:y:\n"}))
 
 
-def _entry(path: str, **other: Any) -> Placed:
+def _entry(path: str, **other: Any) -> FileEntry:
     values: dict[str, Any] = {"path": path, "type": "file", "mode": 0o644}
-    return Placed(**(values | other))
+    return FileEntry(**(values | other))
 
 
 def test_a_folder_in_one_that_hands_on_its_group() -> None:
-    real = Node("dir", mode=0o2775, uid=3, gid=4)
-    tree = Tree(base=Listing(nodes={"srv": Node("dir", mode=0o755), "srv/real": real}))
-    made = Placed(path="srv/real/in", type="dir", mode=0o755, implied=True)
-    with pytest.raises(Unprovable) as caught:
+    real = PathEntry("dir", mode=0o2775, uid=3, gid=4)
+    tree = Tree(base=Listing(nodes={"srv": PathEntry("dir", mode=0o755), "srv/real": real}))
+    made = FileEntry(path="srv/real/in", type="dir", mode=0o755, implied=True)
+    with pytest.raises(NeedsFullBuild) as caught:
         tree.with_layer({made.path: made}, link=False)
     assert "/srv/real hands its group on" in caught.value.reason
     # One that the context brings has a mode and an owner of its own.
@@ -304,8 +304,8 @@ def test_a_layer_names_the_folders_above_what_it_brings() -> None:
         (_entry("real", type="dir", mode=0o755, implied=True), True, "--link gives /real"),
     ],
 )
-def test_what_cannot_lie_over_the_base(entry: Placed, link: bool, reason: str) -> None:
-    with pytest.raises(Unprovable) as caught:
+def test_what_cannot_lie_over_the_base(entry: FileEntry, link: bool, reason: str) -> None:
+    with pytest.raises(NeedsFullBuild) as caught:
         _tree().with_layer({entry.path: entry}, link=link)
     assert reason in caught.value.reason
 
@@ -323,7 +323,7 @@ def test_owners(text: str, owner: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("text", ["nobody", "app:staff", ":5", "-1"])
 def test_owners_that_are_not_there(text: str) -> None:
-    with pytest.raises(Unprovable):
+    with pytest.raises(NeedsFullBuild):
         _tree().owner(text, lambda _: b"")
 
 

@@ -14,7 +14,7 @@ from devloop.builders.image.documents import (
     parse_image,
     sha256,
 )
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 
 OCI = "application/vnd.oci.image.manifest.v1+json"
 DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
@@ -130,7 +130,7 @@ def test_a_layer_is_put_in_the_place_of_another() -> None:
     ],
 )
 def test_documents_that_do_not_fit_prove_nothing(manifest: bytes, config: bytes) -> None:
-    with pytest.raises(Unprovable):
+    with pytest.raises(NeedsFullBuild):
         parse_image(manifest, "", config)
 
 
@@ -164,7 +164,7 @@ def test_the_image_in_an_index(
     if expected:
         assert choose(body, platform) == digest(expected)
     else:
-        with pytest.raises(Unprovable):
+        with pytest.raises(NeedsFullBuild):
             choose(body, platform)
 
 
@@ -172,5 +172,5 @@ def test_which_manifests_are_lists() -> None:
     assert is_index(INDEX, b"{}")
     assert not is_index(OCI, documents(OCI)[0])
     assert config_digest(documents()[0]) == digest("c")
-    with pytest.raises(Unprovable):
+    with pytest.raises(NeedsFullBuild):
         config_digest(b"{}")

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from devloop.base.cancel import Cancel, Cancelled
-from devloop.builders.image.copies import Placed
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.copies import FileEntry
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.layer import read_layer, write_layer
 from devloop.errors import DevloopError
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def file(context: Path, source: str, data: bytes = b"data", **more: Any) -> Placed:
+def file(context: Path, source: str, data: bytes = b"data", **more: Any) -> FileEntry:
     """A file of the context as it is placed."""
     path = context / source
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     digest = hashlib.sha256(data).hexdigest()
-    made = Placed(path=f"app/{source}", type="file", mode=0o644, size=len(data), digest=digest)
+    made = FileEntry(path=f"app/{source}", type="file", mode=0o644, size=len(data), digest=digest)
     return replace(made, source=source, **more)
 
 
-def folder(path: str, **more: Any) -> Placed:
-    return Placed(path=path, type="dir", **{"mode": 0o755, **more})
+def folder(path: str, **more: Any) -> FileEntry:
+    return FileEntry(path=path, type="dir", **{"mode": 0o755, **more})
 
 
 def unpacked(data: bytes) -> dict[str, tarfile.TarInfo]:
@@ -50,7 +50,7 @@ def test_entries_as_they_are(tmp_path: Path) -> None:
         file(tmp_path, "a.py", b"print()", mode=0o4750, uid=1000, gid=2000),
         file(tmp_path, "empty", b""),
         file(tmp_path, "deep/er/block", bytes(1024)),
-        Placed(path="app/l", type="symlink", mode=0o777, link="../x", gid=9),
+        FileEntry(path="app/l", type="symlink", mode=0o777, link="../x", gid=9),
     ]
     os.utime(tmp_path / "a.py", (5, 1234567.9))
     data = write_layer(entries, tmp_path)
@@ -94,7 +94,7 @@ def test_any_name_and_owner(
     uid, gid = owner
     entries = [
         folder("top", uid=uid, gid=gid, mode=mode),
-        Placed(path=path, type="symlink", mode=0o777, link=link, uid=uid, gid=gid),
+        FileEntry(path=path, type="symlink", mode=0o777, link=link, uid=uid, gid=gid),
     ]
     data = write_layer(entries, tmp_path)
     assert list(read_layer([data]).values()) == entries
@@ -294,5 +294,5 @@ def test_what_is_no_layer(tmp_path: Path) -> None:
     data = write_layer([file(tmp_path, "f", os.urandom(3000))], tmp_path)
     packed = gzip.compress(data)
     for bad in (b"\x28\xb5\x2f\xfd12", b"no tar at all" * 99, packed[:-40], data[:1000]):
-        with pytest.raises(Unprovable):
+        with pytest.raises(NeedsFullBuild):
             read_layer([bad])

@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.builders.delta.layer_state import Change, Ground, Slot, Standing, differing
+from devloop.builders.delta.layer_state import (
+    BaseState,
+    CopyLayer,
+    LayerChange,
+    LayerState,
+    differing,
+)
 from devloop.builders.dockerfile import parse
-from devloop.builders.image.copies import Placed, StageState, stage_copies
-from devloop.builders.image.full_build import Unprovable
-from devloop.model import Entry, Snapshot
+from devloop.builders.image.copies import FileEntry, StageState, stage_copies
+from devloop.builders.image.full_build import NeedsFullBuild
+from devloop.model import ContextEntry, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,14 +25,14 @@ if TYPE_CHECKING:
     from devloop.builders.image.copies import Copy
 
 
-def file(text: str, mode: int = 0o644) -> Entry:
-    return Entry("file", mode, len(text), hashlib.sha256(text.encode()).hexdigest())
+def file(text: str, mode: int = 0o644) -> ContextEntry:
+    return ContextEntry("file", mode, len(text), hashlib.sha256(text.encode()).hexdigest())
 
 
-DIR = Entry("dir", 0o755)
+DIR = ContextEntry("dir", 0o755)
 
 
-def snapshot(entries: Mapping[str, Entry]) -> Snapshot:
+def snapshot(entries: Mapping[str, ContextEntry]) -> Snapshot:
     ordered = dict(sorted(entries.items()))
     return Snapshot(entries=ordered, digest=repr(ordered), stamp="")
 
@@ -35,8 +41,8 @@ def copies(text: str) -> tuple[Copy, ...]:
     return stage_copies(parse(text), None, {}, StageState())
 
 
-def folder(path: str, mode: int = 0o755, uid: int = 0) -> Placed:
-    return Placed(path=path, type="dir", mode=mode, uid=uid)
+def folder(path: str, mode: int = 0o755, uid: int = 0) -> FileEntry:
+    return FileEntry(path=path, type="dir", mode=mode, uid=uid)
 
 
 FILES = {"a": file("1"), "d": DIR, "d/b": file("2"), "d/c": file("3")}
@@ -45,29 +51,30 @@ APP = {"app": folder("app", 0o750, 7)}
 
 def standing(
     text: str = "FROM x\nCOPY . /app/\n",
-    files: Mapping[str, Entry] = FILES,
+    files: Mapping[str, ContextEntry] = FILES,
     **ground: object,
-) -> Standing:
+) -> LayerState:
     slots = tuple(
-        Slot(copy=copy, index=number + 3, owner=(0, 0)) for number, copy in enumerate(copies(text))
+        CopyLayer(copy=copy, index=number + 3, owner=(0, 0))
+        for number, copy in enumerate(copies(text))
     )
     options = {"folders": APP} | ground
-    return Standing(Ground(slots=slots, snapshot=snapshot(files), **options))  # type: ignore[arg-type]
+    return LayerState(BaseState(slots=slots, snapshot=snapshot(files), **options))  # type: ignore[arg-type]
 
 
-def moved(stand: Standing, files: Mapping[str, Entry | None]) -> Change:
+def moved(stand: LayerState, files: Mapping[str, ContextEntry | None]) -> LayerChange:
     entries = {p: e for p, e in {**stand.snapshot.entries, **files}.items() if e is not None}
     stand.move(snapshot(entries))
     return stand.change()
 
 
-def paths(change: Change) -> list[str]:
+def paths(change: LayerChange) -> list[str]:
     return [entry.path for entry in change.delta]
 
 
 def test_nothing_changed_nothing_to_do() -> None:
-    assert standing().change() == Change()
-    assert moved(standing(), {}) == Change()
+    assert standing().change() == LayerChange()
+    assert moved(standing(), {}) == LayerChange()
 
 
 def test_a_changed_file_comes_with_the_folders_above_as_they_are() -> None:
@@ -91,12 +98,14 @@ def test_the_delta_is_of_all_changes_since_the_layers_were_made() -> None:
     ("files", "expected"),
     [
         ({"a": file("1", 0o755)}, ["app", "app/a"]),
-        ({"d": Entry("dir", 0o700)}, ["app", "app/d"]),
+        ({"d": ContextEntry("dir", 0o700)}, ["app", "app/d"]),
         ({"n": DIR, "n/m": DIR, "n/m/f": file("f")}, ["app", "app/n", "app/n/m", "app/n/m/f"]),
-        ({"l": Entry("symlink", 0o777, link="a")}, ["app", "app/l"]),
+        ({"l": ContextEntry("symlink", 0o777, link="a")}, ["app", "app/l"]),
     ],
 )
-def test_what_is_added_or_gets_another_mode(files: dict[str, Entry], expected: list[str]) -> None:
+def test_what_is_added_or_gets_another_mode(
+    files: dict[str, ContextEntry], expected: list[str]
+) -> None:
     change = moved(standing(), files)
     assert paths(change) == expected
     assert not change.layers
@@ -107,13 +116,13 @@ def test_what_is_added_or_gets_another_mode(files: dict[str, Entry], expected: l
     [
         {"a": None},
         {"d": None, "d/b": None, "d/c": None},
-        {"a": Entry("symlink", 0o777, link="d/b")},
+        {"a": ContextEntry("symlink", 0o777, link="d/b")},
         {"a": DIR, "a/x": file("x")},
         {"d": file("now a file"), "d/b": None, "d/c": None},
         {"a": None, "z": file("1")},
     ],
 )
-def test_what_goes_makes_the_layer_again(files: dict[str, Entry | None]) -> None:
+def test_what_goes_makes_the_layer_again(files: dict[str, ContextEntry | None]) -> None:
     stand = standing()
     moved(stand, {"d/c": file("33")})
     change = moved(stand, files)
@@ -127,7 +136,7 @@ def test_after_that_a_delta_begins_anew() -> None:
     stand = standing()
     moved(stand, {"a": None, "d/b": file("22")})
     stand.settle(stand.freeze())
-    assert stand.change() == Change()
+    assert stand.change() == LayerChange()
     assert paths(moved(stand, {"d/c": file("33")})) == ["app", "app/d", "app/d/c"]
 
 
@@ -150,22 +159,22 @@ def test_one_source_in_two_places() -> None:
 def test_the_later_copy_of_a_path_counts() -> None:
     text = "FROM x\nCOPY d /app/\nCOPY a /app/b\n"
     stand = standing(text)
-    assert moved(stand, {"d/b": file("22")}) == Change()
+    assert moved(stand, {"d/b": file("22")}) == LayerChange()
     assert paths(moved(stand, {"a": file("11"), "d/b": file("2")})) == ["app", "app/b"]
 
 
 def test_another_layer_that_has_the_path_too_is_not_written_over() -> None:
     stand = standing(above=frozenset({"app", "app/d", "app/d/b"}))
     assert paths(moved(stand, {"a": file("11")})) == ["app", "app/a"]
-    with pytest.raises(Unprovable, match="another layer has /app/d/b too"):
+    with pytest.raises(NeedsFullBuild, match="another layer has /app/d/b too"):
         moved(stand, {"d/b": file("22")})
     stand = standing(above=frozenset({"app", "app/d", "app/d/b"}))
-    with pytest.raises(Unprovable, match="another layer has /app/d too"):
-        moved(stand, {"d": Entry("dir", 0o700)})
+    with pytest.raises(NeedsFullBuild, match="another layer has /app/d too"):
+        moved(stand, {"d": ContextEntry("dir", 0o700)})
 
 
 def test_a_folder_that_the_image_does_not_show_proves_nothing() -> None:
-    with pytest.raises(Unprovable, match="/app"):
+    with pytest.raises(NeedsFullBuild, match="/app"):
         moved(standing(folders={}), {"a": file("11")})
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from devloop.base.cancel import Cancel
 from devloop.builders.delta.copy_targets import Targets
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.config.schema import Build, Deploy, Service
 from devloop.watch.source import ServiceSource
 
@@ -64,6 +64,6 @@ def test_what_nothing_runs_on_is_where_the_last_copy_puts_it(tmp_path: Path) -> 
 )
 def test_what_only_the_image_knows_is_said(tmp_path: Path, dockerfile: str, words: str) -> None:
     targets, scan = project(tmp_path, dockerfile, "app.py")
-    with pytest.raises(Unprovable) as caught:
+    with pytest.raises(NeedsFullBuild) as caught:
         targets.of(scan)
     assert words in caught.value.reason

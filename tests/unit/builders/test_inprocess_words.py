@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devloop.builders.image.copy_patterns import Filter, source_pattern
-from devloop.builders.image.full_build import Unprovable
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.text import expand, split
 
 VARIABLES = {"A": "1", "LONG_name2": "two words", "EMPTY": "", "Q": '"$A"', "ä": "umlaut"}
@@ -75,7 +75,7 @@ def test_expand(word: str, result: str) -> None:
     ],
 )
 def test_what_is_not_expanded(word: str) -> None:
-    with pytest.raises(Unprovable):
+    with pytest.raises(NeedsFullBuild):
         expand(word, VARIABLES)
 
 
@@ -91,7 +91,7 @@ def test_single_quotes_keep_everything(text: str) -> None:
 
 @given(st.text(alphabet="ab $'\"\\{}:-"))
 def test_any_word_ends(text: str) -> None:
-    with contextlib.suppress(Unprovable):
+    with contextlib.suppress(NeedsFullBuild):
         expand(text, VARIABLES)
 
 
@@ -134,7 +134,7 @@ def test_patterns_of_sources(pattern: str, yes: list[str], no: list[str]) -> Non
 
 @pytest.mark.parametrize("pattern", ["[", "[]", "[a", "[]a]", "[a-]", "[-a]", "[b-a]", "[^]"])
 def test_patterns_that_go_refuses(pattern: str) -> None:
-    with pytest.raises(Unprovable):
+    with pytest.raises(NeedsFullBuild):
         source_pattern(pattern)
 
 
@@ -167,5 +167,5 @@ def test_filters(patterns: list[str], selected: list[str]) -> None:
 
 @pytest.mark.parametrize("pattern", ["[ab]", "a\\b", "!"])
 def test_filters_that_are_not_understood(pattern: str) -> None:
-    with pytest.raises(Unprovable):
+    with pytest.raises(NeedsFullBuild):
         Filter([pattern])

@@ -12,8 +12,8 @@ from devloop.cluster.api.pod_view import dig, pod_view
 from devloop.cluster.deploy.ownership import desired
 from devloop.cluster.replace.in_place_rules import (
     HOLD,
-    Mark,
     Memory,
+    RestartRecord,
     as_new,
     found_marks,
     held,
@@ -275,7 +275,7 @@ def test_the_controller_takes_the_oldest_equal_set() -> None:
 
 # --- reading -------------------------------------------------------------------------------------
 
-MARK = Mark(image=NEW.pinned, old_ids=frozenset({"containerd://1"}), restarts=4)
+MARK = RestartRecord(image=NEW.pinned, old_ids=frozenset({"containerd://1"}), restarts=4)
 
 
 def _read(status: dict[str, Any]) -> Any:
@@ -328,7 +328,7 @@ def test_marks_add_up_until_the_pod_is_ready() -> None:
     thing = pod(running(restarts=4))
     first = mark_of(thing, "web", OTHER, None)
     ids = frozenset({"containerd://1"})
-    assert first == Mark(image=OTHER, old_ids=ids, restarts=4, ran=True)
+    assert first == RestartRecord(image=OTHER, old_ids=ids, restarts=4, ran=True)
     later = pod(running(restarts=5, containerID="containerd://2"))
     second = mark_of(later, "web", NEW.pinned, first)
     assert (second.restarts, second.patches) == (4, 2)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.cluster.deploy.recovery_log import Entry, Journal
+from devloop.cluster.deploy.recovery_log import RecoveryEntry, RecoveryLog
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-ENTRY = Entry(
+ENTRY = RecoveryEntry(
     context="kind-../x",
     namespace="dev",
     name="web",
@@ -24,10 +24,10 @@ ENTRY = Entry(
 
 
 def test_written_read_and_removed(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
+    journal = RecoveryLog(tmp_path)
     assert journal.entries() == ()
     journal.write(ENTRY)
-    assert Journal(tmp_path).entries() == (ENTRY,)
+    assert RecoveryLog(tmp_path).entries() == (ENTRY,)
     assert [p for p in tmp_path.rglob("*") if p.name.startswith(".new-")] == []
     journal.remove(ENTRY)
     journal.remove(ENTRY)
@@ -36,21 +36,21 @@ def test_written_read_and_removed(tmp_path: Path) -> None:
 
 def test_a_strategy_is_kept(tmp_path: Path) -> None:
     strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}
-    entry = Entry(context="c", namespace="dev", name="web", uid="u1", strategy=strategy)
-    Journal(tmp_path).write(entry)
-    assert Journal(tmp_path).entries() == (entry,)
+    entry = RecoveryEntry(context="c", namespace="dev", name="web", uid="u1", strategy=strategy)
+    RecoveryLog(tmp_path).write(entry)
+    assert RecoveryLog(tmp_path).entries() == (entry,)
 
 
 def test_what_cannot_be_read_is_left_out(tmp_path: Path) -> None:
-    Journal(tmp_path).write(ENTRY)
+    RecoveryLog(tmp_path).write(ENTRY)
     for path in (tmp_path / "in-place").rglob("*.json"):
         (path.parent / "deployment-x.json").write_text("{")
         (path.parent / "deployment-y.json").write_text("[]")
-    assert Journal(tmp_path).entries() == (ENTRY,)
+    assert RecoveryLog(tmp_path).entries() == (ENTRY,)
 
 
 def test_what_cannot_be_written_is_not_begun(tmp_path: Path) -> None:
     (tmp_path / "in-place").write_text("in the way")
     with pytest.raises(DevloopError) as caught:
-        Journal(tmp_path).write(ENTRY)
+        RecoveryLog(tmp_path).write(ENTRY)
     assert caught.value.code == "env/file-unreadable"

@@ -78,7 +78,7 @@ def test_a_broken_file_names_the_place(tmp_path: Path) -> None:
     assert str(caught.value.diagnosis.location).endswith("k:2:1")
 
 
-def obtain(tmp_path: Path, user: dict[str, Any]) -> kubeconfig.Credentials:
+def obtain(tmp_path: Path, user: dict[str, Any]) -> kubeconfig.UserCredentials:
     file = write(
         tmp_path / "k",
         contexts=[context("x")],

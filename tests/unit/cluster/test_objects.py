@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devloop.cluster.api.kinds import Resource
-from devloop.cluster.deploy.objects import Plan, containers_of, pick_container, plan_objects
+from devloop.cluster.deploy.objects import DeployPlan, containers_of, pick_container, plan_objects
 from devloop.errors import DevloopError, Location
-from devloop.manifests.files import Manifest, read_manifests
+from devloop.manifests.files import ManifestObject, read_manifests
 from devloop.model import ImageRef
 from tests.support.cluster_objects import service_config
 
@@ -29,7 +29,7 @@ def resource(api_version: str, kind: str, _: Location) -> Resource:
     return Resource(api_version, kind, PLURALS.get(kind, kind.lower() + "s"))
 
 
-def manifests(tmp_path: Path, text: str) -> tuple[Manifest, ...]:
+def manifests(tmp_path: Path, text: str) -> tuple[ManifestObject, ...]:
     file = tmp_path / "m.yaml"
     file.write_text(text)
     return read_manifests([file], show=lambda p: p.name)
@@ -53,7 +53,7 @@ def plan(
     image: ImageRef = NEW,
     pinned: dict[str, ImageRef] | None = None,
     live: dict[str, str] | None = None,
-) -> Plan:
+) -> DeployPlan:
     return plan_objects(
         manifests(tmp_path, text),
         service,
@@ -66,7 +66,7 @@ def plan(
     )
 
 
-def images(found: Plan, name: str) -> list[str]:
+def images(found: DeployPlan, name: str) -> list[str]:
     thing = next(o.object for o in found.objects if o.name == name)
     return [c["image"] for _, c in containers_of(thing)]
 

@@ -18,8 +18,8 @@ from devloop import local_cluster
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.cli import cluster as cli
 from devloop.errors import DevloopError
-from devloop.local_cluster import Progress, Wanted, cluster, machine, registry, run, wiring
-from devloop.local_cluster.run import Finished
+from devloop.local_cluster import ClusterProgress, Wanted, cluster, machine, registry, run, wiring
+from devloop.local_cluster.run import CompletedProgram
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,19 +69,19 @@ class Host:
         self.api = True
         self.before: Callable[[tuple[str, ...]], None] = lambda _: None
 
-    def run(self, argv: Sequence[str], *, cancel: Cancel, **more: Any) -> Finished:
+    def run(self, argv: Sequence[str], *, cancel: Cancel, **more: Any) -> CompletedProgram:
         cancel.check()
         words = tuple(argv)
         self.calls.append(words)
         self.before(words)
         for start, error in self.failing.items():
             if " ".join(words).startswith(start):
-                return Finished(argv=words, code=1, out="", err=error)
+                return CompletedProgram(argv=words, code=1, out="", err=error)
         method = getattr(self, f"{words[0]}_{words[1]}")
         out = method(list(words[2:]), more.get("given") or "")
         if out is None:
-            return Finished(argv=words, code=1, out="", err="Error: no such thing")
-        return Finished(argv=words, code=0, out=out, err="")
+            return CompletedProgram(argv=words, code=1, out="", err="Error: no such thing")
+        return CompletedProgram(argv=words, code=0, out=out, err="")
 
     # docker
 
@@ -249,13 +249,13 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     return host
 
 
-def up(wanted: Wanted | None = None, **more: Any) -> tuple[local_cluster.Up, list[Progress]]:
-    told: list[Progress] = []
+def up(wanted: Wanted | None = None, **more: Any) -> tuple[local_cluster.Up, list[ClusterProgress]]:
+    told: list[ClusterProgress] = []
     stands = local_cluster.up(wanted or Wanted(), report=told.append, cancel=Cancel(), **more)
     return stands, [p for p in told if p.state == "done"]
 
 
-def down(name: str = "devloop", **more: Any) -> local_cluster.Removed:
+def down(name: str = "devloop", **more: Any) -> local_cluster.RemovedCluster:
     return local_cluster.down(name, report=lambda _: None, cancel=Cancel(), **more)
 
 
@@ -466,7 +466,7 @@ def test_down_leaves_nothing_and_is_idempotent(host: Host) -> None:
         "volume devloop-registry",
     }
     assert (host.boxes, host.volumes, host.kubeconfig.exists()) == ({}, {}, False)
-    assert down() == local_cluster.Removed(removed=())
+    assert down() == local_cluster.RemovedCluster(removed=())
 
 
 def test_down_knows_its_cluster_when_it_is_stopped(host: Host) -> None:

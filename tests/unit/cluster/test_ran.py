@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.cluster.replace.image_history import Ran
+from devloop.cluster.replace.image_history import ImageHistory
 from devloop.model import WorkloadRef
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 REF = WorkloadRef("deployment", "web", "dev")
 
 
-def ran(state: Path) -> Ran:
-    return Ran(state, "kind-dev", REF)
+def ran(state: Path) -> ImageHistory:
+    return ImageHistory(state, "kind-dev", REF)
 
 
 def file(state: Path) -> Path:
@@ -34,7 +34,7 @@ def test_the_next_session_knows(tmp_path: Path) -> None:
     again = ran(tmp_path)
     assert again.images() == {"u1": {"one", "two", "three"}, "u2": {"one"}}
     assert again.images(lately=True) == again.images()
-    other = Ran(tmp_path, "kind-dev", WorkloadRef("deployment", "web", "other"))
+    other = ImageHistory(tmp_path, "kind-dev", WorkloadRef("deployment", "web", "other"))
     assert other.images() == {}
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from devloop.base.cancel import Cancelled
 from devloop.cluster.api.api_errors import connection_error, status_error
-from devloop.cluster.api.reflector import Backoff, Change, Reflector
+from devloop.cluster.api.reflector import Backoff, Reflector, WatchEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -102,17 +102,17 @@ class Pauses(Backoff):
         return 0.0
 
 
-def run(*answers: Any) -> tuple[list[tuple[str, str]], list[Change], int]:
+def run(*answers: Any) -> tuple[list[tuple[str, str]], list[WatchEvent], int]:
     """Play the answers; returns the calls made, what was told, and how often it backed off."""
     script = Script(*answers)
-    told: list[Change] = []
+    told: list[WatchEvent] = []
     pauses = Pauses()
     script.reflector = Reflector(script, told.append, backoff=pauses)
     script.reflector.run()
     return script.calls, told, pauses.count
 
 
-def types(told: list[Change]) -> str:
+def types(told: list[WatchEvent]) -> str:
     return " ".join(c.type for c in told)
 
 

@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from devloop.cluster.rollout.rollout_status import Failing, Ready, Sight, Waiting, digest_of, judge
+from devloop.cluster.rollout.rollout_status import (
+    Failing,
+    Ready,
+    RolloutView,
+    Waiting,
+    digest_of,
+    judge,
+)
 from devloop.model import Deployed, ImageRef, WorkloadKind, WorkloadRef
 from tests.support.cluster_objects import (
     DIGEST,
@@ -37,7 +44,7 @@ def deployed(kind: WorkloadKind = "deployment", **change: Any) -> Deployed:
 
 
 def see(*pods: dict[str, Any], workload: Any = None, sets: Any = None) -> Any:
-    sight = Sight(
+    sight = RolloutView(
         workload=deployment() if workload is None else workload,
         replicasets=(replicaset(),) if sets is None else sets,
         pods=pods,
@@ -88,7 +95,9 @@ def test_another_image_is_not_ready() -> None:
     assert found.stale == (("web-new-x", OTHER),)
     accepted = judge(
         deployed(),
-        Sight(workload=deployment(), replicasets=(replicaset(),), pods=(pod(running(OTHER)),)),
+        RolloutView(
+            workload=deployment(), replicasets=(replicaset(),), pods=(pod(running(OTHER)),)
+        ),
         accepted=frozenset({("web-new-x", OTHER)}),
     )
     assert isinstance(accepted, Ready)
@@ -96,7 +105,7 @@ def test_another_image_is_not_ready() -> None:
 
 def test_an_image_without_digest_is_known_by_its_tag() -> None:
     loaded = deployed(image=ImageRef(repository="shop/web", tag="abc"))
-    sight = Sight(
+    sight = RolloutView(
         workload=deployment("shop/web:abc"),
         replicasets=(replicaset("shop/web:abc"),),
         pods=(pod(running("sha256:" + "c" * 64), image="shop/web:abc"),),
@@ -108,7 +117,7 @@ def test_waits_for_the_controller() -> None:
     late = deployment()
     late["status"]["observedGeneration"] = 1
     assert isinstance(see(pod(running()), workload=late), Waiting)
-    assert isinstance(judge(deployed(), Sight(workload=None)), Waiting)
+    assert isinstance(judge(deployed(), RolloutView(workload=None)), Waiting)
     assert isinstance(see(pod(running()), sets=(OLD,)), Waiting)
 
 
@@ -177,7 +186,7 @@ def ordinal(number: int, revision: str = "web-2", **change: Any) -> dict[str, An
 
 
 def see_set(*pods: dict[str, Any], **spec: Any) -> Any:
-    return judge(deployed("statefulset"), Sight(workload=stateful(**spec), pods=pods))
+    return judge(deployed("statefulset"), RolloutView(workload=stateful(**spec), pods=pods))
 
 
 def test_statefulset() -> None:
@@ -228,10 +237,10 @@ def on_node(generation: str, image: str = IMAGE, **change: Any) -> dict[str, Any
 
 def test_daemonset() -> None:
     ref = deployed("daemonset")
-    assert isinstance(judge(ref, Sight(workload=daemon(), pods=(on_node("2"),))), Ready)
-    assert isinstance(judge(ref, Sight(workload=daemon(0), pods=(on_node("2"),))), Waiting)
+    assert isinstance(judge(ref, RolloutView(workload=daemon(), pods=(on_node("2"),))), Ready)
+    assert isinstance(judge(ref, RolloutView(workload=daemon(0), pods=(on_node("2"),))), Waiting)
     old = on_node("1", OTHER, name="web-old")
-    assert isinstance(judge(ref, Sight(workload=daemon(), pods=(on_node("2"), old))), Waiting)
+    assert isinstance(judge(ref, RolloutView(workload=daemon(), pods=(on_node("2"), old))), Waiting)
 
 
 @pytest.mark.parametrize(
@@ -256,5 +265,5 @@ def test_never_raises(workload: dict[str, Any], one: dict[str, Any], two: dict[s
         status = workload.get("status")
         inside = status if isinstance(status, dict) else {}
         seen = workload | known | {"status": inside | {"observedGeneration": 2}}
-        sight = Sight(workload=seen, replicasets=(one, replicaset()), pods=(two, pod(two)))
+        sight = RolloutView(workload=seen, replicasets=(one, replicaset()), pods=(two, pod(two)))
         judge(deployed(kind), sight)

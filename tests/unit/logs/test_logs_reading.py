@@ -9,9 +9,9 @@ from devloop.logs.position import Position
 from devloop.logs.reading import (
     End,
     Instance,
-    Progress,
     RateLimit,
     Read,
+    ReadProgress,
     Trail,
     backoff,
     learned,
@@ -25,21 +25,21 @@ CURRENT, FOLLOWING, PREVIOUS = Read(), Read(follows_on=True), Read(previous=True
 @pytest.mark.parametrize(
     ("progress", "instance", "read"),
     [
-        (Progress(), Instance(id=""), None),
-        (Progress(), Instance(id="a"), CURRENT),
-        (Progress(), Instance(id="b", restarts=1), PREVIOUS),
-        (Progress(before="b"), Instance(id="b", restarts=1), CURRENT),
-        (Progress(begun="a"), Instance(id="a"), FOLLOWING),
-        (Progress(begun="a"), Instance(id="a", over=True), FOLLOWING),
-        (Progress(begun="a", done="a"), Instance(id="a", over=True), None),
-        (Progress(begun="a", done="a"), Instance(id="b", restarts=1), PREVIOUS),
-        (Progress(begun="a", before="b"), Instance(id="b", restarts=1), CURRENT),
-        (Progress(begun="a"), Instance(id="b"), PREVIOUS),
-        (Progress(begun="a", trail=Trail.LOST), Instance(id="a"), PREVIOUS),
-        (Progress(begun="a", before="a", trail=Trail.FOUND), Instance(id="a"), CURRENT),
+        (ReadProgress(), Instance(id=""), None),
+        (ReadProgress(), Instance(id="a"), CURRENT),
+        (ReadProgress(), Instance(id="b", restarts=1), PREVIOUS),
+        (ReadProgress(before="b"), Instance(id="b", restarts=1), CURRENT),
+        (ReadProgress(begun="a"), Instance(id="a"), FOLLOWING),
+        (ReadProgress(begun="a"), Instance(id="a", over=True), FOLLOWING),
+        (ReadProgress(begun="a", done="a"), Instance(id="a", over=True), None),
+        (ReadProgress(begun="a", done="a"), Instance(id="b", restarts=1), PREVIOUS),
+        (ReadProgress(begun="a", before="b"), Instance(id="b", restarts=1), CURRENT),
+        (ReadProgress(begun="a"), Instance(id="b"), PREVIOUS),
+        (ReadProgress(begun="a", trail=Trail.LOST), Instance(id="a"), PREVIOUS),
+        (ReadProgress(begun="a", before="a", trail=Trail.FOUND), Instance(id="a"), CURRENT),
     ],
 )
-def test_next_read(progress: Progress, instance: Instance, read: Read | None) -> None:
+def test_next_read(progress: ReadProgress, instance: Instance, read: Read | None) -> None:
     assert next_read(progress, instance) == read
 
 
@@ -48,42 +48,42 @@ A, OVER, GONE = (
     Instance(id="a", over=True),
     Instance(id="a", over=True, gone=True),
 )
-DONE = Progress(begun="a", done="a")
+DONE = ReadProgress(begun="a", done="a")
 
 
 @pytest.mark.parametrize(
     ("read", "instance", "end", "failures", "progress"),
     [
-        (CURRENT, A, End.CLOSED, 1, Progress(begun="a")),
-        (CURRENT, A, End.BROKEN, 0, Progress(begun="a")),
-        (CURRENT, A, End.BROKEN, 1, Progress()),
-        (CURRENT, A, End.CUT, 0, Progress(begun="a")),
-        (CURRENT, OVER, End.CUT, 1, Progress()),
-        (CURRENT, A, End.REFUSED, 9, Progress()),
+        (CURRENT, A, End.CLOSED, 1, ReadProgress(begun="a")),
+        (CURRENT, A, End.BROKEN, 0, ReadProgress(begun="a")),
+        (CURRENT, A, End.BROKEN, 1, ReadProgress()),
+        (CURRENT, A, End.CUT, 0, ReadProgress(begun="a")),
+        (CURRENT, OVER, End.CUT, 1, ReadProgress()),
+        (CURRENT, A, End.REFUSED, 9, ReadProgress()),
         (CURRENT, A, End.FINAL, 1, DONE),
         (CURRENT, OVER, End.CLOSED, 1, DONE),
-        (CURRENT, OVER, End.BROKEN, 9, Progress()),
-        (CURRENT, OVER, End.REFUSED, 2, Progress()),
+        (CURRENT, OVER, End.BROKEN, 9, ReadProgress()),
+        (CURRENT, OVER, End.REFUSED, 2, ReadProgress()),
         (CURRENT, OVER, End.REFUSED, 3, DONE),
         (CURRENT, GONE, End.REFUSED, 1, DONE),
-        (CURRENT, GONE, End.BROKEN, 2, Progress()),
+        (CURRENT, GONE, End.BROKEN, 2, ReadProgress()),
         (CURRENT, GONE, End.BROKEN, 3, DONE),
-        (FOLLOWING, A, End.ASTRAY, 1, Progress(trail=Trail.LOST)),
-        (PREVIOUS, A, End.CLOSED, 0, Progress(before="a")),
-        (PREVIOUS, A, End.REFUSED, 1, Progress(before="a")),
-        (PREVIOUS, A, End.CUT, 9, Progress()),
-        (PREVIOUS, A, End.BROKEN, 2, Progress()),
-        (PREVIOUS, A, End.BROKEN, 3, Progress(before="a")),
+        (FOLLOWING, A, End.ASTRAY, 1, ReadProgress(trail=Trail.LOST)),
+        (PREVIOUS, A, End.CLOSED, 0, ReadProgress(before="a")),
+        (PREVIOUS, A, End.REFUSED, 1, ReadProgress(before="a")),
+        (PREVIOUS, A, End.CUT, 9, ReadProgress()),
+        (PREVIOUS, A, End.BROKEN, 2, ReadProgress()),
+        (PREVIOUS, A, End.BROKEN, 3, ReadProgress(before="a")),
     ],
 )
 def test_what_a_stream_teaches(
-    read: Read, instance: Instance, end: End, failures: int, progress: Progress
+    read: Read, instance: Instance, end: End, failures: int, progress: ReadProgress
 ) -> None:
-    assert learned(Progress(), read, instance, end, failures) == progress
+    assert learned(ReadProgress(), read, instance, end, failures) == progress
 
 
 def test_a_lost_trail_is_found_by_the_instance_before() -> None:
-    lost = Progress(begun="a", trail=Trail.LOST)
+    lost = ReadProgress(begun="a", trail=Trail.LOST)
     found = learned(lost, PREVIOUS, A, End.CLOSED, 1)
     assert found.trail is Trail.FOUND
     assert learned(found, CURRENT, A, End.BROKEN, 0).trail is Trail.KEPT

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from devloop.model import PodView
-from devloop.port_forward import FrontDoor
+from devloop.port_forward import PortForwarder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -189,10 +189,10 @@ def answer(name: str, end: socket.socket) -> None:
 @contextlib.contextmanager
 def opened(
     app: App, pods: Pods, *, hold: float = 60.0, ports: int = 1
-) -> Iterator[tuple[FrontDoor, list[Event]]]:
+) -> Iterator[tuple[PortForwarder, list[Event]]]:
     events: list[Event] = []
     wanted = [("web", 0, 8080 + n) for n in range(ports)]
-    door = FrontDoor(wanted, app, pods, events.append, hold=hold)
+    door = PortForwarder(wanted, app, pods, events.append, hold=hold)
     door.start()
     try:
         yield door, events
@@ -204,13 +204,13 @@ def opened(
         assert took < 0.4, took
 
 
-def connect(door: FrontDoor, host: str = "127.0.0.1") -> socket.socket:
+def connect(door: PortForwarder, host: str = "127.0.0.1") -> socket.socket:
     sock = socket.create_connection((host, door.locals[0]), timeout=10)
     sock.settimeout(10)
     return sock
 
 
-def ask(door: FrontDoor) -> str:
+def ask(door: PortForwarder) -> str:
     with connect(door) as sock:
         sock.sendall(b"hello\n")
         return read_all(sock).decode()

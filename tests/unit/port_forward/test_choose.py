@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devloop.model import ContainerView, PodView
-from devloop.port_forward.backends import Chooser, Sight
+from devloop.port_forward.backends import BackendChooser, BackendView
 
 
 def pod(
@@ -36,39 +36,39 @@ def pod(
     )
 
 
-def seen(sight: Sight) -> tuple[set[str], set[str]]:
+def seen(sight: BackendView) -> tuple[set[str], set[str]]:
     return set(sight.replacing), set(sight.replaced)
 
 
-def target(chooser: Chooser, *pods: PodView, now: float = 0.0) -> str:
+def target(chooser: BackendChooser, *pods: PodView, now: float = 0.0) -> str:
     found = chooser.look(pods, now).target
     return found.name if found else ""
 
 
 def test_nobody_is_chosen_when_nobody_is_ready() -> None:
-    assert target(Chooser()) == ""
-    assert target(Chooser(), pod("a", ready=False)) == ""
+    assert target(BackendChooser()) == ""
+    assert target(BackendChooser(), pod("a", ready=False)) == ""
 
 
 def test_a_pod_being_deleted_is_not_chosen_even_while_ready() -> None:
-    assert target(Chooser(), pod("a", deleting=True)) == ""
+    assert target(BackendChooser(), pod("a", deleting=True)) == ""
 
 
 def test_the_newest_ready_pod_is_chosen() -> None:
     old = pod("a", created="2026-01-01T00:00:00Z")
     new = pod("b", created="2026-01-01T00:00:05Z")
     starting = pod("c", created="2026-01-01T00:00:09Z", ready=False)
-    assert target(Chooser(), old, new, starting) == "b"
+    assert target(BackendChooser(), old, new, starting) == "b"
 
 
 @given(st.permutations(["a", "b", "c"]))
 def test_names_decide_within_a_second(order: list[str]) -> None:
-    assert target(Chooser(), *(pod(name) for name in order)) == "c"
+    assert target(BackendChooser(), *(pod(name) for name in order)) == "c"
 
 
 def test_the_newer_image_wins_over_the_younger_pod() -> None:
     """Replicas that are restarted in place one by one: never back to older content."""
-    chooser = Chooser()
+    chooser = BackendChooser()
     a = pod("a", created="2026-01-01T00:00:00Z")
     b = pod("b", created="2026-01-01T00:00:05Z")
     assert target(chooser, a, b) == "b"
@@ -77,14 +77,14 @@ def test_the_newer_image_wins_over_the_younger_pod() -> None:
 
 
 def test_an_image_that_comes_back_is_new_again() -> None:
-    chooser = Chooser()
+    chooser = BackendChooser()
     assert target(chooser, pod("a", image="app:1")) == "a"
     assert target(chooser, pod("b", image="app:2")) == "b"
     assert target(chooser, pod("b", image="app:2"), pod("a", image="app:1")) == "a"
 
 
 def test_a_restart_in_place_is_told_twice_and_keeps_the_pod() -> None:
-    chooser = Chooser()
+    chooser = BackendChooser()
     chooser.look([pod("a")], 0.0)
     patched = chooser.look([pod("a", image="app:2")], 1.0)
     assert seen(patched) == ({"uid-a"}, set())
@@ -97,7 +97,7 @@ def test_a_restart_in_place_is_told_twice_and_keeps_the_pod() -> None:
 
 def test_a_container_told_late_is_not_the_one_that_the_pod_asks_for_by_now() -> None:
     one, two, three = (f"app@sha256:{n}" for n in (1, 2, 3))
-    chooser = Chooser()
+    chooser = BackendChooser()
     chooser.look([pod("a", image=one, runs=one)], 0.0)
     assert seen(chooser.look([pod("a", image=two, runs=one)], 1.0)) == ({"uid-a"}, set())
     assert seen(chooser.look([pod("a", image=three, runs=one)], 2.0)) == ({"uid-a"}, set())
@@ -109,7 +109,7 @@ def test_a_container_told_late_is_not_the_one_that_the_pod_asks_for_by_now() -> 
 
 def test_the_next_image_and_the_container_before_it_told_at_once() -> None:
     one, two, three = (f"app@sha256:{n}" for n in (1, 2, 3))
-    chooser = Chooser()
+    chooser = BackendChooser()
     chooser.look([pod("a", image=one, runs=one)], 0.0)
     chooser.look([pod("a", image=two, runs=one)], 1.0)
     both = pod("a", image=three, runs=two, container="c2")
@@ -117,7 +117,7 @@ def test_the_next_image_and_the_container_before_it_told_at_once() -> None:
 
 
 def test_a_restarted_pod_is_not_waited_for_for_ever() -> None:
-    chooser = Chooser()
+    chooser = BackendChooser()
     chooser.look([pod("a")], 0.0)
     restarted = pod("a", image="app:2", container="c2", ready=False)
     assert target(chooser, restarted, now=1.0) == "a"
@@ -126,7 +126,7 @@ def test_a_restarted_pod_is_not_waited_for_for_ever() -> None:
 
 
 def test_others_are_asked_sooner_when_a_restarted_pod_does_not_come() -> None:
-    chooser = Chooser()
+    chooser = BackendChooser()
     chooser.look([pod("a"), pod("b")], 0.0)
     restarted = pod("b", image="app:2", container="c2", ready=False)
     assert target(chooser, pod("a"), restarted, now=1.0) == "b"
@@ -134,14 +134,14 @@ def test_others_are_asked_sooner_when_a_restarted_pod_does_not_come() -> None:
 
 
 def test_a_container_in_back_off_is_not_waited_for() -> None:
-    chooser = Chooser()
+    chooser = BackendChooser()
     chooser.look([pod("a")], 0.0)
     broken = pod("a", container="c2", ready=False, reason="CrashLoopBackOff")
     assert target(chooser, broken, now=1.0) == ""
 
 
 def test_a_pod_that_starts_for_the_first_time_is_not_a_restart() -> None:
-    chooser = Chooser()
+    chooser = BackendChooser()
     chooser.look([pod("a", container="", ready=False)], 0.0)
     sight = chooser.look([pod("a", ready=False)], 1.0)
     assert sight.target is None
@@ -151,5 +151,5 @@ def test_a_pod_that_starts_for_the_first_time_is_not_a_restart() -> None:
 def test_the_pod_that_is_coming_is_told_before_it_is_ready() -> None:
     old = pod("a")
     new = pod("b", image="app:2", ready=False, created="2026-01-01T00:00:05Z")
-    sight = Chooser().look([old, new], 0.0)
+    sight = BackendChooser().look([old, new], 0.0)
     assert [p.name for p in sight.likely] == ["a", "b"]

@@ -16,7 +16,7 @@ import pytest
 
 from devloop.errors import DevloopError
 from devloop.events import ForwardChanged
-from devloop.port_forward import FrontDoor, route
+from devloop.port_forward import PortForwarder, route
 from tests.unit.port_forward.fakes import (
     App,
     Pods,
@@ -122,7 +122,7 @@ def test_a_pod_that_is_gone_is_left_within_a_second() -> None:
         assert ask_echo(door) == b"x"
 
 
-def ask_echo(door: FrontDoor) -> bytes:
+def ask_echo(door: PortForwarder) -> bytes:
     with connect(door) as sock:
         sock.sendall(b"x")
         return sock.recv(1)
@@ -418,7 +418,9 @@ def test_events_tell_the_story() -> None:
 def test_a_busy_port_is_refused_at_start_with_its_owner() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        door = FrontDoor([("web", 0, 80), ("api", port, 80)], App(answer), Pods(), lambda _: None)
+        door = PortForwarder(
+            [("web", 0, 80), ("api", port, 80)], App(answer), Pods(), lambda _: None
+        )
         with pytest.raises(DevloopError) as caught:
             door.start()
         door.close()
@@ -467,7 +469,7 @@ def test_the_port_can_be_opened_again_at_once() -> None:
     with opened(App(answer), pods) as (door, _):
         assert ask(door) == "from a\n"
         port = door.locals[0]
-    again = FrontDoor([("web", port, 80)], App(answer), pods, lambda _: None)
+    again = PortForwarder([("web", port, 80)], App(answer), pods, lambda _: None)
     again.start()
     again.close()
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.cluster.api.connection import Connection
 from devloop.cluster.api.pod_port import PodPort, open_port
-from devloop.cluster.api.websocket import Frames, frame
+from devloop.cluster.api.websocket import WebSocketFrames, frame
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
@@ -287,7 +287,7 @@ def test_a_lost_connection_is_an_error(api: Api, connection: Connection) -> None
 @given(st.binary(max_size=300), st.integers(1, 400))
 def test_frames_survive_any_cut(payload: bytes, cut: int) -> None:
     whole = served(BINARY, payload) + served(PING, b"p") + served(BINARY, payload[:5])
-    frames = Frames()
+    frames = WebSocketFrames()
     found = []
     for start in range(0, len(whole), cut):
         frames.feed(whole[start : start + cut])
@@ -297,13 +297,13 @@ def test_frames_survive_any_cut(payload: bytes, cut: int) -> None:
 
 @pytest.mark.parametrize("length", [0, 125, 126, 65535, 65536, 1_000_000])
 def test_every_form_of_a_length(length: int) -> None:
-    frames = Frames()
+    frames = WebSocketFrames()
     frames.feed(served(BINARY, b"x" * length))
     assert list(frames) == [(BINARY, b"x" * length)]
 
 
 def test_fragments_are_put_together() -> None:
-    frames = Frames()
+    frames = WebSocketFrames()
     frames.feed(served(BINARY, b"\0a", final=False) + served(PING, b""))
     frames.feed(served(0, b"b", final=False) + served(0, b"c") + served(BINARY, b"\0d"))
     assert list(frames) == [(PING, b""), (BINARY, b"\0abc"), (BINARY, b"\0d")]

@@ -90,7 +90,7 @@ class Node:
             self._talk(sock)
 
     def _talk(self, sock: socket.socket) -> None:
-        frames, unpack, ports = spdy.Frames(), zlib.decompressobj(), {}
+        frames, unpack, ports = spdy.SpdyFrames(), zlib.decompressobj(), {}
         while data := sock.recv(65536):
             frames.feed(data)
             for frame in frames:
@@ -372,7 +372,7 @@ def test_a_stream_never_holds_more_than_a_bound() -> None:
 @given(st.lists(st.binary(max_size=60), max_size=5), st.integers(1, 90))
 def test_frames_survive_any_cut(payloads: list[bytes], cut: int) -> None:
     whole = b"".join(spdy.data(7, p, final=not p) for p in payloads) + spdy.ping(b"abcd")
-    frames, found = spdy.Frames(), []
+    frames, found = spdy.SpdyFrames(), []
     for start in range(0, len(whole), cut):
         frames.feed(whole[start : start + cut])
         found += list(frames)
@@ -381,7 +381,7 @@ def test_frames_survive_any_cut(payloads: list[bytes], cut: int) -> None:
 
 
 def test_another_version_of_the_protocol_is_an_error() -> None:
-    frames = spdy.Frames()
+    frames = spdy.SpdyFrames()
     frames.feed(b"\x80\x02\x00\x06\x00\x00\x00\x00")
     with pytest.raises(ConnectionResetError):
         list(frames)

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from devloop.registry.client import Client
+from devloop.registry.client import RegistryClient
 from devloop.registry.registries import Registries
 
 
-class Noted(Client):
+class Noted(RegistryClient):
     closed = 0
 
     def close(self) -> None:

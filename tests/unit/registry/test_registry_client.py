@@ -11,8 +11,8 @@ import pytest
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.errors import DevloopError
 from devloop.registry import credentials
-from devloop.registry.client import Client
-from devloop.registry.credentials import Credentials
+from devloop.registry.client import RegistryClient
+from devloop.registry.credentials import RegistryCredentials
 from devloop.registry.tokens import parse_challenge
 from devloop.registry.wire import breaking, is_loopback
 from tests.unit.registry.fake_registry import Handler, State, serving, sha
@@ -38,12 +38,14 @@ def host(state: State) -> Iterator[str]:
 
 
 @pytest.fixture
-def client(host: str) -> Iterator[Client]:
-    with Client(host, lookup=lambda _: Credentials(user="me", secret="secret")) as client:
+def client(host: str) -> Iterator[RegistryClient]:
+    with RegistryClient(
+        host, lookup=lambda _: RegistryCredentials(user="me", secret="secret")
+    ) as client:
         yield client
 
 
-def test_a_manifest_goes_there_and_back(client: Client, host: str, state: State) -> None:
+def test_a_manifest_goes_there_and_back(client: RegistryClient, host: str, state: State) -> None:
     put = client.put_manifest("shop/web", "t", BODY, TYPE)
     assert (put.digest, put.size) == (sha(BODY), len(BODY))
     head = client.head_manifest("shop/web", "t")
@@ -57,13 +59,13 @@ def test_a_manifest_goes_there_and_back(client: Client, host: str, state: State)
     assert state.connections == 1
 
 
-def test_a_registry_that_hides_the_digest(client: Client, state: State) -> None:
+def test_a_registry_that_hides_the_digest(client: RegistryClient, state: State) -> None:
     client.put_manifest("a", "t", BODY, TYPE)
     state.hide_digest = True
     assert client.digest("a", "t") == sha(BODY)
 
 
-def test_a_manifest_that_is_another_is_refused(client: Client, state: State) -> None:
+def test_a_manifest_that_is_another_is_refused(client: RegistryClient, state: State) -> None:
     wrong = "sha256:" + "0" * 64
     state.manifests[f"a@{wrong}"] = (TYPE, BODY)
     with pytest.raises(DevloopError) as caught:
@@ -72,7 +74,7 @@ def test_a_manifest_that_is_another_is_refused(client: Client, state: State) -> 
 
 
 @pytest.mark.parametrize("absolute", [True, False])
-def test_blobs(client: Client, state: State, absolute: bool) -> None:
+def test_blobs(client: RegistryClient, state: State, absolute: bool) -> None:
     state.absolute = absolute
     digest = client.put_blob("a/b", b"hello")
     assert client.head_blob("a/b", digest) == 5
@@ -85,7 +87,7 @@ def test_blobs(client: Client, state: State, absolute: bool) -> None:
     assert client.put_chunks("a/b", [])[0] == sha(b"")
 
 
-def test_a_token_is_asked_for_once_a_scope(client: Client, state: State) -> None:
+def test_a_token_is_asked_for_once_a_scope(client: RegistryClient, state: State) -> None:
     state.auth = "bearer"
     client.ping()
     client.put_manifest("a", "t", BODY, TYPE)
@@ -98,7 +100,7 @@ def test_a_token_is_asked_for_once_a_scope(client: Client, state: State) -> None
     assert len(tokens) == 3
 
 
-def test_an_old_token_is_replaced(client: Client, state: State) -> None:
+def test_an_old_token_is_replaced(client: RegistryClient, state: State) -> None:
     state.auth = "bearer"
     client.ping()
     state.tokens += 10
@@ -107,12 +109,14 @@ def test_an_old_token_is_replaced(client: Client, state: State) -> None:
 
 def test_an_identity_token(host: str, state: State) -> None:
     state.auth = "bearer"
-    with Client(host, lookup=lambda _: Credentials(identity_token="identity")) as client:
+    with RegistryClient(
+        host, lookup=lambda _: RegistryCredentials(identity_token="identity")
+    ) as client:
         client.ping()
     assert ("POST", "/token", "") in state.requests
 
 
-def test_basic_auth(client: Client, state: State) -> None:
+def test_basic_auth(client: RegistryClient, state: State) -> None:
     state.auth = "basic"
     client.ping()
     client.ping()
@@ -120,10 +124,15 @@ def test_basic_auth(client: Client, state: State) -> None:
 
 
 @pytest.mark.parametrize("auth", ["basic", "bearer"])
-@pytest.mark.parametrize("known", [None, Credentials(user="me", secret="wrong")])
-def test_wrong_credentials(host: str, state: State, auth: str, known: Credentials | None) -> None:
+@pytest.mark.parametrize("known", [None, RegistryCredentials(user="me", secret="wrong")])
+def test_wrong_credentials(
+    host: str, state: State, auth: str, known: RegistryCredentials | None
+) -> None:
     state.auth = auth
-    with Client(host, lookup=lambda _: known) as client, pytest.raises(DevloopError) as caught:
+    with (
+        RegistryClient(host, lookup=lambda _: known) as client,
+        pytest.raises(DevloopError) as caught,
+    ):
         client.ping()
     assert caught.value.code == "registry/unauthorized"
     assert caught.value.diagnosis.suggestions == (f"docker login {host}",)
@@ -148,7 +157,9 @@ def _fails_with(status: int, body: bytes = b"sorry") -> object:
         (400, "registry/unreachable", "registry/push-failed"),
     ],
 )
-def test_refusals(client: Client, state: State, status: int, reading: str, pushing: str) -> None:
+def test_refusals(
+    client: RegistryClient, state: State, status: int, reading: str, pushing: str
+) -> None:
     state.fault = _fails_with(status)  # type: ignore[assignment]
     with pytest.raises(DevloopError) as caught:
         client.digest("a", "t")
@@ -163,7 +174,7 @@ def test_refusals(client: Client, state: State, status: int, reading: str, pushi
         assert "sorry" in (caught.value.diagnosis.cause or "")
 
 
-def test_a_long_error_page_is_cut(client: Client, state: State) -> None:
+def test_a_long_error_page_is_cut(client: RegistryClient, state: State) -> None:
     state.fault = _fails_with(500, b"<html>" + b"x" * 10_000)  # type: ignore[assignment]
     with pytest.raises(DevloopError) as caught:
         client.ping()
@@ -171,7 +182,7 @@ def test_a_long_error_page_is_cut(client: Client, state: State) -> None:
 
 
 def test_a_connection_that_was_closed_meanwhile_is_opened_again(
-    client: Client, state: State
+    client: RegistryClient, state: State
 ) -> None:
     client.ping()
     broken: list[int] = []
@@ -190,7 +201,7 @@ def test_a_connection_that_was_closed_meanwhile_is_opened_again(
 
 
 def test_nothing_listens() -> None:
-    with Client("localhost:1") as client, pytest.raises(DevloopError) as caught:
+    with RegistryClient("localhost:1") as client, pytest.raises(DevloopError) as caught:
         client.ping()
     diagnosis = caught.value.diagnosis
     assert diagnosis.code == "registry/unreachable"
@@ -215,7 +226,7 @@ def test_localhost_is_both_addresses() -> None:
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), name="devloop-six")
     thread.start()
     try:
-        with Client(f"localhost:{server.server_port}") as client:
+        with RegistryClient(f"localhost:{server.server_port}") as client:
             client.ping()
     finally:
         server.shutdown()
@@ -229,7 +240,7 @@ def test_a_hanging_registry_is_left_at_once() -> None:
         threading.Timer(0.1, cancel.set).start()
         started = time.monotonic()
         with (
-            Client(f"127.0.0.1:{silent.getsockname()[1]}") as client,
+            RegistryClient(f"127.0.0.1:{silent.getsockname()[1]}") as client,
             pytest.raises(Cancelled),
         ):
             client.ping(cancel)
@@ -251,7 +262,7 @@ def test_a_server_that_talks_nonsense() -> None:
         thread = threading.Thread(target=talk, name="devloop-nonsense")
         thread.start()
         with (
-            Client(f"127.0.0.1:{server.getsockname()[1]}") as client,
+            RegistryClient(f"127.0.0.1:{server.getsockname()[1]}") as client,
             pytest.raises(DevloopError) as caught,
         ):
             client.ping()
@@ -269,9 +280,9 @@ def test_plain_http_elsewhere_gets_no_credentials(
         "devloop.registry.wire._addresses",
         lambda *_: [(socket.AF_INET, ("127.0.0.1", port))],
     )
-    known = Credentials(user="me", secret="secret")
+    known = RegistryCredentials(user="me", secret="secret")
     with (
-        Client(f"registry.example:{port}", lookup=lambda _: known) as client,
+        RegistryClient(f"registry.example:{port}", lookup=lambda _: known) as client,
         pytest.raises(DevloopError) as caught,
     ):
         client.ping()
@@ -335,7 +346,7 @@ AUTH = "bWU6c2U6Y3JldA=="  # me:se:cret
 def test_auths(tmp_path: Path, key: str, host: str) -> None:
     path = config(tmp_path, {"auths": {key: {"auth": AUTH}}})
     found = credentials.for_host(host, path)
-    assert found == Credentials(user="me", secret="se:cret")
+    assert found == RegistryCredentials(user="me", secret="se:cret")
     assert credentials.for_host("other", path) is None
 
 
@@ -363,14 +374,14 @@ def test_helpers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "auths": {"c.example": {"identitytoken": "i"}},
         },
     )
-    assert credentials.for_host("a.example") == Credentials(user="u", secret="p")
-    assert credentials.for_host("b.example") == Credentials(identity_token="t")
+    assert credentials.for_host("a.example") == RegistryCredentials(user="u", secret="p")
+    assert credentials.for_host("b.example") == RegistryCredentials(identity_token="t")
     helper(tmp_path, monkeypatch, "two", "exit 1")
     assert credentials.for_host("b.example") is None
-    assert credentials.for_host("c.example") == Credentials(identity_token="i")
+    assert credentials.for_host("c.example") == RegistryCredentials(identity_token="i")
 
 
-def test_a_blob_piece_by_piece(client: Client, state: State) -> None:
+def test_a_blob_piece_by_piece(client: RegistryClient, state: State) -> None:
     data = bytes(range(256)) * 20_000
     state.blobs[sha(data)] = data
     with client.open_blob("shop/web", sha(data)) as chunks:
@@ -387,7 +398,9 @@ def test_a_blob_piece_by_piece(client: Client, state: State) -> None:
     client.ping()
 
 
-def test_a_blob_that_is_another_is_found_out_at_its_end(client: Client, state: State) -> None:
+def test_a_blob_that_is_another_is_found_out_at_its_end(
+    client: RegistryClient, state: State
+) -> None:
     state.blobs[sha(b"wanted")] = b"given"
     with (
         pytest.raises(DevloopError) as caught,
@@ -397,14 +410,14 @@ def test_a_blob_that_is_another_is_found_out_at_its_end(client: Client, state: S
     assert caught.value.code == "registry/digest-mismatch"
 
 
-def test_a_blob_is_streamed_with_credentials(client: Client, state: State) -> None:
+def test_a_blob_is_streamed_with_credentials(client: RegistryClient, state: State) -> None:
     state.auth = "bearer"
     state.blobs[sha(b"x")] = b"x"
     with client.open_blob("shop/web", sha(b"x")) as chunks:
         assert b"".join(chunks or ()) == b"x"
 
 
-def test_a_blob_whose_connection_breaks(client: Client, state: State) -> None:
+def test_a_blob_whose_connection_breaks(client: RegistryClient, state: State) -> None:
     def fault(handler: BaseHTTPRequestHandler) -> bool:
         handler.send_response(200)
         handler.send_header("Content-Length", "100000")
@@ -422,7 +435,7 @@ def test_a_blob_whose_connection_breaks(client: Client, state: State) -> None:
     assert caught.value.code == "registry/unreachable"
 
 
-def test_cancelling_wakes_a_blob_that_hangs(client: Client, state: State) -> None:
+def test_cancelling_wakes_a_blob_that_hangs(client: RegistryClient, state: State) -> None:
     ended = threading.Event()
 
     def fault(handler: BaseHTTPRequestHandler) -> bool:
@@ -450,7 +463,7 @@ def test_cancelling_wakes_a_blob_that_hangs(client: Client, state: State) -> Non
         timer.join()
 
 
-def test_a_blob_is_taken_over_from_another_repository(client: Client, state: State) -> None:
+def test_a_blob_is_taken_over_from_another_repository(client: RegistryClient, state: State) -> None:
     state.blobs[sha(b"x")] = b"x"
     assert client.mount_blob("shop/web", sha(b"x"), "base/python")
     method, path, _ = state.requests[-1]
@@ -461,7 +474,7 @@ def test_a_blob_is_taken_over_from_another_repository(client: Client, state: Sta
     assert not state.uploads, "an upload was left open"
 
 
-def test_uploads_opened_ahead_save_a_round_trip(client: Client, state: State) -> None:
+def test_uploads_opened_ahead_save_a_round_trip(client: RegistryClient, state: State) -> None:
     client.ready_uploads("shop/web", 2)
     client.ready_uploads("shop/web", 2)
     assert [method for method, _, _ in state.requests] == ["POST", "POST"]
@@ -471,7 +484,9 @@ def test_uploads_opened_ahead_save_a_round_trip(client: Client, state: State) ->
     assert all(state.blobs[digest] for digest in digests)
 
 
-def test_an_upload_that_the_registry_forgot_is_opened_again(client: Client, state: State) -> None:
+def test_an_upload_that_the_registry_forgot_is_opened_again(
+    client: RegistryClient, state: State
+) -> None:
     client.ready_uploads("shop/web", 1)
     state.fault = _refuse_once(state)
     digest = client.put_blob("shop/web", b"data")
@@ -489,7 +504,9 @@ def _refuse_once(state: State) -> Callable[[BaseHTTPRequestHandler], bool]:
     return fault
 
 
-def test_a_cancel_before_there_is_a_socket_is_not_lost(client: Client, state: State) -> None:
+def test_a_cancel_before_there_is_a_socket_is_not_lost(
+    client: RegistryClient, state: State
+) -> None:
     ended = threading.Event()
     state.fault = lambda _: ended.wait(20)
     cancel = Cancel()

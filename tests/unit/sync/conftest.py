@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.model import Entry
-from devloop.sync.changes import Change, Placed
+from devloop.model import ContextEntry
+from devloop.sync.changes import FileChange, SyncedFile
 from devloop.sync.protocol import STARTS, closing, code, request, verdict
-from devloop.sync.rules import Target
+from devloop.sync.rules import SyncTarget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ class Agent:
         assert self.process.stdout
         return self.process.stdout.readline().decode().removesuffix("\n")
 
-    def apply(self, *steps: tuple[Change, bytes | None], keep: bool = True) -> list[str]:
+    def apply(self, *steps: tuple[FileChange, bytes | None], keep: bool = True) -> list[str]:
         """Each step with its content; what the agent complained of."""
         for change, content in steps:
             self.send(request(self.kind, change))
@@ -98,29 +98,29 @@ def root(tmp_path: Path) -> Path:
     return made
 
 
-Step = tuple[Change, bytes | None]
+Step = tuple[FileChange, bytes | None]
 
 
 def put(root: Path, path: str, content: bytes = b"", mode: int = 0o644) -> Step:
     digest = hashlib.sha256(content).hexdigest()
-    return _to(root, path, Entry("file", mode, len(content), digest)), content
+    return _to(root, path, ContextEntry("file", mode, len(content), digest)), content
 
 
 def folder(root: Path, path: str, mode: int = 0o755) -> Step:
-    return _to(root, path, Entry("dir", mode)), None
+    return _to(root, path, ContextEntry("dir", mode)), None
 
 
 def link(root: Path, path: str, to: str) -> Step:
-    return _to(root, path, Entry("symlink", 0o777, link=to)), None
+    return _to(root, path, ContextEntry("symlink", 0o777, link=to)), None
 
 
 def gone(root: Path, path: str) -> Step:
-    return Change(target=Target(str(root), path)), None
+    return FileChange(target=SyncTarget(str(root), path)), None
 
 
-def _to(root: Path, path: str, entry: Entry) -> Change:
-    target = Target(str(root), path)
-    return Change(target=target, placed=Placed(target=target, entry=entry, source=path))
+def _to(root: Path, path: str, entry: ContextEntry) -> FileChange:
+    target = SyncTarget(str(root), path)
+    return FileChange(target=target, placed=SyncedFile(target=target, entry=entry, source=path))
 
 
 def tree(root: Path) -> dict[str, tuple[str, int, bytes]]:

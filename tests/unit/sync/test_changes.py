@@ -4,31 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devloop.model import Entry, Snapshot
-from devloop.sync.changes import ByPlaces, ByRules, Place, State, difference
-from devloop.sync.rules import Rule, Target
+from devloop.model import ContextEntry, Snapshot
+from devloop.sync.changes import ByPlaces, ByRules, ContainerState, SyncPlace, difference
+from devloop.sync.rules import PathRule, SyncTarget
 
 if TYPE_CHECKING:
-    from devloop.sync.changes import Placing, Plan
+    from devloop.sync.changes import Placing, SyncPlan
 
-FOLDER = Entry("dir", 0o755)
-
-
-def file(content: str = "x", mode: int = 0o644) -> Entry:
-    return Entry("file", mode, len(content), content)
+FOLDER = ContextEntry("dir", 0o755)
 
 
-def state(placing: Placing, **entries: Entry) -> State:
+def file(content: str = "x", mode: int = 0o644) -> ContextEntry:
+    return ContextEntry("file", mode, len(content), content)
+
+
+def state(placing: Placing, **entries: ContextEntry) -> ContainerState:
     found = {path.replace("__", "/"): entry for path, entry in entries.items()}
-    return State(snapshot=Snapshot(entries=found, digest="", stamp=""), placing=placing)
+    return ContainerState(snapshot=Snapshot(entries=found, digest="", stamp=""), placing=placing)
 
 
-def steps(plan: Plan) -> list[str]:
+def steps(plan: SyncPlan) -> list[str]:
     assert plan.hindrance is None
     return [f"{'+' if c.placed else '-'}{c.target.absolute}" for c in plan.changes]
 
 
-ALL = ByRules([Rule(src="**", dest="/app")])
+ALL = ByRules([PathRule(src="**", dest="/app")])
 
 
 def test_parents_before_children_and_removals_last() -> None:
@@ -51,7 +51,7 @@ def test_a_mode_is_a_change_and_nothing_is_none() -> None:
 
 
 def test_what_no_rule_covers() -> None:
-    rules = ByRules([Rule(src="t/**", dest="/app/t")])
+    rules = ByRules([PathRule(src="t/**", dest="/app/t")])
     old = state(rules, t=FOLDER, t__a=file(), app=file())
     assert difference(old, state(rules, t=FOLDER, t__a=file())).hindrance == (
         "app matches no sync rule"
@@ -64,15 +64,17 @@ def test_what_no_rule_covers() -> None:
 
 
 def test_restart() -> None:
-    rules = ByRules([Rule(src="**", dest="/app"), Rule(src="*.toml", dest="/app", restart=True)])
+    rules = ByRules(
+        [PathRule(src="**", dest="/app"), PathRule(src="*.toml", dest="/app", restart=True)]
+    )
     old = state(rules, a=file())
     entries = {"a": file(), "b.toml": file()}
-    new = State(snapshot=Snapshot(entries=entries, digest="", stamp=""), placing=rules)
+    new = ContainerState(snapshot=Snapshot(entries=entries, digest="", stamp=""), placing=rules)
     assert "b.toml has `restart: true`" in str(difference(old, new).hindrance)
 
 
 def test_the_later_rule_counts_and_gives_way_again() -> None:
-    rules = ByRules([Rule(src="a/**", dest="/app"), Rule(src="b/**", dest="/app")])
+    rules = ByRules([PathRule(src="a/**", dest="/app"), PathRule(src="b/**", dest="/app")])
     both = state(rules, a=FOLDER, b=FOLDER, a__x=file("a"), b__x=file("b"))
     first = state(rules, a=FOLDER, b=FOLDER, a__x=file("a"))
     plan = difference(both, first)
@@ -84,24 +86,24 @@ def test_the_later_rule_counts_and_gives_way_again() -> None:
 
 def test_what_is_doubtful_is_brought_again() -> None:
     same = state(ALL, a=file(), b=file())
-    doubtful = {"/app/a": Target("/app", "a"), "/app/never": Target("/app", "never")}
+    doubtful = {"/app/a": SyncTarget("/app", "a"), "/app/never": SyncTarget("/app", "never")}
     assert steps(difference(same, same, doubtful)) == ["+/app/a", "-/app/never"]
 
 
 def test_places() -> None:
     places = {
-        "src": (Place(path="/srv/app", mode=0o755),),
-        "src/a": (Place(path="/srv/app/a", mode=0o600, uid=7, gid=8),),
-        "one": (Place(path="/etc/two", mode=0o644), Place(path="/opt/one", mode=0o644)),
+        "src": (SyncPlace(path="/srv/app", mode=0o755),),
+        "src/a": (SyncPlace(path="/srv/app/a", mode=0o600, uid=7, gid=8),),
+        "one": (SyncPlace(path="/etc/two", mode=0o644), SyncPlace(path="/opt/one", mode=0o644)),
     }
     by = ByPlaces(places)
     old = state(by, src=FOLDER, src__a=file(), one=file())
     plan = difference(old, state(by, src=FOLDER, src__a=file("new"), one=file("new")))
     assert steps(plan) == ["+/etc/two", "+/opt/one", "+/srv/app/a"]
     assert [c.target for c in plan.changes] == [
-        Target("/etc", "two"),
-        Target("/opt", "one"),
-        Target("/srv/app", "a"),
+        SyncTarget("/etc", "two"),
+        SyncTarget("/opt", "one"),
+        SyncTarget("/srv/app", "a"),
     ]
     assert plan.changes[2].placed is not None
     assert plan.changes[2].placed.owner == "7:8"
@@ -115,6 +117,6 @@ def test_places() -> None:
 
 
 def test_a_path_that_goes_somewhere_else_now() -> None:
-    old = state(ByPlaces({"a": (Place(path="/app/b", mode=0o644),)}), a=file())
-    new = state(ByPlaces({"a": (Place(path="/app/a", mode=0o644),)}), a=file())
+    old = state(ByPlaces({"a": (SyncPlace(path="/app/b", mode=0o644),)}), a=file())
+    new = state(ByPlaces({"a": (SyncPlace(path="/app/a", mode=0o644),)}), a=file())
     assert steps(difference(old, new)) == ["+/app/a", "-/app/b"]

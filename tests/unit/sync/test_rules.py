@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devloop.sync.rules import Rule
+from devloop.sync.rules import PathRule
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ from devloop.sync.rules import Rule
     ],
 )
 def test_files(src: str, dest: str, path: str, target: str | None) -> None:
-    found = Rule(src=src, dest=dest).target(path, folder=False)
+    found = PathRule(src=src, dest=dest).target(path, folder=False)
     assert (found.absolute if found else None) == target
 
 
@@ -60,7 +60,7 @@ def test_files(src: str, dest: str, path: str, target: str | None) -> None:
     ],
 )
 def test_folders_on_the_way(src: str, path: str, target: str | None) -> None:
-    found = Rule(src=src, dest="/t").target(path, folder=True)
+    found = PathRule(src=src, dest="/t").target(path, folder=True)
     assert (found.absolute if found else None) == target
 
 
@@ -69,7 +69,7 @@ def test_folders_on_the_way(src: str, path: str, target: str | None) -> None:
 )
 def test_what_leads_out_is_no_rule(src: str, dest: str) -> None:
     with pytest.raises(ValueError, match=r"out of the context|clean absolute"):
-        Rule(src=src, dest=dest)
+        PathRule(src=src, dest=dest)
 
 
 _PART = st.text(st.sampled_from("ab.*?[]-\n '~"), min_size=1, max_size=4)
@@ -80,7 +80,7 @@ _ANY = st.text(st.sampled_from("ab./*\0"), max_size=12)
 @given(src=_PATH | _ANY, dest=_ANY.map("/".__add__), path=_PATH | _ANY, folder=st.booleans())
 def test_nothing_leaves_the_destination(src: str, dest: str, path: str, folder: bool) -> None:
     try:
-        rule = Rule(src=src, dest=dest)
+        rule = PathRule(src=src, dest=dest)
     except ValueError:
         return
     found = rule.target(path, folder=folder)
@@ -97,7 +97,7 @@ def test_nothing_leaves_the_destination(src: str, dest: str, path: str, folder: 
 @given(src=_PATH, path=_PATH, folder=st.booleans())
 def test_a_target_leads_back_to_its_path(src: str, path: str, folder: bool) -> None:
     try:
-        rule = Rule(src=src, dest="/app")
+        rule = PathRule(src=src, dest="/app")
     except ValueError:
         return
     found = rule.target(path, folder=folder)

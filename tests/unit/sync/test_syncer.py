@@ -21,7 +21,7 @@ from devloop.base.cancel import Cancel, Cancelled
 from devloop.errors import DevloopError
 from devloop.model import ContainerView, Fingerprint, ImageRef, PodView, Scan
 from devloop.sync.protocol import STARTS
-from devloop.sync.rules import Rule
+from devloop.sync.rules import PathRule
 from devloop.sync.syncer import FileSync
 from devloop.watch.ignore import IgnoreRules
 from devloop.watch.rules import ContextRules
@@ -94,7 +94,7 @@ class Told:
 class World:
     """A context, and one "container": the folder `app`, whose pod is told of by `run`."""
 
-    def __init__(self, folder: Path, *, interpreter: str = "python", rule: Rule | None = None):
+    def __init__(self, folder: Path, *, interpreter: str = "python", rule: PathRule | None = None):
         self.context, self.app = folder / "context", folder / "app"
         self.context.mkdir()
         self.app.mkdir()
@@ -112,7 +112,7 @@ class World:
             context=self.context,
             open_stream=self._open,
             pods=self,
-            rules=[rule or Rule(src="**", dest=str(self.app))],
+            rules=[rule or PathRule(src="**", dest=str(self.app))],
             tell=self.told.append,
             limit=5.0,
         )

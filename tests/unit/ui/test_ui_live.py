@@ -26,7 +26,7 @@ from devloop.events import (
 )
 from devloop.model import Outcome, Step, StepOutcome
 from devloop.ui.live_parts import Glyphs, LogPrefixes, Row, glyphs_for, paint, plain_text, render
-from devloop.ui.live_state import Story
+from devloop.ui.live_state import LiveState
 from devloop.ui.sanitize import plain
 from tests.unit.ui.scripts import DOCKERFILE, Script, whole_session
 
@@ -40,7 +40,7 @@ def read_source(path: str) -> list[str] | None:
 
 
 def rows(script: Script, glyphs: Glyphs = UNICODE, width: int = 80) -> list[str]:
-    story = Story(glyphs, read_source)
+    story = LiveState(glyphs, read_source)
     return [
         plain_text(line)
         for record in script.records
@@ -53,7 +53,7 @@ def rows(script: Script, glyphs: Glyphs = UNICODE, width: int = 80) -> list[str]
 @pytest.mark.parametrize("glyphs", ["unicode", "ascii"])
 def test_a_whole_session(width: int, glyphs: str) -> None:
     chosen = UNICODE if glyphs == "unicode" else ASCII
-    story = Story(chosen, read_source)
+    story = LiveState(chosen, read_source)
     text = ""
     for record in whole_session():
         for row in story.take(record):
@@ -179,7 +179,7 @@ def test_evidence_that_quotes_the_line_is_not_doubled() -> None:
 
 
 def status(script: Script, after: float = 0.0, width: int = 79) -> str:
-    story = Story(UNICODE)
+    story = LiveState(UNICODE)
     for record in script.records:
         story.take(record)
     row = story.status(script.now.timestamp() + after)
@@ -220,7 +220,7 @@ def test_the_status_line() -> None:
 def test_the_spinner_turns() -> None:
     s = Script()
     s.begin("x")
-    story = Story(UNICODE)
+    story = LiveState(UNICODE)
     for record in s.records:
         story.take(record)
     pictures = {str(story.status(1000 + tick / 10)) for tick in range(10)}

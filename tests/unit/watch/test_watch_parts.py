@@ -12,7 +12,7 @@ import pytest
 from devloop.base.cancel import Cancel
 from devloop.base.editor_files import has_mark, is_temporary
 from devloop.base.file_content import FileCache
-from devloop.watch.event_buffer import ADDED, DELETED, MODIFIED, Mailbox, Word
+from devloop.watch.event_buffer import ADDED, DELETED, MODIFIED, EventBuffer, FileEvent
 from devloop.watch.globs import Globs, existing_folder
 from devloop.watch.mounts import SilentMounts
 from devloop.watch.pace import LONGEST_SECONDS, Pace
@@ -86,18 +86,18 @@ def test_no_mount_table_is_no_silent_mount() -> None:
 
 
 def test_the_mailbox_merges_and_gives_up_counting() -> None:
-    box = Mailbox()
+    box = EventBuffer()
     assert box.take(0).changes == set()
-    box.put([Word(ADDED, "/a"), Word(MODIFIED, "/b")])
-    box.put([Word(MODIFIED, "/b")])
+    box.put([FileEvent(ADDED, "/a"), FileEvent(MODIFIED, "/b")])
+    box.put([FileEvent(MODIFIED, "/b")])
     mail = box.take(5)
     assert (mail.changes, mail.many) == ({(1, "/a"), (2, "/b")}, False)
-    box.put([Word(MODIFIED, f"/{i}") for i in range(2000)])
-    box.put([Word(MODIFIED, "/late")])
+    box.put([FileEvent(MODIFIED, f"/{i}") for i in range(2000)])
+    box.put([FileEvent(MODIFIED, "/late")])
     mail = box.take(5)
     assert mail.many
     assert mail.changes == {(2, "/late")}
-    box.put([Word(MODIFIED, "/a")], many=True)
+    box.put([FileEvent(MODIFIED, "/a")], many=True)
     mail = box.take(5)
     assert mail.many
     assert mail.changes == {(2, "/a")}
@@ -109,12 +109,28 @@ def test_the_mailbox_merges_and_gives_up_counting() -> None:
 
 
 def test_the_last_word_on_a_path_says_whether_it_is_whole() -> None:
-    box = Mailbox()
-    box.put([Word(ADDED, "/new"), Word(MODIFIED, "/new", True), Word(ADDED, "/moved", True)])
+    box = EventBuffer()
     box.put(
-        [Word(MODIFIED, "/open"), Word(MODIFIED, "/again", True), Word(MODIFIED, "/mode", None)]
+        [
+            FileEvent(ADDED, "/new"),
+            FileEvent(MODIFIED, "/new", True),
+            FileEvent(ADDED, "/moved", True),
+        ]
     )
-    box.put([Word(MODIFIED, "/again", False), Word(MODIFIED, "/new", None), Word(DELETED, "/gone")])
+    box.put(
+        [
+            FileEvent(MODIFIED, "/open"),
+            FileEvent(MODIFIED, "/again", True),
+            FileEvent(MODIFIED, "/mode", None),
+        ]
+    )
+    box.put(
+        [
+            FileEvent(MODIFIED, "/again", False),
+            FileEvent(MODIFIED, "/new", None),
+            FileEvent(DELETED, "/gone"),
+        ]
+    )
     mail = box.take(5)
     assert mail.whole == {"/new", "/moved"}
     assert mail.unfinished == {"/open", "/again", "/gone"}
@@ -150,7 +166,7 @@ def test_the_wait_grows_where_saves_go_on_and_shrinks_where_they_do_not() -> Non
 
 
 def test_the_mailbox_wakes_the_one_that_waits() -> None:
-    box = Mailbox()
+    box = EventBuffer()
     thread = threading.Timer(0.02, box.wake)
     thread.start()
     began = time.monotonic()
