@@ -145,7 +145,7 @@ def ask_api(plane: NodeContainer, cancel: Cancel) -> tuple[Api | None, tuple[str
     hosting = None
     for item in json.loads(said.out)["items"]:
         name = item["metadata"]["name"]
-        if item["kind"] == "NodeContainer":
+        if item["kind"] == "Node":
             conditions = item.get("status", {}).get("conditions", [])
             ready[name] = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
         elif name == "local-registry-hosting":

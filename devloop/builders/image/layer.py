@@ -191,7 +191,7 @@ def read_layer(chunks: Iterable[bytes]) -> dict[str, FileEntry]:
 
     A hard link has the size and the digest of what it leads to. What is no file, folder or symlink,
     and a file with extended attributes, is a file with the digest "", like none that was scanned.
-    Raises `Unprovable` for a layer that cannot be read."""
+    Raises `NeedsFullBuild` for a layer that cannot be read."""
     found: dict[str, FileEntry] = {}
 
     def take(path: str, member: tarfile.TarInfo, tar: tarfile.TarFile) -> None:

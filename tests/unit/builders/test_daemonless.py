@@ -25,7 +25,7 @@ from devloop.model import ImageRef, PushTarget
 from devloop.registry.client import RegistryClient
 from devloop.registry.registries import Registries
 from tests.unit.builders.kit import Notes, job, scan_of, write
-from tests.unit.builders.test_inprocess_base import Local, publish, sha, tar
+from tests.unit.builders.test_base_image import Local, publish, sha, tar
 from tests.unit.registry.fake_registry import State, serving
 
 if TYPE_CHECKING:
