@@ -1,17 +1,17 @@
 """Every error a user can meet: its code, its place, its cause, its cure and its exit status.
 
-Adapters raise `DevloopError`; nothing else crosses a package boundary on purpose. The catalogue is
-the only list of codes; a code that is not in it is a bug that the constructor reports at once.
+Adapters raise `DevloopError`; nothing else crosses a package boundary on purpose. `Code` is
+the only list of codes.
 """
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Self
 
 __all__ = [
-    "CATALOGUE",
+    "Code",
     "DevloopError",
     "Diagnosis",
     "ExitStatus",
@@ -35,81 +35,126 @@ class ExitStatus(enum.IntEnum):
 
 Severity = Literal["error", "warning", "info"]
 
-# One line a code: what it stands for. The part before the slash decides the exit status.
-CATALOGUE: dict[str, str] = {
-    "usage/arguments": "the command line is not understood",
-    "config/not-found": "no devloop.yaml here or in a parent folder",
-    "config/parse": "the file is not YAML",
-    "config/duplicate-key": "a key stands twice in one mapping",
-    "config/unknown-key": "a key that devloop.yaml does not have",
-    "config/type": "a value of the wrong kind",
-    "config/value": "a value that cannot be right",
-    "config/variable": "a ${VARIABLE} that is not set",
-    "config/version": "a version of devloop.yaml that this devloop does not read",
-    "config/not-supported": "a key or flag whose feature does not exist yet",
-    "config/changed": "devloop.yaml or a file it reads changed while a session runs",
-    "config/unknown-service": "a service that devloop.yaml does not have",
-    "config/file-missing": "a file that devloop.yaml names does not exist",
-    "config/dockerfile-missing": "the Dockerfile does not exist",
-    "config/context-missing": "the build context does not exist",
-    "config/image-name": "not a valid image name",
-    "config/manifest": "a manifest that cannot be read",
-    "config/manifest-missing": "no file matches the manifests pattern",
-    "config/image-not-used": "no container of the workload uses the service's image",
-    "config/container-not-found": "the workload has no such container",
-    "config/workload-ambiguous": "more than one workload could be meant",
-    "env/docker-unreachable": "the Docker daemon does not answer",
-    "env/disk-full": "no space left",
-    "env/inotify-limit": "the kernel allows no more file watches",
-    "env/watch-polling": "the file system does not tell of changes, so files are polled",
-    "env/watch-restarted": "the file watcher failed and was started again",
-    "env/tool-missing": "a program that is needed is not installed",
-    "env/port-busy": "the local port is in use",
-    "env/file-unreadable": "a file cannot be read",
-    "env/session-running": "another devloop session runs for this project",
-    "cluster/unreachable": "the cluster does not answer",
-    "cluster/unauthorized": "the cluster does not accept the credentials",
-    "cluster/forbidden": "the cluster's rules do not allow this",
-    "cluster/not-found": "the object does not exist in the cluster",
-    "cluster/context-not-found": "no such context in the kubeconfig",
-    "cluster/conflict": "another field manager owns what devloop would change",
-    "cluster/paused": "the Deployment is paused by its owner",
-    "cluster/rejected": "the cluster refused the object",
-    "cluster/provision": "the local cluster could not be made",
-    "registry/discovery": "the cluster's description of its registry cannot be read",
-    "registry/unreachable": "the registry does not answer",
-    "registry/unauthorized": "the registry does not accept the credentials",
-    "registry/push-failed": "the image could not be pushed",
-    "registry/digest-mismatch": "the registry holds another image than the one pushed",
-    "registry/delete-refused": "the registry is set to delete nothing",
-    "registry/not-visible-in-cluster": "the nodes cannot pull from the registry",
-    "build/dockerfile-parse": "the Dockerfile is not understood",
-    "build/copy-missing": "a COPY or ADD source does not exist in the context",
-    "build/run-failed": "a RUN command failed",
-    "build/base-pull-failed": "the base image cannot be pulled",
-    "build/unsupported": "this builder cannot do what the Dockerfile or the config asks",
-    "build/failed": "the build failed",
-    "build/command-failed": "the build command failed",
-    "build/context-changed": "a file changed while the image was being built",
-    "build/timeout": "the build took too long",
-    "pod/crash-loop": "the container keeps exiting",
-    "pod/oom-killed": "the container ran out of memory",
-    "pod/image-pull": "the node cannot pull the image",
-    "pod/wrong-arch": "the image is made for another processor",
-    "pod/unschedulable": "no node takes the pod",
-    "pod/probe-failing": "a probe keeps failing",
-    "pod/config-error": "the container cannot be created",
-    "pod/init-failing": "an init container fails",
-    "pod/evicted": "the node evicted the pod",
-    "pod/deadline": "the rollout did not finish in time",
-    "pod/stale-image": "the pod runs another image than the one deployed",
-    "sync/failed": "files could not be copied into a container",
-    "sync/image": "an image holds what was synced, or why not",
-    "safety/context": "the context is not known to be local and not allowed by name",
-    "safety/protected-namespace": "the namespace belongs to the cluster itself",
-    "safety/changed-outside": "somebody else changed the workload",
-    "internal/bug": "a bug in devloop",
-}
+
+class Code(enum.StrEnum):
+    """Every error code: its text as users and programs see it, and what it stands for.
+
+    `exit_status` is what a command ends with; `transient` says that waiting may cure the cause, so
+    that a session holds instead of failing."""
+
+    meaning: str
+    transient: bool
+
+    def __new__(cls, text: str, meaning: str = "", transient: bool = False) -> Self:
+        member = str.__new__(cls, text)
+        member._value_ = text
+        member.meaning = meaning
+        member.transient = transient
+        return member
+
+    @property
+    def exit_status(self) -> ExitStatus:
+        return _STATUS[self.value.partition("/")[0]]
+
+    USAGE_ARGUMENTS = "usage/arguments", "the command line is not understood"
+    CONFIG_NOT_FOUND = "config/not-found", "no devloop.yaml here or in a parent folder"
+    CONFIG_PARSE = "config/parse", "the file is not YAML"
+    CONFIG_DUPLICATE_KEY = "config/duplicate-key", "a key stands twice in one mapping"
+    CONFIG_UNKNOWN_KEY = "config/unknown-key", "a key that devloop.yaml does not have"
+    CONFIG_TYPE = "config/type", "a value of the wrong kind"
+    CONFIG_VALUE = "config/value", "a value that cannot be right"
+    CONFIG_VARIABLE = "config/variable", "a ${VARIABLE} that is not set"
+    CONFIG_VERSION = "config/version", "a version of devloop.yaml that this devloop does not read"
+    CONFIG_NOT_SUPPORTED = "config/not-supported", "a key or flag whose feature does not exist yet"
+    CONFIG_CHANGED = (
+        "config/changed",
+        "devloop.yaml or a file it reads changed while a session runs",
+    )
+    CONFIG_UNKNOWN_SERVICE = "config/unknown-service", "a service that devloop.yaml does not have"
+    CONFIG_FILE_MISSING = "config/file-missing", "a file that devloop.yaml names does not exist"
+    CONFIG_DOCKERFILE_MISSING = "config/dockerfile-missing", "the Dockerfile does not exist"
+    CONFIG_CONTEXT_MISSING = "config/context-missing", "the build context does not exist"
+    CONFIG_IMAGE_NAME = "config/image-name", "not a valid image name"
+    CONFIG_MANIFEST = "config/manifest", "a manifest that cannot be read"
+    CONFIG_MANIFEST_MISSING = "config/manifest-missing", "no file matches the manifests pattern"
+    CONFIG_IMAGE_NOT_USED = (
+        "config/image-not-used",
+        "no container of the workload uses the service's image",
+    )
+    CONFIG_CONTAINER_NOT_FOUND = "config/container-not-found", "the workload has no such container"
+    CONFIG_WORKLOAD_AMBIGUOUS = "config/workload-ambiguous", "more than one workload could be meant"
+    ENV_DOCKER_UNREACHABLE = "env/docker-unreachable", "the Docker daemon does not answer", True
+    ENV_DISK_FULL = "env/disk-full", "no space left", True
+    ENV_INOTIFY_LIMIT = "env/inotify-limit", "the kernel allows no more file watches"
+    ENV_WATCH_POLLING = (
+        "env/watch-polling",
+        "the file system does not tell of changes, so files are polled",
+    )
+    ENV_WATCH_RESTARTED = "env/watch-restarted", "the file watcher failed and was started again"
+    ENV_TOOL_MISSING = "env/tool-missing", "a program that is needed is not installed"
+    ENV_PORT_BUSY = "env/port-busy", "the local port is in use"
+    ENV_FILE_UNREADABLE = "env/file-unreadable", "a file cannot be read"
+    ENV_SESSION_RUNNING = "env/session-running", "another devloop session runs for this project"
+    CLUSTER_UNREACHABLE = "cluster/unreachable", "the cluster does not answer", True
+    CLUSTER_UNAUTHORIZED = "cluster/unauthorized", "the cluster does not accept the credentials"
+    CLUSTER_FORBIDDEN = "cluster/forbidden", "the cluster's rules do not allow this"
+    CLUSTER_NOT_FOUND = "cluster/not-found", "the object does not exist in the cluster"
+    CLUSTER_CONTEXT_NOT_FOUND = "cluster/context-not-found", "no such context in the kubeconfig"
+    CLUSTER_CONFLICT = "cluster/conflict", "another field manager owns what devloop would change"
+    CLUSTER_PAUSED = "cluster/paused", "the Deployment is paused by its owner"
+    CLUSTER_REJECTED = "cluster/rejected", "the cluster refused the object"
+    CLUSTER_PROVISION = "cluster/provision", "the local cluster could not be made"
+    REGISTRY_DISCOVERY = (
+        "registry/discovery",
+        "the cluster's description of its registry cannot be read",
+    )
+    REGISTRY_UNREACHABLE = "registry/unreachable", "the registry does not answer", True
+    REGISTRY_UNAUTHORIZED = "registry/unauthorized", "the registry does not accept the credentials"
+    REGISTRY_PUSH_FAILED = "registry/push-failed", "the image could not be pushed"
+    REGISTRY_DIGEST_MISMATCH = (
+        "registry/digest-mismatch",
+        "the registry holds another image than the one pushed",
+    )
+    REGISTRY_DELETE_REFUSED = "registry/delete-refused", "the registry is set to delete nothing"
+    BUILD_DOCKERFILE_PARSE = "build/dockerfile-parse", "the Dockerfile is not understood"
+    BUILD_COPY_MISSING = "build/copy-missing", "a COPY or ADD source does not exist in the context"
+    BUILD_RUN_FAILED = "build/run-failed", "a RUN command failed"
+    BUILD_BASE_PULL_FAILED = "build/base-pull-failed", "the base image cannot be pulled"
+    BUILD_UNSUPPORTED = (
+        "build/unsupported",
+        "this builder cannot do what the Dockerfile or the config asks",
+    )
+    BUILD_FAILED = "build/failed", "the build failed"
+    BUILD_COMMAND_FAILED = "build/command-failed", "the build command failed"
+    BUILD_CONTEXT_CHANGED = (
+        "build/context-changed",
+        "a file changed while the image was being built",
+    )
+    BUILD_TIMEOUT = "build/timeout", "the build took too long"
+    POD_CRASH_LOOP = "pod/crash-loop", "the container keeps exiting"
+    POD_OOM_KILLED = "pod/oom-killed", "the container ran out of memory"
+    POD_IMAGE_PULL = "pod/image-pull", "the node cannot pull the image"
+    POD_WRONG_ARCH = "pod/wrong-arch", "the image is made for another processor"
+    POD_UNSCHEDULABLE = "pod/unschedulable", "no node takes the pod"
+    POD_PROBE_FAILING = "pod/probe-failing", "a probe keeps failing"
+    POD_CONFIG_ERROR = "pod/config-error", "the container cannot be created"
+    POD_INIT_FAILING = "pod/init-failing", "an init container fails"
+    POD_EVICTED = "pod/evicted", "the node evicted the pod"
+    POD_DEADLINE = "pod/deadline", "the rollout did not finish in time"
+    POD_STALE_IMAGE = "pod/stale-image", "the pod runs another image than the one deployed"
+    SYNC_FAILED = "sync/failed", "files could not be copied into a container"
+    SYNC_IMAGE = "sync/image", "an image holds what was synced, or why not"
+    SAFETY_CONTEXT = (
+        "safety/context",
+        "the context is not known to be local and not allowed by name",
+    )
+    SAFETY_PROTECTED_NAMESPACE = (
+        "safety/protected-namespace",
+        "the namespace belongs to the cluster itself",
+    )
+    SAFETY_CHANGED_OUTSIDE = "safety/changed-outside", "somebody else changed the workload"
+    INTERNAL_BUG = "internal/bug", "a bug in devloop"
+
 
 _STATUS = {
     "usage": ExitStatus.USAGE,
@@ -147,7 +192,7 @@ class Diagnosis:
     `detail` holds evidence to show below (source lines, the end of a log), one entry a line.
     """
 
-    code: str
+    code: Code
     message: str
     severity: Severity = "error"
     location: Location | None = None
@@ -155,13 +200,9 @@ class Diagnosis:
     suggestions: tuple[str, ...] = ()
     detail: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        if self.code not in CATALOGUE:
-            raise KeyError(f"error code {self.code!r} is not in the catalogue")
-
     @property
     def exit_status(self) -> ExitStatus:
-        return _STATUS[self.code.partition("/")[0]]
+        return self.code.exit_status
 
 
 class DevloopError(Exception):
@@ -174,7 +215,7 @@ class DevloopError(Exception):
     @classmethod
     def of(
         cls,
-        code: str,
+        code: Code,
         message: str,
         *,
         location: Location | None = None,
@@ -198,7 +239,7 @@ class DevloopError(Exception):
         return DevloopError(replace(self.diagnosis, location=location))
 
     @property
-    def code(self) -> str:
+    def code(self) -> Code:
         return self.diagnosis.code
 
     @property

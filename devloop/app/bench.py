@@ -30,7 +30,7 @@ from devloop.builders.image.variants import push_variants
 from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.status import read_status
 from devloop.cluster.replace.baseline import Baseline
-from devloop.errors import DevloopError, Diagnosis
+from devloop.errors import Code, DevloopError, Diagnosis
 from devloop.manifests.files import find_files
 from devloop.model import ImageRef
 from devloop.registry.client import RegistryClient
@@ -79,7 +79,7 @@ def pick_file(service: Service, project: Project) -> Path:
         if b"\0" not in path.read_bytes()[:8192]:
             return path
     raise DevloopError.of(
-        "usage/arguments",
+        Code.USAGE_ARGUMENTS,
         f"{service.name} has no text file to edit",
         suggestions=("name one: --edit PATH",),
     )
@@ -250,7 +250,7 @@ class _Session:
         last = next((d for d in reversed(self._said) if d["severity"] == "error"), None)
         return DevloopError(
             Diagnosis(
-                code=last["code"] if last else "pod/deadline",
+                code=last["code"] if last else Code.POD_DEADLINE,
                 message=f"the benchmark stops: {message}",
                 cause=last["message"] if last else None,
                 suggestions=("see what `devloop dev` says",),

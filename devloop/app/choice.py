@@ -9,7 +9,7 @@ import platform
 from typing import TYPE_CHECKING
 
 from devloop.config.problems import nearest
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ def chosen(project: Project, only: tuple[str, ...]) -> dict[str, Service]:
         if name not in project.services:
             meant = nearest(name, project.services)
             raise DevloopError.of(
-                "config/unknown-service",
+                Code.CONFIG_UNKNOWN_SERVICE,
                 f"devloop.yaml has no service {name!r}",
                 cause="services: " + ", ".join(project.services),
                 suggestions=(f"did you mean {meant}?",) if meant else (),

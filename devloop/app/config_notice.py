@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devloop.errors import Diagnosis, Location
+from devloop.errors import Code, Diagnosis, Location
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,7 +53,7 @@ class ConfigNotice:
             shown = self._show(file)
             self._tell(
                 Diagnosis(
-                    code="config/changed",
+                    code=Code.CONFIG_CHANGED,
                     severity="warning",
                     message=f"{shown} changed: restart devloop to use it",
                     location=Location(shown, 1, 1),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.builders.local_images import local_images, remove_local
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -108,7 +108,7 @@ def remove(
             registry.delete_manifest(registry.name(made.repository), made.digest, cancel)
             gone.append(made)
     except DevloopError as error:
-        if error.code != "registry/delete-refused":
+        if error.code != Code.REGISTRY_DELETE_REFUSED:
             raise
         problems.append(f"{error.diagnosis.message}: {'; '.join(error.diagnosis.suggestions)}")
     finally:

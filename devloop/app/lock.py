@@ -7,7 +7,7 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ def only_session(project: Project) -> Iterator[None]:
             lock.seek(0)
             pid = lock.read().strip() or "unknown"
             raise DevloopError.of(
-                "env/session-running",
+                Code.ENV_SESSION_RUNNING,
                 f"another devloop session runs for {project.name} (pid {pid})",
                 suggestions=(f"stop it with Ctrl-C there, or: kill {pid}",),
             ) from None

@@ -14,7 +14,7 @@ import stat
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from devloop.errors import DevloopError, Location
+from devloop.errors import Code, DevloopError, Location
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +63,7 @@ class FileContent(NamedTuple):
 def unreadable(path: str | Path, error: OSError) -> DevloopError:
     """`env/file-unreadable` for `path`, with the system's own words for the cause."""
     return DevloopError.of(
-        "env/file-unreadable",
+        Code.ENV_FILE_UNREADABLE,
         f"cannot read {os.fspath(path)}",
         location=Location(os.fspath(path)),
         cause=error.strerror or str(error),

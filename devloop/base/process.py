@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancelled
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -96,14 +96,14 @@ def _start(
     except FileNotFoundError as error:
         if cwd is not None and not cwd.is_dir():
             raise DevloopError.of(
-                "config/context-missing", f"the folder {cwd} does not exist"
+                Code.CONFIG_CONTEXT_MISSING, f"the folder {cwd} does not exist"
             ) from error
         raise DevloopError.of(
-            "env/tool-missing", f"{argv[0]} is not installed or not on PATH"
+            Code.ENV_TOOL_MISSING, f"{argv[0]} is not installed or not on PATH"
         ) from error
     except OSError as error:
         raise DevloopError.of(
-            "env/tool-missing", f"{argv[0]} cannot be run", cause=error.strerror or str(error)
+            Code.ENV_TOOL_MISSING, f"{argv[0]} cannot be run", cause=error.strerror or str(error)
         ) from error
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from devloop.builders import docker_errors
 from devloop.builders.rawjson import one_line, split_name
-from devloop.errors import Diagnosis, Location
+from devloop.errors import Code, Diagnosis, Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -162,7 +162,7 @@ def _parse(said: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis 
         names = [stage.name for stage in place.dockerfile.stages if stage.name]
         near = difflib.get_close_matches(target["target"], names, n=1, cutoff=0.5)
         return Diagnosis(
-            code="build/dockerfile-parse",
+            code=Code.BUILD_DOCKERFILE_PARSE,
             message=f'the Dockerfile has no stage "{target["target"]}"',
             location=Location(place.shown),
             suggestions=(
@@ -189,7 +189,7 @@ def _parse(said: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis 
     what, _, guess = what.partition(" (did you mean ")
     suggestion = f"did you mean {guess.rstrip(')?')}?" if guess else hint
     return Diagnosis(
-        code="build/dockerfile-parse",
+        code=Code.BUILD_DOCKERFILE_PARSE,
         message=what,
         location=location,
         suggestions=(suggestion,) if suggestion else (),
@@ -208,7 +208,7 @@ def _run(said: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis | 
     if code == 127:
         cause = "a command is not found in the image (or a script's interpreter or line ends)"
     return Diagnosis(
-        code="build/run-failed",
+        code=Code.BUILD_RUN_FAILED,
         message=f"RUN {ended}: {command}",
         location=_location(failure, place),
         cause=cause,
@@ -255,13 +255,13 @@ def missing_source(
     keyword = instruction.keyword if instruction else "COPY"
     if origin:
         return Diagnosis(
-            code="build/copy-missing",
+            code=Code.BUILD_COPY_MISSING,
             message=f"{keyword} --from={origin}: {path} does not exist there",
             location=location,
         )
     if path and os.path.lexists(place.context / path):
         return Diagnosis(
-            code="build/copy-missing",
+            code=Code.BUILD_COPY_MISSING,
             message=f"{keyword} {path}: the path is left out of the build context",
             location=location,
             cause="it exists, but an ignore pattern leaves it out",
@@ -269,7 +269,7 @@ def missing_source(
         )
     near = nearest(path, place.names)
     return Diagnosis(
-        code="build/copy-missing",
+        code=Code.BUILD_COPY_MISSING,
         message=f"{keyword} {path}: no such path in the build context",
         location=location,
         cause=f"the build context is {_shown(place.context)}",
@@ -327,7 +327,7 @@ def _base(said: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis |
     else:
         suggestions.append("check the network; docker pull shows the same error")
     return Diagnosis(
-        code="build/base-pull-failed",
+        code=Code.BUILD_BASE_PULL_FAILED,
         message=f"cannot pull {image or 'the base image'}",
         location=_location(failure, place),
         cause=docker_errors.first_line(why) or None,
@@ -342,7 +342,7 @@ def _unknown(said: str, failure: BuildFailure, place: BuildLocation) -> Diagnosi
         reason = reason.removeprefix(prefix)
     tail = tuple(line for line in failure.text.splitlines() if line.strip())[-_DETAIL_LINES:]
     return Diagnosis(
-        code="build/failed",
+        code=Code.BUILD_FAILED,
         message=one_line(reason, 200) or "the builder ended without a reason",
         location=_location(failure, place),
         detail=failure.log[-_DETAIL_LINES:] or tail,

@@ -27,7 +27,7 @@ from devloop.builders.ignore_file import arranged
 from devloop.builders.job import tag_of
 from devloop.builders.progress import ProgressReporter
 from devloop.builders.rawjson import Solve, one_line
-from devloop.errors import DevloopError, Diagnosis
+from devloop.errors import Code, DevloopError, Diagnosis
 from devloop.model import ImageRef
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class Buildx:
     def _overran(self, solve: Solve) -> DevloopError:
         vertex = solve.running
         return DevloopError.of(
-            "build/timeout",
+            Code.BUILD_TIMEOUT,
             f"the build took longer than {self._job.limit:.0f} s",
             cause=f"it was still running {one_line(vertex.name)}" if vertex else None,
             detail=solve.tail(vertex, 20) if vertex else (),
@@ -185,7 +185,7 @@ class Buildx:
 
         Raises `diagnosis` when there is none."""
         job = self._job
-        if diagnosis.code != "registry/unreachable" or self._route != "direct":
+        if diagnosis.code != Code.REGISTRY_UNREACHABLE or self._route != "direct":
             raise DevloopError(diagnosis)
         try:
             if job.manifests is None:
@@ -263,7 +263,7 @@ class Buildx:
             )
         except process.Overran:
             raise DevloopError.of(
-                "registry/push-failed", f"pushing {reference} took too long"
+                Code.REGISTRY_PUSH_FAILED, f"pushing {reference} took too long"
             ) from None
         text = "\n".join(lines)
         if status != 0:

@@ -29,7 +29,7 @@ from devloop.builders.ignore_file import ignore_file
 from devloop.builders.job import tag_of
 from devloop.builders.progress import ProgressReporter
 from devloop.builders.rawjson import one_line
-from devloop.errors import DevloopError, Location
+from devloop.errors import Code, DevloopError, Location
 from devloop.model import ImageRef
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class Classic:
                         break
         if wanted:
             raise DevloopError.of(
-                "build/unsupported",
+                Code.BUILD_UNSUPPORTED,
                 f"{wanted} needs BuildKit, which the classic builder does not have",
                 location=where,
                 suggestions=("install buildx: https://docs.docker.com/build/install-buildx/",),
@@ -262,7 +262,7 @@ class Classic:
 
     def _overran(self, state: BuildStream) -> DevloopError:
         return DevloopError.of(
-            "build/timeout",
+            Code.BUILD_TIMEOUT,
             f"the build took longer than {self._job.limit:.0f} s",
             cause=f"it was still running {one_line(state.text)}" if state.text else None,
             detail=tuple(state.log)[-20:],

@@ -15,7 +15,7 @@ from devloop.builders import docker_errors
 from devloop.builders.job import tag_of
 from devloop.builders.progress import ProgressReporter
 from devloop.builders.rawjson import one_line, plain
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from devloop.model import ImageRef
 
 if TYPE_CHECKING:
@@ -85,15 +85,15 @@ class Command:
             )
         except process.Overran:
             raise DevloopError.of(
-                "build/timeout",
+                Code.BUILD_TIMEOUT,
                 f"the build command took longer than {self._job.limit:.0f} s: {shown}",
                 detail=tuple(lines)[-20:],
             ) from None
         except DevloopError as error:
-            if error.code != "env/tool-missing":
+            if error.code != Code.ENV_TOOL_MISSING:
                 raise
             raise DevloopError.of(
-                "build/command-failed",
+                Code.BUILD_COMMAND_FAILED,
                 f"the build command cannot be run: {shown}",
                 cause=error.diagnosis.cause or error.diagnosis.message,
                 suggestions=(f"check that {self._argv[0]} exists and is executable",),
@@ -108,7 +108,7 @@ class Command:
             return DevloopError(known)
         ended = f"exited {status}" if status >= 0 else f"was ended by signal {-status}"
         return DevloopError.of(
-            "build/command-failed", f"{shown} {ended}", detail=tuple(lines)[-20:]
+            Code.BUILD_COMMAND_FAILED, f"{shown} {ended}", detail=tuple(lines)[-20:]
         )
 
     def _digest(self, repository: str, tag: str, cancel: Cancel) -> str:
@@ -116,7 +116,7 @@ class Command:
         found = manifests.digest(repository, tag, cancel) if manifests else None
         if found is None:
             raise DevloopError.of(
-                "build/command-failed",
+                Code.BUILD_COMMAND_FAILED,
                 f"the build command did not push {repository}:{tag}",
                 cause="it ended well, but the registry does not have the image",
                 suggestions=('push the image named by "$DEVLOOP_IMAGE"',),

@@ -15,7 +15,7 @@ import stat
 import tarfile
 from typing import TYPE_CHECKING
 
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -87,7 +87,7 @@ def _content(full: Path, path: str, entry: ContextEntry) -> Iterator[bytes]:
         fd = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except PermissionError as error:
         raise DevloopError.of(
-            "env/file-unreadable", f"cannot read {path}", cause=error.strerror
+            Code.ENV_FILE_UNREADABLE, f"cannot read {path}", cause=error.strerror
         ) from error
     except OSError:
         raise _changed(path) from None
@@ -108,5 +108,5 @@ def _content(full: Path, path: str, entry: ContextEntry) -> Iterator[bytes]:
 
 def _changed(path: str) -> DevloopError:
     return DevloopError.of(
-        "build/context-changed", "a file changed while the image was being built", cause=path
+        Code.BUILD_CONTEXT_CHANGED, "a file changed while the image was being built", cause=path
     )

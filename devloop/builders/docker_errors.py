@@ -10,7 +10,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from devloop.errors import Diagnosis
+from devloop.errors import Code, Diagnosis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +57,7 @@ def disk_full(text: str, where: str = "Docker") -> Diagnosis | None:
     if not _DISK_FULL.search(text):
         return None
     return Diagnosis(
-        code="env/disk-full",
+        code=Code.ENV_DISK_FULL,
         message=f"{where} has no space left",
         cause=next(
             (first_line(line) for line in text.splitlines() if _DISK_FULL.search(line)), None
@@ -86,7 +86,7 @@ def explain_docker(text: str, env: Mapping[str, str]) -> Diagnosis:
         suggestions = (*suggestions, f"DOCKER_HOST is set to {host}: correct it or unset it")
     at = f" at {endpoint or host}" if endpoint or host else ""
     return Diagnosis(
-        code="env/docker-unreachable",
+        code=Code.ENV_DOCKER_UNREACHABLE,
         message=f"Docker does not answer{at}",
         cause=cause,
         suggestions=suggestions,
@@ -142,7 +142,7 @@ def push_failed(text: str, target: str) -> Diagnosis:
     reason = _push_reason(text)
     if _UNAUTHORIZED.search(text):
         return Diagnosis(
-            code="registry/unauthorized",
+            code=Code.REGISTRY_UNAUTHORIZED,
             message=f"{host} does not accept the credentials for {target}",
             cause=reason,
             suggestions=(f"docker login {host}", "check that the account may push there"),
@@ -154,13 +154,13 @@ def push_failed(text: str, target: str) -> Diagnosis:
         elif "certificate" in text or "tls:" in text:
             suggestions.insert(0, f"make Docker trust the certificate of {host}")
         return Diagnosis(
-            code="registry/unreachable",
+            code=Code.REGISTRY_UNREACHABLE,
             message=f"the registry {host} does not answer",
             cause=reason,
             suggestions=tuple(suggestions),
         )
     return Diagnosis(
-        code="registry/push-failed",
+        code=Code.REGISTRY_PUSH_FAILED,
         message=f"the image could not be pushed to {target}",
         cause=reason,
     )

@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from devloop.errors import DevloopError, Location
+from devloop.errors import Code, DevloopError, Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -226,11 +226,11 @@ def load(path: Path, shown: str) -> Dockerfile:
         text = path.read_bytes().decode("utf-8", "replace")
     except FileNotFoundError:
         raise DevloopError.of(
-            "config/dockerfile-missing", f"{shown} does not exist", location=Location(shown)
+            Code.CONFIG_DOCKERFILE_MISSING, f"{shown} does not exist", location=Location(shown)
         ) from None
     except OSError as error:
         raise DevloopError.of(
-            "env/file-unreadable",
+            Code.ENV_FILE_UNREADABLE,
             f"cannot read {shown}",
             location=Location(shown),
             cause=error.strerror or str(error),

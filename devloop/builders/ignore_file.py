@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -111,7 +111,7 @@ def _copy(dockerfile: Path, folder: Path, text: str) -> Path:
 
 
 def _failed(error: OSError) -> DevloopError:
-    code = "env/disk-full" if error.errno == errno.ENOSPC else "env/file-unreadable"
+    code = Code.ENV_DISK_FULL if error.errno == errno.ENOSPC else Code.ENV_FILE_UNREADABLE
     return DevloopError.of(
         code,
         f"cannot prepare the build: {error.filename or 'temporary folder'}",

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -115,7 +115,7 @@ class Job:
         tag (which is made from the scan) tell the truth about the image."""
         if not self.verify(scan):
             raise DevloopError.of(
-                "build/context-changed", "a file changed while the image was being built"
+                Code.BUILD_CONTEXT_CHANGED, "a file changed while the image was being built"
             )
 
     def confirm(self, digest: str, tag: str, cancel: Cancel) -> str:
@@ -140,11 +140,11 @@ class Job:
             return held
         if not digest:
             raise DevloopError.of(
-                "registry/push-failed",
+                Code.REGISTRY_PUSH_FAILED,
                 f"the registry does not have {repository}:{tag} after the push",
             )
         raise DevloopError.of(
-            "registry/digest-mismatch",
+            Code.REGISTRY_DIGEST_MISMATCH,
             f"{repository}:{tag} is not the image that was pushed",
             cause=f"pushed {digest}, the registry has {held or 'nothing'}",
             suggestions=("check that the name leads to one registry only",),

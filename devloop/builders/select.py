@@ -23,7 +23,7 @@ from devloop.builders.delta.builder import DeltaBuilder
 from devloop.builders.image.docker_images import DockerImages
 from devloop.builders.image_cache import CachedImages, CachingBuilder
 from devloop.builders.job import LIMIT, Job, Registry, shown_path
-from devloop.errors import DevloopError, Diagnosis
+from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -115,7 +115,7 @@ class _Demanded:
         problem = _BUILDX.problem(cancel)
         if problem is not None:
             raise DevloopError.of(
-                "env/tool-missing",
+                Code.ENV_TOOL_MISSING,
                 "docker buildx cannot be used",
                 cause=problem,
                 suggestions=(
@@ -142,7 +142,7 @@ class _Auto:
                 self._inner = _Classic(self._job)
                 reporter.diagnostic(
                     Diagnosis(
-                        code="env/tool-missing",
+                        code=Code.ENV_TOOL_MISSING,
                         severity="info",
                         message="building with Docker's classic builder",
                         cause=problem,

@@ -11,7 +11,7 @@ import click
 
 from devloop.base.cancel import Cancelled
 from devloop.cli.options import CommonOptions, load, project_options
-from devloop.errors import DevloopError, ExitStatus
+from devloop.errors import Code, DevloopError, ExitStatus
 
 if TYPE_CHECKING:
     from devloop.config.schema import Project, Service
@@ -94,7 +94,7 @@ def _service(project: Project, name: str | None) -> Service:
         return next(iter(project.services.values()))
     if name is None or name not in project.services:
         raise DevloopError.of(
-            "config/unknown-service" if name else "usage/arguments",
+            Code.CONFIG_UNKNOWN_SERVICE if name else Code.USAGE_ARGUMENTS,
             f"devloop.yaml has no service {name!r}" if name else "which service?",
             cause="services: " + ", ".join(project.services),
         )

@@ -7,7 +7,7 @@ import sys
 import click
 
 from devloop.cli.options import CommonOptions, load, project_options
-from devloop.errors import DevloopError, ExitStatus
+from devloop.errors import Code, DevloopError, ExitStatus
 
 __all__ = ["command"]
 
@@ -47,7 +47,7 @@ def command(options: CommonOptions, yes: bool, dry_run: bool) -> int:
 def _ask(count: int, where: str) -> None:
     if not sys.stdin.isatty():
         raise DevloopError.of(
-            "usage/arguments",
+            Code.USAGE_ARGUMENTS,
             "devloop down asks before it deletes, and there is no terminal to ask on",
             suggestions=("add --yes",),
         )

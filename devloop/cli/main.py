@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from devloop import __version__
-from devloop.errors import DevloopError, Diagnosis, ExitStatus
+from devloop.errors import Code, DevloopError, Diagnosis, ExitStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,7 +125,7 @@ def _show(error: DevloopError) -> int:
 def _show_usage(error: click.UsageError) -> int:
     where = error.ctx.command_path if error.ctx else "devloop"
     diagnosis = Diagnosis(
-        code="usage/arguments",
+        code=Code.USAGE_ARGUMENTS,
         message=error.format_message(),
         suggestions=(f"`{where} --help` shows what it takes",),
     )
@@ -142,7 +142,7 @@ def _show_bug(error: Exception) -> int:
         report.write(f"devloop {__version__}, Python {sys.version}\n")
         report.writelines(traceback.format_exception(error))
     diagnosis = Diagnosis(
-        code="internal/bug",
+        code=Code.INTERNAL_BUG,
         message=f"{type(error).__name__}: {error}",
         suggestions=(f"please report it with {report.name}",),
     )

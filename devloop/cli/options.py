@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,7 @@ def project_options(function: Callable[..., Any]) -> Callable[..., Any]:
         options = CommonOptions(**{name: kwargs.pop(name) for name in names})
         if options.profile is not None:
             raise DevloopError.of(
-                "config/not-supported",
+                Code.CONFIG_NOT_SUPPORTED,
                 "--profile is not supported yet",
                 suggestions=("use --set KEY=VALUE, or a second file with -f",),
             )

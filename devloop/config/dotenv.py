@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from devloop.config.variables import expand
-from devloop.errors import Location
+from devloop.errors import Code, Location
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,7 +49,7 @@ def parse_dotenv(
         key = _KEY.match(text, at, end)
         if key is None or (not key["sign"] and text[key.end() : end].strip()):
             problems.add(
-                "config/parse",
+                Code.CONFIG_PARSE,
                 "not a line of the form NAME=value",
                 place,
                 suggestions=("begin a comment with #",),
@@ -79,7 +79,7 @@ def _value(
     quoted = (_SINGLE if quote == "'" else _DOUBLE).match(text, at)
     if quoted is None:
         problems.add(
-            "config/parse",
+            Code.CONFIG_PARSE,
             f"the value's {quote} is not closed",
             place,
             suggestions=(f"add {quote}",),
@@ -88,7 +88,7 @@ def _value(
     after = _AFTER.match(text, quoted.end())
     if after is None:
         problems.add(
-            "config/parse",
+            Code.CONFIG_PARSE,
             "text after the closing quote",
             place,
             suggestions=("put the whole value in quotes, or # before a comment",),
@@ -105,7 +105,7 @@ def _replace(text: str, place: Location, values: Mapping[str, str], problems: Pr
     expanded = expand(text, values, bare="replace")
     for trouble in expanded.troubles:
         problems.add(
-            "config/variable",
+            Code.CONFIG_VARIABLE,
             trouble.message,
             place,
             cause=trouble.cause,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devloop.config.problems import Problems, nearest
+from devloop.errors import Code
 
 if TYPE_CHECKING:
     from devloop.config.loader import LoadedProject
@@ -47,7 +48,7 @@ def _check_context(loaded: LoadedProject, service: Service, problems: Problems) 
     shown = loaded.show(context)
     if context.exists():
         problems.add(
-            "config/context-missing",
+            Code.CONFIG_CONTEXT_MISSING,
             f"the build context {shown} is a file, not a folder",
             where,
             suggestions=(f"name its folder: {loaded.show(context.parent)}",),
@@ -55,7 +56,7 @@ def _check_context(loaded: LoadedProject, service: Service, problems: Problems) 
         return False
     meant = _neighbour(context, folders=True)
     problems.add(
-        "config/context-missing",
+        Code.CONFIG_CONTEXT_MISSING,
         f"the build context {shown} does not exist",
         where,
         suggestions=(f"did you mean {loaded.show(meant)}?",) if meant else (),
@@ -79,7 +80,7 @@ def _check_dockerfile(loaded: LoadedProject, service: Service, problems: Problem
             if meant.parent != build.context:
                 hints = (f"did you mean `build: {folder}`?", f"or `dockerfile: {relative}`?")
     problems.add(
-        "config/dockerfile-missing",
+        Code.CONFIG_DOCKERFILE_MISSING,
         f"{shown} is a folder, not a Dockerfile" if is_folder else f"{shown} does not exist",
         loaded.locate("services", service.name, "build", "dockerfile"),
         cause=f"service `{service.name}` is built from it",
@@ -103,7 +104,7 @@ def _check_manifests(loaded: LoadedProject, service: Service, problems: Problems
             message = f"no file matches {shown}"
             if not glob.has_magic(shown) and (meant := _neighbour(Path(pattern))):
                 hints = (f"did you mean {os.path.relpath(meant, loaded.project.root)}?",)
-        problems.add("config/manifest-missing", message, where, suggestions=hints)
+        problems.add(Code.CONFIG_MANIFEST_MISSING, message, where, suggestions=hints)
 
 
 def _check_secrets(loaded: LoadedProject, service: Service, problems: Problems) -> None:
@@ -113,7 +114,7 @@ def _check_secrets(loaded: LoadedProject, service: Service, problems: Problems) 
         if source and not Path(source).is_file():
             meant = _neighbour(Path(source))
             problems.add(
-                "config/file-missing",
+                Code.CONFIG_FILE_MISSING,
                 f"the secret's file {loaded.show(Path(source))} does not exist",
                 loaded.locate("services", service.name, "build", "secrets", position),
                 suggestions=(f"did you mean {loaded.show(meant)}?",) if meant else (),

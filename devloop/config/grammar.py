@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from devloop.config.rules import Fault, TextRule
+    from devloop.errors import Code
 
 __all__ = ["Block", "Choice", "Flag", "Key", "Kind", "List", "Map", "Number", "Text"]
 
@@ -39,7 +40,7 @@ class Number:
 
     least: int
     most: int
-    code: str
+    code: Code
     otherwise: Callable[[int], Fault]
 
 

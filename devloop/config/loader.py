@@ -21,7 +21,7 @@ from devloop.config.reader import MISSING, Reader
 from devloop.config.resolve import Resolver
 from devloop.config.rules import ANY_TEXT
 from devloop.config.spec import PROJECT, USER
-from devloop.errors import DevloopError, Location
+from devloop.errors import Code, DevloopError, Location
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -105,7 +105,7 @@ def find_file(cwd: Path) -> Path:
         if (cwd / other).exists():
             hints.insert(0, f"rename {other} to {FILE_NAME}")
     raise DevloopError.of(
-        "config/not-found",
+        Code.CONFIG_NOT_FOUND,
         f"no {FILE_NAME} in {cwd} or a folder above it",
         suggestions=tuple(hints),
     )
@@ -169,7 +169,7 @@ class _Loading:
         try:
             text = read_text(path, shown)
         except DevloopError as error:
-            if error.code == "config/not-found":
+            if error.code == Code.CONFIG_NOT_FOUND:
                 return {}
             raise
         self.files.append(path)
@@ -185,7 +185,7 @@ class _Loading:
         if root is None:
             if not self._problems:
                 self._problems.add(
-                    "config/parse",
+                    Code.CONFIG_PARSE,
                     "the file is empty",
                     Location(shown, 1, 1),
                     suggestions=(_LEAST,),
@@ -226,13 +226,13 @@ class _Loading:
         project = resolver.project(values)
         if project is None:
             found = self._problems.sorted()
-            version = [each for each in found if each.code == "config/version"]
+            version = [each for each in found if each.code == Code.CONFIG_VERSION]
             if version and "newer" in version[0].message:
                 # What else looks wrong may be right in that version.
                 found = tuple(version)
             elif self._incomplete:
                 # Without env_file any variable may look unset.
-                found = tuple(each for each in found if each.code != "config/variable") or found
+                found = tuple(each for each in found if each.code != Code.CONFIG_VARIABLE) or found
             raise ConfigErrors(found)
         return project
 
@@ -251,7 +251,7 @@ class _Loading:
         try:
             text = read_text(path, shown)
         except DevloopError as error:
-            code = error.code if error.code != "config/not-found" else "config/file-missing"
+            code = error.code if error.code != Code.CONFIG_NOT_FOUND else Code.CONFIG_FILE_MISSING
             self._problems.add(
                 code,
                 f"env_file: {error.diagnosis.message}",
@@ -282,7 +282,7 @@ def _root(text: str, shown: str, problems: Problems) -> Keys | None:
         return None
     if len(nodes) > 1:
         problems.add(
-            "config/parse",
+            Code.CONFIG_PARSE,
             "the file holds more than one document",
             nodes[1].location,
             suggestions=("remove what follows the line ---",),
@@ -290,7 +290,7 @@ def _root(text: str, shown: str, problems: Problems) -> Keys | None:
     if isinstance(nodes[0], Keys):
         return nodes[0]
     problems.add(
-        "config/type",
+        Code.CONFIG_TYPE,
         f"the file must be a mapping (`key: value` lines), not {describe(nodes[0])}",
         nodes[0].location,
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from devloop.config.grammar import Block, Kind, Map
 from devloop.config.positions import Items, Keys, MappingEntry, Node, Scalar, compose_documents
 from devloop.config.problems import Problems, nearest
-from devloop.errors import Location
+from devloop.errors import Code, Location
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,5 +146,5 @@ def _refuse(
     problems: Problems, message: str, hint: str | None, *, cause: str | None = None
 ) -> None:
     problems.add(
-        "usage/arguments", message, _HERE, cause=cause, suggestions=(hint,) if hint else ()
+        Code.USAGE_ARGUMENTS, message, _HERE, cause=cause, suggestions=(hint,) if hint else ()
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 import yaml
 
 from devloop.config.yaml_errors import explain
-from devloop.errors import DevloopError, Diagnosis, Location
+from devloop.errors import Code, DevloopError, Diagnosis, Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,20 +145,20 @@ def read_text(path: Path, shown: str) -> str:
             data = file.read(LARGEST_FILE + 1)
     except FileNotFoundError:
         raise DevloopError.of(
-            "config/not-found", f"{shown} does not exist", location=place
+            Code.CONFIG_NOT_FOUND, f"{shown} does not exist", location=place
         ) from None
     except IsADirectoryError:
         raise DevloopError.of(
-            "config/not-found", f"{shown} is a folder, not a file", location=place
+            Code.CONFIG_NOT_FOUND, f"{shown} is a folder, not a file", location=place
         ) from None
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise DevloopError.of(
-            "env/file-unreadable", f"{shown} cannot be read", location=place, cause=why
+            Code.ENV_FILE_UNREADABLE, f"{shown} cannot be read", location=place, cause=why
         ) from None
     if len(data) > LARGEST_FILE:
         raise DevloopError.of(
-            "config/parse",
+            Code.CONFIG_PARSE,
             f"{shown} is larger than {LARGEST_FILE // 1024 // 1024} MB",
             location=place,
         )
@@ -167,7 +167,7 @@ def read_text(path: Path, shown: str) -> str:
     except UnicodeDecodeError as error:
         before = data[: error.start]
         raise DevloopError.of(
-            "config/parse",
+            Code.CONFIG_PARSE,
             f"the file is not UTF-8 text: byte 0x{data[error.start]:02x}",
             location=Location(
                 shown, before.count(b"\n") + 1, len(before.rpartition(b"\n")[2].decode()) + 1
@@ -177,7 +177,7 @@ def read_text(path: Path, shown: str) -> str:
 
 
 def yaml_diagnosis(
-    error: Exception, shown: str, text: str = "", *, code: str = "config/parse"
+    error: Exception, shown: str, text: str = "", *, code: Code = Code.CONFIG_PARSE
 ) -> Diagnosis:
     """A PyYAML error (or the ValueError that its scanner lets through) in plain words.
 
@@ -208,7 +208,7 @@ def yaml_diagnosis(
 
 
 def compose_documents(
-    text: str, shown: str, problems: Problems, *, code: str = "config/parse"
+    text: str, shown: str, problems: Problems, *, code: Code = Code.CONFIG_PARSE
 ) -> tuple[Node, ...]:
     """The documents of a YAML text; an empty one is left out.
 
@@ -232,7 +232,7 @@ class _Stop(Exception):  # noqa: N818 - not an error: ends the reading of one fi
 class _Composer:
     """Turns parse events into nodes; the same job as PyYAML's, with limits and positions kept."""
 
-    def __init__(self, text: str, shown: str, problems: Problems, code: str) -> None:
+    def __init__(self, text: str, shown: str, problems: Problems, code: Code) -> None:
         self._text = text
         self._shown = shown
         self._problems = problems
@@ -338,7 +338,7 @@ class _Composer:
                 )
             elif (first := entries.get(key.text)) is not None:
                 self._problems.add(
-                    "config/duplicate-key",
+                    Code.CONFIG_DUPLICATE_KEY,
                     f"the key `{key.text}` stands twice",
                     entry.location,
                     cause=f"it already stands at {first.location}",

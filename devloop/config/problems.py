@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
-from devloop.errors import DevloopError, Diagnosis, Location
+from devloop.errors import Code, DevloopError, Diagnosis, Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,7 +38,7 @@ class Problems:
 
     def add(
         self,
-        code: str,
+        code: Code,
         message: str,
         location: Location | None,
         *,

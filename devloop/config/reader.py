@@ -12,7 +12,7 @@ from devloop.config.grammar import Block, Choice, Flag, Key, Kind, List, Map, Nu
 from devloop.config.positions import Items, Keys, MappingEntry, Node, Scalar, describe
 from devloop.config.problems import Problems, nearest
 from devloop.config.variables import expand
-from devloop.errors import Location
+from devloop.errors import Code, Location
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +89,7 @@ class Reader:
 
     def _follow(self, text: str, kind: Text, path: Path) -> Value:
         if any("\ud800" <= character <= "\udfff" for character in text):
-            self._add("config/value", path, "the text is not valid Unicode")
+            self._add(Code.CONFIG_VALUE, path, "the text is not valid Unicode")
             return MISSING
         if (fault := kind.rule.check(text)) is not None:
             return self._fault(fault, kind.rule.code, path)
@@ -120,7 +120,7 @@ class Reader:
             return self._wrong_type(node, _expected(kind), path)
         meant = nearest(text, kind.words)
         self._add(
-            "config/value",
+            Code.CONFIG_VALUE,
             path,
             f"`{dotted(path)}` must be {_expected(kind)}, not {describe(node)}",
             suggestions=(f"did you mean `{meant}`?",) if meant else (),
@@ -143,7 +143,7 @@ class Reader:
         expanded = expand(node.text, self._variables, bare=bare)
         for trouble in expanded.troubles:
             self._problems.add(
-                "config/variable",
+                Code.CONFIG_VARIABLE,
                 trouble.message,
                 _inside(node, trouble.dollar),
                 cause=trouble.cause,
@@ -171,7 +171,7 @@ class Reader:
                 )
             return self._wrong_type(node, _expected(kind), path, suggestions=hints)
         if len(node.items) < kind.least:
-            self._add("config/value", path, f"`{dotted(path)}` has no items")
+            self._add(Code.CONFIG_VALUE, path, f"`{dotted(path)}` has no items")
             return MISSING
         values = [self.read(item, kind.item, (*path, i)) for i, item in enumerate(node.items)]
         return [(i, value) for i, value in enumerate(values) if value is not MISSING]
@@ -180,7 +180,7 @@ class Reader:
         if not isinstance(node, Keys):
             return self._wrong_type(node, "a mapping", path)
         if len(node.entries) < kind.least:
-            self._add("config/value", path, f"`{dotted(path)}` names no {kind.noun}")
+            self._add(Code.CONFIG_VALUE, path, f"`{dotted(path)}` names no {kind.noun}")
             return MISSING
         values: dict[str, Value] = {}
         for entry in node:
@@ -236,7 +236,7 @@ class Reader:
         if hint := kind.elsewhere.get(entry.key):
             hints = (hint,)
         self._problems.add(
-            "config/unknown-key",
+            Code.CONFIG_UNKNOWN_KEY,
             f"unknown key `{entry.key}`" + (f" in `{dotted(path)}`" if path else ""),
             entry.location,
             cause=f"the keys here are {', '.join(known)}",
@@ -246,7 +246,7 @@ class Reader:
 
     def _not_yet(self, entry: MappingEntry, key: Key) -> None:
         self._problems.add(
-            "config/not-supported",
+            Code.CONFIG_NOT_SUPPORTED,
             f"`{entry.key}` is not supported yet",
             entry.location,
             cause=f"this devloop has no {key.later}",
@@ -254,7 +254,7 @@ class Reader:
         )
 
     def _required(self, name: str, key: Key, path: Path) -> None:
-        code = key.kind.code if isinstance(key.kind, Number) else "config/value"
+        code = key.kind.code if isinstance(key.kind, Number) else Code.CONFIG_VALUE
         example = {"version": "version: 1", "build": "build: ."}.get(name)
         self._problems.add(
             code,
@@ -272,20 +272,20 @@ class Reader:
         elif isinstance(node, Scalar) and node.plain and "text" in expected and not suggestions:
             suggestions = (f'put it in quotes: "{node.text}"',)
         self._problems.add(
-            "config/type",
+            Code.CONFIG_TYPE,
             f"`{dotted(path) or 'the file'}` must be {expected}, not {describe(node)}",
             node.location if not empty else self._locations.key(path),
             suggestions=suggestions,
         )
         return MISSING
 
-    def _fault(self, fault: Fault, code: str, path: Path) -> Value:
+    def _fault(self, fault: Fault, code: Code, path: Path) -> Value:
         self._add(code, path, fault.message, cause=fault.cause, suggestions=fault.suggestions)
         return MISSING
 
     def _add(
         self,
-        code: str,
+        code: Code,
         path: Path,
         message: str,
         *,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from devloop.config.rules import label_from, seconds
 from devloop.config.schema import Build, Deploy, Logs, Port, Project, Service, SyncRule
+from devloop.errors import Code
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,14 +86,14 @@ class Resolver:
         command = _items(values, "command") or None
         if builder == "command" and command is None and not self._problems:
             self._problems.add(
-                "config/value",
+                Code.CONFIG_VALUE,
                 "`builder: command` needs a `command`",
                 self._locations.key((*where, "builder")),
                 suggestions=("add `command: [./build.sh]`",),
             )
         elif builder != "command" and command is not None:
             self._problems.add(
-                "config/value",
+                Code.CONFIG_VALUE,
                 "`command` is only read with `builder: command`",
                 self._locations.key((*where, "command")),
                 suggestions=("add `builder: command`, or remove `command`",),
@@ -138,7 +139,7 @@ class Resolver:
         known = {"id", "src", "source", "env", "type"}
         if not fields.get("id") or not fields.keys() <= known:
             self._problems.add(
-                "config/value",
+                Code.CONFIG_VALUE,
                 f"{text!r} is not a build secret",
                 self._locations.value(where),
                 cause="the form is id=NAME,src=FILE or id=NAME,env=VARIABLE",
@@ -177,7 +178,7 @@ class Resolver:
                 first = taken.setdefault(port.local, where)
                 if first is not where:
                     self._problems.add(
-                        "config/value",
+                        Code.CONFIG_VALUE,
                         f"the local port {port.local} is used twice",
                         self._locations.value(where),
                         cause=f"`{first[1]}` has it at {self._locations.value(first)}",

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from devloop.errors import Code
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -54,7 +56,7 @@ class TextRule:
     longest: int
     explain: Callable[[str], Fault]
     also: Callable[[str], Fault | None] | None = None
-    code: str = "config/value"
+    code: Code = Code.CONFIG_VALUE
     examples: tuple[str, ...] = ()
     _compiled: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
@@ -143,7 +145,7 @@ IMAGE = TextRule(
     pattern=rf"^(?!localhost/|[^/]*\.[^/]*/){_PART}(/{_PART})*$",
     longest=200,
     explain=_image_fault,
-    code="config/image-name",
+    code=Code.CONFIG_IMAGE_NAME,
     examples=("shop/web",),
 )
 

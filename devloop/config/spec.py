@@ -25,6 +25,7 @@ from devloop.config.rules import (
     WORKLOAD,
     Fault,
 )
+from devloop.errors import Code
 
 __all__ = ["NEWEST_VERSION", "PROJECT", "USER"]
 
@@ -262,7 +263,7 @@ PROJECT = Block(
     keys={
         "version": Key(
             kind=Number(
-                least=1, most=NEWEST_VERSION, code="config/version", otherwise=_version_fault
+                least=1, most=NEWEST_VERSION, code=Code.CONFIG_VERSION, otherwise=_version_fault
             ),
             about="The version of this file's format: 1.",
             required=True,

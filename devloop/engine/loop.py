@@ -34,7 +34,7 @@ from devloop.engine.state import (
     TaskKind,
     initial,
 )
-from devloop.errors import DevloopError, Diagnosis, ExitStatus
+from devloop.errors import Code, DevloopError, Diagnosis, ExitStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -201,7 +201,7 @@ class Engine:
             _LOG.exception("%s", task)
             result = Failed(
                 Diagnosis(
-                    code="internal/bug",
+                    code=Code.INTERNAL_BUG,
                     message=f"{task.kind} ended with {type(error).__name__}: {error}",
                     suggestions=("run again with -v and report what it prints",),
                 )

@@ -32,7 +32,7 @@ from devloop.engine.state import (
     TaskKind,
 )
 from devloop.engine.turn import STEP_OF, Turn
-from devloop.errors import Diagnosis
+from devloop.errors import Code, Diagnosis
 from devloop.events import (
     DiagnosticRaised,
     HoldStarted,
@@ -52,16 +52,6 @@ __all__ = ["LISTED", "reduce", "retry_delay"]
 
 # How many changed paths an event lists; all are counted.
 LISTED = 20
-
-# What the outside world may put right by itself: the iteration waits and tries again.
-_HOLDS = frozenset(
-    {
-        "env/docker-unreachable",
-        "env/disk-full",
-        "cluster/unreachable",
-        "registry/unreachable",
-    }
-)
 
 
 def retry_delay(attempt: int) -> float:
@@ -304,11 +294,11 @@ class _Turn(Turn):
     def _task_failed(self, task: Task, diagnosis: Diagnosis) -> None:
         iteration = self.service.iteration
         assert iteration is not None  # noqa: S101 - `_current` said so
-        if diagnosis.code == "build/context-changed":
+        if diagnosis.code == Code.BUILD_CONTEXT_CHANGED:
             self.end_iteration(Outcome.CANCELLED, why=diagnosis.message)
             self.hinted(Hinted(service=self.service.name, paths=None))
             return
-        if self.state.mode == "dev" and diagnosis.code in _HOLDS:
+        if self.state.mode == "dev" and diagnosis.code.transient:
             self._hold(task, diagnosis)
             return
         if task.kind is TaskKind.SYNC and diagnosis.code.startswith("sync/"):
@@ -375,12 +365,12 @@ def _caught_up(caught_up: CaughtUp) -> Diagnosis:
     short = caught_up.image.short
     if caught_up.adopted:
         return Diagnosis(
-            code="sync/image",
+            code=Code.SYNC_IMAGE,
             severity="info",
             message=f"image {short} holds what was synced: pods to come start with it",
         )
     return Diagnosis(
-        code="sync/image",
+        code=Code.SYNC_IMAGE,
         severity="info",
         message="pods to come start with the older image and get the synced files at once",
         cause=caught_up.reason,

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from devloop.local_cluster import registry as registries
 from devloop.local_cluster.cluster import (
     Api,
@@ -186,7 +186,7 @@ def _delete_for_recreate(
 ) -> None:
     if not yes and not made_by_devloop(machine, cancel):
         raise DevloopError.of(
-            "safety/changed-outside",
+            Code.SAFETY_CHANGED_OUTSIDE,
             f"the cluster {name} was not made by devloop",
             cause="--recreate would delete it and everything in it",
             suggestions=("add --yes if that is what you want", "use another --name"),
@@ -253,7 +253,7 @@ def _announce(plane: NodeContainer, told: dict[str, Any], cancel: Cancel) -> Non
     said = kubectl(plane, "apply", "-f", "-", cancel=cancel, given=json.dumps(told))
     if not said.ok:
         raise DevloopError.of(
-            "cluster/provision",
+            Code.CLUSTER_PROVISION,
             "the ConfigMap local-registry-hosting cannot be written",
             detail=last_words(said),
         )
@@ -280,7 +280,7 @@ def _unwire(machine: Machine, cancel: Cancel) -> bool:
 
 def _old_image(name: str, node: NodeContainer) -> DevloopError:
     return DevloopError.of(
-        "cluster/provision",
+        Code.CLUSTER_PROVISION,
         f"containerd in {node.name} does not read /etc/containerd/certs.d",
         cause="the cluster was made from a node image older than kind 0.27, without the patch",
         suggestions=(f"make it anew: devloop cluster up --name {name} --recreate",),

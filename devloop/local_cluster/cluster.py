@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from devloop.base.cancel import Cancel
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from devloop.local_cluster.machine import MARK, Machine, NodeContainer, Probe, probe
 from devloop.local_cluster.run import CompletedProgram, docker, kind, last_words
 from devloop.local_cluster.steps import ClusterProgress, Report, step
@@ -213,7 +213,7 @@ def await_nodes(name: str, machine: Machine, api: Api, report: Report, cancel: C
 
 def beyond_repair(name: str, why: str, detail: tuple[str, ...]) -> DevloopError:
     return DevloopError.of(
-        "cluster/provision",
+        Code.CLUSTER_PROVISION,
         f"the cluster {name} is there but does not work: {why}",
         suggestions=(
             f"make it anew: devloop cluster up --name {name} --recreate",
@@ -250,7 +250,7 @@ def valid_name(name: str) -> None:
     (`NAME-control-plane`) has to be a host name of 63 characters."""
     if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,40}[a-z0-9])?", name):
         raise DevloopError.of(
-            "usage/arguments",
+            Code.USAGE_ARGUMENTS,
             f"not a valid cluster name: {name!r}",
             suggestions=("use small letters, digits and dashes, at most 42",),
         )

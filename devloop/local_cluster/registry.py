@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from devloop.local_cluster.machine import CLUSTER_LABEL, MADE_LABEL, publisher
 from devloop.local_cluster.run import CompletedProgram, docker, last_words
 from devloop.local_cluster.steps import step
@@ -86,7 +86,7 @@ def _ensure(ask: Ask, machine: Machine, cancel: Cancel) -> str:
 def _adopt(ask: Ask, there: RegistryContainer, cancel: Cancel) -> str:
     if there.port is None or ask.port not in (None, there.port):
         raise DevloopError.of(
-            "cluster/provision",
+            Code.CLUSTER_PROVISION,
             f"the container {there.name} was not made by devloop for the cluster {ask.cluster}",
             cause="it does not publish a registry at the port that is wanted",
             suggestions=(f"remove it: docker rm --force {there.name}", "use another --name"),
@@ -118,7 +118,7 @@ def _run(ask: Ask, port: int, *, made_cluster: bool, cancel: Cancel) -> None:
         if _port_taken(started):
             raise _busy(port, ask, cancel)
         raise DevloopError.of(
-            "cluster/provision",
+            Code.CLUSTER_PROVISION,
             f"the registry could not be started from {ask.image}",
             suggestions=("name an image that is here or can be pulled: --registry-image",),
             detail=last_words(started),
@@ -167,7 +167,7 @@ def _await_answer(name: str, port: int, cancel: Cancel) -> None:
         if time.monotonic() > deadline:
             said = docker("logs", "--tail", "8", name, cancel=cancel, check=False)
             raise DevloopError.of(
-                "registry/unreachable",
+                Code.REGISTRY_UNREACHABLE,
                 f"the registry {name} does not answer at localhost:{port}",
                 suggestions=(f"look at it: docker logs {name}",),
                 detail=last_words(said),
@@ -194,7 +194,7 @@ def _port_taken(finished: CompletedProgram) -> bool:
 def _busy(port: int, ask: Ask, cancel: Cancel) -> DevloopError:
     owner = publisher(port, cancel) or ask.port_owner(port)
     return DevloopError.of(
-        "env/port-busy",
+        Code.ENV_PORT_BUSY,
         f"port {port} on 127.0.0.1 is in use",
         cause=f"held by {owner}" if owner else None,
         suggestions=(

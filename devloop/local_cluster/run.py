@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -203,7 +203,7 @@ def _missing(tool: str) -> DevloopError:
     hints = _INSTALL.get(tool, {})
     system = "darwin" if sys.platform == "darwin" else "linux"
     return DevloopError.of(
-        "env/tool-missing",
+        Code.ENV_TOOL_MISSING,
         f"{tool} is not installed, or not on PATH",
         cause=f"`devloop cluster` runs {tool}",
         suggestions=tuple(filter(None, [hints.get(system)])),
@@ -212,7 +212,7 @@ def _missing(tool: str) -> DevloopError:
 
 def _unreachable(finished: CompletedProgram) -> DevloopError:
     return DevloopError.of(
-        "env/docker-unreachable",
+        Code.ENV_DOCKER_UNREACHABLE,
         "the Docker daemon does not answer",
         cause=(last_words(finished, 1) or ("docker failed",))[0],
         suggestions=(
@@ -227,7 +227,7 @@ def _unreachable(finished: CompletedProgram) -> DevloopError:
 def _failed(finished: CompletedProgram) -> DevloopError:
     what = " ".join(finished.argv[:3])
     return DevloopError.of(
-        "cluster/provision", f"`{what}` ended with {finished.code}", detail=last_words(finished)
+        Code.CLUSTER_PROVISION, f"`{what}` ended with {finished.code}", detail=last_words(finished)
     )
 
 
@@ -236,7 +236,7 @@ def _late(process: subprocess.Popen[bytes], heard: dict[IO[bytes], bytearray]) -
     out, err = (bytes(heard[p]).decode(errors="replace") if p else "" for p in _pipes(process))
     finished = CompletedProgram(argv=tuple(str(a) for a in argv), code=-1, out=out, err=err)
     return DevloopError.of(
-        "cluster/provision",
+        Code.CLUSTER_PROVISION,
         f"`{' '.join(finished.argv[:3])}` did not end in time",
         detail=last_words(finished),
     )

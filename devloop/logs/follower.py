@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from devloop.base.cancel import Cancel, Cancelled
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from devloop.events import DiagnosticRaised, LogLine
 from devloop.logs.lines import Splitter, to_key
 from devloop.logs.position import Position
@@ -54,7 +54,7 @@ _RATE = 20_000
 _LAST_WORDS = 10.0
 
 # Nothing to wait for: asking again gives the same answer.
-_FINAL = frozenset({"cluster/forbidden", "cluster/unauthorized"})
+_FINAL = frozenset({Code.CLUSTER_FORBIDDEN, Code.CLUSTER_UNAUTHORIZED})
 
 
 class OpenLog(Protocol):
@@ -294,7 +294,7 @@ class LogFollower:
             if error.code in _FINAL:
                 self._tell_once(entry, error.diagnosis)
                 return End.FINAL
-            return End.BROKEN if error.code == "cluster/unreachable" else End.REFUSED
+            return End.BROKEN if error.code == Code.CLUSTER_UNREACHABLE else End.REFUSED
         except OSError as error:
             _LOG.debug("log of %s/%s: %s", entry.pod.name, entry.name, error)
             return End.BROKEN

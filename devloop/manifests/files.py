@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from devloop.errors import DevloopError, Location
+from devloop.errors import Code, DevloopError, Location
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -77,7 +77,7 @@ def find_files(patterns: Iterable[str]) -> tuple[Path, ...]:
                 files.append(name)
         if not files:
             raise DevloopError.of(
-                "config/manifest-missing",
+                Code.CONFIG_MANIFEST_MISSING,
                 f"no file matches the manifests pattern {pattern}",
                 suggestions=("correct `deploy.manifests`, or leave it out to patch only",),
             )
@@ -113,7 +113,7 @@ def _read(file: Path, shown: str) -> Iterator[ManifestObject]:
         text = file.read_text("utf-8-sig")
     except OSError as error:
         raise DevloopError.of(
-            "env/file-unreadable",
+            Code.ENV_FILE_UNREADABLE,
             "a manifest cannot be read",
             location=Location(shown),
             cause=error.strerror or str(error),
@@ -145,7 +145,7 @@ def _read(file: Path, shown: str) -> Iterator[ManifestObject]:
 
 
 def _wrong(place: Location, message: str, cause: str | None) -> DevloopError:
-    return DevloopError.of("config/manifest", message, location=place, cause=cause)
+    return DevloopError.of(Code.CONFIG_MANIFEST, message, location=place, cause=cause)
 
 
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

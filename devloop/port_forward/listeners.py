@@ -8,7 +8,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from devloop.port_forward.port_owner import owner_of
 
 if TYPE_CHECKING:
@@ -77,14 +77,14 @@ def _somebody_answers(family: socket.AddressFamily, host: str, port: int) -> boo
 def _refused(port: int, error: OSError, owner: Callable[[int], str | None]) -> DevloopError:
     if error.errno in (errno.EACCES, errno.EPERM):
         return DevloopError.of(
-            "env/port-busy",
+            Code.ENV_PORT_BUSY,
             f"the local port {port} may not be opened",
             cause="ports below 1024 need more rights",
             suggestions=(f'choose another one: ports: ["{port + 8000}:{port}"]',),
         )
     holder = owner(port)
     return DevloopError.of(
-        "env/port-busy",
+        Code.ENV_PORT_BUSY,
         f"the local port {port} is in use",
         cause=f"held by {holder}" if holder else None,
         suggestions=(

@@ -18,7 +18,7 @@ import urllib.parse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from devloop.registry import credentials
 from devloop.registry.transport import Transport
 
@@ -171,7 +171,7 @@ class RegistryClient:
             return False
         if response.status == 405:
             raise DevloopError.of(
-                "registry/delete-refused",
+                Code.REGISTRY_DELETE_REFUSED,
                 f"the registry {self.host} does not delete anything",
                 suggestions=("run it with REGISTRY_STORAGE_DELETE_ENABLED=true",),
             )
@@ -365,7 +365,7 @@ def _media_type(response: urllib3.BaseHTTPResponse) -> str:
 
 def _mismatch(what: str, wanted: str, got: str) -> DevloopError:
     return DevloopError.of(
-        "registry/digest-mismatch",
+        Code.REGISTRY_DIGEST_MISMATCH,
         f"the registry gave another object for {what}",
         cause=f"wanted {wanted}, got {got}",
     )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import yaml
 
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from devloop.model import PushTarget
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def parse_hosting(text: str) -> Hosting:
 
 def _unreadable(place: str, cause: str) -> DevloopError:
     return DevloopError.of(
-        "registry/discovery",
+        Code.REGISTRY_DISCOVERY,
         f"{place} cannot be read as a description of the registry (KEP-1755)",
         cause=" ".join(cause.split()),
         suggestions=(
@@ -111,18 +111,18 @@ def registry_name(text: str, given_by: Literal["flag", "config"]) -> str:
     where = "--registry" if given_by == "flag" else "registry:"
     if match is None:
         raise DevloopError.of(
-            "config/value",
+            Code.CONFIG_VALUE,
             f"{where} {text!r} is not a registry's name",
             suggestions=("it is host[:port][/path], for example localhost:5001 or ghcr.io/me",),
         )
     host = match["host"]
     port = re.search(r":(\d+)$", host)
     if port and not 0 < int(port[1]) < 65536:
-        raise DevloopError.of("config/value", f"{where} {text!r} has no valid port")
+        raise DevloopError.of(Code.CONFIG_VALUE, f"{where} {text!r} has no valid port")
     # Docker reads a first part without dot, colon or the name localhost as a Docker Hub user.
     if "." not in host and ":" not in host and host != "localhost":
         raise DevloopError.of(
-            "config/value",
+            Code.CONFIG_VALUE,
             f"{where} {text!r} has no host",
             cause=f"Docker would read {host!r} as a name on Docker Hub",
             suggestions=(f"docker.io/{name} for Docker Hub, {host}:5000 for a host of that name",),
@@ -152,7 +152,7 @@ def discover(
         return PushTarget(kind_cluster=kind_cluster, source="kind")
     helped = parse_hosting(hosting).help if hosting is not None else ""
     raise DevloopError.of(
-        "registry/unreachable",
+        Code.REGISTRY_UNREACHABLE,
         "there is no registry to push to",
         cause="neither --registry nor devloop.yaml names one, the cluster describes none "
         "(KEP-1755) and is not a kind cluster",
@@ -196,7 +196,7 @@ def check(target: PushTarget, client: RegistryClient | None, cancel: Cancel | No
         client.ping(cancel)
     elif target.kind_cluster and shutil.which("kind") is None:
         raise DevloopError.of(
-            "env/tool-missing",
+            Code.ENV_TOOL_MISSING,
             "kind is not installed or not on PATH",
             cause=f"the cluster {target.kind_cluster} has no registry, so images are loaded with "
             "kind load",

@@ -14,7 +14,7 @@ import subprocess
 from collections import deque
 from typing import TYPE_CHECKING
 
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,7 @@ class KindLoader:
                 )
             except OSError as error:
                 raise DevloopError.of(
-                    "env/tool-missing",
+                    Code.ENV_TOOL_MISSING,
                     f"{self._program} cannot be run",
                     cause=error.strerror,
                     suggestions=("install kind: https://kind.sigs.k8s.io",),
@@ -117,20 +117,20 @@ def _failed(image: str, cluster: str, lines: deque[str]) -> DevloopError:
     cause = (errors or said or ["it gave no reason"])[-1][:240]
     if "no space left on device" in text:
         return DevloopError.of(
-            "env/disk-full",
+            Code.ENV_DISK_FULL,
             f"the nodes of {cluster} have no space left",
             cause=cause,
             suggestions=("see what takes the space: docker system df",),
         )
     if "no nodes found for cluster" in text:
         return DevloopError.of(
-            "cluster/not-found",
+            Code.CLUSTER_NOT_FOUND,
             f"there is no kind cluster {cluster}",
             cause=cause,
             suggestions=("list the clusters: kind get clusters",),
         )
     return DevloopError.of(
-        "registry/push-failed",
+        Code.REGISTRY_PUSH_FAILED,
         f"{image} could not be loaded into the nodes of {cluster}",
         cause=cause,
         detail=tuple(said[-20:]),

@@ -22,7 +22,7 @@ from urllib3.exceptions import (
 )
 from urllib3.exceptions import TimeoutError as TimedOut
 
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from devloop.registry.tokens import Tokens
 from devloop.registry.wire import RegistryWire, breaking, is_loopback
 
@@ -181,7 +181,7 @@ class Transport:
 
     def _unreachable(self, error: HTTPError) -> DevloopError:
         return DevloopError.of(
-            "registry/unreachable",
+            Code.REGISTRY_UNREACHABLE,
             f"the registry {self.host} does not answer",
             cause=_reason(error),
             suggestions=(
@@ -197,17 +197,19 @@ class Transport:
         cause = f"{response.status} {response.reason or ''} {text[:256]}".strip()
         if response.status in (401, 403):
             return DevloopError.of(
-                "registry/unauthorized",
+                Code.REGISTRY_UNAUTHORIZED,
                 f"{self.host} does not accept the credentials for {doing}",
                 cause=cause,
                 suggestions=(f"docker login {self.host}",),
             )
         if response.status >= 500 or response.status == 429:
             return DevloopError.of(
-                "registry/unreachable", f"the registry {self.host} failed when {doing}", cause=cause
+                Code.REGISTRY_UNREACHABLE,
+                f"the registry {self.host} failed when {doing}",
+                cause=cause,
             )
         return DevloopError.of(
-            "registry/push-failed" if doing.startswith("pushing") else "registry/unreachable",
+            Code.REGISTRY_PUSH_FAILED if doing.startswith("pushing") else Code.REGISTRY_UNREACHABLE,
             f"the registry {self.host} refused {doing}",
             cause=cause,
         )

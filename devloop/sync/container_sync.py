@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel, Cancelled
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from devloop.sync.agent_session import NoAgent, start
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _LOG = logging.getLogger(__name__)
 _FIRST_PAUSE = 2.0
 _LONGEST_PAUSE = 30.0
 # Not worth another try: the answer would be the same.
-_FINAL = frozenset({"cluster/forbidden", "cluster/unauthorized", "config/not-supported"})
+_FINAL = frozenset({Code.CLUSTER_FORBIDDEN, Code.CLUSTER_UNAUTHORIZED, Code.CONFIG_NOT_SUPPORTED})
 
 
 @dataclass(slots=True)
@@ -273,7 +273,7 @@ def _failed(
     detail: tuple[str, ...] = (),
 ) -> DevloopError:
     return DevloopError.of(
-        "sync/failed",
+        Code.SYNC_FAILED,
         f"cannot sync into pod {link.pod.name}: {reason}",
         cause=like.diagnosis.cause if like else None,
         suggestions=like.diagnosis.suggestions if like else (),

@@ -11,7 +11,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Self
 
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 def changed_meanwhile(path: str) -> DevloopError:
-    return DevloopError.of("build/context-changed", f"{path} changed while it was being synced")
+    return DevloopError.of(Code.BUILD_CONTEXT_CHANGED, f"{path} changed while it was being synced")
 
 
 class VerifiedContent:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancelled
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from devloop.model import Served, Step, StepOutcome
 from devloop.sync.changes import ByPlaces, ByRules, ContainerState, difference
 from devloop.sync.container_sync import ContainerSync
@@ -155,7 +155,7 @@ class FileSync:
         if aim is None:
             placing = self._placing(scan)
             if isinstance(placing, str):
-                raise DevloopError.of("sync/failed", placing)
+                raise DevloopError.of(Code.SYNC_FAILED, placing)
             aim = _DesiredState(scan, ContainerState(snapshot=scan.snapshot, placing=placing))
         with self._lock:
             before, self._aim = self._aim, aim
@@ -206,7 +206,7 @@ class FileSync:
                     if link.busy:
                         continue
                     raise DevloopError.of(
-                        "sync/failed",
+                        Code.SYNC_FAILED,
                         f"pod {link.pod.name} did not take the files in {self._limit:g} s",
                         cause=link.hindrance,
                     )
@@ -217,7 +217,7 @@ class FileSync:
             if not attempt.gone:
                 arrived.append(link)
         if not arrived:
-            raise DevloopError.of("sync/failed", "the containers to sync into ended meanwhile")
+            raise DevloopError.of(Code.SYNC_FAILED, "the containers to sync into ended meanwhile")
         return arrived
 
     # --- what there is -------------------------------------------------------------------------

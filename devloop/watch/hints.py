@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devloop.errors import Diagnosis
+from devloop.errors import Code, Diagnosis
 from devloop.watch.event_buffer import MODIFIED, EventBuffer
 from devloop.watch.pace import Pace
 from devloop.watch.pauses import GitOperations, SleepDetector
@@ -225,7 +225,10 @@ class WatchHints:
 
     def _warn(self, diagnosis: Diagnosis) -> None:
         """Tell it unless it was told: renewing the watches finds the same again."""
-        key = (diagnosis.code, diagnosis.message if diagnosis.code != "env/inotify-limit" else "")
+        key = (
+            diagnosis.code,
+            diagnosis.message if diagnosis.code != Code.ENV_INOTIFY_LIMIT else "",
+        )
         if key not in self._told:
             self._told.add(key)
             self._tell(diagnosis)
@@ -248,7 +251,7 @@ def _is_folder(path: str) -> bool:
 
 def _restarted(fault: Exception) -> Diagnosis:
     return Diagnosis(
-        code="env/watch-restarted",
+        code=Code.ENV_WATCH_RESTARTED,
         severity="warning",
         message="the file watcher failed and is started again",
         cause=str(fault) or type(fault).__name__,
@@ -257,7 +260,7 @@ def _restarted(fault: Exception) -> Diagnosis:
 
 def _given_up(fault: Exception) -> Diagnosis:
     return Diagnosis(
-        code="env/watch-polling",
+        code=Code.ENV_WATCH_POLLING,
         severity="warning",
         message="the file watcher keeps failing: files are polled instead",
         cause=str(fault) or type(fault).__name__,

@@ -15,7 +15,7 @@ import re
 from typing import TYPE_CHECKING
 
 from devloop.base.ignore_pattern import Pattern, PatternError, clean, trim
-from devloop.errors import DevloopError, Location
+from devloop.errors import Code, DevloopError, Location
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -178,7 +178,7 @@ def _parent(path: str) -> str:
 
 def _refused(entry: str, error: PatternError, location: Location | None) -> DevloopError:
     return DevloopError.of(
-        "config/value",
+        Code.CONFIG_VALUE,
         f'"{entry}" is not an ignore pattern: {error}',
         location=location,
         cause="Docker would refuse the build with it",

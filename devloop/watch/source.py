@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel
 from devloop.base.file_content import FileCache, unreadable
-from devloop.errors import DevloopError, Location
+from devloop.errors import Code, DevloopError, Location
 from devloop.model import Fingerprint, Scan
 from devloop.watch.globs import Globs, existing_folder
 from devloop.watch.ignore import IgnoreRules
@@ -236,16 +236,24 @@ class ServiceSource:
         return os.path.relpath(path, self._project)
 
     def _dockerfile_missing(self) -> DevloopError:
-        return self._missing("dockerfile", self._dockerfile, "does not exist", files=True)
+        return self._missing(
+            Code.CONFIG_DOCKERFILE_MISSING,
+            "dockerfile",
+            self._dockerfile,
+            "does not exist",
+            files=True,
+        )
 
     def _context_missing(self) -> DevloopError:
-        return self._missing("context", self._context, "is not a folder", files=False)
+        return self._missing(
+            Code.CONFIG_CONTEXT_MISSING, "context", self._context, "is not a folder", files=False
+        )
 
-    def _missing(self, key: str, path: str, wrong: str, *, files: bool) -> DevloopError:
+    def _missing(self, code: Code, key: str, path: str, wrong: str, *, files: bool) -> DevloopError:
         """The error for what `build.<key>` names, with the nearest that is there instead."""
         folder, name = os.path.split(path)
         return DevloopError.of(
-            f"config/{key}-missing",
+            code,
             f"{self._shown(path)} {wrong}",
             location=Location(self._shown(path)),
             cause=f"services.{self._service.name}.build.{key} names it",

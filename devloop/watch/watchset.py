@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from devloop.errors import Diagnosis
+from devloop.errors import Code, Diagnosis
 from devloop.watch.globs import existing_folder
 from devloop.watch.inotify import InotifyWatch, LimitReachedError
 from devloop.watch.mounts import SilentMounts
@@ -183,7 +183,7 @@ class WatchSet:
 
 def _silent(kind: str) -> Diagnosis:
     return Diagnosis(
-        code="env/watch-polling",
+        code=Code.ENV_WATCH_POLLING,
         severity="warning",
         message=f"files on {kind} are polled: it does not tell of changes",
         cause="changes made outside of this machine would go unnoticed otherwise",
@@ -197,7 +197,7 @@ def _limited(polled: int, seconds: float) -> Diagnosis:
     except OSError:
         limit = "a number"
     return Diagnosis(
-        code="env/inotify-limit",
+        code=Code.ENV_INOTIFY_LIMIT,
         severity="warning",
         message=f"the kernel's limit of file watches is used up: {polled} folders are polled",
         cause=f"fs.inotify.max_user_watches is {limit}, for all programs of this user together; "

@@ -23,7 +23,7 @@ from devloop.builders.image.listing import Listings
 from devloop.builders.image.upload import Upload
 from devloop.builders.job import tag_of
 from devloop.builders.progress import ProgressReporter
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from devloop.model import ImageRef, StepOutcome
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class DaemonlessBuilder:
         try:
             digest = self._send(made, image, blobs, narrator, cancel)
         except DevloopError as error:
-            if not self._upload.forget() or error.code != "registry/push-failed":
+            if not self._upload.forget() or error.code != Code.REGISTRY_PUSH_FAILED:
                 raise
             # What was known to be there may have been deleted: once more, with nothing assumed.
             image, blobs = self._image(made, scan, cancel)

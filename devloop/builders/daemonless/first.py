@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from devloop.builders.image.full_build import NeedsFullBuild
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
@@ -34,7 +34,7 @@ class FullFirst:
         try:
             return self._inner.build(scan, reporter, cancel)
         except DevloopError as error:
-            if error.code != "env/docker-unreachable":
+            if error.code != Code.ENV_DOCKER_UNREACHABLE:
                 raise
             why = "; ".join(filter(None, (f"it is needed here: {reason}", error.diagnosis.cause)))
             raise DevloopError(replace(error.diagnosis, cause=why)) from error

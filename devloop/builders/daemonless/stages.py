@@ -25,7 +25,7 @@ from devloop.builders.image.image_config import (
     started,
 )
 from devloop.builders.image.text import expand, split
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -243,7 +243,7 @@ def read_source(context: Path, placed: FileEntry) -> bytes:
         data = b""
     if hashlib.sha256(data).hexdigest() != placed.digest:
         raise DevloopError.of(
-            "build/context-changed", f"{placed.source} changed while the image was being built"
+            Code.BUILD_CONTEXT_CHANGED, f"{placed.source} changed while the image was being built"
         )
     return data
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from devloop.builders.image.documents import choose, config_digest, is_index, parse_image
 from devloop.builders.image.full_build import NeedsFullBuild
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -223,7 +223,7 @@ class Bases:
         why = failure.diagnosis.message if failure else f"{reference.host} does not have it"
         if mine is None:
             raise DevloopError.of(
-                "env/docker-unreachable",
+                Code.ENV_DOCKER_UNREACHABLE,
                 f"the base image {text} cannot be fetched, and there is no Docker that has it",
                 cause=why,
                 suggestions=(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Self
 
 from devloop.builders.image.copies import FileEntry
 from devloop.builders.image.tar_entries import read_entries
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     import tarfile
@@ -91,7 +91,7 @@ class _Files:
             fd = os.open(name, _FILE, dir_fd=self._folder(folder))
         except PermissionError as error:
             raise DevloopError.of(
-                "env/file-unreadable", f"cannot read {path}", cause=error.strerror
+                Code.ENV_FILE_UNREADABLE, f"cannot read {path}", cause=error.strerror
             ) from None
         except OSError:
             raise _changed(path) from None
@@ -138,7 +138,7 @@ def _content(fd: int, entry: FileEntry) -> list[bytes]:
 
 def _changed(path: str) -> DevloopError:
     return DevloopError.of(
-        "build/context-changed", "a file changed while the image was being built", cause=path
+        Code.BUILD_CONTEXT_CHANGED, "a file changed while the image was being built", cause=path
     )
 
 

@@ -14,7 +14,7 @@ from devloop.builders.image.documents import choose, config_digest, is_index, pa
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.layer import read_layer
 from devloop.builders.image.listing import Listings
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,6 +87,6 @@ class Repository:
             )
         except DevloopError as error:
             # What else could it refuse of documents that are its own but for a layer?
-            if error.code == "registry/push-failed":
+            if error.code == Code.REGISTRY_PUSH_FAILED:
                 raise NeedsFullBuild("the registry has lost the layers beneath") from error
             raise

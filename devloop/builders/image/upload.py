@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from devloop.base.background import side_by_side
 from devloop.builders.image.documents import sha256
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -72,7 +72,7 @@ class Upload:
         with self._open(base.host).open_blob(base.name, layer.digest, cancel) as chunks:
             if chunks is None:
                 raise DevloopError.of(
-                    "build/base-pull-failed", f"{base.host} does not have a layer of {base.name}"
+                    Code.BUILD_BASE_PULL_FAILED, f"{base.host} does not have a layer of {base.name}"
                 )
             self._registry.put_chunks(self.name, _pieces(chunks), cancel)
 

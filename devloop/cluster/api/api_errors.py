@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import urllib3.exceptions
 
-from devloop.errors import DevloopError, Diagnosis
+from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -132,7 +132,7 @@ def status_error(
     verb = _VERBS.get(method, "get" if target.name else "list")
     if status == 401:
         diagnosis = Diagnosis(
-            code="cluster/unauthorized",
+            code=Code.CLUSTER_UNAUTHORIZED,
             message=f"{server} does not accept the credentials of user {user!r}",
             cause=cause,
             suggestions=("log in again, then retry", "look at `kubectl config view --minify`"),
@@ -141,22 +141,22 @@ def status_error(
         diagnosis = _forbidden(cause, verb, target, user)
     elif status == 404:
         diagnosis = Diagnosis(
-            code="cluster/not-found", message=f"{target} does not exist", cause=cause
+            code=Code.CLUSTER_NOT_FOUND, message=f"{target} does not exist", cause=cause
         )
     elif status == 409:
         diagnosis = Diagnosis(
-            code="cluster/conflict", message=f"cannot {verb} {target}: conflict", cause=cause
+            code=Code.CLUSTER_CONFLICT, message=f"cannot {verb} {target}: conflict", cause=cause
         )
     elif "webhook" not in text and (status == 429 or (status >= 500 and _TYPED not in text)):
         diagnosis = Diagnosis(
-            code="cluster/unreachable",
+            code=Code.CLUSTER_UNREACHABLE,
             message=f"{server} cannot answer now (HTTP {status})",
             cause=cause,
             suggestions=("wait for the API server, then retry",),
         )
     else:
         diagnosis = Diagnosis(
-            code="cluster/rejected",
+            code=Code.CLUSTER_REJECTED,
             message=f"the cluster refused to {verb} {target}",
             cause=cause or reason or f"HTTP {status}",
             suggestions=_rejected_hint(text, reason),
@@ -231,7 +231,7 @@ def _forbidden(cause: str | None, verb: str, target: ApiTarget, user: str) -> Di
     )
     where = f" in namespace {target.namespace!r}" if target.namespace else ""
     return Diagnosis(
-        code="cluster/forbidden",
+        code=Code.CLUSTER_FORBIDDEN,
         message=f"{subject!r} may not {verb} {resource or 'this'}{where}",
         cause=cause,
         suggestions=("ask an administrator of the cluster to apply the rule below",),
@@ -248,7 +248,7 @@ def connection_error(error: BaseException, server: str, *, context: str = "") ->
     else:
         suggestions.append("start the cluster, or choose another with --context")
     return DevloopError.of(
-        "cluster/unreachable",
+        Code.CLUSTER_UNREACHABLE,
         f"{server} does not answer",
         cause=cause,
         suggestions=tuple(suggestions),

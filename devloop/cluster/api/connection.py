@@ -24,7 +24,7 @@ from devloop.cluster.api import kubeconfig
 from devloop.cluster.api.api_errors import ApiError, connection_error, status_error
 from devloop.cluster.api.sockets import Endpoint, Wire, tls_context
 from devloop.cluster.api.stream import BROKEN, ResponseStream
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     import socket
@@ -107,7 +107,7 @@ class Connection:
                 )
             except (ssl.SSLError, ValueError) as error:
                 raise DevloopError.of(
-                    "cluster/unauthorized",
+                    Code.CLUSTER_UNAUTHORIZED,
                     f"the certificates of context {self.context!r} cannot be used",
                     cause=str(error),
                     suggestions=("renew the kubeconfig",),
@@ -376,7 +376,7 @@ def _proxy(cluster: kubeconfig.Cluster, env: Mapping[str, str]) -> str:
     if cluster.proxy:
         if cluster.proxy.startswith("socks"):
             raise DevloopError.of(
-                "config/not-supported",
+                Code.CONFIG_NOT_SUPPORTED,
                 "the kubeconfig's proxy-url is a SOCKS proxy, which devloop cannot use",
                 suggestions=("use an HTTP proxy, or a tunnel to a local port",),
             )

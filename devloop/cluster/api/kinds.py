@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.api.api_errors import ApiError
-from devloop.errors import DevloopError, Location
+from devloop.errors import Code, DevloopError, Location
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,7 +126,7 @@ class Discovery:
                 self._groups[api_version] = group
         if found is None:
             raise DevloopError.of(
-                "cluster/rejected",
+                Code.CLUSTER_REJECTED,
                 f"the cluster has no kind {kind} in {api_version}",
                 location=location,
                 cause="its CustomResourceDefinition is missing, or the apiVersion is wrong",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from devloop.errors import DevloopError, Location
+from devloop.errors import Code, DevloopError, Location
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,7 +85,7 @@ class Kubeconfig:
         entry = self.clusters.get(cluster_name)
         if entry is None or not entry.get("server"):
             raise DevloopError.of(
-                "cluster/context-not-found",
+                Code.CLUSTER_CONTEXT_NOT_FOUND,
                 f"context {wanted!r} names the cluster {cluster_name!r}, which has no server",
                 location=self._location(),
                 suggestions=("look at `kubectl config view`",),
@@ -110,7 +110,7 @@ class Kubeconfig:
             message = "there is no kubeconfig with a context"
             looked = ", ".join(str(f) for f in self.files)
             return DevloopError.of(
-                "cluster/context-not-found",
+                Code.CLUSTER_CONTEXT_NOT_FOUND,
                 message,
                 cause=f"looked at {looked}" if looked else None,
                 suggestions=(
@@ -126,7 +126,7 @@ class Kubeconfig:
             near = difflib.get_close_matches(wanted, known, n=1)
         suggestions = tuple(f"did you mean --context {n}?" for n in near)
         return DevloopError.of(
-            "cluster/context-not-found",
+            Code.CLUSTER_CONTEXT_NOT_FOUND,
             message,
             location=self._location(),
             cause="contexts: " + ", ".join(known),
@@ -168,7 +168,7 @@ def _load(file: Path) -> dict[str, Any]:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise DevloopError.of(
-            "env/file-unreadable",
+            Code.ENV_FILE_UNREADABLE,
             "the kubeconfig cannot be read",
             location=Location(str(file)),
             cause=str(error),
@@ -178,7 +178,7 @@ def _load(file: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         raise DevloopError.of(
-            "config/parse",
+            Code.CONFIG_PARSE,
             "the kubeconfig is not YAML",
             location=Location(str(file), mark.line + 1, mark.column + 1)
             if mark
@@ -187,7 +187,7 @@ def _load(file: Path) -> dict[str, Any]:
         ) from error
     except yaml.YAMLError as error:
         raise DevloopError.of(
-            "config/parse",
+            Code.CONFIG_PARSE,
             "the kubeconfig is not YAML",
             location=Location(str(file)),
             cause=str(error),
@@ -231,7 +231,7 @@ def _pem(entry: Mapping[str, Any], key: str) -> str:
             return base64.b64decode(str(data), validate=False).decode("ascii", "replace")
         except (binascii.Error, ValueError) as error:
             raise DevloopError.of(
-                "config/value", f"{key}-data of the kubeconfig is not base64", cause=str(error)
+                Code.CONFIG_VALUE, f"{key}-data of the kubeconfig is not base64", cause=str(error)
             ) from error
     name = entry.get(key)
     return _text(Path(str(name))) if name else ""
@@ -242,7 +242,7 @@ def _text(file: Path) -> str:
         return file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DevloopError.of(
-            "env/file-unreadable",
+            Code.ENV_FILE_UNREADABLE,
             "a file that the kubeconfig names cannot be read",
             location=Location(str(file)),
             cause=str(error),
@@ -293,7 +293,7 @@ def _plugin(context: Context, cert: str, key: str) -> UserCredentials:
         command = plugin.get("command") if isinstance(plugin, dict) else plugin
         hint = plugin.get("installHint") if isinstance(plugin, dict) else None
         raise DevloopError.of(
-            "cluster/unauthorized",
+            Code.CLUSTER_UNAUTHORIZED,
             f"the credential plugin {command!r} of user {context.user_name!r} failed",
             cause=str(error).splitlines()[0] if str(error) else type(error).__name__,
             suggestions=(
@@ -332,7 +332,7 @@ def _provider(context: Context) -> UserCredentials:
         loader.load_and_set(configuration)  # type: ignore[no-untyped-call]
     except (ConfigException, OSError, KeyError, TypeError, ValueError) as error:
         raise DevloopError.of(
-            "cluster/unauthorized",
+            Code.CLUSTER_UNAUTHORIZED,
             f"the identity provider of user {context.user_name!r} gave no token",
             cause=str(error),
             suggestions=("log in again with your provider's tool",),

@@ -17,7 +17,7 @@ from devloop.base.cancel import Cancelled
 from devloop.cluster.api.api_errors import connection_error
 from devloop.cluster.api.pod_view import controller_of, labels, metadata, name_of, pod_view, text
 from devloop.cluster.api.reflector import Backoff, Feed, Reflector, WatchEvent
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -159,10 +159,10 @@ class View:
                 cancel.check()
                 error = self.error
                 late = time.monotonic() >= deadline
-                if error is not None and (late or error.code == "cluster/forbidden"):
+                if error is not None and (late or error.code == Code.CLUSTER_FORBIDDEN):
                     raise error
                 if late:
-                    raise DevloopError.of("cluster/unreachable", "the cluster does not answer")
+                    raise DevloopError.of(Code.CLUSTER_UNREACHABLE, "the cluster does not answer")
                 wake.wait(min(1.0, timeout))
                 wake.clear()
 

@@ -23,7 +23,7 @@ from devloop.cluster.deploy.ownership import (
     judge_conflict,
 )
 from devloop.cluster.replace.in_place_rules import with_hold
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -172,7 +172,7 @@ class Applier:
                     body["spec"] = {k: v for k, v in body["spec"].items() if k != "replicas"}
                 force = True
         raise DevloopError.of(
-            "cluster/conflict",
+            Code.CLUSTER_CONFLICT,
             f"{planned} is being written by somebody else all the time",
             location=planned.location,
         )
@@ -185,7 +185,7 @@ class Applier:
         while read(self._connection, planned.path) is not None:
             if time.monotonic() >= deadline:
                 raise DevloopError.of(
-                    "cluster/rejected",
+                    Code.CLUSTER_REJECTED,
                     f"the old {planned} is still there",
                     location=planned.location,
                     cause="it was deleted to make it anew; a finalizer may hold it",
@@ -211,7 +211,7 @@ class Applier:
         while condition(result, "Established").get("status") != "True":
             if time.monotonic() >= deadline:
                 raise DevloopError.of(
-                    "cluster/rejected",
+                    Code.CLUSTER_REJECTED,
                     f"the cluster does not serve {planned.name}",
                     location=planned.location,
                     cause=str(condition(result, "NamesAccepted").get("message") or "not yet"),
@@ -233,7 +233,7 @@ def _version(thing: Mapping[str, Any]) -> str:
 
 def _no_namespace(planned: PlannedObject) -> DevloopError:
     return DevloopError.of(
-        "cluster/not-found",
+        Code.CLUSTER_NOT_FOUND,
         f"the namespace {planned.namespace!r} does not exist",
         location=planned.location,
         suggestions=(

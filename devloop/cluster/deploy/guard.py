@@ -11,7 +11,7 @@ import ipaddress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -76,7 +76,7 @@ def check_context(context: str, server: str, allowed: Iterable[str]) -> None:
     if context in set(allowed) or local_reason(context, server) is not None:
         return
     raise DevloopError.of(
-        "safety/context",
+        Code.SAFETY_CONTEXT,
         f"context {context!r} ({server}) is not known to be a local cluster",
         cause="devloop writes only to local clusters and to those allowed by name",
         suggestions=(
@@ -90,7 +90,7 @@ def check_namespace(namespace: str) -> None:
     """Raise safety/protected-namespace for the namespaces that a cluster needs to live."""
     if namespace in PROTECTED_NAMESPACES:
         raise DevloopError.of(
-            "safety/protected-namespace",
+            Code.SAFETY_PROTECTED_NAMESPACE,
             f"devloop does not write to namespace {namespace!r}",
             cause="it belongs to the cluster itself",
             suggestions=("name another with --namespace or `namespace:` in devloop.yaml",),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from devloop.cluster.api.kinds import WORKLOAD_KINDS, Resource, name_of
 from devloop.cluster.api.pod_view import dig, items
 from devloop.cluster.deploy import image_use
-from devloop.errors import DevloopError, Location
+from devloop.errors import Code, DevloopError, Location
 from devloop.model import WorkloadRef
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ def _not_used(manifest: ManifestObject, service: Service) -> DevloopError:
     found = list(containers_of(manifest.object))
     if service.deploy.container:
         return DevloopError.of(
-            "config/container-not-found",
+            Code.CONFIG_CONTAINER_NOT_FOUND,
             f"{name_of(manifest.object)} has no container {service.deploy.container!r}",
             location=manifest.at("spec", "template", "spec", "containers"),
             cause="containers: " + image_use.known(str(c.get("name")) for _, c in found),
@@ -269,7 +269,7 @@ def _not_used(manifest: ManifestObject, service: Service) -> DevloopError:
         )
     path = found[-1][0] if found else ("spec",)
     return DevloopError.of(
-        "config/image-not-used",
+        Code.CONFIG_IMAGE_NOT_USED,
         f"no container of {name_of(manifest.object)} uses the image {service.image}",
         location=manifest.at(*path, "image"),
         cause="images found: " + image_use.known(str(c.get("image")) for _, c in found),
@@ -296,7 +296,7 @@ def _refuse_other_name(
         if any(image_use.score(image, service.image) for image in used):
             ref = f"{service.deploy.workload_kind}/{service.deploy.workload_name}"
             raise DevloopError.of(
-                "config/value",
+                Code.CONFIG_VALUE,
                 f"the manifests have no {ref}, but {kind} {name} uses the image {service.image}",
                 location=manifest.at("metadata", "name"),
                 suggestions=(
@@ -322,7 +322,7 @@ def pick_container(
     if container is not None:
         if container not in {name for name, _ in found}:
             raise DevloopError.of(
-                "config/container-not-found",
+                Code.CONFIG_CONTAINER_NOT_FOUND,
                 f"{where} has no container {container!r}",
                 suggestions=("correct `deploy.container` in devloop.yaml",),
                 detail=listing,
@@ -335,7 +335,7 @@ def pick_container(
     if len(main) == 1:
         return (main[0],)
     raise DevloopError.of(
-        "config/workload-ambiguous",
+        Code.CONFIG_WORKLOAD_AMBIGUOUS,
         f"no container of {where} uses the image {image}, and there are {len(main)}",
         suggestions=("name one with `deploy.container` in devloop.yaml",),
         detail=listing,

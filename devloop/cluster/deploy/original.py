@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from devloop.base.files import replace_file
 from devloop.cluster.api.pod_view import metadata, name_of, text, uid_of
-from devloop.errors import DevloopError, Location
+from devloop.errors import Code, DevloopError, Location
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +42,7 @@ def put_down(path: Path, value: object, otherwise: str, *, durable: bool) -> Non
         replace_file(path, json.dumps(value, indent=1).encode(), durable=durable)
     except OSError as error:
         raise DevloopError.of(
-            "env/disk-full" if error.errno == errno.ENOSPC else "env/file-unreadable",
+            Code.ENV_DISK_FULL if error.errno == errno.ENOSPC else Code.ENV_FILE_UNREADABLE,
             otherwise,
             location=Location(str(path)),
             cause=error.strerror or str(error),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.api.pod_view import dig, items, labels, metadata, text
-from devloop.errors import DevloopError, Diagnosis
+from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -207,7 +207,7 @@ def _refuse(refused: Mapping[str, list[str]], what: str) -> DevloopError:
         who = f"an autoscaler ({manager})"
         hint = "remove spec.replicas from the manifest: the autoscaler decides it"
     return DevloopError.of(
-        "cluster/conflict",
+        Code.CLUSTER_CONFLICT,
         f"{who} owns what devloop would change in {what}",
         cause="fields: " + ", ".join(fields[:6]) + (" ..." if len(fields) > 6 else ""),
         suggestions=(hint,),
@@ -225,7 +225,7 @@ def _told(owners: Mapping[str, list[str]], scaled: str, what: str) -> Diagnosis 
         parts.append(f"left the replicas of {what} as {scaled} set them")
     if not parts:
         return None
-    return Diagnosis(code="cluster/conflict", severity="info", message="; ".join(parts))
+    return Diagnosis(code=Code.CLUSTER_CONFLICT, severity="info", message="; ".join(parts))
 
 
 def gitops_manager(live: Mapping[str, Any]) -> str | None:

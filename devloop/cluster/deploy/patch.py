@@ -14,7 +14,7 @@ from devloop.cluster.api.connection import STRATEGIC
 from devloop.cluster.api.kinds import workload_path
 from devloop.cluster.api.pod_view import dig, items, metadata, name_of, text
 from devloop.cluster.deploy.ownership import MANAGER
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,7 +82,7 @@ def missing_workload(connection: Connection, ref: WorkloadRef) -> DevloopError:
         names = []  # the answer is a help only
     near = difflib.get_close_matches(ref.name, names, n=1)
     return DevloopError.of(
-        "cluster/not-found",
+        Code.CLUSTER_NOT_FOUND,
         f"{ref} does not exist in namespace {ref.namespace!r}",
         cause=f"there: {', '.join(names[:10])}" if names else f"there is no {ref.kind} at all",
         suggestions=(

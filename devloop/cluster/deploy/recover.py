@@ -16,7 +16,7 @@ from devloop.cluster.api.pod_view import uid_of
 from devloop.cluster.deploy.ownership import MANAGER
 from devloop.cluster.replace.fast import is_fast, strategy_patch
 from devloop.cluster.replace.in_place_rules import HOLD, held
-from devloop.errors import DevloopError, Diagnosis
+from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +51,7 @@ def heal(connection: Connection, journal: RecoveryLog) -> tuple[Diagnosis, ...]:
             continue
         journal.remove(entry)
         if message:
-            told.append(Diagnosis(code="cluster/paused", severity="info", message=message))
+            told.append(Diagnosis(code=Code.CLUSTER_PAUSED, severity="info", message=message))
     return tuple(told)
 
 

@@ -26,7 +26,7 @@ from devloop.cluster.deploy.recovery_log import RecoveryEntry
 from devloop.cluster.replace.fast import is_fast, with_fast_strategy
 from devloop.cluster.replace.in_place_rules import held, same_manifest, with_hold
 from devloop.cluster.rollout.rollout import Rollout
-from devloop.errors import DevloopError, Diagnosis, Location
+from devloop.errors import Code, DevloopError, Diagnosis, Location
 from devloop.manifests.files import find_files, read_manifests
 from devloop.model import Deployed, ImageRef, Served, Step, StepOutcome, WorkloadRef
 
@@ -492,7 +492,7 @@ class WorkloadDeployer:
         self._warned = True
         reporter.diagnostic(
             Diagnosis(
-                code="cluster/conflict",
+                code=Code.CLUSTER_CONFLICT,
                 severity="warning",
                 message=f"{manager} manages {ref} and may put its own image back",
                 suggestions=(f"pause {manager} for it while you work",),
@@ -531,7 +531,7 @@ class WorkloadDeployer:
         )
         if paused or dig(wanted, "spec", "paused") is True:
             raise DevloopError.of(
-                "cluster/paused",
+                Code.CLUSTER_PAUSED,
                 f"{ref} is paused: it would not roll anything out",
                 cause="spec.paused is true",
                 suggestions=(f"kubectl -n {ref.namespace} rollout resume {ref}",),

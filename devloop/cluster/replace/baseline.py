@@ -14,7 +14,7 @@ from devloop.cluster.api.connection import STRATEGIC
 from devloop.cluster.api.kinds import workload_path
 from devloop.cluster.api.pod_view import items, pod_view
 from devloop.cluster.api.view import owned_by
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,7 +67,7 @@ class Baseline:
         pods = [p for p in self._current() if not p.deleting]
         if len(pods) != 1:
             raise DevloopError.of(
-                "pod/deadline", f"{self._ref} has {len(pods)} pods: the floor is that of one"
+                Code.POD_DEADLINE, f"{self._ref} has {len(pods)} pods: the floor is that of one"
             )
         return pods[0]
 
@@ -96,7 +96,9 @@ class Baseline:
             while not any(self._runs(pod, image) for pod in self._current()):
                 cancel.check()
                 if not wake.wait(max(0.0, deadline - time.monotonic())):
-                    raise DevloopError.of("pod/deadline", f"{self._ref} did not take {image.short}")
+                    raise DevloopError.of(
+                        Code.POD_DEADLINE, f"{self._ref} did not take {image.short}"
+                    )
                 wake.clear()
 
     def _runs(self, pod: PodView, image: ImageRef) -> bool:

@@ -37,7 +37,7 @@ from devloop.cluster.replace.in_place_rules import (
     why_not,
 )
 from devloop.cluster.rollout.rollout_status import serves
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -254,7 +254,7 @@ class InPlace:
         self._open = None
         self._journal.remove(entry)
         raise DevloopError.of(
-            "cluster/paused",
+            Code.CLUSTER_PAUSED,
             f"{self._ref} was paused just now: it does not roll anything out",
             suggestions=(f"kubectl -n {self._ref.namespace} rollout resume {self._ref}",),
         )

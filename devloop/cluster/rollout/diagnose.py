@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from devloop.cluster.api.pod_view import condition, dig, name_of, pod_view, text, uid_of
 from devloop.cluster.rollout.diagnose_container import examine_container, probe_failing
 from devloop.cluster.rollout.finding import NEVER, Finding, events_of, last_event, one_line
-from devloop.errors import Diagnosis
+from devloop.errors import Code, Diagnosis
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -51,7 +51,7 @@ def _whole_pod(
         reason = text(dig(pod, "status", "reason")) or "it failed"
         return Finding(
             diagnosis=Diagnosis(
-                code="pod/unschedulable" if reason.startswith("OutOf") else "pod/evicted",
+                code=Code.POD_UNSCHEDULABLE if reason.startswith("OutOf") else Code.POD_EVICTED,
                 message=f"pod {seen.name} failed: {reason}",
                 cause=text(dig(pod, "status", "message")) or None,
             ),
@@ -65,7 +65,7 @@ def _whole_pod(
         what = f"{missing[1]} {missing[2]!r} does not exist" if missing else "a volume is missing"
         return Finding(
             diagnosis=Diagnosis(
-                code="pod/config-error",
+                code=Code.POD_CONFIG_ERROR,
                 message=f"pod {seen.name} cannot start: {what}",
                 cause=one_line(message),
                 suggestions=("create it, or correct the volume's name in the manifest",),
@@ -80,7 +80,7 @@ def _whole_pod(
     if sandbox is not None and not seen.ready:
         return Finding(
             diagnosis=Diagnosis(
-                code="pod/config-error",
+                code=Code.POD_CONFIG_ERROR,
                 message=f"the node cannot set up pod {seen.name}",
                 cause=one_line(text(sandbox.get("message"))),
                 suggestions=("look at the node: its network plugin or its disk is in trouble",),
@@ -105,7 +105,7 @@ def _unschedulable(pod: PodView, message: str) -> Finding:
         hint = "the hostPort is taken: a rolling update needs it twice; use strategy Recreate"
     return Finding(
         diagnosis=Diagnosis(
-            code="pod/unschedulable",
+            code=Code.POD_UNSCHEDULABLE,
             message=f"no node takes pod {pod.name}",
             cause=one_line(message),
             suggestions=(hint,),
@@ -118,7 +118,7 @@ def _unschedulable(pod: PodView, message: str) -> Finding:
 def _evicted(pod: Mapping[str, Any], seen: PodView) -> Finding:
     return Finding(
         diagnosis=Diagnosis(
-            code="pod/evicted",
+            code=Code.POD_EVICTED,
             message=f"the node evicted pod {name_of(pod)}",
             cause=one_line(text(dig(pod, "status", "message"))),
             suggestions=("free memory or disk on the node, or set resources.requests",),
@@ -140,7 +140,7 @@ def with_log(finding: Finding, lines: Sequence[str]) -> Diagnosis:
     diagnosis = finding.diagnosis
     if any("exec format error" in line for line in kept[-3:]):
         changed = Diagnosis(
-            code="pod/wrong-arch",
+            code=Code.POD_WRONG_ARCH,
             message=f"container {finding.container} of pod {finding.pod} is made for another "
             "processor",
             cause=kept[-1],
@@ -150,7 +150,7 @@ def with_log(finding: Finding, lines: Sequence[str]) -> Diagnosis:
     if not kept:
         return diagnosis
     cause = diagnosis.cause
-    if diagnosis.code in {"pod/crash-loop", "pod/init-failing"}:
+    if diagnosis.code in {Code.POD_CRASH_LOOP, Code.POD_INIT_FAILING}:
         telling = next((line for line in reversed(kept) if _TELLING.search(line)), kept[-1])
         cause = f"{telling.strip()[:300]} ({cause})"
     return replace(diagnosis, cause=cause, detail=(*diagnosis.detail, *kept[-20:]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.api.pod_view import text
 from devloop.cluster.rollout.finding import NEVER, Finding, event_count, exit_meaning, one_line
-from devloop.errors import Diagnosis
+from devloop.errors import Code, Diagnosis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,7 +75,7 @@ def _image_pull(
     tries = sum(map(event_count, failures))
     return Finding(
         diagnosis=Diagnosis(
-            code="pod/image-pull",
+            code=Code.POD_IMAGE_PULL,
             message=f"the node cannot pull {container.image} for pod {pod.name}",
             cause=one_line(_short_pull(story)) or container.reason,
             suggestions=hint,
@@ -121,7 +121,7 @@ def _pull_hint(story: str, container: ContainerView) -> tuple[tuple[str, ...], b
 def _wrong_arch(container: ContainerView, pod: PodView, story: str, *, grace: float) -> Finding:
     return Finding(
         diagnosis=Diagnosis(
-            code="pod/wrong-arch",
+            code=Code.POD_WRONG_ARCH,
             message=f"container {container.name} of pod {pod.name} is made for another processor",
             cause=one_line(story),
             suggestions=(
@@ -150,7 +150,7 @@ def _create(container: ContainerView, pod: PodView) -> Finding:
         hint = "give the image a numeric USER, or change the pod's securityContext"
     return Finding(
         diagnosis=Diagnosis(
-            code="pod/config-error",
+            code=Code.POD_CONFIG_ERROR,
             message=f"container {container.name} of pod {pod.name} cannot be started",
             cause=one_line(message) or container.reason or container.last_reason,
             suggestions=(hint,),
@@ -164,7 +164,7 @@ def _create(container: ContainerView, pod: PodView) -> Finding:
 def _oom(container: ContainerView, pod: PodView) -> Finding:
     return Finding(
         diagnosis=Diagnosis(
-            code="pod/oom-killed",
+            code=Code.POD_OOM_KILLED,
             message=f"container {container.name} of pod {pod.name} ran out of memory",
             cause="the kernel killed it at its memory limit (OOMKilled, exit code 137)",
             suggestions=("raise resources.limits.memory in the manifest, or use less memory",),
@@ -191,7 +191,7 @@ def _init(container: ContainerView, pod: PodView, *, looping: bool) -> Finding |
         return None
     return Finding(
         diagnosis=Diagnosis(
-            code="pod/init-failing",
+            code=Code.POD_INIT_FAILING,
             message=f"init container {container.name} of pod {pod.name} fails (exit code {code})",
             cause=exit_meaning(code),
             suggestions=("the pod starts only after it succeeds",),
@@ -217,7 +217,7 @@ def _crash(
         return probe_failing(pod, container.name, liveness[-1], grace=0.0 if certain else NEVER)
     return Finding(
         diagnosis=Diagnosis(
-            code="pod/crash-loop",
+            code=Code.POD_CRASH_LOOP,
             message=(
                 f"container {container.name} of pod {pod.name} keeps exiting "
                 f"(exit code {'unknown' if code is None else code}, {_times(container.restarts)})"
@@ -241,7 +241,7 @@ def probe_failing(
     running = next((c.name for c in pod.containers if not c.init and not c.ready), "")
     return Finding(
         diagnosis=Diagnosis(
-            code="pod/probe-failing",
+            code=Code.POD_PROBE_FAILING,
             message=f"{kind} probe of pod {pod.name} keeps failing",
             cause=one_line(message),
             suggestions=("check the probe's path and port, and that the app listens on 0.0.0.0",),

@@ -28,7 +28,7 @@ from devloop.cluster.rollout.rollout_status import (
     digest_of,
     judge,
 )
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from devloop.model import Served, Step
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class Rollout:
         seen = self._workloads.get(ref.name)
         if seen is None and self._was_there:
             raise DevloopError.of(
-                "cluster/not-found",
+                Code.CLUSTER_NOT_FOUND,
                 f"{ref} was deleted while it was rolled out",
                 suggestions=("deploy again",),
             )
@@ -245,7 +245,7 @@ class Rollout:
                 self._patience.lasted(("accepted", pod, image_id), 0.001)  # look again at once
                 continue
             raise DevloopError.of(
-                "pod/stale-image",
+                Code.POD_STALE_IMAGE,
                 f"pod {pod} runs another image than the one deployed",
                 cause=f"it reports {image_id}, deployed was {self._deployed.image.pinned}",
                 suggestions=(
@@ -337,7 +337,7 @@ class Rollout:
         hints.append(f"kubectl -n {ref.namespace} describe {ref}")
         images = ", ".join(sorted(set(images_of(self._seen_workload() or {}).values())))
         return DevloopError.of(
-            "pod/deadline",
+            Code.POD_DEADLINE,
             f"{ref} is not ready after {self._timeout:g} s",
             cause=verdict.message,
             suggestions=tuple(hints),

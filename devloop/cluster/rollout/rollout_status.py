@@ -23,7 +23,7 @@ from devloop.cluster.api.pod_view import (
     uid_of,
 )
 from devloop.cluster.deploy.ownership import images_of, last_writer
-from devloop.errors import DevloopError, Diagnosis
+from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -112,7 +112,7 @@ def _changed_outside(deployed: Deployed, workload: Mapping[str, Any]) -> Failing
     if uid_of(workload) != deployed.uid:
         return Failing(
             error=DevloopError.of(
-                "safety/changed-outside",
+                Code.SAFETY_CHANGED_OUTSIDE,
                 f"{ref} was deleted and made anew by somebody else",
                 suggestions=("deploy again",),
             )
@@ -125,7 +125,7 @@ def _changed_outside(deployed: Deployed, workload: Mapping[str, Any]) -> Failing
         return None
     return Failing(
         error=DevloopError.of(
-            "safety/changed-outside",
+            Code.SAFETY_CHANGED_OUTSIDE,
             f"{last_writer(workload)} changed the image of {ref} meanwhile",
             cause=f"it is {other[0]} now, not {deployed.image.pinned}",
             suggestions=("save a file to deploy again, or stop what writes there",),
@@ -268,7 +268,7 @@ def _refused(workload: Mapping[str, Any]) -> Failing | None:
     return Failing(
         error=DevloopError(
             Diagnosis(
-                code="cluster/rejected",
+                code=Code.CLUSTER_REJECTED,
                 message="the cluster refuses to make the new pods",
                 cause=message or None,
                 suggestions=("correct what the cause names, then deploy again",),
@@ -324,7 +324,7 @@ def _held_back(deployed: Deployed, held: list[Mapping[str, Any]], why: str) -> F
     names = " ".join(text(metadata(p).get("name")) for p in held)
     return Failing(
         error=DevloopError.of(
-            "pod/stale-image",
+            Code.POD_STALE_IMAGE,
             f"{ref} keeps its old pods: {why}",
             cause=f"old: {names}",
             suggestions=(f"kubectl -n {ref.namespace} delete pod {names}", "or use RollingUpdate"),

@@ -22,7 +22,7 @@ from devloop.cluster.deploy.deployments import Deployments
 from devloop.cluster.deploy.ownership import images_of
 from devloop.cluster.deploy.recovery_log import RecoveryLog
 from devloop.cluster.replace.in_place_rules import HOLD
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from tests.integration.cluster.conftest import QUICK, Bench, Told, workload
 
 if TYPE_CHECKING:
@@ -617,7 +617,7 @@ def test_a_deployment_that_refuses_the_image_gets_its_pod_back(
     rollout = bench.opened[-1].in_place(deployed.workload)
 
     def refuse() -> Any:
-        raise DevloopError.of("cluster/rejected", "a webhook says no")
+        raise DevloopError.of(Code.CLUSTER_REJECTED, "a webhook says no")
 
     uids = State(bench).uids
     with pytest.raises(DevloopError, match="says no"):

@@ -13,7 +13,7 @@ from devloop.app import housekeeping
 from devloop.app.housekeeping import Housekeeper, Leftovers, find_leftovers, remove, surplus
 from devloop.base.cancel import Cancel
 from devloop.builders.built_images import BuiltImage, BuiltImages
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +76,7 @@ class FakeRegistry:
 
     def delete_manifest(self, name: str, digest: str, cancel: Cancel | None = None) -> bool:
         if self._refuses:
-            raise DevloopError.of("registry/delete-refused", "it does not delete anything")
+            raise DevloopError.of(Code.REGISTRY_DELETE_REFUSED, "it does not delete anything")
         self.deleted.append((name, digest))
         return True
 

@@ -17,7 +17,7 @@ from devloop.builders.image.base_image import Bases, parse_reference
 from devloop.builders.image.docker_images import DockerImages
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.listing import Listings, follow, merged, read_tar
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from devloop.registry.client import RegistryClient
 from tests.unit.registry.fake_registry import State, serving
 
@@ -132,7 +132,7 @@ class Away:
     def __call__(self, host: str) -> RegistryClient:
         self.asked.append(host)
         if host != self.client.host:
-            raise DevloopError.of("registry/unreachable", f"{host} does not answer")
+            raise DevloopError.of(Code.REGISTRY_UNREACHABLE, f"{host} does not answer")
         return self.client
 
 

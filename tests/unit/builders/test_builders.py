@@ -18,7 +18,7 @@ from devloop.builders.image_cache import CachedImages, CachingBuilder
 from devloop.builders.job import shown_path, tag_of
 from devloop.builders.select import make_builder, preflight
 from devloop.config.schema import Build, Deploy, Project, Service
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from devloop.model import ImageRef, PushTarget
 from tests.unit.builders.kit import FakeManifests, Notes, job, recorded, scan_of, write
 
@@ -165,7 +165,7 @@ def test_a_registry_that_does_not_answer_here_confirms_nothing(
     docker: FakeDocker, context: Path
 ) -> None:
     docker.answers(built())
-    registry = FakeManifests(error=DevloopError.of("registry/unreachable", "no"))
+    registry = FakeManifests(error=DevloopError.of(Code.REGISTRY_UNREACHABLE, "no"))
     builder = Buildx(job(context, manifests=registry))
     assert builder.build(scan_of(context), Notes(), Cancel()).digest == DIGEST
 
@@ -249,7 +249,7 @@ def test_no_detour_when_the_registry_is_down(
     docker: FakeDocker, context: Path, tmp_path: Path
 ) -> None:
     docker.answers(detour(tmp_path, "kubernetes"))
-    registry = FakeManifests(error=DevloopError.of("registry/unreachable", "no"))
+    registry = FakeManifests(error=DevloopError.of(Code.REGISTRY_UNREACHABLE, "no"))
     with pytest.raises(DevloopError):
         Buildx(job(context, manifests=registry)).build(scan_of(context), Notes(), Cancel())
     assert len(docker.calls) == 1
@@ -364,7 +364,7 @@ def test_memory_is_worth_nothing_without_the_manifest(context: Path, tmp_path: P
     inner, images = CountingBuilder(), CachedImages(tmp_path / "images.json")
     for registry in (
         FakeManifests(),
-        FakeManifests(error=DevloopError.of("registry/unreachable", "no")),
+        FakeManifests(error=DevloopError.of(Code.REGISTRY_UNREACHABLE, "no")),
         FakeManifests({DIGEST: OTHER}),
     ):
         CachingBuilder(job(context, manifests=registry), inner, images).build(
@@ -374,7 +374,7 @@ def test_memory_is_worth_nothing_without_the_manifest(context: Path, tmp_path: P
 
 
 def test_a_spoilt_build_is_not_remembered(context: Path, tmp_path: Path) -> None:
-    inner = CountingBuilder(error=DevloopError.of("build/context-changed", "x"))
+    inner = CountingBuilder(error=DevloopError.of(Code.BUILD_CONTEXT_CHANGED, "x"))
     images, scan = CachedImages(tmp_path / "images.json"), scan_of(context)
     with pytest.raises(DevloopError):
         CachingBuilder(job(context), inner, images).build(scan, Notes(), Cancel())

@@ -20,7 +20,7 @@ from devloop.builders.daemonless.first import FullFirst
 from devloop.builders.image.copies import FileEntry
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.listing import Listing, PathEntry
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from devloop.model import ImageRef, PushTarget
 from devloop.registry.client import RegistryClient
 from devloop.registry.registries import Registries
@@ -357,8 +357,8 @@ def test_why_docker_is_needed(bench: Bench) -> None:
     told = "it is needed here: app/Dockerfile:2 RUN; nobody is there"
     for code, cause in (("env/docker-unreachable", told), ("build/failed", "nobody is there")):
         with pytest.raises(DevloopError) as caught:
-            FullFirst(full, Inner(DevloopError.of(code, "no", cause="nobody is there"))).build(
-                scan_of(bench.context), bench.notes, Cancel()
-            )
+            FullFirst(
+                full, Inner(DevloopError.of(Code(code), "no", cause="nobody is there"))
+            ).build(scan_of(bench.context), bench.notes, Cancel())
         assert caught.value.code == code
         assert caught.value.diagnosis.cause == cause

@@ -21,7 +21,7 @@ from devloop.builders.image.layer import read_layer, write_layer
 from devloop.builders.image.repository import Repository
 from devloop.builders.image_cache import CachedImages
 from devloop.builders.job import tag_of
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from devloop.model import ImageRef, PushTarget, Step, StepOutcome
 from devloop.registry.client import RegistryClient
 from tests.unit.builders.kit import Notes, job, snapshot_of, write
@@ -204,7 +204,7 @@ def test_a_failed_builder_does_not_spoil_what_is_known(bench: Bench) -> None:
     # The image of the builder behind has no layer of a RUN; it is not looked for.
     bench.build()
     bench.write(r="2")
-    bench.behind.error = DevloopError.of("build/failed", "no")
+    bench.behind.error = DevloopError.of(Code.BUILD_FAILED, "no")
     with pytest.raises(DevloopError):
         bench.build()
     bench.behind.error = None

@@ -15,7 +15,7 @@ import click
 import pytest
 
 from devloop.cli import main as cli
-from devloop.errors import DevloopError, Location
+from devloop.errors import Code, DevloopError, Location
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,10 +88,10 @@ def test_wrong_arguments_end_with_2(
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (DevloopError.of("config/parse", "no", location=Location("devloop.yaml", 3, 1)), 2),
-        (DevloopError.of("env/docker-unreachable", "no"), 3),
-        (DevloopError.of("safety/context", "no"), 4),
-        (DevloopError.of("build/failed", "no"), 1),
+        (DevloopError.of(Code.CONFIG_PARSE, "no", location=Location("devloop.yaml", 3, 1)), 2),
+        (DevloopError.of(Code.ENV_DOCKER_UNREACHABLE, "no"), 3),
+        (DevloopError.of(Code.SAFETY_CONTEXT, "no"), 4),
+        (DevloopError.of(Code.BUILD_FAILED, "no"), 1),
         (RuntimeError("surprise"), 70),
         (KeyboardInterrupt(), 130),
     ],

@@ -16,7 +16,7 @@ from devloop.config.positions import (
     yaml_diagnosis,
 )
 from devloop.config.problems import Problems
-from devloop.errors import Diagnosis, Location
+from devloop.errors import Code, Diagnosis, Location
 
 
 def problems_of(text: str) -> tuple[Diagnosis, ...]:
@@ -130,6 +130,6 @@ def test_pyyaml_errors_get_a_place_and_the_callers_code() -> None:
     text = "a: 1\nb: [\n"
     with pytest.raises(yaml.YAMLError) as caught:
         list(yaml.safe_load_all(text))
-    found = yaml_diagnosis(caught.value, "k8s/x.yaml", text, code="config/manifest")
+    found = yaml_diagnosis(caught.value, "k8s/x.yaml", text, code=Code.CONFIG_MANIFEST)
     assert (found.code, found.location) == ("config/manifest", Location("k8s/x.yaml", 3, 1))
     assert found.cause == "a `[` or `{` is not closed"

@@ -12,7 +12,7 @@ import pytest
 
 from devloop.base.cancel import Cancelled
 from devloop.engine.loop import Engine, ServicePorts
-from devloop.errors import DevloopError, ExitStatus
+from devloop.errors import Code, DevloopError, ExitStatus
 from devloop.events import DiagnosticRaised, Event, IterationFinished
 from devloop.model import (
     Deployed,
@@ -189,10 +189,10 @@ def test_run_ends_done() -> None:
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [
-        (DevloopError.of("build/run-failed", "no"), ExitStatus.FAILED, "build/run-failed"),
+        (DevloopError.of(Code.BUILD_RUN_FAILED, "no"), ExitStatus.FAILED, Code.BUILD_RUN_FAILED),
         # `run` does not wait for what is not there.
         (
-            DevloopError.of("registry/unreachable", "no"),
+            DevloopError.of(Code.REGISTRY_UNREACHABLE, "no"),
             ExitStatus.ENVIRONMENT,
             "registry/unreachable",
         ),
@@ -218,7 +218,7 @@ def test_dev_goes_on_after_a_failure_and_a_newer_save_cancels_the_build() -> Non
 
     def build(content: str, cancel: Cancel) -> None:
         if content == "a":
-            raise DevloopError.of("build/run-failed", "no")
+            raise DevloopError.of(Code.BUILD_RUN_FAILED, "no")
         if content == "b":
             assert cancel.wait(5)
             cancelled.append(content)
@@ -257,7 +257,7 @@ def test_a_build_whose_files_changed_is_made_again() -> None:
     def build(content: str, _cancel: Cancel) -> None:
         if content == "a":
             world.content = "b"
-            raise DevloopError.of("build/context-changed", "a file changed meanwhile")
+            raise DevloopError.of(Code.BUILD_CONTEXT_CHANGED, "a file changed meanwhile")
 
     world.on_build = build
     running = Running(world.engine("dev", hints))

@@ -41,7 +41,7 @@ from devloop.engine.state import (
     TaskKind,
     initial,
 )
-from devloop.errors import Diagnosis, ExitStatus
+from devloop.errors import Code, Diagnosis, ExitStatus
 from devloop.events import (
     DiagnosticRaised,
     Event,
@@ -86,7 +86,7 @@ def image_of(content: str) -> ImageRef:
 
 
 def failure(code: str) -> Failed:
-    return Failed(Diagnosis(code=code, message="it broke"))
+    return Failed(Diagnosis(code=Code(code), message="it broke"))
 
 
 class World(RuleBasedStateMachine):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancelled
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from devloop.model import ContainerView, PodView
 
 if TYPE_CHECKING:
@@ -114,9 +114,9 @@ class Kubelet:
             if self.refuse is not None:
                 raise self.refuse
             if self._gone:
-                raise DevloopError.of("cluster/not-found", "no such pod")
+                raise DevloopError.of(Code.CLUSTER_NOT_FOUND, "no such pod")
             if previous and len(self._instances) < 2:
-                raise DevloopError.of("cluster/rejected", "previous container not found")
+                raise DevloopError.of(Code.CLUSTER_REJECTED, "previous container not found")
             instance = self._instances[-2 if previous else -1]
             breaks = self._breaks
         return self._serve(instance, since_time, breaks, cancel)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from devloop.events import DiagnosticRaised, LogLine
 from devloop.logs import LogFollower
 from devloop.model import ContainerView, PodView
@@ -203,7 +203,7 @@ def test_a_finished_container_needs_no_thread(
 def test_what_is_forbidden_is_told_once_and_not_asked_again(
     follower: LogFollower, kubelet: Kubelet, log: Log
 ) -> None:
-    kubelet.refuse = DevloopError.of("cluster/forbidden", "cannot get pods/log")
+    kubelet.refuse = DevloopError.of(Code.CLUSTER_FORBIDDEN, "cannot get pods/log")
     follower.pods_changed("web", (kubelet.view(),))
     log.wait(lambda: bool(log.events))
     follower.pods_changed("web", (kubelet.view(),))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from devloop.events import ForwardChanged
 from devloop.port_forward import PortForwarder, route
 from tests.unit.port_forward.fakes import (
@@ -143,7 +143,7 @@ def test_a_silent_connection_moves_on_when_its_pod_is_gone() -> None:
 def test_a_failed_dial_is_tried_again_while_the_client_waits() -> None:
     app = App(answer)
     app.failing = [
-        DevloopError.of("cluster/unreachable", "away"),
+        DevloopError.of(Code.CLUSTER_UNREACHABLE, "away"),
         OSError("reset"),
         ConnectionRefusedError("refused"),
     ]

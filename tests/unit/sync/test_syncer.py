@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from devloop.base.cancel import Cancel, Cancelled
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from devloop.model import ContainerView, Fingerprint, ImageRef, PodView, Scan
 from devloop.sync.protocol import STARTS
 from devloop.sync.rules import PathRule
@@ -391,7 +391,7 @@ def test_a_sync_that_finds_no_interpreter_says_so_itself(tmp_path: Path) -> None
 def test_a_cluster_that_forbids_it(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.refuse = DevloopError.of(
-        "cluster/forbidden", "'dev' may not get pods/exec", suggestions=("ask an administrator",)
+        Code.CLUSTER_FORBIDDEN, "'dev' may not get pods/exec", suggestions=("ask an administrator",)
     )
     try:
         world.run(image(1))

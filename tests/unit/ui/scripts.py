@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from devloop.errors import Diagnosis, Location
+from devloop.errors import Code, Diagnosis, Location
 from devloop.events import (
     DiagnosticRaised,
     ForwardChanged,
@@ -205,7 +205,7 @@ def whole_session(root: str = "/shop") -> list[Record]:
     s.now += timedelta(seconds=2.8)
     s.problem(
         Diagnosis(
-            code="build/run-failed",
+            code=Code.BUILD_RUN_FAILED,
             message="RUN exited 1: pip install -r requirements.txt",
             location=Location("sample_app/Dockerfile", 4, 1),
             cause="pip could not find `flaks` (requirements.txt:3)",
@@ -226,7 +226,7 @@ def whole_session(root: str = "/shop") -> list[Record]:
     s.now += timedelta(seconds=10)
     s.problem(
         Diagnosis(
-            code="pod/crash-loop",
+            code=Code.POD_CRASH_LOOP,
             message="container web exited with code 1 after 0.4 s, 2 times in 11 s",
             location=Location(f"{root}/sample_app/app.py", 14),
             cause="NameError: name 'ap' is not defined",

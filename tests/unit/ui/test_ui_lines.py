@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devloop.errors import Diagnosis, Location
+from devloop.errors import Code, Diagnosis, Location
 from devloop.events import (
     ConfigReloaded,
     DiagnosticRaised,
@@ -82,7 +82,7 @@ FAILED = (
     StepProgress(iter=7, service="web", step=Step.BUILD, message="RUN pip", current=4, total=12),
     DiagnosticRaised.of(
         Diagnosis(
-            code="build/run-failed",
+            code=Code.BUILD_RUN_FAILED,
             message="RUN exited 1: pip install -r req.txt",
             location=Location("/home/u/shop/sample_app/Dockerfile", 12, 1),
             cause="pip could not find `flaks`",

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devloop.errors import Diagnosis
+from devloop.errors import Code, Diagnosis
 from devloop.events import (
     ConfigReloaded,
     DiagnosticRaised,
@@ -119,7 +119,7 @@ def test_news_is_one_line_each() -> None:
     s.add(ConfigReloaded(path="devloop.yaml"))
     s.add(Dropped(count=12300))
     warning = Diagnosis(
-        code="safety/context", severity="warning", message="odd context", cause="its name"
+        code=Code.SAFETY_CONTEXT, severity="warning", message="odd context", cause="its name"
     )
     s.add(DiagnosticRaised.of(warning))
     assert rows(s)[3:] == [
@@ -164,7 +164,7 @@ def test_a_pod_in_trouble_is_told_once_until_it_is_well_again() -> None:
 
 def test_a_problem_without_a_session_is_shown_and_nothing_is_summed_up() -> None:
     s = Script()
-    s.add(DiagnosticRaised.of(Diagnosis(code="config/parse", message="not YAML")))
+    s.add(DiagnosticRaised.of(Diagnosis(code=Code.CONFIG_PARSE, message="not YAML")))
     s.add(SessionEnded(exit_code=2))
     assert rows(s) == ["", "  not YAML   [config/parse]", ""]
 

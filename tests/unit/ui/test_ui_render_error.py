@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from devloop.errors import Diagnosis, Location
+from devloop.errors import Code, Diagnosis, Location
 from devloop.ui.render_error import format_diagnosis, problem_line
 
 FULL = Diagnosis(
-    code="build/run-failed",
+    code=Code.BUILD_RUN_FAILED,
     message="RUN exited 1: pip install",
     location=Location("Dockerfile", 12),
     cause="pip could not find `flaks`, which requirements.txt names in its third line",
@@ -36,6 +36,6 @@ def test_coloured_text_is_the_same_text() -> None:
 
 
 def test_the_least_there_is() -> None:
-    least = Diagnosis(code="usage/arguments", message="no such option", severity="warning")
+    least = Diagnosis(code=Code.USAGE_ARGUMENTS, message="no such option", severity="warning")
     assert format_diagnosis(least) == "warning[usage/arguments]: no such option"
     assert problem_line(least) == "devloop: warning[usage/arguments]: no such option"
