@@ -1,6 +1,6 @@
 """One view of each service's pods, handed to everyone who follows them.
 
-The cluster's watch tells of single pods; the front door and the logs want a service's pods as a
+The cluster's watch tells of single pods; port forwards and logs want a service's pods as a
 whole. This is the translation between the two, and nothing more.
 """
 

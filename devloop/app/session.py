@@ -167,7 +167,7 @@ class Session:
             stack=stack,
         )
         if self._stays:
-            wiring.open_front_door()
+            wiring.open_port_forwards()
             wiring.follow_logs()
         self._engine = wiring.engine()
         return self._run_engine(self._engine)

@@ -112,16 +112,16 @@ class Wiring:
             publish=publish,
         )
 
-    def open_front_door(self) -> None:
+    def open_port_forwards(self) -> None:
         """Errors: env/port-busy."""
         ports = [(s.name, p.local, p.container) for s in self._services.values() for p in s.ports]
         if not ports:
             return
         dial = PodPorts(self._connection)
         self._stack.callback(dial.close)
-        door = PortForwarder(ports, dial, self._feed, self._publish)
-        door.start()
-        self._stack.callback(door.close)
+        forwarder = PortForwarder(ports, dial, self._feed, self._publish)
+        forwarder.start()
+        self._stack.callback(forwarder.close)
 
     def follow_logs(self) -> None:
         def read(

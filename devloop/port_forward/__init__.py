@@ -1,4 +1,4 @@
-"""The front door: local ports that outlive the pods behind them."""
+"""Port forwarding: local ports that outlive the pods behind them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""One client's connection: held until there is a pod, then pumped both ways, without blocking.
+"""One client's connection: waiting until there is a pod, then pumped both ways, without blocking.
 
 What a client has sent is kept until it was answered (or a bound), so that a stream that turns out
 to lead nowhere can be replaced by another without the client noticing. Between two HTTP
-requests a client is put aside and its next request may go to another pod. Decides nothing about
+requests a client is parked and its next request may go to another pod. Decides nothing about
 pods; that is the route's.
 """
 
@@ -36,8 +36,8 @@ _MOST_REPEATS = 3  # of a request that nobody answered: it may be what kills the
 # go, and so much.
 _BACK, _BACK_GOING = 0.1, 5.0  # seconds
 _MOST_BACK = 65536
-_ASIDE = 60.0  # seconds a client between two requests is kept without a pod
-_LAST_WORDS = 0.5  # seconds that a stream gets to end by itself after its pod has gone
+_PARKED = 60.0  # seconds a client between two requests is kept without a pod
+_FINAL_OUTPUT = 0.5  # seconds that a stream gets to end by itself after its pod has gone
 _LINGER = 2.0  # seconds a client has to take the end of an answer
 # A client that has closed looks like one that has only finished sending. When the pod had spoken
 # last it has most likely closed; otherwise it waits for an answer, which may come in pieces.
@@ -49,21 +49,21 @@ _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
 class _State(enum.Enum):
-    HELD = "held"
-    JOINED = "joined"
+    WAITING = "waiting"
+    ATTACHED = "attached"
     LINGERING = "lingering"
     ENDED = "ended"
 
 
 class ClientConnection:
-    """Methods are for the loop's thread only. `pod` is the uid of the pod it is joined to;
+    """Methods are for the loop's thread only. `pod` is the uid of the pod it is attached to;
     `epoch` and `waits_since` (monotonic) are the route's notes."""
 
     def __init__(self, hub: Hub, client: socket.socket) -> None:
         self._hub = hub
         self._client = ClientSocket(client)
         self._remote: Duplex | None = None
-        self._state = _State.HELD
+        self._state = _State.WAITING
         self.pod = ""
         self.epoch = 0
         self.waits_since = time.monotonic()
@@ -77,20 +77,20 @@ class ClientConnection:
         self._served = False  # some pod has answered something
         self._leaving = False  # the pod gets no further request
         self._client_ended = False
-        self._told_pod = False
-        self._deaf = False  # the stream takes nothing any more
+        self._reported_end = False
+        self._write_closed = False  # the stream takes nothing any more
         self._quiet = False
         self._unflushed = False
-        self._more = False  # the stream may hold bytes that select does not see
-        self._pod_spoke_last = False
-        self._heard_at = 0.0
+        self._more = False  # the stream may have bytes that select does not see
+        self._pod_sent_last = False
+        self._received_at = 0.0
         self._silence = _SILENCE_ANSWERED
-        self._joins = 0
+        self._attachments = 0
         self._settle()
 
     @property
-    def held(self) -> bool:
-        return self._state is _State.HELD
+    def waiting(self) -> bool:
+        return self._state is _State.WAITING
 
     @property
     def alive(self) -> bool:
@@ -101,24 +101,24 @@ class ClientConnection:
         """Whether the client has sent something."""
         return bool(self._up)
 
-    # --- what the route does to a link -----------------------------------------------------
+    # --- what the route does to a connection -----------------------------------------------------
 
-    def join(self, remote: Duplex, pod: str, *, quiet: float = 0.0) -> None:
+    def attach(self, remote: Duplex, pod: str, *, quiet: float = 0.0) -> None:
         """Pump between the client and `remote` from now on; takes ownership of it.
 
         Nothing is sent for `quiet` seconds: where a refusal is likely, bytes that precede it
         cost the node a connection."""
         self._remote, self.pod = remote, pod
-        self._state = _State.JOINED
+        self._state = _State.ATTACHED
         self._sent = 0
-        self._told_pod = self._is_trusted = self._deaf = self._leaving = False
-        self._joins += 1
-        joined = self._joins
+        self._reported_end = self._is_trusted = self._write_closed = self._leaving = False
+        self._attachments += 1
+        attached = self._attachments
         self._more = True
-        self._hub.at(_TRUST, lambda: self._nobody_refused(joined))
+        self._hub.at(_TRUST, lambda: self._nobody_refused(attached))
         self._quiet = quiet > 0
         if quiet:
-            self._hub.at(quiet, lambda: self._speak(joined))
+            self._hub.at(quiet, lambda: self._end_quiet(attached))
         self._on_remote(_READ | _WRITE)
 
     def abort(self) -> None:
@@ -128,33 +128,33 @@ class ClientConnection:
     def release(self) -> bool:
         """No further request may go to this pod, but what is under way stays.
 
-        True when the link is free of its pod and waits for another stream."""
-        if self._state is not _State.JOINED:
+        True when the connection is free of its pod and waits for another stream."""
+        if self._state is not _State.ATTACHED:
             return False
         self._leaving = True
         if self._is_between:
-            self._put_aside()
+            self._park()
         elif self._replayable and self._sent == 0:
-            self._unjoin()
+            self._detach()
             return True
         return False
 
-    def renounce(self) -> bool:
+    def retry_elsewhere(self) -> bool:
         """The process is replaced: as `release`, and a request that may be repeated will be."""
         if self.release():
             return True
-        if self._state is not _State.JOINED or not self._is_repeatable:
+        if self._state is not _State.ATTACHED or not self._is_repeatable:
             return False
-        self._unjoin()
+        self._detach()
         return True
 
     def leave(self) -> bool:
-        """The pod or its process is gone: as `renounce`, and everything else is reset.
+        """The pod or its process is gone: as `retry_elsewhere`, and everything else is reset.
 
         Its last words may still be on their way, so the reset waits a moment."""
-        if self.renounce():
+        if self.retry_elsewhere():
             return True
-        if self._state is _State.JOINED:
+        if self._state is _State.ATTACHED:
             self._give_up_soon()
         return False
 
@@ -182,14 +182,14 @@ class ClientConnection:
         self._turn_over()
 
     def _on_remote(self, mask: int) -> None:
-        if self._state is not _State.JOINED:
+        if self._state is not _State.ATTACHED:
             return
         if mask & _READ:
             self._read_remote()
         self._turn_over()
 
     def _turn_over(self) -> None:
-        if self._state is _State.JOINED:
+        if self._state is _State.ATTACHED:
             self._send_up()
         if self._state is not _State.ENDED:
             self._settle()
@@ -202,18 +202,18 @@ class ClientConnection:
             if not data:
                 self._end()
         elif data:
-            aside = self._state is _State.HELD and self._served and not self._up
+            parked = self._state is _State.WAITING and self._served and not self._up
             self._up += data
             self._exchange.asked(data)
-            self._pod_spoke_last = False
-            if aside:
-                self._hub.hungry(self)
-        elif self._state is _State.HELD and not self._up:
+            self._pod_sent_last = False
+            if parked:
+                self._hub.wants_backend(self)
+        elif self._state is _State.WAITING and not self._up:
             self._end()  # somebody only looked whether the port is open, or is done
         else:
             self._client_ended = True
             if self._is_between:
-                self._say_end()
+                self._finish_answer()
             else:
                 self._client.look_after()
 
@@ -234,11 +234,11 @@ class ClientConnection:
                 self._remote_over()
                 return
             moved += len(data)
-            self._heard(data)
-            if self._state is not _State.JOINED:
+            self._received(data)
+            if self._state is not _State.ATTACHED:
                 return
 
-    def _heard(self, data: bytes) -> None:
+    def _received(self, data: bytes) -> None:
         back = self._back
         may_wait = back is not None or (self._replayable and self._exchange.repeatable)
         self._exchange.answered(data)
@@ -248,19 +248,19 @@ class ClientConnection:
             return
         if back is None:
             back = self._back = bytearray()
-            since, joined = time.monotonic(), self._joins
-            self._hub.at(_BACK, lambda: self._waited(joined, back, since))
+            since, attached = time.monotonic(), self._attachments
+            self._hub.at(_BACK, lambda: self._waited(attached, back, since))
         back += data
         if not self._exchange.retractable or len(back) > _MOST_BACK:
             self._pass_on_back()
 
-    def _waited(self, joined: int, back: bytearray, since: float) -> None:
+    def _waited(self, attached: int, back: bytearray, since: float) -> None:
         """An answer has been kept back for as long as one may be."""
-        if not self._is_joined(joined) or self._back is not back:
+        if not self._is_attached(attached) or self._back is not back:
             return
         going = self._leaving or self._hub.unsettled
         if going and time.monotonic() - since < _BACK_GOING:
-            self._hub.at(_BACK, lambda: self._waited(joined, back, since))
+            self._hub.at(_BACK, lambda: self._waited(attached, back, since))
             return
         self._pass_on_back()
         self._turn_over()
@@ -271,8 +271,8 @@ class ClientConnection:
             self._pass_on(bytes(back))
 
     def _pass_on(self, data: bytes) -> None:
-        self._heard_at = time.monotonic()
-        self._pod_spoke_last = self._served = True
+        self._received_at = time.monotonic()
+        self._pod_sent_last = self._served = True
         self._forget()
         try:
             self._client.write(data)
@@ -281,18 +281,18 @@ class ClientConnection:
             return
         if self._exchange.over:
             # The runtime would tell of the pod's end a second after it happened.
-            self._say_end()
+            self._finish_answer()
         elif self._is_between:
             self._replayable = True
             self._repeats = 0
             if self._client_ended:
-                self._say_end()
+                self._finish_answer()
             elif self._leaving:
-                self._put_aside()
+                self._park()
 
     def _send_up(self) -> None:
         remote = self._remote
-        if remote is None or self._deaf or self._quiet:
+        if remote is None or self._write_closed or self._quiet:
             return
         try:
             while self._sent < len(self._up):
@@ -304,13 +304,13 @@ class ClientConnection:
                     del self._up[: self._sent]
                     self._sent = 0
             self._unflushed = not remote.flush()
-            if self._client_ended and self._sent == len(self._up) and not self._told_pod:
-                self._told_pod = True
+            if self._client_ended and self._sent == len(self._up) and not self._reported_end:
+                self._reported_end = True
                 if not remote.shutdown_write():
                     self._expect_silence()
         except OSError:
             # What it said before it stopped listening, and why it did, is still to be read.
-            self._deaf = True
+            self._write_closed = True
             self._more = True
             self._give_up_soon()
             return
@@ -319,17 +319,17 @@ class ClientConnection:
 
     # --- changes of state ------------------------------------------------------------------
 
-    def _is_joined(self, joined: int) -> bool:
+    def _is_attached(self, attached: int) -> bool:
         """Whether this is still the stream it was when a timer was set."""
-        return self._state is _State.JOINED and joined == self._joins
+        return self._state is _State.ATTACHED and attached == self._attachments
 
-    def _speak(self, joined: int) -> None:
-        if self._is_joined(joined):
+    def _end_quiet(self, attached: int) -> None:
+        if self._is_attached(attached):
             self._quiet = False
             self._turn_over()
 
-    def _nobody_refused(self, joined: int) -> None:
-        if self._is_joined(joined):
+    def _nobody_refused(self, attached: int) -> None:
+        if self._is_attached(attached):
             self._trust()
             self._turn_over()
 
@@ -360,63 +360,63 @@ class ClientConnection:
         return (untouched or self._is_repeatable) and self._repeats <= _MOST_REPEATS
 
     def _give_up_soon(self) -> None:
-        joined = self._joins
+        attached = self._attachments
 
         def give_up() -> None:
-            if self._is_joined(joined):
+            if self._is_attached(attached):
                 self._broken(ConnectionResetError("its pod is gone"))
 
-        self._hub.at(_LAST_WORDS, give_up)
+        self._hub.at(_FINAL_OUTPUT, give_up)
 
     def _broken(self, error: OSError) -> None:
         # A refused connection delivered nothing to anybody, whatever was sent after it.
         refused = isinstance(error, ConnectionRefusedError)
         if self._is_between:
-            self._put_aside()
+            self._park()
         elif self._replayable and (refused or self._sent == 0 or self._may_repeat()):
             self._to_another(str(error), refused=refused)
         else:
             self.abort()
 
-    def _unjoin(self) -> None:
+    def _detach(self) -> None:
         self._drop_remote()
         if self._back is not None:
             self._back = None
             self._exchange.retract()
-        self._state = _State.HELD
+        self._state = _State.WAITING
         self._sent = 0
         self._settle()
 
     def _to_another(self, reason: str, *, refused: bool = False) -> None:
-        self._unjoin()
+        self._detach()
         self._hub.failed(self, reason, refused=refused)
 
-    def _put_aside(self) -> None:
+    def _park(self) -> None:
         """Keep the client without a pod until it asks again."""
-        self._unjoin()
-        joined = self._joins
+        self._detach()
+        attached = self._attachments
 
         def forgotten() -> None:
-            if self._state is _State.HELD and self._joins == joined and not self._up:
-                self._say_end()
+            if self._state is _State.WAITING and self._attachments == attached and not self._up:
+                self._finish_answer()
 
-        self._hub.at(_ASIDE, forgotten)
+        self._hub.at(_PARKED, forgotten)
 
     def _remote_over(self) -> None:
         """The pod has ended the stream."""
         if self._exchange.until_end and not self._leaving:
             self._pass_on_back()
-        if self._state is not _State.JOINED:
+        if self._state is not _State.ATTACHED:
             return
         if self._is_between and not self._client_ended:
-            self._put_aside()
+            self._park()
         elif self._may_repeat():
             self._to_another("the pod ended the connection without an answer")
         else:
             self._pass_on_back()
-            self._say_end()
+            self._finish_answer()
 
-    def _say_end(self) -> None:
+    def _finish_answer(self) -> None:
         self._drop_remote()
         self._state = _State.LINGERING
         self._up.clear()
@@ -431,7 +431,7 @@ class ClientConnection:
             return
         self._hub.at(_LINGER, self._end)
         try:
-            self._client.say_end()
+            self._client.shutdown_write()
         except OSError:
             self._end()
 
@@ -456,20 +456,20 @@ class ClientConnection:
 
     def _expect_silence(self) -> None:
         """The pod could not be told that the client has finished: silence ends the stream."""
-        self._silence = _SILENCE_DONE if self._pod_spoke_last else _SILENCE_ANSWERED
-        joined = self._joins
-        self._hub.at(min(self._silence, _LOOK), lambda: self._look(joined))
+        self._silence = _SILENCE_DONE if self._pod_sent_last else _SILENCE_ANSWERED
+        attached = self._attachments
+        self._hub.at(min(self._silence, _LOOK), lambda: self._look(attached))
 
-    def _look(self, joined: int) -> None:
-        if not self._is_joined(joined):
+    def _look(self, attached: int) -> None:
+        if not self._is_attached(attached):
             return
-        quiet = time.monotonic() - self._heard_at
-        if self._pod_spoke_last and not self._client.pending and quiet >= self._silence:
-            self._say_end()
+        quiet = time.monotonic() - self._received_at
+        if self._pod_sent_last and not self._client.pending and quiet >= self._silence:
+            self._finish_answer()
         elif self._client.gone:
             self._end()
         else:
-            self._hub.at(_LOOK, lambda: self._look(joined))
+            self._hub.at(_LOOK, lambda: self._look(attached))
 
     # --- what to wait for ------------------------------------------------------------------
 
@@ -491,6 +491,10 @@ class ClientConnection:
             if self._more:
                 self._more = False
                 self._hub.soon(lambda: self._on_remote(_READ))
-        if not self._deaf and not self._quiet and (self._sent < len(self._up) or self._unflushed):
+        if (
+            not self._write_closed
+            and not self._quiet
+            and (self._sent < len(self._up) or self._unflushed)
+        ):
             wanted |= _WRITE
         self._hub.watch(remote, wanted, self._on_remote)

@@ -54,7 +54,7 @@ class ClientSocket:
                 return
             del self._pending[:sent]
 
-    def say_end(self) -> None:
+    def shutdown_write(self) -> None:
         """Nothing more will be sent."""
         self.sock.shutdown(socket.SHUT_WR)
 

@@ -1,4 +1,4 @@
-"""A few threads that open streams, so that the front door's loop never waits for a network.
+"""A few threads that open streams, so that the port forward's loop never waits for a network.
 
 Bounded, made when needed, gone when idle. Knows no deadlines: whoever asked sets the `Cancel`.
 """

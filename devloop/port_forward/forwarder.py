@@ -1,8 +1,8 @@
-"""The front door: local ports that stay open for a whole session while pods come and go.
+"""Port forwarding: local ports that stay open for a whole session while pods come and go.
 
 One thread owns every socket; a few more only open streams. A connection that comes while no pod
-can answer is held and handed to the next one that does. The door never decides what is ready: it
-believes its `PodSource`.
+can answer waits for the next one that does. What is ready the `PodSource` decides, never this
+module.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PortForwarder"]
 
-_HOLD = 60.0  # seconds a client is kept waiting for a pod
-_MOST_LINKS = 1024
+_CONNECT_TIMEOUT = 60.0  # seconds a client is kept waiting for a pod
+_MOST_CONNECTIONS = 1024
 _CROWDED = 0.2  # seconds without accepting when there are no descriptors left
 _PING = 60.0  # seconds between two signs of life on quiet streams
 _CLOSE = 0.3  # seconds
@@ -39,7 +39,7 @@ class PortForwarder:
     """Forwards local ports to the newest pod of their service that can answer.
 
     `ports` are (service, local port, container port); local 0 takes any free one. `publish` is
-    called in the door's thread and must not block. Call `start`, then `close` once."""
+    called in the forwarder's thread and must not block. Call `start`, then `close` once."""
 
     def __init__(
         self,
@@ -48,17 +48,17 @@ class PortForwarder:
         pods: PodSource,
         publish: Callable[[Event], None],
         *,
-        hold: float = _HOLD,
+        connect_timeout: float = _CONNECT_TIMEOUT,
     ) -> None:
         self._wanted = tuple(ports)
         self._dial = dial
         self._pods = pods
         self._publish = publish
-        self._hold = hold
+        self._connect_timeout = connect_timeout
         self._dialer = Dialer(dial)
         self._loop = Loop()
         self._routes: list[Route] = []
-        self._told: dict[Route, tuple[str, str, str]] = {}
+        self._reported: dict[Route, tuple[str, str, str]] = {}
         self._thread: threading.Thread | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
         self._closing = False
@@ -88,8 +88,8 @@ class PortForwarder:
             listeners=listeners,
             loop=self._loop,
             dialer=self._dialer,
-            tell=self._tell,
-            hold=self._hold,
+            report=self._report,
+            connect_timeout=self._connect_timeout,
         )
         route.on_end = self._made_room
         return route
@@ -116,21 +116,21 @@ class PortForwarder:
         reason = ""
         try:
             for route in self._routes:
-                self._tell(route, "listening")
+                self._report(route, "listening")
             self._accept_on(True)
             self._look()
             self._loop.at(_PING, self._ping)
             while not self._closing:
                 self._loop.once()
-        except Exception as error:  # noqa: BLE001 - a front door that died silently is worse
+        except Exception as error:  # noqa: BLE001 - a port forward that died silently is worse
             reason = f"a bug in devloop: {error!r}"
         finally:
             self._closing = True
             for route in self._routes:
                 route.closing = True
-                for link in tuple(route.links):
-                    link.abort()
-                self._tell(route, "closed", reason=reason)
+                for connection in tuple(route.connections):
+                    connection.abort()
+                self._report(route, "closed", reason=reason)
             self._release()
 
     def _release(self) -> None:
@@ -146,8 +146,8 @@ class PortForwarder:
 
     def _ping(self) -> None:
         for route in self._routes:
-            for link in route.links:
-                link.ping()
+            for connection in route.connections:
+                connection.ping()
         self._loop.at(_PING, self._ping)
 
     # --- clients come ----------------------------------------------------------------------
@@ -174,18 +174,18 @@ class PortForwarder:
             self._loop.at(_CROWDED, lambda: self._accept_on(True))
             return
         route.take(ClientConnection(route, client))
-        if self._links >= _MOST_LINKS:
+        if self._connections >= _MOST_CONNECTIONS:
             self._accept_on(False)
 
     @property
-    def _links(self) -> int:
-        return sum(len(route.links) for route in self._routes)
+    def _connections(self) -> int:
+        return sum(len(route.connections) for route in self._routes)
 
     def _made_room(self) -> None:
-        if not self._accepting and not self._closing and self._links < _MOST_LINKS:
+        if not self._accepting and not self._closing and self._connections < _MOST_CONNECTIONS:
             self._accept_on(True)
 
-    def _tell(
+    def _report(
         self,
         route: Route,
         state: Literal["listening", "ready", "waiting", "closed"],
@@ -193,9 +193,9 @@ class PortForwarder:
         pod: str = "",
         reason: str = "",
     ) -> None:
-        if self._told.get(route) == (state, pod, reason):
+        if self._reported.get(route) == (state, pod, reason):
             return
-        self._told[route] = (state, pod, reason)
+        self._reported[route] = (state, pod, reason)
         self._publish(
             ForwardChanged(
                 service=route.service,

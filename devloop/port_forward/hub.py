@@ -1,4 +1,4 @@
-"""What a client's link asks of its surroundings."""
+"""What a client's connection asks of its surroundings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Hub"]
 
 
 class Hub(Protocol):
-    """What a link needs from the loop and the route it lives in; all in the loop's thread.
+    """What a connection needs from the loop and the route it lives in; all in the loop's thread.
 
     `unsettled`: the pod's process is to be replaced, or was and nobody has told yet by which."""
 
@@ -33,17 +33,17 @@ class Hub(Protocol):
         """Call `turn` once after all others had theirs."""
         ...
 
-    def trusted(self, link: ClientConnection) -> None:
-        """The link's stream leads somewhere."""
+    def trusted(self, connection: ClientConnection) -> None:
+        """The connection's stream leads somewhere."""
         ...
 
-    def failed(self, link: ClientConnection, reason: str, *, refused: bool) -> None:
-        """The link's stream led nowhere, nothing is lost, the link waits for another one.
+    def failed(self, connection: ClientConnection, reason: str, *, refused: bool) -> None:
+        """The connection's stream led nowhere, nothing is lost, it waits for another one.
         `refused`: nobody listened on the port."""
         ...
 
-    def hungry(self, link: ClientConnection) -> None:
-        """The link was put aside and its client has sent another request."""
+    def wants_backend(self, connection: ClientConnection) -> None:
+        """The connection was parked and its client has sent another request."""
         ...
 
-    def ended(self, link: ClientConnection) -> None: ...
+    def ended(self, connection: ClientConnection) -> None: ...

@@ -82,13 +82,13 @@ def _refused(port: int, error: OSError, owner: Callable[[int], str | None]) -> D
             cause="ports below 1024 need more rights",
             suggestions=(f'choose another one: ports: ["{port + 8000}:{port}"]',),
         )
-    holder = owner(port)
+    program = owner(port)
     return DevloopError.of(
         Code.ENV_PORT_BUSY,
         f"the local port {port} is in use",
-        cause=f"held by {holder}" if holder else None,
+        cause=f"used by {program}" if program else None,
         suggestions=(
-            "stop what holds it",
+            "stop that program",
             f'choose another local port: ports: ["{port + 1}:CONTAINER_PORT"]',
         ),
     )

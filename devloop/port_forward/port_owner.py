@@ -1,4 +1,4 @@
-"""Who holds a local port: asked only when a listener could not be opened, to name the culprit."""
+"""Who uses a local port: asked only when a listener could not be opened, to name the culprit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the front door needs from others: streams to pods, and which pods there are."""
+"""What the port forward needs from others: streams to pods, and which pods there are."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Dial(Protocol):
     """Opens streams to containers' ports."""
 
     def __call__(self, pod: PodView, port: int, cancel: Cancel) -> Duplex:
-        """Open a stream. Blocks, in a thread of the front door's.
+        """Open a stream. Blocks, in a thread of the port forward's.
 
         Raises `DevloopError` or OSError, and soon after `cancel` was set `Cancelled`."""
         ...

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from devloop.port_forward.event_loop import Loop
     from devloop.port_forward.ports import Duplex
 
-__all__ = ["Route", "Teller"]
+__all__ = ["ReportState", "Route"]
 
 _DIAL = 10.0  # seconds a stream may take to open
 # The pause between two tries: each costs the node something, so it is a multiple of what the last
@@ -36,7 +36,7 @@ _PART_OF_OUTAGE = 1 / 30
 # For what part of the shortest of the last replacements nobody is dialled, and for how long at
 # most: the node has its hands full with the new container meanwhile.
 _SURE_TO_BE_GONE, _LONGEST_REST = 0.7, 0.5
-_TELL_AFTER = 2.0  # seconds in vain until the user hears why
+_REPORT_AFTER = 2.0  # seconds in vain until the user hears why
 _LAST_ANSWERS = 0.1  # seconds that a pod being deleted gets for what it was asked before
 _OLD_PROCESS = 5.0  # seconds that one which is to be replaced gets to go
 _QUIET = 0.008  # seconds in which most refusals come
@@ -44,7 +44,7 @@ _PROBE = 0.04  # seconds within which a port refuses if nobody listens
 _PROBE_PAUSE = 0.03
 
 
-class Teller(Protocol):
+class ReportState(Protocol):
     """Is told what state the route is in."""
 
     def __call__(
@@ -58,7 +58,7 @@ class Teller(Protocol):
 
 
 class Route:
-    """Is the `Hub` of its links."""
+    """Is the `Hub` of its connections."""
 
     def __init__(
         self,
@@ -68,22 +68,22 @@ class Route:
         listeners: tuple[socket.socket, ...],
         loop: Loop,
         dialer: Dialer,
-        tell: Teller,
-        hold: float,
+        report: ReportState,
+        connect_timeout: float,
     ) -> None:
         self.service = service
         self.container = container
         self.listeners = listeners
         self.local: int = listeners[0].getsockname()[1]
-        self.links: set[ClientConnection] = set()
+        self.connections: set[ClientConnection] = set()
         self.likely: tuple[PodView, ...] = ()
         self.on_end: Callable[[], None] = lambda: None
         self.closing = False
         self.unsettled = False
         self._loop = loop
         self._dialer = dialer
-        self._tell = tell
-        self._hold = hold
+        self._report = report
+        self._connect_timeout = connect_timeout
         self._chooser = BackendChooser()
         self._target: PodView | None = None
         self._waiting: collections.deque[ClientConnection] = collections.deque()
@@ -102,10 +102,10 @@ class Route:
         self._took: collections.deque[float] = collections.deque(maxlen=3)  # seconds, the last ones
         self._probing = False
         self._deleting: frozenset[str] | set[str] = frozenset()
-        self._epoch = 0  # links of an earlier one may be joined to a process that is gone
+        self._epoch = 0  # connections of an earlier one may be attached to a process that is gone
         self._sweeping = False
 
-    # --- Hub, as link.Hub has it -----------------------------------------------------------
+    # --- Hub, as connection.Hub has it -----------------------------------------------------------
 
     def watch(self, thing: socket.socket | Duplex, mask: int, turn: Callable[[int], None]) -> None:
         self._loop.watch(thing, mask, turn)
@@ -116,10 +116,10 @@ class Route:
     def soon(self, turn: Callable[[], None]) -> None:
         self._loop.soon(turn)
 
-    def trusted(self, link: ClientConnection) -> None:
-        if self._trial is link:
+    def trusted(self, connection: ClientConnection) -> None:
+        if self._trial is connection:
             self._trial = None
-        if not self._failures or link.epoch != self._epoch:
+        if not self._failures or connection.epoch != self._epoch:
             return
         refused = self._was_refused
         if refused and self._replaced_at:
@@ -129,59 +129,59 @@ class Route:
         if refused:
             # Nobody listened and now somebody does: another process, which gets what the one
             # before it left unanswered.
-            self._from_before(lambda older: older.renounce())
+            self._from_before(lambda older: older.retry_elsewhere())
         self.show_target()
         self._dispatch()
 
-    def failed(self, link: ClientConnection, reason: str, *, refused: bool) -> None:
-        self._wait(link, first=True)
-        self._failure(link, reason, refused=refused)
+    def failed(self, connection: ClientConnection, reason: str, *, refused: bool) -> None:
+        self._wait(connection, first=True)
+        self._failure(connection, reason, refused=refused)
 
-    def hungry(self, link: ClientConnection) -> None:
-        self._wait(link)
+    def wants_backend(self, connection: ClientConnection) -> None:
+        self._wait(connection)
         self._dispatch()
 
-    def ended(self, link: ClientConnection) -> None:
-        self.links.discard(link)
-        self._dialing.pop(link, None)
+    def ended(self, connection: ClientConnection) -> None:
+        self.connections.discard(connection)
+        self._dialing.pop(connection, None)
         with contextlib.suppress(ValueError):
-            self._waiting.remove(link)
-        if self._trial is link:
+            self._waiting.remove(connection)
+        if self._trial is connection:
             self._trial = None
             self._dispatch()
         self.on_end()
 
     # --- clients come ----------------------------------------------------------------------
 
-    def take(self, link: ClientConnection) -> None:
+    def take(self, connection: ClientConnection) -> None:
         """Serve a client from now on."""
-        self.links.add(link)
-        self._wait(link)
+        self.connections.add(connection)
+        self._wait(connection)
         self._dispatch()
 
-    def _wait(self, link: ClientConnection, *, first: bool = False) -> None:
-        link.waits_since = time.monotonic()
-        if self._trial is link:
+    def _wait(self, connection: ClientConnection, *, first: bool = False) -> None:
+        connection.waits_since = time.monotonic()
+        if self._trial is connection:
             # It will not show any more whether it works again: another one has to.
             self._trial = None
         if first:
-            self._waiting.appendleft(link)
+            self._waiting.appendleft(connection)
         else:
-            self._waiting.append(link)
+            self._waiting.append(connection)
         self._sweep_later()
 
     def _sweep_later(self) -> None:
         if self._waiting and not self._sweeping:
             self._sweeping = True
-            self._loop.at(min(1.0, self._hold / 4), self._sweep)
+            self._loop.at(min(1.0, self._connect_timeout / 4), self._sweep)
 
     def _sweep(self) -> None:
         """Let go of clients that have waited for too long."""
         self._sweeping = False
-        latest = time.monotonic() - self._hold
-        for link in tuple(self._waiting):
-            if link.waits_since < latest:
-                link.abort()
+        latest = time.monotonic() - self._connect_timeout
+        for connection in tuple(self._waiting):
+            if connection.waits_since < latest:
+                connection.abort()
         self._sweep_later()
 
     # --- pods come and go ------------------------------------------------------------------
@@ -192,12 +192,16 @@ class Route:
         sight = self._chooser.look(pods, time.monotonic())
         before, self._target = self._target, sight.target
         self.likely = sight.likely
-        self._hurry(pods)
+        self._retry_deleting(pods)
         alive = {pod.uid for pod in pods}
-        self._free(lambda link: bool(link.pod) and link.pod not in alive and link.leave())
+        self._free(
+            lambda connection: (
+                bool(connection.pod) and connection.pod not in alive and connection.leave()
+            )
+        )
         target = sight.target
         if target is None:
-            self._tell(self, "waiting")
+            self._report(self, "waiting")
         elif before is None or before.uid != target.uid:
             self._turn_to(target)
         if target is not None:
@@ -207,7 +211,7 @@ class Route:
                 self._old_has_gone(target)
         self._dispatch()
 
-    def _hurry(self, pods: Iterable[PodView]) -> None:
+    def _retry_deleting(self, pods: Iterable[PodView]) -> None:
         """Who asked a pod that is being deleted asks its successor, where that is safe.
 
         The runtime would tell of the pod's end a second late."""
@@ -216,7 +220,9 @@ class Route:
 
         def enough() -> None:
             if self._target is not None:
-                self._free(lambda link: link.pod in fresh and link.renounce())
+                self._free(
+                    lambda connection: connection.pod in fresh and connection.retry_elsewhere()
+                )
                 self._dispatch()
 
         if fresh:
@@ -228,7 +234,7 @@ class Route:
         self._trial, self._going, self.unsettled = None, None, False
         self._replaced_at = 0.0
         # Whoever is answered by it must never hear from an older one again.
-        self._free(lambda link: link.pod != target.uid and link.release())
+        self._free(lambda connection: connection.pod != target.uid and connection.release())
         self.show_target()
 
     def _old_is_going(self, target: PodView) -> None:
@@ -236,7 +242,7 @@ class Route:
         began = self._going = self._replaced_at = time.monotonic()
         self.unsettled = True
         self._epoch += 1
-        self._free(lambda link: link.pod == target.uid and link.release())
+        self._free(lambda connection: connection.pod == target.uid and connection.release())
         if self._left_behind:
             self._probe(target)
 
@@ -251,25 +257,28 @@ class Route:
         """The pod's new container runs."""
         self._going, self.unsettled = None, False
         self._next_try = 0.0
-        self._from_before(lambda link: link.pod == target.uid and link.leave())
+        self._from_before(lambda connection: connection.pod == target.uid and connection.leave())
 
     @property
     def _left_behind(self) -> bool:
         """Whether somebody waits for an answer of a process that is to go, or gone."""
-        return any(link.alive and link.pod and link.epoch < self._epoch for link in self.links)
+        return any(
+            connection.alive and connection.pod and connection.epoch < self._epoch
+            for connection in self.connections
+        )
 
     def _from_before(self, free: Callable[[ClientConnection], bool]) -> None:
-        self._free(lambda link: link.epoch < self._epoch and free(link))
+        self._free(lambda connection: connection.epoch < self._epoch and free(connection))
 
     def _free(self, free: Callable[[ClientConnection], bool]) -> None:
         """Have those wait for another stream that `free` has freed of theirs."""
-        for link in tuple(self.links):
-            if free(link):
-                self._wait(link)
+        for connection in tuple(self.connections):
+            if free(connection):
+                self._wait(connection)
 
     def show_target(self) -> None:
         if self._target is not None:
-            self._tell(self, "ready", pod=self._target.name)
+            self._report(self, "ready", pod=self._target.name)
 
     # --- dialing ---------------------------------------------------------------------------
 
@@ -289,42 +298,42 @@ class Route:
             else:
                 self._dial(self._waiting.popleft(), self._target)
 
-    def _dial(self, link: ClientConnection, pod: PodView) -> None:
-        began = self._dialing[link] = time.monotonic()
-        link.epoch = self._epoch
+    def _dial(self, connection: ClientConnection, pod: PodView) -> None:
+        began = self._dialing[connection] = time.monotonic()
+        connection.epoch = self._epoch
 
         def arrived(result: Duplex | str) -> None:
-            self._loop.call(lambda: self._dialed(link, pod, result, began))
+            self._loop.call(lambda: self._dialed(connection, pod, result, began))
 
         cancel: Cancel = self._dialer.start(pod, self.container, arrived)
         self._loop.at(_DIAL, cancel.set)
 
     def _dialed(
-        self, link: ClientConnection, pod: PodView, result: Duplex | str, began: float
+        self, connection: ClientConnection, pod: PodView, result: Duplex | str, began: float
     ) -> None:
         self._cost = time.monotonic() - began
-        wanted = link.alive and self._dialing.get(link) == began and not self.closing
+        wanted = connection.alive and self._dialing.get(connection) == began and not self.closing
         if not wanted:
             if not isinstance(result, str):
                 result.close()
-        elif self._target is None or self._target.uid != pod.uid or link.epoch != self._epoch:
+        elif self._target is None or self._target.uid != pod.uid or connection.epoch != self._epoch:
             # Another pod, or another process in it, is to be asked by now.
             if not isinstance(result, str):
                 result.close()
-            del self._dialing[link]
-            if self._trial is link:
+            del self._dialing[connection]
+            if self._trial is connection:
                 self._trial = None
-            self._waiting.appendleft(link)
+            self._waiting.appendleft(connection)
             self._dispatch()
         elif isinstance(result, str):
-            self._waiting.appendleft(link)
-            self._failure(link, result, refused=False)
+            self._waiting.appendleft(connection)
+            self._failure(connection, result, refused=False)
         else:
-            link.join(result, pod.uid, quiet=_QUIET if self._failures else 0.0)
+            connection.attach(result, pod.uid, quiet=_QUIET if self._failures else 0.0)
 
-    def _failure(self, link: ClientConnection, reason: str, *, refused: bool) -> None:
-        began = self._dialing.pop(link, 0.0)
-        if self._trial is link:
+    def _failure(self, connection: ClientConnection, reason: str, *, refused: bool) -> None:
+        began = self._dialing.pop(connection, 0.0)
+        if self._trial is connection:
             self._trial = None
         # Those who dialed in the same round learn the same thing; it counts once.
         if began >= self._failed_at:
@@ -343,8 +352,8 @@ class Route:
         in_vain = now - self._failing_since
         pause = max(_SHORTEST_PAUSE, in_vain * _PART_OF_OUTAGE, self._cost * _TIMES_ITS_COST)
         self._try_in(min(pause, _LONGEST_PAUSE))
-        if in_vain >= _TELL_AFTER and self._target is not None:
-            self._tell(self, "waiting", pod=self._target.name, reason=reason)
+        if in_vain >= _REPORT_AFTER and self._target is not None:
+            self._report(self, "waiting", pod=self._target.name, reason=reason)
 
     def _try_in(self, pause: float) -> None:
         now = time.monotonic()
@@ -360,25 +369,25 @@ class Route:
     # --- has the old process gone? ---------------------------------------------------------
 
     def _probe(self, pod: PodView) -> None:
-        """Knock without a word while the old process may still answer, until nobody does."""
+        """Connect and send nothing while the old process may still answer, until nobody does."""
         if self._probing:
             return
         self._probing = True
         going = self._going
 
         def seen(result: Duplex | str) -> None:
-            self._loop.call(lambda: self._knocked(result, going))
+            self._loop.call(lambda: self._probe_connected(result, going))
 
         cancel = self._dialer.start(pod, self.container, seen)
         self._loop.at(_DIAL, cancel.set)
 
-    def _knock_on(self) -> None:
+    def _probe_again(self) -> None:
         if self._going is not None and self._target is not None and self._left_behind:
             self._probe(self._target)
         else:
             self._dispatch()
 
-    def _knocked(self, result: Duplex | str, going: float | None) -> None:
+    def _probe_connected(self, result: Duplex | str, going: float | None) -> None:
         if isinstance(result, str):
             self._probed(going, refused=False)
             return
@@ -419,9 +428,9 @@ class Route:
             self._going = None
             # Nobody listens any more: what the old process has not answered it never will, and
             # the runtime tells of its end a second late.
-            self._from_before(lambda link: link.renounce())
+            self._from_before(lambda connection: connection.retry_elsewhere())
             self._failing_since = self._failed_at = time.monotonic()
             self._failures, self._was_refused = 1, True
             self._try_in(_SHORTEST_PAUSE)
         else:
-            self._loop.at(_PROBE_PAUSE, self._knock_on)
+            self._loop.at(_PROBE_PAUSE, self._probe_again)

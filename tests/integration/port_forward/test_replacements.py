@@ -1,4 +1,4 @@
-"""Visitors who never stop asking, while the real app behind the front door is replaced."""
+"""Visitors who never stop asking, while the real app behind the port forward is replaced."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from devloop.cluster.api.pod_ports import PodPorts
 from devloop.port_forward import PortForwarder
-from tests.support.door_lab import Browser, Lab, until, wrong_answers
+from tests.support.port_forward_lab import Browser, Lab, until, wrong_answers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ class Counter:
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    lab = Lab(f"door-{secrets.token_hex(4)}", versions=IN_PLACE + ROLLING + 10)
+    lab = Lab(f"forwarder-{secrets.token_hex(4)}", versions=IN_PLACE + ROLLING + 10)
     lab.start()
     yield lab
     lab.stop()
@@ -52,20 +52,20 @@ def counter() -> Counter:
 
 
 @pytest.fixture
-def door(lab: Lab) -> Iterator[PortForwarder]:
+def forwarder(lab: Lab) -> Iterator[PortForwarder]:
     ports = PodPorts(lab.connection)
-    door = PortForwarder([("web", 0, 8080)], ports, lab.feed, lambda _: None)
-    door.start()
-    yield door
-    door.close()
+    forwarder = PortForwarder([("web", 0, 8080)], ports, lab.feed, lambda _: None)
+    forwarder.start()
+    yield forwarder
+    forwarder.close()
     ports.close()
 
 
 @pytest.mark.parametrize(("how", "times"), [("in_place", IN_PLACE), ("rolling", ROLLING)])
 def test_visitors_see_no_failure_and_nothing_old(
-    lab: Lab, counter: Counter, door: PortForwarder, how: str, times: int
+    lab: Lab, counter: Counter, forwarder: PortForwarder, how: str, times: int
 ) -> None:
-    port = door.locals[0]
+    port = forwarder.locals[0]
     with (
         Browser("127.0.0.1", port, keep_alive=True) as kept,
         Browser("127.0.0.1", port, keep_alive=False) as fresh,
@@ -81,14 +81,14 @@ def test_visitors_see_no_failure_and_nothing_old(
 
 
 def test_a_slow_request_is_answered_by_the_new_process(
-    lab: Lab, counter: Counter, door: PortForwarder
+    lab: Lab, counter: Counter, forwarder: PortForwarder
 ) -> None:
     """It was under way when its process was killed, and asking again is safe."""
     until(lab.settled, 60)
     with ThreadPoolExecutor(1) as pool:
 
         def slow() -> int:
-            connection = http.client.HTTPConnection("127.0.0.1", door.locals[0], timeout=60)
+            connection = http.client.HTTPConnection("127.0.0.1", forwarder.locals[0], timeout=60)
             try:
                 connection.request("GET", "/slow")
                 return int(connection.getresponse().read())
@@ -103,10 +103,10 @@ def test_a_slow_request_is_answered_by_the_new_process(
 
 
 def test_a_kept_socket_without_a_request_is_not_touched(
-    lab: Lab, counter: Counter, door: PortForwarder
+    lab: Lab, counter: Counter, forwarder: PortForwarder
 ) -> None:
     until(lab.settled, 60)
-    connection = http.client.HTTPConnection("127.0.0.1", door.locals[0], timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", forwarder.locals[0], timeout=60)
     connection.request("GET", "/")
     assert int(connection.getresponse().read()) == counter.version
     sock = connection.sock
@@ -124,11 +124,11 @@ def test_a_kept_socket_without_a_request_is_not_touched(
     connection.close()
 
 
-def test_200_parallel_connections(lab: Lab, counter: Counter, door: PortForwarder) -> None:
+def test_200_parallel_connections(lab: Lab, counter: Counter, forwarder: PortForwarder) -> None:
     until(lab.settled, 60)
 
     def visit(_: int) -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", door.locals[0], timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", forwarder.locals[0], timeout=60)
         try:
             connection.request("GET", "/")
             return int(connection.getresponse().read())
@@ -139,21 +139,21 @@ def test_200_parallel_connections(lab: Lab, counter: Counter, door: PortForwarde
         assert set(crowd.map(visit, range(400))) == {counter.version}
 
 
-def test_one_client_that_does_not_read_stops_nobody(lab: Lab, door: PortForwarder) -> None:
+def test_one_client_that_does_not_read_stops_nobody(lab: Lab, forwarder: PortForwarder) -> None:
     """On a shared connection its answer would fill everybody's."""
     until(lab.settled, 60)
     body = b"x" * (8 * MB)
-    with socket.create_connection(("127.0.0.1", door.locals[0]), timeout=60) as stuck:
+    with socket.create_connection(("127.0.0.1", forwarder.locals[0]), timeout=60) as stuck:
 
         def upload() -> None:
             stuck.sendall(
                 b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
             )
 
-        thread = threading.Thread(target=upload, name="door-lab-upload")
+        thread = threading.Thread(target=upload, name="port-forward-lab-upload")
         thread.start()
         time.sleep(0.5)
-        with Browser("127.0.0.1", door.locals[0], keep_alive=False) as visitor:
+        with Browser("127.0.0.1", forwarder.locals[0], keep_alive=False) as visitor:
             until(lambda: len(visitor.visits) >= 50, 30)
         assert wrong_answers(visitor) == []
         got = 0
@@ -164,10 +164,10 @@ def test_one_client_that_does_not_read_stops_nobody(lab: Lab, door: PortForwarde
         thread.join(30)
 
 
-def test_100_mb_both_ways(lab: Lab, door: PortForwarder) -> None:
+def test_100_mb_both_ways(lab: Lab, forwarder: PortForwarder) -> None:
     until(lab.settled, 60)
     body = os.urandom(MB) * 100
-    connection = http.client.HTTPConnection("127.0.0.1", door.locals[0], timeout=120)
+    connection = http.client.HTTPConnection("127.0.0.1", forwarder.locals[0], timeout=120)
     connection.request("POST", "/", body=body)
     answer = connection.getresponse()
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""The front door and port-forwarding against a real API server, kubelet and runtime."""
+"""The port forward and port-forwarding against a real API server, kubelet and runtime."""
 
 from __future__ import annotations
 
@@ -175,17 +175,19 @@ def ports(connection: Connection) -> Iterator[PodPorts]:
 
 
 @pytest.fixture
-def door(shop: Shop, ports: PodPorts) -> Iterator[PortForwarder]:
-    door = PortForwarder([("web", 0, 8080), ("web", 0, 9000)], ports, shop, lambda _: None)
-    door.start()
-    yield door
+def forwarder(shop: Shop, ports: PodPorts) -> Iterator[PortForwarder]:
+    forwarder = PortForwarder([("web", 0, 8080), ("web", 0, 9000)], ports, shop, lambda _: None)
+    forwarder.start()
+    yield forwarder
     began = time.monotonic()
-    door.close()
+    forwarder.close()
     assert time.monotonic() - began < 0.5
 
 
-def get(door: PortForwarder, path: str = "/") -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{door.locals[0]}{path}", timeout=60) as answer:
+def get(forwarder: PortForwarder, path: str = "/") -> str:
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{forwarder.locals[0]}{path}", timeout=60
+    ) as answer:
         return str(answer.read().decode())
 
 
@@ -240,33 +242,33 @@ def test_a_pod_that_does_not_exist(shop: Shop, dial: Dialing) -> None:
     assert caught.value.code == "cluster/not-found"
 
 
-def test_50_requests_at_once(shop: Shop, door: PortForwarder) -> None:
+def test_50_requests_at_once(shop: Shop, forwarder: PortForwarder) -> None:
     name = shop.ready().name
     with ThreadPoolExecutor(50) as crowd:
-        assert set(crowd.map(lambda _: get(door), range(50))) == {name}
+        assert set(crowd.map(lambda _: get(forwarder), range(50))) == {name}
 
 
-def test_a_big_body_comes_back_unharmed(shop: Shop, door: PortForwarder) -> None:
+def test_a_big_body_comes_back_unharmed(shop: Shop, forwarder: PortForwarder) -> None:
     shop.ready()
     body = os.urandom(20 * MB)
-    request = urllib.request.Request(f"http://127.0.0.1:{door.locals[0]}/", data=body)
+    request = urllib.request.Request(f"http://127.0.0.1:{forwarder.locals[0]}/", data=body)
     with urllib.request.urlopen(request, timeout=60) as answer:
         echoed = answer.read()
     assert hashlib.sha256(echoed).digest() == hashlib.sha256(body).digest()
 
 
-def test_a_long_connection_stays_open(shop: Shop, door: PortForwarder) -> None:
+def test_a_long_connection_stays_open(shop: Shop, forwarder: PortForwarder) -> None:
     shop.ready()
-    with socket.create_connection(("127.0.0.1", door.locals[1]), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", forwarder.locals[1]), timeout=10) as sock:
         for number in range(5):
             sock.sendall(f"message {number}".encode())
             assert sock.recv(100) == f"message {number}".encode()
             time.sleep(0.3)
 
 
-def test_a_deleted_pod_is_followed_by_the_next(shop: Shop, door: PortForwarder) -> None:
+def test_a_deleted_pod_is_followed_by_the_next(shop: Shop, forwarder: PortForwarder) -> None:
     first = shop.ready()
-    assert get(door) == first.name
+    assert get(forwarder) == first.name
     failures: list[str] = []
     answers: list[str] = []
     done = threading.Event()
@@ -274,7 +276,7 @@ def test_a_deleted_pod_is_followed_by_the_next(shop: Shop, door: PortForwarder) 
     def visitor() -> None:
         while not done.is_set():
             try:
-                answers.append(get(door))
+                answers.append(get(forwarder))
             except OSError as error:
                 failures.append(str(error))
 
@@ -294,13 +296,13 @@ def test_a_deleted_pod_is_followed_by_the_next(shop: Shop, door: PortForwarder) 
 
 
 def test_figures(
-    shop: Shop, door: PortForwarder, record_property: Callable[[str, object], None]
+    shop: Shop, forwarder: PortForwarder, record_property: Callable[[str, object], None]
 ) -> None:
     shop.ready()
     times = []
     for _ in range(20):
         began = time.monotonic()
-        get(door)
+        get(forwarder)
         times.append(time.monotonic() - began)
     record_property("new connection, ms", json.dumps(round(sorted(times)[10] * 1000, 1)))
     assert sorted(times)[10] < 1

@@ -188,30 +188,30 @@ def answer(name: str, end: socket.socket) -> None:
 
 @contextlib.contextmanager
 def opened(
-    app: App, pods: Pods, *, hold: float = 60.0, ports: int = 1
+    app: App, pods: Pods, *, connect_timeout: float = 60.0, ports: int = 1
 ) -> Iterator[tuple[PortForwarder, list[Event]]]:
     events: list[Event] = []
     wanted = [("web", 0, 8080 + n) for n in range(ports)]
-    door = PortForwarder(wanted, app, pods, events.append, hold=hold)
-    door.start()
+    forwarder = PortForwarder(wanted, app, pods, events.append, connect_timeout=connect_timeout)
+    forwarder.start()
     try:
-        yield door, events
+        yield forwarder, events
     finally:
         began = time.monotonic()
-        door.close()
+        forwarder.close()
         took = time.monotonic() - began
         app.close()
         assert took < 0.4, took
 
 
-def connect(door: PortForwarder, host: str = "127.0.0.1") -> socket.socket:
-    sock = socket.create_connection((host, door.locals[0]), timeout=10)
+def connect(forwarder: PortForwarder, host: str = "127.0.0.1") -> socket.socket:
+    sock = socket.create_connection((host, forwarder.locals[0]), timeout=10)
     sock.settimeout(10)
     return sock
 
 
-def ask(door: PortForwarder) -> str:
-    with connect(door) as sock:
+def ask(forwarder: PortForwarder) -> str:
+    with connect(forwarder) as sock:
         sock.sendall(b"hello\n")
         return read_all(sock).decode()
 

@@ -1,4 +1,4 @@
-"""What clients see while the process behind the door is replaced, in its pod or in another."""
+"""What clients see while the process behind the forwarder is replaced, in its pod or in another."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devloop.model import ContainerView
-from devloop.port_forward import client_connection as link_module
-from devloop.port_forward import forwarder as door_module
+from devloop.port_forward import client_connection as connection_module
+from devloop.port_forward import forwarder as forwarder_module
 from devloop.port_forward import route as route_module
 from tests.unit.port_forward.fakes import App, Pods, connect, echo, opened, until
 from tests.unit.port_forward.fakes import pod as bare_pod
@@ -78,7 +78,7 @@ def refuse(site: Site, times: int) -> None:
 
 def test_a_kept_connection_moves_to_the_new_pod_between_two_requests() -> None:
     pods, site = Pods(pod("a")), Site()
-    with opened(site, pods) as (door, _), connect(door) as sock:
+    with opened(site, pods) as (forwarder, _), connect(forwarder) as sock:
         assert ask(sock) == 1
         pods.set(pod("a"), pod("bb", image="app:2"))
         until(lambda: site.pairs[0].fileno() < 0)
@@ -97,7 +97,7 @@ def test_a_request_under_way_is_finished_by_the_old_pod_and_the_next_goes_to_the
             end.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n%2d" % len(name))
 
     site = App(slow)
-    with opened(site, pods) as (door, _), connect(door) as sock:
+    with opened(site, pods) as (forwarder, _), connect(forwarder) as sock:
         sock.sendall(GET)
         until(lambda: len(site.dialed) == 1)
         time.sleep(0.05)
@@ -116,7 +116,7 @@ def test_a_silent_connection_is_dialled_anew_for_servers_that_speak_first() -> N
 
     pods = Pods(pod("a"))
     site = App(greet)
-    with opened(site, pods) as (door, _), connect(door) as sock:
+    with opened(site, pods) as (forwarder, _), connect(forwarder) as sock:
         until(lambda: site.dialed == ["a"])
         time.sleep(0.03)
         pods.set(pod("a"), pod("bb", image="app:2"))
@@ -125,7 +125,7 @@ def test_a_silent_connection_is_dialled_anew_for_servers_that_speak_first() -> N
 
 def test_other_protocols_stay_with_a_pod_that_lives() -> None:
     pods = Pods(pod("a"))
-    with opened(App(echo), pods) as (door, _), connect(door) as sock:
+    with opened(App(echo), pods) as (forwarder, _), connect(forwarder) as sock:
         sock.sendall(b"\x16one")
         assert sock.recv(10) == b"\x16one"
         pods.set(pod("a"), pod("bb", image="app:2"))
@@ -137,7 +137,7 @@ def test_other_protocols_stay_with_a_pod_that_lives() -> None:
 def test_a_dial_that_was_under_way_to_the_old_pod_is_not_used() -> None:
     pods, site = Pods(pod("a")), Site()
     site.delay = 0.2
-    with opened(site, pods) as (door, _), connect(door) as sock:
+    with opened(site, pods) as (forwarder, _), connect(forwarder) as sock:
         sock.sendall(GET)
         until(lambda: site.dialed == ["a"])
         pods.set(pod("a"), pod("bb", image="app:2"))
@@ -151,7 +151,7 @@ def test_a_dial_that_was_under_way_to_the_old_pod_is_not_used() -> None:
 
 def test_a_kept_connection_survives_the_end_of_its_process() -> None:
     site = Site()
-    with opened(site, Pods(pod("a"))) as (door, _), connect(door) as sock:
+    with opened(site, Pods(pod("a"))) as (forwarder, _), connect(forwarder) as sock:
         assert ask(sock) == 1
         site.kill()
         until(lambda: site.pairs[0].fileno() < 0)
@@ -163,7 +163,7 @@ def test_a_kept_connection_survives_the_end_of_its_process() -> None:
 def test_a_safe_request_that_nobody_answered_is_asked_again() -> None:
     site = Site()
     site.stuck.set()
-    with opened(site, Pods(pod("a"))) as (door, _), connect(door) as sock:
+    with opened(site, Pods(pod("a"))) as (forwarder, _), connect(forwarder) as sock:
         sock.sendall(GET)
         until(lambda: len(site.requests) == 1)
         site.stuck.clear()
@@ -177,7 +177,7 @@ def test_a_safe_request_that_nobody_answered_is_asked_again() -> None:
 def test_an_unsafe_request_that_nobody_answered_is_not_asked_again() -> None:
     site = Site()
     site.stuck.set()
-    with opened(site, Pods(pod("a"))) as (door, _), connect(door) as sock:
+    with opened(site, Pods(pod("a"))) as (forwarder, _), connect(forwarder) as sock:
         sock.sendall(POST)
         until(lambda: len(site.requests) == 1)
         site.stuck.clear()
@@ -190,7 +190,7 @@ def test_an_unsafe_request_that_nobody_answered_is_not_asked_again() -> None:
 def test_an_unsafe_request_that_was_refused_is_asked_again() -> None:
     site = Site()
     refuse(site, 3)
-    with opened(site, Pods(pod("a"))) as (door, _), connect(door) as sock:
+    with opened(site, Pods(pod("a"))) as (forwarder, _), connect(forwarder) as sock:
         assert ask(sock, POST) == 1
 
 
@@ -199,7 +199,7 @@ def test_a_request_that_kills_every_process_is_given_up() -> None:
         end.recv(65536)
 
     site = App(die)
-    with opened(site, Pods(pod("a"))) as (door, _), connect(door) as sock:
+    with opened(site, Pods(pod("a"))) as (forwarder, _), connect(forwarder) as sock:
         sock.sendall(GET)
         assert sock.recv(100) == b""
         assert len(site.dialed) == 4
@@ -208,7 +208,7 @@ def test_a_request_that_kills_every_process_is_given_up() -> None:
 def test_a_connection_that_ended_before_anything_was_said_is_made_again() -> None:
     """The old process took it from its queue and was killed."""
     site = Site()
-    with opened(site, Pods(pod("a"))) as (door, _), connect(door) as sock:
+    with opened(site, Pods(pod("a"))) as (forwarder, _), connect(forwarder) as sock:
         until(lambda: len(site.pairs) == 1)
         time.sleep(0.05)
         site.kill()
@@ -226,7 +226,7 @@ def test_a_cut_answer_that_the_client_has_seen_is_reset_and_not_asked_again() ->
         end.recv(1)
 
     site = App(cut)
-    with opened(site, Pods(pod("a"))) as (door, _), connect(door) as sock:
+    with opened(site, Pods(pod("a"))) as (forwarder, _), connect(forwarder) as sock:
         sock.sendall(GET)
         assert sock.recv(1000).endswith(b"ha")
         site.pairs[0].refusing = ConnectionResetError("lost connection")
@@ -243,7 +243,7 @@ class Cut(Site):
         if self.version > 1:
             super()._site(name, end)
             return
-        if request := end.recv(65536):  # else it was a knock
+        if request := end.recv(65536):  # else it was a probe
             self.requests.append(request)
             end.sendall(HEAD)
             end.recv(1)
@@ -252,7 +252,7 @@ class Cut(Site):
 @pytest.mark.parametrize("wait", [0.02, 0.3], ids=["at once", "late"])
 def test_an_answer_whose_process_is_killed_in_the_middle_is_asked_for_again(wait: float) -> None:
     pods, site = Pods(pod("a")), Cut()
-    with opened(site, pods) as (door, _), connect(door) as sock:
+    with opened(site, pods) as (forwarder, _), connect(forwarder) as sock:
         sock.sendall(GET)
         until(lambda: len(site.requests) == 1)
         pods.set(pod("a", image="app:2"))
@@ -267,7 +267,7 @@ def test_a_process_that_was_overtaken_may_be_killed_in_the_middle_of_an_answer()
     """It was started for an image that the pod does not ask for any more."""
     one, two, three = (f"app@sha256:{n}" for n in (1, 2, 3))
     pods, site = Pods(pod("a", image=one)), Cut()
-    with opened(site, pods) as (door, _), connect(door) as sock:
+    with opened(site, pods) as (forwarder, _), connect(forwarder) as sock:
         until(lambda: site.prepared == ("a",))
         pods.set(pod("a", image=two))
         pods.set(pod("a", image=three))
@@ -282,7 +282,7 @@ def test_a_process_that_was_overtaken_may_be_killed_in_the_middle_of_an_answer()
 
 def test_an_unsafe_request_is_not_asked_again_in_the_middle_of_its_answer() -> None:
     pods, site = Pods(pod("a")), Cut()
-    with opened(site, pods) as (door, _), connect(door) as sock:
+    with opened(site, pods) as (forwarder, _), connect(forwarder) as sock:
         sock.sendall(POST)
         assert sock.recv(100) == HEAD
         pods.set(pod("a", image="app:2"))
@@ -296,9 +296,9 @@ def test_an_unsafe_request_is_not_asked_again_in_the_middle_of_its_answer() -> N
 def test_nobody_is_dialled_while_the_new_process_cannot_be_there_yet() -> None:
     """What the last replacements took tells: each dial in vain costs the node something."""
     pods, site = Pods(pod("a")), Site()
-    with opened(site, pods) as (door, _), connect(door) as sock:
+    with opened(site, pods) as (forwarder, _), connect(forwarder) as sock:
         assert ask(sock) == 1
-        (route,) = door._routes
+        (route,) = forwarder._routes
         route._took.append(9.0)  # half a second is the longest rest
         began = time.monotonic()
         pods.set(pod("a", image="app:2"))
@@ -321,13 +321,13 @@ class Tardy(Cut):
         return super().__call__(pod, port, cancel)
 
 
-def test_a_knock_that_comes_back_after_the_end_is_let_go() -> None:
+def test_a_probe_that_comes_back_after_the_end_is_let_go() -> None:
     pods, site = Pods(pod("a")), Tardy()
-    with opened(site, pods) as (door, _), connect(door) as sock:
+    with opened(site, pods) as (forwarder, _), connect(forwarder) as sock:
         sock.sendall(POST)
         assert sock.recv(100) == HEAD
         pods.set(pod("a", image="app:2"))
-        (route,) = door._routes
+        (route,) = forwarder._routes
         until(lambda: route._probing)
     assert site.dialed == ["a", "a"]
     assert all(pair.fileno() < 0 for pair in site.pairs)
@@ -335,7 +335,7 @@ def test_a_knock_that_comes_back_after_the_end_is_let_go() -> None:
 
 def test_an_answer_is_not_kept_back_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that comes in drops, one that is big, one of events."""
-    monkeypatch.setattr(link_module, "_BACK", 1.0)
+    monkeypatch.setattr(connection_module, "_BACK", 1.0)
 
     def drops(_name: str, end: socket.socket) -> None:
         kind = end.recv(65536)
@@ -347,9 +347,9 @@ def test_an_answer_is_not_kept_back_for_long(monkeypatch: pytest.MonkeyPatch) ->
             end.sendall(HEAD)
         end.recv(1)
 
-    with opened(App(drops), Pods(pod("a"))) as (door, _):
+    with opened(App(drops), Pods(pod("a"))) as (forwarder, _):
         for path, least, most in (("/", 0.9, 9), ("/big", 0, 0.9), ("/events", 0, 0.9)):
-            with connect(door) as sock:
+            with connect(forwarder) as sock:
                 began = time.monotonic()
                 sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
                 assert sock.recv(100000).startswith(b"HTTP/1.1 200 OK")
@@ -362,14 +362,18 @@ def test_the_next_replacement_takes_over_a_connection_that_tries(
     """The one client whose dial was to show whether the pod works again is not waited for."""
     monkeypatch.setattr(route_module, "_QUIET", 1.0)
     pods, site = Pods(pod("a")), Site()
-    with opened(site, pods) as (door, _), connect(door) as first, connect(door) as second:
+    with (
+        opened(site, pods) as (forwarder, _),
+        connect(forwarder) as first,
+        connect(forwarder) as second,
+    ):
         assert [ask(first), ask(second)] == [1, 1]
         pods.set(pod("a", image="app:2"))
         until(lambda: site.pairs[1].fileno() < 0)
         refuse(site, 1)
         first.sendall(GET)
         second.sendall(GET)
-        (route,) = door._routes
+        (route,) = forwarder._routes
         until(lambda: route._trial is not None and bool(route._trial.pod))
         site.version = 3
         pods.set(pod("a", image="app:3", container="c1"))
@@ -379,14 +383,14 @@ def test_the_next_replacement_takes_over_a_connection_that_tries(
 
 def test_nobody_is_sent_to_a_process_that_is_about_to_be_killed() -> None:
     pods, site = Pods(pod("a")), Site()
-    with opened(site, pods) as (door, _), connect(door) as kept:
+    with opened(site, pods) as (forwarder, _), connect(forwarder) as kept:
         assert ask(kept) == 1
         pods.set(pod("a", image="app:2"))
         until(lambda: site.pairs[0].fileno() < 0)
         kept.sendall(POST)
-        with connect(door) as fresh:
+        with connect(forwarder) as fresh:
             fresh.sendall(POST)
-            until(lambda: len(site.dialed) >= 4)  # knocks, with nothing said
+            until(lambda: len(site.dialed) >= 4)  # probes, with nothing said
             assert site.requests == [GET]
             site.version = 2
             refuse(site, 3)
@@ -397,7 +401,7 @@ def test_nobody_is_sent_to_a_process_that_is_about_to_be_killed() -> None:
 
 def test_the_new_container_ends_the_waiting_for_the_old_process() -> None:
     pods, site = Pods(pod("a")), Site()
-    with opened(site, pods) as (door, _), connect(door) as sock:
+    with opened(site, pods) as (forwarder, _), connect(forwarder) as sock:
         assert ask(sock) == 1
         pods.set(pod("a", image="app:2"))
         until(lambda: site.pairs[0].fileno() < 0)
@@ -413,13 +417,13 @@ def test_what_the_old_process_left_is_done_by_the_new_one() -> None:
     """The runtime tells of the old process's end late: the new one's first answer is enough."""
     pods, site = Pods(pod("a")), Site()
     site.stuck.set()
-    with opened(site, pods) as (door, _), connect(door) as hanging:
+    with opened(site, pods) as (forwarder, _), connect(forwarder) as hanging:
         hanging.sendall(GET)
         until(lambda: len(site.requests) == 1)
         site.stuck.clear()
         site.version = 2
         refuse(site, 3)
-        with connect(door) as fresh:
+        with connect(forwarder) as fresh:
             assert ask(fresh) == 2
         assert answer(hanging) == 2
 
@@ -428,7 +432,7 @@ def test_a_lone_client_does_not_wait_for_the_runtime_to_tell_of_the_end() -> Non
     """Nobody else is there to find out that the old process has gone."""
     pods, site = Pods(pod("a")), Site()
     site.stuck.set()
-    with opened(site, pods) as (door, _), connect(door) as alone:
+    with opened(site, pods) as (forwarder, _), connect(forwarder) as alone:
         alone.sendall(GET)
         until(lambda: len(site.requests) == 1)
         site.stuck.clear()
@@ -440,7 +444,7 @@ def test_a_lone_client_does_not_wait_for_the_runtime_to_tell_of_the_end() -> Non
 
 def test_streams_of_the_old_process_end_when_the_new_container_runs() -> None:
     pods = Pods(pod("a"))
-    with opened(App(echo), pods) as (door, _), connect(door) as sock:
+    with opened(App(echo), pods) as (forwarder, _), connect(forwarder) as sock:
         sock.sendall(b"\x16one")
         assert sock.recv(10) == b"\x16one"
         pods.set(pod("a", image="app:2"))
@@ -454,10 +458,10 @@ def test_streams_of_the_old_process_end_when_the_new_container_runs() -> None:
 
 def test_a_restart_without_a_word_from_the_cluster_is_survived_by_a_crowd() -> None:
     pods, site = Pods(pod("a")), Site()
-    with opened(site, pods) as (door, _), ThreadPoolExecutor(32) as crowd:
+    with opened(site, pods) as (forwarder, _), ThreadPoolExecutor(32) as crowd:
 
         def visit(number: int) -> list[int]:
-            with connect(door) as sock:
+            with connect(forwarder) as sock:
                 return [ask(sock) for _ in range(20)]
 
         visits = [crowd.submit(visit, n) for n in range(64)]
@@ -474,10 +478,10 @@ def test_a_restart_without_a_word_from_the_cluster_is_survived_by_a_crowd() -> N
 # --- clients between two requests --------------------------------------------------------------
 
 
-def test_a_client_put_aside_may_leave() -> None:
+def test_a_parked_client_may_leave() -> None:
     pods, site = Pods(pod("a")), Site()
-    with opened(site, pods) as (door, _):
-        with connect(door) as sock:
+    with opened(site, pods) as (forwarder, _):
+        with connect(forwarder) as sock:
             assert ask(sock) == 1
             pods.set(pod("bb"))
             until(lambda: site.pairs[0].fileno() < 0)
@@ -485,10 +489,10 @@ def test_a_client_put_aside_may_leave() -> None:
         assert site.dialed == ["a"]
 
 
-def test_a_client_put_aside_is_closed_cleanly_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_module, "_ASIDE", 0.1)
+def test_a_parked_client_is_closed_cleanly_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "_PARKED", 0.1)
     site = Site()
-    with opened(site, Pods(pod("a"))) as (door, _), connect(door) as sock:
+    with opened(site, Pods(pod("a"))) as (forwarder, _), connect(forwarder) as sock:
         assert ask(sock) == 1
         site.kill()
         assert sock.recv(1) == b""
@@ -503,7 +507,7 @@ def test_an_announced_end_is_passed_on_at_once() -> None:
         end.recv(1)
 
     site = App(last)
-    with opened(site, Pods(pod("a"))) as (door, _), connect(door) as sock:
+    with opened(site, Pods(pod("a"))) as (forwarder, _), connect(forwarder) as sock:
         sock.sendall(GET)
         got = b""
         while data := sock.recv(100):
@@ -513,15 +517,15 @@ def test_an_announced_end_is_passed_on_at_once() -> None:
 
 
 def test_quiet_streams_give_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door_module, "_PING", 0.05)
+    monkeypatch.setattr(forwarder_module, "_PING", 0.05)
     app = App(echo)
-    with opened(app, Pods(pod("a"))) as (door, _), connect(door) as sock:
+    with opened(app, Pods(pod("a"))) as (forwarder, _), connect(forwarder) as sock:
         sock.sendall(b"x")
         assert sock.recv(1) == b"x"
         until(lambda: app.pairs[0].pings >= 2)
 
 
-def test_pods_to_come_are_told_ahead() -> None:
+def test_pods_to_come_are_announced_to_the_dialer() -> None:
     pods, app = Pods(pod("a")), App(echo)
     with opened(app, pods):
         until(lambda: app.prepared == ("a",))
@@ -531,8 +535,8 @@ def test_pods_to_come_are_told_ahead() -> None:
 
 def test_250_connections_at_once_through_a_replacement() -> None:
     pods, site = Pods(pod("a")), Site()
-    with opened(site, pods) as (door, _), contextlib.ExitStack() as stack:
-        socks = [stack.enter_context(connect(door)) for _ in range(250)]
+    with opened(site, pods) as (forwarder, _), contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(connect(forwarder)) for _ in range(250)]
         assert [ask(sock) for sock in socks] == [1] * 250
         pods.set(pod("a"), pod("bb", image="app:2"))
         until(lambda: all(pair.fileno() < 0 for pair in site.pairs[:250]))
@@ -546,7 +550,11 @@ def test_a_request_to_a_pod_being_deleted_is_asked_of_its_successor() -> None:
     """The runtime would tell a second late that the old one has ended."""
     pods, site = Pods(pod("a")), Site()
     site.stuck.set()
-    with opened(site, pods) as (door, _), connect(door) as safe, connect(door) as unsafe:
+    with (
+        opened(site, pods) as (forwarder, _),
+        connect(forwarder) as safe,
+        connect(forwarder) as unsafe,
+    ):
         safe.sendall(GET)
         unsafe.sendall(POST)
         until(lambda: len(site.requests) == 2)

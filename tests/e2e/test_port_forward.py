@@ -1,4 +1,4 @@
-"""Visitors at localhost while files are saved every second: the whole loop behind the door."""
+"""Visitors at localhost while files are saved every second: the whole loop behind the port."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.conftest import free_port
-from tests.support.door_lab import Browser, until, wrong_answers
+from tests.support.port_forward_lab import Browser, until, wrong_answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ def test_saves_every_second_under_visitors(
         assert kept.connections == 1
 
 
-def test_a_broken_app_holds_visitors_until_it_is_mended(
+def test_visitors_of_a_broken_app_wait_until_it_is_mended(
     devloop: Start, workspace: Workspace
 ) -> None:
     """In place there is no old pod left to answer; rolled, the old one goes on."""

@@ -1,8 +1,8 @@
 """What a browser sees at localhost while its app is replaced, in place and rolling.
 
-    python -m tests.bench.front_door [--replacements 50] [--mode in-place|rolling|both] [--json]
+    python -m tests.bench.port_forward [--replacements 50] [--mode in-place|rolling|both] [--json]
 
-Two visitors ask through the front door every 10 ms, one over kept connections, one over new ones;
+Two visitors ask through the port forward every 10 ms, one over kept connections, one over new ones;
 a third asks at the Service, past devloop. Failures, old answers after new ones, and the time from
 the patch to the first new answer at each are counted; before that, what a connection costs.
 """
@@ -21,7 +21,7 @@ from devloop.base.cancel import Cancel
 from devloop.cluster.api.pod_port import open_port
 from devloop.cluster.api.pod_ports import PodPorts
 from devloop.port_forward import PortForwarder
-from tests.support.door_lab import Browser, Lab, until, wrong_answers
+from tests.support.port_forward_lab import Browser, Lab, until, wrong_answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,15 +77,15 @@ def replacements(lab: Lab, mode: str, first: int, count: int) -> dict[str, objec
     replace = lab.in_place if mode == "in-place" else lab.rolling
     host, port = lab.node_port()
     ports = PodPorts(lab.connection)
-    door = PortForwarder([("web", 0, 8080)], ports, lab.feed, lambda _: None)
-    door.start()
+    forwarder = PortForwarder([("web", 0, 8080)], ports, lab.feed, lambda _: None)
+    forwarder.start()
     sent: dict[int, float] = {}
     cpu = time.process_time()
     began = time.monotonic()
     try:
         with (
-            Browser("127.0.0.1", door.locals[0], keep_alive=True) as kept,
-            Browser("127.0.0.1", door.locals[0], keep_alive=False) as fresh,
+            Browser("127.0.0.1", forwarder.locals[0], keep_alive=True) as kept,
+            Browser("127.0.0.1", forwarder.locals[0], keep_alive=False) as fresh,
             Browser(host, port, keep_alive=False) as service,
         ):
             until(lambda: min(kept.version, fresh.version) >= 0)
@@ -95,7 +95,7 @@ def replacements(lab: Lab, mode: str, first: int, count: int) -> dict[str, objec
                 until(lab.settled, 60)
                 time.sleep(0.3)
     finally:
-        door.close()
+        forwarder.close()
         ports.close()
     times = {
         name: [
@@ -132,7 +132,7 @@ def main() -> None:
     options = parser.parse_args()
     modes = ("in-place", "rolling") if options.mode == "both" else (options.mode,)
     count = options.replacements
-    lab = Lab(f"door-{secrets.token_hex(4)}", versions=count * len(modes) + 1)
+    lab = Lab(f"forwarder-{secrets.token_hex(4)}", versions=count * len(modes) + 1)
     try:
         lab.start()
         figures: dict[str, object] = {"first byte, ms": connections(lab, 30)}

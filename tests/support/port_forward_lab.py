@@ -1,5 +1,5 @@
 """A real Deployment that answers its version, replaced in place or rolled by bare requests, and
-clients that never stop asking: for the tests and the benchmark of the front door."""
+clients that never stop asking: for the tests and the benchmark of the port forward."""
 
 from __future__ import annotations
 
@@ -230,7 +230,9 @@ class Browser:
         self.visits: list[Visit] = []
         self.connections = 0
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="door-lab-browser", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name="port-forward-lab-browser", daemon=True
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()
