@@ -7,6 +7,7 @@ the only list of codes.
 from __future__ import annotations
 
 import enum
+import os
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
@@ -17,6 +18,7 @@ __all__ = [
     "ExitStatus",
     "Location",
     "Severity",
+    "unreadable",
 ]
 
 
@@ -245,3 +247,18 @@ class DevloopError(Exception):
     @property
     def exit_status(self) -> ExitStatus:
         return self.diagnosis.exit_status
+
+
+def unreadable(path: str | os.PathLike[str], error: OSError) -> DevloopError:
+    """`env/file-unreadable` for a file of the project, with the system's own words for the
+    cause."""
+    return DevloopError.of(
+        Code.ENV_FILE_UNREADABLE,
+        f"cannot read {os.fspath(path)}",
+        location=Location(os.fspath(path)),
+        cause=error.strerror or str(error),
+        suggestions=(
+            "make it readable (chmod u+r, for a directory u+rx)",
+            "or leave it out of the image with a line in .dockerignore",
+        ),
+    )

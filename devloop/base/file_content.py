@@ -14,14 +14,10 @@ import stat
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from devloop.errors import Code, DevloopError, Location
-
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from devloop.base.cancel import Cancel
 
-__all__ = ["RACY_NS", "FileCache", "FileContent", "hash_file", "key_of", "read_small", "unreadable"]
+__all__ = ["RACY_NS", "FileCache", "FileContent", "hash_file", "key_of", "read_small"]
 
 RACY_NS = 2_000_000_000
 """A file that was read within this time of its last change may be written again without its
@@ -58,20 +54,6 @@ class FileContent(NamedTuple):
     digest: str
     key: Key
     settled: bool
-
-
-def unreadable(path: str | Path, error: OSError) -> DevloopError:
-    """`env/file-unreadable` for `path`, with the system's own words for the cause."""
-    return DevloopError.of(
-        Code.ENV_FILE_UNREADABLE,
-        f"cannot read {os.fspath(path)}",
-        location=Location(os.fspath(path)),
-        cause=error.strerror or str(error),
-        suggestions=(
-            "make it readable (chmod u+r, for a folder u+rx)",
-            "or leave it out of the image with a line in .dockerignore",
-        ),
-    )
 
 
 def read_small(name: str, dir_fd: int, settled_before: int) -> tuple[str, Key] | None:
@@ -163,8 +145,8 @@ class FileCache:
         self._known: dict[str, FileContent] = {}
 
     def digest(self, path: str, cancel: Cancel) -> str | None:
-        """The content's sha256 in hex, None if there is no such file. Raises
-        `env/file-unreadable`."""
+        """The content's sha256 in hex, None if there is no such file. Raises OSError for one that
+        cannot be read."""
         # The clock first: what is written from here on counts as too young.
         now = time.time_ns()
         try:
@@ -172,11 +154,9 @@ class FileCache:
             if known is not None and key_of(os.stat(path)) == known.key:  # noqa: PTH116 - hot path
                 return known.digest
             content = hash_file(path, cancel, follow=True)
-        except FileNotFoundError:
-            content = None
         except OSError as error:
             if error.errno not in _GONE:
-                raise unreadable(path, error) from error
+                raise
             content = None
         if content is not None and content.settled and content.key[3] < now - RACY_NS:
             self._known[path] = content

@@ -1,7 +1,8 @@
-"""Runs one program to its end, line by line, and leaves nothing of it behind.
+"""The one way to run a program: to its end, line by line, leaving nothing of it behind.
 
-Every builder that is a program goes through here, so that cancelling works the same for all: the
-program gets its own process group, and the group is ended as a whole. Knows nothing of Docker.
+Every program gets its own process group, which is ended as a whole, so that cancelling and
+deadlines work the same for builders, `kind`, credential helpers and plugins. Knows none of them,
+and none of devloop's error codes: callers translate the exceptions here.
 """
 
 from __future__ import annotations
@@ -13,10 +14,9 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from devloop.base.cancel import Cancelled
-from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,28 +24,60 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
 
-__all__ = ["GRACE", "Overran", "Quiet", "run"]
+__all__ = ["GRACE", "CannotRun", "Completed", "Overran", "Silence", "capture", "run"]
 
-# How long a cancelled program may take to end by itself before it is killed.
+# How long a program that is to end may take to do so by itself before it is killed.
 GRACE = 0.3
 
-# A program that is gone while a child of its own still holds the pipe: how long to read on.
+# A program that is gone while a child of its own still holds a pipe: how long to read on.
 _DRAIN = 0.2
 
 _POLL = 0.25
 _LONGEST_LINE = 1 << 20
 
 
-class Overran(Exception):  # noqa: N818 - the caller turns it into a diagnosis with the step's name
-    """The program ran longer than its limit and was killed."""
+class CannotRun(Exception):  # noqa: N818 - a fact about the machine, not always an error
+    """There is no such program, or the system does not run it.
+
+    `missing` is True for a program that is not there; `directory` is the working directory, if that
+    is what is missing. `reason` is in the system's words."""
+
+    def __init__(
+        self, program: str, reason: str, *, missing: bool = False, directory: Path | None = None
+    ) -> None:
+        super().__init__(f"{program}: {reason}")
+        self.program = program
+        self.reason = reason
+        self.missing = missing
+        self.directory = directory
+
+
+class Overran(Exception):  # noqa: N818 - the caller knows what it means
+    """The program ran longer than its limit and was killed. `out` and `err` are what `capture` had
+    read until then."""
+
+    def __init__(self, out: str = "", err: str = "") -> None:
+        super().__init__("the program ran longer than its limit")
+        self.out = out
+        self.err = err
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quiet:
-    """Call `tell(seconds of silence)` whenever another `every` seconds went by without output."""
+class Silence:
+    """Call `report(seconds of silence)` whenever another `every` seconds go by without output. What
+    `report` raises ends the program."""
 
     every: float
-    tell: Callable[[float], None]
+    report: Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """A program that ended. `status` is negative for a signal, as subprocess has it."""
+
+    status: int
+    out: str
+    err: str
 
 
 def run(
@@ -53,127 +85,228 @@ def run(
     *,
     cancel: Cancel,
     on_line: Callable[[str], None],
+    on_error_line: Callable[[str], None] | None = None,
+    limit: float,
+    silence: Silence | None = None,
+    given: bytes | None = None,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
-    limit: float,
-    quiet: Quiet | None = None,
+    grace: float = GRACE,
 ) -> int:
-    """The exit status (negative for a signal). stdout and stderr come as one stream of lines.
+    """The exit status (negative for a signal). `on_line` gets the lines of stdout and stderr as one
+    stream, or those of stdout alone if `on_error_line` is there for those of stderr; both run in
+    the calling thread. `given` is the program's input, /dev/null without it.
 
-    Raises Cancelled within about `GRACE` after the switch, Overran after `limit` seconds, and
-    env/tool-missing when there is no such program. `on_line` runs in the calling thread."""
+    Raises Cancelled within about `grace` seconds after the switch, Overran after `limit` seconds,
+    and CannotRun."""
+    out = _Lines(on_line)
+    err = None if on_error_line is None else _Lines(on_error_line)
+    with _started(
+        argv, cancel, given=given, split=err is not None, cwd=cwd, env=env, grace=grace
+    ) as (
+        process,
+        wake,
+    ):
+        readers = [(process.stdout, out.feed)]
+        if err is not None:
+            readers.append((process.stderr, err.feed))
+        return _converse(
+            process, wake, readers, given=given, cancel=cancel, limit=limit, silence=silence
+        )
+
+
+def capture(
+    argv: Sequence[str],
+    *,
+    cancel: Cancel,
+    limit: float,
+    on_error_line: Callable[[str], None] | None = None,
+    given: bytes | None = None,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    grace: float = GRACE,
+) -> Completed:
+    """Run a program and return all of its output, both streams apart. For programs whose output is
+    an answer, not a log; the rest as `run`."""
+    out, err = bytearray(), bytearray()
+    lines = _Lines(on_error_line or (lambda _: None))
+
+    def feed_error(data: bytes) -> None:
+        err.extend(data)
+        lines.feed(data)
+
+    with _started(argv, cancel, given=given, split=True, cwd=cwd, env=env, grace=grace) as (
+        process,
+        wake,
+    ):
+        readers = [(process.stdout, out.extend), (process.stderr, feed_error)]
+        try:
+            status = _converse(process, wake, readers, given=given, cancel=cancel, limit=limit)
+        except Overran:
+            raise Overran(_text(out), _text(err)) from None
+    return Completed(status=status, out=_text(out), err=_text(err))
+
+
+def _text(data: bytearray) -> str:
+    return data.decode("utf-8", "replace")
+
+
+@contextlib.contextmanager
+def _started(
+    argv: Sequence[str],
+    cancel: Cancel,
+    *,
+    given: bytes | None,
+    split: bool,
+    cwd: Path | None,
+    env: Mapping[str, str] | None,
+    grace: float,
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The program, and a descriptor that is readable once `cancel` is set; both end with the
+    block."""
     cancel.check()
     with contextlib.ExitStack() as stack:
         wake_read, wake_write = os.pipe()
         stack.callback(os.close, wake_read)
         stack.callback(os.close, wake_write)
-        process = _start(argv, cwd, env)
-        stack.callback(_end, process)
+        try:
+            process = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE if split else subprocess.STDOUT,
+                cwd=cwd,
+                env=None if env is None else dict(env),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise _cannot_run(argv[0], cwd, error) from error
+        stack.callback(_end, process, grace)
         # All signals are sent from this thread, the only one that reaps: a process id that another
         # thread kept could belong to somebody else by the time it is used.
         stack.enter_context(cancel.closing(lambda: _wake(wake_write)))
-        _read(process, wake_read, cancel=cancel, on_line=on_line, limit=limit, quiet=quiet)
-        return process.wait()
+        yield process, wake_read
+
+
+def _cannot_run(program: str, cwd: Path | None, error: OSError) -> CannotRun:
+    reason = error.strerror or str(error)
+    missing = isinstance(error, FileNotFoundError)
+    if missing and cwd is not None and not cwd.is_dir():
+        return CannotRun(program, reason, directory=cwd)
+    return CannotRun(program, reason, missing=missing)
 
 
 def _wake(fd: int) -> None:
     os.write(fd, b"x")
 
 
-def _start(
-    argv: Sequence[str], cwd: Path | None, env: Mapping[str, str] | None
-) -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(
-            list(argv),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=cwd,
-            env=None if env is None else dict(env),
-            start_new_session=True,
-        )
-    except FileNotFoundError as error:
-        if cwd is not None and not cwd.is_dir():
-            raise DevloopError.of(
-                Code.CONFIG_CONTEXT_MISSING, f"the folder {cwd} does not exist"
-            ) from error
-        raise DevloopError.of(
-            Code.ENV_TOOL_MISSING, f"{argv[0]} is not installed or not on PATH"
-        ) from error
-    except OSError as error:
-        raise DevloopError.of(
-            Code.ENV_TOOL_MISSING, f"{argv[0]} cannot be run", cause=error.strerror or str(error)
-        ) from error
+_Reader = tuple["IO[bytes] | None", "Callable[[bytes], None]"]
 
 
-def _read(
+def _converse(
     process: subprocess.Popen[bytes],
     wake: int,
+    readers: Sequence[_Reader],
     *,
+    given: bytes | None,
     cancel: Cancel,
-    on_line: Callable[[str], None],
     limit: float,
-    quiet: Quiet | None,
-) -> None:
-    pipe = process.stdout
-    assert pipe is not None  # noqa: S101 - tells the type checker what Popen was asked for
+    silence: Silence | None = None,
+) -> int:
     started = heard = time.monotonic()
-    told = 0.0
+    reported = 0.0
     gone: float | None = None
-    open_pipe = True
-    lines = _Lines()
     with selectors.DefaultSelector() as selector:
-        selector.register(pipe, selectors.EVENT_READ)
         selector.register(wake, selectors.EVENT_READ)
+        feeds = {pipe.fileno(): feed for pipe, feed in readers if pipe is not None}
+        for fd in feeds:
+            selector.register(fd, selectors.EVENT_READ)
+        writer = _Writer(process.stdin, given, selector)
         while True:
-            ready = {key.fd for key, _ in selector.select(_POLL if open_pipe else 0.005)}
+            ready = {key.fd for key, _ in selector.select(_POLL if feeds else 0.005)}
             if cancel.is_set():
                 raise Cancelled
             now = time.monotonic()
-            if open_pipe and pipe.fileno() in ready:
-                data = os.read(pipe.fileno(), 1 << 16)
-                for line in lines.feed(data):
-                    on_line(line)
-                heard, told = now, 0.0
+            for fd in ready & feeds.keys():
+                data = os.read(fd, 1 << 16)
+                feeds[fd](data)
+                heard, reported = now, 0.0
                 if not data:
-                    selector.unregister(pipe)
-                    open_pipe = False
+                    selector.unregister(fd)
+                    del feeds[fd]
+            if writer.fd in ready:
+                writer.write()
             if now - started > limit:
                 raise Overran
-            if quiet and now - heard - told >= quiet.every:
-                told = now - heard
-                quiet.tell(told)
+            if silence and now - heard - reported >= silence.every:
+                reported = now - heard
+                silence.report(reported)
             if gone is None and process.poll() is not None:
                 gone = now
-            if gone is not None and (not open_pipe or now - gone > _DRAIN):
-                return
+            if gone is not None and (not feeds or now - gone > _DRAIN):
+                return process.wait()
+
+
+class _Writer:
+    """Feeds the program's input as it takes it; `fd` is -1 when there is no more to write."""
+
+    def __init__(
+        self, pipe: IO[bytes] | None, given: bytes | None, selector: selectors.BaseSelector
+    ) -> None:
+        self._pipe = pipe
+        self._rest = memoryview(given or b"")
+        self._selector = selector
+        self.fd = -1
+        if pipe is not None:
+            self.fd = pipe.fileno()
+            os.set_blocking(self.fd, False)
+            selector.register(self.fd, selectors.EVENT_WRITE)
+
+    def write(self) -> None:
+        if self._pipe is None:
+            return
+        try:
+            if self._rest:
+                self._rest = self._rest[os.write(self.fd, self._rest) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            # It does not want all of it, which is its own affair.
+            self._rest = self._rest[:0]
+        if not self._rest:
+            self._selector.unregister(self.fd)
+            self._pipe.close()
+            self.fd = -1
 
 
 class _Lines:
-    def __init__(self) -> None:
+    """Calls `on_line` with each whole line of what it is fed."""
+
+    def __init__(self, on_line: Callable[[str], None]) -> None:
+        self._on_line = on_line
         self._rest = b""
 
-    def feed(self, data: bytes) -> Iterator[str]:
-        """The lines that `data` completes; empty `data` means the end."""
+    def feed(self, data: bytes) -> None:
+        """Empty `data` means the end."""
         self._rest += data
         *whole, self._rest = self._rest.split(b"\n")
         if self._rest and (not data or len(self._rest) > _LONGEST_LINE):
             whole.append(self._rest)
             self._rest = b""
         for line in whole:
-            yield line.decode("utf-8", "replace").rstrip("\r")
+            self._on_line(line.decode("utf-8", "replace").rstrip("\r"))
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], grace: float) -> None:
     """Leave no process of the group behind: ask, wait a moment, kill."""
     if process.poll() is None:
         _signal(process, signal.SIGTERM)
-        _wait_unreaped(process, GRACE)
+        _wait_unreaped(process, grace)
         _signal(process, signal.SIGKILL)
         process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
 
 
 def _wait_unreaped(process: subprocess.Popen[bytes], seconds: float) -> None:

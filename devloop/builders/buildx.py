@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal
 from devloop.base import process
 from devloop.builders import docker_errors
 from devloop.builders.build_errors import BuildFailure, BuildLocation, diagnose
+from devloop.builders.docker_cli import ask_docker, cannot_run
 from devloop.builders.dockerfile import load
 from devloop.builders.ignore_file import arranged
 from devloop.builders.job import tag_of
@@ -31,8 +32,6 @@ from devloop.errors import Code, DevloopError, Diagnosis
 from devloop.model import ImageRef
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from devloop.base.cancel import Cancel
     from devloop.builders.job import Job
     from devloop.engine.ports import Reporter
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Buildx", "arguments"]
 
 _DIGEST = re.compile(r"digest: (sha256:[0-9a-f]{64})")
+_DRIVER = re.compile(r"^[ \t]*Driver[ \t]*:[ \t]*(\S*)", re.MULTILINE)
 _STILL = 10.0
 
 # direct: the builder pushes. cluster: it pushes to the registry's name inside the cluster.
@@ -144,10 +144,12 @@ class Buildx:
                     cwd=job.root,
                     env={**os.environ, **_ENVIRONMENT},
                     limit=job.limit,
-                    quiet=process.Quiet(every=_STILL, tell=still),
+                    silence=process.Silence(every=_STILL, report=still),
                 )
             except process.Overran:
                 raise self._overran(solve) from None
+            except process.CannotRun as error:
+                raise cannot_run(error) from error
             return _Result(status=status, solve=solve, digest=_digest(metadata))
 
     def _place(self, scan: Scan) -> BuildLocation:
@@ -265,6 +267,8 @@ class Buildx:
             raise DevloopError.of(
                 Code.REGISTRY_PUSH_FAILED, f"pushing {reference} took too long"
             ) from None
+        except process.CannotRun as error:
+            raise cannot_run(error) from error
         text = "\n".join(lines)
         if status != 0:
             raise DevloopError(
@@ -295,18 +299,6 @@ def _digest(metadata: Path) -> str:
 
 def _driver(cancel: Cancel) -> str:
     """The driver of the builder in use, "" when it cannot be told."""
-    lines: list[str] = []
-    try:
-        process.run(
-            ["docker", "buildx", "inspect"], cancel=cancel, on_line=lines.append, limit=10.0
-        )
-    except process.Overran:
-        return ""
-    return next(_values(lines, "Driver"), "")
-
-
-def _values(lines: list[str], key: str) -> Iterator[str]:
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if colon and name.strip() == key:
-            yield value.strip()
+    answer = ask_docker("buildx", "inspect", cancel=cancel, limit=10.0)
+    found = _DRIVER.search(answer.out) if answer is not None else None
+    return found[1] if found else ""

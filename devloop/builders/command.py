@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from devloop.base import process
 from devloop.builders import docker_errors
+from devloop.builders.docker_cli import cannot_run
 from devloop.builders.job import tag_of
 from devloop.builders.progress import ProgressReporter
 from devloop.builders.rawjson import one_line, plain
@@ -78,9 +79,11 @@ class Command:
                 cwd=self._job.root,
                 env={**os.environ, "DEVLOOP_IMAGE": image},
                 limit=self._job.limit,
-                quiet=process.Quiet(
+                silence=process.Silence(
                     every=_STILL,
-                    tell=lambda seconds: narrator.say(f"still running {shown} for {seconds:.0f} s"),
+                    report=lambda seconds: narrator.say(
+                        f"still running {shown} for {seconds:.0f} s"
+                    ),
                 ),
             )
         except process.Overran:
@@ -89,13 +92,14 @@ class Command:
                 f"the build command took longer than {self._job.limit:.0f} s: {shown}",
                 detail=tuple(lines)[-20:],
             ) from None
-        except DevloopError as error:
-            if error.code != Code.ENV_TOOL_MISSING:
-                raise
+        except process.CannotRun as error:
+            why = cannot_run(error)
+            if error.directory is not None:
+                raise why from error
             raise DevloopError.of(
                 Code.BUILD_COMMAND_FAILED,
                 f"the build command cannot be run: {shown}",
-                cause=error.diagnosis.cause or error.diagnosis.message,
+                cause=why.diagnosis.cause or why.diagnosis.message,
                 suggestions=(f"check that {self._argv[0]} exists and is executable",),
             ) from error
         if status != 0:

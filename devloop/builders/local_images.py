@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from devloop.base import process
+from devloop.builders.docker_cli import ask_docker
 from devloop.builders.job import TAG_PREFIX
 
 if TYPE_CHECKING:
@@ -28,27 +28,18 @@ def local_images(repositories: Iterable[str], cancel: Cancel) -> tuple[str, ...]
     if shutil.which("docker") is None:
         return ()
     for repository in sorted(set(repositories)):
-        lines: list[str] = []
-        argv = ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", repository]
-        try:
-            status = process.run(argv, cancel=cancel, on_line=lines.append, limit=_LIMIT)
-        except process.Overran:
+        form = "{{.Repository}}:{{.Tag}}"
+        answer = ask_docker(
+            "image", "ls", "--format", form, repository, cancel=cancel, limit=_LIMIT
+        )
+        if answer is None or answer.status != 0:
             return ()
-        if status != 0:
-            return ()
-        found += [line for line in lines if line.startswith(f"{repository}:{TAG_PREFIX}")]
+        mine = f"{repository}:{TAG_PREFIX}"
+        found += [line for line in answer.out.splitlines() if line.startswith(mine)]
     return tuple(found)
 
 
 def remove_local(reference: str, cancel: Cancel) -> bool:
     """Remove one tag, and the image with it if that was its last; False when it is in use."""
-    try:
-        status = process.run(
-            ["docker", "image", "rm", reference],
-            cancel=cancel,
-            on_line=lambda _: None,
-            limit=_LIMIT,
-        )
-    except process.Overran:
-        return False
-    return status == 0
+    answer = ask_docker("image", "rm", reference, cancel=cancel, limit=_LIMIT)
+    return answer is not None and answer.status == 0

@@ -11,7 +11,6 @@ import shutil
 import threading
 from typing import TYPE_CHECKING
 
-from devloop.base import process
 from devloop.base.cancel import Cancel
 from devloop.builders import docker_errors, docker_ping
 from devloop.builders.buildx import Buildx
@@ -20,6 +19,7 @@ from devloop.builders.daemonless.builder import DaemonlessBuilder
 from devloop.builders.daemonless.eligibility import needs_builder
 from devloop.builders.daemonless.first import FullFirst
 from devloop.builders.delta.builder import DeltaBuilder
+from devloop.builders.docker_cli import ask_docker
 from devloop.builders.image.docker_images import DockerImages
 from devloop.builders.image_cache import CachedImages, CachingBuilder
 from devloop.builders.job import LIMIT, Job, Registry, shown_path
@@ -178,17 +178,12 @@ _BUILDX = _Probe()
 def _buildx_problem(cancel: Cancel) -> str | None:
     if shutil.which("docker") is None:
         return "the docker CLI is not installed"
-    lines: list[str] = []
-    try:
-        status = process.run(
-            ["docker", "buildx", "version"], cancel=cancel, on_line=lines.append, limit=10.0
-        )
-    except process.Overran:
+    answer = ask_docker("buildx", "version", cancel=cancel, limit=10.0)
+    if answer is None:
         return "docker buildx did not answer"
-    text = "\n".join(lines)
-    if status != 0:
+    if answer.status != 0:
         return "the buildx plugin is not installed"
-    version = _VERSION.search(text)
+    version = _VERSION.search(answer.out)
     if version and (int(version[1]), int(version[2])) < _OLDEST:
         return f"buildx {version[0]} is older than {_OLDEST[0]}.{_OLDEST[1]}"
     return None
@@ -211,16 +206,8 @@ def preflight(services: Iterable[Service], cancel: Cancel | None = None) -> None
 
         ask(_PREFLIGHT)
         return
-    lines: list[str] = []
-    try:
-        status = process.run(
-            ["docker", "version", "--format", "{{.Server.Version}}"],
-            cancel=cancel,
-            on_line=lines.append,
-            limit=_PREFLIGHT,
-        )
-    except process.Overran:
-        lines.append("timed out")
-        status = -1
-    if status != 0:
-        raise DevloopError(docker_errors.explain_docker("\n".join(lines), os.environ))
+    argv = ("version", "--format", "{{.Server.Version}}")
+    answer = ask_docker(*argv, cancel=cancel, limit=_PREFLIGHT)
+    if answer is None or answer.status != 0:
+        text = "timed out" if answer is None else answer.out + answer.err
+        raise DevloopError(docker_errors.explain_docker(text, os.environ))

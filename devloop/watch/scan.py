@@ -18,7 +18,8 @@ import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from devloop.base.file_content import RACY_NS, hash_file, key_of, read_small, unreadable
+from devloop.base.file_content import RACY_NS, hash_file, key_of, read_small
+from devloop.errors import unreadable
 from devloop.model import ContextEntry, Snapshot
 from devloop.watch.tree import Folder, Leaf, all_folders
 

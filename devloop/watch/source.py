@@ -17,8 +17,8 @@ import time
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel
-from devloop.base.file_content import FileCache, unreadable
-from devloop.errors import Code, DevloopError, Location
+from devloop.base.file_content import FileCache
+from devloop.errors import Code, DevloopError, Location, unreadable
 from devloop.model import Fingerprint, Scan
 from devloop.watch.globs import Globs, existing_folder
 from devloop.watch.ignore import IgnoreRules
@@ -217,7 +217,10 @@ class ServiceSource:
         )
 
     def _content(self, path: str, cancel: Cancel) -> str | None:
-        digest = self._outside[path] = self._files.digest(path, cancel)
+        try:
+            digest = self._outside[path] = self._files.digest(path, cancel)
+        except OSError as error:
+            raise unreadable(path, error) from error
         return digest
 
     def _changes(self, snapshot: Snapshot, *, in_step: bool) -> tuple[str, ...]:

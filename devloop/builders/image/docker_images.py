@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from devloop.base import process
 from devloop.builders import docker_errors
+from devloop.builders.docker_cli import ask_docker
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.errors import DevloopError
 
@@ -24,18 +24,15 @@ class DockerImages:
     def identity(self, reference: str, cancel: Cancel) -> str | None:
         if shutil.which("docker") is None:
             return self._without_command(reference)
-        lines: list[str] = []
-        argv = ["docker", "image", "inspect", "--format", "{{.Id}}", "--", reference]
-        try:
-            status = process.run(argv, cancel=cancel, on_line=lines.append, limit=_SECONDS)
-        except process.Overran:
+        argv = ("image", "inspect", "--format", "{{.Id}}", "--", reference)
+        answer = ask_docker(*argv, cancel=cancel, limit=_SECONDS)
+        if answer is None:
             return None
-        text = "\n".join(lines)
-        if status == 0:
-            return lines[-1].strip() if lines else ""
-        if "no such image" in text.lower():
+        if answer.status == 0:
+            return answer.out.strip()
+        if "no such image" in answer.err.lower():
             return ""
-        if docker_errors.docker_unreachable(text):
+        if docker_errors.docker_unreachable(answer.err):
             return None
         raise NeedsFullBuild(f"Docker does not say whether it has {reference}")
 

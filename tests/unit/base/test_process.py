@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devloop.base.cancel import Cancel, Cancelled
-from devloop.base.process import Overran, Quiet, run
-from devloop.errors import DevloopError
+from devloop.base.process import CannotRun, Overran, Silence, capture, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,9 +104,9 @@ def test_the_limit() -> None:
     assert time.monotonic() - started < 2
 
 
-def test_silence_is_told() -> None:
+def test_silence_is_reported() -> None:
     told: list[float] = []
-    shell("sleep 0.9", quiet=Quiet(every=0.3, tell=told.append))
+    shell("sleep 0.9", silence=Silence(every=0.3, report=told.append))
     assert told
     assert all(seconds >= 0.3 for seconds in told)
 
@@ -129,16 +128,57 @@ def test_a_program_that_closes_its_output_is_waited_for_and_cancelled(tmp_path: 
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DevloopError) as caught:
+    with pytest.raises(CannotRun) as caught:
         run(["no-such-tool"], cancel=Cancel(), on_line=print, limit=1.0)
-    assert caught.value.code == "env/tool-missing"
-    with pytest.raises(DevloopError) as caught:
+    assert caught.value.missing
+    with pytest.raises(CannotRun) as caught:
         shell("true", cwd=tmp_path / "gone")
-    assert caught.value.code == "config/context-missing"
+    assert caught.value.directory == tmp_path / "gone"
+    assert not caught.value.missing
     (tmp_path / "plain").touch()
-    with pytest.raises(DevloopError) as caught:
+    with pytest.raises(CannotRun) as caught:
         run([str(tmp_path / "plain")], cancel=Cancel(), on_line=print, limit=1.0)
-    assert caught.value.code == "env/tool-missing"
+    assert caught.value.reason == "Permission denied"
+
+
+def test_both_streams_apart_and_input_larger_than_a_pipe() -> None:
+    given = b"0123456789abcdef" * 20_000
+    done = capture(
+        ["sh", "-c", "cat; echo no >&2; exit 4"], cancel=Cancel(), limit=20.0, given=given
+    )
+    assert (done.status, done.err) == (4, "no\n")
+    assert done.out.encode() == given
+
+
+def test_a_program_may_leave_its_input_unread() -> None:
+    done = capture(["true"], cancel=Cancel(), limit=20.0, given=b"x" * 1_000_000)
+    assert (done.status, done.out, done.err) == (0, "", "")
+
+
+def test_error_lines_come_while_the_program_runs() -> None:
+    out: list[str] = []
+    err: list[str] = []
+    assert shell("echo a; echo b >&2", on_line=out.append, on_error_line=err.append)[0] == 0
+    assert (out, err) == (["a"], ["b"])
+    done = capture(
+        ["sh", "-c", "echo c >&2; echo d"], cancel=Cancel(), limit=20.0, on_error_line=err.append
+    )
+    assert (err, done.err, done.out) == (["b", "c"], "c\n", "d\n")
+
+
+def test_what_was_read_until_the_limit_is_there() -> None:
+    with pytest.raises(Overran) as caught:
+        capture(["sh", "-c", "echo why >&2; sleep 60"], cancel=Cancel(), limit=0.5)
+    assert caught.value.err == "why\n"
+
+
+def test_what_a_line_raises_ends_the_program(tmp_path: Path) -> None:
+    def refuse(line: str) -> None:
+        raise ValueError(line)
+
+    with pytest.raises(ValueError, match="one"):
+        shell(f"echo $$ > {tmp_path}/pid; echo one; sleep 60", on_line=refuse)
+    assert gone(int((tmp_path / "pid").read_text()))
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="counts /proc/self/fd")
