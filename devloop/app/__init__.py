@@ -53,7 +53,7 @@ def find_registry(project: Project, connection: Connection) -> PushTarget:
 
 def ledger_of(project: Project) -> BuiltImages:
     """The list of the images made for the project."""
-    return BuiltImages(project.state_dir / "made.jsonl")
+    return BuiltImages(project.state_dir)
 
 
 def _kind_cluster(context: str) -> str | None:

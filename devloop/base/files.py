@@ -13,7 +13,7 @@ __all__ = ["replace_file"]
 def replace_file(path: Path, data: bytes, *, durable: bool = False) -> None:
     """Write `data` under another name beside `path` and then give it that name.
 
-    Folders are made. `durable` waits for the disk, against a power failure; a process that is
+    Directories are made. `durable` waits for the disk, against a power failure; a process that is
     killed loses nothing either way. What a kill leaves is named `.new-*`. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)

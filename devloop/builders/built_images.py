@@ -1,22 +1,20 @@
-"""Writes down every image that devloop made, so that those can be removed again and nothing else.
+"""Which images devloop built, so that those can be removed again and nothing else.
 
-One JSON line an image in `.devloop/made.jsonl`, newest last. Losing the file costs nothing but the
-knowledge of what to remove, so every fault of the disk is survived in silence. Removing is not done
-here: see app/housekeeping.py.
+Losing the file costs nothing but the knowledge of what to remove. Removing is not done here: see
+app/housekeeping.py.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import threading
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from devloop.base.files import replace_file
+from devloop.base.state_file import StateFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
@@ -24,6 +22,8 @@ if TYPE_CHECKING:
     from devloop.model import ImageRef, Scan
 
 __all__ = ["BuiltImage", "BuiltImages", "RecordingBuilder"]
+
+_LINES = "made.jsonl"  # where devloop 0.1 kept them, one JSON object a line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,45 +37,49 @@ class BuiltImage:
 
 
 class BuiltImages:
-    """The images made for one project. Thread-safe; one process writes at a time (the session's
-    lock sees to that)."""
+    """The images built for one project, in `built-images.json`. Thread-safe."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
+    def __init__(self, state_dir: Path) -> None:
+        self._file = StateFile(state_dir / "built-images.json")
+        self._lines = state_dir / _LINES
 
     def add(self, made: BuiltImage) -> None:
-        line = json.dumps(asdict(made)) + "\n"
-        with self._lock, contextlib.suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(line)
+        with self._file.updating() as value:
+            _put(value, [*(each for each in self._images(value) if each != made), made])
 
     def all(self) -> tuple[BuiltImage, ...]:
-        """Every image once, the one that was last made or used last."""
-        with self._lock:
-            return self._read()
+        """Every image once, the one that was last built or used last."""
+        return self._images(self._file.read() or {})
 
     def forget(self, gone: Collection[BuiltImage]) -> None:
         """Strike out what was removed."""
-        with self._lock, contextlib.suppress(OSError):
-            left = [made for made in self._read() if made not in gone]
-            lines = "".join(json.dumps(asdict(made)) + "\n" for made in left)
-            replace_file(self._path, lines.encode())
+        with self._file.updating() as value:
+            _put(value, [each for each in self._images(value) if each not in gone])
 
-    def _read(self) -> tuple[BuiltImage, ...]:
-        try:
-            lines = self._path.read_text("utf-8", "replace").splitlines()
-        except OSError:
-            return ()
+    def _images(self, value: dict[str, Any]) -> tuple[BuiltImage, ...]:
+        entries = value["images"] if "images" in value else list(_read_lines(self._lines))
         found: dict[BuiltImage, None] = {}
-        for line in lines:
-            # A line may be cut off by a full disk or a kill.
-            with contextlib.suppress(ValueError, TypeError):
-                made = BuiltImage(**json.loads(line))
-                found.pop(made, None)
-                found[made] = None
+        for entry in entries if isinstance(entries, list) else ():
+            with contextlib.suppress(TypeError):
+                image = BuiltImage(**entry)
+                found.pop(image, None)
+                found[image] = None
         return tuple(found)
+
+
+def _put(value: dict[str, Any], images: Iterable[BuiltImage]) -> None:
+    value["images"] = [asdict(image) for image in images]
+
+
+def _read_lines(path: Path) -> Iterable[object]:
+    try:
+        lines = path.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        # A line may be cut off by a full disk or a kill.
+        with contextlib.suppress(ValueError):
+            yield json.loads(line)
 
 
 class RecordingBuilder:

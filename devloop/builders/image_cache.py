@@ -1,23 +1,21 @@
 """Remembers which image came of which content, so that going back to it needs no build.
 
 A record is only believed while the registry still has the manifest. The file is a cache: losing it
-costs a build, so every fault of the disk is survived in silence.
+costs a build.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import re
-import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from devloop.base.files import replace_file
+from devloop.base.state_file import StateFile
 from devloop.builders.job import tag_of
 from devloop.errors import DevloopError
 from devloop.model import ImageRef, Step, StepOutcome
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
@@ -36,39 +34,27 @@ class CachedImages:
     """`(repository, build fingerprint) -> digest`, in a JSON file; the last 20 of each repository.
     Thread-safe."""
 
-    _lock = threading.Lock()
-
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._file = StateFile(path, durable=True)
 
     def find(self, repository: str, build: str) -> str | None:
-        with self._lock:
-            return self._load().get(_key(repository, build))
+        return _images(self._file.read() or {}).get(_key(repository, build))
 
     def add(self, repository: str, build: str, digest: str) -> None:
-        with self._lock:
-            images = self._load()
+        with self._file.updating() as value:
+            images = value["images"] = _images(value)
             images.pop(_key(repository, build), None)
             images[_key(repository, build)] = digest
             mine = [key for key in images if key.startswith(_key(repository, ""))]
             for key in mine[:-_KEPT]:
                 del images[key]
-            self._save(images)
 
-    def _load(self) -> dict[str, str]:
-        try:
-            data = json.loads(self._path.read_text())
-        except (OSError, ValueError, RecursionError):
-            return {}
-        images = data.get("images") if isinstance(data, dict) else None
-        if not isinstance(images, dict):
-            return {}
-        return {k: v for k, v in images.items() if isinstance(v, str) and _DIGEST.fullmatch(v)}
 
-    def _save(self, images: dict[str, str]) -> None:
-        data = json.dumps({"version": 1, "images": images}, indent=1).encode()
-        with contextlib.suppress(OSError):
-            replace_file(self._path, data, durable=True)
+def _images(value: Mapping[str, Any]) -> dict[str, str]:
+    images = value.get("images")
+    if not isinstance(images, dict):
+        return {}
+    return {k: v for k, v in images.items() if isinstance(v, str) and _DIGEST.fullmatch(v)}
 
 
 def _key(repository: str, build: str) -> str:

@@ -6,13 +6,11 @@ decisions by it, so a full disk costs the file's freshness and nothing else.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import logging
 import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from devloop.base.state_file import StateFile
 from devloop.events import (
     HoldStarted,
     IterationFinished,
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SessionFile", "read_session"]
 
-_LOG = logging.getLogger(__name__)
-
 _NAME = "session.json"
 
 
@@ -42,12 +38,10 @@ def read_session(state_dir: Path) -> dict[str, Any] | None:
     `namespace`, `registry`, `services`, after the end `ended` and `exit_code`, and `running`:
     whether its process is alive. Each service has `iter`, `state` (`working`, `holding`, `idle`),
     `step`, `outcome`, `failed_step`, `ms`, `why`, `digest`, `serving`, `hold` and `pods`."""
-    try:
-        session = json.loads((state_dir / _NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    session = StateFile(state_dir / _NAME).read(set_aside=False)
+    if session is None or not isinstance(session.get("pid"), int):
         return None
-    if not isinstance(session, dict) or not isinstance(session.get("pid"), int):
-        return None
+    session = {"v": 1, **session}
     session["running"] = "ended" not in session and _alive(session["pid"])
     return session
 
@@ -66,15 +60,12 @@ class SessionFile:
     """Rewrites the file, as a whole and at once, when something worth knowing happened."""
 
     def __init__(self, state_dir: Path) -> None:
-        self._path = state_dir / _NAME
+        self._file = StateFile(state_dir / _NAME)
         self._state: dict[str, Any] = {}
 
     def __call__(self, record: Record) -> None:
         if self._take(record.event, record.ts):
-            try:
-                self._write()
-            except OSError as error:
-                _LOG.debug("%s: %s", self._path, error)
+            self._file.save(self._state)
 
     def close(self) -> None:
         """The file stays: it tells how the last session ended."""
@@ -84,7 +75,7 @@ class SessionFile:
             case SessionStarted():
                 facts = asdict(event)
                 services = {name: _service() for name in facts.pop("services")}
-                self._state = {"v": 1, "started": ts, **facts, "services": services}
+                self._state = {"started": ts, **facts, "services": services}
             case SessionEnded():
                 self._state |= {"ended": ts, "exit_code": event.exit_code, "why": event.why}
             case (
@@ -102,16 +93,6 @@ class SessionFile:
                 return False
         # Before the session began there is nothing that could be said about it.
         return "pid" in self._state
-
-    def _write(self) -> None:
-        temporary = self._path.with_suffix(".tmp")
-        try:
-            temporary.write_text(json.dumps(self._state, indent=1) + "\n", encoding="utf-8")
-            temporary.replace(self._path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
 
 
 def _service() -> dict[str, Any]:

@@ -115,7 +115,7 @@ class Images:
     """What the test's registry has of the images that devloop wrote down."""
 
     def __init__(self, workspace: Workspace, cluster: Cluster, host: str) -> None:
-        self._ledger = BuiltImages(workspace.root / ".devloop" / "made.jsonl")
+        self._ledger = BuiltImages(workspace.root / ".devloop")
         self._host = host
         self._name = f"{cluster.namespace}/web"
 

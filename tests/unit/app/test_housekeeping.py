@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
@@ -48,18 +50,27 @@ def test_what_is_used_or_new_stays(all_made: list[BuiltImage], keep: int, used: 
             assert len([m for m in mine if m not in gone]) == min(keep, len(mine))
 
 
-def test_the_ledger_remembers_the_last_use_and_survives_a_cut_line(tmp_path: Path) -> None:
-    path = tmp_path / ".devloop" / "made.jsonl"
-    ledger = BuiltImages(path)
+def test_the_list_of_built_images_is_in_the_order_of_their_last_use(tmp_path: Path) -> None:
+    ledger = BuiltImages(tmp_path)
     for number in (1, 2, 1, 3):
         ledger.add(made(number))
-    assert ledger.all() == (made(2), made(1), made(3))
-    with path.open("a") as file:
-        file.write('{"service": "web", "repos')
-    assert BuiltImages(path).all() == (made(2), made(1), made(3))
+    assert BuiltImages(tmp_path).all() == (made(2), made(1), made(3))
     ledger.forget([made(2), made(3)])
-    assert BuiltImages(path).all() == (made(1),)
-    assert list(path.parent.iterdir()) == [path]
+    assert BuiltImages(tmp_path).all() == (made(1),)
+    assert [path.name for path in tmp_path.iterdir()] == ["built-images.json"]
+
+
+def test_images_that_an_earlier_devloop_listed_are_known(tmp_path: Path) -> None:
+    lines = [json.dumps(asdict(made(number))) for number in (1, 2, 1)]
+    cut = '{"service": "web", "repos'
+    (tmp_path / "made.jsonl").write_text("\n".join([*lines, "[1]", "{}", cut]))
+    ledger = BuiltImages(tmp_path)
+    assert ledger.all() == (made(2), made(1))
+    ledger.add(made(3))
+    ledger.forget([made(1), made(2)])
+    assert BuiltImages(tmp_path).all() == (made(3),)
+    ledger.forget([made(3)])
+    assert BuiltImages(tmp_path).all() == ()
 
 
 class FakeRegistry:
@@ -84,7 +95,7 @@ class FakeRegistry:
 def test_only_this_registrys_surplus_and_old_halves_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger = BuiltImages(tmp_path / "made.jsonl")
+    ledger = BuiltImages(tmp_path)
     for number in range(4):
         ledger.add(made(number))
     ledger.add(made(9, host="registry.example.com"))
@@ -117,7 +128,7 @@ def test_only_this_registrys_surplus_and_old_halves_are_found(
 
 
 def test_a_registry_that_keeps_everything_is_a_problem_to_tell(tmp_path: Path) -> None:
-    ledger = BuiltImages(tmp_path / "made.jsonl")
+    ledger = BuiltImages(tmp_path)
     ledger.add(made(1))
     registry = FakeRegistry(refuses=True)
     removed = remove(Leftovers(manifests=(made(1),)), ledger, registry, Cancel())  # type: ignore[arg-type]
@@ -127,7 +138,7 @@ def test_a_registry_that_keeps_everything_is_a_problem_to_tell(tmp_path: Path) -
 
 
 def test_what_was_removed_is_struck_out(tmp_path: Path) -> None:
-    ledger = BuiltImages(tmp_path / "made.jsonl")
+    ledger = BuiltImages(tmp_path)
     for number in (1, 2):
         ledger.add(made(number))
     registry = FakeRegistry()
@@ -141,7 +152,7 @@ def test_a_session_tidies_when_it_is_quiet_and_there_is_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(housekeeping, "_QUIET", 0.02)
-    ledger = BuiltImages(tmp_path / "made.jsonl")
+    ledger = BuiltImages(tmp_path)
     tidied: list[int] = []
     housekeeper = Housekeeper(ledger, lambda _cancel: tidied.append(len(ledger.all())))
     housekeeper.start()

@@ -402,6 +402,14 @@ def test_the_file_keeps_twenty_of_each_repository_and_survives_damage(tmp_path: 
         assert images.find("r", "1") == DIGEST
 
 
+def test_a_cache_that_an_earlier_devloop_wrote_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "images.json"
+    path.write_text(json.dumps({"version": 1, "images": {"r@1": DIGEST}}))
+    images = CachedImages(path)
+    images.add("r", "2", OTHER)
+    assert (images.find("r", "1"), images.find("r", "2")) == (DIGEST, OTHER)
+
+
 def test_a_disk_that_takes_nothing_costs_only_the_memory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     images = CachedImages(tmp_path / "file" / "images.json")

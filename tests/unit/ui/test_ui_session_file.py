@@ -134,19 +134,23 @@ def test_no_nonsense_is_read(tmp_path: Path) -> None:
         assert read_session(tmp_path) is None
 
 
+def test_a_session_of_an_earlier_devloop_is_read(tmp_path: Path) -> None:
+    old = {"v": 1, "started": TS, "pid": os.getpid(), "services": {}}
+    (tmp_path / "session.json").write_text(json.dumps(old))
+    assert read_session(tmp_path) == {**old, "running": True}
+
+
 def test_a_full_disk_costs_the_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sink = SessionFile(tmp_path)
     sink(Record(1, TS, start(os.getpid())))
     before = (tmp_path / "session.json").read_text()
-    write_text = Path.write_text
 
-    def full(self: Path, data: str, **more: Any) -> int:
-        write_text(self, data[:5], **more)
+    def full(self: Path, target: Path) -> Path:
         raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "replace", full)
     sink(Record(2, TS, FINISHED))
     assert (tmp_path / "session.json").read_text() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["session.json"]
