@@ -176,6 +176,10 @@ class Housekeeper:
                     return
             if self._cancel.is_set():
                 return
-            if len(surplus(self._ledger.all(), keep=KEPT, in_use=())) > _SLACK:
-                with contextlib.suppress(DevloopError, Cancelled):
-                    self._tidy(self._cancel)
+            self.tidy_if_due()
+
+    def tidy_if_due(self) -> None:
+        """Tidy when there is more than the slack to remove."""
+        if len(surplus(self._ledger.all(), keep=KEPT, in_use=())) > _SLACK:
+            with contextlib.suppress(DevloopError, Cancelled):
+                self._tidy(self._cancel)

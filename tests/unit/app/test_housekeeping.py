@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -148,24 +149,28 @@ def test_what_was_removed_is_struck_out(tmp_path: Path) -> None:
     assert ledger.all() == (made(2),)
 
 
-def test_a_session_tidies_when_it_is_quiet_and_there_is_enough(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(housekeeping, "_QUIET", 0.02)
+def test_a_session_tidies_when_there_is_enough(tmp_path: Path) -> None:
     ledger = BuiltImages(tmp_path)
     tidied: list[int] = []
     housekeeper = Housekeeper(ledger, lambda _cancel: tidied.append(len(ledger.all())))
+    for number in range(21):
+        ledger.add(made(number))
+        housekeeper.tidy_if_due()
+    assert tidied == [21]
+
+
+def test_a_session_tidies_by_itself_once_it_is_quiet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "_QUIET", 0.0)
+    ledger = BuiltImages(tmp_path)
+    for number in range(21):
+        ledger.add(made(number))
+    tidied = threading.Event()
+    housekeeper = Housekeeper(ledger, lambda _cancel: tidied.set())
     housekeeper.start()
     try:
-        for number in range(30):
-            ledger.add(made(number))
-            housekeeper.made()
-            if number == 10:
-                time.sleep(0.1)
-                assert tidied == []
-        deadline = time.monotonic() + 5
-        while not tidied and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert tidied[-1] == 30
+        housekeeper.made()
+        assert tidied.wait(60)
     finally:
         housekeeper.close()
