@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support import run_report
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -30,8 +32,16 @@ def _docker_answers() -> bool:
     return done.returncode == 0
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip what needs Docker or the cluster only where `script/test` has not set them up."""
+def pytest_configure(config: pytest.Config) -> None:
+    run_report.register(config)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs Docker or the cluster only where `script/test` has not set them up.
+
+    Last, so that Docker is asked only for tests that are selected.
+    """
     if os.environ.get("DEVLOOP_TEST_KUBECONFIG"):
         return
     needs_docker = [i for i in items if i.get_closest_marker("docker")]
@@ -48,7 +58,7 @@ def _clean_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     for name in (*_FOREIGN, *(n for n in os.environ if n.startswith("DEVLOOP_"))):
-        if not name.startswith("DEVLOOP_TEST_"):
+        if not name.startswith("DEVLOOP_TEST_") or name == run_report.VARIABLE:
             monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no-config"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))

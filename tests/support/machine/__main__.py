@@ -10,9 +10,10 @@ TEST_USAGE = """\
 usage: script/test [--unit] [--no-lint] [PYTEST ARGUMENT]...
 
 Sets the machine up, checks style, types and imports, and runs the tests.
-  --unit     only what needs neither Docker nor a cluster
+  --unit     only what needs neither Docker nor a cluster, and how much of devloop it runs
   --no-lint  only the tests
-Paths among the arguments are relative to the top of the repository."""
+Paths among the arguments are relative to the top of the repository. Tests named by their paths run
+in one process; of all others, those that need neither Docker nor a cluster run in several."""
 DEMO_USAGE = """\
 usage: script/demo [--check]
 
@@ -28,7 +29,7 @@ def test(args: list[str]) -> int:
     """Run `script/test`."""
     unit, lint = "--unit" in args, "--no-lint" not in args
     rest = [arg for arg in args if arg not in ("--unit", "--no-lint")]
-    if unit:
+    if unit or checks.need_no_machine(rest):
         venv.ensure()
         return checks.run(rest, {}, unit=True, lint=lint)
     return checks.run(rest, setup.ensure(cluster.for_tests()), unit=False, lint=lint)

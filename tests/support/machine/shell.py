@@ -79,10 +79,16 @@ def succeeds(
     return True
 
 
-def output(argv: Sequence[str | Path], *, timeout: float = 20) -> str:
+def output(
+    argv: Sequence[str | Path],
+    *,
+    timeout: float = 20,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> str:
     """Return a program's stdout without the white space around it; empty if it failed."""
     try:
-        return run(argv, timeout=timeout).strip()
+        return run(argv, timeout=timeout, cwd=cwd, env=env).strip()
     except MachineError:
         return ""
 
