@@ -6,14 +6,10 @@ knows the nodes and their containerd; devloop must not reach into nodes by its o
 
 from __future__ import annotations
 
-import contextlib
-import os
-import selectors
-import signal
-import subprocess
 from collections import deque
 from typing import TYPE_CHECKING
 
+from devloop.base import process
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
@@ -23,15 +19,16 @@ if TYPE_CHECKING:
 
 __all__ = ["KindLoader"]
 
-_GRACE = 0.3
+_LIMIT = 900.0  # seconds; gigabytes for several nodes on a slow disk take minutes
 
 
 class KindLoader:
-    """`kind load docker-image` for one cluster."""
+    """`kind load docker-image` for one cluster; `limit` in seconds."""
 
-    def __init__(self, cluster: str, *, program: str = "kind") -> None:
+    def __init__(self, cluster: str, *, program: str = "kind", limit: float = _LIMIT) -> None:
         self._cluster = cluster
         self._program = program
+        self._limit = limit
 
     def load(self, image: str, cancel: Cancel, progress: Callable[[str], None]) -> None:
         """Returns when every node has `image` (a name with a tag, in the local Docker).
@@ -41,80 +38,28 @@ class KindLoader:
         cancel.check()
         progress(f"loading {image} into the nodes of {self._cluster}")
         lines: deque[str] = deque(maxlen=50)
-        status = self._run([image, "--name", self._cluster], cancel, lines)
-        cancel.check()
+        argv = [self._program, "load", "docker-image", image, "--name", self._cluster]
+        try:
+            status = process.run(argv, cancel=cancel, on_line=lines.append, limit=self._limit)
+        except process.CannotRun as error:
+            raise DevloopError.of(
+                Code.ENV_TOOL_MISSING,
+                f"{self._program} cannot be run",
+                cause=error.reason,
+                suggestions=("install kind: https://kind.sigs.k8s.io",),
+            ) from error
+        except process.Overran:
+            lines.append(f"error: kind did not end within {self._limit:.0f} s")
+            status = -1
         if status != 0:
             raise _failed(image, self._cluster, lines)
 
-    def _run(self, arguments: list[str], cancel: Cancel, lines: deque[str]) -> int:
-        wake_read, wake_write = os.pipe()
-        with contextlib.ExitStack() as stack:
-            stack.callback(os.close, wake_read)
-            stack.callback(os.close, wake_write)
-            try:
-                process = subprocess.Popen(
-                    [self._program, "load", "docker-image", *arguments],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise DevloopError.of(
-                    Code.ENV_TOOL_MISSING,
-                    f"{self._program} cannot be run",
-                    cause=error.strerror,
-                    suggestions=("install kind: https://kind.sigs.k8s.io",),
-                ) from error
-            stack.callback(_end, process)
-            stack.enter_context(cancel.closing(lambda: _wake(wake_write)))
-            _read(process, wake_read, cancel, lines)
-            return -1 if cancel.is_set() else process.wait()
-
-
-def _wake(fd: int) -> None:
-    os.write(fd, b"x")
-
-
-def _read(process: subprocess.Popen[bytes], wake: int, cancel: Cancel, lines: deque[str]) -> None:
-    pipe = process.stdout
-    if pipe is None:
-        return
-    rest = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(pipe, selectors.EVENT_READ)
-        selector.register(wake, selectors.EVENT_READ)
-        while not cancel.is_set():
-            ready = {key.fd for key, _ in selector.select(None)}
-            if pipe.fileno() not in ready:
-                continue
-            data = os.read(pipe.fileno(), 1 << 16)
-            *whole, rest = (rest + data).split(b"\n")
-            lines.extend(line.decode("utf-8", "replace") for line in whole)
-            if not data:
-                lines.append(rest.decode("utf-8", "replace"))
-                return
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the whole group: kind runs `docker save` and `docker exec` beneath itself."""
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_GRACE)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
-
 
 def _failed(image: str, cluster: str, lines: deque[str]) -> DevloopError:
-    said = [line.strip() for line in lines if line.strip()]
-    text = "\n".join(said)
-    errors = [line for line in said if "error" in line.lower()]
-    cause = (errors or said or ["it gave no reason"])[-1][:240]
+    output = [line.strip() for line in lines if line.strip()]
+    text = "\n".join(output)
+    errors = [line for line in output if "error" in line.lower()]
+    cause = (errors or output or ["it gave no reason"])[-1][:240]
     if "no space left on device" in text:
         return DevloopError.of(
             Code.ENV_DISK_FULL,
@@ -133,5 +78,5 @@ def _failed(image: str, cluster: str, lines: deque[str]) -> DevloopError:
         Code.REGISTRY_PUSH_FAILED,
         f"{image} could not be loaded into the nodes of {cluster}",
         cause=cause,
-        detail=tuple(said[-20:]),
+        detail=tuple(output[-20:]),
     )

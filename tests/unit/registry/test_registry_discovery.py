@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import threading
 import time
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devloop.base.cancel import Cancel, Cancelled
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from devloop.model import PushTarget
 from devloop.registry.discovery import Hosting, check, discover, parse_hosting, registry_name
 from devloop.registry.kindload import KindLoader
@@ -201,18 +203,46 @@ def test_kind_is_not_there() -> None:
 
 
 def test_a_load_is_cancelled_with_all_its_children(tmp_path: Path) -> None:
-    program = fake_kind(tmp_path, f"sleep 60 & echo $! > {tmp_path}/pid; wait")
+    program = fake_kind(
+        tmp_path, f"sleep 60 & echo $! > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; wait"
+    )
     cancel = Cancel()
-    threading.Timer(0.3, cancel.set).start()
-    started = time.monotonic()
+
+    def stop() -> None:
+        while not (tmp_path / "pid").exists():
+            time.sleep(0.01)
+        cancel.set()
+
+    threading.Thread(target=stop, name="devloop-stop").start()
     with pytest.raises(Cancelled):
         KindLoader("dev", program=program).load("x:t", cancel, lambda _: None)
-    assert time.monotonic() - started < 1.5
-    pid = int((tmp_path / "pid").read_text())
-    deadline = time.monotonic() + 2
+    assert ends(tmp_path / "pid")
+
+
+def test_a_load_that_does_not_end_is_given_up_with_all_its_children(tmp_path: Path) -> None:
+    program = fake_kind(tmp_path, f"sleep 600 & echo $! > {tmp_path}/pid; echo saving; wait")
+    with pytest.raises(DevloopError) as caught:
+        KindLoader("dev", program=program, limit=2.0).load("x:t", Cancel(), lambda _: None)
+    assert caught.value.code == Code.REGISTRY_PUSH_FAILED
+    assert caught.value.diagnosis.cause == "error: kind did not end within 2 s"
+    assert caught.value.diagnosis.detail[0] == "saving"
+    assert ends(tmp_path / "pid")
+
+
+def test_a_child_that_kind_leaves_behind_keeps_no_load_waiting(tmp_path: Path) -> None:
+    program = fake_kind(tmp_path, f"sleep 600 & echo $! > {tmp_path}/pid")
+    try:
+        KindLoader("dev", program=program).load("x:t", Cancel(), lambda _: None)
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+def ends(pid_file: Path) -> bool:
+    pid = int(pid_file.read_text())
+    deadline = time.monotonic() + 10
     while runs(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not runs(pid)
+    return not runs(pid)
 
 
 def runs(pid: int) -> bool:
