@@ -15,7 +15,6 @@ import secrets
 import signal
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Self
 from devloop.app import connect, find_registry, ledger_of, workload_of
 from devloop.app.bench_report import Report, Sample
 from devloop.base.cancel import Cancel
+from devloop.base.threads import supervised
 from devloop.builders.built_images import BuiltImage
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.variants import push_variants
@@ -167,7 +167,7 @@ class _Session:
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is ours to pass on
         )
-        self._reader = threading.Thread(target=self._read, name="devloop-bench", daemon=True)
+        self._reader = supervised("bench", self._read)
         self._reader.start()
 
     def __enter__(self) -> Self:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.threads import supervised
 from devloop.builders.local_images import local_images, remove_local
 from devloop.errors import Code, DevloopError
 
@@ -152,7 +153,7 @@ class Housekeeper:
         self._cancel = Cancel()
         self._wake = threading.Event()
         self._made_at = 0.0
-        self._thread = threading.Thread(target=self._run, name="devloop-housekeeping", daemon=True)
+        self._thread = supervised("housekeeping", self._run)
 
     def start(self) -> None:
         self._thread.start()

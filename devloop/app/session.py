@@ -18,6 +18,7 @@ from devloop.app.choice import built_for, chosen, names_of
 from devloop.app.lock import only_session
 from devloop.app.wiring import Wiring, preflight_environment
 from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.threads import report_bug, reporting_bugs, supervised
 from devloop.config.files import check_files
 from devloop.config.problems import ConfigErrors
 from devloop.engine.bus import EventBus
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
-# How long the end may take to hand out what was said last.
-_DRAIN = 0.5
+# From a stop to the end, in seconds: first all that closes, then the last events on their way out.
+_CLOSE = 1.4
+_DRAIN = 0.4
 
 
 class Session:
@@ -70,6 +72,7 @@ class Session:
         self._engine: Engine | None = None
         self._status = ExitStatus.BUG
         self._bug: BaseException | None = None
+        self._ending = threading.Event()
 
     @property
     def _stays(self) -> bool:
@@ -79,6 +82,7 @@ class Session:
     def stop(self, status: ExitStatus, why: str = "") -> None:
         if self._stopped is None:
             self._stopped = (status, why)
+        self._ending.set()
         self._cancel.set()
         if self._engine is not None:
             self._engine.stop(status, why)
@@ -87,17 +91,32 @@ class Session:
         """Raises whatever was a bug, after everything is taken down."""
         self._bus.subscribe("output", self._sink, batch=self._sink.batch)
         # Not in the main thread: that one must be free to run the signal handlers.
-        thread = threading.Thread(target=self._run, name="devloop-session", daemon=True)
-        thread.start()
-        thread.join()
-        why = self._stopped[1] if self._stopped else ""
-        self._bus.publish(SessionEnded(exit_code=int(self._status), why=why))
-        self._bus.close(_DRAIN)
-        with contextlib.suppress(OSError):
-            self._sink.close()
+        with reporting_bugs(self.report_bug):
+            thread = supervised("session", self._run)
+            thread.start()
+            self._ending.wait()
+            # Not for ever: what does not close in time is left behind with its threads.
+            thread.join(_CLOSE if self._cancel.is_set() else None)
+            status, why = self._result()
+            self._bus.publish(SessionEnded(exit_code=int(status), why=why))
+            self._bus.close(_DRAIN)
+            with contextlib.suppress(OSError):
+                self._sink.close()
         if self._bug is not None:
+            if isinstance(self._bug, DevloopError):
+                # That nobody handled it is the bug.
+                raise RuntimeError(_described(self._bug)) from self._bug
             raise self._bug
-        return self._status
+        return status
+
+    def report_bug(self, error: BaseException) -> None:
+        """End the session because of an exception that nobody expected; from any thread."""
+        self._bug = self._bug or error
+        self.stop(ExitStatus.BUG, f"a bug in devloop: {_described(error)}")
+
+    def _result(self) -> tuple[ExitStatus, str]:
+        status, why = self._stopped or (self._status, "")
+        return (ExitStatus.BUG if self._bug is not None else status), why
 
     def _say_early(self, text: str) -> None:
         try:
@@ -112,8 +131,7 @@ class Session:
         if isinstance(error, OSError):
             self.stop(ExitStatus.DONE, "the reader of the output went away")
         else:
-            self._bug = error
-            self.stop(ExitStatus.BUG, "the output failed")
+            self.report_bug(error)
 
     def _run(self) -> None:
         try:
@@ -125,9 +143,10 @@ class Session:
             for diagnosis in getattr(error, "diagnoses", (error.diagnosis,)):
                 self._warn(diagnosis)
             self._status = error.exit_status
-        except Exception as error:  # noqa: BLE001 - carried to the main thread
-            self._bug = error
-            self._status = ExitStatus.BUG
+        except Exception as error:  # noqa: BLE001 - raised again in the main thread
+            self.report_bug(error)
+        finally:
+            self._ending.set()
 
     def _start_and_run(self, stack: contextlib.ExitStack) -> ExitStatus:
         loaded = self._load()
@@ -163,7 +182,7 @@ class Session:
             surroundings,
             mode=self._mode,
             publish=self._bus.publish,
-            on_bug=self._bug_in_listener,
+            on_bug=report_bug,
             stack=stack,
         )
         if self._stays:
@@ -184,6 +203,6 @@ class Session:
     def _warn(self, diagnosis: Diagnosis) -> None:
         self._bus.publish(DiagnosticRaised.of(diagnosis))
 
-    def _bug_in_listener(self, error: BaseException) -> None:
-        self._bug = error
-        self.stop(ExitStatus.BUG, "a follower of the cluster failed")
+
+def _described(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -157,6 +157,8 @@ class Wiring:
         }
         builders = self._builders(sources)
         syncers = self._syncers()
+        # Closed first: what is paused must run again, whatever else takes too long to close.
+        self._stack.callback(deployments.close)
         return Engine(
             {
                 name: ServicePorts(
@@ -182,7 +184,6 @@ class Wiring:
             in_place_by_default=self._mode == "dev",
             show=self._loaded.show,
         )
-        self._stack.callback(deployments.close)
         for diagnosis in deployments.heal():
             self._warn(diagnosis)
         return deployments

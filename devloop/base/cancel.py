@@ -25,19 +25,24 @@ class Cancel:
 
     def __init__(self) -> None:
         self._event = threading.Event()
-        self._lock = threading.Lock()
-        self._callbacks: list[Callable[[], None]] = []
+        self._changed = threading.Condition()
+        self._callbacks: dict[object, Callable[[], None]] = {}
+        self._setter: int | None = None  # the thread that calls the callbacks
+        self._running: object = None  # the key of the one that it is calling
 
     def set(self) -> None:
-        with self._lock:
+        with self._changed:
             if self._event.is_set():
                 return
             self._event.set()
-            callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            # A resource that is closed already is what the caller wanted.
-            with contextlib.suppress(OSError, ValueError):
-                callback()
+            self._setter = threading.get_ident()
+        while (callback := self._next()) is not None:
+            try:
+                _run(callback)
+            finally:
+                with self._changed:
+                    self._running = None
+                    self._changed.notify_all()
 
     def is_set(self) -> bool:
         return self._event.is_set()
@@ -53,16 +58,38 @@ class Cancel:
 
     @contextlib.contextmanager
     def closing(self, callback: Callable[[], None]) -> Iterator[None]:
-        """Run `callback` if `set` is called inside the block (at once if it already was)."""
-        with self._lock:
+        """Run `callback` if `set` is called inside the block (at once if it already was).
+
+        It neither runs nor begins to run after the block, so what it acts on (a file descriptor, a
+        process group) may be given back there. The block must not be left with a lock held that
+        the callback takes."""
+        key = object()
+        with self._changed:
             fired = self._event.is_set()
             if not fired:
-                self._callbacks.append(callback)
+                self._callbacks[key] = callback
         if fired:
-            with contextlib.suppress(OSError, ValueError):
-                callback()
+            _run(callback)
         try:
             yield
         finally:
-            with self._lock, contextlib.suppress(ValueError):
-                self._callbacks.remove(callback)
+            with self._changed:
+                if self._callbacks.pop(key, None) is None:
+                    self._changed.wait_for(lambda: self._running is not key or self._is_setter())
+
+    def _next(self) -> Callable[[], None] | None:
+        with self._changed:
+            for key in self._callbacks:
+                self._running = key
+                return self._callbacks.pop(key)
+        return None
+
+    def _is_setter(self) -> bool:
+        """Whether the callback itself leaves the block: it must not wait for its own end."""
+        return self._setter == threading.get_ident()
+
+
+def _run(callback: Callable[[], None]) -> None:
+    # A resource that is closed already is what the caller wanted.
+    with contextlib.suppress(OSError, ValueError):
+        callback()

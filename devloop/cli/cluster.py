@@ -6,18 +6,16 @@ import dataclasses
 import json
 import os
 import sys
-import threading
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from devloop.base.cancel import Cancel, Cancelled
-from devloop.cli.signals import Signals
+from devloop.cli.signals import interruptible
 from devloop.errors import ExitStatus
 from devloop.ui import wants_color
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from devloop import local_cluster
 
@@ -74,7 +72,7 @@ def up(
         registry_image=registry_image,
         registry_port=registry_port,
     )
-    stands = _interruptible(
+    stands = interruptible(
         lambda cancel: local_cluster.up(
             wanted,
             report=_show,
@@ -98,7 +96,7 @@ def down(*, name: str, yes: bool) -> None:
     """Remove what `up` made and nothing else."""
     from devloop import local_cluster  # noqa: PLC0415 - see main.py: help must stay quick
 
-    gone = _interruptible(
+    gone = interruptible(
         lambda cancel: local_cluster.down(name, report=_show, cancel=cancel, yes=yes)
     )
     click.echo(f"removed: {', '.join(gone.removed)}" if gone.removed else "nothing to remove")
@@ -118,7 +116,7 @@ def status(*, name: str, output: str) -> None:
     """Tell how cluster and registry stand; exit status 0 when all is up, 3 otherwise."""
     from devloop import local_cluster  # noqa: PLC0415 - see main.py: help must stay quick
 
-    seen = _interruptible(lambda cancel: local_cluster.status(name, cancel=cancel))
+    seen = interruptible(lambda cancel: local_cluster.status(name, cancel=cancel))
     if output == "json":
         click.echo(json.dumps({"v": 1, **dataclasses.asdict(seen), "ok": seen.ok}))
     else:
@@ -169,39 +167,3 @@ def _mark(good: bool) -> str:
 def _styled(text: str, colour: str) -> str:
     coloured = wants_color(sys.stdout, "auto", os.environ)
     return click.style(text, fg=colour) if coloured else text
-
-
-def _interruptible(work: Callable[[Cancel], T]) -> T:
-    """Run `work` in a thread, so that a signal can cancel it however it blocks.
-
-    The first Ctrl-C or TERM asks it to end, which may take the second that kind needs to remove a
-    half-made cluster; the second one leaves at once. Ends the process with 130 or 143."""
-    cancel = Cancel()
-    asked: list[ExitStatus] = []
-    finished = threading.Event()
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def body() -> None:
-        try:
-            results.append(work(cancel))
-        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
-            errors.append(error)
-        finally:
-            finished.set()
-
-    def stop(status: ExitStatus, why: str = "") -> None:  # noqa: ARG001 - only that it was asked
-        asked.append(status)
-        cancel.set()
-
-    thread = threading.Thread(target=body, name="devloop-cluster", daemon=True)
-    with Signals() as signals:
-        signals.stop = stop
-        thread.start()
-        finished.wait()
-        thread.join()
-    if asked and (results or isinstance(errors[0], Cancelled)):
-        raise SystemExit(asked[0])
-    if errors:
-        raise errors[0]
-    return results[0]

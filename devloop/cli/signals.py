@@ -1,25 +1,41 @@
-"""What Ctrl-C, TERM and a closed terminal do to a command that takes its time."""
+"""What Ctrl-C, TERM and a closed terminal do to a command that takes its time.
+
+Python runs a handler in the main thread and only when that gets to it: a signal that arrives as the
+thread goes to sleep in a lock is seen with the next one. So the handlers here do nothing, and a
+thread reads the numbers that the interpreter's C handler writes into a pipe at once, whatever
+thread the system gave the signal to (`signal.set_wakeup_fd`). Nothing is blocked, so child
+processes inherit no mask.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import signal
-import sys
 import threading
-from typing import TYPE_CHECKING, Protocol, Self
+import time
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
+from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.threads import supervised
 from devloop.errors import ExitStatus
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from collections.abc import Callable
 
-__all__ = ["Signals", "Stop"]
+__all__ = ["Signals", "Stop", "interruptible"]
+
+T = TypeVar("T")
 
 _STATUS = {
-    signal.SIGINT: ExitStatus.INTERRUPTED,
-    signal.SIGTERM: ExitStatus.TERMINATED,
-    signal.SIGHUP: ExitStatus.TERMINATED,
+    int(signal.SIGINT): ExitStatus.INTERRUPTED,
+    int(signal.SIGTERM): ExitStatus.TERMINATED,
+    int(signal.SIGHUP): ExitStatus.TERMINATED,
 }
+
+# What ends the thread; no signal has this number.
+_END = b"\0"
 
 
 class Stop(Protocol):
@@ -27,50 +43,94 @@ class Stop(Protocol):
 
 
 class Signals:
-    """The first signal says so at once and stops the session, the second leaves now.
+    """The first signal says so at once and stops the command, the second leaves now.
 
-    Before a session can be stopped (`stop` is None) the signal ends the main thread by the usual
-    exceptions. `stop` is called in a thread of its own; the process is left `limit` seconds after
-    the first signal, with None never. Restores the old handlers at the end; in another thread than
-    the main one it does nothing."""
+    `stop` is called in a thread of its own; as long as it is None, the first signal leaves as well.
+    The process is left `limit` seconds after the first signal, with None never. Restores the old
+    handlers at the end; in another thread than the main one it does nothing."""
 
     def __init__(self, *, limit: float | None = None) -> None:
         self.stop: Stop | None = None
         self._limit = limit
-        self._seen = False
-        self._old = {number: signal.getsignal(number) for number in _STATUS}
-        self._watchdog: threading.Timer | None = None
+        self._first: ExitStatus | None = None
+        self._leave = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():
-            self._old = {}
-        for number in self._old:
-            signal.signal(number, self._handle)
+            return self
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        thread = supervised("signals", self._listen, reader)
+        thread.start()
+
+        def end() -> None:
+            os.write(writer, _END)
+            thread.join()
+            os.close(writer)
+            os.close(reader)
+
+        self._leave.callback(end)
+        before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        self._leave.callback(signal.set_wakeup_fd, before)
+        for number in _STATUS:
+            self._leave.callback(signal.signal, number, signal.getsignal(number))
+            signal.signal(number, lambda *_: None)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._watchdog is not None:
-            self._watchdog.cancel()
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
+        self._leave.close()
 
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
-        status = _STATUS[signal.Signals(number)]
-        if self._seen:
+    def _listen(self, reader: int) -> None:
+        deadline: float | None = None
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not select.select([reader], [], [], left)[0]:
+                os._exit(self._first or 0)
+            numbers = os.read(reader, 64)
+            for number in numbers:
+                if number in _STATUS:
+                    self._received(signal.Signals(number))
+            if self._limit is not None and self._first is not None and deadline is None:
+                deadline = time.monotonic() + self._limit
+            if _END in numbers:
+                return
+
+    def _received(self, number: signal.Signals) -> None:
+        status = _STATUS[number]
+        if self._first is not None or self.stop is None:
             os._exit(status)
-        self._seen = True
-        # Written past Python's buffers: a handler may interrupt a write in progress.
-        if number == signal.SIGINT:
-            os.write(2, b"\nstopping (ctrl-C again to leave now)\n")
-        if self._limit is not None:
-            self._watchdog = threading.Timer(self._limit, os._exit, [int(status)])
-            self._watchdog.daemon = True
-            self._watchdog.start()
-        if self.stop is not None:
-            # In a thread of its own: the handler may have interrupted a holder of a lock it needs.
-            why = "stopped by " + signal.Signals(number).name
-            threading.Thread(target=self.stop, args=(status, why), daemon=True).start()
-        elif number == signal.SIGINT:
-            raise KeyboardInterrupt
+        self._first = status
+        # Not here: this thread must see the second signal and the time limit, whatever blocks.
+        supervised("stop", self.stop, status, f"stopped by {number.name}").start()
+        if number is signal.SIGINT:
+            supervised("stopping", _say_stopping).start()
+
+
+def _say_stopping() -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, b"\nstopping (ctrl-C again to leave now)\n")
+
+
+def interruptible(work: Callable[[Cancel], T]) -> T:
+    """`work`, which the first signal cancels, however it blocks, and the second leaves at once.
+
+    Between the two it may take the time that it needs to tidy up. Ends the process with 130 or 143
+    when a signal came."""
+    cancel = Cancel()
+    asked: list[ExitStatus] = []
+
+    def stop(status: ExitStatus, why: str = "") -> None:  # noqa: ARG001 - only that it was asked
+        asked.append(status)
+        cancel.set()
+
+    with Signals() as signals:
+        signals.stop = stop
+        try:
+            result = work(cancel)
+        except Cancelled:
+            if not asked:
+                raise
         else:
-            sys.exit(int(status))
+            if not asked:
+                return result
+    raise SystemExit(asked[0])

@@ -21,6 +21,7 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from devloop.base.threads import supervised
 from devloop.events import Dropped, LogLine, Record, SessionEnded
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ class _Subscription:
         self._over = False
         self._seen = seq
         self._shift = 0
-        self._thread = threading.Thread(target=self._run, name=f"devloop-bus-{name}", daemon=True)
+        self._thread = supervised(f"bus-{name}", self._run)
 
     def start(self) -> None:
         self._thread.start()

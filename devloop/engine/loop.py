@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import queue
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.threads import report_bug, supervised
 from devloop.engine.plan import plan
 from devloop.engine.reduce import reduce
 from devloop.engine.state import (
@@ -37,6 +37,7 @@ from devloop.engine.state import (
 from devloop.errors import Code, DevloopError, Diagnosis, ExitStatus
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
@@ -49,9 +50,9 @@ __all__ = ["Engine", "ServicePorts"]
 
 _LOG = logging.getLogger(__name__)
 
-# How long a stopping engine waits for its workers; what still runs then is abandoned (daemon
-# threads), so that Ctrl-C ends within its two seconds whatever a library does.
-_STOP_LIMIT = 1.5
+# How long a stopping engine waits for its workers and the watcher together; what still runs then is
+# left behind, so that there is time to close the adapters within the two seconds of a Ctrl-C.
+_STOP_LIMIT = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,15 +107,15 @@ class Engine:
         hinting = Cancel()
         watcher = self._start_hints(hinting)
         try:
-            status = self._turn()
-            self._wait_for_workers()
+            return self._turn()
         finally:
+            deadline = self._clock() + _STOP_LIMIT
             hinting.set()
             for cancel in self._workers.values():
                 cancel.set()
+            self._wait_for_workers(deadline)
             if watcher is not None:
-                watcher.join(_STOP_LIMIT)
-        return status
+                watcher.join(max(0.0, deadline - self._clock()))
 
     # --- the loop ------------------------------------------------------------------------------
 
@@ -163,10 +164,9 @@ class Engine:
             self._start(task)
         return wanted.wake
 
-    def _wait_for_workers(self) -> None:
-        deadline = self._clock() + _STOP_LIMIT
-        while self._workers and (left := deadline - self._clock()) > 0:
-            self._absorb(self._clock() + left)
+    def _wait_for_workers(self, deadline: float) -> None:
+        while self._workers and self._clock() < deadline:
+            self._absorb(deadline)
         for task in self._workers:
             _LOG.warning("left behind at the end: %s", task)
 
@@ -177,12 +177,7 @@ class Engine:
         cancel = Cancel()
         self._workers[task] = cancel
         service = self._state.services[task.service]
-        threading.Thread(
-            target=self._work,
-            args=(task, service, cancel),
-            name=f"devloop-{task}",
-            daemon=True,
-        ).start()
+        supervised(str(task), self._work, task, service, cancel).start()
 
     def _work(
         self,
@@ -252,20 +247,20 @@ class Engine:
     def _start_hints(self, cancel: Cancel) -> threading.Thread | None:
         if self._hints is None:
             return None
-        thread = threading.Thread(
-            target=self._pump_hints, args=(self._hints, cancel), name="devloop-hints", daemon=True
+        thread = supervised(
+            "hints", self._pump_hints, self._hints, cancel, on_bug=self._watcher_ended
         )
         thread.start()
         return thread
 
     def _pump_hints(self, hints: Hints, cancel: Cancel) -> None:
-        try:
-            for paths in hints.hints(cancel):
-                self._pass_on(paths)
-        except Exception as error:  # noqa: BLE001 - see below
-            # A session that no longer notices saves would serve stale code: end it, loudly.
-            _LOG.exception("the watcher")
-            self.stop(ExitStatus.BUG, f"the watcher ended with {type(error).__name__}: {error}")
+        for paths in hints.hints(cancel):
+            self._pass_on(paths)
+
+    def _watcher_ended(self, error: BaseException) -> None:
+        # A session that no longer notices saves would serve stale code: end it, loudly.
+        report_bug(error)
+        self.stop(ExitStatus.BUG, f"the watcher ended with {type(error).__name__}: {error}")
 
     def _pass_on(self, paths: frozenset[Path] | None) -> None:
         for name, ports in self._ports.items():

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devloop.base.threads import supervised
 from devloop.events import LogLine, SessionStarted
 from devloop.ui.live_parts import LogPrefixes, glyphs_for, paint, plain_text, render
 from devloop.ui.live_state import LiveState
@@ -73,7 +74,7 @@ class TerminalSink:
         self._status_cells = 0
         self._thread: threading.Thread | None = None
         if animated:
-            self._thread = threading.Thread(target=self._run, name="devloop-terminal", daemon=True)
+            self._thread = supervised("terminal", self._run)
             self._thread.start()
 
     def __call__(self, record: Record) -> None:

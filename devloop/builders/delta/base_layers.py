@@ -10,8 +10,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from devloop.base.background import Background
 from devloop.base.cancel import Cancelled
+from devloop.base.threads import Background
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.errors import DevloopError
 
@@ -74,7 +74,11 @@ class BaseLayersReader:
             if known is None or known[0].layers != image.layers or known[1].failed:
                 if known is not None:
                     known[1].stop()
-                finding = Background("lower", lambda cancel: _read(repository, image, cancel))
+                finding = Background(
+                    "lower",
+                    lambda cancel: _read(repository, image, cancel),
+                    expected=(DevloopError, NeedsFullBuild),
+                )
                 known = self._known = (image, finding)
             return BaseLayers(known[1])
 

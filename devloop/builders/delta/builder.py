@@ -17,8 +17,8 @@ import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from devloop.base.background import Background
 from devloop.base.cancel import Cancelled
+from devloop.base.threads import Background
 from devloop.builders.delta.analysis import rules
 from devloop.builders.delta.base_layers import BaseLayersReader
 from devloop.builders.delta.layer_state import LayerState
@@ -219,6 +219,7 @@ class DeltaBuilder:
         finding = Background(
             f"look-{self._job.image}",
             lambda cancel: self._look(registry, scan, image, text, cancel),
+            expected=(DevloopError, NeedsFullBuild),
         )
         self._known = _KnownImage(scan=scan, image=image, finding=finding)
 

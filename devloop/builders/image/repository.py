@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-from devloop.base.background import side_by_side
+from devloop.base.threads import side_by_side
 from devloop.builders.image.base_image import Base
 from devloop.builders.image.documents import choose, config_digest, is_index, parse_image
 from devloop.builders.image.full_build import NeedsFullBuild

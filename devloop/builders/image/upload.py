@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from devloop.base.background import side_by_side
+from devloop.base.threads import side_by_side
 from devloop.builders.image.documents import sha256
 from devloop.errors import Code, DevloopError
 

@@ -15,8 +15,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from devloop.base.background import Background
 from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.threads import Background
 from devloop.cluster.api.api_errors import ApiError
 from devloop.cluster.api.kinds import workload_path
 from devloop.cluster.api.pod_view import dig, metadata, name_of, number, pod_view, text, uid_of
@@ -164,7 +164,9 @@ class InPlace:
             # What went well before is sent at the same time: each of the two waits for the cluster.
             pod = todo[0]
             self._journal.write(entry)  # before either
-            beside = Background("restart", lambda _: self._restart(pod, entry))
+            beside = Background(
+                "restart", lambda _: self._restart(pod, entry), expected=(DevloopError,)
+            )
             result = self._hold_beside(entry, hold, beside, pod)
         else:
             result = self._hold(entry, hold)

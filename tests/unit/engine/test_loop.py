@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from devloop.base.cancel import Cancelled
+from devloop.base.threads import reporting_bugs
 from devloop.engine.loop import Engine, ServicePorts
 from devloop.errors import Code, DevloopError, ExitStatus
 from devloop.events import DiagnosticRaised, Event, IterationFinished
@@ -285,11 +286,15 @@ def test_a_worker_that_does_not_end_holds_nobody_up() -> None:
 
 def test_a_watcher_that_dies_ends_the_session() -> None:
     world, hints = World(), ScriptedHints()
-    running = Running(world.engine("dev", hints))
-    until(lambda: world.outcomes() == [Outcome.READY])
-    hints.give(RuntimeError("the kernel is on holiday"))
-    running.join()
+    bugs: list[BaseException] = []
+    error = RuntimeError("the kernel is on holiday")
+    with reporting_bugs(bugs.append):
+        running = Running(world.engine("dev", hints))
+        until(lambda: world.outcomes() == [Outcome.READY])
+        hints.give(error)
+        running.join()
     assert running.status is ExitStatus.BUG
+    assert bugs == [error]
 
 
 def test_what_can_be_synced_is_and_its_image_follows() -> None:
