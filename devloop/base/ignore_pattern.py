@@ -4,7 +4,7 @@ Docker turns each pattern into one of four matchers; the last is a regular expre
 in which some characters of the pattern mean more than its documentation says (`[` and `]` are
 copied, `*` inside brackets is not). So this module first makes the same Go expression and then says
 the same in Python's syntax, instead of guessing what a pattern was meant to mean. It knows nothing
-of files and of the order of patterns: see ignore.py.
+of files and of the order of patterns: see ignore_rules.py.
 
 Source of the rules: github.com/moby/patternmatcher v0.6 and Go's path/filepath.Match and
 regexp/syntax (flags Perl), on a Unix client.
@@ -83,7 +83,7 @@ class Pattern:
 
     @classmethod
     def compile(cls, line: str) -> Pattern | None:
-        """A pattern from one entry as ignore.py's reader leaves it; None for a blank one.
+        """A pattern from one entry as ignore_rules.py's reader leaves it; None for a blank one.
 
         Raises `PatternError`."""
         text = trim(line)

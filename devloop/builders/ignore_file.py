@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["arranged", "extra_patterns", "ignore_file", "merged"]
 
-# Editors' files, as patterns for what watch/editors.py knows as an expression (a test compares).
+# Editors' files, as patterns for what base/editor_files.py has as an expression (a test compares).
 _TEMPORARY = (
     *("**/*~", "**/.*.sw[a-z]", "**/4913", "**/*___jb_tmp___", "**/*___jb_old___", "**/.#*"),
     *("**/#*#", "**/flymake_*", "**/flycheck_*", "**/.*.kate-swp", "**/.goutputstream-*"),

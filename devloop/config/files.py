@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devloop.base.patterns import FilePatterns, is_magic
 from devloop.config.problems import Problems, nearest
 from devloop.errors import Code
 
@@ -90,20 +91,18 @@ def _check_dockerfile(loaded: LoadedProject, service: Service, problems: Problem
 
 def _check_manifests(loaded: LoadedProject, service: Service, problems: Problems) -> None:
     for position, pattern in enumerate(service.deploy.manifests):
-        found = [Path(each) for each in glob.iglob(pattern, recursive=True)]  # noqa: PTH207 - absolute
-        if any(path.is_file() for path in found):
+        patterns = FilePatterns([pattern])
+        if patterns.files():
             continue
         where = loaded.locate("services", service.name, "deploy", "manifests", position)
         root = glob.escape(str(loaded.project.root))
         shown = pattern.removeprefix(f"{root}/")
+        message = f"no file matches {shown}"
         hints: tuple[str, ...] = ()
-        if found:
-            message = f"{shown} is a folder, not a file"
-            hints = (f"{shown.rstrip('/')}/*.yaml",)
-        else:
-            message = f"no file matches {shown}"
-            if not glob.has_magic(shown) and (meant := _neighbour(Path(pattern))):
-                hints = (f"did you mean {os.path.relpath(meant, loaded.project.root)}?",)
+        if Path(patterns.tops[0]).is_dir() and not is_magic(shown):
+            message = f"{shown} holds no YAML or JSON file"
+        elif not is_magic(shown) and (meant := _neighbour(Path(patterns.tops[0]))):
+            hints = (f"did you mean {os.path.relpath(meant, loaded.project.root)}?",)
         problems.add(Code.CONFIG_MANIFEST_MISSING, message, where, suggestions=hints)
 
 

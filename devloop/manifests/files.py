@@ -7,7 +7,6 @@ Must not know the cluster nor change an object: planning is `objects`' job.
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from devloop.base.patterns import FilePatterns
 from devloop.errors import Code, DevloopError, Location
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ManifestObject", "find_files", "read_manifests"]
 
-_SUFFIXES = {".yaml", ".yml", ".json"}
 _MOST_NODES = 200_000
 _MOST_BYTES = 16 * 1024 * 1024
 
@@ -61,27 +60,19 @@ class ManifestObject:
 
 
 def find_files(patterns: Iterable[str]) -> tuple[Path, ...]:
-    """The files that absolute glob patterns mean: in the order of the patterns, each sorted, none
-    twice. A folder means the manifest files in it. Raises config/manifest-missing for a pattern
-    that matches nothing."""
+    """The files that absolute patterns name, as `FilePatterns` reads them: in the order of the
+    patterns, each sorted, none twice. Raises config/manifest-missing for a pattern that matches
+    nothing."""
     found: dict[Path, None] = {}
     for pattern in patterns:
-        names = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute patterns
-        if not names and Path(pattern).exists():
-            names = [pattern]  # a name with brackets in it
-        files: list[Path] = []
-        for name in map(Path, names):
-            if name.is_dir():
-                files += [n for n in sorted(name.iterdir()) if n.suffix in _SUFFIXES]
-            else:
-                files.append(name)
+        files = FilePatterns([pattern]).files()
         if not files:
             raise DevloopError.of(
                 Code.CONFIG_MANIFEST_MISSING,
                 f"no file matches the manifests pattern {pattern}",
                 suggestions=("correct `deploy.manifests`, or leave it out to patch only",),
             )
-        found.update(dict.fromkeys(files))
+        found.update(dict.fromkeys(map(Path, files)))
     return tuple(found)
 
 

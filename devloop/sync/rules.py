@@ -9,18 +9,16 @@ the rest of a path is appended to the rule's `dest`, as Skaffold's `infer` with 
 
 from __future__ import annotations
 
-import fnmatch
 import posixpath
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from devloop.base.patterns import is_magic, match_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = ["PathRule", "SyncTarget"]
-
-_MAGIC = re.compile(r"[*?[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,7 @@ class PathRule:
         dest = self.dest.split("/")
         if ".." in dest or "\0" in self.dest or not self.dest.startswith("/"):
             raise ValueError(f"{self.dest!r} is not a clean absolute path")
-        fixed = next((i for i, part in enumerate(parts) if _MAGIC.search(part)), len(parts))
+        fixed = next((i for i, part in enumerate(parts) if is_magic(part)), len(parts))
         object.__setattr__(self, "_prefix", parts[:fixed])
         object.__setattr__(self, "_rest", parts[fixed:])
         object.__setattr__(self, "_root", "/" + "/".join(p for p in dest if p not in ("", ".")))
@@ -108,9 +106,4 @@ class PathRule:
 
 
 def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    if not pattern:
-        return not parts
-    head, rest = pattern[0], pattern[1:]
-    if head == "**":
-        return any(_matches(parts[n:], rest) for n in range(len(parts) + 1))
-    return bool(parts) and fnmatch.fnmatchcase(parts[0], head) and _matches(parts[1:], rest)
+    return match_parts(parts, pattern, hidden=True)

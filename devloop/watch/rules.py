@@ -13,7 +13,7 @@ from devloop.base.editor_files import LEFT_OUT_FOLDERS, has_mark, is_temporary
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from devloop.watch.ignore import IgnoreRules
+    from devloop.base.ignore_rules import IgnoreRules
 
 __all__ = ["ContextRules"]
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel
 from devloop.base.file_content import FileCache
+from devloop.base.ignore_rules import IgnoreFileError, IgnoreRules
+from devloop.base.patterns import FilePatterns, existing_directory
 from devloop.errors import Code, DevloopError, Location, unreadable
 from devloop.model import Fingerprint, Scan
-from devloop.watch.globs import Globs, existing_folder
-from devloop.watch.ignore import IgnoreRules
 from devloop.watch.rules import ContextRules
 from devloop.watch.scan import TreeScanner
 
@@ -54,13 +54,13 @@ class ServiceSource:
             self._project,
         )
         self._secrets = tuple(_secret_file(s) for s in build.secrets)
-        self._globs = Globs(service.deploy.manifests)
+        self._patterns = FilePatterns(service.deploy.manifests)
         self._singles = tuple(
             dict.fromkeys(
                 [self._dockerfile, *self._ignore.candidates, *(s for s in self._secrets if s)]
             )
         )
-        self._tops = (self._context, *self._singles, *self._globs.tops)
+        self._tops = (self._context, *self._singles, *self._patterns.tops)
         self._above = frozenset(self._singles).union(*map(_above, self._tops), [self._context])
         self._prefix = os.path.relpath(self._context, self._project) + "/"
         self._prefix = self._prefix.removeprefix("./")
@@ -153,7 +153,7 @@ class ServiceSource:
             rules = self._ignore.last_rules()
             if rules.concerns(relative) or (rules.only_temporary(relative) and _is_folder(text)):
                 return True
-        return self._globs.concerns(text)
+        return self._patterns.concerns(text)
 
     def reshapes(self, path: Path) -> bool:
         """Whether a change of `path` changes which paths matter: it is an ignore file."""
@@ -162,18 +162,18 @@ class ServiceSource:
     def folders(self) -> set[str]:
         """The folders whose direct changes matter, as they stand on disk now: everything that the
         rules do not leave out, and where the files outside of the context are (or will be)."""
-        found = {existing_folder(os.path.dirname(path)) for path in self._singles}  # noqa: PTH120
-        found |= self._globs.folders()
+        found = {existing_directory(os.path.dirname(path)) for path in self._singles}  # noqa: PTH120
+        found |= self._patterns.directories()
         if os.path.isdir(self._context):  # noqa: PTH112
             _walk_folders(self._context, self._ignore.last_rules(refresh=True), found)
         else:
-            found.add(existing_folder(self._context))
+            found.add(existing_directory(self._context))
         return found
 
     def roots(self) -> set[str]:
         """The same as few trees, for watchers that watch trees at no cost (FSEvents)."""
-        found = {existing_folder(os.path.dirname(path)) for path in self._singles}  # noqa: PTH120
-        found |= self._globs.folders() | {existing_folder(self._context)}
+        found = {existing_directory(os.path.dirname(path)) for path in self._singles}  # noqa: PTH120
+        found |= self._patterns.directories() | {existing_directory(self._context)}
         return {p for p in found if not any(p.startswith(o.rstrip("/") + "/") for o in found)}
 
     def _recipe_digest(self, cancel: Cancel) -> str:
@@ -203,9 +203,9 @@ class ServiceSource:
         if (
             self._manifests is None
             or hints is None
-            or any(self._globs.concerns(os.fspath(hint)) for hint in hints)
+            or any(self._patterns.concerns(os.fspath(hint)) for hint in hints)
         ):
-            self._manifests = self._globs.files()
+            self._manifests = self._patterns.files()
         return _digest(
             {
                 "version": _VERSION,
@@ -285,8 +285,10 @@ class _IgnoreFile:
             path, data = self._read()
             if self._rules is None or self._known != (path, data):
                 text = data.decode("utf-8", "surrogateescape")
-                shown = os.path.relpath(path, self._project)
-                self._rules = ContextRules(IgnoreRules.parse(text, self._extra, path=shown))
+                try:
+                    self._rules = ContextRules(IgnoreRules.parse(text, self._extra))
+                except IgnoreFileError as error:
+                    raise _refused(error, os.path.relpath(path, self._project)) from error
                 self._known = path, data
             return self._rules
 
@@ -309,6 +311,16 @@ class _IgnoreFile:
             except OSError as error:
                 raise unreadable(path, error) from error
         return self.candidates[-1], b""
+
+
+def _refused(error: IgnoreFileError, shown: str) -> DevloopError:
+    return DevloopError.of(
+        Code.CONFIG_VALUE,
+        str(error),
+        location=Location(shown, error.line, error.column) if error.line else None,
+        cause="Docker would refuse the build with it",
+        suggestions=(r"write \[ or \\ for a bracket or a backslash that stands for itself",),
+    )
 
 
 def _open_at_once(path: str, flags: int) -> int:

@@ -12,8 +12,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from devloop.base.patterns import existing_directory
 from devloop.errors import Code, Diagnosis
-from devloop.watch.globs import existing_folder
 from devloop.watch.inotify import InotifyWatch, LimitReachedError
 from devloop.watch.mounts import SilentMounts
 from devloop.watch.polling import PollWatch
@@ -79,7 +79,7 @@ class WatchSet:
 
     def roots(self) -> set[str]:
         """The tops of what is watched."""
-        found = {existing_folder(os.path.dirname(file)) for file in self._files}  # noqa: PTH120
+        found = {existing_directory(os.path.dirname(file)) for file in self._files}  # noqa: PTH120
         return found.union(*(source.roots() for source in self._sources))
 
     def renew(self, lost: Iterable[str] | None = None) -> set[str]:
@@ -111,7 +111,7 @@ class WatchSet:
                 watch.close()
 
     def _wanted(self) -> set[str]:
-        found = {existing_folder(os.path.dirname(file)) for file in self._files}  # noqa: PTH120
+        found = {existing_directory(os.path.dirname(file)) for file in self._files}  # noqa: PTH120
         return found.union(*(source.folders() for source in self._sources))
 
     def _renew_trees(self, lost: Iterable[str] | None) -> set[str]:

@@ -7,11 +7,12 @@ would refuse, or that is a matter of Go's regular expressions, is `NeedsFullBuil
 
 from __future__ import annotations
 
-import posixpath
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from devloop.base.ignore_pattern import Pattern, PatternError
+from devloop.base.ignore_rules import IgnoreRules
 from devloop.builders.image.full_build import NeedsFullBuild
 
 if TYPE_CHECKING:
@@ -66,64 +67,29 @@ def _class(pattern: str, at: int) -> tuple[str, int]:
 
 
 class Filter:
-    """What a list of --exclude or --parents patterns selects beneath one folder.
+    """What a list of --exclude or --parents patterns selects beneath one directory.
 
-    Ask for a folder before what is in it: a pattern that matched it matches all of that."""
+    Ask for a directory before what is in it: a pattern that matched it matches all of that."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
         """Raises `NeedsFullBuild`."""
-        self._patterns = [
-            _compiled(posixpath.normpath(text)) for line in patterns if (text := line.strip())
-        ]
-        self._seen: dict[str, tuple[bool, ...]] = {}
+        self._rules = IgnoreRules(filter(None, map(_compiled, patterns)))
+        self._inherited: dict[str, int] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._patterns)
+        return bool(self._rules.patterns)
 
     def selects(self, path: str) -> bool:
-        """`path` is relative to the folder, with a result for the folders above it asked before."""
-        above = self._seen.get(path.rpartition("/")[0])
-        selected, matched = False, []
-        for index, (excepts, matches) in enumerate(self._patterns):
-            match = above is not None and above[index]
-            if not match and excepts == selected:
-                match = matches(path)
-            matched.append(match)
-            if match:
-                selected = not excepts
-        self._seen[path] = tuple(matched)
+        """`path` is relative to the directory, with a result for those above it asked before."""
+        above = self._inherited.get(path.rpartition("/")[0], 0)
+        selected, self._inherited[path] = self._rules.step(above, path)
         return selected
 
 
-def _compiled(pattern: str) -> tuple[bool, Callable[[str], bool]]:
-    excepts = pattern.startswith("!")
-    pattern = pattern.removeprefix("!")
-    if not pattern or "[" in pattern or "]" in pattern or "\\" in pattern or "^" in pattern:
+def _compiled(pattern: str) -> Pattern | None:
+    if any(char in pattern for char in "[]\\^"):
         raise NeedsFullBuild(f"the pattern {pattern} is not understood")
-    return excepts, _matcher(pattern)
-
-
-@lru_cache(maxsize=256)
-def _matcher(pattern: str) -> Callable[[str], bool]:
-    plain = pattern.removeprefix("**").removesuffix("**")
-    if not is_pattern(plain):
-        if not is_pattern(pattern):
-            return lambda path: path == pattern
-        if pattern.startswith("**") and plain == pattern[2:]:
-            # "**/x" is "x" too; "**x" ends with it.
-            return lambda path: path.endswith(plain) or path == plain.removeprefix("/")
-        if not pattern.startswith("**"):
-            return lambda path: path.startswith(plain)
-    parts = re.split(r"(\*\*/?|\*|\?)", pattern)
-    found = []
-    for index, part in enumerate(parts):
-        if part.startswith("**"):
-            found.append(".*" if "".join(parts[index + 1 :]) == "" else "(?:.*/)?")
-        elif part == "*":
-            found.append("[^/]*")
-        elif part == "?":
-            found.append("[^/]")
-        else:
-            found.append(re.escape(part))
-    match = re.compile("".join(found), re.DOTALL).fullmatch
-    return lambda path: match(path) is not None
+    try:
+        return Pattern.compile(pattern)
+    except PatternError as error:
+        raise NeedsFullBuild(f"the pattern {pattern} is not understood") from error

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devloop.base.cancel import Cancel
+from devloop.base.ignore_rules import IgnoreRules
 from devloop.cluster.api.connection import Connection
 from devloop.cluster.api.exec_stream import open_exec
 from devloop.cluster.api.view import ClusterView, owned_by
 from devloop.model import Fingerprint, ImageRef, Scan, WorkloadRef
 from devloop.sync.rules import PathRule
 from devloop.sync.syncer import FileSync
-from devloop.watch.ignore import IgnoreRules
 from devloop.watch.rules import ContextRules
 from devloop.watch.scan import TreeScanner
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devloop.base.cancel import Cancel
-from devloop.watch.ignore import IgnoreRules
+from devloop.base.ignore_rules import IgnoreRules
 from devloop.watch.rules import ContextRules
 from devloop.watch.scan import TreeScanner
 

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devloop.base.editor_files import is_temporary
+from devloop.base.ignore_rules import IgnoreRules
 from devloop.builders.context_tar import stream
 from devloop.builders.ignore_file import arranged, extra_patterns, ignore_file, merged
 from devloop.errors import DevloopError
-from devloop.watch.ignore import IgnoreRules
 from devloop.watch.rules import ContextRules
 from tests.unit.builders.kit import snapshot_of, write
 

@@ -74,7 +74,8 @@ def test_missing_for_the_build(
 def test_missing_manifests(folder: Folder) -> None:
     folder.write("Dockerfile")
     folder.write("k8s/deployment.yaml")
-    text = service("deploy:\n  manifests: [k8s/*.yml, k8s/deploymet.yaml, k8s, k8s/*.yaml]")
+    folder.write("charts/notes.txt")
+    text = service("deploy:\n  manifests: [k8s/*.yml, k8s/deploymet.yaml, charts, k8s]")
     found = check(folder, text)
     assert [(each.code, str(each.location), each.message, each.suggestions) for each in found] == [
         ("config/manifest-missing", "devloop.yaml:6:19", "no file matches k8s/*.yml", ()),
@@ -87,8 +88,8 @@ def test_missing_manifests(folder: Folder) -> None:
         (
             "config/manifest-missing",
             "devloop.yaml:6:50",
-            "k8s is a folder, not a file",
-            ("k8s/*.yaml",),
+            "charts holds no YAML or JSON file",
+            (),
         ),
     ]
 

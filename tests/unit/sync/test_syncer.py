@@ -18,12 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.ignore_rules import IgnoreRules
 from devloop.errors import Code, DevloopError
 from devloop.model import ContainerView, Fingerprint, ImageRef, PodView, Scan
 from devloop.sync.protocol import STARTS
 from devloop.sync.rules import PathRule
 from devloop.sync.syncer import FileSync
-from devloop.watch.ignore import IgnoreRules
 from devloop.watch.rules import ContextRules
 from devloop.watch.scan import TreeScanner
 from tests.unit.sync.conftest import tree

@@ -13,7 +13,6 @@ from devloop.base.cancel import Cancel
 from devloop.base.editor_files import has_mark, is_temporary
 from devloop.base.file_content import FileCache
 from devloop.watch.event_buffer import ADDED, DELETED, MODIFIED, EventBuffer, FileEvent
-from devloop.watch.globs import Globs, existing_folder
 from devloop.watch.mounts import SilentMounts
 from devloop.watch.pace import LONGEST_SECONDS, Pace
 from devloop.watch.pauses import GitOperations, SleepDetector
@@ -206,69 +205,6 @@ def test_git_in_a_worktree(tmp_path: Path) -> None:
     write(tmp_path / "main/.git/worktrees/w/index.lock")
     assert git.busy()
     assert not GitOperations([str(tmp_path / "elsewhere")]).busy()
-
-
-def test_manifests_in_the_order_of_patterns_then_names(tmp_path: Path) -> None:
-    for name in ("k8s/b.yaml", "k8s/a.yaml", "k8s/c.txt", "k8s/.d.yaml", "more/z.yml", "one.json"):
-        write(tmp_path / name)
-    write(tmp_path / "k8s/a.yaml~")
-    globs = Globs([f"{tmp_path}/{p}" for p in ("one.json", "k8s/*.yaml*", "more", "k8s/a.yaml")])
-    shown = [os.path.relpath(path, tmp_path) for path in globs.files()]
-    assert shown == ["one.json", "k8s/a.yaml", "k8s/b.yaml", "more/z.yml"]
-
-
-@pytest.mark.parametrize(
-    ("pattern", "path", "concerned"),
-    [
-        ("k8s/*.yaml", "k8s/a.yaml", True),
-        ("k8s/*.yaml", "k8s/a.txt", False),
-        ("k8s/*.yaml", "k8s", True),
-        ("k8s/*.yaml", "k8s/a.yaml~", False),
-        ("k8s/*.yaml", "other/a.yaml", False),
-        ("k8s/*/a.yaml", "k8s/dev", True),
-        ("k8s/*/a.yaml", "k8s/dev/b.yaml", False),
-        ("k8s", "k8s/a.yaml", True),
-        ("k8s", "k8s/deep/a.yaml", False),
-        ("**/*.yaml", "x/y/a.yaml", True),
-        ("**/*.yaml", "x/gone", True),
-        ("**/*.yaml", "x/there.txt", False),
-    ],
-)
-def test_which_paths_concern_a_pattern(
-    tmp_path: Path,
-    pattern: str,
-    path: str,
-    concerned: bool,
-) -> None:
-    write(tmp_path / "x/there.txt")
-    assert Globs([f"{tmp_path}/{pattern}"]).concerns(f"{tmp_path}/{path}") is concerned
-
-
-@pytest.mark.parametrize(
-    ("pattern", "folders"),
-    [
-        ("k8s/*.yaml", {"k8s"}),
-        ("k8s/*/*.yaml", {"k8s", "k8s/dev", "k8s/prod"}),
-        ("k8s/dev", {"k8s", "k8s/dev"}),
-        ("k8s/new/*.yaml", {"k8s"}),
-        ("nowhere/at/all.yaml", {"."}),
-        ("k8s/**/*.yaml", {"k8s", "k8s/dev", "k8s/dev/deep", "k8s/prod"}),
-        ("k8s/*", {"k8s", "k8s/dev", "k8s/prod"}),
-    ],
-)
-def test_which_folders_to_watch_for_a_pattern(
-    tmp_path: Path, pattern: str, folders: set[str]
-) -> None:
-    for name in ("k8s/dev/deep/a.yaml", "k8s/prod/a.yaml", "k8s/.git/x", "other/a.yaml"):
-        write(tmp_path / name)
-    (tmp_path / "k8s/link").symlink_to(".")
-    found = Globs([f"{tmp_path}/{pattern}"]).folders()
-    assert {os.path.relpath(path, tmp_path) for path in found} == folders
-
-
-def test_the_nearest_folder(tmp_path: Path) -> None:
-    assert existing_folder(f"{tmp_path}/a/b/c") == str(tmp_path)
-    assert existing_folder("/no/such/folder") == "/"
 
 
 def test_single_files_are_read_when_they_changed(tmp_path: Path) -> None:

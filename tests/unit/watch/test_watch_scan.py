@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.ignore_rules import IgnoreRules
 from devloop.errors import DevloopError
 from devloop.watch import scan as scan_module
 from devloop.watch import tree as tree_module
-from devloop.watch.ignore import IgnoreRules
 from devloop.watch.rules import ContextRules
 from devloop.watch.scan import TreeScanner
 

@@ -3,7 +3,7 @@
 The context that devloop fingerprints has to be the one that `docker build` would send, so this is
 not "gitignore-like" matching but BuildKit's own walk: every pattern is asked about every path, what
 a pattern said about a folder holds for all beneath it, and the last pattern that had a say wins.
-It must not look at the disk; scan.py does.
+It must not look at the disk; watch/scan.py does.
 
 Source of the rules: github.com/moby/patternmatcher (ignorefile.ReadAll, MatchesUsingParentResults)
 and the walk in github.com/tonistiigi/fsutil (filter.go).
@@ -15,14 +15,25 @@ import re
 from typing import TYPE_CHECKING
 
 from devloop.base.ignore_pattern import Pattern, PatternError, clean, trim
-from devloop.errors import Code, DevloopError, Location
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["IgnoreRules"]
+__all__ = ["IgnoreFileError", "IgnoreRules"]
 
 _CACHE_LIMIT = 50_000
+
+
+class IgnoreFileError(ValueError):
+    """A pattern that Docker refuses. `line` and `column` count from 1; they are None where the
+    pattern does not stand in the file."""
+
+    def __init__(
+        self, entry: str, why: PatternError, line: int | None = None, column: int | None = None
+    ) -> None:
+        super().__init__(f'"{entry}" is not an ignore pattern: {why}')
+        self.line = line
+        self.column = column
 
 
 class IgnoreRules:
@@ -40,29 +51,20 @@ class IgnoreRules:
         self._fresh_positive = _union(p for p in self.patterns if not p.exception)
 
     @classmethod
-    def parse(
-        cls, text: str, extra: Iterable[str] = (), *, path: str = ".dockerignore"
-    ) -> IgnoreRules:
+    def parse(cls, text: str, extra: Iterable[str] = ()) -> IgnoreRules:
         """The rules of an ignore file's `text` followed by the patterns in `extra`.
 
-        `path` names the file in errors. Raises `config/value` with the place of a pattern that
-        Docker would refuse (no place for one of `extra`)."""
+        Raises `IgnoreFileError`."""
+        entries: list[tuple[int | None, int | None, str]] = [*_entries(text)]
+        entries += [(None, None, entry) for item in extra for _, _, entry in _entries(item)]
         patterns = []
-        for line, column, entry in _entries(text):
+        for line, column, entry in entries:
             try:
                 pattern = Pattern.compile(entry)
             except PatternError as error:
-                raise _refused(entry, error, Location(path, line, column)) from None
+                raise IgnoreFileError(entry, error, line, column) from None
             if pattern:
                 patterns.append(pattern)
-        for item in extra:
-            for _, _, entry in _entries(item):
-                try:
-                    pattern = Pattern.compile(entry)
-                except PatternError as error:
-                    raise _refused(entry, error, None) from None
-                if pattern:
-                    patterns.append(pattern)
         return cls(patterns)
 
     def step(self, inherited: int, path: str) -> tuple[bool, int]:
@@ -174,16 +176,6 @@ def _always(_path: str) -> bool:
 
 def _parent(path: str) -> str:
     return path.rpartition("/")[0]
-
-
-def _refused(entry: str, error: PatternError, location: Location | None) -> DevloopError:
-    return DevloopError.of(
-        Code.CONFIG_VALUE,
-        f'"{entry}" is not an ignore pattern: {error}',
-        location=location,
-        cause="Docker would refuse the build with it",
-        suggestions=(r"write \[ or \\ for a bracket or a backslash that stands for itself",),
-    )
 
 
 def _entries(text: str) -> Iterator[tuple[int, int, str]]:

@@ -1,0 +1,219 @@
+"""Patterns of files: one reading of them for everybody who names, finds or watches files by one.
+
+What is checked, deployed, fingerprinted and watched must be the same files, so the four ask here.
+A pattern is made of parts between slashes: `*`, `?` and `[...]` match within one part, `**` any
+number of parts. A part also matches the name that is spelt exactly like it, brackets and all.
+Docker's ignore files have rules of their own, see ignore_rules.py.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from devloop.base.editor_files import is_temporary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+__all__ = ["FilePatterns", "existing_directory", "ignore_line", "is_magic", "match_parts"]
+
+_MAGIC = re.compile(r"[*?[]")
+# What glob.escape makes of a character that would be magic.
+_ESCAPED = re.compile(r"\[([*?[])\]")
+_SUFFIXES = (".yaml", ".yml", ".json")
+
+Parts = tuple[str, ...]
+
+
+def is_magic(part: str) -> bool:
+    """Whether `part` of a pattern may match another name than its own."""
+    return _MAGIC.search(part) is not None
+
+
+def match_parts(path: Sequence[str], pattern: Sequence[str], *, hidden: bool) -> bool:
+    """Whether all of `path` matches all of `pattern`. Without `hidden`, a name that begins with a
+    dot matches only a part that does, as in a shell."""
+    if not pattern:
+        return not path
+    head, rest = pattern[0], pattern[1:]
+    if head != "**":
+        return (
+            bool(path)
+            and _match(path[0], head, hidden=hidden)
+            and match_parts(path[1:], rest, hidden=hidden)
+        )
+    if match_parts(path, rest, hidden=hidden):
+        return True
+    return (
+        bool(path)
+        and (hidden or path[0][:1] != ".")
+        and match_parts(path[1:], pattern, hidden=hidden)
+    )
+
+
+def _match(name: str, part: str, *, hidden: bool = False) -> bool:
+    if name == part or name == _literal(part):
+        return True
+    return fnmatchcase(name, part) and (hidden or name[:1] != "." or part[:1] == ".")
+
+
+def _literal(part: str) -> str | None:
+    """The one name that `part` matches, if it is one."""
+    return None if is_magic(_ESCAPED.sub("", part)) else _ESCAPED.sub(r"\1", part)
+
+
+class FilePatterns:
+    """Absolute patterns in the order of the config file.
+
+    A pattern that matches a directory stands for the YAML and JSON files directly in it. Hidden
+    names match only a part that begins with a dot; editors' temporary files match nothing."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self.patterns = tuple(os.path.normpath(p) for p in patterns)
+        self._parts = tuple(_split(p) for p in self.patterns)
+        self.tops = tuple("".join(f"/{p}" for p in _fixed(parts)) or "/" for parts in self._parts)
+        """For each pattern the path beneath which (itself included) all lies that it can match."""
+
+    def files(self) -> list[str]:
+        """What is there now: in the order of the patterns, then of names, each file once."""
+        found: dict[str, None] = {}
+        for parts in self._parts:
+            files: set[str] = set()
+            _walk("", parts, files, set())
+            found.update(dict.fromkeys(sorted(files)))
+        return list(found)
+
+    def directories(self) -> set[str]:
+        """The directories whose direct changes can change `files`. They exist, or did a moment
+        ago."""
+        found: set[str] = set()
+        for parts in self._parts:
+            _walk("", parts, set(), found)
+        return found
+
+    def matches(self, path: str) -> bool:
+        """Whether `path`, if it is a file, is one of `files`."""
+        parts = tuple(path.split("/")[1:])
+        return not is_temporary(parts[-1]) and any(
+            match_parts(parts, pattern, hidden=False)
+            or (_is_manifest(parts[-1]) and match_parts(parts[:-1], pattern, hidden=False))
+            for pattern in self._parts
+        )
+
+    def concerns(self, path: str) -> bool:
+        """Whether a change of `path`, of unknown type, may change what `files` gives or holds."""
+        if not self._parts:
+            return False
+        if self.matches(path):
+            return True
+        parts = path.split("/")[1:]
+        # A directory, or something that is gone and may have been one, may hold a match.
+        return any(_leads_to(parts, pattern) for pattern in self._parts) and not os.path.isfile(  # noqa: PTH113
+            path
+        )
+
+
+def existing_directory(path: str) -> str:
+    """`path` if it is a directory, else the nearest one above that is."""
+    while not os.path.isdir(path):  # noqa: PTH112
+        parent = os.path.dirname(path)  # noqa: PTH120
+        if parent == path:
+            break
+        path = parent
+    return path
+
+
+def ignore_line(path: str) -> str:
+    """The line of a .dockerignore file that leaves out `path` and, if it is a directory, all in it.
+
+    `path` is relative to the context. Where the syntax has no way to write a character (a space at
+    an end, a line break), the line has a `?` in its place."""
+    line = re.sub(r"[*?\[\]\\^!#]", r"\\\g<0>", path)
+    line = re.sub(r"^\s|\s$", "?", line)
+    return "".join(c if c.isprintable() else "?" for c in line)
+
+
+def _split(pattern: str) -> Parts:
+    parts = tuple(pattern.split("/")[1:])
+    # At the end it stands for whatever is in a directory, not for what is none.
+    return (*parts, "*") if parts[-1] == "**" else parts
+
+
+def _fixed(parts: Parts) -> Iterator[str]:
+    for part in parts:
+        name = _literal(part)
+        if name is None:
+            return
+        yield name
+
+
+def _is_manifest(name: str) -> bool:
+    return name.endswith(_SUFFIXES) and name[0] != "."
+
+
+def _leads_to(path: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether `path`, were it a directory, could be or hold something that `pattern` matches."""
+    if not path:
+        return True
+    if not pattern:
+        return False
+    if pattern[0] != "**":
+        return _match(path[0], pattern[0]) and _leads_to(path[1:], pattern[1:])
+    return _leads_to(path, pattern[1:]) or (path[0][:1] != "." and _leads_to(path[1:], pattern))
+
+
+def _walk(here: str, parts: Parts, files: set[str], directories: set[str]) -> None:
+    """Add what `parts` match beneath `here` ("" for the root), and where one has to look for it."""
+    while parts and (name := _literal(parts[0])) is not None:
+        here, parts = f"{here}/{name}", parts[1:]
+    if not parts:
+        _found(here or "/", files, directories)
+        return
+    directories.add(existing_directory(here or "/"))
+    head, rest = parts[0], parts[1:]
+    if head == "**":
+        _walk(here, rest, files, directories)
+    for name, is_directory in _entries(here or "/"):
+        path = f"{here}/{name}"
+        if head == "**":
+            if name[0] != "." and is_directory:
+                _walk(path, parts, files, directories)
+        elif _match(name, head):
+            if not rest:
+                _found(path, files, directories)
+            elif is_directory:
+                _walk(path, rest, files, directories)
+
+
+def _found(path: str, files: set[str], directories: set[str]) -> None:
+    """Add what stands at `path`, which a whole pattern matches."""
+    parent, name = os.path.split(path)
+    directories.add(existing_directory(parent))
+    if os.path.isdir(path):  # noqa: PTH112
+        directories.add(path)
+        inside = (name for name, is_directory in _entries(path) if not is_directory)
+        names = (name for name in inside if _is_manifest(name) and not is_temporary(name))
+        files.update(f"{path.rstrip('/')}/{name}" for name in names)
+    elif os.path.lexists(path) and not is_temporary(name):
+        files.add(path)
+
+
+def _entries(path: str) -> list[tuple[str, bool]]:
+    """The names in a directory, each with whether it is one; empty where it cannot be listed.
+    Symlinks are followed, but not to where they stand or above: that would have no end."""
+    try:
+        with os.scandir(path) as listing:
+            return [
+                (entry.name, entry.is_dir())
+                for entry in listing
+                if not (entry.is_symlink() and _holds(os.path.realpath(entry.path), path))
+            ]
+    except OSError:
+        return []
+
+
+def _holds(directory: str, path: str) -> bool:
+    return f"{os.path.realpath(path)}/".startswith(f"{directory.rstrip('/')}/")
