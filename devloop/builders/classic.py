@@ -1,29 +1,23 @@
 """Builds through Docker's own API with the classic builder, for a Docker without buildx.
 
-The only module that imports the docker SDK. It uses the SDK's low-level client alone: its helpers
-make the context's tar by other ignore rules than Docker's, and its push swallows errors. What only
-BuildKit can do is refused with build/unsupported before anything is sent.
+It uses the SDK's low-level client alone: the SDK's helpers make the context's tar by other ignore
+rules than Docker's, and its push swallows errors. What only BuildKit can do is refused with
+build/unsupported before anything is sent.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
 import time
 from typing import TYPE_CHECKING, Any
 
-import docker
 import docker.errors
-import docker.tls
-import docker.utils
 import requests.exceptions
-import urllib3.exceptions
-from docker.context.config import get_current_context_name
 
 from devloop.builders import context_tar, docker_errors
 from devloop.builders.build_errors import BuildFailure, BuildLocation, diagnose
 from devloop.builders.classic_stream import BuildStream, PushStream
+from devloop.builders.docker_client import FAILURES, connect, unreachable
 from devloop.builders.dockerfile import load
 from devloop.builders.ignore_file import ignore_file
 from devloop.builders.job import tag_of
@@ -36,22 +30,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from devloop.base.cancel import Cancel
+    from devloop.builders.docker_client import DockerClient
     from devloop.builders.dockerfile import Dockerfile, Instruction
     from devloop.builders.job import Job
     from devloop.engine.ports import Reporter
     from devloop.model import Scan
 
-__all__ = ["Classic", "ping"]
+__all__ = ["Classic"]
 
 _CONNECT = 5.0
 _PIECE = 256 * 1024
 _INJECTED = ".devloop.dockerfile"
-_FAILURES = (
-    docker.errors.DockerException,
-    requests.exceptions.RequestException,
-    urllib3.exceptions.HTTPError,
-    OSError,
-)
 
 # What needs BuildKit: flags by instruction (docs.docker.com/reference/dockerfile).
 _NEW_FLAGS = {
@@ -59,82 +48,6 @@ _NEW_FLAGS = {
     "COPY": frozenset({"link", "chmod", "parents", "exclude"}),
     "ADD": frozenset({"link", "chmod", "checksum", "keep-git-dir", "exclude", "unpack"}),
 }
-
-
-# The type stubs know less than the SDK has.
-_Client: Any = docker.APIClient
-
-
-class _Api(_Client):  # type: ignore[misc]
-    """Remembers the response it streams, so that another thread can end it."""
-
-    streaming: Any = None
-
-    def _stream_helper(self, response: Any, decode: bool = False) -> Any:
-        self.streaming = response
-        return super()._stream_helper(response, decode)
-
-    def shut(self) -> None:
-        response = self.streaming
-        if response is None:
-            return
-        with contextlib.suppress(AttributeError, OSError):
-            raw = response.raw._fp.fp.raw  # noqa: SLF001 - as the SDK itself finds it
-            getattr(raw, "_sock", raw).shutdown(socket.SHUT_RDWR)
-
-
-def connect(timeout: float) -> _Api:
-    """A client for the Docker that the docker CLI would use: DOCKER_HOST, else the context that
-    DOCKER_CONTEXT or config.json names. Raises env/docker-unreachable."""
-    try:
-        options = _endpoint()
-        _knock(options.get("base_url") or "unix:///var/run/docker.sock", timeout)
-        return _Api(**options, version="auto", timeout=timeout, use_ssh_client=True)
-    except _FAILURES as error:
-        raise _unreachable(error) from error
-
-
-def _knock(url: str, timeout: float) -> None:
-    """Connect to a Unix socket once: the SDK leaves its own socket open when that fails, and does
-    not say which path it tried."""
-    path = url.removeprefix("http+unix://").removeprefix("unix://")
-    if not path.startswith("/"):
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(timeout)
-        try:
-            probe.connect(path)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise OSError(f"unix://{path}: dial unix {path}: {reason}") from error
-
-
-def _endpoint() -> dict[str, Any]:
-    if os.environ.get("DOCKER_HOST"):
-        return dict(docker.utils.kwargs_from_env())
-    return _context()
-
-
-def _context() -> dict[str, Any]:
-    name = os.environ.get("DOCKER_CONTEXT") or get_current_context_name()
-    if name == "default":
-        return dict(docker.utils.kwargs_from_env())
-    found = docker.ContextAPI.get_context(name)
-    if found is None:
-        raise DevloopError(
-            docker_errors.explain_docker(f'context "{name}": context not found', os.environ)
-        )
-    tls: object = found.TLSConfig
-    return {"base_url": found.Host} | ({"tls": tls} if tls is not None else {})
-
-
-def ping(timeout: float) -> None:
-    """Raise env/docker-unreachable unless Docker answers within `timeout` seconds."""
-    connect(timeout).close()
-
-
-def _unreachable(error: Exception) -> DevloopError:
-    return DevloopError(docker_errors.explain_docker(str(error), os.environ))
 
 
 class Classic:
@@ -195,7 +108,7 @@ class Classic:
 
     def _build(
         self,
-        api: _Api,
+        api: DockerClient,
         scan: Scan,
         dockerfile: Dockerfile,
         narrator: ProgressReporter,
@@ -223,7 +136,7 @@ class Classic:
                 for note in state.feed(item):
                     narrator.take(note, state.summary)
                 self._check_time(started, state)
-        except _FAILURES as error:
+        except FAILURES as error:
             cancel.check()
             if not isinstance(error, docker.errors.APIError):
                 raise self._broken(error, state) from error
@@ -271,7 +184,7 @@ class Classic:
     def _broken(self, error: Exception, state: BuildStream) -> DevloopError:
         if isinstance(error, requests.exceptions.Timeout):
             return self._overran(state)
-        return _unreachable(error)
+        return unreachable(error)
 
     def _explain(self, state: BuildStream, scan: Scan, dockerfile: Dockerfile) -> Any:
         instruction = state.instruction(dockerfile)
@@ -290,7 +203,12 @@ class Classic:
         return diagnose(failure, place)
 
     def _push(
-        self, api: _Api, repository: str, tag: str, narrator: ProgressReporter, cancel: Cancel
+        self,
+        api: DockerClient,
+        repository: str,
+        tag: str,
+        narrator: ProgressReporter,
+        cancel: Cancel,
     ) -> str:
         state = PushStream()
         try:
@@ -298,10 +216,10 @@ class Classic:
                 cancel.check()
                 for note in state.feed(item):
                     narrator.say(note.message, current=note.current, total=note.total)
-        except _FAILURES as error:
+        except FAILURES as error:
             cancel.check()
             if not isinstance(error, docker.errors.APIError):
-                raise _unreachable(error) from error
+                raise unreachable(error) from error
             state.error = str(error.explanation or error)
         cancel.check()
         if state.error:

@@ -202,7 +202,7 @@ def preflight(services: Iterable[Service], cancel: Cancel | None = None) -> None
         return
     cancel = cancel or Cancel()
     if shutil.which("docker") is None:
-        from devloop.builders.classic import ping as ask  # noqa: PLC0415 - the docker SDK loads slowly
+        from devloop.builders.docker_client import ping as ask  # noqa: PLC0415 - the docker SDK loads slowly
 
         ask(_PREFLIGHT)
         return

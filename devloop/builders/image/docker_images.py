@@ -37,7 +37,7 @@ class DockerImages:
         raise NeedsFullBuild(f"Docker does not say whether it has {reference}")
 
     def _without_command(self, reference: str) -> str | None:
-        from devloop.builders.classic import ping  # noqa: PLC0415 - the docker SDK loads slowly
+        from devloop.builders.docker_client import ping  # noqa: PLC0415 - the docker SDK loads slowly
 
         try:
             ping(_SECONDS)
