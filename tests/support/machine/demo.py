@@ -157,15 +157,21 @@ def plan_edit(copy: Path, page: str) -> tuple[Path, str, str]:
     raise shell.MachineError(f"no file of the sample holds the heading {old!r}")
 
 
-def timed_edit(file: Path, old: str, new: str, wait: Callable[[], str]) -> float:
+def timed_edit(
+    file: Path,
+    old: str,
+    new: str,
+    wait: Callable[[], object],
+    clock: Callable[[], float] = time.monotonic,
+) -> float:
     """Save the edit as an editor does and return the seconds until `wait` is over."""
     draft = file.with_name(f".{file.name}.draft~")
     draft.write_text(file.read_text().replace(old, new))
     draft.chmod(file.stat().st_mode)
-    began = time.monotonic()
+    began = clock()
     draft.replace(file)
     wait()
-    return time.monotonic() - began
+    return clock() - began
 
 
 def served(text: str) -> Callable[[str], bool]:

@@ -3,13 +3,13 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.process import CannotRun, Overran, Silence, capture, run
+from tests.support.waiting import runs, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,28 +20,6 @@ def shell(script: str, **options: object) -> tuple[int, list[str]]:
     arguments: dict[str, object] = {"cancel": Cancel(), "on_line": lines.append, "limit": 20.0}
     status = run(["sh", "-c", script], **(arguments | options))  # type: ignore[arg-type]
     return status, lines
-
-
-def gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    # Reaped by init at some later time: a zombie is as good as gone.
-    try:
-        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
-            return file.read().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return False
-
-
-def wait_until_gone(pid: int) -> bool:
-    deadline = time.monotonic() + 2
-    while time.monotonic() < deadline:
-        if gone(pid):
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def test_lines_of_both_streams_and_the_status() -> None:
@@ -55,12 +33,6 @@ def test_bytes_that_are_no_text_do_no_harm() -> None:
     assert shell("printf '\\377\\n'") == (0, ["\ufffd"])
 
 
-def test_a_quick_program_is_quick() -> None:
-    started = time.monotonic()
-    shell("true")
-    assert time.monotonic() - started < 0.2
-
-
 def test_cancelling_ends_the_whole_group(tmp_path: Path) -> None:
     cancel, pids = Cancel(), tmp_path / "pids"
     script = (
@@ -69,14 +41,11 @@ def test_cancelling_ends_the_whole_group(tmp_path: Path) -> None:
     threading.Thread(target=_cancel_when, args=(pids, cancel), name="devloop-test").start()
     with pytest.raises(Cancelled):
         shell(script, cancel=cancel)
-    for pid in pids.read_text().split():
-        assert wait_until_gone(int(pid))
+    until(lambda: not any(runs(int(pid)) for pid in pids.read_text().split()))
 
 
 def _cancel_when(path: Path, cancel: Cancel) -> None:
-    deadline = time.monotonic() + 5
-    while not path.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(path.exists)
     cancel.set()
 
 
@@ -98,10 +67,8 @@ def test_nothing_starts_once_cancelled(tmp_path: Path) -> None:
 
 
 def test_the_limit() -> None:
-    started = time.monotonic()
     with pytest.raises(Overran):
         shell("sleep 60", limit=0.1)
-    assert time.monotonic() - started < 2
 
 
 def test_silence_is_reported() -> None:
@@ -112,10 +79,8 @@ def test_silence_is_reported() -> None:
 
 
 def test_a_child_that_keeps_the_pipe_does_not_hold_us(tmp_path: Path) -> None:
-    started = time.monotonic()
-    status, lines = shell(f"sleep 30 & echo $! > {tmp_path}/pid; echo done")
+    status, lines = shell(f"sleep 60 & echo $! > {tmp_path}/pid; echo done")
     assert (status, lines) == (0, ["done"])
-    assert time.monotonic() - started < 5
     os.kill(int((tmp_path / "pid").read_text()), 9)
 
 
@@ -178,7 +143,7 @@ def test_what_a_line_raises_ends_the_program(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="one"):
         shell(f"echo $$ > {tmp_path}/pid; echo one; sleep 60", on_line=refuse)
-    assert gone(int((tmp_path / "pid").read_text()))
+    assert not runs(int((tmp_path / "pid").read_text()))
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="counts /proc/self/fd")

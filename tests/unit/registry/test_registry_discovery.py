@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import threading
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +14,7 @@ from devloop.errors import Code, DevloopError
 from devloop.model import PushTarget
 from devloop.registry.discovery import Hosting, check, discover, parse_hosting, registry_name
 from devloop.registry.kindload import KindLoader
+from tests.support.waiting import runs, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -209,14 +208,13 @@ def test_a_load_is_cancelled_with_all_its_children(tmp_path: Path) -> None:
     cancel = Cancel()
 
     def stop() -> None:
-        while not (tmp_path / "pid").exists():
-            time.sleep(0.01)
+        until((tmp_path / "pid").exists)
         cancel.set()
 
     threading.Thread(target=stop, name="devloop-stop").start()
     with pytest.raises(Cancelled):
         KindLoader("dev", program=program).load("x:t", cancel, lambda _: None)
-    assert ends(tmp_path / "pid")
+    until(lambda: not runs(int((tmp_path / "pid").read_text())))
 
 
 def test_a_load_that_does_not_end_is_given_up_with_all_its_children(tmp_path: Path) -> None:
@@ -226,7 +224,7 @@ def test_a_load_that_does_not_end_is_given_up_with_all_its_children(tmp_path: Pa
     assert caught.value.code == Code.REGISTRY_PUSH_FAILED
     assert caught.value.diagnosis.cause == "error: kind did not end within 2 s"
     assert caught.value.diagnosis.detail[0] == "saving"
-    assert ends(tmp_path / "pid")
+    until(lambda: not runs(int((tmp_path / "pid").read_text())))
 
 
 def test_a_child_that_kind_leaves_behind_keeps_no_load_waiting(tmp_path: Path) -> None:
@@ -235,19 +233,3 @@ def test_a_child_that_kind_leaves_behind_keeps_no_load_waiting(tmp_path: Path) -
         KindLoader("dev", program=program).load("x:t", Cancel(), lambda _: None)
     finally:
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
-
-
-def ends(pid_file: Path) -> bool:
-    pid = int(pid_file.read_text())
-    deadline = time.monotonic() + 10
-    while runs(pid) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return not runs(pid)
-
-
-def runs(pid: int) -> bool:
-    """A zombie that nobody has reaped yet does not run any more."""
-    done = subprocess.run(
-        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip()[:1] not in ("", "Z")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,16 +49,15 @@ def test_a_page_that_cannot_be_edited(sample: Path) -> None:
         demo.plan_edit(sample, "<h1>Another</h1>")
 
 
-def slow_page() -> str:
-    time.sleep(0.05)
-    return "page"
-
-
 def test_an_edit_is_timed_and_shows_in_git_alone(sample: Path) -> None:
     before = demo.GitState.of(sample)
     file = sample / "templates/page.html"
-    seconds = demo.timed_edit(file, "Hello", "Bye", slow_page)
-    assert 0.05 <= seconds < 5
+    waits: list[str] = []
+    seconds = demo.timed_edit(
+        file, "Hello", "Bye", lambda: waits.append(file.read_text()), iter([5.0, 5.75]).__next__
+    )
+    assert seconds == 0.75
+    assert waits == ["<h1>Bye there</h1>\n"]
     assert file.read_text() == "<h1>Bye there</h1>\n"
     after = demo.GitState.of(sample)
     assert after.changed == " M templates/page.html\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
 from hypothesis import given
@@ -75,8 +74,8 @@ def test_colour_never_leaks_to_the_next_line(text: str) -> None:
 
 
 @pytest.mark.parametrize("piece", ["\x1b]", "\x9d", "\x1b[", "\x1b[1", "\x1b", "\x1b ", "\x1bP1"])
+@pytest.mark.timeout(30)
 def test_hostile_repetition_takes_linear_time(piece: str) -> None:
-    since = time.perf_counter()
-    coloured(piece * (65536 // len(piece)))
-    coloured(piece + "1;" * 32768)
-    assert time.perf_counter() - since < 1.0
+    """A pattern that backtracks takes minutes for these."""
+    coloured(piece * ((1 << 19) // len(piece)))
+    coloured(piece + "1;" * (1 << 18))

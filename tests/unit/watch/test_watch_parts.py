@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -168,9 +167,7 @@ def test_the_mailbox_wakes_the_one_that_waits() -> None:
     box = EventBuffer()
     thread = threading.Timer(0.02, box.wake)
     thread.start()
-    began = time.monotonic()
-    assert box.take(10).woken
-    assert time.monotonic() - began < 5
+    assert box.take(60).woken
     thread.join()
 
 
