@@ -6,10 +6,10 @@ are read are those of /etc/passwd and /etc/group. Making layers and sending them
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from devloop.base.file_content import VerifiedFiles
 from devloop.builders.daemonless.file_tree import Tree
 from devloop.builders.dockerfile import Dockerfile, Stage
 from devloop.builders.image.base_image import own_platform
@@ -24,8 +24,8 @@ from devloop.builders.image.image_config import (
     shape,
     started,
 )
+from devloop.builders.image.tar_writer import reading_context
 from devloop.builders.image.text import expand, split
-from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -237,15 +237,8 @@ class _Maker:
 
 def read_source(context: Path, placed: FileEntry) -> bytes:
     """The bytes of a small file as they were scanned. Raises build/context-changed."""
-    try:
-        data = (context / placed.source).read_bytes()
-    except OSError:
-        data = b""
-    if hashlib.sha256(data).hexdigest() != placed.digest:
-        raise DevloopError.of(
-            Code.BUILD_CONTEXT_CHANGED, f"{placed.source} changed while the image was being built"
-        )
-    return data
+    with VerifiedFiles(context) as files, reading_context():
+        return b"".join(files.read(placed.source, placed.size, placed.digest)[1])
 
 
 def _from_stage(tree: Tree, copy: Copy, owner: tuple[int, int]) -> dict[str, FileEntry]:

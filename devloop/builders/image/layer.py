@@ -1,25 +1,19 @@
 """Layers as tar archives: written from what COPYs place, read back to be compared with that.
 
-A layer is written from the disk and yet holds exactly what was scanned: every file is opened
-without following a symlink on the way, and its digest is compared while it is read. Not compressed:
-what is made here goes to a registry nearby, where compressing takes longer than sending.
-
-Not by tarfile: that takes several times as long for thousands of small files. It reads, though.
-
-Formats: POSIX pax (ustar with extended headers), as
-https://github.com/opencontainers/image-spec/blob/main/layer.md asks for.
+A layer is written from the disk and yet holds exactly what was scanned. Not compressed: what is
+made here goes to a registry nearby, where compressing takes longer than sending.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import stat
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from devloop.base.file_content import VerifiedFiles
 from devloop.builders.image.copies import FileEntry
 from devloop.builders.image.tar_entries import read_entries
-from devloop.errors import Code, DevloopError
+from devloop.builders.image.tar_writer import END, header, padding, reading_context
 
 if TYPE_CHECKING:
     import tarfile
@@ -30,15 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read_layer", "write_layer"]
 
-_BLOCK = 512
 _CHUNK = 1 << 20
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FOLDER = _OPEN | os.O_DIRECTORY
-# A FIFO that took a file's place must not hold the build.
-_FILE = _OPEN | os.O_NONBLOCK
-_KINDS = {"file": b"0", "symlink": b"2", "dir": b"5"}
-_MOST_ID = 0o7777777
-_MOST_SIZE = 0o77777777777
 
 
 def write_layer(placed: Iterable[FileEntry], context: Path, cancel: Cancel | None = None) -> bytes:
@@ -48,142 +34,29 @@ def write_layer(placed: Iterable[FileEntry], context: Path, cancel: Cancel | Non
     folders and symlinks have none. Raises build/context-changed for a file that is not any more
     what was scanned, env/file-unreadable, and Cancelled."""
     parts: list[bytes] = []
-    with _Files(context) as files:
+    with VerifiedFiles(context) as files, reading_context():
         for entry in placed:
             if cancel is not None:
                 cancel.check()
+            mtime, content = 0, list[bytes]()
             if entry.type == "file":
-                mtime, content = files.read(entry)
-                parts.append(_header(entry, mtime))
-                parts += content
-                if entry.size % _BLOCK:
-                    parts.append(bytes(-entry.size % _BLOCK))
-            else:
-                parts.append(_header(entry, 0))
-    parts.append(bytes(2 * _BLOCK))
+                mtime, content = files.read(entry.source, entry.size, entry.digest)
+            parts.append(
+                header(
+                    entry.path,
+                    entry.type,
+                    mode=entry.mode,
+                    uid=entry.uid,
+                    gid=entry.gid,
+                    size=entry.size,
+                    mtime=mtime,
+                    link=entry.link,
+                )
+            )
+            parts += content
+            parts.append(padding(entry.size))
+    parts.append(END)
     return b"".join(parts)
-
-
-class _Files:
-    """Opens files of a context, folder by folder, without following symlinks in it."""
-
-    def __init__(self, context: Path) -> None:
-        self._context = context
-        # The folders on the way to the last file: names and descriptors, the context first.
-        self._names: list[str] = []
-        self._open: list[int] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close(0)
-
-    def _close(self, keep: int) -> None:
-        while len(self._open) > keep:
-            os.close(self._open.pop())
-
-    def read(self, entry: FileEntry) -> tuple[int, list[bytes]]:
-        """A file's time of modification in seconds and its bytes, as they were scanned."""
-        path = entry.source
-        try:
-            folder, _, name = path.rpartition("/")
-            fd = os.open(name, _FILE, dir_fd=self._folder(folder))
-        except PermissionError as error:
-            raise DevloopError.of(
-                Code.ENV_FILE_UNREADABLE, f"cannot read {path}", cause=error.strerror
-            ) from None
-        except OSError:
-            raise _changed(path) from None
-        try:
-            found = os.fstat(fd)
-            if not stat.S_ISREG(found.st_mode) or found.st_size != entry.size:
-                raise _changed(path)
-            return int(found.st_mtime), _content(fd, entry)
-        finally:
-            os.close(fd)
-
-    def _folder(self, path: str) -> int:
-        names = path.split("/") if path else []
-        if not self._open:
-            self._open.append(os.open(self._context, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        if names != self._names:
-            common = 0
-            for one, other in zip(names, self._names, strict=False):
-                if one != other:
-                    break
-                common += 1
-            self._close(common + 1)
-            self._names = names[:common]
-            for name in names[common:]:
-                self._open.append(os.open(name, _FOLDER, dir_fd=self._open[-1]))
-                self._names.append(name)
-        return self._open[-1]
-
-
-def _content(fd: int, entry: FileEntry) -> list[bytes]:
-    """Raises build/context-changed."""
-    hashed, found, left = hashlib.sha256(), list[bytes](), entry.size
-    # One byte more than there should be shows a file that has grown.
-    while data := os.read(fd, min(left, _CHUNK) + 1):
-        left -= len(data)
-        if left < 0:
-            break
-        hashed.update(data)
-        found.append(data)
-    if left or hashed.hexdigest() != entry.digest:
-        raise _changed(entry.source)
-    return found
-
-
-def _changed(path: str) -> DevloopError:
-    return DevloopError.of(
-        Code.BUILD_CONTEXT_CHANGED, "a file changed while the image was being built", cause=path
-    )
-
-
-def _header(entry: FileEntry, mtime: int) -> bytes:
-    name = os.fsencode(entry.path)
-    if entry.type == "dir":
-        name += b"/"
-    link = os.fsencode(entry.link)
-    mtime = min(max(mtime, 0), _MOST_SIZE)
-    extended: dict[bytes, bytes] = {}
-    if len(name) > 100 or not name.isascii():
-        extended[b"path"] = name
-        name = name[:100] if name.isascii() else b"@"
-    if len(link) > 100 or not link.isascii():
-        extended[b"linkpath"] = link
-        link = link[:100] if link.isascii() else b"@"
-    uid, gid, size = entry.uid, entry.gid, entry.size
-    if uid > _MOST_ID:
-        extended[b"uid"], uid = b"%d" % uid, 0
-    if gid > _MOST_ID:
-        extended[b"gid"], gid = b"%d" % gid, 0
-    if size > _MOST_SIZE:
-        extended[b"size"], size = b"%d" % size, 0
-    block = _block(name, _KINDS[entry.type], (entry.mode, uid, gid, size, mtime), link)
-    return _extended(extended) + block if extended else block
-
-
-def _extended(records: dict[bytes, bytes]) -> bytes:
-    lines = []
-    for key, value in records.items():
-        length = rest = len(key) + len(value) + 3
-        while length != rest + len(b"%d" % length):
-            length = rest + len(b"%d" % length)
-        lines.append(b"%d %s=%s\n" % (length, key, value))
-    data = b"".join(lines)
-    head = _block(b"@PaxHeader", b"x", (0o644, 0, 0, len(data), 0), b"")
-    return head + data + bytes(-len(data) % _BLOCK)
-
-
-def _block(name: bytes, kind: bytes, numbers: tuple[int, int, int, int, int], link: bytes) -> bytes:
-    """`numbers` are the mode, the owner's and the group's id, the size and the time."""
-    start = name.ljust(100, b"\0") + b"%07o\0%07o\0%07o\0%011o\0%011o\0" % numbers
-    end = kind + link.ljust(100, b"\0") + b"ustar\00000"
-    # The field of the sum itself counts as eight spaces.
-    return start + b"%06o\0 " % (sum(start) + sum(end) + 256) + end.ljust(356, b"\0")
 
 
 def read_layer(chunks: Iterable[bytes]) -> dict[str, FileEntry]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
+import gzip
+import io
 import os
 import tarfile
 import zlib
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from devloop.builders.image.full_build import NeedsFullBuild
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
 __all__ = ["read_entries"]
+
+_BUFFER = 1 << 18
 
 
 def read_entries(
@@ -26,52 +29,43 @@ def read_entries(
 
     `what` names the layer in errors. Raises `NeedsFullBuild` for one that cannot be read, be it in
     `take`."""
-    reader: Any = _PlainStream(chunks, what)
+    source = io.BufferedReader(_Chunks(chunks), _BUFFER)
+    start = source.peek(4)
+    if start.startswith(b"\x28\xb5\x2f\xfd"):
+        raise NeedsFullBuild(f"{what} is compressed with zstd")
+    reader: Any = gzip.GzipFile(fileobj=source) if start.startswith(b"\x1f\x8b") else source
     try:
         with tarfile.open(
-            fileobj=reader, mode="r|", bufsize=1 << 18, encoding="utf-8", errors="surrogateescape"
+            fileobj=reader, mode="r|", bufsize=_BUFFER, encoding="utf-8", errors="surrogateescape"
         ) as tar:
             for member in tar:
                 take(os.path.normpath(f"/{member.name}").lstrip("/"), member, tar)
                 # It keeps every member otherwise.
                 tar.members = []  # type: ignore[attr-defined]
-    except (tarfile.TarError, zlib.error, EOFError, ValueError) as error:
+    except (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError, ValueError) as error:
         raise NeedsFullBuild(f"{what} cannot be read: {error}") from None
 
 
-class _PlainStream:
-    """The pieces of a layer as a file that can only be read on; gzip is undone on the way."""
+class _Chunks(io.RawIOBase):
+    """The pieces of a layer as a file that can only be read on."""
 
-    def __init__(self, chunks: Iterable[bytes], what: str) -> None:
-        source = iter(chunks)
-        first = b""
-        while len(first) < 4 and (chunk := next(source, b"")):
-            first += chunk
-        if first.startswith(b"\x28\xb5\x2f\xfd"):
-            raise NeedsFullBuild(f"{what} is compressed with zstd")
-        packed = first.startswith(b"\x1f\x8b")
-        self._source = _unpacked(first, source) if packed else source
-        self._left = b"" if packed else first
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._source = iter(chunks)
+        self._left = memoryview(b"")
 
-    def read(self, size: int) -> bytes:
-        parts, missing = [self._left], size - len(self._left)
-        while missing > 0 and (chunk := next(self._source, None)) is not None:
-            parts.append(chunk)
-            missing -= len(chunk)
-        data = b"".join(parts)
-        self._left = data[size:]
-        return data[:size]
+    def readable(self) -> bool:
+        return True
 
-
-def _unpacked(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    stream = zlib.decompressobj(wbits=31)
-    for chunk in itertools.chain((first,), rest):
-        data = chunk
-        while data:
-            if stream.eof:
-                # One stream may follow another.
-                stream = zlib.decompressobj(wbits=31)
-            yield stream.decompress(data)
-            data = stream.unused_data
-    if not stream.eof:
-        raise EOFError("it ends too early")
+    def readinto(self, buffer: Any, /) -> int:
+        # As much as it asks for: a short read would be a short `peek`.
+        done = 0
+        while done < len(buffer):
+            if not self._left:
+                chunk = next(self._source, None)
+                if chunk is None:
+                    break
+                self._left = memoryview(chunk)
+            size = min(len(buffer) - done, len(self._left))
+            buffer[done : done + size], self._left = self._left[:size], self._left[size:]
+            done += size
+        return done
