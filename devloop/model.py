@@ -8,7 +8,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from devloop.errors import Location
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,9 +21,11 @@ __all__ = [
     "Deployed",
     "Fingerprint",
     "ImageRef",
+    "ManifestObject",
     "Outcome",
     "PodView",
     "PushTarget",
+    "RenderingInputs",
     "Scan",
     "Served",
     "Snapshot",
@@ -249,3 +253,45 @@ class Served:
     image: ImageRef
     pods: tuple[str, ...]
     image_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderingInputs:
+    """What a service's objects are made from: every file that one of the absolute `patterns` names
+    (see base.patterns), and `values`, anything else that counts (a chart's version, say)."""
+
+    patterns: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestObject:
+    """One Kubernetes object and where it is written. `places` maps a path of keys and indices to
+    (line, column)."""
+
+    object: Mapping[str, Any]
+    file: str
+    places: Mapping[tuple[str | int, ...], tuple[int, int]]
+
+    @property
+    def location(self) -> Location:
+        return self.at()
+
+    def at(self, *path: str | int) -> Location:
+        """Where the value at `path` stands, or the nearest thing around it."""
+        while path and path not in self.places:
+            path = path[:-1]
+        line, column = self.places.get(path, (1, 1))
+        return Location(self.file, line, column)
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """(apiVersion, kind, namespace as written, name)."""
+        metadata = self.object.get("metadata")
+        metadata = metadata if isinstance(metadata, dict) else {}
+        return (
+            str(self.object.get("apiVersion")),
+            str(self.object.get("kind")),
+            str(metadata.get("namespace") or ""),
+            str(metadata.get("name") or ""),
+        )

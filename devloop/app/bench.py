@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Self
 from devloop.app import connect, find_registry, ledger_of, workload_of
 from devloop.app.bench_report import Report, Sample
 from devloop.base.cancel import Cancel
+from devloop.base.patterns import FilePatterns
 from devloop.base.threads import supervised
 from devloop.builders.built_images import BuiltImage
 from devloop.builders.image.full_build import NeedsFullBuild
@@ -31,7 +32,7 @@ from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.status import read_status
 from devloop.cluster.replace.baseline import Baseline
 from devloop.errors import Code, DevloopError, Diagnosis
-from devloop.manifests.files import find_files
+from devloop.manifests import renderings_of
 from devloop.model import ImageRef
 from devloop.registry.client import RegistryClient
 from devloop.watch.source import ServiceSource
@@ -66,13 +67,14 @@ def pick_file(service: Service, project: Project) -> Path:
     """The text file of the service's context that was written last, Dockerfile and manifests
     aside. Errors: config/file-missing when there is none."""
     scan = ServiceSource(service, project.root).scan(None, Cancel())
-    manifests = set(find_files(service.deploy.manifests))
+    renderings = renderings_of([service]).values()
+    manifests = {name for r in renderings for name in FilePatterns(r.inputs().patterns).files()}
     found: list[tuple[float, Path]] = []
     for name, entry in scan.snapshot.entries.items():
         path = service.build.context / name
         if entry.type != "file" or not 0 < entry.size <= _MOST_BYTES:
             continue
-        if path == service.build.dockerfile or path in manifests or name.startswith("."):
+        if path == service.build.dockerfile or str(path) in manifests or name.startswith("."):
             continue
         found.append((path.stat().st_mtime, path))
     for _, path in sorted(found, reverse=True):

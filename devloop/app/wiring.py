@@ -24,6 +24,7 @@ from devloop.cluster.deploy.in_use import digests_in_use
 from devloop.engine.loop import Engine, ServicePorts
 from devloop.events import DiagnosticRaised
 from devloop.logs.follower import LogFollower
+from devloop.manifests import renderings_of
 from devloop.port_forward.forwarder import PortForwarder
 from devloop.registry.client import RegistryClient
 from devloop.registry.discovery import check as check_registry
@@ -100,6 +101,7 @@ class Wiring:
         self._project = loaded.project
         self._services = services
         self._connection = connection
+        self._renderings = renderings_of(services.values(), show=loaded.show)
         self._around = surroundings
         self._mode: Literal["dev", "run"] = mode
         self._publish = publish
@@ -152,7 +154,7 @@ class Wiring:
         self._feed.start()
         deployments = self._deployments()
         sources = {
-            name: ServiceSource(service, self._project.root)
+            name: ServiceSource(service, self._project.root, self._renderings.get(name))
             for name, service in self._services.items()
         }
         builders = self._builders(sources)
@@ -182,7 +184,7 @@ class Wiring:
             self._connection,
             self._view,
             in_place_by_default=self._mode == "dev",
-            show=self._loaded.show,
+            renderings=self._renderings,
         )
         for diagnosis in deployments.heal():
             self._warn(diagnosis)

@@ -48,6 +48,11 @@ class Deploy(_Model):
     replace: Literal["auto", "in-place", "rolling", "fast"] = "auto"
     on_failure: Literal["rollback", "keep"] | None = None
 
+    @property
+    def patch_only(self) -> bool:
+        """Whether nothing renders the workload, so that it exists already."""
+        return not self.manifests
+
 
 class Port(_Model):
     """A local port (on 127.0.0.1) that leads to a container's port."""

@@ -1,4 +1,4 @@
-"""What the engine needs from the world: six small ports, one implementation each in the adapters.
+"""What the engine needs from the world: seven small ports, one implementation each in the adapters.
 
 All calls block, run in a worker's own thread, take a `Cancel`, and either return, raise
 `Cancelled` soon (well under a second) after it was set, or raise `DevloopError`. Any other
@@ -15,9 +15,18 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
     from devloop.errors import Diagnosis
-    from devloop.model import Deployed, ImageRef, Scan, Served, Step, StepOutcome
+    from devloop.model import (
+        Deployed,
+        ImageRef,
+        ManifestObject,
+        RenderingInputs,
+        Scan,
+        Served,
+        Step,
+        StepOutcome,
+    )
 
-__all__ = ["Builder", "Deployer", "Hints", "Reporter", "Source", "Syncer"]
+__all__ = ["Builder", "Deployer", "Hints", "Rendering", "Reporter", "Source", "Syncer"]
 
 
 class Reporter(Protocol):
@@ -58,6 +67,20 @@ class Source(Protocol):
 
     def concerns(self, path: Path) -> bool:
         """Whether a change of `path` can change the fingerprint (False for ignored paths)."""
+        ...
+
+
+class Rendering(Protocol):
+    """Where one service's Kubernetes objects come from: files, a kustomization, a chart."""
+
+    def inputs(self) -> RenderingInputs:
+        """What the objects are made from now, for the fingerprint and the watch. Quick; reads no
+        more than what names other inputs, and raises nothing for what is not there."""
+        ...
+
+    def objects(self, cancel: Cancel) -> tuple[ManifestObject, ...]:
+        """The objects in the order to show and apply them, none twice. Errors: config/manifest*,
+        env/file-unreadable."""
         ...
 
 

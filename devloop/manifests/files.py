@@ -2,14 +2,13 @@
 
 YAML as kubectl reads it: no dates, no base-60 numbers, several documents, `List` kinds flattened;
 what could hide a mistake or blow up (double keys, tags, an anchor bomb) is an error with its place.
-Must not know the cluster nor change an object: planning is `objects`' job.
+Must not know the cluster nor change an object: planning is cluster/deploy's job.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,46 +16,36 @@ import yaml
 
 from devloop.base.patterns import FilePatterns
 from devloop.errors import Code, DevloopError, Location
+from devloop.model import ManifestObject, RenderingInputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-__all__ = ["ManifestObject", "find_files", "read_manifests"]
+    from devloop.base.cancel import Cancel
+
+__all__ = ["FilesRendering", "find_files", "read_manifests"]
 
 _MOST_NODES = 200_000
 _MOST_BYTES = 16 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManifestObject:
-    """One object of a file. `places` maps a path of keys and indices to (line, column)."""
+class FilesRendering:
+    """The `Rendering` of plain manifest files; see engine.ports.
 
-    object: Mapping[str, Any]
-    file: str
-    places: Mapping[tuple[str | int, ...], tuple[int, int]]
+    `patterns` are absolute, as `FilePatterns` reads them; `show` turns a path into what a user
+    would type."""
 
-    @property
-    def location(self) -> Location:
-        return self.at()
+    def __init__(self, patterns: Sequence[str], *, show: Callable[[Path], str] = os.fspath) -> None:
+        self._patterns = tuple(patterns)
+        self._show = show
 
-    def at(self, *path: str | int) -> Location:
-        """Where the value at `path` stands, or the nearest thing around it."""
-        while path and path not in self.places:
-            path = path[:-1]
-        line, column = self.places.get(path, (1, 1))
-        return Location(self.file, line, column)
+    def inputs(self) -> RenderingInputs:
+        return RenderingInputs(patterns=self._patterns)
 
-    @property
-    def key(self) -> tuple[str, str, str, str]:
-        """(apiVersion, kind, namespace as written, name)."""
-        metadata = self.object.get("metadata")
-        metadata = metadata if isinstance(metadata, dict) else {}
-        return (
-            str(self.object.get("apiVersion")),
-            str(self.object.get("kind")),
-            str(metadata.get("namespace") or ""),
-            str(metadata.get("name") or ""),
-        )
+    def objects(self, cancel: Cancel) -> tuple[ManifestObject, ...]:
+        """Raises config/manifest, config/manifest-missing and env/file-unreadable."""
+        cancel.check()
+        return read_manifests(find_files(self._patterns), show=self._show)
 
 
 def find_files(patterns: Iterable[str]) -> tuple[Path, ...]:

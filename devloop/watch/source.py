@@ -21,7 +21,7 @@ from devloop.base.file_content import FileCache
 from devloop.base.ignore_rules import IgnoreFileError, IgnoreRules
 from devloop.base.patterns import FilePatterns, existing_directory
 from devloop.errors import Code, DevloopError, Location, unreadable
-from devloop.model import Fingerprint, Scan
+from devloop.model import Fingerprint, RenderingInputs, Scan
 from devloop.watch.rules import ContextRules
 from devloop.watch.scan import TreeScanner
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.config.schema import Service
+    from devloop.engine.ports import Rendering
     from devloop.model import Snapshot
 
 __all__ = ["ServiceSource"]
@@ -42,7 +43,9 @@ class ServiceSource:
     """The engine's `Source` for one service. `concerns`, `folders` and `roots` never wait for a
     scan in another thread (the watcher calls them)."""
 
-    def __init__(self, service: Service, project_root: Path) -> None:
+    def __init__(
+        self, service: Service, project_root: Path, rendering: Rendering | None = None
+    ) -> None:
         build = service.build
         self._service = service
         self._project = os.fspath(project_root)
@@ -54,14 +57,14 @@ class ServiceSource:
             self._project,
         )
         self._secrets = tuple(_secret_file(s) for s in build.secrets)
-        self._patterns = FilePatterns(service.deploy.manifests)
+        self._rendering = rendering
         self._singles = tuple(
             dict.fromkeys(
                 [self._dockerfile, *self._ignore.candidates, *(s for s in self._secrets if s)]
             )
         )
-        self._tops = (self._context, *self._singles, *self._patterns.tops)
-        self._above = frozenset(self._singles).union(*map(_above, self._tops), [self._context])
+        self._inputs: RenderingInputs | None = None
+        self._read_inputs()
         self._prefix = os.path.relpath(self._context, self._project) + "/"
         self._prefix = self._prefix.removeprefix("./")
         self._scanner: TreeScanner | None = None
@@ -156,12 +159,18 @@ class ServiceSource:
         return self._patterns.concerns(text)
 
     def reshapes(self, path: Path) -> bool:
-        """Whether a change of `path` changes which paths matter: it is an ignore file."""
-        return os.fspath(path) in self._ignore.candidates
+        """Whether a change of `path` changes which paths matter: it is an ignore file, or an input
+        of the rendering that names others."""
+        text = os.fspath(path)
+        if text in self._ignore.candidates:
+            return True
+        before = self._inputs
+        return self._patterns.concerns(text) and self._read_inputs() != before
 
     def folders(self) -> set[str]:
         """The folders whose direct changes matter, as they stand on disk now: everything that the
         rules do not leave out, and where the files outside of the context are (or will be)."""
+        self._read_inputs()
         found = {existing_directory(os.path.dirname(path)) for path in self._singles}  # noqa: PTH120
         found |= self._patterns.directories()
         if os.path.isdir(self._context):  # noqa: PTH112
@@ -175,6 +184,16 @@ class ServiceSource:
         found = {existing_directory(os.path.dirname(path)) for path in self._singles}  # noqa: PTH120
         found |= self._patterns.directories() | {existing_directory(self._context)}
         return {p for p in found if not any(p.startswith(o.rstrip("/") + "/") for o in found)}
+
+    def _read_inputs(self) -> RenderingInputs:
+        inputs = self._rendering.inputs() if self._rendering is not None else RenderingInputs()
+        if self._inputs != inputs:
+            self._patterns = FilePatterns(inputs.patterns)
+            tops = (self._context, *self._singles, *self._patterns.tops)
+            self._above = frozenset(self._singles).union(*map(_above, tops), [self._context])
+            # Last: the watcher's thread asks while another one scans.
+            self._inputs, self._tops = inputs, tops
+        return inputs
 
     def _recipe_digest(self, cancel: Cancel) -> str:
         build = self._service.build
@@ -205,11 +224,13 @@ class ServiceSource:
             or hints is None
             or any(self._patterns.concerns(os.fspath(hint)) for hint in hints)
         ):
+            self._read_inputs()
             self._manifests = self._patterns.files()
         return _digest(
             {
                 "version": _VERSION,
                 "manifests": [(self._shown(p), self._content(p, cancel)) for p in self._manifests],
+                "values": self._inputs.values if self._inputs else (),
                 "kind": deploy.workload_kind,
                 "name": deploy.workload_name,
                 "container": deploy.container,

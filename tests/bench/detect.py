@@ -28,6 +28,7 @@ from devloop.engine.loop import Engine, ServicePorts
 from devloop.errors import ExitStatus
 from devloop.events import IterationFinished, IterationStarted
 from devloop.logs import LogFollower
+from devloop.manifests.files import FilesRendering
 from devloop.model import (
     ContainerView,
     Deployed,
@@ -59,9 +60,9 @@ class Loop:
             name="web",
             image="shop/web",
             build=Build(context=root, dockerfile=root / "Dockerfile"),
-            deploy=Deploy(workload_name="web", manifests=(str(root / "k8s/*.yaml"),)),
+            deploy=Deploy(workload_name="web"),
         )
-        source = ServiceSource(service, root)
+        source = ServiceSource(service, root, FilesRendering([str(root / "k8s/*.yaml")]))
         self.decided: list[float] = []
         self.built: list[float] = []
         self.scans: list[float] = []

@@ -25,6 +25,7 @@ from typing import Any
 
 from devloop.base.cancel import Cancel
 from devloop.config.schema import Build, Deploy, Service
+from devloop.manifests.files import FilesRendering
 from devloop.watch.source import ServiceSource
 from tests.bench.logs import cpu, peak
 
@@ -70,9 +71,10 @@ def hints(services: int, paths: int) -> dict[str, float]:
                     name=name,
                     image=name,
                     build=Build(context=root / name, dockerfile=root / name / "Dockerfile"),
-                    deploy=Deploy(workload_name=name, manifests=(str(root / name / "k8s.yaml"),)),
+                    deploy=Deploy(workload_name=name),
                 ),
                 root,
+                FilesRendering([str(root / name / "k8s.yaml")]),
             )
             for name in names
         ]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel
 from devloop.config.schema import Build, Deploy, Service
+from devloop.manifests.files import FilesRendering
 from devloop.watch.source import ServiceSource
 from tests.bench.detect import make_tree
 
@@ -42,14 +43,14 @@ def measure(files: int, repeats: int) -> dict[str, float]:
             name="web",
             image="shop/web",
             build=Build(context=root, dockerfile=root / "Dockerfile"),
-            deploy=Deploy(workload_name="web", manifests=(str(root / "k8s/*.yaml"),)),
+            deploy=Deploy(workload_name="web"),
         )
         cancel = Cancel()
-        source = ServiceSource(service, root)
+        source = ServiceSource(service, root, FilesRendering([str(root / "k8s/*.yaml")]))
 
         def cold() -> None:
             nonlocal source
-            source = ServiceSource(service, root)
+            source = ServiceSource(service, root, FilesRendering([str(root / "k8s/*.yaml")]))
             source.scan(None, cancel)
 
         def one() -> None:

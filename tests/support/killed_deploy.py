@@ -18,6 +18,7 @@ from devloop.cluster.api.connection import Connection
 from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.deployments import Deployments
 from devloop.config.schema import Build, Deploy, Project, Service
+from devloop.manifests import renderings_of
 from devloop.model import ImageRef
 
 
@@ -66,7 +67,10 @@ def main() -> None:
         file=folder / "devloop.yaml",
         services={"web": service},
     )
-    deployer = Deployments(project, connection, ClusterView(connection)).deployer(service)
+    shared = Deployments(
+        project, connection, ClusterView(connection), renderings=renderings_of([service])
+    )
+    deployer = shared.deployer(service)
     image = ImageRef(repository=repository, tag="", digest=digest)
     deployed = deployer.deploy(image, Silent(), Cancel())
     deployer.follow(deployed, Silent(), Cancel())

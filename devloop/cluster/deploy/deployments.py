@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from devloop.cluster.api.kinds import Discovery
@@ -21,11 +22,11 @@ from devloop.cluster.replace.pod_restarts import PodRestarts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.api.view import ClusterView
     from devloop.config.schema import Project, Service
+    from devloop.engine.ports import Rendering
     from devloop.errors import Diagnosis
     from devloop.model import ImageRef, WorkloadRef
 
@@ -37,7 +38,8 @@ class Deployments:
     image each service has, one lock a workload (two services may live in one Deployment).
 
     `pinned_images` gives the images known of the project's services (from a journal, say) for
-    those that this session has not deployed yet. `in_place_by_default` is what `replace: auto`
+    those that this session has not deployed yet. `renderings` are by service; the image of one
+    without is patched and nothing else. `in_place_by_default` is what `replace: auto`
     means on a local cluster. Checks the context at once: raises safety/context,
     safety/protected-namespace."""
 
@@ -49,7 +51,7 @@ class Deployments:
         *,
         pinned_images: Callable[[], Mapping[str, ImageRef]] = dict,
         in_place_by_default: bool = False,
-        show: Callable[[Path], str] | None = None,
+        renderings: Mapping[str, Rendering] = MappingProxyType({}),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         guard.check_context(connection.context, connection.server, project.allow_contexts)
@@ -66,7 +68,7 @@ class Deployments:
             in_place_by_default
             and guard.local_reason(connection.context, connection.server) is not None
         )
-        self._show = show
+        self.renderings = renderings
         self._pinned_images = pinned_images
         self._lock = threading.Lock()
         self._pinned: dict[str, ImageRef] = {}
@@ -107,12 +109,6 @@ class Deployments:
                     lock=lock,
                 )
             return self._in_place[ref]
-
-    def show(self, path: Path) -> str:
-        if self._show is not None:
-            return self._show(path)
-        root = self.project.root
-        return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
     def pinned(self) -> dict[str, ImageRef]:
         with self._lock:

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from devloop.config.schema import Service
-    from devloop.manifests.files import ManifestObject
-    from devloop.model import ImageRef
+    from devloop.model import ImageRef, ManifestObject
 
 __all__ = [
     "DeployPlan",
@@ -176,7 +175,7 @@ def _foreign_workloads(service: Service, services: Mapping[str, Service]) -> set
     return {
         (WORKLOAD_KINDS[s.deploy.workload_kind], s.deploy.workload_name)
         for s in services.values()
-        if s.name != service.name and s.deploy.manifests
+        if s.name != service.name and not s.deploy.patch_only
     }
 
 

@@ -27,7 +27,6 @@ from devloop.cluster.replace.fast import is_fast, with_fast_strategy
 from devloop.cluster.replace.in_place_rules import held, same_manifest, with_hold
 from devloop.cluster.rollout.rollout import Rollout
 from devloop.errors import Code, DevloopError, Diagnosis, Location
-from devloop.manifests.files import find_files, read_manifests
 from devloop.model import Deployed, ImageRef, Served, Step, StepOutcome, WorkloadRef
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from devloop.cluster.deploy.deployments import Deployments
     from devloop.cluster.replace.in_place import InPlace
     from devloop.config.schema import Service
-    from devloop.engine.ports import Reporter
+    from devloop.engine.ports import Rendering, Reporter
 
 __all__ = ["WorkloadDeployer"]
 
@@ -48,6 +47,7 @@ class WorkloadDeployer:
         self._service = service
         self._shared = shared
         self._connection = shared.connection
+        self._rendering = shared.renderings.get(service.name)
         deploy = service.deploy
         self._ref = WorkloadRef(deploy.workload_kind, deploy.workload_name, shared.namespace)
         self._last: Mapping[str, Any] | None = None
@@ -72,8 +72,8 @@ class WorkloadDeployer:
         self._how, self._alone = "", False
         with self._shared.lock(self._ref):
             cancel.check()
-            if self._service.deploy.manifests:
-                deployed = self._apply(image, reporter, cancel)
+            if self._rendering is not None:
+                deployed = self._apply(self._rendering, image, reporter, cancel)
             else:
                 live = self._live(self._ref)
                 deployed = self._patch(image, reporter, self._ref, live, cancel)
@@ -145,8 +145,10 @@ class WorkloadDeployer:
 
     # --- manifests -----------------------------------------------------------------------------
 
-    def _apply(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
-        plan = self._plan(image)
+    def _apply(
+        self, rendering: Rendering, image: ImageRef, reporter: Reporter, cancel: Cancel
+    ) -> Deployed:
+        plan = self._plan(rendering, image, cancel)
         if self._fast:
             plan = self._made_fast(plan)
         for planned in plan.objects:
@@ -259,9 +261,9 @@ class WorkloadDeployer:
             return f"deploy.replace is {self._service.deploy.replace}"
         with self._shared.lock(self._ref):
             cancel.check()
-            if not self._service.deploy.manifests:
+            if self._rendering is None:
                 return self._adopt(image, cancel, self._live(self._ref), None)
-            plan = self._plan(image)
+            plan = self._plan(self._rendering, image, cancel)
             return self._adopt(image, cancel, self._live(plan.workload), plan)
 
     def _adopt(
@@ -405,16 +407,13 @@ class WorkloadDeployer:
             return written
         return release(self._connection, self._ref, uid_of(written)) or written
 
-    def _plan(self, image: ImageRef) -> DeployPlan:
-        manifests = read_manifests(
-            find_files(self._service.deploy.manifests), show=self._shared.show
-        )
+    def _plan(self, rendering: Rendering, image: ImageRef, cancel: Cancel) -> DeployPlan:
 
         def resource_of(api_version: str, kind: str, location: Location) -> Resource:
             return self._shared.discovery.resource(api_version, kind, location=location)
 
         return plan_objects(
-            manifests,
+            rendering.objects(cancel),
             self._service,
             image,
             namespace=self._shared.namespace,

@@ -16,6 +16,7 @@ from devloop.cluster.api.connection import Connection
 from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.deployments import Deployments, WorkloadDeployer
 from devloop.config.schema import Build, Deploy, Project, Service
+from devloop.manifests import renderings_of
 from devloop.model import ImageRef
 
 if TYPE_CHECKING:
@@ -194,7 +195,12 @@ class Bench:
         )
 
     def deployer(self, project: Project, view: ClusterView | None = None) -> WorkloadDeployer:
-        shared = Deployments(project, self.connection, view or self.view)
+        shared = Deployments(
+            project,
+            self.connection,
+            view or self.view,
+            renderings=renderings_of(project.services.values()),
+        )
         self.opened.append(shared)
         return shared.deployer(project.services["web"])
 

@@ -23,6 +23,7 @@ from devloop.cluster.deploy.ownership import images_of
 from devloop.cluster.deploy.recovery_log import RecoveryLog
 from devloop.cluster.replace.in_place_rules import HOLD
 from devloop.errors import Code, DevloopError
+from devloop.manifests import renderings_of
 from tests.integration.cluster.conftest import QUICK, Bench, Told, workload
 
 if TYPE_CHECKING:
@@ -148,7 +149,9 @@ def test_the_controllers_know_the_replicaset_before_they_go_on(
     connection = Looking.open(os.environ["DEVLOOP_TEST_CONTEXT"], bench.namespace, env=env)
     view = ClusterView(connection)
     project = bench.project(quick(), replace="in-place")
-    shared = Deployments(project, connection, view)
+    shared = Deployments(
+        project, connection, view, renderings=renderings_of(project.services.values())
+    )
     try:
         deployer = shared.deployer(project.services["web"])
         for label in ("one", "two", "three", "four"):
@@ -389,7 +392,9 @@ def test_rolled_when_pods_may_not_be_patched(
     bench.serve(bench.deployer(project), push("one"))
     connection = limited()
     view = ClusterView(connection)
-    shared = Deployments(project, connection, view)
+    shared = Deployments(
+        project, connection, view, renderings=renderings_of(project.services.values())
+    )
     try:
         deployer = shared.deployer(project.services["web"])
         bench.serve(deployer, push("two"))
@@ -684,7 +689,8 @@ def test_killed_when_only_the_pod_was_patched(
     )
     view = ClusterView(bench.connection)
     try:
-        shared = Deployments(project, bench.connection, view)
+        renderings = renderings_of(project.services.values())
+        shared = Deployments(project, bench.connection, view, renderings=renderings)
         shared.heal()
         bench.serve(shared.deployer(project.services["web"]), push(label))
         shared.close()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from devloop.manifests.files import FilesRendering
 from devloop.watch import hints, watchset
 from devloop.watch.inotify import InotifyWatch
 from devloop.watch.mounts import SilentMounts
@@ -329,7 +330,8 @@ def test_files_outside_of_the_context(tmp_path: Path) -> None:
         manifests=(f"{tmp_path}/k8s/*/*.yaml",),
     )
     config = write(tmp_path / "devloop.yaml", "version: 1")
-    with Session(ServiceSource(made, tmp_path), files=[config]) as session:
+    rendering = FilesRendering(made.deploy.manifests)
+    with Session(ServiceSource(made, tmp_path, rendering), files=[config]) as session:
         first = session.scans[-1].fingerprint
         changed = session.change(atomic, dockerfile, "FROM busybox\n")
         assert changed == ("docker/api.Dockerfile",)

@@ -14,6 +14,7 @@ from devloop.cluster.deploy.deployments import Deployments, WorkloadDeployer
 from devloop.cluster.deploy.ownership import created_by
 from devloop.config.schema import Project, Service
 from devloop.errors import DevloopError
+from devloop.manifests import renderings_of
 from devloop.model import ImageRef
 from tests.support.cluster_objects import deployment, pod, replicaset, running, service_config
 from tests.support.fake_api import FakeApi, Fault
@@ -64,7 +65,9 @@ class Stage:
             file=self.root / "devloop.yaml",
             services={s.name: s for s in (service, *others)},
         )
-        return Deployments(project, self.connection, self.view).deployer(service)
+        renderings = renderings_of([service])
+        shared = Deployments(project, self.connection, self.view, renderings=renderings)
+        return shared.deployer(service)
 
     def deploy(self, deployer: WorkloadDeployer, image: ImageRef) -> Any:
         return deployer.deploy(image, self.told, self.cancel)

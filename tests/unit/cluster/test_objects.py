@@ -7,8 +7,8 @@ import pytest
 from devloop.cluster.api.kinds import Resource
 from devloop.cluster.deploy.objects import DeployPlan, containers_of, pick_container, plan_objects
 from devloop.errors import DevloopError, Location
-from devloop.manifests.files import ManifestObject, read_manifests
-from devloop.model import ImageRef
+from devloop.manifests.files import read_manifests
+from devloop.model import ImageRef, ManifestObject
 from tests.support.cluster_objects import service_config
 
 if TYPE_CHECKING:

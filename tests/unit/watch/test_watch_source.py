@@ -11,6 +11,7 @@ import pytest
 from devloop.base.cancel import Cancel
 from devloop.config.schema import Build, Deploy, Service
 from devloop.errors import DevloopError
+from devloop.manifests.files import FilesRendering
 from devloop.watch.source import ServiceSource
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def source(
     build.setdefault("dockerfile", root / "api/Dockerfile")
     kept = {"workload_name": "web", "manifests": (f"{root}/k8s/*.yaml",)} | (deploy or {})
     made = Service(name="web", image=image, build=Build(**build), deploy=Deploy(**kept))
-    return ServiceSource(made, root)
+    return ServiceSource(made, root, FilesRendering(made.deploy.manifests))
 
 
 def look(source: ServiceSource, *hints: Path) -> Scan:
