@@ -11,6 +11,8 @@ import os
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
+from devloop.base.location import Location
+
 __all__ = [
     "Code",
     "DevloopError",
@@ -170,20 +172,6 @@ _STATUS = {
     "safety": ExitStatus.REFUSED,
     "internal": ExitStatus.BUG,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """A place in a file. `line` and `column` count from 1; `path` is as the user would type it."""
-
-    path: str
-    line: int | None = None
-    column: int | None = None
-
-    def __str__(self) -> str:
-        if self.line is None:
-            return self.path
-        return f"{self.path}:{self.line}:{self.column or 1}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

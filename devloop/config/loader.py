@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from devloop.base.yaml_tree import Keys, describe
+from devloop.config.documents import compose_documents, read_text
 from devloop.config.dotenv import parse_dotenv
 from devloop.config.grammar import Text
 from devloop.config.locations import Locations
 from devloop.config.overrides import apply_sets, literal
-from devloop.config.positions import Keys, compose_documents, describe, read_text
 from devloop.config.problems import ConfigErrors, Problems
 from devloop.config.reader import MISSING, Reader
 from devloop.config.resolve import Resolver

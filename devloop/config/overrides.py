@@ -9,8 +9,9 @@ import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
+from devloop.base.yaml_tree import Items, Keys, MappingEntry, Node, Scalar
+from devloop.config.documents import compose_documents
 from devloop.config.grammar import Block, Kind, Map
-from devloop.config.positions import Items, Keys, MappingEntry, Node, Scalar, compose_documents
 from devloop.config.problems import Problems, nearest
 from devloop.errors import Code, Location
 

@@ -53,7 +53,7 @@ class Problems:
                 location=location,
                 cause=_printable(cause) if cause else None,
                 suggestions=tuple(map(_printable, suggestions)),
-                detail=tuple(map(_printable, detail)),
+                detail=detail,
             )
         )
 

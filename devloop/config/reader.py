@@ -8,8 +8,8 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from devloop.base.yaml_tree import Items, Keys, MappingEntry, Node, Scalar, describe
 from devloop.config.grammar import Block, Choice, Flag, Key, Kind, List, Map, Number, Text
-from devloop.config.positions import Items, Keys, MappingEntry, Node, Scalar, describe
 from devloop.config.problems import Problems, nearest
 from devloop.config.variables import expand
 from devloop.errors import Code, Location

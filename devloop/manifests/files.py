@@ -10,11 +10,10 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import yaml
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from devloop.base.patterns import FilePatterns
+from devloop.base.yaml_tree import Items, Keys, read_yaml
 from devloop.errors import Code, DevloopError, Location
 from devloop.model import ManifestObject, RenderingInputs
 
@@ -22,11 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from devloop.base.cancel import Cancel
+    from devloop.base.yaml_tree import Node, Scalar
 
 __all__ = ["FilesRendering", "find_files", "read_manifests"]
 
 _MOST_NODES = 200_000
+_DEEPEST = 150
 _MOST_BYTES = 16 * 1024 * 1024
+
+_Path: TypeAlias = tuple[str | int, ...]
 
 
 class FilesRendering:
@@ -107,164 +110,92 @@ def _read(file: Path, shown: str) -> Iterator[ManifestObject]:
             "this is a Helm template, not a manifest",
             "a line begins with {{",
         )
-    builder = _Builder(shown)
-    try:
-        # JSON is YAML, but for tabs between its tokens, which YAML's scanner refuses.
-        text = text.replace("\t", " ") if file.suffix == ".json" else text
-        for node in yaml.compose_all(text, Loader=_Loader):
-            if node is not None:
-                yield from builder.objects(node)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = Location(shown, mark.line + 1, mark.column + 1) if mark else Location(shown)
-        raise _wrong(place, f"not YAML: {error.problem}", error.context) from error
-    except yaml.YAMLError as error:
-        raise _wrong(Location(shown), "not YAML", " ".join(str(error).split())) from error
-    except RecursionError as error:
-        raise _wrong(Location(shown), "nested too deeply", None) from error
+    # JSON is YAML, but for tabs between its tokens, which YAML's scanner refuses.
+    text = text.replace("\t", " ") if file.suffix == ".json" else text
+    nodes, faults = read_yaml(text, shown, lenient=True, most=_MOST_NODES, deepest=_DEEPEST)
+    if faults:
+        first = faults[0]
+        raise DevloopError.of(
+            Code.CONFIG_MANIFEST,
+            first.message,
+            location=first.location,
+            cause=first.cause,
+            suggestions=first.suggestions,
+            detail=first.detail,
+        )
+    for node in nodes:
+        places: dict[_Path, tuple[int, int]] = {}
+        value = _value(node, (), places)
+        if value is None:
+            continue
+        if not isinstance(value, dict):
+            raise _wrong(node.location, "a manifest is a mapping with apiVersion and kind", None)
+        yield from _flatten(value, shown, places, ())
 
 
 def _wrong(place: Location, message: str, cause: str | None) -> DevloopError:
     return DevloopError.of(Code.CONFIG_MANIFEST, message, location=place, cause=cause)
 
 
-_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+def _flatten(
+    value: dict[str, Any], shown: str, places: dict[_Path, tuple[int, int]], prefix: _Path
+) -> Iterator[ManifestObject]:
+    kind = value.get("kind")
+    entries = value.get("items")
+    if isinstance(kind, str) and kind.endswith("List") and isinstance(entries, list):
+        for index, entry in enumerate(entries):
+            if isinstance(entry, dict):
+                yield from _flatten(entry, shown, places, (*prefix, "items", index))
+        return
+    own = {p[len(prefix) :]: at for p, at in places.items() if p[: len(prefix)] == prefix}
+    manifest = ManifestObject(object=value, file=shown, places=own)
+    for key in ("apiVersion", "kind"):
+        if not isinstance(value.get(key), str) or not value[key]:
+            raise _wrong(manifest.at(key), f"the manifest has no {key}", None)
+    metadata = value.get("metadata")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+        cause = None
+        if isinstance(metadata, dict) and metadata.get("generateName"):
+            cause = "generateName would make another object at every deploy"
+        raise _wrong(manifest.at("metadata"), f"{kind} has no metadata.name", cause)
+    yield manifest
 
 
-class _Loader(_Base):  # type: ignore[misc]
-    """Scalars as sigs.k8s.io/yaml (go-yaml 2) resolves them."""
+def _value(node: Node, path: _Path, places: dict[_Path, tuple[int, int]]) -> Any:
+    """The plain value of a tree, noting where everything in it stands."""
+    places[path] = (node.location.line or 1, node.location.column or 1)
+    if isinstance(node, Keys):
+        return {each.key: _value(each.value, (*path, each.key), places) for each in node}
+    if isinstance(node, Items):
+        return [_value(each, (*path, i), places) for i, each in enumerate(node.items)]
+    return _scalar(node)
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own way
 
-
-_TAG = "tag:yaml.org,2002:"
-_INT = re.compile(r"[-+]?(0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)$")
+# Scalars as sigs.k8s.io/yaml (go-yaml 2) resolves them.
+_NULL = re.compile(r"~|null|Null|NULL|")
+_BOOL = re.compile(r"yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF")
+_INT = re.compile(r"[-+]?(0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)")
 _FLOAT = re.compile(
-    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
+    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 )
-_BOOL = re.compile(r"(yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)$")
-for _name, _pattern, _first in (
-    ("bool", _BOOL, "yYnNtTfFoO"),
-    ("int", _INT, "-+0123456789"),
-    ("float", _FLOAT, "-+0123456789."),
-    ("merge", re.compile(r"<<$"), "<"),
-):
-    _Loader.add_implicit_resolver(_TAG + _name, _pattern, list(_first))
-_Loader.add_implicit_resolver(
-    _TAG + "null", re.compile(r"(~|null|Null|NULL|)$"), ["~", "n", "N", ""]
-)
+_TAG = "tag:yaml.org,2002:"
 
 
-class _Builder:
-    """Turns composed nodes into plain values, noting places; counts nodes against bombs."""
-
-    def __init__(self, file: str) -> None:
-        self._file = file
-        self._left = _MOST_NODES
-
-    def objects(self, node: yaml.Node) -> Iterator[ManifestObject]:
-        places: dict[tuple[str | int, ...], tuple[int, int]] = {}
-        value = self._value(node, (), places)
-        if value is None:
-            return
-        if not isinstance(value, dict):
-            raise _wrong(self._at(node), "a manifest is a mapping with apiVersion and kind", None)
-        yield from self._flatten(value, places, ())
-
-    def _flatten(
-        self,
-        value: dict[str, Any],
-        places: dict[tuple[str | int, ...], tuple[int, int]],
-        prefix: tuple[str | int, ...],
-    ) -> Iterator[ManifestObject]:
-        kind = value.get("kind")
-        entries = value.get("items")
-        if isinstance(kind, str) and kind.endswith("List") and isinstance(entries, list):
-            for index, entry in enumerate(entries):
-                if isinstance(entry, dict):
-                    yield from self._flatten(entry, places, (*prefix, "items", index))
-            return
-        own = {p[len(prefix) :]: at for p, at in places.items() if p[: len(prefix)] == prefix}
-        manifest = ManifestObject(object=value, file=self._file, places=own)
-        for key in ("apiVersion", "kind"):
-            if not isinstance(value.get(key), str) or not value[key]:
-                raise _wrong(manifest.at(key), f"the manifest has no {key}", None)
-        metadata = value.get("metadata")
-        if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
-            what = "a metadata.name"
-            cause = None
-            if isinstance(metadata, dict) and metadata.get("generateName"):
-                cause = "generateName would make another object at every deploy"
-            raise _wrong(manifest.at("metadata"), f"{kind} has no {what}", cause)
-        yield manifest
-
-    def _at(self, node: yaml.Node) -> Location:
-        return Location(self._file, node.start_mark.line + 1, node.start_mark.column + 1)
-
-    def _value(
-        self,
-        node: yaml.Node,
-        path: tuple[str | int, ...],
-        places: dict[tuple[str | int, ...], tuple[int, int]],
-    ) -> Any:
-        self._left -= 1
-        if self._left < 0:
-            raise _wrong(self._at(node), "too many values: an anchor that multiplies itself?", None)
-        places[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
-        if isinstance(node, yaml.MappingNode):
-            self._tag(node, "map")
-            return self._mapping(node, path, places)
-        if isinstance(node, yaml.SequenceNode):
-            self._tag(node, "seq")
-            return [self._value(n, (*path, i), places) for i, n in enumerate(node.value)]
-        return self._scalar(node)
-
-    def _tag(self, node: yaml.Node, name: str) -> None:
-        if node.tag != _TAG + name:
-            raise _wrong(self._at(node), f"the tag {node.tag} has no meaning in a manifest", None)
-
-    def _mapping(
-        self,
-        node: yaml.MappingNode,
-        path: tuple[str | int, ...],
-        places: dict[tuple[str | int, ...], tuple[int, int]],
-    ) -> dict[str, Any]:
-        result: dict[str, Any] = {}
-        merged: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            if key_node.tag == _TAG + "merge":
-                sources = (
-                    value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
-                )
-                for source in sources:
-                    value = self._value(source, (*path, "<<"), places)
-                    if not isinstance(value, dict):
-                        raise _wrong(self._at(source), "<< wants a mapping", None)
-                    merged = {**value, **merged}
-                continue
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-            if key is None:
-                raise _wrong(self._at(key_node), "a key must be text", None)
-            if key in result:
-                raise _wrong(self._at(key_node), f"the key {key!r} is there twice", None)
-            result[key] = self._value(value_node, (*path, key), places)
-        return {**{k: v for k, v in merged.items() if k not in result}, **result}
-
-    def _scalar(self, node: yaml.Node) -> Any:
-        tag, text = node.tag.removeprefix(_TAG), str(node.value)
-        if tag == "str":
-            return text
-        if tag == "null":
-            return None
-        if tag == "bool":
-            return text.lower() in {"yes", "true", "on"}
-        if tag == "int":
+def _scalar(node: Scalar) -> Any:
+    text = node.text
+    tag = node.tag.removeprefix(_TAG) if node.tag else None if node.plain else "str"
+    if tag == "null" or (tag is None and _NULL.fullmatch(text)):
+        return None
+    if tag == "bool" or (tag is None and _BOOL.fullmatch(text)):
+        return text.lower() in {"yes", "true", "on"}
+    try:
+        if tag == "int" or (tag is None and _INT.fullmatch(text)):
             return _int(text)
-        if tag == "float":
+        if tag == "float" or (tag is None and _FLOAT.fullmatch(text)):
             return _float(text)
-        if tag in {"binary", "timestamp"}:
-            return text
-        raise _wrong(self._at(node), f"the tag {node.tag} has no meaning in a manifest", None)
+    except ValueError as error:
+        raise _wrong(node.location, f"{text[:40]!r} is not a number", None) from error
+    return text
 
 
 def _int(text: str) -> int:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
+from devloop.base.yaml_tree import Items, Node, Scalar, read_yaml
 from devloop.config.json_schema import project_schema
 from devloop.config.loader import load_project
-from devloop.config.positions import Items, Node, Scalar, compose_documents
-from devloop.config.problems import ConfigErrors, Problems
+from devloop.config.problems import ConfigErrors
 from tests.unit.config.corpus import BAD, GOOD
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def plain(node: Node) -> Any:
 
 
 def schema_accepts(text: str) -> bool:
-    (document,) = compose_documents(text, "devloop.yaml", Problems())
+    (document,) = read_yaml(text, "devloop.yaml").nodes
     return bool(jsonschema.Draft202012Validator(project_schema()).is_valid(plain(document)))
 
 

@@ -81,12 +81,12 @@ def test_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: [1\n", "m.yaml:2:1: not YAML"),
-        ("a: 1\na: 2\n", "m.yaml:2:1: the key 'a' is there twice"),
+        ("a: [1\n", "m.yaml:1:4: not valid YAML: a list that is opened by `[` is not closed"),
+        ("a: 1\na: 2\n", "m.yaml:2:1: the key `a` stands twice"),
         ("- 1\n", "m.yaml:1:1: a manifest is a mapping"),
         ("kind: X\nmetadata: {name: a}\n", "m.yaml:1:1: the manifest has no apiVersion"),
         ("apiVersion: v1\nkind:\nmetadata: {name: a}\n", "m.yaml:2:6: the manifest has no kind"),
-        ("apiVersion: v1\nkind: X\nmetadata: {}\n", "m.yaml:3:11: X has no a metadata.name"),
+        ("apiVersion: v1\nkind: X\nmetadata: {}\n", "m.yaml:3:11: X has no metadata.name"),
         (HEAD + "x: !!python/object:os.system {}\n", "m.yaml:4:4: the tag"),
         (HEAD + "x: !Ref y\n", "m.yaml:4:4: the tag"),
         (HEAD + "---\n" + HEAD, "m.yaml:5:1: ConfigMap a is there twice"),
@@ -97,10 +97,19 @@ def test_refusals_name_the_place(tmp_path: Path, text: str, said: str) -> None:
     assert refusal(tmp_path, text).startswith(said)
 
 
+def test_a_syntax_error_is_said_in_plain_words_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(DevloopError) as caught:
+        read(tmp_path, HEAD + "data:\n\tx: 1\n")
+    diagnosis = caught.value.diagnosis
+    assert diagnosis.message == "not valid YAML: a tab where YAML wants spaces"
+    assert diagnosis.suggestions == ("use spaces",)
+    assert diagnosis.detail == ("5 | \tx: 1",)
+
+
 def test_anchor_bomb_is_refused(tmp_path: Path) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
-    assert "too many values" in refusal(tmp_path, HEAD + "\n".join(lines))
+    assert "more than 200,000 values" in refusal(tmp_path, HEAD + "\n".join(lines))
 
 
 def test_deep_nesting_is_refused(tmp_path: Path) -> None:

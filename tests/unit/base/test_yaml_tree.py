@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import pytest
-import yaml
 
-from devloop.config.positions import (
+from devloop.base.location import Location
+from devloop.base.yaml_tree import (
     DEEPEST,
     MOST_NODES,
     Items,
     Keys,
     Scalar,
-    compose_documents,
+    YamlFault,
     describe,
-    yaml_diagnosis,
+    read_yaml,
 )
-from devloop.config.problems import Problems
-from devloop.errors import Code, Diagnosis, Location
 
 
-def problems_of(text: str) -> tuple[Diagnosis, ...]:
-    problems = Problems()
-    compose_documents(text, "f.yaml", problems)
-    return problems.sorted()
+def faults_of(text: str) -> tuple[YamlFault, ...]:
+    return read_yaml(text, "f.yaml").faults
 
 
 @pytest.mark.parametrize(
@@ -47,7 +43,7 @@ def problems_of(text: str) -> tuple[Diagnosis, ...]:
     ],
 )
 def test_core_schema(text: str, value: object) -> None:
-    (node,) = compose_documents(f"a: {text}", "f", Problems())
+    (node,) = read_yaml(f"a: {text}", "f").nodes
     assert isinstance(node, Keys)
     entry = node.get("a")
     assert entry is not None
@@ -57,7 +53,7 @@ def test_core_schema(text: str, value: object) -> None:
 
 
 def test_every_node_knows_its_place() -> None:
-    (node,) = compose_documents("a:\n  - b\n  - {c: 1}\n", "f", Problems())
+    (node,) = read_yaml("a:\n  - b\n  - {c: 1}\n", "f").nodes
     assert isinstance(node, Keys)
     items = node.entries[0].value
     assert isinstance(items, Items)
@@ -74,7 +70,7 @@ def test_every_node_knows_its_place() -> None:
 
 
 def test_documents() -> None:
-    nodes = compose_documents("a: 1\n---\n---\n# none\n---\nb: 2\n", "f", Problems())
+    nodes = read_yaml("a: 1\n---\n---\n# none\n---\nb: 2\n", "f").nodes
     assert [node.location.line for node in nodes] == [1, 6]
 
 
@@ -98,38 +94,49 @@ def test_documents() -> None:
         ("%YAML 1." + "9" * 5000 + "\n---\na", None, "out of range"),
         ("a: !!python/object:os.system x", (1, 4), "the tag !!python/object:os.system is not"),
         ("a: !custom [x]", (1, 4), "the tag !custom is not allowed"),
-        ("a: &x [*x]", (1, 8), "contains itself"),
+        ("a: &x [*x]", (1, 4), "the anchor &x contains itself"),
         ("a: *y", (1, 4), "does not exist"),
         ("? [1]\n: 2", (1, 3), "a key must be text"),
         ("a: {<<: {b: 1}}", (1, 5), "merge keys"),
-        ("[" * (DEEPEST + 5), (1, DEEPEST + 2), "nested more than"),
+        ("[" * (DEEPEST + 5) + "]" * (DEEPEST + 5), (1, DEEPEST + 2), "nested more than"),
     ],
 )
 def test_refused(text: str, place: tuple[int, int] | None, words: str) -> None:
-    (found,) = problems_of(text)
-    assert found.code == "config/parse"
+    (found,) = faults_of(text)
+    assert not found.duplicate
     assert words in found.message
     assert found.location == (Location("f.yaml", *place) if place else Location("f.yaml"))
     assert found.detail == () or found.detail[0].startswith(f"{place[0] if place else ''} | ")
 
 
 def test_duplicate_keys() -> None:
-    (found,) = problems_of("a: 1\nb: 2\na: 3\n")
-    assert (found.code, found.location) == ("config/duplicate-key", Location("f.yaml", 3, 1))
+    (found,) = faults_of("a: 1\nb: 2\na: 3\n")
+    assert found.duplicate
+    assert found.location == Location("f.yaml", 3, 1)
     assert found.cause == "it already stands at f.yaml:1:1"
 
 
 def test_an_alias_bomb_is_counted_not_built() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
-    (found,) = problems_of("\n".join(lines))
+    (found,) = faults_of("\n".join(lines))
     assert f"more than {MOST_NODES:,} values" in found.message
 
 
-def test_pyyaml_errors_get_a_place_and_the_callers_code() -> None:
-    text = "a: 1\nb: [\n"
-    with pytest.raises(yaml.YAMLError) as caught:
-        list(yaml.safe_load_all(text))
-    found = yaml_diagnosis(caught.value, "k8s/x.yaml", text, code=Code.CONFIG_MANIFEST)
-    assert (found.code, found.location) == ("config/manifest", Location("k8s/x.yaml", 3, 1))
-    assert found.cause == "a `[` or `{` is not closed"
+def test_lenient_reading_takes_yamls_own_tags_and_merges() -> None:
+    text = "base: &b {x: 1, y: 2}\nother: {y: 3, <<: [*b, {z: 4}], n: !!str 5}\n"
+    (node,), faults = read_yaml(text, "f", lenient=True)
+    assert faults == ()
+    assert isinstance(node, Keys)
+    other = node.entries[1].value
+    assert isinstance(other, Keys)
+    found = {each.key: each.value for each in other}
+    assert {key: value.text for key, value in found.items() if isinstance(value, Scalar)} == {
+        "x": "1",
+        "y": "3",
+        "z": "4",
+        "n": "5",
+    }
+    assert found["x"].location == Location("f", 1, 14)
+    (fault,) = read_yaml("a: !Ref b", "f", lenient=True).faults
+    assert fault.message == "the tag !Ref is not allowed here"

@@ -103,6 +103,18 @@ _TABLE: tuple[tuple[str, YamlErrorText], ...] = (
         ),
     ),
     (
+        "found undefined alias",
+        YamlErrorText(
+            "an alias stands for an anchor that does not exist",
+            "* before a word means: what is written at the anchor (&) of that name",
+            ("define the anchor before it", "put the value in quotes"),
+        ),
+    ),
+    (
+        "found duplicate anchor",
+        YamlErrorText("two anchors have one name", None, ("rename one of the two",)),
+    ),
+    (
         "unknown escape character",
         YamlErrorText(
             "an unknown escape in double quotes",

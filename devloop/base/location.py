@@ -1,0 +1,21 @@
+"""A place in a file, for everything that reports one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Location"]
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place in a file. `line` and `column` count from 1; `path` is as the user would type it."""
+
+    path: str
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        if self.line is None:
+            return self.path
+        return f"{self.path}:{self.line}:{self.column or 1}"

@@ -1,0 +1,79 @@
+"""The text of a configuration file, and its YAML tree with what is wrong in it as problems."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devloop.base.yaml_tree import read_yaml
+from devloop.errors import Code, DevloopError, Location
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from devloop.base.yaml_tree import Node
+    from devloop.config.problems import Problems
+
+__all__ = ["compose_documents", "read_text"]
+
+LARGEST_FILE = 4 * 1024 * 1024
+
+
+def read_text(path: Path, shown: str) -> str:
+    """The text of a file named `shown` in messages.
+
+    Raises `DevloopError`: config/not-found, env/file-unreadable or config/parse (not UTF-8).
+    """
+    place = Location(shown)
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+    except FileNotFoundError:
+        raise DevloopError.of(
+            Code.CONFIG_NOT_FOUND, f"{shown} does not exist", location=place
+        ) from None
+    except IsADirectoryError:
+        raise DevloopError.of(
+            Code.CONFIG_NOT_FOUND, f"{shown} is a directory, not a file", location=place
+        ) from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise DevloopError.of(
+            Code.ENV_FILE_UNREADABLE, f"{shown} cannot be read", location=place, cause=why
+        ) from None
+    if len(data) > LARGEST_FILE:
+        raise DevloopError.of(
+            Code.CONFIG_PARSE,
+            f"{shown} is larger than {LARGEST_FILE // 1024 // 1024} MB",
+            location=place,
+        )
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        raise DevloopError.of(
+            Code.CONFIG_PARSE,
+            f"the file is not UTF-8 text: byte 0x{data[error.start]:02x}",
+            location=Location(
+                shown, before.count(b"\n") + 1, len(before.rpartition(b"\n")[2].decode()) + 1
+            ),
+            suggestions=("save the file with the encoding UTF-8",),
+        ) from None
+
+
+def compose_documents(text: str, shown: str, problems: Problems) -> tuple[Node, ...]:
+    """The documents of a YAML text; an empty one is left out.
+
+    What is wrong goes to `problems`: after a syntax error nothing is returned; tags, merge keys,
+    duplicate keys and too many nodes are reported, and the rest is read on.
+    """
+    nodes, faults = read_yaml(text, shown)
+    for fault in faults:
+        problems.add(
+            Code.CONFIG_DUPLICATE_KEY if fault.duplicate else Code.CONFIG_PARSE,
+            fault.message,
+            fault.location,
+            cause=fault.cause,
+            suggestions=fault.suggestions,
+            detail=fault.detail,
+        )
+    return nodes
