@@ -9,8 +9,10 @@ __all__ = ["main"]
 
 def main() -> None:
     # Imported here so that `import devloop.__main__` by a packaging tool costs nothing.
-    from devloop.cli.main import main as run  # noqa: PLC0415
-
+    try:
+        from devloop.cli.main import main as run  # noqa: PLC0415
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, Literal
@@ -58,4 +59,11 @@ def run_session(
             color=options.color,
         )
         signals.stop = session.stop
-        return session.run()
+        status = session.run()
+        if signals.seen:
+            # The interpreter's own end has no time limit: it waits for the threads of executors
+            # and frees every object.
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+            os._exit(status)
+        return status

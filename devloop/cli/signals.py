@@ -80,6 +80,11 @@ class Signals:
     def __exit__(self, *_: object) -> None:
         self._leave.close()
 
+    @property
+    def seen(self) -> bool:
+        """Whether a signal came."""
+        return self._first is not None
+
     def _listen(self, reader: int) -> None:
         deadline: float | None = None
         while True:

@@ -123,7 +123,7 @@ class Listings:
         with registry.open_blob(base.name, digest, cancel) as chunks:
             if chunks is None:
                 raise NeedsFullBuild(f"{base.host} does not have a layer of {base.name}")
-            tar = read_tar(chunks)
+            tar = read_tar(_until(cancel, chunks))
             # What follows the archive's end belongs to the digest as well.
             for _ in chunks:
                 pass
@@ -156,6 +156,13 @@ class Listings:
             old = sorted(path.parent.glob("*.json.gz"), key=lambda kept: kept.stat().st_mtime)
             for stale in old[:-_KEPT]:
                 stale.unlink()
+
+
+def _until(cancel: Cancel, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """What came before the end of a stream that is broken off takes long enough to unpack."""
+    for chunk in chunks:
+        cancel.check()
+        yield chunk
 
 
 def read_tar(chunks: Iterable[bytes]) -> _Tar:

@@ -119,8 +119,9 @@ def test_each_kind_of_error_has_its_status(
         assert "devloop-bug-" in err
 
 
+UNSEEN = "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})"
 SIGNALLED = """
-import sys, threading, time
+import signal, sys, threading, time
 from devloop.cli.signals import Signals
 asked = threading.Event()
 status = []
@@ -130,8 +131,7 @@ def stop(*given):
 with Signals(limit={limit}) as signals:
     {stop}
     print("ready", flush=True)
-    while not asked.wait(0.05):  # a signal just before an endless wait would not end it
-        pass
+    asked.wait()
     sys.exit(int(status[0]))
 """
 
@@ -146,6 +146,9 @@ with Signals(limit={limit}) as signals:
         (signal.SIGTERM, "signals.stop = lambda status, why: None", 143, 0.2),
         # Before there is a session.
         (signal.SIGTERM, "pass", 143, None),
+        # The system gives it to another thread, and nothing wakes the main one.
+        (signal.SIGINT, f"signals.stop = stop; {UNSEEN}", 130, None),
+        (signal.SIGTERM, f"signals.stop = stop; {UNSEEN}", 143, None),
     ],
 )
 def test_a_signal_ends_the_process(

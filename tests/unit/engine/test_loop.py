@@ -12,6 +12,7 @@ import pytest
 
 from devloop.base.cancel import Cancelled
 from devloop.base.threads import reporting_bugs
+from devloop.engine import loop
 from devloop.engine.loop import Engine, ServicePorts
 from devloop.errors import Code, DevloopError, ExitStatus
 from devloop.events import DiagnosticRaised, Event, IterationFinished
@@ -126,7 +127,7 @@ class ScriptedHints:
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._pending: list[frozenset[Path] | Exception | None] = []
-        self._over = False
+        self.over = False
 
     def give(self, hint: frozenset[Path] | Exception | None) -> None:
         with self._condition:
@@ -135,15 +136,15 @@ class ScriptedHints:
 
     def _end(self) -> None:
         with self._condition:
-            self._over = True
+            self.over = True
             self._condition.notify()
 
     def hints(self, cancel: Cancel) -> Iterator[frozenset[Path] | None]:
         with cancel.closing(self._end):
             while True:
                 with self._condition:
-                    self._condition.wait_for(lambda: self._pending or self._over)
-                    if self._over:
+                    self._condition.wait_for(lambda: self._pending or self.over)
+                    if self.over:
                         return
                     hint = self._pending.pop(0)
                 if isinstance(hint, Exception):
@@ -274,6 +275,24 @@ def test_a_worker_that_does_not_end_holds_nobody_up() -> None:
     assert running.status is ExitStatus.INTERRUPTED
     assert [e.stopped for e in world.events if isinstance(e, IterationFinished)] == [True]
     release.set()
+
+
+def test_the_watcher_is_told_to_stop_before_the_workers_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loop, "_STOP_LIMIT", 20)
+    world, hints = World(), ScriptedHints()
+
+    def build(_content: str, cancel: Cancel) -> None:
+        while not hints.over:
+            cancel.wait(0.001)
+
+    world.on_build = build
+    running = Running(world.engine("dev", hints))
+    until(lambda: any(t.name == "devloop-build-web-0" for t in threading.enumerate()))
+    running.stop()
+    assert running.status is ExitStatus.INTERRUPTED
+    assert world.built == ["a"]  # nobody gave it up
 
 
 def test_a_watcher_that_dies_ends_the_session() -> None:
