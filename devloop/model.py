@@ -26,6 +26,7 @@ __all__ = [
     "PodView",
     "PushTarget",
     "RenderingInputs",
+    "ReplacedBy",
     "Scan",
     "Served",
     "Snapshot",
@@ -188,12 +189,17 @@ class WorkloadRef:
         return f"{self.kind}/{self.name}"
 
 
+# How a workload's pods come to run an image, see devloop.cluster.replace.
+ReplacedBy = Literal["rolling", "in-place", "fast"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployed:
     """What a deploy left in the cluster: wait for `workload` to reach `generation` with `image`
     in `containers`. `changed` is False when the cluster already had it all. `previous` maps those
     containers to the images they had before, for a rollback; empty when the workload is new.
-    `alone` says that the only pod is restarted with the image: nothing else serves meanwhile."""
+    `how` its pods come to run the image; `alone` says that the only pod is restarted with it:
+    nothing else serves meanwhile."""
 
     workload: WorkloadRef
     uid: str
@@ -201,6 +207,7 @@ class Deployed:
     image: ImageRef
     containers: tuple[str, ...]
     changed: bool = True
+    how: ReplacedBy = "rolling"
     alone: bool = False
     previous: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 

@@ -150,7 +150,7 @@ class Wiring:
 
     def engine(self) -> Engine:
         """The engine with everything it needs. What an earlier session left half done in the
-        cluster is healed first."""
+        cluster is recovered first."""
         self._feed.start()
         deployments = self._deployments()
         sources = {
@@ -186,7 +186,7 @@ class Wiring:
             in_place_by_default=self._mode == "dev",
             renderings=self._renderings,
         )
-        for diagnosis in deployments.heal():
+        for diagnosis in deployments.recover():
             self._warn(diagnosis)
         return deployments
 

@@ -7,16 +7,22 @@ from typing import TYPE_CHECKING, Any, Literal
 from devloop.model import ContainerView, PodView
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 __all__ = [
+    "alive",
+    "annotation",
     "condition",
+    "controlled_by",
     "controller_of",
     "dig",
+    "images_of",
     "items",
     "labels",
     "metadata",
     "name_of",
+    "number",
+    "pod_images",
     "pod_view",
     "text",
     "uid_of",
@@ -65,12 +71,49 @@ def labels(thing: Mapping[str, Any]) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def annotation(thing: Mapping[str, Any], key: str) -> str:
+    return text(dig(metadata(thing), "annotations", key))
+
+
 def controller_of(thing: Mapping[str, Any]) -> tuple[str, str, str] | None:
     """(kind, name, uid) of the owner that controls it."""
     for owner in items(metadata(thing).get("ownerReferences")):
         if owner.get("controller") is True:
             return text(owner.get("kind")), text(owner.get("name")), text(owner.get("uid"))
     return None
+
+
+def controlled_by(thing: Mapping[str, Any], uid: str) -> bool:
+    owner = controller_of(thing)
+    return owner is not None and owner[2] == uid
+
+
+def alive(pods: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The pods that are neither being deleted nor at their end."""
+    return [
+        p
+        for p in pods
+        if not metadata(p).get("deletionTimestamp")
+        and dig(p, "status", "phase") not in {"Succeeded", "Failed"}
+    ]
+
+
+def images_of(workload: Mapping[str, Any]) -> dict[str, str]:
+    """Container -> image of a workload's template, init containers included."""
+    return _images(dig(workload, "spec", "template", "spec"))
+
+
+def pod_images(pod: Mapping[str, Any]) -> dict[str, str]:
+    """Container -> image as the pod's spec asks for it, init containers included."""
+    return _images(dig(pod, "spec"))
+
+
+def _images(spec: object) -> dict[str, str]:
+    return {
+        text(c.get("name")): text(c.get("image"))
+        for key in ("initContainers", "containers")
+        for c in items(dig(spec, key))
+    }
 
 
 def condition(thing: Mapping[str, Any], kind: str) -> dict[str, Any]:

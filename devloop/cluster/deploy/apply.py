@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.api.api_errors import ApiError
 from devloop.cluster.api.connection import APPLY
-from devloop.cluster.api.pod_view import condition, metadata
+from devloop.cluster.api.pod_view import annotation, condition, metadata
+from devloop.cluster.api.writes import MANAGER
 from devloop.cluster.deploy.ownership import (
     APPLIED,
-    MANAGER,
     covers,
     created_by,
     desired,
     judge_conflict,
 )
-from devloop.cluster.replace.in_place_rules import with_hold
+from devloop.cluster.replace.pause import with_pause
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ class Applier:
     """Applies objects for `project`. Thread-safe."""
 
     def __init__(self, connection: Connection, *, project: str) -> None:
-        self._connection = connection
-        self._project = project
+        self.connection = connection
+        self.project = project
         self._lock = threading.Lock()
         # path -> what was applied last and came back: spares a look in later iterations.
         self._known: dict[str, tuple[str, Mapping[str, Any], float]] = {}
@@ -74,7 +74,7 @@ class Applier:
     def apply(
         self,
         planned: PlannedObject,
-        tell: Callable[[Diagnosis], None],
+        notify: Callable[[Diagnosis], None],
         cancel: Cancel,
         *,
         live: Mapping[str, Any] | None = None,
@@ -83,23 +83,22 @@ class Applier:
         """Make the cluster hold `planned`; at most one write.
 
         `live` is the object as it is, for a caller that knows; None looks. `before` is called with
-        the live object before the first write to one that existed. `tell` hears of fields taken
-        over. Raises cluster/*."""
+        the live object before the first write to one that existed. `notify` gets the fields
+        taken over. Raises cluster/*."""
         if live is None:
             known = self._remembered(planned)
             if known is not None:
                 return Applied(object=known, written=False)
-            live = read(self._connection, planned.path)
-        body = desired(planned.object, live, self._project)
+            live = read(self.connection, planned.path)
+        body = desired(planned.object, live, self.project)
         mark = metadata(body)["annotations"][APPLIED]
         if live is not None:
-            marks = metadata(live).get("annotations") or {}
-            if marks.get(APPLIED) == mark and covers(live, body):
+            if annotation(live, APPLIED) == mark and covers(live, body):
                 self._remember(planned, mark, live)
                 return Applied(object=live, written=False)
             if before is not None and not created_by(live):
                 before(live)
-        result = self._write(planned, body, tell, cancel, live)
+        result = self._write(planned, body, notify, cancel, live)
         if planned.resource.kind == "CustomResourceDefinition":
             result = self._established(planned, result, cancel)
         self._remember(planned, mark, result)
@@ -112,20 +111,20 @@ class Applier:
             known = self._known.get(planned.path)
         if known is None:
             return False
-        body = desired(planned.object, known[1], self._project)
+        body = desired(planned.object, known[1], self.project)
         return bool(metadata(body)["annotations"][APPLIED] == known[0])
 
-    def hold(
+    def apply_paused(
         self,
         planned: PlannedObject,
         live: Mapping[str, Any],
-        tell: Callable[[Diagnosis], None],
+        notify: Callable[[Diagnosis], None],
         cancel: Cancel,
     ) -> Mapping[str, Any]:
-        """Apply a Deployment that is paused and marked so (see `inplace`), by the same manager:
-        who owns which field stays as it was. Taking `paused` away is left to the caller."""
-        body = with_hold(desired(planned.object, live, self._project))
-        return self._write(planned, body, tell, cancel, live)
+        """Apply a Deployment that is paused and marked so (see `replace.pause`), by the same
+        manager: who owns which field stays as it was. To resume it is left to the caller."""
+        body = with_pause(desired(planned.object, live, self.project))
+        return self._write(planned, body, notify, cancel, live)
 
     def _remembered(self, planned: PlannedObject) -> Mapping[str, Any] | None:
         with self._lock:
@@ -133,7 +132,7 @@ class Applier:
         if known is None or time.monotonic() - known[2] > _BELIEVED_SECONDS:
             return None
         mark, live, _ = known
-        body = desired(planned.object, live, self._project)
+        body = desired(planned.object, live, self.project)
         return live if metadata(body)["annotations"][APPLIED] == mark else None
 
     def _remember(self, planned: PlannedObject, mark: str, live: Mapping[str, Any]) -> None:
@@ -144,7 +143,7 @@ class Applier:
         self,
         planned: PlannedObject,
         body: dict[str, Any],
-        tell: Callable[[Diagnosis], None],
+        notify: Callable[[Diagnosis], None],
         cancel: Cancel,
         live: Mapping[str, Any] | None,
     ) -> dict[str, Any]:
@@ -155,7 +154,7 @@ class Applier:
             except ApiError as error:
                 if error.status == 404 and error.details.get("kind") == "namespaces":
                     raise _no_namespace(planned) from error
-                if _remade(planned, error) and live is not None and created_by(live):
+                if _immutable(planned, error) and live is not None and created_by(live):
                     self._delete(planned, cancel)
                     continue
                 if error.status != 409:
@@ -167,7 +166,7 @@ class Applier:
                 if verdict.error is not None:
                     raise verdict.error.at(planned.location) from error
                 if verdict.info is not None:
-                    tell(verdict.info)
+                    notify(verdict.info)
                 if verdict.leave_replicas:
                     body["spec"] = {k: v for k, v in body["spec"].items() if k != "replicas"}
                 force = True
@@ -180,15 +179,15 @@ class Applier:
     def _delete(self, planned: PlannedObject, cancel: Cancel) -> None:
         """Delete an object that devloop created and wait until it is gone."""
         body = {"propagationPolicy": "Background"}
-        self._connection.request("DELETE", planned.path, body)
+        self.connection.request("DELETE", planned.path, body)
         deadline = time.monotonic() + _GONE_SECONDS
-        while read(self._connection, planned.path) is not None:
+        while read(self.connection, planned.path) is not None:
             if time.monotonic() >= deadline:
                 raise DevloopError.of(
                     Code.CLUSTER_REJECTED,
                     f"the old {planned} is still there",
                     location=planned.location,
-                    cause="it was deleted to make it anew; a finalizer may hold it",
+                    cause="it was deleted to be recreated; a finalizer may keep it",
                 )
             if cancel.wait(0.05):
                 cancel.check()
@@ -199,9 +198,7 @@ class Applier:
         query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
         if force:
             query["force"] = "true"
-        return self._connection.request(
-            "PATCH", planned.path, body, query=query, content_type=APPLY
-        )
+        return self.connection.request("PATCH", planned.path, body, query=query, content_type=APPLY)
 
     def _established(
         self, planned: PlannedObject, result: dict[str, Any], cancel: Cancel
@@ -218,12 +215,12 @@ class Applier:
                 )
             if cancel.wait(0.1):
                 cancel.check()
-            result = self._connection.request("GET", planned.path)
+            result = self.connection.request("GET", planned.path)
         return result
 
 
-def _remade(planned: PlannedObject, error: ApiError) -> bool:
-    """A Job's template cannot change (a migration with the new image, say): it is made anew."""
+def _immutable(planned: PlannedObject, error: ApiError) -> bool:
+    """A Job's template cannot change (a migration with the new image, say): it is recreated."""
     return planned.resource.kind == "Job" and error.status == 422 and "immutable" in error.text
 
 

@@ -1,4 +1,4 @@
-"""Remember a workload as it was before devloop first touched it: what `restore` puts back.
+"""Keep a workload as it was before devloop first touched it, so that it can be put back.
 
 One JSON file an object under `.devloop/before/<context>/<namespace>/`. Written once, before the
 first write to the cluster, never by a later iteration. Secrets are never recorded.

@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from devloop.cluster.api.pod_view import dig, items, labels, metadata, text
+from devloop.cluster.api.pod_view import annotation, dig, images_of, items, labels, metadata, text
+from devloop.cluster.api.writes import MANAGER
 from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
 __all__ = [
     "APPLIED",
     "CREATED_BY",
-    "MANAGER",
     "PROJECT",
-    "Verdict",
+    "ConflictDecision",
     "covers",
     "created_by",
     "desired",
@@ -29,9 +29,9 @@ __all__ = [
     "judge_conflict",
     "last_writer",
     "project_label",
+    "same_but_images",
 ]
 
-MANAGER = "devloop"
 # The project that created the object: only what carries this is deleted by `devloop down`.
 CREATED_BY = "devloop.dev/created-by"
 # sha256 of what was applied, so that a warm start knows without writing that nothing is to do.
@@ -60,8 +60,7 @@ def project_label(project: str) -> str:
 
 def created_by(live: Mapping[str, Any] | None) -> str:
     """The project that created the object; "" when devloop did not."""
-    annotations = metadata(live).get("annotations") if live is not None else None
-    return text(annotations.get(CREATED_BY)) if isinstance(annotations, dict) else ""
+    return annotation(live, CREATED_BY) if live is not None else ""
 
 
 def desired(
@@ -88,6 +87,38 @@ def desired(
         meta["labels"] = {**(meta.get("labels") or {}), PROJECT: project_label(project)}
     meta["annotations"] = {**(meta.get("annotations") or {}), **marks}
     return body
+
+
+def same_but_images(
+    wanted: Mapping[str, Any], live: Mapping[str, Any], containers: Iterable[str], project: str
+) -> bool:
+    """Whether `wanted` (a Deployment to apply) is what was applied last but for the image of
+    `containers`, and the live pod template still says all of it."""
+    had = images_of(live)
+    mine = set(containers)
+    spec = dig(wanted, "spec", "template", "spec")
+    before = {
+        **wanted,
+        "spec": {
+            **(dig(wanted, "spec") or {}),
+            "template": {
+                **(dig(wanted, "spec", "template") or {}),
+                "spec": {
+                    **(spec or {}),
+                    "containers": [
+                        {**c, "image": had.get(text(c.get("name")), "")}
+                        if text(c.get("name")) in mine
+                        else c
+                        for c in items(dig(spec, "containers"))
+                    ],
+                },
+            },
+        },
+    }
+    body = desired(before, live, project)
+    mark = metadata(body)["annotations"][APPLIED]
+    template = dig(body, "spec", "template")
+    return annotation(live, APPLIED) == mark and covers(dig(live, "spec", "template"), template)
 
 
 def covers(live: object, wanted: object) -> bool:
@@ -158,7 +189,7 @@ _CAUSE = re.compile(r'conflict with "(?P<manager>[^"]+)"(?: with subresource "(?
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class ConflictDecision:
     """What to do about a conflict: `error` to raise, or take over (after leaving `replicas` out
     when somebody scaled by hand), and what to tell the user."""
 
@@ -167,7 +198,7 @@ class Verdict:
     info: Diagnosis | None = None
 
 
-def judge_conflict(causes: Iterable[Mapping[str, Any]], what: str) -> Verdict:
+def judge_conflict(causes: Iterable[Mapping[str, Any]], what: str) -> ConflictDecision:
     """Decide on the causes of a 409 to a server-side apply (Status.details.causes).
 
     GitOps controllers and autoscalers are not fought: cluster/conflict names them and the fields.
@@ -194,8 +225,8 @@ def judge_conflict(causes: Iterable[Mapping[str, Any]], what: str) -> Verdict:
         m: f for m, f in owners.items() if m in _GITOPS or (m in _SCALERS and ".spec.replicas" in f)
     }
     if refused:
-        return Verdict(error=_refuse(refused, what))
-    return Verdict(leave_replicas=bool(scaled), info=_told(owners, scaled, what))
+        return ConflictDecision(error=_refuse(refused, what))
+    return ConflictDecision(leave_replicas=bool(scaled), info=_told(owners, scaled, what))
 
 
 def _refuse(refused: Mapping[str, list[str]], what: str) -> DevloopError:
@@ -254,13 +285,3 @@ def last_writer(live: Mapping[str, Any]) -> str:
     entries.sort(key=lambda e: text(e.get("time")))
     others = [text(e.get("manager")) for e in entries if e.get("manager") != MANAGER]
     return others[-1] if others else "somebody"
-
-
-def images_of(live: Mapping[str, Any]) -> dict[str, str]:
-    """Container -> image of a workload's template, init containers included."""
-    spec = dig(live, "spec", "template", "spec")
-    return {
-        text(c.get("name")): text(c.get("image"))
-        for key in ("initContainers", "containers")
-        for c in items(dig(spec, key))
-    }

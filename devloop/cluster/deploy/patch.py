@@ -9,11 +9,9 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from devloop.cluster.api.api_errors import ApiError
-from devloop.cluster.api.connection import STRATEGIC
 from devloop.cluster.api.kinds import workload_path
 from devloop.cluster.api.pod_view import dig, items, metadata, name_of, text
-from devloop.cluster.deploy.ownership import MANAGER
+from devloop.cluster.api.writes import patch_as_devloop
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
@@ -26,7 +24,7 @@ __all__ = ["Recreated", "image_patch", "missing_workload", "patch_images"]
 
 
 class Recreated(Exception):  # noqa: N818 - not an error: look again
-    """The workload was deleted and made anew between the look and the patch."""
+    """The workload was deleted, and maybe recreated, between the look and the patch."""
 
 
 def image_patch(
@@ -53,23 +51,12 @@ def patch_images(
     connection: Connection, ref: WorkloadRef, patch: Mapping[str, Any], *, uid: str
 ) -> dict[str, Any]:
     """Send the patch and return the workload as it is then. Raises `Recreated` when the workload is
-    another one (deleted and made anew) than the one that was looked at."""
+    gone or is another one than the one that was looked at."""
     body = {**patch, "metadata": {**metadata(patch), "uid": uid}}
-    try:
-        return connection.request(
-            "PATCH",
-            workload_path(ref),
-            body,
-            query={"fieldManager": MANAGER},
-            content_type=STRATEGIC,
-        )
-    except ApiError as error:
-        if error.status == 404:
-            raise missing_workload(connection, ref) from error
-        # 422: the server takes another uid for an attempt to change it.
-        if any(c.get("field") == "metadata.uid" for c in error.causes):
-            raise Recreated from error
-        raise
+    result = patch_as_devloop(connection, workload_path(ref), body)
+    if result is None:
+        raise Recreated
+    return result
 
 
 def missing_workload(connection: Connection, ref: WorkloadRef) -> DevloopError:

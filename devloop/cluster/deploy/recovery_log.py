@@ -1,9 +1,10 @@
-"""Which Deployments devloop has taken a hand to for a moment: what a killed session left half done.
+"""What devloop has changed in Deployments for a while: what a killed session leaves half done.
 
-One JSON file a workload under `.devloop/in-place/<context>/<namespace>/`, there from before the
-first patch until after the last. Written without fsync, since a process that is killed loses
-nothing it wrote; after a power failure the mark on the Deployment itself tells. Must not heal
-anything: that is `heal`'s.
+One JSON file a workload and strategy under `.devloop/recovery/<context>/<namespace>/`, there from
+before the first patch until after the last: services that share a Deployment may replace its pods
+in different ways. Written without fsync, since a process that is killed loses nothing it wrote;
+after a power failure the mark on the Deployment itself tells. Must not recover anything: that is
+`recover`'s.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from devloop.cluster.api.pod_view import text
 from devloop.cluster.deploy.original import place_of, put_down
@@ -26,9 +27,11 @@ __all__ = ["RecoveryEntry", "RecoveryLog"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryEntry:
-    """One Deployment. `before` and `after` map containers to images; `replicaset` is the name of
-    the one whose template is to follow. `strategy` is the one that `fast` took away."""
+    """What one strategy does to one Deployment. In place: `before` and `after` map containers to
+    images; `replicaset` is the name of the one whose template is to follow. Fast:
+    `update_strategy` is what it took away."""
 
+    strategy: Literal["in-place", "fast"]
     context: str
     namespace: str
     name: str
@@ -36,7 +39,7 @@ class RecoveryEntry:
     replicaset: str = ""
     before: Mapping[str, str] = field(default_factory=dict)
     after: Mapping[str, str] = field(default_factory=dict)
-    strategy: Mapping[str, Any] | None = None
+    update_strategy: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def ref(self) -> WorkloadRef:
@@ -47,7 +50,7 @@ class RecoveryLog:
     """The files of one project."""
 
     def __init__(self, state_dir: Path) -> None:
-        self._folder = state_dir / "in-place"
+        self._root = state_dir / "recovery"
 
     def write(self, entry: RecoveryEntry) -> None:
         """Raises env/disk-full or env/file-unreadable: what cannot be written down is not begun."""
@@ -61,7 +64,7 @@ class RecoveryLog:
     def entries(self) -> tuple[RecoveryEntry, ...]:
         """What was left open, by path; files that cannot be read are left out."""
         found = []
-        for path in sorted(self._folder.glob("*/*/*.json")):
+        for path in sorted(self._root.glob("*/*/*.json")):
             try:
                 value = json.loads(path.read_text("utf-8"))
             except (OSError, ValueError):
@@ -71,8 +74,8 @@ class RecoveryLog:
         return tuple(found)
 
     def _path(self, entry: RecoveryEntry) -> Path:
-        name = f"deployment-{entry.name}.json"
-        return place_of(self._folder, entry.context, entry.namespace, name)
+        name = f"{entry.strategy}-{entry.name}.json"
+        return place_of(self._root, entry.context, entry.namespace, name)
 
 
 def _entry(value: Mapping[str, Any]) -> RecoveryEntry:
@@ -80,8 +83,9 @@ def _entry(value: Mapping[str, Any]) -> RecoveryEntry:
         found = value.get(key)
         return {text(k): text(v) for k, v in found.items()} if isinstance(found, dict) else {}
 
-    strategy = value.get("strategy")
+    update_strategy = value.get("update_strategy")
     return RecoveryEntry(
+        strategy="fast" if value.get("strategy") == "fast" else "in-place",
         context=text(value.get("context")),
         namespace=text(value.get("namespace")),
         name=text(value.get("name")),
@@ -89,5 +93,5 @@ def _entry(value: Mapping[str, Any]) -> RecoveryEntry:
         replicaset=text(value.get("replicaset")),
         before=images("before"),
         after=images("after"),
-        strategy=strategy if isinstance(strategy, dict) else None,
+        update_strategy=update_strategy if isinstance(update_strategy, dict) else {},
     )

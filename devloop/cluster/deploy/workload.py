@@ -1,116 +1,115 @@
-"""One service's `Deployer`: its manifests applied or its images patched, in place or rolled.
+"""One service's `Deployer`: what is to be written, handed to how it is replaced, then followed.
 
-The thin shell around the decisions, which live in `objects`, `ownership` and `inplace`; waiting is
-`rollout`'s. What services share is handed in, see `deployer`.
+The thin shell around the decisions, which live in `objects`, `ownership` and `replace`; waiting is
+`rollout`'s. What services share is handed in, see `shared`.
 """
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
-from functools import partial
+import dataclasses
+import logging
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.cancel import Cancelled
 from devloop.cluster.api.kinds import WORKLOAD_KINDS, Resource, workload_path
-from devloop.cluster.api.pod_view import dig, metadata, number, uid_of
+from devloop.cluster.api.pod_view import dig, images_of, metadata, number, uid_of
 from devloop.cluster.deploy import guard
 from devloop.cluster.deploy.apply import read
 from devloop.cluster.deploy.objects import DeployPlan, PlannedObject, pick_container, plan_objects
 from devloop.cluster.deploy.original import write_before
-from devloop.cluster.deploy.ownership import created_by, gitops_manager, images_of
+from devloop.cluster.deploy.ownership import created_by, gitops_manager
 from devloop.cluster.deploy.patch import Recreated, image_patch, missing_workload, patch_images
-from devloop.cluster.deploy.recover import release, take_back
-from devloop.cluster.deploy.recovery_log import RecoveryEntry
-from devloop.cluster.replace.fast import is_fast, with_fast_strategy
-from devloop.cluster.replace.in_place_rules import held, same_manifest, with_hold
+from devloop.cluster.deploy.write import ImagePatch, ManifestApply
+from devloop.cluster.replace.pause import paused_by_devloop
+from devloop.cluster.replace.policy import order_for
+from devloop.cluster.replace.strategy import Change
 from devloop.cluster.rollout.rollout import Rollout
 from devloop.errors import Code, DevloopError, Diagnosis, Location
 from devloop.model import Deployed, ImageRef, Served, Step, StepOutcome, WorkloadRef
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from devloop.cluster.deploy.deployments import Deployments
-    from devloop.cluster.replace.in_place import InPlace
+    from devloop.base.cancel import Cancel
+    from devloop.cluster.deploy.shared import SharedDeploy
+    from devloop.cluster.replace.policy import ReplacementPolicy
+    from devloop.cluster.replace.strategy import Replaced, Write
     from devloop.config.schema import Service
     from devloop.engine.ports import Rendering, Reporter
+    from devloop.model import ReplacedBy
 
 __all__ = ["WorkloadDeployer"]
+
+_LOG = logging.getLogger(__name__)
 
 
 class WorkloadDeployer:
     """One service's `Deployer` (see engine.ports). Made by `Deployments.deployer`."""
 
-    def __init__(self, service: Service, shared: Deployments) -> None:
+    def __init__(self, service: Service, shared: SharedDeploy) -> None:
+        self.name = service.name
         self._service = service
         self._shared = shared
         self._connection = shared.connection
         self._rendering = shared.renderings.get(service.name)
         deploy = service.deploy
         self._ref = WorkloadRef(deploy.workload_kind, deploy.workload_name, shared.namespace)
+        self._lock = shared.lock(self._ref)
+        auto: ReplacedBy = "in-place" if shared.in_place_by_default else "rolling"
+        self._wanted = auto if deploy.replace == "auto" else deploy.replace
+        self._policies: dict[WorkloadRef, ReplacementPolicy] = {}
         self._last: Mapping[str, Any] | None = None
         self._warned = False
-        chosen = deploy.replace
-        self._wants_in_place = chosen == "in-place" or (
-            chosen == "auto" and shared.in_place_by_default
-        )
-        self._fast = chosen == "fast" and deploy.workload_kind == "deployment"
-        # What takes the strategy of `fast` back, once there is something to take back.
-        self._take_back: Callable[[], object] | None = None
-        self._how = ""
-        self._alone = False
-        # Whether something that the pods may read only when they start was applied since they did.
-        self._outdated = ""
+        # What was applied since the pods started that they may read only when they start.
+        self._unread = ""
         # Images that this session wrote and never saw served, and the last that it did see.
         self._unproven: set[str] = set()
         self._proven: dict[str, str] = {}
 
     def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
         reporter.started(Step.DEPLOY)
-        self._how, self._alone = "", False
-        with self._shared.lock(self._ref):
-            cancel.check()
+        with self._lock.held(cancel):
             if self._rendering is not None:
-                deployed = self._apply(self._rendering, image, reporter, cancel)
+                deployed, how = self._apply(self._rendering, image, reporter, cancel)
             else:
                 live = self._live(self._ref)
-                deployed = self._patch(image, reporter, self._ref, live, cancel)
-            self._shared.remember(self._service.name, image)
+                deployed, how = self._patch(image, reporter, self._ref, live, cancel)
+            self._shared.remember(self.name, image)
             if deployed.changed:
                 self._unproven.add(image.pinned)
         detail = "nothing to change"
         if deployed.changed:
-            detail = f"{deployed.workload} -> {image.short}{self._how}"
+            detail = f"{deployed.workload} -> {image.short}{how}"
         outcome = StepOutcome.DONE if deployed.changed else StepOutcome.SKIPPED
         reporter.finished(Step.DEPLOY, outcome, detail)
         return deployed
 
     def follow(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
         reporter.started(Step.ROLLOUT)
-        in_place = self._in_place(deployed.workload)
+        hooks = self._policy(deployed.workload).hooks
         rollout = Rollout(
             self._connection,
             self._shared.view,
             deployed,
             timeout=self._service.deploy.timeout,
-            in_place=in_place,
-            hurry=self._fast,
+            hooks=hooks,
             clock=self._shared.clock,
         )
         try:
             served, detail = rollout.follow(reporter, cancel)
         except Cancelled:
-            if in_place is not None:
-                in_place.settle_later()
+            hooks.superseded()
             raise
         except BaseException:
-            if in_place is not None:
-                in_place.settle()
+            # What is wrong with the rollout is what counts; the recovery log keeps the rest.
+            try:
+                hooks.failed()
+            except DevloopError as error:
+                _LOG.warning("%s is left as it is for now: %s", deployed.workload, error)
             raise
-        if in_place is not None:
-            in_place.served()
+        hooks.ready()
         pinned = deployed.image.pinned
         self._unproven.discard(pinned)
         self._proven.update(dict.fromkeys(deployed.containers, pinned))
@@ -123,8 +122,7 @@ class WorkloadDeployer:
             return
         reporter.started(Step.DEPLOY)
         ref = deployed.workload
-        with self._shared.lock(self._ref):
-            cancel.check()
+        with self._lock.held(cancel):
             live = read(self._connection, workload_path(ref))
             detail = "nothing to put back"
             if live is not None and uid_of(live) == deployed.uid:
@@ -138,277 +136,133 @@ class WorkloadDeployer:
                 if patch is not None:
                     with contextlib.suppress(Recreated):
                         self._last = patch_images(self._connection, ref, patch, uid=deployed.uid)
-                        if (in_place := self._in_place(ref)) is not None:
-                            in_place.sweep(self._last, back)
+                        self._policy(ref).hooks.rolled_back(self._last, back)
                     detail = f"{ref} -> {', '.join(sorted({_short(i) for i in back.values()}))}"
         reporter.finished(Step.DEPLOY, StepOutcome.DONE, detail)
+
+    def adopt(self, image: ImageRef, cancel: Cancel) -> str | None:
+        """Bring Deployment and ReplicaSet to the image and leave the pods as they run; None when
+        it is so, else why it cannot be."""
+        if self._wanted != "in-place":
+            return f"deploy.replace is {self._service.deploy.replace}"
+        with self._lock.held(cancel):
+            rendering = self._rendering
+            plan = self._plan(rendering, image, cancel) if rendering is not None else None
+            ref = plan.workload if plan is not None else self._ref
+            live = self._live(ref)
+            if live is None or ref.kind != "deployment":
+                return f"{ref} is not there" if live is None else f"a {ref.kind}"
+            if dig(live, "spec", "paused") is True and not paused_by_devloop(live):
+                return f"{ref} is paused"
+            write: Write
+            if plan is not None and plan.own is not None:
+                containers = plan.containers
+                write = self._manifest_apply(plan, plan.own, live, None, cancel)
+            else:
+                containers = self._containers(live, ref)
+                write = self._image_patch(live, ref, containers, image, None)
+            has_it = image_patch(live, dict.fromkeys(containers, image.pinned)) is None
+            if has_it and not paused_by_devloop(live):
+                return None
+            change = Change(ref=ref, live=live, containers=containers, image=image, write=write)
+            try:
+                result, blocker = self._shared.in_place(ref).adopt(change, cancel)
+            except Recreated:
+                return f"{ref} was recreated"
+            if result is not None:
+                self._last = result
+                self._shared.remember(self.name, image)
+                self._unproven.add(image.pinned)
+            return blocker
+
+    def close(self, cancel: Cancel) -> None:
+        """The end of the session: nothing is left half done, as far as the cluster is reached."""
+        for policy in tuple(self._policies.values()):
+            policy.close(cancel)
 
     # --- manifests -----------------------------------------------------------------------------
 
     def _apply(
         self, rendering: Rendering, image: ImageRef, reporter: Reporter, cancel: Cancel
-    ) -> Deployed:
+    ) -> tuple[Deployed, str]:
         plan = self._plan(rendering, image, cancel)
-        if self._fast:
-            plan = self._made_fast(plan)
         for planned in plan.objects:
             guard.check_namespace(planned.namespace)
-        ref = plan.workload
+        ref, own = plan.workload, plan.own
         live = self._live(ref)
-        if plan.own is not None:
-            self._refuse_paused(live, plan.own.object, ref)
-        written = False
-        result: Mapping[str, Any] | None = None
-        created = False
-        for planned in self._in_order(plan):
+        if own is not None:
+            _refuse_paused(live, own.object, ref)
+        before, after = self._around(plan)
+        written = self._apply_others(before, reporter, cancel)
+        if own is None:
             cancel.check()
-            own = planned is plan.own
-            if own and live is not None:
-                result = self._apply_in_place(planned, live, image, reporter, cancel, plan=plan)
-                if result is not None:
-                    written = True
-                    continue
+            deployed, how = self._patch(image, reporter, ref, live, cancel)
+        else:
+            change = Change(
+                ref=ref,
+                live=live,
+                containers=plan.containers,
+                image=image,
+                write=self._manifest_apply(plan, own, live, reporter, cancel),
+                unread=self._unread,
+            )
+            deployed, how = self._replace(change, cancel)
+        written = self._apply_others(after, reporter, cancel) or written
+        return (dataclasses.replace(deployed, changed=True) if written else deployed), how
+
+    def _around(
+        self, plan: DeployPlan
+    ) -> tuple[tuple[PlannedObject, ...], tuple[PlannedObject, ...]]:
+        """What to apply before the workload and what after: in the plan's order, but the workload
+        first if it alone can have changed, since nothing it needs is looked at again then but to
+        see that it is still there."""
+        own = plan.own
+        if own is None:
+            return plan.objects, ()
+        rest = tuple(p for p in plan.objects if p is not own)
+        if all(map(self._shared.applier.believes, rest)):
+            return (), rest
+        at = plan.objects.index(own)
+        return plan.objects[:at], plan.objects[at + 1 :]
+
+    def _apply_others(
+        self, objects: tuple[PlannedObject, ...], reporter: Reporter, cancel: Cancel
+    ) -> bool:
+        """Whether anything was written."""
+        written = False
+        for planned in objects:
+            cancel.check()
+            workload = planned.resource.api_version == "apps/v1"
             applied = self._shared.applier.apply(
                 planned,
                 reporter.diagnostic,
                 cancel,
-                live=live if own else None,
-                before=self._record if planned.resource.api_version == "apps/v1" else None,
+                before=self._keep_original if workload else None,
             )
             written = written or applied.written
-            if own:
-                result, created = applied.object, applied.created
-                if applied.written:
-                    result = self._let_go(result)
-                    self._outdated = ""
-            elif applied.written and not applied.created:
-                self._outdated = f"{planned} changed"
-        if result is None:
-            cancel.check()
-            deployed = self._patch(image, reporter, ref, live, cancel)
-            return replace(deployed, changed=True) if written else deployed
-        self._last = result
-        return self._deployed(
-            ref,
-            image,
-            plan.containers,
-            result,
-            before=None if created else live,
-            changed=written,
-        )
+            if applied.written and not applied.created:
+                self._unread = f"{planned} changed"
+        return written
 
-    def _in_order(self, plan: DeployPlan) -> tuple[PlannedObject, ...]:
-        """What to apply, in order: the workload first if it alone can have changed, since nothing
-        it needs is looked at anew then but to see that it is still there."""
-        own = plan.own
-        rest = tuple(p for p in plan.objects if p is not own)
-        if own is None or not all(map(self._shared.applier.believes, rest)):
-            return plan.objects
-        return (own, *rest)
-
-    # --- fast ----------------------------------------------------------------------------------
-
-    def _made_fast(self, plan: DeployPlan) -> DeployPlan:
-        """The plan with another strategy for the workload; in the end it gets the manifest's."""
-        own = plan.own
-        if own is None:
-            return plan
-        fast = replace(own, object=with_fast_strategy(own.object))
-        self._take_back = partial(self._apply_plain, own)
-        return replace(plan, objects=tuple(fast if p is own else p for p in plan.objects))
-
-    def _apply_plain(self, own: PlannedObject) -> None:
-        live = read(self._connection, own.path)
-        if live is not None and is_fast(live):
-            self._shared.applier.apply(own, lambda _: None, Cancel(), live=live)
-
-    def _patched_fast(self, live: Mapping[str, Any], ref: WorkloadRef) -> dict[str, Any]:
-        """The strategy to patch with; what was there is written down first."""
-        wanted = with_fast_strategy(live)
-        if not self._fast or is_fast(live) or wanted == live:
-            return {}
-        entry = RecoveryEntry(
-            context=self._connection.context,
-            namespace=ref.namespace,
-            name=ref.name,
-            uid=uid_of(live),
-            strategy=dig(live, "spec", "strategy") or {},
-        )
-        self._shared.journal.write(entry)
-        self._take_back = partial(take_back, self._connection, self._shared.journal, entry)
-        return {"strategy": wanted["spec"]["strategy"]}
-
-    def close(self) -> None:
-        """The end of the session: the strategy is what it was. What cannot be reached stays in the
-        journal, or differs from the manifest, and is put right by the next start."""
-        with self._shared.lock(self._ref):
-            back, self._take_back = self._take_back, None
-            if back is not None:
-                with contextlib.suppress(DevloopError, Cancelled):
-                    back()
-
-    # --- in place ------------------------------------------------------------------------------
-
-    def _in_place(self, ref: WorkloadRef) -> InPlace | None:
-        if ref.kind != "deployment" or not self._wants_in_place:
-            return None
-        return self._shared.in_place(ref)
-
-    def adopt(self, image: ImageRef, cancel: Cancel) -> str | None:
-        """Bring Deployment and ReplicaSet to the image and leave the pods as they run; None when
-        it is so, else why it cannot be."""
-        if not self._wants_in_place:
-            return f"deploy.replace is {self._service.deploy.replace}"
-        with self._shared.lock(self._ref):
-            cancel.check()
-            if self._rendering is None:
-                return self._adopt(image, cancel, self._live(self._ref), None)
-            plan = self._plan(self._rendering, image, cancel)
-            return self._adopt(image, cancel, self._live(plan.workload), plan)
-
-    def _adopt(
+    def _manifest_apply(
         self,
-        image: ImageRef,
-        cancel: Cancel,
-        live: Mapping[str, Any] | None,
-        plan: DeployPlan | None,
-    ) -> str | None:
-        ref = plan.workload if plan is not None else self._ref
-        in_place = self._in_place(ref)
-        own = plan.own if plan is not None else None
-        if live is None or in_place is None:
-            return f"{ref} is not there" if live is None else f"a {ref.kind}"
-        if dig(live, "spec", "paused") is True and not held(live):
-            return f"{ref} is paused"
-        containers = plan.containers if own is not None and plan is not None else ()
-        containers = containers or pick_container(
-            {"kind": WORKLOAD_KINDS[ref.kind], **live},
-            image=self._service.image,
-            container=self._service.deploy.container,
-            where=str(ref),
-        )
-        patch = image_patch(live, dict.fromkeys(containers, image.pinned))
-        if patch is None and not held(live):
-            return None
-        reason = in_place.why_not(live, containers, image, cancel, restart=False)
-        if own is not None and not same_manifest(
-            own.object, live, containers, self._shared.project.name
-        ):
-            reason = reason or "its manifest changed"
-        if reason is not None:
-            return reason
-        self._record(live)
-
-        def hold() -> Mapping[str, Any]:
-            if own is not None:
-                return self._shared.applier.hold(own, live, lambda _: None, cancel)
-            return patch_images(self._connection, ref, with_hold(patch or {}), uid=uid_of(live))
-
-        try:
-            self._last, reason = in_place.adopt(live, containers, image, hold)
-        except Recreated:
-            return f"{ref} was made anew"
-        self._shared.remember(self._service.name, image)
-        self._unproven.add(image.pinned)
-        return reason
-
-    def _apply_in_place(
-        self,
-        planned: PlannedObject,
-        live: Mapping[str, Any],
-        image: ImageRef,
-        reporter: Reporter,
-        cancel: Cancel,
-        *,
         plan: DeployPlan,
-    ) -> Mapping[str, Any] | None:
-        """Roll out in place; None where nothing is to change, or where it is to be rolled."""
-        project = self._shared.project.name
-        in_place = self._ready_for(
-            plan.workload,
-            live,
-            plan.containers,
-            image,
-            cancel,
-            unchanged=lambda: same_manifest(planned.object, live, plan.containers, project),
-        )
-        if in_place is None:
-            return None
-        cancel.check()
-        if not created_by(live):
-            self._record(live)
-        applier = self._shared.applier
-        return self._begin(
-            in_place,
-            live,
-            plan.containers,
-            image,
-            lambda: applier.hold(planned, live, reporter.diagnostic, cancel),
-        )
-
-    def _ready_for(
-        self,
-        ref: WorkloadRef,
-        live: Mapping[str, Any],
-        containers: tuple[str, ...],
-        image: ImageRef,
+        own: PlannedObject,
+        live: Mapping[str, Any] | None,
+        reporter: Reporter | None,
         cancel: Cancel,
-        *,
-        unchanged: Callable[[], bool] = lambda: True,
-    ) -> InPlace | None:
-        """The in-place rollout if there is one to make, else None; `_how` says why it is not.
-
-        `unchanged` tells whether nothing but the image differs."""
-        if not self._wants_in_place:
-            return None
-        in_place = self._in_place(ref)
-        if not self._differs(in_place, live, containers, image):
-            return None
-        if in_place is None:
-            reason: str | None = f"a {ref.kind}"
-        else:
-            reason = self._outdated or in_place.why_not(live, containers, image, cancel)
-            if not reason and not unchanged():
-                reason = "its manifest changed"
-        if reason:
-            self._how = f", rolling: {reason}"
-            return None
-        return in_place
-
-    def _begin(
-        self,
-        in_place: InPlace,
-        live: Mapping[str, Any],
-        containers: tuple[str, ...],
-        image: ImageRef,
-        hold: Callable[[], Mapping[str, Any]],
-    ) -> Mapping[str, Any]:
-        result, reason = in_place.begin(live, containers, image, hold)
-        self._last = result
-        self._how = ", in place" if reason is None else f", rolling: {reason}"
-        self._alone = reason is None and number(dig(live, "spec", "replicas"), 1) == 1
-        return result
-
-    def _differs(
-        self,
-        in_place: InPlace | None,
-        live: Mapping[str, Any],
-        containers: tuple[str, ...],
-        image: ImageRef,
-    ) -> bool:
-        now = images_of(live)
-        if any(now.get(c) not in {None, image.pinned} for c in containers):
-            return True
-        return in_place is not None and (held(live) or in_place.behind(live, containers, image))
-
-    def _let_go(self, written: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A workload that was to be rolled is not left paused by an in-place rollout before."""
-        if not held(written):
-            return written
-        return release(self._connection, self._ref, uid_of(written)) or written
+    ) -> ManifestApply:
+        return ManifestApply(
+            self._shared.applier,
+            own,
+            live,
+            plan.containers,
+            notify=reporter.diagnostic if reporter is not None else lambda _: None,
+            cancel=cancel,
+            before=self._keep_original,
+        )
 
     def _plan(self, rendering: Rendering, image: ImageRef, cancel: Cancel) -> DeployPlan:
-
         def resource_of(api_version: str, kind: str, location: Location) -> Resource:
             return self._shared.discovery.resource(api_version, kind, location=location)
 
@@ -439,49 +293,54 @@ class WorkloadDeployer:
         ref: WorkloadRef,
         live: Mapping[str, Any] | None,
         cancel: Cancel,
-    ) -> Deployed:
-        if live is None:
-            raise missing_workload(self._connection, ref)
-        self._refuse_paused(live, {}, ref)
-        containers = pick_container(
+    ) -> tuple[Deployed, str]:
+        while live is not None:
+            _refuse_paused(live, {}, ref)
+            containers = self._containers(live, ref)
+            change = Change(
+                ref=ref,
+                live=live,
+                containers=containers,
+                image=image,
+                write=self._image_patch(live, ref, containers, image, reporter),
+                unread=self._unread,
+            )
+            try:
+                return self._replace(change, cancel)
+            except Recreated:
+                live = read(self._connection, workload_path(ref))
+        raise missing_workload(self._connection, ref)
+
+    def _containers(self, live: Mapping[str, Any], ref: WorkloadRef) -> tuple[str, ...]:
+        return pick_container(
             {"kind": WORKLOAD_KINDS[ref.kind], **live},
             image=self._service.image,
             container=self._service.deploy.container,
             where=str(ref),
         )
-        patch = image_patch(
-            live, dict.fromkeys(containers, image.pinned), present_on_node=not image.digest
-        )
-        result = live
-        in_place = self._ready_for(ref, live, containers, image, cancel)
-        strategy = self._patched_fast(live, ref)
-        if patch is not None or in_place is not None or strategy:
-            self._warn_gitops(live, ref, reporter)
-            self._record(live)
-            changes = patch or {}
-            if strategy:
-                changes = {"spec": {**changes.get("spec", {}), **strategy}}
-            try:
-                if in_place is not None:
-                    hold = partial(
-                        patch_images, self._connection, ref, with_hold(changes), uid=uid_of(live)
-                    )
-                    result = self._begin(in_place, live, containers, image, hold)
-                else:
-                    result = patch_images(self._connection, ref, changes, uid=uid_of(live))
-                    result = self._let_go(result)
-                    self._outdated = ""
-            except Recreated:
-                live = read(self._connection, workload_path(ref))
-                return self._patch(image, reporter, ref, live, cancel)
-            self._last = result
-        return self._deployed(
+
+    def _image_patch(
+        self,
+        live: Mapping[str, Any],
+        ref: WorkloadRef,
+        containers: tuple[str, ...],
+        image: ImageRef,
+        reporter: Reporter | None,
+    ) -> ImagePatch:
+        def before(live: Mapping[str, Any]) -> None:
+            if reporter is not None:
+                self._warn_gitops(live, ref, reporter)
+            self._keep_original(live)
+
+        log = self._shared.recovery_log
+        return ImagePatch(
+            self._connection,
+            log,
             ref,
-            image,
-            containers,
-            result,
-            before=live,
-            changed=patch is not None or in_place is not None,
+            live,
+            dict.fromkeys(containers, image.pinned),
+            present_on_node=not image.digest,
+            before=before,
         )
 
     def _warn_gitops(self, live: Mapping[str, Any], ref: WorkloadRef, reporter: Reporter) -> None:
@@ -500,6 +359,26 @@ class WorkloadDeployer:
 
     # --- what both need ------------------------------------------------------------------------
 
+    def _policy(self, ref: WorkloadRef) -> ReplacementPolicy:
+        if ref not in self._policies:
+            shared = self._shared
+            self._policies[ref] = order_for(
+                self._wanted,
+                ref,
+                connection=self._connection,
+                view=shared.view,
+                lock=self._lock,
+                in_place=shared.in_place,
+            )
+        return self._policies[ref]
+
+    def _replace(self, change: Change, cancel: Cancel) -> tuple[Deployed, str]:
+        done, how = self._policy(change.ref).replace(change, cancel)
+        self._last = done.written.object
+        if done.written.changed and done.how != "in-place":
+            self._unread = ""
+        return self._deployed(change, done), how
+
     def _live(self, ref: WorkloadRef) -> Mapping[str, Any] | None:
         """The workload as it is: from the watch where that is up to date, else asked for."""
         view = self._shared.view.workload(ref)
@@ -514,53 +393,48 @@ class WorkloadDeployer:
                 return seen
         return read(self._connection, workload_path(ref))
 
-    def _record(self, live: Mapping[str, Any]) -> None:
-        kinds = WORKLOAD_KINDS.values()
-        if live.get("kind") in kinds and not created_by(live):
+    def _keep_original(self, live: Mapping[str, Any]) -> None:
+        """Before the first write to a workload that devloop did not create."""
+        if live.get("kind") in WORKLOAD_KINDS.values() and not created_by(live):
             write_before(self._shared.project.state_dir, self._connection.context, live)
 
-    def _refuse_paused(
-        self, live: Mapping[str, Any] | None, wanted: Mapping[str, Any], ref: WorkloadRef
-    ) -> None:
-        """A paused Deployment takes a new image and rolls nothing out."""
-        paused = (
-            dig(live, "spec", "paused") is True
-            and dig(wanted, "spec", "paused") is None
-            and not held(live)
-        )
-        if paused or dig(wanted, "spec", "paused") is True:
-            raise DevloopError.of(
-                Code.CLUSTER_PAUSED,
-                f"{ref} is paused: it would not roll anything out",
-                cause="spec.paused is true",
-                suggestions=(f"kubectl -n {ref.namespace} rollout resume {ref}",),
-            )
-
-    def _deployed(
-        self,
-        ref: WorkloadRef,
-        image: ImageRef,
-        containers: tuple[str, ...],
-        result: Mapping[str, Any],
-        *,
-        before: Mapping[str, Any] | None,
-        changed: bool,
-    ) -> Deployed:
-        had = images_of(before) if before is not None else {}
+    def _deployed(self, change: Change, done: Replaced) -> Deployed:
+        written = done.written
+        before = change.live if change.live is not None and not written.created else {}
+        had = images_of(before)
         previous = {
             name: self._proven.get(name, had[name]) if had[name] in self._unproven else had[name]
-            for name in containers
-            if had.get(name) not in {None, image.pinned}
+            for name in change.containers
+            if had.get(name) not in {None, change.image.pinned}
         }
         return Deployed(
-            workload=ref,
-            uid=uid_of(result),
-            generation=_generation(result),
-            image=image,
-            containers=containers,
-            changed=changed,
-            alone=self._alone,
+            workload=change.ref,
+            uid=uid_of(written.object),
+            generation=_generation(written.object),
+            image=change.image,
+            containers=change.containers,
+            changed=written.changed,
+            how=done.how,
+            alone=done.alone,
             previous=MappingProxyType(previous),
+        )
+
+
+def _refuse_paused(
+    live: Mapping[str, Any] | None, wanted: Mapping[str, Any], ref: WorkloadRef
+) -> None:
+    """A paused Deployment takes a new image and rolls nothing out."""
+    paused = (
+        dig(live, "spec", "paused") is True
+        and dig(wanted, "spec", "paused") is None
+        and not paused_by_devloop(live)
+    )
+    if paused or dig(wanted, "spec", "paused") is True:
+        raise DevloopError.of(
+            Code.CLUSTER_PAUSED,
+            f"{ref} is paused: it would not roll anything out",
+            cause="spec.paused is true",
+            suggestions=(f"kubectl -n {ref.namespace} rollout resume {ref}",),
         )
 
 

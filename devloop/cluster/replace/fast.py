@@ -1,26 +1,29 @@
-"""`replace: fast`: all new pods at once, and old ones that are told to stop get a second.
+"""`replace: fast`: all new pods at once, and old ones that are asked to stop get a second.
 
-Only the Deployment's strategy changes for it, never its pod template, so that taking it back at the
-end of a session starts no rollout. The grace is cut short pod by pod instead. Decides and words
-requests; sends only what `hurry` says.
+Only the Deployment's strategy changes for it, never its pod template, so that putting it back at
+the end of a session starts no rollout. The grace is cut short pod by pod instead.
 """
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
-from devloop.cluster.api.api_errors import ApiError
-from devloop.cluster.api.pod_view import dig, metadata, name_of, number, uid_of
-from devloop.cluster.api.view import workload_of
+from devloop.cluster.api.pod_view import dig, metadata, number, uid_of
+from devloop.cluster.api.view import owned_by
+from devloop.cluster.api.writes import delete_pod
+from devloop.cluster.replace.rolling import RollingUpdate
+from devloop.cluster.replace.strategy import Change, Replaced
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
+    from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
-    from devloop.model import WorkloadRef
+    from devloop.cluster.api.view import ClusterView
+    from devloop.cluster.replace.workload_lock import WorkloadLock
+    from devloop.model import Deployed
 
-__all__ = ["hurry", "is_fast", "strategy_patch", "with_fast_strategy"]
+__all__ = ["FastUpdate", "is_fast", "strategy_patch", "with_fast_strategy"]
 
 _SURGE = {"maxSurge": "100%", "maxUnavailable": 0}
 _GRACE_SECONDS = 1
@@ -46,20 +49,41 @@ def strategy_patch(strategy: Mapping[str, Any]) -> dict[str, Any]:
     return {"rollingUpdate": {key: rolling.get(key) for key in _SURGE}}
 
 
-def hurry(
-    connection: Connection,
-    ref: WorkloadRef,
-    pods: Iterable[Mapping[str, Any]],
-    done: set[str],
-) -> None:
-    """Cut the grace of the workload's pods that are told to stop. `done` remembers their uids."""
-    for pod in pods:
-        uid = uid_of(pod)
-        left = number(metadata(pod).get("deletionGracePeriodSeconds"))
-        if left <= _GRACE_SECONDS or uid in done or workload_of(pod) != (ref.kind, ref.name):
-            continue
-        done.add(uid)
-        path = f"/api/v1/namespaces/{ref.namespace}/pods/{name_of(pod)}"
-        body = {"gracePeriodSeconds": _GRACE_SECONDS, "preconditions": {"uid": uid}}
-        with contextlib.suppress(ApiError):
-            connection.request("DELETE", path, body)
+class FastUpdate(RollingUpdate):
+    """One service's."""
+
+    def __init__(self, connection: Connection, view: ClusterView, lock: WorkloadLock) -> None:
+        super().__init__(connection)
+        self._view = view
+        self._lock = lock
+        self._hurried: set[str] = set()
+        self._restore: Callable[[], None] | None = None
+
+    def replace(self, change: Change, cancel: Cancel) -> Replaced:  # noqa: ARG002 - the interface
+        self._restore = change.write.restore_strategy() or self._restore
+        return Replaced(how="fast", written=self._resumed(change, change.write.fast()))
+
+    def advance(
+        self,
+        deployed: Deployed,
+        accepted: frozenset[tuple[str, str]],  # noqa: ARG002 - the interface
+        cancel: Cancel,  # noqa: ARG002 - the interface
+    ) -> str:
+        """Cut the grace of the workload's pods that are asked to stop, once for each."""
+        ref = deployed.workload
+        pods = self._view.view("pods", ref.namespace).items()
+        self._hurried &= {uid_of(pod) for pod in pods}
+        for pod in filter(owned_by(ref), pods):
+            left = number(metadata(pod).get("deletionGracePeriodSeconds"))
+            if left > _GRACE_SECONDS and uid_of(pod) not in self._hurried:
+                self._hurried.add(uid_of(pod))
+                delete_pod(self._connection, pod, grace=_GRACE_SECONDS)
+        return ""
+
+    def close(self, cancel: Cancel) -> None:
+        """The strategy is what it was. Where the cluster is not reached, the recovery log keeps it,
+        or it differs from the manifest, and the next start recovers it."""
+        restore, self._restore = self._restore, None
+        if restore is not None:
+            with self._lock.held(cancel):
+                restore()

@@ -1,6 +1,7 @@
 """What a session knows of the pods whose containers it restarted, and what it learns from them.
 
-Thread-safe as long as two threads do not restart the same pod. Decides nothing: see `inplace`.
+Thread-safe as long as two threads do not restart the same pod. Decides nothing: that is
+`in_place_rules`'s.
 """
 
 from __future__ import annotations
@@ -8,16 +9,23 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from devloop.cluster.api.pod_view import dig, items, metadata, number, text, uid_of
-from devloop.cluster.deploy.ownership import MANAGER
-from devloop.cluster.replace.in_place_rules import (
-    Memory,
-    RestartRecord,
+from devloop.cluster.api.pod_view import (
     alive,
-    as_new,
-    is_held_back,
-    mark_of,
+    dig,
+    items,
+    metadata,
+    number,
     pod_images,
+    text,
+    uid_of,
+)
+from devloop.cluster.api.writes import MANAGER
+from devloop.cluster.replace.in_place_rules import Memory
+from devloop.cluster.rollout.restarted_pod import (
+    RestartRecord,
+    in_back_off,
+    normalised,
+    restart_record,
 )
 
 if TYPE_CHECKING:
@@ -36,50 +44,52 @@ _SLOW_SECONDS = 3
 class PodRestarts:
     """The pods of one Deployment."""
 
-    def __init__(self, ran: ImageHistory) -> None:
-        self._ran = ran
-        self._marks: dict[str, dict[str, RestartRecord]] = {}  # pod uid -> container -> mark
+    def __init__(self, history: ImageHistory) -> None:
+        self._history = history
+        self._records: dict[str, dict[str, RestartRecord]] = {}  # pod uid -> container -> record
         self._patched: dict[str, float] = {}  # pod uid -> when, by the server's clock
         self._unproven: frozenset[str] = frozenset()
         self._slow: dict[str, int] = {}
 
-    def memory(self, barred: str) -> Memory:
+    def memory(self, refusal: str) -> Memory:
         return Memory(
-            had=self._ran.images(),
-            lately=self._ran.images(lately=True),
+            had=self._history.images(),
+            lately=self._history.images(lately=True),
             unproven=self._unproven,
             slow=self._slow,
-            barred=barred,
+            refusal=refusal,
         )
 
     def includes(self, pod: Mapping[str, Any]) -> bool:
         """Whether this session restarted it before."""
         return uid_of(pod) in self._patched
 
-    def marks(self, pod: Mapping[str, Any], images: Mapping[str, str]) -> dict[str, RestartRecord]:
+    def records(
+        self, pod: Mapping[str, Any], images: Mapping[str, str]
+    ) -> dict[str, RestartRecord]:
         """What its containers are before they are restarted with `images` (container -> image)."""
         uid = uid_of(pod)
-        under_way = self._marks.get(uid, {}) if uid in self._unproven else {}
-        return {c: mark_of(pod, c, image, under_way.get(c)) for c, image in images.items()}
+        before = self._records.get(uid, {}) if uid in self._unproven else {}
+        return {c: restart_record(pod, c, image, before.get(c)) for c, image in images.items()}
 
     def restarted(
-        self, pod: Mapping[str, Any], marks: dict[str, RestartRecord], patched: Mapping[str, Any]
+        self, pod: Mapping[str, Any], records: dict[str, RestartRecord], patched: Mapping[str, Any]
     ) -> None:
-        """`pod` was patched and is `patched` now; `marks` were taken before."""
+        """`pod` was patched and is `patched` now; `records` were taken before."""
         uid = uid_of(pod)
-        self._marks[uid] = marks
+        self._records[uid] = records
         self._unproven |= {uid}
         self._patched[uid] = _last_write(patched)
-        self._ran.note(uid, {*pod_images(pod).values(), *(m.image for m in marks.values())})
+        self._history.note(uid, {*pod_images(pod).values(), *(m.image for m in records.values())})
 
-    def as_new(self, pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    def normalised(self, pod: Mapping[str, Any]) -> Mapping[str, Any]:
         """The pod as if it had been made when it was last restarted."""
-        marks = self._marks.get(uid_of(pod))
-        return as_new(pod, marks) if marks else pod
+        records = self._records.get(uid_of(pod))
+        return normalised(pod, records) if records else pod
 
-    def held_back(self, pods: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    def in_back_off(self, pods: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """The living pods whose new container the kubelet does not start yet."""
-        return [p for p in alive(pods) if is_held_back(p, self._marks.get(uid_of(p), {}))]
+        return [p for p in alive(pods) if in_back_off(p, self._records.get(uid_of(p), {}))]
 
     def served(self, pods: Iterable[Mapping[str, Any]]) -> None:
         """What was restarted is ready: learn from how it went."""
@@ -89,7 +99,7 @@ class PodRestarts:
                 continue
             if metadata(pod).get("deletionTimestamp"):
                 continue  # its containers end for another reason
-            for name in self._marks.get(uid, {}):
+            for name in self._records.get(uid, {}):
                 # A busy kubelet looks late, but kills when the grace (2 s at least) is over.
                 grace = number(dig(pod, "spec", "terminationGracePeriodSeconds"), 30)
                 needed = int(min(_stopped(pod, name) - self._patched[uid], max(grace, 2)))
@@ -99,8 +109,8 @@ class PodRestarts:
 
     def keep(self, uids: set[str]) -> None:
         """Forget all pods but these."""
-        self._ran.keep(uids)
-        self._marks = {k: v for k, v in self._marks.items() if k in uids}
+        self._history.keep(uids)
+        self._records = {k: v for k, v in self._records.items() if k in uids}
         self._patched = {k: v for k, v in self._patched.items() if k in uids}
         self._unproven &= uids
 
@@ -114,7 +124,7 @@ def _seconds(stamp: object) -> float:
 
 
 def _last_write(thing: Mapping[str, Any]) -> float:
-    """When devloop wrote the object, by the server's clock; infinity when it does not tell."""
+    """When devloop wrote the object, by the server's clock; infinity when it does not say."""
     times = [
         _seconds(e.get("time"))
         for e in items(metadata(thing).get("managedFields"))

@@ -1,8 +1,8 @@
 """Wait for a rollout: woken by the watches, never polling, and out as soon as the end is certain.
 
-The thin loop around `verdict` (how far) and `diagnose` (what is wrong). The only write it makes is
-to delete a broken pod that keeps a StatefulSet from taking the fix (kubernetes/kubernetes#67250);
-an in-place rollout of several pods goes on from here, too, by `replace`.
+The thin loop around `rollout_status` (how far) and `diagnose` (what is wrong). The only write it
+makes is to delete a broken pod that keeps a StatefulSet from taking the fix
+(kubernetes/kubernetes#67250); what a replacement does on the way it does by its hooks.
 """
 
 from __future__ import annotations
@@ -12,14 +12,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from devloop.cluster.api.api_errors import ApiError
 from devloop.cluster.api.log_stream import tail_log
-from devloop.cluster.api.pod_view import dig, items, metadata, name_of, uid_of
-from devloop.cluster.deploy.ownership import images_of
-from devloop.cluster.replace.fast import hurry
-from devloop.cluster.replace.in_place_rules import RestartRecord, as_new, found_marks
+from devloop.cluster.api.pod_view import dig, images_of, items, metadata, name_of, uid_of
+from devloop.cluster.api.writes import delete_pod
 from devloop.cluster.rollout.diagnose import examine, with_log
 from devloop.cluster.rollout.finding import NEVER, Finding
+from devloop.cluster.rollout.restarted_pod import RestartRecord, found_records, normalised
 from devloop.cluster.rollout.rollout_status import (
     Failing,
     Ready,
@@ -38,7 +36,7 @@ if TYPE_CHECKING:
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.api.reflector import WatchEvent
     from devloop.cluster.api.view import ClusterView, View
-    from devloop.cluster.replace.in_place import InPlace
+    from devloop.cluster.rollout.hooks import RolloutHooks
     from devloop.engine.ports import Reporter
     from devloop.errors import Diagnosis
     from devloop.model import Deployed
@@ -48,7 +46,7 @@ __all__ = ["Rollout"]
 # A ready pod's status may still name the image before for a moment (an image with two digests).
 _STALE_SECONDS = 5.0
 _BROKEN_SECONDS = 1.0
-_HELD_BACK = 2.5  # seconds; the status may be that of a moment ago
+_BACK_OFF = 2.5  # seconds; the status may be that of a moment ago
 
 
 class _Patience:
@@ -89,15 +87,12 @@ class Rollout:
         deployed: Deployed,
         *,
         timeout: float,
-        in_place: InPlace | None = None,
-        hurry: bool = False,
+        hooks: RolloutHooks,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection = connection
         self._deployed = deployed
-        self._in_place = in_place
-        self._hurry = hurry
-        self._hurried: set[str] = set()
+        self._hooks = hooks
         self._timeout = timeout
         self._clock = clock
         ref = deployed.workload
@@ -108,11 +103,10 @@ class Rollout:
         self._patience = _Patience(clock)
         self._accepted: frozenset[tuple[str, str]] = frozenset()
         self._removed: set[str] = set()
-        self._found: dict[str, dict[str, RestartRecord]] | None = (
-            None  # pod uid -> container -> mark
-        )
+        # pod uid -> container -> what it was when the rollout began
+        self._found: dict[str, dict[str, RestartRecord]] | None = None
         self._deadline = clock() + timeout
-        self._said = ""
+        self._reported = ""
         # A new workload may be in the view later than its deploy; one that was there is deleted.
         self._was_there = not deployed.changed
 
@@ -144,42 +138,37 @@ class Rollout:
         return views if self._sets is None else [*views, self._sets]
 
     def _until_next(self) -> float:
-        """Seconds until something would be decided without a word from the cluster."""
+        """Seconds until something would be decided without news from the cluster."""
         now = self._clock()
         return max(0.0, min(self._deadline, self._patience.next(now)) - now)
 
     def _look(self, reporter: Reporter, cancel: Cancel) -> tuple[Served, str] | None:
-        sight = self._sight(cancel)
+        view = self._look_around(cancel)
         late = self._clock() >= self._deadline
         self._patience.begin()
-        verdict = judge(self._deployed, sight, accepted=self._accepted)
-        match verdict:
+        status = judge(self._deployed, view, accepted=self._accepted)
+        match status:
             case Ready():
                 served = Served(
-                    image=self._deployed.image, pods=verdict.pods, image_ids=verdict.image_ids
+                    image=self._deployed.image, pods=status.pods, image_ids=status.image_ids
                 )
-                return served, verdict.detail
+                return served, status.detail
             case Failing():
-                if self._patience.lasted((verdict.error.code,), verdict.grace) or late:
-                    raise verdict.error
+                if self._patience.lasted((status.error.code,), status.grace) or late:
+                    raise status.error
             case Waiting():
-                self._waiting(verdict, reporter, late=late)
+                self._waiting(status, reporter, late=late)
         self._patience.end()
         return None
 
-    def _sight(self, cancel: Cancel) -> RolloutView:
+    def _look_around(self, cancel: Cancel) -> RolloutView:
         pods = self._pods.items()
         if self._found is None:
             deployed = self._deployed
             self._found = {
-                uid_of(p): found_marks(p, deployed.containers, deployed.image) for p in pods
+                uid_of(p): found_records(p, deployed.containers, deployed.image) for p in pods
             }
-        restarted = ""
-        if self._hurry:
-            hurry(self._connection, self._deployed.workload, pods, self._hurried)
-        if self._in_place is not None:
-            self._in_place.advance(self._deployed, self._accepted, cancel)
-            restarted = self._in_place.replicaset
+        restarted = self._hooks.advance(self._deployed, self._accepted, cancel)
         return RolloutView(
             workload=self._seen_workload(),
             restarted=restarted,
@@ -189,12 +178,11 @@ class Rollout:
 
     def _seen(self, pod: Mapping[str, Any]) -> Mapping[str, Any]:
         """The pod as it is to be judged: by what became of it since the rollout began."""
-        if self._in_place is not None:
-            seen = self._in_place.seen(pod, self._deployed)
-            if seen is not pod:
-                return seen
-        marks = (self._found or {}).get(uid_of(pod))
-        return as_new(pod, marks) if marks else pod
+        seen = self._hooks.seen(pod, self._deployed)
+        if seen is not pod:
+            return seen
+        records = (self._found or {}).get(uid_of(pod))
+        return normalised(pod, records) if records else pod
 
     def _seen_workload(self) -> Mapping[str, Any] | None:
         ref = self._deployed.workload
@@ -206,22 +194,20 @@ class Rollout:
                 suggestions=("deploy again",),
             )
         self._was_there = self._was_there or seen is not None
-        if seen is not None and self._in_place is not None:
-            return self._in_place.newest(seen)
-        return seen
+        return self._hooks.newest(seen) if seen is not None else None
 
-    def _waiting(self, verdict: Waiting, reporter: Reporter, *, late: bool) -> None:
+    def _waiting(self, status: Waiting, reporter: Reporter, *, late: bool) -> None:
         error = self._workloads.error or self._pods.error
-        message = verdict.message if error is None else f"{error.diagnosis.message}: reconnecting"
-        if message != self._said:
-            self._said = message
+        message = status.message if error is None else f"{error.diagnosis.message}: reconnecting"
+        if message != self._reported:
+            self._reported = message
             reporter.progress(
-                Step.ROLLOUT, message, current=verdict.ready, total=verdict.wanted or None
+                Step.ROLLOUT, message, current=status.ready, total=status.wanted or None
             )
-        events = self._events.items() if self._in_place is None else self._in_place.events()
+        events = list(filter(self._hooks.is_news, self._events.items()))
         findings = [
             found
-            for pod in verdict.pods
+            for pod in status.pods
             # What becomes of one that goes says nothing about those that stay.
             if not metadata(pod).get("deletionTimestamp")
             and (found := examine(pod, events)) is not None
@@ -229,15 +215,14 @@ class Rollout:
         for finding in findings:
             if self._patience.lasted(finding.key, finding.grace):
                 raise DevloopError(self._evidence(finding))
-        self._check_stale(verdict)
-        self._unblock(verdict, events, reporter)
-        if self._in_place is not None:
-            self._free_held_back(self._in_place, reporter)
+        self._check_stale(status)
+        self._unblock(status, events, reporter)
+        self._recreate_in_back_off(reporter)
         if late:
-            raise self._too_late(verdict, findings, error)
+            raise self._too_late(status, findings, error)
 
-    def _check_stale(self, verdict: Waiting) -> None:
-        for pod, image_id in verdict.stale:
+    def _check_stale(self, status: Waiting) -> None:
+        for pod, image_id in status.stale:
             if not self._patience.lasted(("stale", pod, image_id), _STALE_SECONDS):
                 continue
             if self._same_image(pod, image_id):
@@ -275,13 +260,13 @@ class Rollout:
 
     def _unblock(
         self,
-        verdict: Waiting,
+        status: Waiting,
         events: list[Mapping[str, Any]],
         reporter: Reporter,
     ) -> None:
         """Remove the pod of an old revision that will never be ready and that an ordered
         StatefulSet waits for before it takes the new revision."""
-        for pod in verdict.broken:
+        for pod in status.broken:
             finding = examine(pod, events)
             if finding is None or finding.grace == NEVER or uid_of(pod) in self._removed:
                 continue
@@ -290,23 +275,19 @@ class Rollout:
             self._removed.add(uid_of(pod))
             name = name_of(pod)
             reporter.progress(Step.ROLLOUT, f"removing broken pod {name}: it blocks the update")
-            path = f"/api/v1/namespaces/{self._deployed.workload.namespace}/pods/{name}"
-            with contextlib.suppress(ApiError):
-                self._connection.request(
-                    "DELETE", path, {"preconditions": {"uid": uid_of(pod)}}, timeout=10.0
-                )
+            delete_pod(self._connection, pod)
 
-    def _free_held_back(self, in_place: InPlace, reporter: Reporter) -> None:
-        """Have the pods made anew that the kubelet does not restart with the image: its back-off
-        takes that for a crash when the pod ran the same image before."""
-        for pod in in_place.held_back():
+    def _recreate_in_back_off(self, reporter: Reporter) -> None:
+        """Recreate the pods that the kubelet does not restart with the image: its back-off takes
+        that for a crash when the pod ran the same image before."""
+        for pod in self._hooks.in_back_off():
             uid = uid_of(pod)
-            if uid in self._removed or not self._patience.lasted(("held back", uid), _HELD_BACK):
+            if uid in self._removed or not self._patience.lasted(("back-off", uid), _BACK_OFF):
                 continue
             self._removed.add(uid)
             name = name_of(pod)
-            reporter.progress(Step.ROLLOUT, f"making pod {name} anew: it ran this image before")
-            in_place.make_anew(pod)
+            reporter.progress(Step.ROLLOUT, f"recreating pod {name}: it ran this image before")
+            self._hooks.recreate(pod)
 
     def _evidence(self, finding: Finding) -> Diagnosis:
         lines: tuple[str, ...] = ()
@@ -325,7 +306,7 @@ class Rollout:
         return with_log(finding, lines)
 
     def _too_late(
-        self, verdict: Waiting, findings: list[Finding], error: DevloopError | None
+        self, status: Waiting, findings: list[Finding], error: DevloopError | None
     ) -> DevloopError:
         if error is not None:
             return error
@@ -339,7 +320,7 @@ class Rollout:
         return DevloopError.of(
             Code.POD_DEADLINE,
             f"{ref} is not ready after {self._timeout:g} s",
-            cause=verdict.message,
+            cause=status.message,
             suggestions=tuple(hints),
             detail=(f"images: {images}",) if images else (),
         )

@@ -1,4 +1,4 @@
-"""How far a rollout is, from what the watches told. Pure.
+"""How far a rollout is, from what the watches saw. Pure.
 
 Looks at the pods themselves rather than wait for the controllers to sum them up, and believes a pod
 only when the kubelet reports the deployed image's digest. Must not wait, fetch or report.
@@ -10,19 +10,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.api.pod_view import (
+    alive,
+    annotation,
     condition,
-    controller_of,
+    controlled_by,
     dig,
+    images_of,
     items,
     labels,
     metadata,
     name_of,
     number,
+    pod_images,
     pod_view,
     text,
     uid_of,
 )
-from devloop.cluster.deploy.ownership import images_of, last_writer
+from devloop.cluster.deploy.ownership import last_writer
+from devloop.cluster.rollout.replica_sets import current_set, other_sets, pods_of
 from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
@@ -82,14 +87,14 @@ def digest_of(image_id: str) -> str:
 
 def judge(
     deployed: Deployed,
-    sight: RolloutView,
+    view: RolloutView,
     *,
     accepted: frozenset[tuple[str, str]] = frozenset(),
 ) -> Waiting | Ready | Failing:
     """Decide. `accepted` are (pod, image id) pairs that were proven to be the deployed image under
     another digest."""
     ref = deployed.workload
-    workload = sight.workload
+    workload = view.workload
     if workload is None:
         return Waiting(message=f"waiting to see {ref}")
     changed = _changed_outside(deployed, workload)
@@ -100,8 +105,8 @@ def judge(
     if generation < deployed.generation or observed < max(generation, deployed.generation):
         return Waiting(message=f"waiting for the controller of {ref}")
     if ref.kind == "deployment":
-        return _deployment(deployed, sight, workload, accepted)
-    mine = [p for p in sight.pods if (controller_of(p) or ("", "", ""))[2] == deployed.uid]
+        return _deployment(deployed, view, workload, accepted)
+    mine = [p for p in view.pods if controlled_by(p, deployed.uid)]
     if ref.kind == "statefulset":
         return _statefulset(deployed, workload, mine, accepted)
     return _daemonset(deployed, workload, mine, accepted)
@@ -113,16 +118,16 @@ def _changed_outside(deployed: Deployed, workload: Mapping[str, Any]) -> Failing
         return Failing(
             error=DevloopError.of(
                 Code.SAFETY_CHANGED_OUTSIDE,
-                f"{ref} was deleted and made anew by somebody else",
+                f"{ref} was deleted and recreated by somebody else",
                 suggestions=("deploy again",),
             )
         )
     if number(metadata(workload).get("generation")) <= deployed.generation:
         return None
     now = images_of(workload)
-    other = [now.get(c) for c in deployed.containers if now.get(c) != deployed.image.pinned]
-    if not other:
+    if _has_image(now, deployed):
         return None
+    other = [now.get(c) for c in deployed.containers if now.get(c) != deployed.image.pinned]
     return Failing(
         error=DevloopError.of(
             Code.SAFETY_CHANGED_OUTSIDE,
@@ -131,15 +136,6 @@ def _changed_outside(deployed: Deployed, workload: Mapping[str, Any]) -> Failing
             suggestions=("save a file to deploy again, or stop what writes there",),
         )
     )
-
-
-def _alive(pods: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [
-        p
-        for p in pods
-        if not metadata(p).get("deletionTimestamp")
-        and dig(p, "status", "phase") not in {"Succeeded", "Failed"}
-    ]
 
 
 def _split(
@@ -169,7 +165,7 @@ def _wrong_image(
     pod: PodView, deployed: Deployed, accepted: frozenset[tuple[str, str]]
 ) -> str | None:
     """None when all containers run the deployed image; else the image id that is wrong, "" while
-    the kubelet has not told."""
+    the kubelet reports none."""
     for container in pod.containers:
         if container.name not in deployed.containers:
             continue
@@ -205,42 +201,33 @@ def _scaled_to_zero(deployed: Deployed) -> Ready:
 
 def _deployment(
     deployed: Deployed,
-    sight: RolloutView,
+    view: RolloutView,
     workload: Mapping[str, Any],
     accepted: frozenset[tuple[str, str]],
 ) -> Waiting | Ready | Failing:
     wanted = number(dig(workload, "spec", "replicas"), 1)
-    revision = _annotation(workload, "deployment.kubernetes.io/revision")
-    sets = [r for r in sight.replicasets if (controller_of(r) or ("",) * 3)[2] == deployed.uid]
-    current = next(
-        (
-            r
-            for r in sets
-            if _annotation(r, "deployment.kubernetes.io/revision") == revision
-            and (_has_images(r, deployed) or name_of(r) == sight.restarted)
-        ),
-        None,
-    )
     if wanted == 0:
         return _scaled_to_zero(deployed)
-    if current is None:
+    current = current_set(workload, view.replicasets)
+    if current is None or not (
+        _has_image(images_of(current), deployed) or name_of(current) == view.restarted
+    ):
         refused = _refused(workload)
         return refused or Waiting(message="waiting for the new ReplicaSet", wanted=wanted)
-    uids = {uid_of(r) for r in sets}
-    mine = [p for p in sight.pods if (controller_of(p) or ("",) * 3)[2] in uids]
-    new = [p for p in mine if (controller_of(p) or ("",) * 3)[2] == uid_of(current)]
-    old = [p for p in _alive(mine) if p not in new]
-    good, stale = _split(_alive(new), deployed, accepted)
+    new = [p for p in view.pods if controlled_by(p, uid_of(current))]
+    others = other_sets(workload, view.replicasets, current)
+    old = [p for r in others for p in pods_of(view.pods, uid_of(r))]
+    good, stale = _split(alive(new), deployed, accepted)
     available = len(good)
     if number(dig(workload, "spec", "minReadySeconds")):
         available = min(available, number(dig(current, "status", "availableReplicas")))
-    if len(good) >= wanted and available >= wanted and not old and not sight.restarted:
+    if len(good) >= wanted and available >= wanted and not old and not view.restarted:
         return _ready(deployed, good, f"{len(good)}/{wanted} ready")
     refused = _refused(workload)
-    if refused is not None and len(_alive(new)) < wanted:
+    if refused is not None and len(alive(new)) < wanted:
         return refused
     return Waiting(
-        message=_words(new, len(good), wanted, old=len(old)),
+        message=_progress(new, len(good), wanted, old=len(old)),
         ready=len(good),
         wanted=wanted,
         pods=tuple(new),
@@ -248,14 +235,8 @@ def _deployment(
     )
 
 
-def _annotation(thing: Mapping[str, Any], key: str) -> str:
-    annotations = metadata(thing).get("annotations")
-    return text(annotations.get(key)) if isinstance(annotations, dict) else ""
-
-
-def _has_images(thing: Mapping[str, Any], deployed: Deployed) -> bool:
-    now = images_of(thing)
-    return all(now.get(c) == deployed.image.pinned for c in deployed.containers)
+def _has_image(images: Mapping[str, str], deployed: Deployed) -> bool:
+    return all(images.get(c) == deployed.image.pinned for c in deployed.containers)
 
 
 def _refused(workload: Mapping[str, Any]) -> Failing | None:
@@ -289,23 +270,23 @@ def _statefulset(
     first = number(dig(workload, "spec", "ordinals", "start"))
     revision = text(dig(workload, "status", "updateRevision"))
     new = [p for p in mine if text(labels(p).get("controller-revision-hash")) == revision]
-    old = [p for p in _alive(mine) if p not in new]
-    good, stale = _split(_alive(new), deployed, accepted)
+    old = [p for p in alive(mine) if p not in new]
+    good, stale = _split(alive(new), deployed, accepted)
     if replicas == 0:
         return _scaled_to_zero(deployed)
     if dig(workload, "spec", "updateStrategy", "type") == "OnDelete":
-        held, why, wanted = old, "its updateStrategy is OnDelete", replicas
+        kept, why, wanted = old, "its updateStrategy is OnDelete", replicas
     else:
-        held = [p for p in old if _ordinal(p) < first + partition]
+        kept = [p for p in old if _ordinal(p) < first + partition]
         why, wanted = f"its updateStrategy has partition {partition}", max(0, replicas - partition)
-    waiting_for = [p for p in old if p not in held]
-    if len(good) >= wanted and not waiting_for and not (held and wanted == 0):
-        note = f", {len(held)} kept by partition {partition}" if held else ""
+    waiting_for = [p for p in old if p not in kept]
+    if len(good) >= wanted and not waiting_for and not (kept and wanted == 0):
+        note = f", {len(kept)} kept by partition {partition}" if kept else ""
         return _ready(deployed, good, f"{len(good)}/{wanted} ready{note}")
-    if held and not waiting_for and len(good) + len(held) >= replicas:
-        return _held_back(deployed, held, why)
+    if kept and not waiting_for and len(good) + len(kept) >= replicas:
+        return _keeps_old(deployed, kept, why)
     return Waiting(
-        message=_words(new, len(good), wanted, old=len(waiting_for)),
+        message=_progress(new, len(good), wanted, old=len(waiting_for)),
         ready=len(good),
         wanted=wanted,
         pods=tuple(new),
@@ -319,9 +300,9 @@ def _ordinal(pod: Mapping[str, Any]) -> int:
     return int(tail) if tail.isdigit() else 0
 
 
-def _held_back(deployed: Deployed, held: list[Mapping[str, Any]], why: str) -> Failing:
+def _keeps_old(deployed: Deployed, kept: list[Mapping[str, Any]], why: str) -> Failing:
     ref = deployed.workload
-    names = " ".join(text(metadata(p).get("name")) for p in held)
+    names = " ".join(text(metadata(p).get("name")) for p in kept)
     return Failing(
         error=DevloopError.of(
             Code.POD_STALE_IMAGE,
@@ -341,23 +322,23 @@ def _daemonset(
 ) -> Waiting | Ready | Failing:
     wanted = number(dig(workload, "status", "desiredNumberScheduled"))
     updated = number(dig(workload, "status", "updatedNumberScheduled"))
-    generation = _annotation(workload, "deprecated.daemonset.template.generation")
+    generation = annotation(workload, "deprecated.daemonset.template.generation")
     new = [
         p
         for p in mine
         if (not generation or text(labels(p).get("pod-template-generation")) == generation)
-        and _pod_has_images(p, deployed)
+        and _has_image(pod_images(p), deployed)
     ]
-    old = [p for p in _alive(mine) if p not in new]
-    good, stale = _split(_alive(new), deployed, accepted)
-    if wanted == 0 and not _alive(mine):
+    old = [p for p in alive(mine) if p not in new]
+    good, stale = _split(alive(new), deployed, accepted)
+    if wanted == 0 and not alive(mine):
         return _scaled_to_zero(deployed)
     if len(good) >= wanted and updated >= wanted and not old:
         return _ready(deployed, good, f"{len(good)}/{wanted} ready")
     if dig(workload, "spec", "updateStrategy", "type") == "OnDelete" and old:
-        return _held_back(deployed, old, "its updateStrategy is OnDelete")
+        return _keeps_old(deployed, old, "its updateStrategy is OnDelete")
     return Waiting(
-        message=_words(new, len(good), wanted, old=len(old)),
+        message=_progress(new, len(good), wanted, old=len(old)),
         ready=len(good),
         wanted=wanted,
         pods=tuple(new),
@@ -365,15 +346,10 @@ def _daemonset(
     )
 
 
-def _pod_has_images(pod: Mapping[str, Any], deployed: Deployed) -> bool:
-    now = {c.name: c.image for c in pod_view(pod).containers}
-    return all(now.get(c) == deployed.image.pinned for c in deployed.containers)
-
-
-def _words(new: Iterable[Mapping[str, Any]], ready: int, wanted: int, *, old: int) -> str:
+def _progress(new: Iterable[Mapping[str, Any]], ready: int, wanted: int, *, old: int) -> str:
     """`0/1 ready, pod web-abc: starting`."""
     head = f"{ready}/{wanted} ready"
-    for pod in sorted(_alive(new), key=lambda p: text(metadata(p).get("creationTimestamp"))):
+    for pod in sorted(alive(new), key=lambda p: text(metadata(p).get("creationTimestamp"))):
         seen = pod_view(pod)
         if not seen.ready:
             return f"{head}, pod {seen.name}: {_doing(pod, seen)}"

@@ -14,7 +14,7 @@ import pytest
 from devloop.base.cancel import Cancel
 from devloop.cluster.api.connection import Connection
 from devloop.cluster.api.view import ClusterView
-from devloop.cluster.deploy.deployments import Deployments, WorkloadDeployer
+from devloop.cluster.deploy.deployments import Deployments
 from devloop.config.schema import Build, Deploy, Project, Service
 from devloop.manifests import renderings_of
 from devloop.model import ImageRef
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from devloop.cluster.deploy.workload import WorkloadDeployer
     from devloop.errors import Diagnosis
     from devloop.model import Deployed, Served, Step, StepOutcome
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devloop.cluster.api.connection import APPLY, MERGE
+from devloop.cluster.api.pod_view import images_of
 from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.down import delete, find_created
 from devloop.cluster.deploy.original import read_before, record_path
-from devloop.cluster.deploy.ownership import images_of
 from devloop.errors import DevloopError
 from tests.integration.cluster.conftest import Bench, workload
 

@@ -63,11 +63,11 @@ def test_a_patched_strategy_is_put_back(
     bench.serve(bench.deployer(project), push("two"))
     assert is_fast(bench.live())
     if killed:
-        assert len(Deployments(project, bench.connection, bench.view).heal()) == 1
+        assert len(Deployments(project, bench.connection, bench.view).recover()) == 1
     else:
         bench.opened[-1].close()
     assert _strategy(bench) == _OWN
-    assert bench.opened[-1].journal.entries() == ()
+    assert bench.opened[-1].recovery_log.entries() == ()
 
 
 def test_recreate_stays_and_the_old_pod_gets_a_second(

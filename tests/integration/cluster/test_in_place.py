@@ -16,12 +16,12 @@ import pytest
 
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.cluster.api.connection import MERGE, STRATEGIC, Connection
-from devloop.cluster.api.pod_view import dig
+from devloop.cluster.api.pod_view import dig, images_of
 from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.deployments import Deployments
-from devloop.cluster.deploy.ownership import images_of
 from devloop.cluster.deploy.recovery_log import RecoveryLog
-from devloop.cluster.replace.in_place_rules import HOLD
+from devloop.cluster.replace.pause import PAUSE_LABEL
+from devloop.cluster.replace.strategy import Change
 from devloop.errors import Code, DevloopError
 from devloop.manifests import renderings_of
 from tests.integration.cluster.conftest import QUICK, Bench, Told, workload
@@ -77,11 +77,11 @@ class State:
         return bool(dig(self.deployment, "spec", "paused"))
 
     def agrees(self, image: ImageRef, *, sets: int | None = 1, pods: int = 1) -> None:
-        """Deployment, ReplicaSet and pods ask for the image, the pods run it, nothing is held."""
+        """Deployment, ReplicaSet and pods ask for the image, the pods run it, nothing is paused."""
         live = self.deployment
         assert images_of(live) == {"web": image.pinned}
         assert not self.paused
-        assert HOLD not in live["metadata"].get("labels", {})
+        assert PAUSE_LABEL not in live["metadata"].get("labels", {})
         assert self.level
         current = [s for s in self.sets if dig(s, "spec", "replicas")]
         assert len(current) == 1
@@ -381,7 +381,7 @@ def test_what_its_owner_paused_stays_paused(bench: Bench, push: Callable[[str], 
     with pytest.raises(DevloopError) as caught:
         bench.deployer(project).deploy(push("two"), bench.told, bench.cancel)
     assert caught.value.code == "cluster/paused"
-    assert bench.opened[-1].heal() == ()
+    assert bench.opened[-1].recover() == ()
     assert State(bench).paused
 
 
@@ -402,7 +402,8 @@ def test_rolled_when_pods_may_not_be_patched(
         assert "pods" in bench.told.details[-2]
         State(bench).agrees(push("two"), sets=2)
         bench.serve(deployer, push("three"))
-        assert "rolling: the cluster refuses it" in bench.told.details[-2]
+        # The reason is given once.
+        assert bench.told.details[-2].endswith(", rolling")
         assert RecoveryLog(project.state_dir).entries() == ()
     finally:
         shared.close()
@@ -518,28 +519,28 @@ def _killed(bench: Bench, project: Project, image: ImageRef, writes: int) -> Non
     assert done.returncode == 9
 
 
-@pytest.mark.parametrize("how", ["journal", "mark", "older-image"])
+@pytest.mark.parametrize("how", ["recovery-log", "mark", "older-image"])
 @pytest.mark.parametrize("writes", [0, 1, 2, 3, 4])
 def test_killed_between_two_patches(
     bench: Bench, push: Callable[[str], ImageRef], writes: int, how: str
 ) -> None:
-    """`journal`: healed before the first deploy; `mark`: by a deploy on a machine that has no
-    journal; `older-image`: by one that goes back to the image before."""
+    """`recovery-log`: recovered before the first deploy; `mark`: by a deploy on a machine that has
+    no recovery log; `older-image`: by one that goes back to the image before."""
     project = bench.project(quick(), replace="in-place")
     bench.serve(bench.deployer(project), push("one"))
     _killed(bench, project, push("two"), writes)
-    journal = RecoveryLog(project.state_dir)
-    assert len(journal.entries()) == (1 if writes < 4 else 0)
+    log = RecoveryLog(project.state_dir)
+    assert len(log.entries()) == (1 if writes < 4 else 0)
     assert State(bench).paused == (1 <= writes <= 3)
     wanted = push("one") if how == "older-image" else push("two")
     deployer = bench.deployer(project)
     if how == "mark":
-        for entry in journal.entries():
-            journal.remove(entry)
+        for entry in log.entries():
+            log.remove(entry)
     else:
-        told = bench.opened[-1].heal()
+        told = bench.opened[-1].recover()
         assert len(told) == (1 if 1 <= writes <= 3 else 0)
-        assert journal.entries() == ()
+        assert log.entries() == ()
         assert not State(bench).paused
     bench.serve(deployer, wanted)
     State(bench).agrees(wanted, sets=None)
@@ -556,7 +557,7 @@ def test_killed_between_two_patches_of_several_replicas(
     _killed(bench, project, push("two"), writes)
     assert State(bench).paused
     deployer = bench.deployer(project)
-    assert len(bench.opened[-1].heal()) == 1
+    assert len(bench.opened[-1].recover()) == 1
     assert not State(bench).paused
     bench.serve(deployer, push("two"))
     State(bench).agrees(push("two"), sets=None, pods=3)
@@ -612,6 +613,18 @@ def test_what_is_rolled_does_not_adopt(bench: Bench, push: Callable[[str], Image
     assert images_of(bench.live()) == {"web": push("one").pinned}
 
 
+class Refused:
+    """A `Write` that the cluster refuses."""
+
+    def other_changes(self) -> str:
+        return ""
+
+    def paused(self) -> Any:
+        raise DevloopError.of(Code.CLUSTER_REJECTED, "a webhook says no")
+
+    plain = fast = restore_strategy = paused
+
+
 def test_a_deployment_that_refuses_the_image_gets_its_pod_back(
     bench: Bench, push: Callable[[str], ImageRef]
 ) -> None:
@@ -620,13 +633,16 @@ def test_a_deployment_that_refuses_the_image_gets_its_pod_back(
     bench.serve(deployer, push("one"))
     deployed, _ = bench.serve(deployer, push("two"))
     rollout = bench.opened[-1].in_place(deployed.workload)
-
-    def refuse() -> Any:
-        raise DevloopError.of(Code.CLUSTER_REJECTED, "a webhook says no")
-
     uids = State(bench).uids
+    change = Change(
+        ref=deployed.workload,
+        live=bench.live(),
+        containers=("web",),
+        image=push("three"),
+        write=Refused(),
+    )
     with pytest.raises(DevloopError, match="says no"):
-        rollout.begin(bench.live(), ("web",), push("three"), refuse)
+        rollout.replace(change, bench.cancel)
     eventually(lambda: State(bench).uids != uids)
     deployer.follow(deployed, bench.told, bench.cancel)
     State(bench).agrees(push("two"))
@@ -637,7 +653,7 @@ def test_a_deployment_that_refuses_the_image_gets_its_pod_back(
 def test_a_later_session_knows_what_a_pod_ran(
     bench: Bench, push: Callable[[str], ImageRef]
 ) -> None:
-    """The kubelet would hold back an image that the pod was restarted with a moment ago."""
+    """The kubelet would not start an image that the pod was restarted with a moment ago."""
     project = bench.project(quick(), replace="in-place")
     for label in ("one", "two", "three"):
         bench.serve(bench.deployer(project), push(label))
@@ -649,9 +665,7 @@ def test_a_later_session_knows_what_a_pod_ran(
     assert now.restarts == [0]
 
 
-def test_a_pod_that_the_kubelet_holds_back_is_made_anew(
-    bench: Bench, push: Callable[[str], ImageRef]
-) -> None:
+def test_a_pod_in_back_off_is_recreated(bench: Bench, push: Callable[[str], ImageRef]) -> None:
     """Somebody who works in another folder does not know what the pod ran."""
     project = bench.project(quick(), replace="in-place")
     for label in ("one", "two", "three"):
@@ -691,7 +705,7 @@ def test_killed_when_only_the_pod_was_patched(
     try:
         renderings = renderings_of(project.services.values())
         shared = Deployments(project, bench.connection, view, renderings=renderings)
-        shared.heal()
+        shared.recover()
         bench.serve(shared.deployer(project.services["web"]), push(label))
         shared.close()
     finally:

@@ -10,7 +10,7 @@ import pytest
 
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.cluster.api.view import ClusterView
-from devloop.cluster.deploy.deployments import Deployments, WorkloadDeployer
+from devloop.cluster.deploy.deployments import Deployments
 from devloop.cluster.deploy.ownership import created_by
 from devloop.config.schema import Project, Service
 from devloop.errors import DevloopError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.cluster.api.connection import Connection
+    from devloop.cluster.deploy.workload import WorkloadDeployer
     from devloop.errors import Diagnosis
 
 WEB = "/apis/apps/v1/namespaces/dev/deployments/web"
@@ -263,12 +264,12 @@ def test_gitops_owner_is_pointed_out_once(stage: Stage) -> None:
     assert "Argo CD" in stage.told.diagnoses[0].message
 
 
-def test_a_workload_made_anew_in_between_is_looked_at_again(stage: Stage) -> None:
+def test_a_workload_recreated_in_between_is_looked_at_again(stage: Stage) -> None:
     stage.api.put(WEB, manifest("shop/web:old"))
     view = stage.view.view("deployments", "dev")
     view.wait_synced(stage.cancel)
     deployer = stage.deployer()
-    stage.api.objects[WEB]["metadata"]["uid"] = "another"  # and the watch has not told yet
+    stage.api.objects[WEB]["metadata"]["uid"] = "another"  # and the watch has not seen it yet
     deployed = stage.deploy(deployer, ONE)
     assert deployed.uid == "another"
     assert len(stage.api.said("PATCH")) == 2

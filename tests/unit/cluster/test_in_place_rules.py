@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devloop.cluster.api.pod_view import dig, pod_view
-from devloop.cluster.deploy.ownership import desired
-from devloop.cluster.replace.in_place_rules import (
-    HOLD,
-    Memory,
-    RestartRecord,
-    as_new,
-    found_marks,
-    held,
-    in_turn,
-    is_held_back,
-    is_odd,
-    mark_of,
-    matching_set,
+from devloop.cluster.deploy.ownership import desired, same_but_images
+from devloop.cluster.replace.in_place_rules import Memory, in_place_blocker
+from devloop.cluster.replace.pause import (
+    PAUSE_LABEL,
+    paused_by_devloop,
     paused_by_other,
-    same_manifest,
-    why_not,
-    with_hold,
+    with_pause,
 )
 from devloop.cluster.rollout.diagnose import examine
 from devloop.cluster.rollout.finding import NEVER
+from devloop.cluster.rollout.replica_sets import matching_set
+from devloop.cluster.rollout.restarted_pod import (
+    RestartRecord,
+    found_records,
+    in_back_off,
+    mismatched,
+    normalised,
+    pending,
+    restart_record,
+)
 from devloop.model import ImageRef
 from tests.support.cluster_objects import (
     IMAGE,
@@ -71,8 +71,8 @@ class Scene:
         self.sets[0]["spec"]["template"]["spec"] = found
         return found
 
-    def reason(self) -> str | None:
-        return why_not(
+    def blocker(self) -> str | None:
+        return in_place_blocker(
             self.live,
             self.sets,
             self.pods,
@@ -145,7 +145,7 @@ def _asks(image: str) -> Callable[[Scene], None]:
 
 
 def test_a_level_deployment_can_be_done_in_place() -> None:
-    assert Scene().reason() is None
+    assert Scene().blocker() is None
 
 
 @pytest.mark.parametrize(
@@ -168,17 +168,19 @@ def test_a_level_deployment_can_be_done_in_place() -> None:
         (_memory(lately={UID: frozenset({NEW.pinned})}), "its pod ran this image before"),
         (_memory(had={UID: frozenset({NEW.pinned})}), None),
         (_memory(slow={"web": 7}), "web needed 7 s to stop"),
-        (_memory(barred="the cluster refuses it"), "the cluster refuses it"),
+        (_memory(refusal="the cluster refuses it"), "the cluster refuses it"),
         (_memory(unproven=frozenset({UID})), None),
         (lambda s: setattr(s, "containers", ("web", "job")), "2 containers"),
         (lambda s: setattr(s, "image", replace(NEW, digest="")), "no digest"),
     ],
 )
-def test_the_reason_to_roll(change: Callable[[Scene], None], words: str | None) -> None:
+def test_the_blocker_of_a_restart_in_place(
+    change: Callable[[Scene], None], words: str | None
+) -> None:
     scene = Scene()
     change(scene)
-    reason = scene.reason()
-    assert reason is None if words is None else words in (reason or "")
+    blocker = scene.blocker()
+    assert blocker is None if words is None else words in (blocker or "")
 
 
 @pytest.mark.parametrize(
@@ -191,18 +193,18 @@ def test_the_reason_to_roll(change: Callable[[Scene], None], words: str | None) 
         _asks(NEW.pinned),
     ],
 )
-def test_no_reason_to_roll(change: Callable[[Scene], None]) -> None:
+def test_what_blocks_no_restart_in_place(change: Callable[[Scene], None]) -> None:
     scene = Scene()
     change(scene)
-    assert scene.reason() is None
+    assert scene.blocker() is None
 
 
-def test_what_is_held_goes_on() -> None:
+def test_what_devloop_paused_goes_on() -> None:
     scene = Scene()
     _image_ahead(scene)
-    scene.live = with_hold(scene.live)
-    assert held(scene.live)
-    assert scene.reason() is None
+    scene.live = with_pause(scene.live)
+    assert paused_by_devloop(scene.live)
+    assert scene.blocker() is None
 
 
 def test_a_pod_on_its_way_can_be_overtaken_but_not_one_that_fails() -> None:
@@ -210,10 +212,10 @@ def test_a_pod_on_its_way_can_be_overtaken_but_not_one_that_fails() -> None:
     scene.memory = Memory(unproven=frozenset({UID}))
     for status in (running(ready=False), waiting("ContainerCreating"), terminated(143)):
         _pod(status)(scene)
-        assert scene.reason() is None
+        assert scene.blocker() is None
     for reason in ("CrashLoopBackOff", "ImagePullBackOff"):
         _pod(waiting(reason))(scene)
-        assert "is not ready" in (scene.reason() or "")
+        assert "is not ready" in (scene.blocker() or "")
 
 
 def test_adopting_does_not_care_for_the_pods() -> None:
@@ -221,16 +223,16 @@ def test_adopting_does_not_care_for_the_pods() -> None:
     scene.restart = False
     _init()(scene)
     _pod(waiting("CrashLoopBackOff"))(scene)
-    assert scene.reason() is None
+    assert scene.blocker() is None
     scene.containers = ("i",)
-    assert "init container" in (scene.reason() or "")
+    assert "init container" in (scene.blocker() or "")
 
 
 def test_only_the_pause_of_devloop_is_its_own() -> None:
     paused = deployment(paused=True)
-    assert not held(paused)
-    assert not held({**deployment(), "metadata": {"labels": {HOLD: "paused"}}})
-    assert held(with_hold(paused))
+    assert not paused_by_devloop(paused)
+    assert not paused_by_devloop({**deployment(), "metadata": {"labels": {PAUSE_LABEL: "paused"}}})
+    assert paused_by_devloop(with_pause(paused))
     fields: dict[str, Any] = {"f:spec": {"f:paused": {}}}
     own = {"metadata": {"managedFields": [{"manager": "devloop", "fieldsV1": fields}]}}
     other = {"metadata": {"managedFields": [{"manager": "kubectl", "fieldsV1": fields}]}}
@@ -252,15 +254,15 @@ def _applied(image: str, **web: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def test_a_manifest_that_differs_in_the_image_alone() -> None:
     manifest, live = _applied(NEW.pinned)
-    assert same_manifest(manifest, live, ("web",), "shop")
+    assert same_but_images(manifest, live, ("web",), "shop")
     manifest["spec"]["replicas"] = 2
-    assert not same_manifest(manifest, live, ("web",), "shop")
+    assert not same_but_images(manifest, live, ("web",), "shop")
 
 
 def test_a_template_that_somebody_changed_is_not_the_same_manifest() -> None:
     manifest, live = _applied(NEW.pinned, env=[{"name": "A", "value": "b"}])
     live["spec"]["template"]["spec"]["containers"][0]["env"] = [{"name": "A", "value": "c"}]
-    assert not same_manifest(manifest, live, ("web",), "shop")
+    assert not same_but_images(manifest, live, ("web",), "shop")
 
 
 def test_the_controller_takes_the_oldest_equal_set() -> None:
@@ -275,11 +277,11 @@ def test_the_controller_takes_the_oldest_equal_set() -> None:
 
 # --- reading -------------------------------------------------------------------------------------
 
-MARK = RestartRecord(image=NEW.pinned, old_ids=frozenset({"containerd://1"}), restarts=4)
+RECORD = RestartRecord(image=NEW.pinned, old_ids=frozenset({"containerd://1"}), restarts=4)
 
 
 def _read(status: dict[str, Any]) -> Any:
-    return as_new(pod(status), {"web": MARK})
+    return normalised(pod(status), {"web": RECORD})
 
 
 def test_the_old_container_is_one_that_starts() -> None:
@@ -313,7 +315,7 @@ def test_a_crash_of_the_container_before_is_not_the_new_ones() -> None:
     assert not pod_view(_read(status)).ready
 
 
-def test_a_failed_pull_is_told_under_the_old_id() -> None:
+def test_a_failed_pull_is_reported_under_the_old_id() -> None:
     status = waiting("ErrImagePull") | {"containerID": "containerd://1", "restartCount": 4}
     found = examine(_read(status))
     assert found is not None
@@ -324,33 +326,33 @@ def test_a_patch_back_to_what_runs_restarts_nothing() -> None:
     assert pod_view(_read(running(NEW.pinned, restarts=4))).ready
 
 
-def test_marks_add_up_until_the_pod_is_ready() -> None:
+def test_records_add_up_until_the_pod_is_ready() -> None:
     thing = pod(running(restarts=4))
-    first = mark_of(thing, "web", OTHER, None)
+    first = restart_record(thing, "web", OTHER, None)
     ids = frozenset({"containerd://1"})
-    assert first == RestartRecord(image=OTHER, old_ids=ids, restarts=4, ran=True)
+    assert first == RestartRecord(image=OTHER, old_ids=ids, restarts=4, was_running=True)
     later = pod(running(restarts=5, containerID="containerd://2"))
-    second = mark_of(later, "web", NEW.pinned, first)
+    second = restart_record(later, "web", NEW.pinned, first)
     assert (second.restarts, second.patches) == (4, 2)
     assert second.old_ids == {"containerd://1", "containerd://2"}
 
 
-def test_only_a_container_that_ran_can_be_held_back() -> None:
-    """One that crashed before the patch is told of for a while longer."""
+def test_only_a_container_that_ran_can_be_in_back_off() -> None:
+    """One that crashed before the patch is reported for a while longer."""
     back_off = waiting("CrashLoopBackOff") | {"containerID": "containerd://1"}
-    ran = mark_of(pod(running()), "web", OTHER, None)
-    crashed = mark_of(pod(terminated(1)), "web", OTHER, None)
-    assert is_held_back(pod(back_off), {"web": ran})
-    assert not is_held_back(pod(back_off), {"web": crashed})
-    assert not is_held_back(pod(running()), {"web": ran})
+    ran = restart_record(pod(running()), "web", OTHER, None)
+    crashed = restart_record(pod(terminated(1)), "web", OTHER, None)
+    assert in_back_off(pod(back_off), {"web": ran})
+    assert not in_back_off(pod(back_off), {"web": crashed})
+    assert not in_back_off(pod(running()), {"web": ran})
     new = back_off | {"containerID": "containerd://2"}
-    assert not is_held_back(pod(new), {"web": ran})
-    assert not is_held_back(pod(back_off), {})
+    assert not in_back_off(pod(new), {"web": ran})
+    assert not in_back_off(pod(back_off), {})
 
 
 def _found(before: dict[str, Any], now: dict[str, Any]) -> Any:
     """What is wrong with a pod that a rollout of `NEW` found as `before` and that is `now`."""
-    return examine(as_new(pod(now), found_marks(pod(before), ("web",), NEW)))
+    return examine(normalised(pod(now), found_records(pod(before), ("web",), NEW)))
 
 
 def test_a_container_that_is_found_on_its_way_to_the_image_does_not_crash() -> None:
@@ -370,7 +372,7 @@ def test_restarts_of_an_earlier_day_are_no_crash_loop() -> None:
     assert examine(pod(status)) is not None
 
 
-def test_a_pod_that_is_found_crashing_is_told_with_its_restarts() -> None:
+def test_a_pod_that_is_found_crashing_is_reported_with_its_restarts() -> None:
     status = waiting("CrashLoopBackOff", restarts=5) | {
         "containerID": "containerd://1",
         "imageID": NEW.pinned,
@@ -391,11 +393,11 @@ def test_the_crash_loop_of_the_image_before_is_not_that_of_the_one_to_come() -> 
     assert "1 restart)" in _found(before, again).diagnosis.message
 
 
-def test_pods_with_another_image_of_ours_wait_their_turn() -> None:
+def test_pods_with_another_image_of_ours_are_pending() -> None:
     thing = pod(running())
-    assert is_odd(thing, ("web",), NEW.pinned)
-    assert not is_odd(thing, ("web",), IMAGE)
-    assert not is_odd(thing, ("web",), NEW.pinned.replace("localhost:5001", "mirror"))
-    seen = in_turn(thing, ("web",))
+    assert mismatched(thing, ("web",), NEW.pinned)
+    assert not mismatched(thing, ("web",), IMAGE)
+    assert not mismatched(thing, ("web",), NEW.pinned.replace("localhost:5001", "mirror"))
+    seen = pending(thing, ("web",))
     assert not pod_view(seen).ready
     assert dig(seen, "metadata", "uid") == UID

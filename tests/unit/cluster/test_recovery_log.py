@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ENTRY = RecoveryEntry(
+    strategy="in-place",
     context="kind-../x",
     namespace="dev",
     name="web",
@@ -24,33 +25,40 @@ ENTRY = RecoveryEntry(
 
 
 def test_written_read_and_removed(tmp_path: Path) -> None:
-    journal = RecoveryLog(tmp_path)
-    assert journal.entries() == ()
-    journal.write(ENTRY)
+    log = RecoveryLog(tmp_path)
+    assert log.entries() == ()
+    log.write(ENTRY)
     assert RecoveryLog(tmp_path).entries() == (ENTRY,)
     assert [p for p in tmp_path.rglob("*") if p.name.startswith(".new-")] == []
-    journal.remove(ENTRY)
-    journal.remove(ENTRY)
-    assert journal.entries() == ()
+    log.remove(ENTRY)
+    log.remove(ENTRY)
+    assert log.entries() == ()
 
 
-def test_a_strategy_is_kept(tmp_path: Path) -> None:
+def test_the_update_strategy_is_kept(tmp_path: Path) -> None:
     strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}
-    entry = RecoveryEntry(context="c", namespace="dev", name="web", uid="u1", strategy=strategy)
+    entry = RecoveryEntry(
+        strategy="fast",
+        context="c",
+        namespace="dev",
+        name="web",
+        uid="u1",
+        update_strategy=strategy,
+    )
     RecoveryLog(tmp_path).write(entry)
     assert RecoveryLog(tmp_path).entries() == (entry,)
 
 
 def test_what_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     RecoveryLog(tmp_path).write(ENTRY)
-    for path in (tmp_path / "in-place").rglob("*.json"):
+    for path in (tmp_path / "recovery").rglob("*.json"):
         (path.parent / "deployment-x.json").write_text("{")
         (path.parent / "deployment-y.json").write_text("[]")
     assert RecoveryLog(tmp_path).entries() == (ENTRY,)
 
 
 def test_what_cannot_be_written_is_not_begun(tmp_path: Path) -> None:
-    (tmp_path / "in-place").write_text("in the way")
+    (tmp_path / "recovery").write_text("in the way")
     with pytest.raises(DevloopError) as caught:
         RecoveryLog(tmp_path).write(ENTRY)
     assert caught.value.code == "env/file-unreadable"

@@ -1,0 +1,67 @@
+"""Small writes that several parts of a deploy make: a patch as devloop, a pod that is deleted.
+
+Whatever is written, it is only to the very object that was looked at: its uid goes along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from devloop.cluster.api.api_errors import ApiError
+from devloop.cluster.api.connection import STRATEGIC
+from devloop.cluster.api.pod_view import metadata, name_of, text, uid_of
+from devloop.errors import DevloopError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from devloop.cluster.api.connection import Connection
+
+__all__ = ["MANAGER", "delete_pod", "is_another", "patch_as_devloop"]
+
+# The field manager of all that devloop writes.
+MANAGER = "devloop"
+
+_DELETE_SECONDS = 10.0
+
+
+def patch_as_devloop(
+    connection: Connection, path: str, body: Mapping[str, Any], *, timeout: float = 30.0
+) -> dict[str, Any] | None:
+    """A strategic merge patch; None when the object is gone or is another one than the uid in
+    `body` says. `timeout` is seconds of silence. Errors: cluster/*."""
+    try:
+        return connection.request(
+            "PATCH",
+            path,
+            body,
+            query={"fieldManager": MANAGER},
+            content_type=STRATEGIC,
+            timeout=timeout,
+        )
+    except ApiError as error:
+        if error.status == 404 or is_another(error):
+            return None
+        raise
+
+
+def is_another(error: ApiError) -> bool:
+    """Whether a patch was refused since the object has another uid: 409, or 422 where the server
+    takes it for an attempt to change the uid."""
+    conflict = error.status == 409 and "UID" in error.text
+    return conflict or any(c.get("field") == "metadata.uid" for c in error.causes)
+
+
+def delete_pod(
+    connection: Connection, pod: Mapping[str, Any], *, grace: int | None = None
+) -> dict[str, Any]:
+    """Delete this very pod, so that its controller makes another; returns the server's answer, {}
+    where it refuses or the pod is gone. `grace` is in seconds, None for the pod's own."""
+    path = f"/api/v1/namespaces/{text(metadata(pod).get('namespace'))}/pods/{name_of(pod)}"
+    body: dict[str, Any] = {"preconditions": {"uid": uid_of(pod)}}
+    if grace is not None:
+        body["gracePeriodSeconds"] = grace
+    with contextlib.suppress(DevloopError):
+        return connection.request("DELETE", path, body, timeout=_DELETE_SECONDS)
+    return {}

@@ -1,0 +1,113 @@
+"""The seam between what is written (`deploy`) and how pods come to run it.
+
+A way to replace an image is one module beside this one with one `Replacement`, and a place in the
+order of `policy`. It writes the workload by the `Write` that it is given and must not know whether
+that applies a manifest or patches an image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from devloop.cluster.api.pod_view import images_of
+from devloop.cluster.rollout.hooks import RolloutHooks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from devloop.base.cancel import Cancel
+    from devloop.model import ImageRef, ReplacedBy, WorkloadRef
+
+__all__ = ["Change", "Replaced", "Replacement", "Write", "Written"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """The workload after a write. `changed` is False when it was so before."""
+
+    object: Mapping[str, Any]
+    changed: bool = True
+    created: bool = False
+
+
+class Write(Protocol):
+    """How the workload is written; each call is at most one change. Errors: cluster/*."""
+
+    def other_changes(self) -> str:
+        """What is to be written besides the image, in a few words; "" for nothing."""
+        ...
+
+    def plain(self) -> Written:
+        """As wanted; the controllers do the rest."""
+        ...
+
+    def fast(self) -> Written:
+        """As wanted, with the update strategy of `replace: fast` where it has one to change."""
+        ...
+
+    def restore_strategy(self) -> Callable[[], None] | None:
+        """Called before `fast`: how to put back the strategy that `fast` takes away, written down
+        where that is needed; None when it takes none."""
+        ...
+
+    def paused(self) -> Mapping[str, Any]:
+        """As wanted, paused and marked (see `pause`)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One image for one workload. `live` is the workload as it is, None when it does not exist.
+    `unread` is what changed that pods read only when they start, "" for nothing."""
+
+    ref: WorkloadRef
+    live: Mapping[str, Any] | None
+    containers: tuple[str, ...]
+    image: ImageRef
+    write: Write
+    unread: str = ""
+
+    @property
+    def image_differs(self) -> bool:
+        now = images_of(self.live) if self.live is not None else {}
+        return any(now.get(c) not in {None, self.image.pinned} for c in self.containers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replaced:
+    """What a replacement did. `blocker` is why it was not done in a better way, "" for no reason;
+    `alone`: the only pod is restarted, so that nothing else serves meanwhile."""
+
+    how: ReplacedBy
+    written: Written
+    alone: bool = False
+    blocker: str = ""
+
+
+class Replacement(RolloutHooks):
+    """One way to replace the image of a workload's pods."""
+
+    def blocker(self, change: Change, cancel: Cancel) -> str | None:
+        """Why it cannot be done in this way, in a few words; None when it can, "" when there is
+        nothing to replace, which is no reason worth a word."""
+        raise NotImplementedError
+
+    def replace(self, change: Change, cancel: Cancel) -> Replaced:
+        """Start, and return at once. Called when `blocker` has just returned None."""
+        raise NotImplementedError
+
+    def ready(self) -> None:
+        """What was replaced is served."""
+
+    def superseded(self) -> None:
+        """The rollout is not followed any more, for a newer one or for good."""
+
+    def failed(self) -> None:
+        """The rollout failed. Errors: cluster/*."""
+
+    def rolled_back(self, live: Mapping[str, Any], images: Mapping[str, str]) -> None:
+        """The workload `live` has got its `images` (container -> image) of before back."""
+
+    def close(self, cancel: Cancel) -> None:
+        """Leave nothing half done. Errors: cluster/*."""
