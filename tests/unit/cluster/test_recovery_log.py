@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -62,3 +63,14 @@ def test_what_cannot_be_written_is_not_begun(tmp_path: Path) -> None:
     with pytest.raises(DevloopError) as caught:
         RecoveryLog(tmp_path).write(ENTRY)
     assert caught.value.code == "env/file-unreadable"
+
+
+def test_two_strategies_for_one_deployment_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    """Two services may live in one Deployment."""
+    log = RecoveryLog(tmp_path)
+    strategy = {"rollingUpdate": {"maxSurge": 1}}
+    fast = replace(ENTRY, strategy="fast", update_strategy=strategy)
+    log.write(fast)
+    log.write(ENTRY)
+    log.remove(ENTRY)
+    assert log.entries() == (fast,)
