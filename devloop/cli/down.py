@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 import click
@@ -19,13 +20,16 @@ __all__ = ["command"]
 def command(options: CommonOptions, yes: bool, dry_run: bool) -> int:
     """Delete what devloop itself created for this project, nothing else.
 
-    What existed before devloop, and what others created, stays as it is.
+    What existed before devloop, and what others created, stays as it is. Refused while a session of
+    the project runs, which would create it all again.
     """
     project = load(options).project
     from devloop.app import connect  # noqa: PLC0415 - see main.py: help must stay quick
+    from devloop.app.lock import only_session  # noqa: PLC0415 - as above
     from devloop.cluster.deploy.down import delete, find_created  # noqa: PLC0415 - as above
 
-    with connect(project) as connection:
+    lock = contextlib.nullcontext() if dry_run else only_session(project)
+    with lock, connect(project) as connection:
         created = find_created(connection, project.name)
         if not created:
             click.echo(f"nothing to delete: devloop created nothing for {project.name} here")

@@ -1,0 +1,55 @@
+"""`devloop down` beside a session."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devloop.app.lock import only_session
+from devloop.cli.main import main
+from devloop.cluster.deploy.ownership import desired
+from devloop.config.loader import load_project
+from tests.support.cluster_objects import deployment
+from tests.support.fake_api import FakeApi, fake_api
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+WEB = "/apis/apps/v1/namespaces/dev/deployments/web"
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
+    """A cluster with one Deployment that devloop created for the project here."""
+    with fake_api() as server:
+        server.put(WEB, desired(deployment(), None, "shop"))
+        monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig(tmp_path)))
+        (tmp_path / "devloop.yaml").write_text(
+            "version: 1\nname: shop\nservices:\n  web:\n    image: shop/web\n    build: .\n"
+        )
+        (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+        monkeypatch.chdir(tmp_path)
+        yield server
+
+
+def test_what_devloop_created_is_deleted(api: FakeApi) -> None:
+    assert main(["down", "--yes", "-n", "dev"]) == 0
+    assert WEB not in api.objects
+
+
+@pytest.mark.usefixtures("api")
+def test_nothing_is_deleted_while_a_session_runs(
+    api: FakeApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = load_project(cwd=tmp_path, env={}).project
+    with only_session(project):
+        assert main(["down", "--yes", "-n", "dev"]) == 3
+        said = capsys.readouterr().err
+        assert "another devloop session runs for shop" in said
+        assert f"pid {os.getpid()}" in said
+        # To look is allowed.
+        assert main(["down", "--dry-run", "-n", "dev"]) == 0
+    assert WEB in api.objects
