@@ -1,19 +1,18 @@
 """`devloop bench`: times a real `devloop dev` over a number of edits, then the cluster alone.
 
-The session is a process of its own, told apart by its event stream, so that what is measured is
-what a user gets. One file of the project is edited and put back as it was, also after Ctrl-C; its
-content is kept beside it in .devloop for the case that even that fails.
+The session is a process of its own, known by its event stream, so that what is measured is
+what a user gets. One file of the project is edited and put back as it was, also after Ctrl-C or
+TERM; its content is kept in .devloop for the case that even that fails.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import queue
 import secrets
-import signal
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -22,15 +21,18 @@ from typing import TYPE_CHECKING, Any, Self
 
 from devloop.app import connect, find_registry, ledger_of, workload_of
 from devloop.app.bench_report import Report, Sample
+from devloop.app.lock import only_session
 from devloop.base.cancel import Cancel
 from devloop.base.patterns import FilePatterns
-from devloop.base.threads import supervised
+from devloop.base.process import CannotRun, run
+from devloop.base.threads import Background
 from devloop.builders.built_images import BuiltImage
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.variants import push_variants
 from devloop.cluster.api.view import ClusterView
+from devloop.cluster.deploy.deployments import Deployments
 from devloop.cluster.deploy.status import read_status
-from devloop.cluster.replace.baseline import Baseline
+from devloop.engine.loop import SilentReporter
 from devloop.errors import Code, DevloopError, Diagnosis
 from devloop.manifests import renderings_of
 from devloop.model import ImageRef
@@ -42,8 +44,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.config.schema import Project, Service
+    from devloop.engine.ports import Deployer
+    from devloop.model import PushTarget
 
-__all__ = ["BenchPlan", "bench", "pick_file"]
+__all__ = ["BenchPlan", "bench", "measure", "pick_file"]
 
 _START = 300.0
 _EDIT = 120.0
@@ -87,39 +91,41 @@ def pick_file(service: Service, project: Project) -> Path:
     )
 
 
-def bench(project: Project, plan: BenchPlan, tell: Callable[[str], None], cancel: Cancel) -> Report:
+def bench(
+    project: Project, plan: BenchPlan, notify: Callable[[str], None], cancel: Cancel
+) -> Report:
     """Errors: what the session says, and pod/deadline when an edit is not served in time."""
     with _Session(plan, cancel) as session:
-        tell(f"starting devloop dev {plan.service.name} ...")
+        notify(f"starting devloop dev {plan.service.name} ...")
         session.until_settled(_START)
         with _kept(plan.file, project.state_dir) as original:
-            samples = list(_edits(session, plan, original, tell))
+            samples = list(_edits(session, plan, original, notify))
         session.until_settled(_EDIT)
     try:
-        name, floor = _floor(project, plan, samples, tell, cancel)
+        how, baseline = _baseline(project, plan, notify, cancel)
         reason = ""
     except (DevloopError, NeedsFullBuild) as error:
-        name, floor = "", ()
+        how, baseline = "", ()
         reason = error.reason if isinstance(error, NeedsFullBuild) else error.diagnosis.message
     return Report(
         service=plan.service.name,
         file=os.path.relpath(plan.file, project.root),
         samples=tuple(samples),
-        floor=floor,
-        floor_name=name,
-        floor_reason=reason,
+        baseline=baseline,
+        baseline_how=how,
+        baseline_reason=reason,
     )
 
 
 def _edits(
-    session: _Session, plan: BenchPlan, original: bytes, tell: Callable[[str], None]
+    session: _Session, plan: BenchPlan, original: bytes, notify: Callable[[str], None]
 ) -> Iterator[Sample]:
     for number in range(1, plan.edits + 1):
         session.cancel.wait(plan.pause)
         session.cancel.check()
         saved = _save(plan.file, original.rstrip(b"\n") + b"\n" + _blank_lines())
         sample = session.sample(saved)
-        tell(f"edit {number} of {plan.edits}: {sample.total:.0f} ms  {sample.how}")
+        notify(f"edit {number} of {plan.edits}: {sample.total:.0f} ms  {sample.how}")
         yield sample
 
 
@@ -159,39 +165,36 @@ class _Session:
         self.cancel = cancel
         self._service = plan.service.name
         self._events: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        self._said: list[dict[str, Any]] = []
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "devloop", "dev", self._service, "--output", "json"),
-                *plan.arguments,
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is ours to pass on
-        )
-        self._reader = supervised("bench", self._read)
-        self._reader.start()
+        self._diagnostics: list[dict[str, Any]] = []
+        dev = (sys.executable, "-m", "devloop", "dev", self._service, "--output", "json")
+        self._argv = (*dev, *plan.arguments)
+        self._run: Background[None] | None = None
 
     def __enter__(self) -> Self:
+        self._run = Background("bench", self._read, expected=(CannotRun,))
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGINT)
-        try:
-            self._process.wait(_END)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._reader.join(_END)
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        if self._run is not None:
+            self._run.stop()
+            self._run.join()
 
-    def _read(self) -> None:
-        for line in self._process.stdout or ():
+    def _read(self, cancel: Cancel) -> None:
+        def take(line: str) -> None:
             with contextlib.suppress(ValueError):
                 self._events.put(json.loads(line))
-        self._events.put(None)
+
+        try:
+            run(
+                self._argv,
+                cancel=cancel,
+                on_line=take,
+                on_error_line=lambda _: None,
+                limit=math.inf,
+                grace=_END,
+            )
+        finally:
+            self._events.put(None)
 
     def until_settled(self, limit: float) -> dict[str, Any]:
         """Wait for an iteration's end. Raises what made it fail."""
@@ -245,11 +248,11 @@ class _Session:
             if event is None:
                 raise self._failure("devloop dev ended")
             if event["type"] == "diagnostic":
-                self._said.append(event)
+                self._diagnostics.append(event)
             return event
 
     def _failure(self, message: str) -> DevloopError:
-        last = next((d for d in reversed(self._said) if d["severity"] == "error"), None)
+        last = next((d for d in reversed(self._diagnostics) if d["severity"] == "error"), None)
         return DevloopError(
             Diagnosis(
                 code=last["code"] if last else Code.POD_DEADLINE,
@@ -264,28 +267,30 @@ def _seconds(timestamp: str) -> float:
     return datetime.fromisoformat(timestamp).timestamp()
 
 
-def _floor(
-    project: Project,
-    plan: BenchPlan,
-    samples: Sequence[Sample],
-    tell: Callable[[str], None],
-    cancel: Cancel,
+def _baseline(
+    project: Project, plan: BenchPlan, notify: Callable[[str], None], cancel: Cancel
 ) -> tuple[str, tuple[float, ...]]:
-    """The bare replacement in the way that the session used, in milliseconds."""
-    count = min(len(samples), 10)
-    with connect(project) as connection, contextlib.ExitStack() as stack:
+    """How the session's own way to replace an image is called, and what it takes for images that
+    are in the registry already, in milliseconds."""
+    count = min(plan.edits, 10)
+    with only_session(project), connect(project) as connection, contextlib.ExitStack() as stack:
         target = find_registry(project, connection)
         if not target.push:
             raise NeedsFullBuild("there is no registry to push fresh images to")
         registry = stack.enter_context(RegistryClient(target.push))
         view = ClusterView(connection)
         stack.callback(view.close)
-        ref = workload_of(plan.service, connection.namespace)
-        pods = view.view("pods", ref.namespace)
-        pods.wait_synced(cancel)
-        (status,) = read_status(connection, [ref])
-        image, container = _current(plan.service, status.images, target.repository)
-        image = _with_pull_name(image, target.pull_repository(plan.service.image))
+        deployments = Deployments(
+            project,
+            connection,
+            view,
+            in_place_by_default=True,
+            renderings=renderings_of(project.services.values()),
+        )
+        stack.callback(deployments.close)
+        deployments.recover()
+        (status,) = read_status(connection, [workload_of(plan.service, connection.namespace)])
+        image = _current(plan.service, status.images, target)
         fresh = push_variants(registry, image, count, cancel)
         ledger = ledger_of(project)
         for each in fresh:
@@ -297,38 +302,40 @@ def _floor(
                     digest=each.digest,
                 )
             )
-        floor = Baseline(connection, view, ref, container)
-        in_place = status.wanted == 1 and any("in place" in s.how for s in samples)
-        name = "bare PATCHes in place" if in_place else "one bare PATCH, rolling"
-        tell(f"measuring the floor: {name}, {count} times ...")
-        replace = floor.in_place if in_place else floor.rolling
-        found: list[float] = []
-        try:
-            for each in fresh:
-                cancel.wait(plan.pause)
-                found.append(replace(each, cancel) * 1000)
-        finally:
-            # What was served before is served again; the next session sees nothing to do.
-            floor.rolling(image, Cancel())
-        return name, tuple(found)
+        notify(f"measuring the baseline: {count} images that are pushed already ...")
+        return measure(deployments.deployer(plan.service), image, fresh, plan.pause, cancel)
 
 
-def _current(
-    service: Service, images: dict[str, str], repository: Callable[[str], str]
-) -> tuple[ImageRef, str]:
-    """What the workload runs, as an image in our registry, and in which container."""
-    name = repository(service.image)
-    for container, image in images.items():
+def measure(
+    deployer: Deployer, image: ImageRef, fresh: Sequence[ImageRef], pause: float, cancel: Cancel
+) -> tuple[str, tuple[float, ...]]:
+    """Replace `image`, which runs, by each of `fresh` and in the end by itself again; returns as
+    `_baseline`. Whatever interrupts it is raised after `image` is asked for again."""
+    found: list[float] = []
+    how = ""
+    try:
+        for each in fresh:
+            cancel.wait(pause)
+            began = time.monotonic()
+            deployed = deployer.deploy(each, SilentReporter(), cancel)
+            deployer.follow(deployed, SilentReporter(), cancel)
+            found.append((time.monotonic() - began) * 1000)
+            how = deployed.how
+    except BaseException:
+        # Not followed: who interrupts does not wait for it, and its errors are not the news.
+        with contextlib.suppress(DevloopError):
+            deployer.deploy(image, SilentReporter(), Cancel())
+        raise
+    deployer.follow(deployer.deploy(image, SilentReporter(), Cancel()), SilentReporter(), cancel)
+    return how, tuple(found)
+
+
+def _current(service: Service, images: dict[str, str], target: PushTarget) -> ImageRef:
+    """What the workload runs, as an image in our registry."""
+    name = target.repository(service.image)
+    for image in images.values():
         where, _, digest = image.rpartition("@")
         if digest.startswith("sha256:") and where.rpartition("/")[2] == name.rpartition("/")[2]:
-            return ImageRef(repository=name, tag="", digest=digest), container
+            pull = target.pull_repository(service.image)
+            return ImageRef(repository=name, tag="", digest=digest, pull_repository=pull)
     raise NeedsFullBuild(f"no container runs {name} by digest")
-
-
-def _with_pull_name(image: ImageRef, pull_repository: str) -> ImageRef:
-    return ImageRef(
-        repository=image.repository,
-        tag=image.tag,
-        digest=image.digest,
-        pull_repository=pull_repository,
-    )

@@ -1,16 +1,15 @@
-"""What a benchmark found, as a table, as JSON and as a plot. Pure: figures in, text out."""
+"""What a benchmark found, as a table and as JSON. Pure: figures in, text out."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Figures", "Report", "Sample", "as_json", "as_svg", "as_table", "percentile"]
+__all__ = ["Figures", "Report", "Sample", "as_json", "as_table", "percentile"]
 
 _STAGES = ("detect", "sync", "build", "push", "deploy", "rollout")
 
@@ -48,23 +47,23 @@ class Figures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """`floor` holds what the same cluster needs, in the same run and without devloop's loop, to
-    replace the image in the way named by `floor_name`; empty when it could not be measured, and
-    `floor_reason` is why."""
+    """`baseline` holds what it takes, in the same run, to replace the image by one that is pushed
+    already, in the way named by `baseline_how`; empty when it could not be measured, and
+    `baseline_reason` is why."""
 
     service: str
     file: str
     samples: tuple[Sample, ...]
-    floor: tuple[float, ...] = ()
-    floor_name: str = ""
-    floor_reason: str = ""
+    baseline: tuple[float, ...] = ()
+    baseline_how: str = ""
+    baseline_reason: str = ""
 
     @property
     def ratio(self) -> float | None:
-        """The median edit over the median floor."""
-        if not self.floor:
+        """The median edit over the median baseline."""
+        if not self.baseline:
             return None
-        return Figures.of([s.total for s in self.samples]).p50 / Figures.of(self.floor).p50
+        return Figures.of([s.total for s in self.samples]).p50 / Figures.of(self.baseline).p50
 
     @property
     def rows(self) -> list[tuple[str, Figures]]:
@@ -74,8 +73,8 @@ class Report:
             if values:
                 rows.append((stage, Figures.of(values)))
         rows.append(("total", Figures.of([s.total for s in self.samples])))
-        if self.floor:
-            rows.append(("floor", Figures.of(self.floor)))
+        if self.baseline:
+            rows.append(("baseline", Figures.of(self.baseline)))
         return rows
 
 
@@ -97,12 +96,10 @@ def as_table(report: Report) -> str:
             lines.append("-" * 45)
         lines.append(f"{name:<8}{f.p50:>8.0f}{f.p95:>8.0f}{f.least:>8.0f}{f.most:>8.0f}{f.n:>5}")
     if report.ratio is not None:
-        lines += [
-            "",
-            f"total is {report.ratio:.2f} x the floor: {report.floor_name}, images pushed before",
-        ]
+        how = f"{report.baseline_how}, images pushed before"
+        lines += ["", f"total is {report.ratio:.2f} x the baseline: {how}"]
     else:
-        lines += ["", f"no floor: {report.floor_reason}"]
+        lines += ["", f"no baseline: {report.baseline_reason}"]
     return "\n".join(lines)
 
 
@@ -117,10 +114,10 @@ def as_json(report: Report) -> dict[str, Any]:
             | {stage: round(ms, 1) for stage, ms in s.stages.items()}
             for s in report.samples
         ],
-        "floor": {
-            "name": report.floor_name,
-            "reason": report.floor_reason,
-            "samples": [round(ms, 1) for ms in report.floor],
+        "baseline": {
+            "how": report.baseline_how,
+            "reason": report.baseline_reason,
+            "samples": [round(ms, 1) for ms in report.baseline],
         },
         "summary": {
             name: {
@@ -134,57 +131,3 @@ def as_json(report: Report) -> dict[str, Any]:
         },
         "ratio": round(report.ratio, 3) if report.ratio is not None else None,
     }
-
-
-_COLOURS = {
-    "detect": "#4c78a8",
-    "sync": "#72b7b2",
-    "build": "#f58518",
-    "push": "#eeca3b",
-    "deploy": "#b279a2",
-    "rollout": "#54a24b",
-}
-_WIDTH, _BAR, _LEFT, _TOP = 760, 18, 48, 56
-
-
-def as_svg(report: Report) -> str:
-    """One stacked bar an edit, and the floor's median as a line."""
-    most = max([*(s.total for s in report.samples), *report.floor, 1.0])
-    scale = (_WIDTH - _LEFT - 70) / most
-    height = _TOP + len(report.samples) * (_BAR + 4) + 16
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}">',
-        "<style>text { font: 12px sans-serif }</style>",
-        f'<rect width="{_WIDTH}" height="{height}" fill="white"/>',
-        f'<text x="8" y="18">{escape(report.service)}: save to ready, ms</text>',
-    ]
-    used = [stage for stage in _STAGES if any(stage in s.stages for s in report.samples)]
-    for number, stage in enumerate(used):
-        at = _LEFT + number * 90
-        parts.append(f'<rect x="{at}" y="30" width="12" height="12" fill="{_COLOURS[stage]}"/>')
-        parts.append(f'<text x="{at + 16}" y="40">{stage}</text>')
-    for number, sample in enumerate(report.samples):
-        y = _TOP + number * (_BAR + 4)
-        parts.append(f'<text x="8" y="{y + 13}">#{number + 1}</text>')
-        x = float(_LEFT)
-        for stage in used:
-            width = sample.stages.get(stage, 0.0) * scale
-            parts.append(
-                f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{_BAR}" '
-                f'fill="{_COLOURS[stage]}"/>'
-            )
-            x += width
-        end = _LEFT + sample.total * scale
-        if end > x:
-            parts.append(
-                f'<rect x="{x:.1f}" y="{y}" width="{end - x:.1f}" height="{_BAR}" fill="#ddd"/>'
-            )
-        parts.append(f'<text x="{max(x, end) + 6:.1f}" y="{y + 13}">{sample.total:.0f}</text>')
-    if report.floor:
-        x = _LEFT + Figures.of(report.floor).p50 * scale
-        parts.append(
-            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 6}" y2="{height - 12}" '
-            'stroke="#d62728" stroke-dasharray="4 3"/>'
-            f'<text x="{x + 4:.1f}" y="{height - 4}" fill="#d62728">floor</text>'
-        )
-    return "\n".join([*parts, "</svg>", ""])

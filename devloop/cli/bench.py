@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from devloop.base.cancel import Cancelled
 from devloop.cli.options import CommonOptions, load, project_options
+from devloop.cli.signals import interruptible
 from devloop.errors import Code, DevloopError, ExitStatus
 
 if TYPE_CHECKING:
@@ -40,7 +39,6 @@ __all__ = ["command"]
     help="How long to wait between an edit that is served and the next.",
 )
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.svg", help="Draw it, too.")
 @project_options
 def command(
     options: CommonOptions,
@@ -50,41 +48,29 @@ def command(
     edited: Path | None,
     pause: float,
     output: str,
-    plot: Path | None,
 ) -> int:
-    """Time `devloop dev` from the save of a file to a ready pod, against the cluster's own floor.
+    """Time `devloop dev` from the save of a file to a ready pod, against a baseline.
 
     A session is started and ended; one file gets empty lines at its end and is put back as it was.
-    The floor is what bare requests to the API server take to replace the image in the same way.
+    The baseline is what it takes to replace the image, in the same way, by one that is pushed
+    already.
     """
     project = load(options).project
     from devloop.app.bench import BenchPlan, bench, pick_file  # noqa: PLC0415 - see main.py
-    from devloop.app.bench_report import as_json, as_svg, as_table  # noqa: PLC0415 - as above
-    from devloop.base.cancel import Cancel  # noqa: PLC0415 - as above
+    from devloop.app.bench_report import as_json, as_table  # noqa: PLC0415 - as above
 
     chosen = _service(project, service)
     file = edited.resolve() if edited else pick_file(chosen, project)
-    cancel = Cancel()
-    old = signal.signal(signal.SIGINT, lambda *_: cancel.set())
-    try:
-        report = bench(
-            project,
-            BenchPlan(
-                service=chosen,
-                file=file,
-                edits=edits,
-                pause=pause,
-                arguments=_arguments(options, project),
-            ),
-            lambda line: click.echo(line, err=True),
-            cancel,
-        )
-    except Cancelled:
-        return ExitStatus.INTERRUPTED
-    finally:
-        signal.signal(signal.SIGINT, old)
-    if plot is not None:
-        plot.write_text(as_svg(report), "utf-8")
+    plan = BenchPlan(
+        service=chosen,
+        file=file,
+        edits=edits,
+        pause=pause,
+        arguments=_arguments(options, project),
+    )
+    report = interruptible(
+        lambda cancel: bench(project, plan, lambda line: click.echo(line, err=True), cancel)
+    )
     click.echo(json.dumps(as_json(report)) if output == "json" else as_table(report))
     return ExitStatus.DONE
 

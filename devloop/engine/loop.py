@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from devloop.events import Event
     from devloop.model import Deployed, ImageRef, Scan, Served, Step, StepOutcome
 
-__all__ = ["Engine", "ServicePorts"]
+__all__ = ["Engine", "ServicePorts", "SilentReporter"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -273,14 +273,14 @@ class Engine:
 
 
 def _catch_up(ports: ServicePorts, scan: Scan, cancel: Cancel) -> CaughtUp:
-    image = ports.builder.build(scan, _Silent(), cancel)
+    image = ports.builder.build(scan, SilentReporter(), cancel)
     if ports.syncer is not None:
         ports.syncer.holds(image, scan)
     reason = ports.deployer.adopt(image, cancel)
     return CaughtUp(image, adopted=reason is None, reason=reason or "")
 
 
-class _Silent:
+class SilentReporter:
     """For work that belongs to no iteration: what goes wrong is raised, the rest is not news."""
 
     def started(self, step: Step) -> None: ...

@@ -1,0 +1,123 @@
+"""The benchmark's baseline: what it leaves in the cluster, however it ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devloop.app.bench import measure
+from devloop.base.cancel import Cancel, Cancelled
+from devloop.cluster.api.connection import Connection
+from devloop.cluster.api.pod_view import images_of
+from devloop.cluster.api.view import ClusterView
+from devloop.errors import Code, DevloopError
+from devloop.model import Deployed, ImageRef, Served, WorkloadRef
+from tests.support.fake_api import FakeApi, Fault, fake_api
+from tests.support.in_place_stage import WEB, InPlaceStage, image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import Any
+
+    from devloop.engine.ports import Reporter
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[InPlaceStage]:
+    root = tmp_path / "project"
+    root.mkdir()
+    with fake_api() as api:
+        env = {"KUBECONFIG": str(api.kubeconfig(tmp_path)), "HOME": str(tmp_path)}
+        connection = Connection.open(None, "dev", env=env)
+        view = ClusterView(connection)
+        made = InPlaceStage(api, connection, view, root)
+        yield made
+        made.deployments.close()
+        view.close()
+        connection.close()
+
+
+def _interrupted(stage: InPlaceStage, at: int) -> None:
+    """Measure, and be interrupted at the cluster's `at`-th write to the Deployment."""
+    cancel = Cancel()
+    writes: list[str] = []
+
+    def interrupt(path: str, _: dict[str, Any]) -> None:
+        writes.append(path)
+        if path == WEB and writes.count(WEB) == at:
+            cancel.set()
+
+    stage.api.on_write.append(interrupt)
+    with pytest.raises(Cancelled):
+        measure(stage.deployer, image("a"), [image("b"), image("c")], 0.0, cancel)
+    stage.deployments.close()
+
+
+def _asked_for(api: FakeApi) -> str:
+    return images_of(api.objects[WEB])["web"]
+
+
+def test_an_interrupted_baseline_leaves_nothing_paused_and_the_image_of_before(
+    stage: InPlaceStage,
+) -> None:
+    _interrupted(stage, 1)
+    assert not stage.paused()
+    assert stage.log.entries() == ()
+    assert _asked_for(stage.api) == image("a").pinned
+
+
+def test_an_interrupt_is_not_replaced_by_an_error_of_the_cluster(stage: InPlaceStage) -> None:
+    def refuse(path: str, _: dict[str, Any]) -> None:
+        if path == WEB:
+            stage.api.faults.append(Fault(method="PATCH", path="deployments", times=9, code=403))
+
+    stage.api.on_write.append(refuse)
+    _interrupted(stage, 1)
+    # The next start recovers what could not be resumed.
+    assert len(stage.log.entries()) == 1
+    stage.api.faults.clear()
+    stage.deployments.recover()
+    assert not stage.paused()
+
+
+class Instant:
+    """A `Deployer` whose cluster is ready at once, but never with `bad`."""
+
+    def __init__(self, bad: ImageRef | None = None) -> None:
+        self.bad = bad
+        self.images: list[ImageRef] = []
+
+    def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
+        self.images.append(image)
+        ref = WorkloadRef("deployment", "web", "dev")
+        return Deployed(
+            workload=ref, uid="u", generation=1, image=image, containers=("web",), how="in-place"
+        )
+
+    def follow(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
+        if deployed.image == self.bad:
+            raise DevloopError.of(Code.POD_CRASH_LOOP, "it crashes")
+        return Served(image=deployed.image, pods=("web-1",), image_ids=())
+
+    def rollback(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> None:
+        raise NotImplementedError
+
+    def adopt(self, image: ImageRef, cancel: Cancel) -> str | None:
+        raise NotImplementedError
+
+
+def test_each_image_is_measured_and_the_one_of_before_is_served_again() -> None:
+    deployer = Instant()
+    fresh = [image("b"), image("c")]
+    how, found = measure(deployer, image("a"), fresh, 0.0, Cancel())
+    assert (how, len(found)) == ("in-place", 2)
+    assert deployer.images == [*fresh, image("a")]
+
+
+def test_after_a_failure_the_image_of_before_is_asked_for_again() -> None:
+    deployer = Instant(bad=image("b"))
+    with pytest.raises(DevloopError, match="it crashes"):
+        measure(deployer, image("a"), [image("b"), image("c")], 0.0, Cancel())
+    assert deployer.images == [image("b"), image("a")]
