@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devloop.app import connect, find_registry, ledger_of
+from devloop.app.docker import docker_host
 from devloop.app.housekeeping import Leftovers, Removed, find_leftovers, remove
 from devloop.app.lock import only_session
 from devloop.base.cancel import Cancel
@@ -63,7 +64,8 @@ def clean(project: Project, *, keep: int, dry_run: bool) -> Cleaning:
 def _free(host: str, cancel: Cancel) -> int:
     """Space is a bonus: without Docker, or with somebody else's registry, there is none."""
     try:
-        container = owned_registry(host, cancel)
-        return collect(container, cancel) if container else 0
+        with docker_host(cancel) as docker:
+            container = owned_registry(docker, host)
+            return collect(docker, container) if container else 0
     except DevloopError:
         return 0

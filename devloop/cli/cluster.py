@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from devloop.cli.signals import interruptible
-from devloop.errors import ExitStatus
+from devloop.errors import DevloopError, ExitStatus
 from devloop.ui import wants_color
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from devloop import local_cluster
+    from devloop.base.cancel import Cancel
 
 __all__ = ["command"]
 
@@ -30,7 +31,7 @@ _name = click.option(
 
 @click.group("cluster")
 def command() -> None:
-    """Make, remove or look at a local kind cluster with a registry."""
+    """Create, remove or look at a local kind cluster with a registry."""
 
 
 @command.command()
@@ -62,7 +63,7 @@ def up(
     recreate: bool,
     yes: bool,
 ) -> None:
-    """Make the cluster and its registry, or repair what is missing."""
+    """Create the cluster and its registry, or repair what is missing."""
     from devloop import local_cluster  # noqa: PLC0415 - see main.py: help must stay quick
     from devloop.port_forward.port_owner import owner_of  # noqa: PLC0415 - as above
 
@@ -72,11 +73,12 @@ def up(
         registry_image=registry_image,
         registry_port=registry_port,
     )
-    stands = interruptible(
-        lambda cancel: local_cluster.up(
+    stands = _with_docker(
+        lambda docker: local_cluster.up(
+            docker,
             wanted,
             report=_show,
-            cancel=cancel,
+            read_context=_read_context,
             recreate=recreate,
             yes=yes,
             port_owner=owner_of,
@@ -96,9 +98,7 @@ def down(*, name: str, yes: bool) -> None:
     """Remove what `up` made and nothing else."""
     from devloop import local_cluster  # noqa: PLC0415 - see main.py: help must stay quick
 
-    gone = interruptible(
-        lambda cancel: local_cluster.down(name, report=_show, cancel=cancel, yes=yes)
-    )
+    gone = _with_docker(lambda docker: local_cluster.down(docker, name, report=_show, yes=yes))
     click.echo(f"removed: {', '.join(gone.removed)}" if gone.removed else "nothing to remove")
     if gone.kept_cluster:
         click.echo(
@@ -113,10 +113,12 @@ def down(*, name: str, yes: bool) -> None:
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print."
 )
 def status(*, name: str, output: str) -> None:
-    """Tell how cluster and registry stand; exit status 0 when all is up, 3 otherwise."""
+    """Show how cluster and registry stand; exit status 0 when all is up, 3 otherwise."""
     from devloop import local_cluster  # noqa: PLC0415 - see main.py: help must stay quick
 
-    seen = interruptible(lambda cancel: local_cluster.status(name, cancel=cancel))
+    seen = _with_docker(
+        lambda docker: local_cluster.status(docker, name, read_context=_read_context)
+    )
     if output == "json":
         click.echo(json.dumps({"v": 1, **dataclasses.asdict(seen), "ok": seen.ok}))
     else:
@@ -128,7 +130,7 @@ def status(*, name: str, output: str) -> None:
 
 def _lines(seen: local_cluster.Status) -> Iterator[str]:
     if not seen.exists:
-        yield f"{_cross()} there is no cluster {seen.cluster}; make it: devloop cluster up"
+        yield f"{_cross()} there is no cluster {seen.cluster}; create it: devloop cluster up"
         return
     made = "made by devloop" if seen.created_by_devloop else "not made by devloop"
     yield f"{_mark(seen.api_reachable)} cluster   {seen.cluster} (context {seen.context}, {made})"
@@ -167,3 +169,23 @@ def _mark(good: bool) -> str:
 def _styled(text: str, colour: str) -> str:
     coloured = wants_color(sys.stdout, "auto", os.environ)
     return click.style(text, fg=colour) if coloured else text
+
+
+def _read_context(name: str) -> tuple[str, str]:
+    from devloop.cluster.api.kubeconfig import read  # noqa: PLC0415 - see main.py
+
+    try:
+        cluster = read(os.environ).resolve(name).cluster
+    except DevloopError:
+        return "", ""
+    return cluster.server, cluster.ca
+
+
+def _with_docker(work: Callable[[local_cluster.DockerHost], T]) -> T:
+    from devloop.app.docker import docker_host  # noqa: PLC0415 - see main.py
+
+    def connected(cancel: Cancel) -> T:
+        with docker_host(cancel) as docker:
+            return work(docker)
+
+    return interruptible(connected)

@@ -9,24 +9,23 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from devloop.base.cancel import Cancel
 from devloop.errors import Code, DevloopError
-from devloop.local_cluster.machine import MARK, Machine, NodeContainer, Probe, probe
-from devloop.local_cluster.run import CompletedProgram, docker, kind, last_words
+from devloop.local_cluster.docker_host import DockerRefused, ExecResult, last_lines
+from devloop.local_cluster.kind import kind
+from devloop.local_cluster.machine import MARK, Machine, NodeContainer, Probe, look, probe
 from devloop.local_cluster.steps import ClusterProgress, Report, step
-from devloop.local_cluster.wiring import (
-    KIND_CONFIG,
-    certs_dir,
-    kubeconfig_has,
-    kubeconfig_paths,
-)
+from devloop.local_cluster.wiring import KIND_CONFIG
+
+if TYPE_CHECKING:
+    from devloop.local_cluster.docker_host import DockerHost
 
 __all__ = [
     "Api",
+    "ReadContext",
     "ask_api",
     "await_nodes",
     "beyond_repair",
@@ -41,42 +40,47 @@ __all__ = [
     "valid_name",
 ]
 
+ReadContext = Callable[[str], tuple[str, str]]
+"""The API server's URL and its CA (PEM) that the user's kubeconfig has for a context; empty strings
+when it has none."""
+
 _CREATE = 900.0  # seconds; the node image may have to be pulled
 _API_SOON = 15.0  # time to come back before it is worth asking why not
 _API_RUNNING = 60.0
 _API_STARTED = 150.0
+_ETCD = "/etc/kubernetes/manifests/etcd.yaml"
 
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """What the API server said: node name -> ready, and the hosting ConfigMap if there is one."""
+    """What the API server knows: node name -> ready, and the hosting ConfigMap if there is one."""
 
     ready: dict[str, bool]
     hosting: dict[str, Any] | None = None
 
 
-def probe_all(machine: Machine, folder: str, cancel: Cancel) -> tuple[Probe, ...]:
-    return tuple(probe(node, folder, cancel) for node in machine.nodes)
+def probe_all(docker: DockerHost, machine: Machine, certs_dir: str = "") -> tuple[Probe, ...]:
+    return tuple(probe(docker, node, certs_dir) for node in machine.nodes)
 
 
-def create(name: str, node_image: str | None, report: Report, cancel: Cancel) -> None:
-    """Make the cluster and mark its nodes as made by devloop; all of it or nothing."""
+def create(docker: DockerHost, name: str, node_image: str | None, report: Report) -> None:
+    """Create the cluster and mark its nodes as made by devloop; all of it or nothing."""
     image = ("--image", node_image) if node_image else ()
     with step(report, "cluster", slow="creating with kind, about a minute") as note:
         try:
             kind(
+                docker,
                 *("create", "cluster", "--name", name, "--config", "-", *image),
-                cancel=cancel,
-                timeout=_CREATE,
+                limit=_CREATE,
                 given=KIND_CONFIG,
                 on_line=lambda line: _relay(line, report),
             )
-            for node in kind("get", "nodes", "--name", name, cancel=cancel, timeout=30).out.split():
-                docker("exec", node, "touch", MARK, cancel=cancel)
+            for node in look(docker, name).nodes:
+                docker.write(node.name, MARK, "")
         except BaseException:
             # kind cleans up after its own errors only. Whoever cancelled waits for this second.
             with contextlib.suppress(DevloopError):
-                kind("delete", "cluster", "--name", name, cancel=Cancel(), timeout=30)
+                kind(docker.uncancelled(), "delete", "cluster", "--name", name, limit=30)
             raise
         note("created")
 
@@ -85,34 +89,33 @@ def _relay(line: str, report: Report) -> None:
     # kind announces each of its steps with a bullet and an emoji, and repeats it with a tick.
     if line.strip().startswith("•"):
         words = line.encode("ascii", "ignore").decode().strip(" .")
-        report(ClusterProgress(step="cluster", state="said", detail=words))
+        report(ClusterProgress(step="cluster", state="output", detail=words))
 
 
 def start(
-    name: str, machine: Machine, report: Report, cancel: Cancel, *, quiet: bool = False
+    docker: DockerHost, name: str, machine: Machine, report: Report, *, quiet: bool = False
 ) -> Api:
-    """Start what is stopped and wait for the API server; says nothing when `quiet`.
+    """Start what is stopped and wait for the API server; reports nothing when `quiet`.
 
     Errors: cluster/provision with the way out when the cluster does not come back."""
-    if quiet:
-        return _await_api(name, control_plane(name, machine), _API_STARTED, cancel)
     plane = control_plane(name, machine)
+    if quiet:
+        return _await_api(docker, name, plane, _API_STARTED)
     asleep = [node for node in machine.nodes if not node.running]
     with step(report, "cluster", slow="starting" if asleep else "") as note:
         for node in asleep:
-            verb = "unpause" if node.state == "paused" else "start"
-            done = docker(verb, node.name, cancel=cancel, timeout=60, check=False)
-            if not done.ok:
-                raise beyond_repair(name, f"node {node.name} does not start", last_words(done))
-        if asleep:
-            seen = probe(replace(plane, state="running"), certs_dir(0), cancel)
-            if not seen.finished:
-                raise beyond_repair(name, "its making was cut short", ())
-        api = _ask_for(plane, _API_SOON, cancel)[0]
-        if api is None and not _knows_its_address(plane, cancel):
+            try:
+                docker.call("unpause" if node.state == "paused" else "start", node.name)
+            except DockerRefused as error:
+                detail = error.diagnosis.detail
+                raise beyond_repair(name, f"node {node.name} does not start", detail) from error
+        if asleep and not probe(docker, replace(plane, state="running")).finished:
+            raise beyond_repair(name, "its creation was cut short", ())
+        api = docker.until(lambda: ask_api(docker, plane)[0], _API_SOON)
+        if api is None and not _knows_its_address(docker, plane):
             raise beyond_repair(name, f"node {plane.name} came back with another address", ())
         if api is None:
-            api = _await_api(name, plane, _API_STARTED if asleep else _API_RUNNING, cancel)
+            api = _await_api(docker, name, plane, _API_STARTED if asleep else _API_RUNNING)
         note("started" if asleep else "runs")
     return api
 
@@ -123,27 +126,23 @@ def control_plane(name: str, machine: Machine) -> NodeContainer:
     return machine.control_plane
 
 
-def kubectl(
-    node: NodeContainer, *args: str, cancel: Cancel, given: str | None = None
-) -> CompletedProgram:
-    return docker(
-        *("exec", *(("--interactive",) if given is not None else ()), node.name),
-        *("kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "--request-timeout=5s", *args),
-        cancel=cancel,
-        given=given,
-        timeout=20,
-        check=False,
-    )
+def kubectl(docker: DockerHost, node: NodeContainer, *args: str) -> ExecResult:
+    """A failed result also when the node does not run."""
+    admin = ("kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "--request-timeout=5s")
+    try:
+        return docker.execute(node.name, (*admin, *args))
+    except DockerRefused as error:
+        return ExecResult(ok=False, out="", err="\n".join(error.diagnosis.detail))
 
 
-def ask_api(plane: NodeContainer, cancel: Cancel) -> tuple[Api | None, tuple[str, ...]]:
-    """One request for all that is to be known, or the last words of why there was no answer."""
-    said = kubectl(plane, "get", "nodes,configmaps", "-n=kube-public", "-o=json", cancel=cancel)
-    if not said.ok:
-        return None, last_words(said)
+def ask_api(docker: DockerHost, plane: NodeContainer) -> tuple[Api | None, tuple[str, ...]]:
+    """One request for all that is to be known, or the last lines of why there was no answer."""
+    answer = kubectl(docker, plane, "get", "nodes,configmaps", "-n=kube-public", "-o=json")
+    if not answer.ok:
+        return None, last_lines(answer.err)
     ready: dict[str, bool] = {}
     hosting = None
-    for item in json.loads(said.out)["items"]:
+    for item in json.loads(answer.out)["items"]:
         name = item["metadata"]["name"]
         if item["kind"] == "Node":
             conditions = item.get("status", {}).get("conditions", [])
@@ -153,61 +152,58 @@ def ask_api(plane: NodeContainer, cancel: Cancel) -> tuple[Api | None, tuple[str
     return Api(ready, hosting), ()
 
 
-def _ask_for(
-    plane: NodeContainer, seconds: float, cancel: Cancel
-) -> tuple[Api | None, tuple[str, ...]]:
-    """Ask again and again; once more than `seconds` have passed, what came of it last."""
-    deadline = time.monotonic() + seconds
-    while True:
-        api, why = ask_api(plane, cancel)
-        if api is not None or time.monotonic() > deadline:
-            return api, why
-        cancel.wait(0.5)
-        cancel.check()
+def _await_api(docker: DockerHost, name: str, plane: NodeContainer, seconds: float) -> Api:
+    why: tuple[str, ...] = ()
 
+    def ask() -> Api | None:
+        nonlocal why
+        api, why = ask_api(docker, plane)
+        return api
 
-def _await_api(name: str, plane: NodeContainer, seconds: float, cancel: Cancel) -> Api:
-    api, why = _ask_for(plane, seconds, cancel)
+    api = docker.until(ask, seconds)
     if api is None:
         raise beyond_repair(name, "the API server does not answer", why)
     return api
 
 
-def _knows_its_address(plane: NodeContainer, cancel: Cancel) -> bool:
-    """Whether etcd is told to listen where the node is now.
+def _knows_its_address(docker: DockerHost, plane: NodeContainer) -> bool:
+    """Whether etcd is configured to listen where the node is now.
 
     Docker gives a restarted container any free address. kind's node images rewrite their files
     for that when there is one control-plane node (their entrypoint); others do not come back."""
-    addresses = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.GlobalIPv6Address}} {{end}}"
-    has = docker("container", "inspect", "--format", addresses, plane.name, cancel=cancel)
-    told = docker(
-        *("exec", plane.name, "cat", "/etc/kubernetes/manifests/etcd.yaml"),
-        cancel=cancel,
-        check=False,
-    )
-    return not told.ok or any(address in told.out for address in has.out.split())
+    shown = docker.inspect(plane.name) or {}
+    networks = (shown.get("NetworkSettings") or {}).get("Networks") or {}
+    addresses = [n.get(k) for n in networks.values() for k in ("IPAddress", "GlobalIPv6Address")]
+    manifest = docker.read(plane.name, _ETCD).get(_ETCD)
+    return manifest is None or any(address in manifest for address in addresses if address)
 
 
-def await_nodes(name: str, machine: Machine, api: Api, report: Report, cancel: Cancel) -> None:
+def await_nodes(docker: DockerHost, name: str, machine: Machine, api: Api, report: Report) -> None:
     """Wait until pods can run: the nodes are ready, and the service account that every pod of the
     default namespace gets exists, which comes a moment after the API server's first answer."""
     names = [node.name for node in machine.nodes]
     plane = control_plane(name, machine)
-    with step(report, "nodes") as note:
-        deadline = time.monotonic() + _API_STARTED
-        while not all(api.ready.get(n) for n in names):
-            if time.monotonic() > deadline:
-                waiting = ", ".join(n for n in names if not api.ready.get(n))
-                raise beyond_repair(name, f"not ready: {waiting}", ())
-            cancel.wait(0.3)
-            cancel.check()
-            api = _await_api(name, plane, _API_RUNNING, cancel)
+    ready = api.ready
+    account = ExecResult(ok=False, out="", err="")
+
+    def nodes() -> bool | None:
+        nonlocal ready
+        if not all(ready.get(n) for n in names):
+            ready = _await_api(docker, name, plane, _API_RUNNING).ready
+        return all(ready.get(n) for n in names) or None
+
+    def pods() -> bool | None:
+        nonlocal account
         asked = ("get", "serviceaccount", "default", "-n=default", "-o=name")
-        while not (said := kubectl(plane, *asked, cancel=cancel)).ok:
-            if time.monotonic() > deadline:
-                raise beyond_repair(name, "no pod can be made in it", last_words(said))
-            cancel.wait(0.3)
-            cancel.check()
+        account = kubectl(docker, plane, *asked)
+        return account.ok or None
+
+    with step(report, "nodes") as note:
+        if docker.until(nodes, _API_STARTED) is None:
+            waiting = ", ".join(n for n in names if not ready.get(n))
+            raise beyond_repair(name, f"not ready: {waiting}", ())
+        if docker.until(pods, _API_STARTED) is None:
+            raise beyond_repair(name, "no pod can be created in it", last_lines(account.err))
         note(f"{len(names)}/{len(names)} ready")
 
 
@@ -216,33 +212,36 @@ def beyond_repair(name: str, why: str, detail: tuple[str, ...]) -> DevloopError:
         Code.CLUSTER_PROVISION,
         f"the cluster {name} is there but does not work: {why}",
         suggestions=(
-            f"make it anew: devloop cluster up --name {name} --recreate",
+            f"recreate it: devloop cluster up --name {name} --recreate",
             "the registry keeps its images; what runs in the cluster is lost",
         ),
         detail=detail,
     )
 
 
-def made_by_devloop(machine: Machine, cancel: Cancel) -> bool:
-    probes = probe_all(machine, certs_dir(0), cancel)
+def made_by_devloop(docker: DockerHost, machine: Machine) -> bool:
+    probes = probe_all(docker, machine)
     if any(seen.marked for seen in probes):
         return True
     begun = machine.registry is not None and machine.registry.made_cluster
     return begun and not all(seen.finished for seen in probes)
 
 
-def delete(name: str, what: str, report: Report, cancel: Cancel) -> None:
+def delete(docker: DockerHost, name: str, what: str, report: Report) -> None:
     """Delete the cluster and its kubeconfig entries."""
     with step(report, what) as note:
-        kind("delete", "cluster", "--name", name, cancel=cancel, timeout=120)
+        kind(docker, "delete", "cluster", "--name", name, limit=120)
         note("deleted")
 
 
-def in_kubeconfig(name: str, machine: Machine, ca: str) -> bool:
-    """Whether the user's kubeconfig leads to this very cluster."""
+def in_kubeconfig(name: str, machine: Machine, ca: str, read_context: ReadContext) -> bool:
+    """Whether the user's kubeconfig leads to this very cluster: a context of its name that stayed
+    behind from a deleted one does not."""
     plane = machine.control_plane
     port = plane.api_port if plane is not None else None
-    return bool(ca) and kubeconfig_has(kubeconfig_paths(), f"kind-{name}", port, ca)
+    server, known = read_context(f"kind-{name}")
+    same_port = port is None or server.endswith(f":{port}")
+    return bool(ca and server) and same_port and known.strip() == ca.strip()
 
 
 def valid_name(name: str) -> None:

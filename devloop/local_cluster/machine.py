@@ -1,19 +1,17 @@
 """What Docker knows about a local cluster: node containers, the registry's container, their state.
 
-Reads only; `provision` decides and acts. Everything comes from two docker calls, so that a look
-at a healthy cluster costs well under a second.
+Reads only; others decide and act.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from devloop.local_cluster.run import docker
+from devloop.local_cluster.wiring import CERTS_DIR
 
 if TYPE_CHECKING:
-    from devloop.base.cancel import Cancel
+    from devloop.local_cluster.docker_host import DockerHost
 
 __all__ = [
     "CLUSTER_LABEL",
@@ -27,6 +25,7 @@ __all__ = [
     "parse",
     "probe",
     "publisher",
+    "registry_name",
 ]
 
 CLUSTER_LABEL = "devloop.dev/cluster"
@@ -39,15 +38,6 @@ MARK = "/etc/devloop-created"
 
 _KIND_LABEL = "io.x-k8s.kind.cluster"
 _ROLE_LABEL = "io.x-k8s.kind.role"
-_SEPARATOR = "\x1e"
-
-_PROBE = r"""
-cat "$1/hosts.toml" 2>/dev/null; printf '\036'
-cat /etc/kubernetes/pki/ca.crt 2>/dev/null; printf '\036'
-grep -qs /etc/containerd/certs.d /etc/containerd/config.toml && printf yes; printf '\036'
-test -e /etc/kubernetes/kubelet.conf && printf yes; printf '\036'
-test -e "$2" && printf yes; printf '\036'
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,22 +102,22 @@ class Probe:
     marked: bool
 
 
-def look(name: str, registry: str, cancel: Cancel) -> Machine:
-    """Errors: env/docker-unreachable, env/tool-missing."""
-    listed = docker(
-        *("container", "ls", "--all", "--filter", f"label={_KIND_LABEL}={name}"),
-        *("--format", "{{.Names}}"),
-        cancel=cancel,
-    )
-    # A missing container is an error on stderr only; the others are printed all the same.
-    shown = docker(
-        "container", "inspect", *listed.out.split(), registry, cancel=cancel, check=False
-    )
-    return parse(json.loads(shown.out or "[]"), name, registry)
+def registry_name(cluster: str) -> str:
+    """The name of the registry's container and volume."""
+    return f"{cluster}-registry"
 
 
-def parse(containers: list[dict[str, Any]], name: str, registry: str) -> Machine:
-    """`docker container inspect`'s JSON as a `Machine`."""
+def look(docker: DockerHost, name: str) -> Machine:
+    """The cluster `name` and its registry. Errors: env/docker-unreachable."""
+    listed = docker.call("containers", all=True, filters={"label": f"{_KIND_LABEL}={name}"})
+    shown = [
+        docker.inspect(container) for container in (*(c["Id"] for c in listed), registry_name(name))
+    ]
+    return parse([found for found in shown if found is not None], name)
+
+
+def parse(containers: list[dict[str, Any]], name: str) -> Machine:
+    """What Docker shows of containers as a `Machine`."""
     nodes: list[NodeContainer] = []
     found: RegistryContainer | None = None
     for container in containers:
@@ -146,7 +136,7 @@ def parse(containers: list[dict[str, Any]], name: str, registry: str) -> Machine
                     api_port=_published(container, "6443/tcp"),
                 )
             )
-        elif called == registry:
+        elif called == registry_name(name):
             found = RegistryContainer(
                 name=called,
                 state=state,
@@ -167,26 +157,28 @@ def _published(container: dict[str, Any], port: str) -> int | None:
     return None
 
 
-def probe(node: NodeContainer, certs_dir: str, cancel: Cancel) -> Probe:
-    """Look into a node. Of a stopped one only the mark is known."""
+def probe(docker: DockerHost, node: NodeContainer, certs_dir: str = "") -> Probe:
+    """Look into a node, `certs_dir` for its wiring to a registry. Of a stopped one only the mark is
+    known."""
+    marked = bool(docker.read(node.name, MARK))
     if not node.running:
-        copied = docker("cp", f"{node.name}:{MARK}", "-", cancel=cancel, check=False)
-        return Probe(hosts_toml="", ca="", reads_certs_dir=True, finished=True, marked=copied.ok)
-    said = docker("exec", node.name, "sh", "-c", _PROBE, "probe", certs_dir, MARK, cancel=cancel)
-    hosts, ca, reads, finished, marked = said.out.split(_SEPARATOR)[:5]
+        return Probe(hosts_toml="", ca="", reads_certs_dir=True, finished=True, marked=marked)
+
+    def text(path: str) -> str:
+        return docker.read(node.name, path).get(path, "")
+
     return Probe(
-        hosts_toml=hosts,
-        ca=ca,
-        reads_certs_dir=bool(reads.strip()),
-        finished=bool(finished.strip()),
-        marked=bool(marked.strip()),
+        hosts_toml=text(f"{certs_dir}/hosts.toml") if certs_dir else "",
+        ca=text("/etc/kubernetes/pki/ca.crt"),
+        reads_certs_dir=CERTS_DIR in text("/etc/containerd/config.toml"),
+        finished=bool(text("/etc/kubernetes/kubelet.conf")),
+        marked=marked,
     )
 
 
-def publisher(port: int, cancel: Cancel) -> str | None:
-    """The container that publishes a local port, if one does."""
-    listed = docker(
-        *("container", "ls", "--filter", f"publish={port}", "--format", "{{.Names}} ({{.Image}})"),
-        cancel=cancel,
-    )
-    return next((f"container {line}" for line in listed.out.splitlines() if line), None)
+def publisher(docker: DockerHost, port: int) -> str | None:
+    """The running container that publishes a local port, if one does."""
+    found = next(iter(docker.call("containers", filters={"publish": str(port)})), None)
+    if found is None:
+        return None
+    return f"container {found['Names'][0].removeprefix('/')} ({found['Image']})"

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from devloop.local_cluster import registry as registries
 from devloop.local_cluster.cluster import ask_api, in_kubeconfig, probe_all, valid_name
-from devloop.local_cluster.machine import look
+from devloop.local_cluster.machine import look, registry_name
 from devloop.local_cluster.wiring import certs_dir, hosted_at, hosts_toml, is_ours, local_port
 
 if TYPE_CHECKING:
-    from devloop.base.cancel import Cancel
+    from devloop.local_cluster.cluster import ReadContext
+    from devloop.local_cluster.docker_host import DockerHost
 
 __all__ = ["NodeStatus", "Status", "status"]
 
@@ -27,7 +28,7 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """How things stand. `problems` says in words what is not right, empty when `ok`."""
+    """How things stand. `problems` has in words what is not right, empty when `ok`."""
 
     cluster: str
     context: str
@@ -49,16 +50,16 @@ class Status:
         return self.exists and not self.problems
 
 
-def status(name: str, *, cancel: Cancel) -> Status:
-    """Look, change nothing. Errors: env/tool-missing, env/docker-unreachable."""
+def status(docker: DockerHost, name: str, *, read_context: ReadContext) -> Status:
+    """Look, change nothing. Errors: env/docker-unreachable."""
     valid_name(name)
-    machine = look(name, registries.container_name(name), cancel)
+    machine = look(docker, name)
     registry = machine.registry
     plane = machine.control_plane
-    api = ask_api(plane, cancel)[0] if plane is not None and plane.running else None
+    api = ask_api(docker, plane)[0] if plane is not None and plane.running else None
     hosting = api.hosting if api is not None else None
     host = hosted_at(hosting or {}) or (f"localhost:{registry.port}" if registry else "")
-    probes = probe_all(machine, certs_dir(local_port(host)), cancel) if machine.nodes else ()
+    probes = probe_all(docker, machine, certs_dir(local_port(host)))
     foreign = hosting is not None and not is_ours(hosting)
     nodes = tuple(
         NodeStatus(
@@ -68,7 +69,7 @@ def status(name: str, *, cancel: Cancel) -> Status:
             ready=bool(api and api.ready.get(node.name)),
             wired=bool(seen.hosts_toml)
             and seen.reads_certs_dir
-            and (foreign or seen.hosts_toml == hosts_toml(registries.container_name(name))),
+            and (foreign or seen.hosts_toml == hosts_toml(registry_name(name))),
         )
         for node, seen in zip(machine.nodes, probes, strict=True)
     )
@@ -78,7 +79,7 @@ def status(name: str, *, cancel: Cancel) -> Status:
         exists=bool(machine.nodes),
         created_by_devloop=any(p.marked for p in probes),
         api_reachable=api is not None,
-        in_kubeconfig=bool(probes) and in_kubeconfig(name, machine, probes[0].ca),
+        in_kubeconfig=bool(probes) and in_kubeconfig(name, machine, probes[0].ca, read_context),
         nodes=nodes,
         registry=host,
         registry_container=registry.name if registry else "",
@@ -94,7 +95,7 @@ def _with_problems(seen: Status) -> Status:
     if not seen.exists:
         return replace(seen, problems=(f"there is no cluster {seen.cluster}",))
     stopped = tuple(f"node {n.name} is stopped" for n in seen.nodes if not n.running)
-    # Of a cluster that does not answer, nobody can say what it would tell.
+    # Of a cluster that does not answer, nobody knows what it would answer.
     silent = not seen.api_reachable
     checks = (
         (seen.api_reachable, "the API server does not answer"),

@@ -1,4 +1,4 @@
-"""How provisioning tells what it does: one value a change, timed, free of any look."""
+"""How `devloop cluster` reports what it does: one value a change, timed, without any layout."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["ClusterProgress", "Report", "step"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterProgress:
-    """`started` comes before something slow only; `said` passes on a tool's own progress."""
+    """`started` comes before something slow only; `output` passes on a tool's own progress."""
 
     step: str
-    state: Literal["started", "said", "done"]
+    state: Literal["started", "output", "done"]
     detail: str = ""
     seconds: float = 0.0
 
@@ -31,7 +31,7 @@ Report = Callable[[ClusterProgress], None]
 def step(report: Report, name: str, slow: str = "") -> Iterator[Callable[[str], None]]:
     """Report a step as done, with the time it took, when the block ends without an error.
 
-    `slow` is said at the beginning, for steps that let the user wait. The block gets a function
+    `slow` is reported at the beginning, for steps that let the user wait. The block gets a function
     that takes what came of the step."""
     began = time.monotonic()
     outcome = ""

@@ -1,4 +1,4 @@
-"""What the wiring of a local cluster and its registry looks like, as text: no I/O but kubeconfigs.
+"""What the wiring of a local cluster and its registry looks like, as text: no I/O.
 
 Sources: kind's local registry guide (https://kind.sigs.k8s.io/docs/user/local-registry/) for the
 containerd side, KEP-1755 for the ConfigMap that tells tools about the registry.
@@ -6,12 +6,8 @@ containerd side, KEP-1755 for the ConfigMap that tells tools about the registry.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -20,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "CERTS_DIR",
     "CREATED_BY",
     "KIND_CONFIG",
     "certs_dir",
@@ -27,28 +24,28 @@ __all__ = [
     "hosted_at",
     "hosts_toml",
     "is_ours",
-    "kubeconfig_has",
-    "kubeconfig_paths",
     "local_port",
 ]
 
 CREATED_BY = "devloop.dev/created-by"
 _HELP = "https://kind.sigs.k8s.io/docs/user/local-registry/"
 
+CERTS_DIR = "/etc/containerd/certs.d"
+
 # Node images of kind 0.27 and later read certs.d by themselves and ignore the old plugin name.
-KIND_CONFIG = """\
+KIND_CONFIG = f"""\
 kind: Cluster
 apiVersion: kind.x-k8s.io/v1alpha4
 containerdConfigPatches:
 - |-
   [plugins."io.containerd.grpc.v1.cri".registry]
-    config_path = "/etc/containerd/certs.d"
+    config_path = "{CERTS_DIR}"
 """
 
 
 def certs_dir(port: int) -> str:
     """Where a node's containerd looks up how to reach `localhost:PORT`."""
-    return f"/etc/containerd/certs.d/localhost:{port}"
+    return f"{CERTS_DIR}/localhost:{port}"
 
 
 def hosts_toml(registry: str) -> str:
@@ -103,43 +100,3 @@ def is_ours(config: Mapping[str, Any]) -> bool:
     """Whether devloop wrote this object."""
     annotations = (config.get("metadata") or {}).get("annotations") or {}
     return CREATED_BY in annotations
-
-
-def kubeconfig_paths(env: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
-    """The files that KUBECONFIG names, else ~/.kube/config."""
-    named = tuple(Path(p) for p in env.get("KUBECONFIG", "").split(os.pathsep) if p)
-    return named or (Path.home() / ".kube" / "config",)
-
-
-def kubeconfig_has(paths: tuple[Path, ...], context: str, port: int | None, ca: str) -> bool:
-    """Whether `context` leads to the API server on local `port` with the certificate `ca` (PEM).
-
-    A context of that name that stayed behind from a deleted cluster does not count."""
-    configs = tuple(filter(None, map(_load, paths)))
-    named = _entry(configs, "contexts", context).get("context") or {}
-    cluster = _entry(configs, "clusters", str(named.get("cluster", ""))).get("cluster") or {}
-    server = str(cluster.get("server", ""))
-    try:
-        known = base64.b64decode(str(cluster.get("certificate-authority-data", "")))
-    except binascii.Error:
-        return False
-    same_port = port is None or server.endswith(f":{port}")
-    return bool(server) and same_port and known.strip() == ca.encode().strip()
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        config = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return {}
-    return config if isinstance(config, dict) else {}
-
-
-def _entry(configs: tuple[dict[str, Any], ...], section: str, name: str) -> dict[str, Any]:
-    # Of several files the first one that has an entry decides, as for kubectl.
-    for config in configs:
-        entries = config.get(section)
-        for entry in entries if isinstance(entries, list) else []:
-            if isinstance(entry, dict) and entry.get("name") == name:
-                return entry
-    return {}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from devloop.app.docker import docker_host
 from devloop.base.cancel import Cancel
 from devloop.builders.local_images import local_images, remove_local
 from devloop.errors import DevloopError
@@ -96,9 +97,9 @@ def test_a_deleted_image_is_gone_and_its_space_is_freed(
     assert client.digest(f"{client.host}/web", "devloop-1") is None
     # The layer is there until the collector has run, which also stops the registry for a moment.
     assert client.head_blob("web", old_layer) == 3000
-    cancel = Cancel()
-    assert owned_registry(client.host, cancel) == container
-    assert collect(container, cancel) >= 1
+    with docker_host(Cancel()) as daemon:
+        assert owned_registry(daemon, client.host) == container
+        assert collect(daemon, container) >= 1
     port = docker("port", container, "5000").rpartition(":")[2]
     with RegistryClient(f"localhost:{port}") as after:
         await_answer(after)
@@ -120,7 +121,8 @@ def test_a_registry_that_deletes_nothing_says_how_to_change_that() -> None:
                 client.delete_manifest("web", digest)
             assert caught.value.code == "registry/delete-refused"
             assert "REGISTRY_STORAGE_DELETE_ENABLED" in caught.value.diagnosis.suggestions[0]
-            assert owned_registry(client.host, Cancel()) is None
+            with docker_host(Cancel()) as daemon:
+                assert owned_registry(daemon, client.host) is None
     finally:
         docker("rm", "-f", "-v", name)
 

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import threading
-import time
-from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import docker.errors
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from devloop import local_cluster
+from devloop.app import docker as app_docker
+from devloop.base import process
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.cli import cluster as cli
-from devloop.errors import DevloopError
-from devloop.local_cluster import ClusterProgress, Wanted, cluster, machine, registry, run, wiring
-from devloop.local_cluster.run import CompletedProgram
+from devloop.errors import Code, DevloopError
+from devloop.local_cluster import (
+    ClusterProgress,
+    DockerHost,
+    Wanted,
+    garbage,
+    machine,
+    registry,
+    wiring,
+)
+from devloop.local_cluster.kind import kind
+from tests.support.memory_docker import Box, MemoryDocker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,155 +36,55 @@ if TYPE_CHECKING:
 CA = "-----BEGIN CERTIFICATE-----\nQQ==\n-----END CERTIFICATE-----\n"
 
 
-@dataclass
-class Box:
-    """A container."""
+class Clock(Cancel):
+    """A cancel whose waits take no time, and the clock that they move on."""
 
-    labels: dict[str, str] = field(default_factory=dict)
-    state: str = "running"
-    image: str = "image"
-    networks: set[str] = field(default_factory=set)
-    ports: dict[str, str] = field(default_factory=dict)
-    files: dict[str, str] = field(default_factory=dict)
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
 
-    def inspected(self, name: str) -> dict[str, Any]:
-        return {
-            "Name": f"/{name}",
-            "Config": {"Labels": self.labels, "Image": self.image},
-            "State": {"Status": self.state},
-            "NetworkSettings": {"Networks": dict.fromkeys(self.networks)},
-            "HostConfig": {
-                "PortBindings": {
-                    inner: [{"HostIp": "127.0.0.1", "HostPort": outer}]
-                    for inner, outer in self.ports.items()
-                }
-            },
-        }
+    def wait(self, seconds: float) -> bool:
+        self.now += seconds
+        return self.is_set()
+
+    def __call__(self) -> float:
+        return self.now
 
 
-class Host:
-    """Docker and kind, as far as `provision` uses them; writes a real kubeconfig."""
+class Host(MemoryDocker):
+    """A Docker with a kind that makes nodes in it, a kubectl in these, and a kubeconfig."""
 
-    def __init__(self, kubeconfig: Path) -> None:
-        self.boxes: dict[str, Box] = {}
-        self.volumes: dict[str, str] = {}
+    def __init__(self) -> None:
+        super().__init__()
+        self.images = {"registry:3"}
+        self.programs["kubectl"] = self.kubectl
         self.hosting: dict[str, Any] | None = None
-        self.kubeconfig = kubeconfig
-        self.calls: list[tuple[str, ...]] = []
-        self.failing: dict[str, str] = {}
+        self.contexts: dict[str, tuple[str, str]] = {}
+        self.kind_calls: list[tuple[str, ...]] = []
+        self.kind_fails: dict[str, str] = {}
         self.ready = True
         self.accounts_late = 0  # how often there is no service account yet
         self.api = True
-        self.before: Callable[[tuple[str, ...]], None] = lambda _: None
+        self.clock = Clock()
 
-    def run(self, argv: Sequence[str], *, cancel: Cancel, **more: Any) -> CompletedProgram:
-        cancel.check()
-        words = tuple(argv)
-        self.calls.append(words)
-        self.before(words)
-        for start, error in self.failing.items():
-            if " ".join(words).startswith(start):
-                return CompletedProgram(argv=words, code=1, out="", err=error)
-        method = getattr(self, f"{words[0]}_{words[1]}")
-        out = method(list(words[2:]), more.get("given") or "")
-        if out is None:
-            return CompletedProgram(argv=words, code=1, out="", err="Error: no such thing")
-        return CompletedProgram(argv=words, code=0, out=out, err="")
+    @property
+    def docker(self) -> DockerHost:
+        return DockerHost(self, self.clock, clock=self.clock)
 
-    # docker
+    def read_context(self, name: str) -> tuple[str, str]:
+        return self.contexts.get(name, ("", ""))
 
-    def docker_container(self, args: list[str], _given: str) -> str:
-        if args[:2] == ["inspect", "--format"]:
-            return "10.0.0.2  "
-        if args[0] == "inspect":
-            return json.dumps([self.boxes[n].inspected(n) for n in args[1:] if n in self.boxes])
-        [wanted] = [a.partition("=") for a in args if a.startswith(("label=", "publish="))]
-        if wanted[0] == "publish":
-            return "".join(
-                f"{n} (image)\n" for n, b in self.boxes.items() if wanted[2] in b.ports.values()
-            )
-        key, _, value = wanted[2].partition("=")
-        return "".join(f"{n}\n" for n, b in self.boxes.items() if b.labels.get(key) == value)
-
-    def docker_volume(self, args: list[str], _given: str) -> str:
-        if args[0] == "create":
-            self.volumes.setdefault(args[-1], args[2])
-        elif args[0] == "rm":
-            del self.volumes[args[1]]
-        else:
-            label = args[-1].removeprefix("label=")
-            return "".join(f"{n}\n" for n, kept in self.volumes.items() if kept == label)
-        return ""
-
-    def docker_run(self, args: list[str], _given: str) -> str:
-        pairs = list(pairwise(args))
-        [port] = [b for a, b in pairs if a == "--publish"]
-        address, outer, inner = port.split(":")
-        assert address == "127.0.0.1"
-        self.boxes[dict(pairs)["--name"]] = Box(
-            labels=dict(b.split("=", 1) for a, b in pairs if a == "--label"),
-            ports={f"{inner}/tcp": outer},
-            networks={"bridge"},
-        )
-        return "id\n"
-
-    def docker_rm(self, args: list[str], _given: str) -> str | None:
-        return "" if self.boxes.pop(args[-1], None) else None
-
-    def docker_start(self, args: list[str], _given: str) -> str:
-        self.boxes[args[0]].state = "running"
-        return ""
-
-    docker_unpause = docker_start
-
-    def docker_network(self, args: list[str], _given: str) -> str:
-        self.boxes[args[2]].networks.add(args[1])
-        return ""
-
-    def docker_cp(self, args: list[str], _given: str) -> str | None:
-        name, _, path = args[0].partition(":")
-        return "tar" if path in self.boxes[name].files else None
-
-    def docker_logs(self, _args: list[str], _given: str) -> str:
-        return "panic: no disk\n"
-
-    def docker_exec(self, args: list[str], given: str) -> str | None:
-        if args[0] == "--interactive":
-            args = args[1:]
-        box, command = self.boxes[args[0]], args[1:]
-        if box.state != "running":
-            return None
-        if command[0] == "kubectl":
-            return self.kubectl(command[3:], given)
-        if command[0] == "cat":
-            return box.files.get(command[1])
-        if command[0] == "touch":
-            box.files[command[1]] = ""
-        elif command[3] == "unwire":
-            box.files = {k: v for k, v in box.files.items() if f"//{command[4]}:5000" not in v}
-        elif command[3] == "wire":
-            box.files[f"{command[4]}/hosts.toml"] = given
-        else:
-            sections = [
-                box.files.get(f"{command[4]}/hosts.toml", ""),
-                box.files.get("ca", ""),
-                box.files.get("certs", ""),
-                box.files.get("kubelet", ""),
-                "yes" if command[5] in box.files else "",
-            ]
-            return "".join(f"{s}\x1e" for s in sections)
-        return ""
-
-    def kubectl(self, args: list[str], given: str) -> str | None:
+    def kubectl(self, box: Box, argv: list[str]) -> tuple[int, str, str]:
+        args = argv[2:]
         if not self.api:
-            return None
+            return 1, "", "The connection to the server was refused"
         if args[0] == "apply":
-            self.hosting = json.loads(given)
+            self.hosting = json.loads(box.files[args[1].removeprefix("--filename=")])
         elif args[0] == "delete":
             self.hosting = None
         elif args[1] == "serviceaccount":
             self.accounts_late -= 1
-            return "serviceaccount/default" if self.accounts_late < 0 else None
+            return (0 if self.accounts_late < 0 else 1), "", "not found"
         else:
             condition = {"type": "Ready", "status": str(self.ready)}
             nodes = [
@@ -184,62 +92,52 @@ class Host:
                 for n, b in self.boxes.items()
                 if "io.x-k8s.kind.cluster" in b.labels
             ]
-            return json.dumps({"items": [*nodes, *([self.hosting] if self.hosting else [])]})
-        return ""
+            return 0, json.dumps({"items": [*nodes, *([self.hosting] if self.hosting else [])]}), ""
+        return 0, "", ""
 
-    # kind
-
-    def kind_create(self, args: list[str], given: str) -> str:
-        assert yaml.safe_load(given)["kind"] == "Cluster"
+    def kind(self, argv: Sequence[str], *, cancel: Cancel, **more: Any) -> process.Completed:
+        """In the place of the runner of programs."""
+        cancel.check()
+        _, verb, what, *args = argv
+        self.kind_calls.append((verb, what))
+        if verb in self.kind_fails:
+            return process.Completed(status=1, out="", err=self.kind_fails[verb])
         name = args[args.index("--name") + 1]
-        self.make_cluster(name)
-        if "--image" in args:
-            self.boxes[f"{name}-control-plane"].image = args[args.index("--image") + 1]
-        return ""
+        if verb == "create":
+            assert yaml.safe_load(more["given"])["kind"] == "Cluster"
+            more["on_error_line"](" • Preparing nodes 📦  ...")
+            self.make_cluster(name)
+            if "--image" in args:
+                self.boxes[f"{name}-control-plane"].image = args[args.index("--image") + 1]
+        elif verb == "delete":
+            self.boxes.pop(f"{name}-control-plane", None)
+            self.hosting = None
+            self.contexts.clear()
+        else:
+            self.contexts[f"kind-{name}"] = ("https://127.0.0.1:40001", CA)
+        return process.Completed(status=0, out="", err="")
 
     def make_cluster(self, name: str) -> None:
         self.boxes[f"{name}-control-plane"] = Box(
             labels={"io.x-k8s.kind.cluster": name, "io.x-k8s.kind.role": "control-plane"},
             networks={"kind"},
             ports={"6443/tcp": "40001"},
-            files={"ca": CA, "certs": "yes", "kubelet": "yes"},
+            files={
+                "/etc/kubernetes/pki/ca.crt": CA,
+                "/etc/containerd/config.toml": 'config_path = "/etc/containerd/certs.d"',
+                "/etc/kubernetes/kubelet.conf": "kind: Config",
+            },
         )
-        self.kind_export(["kubeconfig", "--name", name], "")
-
-    def kind_get(self, args: list[str], _given: str) -> str:
-        return f"{args[2]}-control-plane\n"
-
-    def kind_delete(self, args: list[str], _given: str) -> str:
-        self.boxes.pop(f"{args[2]}-control-plane", None)
-        self.hosting = None
-        self.kubeconfig.unlink(missing_ok=True)
-        return ""
-
-    def kind_export(self, args: list[str], _given: str) -> str:
-        context = f"kind-{args[2]}"
-        cluster = {
-            "server": "https://127.0.0.1:40001",
-            "certificate-authority-data": base64.b64encode(CA.encode()).decode(),
-        }
-        self.kubeconfig.write_text(
-            yaml.safe_dump(
-                {
-                    "contexts": [{"name": context, "context": {"cluster": context}}],
-                    "clusters": [{"name": context, "cluster": cluster}],
-                }
-            )
-        )
-        return ""
+        self.contexts[f"kind-{name}"] = ("https://127.0.0.1:40001", CA)
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    host = Host(tmp_path / "kubeconfig")
-    monkeypatch.setenv("KUBECONFIG", str(host.kubeconfig))
-    monkeypatch.setattr(run, "run", host.run)
-    monkeypatch.setattr(registry, "_is_bound", lambda _port: False)
+def host(monkeypatch: pytest.MonkeyPatch) -> Host:
+    host = Host()
+    monkeypatch.setattr(process, "capture", host.kind)
+    monkeypatch.setattr(registry, "_is_bound", lambda port: str(port) in host.taken)
 
-    def answers(port: int, timeout: float = 0) -> bool:
+    def answers(port: int) -> bool:
         return any(
             box.state == "running" and box.ports.get("5000/tcp") == str(port)
             for box in host.boxes.values()
@@ -249,18 +147,26 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     return host
 
 
-def up(wanted: Wanted | None = None, **more: Any) -> tuple[local_cluster.Up, list[ClusterProgress]]:
-    told: list[ClusterProgress] = []
-    stands = local_cluster.up(wanted or Wanted(), report=told.append, cancel=Cancel(), **more)
-    return stands, [p for p in told if p.state == "done"]
+def up(
+    host: Host, wanted: Wanted | None = None, **more: Any
+) -> tuple[local_cluster.Up, list[ClusterProgress]]:
+    reported: list[ClusterProgress] = []
+    stands = local_cluster.up(
+        host.docker,
+        wanted or Wanted(),
+        report=reported.append,
+        read_context=host.read_context,
+        **more,
+    )
+    return stands, [p for p in reported if p.state == "done"]
 
 
-def down(name: str = "devloop", **more: Any) -> local_cluster.RemovedCluster:
-    return local_cluster.down(name, report=lambda _: None, cancel=Cancel(), **more)
+def down(host: Host, name: str = "devloop", **more: Any) -> local_cluster.RemovedCluster:
+    return local_cluster.down(host.docker, name, report=lambda _: None, **more)
 
 
-def status(name: str = "devloop") -> local_cluster.Status:
-    return local_cluster.status(name, cancel=Cancel())
+def status(host: Host, name: str = "devloop") -> local_cluster.Status:
+    return local_cluster.status(host.docker, name, read_context=host.read_context)
 
 
 NODE = "devloop-control-plane"
@@ -269,7 +175,7 @@ HOSTS = "/etc/containerd/certs.d/localhost:5001/hosts.toml"
 
 
 def test_up_makes_a_cluster_wired_to_its_registry(host: Host) -> None:
-    stands, _ = up()
+    stands, _ = up(host)
     assert (stands.context, stands.registry, stands.created) == (
         "kind-devloop",
         "localhost:5001",
@@ -283,7 +189,7 @@ def test_up_makes_a_cluster_wired_to_its_registry(host: Host) -> None:
     assert hosting["host"] == "localhost:5001"
     assert hosting["hostFromClusterNetwork"] == "devloop-registry:5000"
     assert "hostFromContainerRuntime" not in hosting
-    seen = status()
+    seen = status(host)
     assert seen.ok
     assert seen.created_by_devloop
     assert seen.problems == ()
@@ -291,19 +197,20 @@ def test_up_makes_a_cluster_wired_to_its_registry(host: Host) -> None:
 
 def test_up_waits_until_pods_can_be_made(host: Host) -> None:
     host.accounts_late = 2
-    up()
+    up(host)
     assert sum("serviceaccount" in call for call in host.calls) == 3
 
 
 def test_a_second_up_changes_nothing(host: Host) -> None:
-    up()
+    up(host)
     host.calls.clear()
-    stands, _ = up()
+    stands, _ = up(host)
     assert not stands.created
-    reading = {"container", "exec"}
-    assert {call[1] for call in host.calls} <= reading
-    assert not any("wire" in call or "apply" in call for call in host.calls)
-    assert len(host.calls) <= 10
+    assert {call[0] for call in host.calls} == {
+        *("containers", "inspect_container", "get_archive", "exec_create"),
+    }
+    assert not any("apply" in call for call in host.calls)
+    assert host.kind_calls == [("create", "cluster")]
 
 
 def _stop_registry(host: Host) -> None:
@@ -339,7 +246,15 @@ def _lose_config_map(host: Host) -> None:
 
 
 def _lose_kubeconfig(host: Host) -> None:
-    host.kubeconfig.write_text("{}")
+    host.contexts.clear()
+
+
+def _keep_a_stale_context(host: Host) -> None:
+    host.contexts["kind-devloop"] = ("https://127.0.0.1:40002", CA)
+
+
+def _keep_a_context_with_another_ca(host: Host) -> None:
+    host.contexts["kind-devloop"] = ("https://127.0.0.1:40001", CA * 2)
 
 
 @pytest.mark.parametrize(
@@ -354,172 +269,227 @@ def _lose_kubeconfig(host: Host) -> None:
         _spoil_hosts,
         _lose_config_map,
         _lose_kubeconfig,
+        _keep_a_stale_context,
+        _keep_a_context_with_another_ca,
     ],
 )
 def test_up_repairs(host: Host, damage: Callable[[Host], None]) -> None:
-    up()
+    up(host)
     damage(host)
-    seen = status()
+    seen = status(host)
     assert not seen.ok
     assert seen.problems
-    stands, _ = up()
+    stands, _ = up(host)
     assert not stands.created
-    assert status().ok
+    assert status(host).ok
 
 
-def test_a_registry_that_cannot_start_is_remade_on_its_volume(host: Host) -> None:
-    up()
+def test_a_registry_that_cannot_start_is_recreated_on_its_volume(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up(host)
     host.boxes[REGISTRY].state = "exited"
-    host.failing["docker start"] = "network 0123 not found"
-    _, told = up()
-    assert any(p.detail == "remade at localhost:5001" for p in told)
-    assert set(host.volumes) == {REGISTRY}
-    assert status().ok
+    start, refused = host.start, iter([True])
+
+    def start_once_refused(name: str) -> None:
+        if next(refused, False):
+            raise docker.errors.APIError("network 0123 not found")
+        start(name)
+
+    monkeypatch.setattr(host, "start", start_once_refused)
+    _, reported = up(host)
+    assert any(p.detail == "recreated at localhost:5001" for p in reported)
+    assert set(host.volumes_by_name) == {REGISTRY}
+    assert status(host).ok
 
 
 def test_another_port_moves_the_registry(host: Host) -> None:
-    up()
-    stands, _ = up(Wanted(registry_port=5055))
+    up(host)
+    stands, _ = up(host, Wanted(registry_port=5055))
     assert stands.registry == "localhost:5055"
-    assert status().registry == "localhost:5055"
-    assert status().ok
-    assert up()[0].registry == "localhost:5055"
+    assert status(host).registry == "localhost:5055"
+    assert status(host).ok
+    assert up(host)[0].registry == "localhost:5055"
     assert HOSTS in host.boxes[NODE].files  # what was deployed before can still be pulled
 
 
 def test_a_registry_that_is_gone_comes_back_at_its_port(host: Host) -> None:
-    up(Wanted(registry_port=5055))
+    up(host, Wanted(registry_port=5055))
     _remove_registry(host)
-    assert up()[0].registry == "localhost:5055"
+    assert up(host)[0].registry == "localhost:5055"
 
 
-def test_a_busy_port_leaves_the_old_registry_alone(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    up()
-    monkeypatch.setattr(registry, "_is_bound", lambda port: port == 5055)
+def test_a_busy_port_leaves_the_old_registry_alone(host: Host) -> None:
+    up(host)
+    host.taken = {"5055"}
     with pytest.raises(DevloopError):
-        up(Wanted(registry_port=5055))
-    assert status().ok
+        up(host, Wanted(registry_port=5055))
+    assert status(host).ok
 
 
-def test_a_busy_port_names_its_owner(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_is_bound", lambda _port: True)
+def test_a_busy_port_names_its_owner(host: Host) -> None:
+    host.taken = {"5001"}
     with pytest.raises(DevloopError) as caught:
-        up(port_owner=lambda port: f"nginx (pid {port})")
-    assert caught.value.code == "env/port-busy"
+        up(host, port_owner=lambda port: f"nginx (pid {port})")
+    assert caught.value.code == Code.ENV_PORT_BUSY
     assert caught.value.diagnosis.cause == "held by nginx (pid 5001)"
     host.boxes["other"] = Box(ports={"80/tcp": "5001"})
     with pytest.raises(DevloopError) as caught:
-        up(port_owner=lambda _: None)
+        up(host, port_owner=lambda _: None)
     assert caught.value.diagnosis.cause == "held by container other (image)"
-    assert not any(call[0] == "kind" for call in host.calls)
+    assert host.kind_calls == []
 
 
 def test_a_port_that_docker_finds_busy_leaves_no_container(host: Host) -> None:
-    host.failing["docker run"] = "Bind for 127.0.0.1:5001 failed: port is already allocated"
+    host.boxes["other"] = Box(ports={"80/tcp": "5001"})
     with pytest.raises(DevloopError) as caught:
-        up()
-    assert caught.value.code == "env/port-busy"
-    assert host.boxes == {}
+        up(host)
+    assert caught.value.code == Code.ENV_PORT_BUSY
+    assert set(host.boxes) == {"other"}
 
 
-def test_kinds_last_words_are_shown(host: Host) -> None:
-    host.failing["kind create"] = "Creating\nERROR: failed to create cluster: no disk\n"
+def test_a_registry_whose_port_was_taken_meanwhile_is_kept(host: Host) -> None:
+    up(host)
+    _stop_registry(host)
+    host.taken = {"5001"}
     with pytest.raises(DevloopError) as caught:
-        up()
-    assert caught.value.code == "cluster/provision"
+        up(host)
+    assert caught.value.code == Code.ENV_PORT_BUSY
+    assert REGISTRY in host.boxes
+
+
+def test_the_registrys_image_is_pulled_when_it_is_not_here(host: Host) -> None:
+    host.images = set()
+    host.pullable = {"registry:3"}
+    up(host)
+    assert ("pull", "registry", "3") in host.calls
+    assert status(host).ok
+
+
+def test_an_image_that_cannot_be_pulled_is_named(host: Host) -> None:
+    host.images = set()
+    with pytest.raises(DevloopError) as caught:
+        up(host)
+    assert caught.value.code == Code.CLUSTER_PROVISION
+    assert caught.value.diagnosis.message == "the registry could not be started from registry:3"
+    assert caught.value.diagnosis.detail == ("manifest for registry:3 not found",)
+
+
+def test_kinds_last_lines_are_shown(host: Host) -> None:
+    host.kind_fails["create"] = "Creating\nERROR: failed to create cluster: no disk\n"
+    with pytest.raises(DevloopError) as caught:
+        up(host)
+    assert caught.value.code == Code.CLUSTER_PROVISION
     assert caught.value.diagnosis.detail[-1] == "ERROR: failed to create cluster: no disk"
 
 
-@pytest.mark.parametrize("program", ["docker container", "kind create"])
-def test_a_daemon_that_is_away(host: Host, program: str) -> None:
-    host.failing[program] = "ERROR: Cannot connect to the Docker daemon at unix:///x. Is it?"
+AWAY = docker.errors.DockerException("Connection refused")
+
+
+@pytest.mark.parametrize("method", ["containers", "create_container", "put_archive", "ping"])
+def test_a_daemon_that_is_away(host: Host, method: str) -> None:
+    host.failing[method] = AWAY
+    if method == "ping":
+        host.kind_fails["create"] = "ERROR: whatever kind writes then"
     with pytest.raises(DevloopError) as caught:
-        up()
-    assert caught.value.code == "env/docker-unreachable"
+        up(host)
+    assert caught.value.code == Code.ENV_DOCKER_UNREACHABLE
+    assert caught.value.diagnosis.cause == "Connection refused"
 
 
 def test_a_cancelled_creation_leaves_no_half_made_cluster(host: Host) -> None:
-    cancel = Cancel()
-
-    def interrupt(call: tuple[str, ...]) -> None:
-        if call[:2] == ("docker", "exec"):
-            cancel.set()
-            cancel.check()
+    def interrupt(method: str) -> None:
+        if method == "put_archive":
+            host.clock.set()
 
     host.before = interrupt
     with pytest.raises(Cancelled):
-        local_cluster.up(Wanted(), report=lambda _: None, cancel=cancel)
+        up(host)
     assert NODE not in host.boxes
     host.before = lambda _: None
-    assert "container devloop-registry" in down().removed
+    host.clock = Clock()
+    assert "container devloop-registry" in down(host).removed
     assert host.boxes == {}
 
 
+def test_a_daemon_that_does_not_answer_does_not_keep_a_cancelled_command(host: Host) -> None:
+    hung = threading.Event()
+
+    def hang(_method: str) -> None:
+        host.clock.set()
+        hung.wait()
+
+    host.before = hang
+    try:
+        with pytest.raises(Cancelled):
+            status(host)
+    finally:
+        hung.set()
+
+
 def test_down_leaves_nothing_and_is_idempotent(host: Host) -> None:
-    up()
-    gone = down()
+    up(host)
+    gone = down(host)
     assert set(gone.removed) == {
         "cluster devloop",
         "container devloop-registry",
         "volume devloop-registry",
     }
-    assert (host.boxes, host.volumes, host.kubeconfig.exists()) == ({}, {}, False)
-    assert down() == local_cluster.RemovedCluster(removed=())
+    assert (host.boxes, host.volumes_by_name, host.contexts) == ({}, {}, {})
+    assert down(host) == local_cluster.RemovedCluster(removed=())
 
 
 def test_down_knows_its_cluster_when_it_is_stopped(host: Host) -> None:
-    up()
+    up(host)
     _stop_node(host)
-    assert "cluster devloop" in down().removed
+    assert "cluster devloop" in down(host).removed
 
 
 def test_down_removes_what_a_killed_up_left_half_made(host: Host) -> None:
-    up()
+    up(host)
     host.boxes[NODE].files.clear()
     _stop_node(host)
     with pytest.raises(DevloopError, match="cut short"):
-        up()
-    assert "cluster devloop" in down().removed
+        up(host)
+    assert "cluster devloop" in down(host).removed
 
 
 def test_an_adopted_cluster_is_wired_and_kept(host: Host) -> None:
     host.make_cluster("devloop")
-    stands, _ = up()
+    stands, _ = up(host)
     assert not stands.created
-    seen = status()
+    seen = status(host)
     assert seen.ok
     assert not seen.created_by_devloop
-    gone = down()
+    gone = down(host)
     assert gone.kept_cluster == "devloop"
     assert set(host.boxes) == {NODE}
     assert HOSTS not in host.boxes[NODE].files
     assert host.hosting is None
-    assert host.volumes == {}
-    assert "cluster devloop" in down(yes=True).removed
+    assert host.volumes_by_name == {}
+    assert "cluster devloop" in down(host, yes=True).removed
 
 
-def test_recreate_spares_a_strangers_cluster_unless_told(host: Host) -> None:
+def test_recreate_spares_somebody_elses_cluster_unless_yes(host: Host) -> None:
     host.make_cluster("devloop")
     with pytest.raises(DevloopError) as caught:
-        up(recreate=True)
+        up(host, recreate=True)
     assert caught.value.exit_status == 4
     assert NODE in host.boxes
-    stands, _ = up(recreate=True, yes=True)
+    stands, _ = up(host, recreate=True, yes=True)
     assert stands.created
-    assert status().created_by_devloop
+    assert status(host).created_by_devloop
 
 
 def test_recreate_keeps_the_registry_and_the_node_image(host: Host) -> None:
-    up()
+    up(host)
     before = host.boxes[REGISTRY]
     host.boxes[NODE].image = "kindest/node:v1.30.0"
-    stands, _ = up(recreate=True)
+    stands, _ = up(host, recreate=True)
     assert stands.created
     assert host.boxes[NODE].image == "kindest/node:v1.30.0"
     assert host.boxes[REGISTRY] is before
-    assert status().ok
+    assert status(host).ok
 
 
 def test_a_registry_that_somebody_else_wired_is_respected(host: Host) -> None:
@@ -531,43 +501,60 @@ def test_a_registry_that_somebody_else_wired_is_respected(host: Host) -> None:
         "metadata": {"name": "local-registry-hosting"},
         "data": {"localRegistryHosting.v1": 'host: "localhost:5001"\n'},
     }
-    stands, _ = up()
+    stands, _ = up(host)
     assert stands.registry == "localhost:5001"
     assert REGISTRY not in host.boxes
-    assert status().ok
+    assert status(host).ok
 
 
 @pytest.mark.parametrize(("address", "why"), [("10.0.0.2", "does not answer"), ("", "address")])
-def test_a_cluster_that_stays_silent_is_beyond_repair(
-    host: Host, monkeypatch: pytest.MonkeyPatch, address: str, why: str
-) -> None:
-    monkeypatch.setattr(cluster, "_API_SOON", 0.0)
-    monkeypatch.setattr(cluster, "_API_RUNNING", 0.0)
-    up()
+def test_a_cluster_that_stays_silent_is_beyond_repair(host: Host, address: str, why: str) -> None:
+    up(host)
     host.boxes[NODE].files["/etc/kubernetes/manifests/etcd.yaml"] = f"listen: {address}"
     host.api = False
     with pytest.raises(DevloopError) as caught:
-        up()
-    assert caught.value.code == "cluster/provision"
+        up(host)
+    assert caught.value.code == Code.CLUSTER_PROVISION
     assert why in caught.value.diagnosis.message
     assert "--recreate" in caught.value.diagnosis.suggestions[0]
-    assert status().problems == ("the API server does not answer",)
+    assert status(host).problems == ("the API server does not answer",)
+
+
+def test_nodes_that_do_not_become_ready_are_named(host: Host) -> None:
+    host.ready = False
+    with pytest.raises(DevloopError) as caught:
+        up(host)
+    assert caught.value.diagnosis.message.endswith(f"not ready: {NODE}")
+    assert host.clock.now > 150
+
+
+def test_a_cluster_without_its_service_account_takes_no_pods(host: Host) -> None:
+    host.accounts_late = 10_000
+    with pytest.raises(DevloopError) as caught:
+        up(host)
+    assert caught.value.diagnosis.message.endswith("no pod can be created in it")
+    assert caught.value.diagnosis.detail == ("not found",)
 
 
 def test_a_node_image_that_reads_no_certs_d(host: Host) -> None:
     host.make_cluster("devloop")
-    del host.boxes[NODE].files["certs"]
+    del host.boxes[NODE].files["/etc/containerd/config.toml"]
     with pytest.raises(DevloopError, match=r"certs\.d"):
-        up()
+        up(host)
 
 
 def test_a_silent_registry_is_reported_with_its_log(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "answers", lambda _port: False)
-    monkeypatch.setattr(registry, "_ANSWER", 0.0)
+
+    def panic(method: str) -> None:
+        if method == "logs":
+            host.boxes[REGISTRY].log = "panic: no disk\n"
+
+    host.before = panic
     with pytest.raises(DevloopError) as caught:
-        up()
+        up(host)
     assert caught.value.code == "registry/unreachable"
     assert caught.value.diagnosis.detail == ("panic: no disk",)
 
@@ -595,89 +582,119 @@ def test_reading_a_hosting_config_map(config: dict[str, Any], host: str) -> None
     assert wiring.hosted_at(config) == host
 
 
-def test_a_context_left_over_from_another_cluster_does_not_count(host: Host) -> None:
-    host.kind_export(["kubeconfig", "--name", "devloop"], "")
-    paths = (host.kubeconfig.parent / "missing", host.kubeconfig)
-    assert wiring.kubeconfig_has(paths, "kind-devloop", 40001, CA)
-    assert not wiring.kubeconfig_has(paths, "kind-devloop", 40002, CA)
-    assert not wiring.kubeconfig_has(paths, "kind-devloop", 40001, CA * 2)
-    assert not wiring.kubeconfig_has(paths, "kind-other", 40001, CA)
-    host.kubeconfig.write_text("{{{")
-    assert not wiring.kubeconfig_has(paths, "kind-devloop", 40001, CA)
-
-
-def test_kubeconfig_paths_follow_the_variable(tmp_path: Path) -> None:
-    named = wiring.kubeconfig_paths({"KUBECONFIG": f"{tmp_path}/a:{tmp_path}/b"})
-    assert named == (tmp_path / "a", tmp_path / "b")
-    assert wiring.kubeconfig_paths({})[0].parts[-2:] == (".kube", "config")
-
-
 def test_control_plane_comes_first_whatever_the_order() -> None:
     boxes = {
         f"c-{role}": Box(labels={"io.x-k8s.kind.cluster": "c", "io.x-k8s.kind.role": role})
         for role in ("worker", "control-plane")
     }
-    found = machine.parse([b.inspected(n) for n, b in boxes.items()], "c", "c-registry")
+    found = machine.parse([b.inspected(n) for n, b in boxes.items()], "c")
     assert [n.role for n in found.nodes] == ["control-plane", "worker"]
     assert found.registry is None
 
 
-# --- running programs --------------------------------------------------------------------------
+# --- kind --------------------------------------------------------------------------------------
 
 
-def test_run_returns_what_was_said() -> None:
-    lines: list[str] = []
-    script = "cat; echo one >&2; echo two >&2; exit 3"
-    done = run.run(
-        ["sh", "-c", script], cancel=Cancel(), timeout=10, given="in", on_line=lines.append
-    )
-    assert (done.code, done.out, done.err, lines) == (3, "in", "one\ntwo\n", ["one", "two"])
-    assert run.last_words(done, 1) == ("two",)
+@pytest.fixture
+def idle() -> DockerHost:
+    return DockerHost(MemoryDocker(), Cancel())
 
 
-def test_run_kills_the_whole_group_when_cancelled() -> None:
-    cancel = Cancel()
-    timer = threading.Timer(0.2, cancel.set)
-    timer.start()
-    began = time.monotonic()
-    with pytest.raises(Cancelled):
-        run.run(["sh", "-c", "sleep 60 & sleep 60"], cancel=cancel, timeout=60)
-    assert time.monotonic() - began < 2
-    timer.join()
-
-
-def test_run_gives_up_at_the_deadline() -> None:
-    with pytest.raises(DevloopError, match="did not end in time") as caught:
-        run.run(["sh", "-c", "echo last >&2; sleep 60"], cancel=Cancel(), timeout=0.3)
-    assert caught.value.diagnosis.detail == ("last",)
-
-
-def test_run_kills_a_program_that_ignores_term(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "_GRACE", 0.2)
-    began = time.monotonic()
-    with pytest.raises(DevloopError):
-        run.run(
-            ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"], cancel=Cancel(), timeout=0.3
-        )
-    assert time.monotonic() - began < 3
-
-
-def test_a_missing_tool_comes_with_a_way_to_get_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_missing_kind_comes_with_a_way_to_get_it(
+    idle: DockerHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     for system, hint in (("linux", "kind.sigs.k8s.io"), ("darwin", "brew install kind")):
         monkeypatch.setattr("sys.platform", system)
         with pytest.raises(DevloopError) as caught:
-            run.kind("version", cancel=Cancel(), timeout=1)
-        assert caught.value.code == "env/tool-missing"
+            kind(idle, "version", limit=1)
+        assert caught.value.code == Code.ENV_TOOL_MISSING
         assert hint in caught.value.diagnosis.suggestions[0]
+
+
+def test_a_kind_that_does_not_end_is_given_up_with_its_last_lines(
+    idle: DockerHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "kind"
+    program.write_text("#!/bin/sh\necho last >&2\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(DevloopError, match="did not end in time") as caught:
+        kind(idle, "create", "cluster", limit=2)
+    assert caught.value.diagnosis.detail == ("last",)
+
+
+# --- the collector -----------------------------------------------------------------------------
+
+
+SCRIPT = ["/entrypoint.sh", "/etc/registry.yml"]
+PROGRAM = ["registry", "serve", "/etc/registry.yml"]
+
+
+@pytest.fixture
+def filled(host: Host) -> Host:
+    up(host)
+    host.boxes[REGISTRY].command = SCRIPT
+    host.ends_at_once = lambda box: "garbage-collect" in box.command
+    return host
+
+
+@pytest.mark.parametrize("command", [SCRIPT, PROGRAM])
+def test_the_collector_runs_while_the_registry_stands_still(
+    filled: Host, command: list[str]
+) -> None:
+    filled.boxes[REGISTRY].command = command
+    seen: list[tuple[str, list[str]]] = []
+
+    def look(method: str) -> None:
+        if method == "logs":
+            collector = next(b for n, b in filled.boxes.items() if n not in {NODE, REGISTRY})
+            collector.log = "blob eligible for deletion: a\nblob eligible for deletion: b\n"
+            seen.append((filled.boxes[REGISTRY].state, collector.command))
+
+    filled.before = look
+    assert garbage.owned_registry(filled.docker, "localhost:5001") == REGISTRY
+    assert garbage.owned_registry(filled.docker, "registry.example.com:5001") is None
+    assert garbage.collect(filled.docker, REGISTRY) == 2
+    assert seen == [("exited", [command[0], "garbage-collect", "/etc/registry.yml"])]
+    assert filled.boxes[REGISTRY].state == "running"
+    assert set(filled.boxes) == {NODE, REGISTRY}
+
+
+@pytest.mark.parametrize("method", ["create_container", "logs"])
+def test_the_registry_runs_again_whatever_becomes_of_the_collector(
+    filled: Host, method: str
+) -> None:
+    filled.failing[method] = docker.errors.APIError("no")
+    with pytest.raises(DevloopError):
+        garbage.collect(filled.docker, REGISTRY)
+    assert filled.boxes[REGISTRY].state == "running"
+    assert set(filled.boxes) == {NODE, REGISTRY}
+
+
+def test_the_registry_runs_again_when_the_collection_is_cancelled(filled: Host) -> None:
+    def interrupt(method: str) -> None:
+        if method == "create_container":
+            filled.clock.set()
+
+    filled.before = interrupt
+    with pytest.raises(Cancelled):
+        garbage.collect(filled.docker, REGISTRY)
+    assert filled.boxes[REGISTRY].state == "running"
 
 
 # --- the command -------------------------------------------------------------------------------
 
 
-def test_the_commands_from_up_to_down(host: Host) -> None:
+@pytest.fixture
+def command(host: Host, monkeypatch: pytest.MonkeyPatch) -> Host:
+    monkeypatch.setattr(app_docker, "connect", lambda _timeout: host)
+    monkeypatch.setattr(cli, "_read_context", host.read_context)
+    return host
+
+
+def test_the_commands_from_up_to_down(command: Host) -> None:
+    host = command
     runner = CliRunner()
     made = runner.invoke(cli.command, ["up"])
     assert made.exit_code == 0
@@ -699,7 +716,8 @@ def test_the_commands_from_up_to_down(host: Host) -> None:
     assert "nothing to remove" in runner.invoke(cli.command, ["down"]).output
 
 
-def test_errors_reach_the_caller_of_the_command(host: Host) -> None:
-    host.failing["docker"] = "Cannot connect to the Docker daemon"
+def test_errors_reach_the_caller_of_the_command(command: Host) -> None:
+    host = command
+    host.failing["containers"] = AWAY
     failed = CliRunner().invoke(cli.command, ["status"])
     assert isinstance(failed.exception, DevloopError)

@@ -1,0 +1,28 @@
+"""The user's Docker daemon for the commands that work with it directly. Importing it imports the
+docker SDK, which takes a while: only for those commands."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from devloop.builders.docker_client import connect
+from devloop.local_cluster.docker_host import DockerHost
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from devloop.base.cancel import Cancel
+
+__all__ = ["docker_host"]
+
+_CONNECT = 5.0
+_SILENCE = 60.0  # seconds; creating a container takes longer than anything else
+
+
+@contextlib.contextmanager
+def docker_host(cancel: Cancel) -> Iterator[DockerHost]:
+    """The daemon that the docker CLI would use. Errors: env/docker-unreachable."""
+    with contextlib.closing(connect(_CONNECT)) as api:
+        api.timeout = _SILENCE
+        yield DockerHost(api, cancel)
