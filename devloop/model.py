@@ -162,7 +162,7 @@ class PushTarget:
     pull: str = ""
     cluster: str = ""
     kind_cluster: str = ""
-    source: Literal["flag", "config", "cluster", "kind"] = "config"
+    source: Literal["config", "cluster", "kind"] = "config"
 
     def repository(self, image: str) -> str:
         """The name to push `image` (without registry and tag) under."""

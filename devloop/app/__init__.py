@@ -44,7 +44,6 @@ def workload_of(service: Service, namespace: str) -> WorkloadRef:
 def find_registry(project: Project, connection: Connection) -> PushTarget:
     """Where the project's images go. Errors: registry/*, cluster/*."""
     return discover(
-        flag=None,
         config=project.registry,
         hosting=registry_hosting(connection),
         kind_cluster=_kind_cluster(connection.context),

@@ -5,9 +5,9 @@ Pure; nobody is asked.
 
 from __future__ import annotations
 
-import platform
 from typing import TYPE_CHECKING
 
+from devloop.base.platforms import own_platform
 from devloop.config.problems import nearest
 from devloop.errors import Code, DevloopError
 
@@ -20,7 +20,6 @@ __all__ = ["built_for", "chosen", "names_of"]
 
 # How many services are called by their names.
 _NAMED = 8
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def chosen(project: Project, only: tuple[str, ...]) -> dict[str, Service]:
@@ -48,7 +47,7 @@ def built_for(services: Mapping[str, Service], platforms: tuple[str, ...]) -> di
 
     Builders make images for their own platform; asking for it by name as well would only keep
     them from the caches that they filled without."""
-    own = f"linux/{_ARCHITECTURES.get(platform.machine(), platform.machine())}"
+    own = own_platform()
     if not platforms or own in platforms:
         return dict(services)
     return {

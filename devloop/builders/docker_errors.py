@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from devloop.errors import Code, Diagnosis
 
@@ -42,9 +42,13 @@ _REFUSED = re.compile(
 )
 _UNAUTHORIZED = re.compile(
     r"unauthorized|no basic auth credentials|authentication required|access denied|"
-    r"denied: |insufficient_scope|failed to authorize|401|403 forbidden|"
-    r"error getting credentials",
+    r"denied: |insufficient_scope|failed to authorize|error getting credentials|"
+    r"\b(?:status|code|response)\b.{0,80}?\b40[13]\b|\b40[13] (?:unauthorized|forbidden)\b",
     re.IGNORECASE,
+)
+# What names or numbers stand in says nothing of the failure: URLs, HOST:PORT, digests.
+_NAMES = re.compile(
+    r"https?://[^\s\"']*?(?=[:;,.]?(?:[\s\"']|$))|\bsha256:[0-9a-f]+|[\w.\[\]-]+:\d{1,5}\b"
 )
 
 
@@ -139,15 +143,16 @@ def _docker_cause(text: str, endpoint: str, env: Mapping[str, str]) -> tuple[str
 def push_failed(text: str, target: str) -> Diagnosis:
     """registry/* for a push that failed with `text`; `target` is the repository."""
     host = target.partition("/")[0]
-    reason = _push_reason(text)
-    if _UNAUTHORIZED.search(text):
+    line, why = _push_failure(text, target)
+    reason = first_line(line.removeprefix("ERROR: "))
+    if why == "unauthorized":
         return Diagnosis(
             code=Code.REGISTRY_UNAUTHORIZED,
             message=f"{host} does not accept the credentials for {target}",
             cause=reason,
             suggestions=(f"docker login {host}", "check that the account may push there"),
         )
-    if _REFUSED.search(text):
+    if why == "unreachable":
         suggestions = ["check that the registry runs: devloop cluster up starts a local one"]
         if "HTTP response to HTTPS" in text:
             suggestions.insert(0, f'add "{host}" to insecure-registries in Docker\'s daemon.json')
@@ -166,8 +171,16 @@ def push_failed(text: str, target: str) -> Diagnosis:
     )
 
 
-def _push_reason(text: str) -> str:
-    """The line that says most: the last that names an error."""
+def _push_failure(
+    text: str, target: str
+) -> tuple[str, Literal["unauthorized", "unreachable", "other"]]:
+    """The line that says most, the last that names an error, and what it names. A connection that
+    fails comes first: a registry that is away cannot refuse credentials, and may come back."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if _REFUSED.search(line) or _UNAUTHORIZED.search(line)]
-    return first_line((telling or lines or ["no reason given"])[-1].removeprefix("ERROR: "))
+    for line in reversed(lines):
+        bare = _NAMES.sub(" ", line.replace(target, " "))
+        if _REFUSED.search(bare):
+            return line, "unreachable"
+        if _UNAUTHORIZED.search(bare):
+            return line, "unauthorized"
+    return (lines or ["no reason given"])[-1], "other"

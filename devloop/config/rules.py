@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from devloop.base import image_reference, platforms
+from devloop.base.image_reference import HOST_LABEL, IMAGE_PATH, PORT_NUMBER, split_registry
 from devloop.errors import Code
 
 if TYPE_CHECKING:
@@ -98,22 +100,10 @@ CONTAINER = TextRule(
     name="a container's name", pattern=f"^{_LABEL}$", longest=63, explain=_label_fault
 )
 
-# github.com/distribution/reference: path-component and its separators.
-_PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
-_HOST_LABEL = "[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?"
-_PORT_NUMBER = (
-    "([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
-)
-
-
-def _is_host(part: str) -> bool:
-    """Whether docker takes the first part of a reference for a registry's host."""
-    return part == "localhost" or "." in part or ":" in part
-
 
 def _image_fault(text: str) -> Fault:
-    first, slash, rest = text.partition("/")
-    if slash and _is_host(first):
+    first, rest = split_registry(text)
+    if first and first == first.lower():
         return Fault(
             message=f"{_quoted(text)} names a registry; `image` is the name without it",
             suggestions=(f"registry: {first} and image: {rest.rpartition('@')[0] or rest}",),
@@ -142,7 +132,7 @@ def _image_fault(text: str) -> Fault:
 IMAGE = TextRule(
     name="an image name",
     # The lookahead keeps out what docker would take for a registry's host.
-    pattern=rf"^(?!localhost/|[^/]*\.[^/]*/){_PART}(/{_PART})*$",
+    pattern=rf"^(?!localhost/|[^/]*\.[^/]*/){IMAGE_PATH}$",
     longest=200,
     explain=_image_fault,
     code=Code.CONFIG_IMAGE_NAME,
@@ -164,7 +154,7 @@ def _registry_fault(text: str) -> Fault:
         return Fault(
             message="a registry's path is lowercase", suggestions=(f"{host}/{path.lower()}",)
         )
-    if re.fullmatch(_HOST_LABEL, host):
+    if re.fullmatch(HOST_LABEL, host):
         return Fault(
             message=f"{_quoted(host)} is not a registry's host",
             cause="docker takes a single word without a port for a user of Docker Hub",
@@ -175,28 +165,11 @@ def _registry_fault(text: str) -> Fault:
 
 REGISTRY = TextRule(
     name="a registry",
-    pattern=(
-        rf"^((localhost|{_HOST_LABEL}(\.{_HOST_LABEL})+)(:{_PORT_NUMBER})?"
-        rf"|({_HOST_LABEL}|\[[0-9a-fA-F:]+\]):{_PORT_NUMBER}|\[[0-9a-fA-F:]+\])(/{_PART})*$"
-    ),
+    pattern=f"^{image_reference.REGISTRY}$",
     longest=200,
     explain=_registry_fault,
     examples=("localhost:5001", "ghcr.io/acme"),
 )
-
-# The GOARCH values that image indexes use.
-_ARCHITECTURES = (
-    "386",
-    "amd64",
-    "arm",
-    "arm64",
-    "loong64",
-    "mips64le",
-    "ppc64le",
-    "riscv64",
-    "s390x",
-)
-_OTHER_NAMES = {"x86_64": "amd64", "x86-64": "amd64", "x64": "amd64", "aarch64": "arm64"}
 
 
 def _platform_fault(text: str) -> Fault:
@@ -205,23 +178,23 @@ def _platform_fault(text: str) -> Fault:
             message="one platform only: a pod runs on one node",
             suggestions=(text.partition(",")[0].strip(),),
         )
-    system, _, architecture = text.lower().partition("/")
-    if architecture in _OTHER_NAMES:
+    system, _, processor = text.lower().partition("/")
+    if processor and platforms.architecture(processor) != processor:
         return Fault(
             message=f"{_quoted(text)} is not a platform",
-            suggestions=(f"{system}/{_OTHER_NAMES[architecture]}",),
+            suggestions=(f"{system}/{platforms.architecture(processor)}",),
         )
-    known = _OTHER_NAMES.get(system, system)
+    known = platforms.architecture(system)
     return Fault(
         message=f"{_quoted(text)} is not a platform",
-        cause=f"the form is OS/ARCH with linux or windows and {', '.join(_ARCHITECTURES)}",
-        suggestions=(f"linux/{known}",) if known in _ARCHITECTURES else (),
+        cause=f"the form is OS/ARCH with linux or windows and {', '.join(platforms.ARCHITECTURES)}",
+        suggestions=(f"linux/{known}",) if known in platforms.ARCHITECTURES else (),
     )
 
 
 PLATFORM = TextRule(
     name="a platform",
-    pattern=f"^(linux|windows)/({'|'.join(_ARCHITECTURES)})(/v[0-9]+)?$",
+    pattern=f"^(linux|windows)/({'|'.join(platforms.ARCHITECTURES)})(/v[0-9]+)?$",
     longest=40,
     explain=_platform_fault,
     examples=("linux/amd64", "linux/arm64"),
@@ -247,7 +220,7 @@ def _port_fault(text: str) -> Fault:
 
 PORT = TextRule(
     name="a port",
-    pattern=f"^{_PORT_NUMBER}(:{_PORT_NUMBER})?$",
+    pattern=f"^{PORT_NUMBER}(:{PORT_NUMBER})?$",
     longest=11,
     explain=_port_fault,
     examples=("8080", "9000:80"),

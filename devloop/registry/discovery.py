@@ -1,4 +1,4 @@
-"""Where images go: the flag, the config, what the cluster says of itself (KEP-1755), `kind load`.
+"""Where images go: the config, what the cluster says of itself (KEP-1755), `kind load`.
 
 Pure decisions; the caller reads the cluster. `check` alone asks the registry whether it is there.
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 import yaml
 
+from devloop.base.image_reference import REGISTRY
 from devloop.errors import Code, DevloopError
 from devloop.model import PushTarget
 
@@ -27,26 +28,19 @@ __all__ = [
     "CONFIG_MAP_NAME",
     "CONFIG_MAP_NAMESPACE",
     "Hosting",
-    "Target",
     "check",
     "discover",
     "parse_hosting",
-    "registry_name",
 ]
 
 CONFIG_MAP_NAMESPACE = "kube-public"
 CONFIG_MAP_NAME = "local-registry-hosting"
 CONFIG_MAP_KEY = "localRegistryHosting.v1"
 
-Target = PushTarget
-
 _FIELDS = ("host", "hostFromContainerRuntime", "hostFromClusterNetwork", "help")
 _LONGEST = 64 * 1024
 
-# The reference grammar of github.com/distribution/reference: host, port, path.
-_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
-_PATH = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-_REGISTRY = re.compile(rf"(?P<host>{_HOST}(?::\d{{1,5}})?)(?P<path>(?:/{_PATH})*)")
+_REGISTRY = re.compile(REGISTRY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,46 +98,16 @@ def _unreadable(place: str, cause: str) -> DevloopError:
     )
 
 
-def registry_name(text: str, given_by: Literal["flag", "config"]) -> str:
-    """`text` as a registry's name (`host[:port][/path]`). Raises config/value."""
-    name = re.sub(r"^https?://", "", text.strip()).rstrip("/")
-    match = _REGISTRY.fullmatch(name)
-    where = "--registry" if given_by == "flag" else "registry:"
-    if match is None:
-        raise DevloopError.of(
-            Code.CONFIG_VALUE,
-            f"{where} {text!r} is not a registry's name",
-            suggestions=("it is host[:port][/path], for example localhost:5001 or ghcr.io/me",),
-        )
-    host = match["host"]
-    port = re.search(r":(\d+)$", host)
-    if port and not 0 < int(port[1]) < 65536:
-        raise DevloopError.of(Code.CONFIG_VALUE, f"{where} {text!r} has no valid port")
-    # Docker reads a first part without dot, colon or the name localhost as a Docker Hub user.
-    if "." not in host and ":" not in host and host != "localhost":
-        raise DevloopError.of(
-            Code.CONFIG_VALUE,
-            f"{where} {text!r} has no host",
-            cause=f"Docker would read {host!r} as a name on Docker Hub",
-            suggestions=(f"docker.io/{name} for Docker Hub, {host}:5000 for a host of that name",),
-        )
-    return name
+def discover(*, config: str | None, hosting: str | None, kind_cluster: str | None) -> PushTarget:
+    """The first that applies: config, the cluster's ConfigMap, `kind load`.
 
-
-def discover(
-    *, flag: str | None, config: str | None, hosting: str | None, kind_cluster: str | None
-) -> PushTarget:
-    """The first that applies: flag, config, the cluster's ConfigMap, `kind load`.
-
-    `hosting` is the value of the ConfigMap's key, None when there is no such ConfigMap;
-    `kind_cluster` the name of the kind cluster that the context leads to. A registry that is named
-    but is also the one that the cluster describes keeps the cluster's other names for it. Raises
-    config/value, registry/discovery and registry/unreachable (nowhere to push)."""
-    given: Literal["flag", "config"] = "flag" if flag else "config"
-    named = flag or config
-    if named:
-        push = registry_name(named, given)
-        return _described(push, _lenient(hosting), given)
+    `config` is a registry's name that the configuration's rules let through, `hosting` the value of
+    the ConfigMap's key, None when there is no such ConfigMap; `kind_cluster` the name of the kind
+    cluster that the context leads to. A registry that is named but is also the one that the cluster
+    describes keeps the cluster's other names for it. Raises registry/discovery and
+    registry/unreachable (nowhere to push)."""
+    if config:
+        return _described(config, _lenient(hosting), "config")
     if hosting is not None:
         described = parse_hosting(hosting)
         if described.host:
@@ -154,7 +118,7 @@ def discover(
     raise DevloopError.of(
         Code.REGISTRY_UNREACHABLE,
         "there is no registry to push to",
-        cause="neither --registry nor devloop.yaml names one, the cluster describes none "
+        cause="devloop.yaml names none, the cluster describes none "
         "(KEP-1755) and is not a kind cluster",
         suggestions=(
             "devloop cluster up starts a local cluster with a registry",
@@ -172,9 +136,7 @@ def _lenient(hosting: str | None) -> Hosting:
         return Hosting()
 
 
-def _described(
-    push: str, hosting: Hosting, source: Literal["flag", "config", "cluster"]
-) -> PushTarget:
+def _described(push: str, hosting: Hosting, source: Literal["config", "cluster"]) -> PushTarget:
     host, slash, path = push.partition("/")
     pull = cluster = ""
     if host == hosting.host.partition("/")[0] != "":

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from devloop.base.file_content import VerifiedFiles
+from devloop.base.platforms import own_platform
 from devloop.builders.daemonless.file_tree import Tree
 from devloop.builders.dockerfile import Dockerfile, Stage
-from devloop.builders.image.base_image import own_platform
 from devloop.builders.image.copies import StageState, place, stage_copies
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.image_config import (

@@ -8,11 +8,10 @@ Nothing else is asked here; the layers stay where they are.
 
 from __future__ import annotations
 
-import platform as machine
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from devloop.base.image_reference import ImageReference, parse_reference
 from devloop.builders.image.documents import choose, config_digest, is_index, parse_image
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.errors import Code, DevloopError
@@ -30,19 +29,8 @@ __all__ = [
     "Held",
     "LocalImages",
     "OpenRegistry",
-    "Reference",
     "Registry",
-    "own_platform",
-    "parse_reference",
 ]
-
-_HUB = "docker.io"
-_NAME = re.compile(
-    r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
-)
-_TAG = re.compile(r"\w[\w.-]{0,127}")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
 
 class Held(Protocol):
@@ -103,50 +91,6 @@ class LocalImages(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
-    """An image's name in full. `reference` is its digest if it has one, else its tag."""
-
-    host: str
-    path: str
-    tag: str = ""
-    digest: str = ""
-
-    @property
-    def reference(self) -> str:
-        return self.digest or self.tag
-
-    @property
-    def short(self) -> str:
-        """The name as a user writes it, without tag."""
-        if self.host != _HUB:
-            return f"{self.host}/{self.path}"
-        return self.path.removeprefix("library/")
-
-
-def parse_reference(text: str) -> Reference:
-    """`python:3.13` -> docker.io/library/python:3.13, by Docker's rules. Raises `NeedsFullBuild`
-    for what is not an image's name.
-
-    Source: https://github.com/distribution/reference (normalize.go)."""
-    name, _, digest = text.partition("@")
-    host, slash, path = name.partition("/")
-    if not slash or not ("." in host or ":" in host or host == "localhost" or host.lower() != host):
-        host, path = _HUB, name
-    path, colon, tag = path.partition(":")
-    if host in ("index.docker.io", _HUB):
-        host, path = _HUB, path if "/" in path else f"library/{path}"
-    wrong = (digest and not _DIGEST.fullmatch(digest)) or (colon and not _TAG.fullmatch(tag))
-    if wrong or ("@" in text and not digest) or not _NAME.fullmatch(path):
-        raise NeedsFullBuild(f"{text} is not the name of an image")
-    return Reference(host=host, path=path, tag=tag or ("" if digest else "latest"), digest=digest)
-
-
-def own_platform() -> str:
-    """This computer's, as OS/ARCH; containers run Linux whatever the computer does."""
-    return f"linux/{_ARCHITECTURES.get(machine.machine(), machine.machine())}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
     """An image in a registry: `name` in the registry `host` holds its layers."""
 
@@ -187,13 +131,16 @@ class Bases:
         return known
 
     def _find(self, text: str, platform: str, cancel: Cancel) -> Base:
-        reference = parse_reference(text)
+        try:
+            reference = parse_reference(text)
+        except ValueError as error:
+            raise NeedsFullBuild(str(error)) from None
         mine = "" if reference.digest else self._local.identity(text, cancel)
         places = [reference]
         host, _, path = self._target.partition("/")
         if host != reference.host and mine != "":
             # Where there is a copy under the same name beside the images made from it.
-            copy = Reference(
+            copy = ImageReference(
                 host=host,
                 path="/".join(filter(None, (path, reference.short))),
                 tag=reference.tag,
@@ -235,7 +182,7 @@ class Bases:
         raise NeedsFullBuild(f"{text} cannot be fetched: {why}")
 
     def _fetch(
-        self, place: Reference, platform: str, cancel: Cancel
+        self, place: ImageReference, platform: str, cancel: Cancel
     ) -> tuple[Base, frozenset[str]] | None:
         """The image and all digests that Docker may know it by; None when it is not there."""
         registry = self._open(place.host)

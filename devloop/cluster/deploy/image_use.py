@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from devloop.base.image_reference import split_registry
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -18,18 +20,11 @@ __all__ = ["owner", "repository_path", "score"]
 
 
 def repository_path(image: str) -> tuple[str, ...]:
-    """The parts of an image's repository without registry, tag and digest.
-
-    The first part is a registry when it has a dot or a colon or is `localhost` (the rule of
-    distribution/reference); Docker Hub's `library/` is left out."""
-    name = image.strip().partition("@")[0]
-    parts = name.split("/")
-    if len(parts) > 1 and ("." in parts[0] or ":" in parts[0] or parts[0] == "localhost"):
-        parts = parts[1:]
-    parts[-1] = parts[-1].partition(":")[0]
-    if len(parts) == 2 and parts[0] == "library":
-        parts = parts[1:]
-    return tuple(p for p in parts if p)
+    """The parts of an image's repository without registry, tag and digest; Docker Hub's `library/`
+    is left out."""
+    path = split_registry(image.strip().partition("@")[0])[1].removeprefix("library/")
+    *parents, name = path.split("/")
+    return tuple(part for part in (*parents, name.partition(":")[0]) if part)
 
 
 def score(image: str, wanted: str) -> int:

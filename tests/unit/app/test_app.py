@@ -60,6 +60,7 @@ def test_an_unknown_service_is_named_with_its_neighbour(project: Project) -> Non
         ("aarch64", ("linux/amd64", "linux/arm64"), None),
         ("arm64", ("linux/amd64",), "linux/amd64"),
         ("arm64", (), None),
+        ("armv7l", ("linux/arm",), None),
     ],
 )
 def test_images_are_built_for_the_nodes(

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devloop.base.cancel import Cancel
-from devloop.builders.image.base_image import Bases, parse_reference
+from devloop.base.image_reference import parse_reference
+from devloop.builders.image.base_image import Bases
 from devloop.builders.image.docker_images import DockerImages
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.listing import Listings, follow, merged, read_tar
@@ -160,7 +161,7 @@ def test_names_of_images(text: str, host: str, path: str, tag: str, digest: str)
 
 @pytest.mark.parametrize("text", ["", "Python", "a@", "a@sha256:1", "a:", "a:b:c", "-a", "a//b"])
 def test_what_is_no_name(text: str) -> None:
-    with pytest.raises(NeedsFullBuild, match="not the name"):
+    with pytest.raises(ValueError, match="not the name"):
         parse_reference(text)
 
 

@@ -284,6 +284,13 @@ def test_docker_host_is_named_when_it_is_set() -> None:
         ("http: server gave HTTP response to HTTPS client", "registry/unreachable"),
         ("dial tcp 10.0.0.1:5000: i/o timeout", "registry/unreachable"),
         ("tag does not exist", "registry/push-failed"),
+        ("dial tcp 127.0.0.1:54010: connect: connection refused", "registry/unreachable"),
+        ("Put https://reg:401/v2/: dial tcp: connection refused", "registry/unreachable"),
+        (f"failed to authorize: sha256:{'401' * 8}: connection refused", "registry/unreachable"),
+        (f"blob sha256:0401f{'0' * 59} unknown to registry", "registry/push-failed"),
+        ("pushed 401 of 512 blobs, then gave up", "registry/push-failed"),
+        ("received unexpected HTTP status: 401 Unauthorized", "registry/unauthorized"),
+        ("error from registry at reg.example:5000: status code 403", "registry/unauthorized"),
     ],
 )
 def test_why_a_push_failed(text: str, code: str) -> None:

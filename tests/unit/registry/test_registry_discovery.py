@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.errors import Code, DevloopError
 from devloop.model import PushTarget
-from devloop.registry.discovery import Hosting, check, discover, parse_hosting, registry_name
+from devloop.registry.discovery import Hosting, check, discover, parse_hosting
 from devloop.registry.kindload import KindLoader
 from tests.support.waiting import runs, until
 
@@ -28,18 +28,15 @@ help: "https://kind.sigs.k8s.io/docs/user/local-registry/"
 
 
 def found(
-    flag: str | None = None,
     config: str | None = None,
     hosting: str | None = None,
     kind: str | None = None,
 ) -> PushTarget:
-    return discover(flag=flag, config=config, hosting=hosting, kind_cluster=kind)
+    return discover(config=config, hosting=hosting, kind_cluster=kind)
 
 
 def test_the_order() -> None:
-    everything = {"flag": "a:1", "config": "b:2", "hosting": FULL, "kind": "dev"}
-    assert (found(**everything).push, found(**everything).source) == ("a:1", "flag")
-    del everything["flag"]
+    everything = {"config": "b:2", "hosting": FULL, "kind": "dev"}
     assert (found(**everything).push, found(**everything).source) == ("b:2", "config")
     del everything["config"]
     assert (found(**everything).push, found(**everything).source) == ("localhost:5001", "cluster")
@@ -117,36 +114,6 @@ def test_any_description_is_read_or_refused(text: str) -> None:
         parsed, code = None, error.code
     assert code == "registry/discovery"
     assert parsed is None or isinstance(parsed, Hosting)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("localhost:5001", "localhost:5001"),
-        ("localhost", "localhost"),
-        ("https://ghcr.io/me/", "ghcr.io/me"),
-        ("[::1]:5000", "[::1]:5000"),
-        ("10.0.0.1:5000/a/b-c", "10.0.0.1:5000/a/b-c"),
-    ],
-)
-def test_names(text: str, expected: str) -> None:
-    assert registry_name(text, "config") == expected
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "a b", "me", "me/project", "x:99999", "x:0", "reg.io/Upper", "reg.io/a//b", "a:b:c"],
-)
-def test_names_that_are_none(text: str) -> None:
-    with pytest.raises(DevloopError) as caught:
-        registry_name(text, "flag")
-    assert caught.value.code == "config/value"
-
-
-def test_docker_hub_is_suggested_for_a_bare_name() -> None:
-    with pytest.raises(DevloopError) as caught:
-        registry_name("me", "config")
-    assert "docker.io/me" in caught.value.diagnosis.suggestions[0]
 
 
 def test_check_wants_kind_where_it_is_needed(
