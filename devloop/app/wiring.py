@@ -202,7 +202,7 @@ class Wiring:
                 self._project,
                 target,
                 verify=sources[name].unchanged,
-                manifests=self._around.registry,
+                registry=self._around.registry,
                 loader=KindLoader(target.kind_cluster) if target.kind_cluster else None,
                 open_registry=registries,
             )

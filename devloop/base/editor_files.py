@@ -9,35 +9,39 @@ Sources: Tilt's internal/ignore/ephemeral.go for the list of editors, each edito
 
 from __future__ import annotations
 
+import fnmatch
 import re
 
-__all__ = ["LEFT_OUT_FOLDERS", "has_mark", "is_temporary"]
+__all__ = ["LEFT_OUT_FOLDERS", "TEMPORARY", "has_mark", "is_temporary"]
 
 LEFT_OUT_FOLDERS = frozenset({".git", ".devloop"})
 """Folders that are left out at any depth: git writes its own at every operation (an image that
 changed with each `git fetch` would never be "unchanged"), and devloop writes `.devloop`. A project
 whose image needs `.git` says so with an exception, `!.git` or `!.git/HEAD`, in its ignore file."""
 
-_TEMPORARY = re.compile(
-    r"""
-      .*~                          # backups: emacs, vim, gedit, kate; vim's undo file *.un~
-    | \..*\.sw[a-z]                # vim's and nano's swap files
-    | 4913                         # vim asks whether it may create files here
-    | .*___jb_(?:tmp|old)___       # JetBrains' safe write
-    | \.\#.*                       # emacs: lock (a dangling symlink)
-    | \#.*\#                       # emacs: auto-save
-    | flymake_.* | flycheck_.*     # emacs: copies for checkers
-    | \..*\.kate-swp
-    | \.goutputstream-.*           # everything that saves through GLib
-    | \.~lock\..*\#                # LibreOffice
-    | \..*\.kak\.[0-9A-Za-z]{6}    # Kakoune
-    | .*\.vsctmp                   # VS Code's atomic write
-    | .*-go-tmp-umask              # gofmt asks for the umask
-    | \.nfs[0-9a-f]{16,}           # deleted on NFS while still open
-    | \.fuse_hidden[0-9a-f]{8,}    # the same on FUSE
-    """,
-    re.VERBOSE | re.DOTALL,
+TEMPORARY = (
+    "*~",  # backups: emacs, vim, gedit, kate; vim's undo file *.un~
+    ".*.sw[a-z]",  # vim's and nano's swap files
+    "4913",  # vim asks whether it may create files here
+    "*___jb_tmp___",  # JetBrains' safe write
+    "*___jb_old___",
+    ".#*",  # emacs: lock (a dangling symlink)
+    "#*#",  # emacs: auto-save
+    "flymake_*",  # emacs: copies for checkers
+    "flycheck_*",
+    ".*.kate-swp",
+    ".goutputstream-*",  # everything that saves through GLib
+    ".~lock.*#",  # LibreOffice
+    f".*.kak.{'[0-9A-Za-z]' * 6}",  # Kakoune
+    "*.vsctmp",  # VS Code's atomic write
+    "*-go-tmp-umask",  # gofmt asks for the umask
+    f".nfs{'[0-9a-f]' * 16}*",  # deleted on NFS while still open
+    f".fuse_hidden{'[0-9a-f]' * 8}*",  # the same on FUSE
 )
+"""The base names of editors' temporary files, as patterns that fnmatch and .dockerignore read
+alike."""
+
+_TEMPORARY = re.compile("|".join(map(fnmatch.translate, TEMPORARY)))
 
 # Nearly no name has one of these, and looking for them is much quicker than the expression.
 _MARKS = re.compile(r"[~#]|4913|___jb|^flyc?|\.(?:sw|kate|gout|kak|vsct|nfs|fuse)|umask")
@@ -49,4 +53,4 @@ has_mark = _MARKS.search
 
 def is_temporary(name: str) -> bool:
     """Whether a file (never a folder) of this base name is an editor's temporary file."""
-    return _MARKS.search(name) is not None and _TEMPORARY.fullmatch(name) is not None
+    return _MARKS.search(name) is not None and _TEMPORARY.match(name) is not None

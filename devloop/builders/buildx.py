@@ -25,17 +25,16 @@ from devloop.builders.build_errors import BuildFailure, BuildLocation, diagnose
 from devloop.builders.docker_cli import ask_docker, cannot_run
 from devloop.builders.dockerfile import load
 from devloop.builders.ignore_file import arranged
-from devloop.builders.job import tag_of
+from devloop.builders.job import publish, tag_of
 from devloop.builders.progress import ProgressReporter
 from devloop.builders.rawjson import Solve, one_line
 from devloop.errors import Code, DevloopError, Diagnosis
-from devloop.model import ImageRef
 
 if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.builders.job import Job
     from devloop.engine.ports import Reporter
-    from devloop.model import Scan
+    from devloop.model import ImageRef, Scan
 
 __all__ = ["Buildx", "arguments"]
 
@@ -76,7 +75,7 @@ def arguments(
         # The registry that a cluster documents for itself (KEP-1755) speaks plain HTTP.
         argv.append(f"--output=type=image,name={name},push=true,registry.insecure=true")
     else:
-        argv.append(f"--tag={target.repository(job.image)}:{tag}")
+        argv.append(f"--tag={job.repository}:{tag}")
         argv.append("--push" if route == "direct" and target.push else "--load")
     if build.target:
         argv.append(f"--target={build.target}")
@@ -106,7 +105,14 @@ class Buildx:
             result = self._run(scan, narrator, cancel)
             if result.status != 0:
                 raise DevloopError(self._explain(scan, result.solve))
-        return self._publish(scan, result, narrator, cancel)
+        return publish(
+            self._job,
+            scan,
+            narrator,
+            summary=result.solve.summary,
+            pushed=lambda: self._pushed(scan, result, narrator, cancel),
+            cancel=cancel,
+        )
 
     def _run(self, scan: Scan, narrator: ProgressReporter, cancel: Cancel) -> _Result:
         job, solve = self._job, Solve()
@@ -159,7 +165,7 @@ class Buildx:
             dockerfile=load(job.build.dockerfile, job.shown),
             context=job.build.context,
             names=scan.snapshot.entries,
-            repository=job.target.repository(job.image),
+            repository=job.repository,
         )
 
     def _explain(self, scan: Scan, solve: Solve) -> Diagnosis:
@@ -190,9 +196,9 @@ class Buildx:
         if diagnosis.code != Code.REGISTRY_UNREACHABLE or self._route != "direct":
             raise DevloopError(diagnosis)
         try:
-            if job.manifests is None:
+            if job.registry is None:
                 raise DevloopError(diagnosis)
-            job.manifests.digest(job.target.repository(job.image), tag_of(scan), cancel)
+            job.registry.digest(job.repository, tag_of(scan), cancel)
         except DevloopError:
             raise DevloopError(diagnosis) from None
         driver = _driver(cancel)
@@ -225,29 +231,13 @@ class Buildx:
             ),
         )
 
-    def _publish(
+    def _pushed(
         self, scan: Scan, result: _Result, narrator: ProgressReporter, cancel: Cancel
-    ) -> ImageRef:
-        job, summary, tag = self._job, result.solve.summary, tag_of(scan)
-        repository = job.target.repository(job.image)
-        digest = result.digest
-        narrator.push(summary)
-        if not job.target.push:
-            if job.loader is not None:
-                job.loader.load(f"{repository}:{tag}", cancel, narrator.say)
-            digest = ""
-        elif self._route == "local":
-            digest = self._docker_push(f"{repository}:{tag}", narrator, cancel)
-        if job.target.push:
-            digest = job.confirm(digest, tag, cancel)
-        job.check_unchanged(scan)
-        narrator.done(summary, digest[:19] + "…" if digest else job.loaded)
-        return ImageRef(
-            repository=repository,
-            tag=tag,
-            digest=digest,
-            pull_repository=job.target.pull_repository(job.image),
-        )
+    ) -> str:
+        tag, digest = tag_of(scan), result.digest
+        if self._route == "local":
+            digest = self._docker_push(f"{self._job.repository}:{tag}", narrator, cancel)
+        return self._job.confirm(digest, tag, cancel)
 
     def _docker_push(self, reference: str, narrator: ProgressReporter, cancel: Cancel) -> str:
         lines: deque[str] = deque(maxlen=200)
@@ -271,11 +261,7 @@ class Buildx:
             raise cannot_run(error) from error
         text = "\n".join(lines)
         if status != 0:
-            raise DevloopError(
-                docker_errors.docker_unreachable(text)
-                or docker_errors.disk_full(text)
-                or docker_errors.push_failed(text, reference)
-            )
+            raise DevloopError(docker_errors.push_failed(text, self._job.repository))
         found = _DIGEST.findall(text)
         return found[-1] if found else ""
 

@@ -20,11 +20,10 @@ from devloop.builders.classic_stream import BuildStream, PushStream
 from devloop.builders.docker_client import FAILURES, connect, unreachable
 from devloop.builders.dockerfile import load
 from devloop.builders.ignore_file import ignore_file
-from devloop.builders.job import tag_of
+from devloop.builders.job import publish, tag_of
 from devloop.builders.progress import ProgressReporter
 from devloop.builders.rawjson import one_line
 from devloop.errors import Code, DevloopError, Location
-from devloop.model import ImageRef
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from devloop.builders.dockerfile import Dockerfile, Instruction
     from devloop.builders.job import Job
     from devloop.engine.ports import Reporter
-    from devloop.model import Scan
+    from devloop.model import ImageRef, Scan
 
 __all__ = ["Classic"]
 
@@ -62,7 +61,6 @@ class Classic:
         job, tag = self._job, tag_of(scan)
         dockerfile = load(job.build.dockerfile, job.shown)
         self._refuse_new(dockerfile)
-        repository = job.target.repository(job.image)
         narrator = ProgressReporter(reporter)
         cancel.check()
         digest = ""
@@ -72,19 +70,15 @@ class Classic:
                 summary = self._build(api, scan, dockerfile, narrator, cancel)
                 narrator.push(summary)
                 if job.target.push:
-                    digest = self._push(api, repository, tag, narrator, cancel)
+                    digest = self._push(api, job.repository, tag, narrator, cancel)
         cancel.check()
-        if job.target.push:
-            digest = job.confirm(digest, tag, cancel)
-        elif job.loader is not None:
-            job.loader.load(f"{repository}:{tag}", cancel, narrator.say)
-        job.check_unchanged(scan)
-        narrator.done(summary, f"{digest[:19]}…" if digest else job.loaded)
-        return ImageRef(
-            repository=repository,
-            tag=tag,
-            digest=digest,
-            pull_repository=job.target.pull_repository(job.image),
+        return publish(
+            job,
+            scan,
+            narrator,
+            summary=summary,
+            pushed=lambda: job.confirm(digest, tag, cancel),
+            cancel=cancel,
         )
 
     def _refuse_new(self, dockerfile: Dockerfile) -> None:
@@ -125,7 +119,7 @@ class Classic:
                 custom_context=True,
                 decode=True,
                 dockerfile=name,
-                tag=f"{job.target.repository(job.image)}:{tag_of(scan)}",
+                tag=f"{job.repository}:{tag_of(scan)}",
                 buildargs=job.build.args or None,
                 target=job.build.target,
                 platform=job.build.platform,
@@ -198,7 +192,7 @@ class Classic:
             dockerfile=dockerfile,
             context=self._job.build.context,
             names=scan.snapshot.entries,
-            repository=self._job.target.repository(self._job.image),
+            repository=self._job.repository,
         )
         return diagnose(failure, place)
 
@@ -223,8 +217,7 @@ class Classic:
             state.error = str(error.explanation or error)
         cancel.check()
         if state.error:
-            full = docker_errors.disk_full(state.error)
-            raise DevloopError(full or docker_errors.push_failed(state.error, repository))
+            raise DevloopError(docker_errors.push_failed(state.error, repository))
         return state.digest
 
 

@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING
 from devloop.base import process
 from devloop.builders import docker_errors
 from devloop.builders.docker_cli import cannot_run
-from devloop.builders.job import tag_of
+from devloop.builders.job import publish, tag_of
 from devloop.builders.progress import ProgressReporter
 from devloop.builders.rawjson import one_line, plain
 from devloop.errors import Code, DevloopError
-from devloop.model import ImageRef
 
 if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.builders.job import Job
     from devloop.engine.ports import Reporter
-    from devloop.model import Scan
+    from devloop.model import ImageRef, Scan
 
 __all__ = ["Command"]
 
@@ -41,25 +40,19 @@ class Command:
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
         job, tag = self._job, tag_of(scan)
-        repository = job.target.repository(job.image)
+        repository = job.repository
         image = f"{repository}:{tag}"
         narrator = ProgressReporter(reporter)
         lines: deque[str] = deque(maxlen=200)
         self._run(image, lines, narrator, cancel)
         summary = one_line(" ".join(self._argv), 40)
-        narrator.push(summary)
-        digest = ""
-        if job.target.push:
-            digest = self._digest(repository, tag, cancel)
-        elif job.loader is not None:
-            job.loader.load(image, cancel, narrator.say)
-        job.check_unchanged(scan)
-        narrator.done(summary, f"{digest[:19]}…" if digest else job.loaded)
-        return ImageRef(
-            repository=repository,
-            tag=tag,
-            digest=digest,
-            pull_repository=job.target.pull_repository(job.image),
+        return publish(
+            job,
+            scan,
+            narrator,
+            summary=summary,
+            pushed=lambda: self._digest(repository, tag, cancel),
+            cancel=cancel,
         )
 
     def _run(
@@ -116,8 +109,8 @@ class Command:
         )
 
     def _digest(self, repository: str, tag: str, cancel: Cancel) -> str:
-        manifests = self._job.manifests
-        found = manifests.digest(repository, tag, cancel) if manifests else None
+        registry = self._job.registry
+        found = registry.digest(repository, tag, cancel) if registry else None
         if found is None:
             raise DevloopError.of(
                 Code.BUILD_COMMAND_FAILED,

@@ -141,7 +141,11 @@ def _docker_cause(text: str, endpoint: str, env: Mapping[str, str]) -> tuple[str
 
 
 def push_failed(text: str, target: str) -> Diagnosis:
-    """registry/* for a push that failed with `text`; `target` is the repository."""
+    """Why a push failed with `text`: registry/* for the repository `target`, env/docker-unreachable
+    or env/disk-full."""
+    known = docker_unreachable(text) or disk_full(text)
+    if known is not None:
+        return known
     host = target.partition("/")[0]
     line, why = _push_failure(text, target)
     reason = first_line(line.removeprefix("ERROR: "))

@@ -198,16 +198,6 @@ class Dockerfile:
                     queue.append(other)
         return tuple(s for s in self.stages if s.index in wanted)
 
-    def context_sources(self, target: str | None = None) -> tuple[str, ...]:
-        """What the build reads from its context: paths and patterns as written, without doubles."""
-        found = [
-            source
-            for stage in self.needed(target)
-            for instruction in stage.instructions
-            for source in instruction.sources
-        ]
-        return tuple(dict.fromkeys(found))
-
 
 def _references(stage: Stage) -> Iterator[str]:
     yield stage.base

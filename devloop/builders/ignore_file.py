@@ -13,28 +13,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import fnmatch
-import re
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devloop.base.editor_files import TEMPORARY, has_mark
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 __all__ = ["arranged", "extra_patterns", "ignore_file", "merged"]
-
-# Editors' files, as patterns for what base/editor_files.py has as an expression (a test compares).
-_TEMPORARY = (
-    *("**/*~", "**/.*.sw[a-z]", "**/4913", "**/*___jb_tmp___", "**/*___jb_old___", "**/.#*"),
-    *("**/#*#", "**/flymake_*", "**/flycheck_*", "**/.*.kate-swp", "**/.goutputstream-*"),
-    *("**/.~lock.*#", f"**/.*.kak.{'[0-9A-Za-z]' * 6}", "**/*.vsctmp", "**/*-go-tmp-umask"),
-    *(f"**/.nfs{'[0-9a-f]' * 16}*", f"**/.fuse_hidden{'[0-9a-f]' * 8}*"),
-)
-# A name without one of these matches none of them; most have none.
-_MARKS = re.compile(r"[~#]|4913|___jb|^fly|\.(?:sw|kate|gout|kak|vsct|nfs|fuse)|umask")
 
 
 def ignore_file(context: Path, dockerfile: Path) -> Path | None:
@@ -59,11 +49,11 @@ def extra_patterns(text: str, ignore: Iterable[str], folders: Iterable[str]) -> 
         line.strip().startswith("!") and ".git" in line.strip()[1:].strip().split("/")
         for line in lines
     )
-    names = {name for path in folders if _MARKS.search(name := path.rpartition("/")[2])}
+    names = {name for path in folders if has_mark(name := path.rpartition("/")[2])}
     temporary = (
-        pattern
-        for pattern in _TEMPORARY
-        if not any(fnmatch.fnmatchcase(name, pattern.removeprefix("**/")) for name in names)
+        f"**/{pattern}"
+        for pattern in TEMPORARY
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in names)
     )
     # Twice, since a folder that an earlier pattern has matched already does not count again for
     # what an exception ("!**/*.py") takes back from it (moby/patternmatcher).

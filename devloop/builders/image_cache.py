@@ -10,9 +10,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from devloop.base.state_file import StateFile
-from devloop.builders.job import tag_of
 from devloop.errors import DevloopError
-from devloop.model import ImageRef, Step, StepOutcome
+from devloop.model import Step, StepOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.builders.job import Job
     from devloop.engine.ports import Builder, Reporter
-    from devloop.model import Scan
+    from devloop.model import ImageRef, Scan
 
 __all__ = ["CachedImages", "CachingBuilder"]
 
@@ -70,17 +69,12 @@ class CachingBuilder:
         self._images = images
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
-        repository = self._job.target.repository(self._job.image)
+        repository = self._job.repository
         digest = self._known(repository, scan, cancel)
         if digest is not None:
             reporter.started(Step.BUILD)
             reporter.finished(Step.BUILD, StepOutcome.SKIPPED, f"same content as {digest[:19]}…")
-            return ImageRef(
-                repository=repository,
-                tag=tag_of(scan),
-                digest=digest,
-                pull_repository=self._job.target.pull_repository(self._job.image),
-            )
+            return self._job.image_ref(scan, digest)
         image = self._inner.build(scan, reporter, cancel)
         if image.digest:
             # Only here, after the inner builder made sure that no file changed meanwhile.
@@ -88,12 +82,12 @@ class CachingBuilder:
         return image
 
     def _known(self, repository: str, scan: Scan, cancel: Cancel) -> str | None:
-        manifests = self._job.manifests
+        registry = self._job.registry
         digest = self._images.find(repository, scan.fingerprint.build)
-        if digest is None or manifests is None or not self._job.target.push:
+        if digest is None or registry is None or not self._job.target.push:
             return None
         try:
-            return digest if manifests.digest(repository, digest, cancel) == digest else None
+            return digest if registry.digest(repository, digest, cancel) == digest else None
         except DevloopError:
             # The build will say what is wrong with the registry, if it is wrong there too.
             return None

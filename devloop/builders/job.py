@@ -8,20 +8,32 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
 from devloop.errors import Code, DevloopError
+from devloop.model import ImageRef
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
+    from devloop.builders.progress import ProgressReporter
     from devloop.config.schema import Build
     from devloop.model import PushTarget, Scan
 
-__all__ = ["TAG_PREFIX", "Held", "Job", "Loader", "Manifests", "Registry", "shown_path", "tag_of"]
+__all__ = [
+    "TAG_PREFIX",
+    "Job",
+    "Loader",
+    "OpenRegistry",
+    "Registry",
+    "RegistryManifest",
+    "publish",
+    "shown_path",
+    "tag_of",
+]
 
 # Half an hour: longer than any build one waits for, short enough that a hung one ends by itself.
 LIMIT = 1800.0
@@ -31,30 +43,38 @@ LIMIT = 1800.0
 TAG_PREFIX = "devloop-"
 
 
-class Manifests(Protocol):
-    """A look into the registry that images are pushed to."""
+class RegistryManifest(Protocol):
+    """A manifest as a registry gave it."""
+
+    @property
+    def digest(self) -> str: ...
+
+    @property
+    def media_type(self) -> str: ...
+
+    @property
+    def body(self) -> bytes: ...
+
+
+class Registry(Protocol):
+    """The client of one registry, as building needs it. `name` is a repository without the host,
+    `repository` one with it. Every call raises registry/* or Cancelled."""
 
     def digest(self, repository: str, reference: str, cancel: Cancel | None = None) -> str | None:
-        """The `sha256:...` that the registry holds for a tag or digest, None when it has none.
-
-        `repository` includes the registry's host. Raises registry/*."""
+        """The `sha256:...` that the registry has for a tag or digest, None when it has none."""
         ...
-
-
-@runtime_checkable
-class Registry(Manifests, Protocol):
-    """The registry that images are pushed to, for images made here: `name` is a repository without
-    the host. Every call raises registry/* or Cancelled."""
 
     def name(self, repository: str) -> str: ...
 
     def get_manifest(
         self, name: str, reference: str, cancel: Cancel | None = None
-    ) -> Held | None: ...
+    ) -> RegistryManifest | None: ...
 
     def put_manifest(
         self, name: str, reference: str, body: bytes, media_type: str, cancel: Cancel | None = None
     ) -> object: ...
+
+    def head_blob(self, name: str, digest: str, cancel: Cancel | None = None) -> int | None: ...
 
     def get_blob(self, name: str, digest: str, cancel: Cancel | None = None) -> bytes | None: ...
 
@@ -62,21 +82,24 @@ class Registry(Manifests, Protocol):
         self, name: str, digest: str, cancel: Cancel | None = None
     ) -> AbstractContextManager[Iterator[bytes] | None]: ...
 
+    def mount_blob(
+        self, name: str, digest: str, origin: str, cancel: Cancel | None = None
+    ) -> bool: ...
+
     def put_blob(self, name: str, data: bytes, cancel: Cancel | None = None) -> str: ...
+
+    def put_chunks(
+        self, name: str, chunks: Iterable[bytes], cancel: Cancel | None = None
+    ) -> tuple[str, int]: ...
 
     def ready_uploads(self, name: str, count: int, cancel: Cancel | None = None) -> None:
         """Open uploads ahead of time, so that the next `put_blob`s take one round trip."""
         ...
 
 
-class Held(Protocol):
-    """A manifest as a registry gave it."""
-
-    @property
-    def media_type(self) -> str: ...
-
-    @property
-    def body(self) -> bytes: ...
+if TYPE_CHECKING:
+    OpenRegistry = Callable[[str], Registry]
+    """From `host[:port]` to its client, which whoever gave the function closes."""
 
 
 class Loader(Protocol):
@@ -99,14 +122,23 @@ class Job:
     target: PushTarget
     shown: str
     verify: Callable[[Scan], bool]
-    manifests: Manifests | None = None
+    registry: Registry | None = None
     loader: Loader | None = None
     limit: float = LIMIT
 
     @property
-    def loaded(self) -> str:
-        """What to say of an image that has no digest."""
-        return f"loaded into the nodes of {self.target.kind_cluster}"
+    def repository(self) -> str:
+        """Where the image is pushed to, `host[:port]/name`."""
+        return self.target.repository(self.image)
+
+    def image_ref(self, scan: Scan, digest: str) -> ImageRef:
+        """The image of `scan`; `digest` is "" for one that is in no registry."""
+        return ImageRef(
+            repository=self.repository,
+            tag=tag_of(scan),
+            digest=digest,
+            pull_repository=self.target.pull_repository(self.image),
+        )
 
     def check_unchanged(self, scan: Scan) -> None:
         """Raise build/context-changed when a file was written since `scan`.
@@ -124,13 +156,13 @@ class Job:
         `digest` is what the builder says, "" when it does not say. A registry that does not answer
         here (the builder may be elsewhere) confirms nothing; then the builder is believed. Raises
         registry/digest-mismatch, and registry/push-failed when nobody knows a digest."""
-        repository = self.target.repository(self.image)
+        repository = self.repository
         try:
-            held = self.manifests.digest(repository, tag, cancel) if self.manifests else digest
+            held = self.registry.digest(repository, tag, cancel) if self.registry else digest
             if held == digest != "":
                 return digest
             # The same tag may have been pushed by another build of the same content meanwhile.
-            if digest and self.manifests and self.manifests.digest(repository, digest, cancel):
+            if digest and self.registry and self.registry.digest(repository, digest, cancel):
                 return digest
         except DevloopError:
             if digest:
@@ -149,6 +181,30 @@ class Job:
             cause=f"pushed {digest}, the registry has {held or 'nothing'}",
             suggestions=("check that the name leads to one registry only",),
         )
+
+
+def publish(
+    job: Job,
+    scan: Scan,
+    narrator: ProgressReporter,
+    *,
+    summary: str,
+    pushed: Callable[[], str],
+    cancel: Cancel,
+) -> ImageRef:
+    """The end of every build that another program did: push or load, make sure of it, report.
+
+    `summary` says what was built; `pushed` gives the digest under which the registry has the image,
+    and pushes it first if that is still to be done. Raises build/context-changed, and what `pushed`
+    and the loader raise."""
+    narrator.push(summary)
+    digest = pushed() if job.target.push else ""
+    if not job.target.push and job.loader is not None:
+        job.loader.load(f"{job.repository}:{tag_of(scan)}", cancel, narrator.say)
+    job.check_unchanged(scan)
+    loaded = f"loaded into the nodes of {job.target.kind_cluster}"
+    narrator.done(summary, f"{digest[:19]}…" if digest else loaded)
+    return job.image_ref(scan, digest)
 
 
 def tag_of(scan: Scan) -> str:

@@ -15,21 +15,18 @@ from devloop.base.cancel import Cancel
 from devloop.builders import docker_errors, docker_ping
 from devloop.builders.buildx import Buildx
 from devloop.builders.command import Command
-from devloop.builders.daemonless.builder import DaemonlessBuilder
-from devloop.builders.daemonless.eligibility import needs_builder
-from devloop.builders.daemonless.first import FullFirst
+from devloop.builders.daemonless.builder import DaemonlessBuilder, needs_builder
 from devloop.builders.delta.builder import DeltaBuilder
 from devloop.builders.docker_cli import ask_docker
 from devloop.builders.image.docker_images import DockerImages
 from devloop.builders.image_cache import CachedImages, CachingBuilder
-from devloop.builders.job import LIMIT, Job, Registry, shown_path
+from devloop.builders.job import LIMIT, Job, shown_path
 from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from devloop.builders.image.base_image import OpenRegistry
-    from devloop.builders.job import Loader, Manifests
+    from devloop.builders.job import Loader, OpenRegistry, Registry
     from devloop.config.schema import Build, Project, Service
     from devloop.engine.ports import Builder, Reporter
     from devloop.model import ImageRef, PushTarget, Scan
@@ -37,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["make_builder", "preflight"]
 
 _VERSION = re.compile(r"\bv?(\d+)\.(\d+)(?:\.\d+)?\b")
+# The first with --progress=rawjson, and the one that Debian 13 has.
 _OLDEST = (0, 13)
 _PREFLIGHT = 5.0
 
@@ -47,14 +45,14 @@ def make_builder(
     target: PushTarget,
     verify: Callable[[Scan], bool],
     *,
-    manifests: Manifests | None,
+    registry: Registry | None,
     loader: Loader | None = None,
     open_registry: OpenRegistry | None = None,
     limit: float = LIMIT,
 ) -> DeltaBuilder:
     """The builder for one service, good for a whole session; `close` it at the end.
 
-    `verify` says whether the disk still is as a scan saw it. `manifests` is the client of the
+    `verify` says whether the disk still is as a scan saw it. `registry` is the client of the
     target's registry, `loader` needed for a target without one; with `open_registry`, images are
     made without Docker where that is provably the same. What is installed is looked at when the
     first build begins; no error is raised here."""
@@ -65,18 +63,16 @@ def make_builder(
         target=target,
         shown=shown_path(service.build.dockerfile),
         verify=verify,
-        manifests=manifests,
+        registry=registry,
         loader=loader,
         limit=limit,
     )
     images = CachedImages(project.state_dir / "images.json")
-    registry = manifests if isinstance(manifests, Registry) and target.push else None
-    return DeltaBuilder(
-        job, CachingBuilder(job, _inner(job, open_registry), images), registry, images
-    )
+    fallback = CachingBuilder(job, _fallback(job, open_registry), images)
+    return DeltaBuilder(job, fallback, registry if target.push else None, images)
 
 
-def _inner(job: Job, open_registry: OpenRegistry | None) -> Builder:
+def _fallback(job: Job, open_registry: OpenRegistry | None) -> Builder:
     match job.build.builder:
         case "command":
             return Command(job)
@@ -85,8 +81,7 @@ def _inner(job: Job, open_registry: OpenRegistry | None) -> Builder:
         case "classic":
             return _Classic(job)
         case _ if open_registry is not None:
-            full = DaemonlessBuilder(job, open_registry, DockerImages())
-            return FullFirst(full, _Auto(job))
+            return DaemonlessBuilder(job, _Auto(job), open_registry, DockerImages())
         case _:
             return _Auto(job)
 

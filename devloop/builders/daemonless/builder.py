@@ -13,32 +13,33 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from devloop.builders.daemonless import stages
-from devloop.builders.daemonless.eligibility import check
 from devloop.builders.dockerfile import load
 from devloop.builders.image.base_image import Bases
 from devloop.builders.image.documents import Image, Layer, sha256
 from devloop.builders.image.full_build import NeedsFullBuild
+from devloop.builders.image.image_config import SHAPING
 from devloop.builders.image.layer import write_layer
 from devloop.builders.image.listing import Listings
 from devloop.builders.image.upload import Upload
 from devloop.builders.job import tag_of
 from devloop.builders.progress import ProgressReporter
 from devloop.errors import Code, DevloopError
-from devloop.model import ImageRef, StepOutcome
+from devloop.model import StepOutcome
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
     from devloop.builders.dockerfile import Dockerfile
-    from devloop.builders.image.base_image import LocalImages, OpenRegistry
+    from devloop.builders.image.base_image import LocalImages
     from devloop.builders.image.copies import FileEntry
     from devloop.builders.image.documents import Documents
-    from devloop.builders.job import Job
-    from devloop.engine.ports import Reporter
-    from devloop.model import Scan
+    from devloop.builders.job import Job, OpenRegistry
+    from devloop.config.schema import Build
+    from devloop.engine.ports import Builder, Reporter
+    from devloop.model import ImageRef, Scan
 
-__all__ = ["DaemonlessBuilder"]
+__all__ = ["DaemonlessBuilder", "needs_builder"]
 
 _OCI = "application/vnd.oci.image.manifest.v1+json"
 _OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -53,31 +54,49 @@ class _Ready:
 
 
 class DaemonlessBuilder:
-    """Builder without Docker. One object serves one service for a whole session."""
+    """Makes images without Docker where it can; `fallback` builds everything else. One object
+    serves one service for a whole session."""
 
     name = "in-process"
 
     def __init__(
         self,
         job: Job,
+        fallback: Builder,
         open_registry: OpenRegistry,
         local: LocalImages,
         cache: Path | None = None,
     ) -> None:
         self._job = job
+        self._fallback = fallback
         self._bases = Bases(open_registry, job.target.push, local)
         self._listings = Listings(open_registry, cache)
-        self._upload = Upload(open_registry, job.target.repository(job.image))
+        self._upload = Upload(open_registry, job.repository)
         self._recipe: str | None = None
         self._layers: dict[tuple[FileEntry, ...], Layer] = {}
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
-        """See engine.ports.Builder. Raises `NeedsFullBuild`, too, when a builder has to do it: with
-        no step reported, or with the step `build` closed as skipped."""
+        """See engine.ports.Builder. Without a Docker for the fallback builder, the error says why
+        there has to be one."""
+        try:
+            return self.build_without_docker(scan, reporter, cancel)
+        except NeedsFullBuild as needed:
+            reason = needed.reason
+        try:
+            return self._fallback.build(scan, reporter, cancel)
+        except DevloopError as error:
+            if error.code != Code.ENV_DOCKER_UNREACHABLE:
+                raise
+            why = "; ".join(filter(None, (f"it is needed here: {reason}", error.diagnosis.cause)))
+            raise DevloopError(replace(error.diagnosis, cause=why)) from error
+
+    def build_without_docker(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
+        """Raises `NeedsFullBuild` with no step reported, or with the step `build` closed as
+        skipped."""
         if not self._job.target.push:
             raise NeedsFullBuild("images are loaded into the nodes with Docker")
         dockerfile = load(self._job.build.dockerfile, self._job.shown)
-        check(dockerfile, self._job.build, self._job.shown)
+        _check(dockerfile, self._job.build, self._job.shown)
         narrator = ProgressReporter(reporter)
         try:
             return self._build(dockerfile, scan, narrator, cancel)
@@ -115,12 +134,7 @@ class DaemonlessBuilder:
             image, blobs = self._image(made, scan, cancel)
             digest = self._send(made, image, blobs, narrator, cancel)
         narrator.done(summary, f"{digest[:19]}…")
-        return ImageRef(
-            repository=self._job.target.repository(self._job.image),
-            tag=tag_of(scan),
-            digest=digest,
-            pull_repository=self._job.target.pull_repository(self._job.image),
-        )
+        return self._job.image_ref(scan, digest)
 
     def _image(
         self, made: stages.StageImage, scan: Scan, cancel: Cancel
@@ -189,3 +203,33 @@ def _start(made: stages.StageImage) -> Image:
 
 def _plain(layer: Layer) -> dict[str, Any]:
     return {key: layer.descriptor[key] for key in ("mediaType", "size", "digest")}
+
+
+def needs_builder(build: Build, shown: str) -> str | None:
+    """Why the Dockerfile needs a builder; None when it does not. `shown` is its path for the user.
+    Errors: config/dockerfile-missing, env/file-unreadable."""
+    try:
+        _check(load(build.dockerfile, shown), build, shown)
+    except NeedsFullBuild as unprovable:
+        return unprovable.reason
+    return None
+
+
+def _check(dockerfile: Dockerfile, build: Build, shown: str) -> None:
+    """Raise `NeedsFullBuild` when the Dockerfile by itself needs a builder."""
+    if dockerfile.custom_syntax:
+        raise NeedsFullBuild(f"{shown} has a syntax of its own")
+    if dockerfile.problems:
+        problem = dockerfile.problems[0]
+        raise NeedsFullBuild(f"{shown}:{problem.line} {problem.message}")
+    if build.platform and "," in build.platform:
+        raise NeedsFullBuild("several platforms at once")
+    for name in build.args:
+        if name.startswith("BUILDKIT_") or name == "SOURCE_DATE_EPOCH":
+            raise NeedsFullBuild(f"the build argument {name} is the builder's")
+    if not dockerfile.stages or (build.target and dockerfile.stage(build.target) is None):
+        raise NeedsFullBuild(f"{shown} has no stage {build.target or ''}".rstrip())
+    for stage in dockerfile.needed(build.target):
+        for instruction in stage.instructions[1:]:
+            if instruction.keyword not in SHAPING | {"COPY", "ADD"}:
+                raise NeedsFullBuild(f"{shown}:{instruction.start} {instruction.keyword}")

@@ -32,7 +32,7 @@ from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.repository import Repository
 from devloop.builders.job import tag_of
 from devloop.errors import DevloopError
-from devloop.model import ImageRef, Step, StepOutcome
+from devloop.model import Step, StepOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from devloop.builders.job import Job, Registry
     from devloop.engine.ports import Builder, Reporter
     from devloop.errors import Diagnosis
-    from devloop.model import Scan
+    from devloop.model import ImageRef, Scan
 
 __all__ = ["DeltaBuilder"]
 
@@ -94,7 +94,6 @@ class DeltaBuilder:
         self._inner = inner
         self._registry = registry
         self._images = images
-        self._repository = job.target.repository(job.image)
         # Whoever carries an image on; a build that was cancelled may still be leaving.
         self._lock = threading.Lock()
         self._known: _KnownImage | None = None
@@ -180,21 +179,12 @@ class DeltaBuilder:
             reporter.started(Step.PUSH)
             digest = shortcut.send(made, tag_of(scan), cancel)
             reporter.finished(Step.PUSH, StepOutcome.DONE, f"{digest[:19]}…")
-            image = self._reference(scan, digest)
+            image = self._job.image_ref(scan, digest)
             self._known = _KnownImage(scan=scan, image=image, finding=known.finding)
             self._resting = Background(
                 f"rest-{self._job.image}", lambda quiet: self._rest(image, scan, shortcut, quiet)
             )
         return image
-
-    def _reference(self, scan: Scan, digest: str) -> ImageRef:
-        target = self._job.target
-        return ImageRef(
-            repository=target.repository(self._job.image),
-            tag=tag_of(scan),
-            digest=digest,
-            pull_repository=target.pull_repository(self._job.image),
-        )
 
     # --- an image of the builder behind --------------------------------------------------------
 

@@ -17,68 +17,17 @@ from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable
 
     from devloop.base.cancel import Cancel
     from devloop.builders.image.documents import Image
+    from devloop.builders.job import OpenRegistry
 
 __all__ = [
     "Base",
     "Bases",
-    "Held",
     "LocalImages",
-    "OpenRegistry",
-    "Registry",
 ]
-
-
-class Held(Protocol):
-    """A manifest as a registry gave it."""
-
-    @property
-    def digest(self) -> str: ...
-
-    @property
-    def media_type(self) -> str: ...
-
-    @property
-    def body(self) -> bytes: ...
-
-
-class Registry(Protocol):
-    """One registry; every call raises registry/* or Cancelled."""
-
-    def get_manifest(
-        self, name: str, reference: str, cancel: Cancel | None = None
-    ) -> Held | None: ...
-
-    def put_manifest(
-        self, name: str, reference: str, body: bytes, media_type: str, cancel: Cancel | None = None
-    ) -> object: ...
-
-    def head_blob(self, name: str, digest: str, cancel: Cancel | None = None) -> int | None: ...
-
-    def get_blob(self, name: str, digest: str, cancel: Cancel | None = None) -> bytes | None: ...
-
-    def open_blob(
-        self, name: str, digest: str, cancel: Cancel | None = None
-    ) -> AbstractContextManager[Iterator[bytes] | None]: ...
-
-    def mount_blob(
-        self, name: str, digest: str, origin: str, cancel: Cancel | None = None
-    ) -> bool: ...
-
-    def put_blob(self, name: str, data: bytes, cancel: Cancel | None = None) -> str: ...
-
-    def put_chunks(
-        self, name: str, chunks: Iterable[bytes], cancel: Cancel | None = None
-    ) -> tuple[str, int]: ...
-
-
-if TYPE_CHECKING:
-    OpenRegistry = Callable[[str], Registry]
-    """From `host[:port]` to its client, which whoever gave the function closes."""
 
 
 class LocalImages(Protocol):

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from devloop.base.cancel import Cancel
-    from devloop.builders.image.base_image import Base, OpenRegistry, Registry
+    from devloop.builders.image.base_image import Base
     from devloop.builders.image.documents import Documents, Layer
+    from devloop.builders.job import OpenRegistry, Registry
 
 __all__ = ["Upload"]
 

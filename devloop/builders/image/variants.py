@@ -8,7 +8,7 @@ import io
 import tarfile
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from devloop.builders.image.documents import config_digest, parse_image
 from devloop.builders.image.full_build import NeedsFullBuild
@@ -16,52 +16,32 @@ from devloop.model import ImageRef
 
 if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
+    from devloop.builders.job import Registry
 
-__all__ = ["Store", "push_variants"]
-
-
-class _Manifest(Protocol):
-    @property
-    def body(self) -> bytes: ...
-    @property
-    def media_type(self) -> str: ...
-
-
-class Store(Protocol):
-    """As much of a registry as this needs; `name` is without the host."""
-
-    def name(self, repository: str) -> str: ...
-    def get_manifest(
-        self, name: str, reference: str, cancel: Cancel | None = None
-    ) -> _Manifest | None: ...
-    def get_blob(self, name: str, digest: str, cancel: Cancel | None = None) -> bytes | None: ...
-    def put_blob(self, name: str, data: bytes, cancel: Cancel | None = None) -> str: ...
-    def put_manifest(
-        self, name: str, reference: str, body: bytes, media_type: str, cancel: Cancel | None = None
-    ) -> object: ...
+__all__ = ["push_variants"]
 
 
 def push_variants(
-    store: Store, image: ImageRef, count: int, cancel: Cancel
+    registry: Registry, image: ImageRef, count: int, cancel: Cancel
 ) -> tuple[ImageRef, ...]:
     """Push `count` images, `image` plus one small file each, under its repository.
 
     Raises `NeedsFullBuild` for an image that cannot be read, and registry/*."""
-    name = store.name(image.repository)
-    found = store.get_manifest(name, image.digest, cancel)
-    config = store.get_blob(name, config_digest(found.body), cancel) if found else None
+    name = registry.name(image.repository)
+    found = registry.get_manifest(name, image.digest, cancel)
+    config = registry.get_blob(name, config_digest(found.body), cancel) if found else None
     if found is None or config is None:
         raise NeedsFullBuild("the registry does not have the image any more")
     base = parse_image(found.body, found.media_type, config).without_delta()
     made: list[ImageRef] = []
     for number in range(count):
         layer = _layer(f"{time.time_ns()} {number}\n".encode())
-        digest = store.put_blob(name, layer, cancel)
+        digest = registry.put_blob(name, layer, cancel)
         created = datetime.now(UTC).isoformat()
         documents = base.documents(created, base.bare(digest, len(layer)), "devloop bench")
-        store.put_blob(name, documents.config, cancel)
+        registry.put_blob(name, documents.config, cancel)
         tag = f"devloop-bench-{hashlib.sha256(layer).hexdigest()[:16]}"
-        store.put_manifest(name, tag, documents.manifest, documents.media_type, cancel)
+        registry.put_manifest(name, tag, documents.manifest, documents.media_type, cancel)
         made.append(
             ImageRef(
                 repository=image.repository,

@@ -82,7 +82,7 @@ class Bench:
             project,
             target,
             verify,
-            manifests=self.client if target.push == self.registry else None,
+            registry=self.client if target.push == self.registry else None,
         )
         # The salt keeps one test from finding what another has built.
         scan = scan or scan_of(self.folder, salt=f"{builder} {build} {uuid.uuid4()}")

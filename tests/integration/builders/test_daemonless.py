@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devloop.base.cancel import Cancel
+from devloop.builders.buildx import Buildx
 from devloop.builders.daemonless.builder import DaemonlessBuilder
 from devloop.builders.image.docker_images import DockerImages
 from devloop.builders.image.full_build import NeedsFullBuild
@@ -57,7 +58,7 @@ class Bench:
             image="devloop-test/daemonless",
             build=build,
         )
-        return DaemonlessBuilder(made, self.registries, DockerImages(), self.cache)
+        return DaemonlessBuilder(made, Buildx(made), self.registries, DockerImages(), self.cache)
 
     def session(self) -> tuple[Builder, Service]:
         """The builder that a session would use, and its service."""
@@ -77,14 +78,14 @@ class Bench:
             project,
             PushTarget(push=self.client.host),
             lambda _: True,
-            manifests=self.client,
+            registry=self.client,
             open_registry=self.registries,
         )
         return builder, service
 
     def ours(self, full: DaemonlessBuilder | None = None, **build: Any) -> Image:
         builder = full or self.full(**build)
-        image = builder.build(scan_of(self.context), self.notes, Cancel())
+        image = builder.build_without_docker(scan_of(self.context), self.notes, Cancel())
         assert self.client.digest(image.repository, image.tag) == image.digest
         return Reader(self.client).read(image.repository, image.digest)
 

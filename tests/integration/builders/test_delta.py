@@ -94,7 +94,7 @@ class Loop:
             project,
             PushTarget(push=self.host),
             self.source.unchanged,
-            manifests=self.client,
+            registry=self.client,
         )
 
     def build(self, cancel: Cancel | None = None) -> ImageRef:

@@ -90,7 +90,7 @@ class Candidate:
             project,
             self._target,
             self._source.unchanged,
-            manifests=client,
+            registry=client,
             open_registry=lambda _: client,
         )
 

@@ -105,7 +105,7 @@ class Notes:
         self.diagnostics.append(diagnosis)
 
 
-class FakeManifests:
+class FakeRegistry:
     """A registry with `tags`: reference -> digest, or an error to raise."""
 
     def __init__(self, tags: dict[str, str] | None = None, error: Exception | None = None) -> None:

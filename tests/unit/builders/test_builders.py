@@ -20,7 +20,7 @@ from devloop.builders.select import make_builder, preflight
 from devloop.config.schema import Build, Deploy, Project, Service
 from devloop.errors import Code, DevloopError
 from devloop.model import ImageRef, PushTarget
-from tests.unit.builders.kit import FakeManifests, Notes, job, recorded, scan_of, write
+from tests.unit.builders.kit import FakeRegistry, Notes, job, recorded, scan_of, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,9 +117,9 @@ def test_where_the_image_goes(
 def test_a_good_build(docker: FakeDocker, context: Path) -> None:
     docker.answers(built())
     notes, scan = Notes(), scan_of(context)
-    registry = FakeManifests({tag_of(scan): DIGEST})
+    registry = FakeRegistry({tag_of(scan): DIGEST})
     target = PushTarget(push="localhost:5001", pull="registry:5000")
-    image = Buildx(job(context, target, manifests=registry)).build(scan, notes, Cancel())
+    image = Buildx(job(context, target, registry=registry)).build(scan, notes, Cancel())
     assert image == ImageRef(
         repository="localhost:5001/shop/web",
         tag=f"devloop-{scan.fingerprint.build[:16]}",
@@ -152,7 +152,7 @@ def test_the_registry_confirms_the_digest(
     docker.answers(built(said))
     scan = scan_of(context)
     tags = {tag_of(scan) if key == "tag" else key: value for key, value in held.items()}
-    builder = Buildx(job(context, manifests=FakeManifests(tags)))
+    builder = Buildx(job(context, registry=FakeRegistry(tags)))
     if expected.startswith("sha256:"):
         assert builder.build(scan, Notes(), Cancel()).digest == expected
     else:
@@ -165,8 +165,8 @@ def test_a_registry_that_does_not_answer_here_confirms_nothing(
     docker: FakeDocker, context: Path
 ) -> None:
     docker.answers(built())
-    registry = FakeManifests(error=DevloopError.of(Code.REGISTRY_UNREACHABLE, "no"))
-    builder = Buildx(job(context, manifests=registry))
+    registry = FakeRegistry(error=DevloopError.of(Code.REGISTRY_UNREACHABLE, "no"))
+    builder = Buildx(job(context, registry=registry))
     assert builder.build(scan_of(context), Notes(), Cancel()).digest == DIGEST
 
 
@@ -210,7 +210,7 @@ def test_an_isolated_builder_gets_its_image_pushed_by_the_local_docker(
 ) -> None:
     docker.answers(detour(tmp_path, "docker-container"))
     scan, notes = scan_of(context), Notes()
-    builder = Buildx(job(context, manifests=FakeManifests({tag_of(scan): DIGEST})))
+    builder = Buildx(job(context, registry=FakeRegistry({tag_of(scan): DIGEST})))
     assert builder.build(scan, notes, Cancel()).digest == DIGEST
     assert [d.severity for d in notes.diagnostics] == ["info"]
     assert "come back to the local Docker" in notes.diagnostics[0].message
@@ -228,7 +228,7 @@ def test_a_builder_in_the_cluster_pushes_to_the_name_it_knows(
     docker.answers(detour(tmp_path, "kubernetes"))
     scan = scan_of(context)
     target = PushTarget(push="localhost:5001", cluster="kind-registry:5000")
-    work = job(context, target, manifests=FakeManifests({tag_of(scan): DIGEST}))
+    work = job(context, target, registry=FakeRegistry({tag_of(scan): DIGEST}))
     image = Buildx(work).build(scan, Notes(), Cancel())
     assert image.pinned == f"localhost:5001/shop/web@{DIGEST}"
     assert any("kind-registry:5000/shop/web" in argument for argument in docker.calls[-1])
@@ -240,7 +240,7 @@ def test_no_detour_for_dockers_own_builder(
 ) -> None:
     docker.answers(detour(tmp_path, driver))
     with pytest.raises(DevloopError) as caught:
-        Buildx(job(context, manifests=FakeManifests())).build(scan_of(context), Notes(), Cancel())
+        Buildx(job(context, registry=FakeRegistry())).build(scan_of(context), Notes(), Cancel())
     assert caught.value.code == "registry/unreachable"
     assert "which answers here" in caught.value.diagnosis.message
 
@@ -249,9 +249,9 @@ def test_no_detour_when_the_registry_is_down(
     docker: FakeDocker, context: Path, tmp_path: Path
 ) -> None:
     docker.answers(detour(tmp_path, "kubernetes"))
-    registry = FakeManifests(error=DevloopError.of(Code.REGISTRY_UNREACHABLE, "no"))
+    registry = FakeRegistry(error=DevloopError.of(Code.REGISTRY_UNREACHABLE, "no"))
     with pytest.raises(DevloopError):
-        Buildx(job(context, manifests=registry)).build(scan_of(context), Notes(), Cancel())
+        Buildx(job(context, registry=registry)).build(scan_of(context), Notes(), Cancel())
     assert len(docker.calls) == 1
 
 
@@ -290,9 +290,9 @@ def command(context: Path, *argv: str, **options: Any) -> Command:
 
 def test_a_command_gets_the_name_and_is_believed_by_the_registry_alone(context: Path) -> None:
     scan, notes = scan_of(context), Notes()
-    registry = FakeManifests({tag_of(scan): DIGEST})
+    registry = FakeRegistry({tag_of(scan): DIGEST})
     builder = command(
-        context, "sh", "-c", 'echo "to $DEVLOOP_IMAGE"; pwd > where', manifests=registry
+        context, "sh", "-c", 'echo "to $DEVLOOP_IMAGE"; pwd > where', registry=registry
     )
     assert builder.build(scan, notes, Cancel()).digest == DIGEST
     assert notes.messages == [f"to localhost:5001/shop/web:{tag_of(scan)}"]
@@ -312,9 +312,7 @@ def test_a_command_that_fails(
     context: Path, argv: tuple[str, ...], message: str, cause: str | None
 ) -> None:
     with pytest.raises(DevloopError) as caught:
-        command(context, *argv, manifests=FakeManifests()).build(
-            scan_of(context), Notes(), Cancel()
-        )
+        command(context, *argv, registry=FakeRegistry()).build(scan_of(context), Notes(), Cancel())
     assert caught.value.code == "build/command-failed"
     assert message in caught.value.diagnosis.message
     assert (cause or "") in (caught.value.diagnosis.cause or "")
@@ -344,9 +342,9 @@ class CountingBuilder:
 
 
 def test_what_was_built_before_is_not_built_again(context: Path, tmp_path: Path) -> None:
-    registry, inner = FakeManifests({DIGEST: DIGEST}), CountingBuilder()
+    registry, inner = FakeRegistry({DIGEST: DIGEST}), CountingBuilder()
     images = CachedImages(tmp_path / ".devloop" / "images.json")
-    builder = CachingBuilder(job(context, manifests=registry), inner, images)
+    builder = CachingBuilder(job(context, registry=registry), inner, images)
     scan, notes = scan_of(context), Notes()
     first = builder.build(scan, Notes(), Cancel())
     again = builder.build(scan, notes, Cancel())
@@ -363,11 +361,11 @@ def test_what_was_built_before_is_not_built_again(context: Path, tmp_path: Path)
 def test_memory_is_worth_nothing_without_the_manifest(context: Path, tmp_path: Path) -> None:
     inner, images = CountingBuilder(), CachedImages(tmp_path / "images.json")
     for registry in (
-        FakeManifests(),
-        FakeManifests(error=DevloopError.of(Code.REGISTRY_UNREACHABLE, "no")),
-        FakeManifests({DIGEST: OTHER}),
+        FakeRegistry(),
+        FakeRegistry(error=DevloopError.of(Code.REGISTRY_UNREACHABLE, "no")),
+        FakeRegistry({DIGEST: OTHER}),
     ):
-        CachingBuilder(job(context, manifests=registry), inner, images).build(
+        CachingBuilder(job(context, registry=registry), inner, images).build(
             scan_of(context), Notes(), Cancel()
         )
     assert inner.builds == 3
@@ -458,7 +456,7 @@ def make(context: Path, builder: Any = "auto", **build: Any) -> Any:
         project,
         PushTarget(push="localhost:5001"),
         lambda _: True,
-        manifests=None,
+        registry=None,
     )
 
 

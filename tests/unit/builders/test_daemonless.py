@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devloop.base.cancel import Cancel
-from devloop.builders.daemonless.builder import DaemonlessBuilder
-from devloop.builders.daemonless.eligibility import needs_builder
+from devloop.builders.daemonless.builder import DaemonlessBuilder, needs_builder
 from devloop.builders.daemonless.file_tree import Tree
-from devloop.builders.daemonless.first import FullFirst
 from devloop.builders.image.copies import FileEntry
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.listing import Listing, PathEntry
@@ -31,6 +29,20 @@ from tests.unit.registry.fake_registry import State, serving
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from devloop.engine.ports import Builder
+
+
+class Fallback:
+    """Another builder: gives `result` or raises it."""
+
+    def __init__(self, result: ImageRef | Exception) -> None:
+        self.result = result
+
+    def build(self, scan: object, reporter: object, cancel: object) -> ImageRef:
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
 
 
 @dataclass
@@ -47,14 +59,18 @@ class Bench:
     local: Local = field(default_factory=lambda: Local(None))
     notes: Notes = field(default_factory=Notes)
 
-    def full(self, dockerfile: str, **options: Any) -> DaemonlessBuilder:
+    def full(
+        self, dockerfile: str, fallback: Builder | None = None, **options: Any
+    ) -> DaemonlessBuilder:
         write(self.context, {"Dockerfile": dockerfile.replace("OTHER", self.other_host)})
         target = PushTarget(push=f"{self.host}/team")
         made = job(self.context, target, **options)
-        return DaemonlessBuilder(made, self.registries, self.local, self.cache)
+        fallback = fallback or Fallback(AssertionError("not asked for"))
+        return DaemonlessBuilder(made, fallback, self.registries, self.local, self.cache)
 
     def build(self, full: DaemonlessBuilder, recipe: str = "") -> ImageRef:
-        return full.build(replace(scan_of(self.context), recipe=recipe), self.notes, Cancel())
+        scan = replace(scan_of(self.context), recipe=recipe)
+        return full.build_without_docker(scan, self.notes, Cancel())
 
     def config(self, image: ImageRef) -> dict[str, Any]:
         manifest = self.manifest(image)
@@ -191,7 +207,7 @@ def test_a_file_that_changed_under_the_build(bench: Bench) -> None:
     scan = scan_of(bench.context)
     write(bench.context, {"a/one": "!"})
     with pytest.raises(DevloopError) as caught:
-        full.build(scan, bench.notes, Cancel())
+        full.build_without_docker(scan, bench.notes, Cancel())
     assert caught.value.code == "build/context-changed"
     assert not bench.target.manifests
 
@@ -217,7 +233,10 @@ def test_the_media_types_are_the_bases(bench: Bench) -> None:
 def test_without_a_registry_docker_has_to_load_the_image(bench: Bench) -> None:
     write(bench.context, {"Dockerfile": "FROM scratch\n"})
     target = PushTarget(kind_cluster="k")
-    full = DaemonlessBuilder(job(bench.context, target), bench.registries, bench.local, bench.cache)
+    fallback = Fallback(AssertionError("not asked for"))
+    full = DaemonlessBuilder(
+        job(bench.context, target), fallback, bench.registries, bench.local, bench.cache
+    )
     with pytest.raises(NeedsFullBuild, match="loaded into the nodes"):
         bench.build(full)
     assert bench.notes.steps == []
@@ -332,33 +351,21 @@ def test_names_of_a_file_that_was_copied() -> None:
     assert tree.owner("me", lambda placed: b"me:x:1:2\n" if placed.source == "p" else b"") == (1, 2)
 
 
-class Inner:
-    """Another builder: gives `result` or raises it."""
-
-    def __init__(self, result: ImageRef | Exception) -> None:
-        self.result = result
-
-    def build(self, scan: object, reporter: object, cancel: object) -> ImageRef:
-        if isinstance(self.result, Exception):
-            raise self.result
-        return self.result
-
-
 def test_the_other_builder_does_what_cannot_be_proven(bench: Bench) -> None:
     theirs = ImageRef(repository="r", tag="t")
-    ours = FullFirst(bench.full("FROM scratch\nCOPY b /\n"), Inner(theirs))
+    ours = bench.full("FROM scratch\nCOPY b /\n", Fallback(theirs))
     assert ours.build(scan_of(bench.context), bench.notes, Cancel()).digest
-    ran = FullFirst(bench.full("FROM scratch\nRUN x\n"), Inner(theirs))
+    ran = bench.full("FROM scratch\nRUN x\n", Fallback(theirs))
     assert ran.build(scan_of(bench.context), bench.notes, Cancel()) is theirs
 
 
 def test_why_docker_is_needed(bench: Bench) -> None:
-    full = bench.full("FROM scratch\nRUN x\n")
     told = "it is needed here: app/Dockerfile:2 RUN; nobody is there"
     for code, cause in (("env/docker-unreachable", told), ("build/failed", "nobody is there")):
         with pytest.raises(DevloopError) as caught:
-            FullFirst(
-                full, Inner(DevloopError.of(Code(code), "no", cause="nobody is there"))
+            bench.full(
+                "FROM scratch\nRUN x\n",
+                Fallback(DevloopError.of(Code(code), "no", cause="nobody is there")),
             ).build(scan_of(bench.context), bench.notes, Cancel())
         assert caught.value.code == code
         assert caught.value.diagnosis.cause == cause

@@ -88,14 +88,8 @@ def test_heredocs_keep_their_text() -> None:
     assert [s.base for s in dockerfile.stages][-1] == "base"
 
 
-def test_what_is_read_from_the_context() -> None:
+def test_the_stages_that_a_target_needs() -> None:
     dockerfile = parse(MULTI)
-    assert dockerfile.context_sources() == (
-        *("go.mod", "go.sum", "hack"),
-        *("a b.txt", "c.txt", "local.tgz", "other.txt"),
-    )
-    assert dockerfile.context_sources("base") == ()
-    assert dockerfile.context_sources("tools") == ("go.mod", "go.sum", "hack")
     assert [s.index for s in dockerfile.needed("TOOLS")] == [0, 1]
     assert [s.index for s in dockerfile.needed("1")] == [0, 1]
 
@@ -103,7 +97,6 @@ def test_what_is_read_from_the_context() -> None:
 def test_a_stage_named_like_an_image_does_not_need_itself() -> None:
     dockerfile = parse("FROM python AS python\nCOPY a /\n")
     assert [s.index for s in dockerfile.needed()] == [0]
-    assert dockerfile.context_sources() == ("a",)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +177,7 @@ def test_any_text_is_read_and_every_line_belongs_once(text: str) -> None:
         assert all(instruction.start < h.start for h in instruction.heredocs)
         _ = (instruction.sources, instruction.mounts, instruction.arguments, str(instruction))
     assert last <= text.count("\n") + 1
-    _ = (dockerfile.context_sources(), dockerfile.context_sources("b"))
+    _ = (dockerfile.needed(), dockerfile.needed("b"))
 
 
 def test_a_missing_file_is_the_configs_fault(tmp_path: Path) -> None:
