@@ -25,7 +25,6 @@ from devloop.engine.loop import Engine, ServicePorts
 from devloop.events import DiagnosticRaised
 from devloop.logs.follower import LogFollower
 from devloop.manifests import renderings_of
-from devloop.port_forward.forwarder import PortForwarder
 from devloop.registry.client import RegistryClient
 from devloop.registry.discovery import check as check_registry
 from devloop.registry.kindload import KindLoader
@@ -121,6 +120,9 @@ class Wiring:
             return
         dial = PodPorts(self._connection)
         self._stack.callback(dial.close)
+        # Imported late: asyncio takes a while, and many sessions have no ports.
+        from devloop.port_forward.forwarder import PortForwarder  # noqa: PLC0415
+
         forwarder = PortForwarder(ports, dial, self._feed, self._publish)
         forwarder.start()
         self._stack.callback(forwarder.close)

@@ -1,51 +1,30 @@
-"""One client's connection: waiting until there is a pod, then pumped both ways, without blocking.
+"""One client's connection: waits for a pod, then is pumped both ways, without blocking.
 
 What a client has sent is kept until it was answered (or a bound), so that a stream that turns out
-to lead nowhere can be replaced by another without the client noticing. Between two HTTP
-requests a client is parked and its next request may go to another pod. Decides nothing about
-pods; that is the route's.
+to lead nowhere can be replaced by another without the client noticing. Between two HTTP requests a
+client is parked and its next request may go to another pod. Decides nothing about pods; that is
+the route's. An exception that nobody expected ends this connection and no other.
 """
 
 from __future__ import annotations
 
-import contextlib
 import enum
-import selectors
-import time
 from typing import TYPE_CHECKING
 
 from devloop.port_forward.client_socket import ClientSocket
+from devloop.port_forward.event_loop import SocketEvents, Timers, isolated
 from devloop.port_forward.exchange import Exchange
+from devloop.port_forward.pod_stream import PodStream, RequestBuffer
 
 if TYPE_CHECKING:
+    import asyncio
     import socket
 
-    from devloop.port_forward.hub import Hub
     from devloop.port_forward.ports import Duplex
+    from devloop.port_forward.route import Route
+    from devloop.port_forward.settings import ForwardSettings
 
 __all__ = ["ClientConnection"]
-
-_CHUNK = 65536
-_TURN = 262144  # bytes one connection may move before the others have their turn
-_ROOM = 262144  # bytes that may wait for a slow client
-_KEEP = 1048576  # bytes kept for another try while nobody has answered
-_TRUST = 0.1  # seconds without a refusal after which a stream is taken to lead somewhere
-_MOST_REPEATS = 3  # of a request that nobody answered: it may be what kills the pod
-# An answer to a safe request is kept back until it is whole, so that one whose process is killed
-# between its head and its body can be asked for once more. So long, unless the process is about to
-# go, and so much.
-_BACK, _BACK_GOING = 0.1, 5.0  # seconds
-_MOST_BACK = 65536
-_PARKED = 60.0  # seconds a client between two requests is kept without a pod
-_FINAL_OUTPUT = 0.5  # seconds that a stream gets to end by itself after its pod has gone
-_LINGER = 2.0  # seconds a client has to take the end of an answer
-# A client that has closed looks like one that has only finished sending. When the pod had spoken
-# last it has most likely closed; otherwise it waits for an answer, which may come in pieces.
-_SILENCE_DONE = 1.0
-_SILENCE_ANSWERED = 5.0
-_LOOK = 2.0  # seconds between two looks whether a half-closed client still exists
-
-_READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
 class _State(enum.Enum):
@@ -57,40 +36,39 @@ class _State(enum.Enum):
 
 class ClientConnection:
     """Methods are for the loop's thread only. `pod` is the uid of the pod it is attached to;
-    `epoch` and `waits_since` (monotonic) are the route's notes."""
+    `epoch` and `waits_since` (the loop's time) are the route's notes."""
 
-    def __init__(self, hub: Hub, client: socket.socket) -> None:
-        self._hub = hub
+    def __init__(
+        self,
+        route: Route,
+        client: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        settings: ForwardSettings,
+    ) -> None:
+        self._route = route
+        self._loop = loop
+        self._settings = settings
         self._client = ClientSocket(client)
-        self._remote: Duplex | None = None
+        self._client_events = SocketEvents(
+            loop, client.fileno(), self._client_readable, self._client_writable
+        )
+        self._timers = Timers(loop)  # of the present state: a change of stream clears them
+        self._remote: PodStream | None = None
         self._state = _State.WAITING
-        self.pod = ""
         self.epoch = 0
-        self.waits_since = time.monotonic()
+        self.waits_since = loop.time()
         self._exchange = Exchange()
-        self._up = bytearray()  # from the client; [:_sent] has been sent and is kept for a retry
-        self._sent = 0
-        self._back: bytearray | None = None  # of an answer that is not whole, kept back
-        self._replayable = True
+        self._request = RequestBuffer()
+        self._kept_back: bytearray | None = None  # of an answer that is not whole
+        self._kept_since = 0.0
         self._repeats = 0
-        self._is_trusted = False
         self._served = False  # some pod has answered something
         self._leaving = False  # the pod gets no further request
         self._client_ended = False
-        self._reported_end = False
-        self._write_closed = False  # the stream takes nothing any more
-        self._quiet = False
-        self._unflushed = False
-        self._more = False  # the stream may have bytes that select does not see
         self._pod_sent_last = False
         self._received_at = 0.0
-        self._silence = _SILENCE_ANSWERED
-        self._attachments = 0
+        self._silence = 0.0
         self._settle()
-
-    @property
-    def waiting(self) -> bool:
-        return self._state is _State.WAITING
 
     @property
     def alive(self) -> bool:
@@ -99,32 +77,36 @@ class ClientConnection:
     @property
     def asks(self) -> bool:
         """Whether the client has sent something."""
-        return bool(self._up)
+        return len(self._request) > 0
 
-    # --- what the route does to a connection -----------------------------------------------------
+    @property
+    def pod(self) -> str:
+        return self._remote.pod if self._remote is not None else ""
 
+    # --- what the route does to a connection -----------------------------------------------
+
+    @isolated
     def attach(self, remote: Duplex, pod: str, *, quiet: float = 0.0) -> None:
         """Pump between the client and `remote` from now on; takes ownership of it.
 
         Nothing is sent for `quiet` seconds: where a refusal is likely, bytes that precede it
         cost the node a connection."""
-        self._remote, self.pod = remote, pod
+        self._timers.clear()
+        self._request.rewind()
+        self._leaving = False
         self._state = _State.ATTACHED
-        self._sent = 0
-        self._reported_end = self._is_trusted = self._write_closed = self._leaving = False
-        self._attachments += 1
-        attached = self._attachments
-        self._more = True
-        self._hub.at(_TRUST, lambda: self._nobody_refused(attached))
-        self._quiet = quiet > 0
+        self._remote = PodStream(self._loop, remote, pod, self._remote_readable, self._turn_over)
+        self._timers.after(self._settings.trust, self._nobody_refused)
         if quiet:
-            self._hub.at(quiet, lambda: self._end_quiet(attached))
-        self._on_remote(_READ | _WRITE)
+            self._remote.quiet = True
+            self._timers.after(quiet, self._end_quiet)
+        self._remote_readable()
 
     def abort(self) -> None:
         """Reset the client: a clean end would pass a cut answer off as a whole one."""
         self._end(reset=True)
 
+    @isolated
     def release(self) -> bool:
         """No further request may go to this pod, but what is under way stays.
 
@@ -134,11 +116,12 @@ class ClientConnection:
         self._leaving = True
         if self._is_between:
             self._park()
-        elif self._replayable and self._sent == 0:
+        elif self._request.untouched:
             self._detach()
             return True
         return False
 
+    @isolated
     def retry_elsewhere(self) -> bool:
         """The process is replaced: as `release`, and a request that may be repeated will be."""
         if self.release():
@@ -148,67 +131,75 @@ class ClientConnection:
         self._detach()
         return True
 
+    @isolated
     def leave(self) -> bool:
         """The pod or its process is gone: as `retry_elsewhere`, and everything else is reset.
 
-        Its last words may still be on their way, so the reset waits a moment."""
+        Its final output may still be on its way, so the reset waits a moment."""
         if self.retry_elsewhere():
             return True
         if self._state is _State.ATTACHED:
             self._give_up_soon()
         return False
 
+    @isolated
     def ping(self) -> None:
         """Keep whoever is on the way from taking the stream for dead."""
         if self._remote is not None:
-            # A stream that is broken says so itself, to whoever reads it.
-            with contextlib.suppress(OSError):
-                self._remote.ping()
+            self._remote.ping()
 
-    # --- turns -----------------------------------------------------------------------------
+    # --- what the loop calls ---------------------------------------------------------------
 
-    def _on_client(self, mask: int) -> None:
+    @isolated
+    def _client_writable(self) -> None:
         try:
-            if mask & _WRITE:
-                self._client.flush()
-                if self._state is _State.LINGERING and not self._client.pending:
-                    self._finish()
-            if mask & _READ and self._state is not _State.ENDED:
-                self._read_client()
+            self._client.flush()
         except OSError:
-            # The client has gone; what the pod still says has no taker.
+            # The client has gone; what the pod still sends has no taker.
             self._end()
             return
+        if self._state is _State.LINGERING and not self._client.pending:
+            self._finish()
         self._turn_over()
 
-    def _on_remote(self, mask: int) -> None:
-        if self._state is not _State.ATTACHED:
+    @isolated
+    def _client_readable(self) -> None:
+        try:
+            data = self._client.read()
+        except OSError:
+            self._end()
             return
-        if mask & _READ:
+        if data is not None:
+            self._take_from_client(data)
+        self._turn_over()
+
+    @isolated
+    def _remote_readable(self) -> None:
+        if self._state is _State.ATTACHED:
             self._read_remote()
         self._turn_over()
 
+    @isolated
     def _turn_over(self) -> None:
-        if self._state is _State.ATTACHED:
-            self._send_up()
+        if self._remote is not None:
+            self._send_request(self._remote)
         if self._state is not _State.ENDED:
             self._settle()
 
-    def _read_client(self) -> None:
-        data = self._client.read()
-        if data is None:
-            return
+    # --- bytes -----------------------------------------------------------------------------
+
+    def _take_from_client(self, data: bytes) -> None:
         if self._state is _State.LINGERING:
             if not data:
                 self._end()
         elif data:
-            parked = self._state is _State.WAITING and self._served and not self._up
-            self._up += data
+            was_parked = self._state is _State.WAITING and self._served and not self._request
+            self._request.add(data)
             self._exchange.asked(data)
             self._pod_sent_last = False
-            if parked:
-                self._hub.wants_backend(self)
-        elif self._state is _State.WAITING and not self._up:
+            if was_parked:
+                self._route.wants_backend(self)
+        elif self._state is _State.WAITING and not self._request:
             self._end()  # somebody only looked whether the port is open, or is done
         else:
             self._client_ended = True
@@ -220,17 +211,16 @@ class ClientConnection:
     def _read_remote(self) -> None:
         remote = self._remote
         moved = 0
-        while remote is not None and moved < _TURN and self._client.pending < _ROOM:
+        room, turn = self._settings.room, self._settings.turn
+        while remote is not None and moved < turn and self._client.pending < room:
             try:
                 data = remote.receive()
             except OSError as error:
                 self._broken(error)
                 return
-            self._more = data is not None
             if data is None:
                 return
             if not data:
-                self._more = False
                 self._remote_over()
                 return
             moved += len(data)
@@ -239,109 +229,90 @@ class ClientConnection:
                 return
 
     def _received(self, data: bytes) -> None:
-        back = self._back
-        may_wait = back is not None or (self._replayable and self._exchange.repeatable)
+        kept = self._kept_back
+        may_wait = kept is not None or (self._request.replayable and self._exchange.repeatable)
         self._exchange.answered(data)
         self._trust()
         if not may_wait:
             self._pass_on(data)
             return
-        if back is None:
-            back = self._back = bytearray()
-            since, attached = time.monotonic(), self._attachments
-            self._hub.at(_BACK, lambda: self._waited(attached, back, since))
-        back += data
-        if not self._exchange.retractable or len(back) > _MOST_BACK:
-            self._pass_on_back()
+        if kept is None:
+            kept = self._kept_back = bytearray()
+            self._kept_since = self._loop.time()
+            self._timers.after(self._settings.keep_back, self._kept_long_enough)
+        kept += data
+        if not self._exchange.retractable or len(kept) > self._settings.most_kept_back:
+            self._pass_on_kept()
 
-    def _waited(self, attached: int, back: bytearray, since: float) -> None:
-        """An answer has been kept back for as long as one may be."""
-        if not self._is_attached(attached) or self._back is not back:
+    @isolated
+    def _kept_long_enough(self) -> None:
+        if self._kept_back is None:
             return
-        going = self._leaving or self._hub.unsettled
-        if going and time.monotonic() - since < _BACK_GOING:
-            self._hub.at(_BACK, lambda: self._waited(attached, back, since))
+        kept_for = self._loop.time() - self._kept_since
+        replacing = self._leaving or self._route.unsettled
+        if replacing and kept_for < self._settings.keep_back_replacing:
+            self._timers.after(self._settings.keep_back, self._kept_long_enough)
             return
-        self._pass_on_back()
+        self._pass_on_kept()
         self._turn_over()
 
-    def _pass_on_back(self) -> None:
-        back, self._back = self._back, None
-        if back:
-            self._pass_on(bytes(back))
+    def _pass_on_kept(self) -> None:
+        kept, self._kept_back = self._kept_back, None
+        if kept:
+            self._pass_on(bytes(kept))
 
     def _pass_on(self, data: bytes) -> None:
-        self._received_at = time.monotonic()
+        self._received_at = self._loop.time()
         self._pod_sent_last = self._served = True
-        self._forget()
+        self._request.forget()
         try:
             self._client.write(data)
         except OSError:
             self._end()
             return
         if self._exchange.over:
-            # The runtime would tell of the pod's end a second after it happened.
+            # The runtime would report the pod's end a second after it happened.
             self._finish_answer()
         elif self._is_between:
-            self._replayable = True
+            self._request.replayable = True
             self._repeats = 0
             if self._client_ended:
                 self._finish_answer()
             elif self._leaving:
                 self._park()
 
-    def _send_up(self) -> None:
-        remote = self._remote
-        if remote is None or self._write_closed or self._quiet:
+    def _send_request(self, remote: PodStream) -> None:
+        if remote.write_closed or remote.quiet:
             return
         try:
-            while self._sent < len(self._up):
-                taken = remote.send(self._up[self._sent : self._sent + _CHUNK])
-                if not taken:
-                    break
-                self._sent += taken
-                if not self._replayable:
-                    del self._up[: self._sent]
-                    self._sent = 0
-            self._unflushed = not remote.flush()
-            if self._client_ended and self._sent == len(self._up) and not self._reported_end:
-                self._reported_end = True
-                if not remote.shutdown_write():
-                    self._expect_silence()
+            remote.send(self._request, self._settings.chunk)
+            is_whole = self._client_ended and not self._request.has_unsent
+            if is_whole and not remote.knows_end and not remote.end_request():
+                self._expect_silence()
         except OSError:
-            # What it said before it stopped listening, and why it did, is still to be read.
-            self._write_closed = True
-            self._more = True
+            remote.write_closed = True
             self._give_up_soon()
             return
-        if self._is_trusted and len(self._up) >= _KEEP:
-            self._forget()
+        if remote.trusted and len(self._request) >= self._settings.keep:
+            self._request.forget()
 
     # --- changes of state ------------------------------------------------------------------
 
-    def _is_attached(self, attached: int) -> bool:
-        """Whether this is still the stream it was when a timer was set."""
-        return self._state is _State.ATTACHED and attached == self._attachments
+    @isolated
+    def _end_quiet(self) -> None:
+        if self._remote is not None:
+            self._remote.quiet = False
+        self._turn_over()
 
-    def _end_quiet(self, attached: int) -> None:
-        if self._is_attached(attached):
-            self._quiet = False
-            self._turn_over()
-
-    def _nobody_refused(self, attached: int) -> None:
-        if self._is_attached(attached):
-            self._trust()
-            self._turn_over()
+    @isolated
+    def _nobody_refused(self) -> None:
+        self._trust()
+        self._turn_over()
 
     def _trust(self) -> None:
-        if not self._is_trusted:
-            self._is_trusted = True
-            self._hub.trusted(self)
-
-    def _forget(self) -> None:
-        self._replayable = False
-        del self._up[: self._sent]
-        self._sent = 0
+        if self._remote is not None and not self._remote.trusted:
+            self._remote.trusted = True
+            self._route.trusted(self)
 
     @property
     def _is_between(self) -> bool:
@@ -350,62 +321,61 @@ class ClientConnection:
 
     @property
     def _is_repeatable(self) -> bool:
-        unseen = self._exchange.repeatable or self._back is not None
-        return self._replayable and unseen
+        unseen = self._exchange.repeatable or self._kept_back is not None
+        return self._request.replayable and unseen
 
     def _may_repeat(self) -> bool:
         """Whether what nobody answered may be sent once more, without another reason for that."""
         self._repeats += 1
-        untouched = self._replayable and self._sent == 0
-        return (untouched or self._is_repeatable) and self._repeats <= _MOST_REPEATS
+        may = self._request.untouched or self._is_repeatable
+        return may and self._repeats <= self._settings.most_repeats
 
     def _give_up_soon(self) -> None:
-        attached = self._attachments
+        self._timers.after(self._settings.final_output, self._give_up)
 
-        def give_up() -> None:
-            if self._is_attached(attached):
-                self._broken(ConnectionResetError("its pod is gone"))
-
-        self._hub.at(_FINAL_OUTPUT, give_up)
+    @isolated
+    def _give_up(self) -> None:
+        self._broken(ConnectionResetError("its pod is gone"))
 
     def _broken(self, error: OSError) -> None:
         # A refused connection delivered nothing to anybody, whatever was sent after it.
         refused = isinstance(error, ConnectionRefusedError)
         if self._is_between:
             self._park()
-        elif self._replayable and (refused or self._sent == 0 or self._may_repeat()):
+        elif self._request.untouched or (
+            self._request.replayable and (refused or self._may_repeat())
+        ):
             self._to_another(str(error), refused=refused)
         else:
             self.abort()
 
     def _detach(self) -> None:
         self._drop_remote()
-        if self._back is not None:
-            self._back = None
+        if self._kept_back is not None:
+            self._kept_back = None
             self._exchange.retract()
         self._state = _State.WAITING
-        self._sent = 0
+        self._request.rewind()
         self._settle()
 
     def _to_another(self, reason: str, *, refused: bool = False) -> None:
         self._detach()
-        self._hub.failed(self, reason, refused=refused)
+        self._route.failed(self, reason, refused=refused)
 
     def _park(self) -> None:
         """Keep the client without a pod until it asks again."""
         self._detach()
-        attached = self._attachments
+        self._timers.after(self._settings.park_timeout, self._parked_long_enough)
 
-        def forgotten() -> None:
-            if self._state is _State.WAITING and self._attachments == attached and not self._up:
-                self._finish_answer()
-
-        self._hub.at(_PARKED, forgotten)
+    @isolated
+    def _parked_long_enough(self) -> None:
+        if not self._request:
+            self._finish_answer()
 
     def _remote_over(self) -> None:
         """The pod has ended the stream."""
         if self._exchange.until_end and not self._leaving:
-            self._pass_on_back()
+            self._pass_on_kept()
         if self._state is not _State.ATTACHED:
             return
         if self._is_between and not self._client_ended:
@@ -413,88 +383,77 @@ class ClientConnection:
         elif self._may_repeat():
             self._to_another("the pod ended the connection without an answer")
         else:
-            self._pass_on_back()
+            self._pass_on_kept()
             self._finish_answer()
 
     def _finish_answer(self) -> None:
         self._drop_remote()
         self._state = _State.LINGERING
-        self._up.clear()
+        self._request.clear()
         if not self._client.pending:
             self._finish()
 
     def _finish(self) -> None:
-        """All is said. Closing a socket with unread bytes would reset it and could take the end
+        """All is sent. Closing a socket with unread bytes would reset it and could take the end
         of the answer from the client, so the rest of a request is read and thrown away."""
         if self._client_ended:
             self._end()
             return
-        self._hub.at(_LINGER, self._end)
+        self._timers.after(self._settings.linger, self._end)
         try:
             self._client.shutdown_write()
         except OSError:
             self._end()
 
     def _drop_remote(self) -> None:
+        self._timers.clear()
         remote, self._remote = self._remote, None
-        self.pod = ""
         if remote is not None:
-            self._hub.watch(remote, 0, self._on_remote)
             remote.close()
 
     def _end(self, *, reset: bool = False) -> None:
         if self._state is _State.ENDED:
             return
-        self._drop_remote()
         self._state = _State.ENDED
-        self._hub.watch(self._client.sock, 0, self._on_client)
+        self._drop_remote()
+        self._client_events.stop()
         self._client.close(reset=reset)
-        self._up.clear()
-        self._hub.ended(self)
+        self._request.clear()
+        self._route.ended(self)
 
     # --- clients that have finished sending ------------------------------------------------
 
     def _expect_silence(self) -> None:
-        """The pod could not be told that the client has finished: silence ends the stream."""
-        self._silence = _SILENCE_DONE if self._pod_sent_last else _SILENCE_ANSWERED
-        attached = self._attachments
-        self._hub.at(min(self._silence, _LOOK), lambda: self._look(attached))
+        """The pod cannot be notified that the client has finished: silence ends the stream."""
+        limits = self._settings
+        answered = self._pod_sent_last
+        self._silence = limits.silence_after_answer if answered else limits.silence_after_request
+        self._timers.after(min(self._silence, limits.half_closed_interval), self._look)
 
-    def _look(self, attached: int) -> None:
-        if not self._is_attached(attached):
-            return
-        quiet = time.monotonic() - self._received_at
+    @isolated
+    def _look(self) -> None:
+        quiet = self._loop.time() - self._received_at
         if self._pod_sent_last and not self._client.pending and quiet >= self._silence:
             self._finish_answer()
         elif self._client.gone:
             self._end()
         else:
-            self._hub.at(_LOOK, lambda: self._look(attached))
+            self._timers.after(self._settings.half_closed_interval, self._look)
 
     # --- what to wait for ------------------------------------------------------------------
 
     def _settle(self) -> None:
         """Ask select for what can be used now, and for nothing else: no busy loop, no unbounded
         buffer."""
-        client = _WRITE if self._client.pending else 0
-        if self._state is _State.LINGERING:
-            client |= 0 if self._client_ended or self._client.pending else _READ
-        elif not self._client_ended and len(self._up) < (_ROOM if not self._replayable else _KEEP):
-            client |= _READ
-        self._hub.watch(self._client.sock, client, self._on_client)
-        remote = self._remote
-        if remote is None:
-            return
-        wanted = 0
-        if self._client.pending < _ROOM:
-            wanted |= _READ
-            if self._more:
-                self._more = False
-                self._hub.soon(lambda: self._on_remote(_READ))
-        if (
-            not self._write_closed
-            and not self._quiet
-            and (self._sent < len(self._up) or self._unflushed)
-        ):
-            wanted |= _WRITE
-        self._hub.watch(remote, wanted, self._on_remote)
+        pending = self._client.pending
+        if self._client_ended:
+            read = False
+        elif self._state is _State.LINGERING:
+            read = not pending
+        else:
+            limits = self._settings
+            read = len(self._request) < (limits.keep if self._request.replayable else limits.room)
+        self._client_events.want(read=read, write=bool(pending))
+        if self._remote is not None:
+            has_room = pending < self._settings.room
+            self._remote.settle(has_room=has_room, has_unsent=self._request.has_unsent)

@@ -6,11 +6,13 @@ Bounded, made when needed, gone when idle. Knows no deadlines: whoever asked set
 from __future__ import annotations
 
 import collections
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.threads import supervised
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
@@ -18,18 +20,20 @@ if TYPE_CHECKING:
 
     from devloop.model import PodView
     from devloop.port_forward.ports import Dial, Duplex
+    from devloop.port_forward.settings import ForwardSettings
 
 __all__ = ["Dialer"]
 
-_IDLE = 5.0  # seconds a thread waits for more work before it ends
+_LOG = logging.getLogger(__name__)
 
 
 class Dialer:
-    """At most `threads` dials at a time, the others in line."""
+    """At most `dial_threads` dials at a time, the others in line."""
 
-    def __init__(self, dial: Dial, *, threads: int = 16) -> None:
+    def __init__(self, dial: Dial, settings: ForwardSettings) -> None:
         self._dial = dial
-        self._most = threads
+        self._most = settings.dial_threads
+        self._idle_timeout = settings.dial_thread_idle
         self._changed = threading.Condition()
         self._jobs: collections.deque[Callable[[], None]] = collections.deque()
         self._threads: set[threading.Thread] = set()
@@ -49,9 +53,7 @@ class Dialer:
             self._jobs.append(lambda: self._one(pod, port, cancel, done))
             if len(self._jobs) > self._idle and len(self._threads) < self._most:
                 self._made += 1
-                thread = threading.Thread(
-                    target=self._work, name=f"devloop-dial-{self._made}", daemon=True
-                )
+                thread = supervised(f"dial-{self._made}", self._work)
                 self._threads.add(thread)
                 thread.start()
             self._changed.notify()
@@ -77,7 +79,7 @@ class Dialer:
     def _next(self) -> Callable[[], None] | None:
         with self._changed:
             self._idle += 1
-            self._changed.wait_for(lambda: self._jobs or self._closed, _IDLE)
+            self._changed.wait_for(lambda: self._jobs or self._closed, self._idle_timeout)
             self._idle -= 1
             if self._jobs:
                 return self._jobs.popleft()
@@ -98,6 +100,7 @@ class Dialer:
         except OSError as error:
             result = str(error)
         except Exception as error:  # noqa: BLE001 - somebody waits for an answer
+            _LOG.exception("a bug in devloop: no stream to %s", pod.name)
             result = f"a bug in devloop: {error!r}"
         finally:
             with self._changed:

@@ -1,104 +1,100 @@
-"""One thread that waits for many sockets and timers. Knows nothing of pods or clients."""
+"""What sockets and timers need on the asyncio loop that all forwarded ports share.
+
+The loop runs in one thread of its own and everything here belongs to that thread. Knows nothing of
+pods or clients.
+"""
 
 from __future__ import annotations
 
-import collections
-import contextlib
-import heapq
-import itertools
-import selectors
-import socket
-import time
-from typing import TYPE_CHECKING
+import functools
+import logging
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
-    from devloop.port_forward.ports import Duplex
+__all__ = ["SocketEvents", "Timers", "isolated"]
 
-__all__ = ["Loop"]
+_LOG = logging.getLogger(__name__)
+
+P = ParamSpec("P")
 
 
-class Loop:
-    """`call` and `wake` are for any thread, the rest for the one that runs `once`."""
+class _Abortable(Protocol):
+    def abort(self) -> None: ...
 
-    def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
-        self._waker, self._wake_end = socket.socketpair()
-        self._waker.setblocking(False)
-        self._wake_end.setblocking(False)
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._numbers = itertools.count()
-        self._soon: list[Callable[[], None]] = []
-        self._calls: collections.deque[Callable[[], None]] = collections.deque()
-        self._masks: dict[int, int] = {}
-        self._selector.register(self._wake_end, selectors.EVENT_READ, self._woken)
 
-    def once(self) -> None:
-        """Wait for something to do and do it."""
-        timeout: float | None = None
-        if self._soon or self._calls:
-            timeout = 0.0
-        elif self._timers:
-            timeout = max(0.0, self._timers[0][0] - time.monotonic())
-        for key, mask in self._selector.select(timeout):
-            # An earlier turn of this round may have closed it and given its number to another.
-            current = self._selector.get_map().get(key.fd)
-            if current is not None and current.data == key.data:
-                key.data(mask)
-        soon, self._soon = self._soon, []
-        for turn in soon:
-            turn()
-        self.drain()
-        now = time.monotonic()
-        while self._timers and self._timers[0][0] <= now:
-            heapq.heappop(self._timers)[2]()
+A = TypeVar("A", bound=_Abortable)
 
-    def drain(self) -> None:
-        """Do what other threads asked for."""
-        while self._calls:
-            self._calls.popleft()()
 
-    def _woken(self, _mask: int) -> None:
-        with contextlib.suppress(BlockingIOError):
-            self._wake_end.recv(4096)
+def isolated(
+    method: Callable[Concatenate[A, P], bool | None],
+) -> Callable[Concatenate[A, P], bool]:
+    """A bug met in `method` aborts the object that it belongs to instead of ending the loop."""
 
-    def wake(self) -> None:
-        # A full buffer wakes as well; a closed socket has nobody left to wake.
-        with contextlib.suppress(OSError):
-            self._waker.send(b"\0")
+    @functools.wraps(method)
+    def call(self: A, *args: P.args, **kwargs: P.kwargs) -> bool:
+        try:
+            return bool(method(self, *args, **kwargs))
+        except Exception:  # noqa: BLE001 - one client's bug is not the others'
+            _LOG.exception("a bug in devloop: a forwarded connection is reset")
+            self.abort()
+            return False
 
-    def call(self, turn: Callable[[], None]) -> None:
-        """Have the loop's thread call `turn`."""
-        self._calls.append(turn)
-        self.wake()
+    return cast("Callable[Concatenate[A, P], bool]", call)
 
-    def watch(self, thing: socket.socket | Duplex, mask: int, turn: Callable[[int], None]) -> None:
-        """Call `turn` with what `thing` is ready for; a mask of 0 ends that."""
-        fd = thing.fileno()
-        before = self._masks.get(fd, 0)
-        if mask == before:
-            return
-        if not mask:
-            self._selector.unregister(fd)
-            del self._masks[fd]
-            return
-        if before:
-            self._selector.modify(fd, mask, turn)
-        else:
-            self._selector.register(fd, mask, turn)
-        self._masks[fd] = mask
 
-    def at(self, seconds: float, turn: Callable[[], None]) -> None:
-        """Call `turn` once, `seconds` from now."""
-        entry = (time.monotonic() + seconds, next(self._numbers), turn)
-        heapq.heappush(self._timers, entry)
+class SocketEvents:
+    """Asks the loop for what is wanted of one descriptor and no more. `stop` before it is
+    closed."""
 
-    def soon(self, turn: Callable[[], None]) -> None:
-        """Call `turn` once after all others had theirs."""
-        self._soon.append(turn)
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fd: int,
+        on_readable: Callable[[], object],
+        on_writable: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._loop = loop
+        self._fd = fd
+        self._on_readable = on_readable
+        self._on_writable = on_writable
+        self._read = self._write = False
 
-    def close(self) -> None:
-        self._selector.close()
-        self._waker.close()
-        self._wake_end.close()
+    def want(self, *, read: bool, write: bool = False) -> None:
+        """Call `on_readable` and `on_writable` as long as the descriptor is."""
+        if read != self._read:
+            self._read = read
+            if read:
+                self._loop.add_reader(self._fd, self._on_readable)
+            else:
+                self._loop.remove_reader(self._fd)
+        if write != self._write:
+            self._write = write
+            if write:
+                self._loop.add_writer(self._fd, self._on_writable)
+            else:
+                self._loop.remove_writer(self._fd)
+
+    def stop(self) -> None:
+        self.want(read=False)
+
+
+class Timers:
+    """Callbacks that are due later, at most one of each kind."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._handles: dict[Callable[[], object], asyncio.TimerHandle] = {}
+
+    def after(self, seconds: float, callback: Callable[[], object]) -> None:
+        """Call `callback` then; takes the place of an earlier wish for the same."""
+        if (handle := self._handles.get(callback)) is not None:
+            handle.cancel()
+        self._handles[callback] = self._loop.call_later(seconds, callback)
+
+    def clear(self) -> None:
+        for handle in self._handles.values():
+            handle.cancel()
+        self._handles.clear()

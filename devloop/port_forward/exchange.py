@@ -151,10 +151,6 @@ class Exchange:
         self._last_is_safe = False
 
     @property
-    def is_http(self) -> bool:
-        return not self._lost
-
-    @property
     def idle(self) -> bool:
         """Every request is answered, nothing is under way and the connection goes on."""
         return self._all_said and not self._ends

@@ -2,24 +2,27 @@
 
 One thread owns every socket; a few more only open streams. A connection that comes while no pod
 can answer waits for the next one that does. What is ready the `PodSource` decides, never this
-module.
+module. An exception in one client's connection resets that connection; any other is a bug that
+closes all ports and is handed to `on_bug`, so that the session does not go on without them.
 """
 
 from __future__ import annotations
 
-import threading
-import time
-from typing import TYPE_CHECKING, Literal
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, Literal
 
+from devloop.base.threads import report_bug, supervised
 from devloop.events import ForwardChanged
-from devloop.port_forward.client_connection import ClientConnection
 from devloop.port_forward.dialer import Dialer
-from devloop.port_forward.event_loop import Loop
+from devloop.port_forward.event_loop import SocketEvents
 from devloop.port_forward.listeners import listen
 from devloop.port_forward.route import Route
+from devloop.port_forward.settings import ForwardSettings
 
 if TYPE_CHECKING:
     import socket
+    import threading
     from collections.abc import Callable, Sequence
 
     from devloop.events import Event
@@ -27,19 +30,13 @@ if TYPE_CHECKING:
 
 __all__ = ["PortForwarder"]
 
-_CONNECT_TIMEOUT = 60.0  # seconds a client is kept waiting for a pod
-_MOST_CONNECTIONS = 1024
-_CROWDED = 0.2  # seconds without accepting when there are no descriptors left
-_PING = 60.0  # seconds between two signs of life on quiet streams
-_CLOSE = 0.3  # seconds
-_READ = 1
-
 
 class PortForwarder:
     """Forwards local ports to the newest pod of their service that can answer.
 
-    `ports` are (service, local port, container port); local 0 takes any free one. `publish` is
-    called in the forwarder's thread and must not block. Call `start`, then `close` once."""
+    `ports` are (service, local port, container port); local 0 takes any free one. `publish` and
+    `on_bug` are called in the forwarder's thread and must not block. Call `start`, then `close`
+    once."""
 
     def __init__(
         self,
@@ -48,26 +45,26 @@ class PortForwarder:
         pods: PodSource,
         publish: Callable[[Event], None],
         *,
-        connect_timeout: float = _CONNECT_TIMEOUT,
+        on_bug: Callable[[BaseException], None] = report_bug,
+        settings: ForwardSettings | None = None,
+        new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.SelectorEventLoop,
     ) -> None:
         self._wanted = tuple(ports)
         self._dial = dial
         self._pods = pods
         self._publish = publish
-        self._connect_timeout = connect_timeout
-        self._dialer = Dialer(dial)
-        self._loop = Loop()
+        self._on_bug = on_bug
+        self._settings = settings or ForwardSettings()
+        self._dialer = Dialer(dial, self._settings)
+        self._loop = new_loop()
+        self._loop.set_exception_handler(self._bug_in_loop)
         self._routes: list[Route] = []
+        self._listening: list[SocketEvents] = []
         self._reported: dict[Route, tuple[str, str, str]] = {}
         self._thread: threading.Thread | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
-        self._closing = False
-        self._accepting = True
-
-    @property
-    def locals(self) -> tuple[int, ...]:
-        """The local ports in the order of `ports`, known after `start`."""
-        return tuple(route.local for route in self._routes)
+        self._bug: BaseException | None = None
+        self._accepting = False
 
     def start(self) -> None:
         """Open all listeners, or none. Errors: env/port-busy naming the owner."""
@@ -77,9 +74,10 @@ class PortForwarder:
         except BaseException:
             self._release()
             raise
-        self._thread = threading.Thread(target=self._run, name="devloop-forward", daemon=True)
+        self._loop.call_soon(self._begin)
+        self._thread = supervised("forward", self._run, on_bug=self._on_bug)
         self._thread.start()
-        self._unsubscribe = self._pods.on_change(lambda: self._loop.call(self._look))
+        self._unsubscribe = self._pods.on_change(self._pods_changed)
 
     def _route(self, service: str, container: int, listeners: tuple[socket.socket, ...]) -> Route:
         route = Route(
@@ -89,55 +87,66 @@ class PortForwarder:
             loop=self._loop,
             dialer=self._dialer,
             report=self._report,
-            connect_timeout=self._connect_timeout,
+            on_end=self._made_room,
+            settings=self._settings,
         )
-        route.on_end = self._made_room
+        for listener in listeners:
+            accept = self._acceptor(route, listener)
+            self._listening.append(SocketEvents(self._loop, listener.fileno(), accept))
         return route
 
     def close(self) -> None:
         """Reset what is open, close the ports; takes at most about 300 ms. Safe to repeat."""
-        deadline = time.monotonic() + _CLOSE
         self._unsubscribe()
         if self._thread is None:
             self._release()
             return
-        self._closing = True
-        for route in self._routes:
-            route.closing = True
-        self._loop.wake()
-        self._thread.join(_CLOSE)
-        self._dialer.close(max(0.05, deadline - time.monotonic()))
-        # Streams that arrived after the loop had ended are closed by the routes.
-        self._loop.drain()
+        self._in_loop(self._loop.stop)
+        self._thread.join(self._settings.close_timeout)
+
+    def _in_loop(self, callback: Callable[[], None]) -> None:
+        # A closed loop has nothing left to do.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback)
+
+    def _pods_changed(self) -> None:
+        self._in_loop(self._look)
 
     # --- the thread ------------------------------------------------------------------------
 
     def _run(self) -> None:
-        reason = ""
-        try:
-            for route in self._routes:
-                self._report(route, "listening")
-            self._accept_on(True)
-            self._look()
-            self._loop.at(_PING, self._ping)
-            while not self._closing:
-                self._loop.once()
-        except Exception as error:  # noqa: BLE001 - a port forward that died silently is worse
-            reason = f"a bug in devloop: {error!r}"
-        finally:
-            self._closing = True
-            for route in self._routes:
-                route.closing = True
-                for connection in tuple(route.connections):
-                    connection.abort()
-                self._report(route, "closed", reason=reason)
-            self._release()
+        self._loop.run_forever()
+        reason = "" if self._bug is None else f"a bug in devloop: {self._bug!r}"
+        self._accepting = True  # no client that goes makes room for another
+        for route in self._routes:
+            route.close(reason)
+        self._dialer.close(self._settings.close_timeout)
+        # Streams that arrived meanwhile are closed by their routes.
+        self._loop.call_soon(self._loop.stop)
+        self._loop.run_forever()
+        self._release()
+        if self._bug is not None:
+            raise self._bug
+
+    def _bug_in_loop(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self._bug = self._bug or context.get("exception") or RuntimeError(context["message"])
+        loop.stop()
 
     def _release(self) -> None:
+        for events in self._listening:
+            if not self._loop.is_closed():
+                events.stop()
         for route in self._routes:
             for listener in route.listeners:
                 listener.close()
         self._loop.close()
+
+    def _begin(self) -> None:
+        for route in self._routes:
+            self._report(route, "listening")
+        self._accept_on(True)
+        self._look()
+        self._loop.call_later(self._settings.ping_interval, self._ping)
 
     def _look(self) -> None:
         for route in self._routes:
@@ -146,43 +155,40 @@ class PortForwarder:
 
     def _ping(self) -> None:
         for route in self._routes:
-            for connection in route.connections:
+            for connection in tuple(route.connections):
                 connection.ping()
-        self._loop.at(_PING, self._ping)
+        self._loop.call_later(self._settings.ping_interval, self._ping)
 
     # --- clients come ----------------------------------------------------------------------
 
     def _accept_on(self, wanted: bool) -> None:
         self._accepting = wanted
-        for route in self._routes:
-            for listener in route.listeners:
-                mask = _READ if wanted else 0
-                self._loop.watch(
-                    listener,
-                    mask,
-                    lambda _mask, route=route, listener=listener: self._accept(route, listener),  # type: ignore[misc]
-                )
+        for events in self._listening:
+            events.want(read=wanted)
 
-    def _accept(self, route: Route, listener: socket.socket) -> None:
-        try:
-            client, _ = listener.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
-        except OSError:
-            # No descriptors left: clients wait in the kernel's queue meanwhile.
-            self._accept_on(False)
-            self._loop.at(_CROWDED, lambda: self._accept_on(True))
-            return
-        route.take(ClientConnection(route, client))
-        if self._connections >= _MOST_CONNECTIONS:
-            self._accept_on(False)
+    def _acceptor(self, route: Route, listener: socket.socket) -> Callable[[], None]:
+        def accept() -> None:
+            try:
+                client, _ = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError:
+                # No descriptors left: clients wait in the kernel's queue meanwhile.
+                self._accept_on(False)
+                self._loop.call_later(self._settings.crowded_pause, self._accept_on, True)
+                return
+            route.take(client)
+            if self._connections >= self._settings.most_connections:
+                self._accept_on(False)
+
+        return accept
 
     @property
     def _connections(self) -> int:
         return sum(len(route.connections) for route in self._routes)
 
     def _made_room(self) -> None:
-        if not self._accepting and not self._closing and self._connections < _MOST_CONNECTIONS:
+        if not self._accepting and self._connections < self._settings.most_connections:
             self._accept_on(True)
 
     def _report(

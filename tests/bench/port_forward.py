@@ -2,7 +2,7 @@
 
     python -m tests.bench.port_forward [--replacements 50] [--mode in-place|rolling|both] [--json]
 
-Two visitors ask through the port forward every 10 ms, one over kept connections, one over new ones;
+Two visitors ask at the forwarded port every 10 ms, one over kept connections, one over new ones;
 a third asks at the Service, past devloop. Failures, old answers after new ones, and the time from
 the patch to the first new answer at each are counted; before that, what a connection costs.
 """
@@ -10,6 +10,7 @@ the patch to the first new answer at each are counted; before that, what a conne
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import resource
 import secrets
@@ -20,8 +21,7 @@ from typing import TYPE_CHECKING
 from devloop.base.cancel import Cancel
 from devloop.cluster.api.pod_port import open_port
 from devloop.cluster.api.pod_ports import PodPorts
-from devloop.port_forward import PortForwarder
-from tests.support.port_forward_lab import Browser, Lab, until, wrong_answers
+from tests.support.port_forward_lab import Browser, Lab, forwarded, until, wrong_answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,27 +76,22 @@ def connections(lab: Lab, count: int) -> dict[str, dict[str, float]]:
 def replacements(lab: Lab, mode: str, first: int, count: int) -> dict[str, object]:
     replace = lab.in_place if mode == "in-place" else lab.rolling
     host, port = lab.node_port()
-    ports = PodPorts(lab.connection)
-    forwarder = PortForwarder([("web", 0, 8080)], ports, lab.feed, lambda _: None)
-    forwarder.start()
     sent: dict[int, float] = {}
     cpu = time.process_time()
     began = time.monotonic()
-    try:
-        with (
-            Browser("127.0.0.1", forwarder.locals[0], keep_alive=True) as kept,
-            Browser("127.0.0.1", forwarder.locals[0], keep_alive=False) as fresh,
-            Browser(host, port, keep_alive=False) as service,
-        ):
-            until(lambda: min(kept.version, fresh.version) >= 0)
-            for version in range(first, first + count):
-                sent[version] = replace(version)
-                until(lambda v=version: min(kept.version, fresh.version) >= v, 60)  # type: ignore[misc]
-                until(lab.settled, 60)
-                time.sleep(0.3)
-    finally:
-        forwarder.close()
-        ports.close()
+    with (
+        contextlib.closing(PodPorts(lab.connection)) as dial,
+        forwarded([("web", 0, 8080)], dial, lab.feed) as (local,),
+        Browser("127.0.0.1", local, keep_alive=True) as kept,
+        Browser("127.0.0.1", local, keep_alive=False) as fresh,
+        Browser(host, port, keep_alive=False) as service,
+    ):
+        until(lambda: min(kept.version, fresh.version) >= 0)
+        for version in range(first, first + count):
+            sent[version] = replace(version)
+            until(lambda v=version: min(kept.version, fresh.version) >= v, 60)  # type: ignore[misc]
+            until(lab.settled, 60)
+            time.sleep(0.3)
     times = {
         name: [
             next(v.done for v in b.visits if v.version == version) - sent[version]
@@ -117,9 +112,12 @@ def replacements(lab: Lab, mode: str, first: int, count: int) -> dict[str, objec
         "failures at the Service": sum(bool(v.failure) for v in service.visits),
         "request, ms": milliseconds(ordinary),
         "from the patch to new content, ms": {k: milliseconds(t) for k, t in times.items() if t},
+        # A Service is not to be reached from everywhere: then there is nothing to compare with.
         "ratio to the Service, medians": round(
             statistics.median(times["kept"] + times["new"]) / statistics.median(times["service"]), 3
-        ),
+        )
+        if times["service"]
+        else None,
         "share of a core": round((time.process_time() - cpu) / (time.monotonic() - began), 2),
     }
 
@@ -132,7 +130,7 @@ def main() -> None:
     options = parser.parse_args()
     modes = ("in-place", "rolling") if options.mode == "both" else (options.mode,)
     count = options.replacements
-    lab = Lab(f"forwarder-{secrets.token_hex(4)}", versions=count * len(modes) + 1)
+    lab = Lab(f"forward-{secrets.token_hex(4)}", versions=count * len(modes) + 1)
     try:
         lab.start()
         figures: dict[str, object] = {"first byte, ms": connections(lab, 30)}

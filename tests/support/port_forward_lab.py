@@ -16,13 +16,18 @@ from typing import TYPE_CHECKING, Any, Self
 from devloop.app.pods import PodFeed
 from devloop.cluster.api.connection import JSON, STRATEGIC, Connection
 from devloop.cluster.api.view import ClusterView
+from devloop.events import ForwardChanged
 from devloop.model import WorkloadRef
+from devloop.port_forward import PortForwarder
 from devloop.registry.client import RegistryClient, sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Browser", "Lab", "Visit", "until", "wrong_answers"]
+    from devloop.events import Event
+    from devloop.port_forward import Dial, PodSource
+
+__all__ = ["Browser", "Lab", "Visit", "forwarded", "until", "wrong_answers"]
 
 # GET answers the version, POST the body; it stops at once when asked to, in mid-request.
 SERVER = """
@@ -198,6 +203,22 @@ class Lab:
             if pod.name == name:
                 return pod.containers[0].restarts > before and pod.ready
         return False
+
+
+@contextlib.contextmanager
+def forwarded(
+    ports: Sequence[tuple[str, int, int]], dial: Dial, pods: PodSource
+) -> Iterator[tuple[int, ...]]:
+    """Forward `ports` as `PortForwarder` does; the local ones."""
+    events: list[Event] = []
+    forwarder = PortForwarder(ports, dial, pods, events.append)
+    forwarder.start()
+    try:
+        until(lambda: len(events) >= len(ports))
+        opened = [e for e in events if isinstance(e, ForwardChanged)]
+        yield tuple(event.local for event in opened[: len(ports)])
+    finally:
+        forwarder.close()
 
 
 def until(true: Callable[[], bool], seconds: float = 10.0) -> None:

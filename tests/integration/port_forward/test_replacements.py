@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import os
@@ -15,8 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devloop.cluster.api.pod_ports import PodPorts
-from devloop.port_forward import PortForwarder
-from tests.support.port_forward_lab import Browser, Lab, until, wrong_answers
+from tests.support.port_forward_lab import Browser, Lab, forwarded, until, wrong_answers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ class Counter:
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    lab = Lab(f"forwarder-{secrets.token_hex(4)}", versions=IN_PLACE + ROLLING + 10)
+    lab = Lab(f"forward-{secrets.token_hex(4)}", versions=IN_PLACE + ROLLING + 10)
     lab.start()
     yield lab
     lab.stop()
@@ -52,20 +52,19 @@ def counter() -> Counter:
 
 
 @pytest.fixture
-def forwarder(lab: Lab) -> Iterator[PortForwarder]:
-    ports = PodPorts(lab.connection)
-    forwarder = PortForwarder([("web", 0, 8080)], ports, lab.feed, lambda _: None)
-    forwarder.start()
-    yield forwarder
-    forwarder.close()
-    ports.close()
+def port(lab: Lab) -> Iterator[int]:
+    """A local port that leads to the app."""
+    with (
+        contextlib.closing(PodPorts(lab.connection)) as dial,
+        forwarded([("web", 0, 8080)], dial, lab.feed) as (port,),
+    ):
+        yield port
 
 
 @pytest.mark.parametrize(("how", "times"), [("in_place", IN_PLACE), ("rolling", ROLLING)])
 def test_visitors_see_no_failure_and_nothing_old(
-    lab: Lab, counter: Counter, forwarder: PortForwarder, how: str, times: int
+    lab: Lab, counter: Counter, port: int, how: str, times: int
 ) -> None:
-    port = forwarder.locals[0]
     with (
         Browser("127.0.0.1", port, keep_alive=True) as kept,
         Browser("127.0.0.1", port, keep_alive=False) as fresh,
@@ -81,14 +80,14 @@ def test_visitors_see_no_failure_and_nothing_old(
 
 
 def test_a_slow_request_is_answered_by_the_new_process(
-    lab: Lab, counter: Counter, forwarder: PortForwarder
+    lab: Lab, counter: Counter, port: int
 ) -> None:
     """It was under way when its process was killed, and asking again is safe."""
     until(lab.settled, 60)
     with ThreadPoolExecutor(1) as pool:
 
         def slow() -> int:
-            connection = http.client.HTTPConnection("127.0.0.1", forwarder.locals[0], timeout=60)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
             try:
                 connection.request("GET", "/slow")
                 return int(connection.getresponse().read())
@@ -103,10 +102,10 @@ def test_a_slow_request_is_answered_by_the_new_process(
 
 
 def test_a_kept_socket_without_a_request_is_not_touched(
-    lab: Lab, counter: Counter, forwarder: PortForwarder
+    lab: Lab, counter: Counter, port: int
 ) -> None:
     until(lab.settled, 60)
-    connection = http.client.HTTPConnection("127.0.0.1", forwarder.locals[0], timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", "/")
     assert int(connection.getresponse().read()) == counter.version
     sock = connection.sock
@@ -124,11 +123,11 @@ def test_a_kept_socket_without_a_request_is_not_touched(
     connection.close()
 
 
-def test_200_parallel_connections(lab: Lab, counter: Counter, forwarder: PortForwarder) -> None:
+def test_200_parallel_connections(lab: Lab, counter: Counter, port: int) -> None:
     until(lab.settled, 60)
 
     def visit(_: int) -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", forwarder.locals[0], timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         try:
             connection.request("GET", "/")
             return int(connection.getresponse().read())
@@ -139,11 +138,11 @@ def test_200_parallel_connections(lab: Lab, counter: Counter, forwarder: PortFor
         assert set(crowd.map(visit, range(400))) == {counter.version}
 
 
-def test_one_client_that_does_not_read_stops_nobody(lab: Lab, forwarder: PortForwarder) -> None:
+def test_one_client_that_does_not_read_stops_nobody(lab: Lab, port: int) -> None:
     """On a shared connection its answer would fill everybody's."""
     until(lab.settled, 60)
     body = b"x" * (8 * MB)
-    with socket.create_connection(("127.0.0.1", forwarder.locals[0]), timeout=60) as stuck:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as stuck:
 
         def upload() -> None:
             stuck.sendall(
@@ -153,7 +152,7 @@ def test_one_client_that_does_not_read_stops_nobody(lab: Lab, forwarder: PortFor
         thread = threading.Thread(target=upload, name="port-forward-lab-upload")
         thread.start()
         time.sleep(0.5)
-        with Browser("127.0.0.1", forwarder.locals[0], keep_alive=False) as visitor:
+        with Browser("127.0.0.1", port, keep_alive=False) as visitor:
             until(lambda: len(visitor.visits) >= 50, 30)
         assert wrong_answers(visitor) == []
         got = 0
@@ -164,10 +163,10 @@ def test_one_client_that_does_not_read_stops_nobody(lab: Lab, forwarder: PortFor
         thread.join(30)
 
 
-def test_100_mb_both_ways(lab: Lab, forwarder: PortForwarder) -> None:
+def test_100_mb_both_ways(lab: Lab, port: int) -> None:
     until(lab.settled, 60)
     body = os.urandom(MB) * 100
-    connection = http.client.HTTPConnection("127.0.0.1", forwarder.locals[0], timeout=120)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     connection.request("POST", "/", body=body)
     answer = connection.getresponse()
     digest = hashlib.sha256()

@@ -24,7 +24,7 @@ from devloop.cluster.api.pod_port import PodPort, open_port
 from devloop.cluster.api.pod_ports import PodPorts
 from devloop.cluster.api.pod_view import pod_view
 from devloop.errors import DevloopError
-from devloop.port_forward import PortForwarder
+from tests.support.port_forward_lab import forwarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,19 +175,13 @@ def ports(connection: Connection) -> Iterator[PodPorts]:
 
 
 @pytest.fixture
-def forwarder(shop: Shop, ports: PodPorts) -> Iterator[PortForwarder]:
-    forwarder = PortForwarder([("web", 0, 8080), ("web", 0, 9000)], ports, shop, lambda _: None)
-    forwarder.start()
-    yield forwarder
-    began = time.monotonic()
-    forwarder.close()
-    assert time.monotonic() - began < 0.5
+def local_ports(shop: Shop, ports: PodPorts) -> Iterator[tuple[int, ...]]:
+    with forwarded([("web", 0, 8080), ("web", 0, 9000)], ports, shop) as local:
+        yield local
 
 
-def get(forwarder: PortForwarder, path: str = "/") -> str:
-    with urllib.request.urlopen(
-        f"http://127.0.0.1:{forwarder.locals[0]}{path}", timeout=60
-    ) as answer:
+def get(local_ports: tuple[int, ...], path: str = "/") -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{local_ports[0]}{path}", timeout=60) as answer:
         return str(answer.read().decode())
 
 
@@ -242,33 +236,33 @@ def test_a_pod_that_does_not_exist(shop: Shop, dial: Dialing) -> None:
     assert caught.value.code == "cluster/not-found"
 
 
-def test_50_requests_at_once(shop: Shop, forwarder: PortForwarder) -> None:
+def test_50_requests_at_once(shop: Shop, local_ports: tuple[int, ...]) -> None:
     name = shop.ready().name
     with ThreadPoolExecutor(50) as crowd:
-        assert set(crowd.map(lambda _: get(forwarder), range(50))) == {name}
+        assert set(crowd.map(lambda _: get(local_ports), range(50))) == {name}
 
 
-def test_a_big_body_comes_back_unharmed(shop: Shop, forwarder: PortForwarder) -> None:
+def test_a_big_body_comes_back_unharmed(shop: Shop, local_ports: tuple[int, ...]) -> None:
     shop.ready()
     body = os.urandom(20 * MB)
-    request = urllib.request.Request(f"http://127.0.0.1:{forwarder.locals[0]}/", data=body)
+    request = urllib.request.Request(f"http://127.0.0.1:{local_ports[0]}/", data=body)
     with urllib.request.urlopen(request, timeout=60) as answer:
         echoed = answer.read()
     assert hashlib.sha256(echoed).digest() == hashlib.sha256(body).digest()
 
 
-def test_a_long_connection_stays_open(shop: Shop, forwarder: PortForwarder) -> None:
+def test_a_long_connection_stays_open(shop: Shop, local_ports: tuple[int, ...]) -> None:
     shop.ready()
-    with socket.create_connection(("127.0.0.1", forwarder.locals[1]), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", local_ports[1]), timeout=10) as sock:
         for number in range(5):
             sock.sendall(f"message {number}".encode())
             assert sock.recv(100) == f"message {number}".encode()
             time.sleep(0.3)
 
 
-def test_a_deleted_pod_is_followed_by_the_next(shop: Shop, forwarder: PortForwarder) -> None:
+def test_a_deleted_pod_is_followed_by_the_next(shop: Shop, local_ports: tuple[int, ...]) -> None:
     first = shop.ready()
-    assert get(forwarder) == first.name
+    assert get(local_ports) == first.name
     failures: list[str] = []
     answers: list[str] = []
     done = threading.Event()
@@ -276,7 +270,7 @@ def test_a_deleted_pod_is_followed_by_the_next(shop: Shop, forwarder: PortForwar
     def visitor() -> None:
         while not done.is_set():
             try:
-                answers.append(get(forwarder))
+                answers.append(get(local_ports))
             except OSError as error:
                 failures.append(str(error))
 
@@ -291,18 +285,18 @@ def test_a_deleted_pod_is_followed_by_the_next(shop: Shop, forwarder: PortForwar
     for thread in visitors:
         thread.join()
     assert answers[-1] != first.name
-    # New connections are held, never refused; only an answer under way can be lost.
+    # New connections wait, they are never refused; only an answer under way can be lost.
     assert len(failures) <= 4, failures
 
 
 def test_figures(
-    shop: Shop, forwarder: PortForwarder, record_property: Callable[[str, object], None]
+    shop: Shop, local_ports: tuple[int, ...], record_property: Callable[[str, object], None]
 ) -> None:
     shop.ready()
     times = []
     for _ in range(20):
         began = time.monotonic()
-        get(forwarder)
+        get(local_ports)
         times.append(time.monotonic() - began)
     record_property("new connection, ms", json.dumps(round(sorted(times)[10] * 1000, 1)))
     assert sorted(times)[10] < 1

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import selectors
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
+from devloop.events import ForwardChanged
 from devloop.model import PodView
 from devloop.port_forward import PortForwarder
 
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
     from devloop.events import Event
+    from devloop.port_forward.settings import ForwardSettings
 
 
 def pod(name: str, *, ready: bool = True, deleting: bool = False, created: str = "") -> PodView:
@@ -61,16 +66,16 @@ class Pair:
         sock: socket.socket,
         *,
         half_close: bool = True,
-        refusing: OSError | None = None,
-        refuse_at: float = 0.0,
+        refusing: Exception | None = None,
     ) -> None:
         sock.setblocking(False)
         self.sock = sock
         self.half_close = half_close
         self.refusing = refusing
-        self.refuse_at = refuse_at
         self.receives = 0
+        self.sent = 0
         self.pings = 0
+        self.failing_ping: Exception | None = None
 
     def fileno(self) -> int:
         return self.sock.fileno()
@@ -78,8 +83,6 @@ class Pair:
     def receive(self) -> bytes | None:
         self.receives += 1
         if self.refusing is not None:
-            if time.monotonic() < self.refuse_at:
-                return None
             raise self.refusing
         try:
             return self.sock.recv(65536)
@@ -88,9 +91,11 @@ class Pair:
 
     def send(self, data: bytes | bytearray) -> int:
         try:
-            return self.sock.send(data)
+            taken = self.sock.send(data)
         except BlockingIOError:
             return 0
+        self.sent += taken
+        return taken
 
     def flush(self) -> bool:
         return True
@@ -102,6 +107,8 @@ class Pair:
 
     def ping(self) -> None:
         self.pings += 1
+        if self.failing_ping is not None:
+            raise self.failing_ping
 
     def close(self) -> None:
         self.sock.close()
@@ -115,9 +122,10 @@ class App:
         self.half_close = half_close
         self.dialed: list[str] = []
         self.failing: list[Exception] = []
-        self.refusing: list[OSError] = []
+        self.refusing: list[Exception] = []
         self.pairs: list[Pair] = []
-        self.delay = 0.0
+        self.gate = threading.Event()  # dials wait while it is not set
+        self.gate.set()
         self.prepared: tuple[str, ...] = ()
         self._ends: list[socket.socket] = []
         self._all: list[socket.socket] = []
@@ -129,8 +137,9 @@ class App:
             self.dialed.append(pod.name)
             failing = self.failing.pop(0) if self.failing else None
             refusing = self.refusing.pop(0) if self.refusing and not failing else None
-        if self.delay and cancel.wait(self.delay):
-            cancel.check()
+        with cancel.closing(self.gate.set):
+            self.gate.wait(30)
+        cancel.check()
         if failing is not None:
             raise failing
         ours, theirs = socket.socketpair()
@@ -186,32 +195,113 @@ def answer(name: str, end: socket.socket) -> None:
     end.sendall(f"from {name}\n".encode())
 
 
+class CountingSelector(selectors.DefaultSelector):
+    """Counts how often it was asked."""
+
+    selects = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.selects += 1
+        return super().select(timeout)
+
+
+class ManualLoop(asyncio.SelectorEventLoop):
+    """Its clock stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self._now = 1000.0
+        self._counting = CountingSelector()
+        super().__init__(self._counting)
+
+    def time(self) -> float:
+        return self._now
+
+    @property
+    def turns(self) -> int:
+        """How often it has woken up."""
+        return self._counting.selects
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock and wait until what became due was done."""
+
+        def move() -> None:
+            self._now += seconds
+
+        self.call_soon_threadsafe(move)
+        turn_over(self)
+
+
+def turn_over(loop: asyncio.AbstractEventLoop, turns: int = 4) -> None:
+    """Wait until the loop has looked at everything that has happened so far."""
+    for _ in range(turns):
+        done = threading.Event()
+        loop.call_soon_threadsafe(done.set)
+        assert done.wait(5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forwarded:
+    """Port forwards under test: local ports, published events, bugs and the loop."""
+
+    ports: tuple[int, ...]
+    events: list[Event]
+    bugs: list[BaseException]
+    loop: ManualLoop
+
+    @property
+    def states(self) -> list[tuple[str, str]]:
+        return [(e.state, e.pod) for e in self.events if isinstance(e, ForwardChanged)]
+
+    def turn_over(self) -> None:
+        turn_over(self.loop)
+
+
 @contextlib.contextmanager
 def opened(
-    app: App, pods: Pods, *, connect_timeout: float = 60.0, ports: int = 1
-) -> Iterator[tuple[PortForwarder, list[Event]]]:
+    app: App,
+    pods: Pods,
+    *,
+    ports: int = 1,
+    manual: bool = False,
+    settings: ForwardSettings | None = None,
+) -> Iterator[Forwarded]:
+    """Forward so many ports of the service `web`. `manual`: `loop.advance` moves the clock."""
     events: list[Event] = []
+    bugs: list[BaseException] = []
+    loop = ManualLoop() if manual else asyncio.SelectorEventLoop()
     wanted = [("web", 0, 8080 + n) for n in range(ports)]
-    forwarder = PortForwarder(wanted, app, pods, events.append, connect_timeout=connect_timeout)
+    forwarder = PortForwarder(
+        wanted,
+        app,
+        pods,
+        events.append,
+        on_bug=bugs.append,
+        settings=settings,
+        new_loop=lambda: loop,
+    )
     forwarder.start()
     try:
-        yield forwarder, events
+        until(lambda: len(events) >= ports)
+        listening = [e for e in events if isinstance(e, ForwardChanged) and e.state == "listening"]
+        yield Forwarded(
+            ports=tuple(e.local for e in listening),
+            events=events,
+            bugs=bugs,
+            loop=cast("ManualLoop", loop),
+        )
     finally:
-        began = time.monotonic()
         forwarder.close()
-        took = time.monotonic() - began
         app.close()
-        assert took < 0.4, took
 
 
-def connect(forwarder: PortForwarder, host: str = "127.0.0.1") -> socket.socket:
-    sock = socket.create_connection((host, forwarder.locals[0]), timeout=10)
+def connect(forwarded: Forwarded, host: str = "127.0.0.1", port: int = 0) -> socket.socket:
+    sock = socket.create_connection((host, forwarded.ports[port]), timeout=10)
     sock.settimeout(10)
     return sock
 
 
-def ask(forwarder: PortForwarder) -> str:
-    with connect(forwarder) as sock:
+def ask(forwarded: Forwarded, port: int = 0) -> str:
+    with connect(forwarded, port=port) as sock:
         sock.sendall(b"hello\n")
         return read_all(sock).decode()
 

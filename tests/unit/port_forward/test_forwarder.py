@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-import resource
 import socket
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +15,11 @@ import pytest
 
 from devloop.errors import Code, DevloopError
 from devloop.events import ForwardChanged
-from devloop.port_forward import PortForwarder, route
+from devloop.port_forward import PortForwarder
+from devloop.port_forward.settings import ForwardSettings
 from tests.unit.port_forward.fakes import (
     App,
+    Forwarded,
     Pods,
     answer,
     ask,
@@ -31,22 +32,20 @@ from tests.unit.port_forward.fakes import (
 )
 
 if TYPE_CHECKING:
-    from devloop.events import Event
+    from collections.abc import Iterator
+
+    from devloop.model import PodView
 
 MB = 1024 * 1024
 
 
-def states(events: list[Event]) -> list[tuple[str, str]]:
-    return [(e.state, e.pod) for e in events if isinstance(e, ForwardChanged)]
-
-
 def test_a_connection_reaches_the_ready_pod() -> None:
-    with opened(App(answer), Pods(pod("a"))) as (forwarder, _):
+    with opened(App(answer), Pods(pod("a"))) as forwarder:
         assert ask(forwarder) == "from a\n"
 
 
 def test_ipv6_loopback_leads_there_too() -> None:
-    with opened(App(answer), Pods(pod("a"))) as (forwarder, _):
+    with opened(App(answer), Pods(pod("a"))) as forwarder:
         try:
             sock = connect(forwarder, "::1")
         except OSError:
@@ -58,30 +57,26 @@ def test_ipv6_loopback_leads_there_too() -> None:
 
 def test_a_connection_made_before_there_is_a_pod_waits_for_one() -> None:
     pods = Pods(pod("a", ready=False))
-    with opened(App(answer), pods) as (forwarder, _), connect(forwarder) as sock:
+    app = App(answer)
+    with opened(app, pods) as forwarder, connect(forwarder) as sock:
         sock.sendall(b"early\n")
-        sock.settimeout(0.2)
-        with pytest.raises(TimeoutError):
-            sock.recv(1)
-        sock.settimeout(5)
+        forwarder.turn_over()
+        assert app.dialed == []
         pods.set(pod("a"))
         assert read_all(sock) == b"from a\n"
 
 
 def test_a_client_does_not_wait_for_ever() -> None:
-    with (
-        opened(App(answer), Pods(), connect_timeout=0.3) as (forwarder, _),
-        connect(forwarder) as sock,
-    ):
-        began = time.monotonic()
+    with opened(App(answer), Pods(), manual=True) as forwarder, connect(forwarder) as sock:
+        forwarder.turn_over()
+        forwarder.loop.advance(61)
         with pytest.raises(ConnectionResetError):
             sock.recv(1)
-        assert 0.2 < time.monotonic() - began < 2
 
 
 def test_new_connections_go_to_the_newest_ready_pod() -> None:
     pods = Pods(pod("a"))
-    with opened(App(answer), pods) as (forwarder, _):
+    with opened(App(answer), pods) as forwarder:
         assert ask(forwarder) == "from a\n"
         pods.set(pod("a"), pod("bb", ready=False))
         assert ask(forwarder) == "from a\n"
@@ -94,9 +89,9 @@ def test_new_connections_go_to_the_newest_ready_pod() -> None:
 def test_nobody_is_sent_to_a_pod_that_is_being_deleted() -> None:
     pods = Pods(pod("a", deleting=True))
     app = App(answer)
-    with opened(app, pods) as (forwarder, _), connect(forwarder) as sock:
+    with opened(app, pods) as forwarder, connect(forwarder) as sock:
         sock.sendall(b"x")
-        time.sleep(0.1)
+        forwarder.turn_over()
         assert app.dialed == []
         pods.set(pod("a", deleting=True), pod("bb"))
         assert read_all(sock) == b"from bb\n"
@@ -104,7 +99,7 @@ def test_nobody_is_sent_to_a_pod_that_is_being_deleted() -> None:
 
 def test_an_open_connection_stays_while_its_pod_is_deleted_gracefully() -> None:
     pods = Pods(pod("a"))
-    with opened(App(echo), pods) as (forwarder, _), connect(forwarder) as sock:
+    with opened(App(echo), pods) as forwarder, connect(forwarder) as sock:
         sock.sendall(b"one")
         assert sock.recv(10) == b"one"
         pods.set(pod("a", deleting=True), pod("bb"))
@@ -114,18 +109,17 @@ def test_an_open_connection_stays_while_its_pod_is_deleted_gracefully() -> None:
 
 def test_a_pod_that_is_gone_is_left_within_a_second() -> None:
     pods = Pods(pod("a"))
-    with opened(App(echo), pods) as (forwarder, _), connect(forwarder) as sock:
+    with opened(App(echo), pods, manual=True) as forwarder, connect(forwarder) as sock:
         sock.sendall(b"one")
         assert sock.recv(10) == b"one"
         pods.set(pod("bb"))
-        began = time.monotonic()
+        forwarder.loop.advance(0.9)
         with pytest.raises(ConnectionResetError):
             sock.recv(1)
-        assert time.monotonic() - began < 1
         assert ask_echo(forwarder) == b"x"
 
 
-def ask_echo(forwarder: PortForwarder) -> bytes:
+def ask_echo(forwarder: Forwarded) -> bytes:
     with connect(forwarder) as sock:
         sock.sendall(b"x")
         return sock.recv(1)
@@ -134,9 +128,9 @@ def ask_echo(forwarder: PortForwarder) -> bytes:
 def test_a_silent_connection_moves_on_when_its_pod_is_gone() -> None:
     pods = Pods(pod("a"))
     app = App(answer)
-    with opened(app, pods) as (forwarder, _), connect(forwarder) as sock:
-        until(lambda: app.dialed == ["a"])
-        time.sleep(0.05)
+    with opened(app, pods) as forwarder, connect(forwarder) as sock:
+        until(lambda: len(app.pairs) == 1)
+        forwarder.turn_over()
         pods.set(pod("bb"))
         until(lambda: app.dialed == ["a", "bb"])
         sock.sendall(b"late\n")
@@ -150,27 +144,28 @@ def test_a_failed_dial_is_tried_again_while_the_client_waits() -> None:
         OSError("reset"),
         ConnectionRefusedError("refused"),
     ]
-    with opened(app, Pods(pod("a"))) as (forwarder, events):
+    with opened(app, Pods(pod("a"))) as forwarder:
         assert ask(forwarder) == "from a\n"
         assert len(app.dialed) == 4
-        assert states(events) == [("listening", ""), ("ready", "a")]
+        assert forwarder.states == [("listening", ""), ("ready", "a")]
 
 
-def test_the_user_hears_of_a_port_that_stays_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(route, "_REPORT_AFTER", 0.1)
+def test_a_port_that_stays_closed_is_reported() -> None:
     app = App(answer)
     app.refusing = [ConnectionRefusedError("nobody listens")] * 15
-    with opened(app, Pods(pod("a"))) as (forwarder, events):
+    settings = ForwardSettings(report_after=0.0)
+    with opened(app, Pods(pod("a")), settings=settings) as forwarder:
         assert ask(forwarder) == "from a\n"
-        until(lambda: states(events)[-1] == ("ready", "a"))
-        assert states(events)[2] == ("waiting", "a")
-        assert "nobody listens" in {e.reason for e in events if isinstance(e, ForwardChanged)}
+        until(lambda: forwarder.states[-1] == ("ready", "a"))
+        assert forwarder.states[2] == ("waiting", "a")
+        reasons = {e.reason for e in forwarder.events if isinstance(e, ForwardChanged)}
+        assert "nobody listens" in reasons
 
 
 def test_a_port_where_nobody_listens_yet_is_tried_again_with_the_same_request() -> None:
     app = App(answer)
     app.refusing = [ConnectionRefusedError("connection refused")] * 3
-    with opened(app, Pods(pod("a"))) as (forwarder, _):
+    with opened(app, Pods(pod("a"))) as forwarder:
         assert ask(forwarder) == "from a\n"
         assert len(app.dialed) == 4
 
@@ -179,7 +174,7 @@ def test_retries_go_to_the_newest_pod() -> None:
     app = App(answer)
     app.refusing = [ConnectionRefusedError("connection refused")] * 5
     pods = Pods(pod("a"))
-    with opened(app, pods) as (forwarder, _), connect(forwarder) as sock:
+    with opened(app, pods) as forwarder, connect(forwarder) as sock:
         sock.sendall(b"x")
         until(lambda: len(app.dialed) >= 2)
         app.refusing.clear()
@@ -190,29 +185,45 @@ def test_retries_go_to_the_newest_pod() -> None:
 def test_a_crowd_does_not_storm_a_port_that_refuses() -> None:
     app = App(answer)
     app.refusing = [ConnectionRefusedError("connection refused")] * 6
-    with opened(app, Pods(pod("a"))) as (forwarder, _), ThreadPoolExecutor(64) as crowd:
-        assert set(crowd.map(lambda _: ask(forwarder), range(64))) == {"from a\n"}
-        assert len(app.dialed) == 64 + 6
+    with opened(app, Pods(pod("a")), manual=True) as forwarder, contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(connect(forwarder))]
+        socks[0].sendall(b"first")
+        until(lambda: len(app.pairs) == 1 and app.pairs[0].fileno() < 0)
+        socks += [stack.enter_context(connect(forwarder)) for _ in range(31)]
+        for sock in socks[1:]:
+            sock.sendall(b"x")
+        forwarder.turn_over()
+        assert len(app.dialed) == 1
+        for tries in range(2, 8):
+            forwarder.loop.advance(1)
+            until(lambda tries=tries: len(app.pairs) == tries)  # type: ignore[misc]
+            forwarder.turn_over()
+        forwarder.loop.advance(0.01)  # the one that tries is quiet for 8 ms
+        assert [read_all(sock) for sock in socks] == [b"from a\n"] * 32
+        assert len(app.dialed) == 32 + 6
 
 
 def test_a_stream_that_breaks_in_an_answer_resets_the_client() -> None:
-    def half(name: str, end: socket.socket) -> None:
-        end.recv(100)
-        end.sendall(b"half of")
-        time.sleep(0.1)
-
-    app = App(half)
-    with opened(app, Pods(pod("a"))) as (forwarder, _), connect(forwarder) as sock:
+    app = App(half_an_answer)
+    with opened(app, Pods(pod("a"))) as forwarder, connect(forwarder) as sock:
         sock.sendall(b"x")
         assert sock.recv(100) == b"half of"
+        forwarder.turn_over()
         app.pairs[0].refusing = ConnectionResetError("lost connection")
+        app.kill()
         with pytest.raises(ConnectionResetError):
             sock.recv(100)
 
 
+def half_an_answer(_name: str, end: socket.socket) -> None:
+    end.recv(100)
+    end.sendall(b"half of")
+    end.recv(100)
+
+
 def test_a_request_that_may_have_been_read_is_not_sent_twice() -> None:
     app = App(echo)
-    with opened(app, Pods(pod("a"))) as (forwarder, _):
+    with opened(app, Pods(pod("a"))) as forwarder:
         with connect(forwarder) as sock:
             sock.sendall(b"POST")
             assert sock.recv(100) == b"POST"
@@ -221,7 +232,7 @@ def test_a_request_that_may_have_been_read_is_not_sent_twice() -> None:
             app.pairs[1].refusing = None
             app.pairs[1].receive = lambda: None  # type: ignore[method-assign]
             sock.sendall(b"POST")
-            time.sleep(0.1)
+            until(lambda: app.pairs[1].sent == 4)
 
             def broken() -> bytes | None:
                 raise ConnectionResetError("lost")
@@ -239,7 +250,7 @@ def test_big_bodies_both_ways(half_close: bool) -> None:
     blob = os.urandom(MB)
     sent = hashlib.sha256()
 
-    with opened(App(echo, half_close=half_close), Pods(pod("a"))) as (forwarder, _):
+    with opened(App(echo, half_close=half_close), Pods(pod("a"))) as forwarder:
         with connect(forwarder) as sock:
 
             def upload() -> None:
@@ -265,11 +276,11 @@ def test_big_bodies_both_ways(half_close: bool) -> None:
 
 
 def test_a_slow_reader_does_not_fill_the_memory() -> None:
-    written = threading.Event()
+    full = threading.Event()
     sizes: list[int] = []
 
-    def flood(name: str, end: socket.socket) -> None:
-        end.settimeout(0.3)
+    def flood(_name: str, end: socket.socket) -> None:
+        end.settimeout(0.3)  # nobody takes anything any more
         total = 0
         try:
             while total < 64 * MB:
@@ -277,57 +288,65 @@ def test_a_slow_reader_does_not_fill_the_memory() -> None:
         except TimeoutError:
             pass
         sizes.append(total)
-        written.set()
+        full.set()
         end.settimeout(10)
         end.sendall(b"end")
 
-    with opened(App(flood), Pods(pod("a"))) as (forwarder, _), connect(forwarder) as sock:
-        assert written.wait(10)
+    with opened(App(flood), Pods(pod("a"))) as forwarder, connect(forwarder) as sock:
+        assert full.wait(10)
         assert sizes[0] < 16 * MB  # the kernel's buffers and one of ours
         assert len(read_all(sock)) == sizes[0] + 3
 
 
 def test_a_slow_reader_gets_the_whole_answer() -> None:
-    def big(name: str, end: socket.socket) -> None:
+    def big(_name: str, end: socket.socket) -> None:
         end.recv(10)
         end.sendall(b"x" * 8 * MB)
 
-    with opened(App(big), Pods(pod("a"))) as (forwarder, _), connect(forwarder) as sock:
+    app = App(big)
+    with opened(app, Pods(pod("a"))) as forwarder, connect(forwarder) as sock:
         sock.sendall(b"go")
-        time.sleep(0.5)
+        until(lambda: bool(app.pairs) and app.pairs[0].receives > 2)
+        forwarder.turn_over()
         total = 0
-        while data := sock.recv(MB):
+        while data := sock.recv(65536):
             total += len(data)
-            time.sleep(0.001)
+            forwarder.turn_over()
         assert total == 8 * MB
 
 
 def test_an_early_answer_to_an_unfinished_upload_arrives_whole() -> None:
-    def too_large(name: str, end: socket.socket) -> None:
+    read = threading.Event()
+
+    def too_large(_name: str, end: socket.socket) -> None:
         end.recv(10)
         end.sendall(b"413 too large")
         end.shutdown(socket.SHUT_WR)
-        time.sleep(0.2)
+        read.wait(10)
 
-    with opened(App(too_large), Pods(pod("a"))) as (forwarder, _), connect(forwarder) as sock:
+    with opened(App(too_large), Pods(pod("a"))) as forwarder, connect(forwarder) as sock:
         sock.sendall(b"x" * 200000)
-        time.sleep(0.1)
         assert read_all(sock) == b"413 too large"
+        read.set()
 
 
 @pytest.mark.parametrize("half_close", [True, False])
 def test_a_client_that_has_finished_sending_gets_its_answer(half_close: bool) -> None:
-    def late(name: str, end: socket.socket) -> None:
+    go = threading.Event()
+
+    def late(_name: str, end: socket.socket) -> None:
         end.recv(100)
-        time.sleep(0.3)
+        go.wait(10)
         end.sendall(b"late ")
-        time.sleep(0.3)
         end.sendall(b"answer")
 
     app = App(late, half_close=half_close)
-    with opened(app, Pods(pod("a"))) as (forwarder, _), connect(forwarder) as sock:
+    with opened(app, Pods(pod("a")), manual=True) as forwarder, connect(forwarder) as sock:
         sock.sendall(b"request")
         sock.shutdown(socket.SHUT_WR)
+        until(lambda: bool(app.pairs) and app.pairs[0].sent == 7)
+        forwarder.loop.advance(4)
+        go.set()
         assert read_all(sock) == b"late answer"
 
 
@@ -335,23 +354,25 @@ def test_a_half_close_is_passed_on_where_the_stream_can() -> None:
     def count(name: str, end: socket.socket) -> None:
         end.sendall(f"{len(read_all(end))} bytes".encode())
 
-    with opened(App(count), Pods(pod("a"))) as (forwarder, _), connect(forwarder) as sock:
+    with opened(App(count), Pods(pod("a"))) as forwarder, connect(forwarder) as sock:
         sock.sendall(b"x" * 1000)
         sock.shutdown(socket.SHUT_WR)
         assert read_all(sock) == b"1000 bytes"
 
 
-def test_a_client_that_closes_ends_its_stream_where_it_cannot_be_told() -> None:
+def test_a_client_that_closes_ends_its_stream_where_the_pod_cannot_be_notified() -> None:
     app = App(echo, half_close=False)
-    with opened(app, Pods(pod("a"))) as (forwarder, _):
+    with opened(app, Pods(pod("a")), manual=True) as forwarder:
         with connect(forwarder) as sock:
             sock.sendall(b"x")
             assert sock.recv(1) == b"x"
-        until(lambda: app.pairs[0].fileno() < 0, 4)
+        forwarder.turn_over()
+        forwarder.loop.advance(2)
+        assert app.pairs[0].fileno() < 0
 
 
 def test_64_connections_at_once() -> None:
-    with opened(App(echo), Pods(pod("a"))) as (forwarder, _), ThreadPoolExecutor(64) as crowd:
+    with opened(App(echo), Pods(pod("a"))) as forwarder, ThreadPoolExecutor(64) as crowd:
 
         def talk(number: int) -> bool:
             blob = bytes([number]) * 100_000
@@ -368,47 +389,39 @@ def test_64_connections_at_once() -> None:
 def test_a_look_at_the_port_alone_dials_nobody_after_it_left() -> None:
     app = App(answer)
     pods = Pods()
-    with opened(app, pods) as (forwarder, _):
+    with opened(app, pods) as forwarder:
         connect(forwarder).close()
-        time.sleep(0.1)
+        forwarder.turn_over()
         pods.set(pod("a"))
         assert ask(forwarder) == "from a\n"
         assert app.dialed == ["a"]
 
 
 def test_idle_connections_cost_nothing() -> None:
+    """No descriptor is watched that stays ready while there is nothing to do."""
     app = App(echo, half_close=False)
-    with opened(app, Pods(pod("a"))) as (forwarder, _):
-        socks = [connect(forwarder) for _ in range(20)]
+    with opened(app, Pods(pod("a")), manual=True) as forwarder, contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(connect(forwarder)) for _ in range(20)]
         for sock in socks:
             sock.sendall(b"x")
             assert sock.recv(1) == b"x"
         for sock in socks[:10]:
             sock.shutdown(socket.SHUT_WR)
-        time.sleep(0.3)
-        before = resource.getrusage(resource.RUSAGE_SELF)
+        forwarder.turn_over()
         receives = sum(p.receives for p in app.pairs)
-        time.sleep(0.6)
-        after = resource.getrusage(resource.RUSAGE_SELF)
-        spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        assert spent < 0.1
+        turns = forwarder.loop.turns
+        forwarder.turn_over()
+        assert forwarder.loop.turns - turns <= 12
         assert sum(p.receives for p in app.pairs) == receives
-        for sock in socks:
-            sock.close()
 
 
-def test_events_tell_the_story() -> None:
+def test_each_change_is_published_once() -> None:
     pods = Pods()
-    with opened(App(answer), pods) as (_, events):
-        until(lambda: len(events) == 2)
-        pods.set(pod("a"))
-        until(lambda: len(events) == 3)
-        pods.set(pod("a"))
-        pods.set(pod("a", deleting=True), pod("bb"))
-        until(lambda: len(events) == 4)
-        pods.set()
-        until(lambda: len(events) == 5)
-    assert states(events) == [
+    with opened(App(answer), pods) as forwarder:
+        for now in ((), (pod("a"),), (pod("a"),), (pod("a", deleting=True), pod("bb")), ()):
+            pods.set(*now)
+            forwarder.turn_over()
+    assert forwarder.states == [
         ("listening", ""),
         ("waiting", ""),
         ("ready", "a"),
@@ -448,16 +461,16 @@ def test_closing_ends_everything() -> None:
     pods = Pods(pod("a"))
     app = App(echo)
     descriptors = open_descriptors()
-    with opened(app, pods) as (forwarder, events):
+    with opened(app, pods) as forwarder:
         busy, waiting = connect(forwarder), connect(forwarder)
         busy.sendall(b"x")
         assert busy.recv(1) == b"x"
-        port = forwarder.locals[0]
-        app.delay = 30.0
+        port = forwarder.ports[0]
+        app.gate.clear()
         slow = connect(forwarder)
         until(lambda: len(app.dialed) == 3)
     assert not pods.watched
-    assert states(events)[-1] == ("closed", "")
+    assert forwarder.states[-1] == ("closed", "")
     for sock in (busy, waiting, slow):
         with sock:
             assert is_reset(sock)
@@ -469,19 +482,80 @@ def test_closing_ends_everything() -> None:
 
 def test_the_port_can_be_opened_again_at_once() -> None:
     pods = Pods(pod("a"))
-    with opened(App(answer), pods) as (forwarder, _):
+    with opened(App(answer), pods) as forwarder:
         assert ask(forwarder) == "from a\n"
-        port = forwarder.locals[0]
+        port = forwarder.ports[0]
     again = PortForwarder([("web", port, 80)], App(answer), pods, lambda _: None)
     again.start()
     again.close()
 
 
 def test_several_ports() -> None:
-    with opened(App(answer), Pods(pod("a")), ports=3) as (forwarder, events):
-        for port in forwarder.locals:
-            with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
-                sock.sendall(b"x")
-                assert read_all(sock) == b"from a\n"
-        ports = {e.port for e in events if isinstance(e, ForwardChanged)}
+    with opened(App(answer), Pods(pod("a")), ports=3) as forwarder:
+        assert [ask(forwarder, port) for port in range(3)] == ["from a\n"] * 3
+        ports = {e.port for e in forwarder.events if isinstance(e, ForwardChanged)}
         assert ports == {8080, 8081, 8082}
+
+
+@contextlib.contextmanager
+def a_broken_neighbour(forwarder: Forwarded, app: App) -> Iterator[None]:
+    """A connection to the first port whose stream raises what nobody expects."""
+    with connect(forwarder) as broken:
+        broken.sendall(b"x")
+        assert broken.recv(1) == b"x"
+        app.pairs[-1].refusing = ValueError("a frame that makes no sense")
+        broken.sendall(b"y")
+        yield
+        assert is_reset(broken)
+
+
+def test_a_bug_in_one_connection_resets_that_one_alone(caplog: pytest.LogCaptureFixture) -> None:
+    app = App(echo)
+    with opened(app, Pods(pod("a")), ports=2) as forwarder, connect(forwarder) as neighbour:
+        neighbour.sendall(b"one")
+        assert neighbour.recv(10) == b"one"
+        with a_broken_neighbour(forwarder, app):
+            pass
+        neighbour.sendall(b"two")
+        assert neighbour.recv(10) == b"two"
+        for port in (0, 1):
+            with connect(forwarder, port=port) as fresh:
+                fresh.sendall(b"new")
+                assert fresh.recv(10) == b"new"
+        assert "closed" not in dict(forwarder.states)
+    assert forwarder.bugs == []
+    assert "a frame that makes no sense" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+def test_a_bug_met_in_a_timer_resets_that_connection_alone() -> None:
+    app = App(echo)
+    with (
+        opened(app, Pods(pod("a")), manual=True) as forwarder,
+        connect(forwarder) as broken,
+        connect(forwarder) as neighbour,
+    ):
+        for sock in (broken, neighbour):
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x"
+        app.pairs[0].failing_ping = ValueError("a bug")
+        forwarder.loop.advance(61)
+        assert is_reset(broken)
+        neighbour.sendall(b"y")
+        assert neighbour.recv(1) == b"y"
+    assert forwarder.bugs == []
+
+
+def test_a_bug_of_the_forwarding_itself_is_reported_and_closes_the_ports() -> None:
+    pods = Pods(pod("a"))
+
+    def broken(service: str) -> tuple[PodView, ...]:
+        raise ValueError(f"a bug in what knows the pods of {service}")
+
+    with opened(App(answer), pods) as forwarder:
+        pods.current = broken  # type: ignore[method-assign]
+        pods.set(pod("bb"))
+        until(lambda: bool(forwarder.bugs))
+        assert forwarder.states[-1] == ("closed", "")
+    (bug,) = forwarder.bugs
+    assert isinstance(bug, ValueError)
