@@ -15,14 +15,14 @@ import urllib.parse
 from typing import TYPE_CHECKING
 
 import urllib3
-from urllib3.exceptions import HTTPError
 
-from devloop.registry.wire import is_loopback
+from devloop.base.net import BROKEN, ProxyUnsupported
+from devloop.base.net_proxy import is_loopback
 
 if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
+    from devloop.base.net import HttpClient
     from devloop.registry.credentials import RegistryCredentials
-    from devloop.registry.wire import RegistryWire
 
 __all__ = ["Tokens", "parse_challenge"]
 
@@ -42,8 +42,8 @@ def parse_challenge(header: str) -> tuple[str, dict[str, str]]:
 
 
 class Tokens:
-    def __init__(self, wire: RegistryWire) -> None:
-        self._wire = wire
+    def __init__(self, http: HttpClient) -> None:
+        self._http = http
         self._lock = threading.Lock()
         self._kept: dict[str, tuple[float, str]] = {}
 
@@ -106,11 +106,18 @@ class Tokens:
             if known is not None:
                 headers["Authorization"] = known.basic
         try:
-            response = self._wire.request(
-                method, url, headers=headers, body=body, timeout=_TIMEOUT, cancel=cancel
+            response = self._http.request(
+                method,
+                url,
+                headers=headers,
+                body=body,
+                timeout=_TIMEOUT,
+                cancel=cancel,
+                repeat=method == "GET",
+                redirects=3,
             )
             data = json.loads(response.data) if response.status == 200 else {}
-        except (HTTPError, ValueError):
+        except (*BROKEN, ProxyUnsupported, ValueError):
             return "", 0.0
         if not isinstance(data, dict):
             return "", 0.0

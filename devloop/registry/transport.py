@@ -7,6 +7,7 @@ client.py's business.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import threading
 import urllib.parse
@@ -14,17 +15,16 @@ from typing import TYPE_CHECKING
 
 import urllib3
 from urllib3.exceptions import (
-    HTTPError,
     NameResolutionError,
     NewConnectionError,
-    ProtocolError,
     SSLError,
 )
 from urllib3.exceptions import TimeoutError as TimedOut
 
+from devloop.base.net import BROKEN, HttpClient, ProxyUnsupported, Shutter, shut_by
+from devloop.base.net_proxy import is_loopback, proxy_for
 from devloop.errors import Code, DevloopError
 from devloop.registry.tokens import Tokens
-from devloop.registry.wire import RegistryWire, breaking, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,14 +51,14 @@ class Transport:
         self._server = _HUB.get(self.host, self.host)
         self._local = is_loopback(re.sub(r":\d+$", "", self._server))
         self._scheme = "http" if self._local else "https"
-        self._wire = RegistryWire(insecure=self._local)
+        self._http = HttpClient(proxy=lambda url: proxy_for(url, os.environ), insecure=self._local)
         self._lookup = lookup
         self._known: list[RegistryCredentials | None] = []
         self._lock = threading.Lock()
-        self._tokens = Tokens(self._wire)
+        self._tokens = Tokens(self._http)
 
     def close(self) -> None:
-        self._wire.close()
+        self._http.close()
 
     def call(
         self,
@@ -69,14 +69,16 @@ class Transport:
         headers: dict[str, str] | None = None,
         body: bytes | None = None,
         cancel: Cancel | None = None,
-        whole: bool = True,
+        shutter: Shutter | None = None,
     ) -> urllib3.BaseHTTPResponse:
-        """One request, authorised when the registry asks for it. `path` may be a whole URL."""
+        """One request, authorised when the registry asks for it. `path` may be a whole URL.
+
+        With a `shutter`, which ends the whole call, the answer's body is still to come."""
         sent = dict(headers or {})
         known = self._tokens.known(scope)
         if known:
             sent["Authorization"] = known
-        response = self._send(method, path, sent, body, cancel=cancel, whole=whole)
+        response = self._send(method, path, sent, body, cancel=cancel, shutter=shutter)
         if response.status != 401:
             return response
         challenge = response.headers.get("WWW-Authenticate", "")
@@ -87,7 +89,7 @@ class Transport:
             return response
         response.drain_conn()
         sent["Authorization"] = authorization
-        return self._send(method, path, sent, body, cancel=cancel, whole=whole)
+        return self._send(method, path, sent, body, cancel=cancel, shutter=shutter)
 
     @contextlib.contextmanager
     def stream(
@@ -95,22 +97,17 @@ class Transport:
     ) -> Iterator[urllib3.BaseHTTPResponse]:
         """The answer to a GET, its body still on the wire; a fault while it is read inside the
         block is told as any other fault of the registry."""
-        with breaking(cancel):
-            try:
-                response = self.call("GET", path, scope=scope, whole=False)
+        shutter = Shutter()
+        try:
+            with shut_by(cancel, shutter):
+                response = self.call("GET", path, scope=scope, cancel=cancel, shutter=shutter)
                 try:
                     yield response
                 finally:
                     # Half read, the connection is of no use to the next call.
                     response.close()
-            except HTTPError as error:
-                if cancel is not None:
-                    cancel.check()
-                raise self._unreachable(error) from error
-            except DevloopError:
-                if cancel is not None:
-                    cancel.check()
-                raise
+        except BROKEN as error:
+            raise self._unreachable(error) from error
 
     @property
     def _secure(self) -> bool:
@@ -130,34 +127,34 @@ class Transport:
         body: bytes | None,
         *,
         cancel: Cancel | None,
-        whole: bool,
+        shutter: Shutter | None,
     ) -> urllib3.BaseHTTPResponse:
-        timeout = urllib3.Timeout(connect=_CONNECT, read=_UPLOAD if body else _ANSWER)
-        again = method in ("GET", "HEAD")
+        whole = shutter is None
+        shutter = shutter or Shutter()
         while True:
             url = urllib.parse.urljoin(f"{self._scheme}://{self._server}/", path)
             if not url.startswith(f"{self._scheme}://{self._server}/"):
                 # An upload may be sent on to another host, which must not see the credentials.
                 headers = {k: v for k, v in headers.items() if k != "Authorization"}
             try:
-                response = self._wire.request(
-                    method,
-                    url,
-                    headers=headers,
-                    body=body,
-                    timeout=timeout,
-                    cancel=cancel,
-                    whole=whole,
-                )
+                with shut_by(cancel, shutter):
+                    response = self._http.open(
+                        method,
+                        url,
+                        headers=headers,
+                        body=body,
+                        timeout=urllib3.Timeout(
+                            connect=_CONNECT, read=_UPLOAD if body else _ANSWER
+                        ),
+                        shutter=shutter,
+                        repeat=method in ("GET", "HEAD"),
+                        redirects=3,
+                        whole=whole,
+                    )
             except SSLError as error:
                 if not self._fall_back(str(error), headers):
                     raise self._unreachable(error) from error
-            except ProtocolError as error:
-                # A kept-alive connection may have been closed by the other side just now.
-                if not again:
-                    raise self._unreachable(error) from error
-                again = False
-            except HTTPError as error:
+            except (*BROKEN, ProxyUnsupported) as error:
                 raise self._unreachable(error) from error
             else:
                 if not self._wants_tls(response):
@@ -179,7 +176,7 @@ class Transport:
             and b"HTTPS server" in (response.data or b"")[:500]
         )
 
-    def _unreachable(self, error: HTTPError) -> DevloopError:
+    def _unreachable(self, error: Exception) -> DevloopError:
         return DevloopError.of(
             Code.REGISTRY_UNREACHABLE,
             f"the registry {self.host} does not answer",
@@ -215,7 +212,7 @@ class Transport:
         )
 
 
-def _reason(error: HTTPError) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, NameResolutionError):
         return "its name is not known"
     text = str(error)

@@ -7,44 +7,49 @@ Must not know what the objects mean.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
 import ssl
 import threading
 import time
-import urllib.request
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
+
+import urllib3
 
 from devloop import __version__
-from devloop.base.cancel import Cancelled
+from devloop.base import net
+from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.net_proxy import proxy_for
+from devloop.base.threads import Background
 from devloop.cluster.api import kubeconfig
 from devloop.cluster.api.api_errors import ApiError, connection_error, status_error
-from devloop.cluster.api.sockets import Endpoint, Wire, tls_context
-from devloop.cluster.api.stream import BROKEN, ResponseStream
+from devloop.cluster.api.stream import ResponseStream
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Mapping
 
-    from urllib3.response import BaseHTTPResponse
-
-    from devloop.base.cancel import Cancel
-
-__all__ = ["APPLY", "JSON", "MERGE", "STRATEGIC", "Connection"]
+__all__ = ["APPLY", "JSON", "STRATEGIC", "Connection"]
 
 JSON = "application/json"
-MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 
 _CONNECT_SECONDS = 3.0
-_IDLE_CONNECTIONS = 8
 _ATTEMPTS = 4
 _LONGEST_PAUSE = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Login:
+    """What requests are sent with: the user's credentials, and connections that carry them."""
+
+    credentials: kubeconfig.UserCredentials
+    headers: urllib3.HTTPHeaderDict
+    http: net.HttpClient
 
 
 class Connection:
@@ -65,16 +70,15 @@ class Connection:
         self.namespace = namespace or resolved.namespace
         self.server = resolved.cluster.server
         self.user = resolved.user_name
+        # The kubeconfig's proxy-url counts for every server, as with client-go.
+        proxy = resolved.cluster.proxy
+        self.proxy = proxy or proxy_for(self.server, os.environ if env is None else env)
         self._resolved = resolved
         self._sleep = sleep
         self._lock = threading.Lock()
-        self._idle: list[Wire] = []
         self._closed = False
-        self._generation = 0
-        self._proxy = _proxy(resolved.cluster, os.environ if env is None else env)
-        self._credentials = kubeconfig.UserCredentials()
-        self._endpoint = Endpoint(host="", port=0, secure=False)
-        self._authenticate()
+        self._renewal: Background[_Login] | None = None
+        self._login = self._log_in(None)
 
     @classmethod
     def open(
@@ -91,56 +95,79 @@ class Connection:
         env = os.environ if env is None else env
         return cls(kubeconfig.read(env).resolve(context), namespace=namespace, env=env)
 
-    def _authenticate(self) -> None:
+    # --- credentials ---------------------------------------------------------------------------
+
+    def _log_in(self, before: _Login | None) -> _Login:
+        credentials = kubeconfig.obtain(self._resolved)
+        headers = urllib3.HTTPHeaderDict()
+        headers["User-Agent"] = f"devloop/{__version__}"
+        headers["Accept"] = "application/json"
+        if credentials.authorization:
+            headers["Authorization"] = credentials.authorization
+        pair = (credentials.cert, credentials.key)
+        if before is not None and pair == (before.credentials.cert, before.credentials.key):
+            http = before.http
+        else:
+            http = self._http(credentials)
+        return _Login(credentials=credentials, headers=headers, http=http)
+
+    def _http(self, credentials: kubeconfig.UserCredentials) -> net.HttpClient:
         cluster = self._resolved.cluster
-        self._credentials = credentials = kubeconfig.obtain(self._resolved)
-        url = urlsplit(cluster.server)
-        secure = url.scheme != "http"
-        tls = None
-        if secure:
-            try:
-                tls = tls_context(
+        tls = proxy_tls = None
+        try:
+            if cluster.server.startswith("https:"):
+                tls = net.tls_context(
                     ca=cluster.ca,
                     cert=credentials.cert,
                     key=credentials.key,
                     insecure=cluster.insecure,
                 )
-            except (ssl.SSLError, ValueError) as error:
-                raise DevloopError.of(
-                    Code.CLUSTER_UNAUTHORIZED,
-                    f"the certificates of context {self.context!r} cannot be used",
-                    cause=str(error),
-                    suggestions=("renew the kubeconfig",),
-                ) from error
-        self._endpoint = Endpoint(
-            host=url.hostname or "",
-            port=url.port or (443 if secure else 80),
-            secure=secure,
-            prefix=url.path.rstrip("/"),
+            if self.proxy.startswith("https:"):
+                # Go trusts the cluster's authority for its proxy as well.
+                proxy_tls = net.tls_context(ca="", cert="", key="", insecure=cluster.insecure)
+                if cluster.ca:
+                    proxy_tls.load_verify_locations(cadata=cluster.ca)
+        except (ssl.SSLError, ValueError) as error:
+            raise DevloopError.of(
+                Code.CLUSTER_UNAUTHORIZED,
+                f"the certificates of context {self.context!r} cannot be used",
+                cause=str(error),
+                suggestions=("renew the kubeconfig",),
+            ) from error
+        return net.HttpClient(
+            proxy=lambda _: self.proxy,
             tls=tls,
             tls_server_name=cluster.tls_server_name,
-            proxy=self._proxy,
+            proxy_tls=proxy_tls,
         )
 
-    def headers(self) -> dict[str, str]:
-        """What every request carries: for whoever speaks another protocol over `dial`."""
-        headers = {"User-Agent": f"devloop/{__version__}", "Accept": "application/json"}
-        if self._credentials.authorization:
-            headers["Authorization"] = self._credentials.authorization
-        return headers
+    def _renewed(self, old: _Login, cancel: Cancel | None) -> _Login:
+        """Fresh credentials in the place of `old`; whoever else wants them waits for the same."""
+        with self._lock:
+            if self._closed:
+                raise Cancelled
+            if self._login is not old:
+                return self._login
+            if self._renewal is None:
+                self._renewal = Background(
+                    "credentials", lambda _: self._renew(old), expected=(DevloopError,)
+                )
+            renewal = self._renewal
+        return renewal.result(cancel or Cancel())
 
-    @property
-    def endpoint(self) -> Endpoint:
-        return self._endpoint
+    def _renew(self, old: _Login) -> _Login:
+        try:
+            login = self._log_in(old)
+            with self._lock:
+                self._login = login
+        finally:
+            with self._lock:
+                self._renewal = None
+        if login.http is not old.http:
+            old.http.close()
+        return login
 
-    def dial(self, *, cancel: Cancel | None = None) -> socket.socket:
-        """A connected (and TLS-wrapped) socket to the API server, the caller's to close."""
-        wire = self._connected(Wire(self._endpoint, connect_timeout=_CONNECT_SECONDS), cancel)
-        sock = wire.http.sock
-        if sock is None:
-            raise connection_error(ConnectionAbortedError("closed"), self.server)
-        wire.http.sock = None
-        return sock
+    # --- requests ------------------------------------------------------------------------------
 
     def request(
         self,
@@ -157,21 +184,25 @@ class Connection:
 
         Answers 429 and 5xx are tried again a few times (Retry-After honoured), a 401 once with
         fresh credentials. All methods but POST are taken to be safe to repeat. Raises `ApiError`
-        (a `DevloopError` with the HTTP status) or cluster/unreachable; `Cancelled` only while it
-        waits between two tries."""
+        (a `DevloopError` with the HTTP status) or cluster/unreachable; `Cancelled` while a GET is
+        under way or while it waits between two tries."""
         data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         url = path + (f"?{urlencode(query)}" if query else "")
-        renewed = False
         attempt = 0
         while True:
-            generation = self._generation
             try:
-                return self._once(method, url, data, content_type, timeout)
+                answer = self.send(
+                    method,
+                    url,
+                    headers={} if data is None else {"Content-Type": content_type},
+                    body=data,
+                    silence=timeout,
+                    cancel=cancel if method == "GET" else None,
+                    whole=True,
+                )
+                return _object(answer.data)
             except ApiError as error:
                 attempt += 1
-                if error.status == 401 and not renewed and self._renew(generation):
-                    renewed = True
-                    continue
                 repeatable = error.passing and (method != "POST" or error.status == 429)
                 if not repeatable or attempt >= _ATTEMPTS:
                     raise
@@ -186,80 +217,104 @@ class Connection:
         elif cancel.wait(seconds):
             raise Cancelled
 
-    def _renew(self, generation: int) -> bool:
-        """Get fresh credentials after a 401; False when there are no others to get."""
-        with self._lock:
-            if self._credentials.source not in {"plugin", "file"}:
-                return False
-            if generation == self._generation:
-                self._authenticate()
-                self._generation += 1
-                idle, self._idle = self._idle, []
-            else:
-                idle = []
-        for wire in idle:
-            wire.close()
-        return True
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        silence: float | None,
+        body: bytes | None = None,
+        shutter: net.Shutter | None = None,
+        cancel: Cancel | None = None,
+        whole: bool = False,
+    ) -> urllib3.BaseHTTPResponse:
+        """The answer to one request (`url` is its path and query), its body still to come unless
+        `whole`: the caller closes it.
+
+        Repeated only on a kept-alive connection that turns out to be closed, and after a 401.
+        Raises `ApiError` for an answer of 400 and more, cluster/unreachable, `Cancelled`."""
+        shutter = shutter or net.Shutter()
+        renewed = False
+        while True:
+            login = self._current()
+            answer = self._once(
+                login,
+                method,
+                url,
+                headers=headers,
+                body=body,
+                silence=silence,
+                shutter=shutter,
+                cancel=cancel,
+                whole=whole,
+            )
+            if answer.status < 400:
+                return answer
+            error = self._refused(answer, method, url)
+            if error.status != 401 or renewed or not login.credentials.renewable:
+                raise error
+            self._renewed(login, cancel)
+            renewed = True
+
+    def _current(self) -> _Login:
+        if self._closed:
+            raise Cancelled
+        return self._login
 
     def _once(
-        self, method: str, url: str, data: bytes | None, content_type: str, timeout: float
-    ) -> dict[str, Any]:
-        while True:
-            wire, reused = self._take()
-            try:
-                answer = self._send(
-                    wire, method, url, data=data, content_type=content_type, timeout=timeout
+        self,
+        login: _Login,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        silence: float | None,
+        shutter: net.Shutter,
+        cancel: Cancel | None,
+        whole: bool,
+    ) -> urllib3.BaseHTTPResponse:
+        every = login.headers.copy()
+        for name, value in headers.items():
+            every[name] = value
+        answer: urllib3.BaseHTTPResponse | None = None
+        try:
+            with net.shut_by(cancel, shutter):
+                answer = login.http.open(
+                    method,
+                    self.server + url,
+                    headers=every,
+                    body=body,
+                    timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=silence),
+                    shutter=shutter,
+                    repeat=method != "POST",
+                    whole=whole,
                 )
-                payload = answer.read()
-            except BROKEN as error:
-                wire.close()
-                # A kept-alive connection may be closed by the server in the very moment we use it.
-                if reused and method != "POST" and not isinstance(error, TimeoutError):
-                    continue
-                raise connection_error(error, self.server, context=self.context) from error
-            except BaseException:
-                wire.close()
-                raise
-            self._give_back(wire, answer)
-            if answer.status >= 400:
-                raise self._refused(answer, payload, method, url)
-            return _object(payload)
+                if answer.status >= 400:
+                    _ = answer.data  # read while it can be cancelled
+        except net.BROKEN as error:
+            if answer is not None:
+                answer.close()
+            raise connection_error(error, self.server, context=self.context) from error
+        except net.ProxyUnsupported as error:
+            raise unusable_proxy(error) from error
+        except Cancelled:
+            if answer is not None:
+                answer.close()
+            raise
+        return answer
 
-    def _refused(self, answer: BaseHTTPResponse, payload: bytes, method: str, url: str) -> ApiError:
+    def _refused(self, answer: urllib3.BaseHTTPResponse, method: str, url: str) -> ApiError:
         return status_error(
             answer.status,
-            payload,
+            answer.data,
             method=method,
             path=url.partition("?")[0],
             server=self.server,
             user=self.user,
             retry_after=_number(answer.headers.get("Retry-After")),
         )
-
-    def _send(
-        self,
-        wire: Wire,
-        method: str,
-        url: str,
-        *,
-        data: bytes | None = None,
-        content_type: str = JSON,
-        timeout: float | None,
-    ) -> BaseHTTPResponse:
-        headers = self.headers()
-        if data is not None:
-            headers["Content-Type"] = content_type
-        wire.connect()
-        wire.read_timeout(timeout)
-        wire.http.request(
-            method,
-            self._endpoint.prefix + url,
-            body=data,
-            headers=headers,
-            preload_content=False,
-            decode_content=False,
-        )
-        return wire.http.getresponse()
 
     def stream(
         self,
@@ -270,90 +325,37 @@ class Connection:
         idle: float | None = 100.0,
         opened: Callable[[Callable[[], None]], None] | None = None,
     ) -> ResponseStream:
-        """Open a GET whose answer keeps coming (a watch, a followed log), on its own connection.
+        """Open a GET whose answer keeps coming (a watch, a followed log).
 
         `idle` is how many seconds of silence count as a dead connection, None for no limit (TCP
         keepalive still notices a dead peer). `opened` is handed a function that shuts the socket
-        before the connection is even made, for an owner that has no `Cancel`. Raises like
-        `request`, but tries nothing twice except after a 401."""
-        url = path + (f"?{urlencode(query)}" if query else "")
-        renewed = False
-        while True:
-            generation = self._generation
-            try:
-                return self._open_stream(url, cancel, idle, opened)
-            except ApiError as error:
-                if error.status == 401 and not renewed and self._renew(generation):
-                    renewed = True
-                    continue
-                raise
-
-    def _open_stream(
-        self,
-        url: str,
-        cancel: Cancel | None,
-        idle: float | None,
-        opened: Callable[[Callable[[], None]], None] | None,
-    ) -> ResponseStream:
-        wire = Wire(self._endpoint, connect_timeout=_CONNECT_SECONDS)
+        before the connection is even made, for an owner that has no `Cancel`. Raises as `send`
+        does."""
+        shutter = net.Shutter()
         if opened is not None:
-            opened(wire.shut)
-        guard = cancel.closing(wire.shut) if cancel is not None else contextlib.nullcontext()
-        with guard:
-            try:
-                answer = self._send(wire, "GET", url, timeout=idle)
-                if answer.status < 400:
-                    return ResponseStream(wire, answer, self.server, cancel)
-                payload = answer.read()
-            except BROKEN as error:
-                wire.close()
-                if cancel is not None and cancel.is_set():
-                    raise Cancelled from error
-                raise connection_error(error, self.server, context=self.context) from error
-        wire.close()
-        raise self._refused(answer, payload, "GET", url)
-
-    def _connected(self, wire: Wire, cancel: Cancel | None) -> Wire:
-        guard = cancel.closing(wire.shut) if cancel is not None else contextlib.nullcontext()
-        with guard:
-            try:
-                wire.connect()
-            except BROKEN as error:
-                wire.close()
-                if cancel is not None and cancel.is_set():
-                    raise Cancelled from error
-                raise connection_error(error, self.server, context=self.context) from error
-        return wire
-
-    def _take(self) -> tuple[Wire, bool]:
-        while True:
-            with self._lock:
-                if self._closed:
-                    raise Cancelled
-                wire = self._idle.pop() if self._idle else None
-            if wire is None:
-                return Wire(self._endpoint, connect_timeout=_CONNECT_SECONDS), False
-            if wire.alive:
-                return wire, True
-            wire.close()
-
-    def _give_back(self, wire: Wire, answer: BaseHTTPResponse) -> None:
-        keep = answer.headers.get("Connection", "").lower() != "close"
-        with self._lock:
-            keep = keep and not self._closed and len(self._idle) < _IDLE_CONNECTIONS
-            if keep:
-                self._idle.append(wire)
-        if not keep:
-            wire.close()
+            opened(shutter.shut)
+        url = path + (f"?{urlencode(query)}" if query else "")
+        answer = self.send("GET", url, headers={}, silence=idle, shutter=shutter, cancel=cancel)
+        return ResponseStream(answer, shutter, self.server, cancel)
 
     def close(self) -> None:
         """Close the idle connections; later requests raise `Cancelled`. Streams are their
         owners' to close."""
         with self._lock:
             self._closed = True
-            idle, self._idle = self._idle, []
-        for wire in idle:
-            wire.close()
+            renewal, login = self._renewal, self._login
+        if renewal is not None:
+            renewal.close()
+        login.http.close()
+
+
+def unusable_proxy(error: net.ProxyUnsupported) -> DevloopError:
+    return DevloopError.of(
+        Code.CONFIG_NOT_SUPPORTED,
+        "the proxy to the cluster cannot be used",
+        cause=str(error),
+        suggestions=("use another proxy, or a tunnel to a local port",),
+    )
 
 
 def _object(payload: bytes) -> dict[str, Any]:
@@ -369,24 +371,3 @@ def _number(text: str | None) -> float | None:
         return None if text is None else max(0.0, float(text))
     except ValueError:
         return None
-
-
-def _proxy(cluster: kubeconfig.Cluster, env: Mapping[str, str]) -> str:
-    """The kubeconfig's proxy-url, else HTTPS_PROXY unless NO_PROXY or loopback, as kubectl does."""
-    if cluster.proxy:
-        if cluster.proxy.startswith("socks"):
-            raise DevloopError.of(
-                Code.CONFIG_NOT_SUPPORTED,
-                "the kubeconfig's proxy-url is a SOCKS proxy, which devloop cannot use",
-                suggestions=("use an HTTP proxy, or a tunnel to a local port",),
-            )
-        return cluster.proxy
-    host = urlsplit(cluster.server).hostname or ""
-    if host in {"localhost", "127.0.0.1", "::1"}:
-        return ""
-    proxy = env.get("HTTPS_PROXY") or env.get("https_proxy") or ""
-    no_proxy = env.get("NO_PROXY") or env.get("no_proxy") or ""
-    bypass = getattr(urllib.request, "proxy_bypass_environment", None)
-    if proxy and bypass is not None and bypass(host, {"no": no_proxy}):
-        return ""
-    return proxy

@@ -50,6 +50,10 @@ class UserCredentials:
     key: str = ""
     source: Literal["none", "static", "file", "plugin"] = "none"
 
+    @property
+    def renewable(self) -> bool:
+        return self.source in {"file", "plugin"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:

@@ -6,12 +6,10 @@ Knows nothing of what is in it; opened by `Connection.stream`.
 from __future__ import annotations
 
 import contextlib
-import http.client
 from typing import TYPE_CHECKING, Self
 
-import urllib3.exceptions
-
 from devloop.base.cancel import Cancelled
+from devloop.base.net import BROKEN
 from devloop.cluster.api.api_errors import connection_error
 
 if TYPE_CHECKING:
@@ -20,12 +18,10 @@ if TYPE_CHECKING:
     from urllib3.response import BaseHTTPResponse
 
     from devloop.base.cancel import Cancel
-    from devloop.cluster.api.sockets import Wire
+    from devloop.base.net import Shutter
 
-__all__ = ["BROKEN", "ResponseStream"]
+__all__ = ["ResponseStream"]
 
-# What a connection that breaks raises, wherever it breaks.
-BROKEN = (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError)
 _CHUNK = 65536
 
 
@@ -36,15 +32,16 @@ class ResponseStream:
     (or reading to the end) frees the connection."""
 
     def __init__(
-        self, wire: Wire, answer: BaseHTTPResponse, server: str, cancel: Cancel | None
+        self, answer: BaseHTTPResponse, shutter: Shutter, server: str, cancel: Cancel | None
     ) -> None:
-        self._wire = wire
         self._answer = answer
+        self._shutter = shutter
+        self._ended = False
         self._server = server
         self._cancel = cancel
         self._cleanup = contextlib.ExitStack()
         if cancel is not None:
-            self._cleanup.enter_context(cancel.closing(wire.shut))
+            self._cleanup.enter_context(cancel.closing(shutter.shut))
 
     @property
     def date(self) -> str:
@@ -63,10 +60,11 @@ class ResponseStream:
         try:
             while chunk := self._answer.read1(_CHUNK):
                 yield chunk
+            self._ended = True
         except (*BROKEN, ValueError) as error:
             # ValueError: the answer was closed under a reader that had not started its read.
             self._raise_if_cancelled()
-            if not self._wire.shutter.closed:
+            if not self._shutter.closed:
                 raise connection_error(error, self._server) from error
         finally:
             self.close()
@@ -86,11 +84,12 @@ class ResponseStream:
             raise Cancelled
 
     def shut(self) -> None:
-        self._wire.shut()
+        self._shutter.shut()
 
     def close(self) -> None:
         self._cleanup.close()
-        self._wire.shut()
+        if self._ended:
+            return  # the connection may serve somebody else by now
+        self._shutter.shut()
         with contextlib.suppress(*BROKEN, ValueError):
             self._answer.close()
-        self._wire.close()

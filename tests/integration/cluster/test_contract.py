@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devloop.cluster.api.api_errors import ApiError
-from devloop.cluster.api.connection import APPLY, MERGE, STRATEGIC, Connection
+from devloop.cluster.api.connection import APPLY, STRATEGIC, Connection
 from tests.support.fake_api import fake_api
 
 if TYPE_CHECKING:
@@ -88,10 +88,14 @@ def test_apply_creates_then_does_nothing_then_changes(server: Connection) -> Non
 def test_a_deployments_annotations_count_as_a_new_generation(server: Connection) -> None:
     apply(server, manifest())
     labelled = {"metadata": {"labels": {"x": "y"}}}
-    changed = server.request("PATCH", path(server), labelled, content_type=MERGE)
+    changed = server.request(
+        "PATCH", path(server), labelled, content_type="application/merge-patch+json"
+    )
     assert changed["metadata"]["generation"] == 1
     annotated = {"metadata": {"annotations": {"x": "y"}}}
-    changed = server.request("PATCH", path(server), annotated, content_type=MERGE)
+    changed = server.request(
+        "PATCH", path(server), annotated, content_type="application/merge-patch+json"
+    )
     assert changed["metadata"]["generation"] == 2
 
 

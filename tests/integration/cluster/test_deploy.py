@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devloop.cluster.api.connection import APPLY, MERGE
+from devloop.cluster.api.connection import APPLY
 from devloop.cluster.api.pod_view import images_of
 from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.down import delete, find_created
@@ -177,7 +177,7 @@ def test_a_hand_scaled_deployment_stays_scaled(
         f"{path}/scale",
         {"spec": {"replicas": 2}},
         query={"fieldManager": "kubectl"},
-        content_type=MERGE,
+        content_type="application/merge-patch+json",
     )
     _, served = bench.serve(deployer, push("two"))
     assert len(served.pods) == 2
@@ -195,7 +195,7 @@ def test_an_autoscaled_deployment_is_a_conflict(
         f"/apis/apps/v1/namespaces/{bench.namespace}/deployments/web/scale",
         {"spec": {"replicas": 1}},
         query={"fieldManager": "kube-controller-manager"},
-        content_type=MERGE,
+        content_type="application/merge-patch+json",
     )
     with pytest.raises(DevloopError) as caught:
         deployer.deploy(push("two"), bench.told, bench.cancel)

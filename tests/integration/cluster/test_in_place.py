@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from devloop.base.cancel import Cancel, Cancelled
-from devloop.cluster.api.connection import MERGE, STRATEGIC, Connection
+from devloop.cluster.api.connection import STRATEGIC, Connection
 from devloop.cluster.api.pod_view import dig, images_of
 from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.deployments import Deployments
@@ -214,7 +214,9 @@ def test_pods_to_come_have_the_new_image(bench: Bench, push: Callable[[str], Ima
     State(bench).agrees(push("two"))
 
     scale = f"/apis/apps/v1/namespaces/{bench.namespace}/deployments/web"
-    bench.connection.request("PATCH", scale, {"spec": {"replicas": 2}}, content_type=MERGE)
+    bench.connection.request(
+        "PATCH", scale, {"spec": {"replicas": 2}}, content_type="application/merge-patch+json"
+    )
     deployer.follow(
         dataclasses.replace(deployed, generation=bench.live()["metadata"]["generation"]),
         bench.told,
@@ -376,7 +378,7 @@ def test_what_its_owner_paused_stays_paused(bench: Bench, push: Callable[[str], 
         path,
         {"spec": {"paused": True}},
         query={"fieldManager": "kubectl-rollout"},
-        content_type=MERGE,
+        content_type="application/merge-patch+json",
     )
     with pytest.raises(DevloopError) as caught:
         bench.deployer(project).deploy(push("two"), bench.told, bench.cancel)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.cluster.api.connection import MERGE
 from devloop.cluster.deploy.in_use import digests_in_use
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def test_the_images_of_pods_templates_and_earlier_revisions_are_in_use(
     _until(connection, {old, init})
     pod["containers"] = [{"name": "web", "image": f"localhost:1/w@{new}"}]
     body = {"spec": {"template": {"spec": pod}}}
-    connection.request("PATCH", f"{where}/web", body, content_type=MERGE)
+    connection.request("PATCH", f"{where}/web", body, content_type="application/merge-patch+json")
     # The old one is what `kubectl rollout undo` goes back to.
     _until(connection, {old, new, init})
 

@@ -123,7 +123,7 @@ def test_a_proxy_is_not_used_for_loopback_or_no_proxy(tmp_path: Path) -> None:
                 {"name": "c", "cluster": {"server": server, "insecure-skip-tls-verify": True}}
             ],
         )
-        return Connection.open(env={"KUBECONFIG": str(file), **env}).endpoint.proxy
+        return Connection.open(env={"KUBECONFIG": str(file), **env}).proxy
 
     given = {"HTTPS_PROXY": "http://proxy:3128"}
     assert proxy("https://k8s.corp:6443", **given) == "http://proxy:3128"

@@ -13,7 +13,6 @@ from devloop.registry import credentials, transport
 from devloop.registry.client import RegistryClient
 from devloop.registry.credentials import RegistryCredentials
 from devloop.registry.tokens import parse_challenge
-from devloop.registry.wire import breaking, is_loopback
 from tests.unit.registry.fake_registry import Handler, State, serving, sha
 
 if TYPE_CHECKING:
@@ -251,11 +250,10 @@ def test_a_server_that_talks_nonsense() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def talk() -> None:
-            for _ in range(2):
-                connection, _ = server.accept()
-                with connection:
-                    connection.recv(1000)
-                    connection.sendall(b"220 mail ready\r\n")
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"220 mail ready\r\n")
 
         thread = threading.Thread(target=talk, name="devloop-nonsense")
         thread.start()
@@ -275,7 +273,7 @@ def test_plain_http_elsewhere_gets_no_credentials(
     state.auth = "basic"
     port = int(host.rpartition(":")[2])
     monkeypatch.setattr(
-        "devloop.registry.wire._addresses",
+        "devloop.base.net._addresses",
         lambda *_: [(socket.AF_INET, ("127.0.0.1", port))],
     )
     known = RegistryCredentials(user="me", secret="secret")
@@ -287,21 +285,6 @@ def test_plain_http_elsewhere_gets_no_credentials(
     assert caught.value.code == "registry/unauthorized"
     assert state.requests
     assert all(authorization == "" for _, _, authorization in state.requests)
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        ("localhost", True),
-        ("127.0.0.1", True),
-        ("127.1.2.3", True),
-        ("[::1]", True),
-        ("registry", False),
-        ("localhost.example", False),
-    ],
-)
-def test_loopback(host: str, expected: bool) -> None:
-    assert is_loopback(host) is expected
 
 
 def test_challenges() -> None:
@@ -500,30 +483,3 @@ def _refuse_once(state: State) -> Callable[[BaseHTTPRequestHandler], bool]:
         return True
 
     return fault
-
-
-def test_a_cancel_before_there_is_a_socket_is_not_lost(
-    client: RegistryClient, state: State, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(transport, "_ANSWER", 3600.0)
-    ended = threading.Event()
-    waits: list[bool] = []
-
-    def fault(_: BaseHTTPRequestHandler) -> bool:
-        waits.append(ended.wait(60))
-        return True
-
-    state.fault = fault
-    cancel = Cancel()
-
-    def call() -> None:
-        with breaking(cancel):
-            cancel.set()
-            client.ping()
-
-    try:
-        with pytest.raises(DevloopError):
-            call()
-        assert False not in waits, "ended by the registry, not by the cancel"
-    finally:
-        ended.set()
