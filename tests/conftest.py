@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
-import threading
 import time
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
-from tests.support import run_report
+from tests.support import leftovers, run_report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,10 @@ def _docker_answers() -> bool:
 
 def pytest_configure(config: pytest.Config) -> None:
     run_report.register(config)
+    leftovers.adopt_orphans()
+    # No example has a deadline: that would be an assertion on elapsed time.
+    hypothesis.settings.register_profile("devloop", deadline=None)
+    hypothesis.settings.load_profile("devloop")
 
 
 @pytest.hookimpl(trylast=True)
@@ -67,13 +72,16 @@ def _clean_environment(
 
 
 @pytest.fixture(autouse=True)
-def _no_thread_left_behind() -> Iterator[None]:
-    before = set(threading.enumerate())
+def _nothing_left_behind() -> Iterator[None]:
+    before = leftovers.found()
     yield
-    deadline = time.monotonic() + 2
-    while left := [
-        t for t in threading.enumerate() if t not in before and t.name.startswith("devloop")
-    ]:
-        if time.monotonic() > deadline:
-            pytest.fail(f"threads left behind: {[t.name for t in left]}")
-        time.sleep(0.01)
+    began, collected = time.monotonic(), False
+    while left := leftovers.found() - before:
+        waited = time.monotonic() - began
+        if waited > 2:
+            pytest.fail(f"left behind: {', '.join(sorted(left))}")
+        if waited > 0.05 and not collected:
+            # An error that was caught holds all that its frames hold, in a cycle.
+            gc.collect()
+            collected = True
+        time.sleep(0.002)

@@ -20,7 +20,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import console, shell, venv
+from . import cache, console, shell, venv
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -73,6 +73,9 @@ def run(pytest_args: list[str], found: dict[str, str], *, unit: bool, lint: bool
     if unit:
         env = {name: value for name, value in env.items() if not name.startswith("DEVLOOP_TEST_")}
     env["PATH"] = venv.path()
+    # Rewriting the assertions of all test modules takes longer than running most of them.
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    env["PYTHONPYCACHEPREFIX"] = str(cache.home() / "bytecode")
     failed: list[tuple[str, int]] = []
     for argv in LINTERS if lint else ():
         status = call(list(argv), env, LINT_SECONDS)
