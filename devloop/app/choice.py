@@ -5,6 +5,7 @@ Pure; nobody is asked.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from devloop.base.platforms import own_platform
@@ -51,12 +52,9 @@ def built_for(services: Mapping[str, Service], platforms: tuple[str, ...]) -> di
     if not platforms or own in platforms:
         return dict(services)
     return {
-        name: service.model_copy(
-            update={
-                "build": service.build.model_copy(
-                    update={"platform": service.build.platform or platforms[0]}
-                )
-            }
+        name: replace(
+            service,
+            build=replace(service.build, platform=service.build.platform or platforms[0]),
         )
         for name, service in services.items()
     }

@@ -42,7 +42,7 @@ def command(options: CommonOptions, output: Literal["text", "json"]) -> int:
 
 def _check(options: CommonOptions) -> tuple[LoadedProject | None, tuple[Diagnosis, ...]]:
     """The project, if it could be loaded, and every problem."""
-    from devloop.config.files import check_files  # noqa: PLC0415 - pydantic is slow to import
+    from devloop.config.files import check_files  # noqa: PLC0415 - only for this command
 
     try:
         loaded = load(options)

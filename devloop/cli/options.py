@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from devloop.errors import Code, DevloopError
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,7 +26,6 @@ class CommonOptions:
     namespace: str | None = None
     registry: str | None = None
     sets: tuple[str, ...] = ()
-    profile: str | None = None
     color: Literal["auto", "always", "never"] = "auto"
     verbose: int = 0
 
@@ -47,7 +44,6 @@ _OPTIONS = (
     click.option(
         "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of devloop.yaml."
     ),
-    click.option("--profile", metavar="NAME", help="Not supported yet."),
     click.option(
         "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True
     ),
@@ -62,12 +58,6 @@ def project_options(function: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(**kwargs: Any) -> Any:
         names = CommonOptions.__dataclass_fields__
         options = CommonOptions(**{name: kwargs.pop(name) for name in names})
-        if options.profile is not None:
-            raise DevloopError.of(
-                Code.CONFIG_NOT_SUPPORTED,
-                "--profile is not supported yet",
-                suggestions=("use --set KEY=VALUE, or a second file with -f",),
-            )
         _log_to_stderr(options.verbose)
         return function(options=options, **kwargs)
 
@@ -78,7 +68,7 @@ def project_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def load(options: CommonOptions) -> LoadedProject:
     """The project that the options name. Errors: config/*, env/file-unreadable."""
-    # pydantic is slow to import; `devloop dev --help` does not need it.
+    # The grammar is built at import, which `devloop dev --help` need not wait for.
     from devloop.config.loader import load_project, user_config_path  # noqa: PLC0415
 
     return load_project(

@@ -1,22 +1,24 @@
 """The kinds of values that a configuration file can hold, as data.
 
-One description of a file serves three readers: reader.py checks a file against it, json_schema.py
-prints it for editors, overrides.py finds the key that `--set` names. Holds no key; see spec.py.
+One description of a file serves four readers: reader.py checks a file against it, resolve.py makes
+dataclasses of it, json_schema.py prints it for editors, overrides.py finds the key that `--set`
+names. Holds no key; see schema.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from devloop.config.resolve import Scope
     from devloop.config.rules import Fault, TextRule
     from devloop.errors import Code
 
-__all__ = ["Block", "Choice", "Flag", "Key", "Kind", "List", "Map", "Number", "Text"]
+__all__ = ["Block", "Choice", "Flag", "Key", "Kind", "List", "Map", "Number", "Text", "block"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,28 +87,50 @@ class Map:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
     """One key of a block. `about` is one sentence or two for editors; `default` says in words what
-    holds without the key; `later` is set when the feature does not exist yet."""
+    holds without the key; `name` is the key's where the field has another.
 
-    kind: Kind | None
+    `read` makes the field's value of a checked one; without it a list becomes a tuple and a block
+    what it makes. `files` are those that may have the key: devloop.yaml or the user's own."""
+
+    kind: Kind
     about: str
     default: str = ""
     required: bool = False
-    later: str = ""
+    name: str = ""
+    read: Callable[[Any, Scope], object] | None = None
+    files: Literal["project", "user", "both"] = "project"
+    field: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """A mapping with fixed keys. `short` is the key that a bare value stands for.
+    """A mapping with fixed keys, of which `make` makes something. `short` is the key that a bare
+    value stands for.
 
-    `elsewhere` explains keys that people look for here; `extra` is added to the JSON Schema for
-    rules between keys, which resolve.py checks.
+    `finish` gets the fields that were found (to change), the values as read and the scope: it fills
+    in defaults that depend on others and checks rules between keys. `elsewhere` explains keys that
+    people look for here, `later` names what those stand for that do not exist yet; `extra` is added
+    to the JSON Schema for rules between keys.
     """
 
     about: str
     keys: Mapping[str, Key]
+    make: Callable[..., object]
     short: str | None = None
+    finish: Callable[[dict[str, Any], dict[str, Any], Scope], None] | None = None
     elsewhere: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    later: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     extra: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
 
 
 Kind: TypeAlias = Text | Number | Choice | Flag | List | Map | Block
+
+
+def block(made: type, *, about: str, **more: Any) -> Block:
+    """The block of a dataclass: a key for each field whose annotation holds a `Key`."""
+    keys: dict[str, Key] = {}
+    for name, annotation in made.__annotations__.items():
+        for each in getattr(annotation, "__metadata__", ()):
+            if isinstance(each, Key):
+                keys[each.name or name] = replace(each, field=name)
+    return Block(about=about, keys=keys, make=made, **more)

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from devloop.config.grammar import Block, Choice, Flag, Key, Kind, List, Map, Number, Text
 from devloop.config.rules import PORT
-from devloop.config.spec import PROJECT
+from devloop.config.schema import PROJECT
 
 __all__ = ["SCHEMA_ID", "project_schema"]
 
@@ -98,8 +98,6 @@ def _block(kind: Block) -> _Schema:
 
 
 def _key(key: Key) -> _Schema:
-    if key.kind is None:
-        return {"not": {}, "description": f"Not supported yet. {key.about}", "deprecated": True}
     about = key.about
     if key.default:
         about += f" Default: {key.default}."

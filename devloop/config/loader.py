@@ -19,9 +19,9 @@ from devloop.config.locations import Locations
 from devloop.config.overrides import apply_sets, literal
 from devloop.config.problems import ConfigErrors, Problems
 from devloop.config.reader import MISSING, Reader
-from devloop.config.resolve import Resolver
+from devloop.config.resolve import Scope
 from devloop.config.rules import ANY_TEXT
-from devloop.config.spec import PROJECT, USER
+from devloop.config.schema import PROJECT, USER, project_of
 from devloop.errors import Code, DevloopError, Location
 
 if TYPE_CHECKING:
@@ -64,10 +64,6 @@ class LoadedProject:
         The place of the key (of the item in a list); for a default, of the nearest key above it.
         """
         return self.locations.key(path)
-
-    def source(self, *path: str | int) -> Location | None:
-        """What gave the setting its value: a file's place, `--set`, a variable; None: a default."""
-        return self.locations.source(path)
 
     def show(self, path: Path) -> str:
         """A path as the user would type it."""
@@ -208,7 +204,7 @@ class _Loading:
             if flag is not None:
                 text, place = flag, Location(f"--{name}")
             kind = USER.keys[name].kind
-            if text is None or kind is None:
+            if text is None:
                 continue
             self.locations.note_key((name,), place)
             value = reader.read(literal(text, place), kind, (name,))
@@ -218,20 +214,16 @@ class _Loading:
 
     def project(self, path: Path, values: dict[str, Any]) -> Project:
         """Raises `ConfigErrors` with everything found so far."""
-        resolver = Resolver(
+        scope = Scope(
             file=path,
             variables=self.variables,
             locations=self.locations,
             problems=self._problems,
         )
-        project = resolver.project(values)
+        project = project_of(values, scope)
         if project is None:
             found = self._problems.sorted()
-            version = [each for each in found if each.code == Code.CONFIG_VERSION]
-            if version and "newer" in version[0].message:
-                # What else looks wrong may be right in that version.
-                found = tuple(version)
-            elif self._incomplete:
+            if self._incomplete:
                 # Without env_file any variable may look unset.
                 found = tuple(each for each in found if each.code != Code.CONFIG_VARIABLE) or found
             raise ConfigErrors(found)

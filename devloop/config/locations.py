@@ -40,11 +40,6 @@ class Locations:
         """Where the setting's value begins."""
         return self._find(path, self.values, self.keys)
 
-    def source(self, path: Path) -> Location | None:
-        """Where exactly this setting was made (a file's line, `--set`, a variable's name); None
-        for a default."""
-        return self.keys.get(path) or self.values.get(path)
-
     def _find(
         self, path: Path, first: dict[Path, Location], second: dict[Path, Location]
     ) -> Location:

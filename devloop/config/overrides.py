@@ -108,8 +108,9 @@ def _below(node: Node | None, kind: Kind | None, part: str, change: _Change) -> 
     if isinstance(kind, Block):
         if (key := kind.keys.get(part)) is not None:
             return key.kind
-        known = [name for name, key in kind.keys.items() if not key.later]
-        raise change.unknown(part, known, "the keys here are")
+        if part in kind.later:
+            return None
+        raise change.unknown(part, list(kind.keys), "the keys here are")
     if isinstance(kind, Map):
         present = [entry.key for entry in node] if isinstance(node, Keys) else []
         if part in present or not kind.closed:

@@ -35,6 +35,7 @@ class Problems:
 
     def __init__(self) -> None:
         self._found: list[Diagnosis] = []
+        self._closed = False
 
     def add(
         self,
@@ -58,8 +59,12 @@ class Problems:
         )
 
     def take(self, diagnosis: Diagnosis) -> None:
-        if len(self._found) < _MOST and diagnosis not in self._found:
+        if not self._closed and len(self._found) < _MOST and diagnosis not in self._found:
             self._found.append(diagnosis)
+
+    def keep_last_only(self) -> None:
+        """The problem that was added last makes all others meaningless, those to come as well."""
+        self._found, self._closed = self._found[-1:], True
 
     def __bool__(self) -> bool:
         return bool(self._found)

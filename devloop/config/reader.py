@@ -204,7 +204,7 @@ class Reader:
         if isinstance(node, Scalar) and kind.short is not None and node.value is not None:
             where = (*path, kind.short)
             self._locations.note_key(where, self._locations.key(path))
-            value = self.read(node, _kind(kind.keys[kind.short]), where)
+            value = self.read(node, kind.keys[kind.short].kind, where)
             return {} if value is MISSING else {kind.short: value}
         if not isinstance(node, Keys):
             return self._wrong_type(node, _expected(kind), path)
@@ -213,13 +213,14 @@ class Reader:
         for entry in node:
             where = (*path, entry.key)
             key = kind.keys.get(entry.key)
+            if key is None and entry.key in kind.later:
+                self._not_yet(entry, kind.later[entry.key])
+                continue
             if key is None:
                 misspelt.add(self._unknown(entry, kind, path))
                 continue
             self._locations.note_key(where, entry.location)
-            if key.kind is None:
-                self._not_yet(entry, key)
-            elif (value := self.read(entry.value, key.kind, where)) is not MISSING:
+            if (value := self.read(entry.value, key.kind, where)) is not MISSING:
                 values[entry.key] = value
         for name, key in kind.keys.items():
             if key.required and node.get(name) is None and name not in misspelt:
@@ -230,7 +231,7 @@ class Reader:
 
     def _unknown(self, entry: MappingEntry, kind: Block, path: Path) -> str | None:
         """Returns the key that was probably meant."""
-        known = [name for name, key in kind.keys.items() if not key.later]
+        known = list(kind.keys)
         meant = nearest(entry.key, known)
         hints = (f"did you mean `{meant}`?",) if meant else ()
         if hint := kind.elsewhere.get(entry.key):
@@ -244,12 +245,12 @@ class Reader:
         )
         return meant
 
-    def _not_yet(self, entry: MappingEntry, key: Key) -> None:
+    def _not_yet(self, entry: MappingEntry, feature: str) -> None:
         self._problems.add(
             Code.CONFIG_NOT_SUPPORTED,
             f"`{entry.key}` is not supported yet",
             entry.location,
-            cause=f"this devloop has no {key.later}",
+            cause=f"this devloop has no {feature}",
             suggestions=("remove the key",),
         )
 
@@ -281,6 +282,8 @@ class Reader:
 
     def _fault(self, fault: Fault, code: Code, path: Path) -> Value:
         self._add(code, path, fault.message, cause=fault.cause, suggestions=fault.suggestions)
+        if fault.alone:
+            self._problems.keep_last_only()
         return MISSING
 
     def _add(
@@ -295,11 +298,6 @@ class Reader:
         self._problems.add(
             code, message, self._locations.value(path), cause=cause, suggestions=suggestions
         )
-
-
-def _kind(key: Key) -> Kind:
-    assert key.kind is not None  # noqa: S101 - a short form never stands for a missing feature
-    return key.kind
 
 
 def _expected(kind: Kind) -> str:

@@ -1,4 +1,4 @@
-"""From checked values to a `Project`: short forms, defaults, absolute paths, rules between keys.
+"""From checked values to the dataclasses of schema.py: defaults, absolute paths, mutual rules.
 
 Touches no file: paths are joined, never looked at (files.py does that).
 """
@@ -7,219 +7,208 @@ from __future__ import annotations
 
 import glob
 import os
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from devloop.config.rules import label_from, seconds
-from devloop.config.schema import Build, Deploy, Logs, Port, Project, Service, SyncRule
+from devloop.config.grammar import Block, List, Map
+from devloop.config.rules import label_from
 from devloop.errors import Code
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from devloop.config.grammar import Kind
     from devloop.config.locations import Locations
     from devloop.config.locations import Path as Where
     from devloop.config.problems import Problems
 
-__all__ = ["Resolver", "project_name"]
+__all__ = [
+    "Scope",
+    "args",
+    "finish_build",
+    "finish_deploy",
+    "finish_project",
+    "finish_service",
+    "make",
+    "port",
+    "secrets",
+    "ssh",
+    "texts",
+]
 
 _Values: TypeAlias = dict[str, Any]
+# A list as the reader leaves it: each item with its position in the file.
+_Items: TypeAlias = "Iterable[tuple[int, Any]]"
 
 
-def project_name(root: Path) -> str:
-    """The name of a project without one: its folder's, made fit for Kubernetes."""
-    return label_from(root.name) or "project"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """The setting at `where` of the file: what it is relative to, and where its problems go."""
 
+    file: Path
+    variables: Mapping[str, str]
+    locations: Locations
+    problems: Problems
+    where: Where = ()
 
-class Resolver:
-    """Builds the project of `file`; problems go to `problems`, after which no project comes."""
+    def below(self, part: str | int) -> Scope:
+        return replace(self, where=(*self.where, part))
 
-    def __init__(
-        self,
-        *,
-        file: Path,
-        variables: Mapping[str, str],
-        locations: Locations,
-        problems: Problems,
-    ) -> None:
-        self._file = file
-        self._root = file.parent
-        self._variables = variables
-        self._locations = locations
-        self._problems = problems
-
-    def project(self, values: _Values) -> Project | None:
-        """None when something was wrong, here or before."""
-        read = {k: v for k, v in values.get("services", {}).items() if isinstance(v, dict)}
-        services = {name: self._service(name, service) for name, service in read.items()}
-        self._check_ports(read)
-        if self._problems:
-            return None
-        return Project(
-            name=values.get("name") or project_name(self._root),
-            root=self._root,
-            file=self._file,
-            context=values.get("context"),
-            namespace=values.get("namespace"),
-            registry=values.get("registry"),
-            allow_contexts=_items(values, "allow_contexts"),
-            services=services,
+    def refuse(self, key: str | int, message: str, hint: str, cause: str | None = None) -> None:
+        """Report what is wrong with what stands under `key`."""
+        where = (*self.where, key)
+        locate = self.locations.value if isinstance(key, int) else self.locations.key
+        self.problems.add(
+            Code.CONFIG_VALUE, message, locate(where), cause=cause, suggestions=(hint,)
         )
 
-    def _service(self, name: str, values: _Values) -> Service:
-        where = ("services", name)
-        return Service(
-            name=name,
-            image=values.get("image", name),
-            build=self._build(values.get("build", {}), (*where, "build")),
-            deploy=self._deploy(name, values.get("deploy", {})),
-            sync=_sync(values),
-            ports=tuple(_port(text) for text in _items(values, "ports")),
-            logs=Logs(containers=_items(values.get("logs", {}), "containers") or ("*",)),
-            line=self._locations.key(where).line or 1,
-        )
+    def path(self, text: str) -> Path:
+        return _normal(self.file.parent / self.home(text))
 
-    def _build(self, values: _Values, where: Where) -> Build:
-        context = self._path(values.get("context", "."))
-        dockerfile = values.get("dockerfile", "Dockerfile")
-        builder = values.get("builder", "auto")
-        command = _items(values, "command") or None
-        if builder == "command" and command is None and not self._problems:
-            self._problems.add(
-                Code.CONFIG_VALUE,
-                "`builder: command` needs a `command`",
-                self._locations.key((*where, "builder")),
-                suggestions=("add `command: [./build.sh]`",),
-            )
-        elif builder != "command" and command is not None:
-            self._problems.add(
-                Code.CONFIG_VALUE,
-                "`command` is only read with `builder: command`",
-                self._locations.key((*where, "command")),
-                suggestions=("add `builder: command`, or remove `command`",),
-            )
-        return Build(
-            context=context,
-            dockerfile=_normal(context / self._home(dockerfile)),
-            target=values.get("target"),
-            args=self._args(values.get("args", {})),
-            secrets=self._secrets(values, where),
-            ssh=tuple(self._ssh(text) for text in _items(values, "ssh")),
-            platform=values.get("platform"),
-            ignore=_items(values, "ignore"),
-            builder=builder,
-            command=command,
-        )
-
-    def _args(self, values: Mapping[str, Any]) -> dict[str, str]:
-        """One without a value is taken from the environment or, if not there, left out."""
-        found: dict[str, str] = {}
-        for name, value in values.items():
-            text = self._variables.get(name) if value is None else value
-            if isinstance(text, str):
-                found[name] = text
-        return found
-
-    def _secrets(self, values: _Values, where: Where) -> tuple[str, ...]:
-        """Secrets with absolute `src`.
-
-        In a flow list, YAML parts `[id=pip,src=pip.conf]` at the comma; an item without `id=` is
-        the rest of the one before.
-        """
-        joined: list[tuple[int, str]] = []
-        for position, text in values.get("secrets", []):
-            if joined and not _fields(text).get("id"):
-                joined[-1] = (joined[-1][0], f"{joined[-1][1]},{text}")
-            else:
-                joined.append((position, text))
-        return tuple(self._secret(text, (*where, "secrets", position)) for position, text in joined)
-
-    def _secret(self, text: str, where: Where) -> str:
-        fields = _fields(text)
-        known = {"id", "src", "source", "env", "type"}
-        if not fields.get("id") or not fields.keys() <= known:
-            self._problems.add(
-                Code.CONFIG_VALUE,
-                f"{text!r} is not a build secret",
-                self._locations.value(where),
-                cause="the form is id=NAME,src=FILE or id=NAME,env=VARIABLE",
-                suggestions=("id=pip,src=pip.conf",),
-            )
-            return text
-        for name in ("src", "source"):
-            if fields.get(name):
-                fields[name] = str(self._path(fields[name]))
-        return ",".join(f"{name}={value}" for name, value in fields.items())
-
-    def _ssh(self, text: str) -> str:
-        name, equals, paths = text.partition("=")
-        if not equals:
-            return text
-        return f"{name}={','.join(str(self._path(path)) for path in paths.split(','))}"
-
-    def _deploy(self, service: str, values: _Values) -> Deploy:
-        kind, _, name = values.get("workload", f"deployment/{service}").partition("/")
-        return Deploy(
-            workload_kind=cast("Any", kind),
-            workload_name=name,
-            container=values.get("container"),
-            manifests=tuple(self._pattern(text) for text in _items(values, "manifests")),
-            timeout=seconds(values["timeout"]) if "timeout" in values else 120.0,
-            replace=values.get("replace", "auto"),
-            on_failure=values.get("on_failure"),
-        )
-
-    def _check_ports(self, services: Mapping[str, Any]) -> None:
-        taken: dict[int, Where] = {}
-        for name, values in services.items():
-            for position, text in values.get("ports", ()):
-                where: Where = ("services", name, "ports", position)
-                port = _port(text)
-                first = taken.setdefault(port.local, where)
-                if first is not where:
-                    self._problems.add(
-                        Code.CONFIG_VALUE,
-                        f"the local port {port.local} is used twice",
-                        self._locations.value(where),
-                        cause=f"`{first[1]}` has it at {self._locations.value(first)}",
-                        suggestions=(f'"{port.local % 65535 + 1}:{port.container}"',),
-                    )
-
-    def _path(self, text: str) -> Path:
-        return _normal(self._root / self._home(text))
-
-    def _home(self, text: str) -> str:
-        home = self._variables.get("HOME")
+    def home(self, text: str) -> str:
+        home = self.variables.get("HOME")
         return home + text[1:] if home and (text == "~" or text.startswith("~/")) else text
 
-    def _pattern(self, text: str) -> str:
+    def pattern(self, text: str) -> str:
         """An absolute pattern; what stands above it is no part of the pattern."""
-        text = self._home(text)
-        return os.path.normpath(Path(glob.escape(str(self._root)), text))
+        return os.path.normpath(Path(glob.escape(str(self.file.parent)), self.home(text)))
 
 
-def _items(values: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    return tuple(value for _, value in values.get(key, ()))
+def make(kind: Block, values: _Values, scope: Scope) -> object | None:
+    """What `values` of a block make, with defaults for what they lack; None after any problem."""
+    found: _Values = {}
+    for name, key in kind.keys.items():
+        if name in values or isinstance(key.kind, Block):
+            value, below = values.get(name, {}), scope.below(name)
+            found[key.field] = key.read(value, below) if key.read else _made(key.kind, value, below)
+    if kind.finish is not None:
+        kind.finish(found, values, scope)
+    return None if scope.problems else kind.make(**found)
+
+
+def _made(kind: Kind, value: Any, scope: Scope) -> Any:
+    if isinstance(kind, Block):
+        return make(kind, value, scope)
+    if isinstance(kind, List) and not isinstance(value, str):
+        return tuple(_made(kind.item, item, scope.below(at)) for at, item in value)
+    if isinstance(kind, Map) and isinstance(kind.value, Block):
+        read = {name: each for name, each in value.items() if isinstance(each, dict)}
+        return {name: _made(kind.value, each, scope.below(name)) for name, each in read.items()}
+    return value
+
+
+def texts(items: _Items) -> tuple[str, ...]:
+    return tuple(text for _, text in items)
+
+
+def args(values: Mapping[str, Any], scope: Scope) -> dict[str, str]:
+    """One without a value is taken from the environment or, if not there, left out."""
+    found = {
+        name: scope.variables.get(name) if value is None else value
+        for name, value in values.items()
+    }
+    return {name: text for name, text in found.items() if isinstance(text, str)}
+
+
+def secrets(items: _Items, scope: Scope) -> tuple[str, ...]:
+    """Secrets with absolute `src`.
+
+    In a flow list, YAML parts `[id=pip,src=pip.conf]` at the comma; an item without `id=` is the
+    rest of the one before.
+    """
+    joined: list[tuple[int, str]] = []
+    for position, text in items:
+        if joined and not _fields(text).get("id"):
+            joined[-1] = (joined[-1][0], f"{joined[-1][1]},{text}")
+        else:
+            joined.append((position, text))
+    return tuple(_secret(text, position, scope) for position, text in joined)
+
+
+def _secret(text: str, position: int, scope: Scope) -> str:
+    fields = _fields(text)
+    if not fields.get("id") or not fields.keys() <= {"id", "src", "source", "env", "type"}:
+        scope.refuse(
+            position,
+            f"{text!r} is not a build secret",
+            "id=pip,src=pip.conf",
+            "the form is id=NAME,src=FILE or id=NAME,env=VARIABLE",
+        )
+        return text
+    for name in ("src", "source"):
+        if fields.get(name):
+            fields[name] = str(scope.path(fields[name]))
+    return ",".join(f"{name}={value}" for name, value in fields.items())
+
+
+def ssh(items: _Items, scope: Scope) -> tuple[str, ...]:
+    """Agents and keys with absolute paths."""
+    found = []
+    for text in texts(items):
+        name, equals, paths = text.partition("=")
+        absolute = ",".join(str(scope.path(path)) for path in paths.split(","))
+        found.append(f"{name}={absolute}" if equals else text)
+    return tuple(found)
+
+
+def port(text: str) -> tuple[int, int]:
+    """The local port and the container's."""
+    local, _, container = text.partition(":")
+    return int(local), int(container or local)
+
+
+def finish_build(found: _Values, _values: _Values, scope: Scope) -> None:
+    context = found.setdefault("context", scope.path("."))
+    found["dockerfile"] = _normal(context / scope.home(found.get("dockerfile", "Dockerfile")))
+    command = found.get("command")
+    if found.get("builder") == "command" and command is None and not scope.problems:
+        message, hint = "`builder: command` needs a `command`", "add `command: [./build.sh]`"
+        scope.refuse("builder", message, hint)
+    elif found.get("builder") != "command" and command is not None:
+        hint = "add `builder: command`, or remove `command`"
+        scope.refuse("command", "`command` is only read with `builder: command`", hint)
+
+
+def finish_deploy(found: _Values, _values: _Values, scope: Scope) -> None:
+    service = scope.where[-2]
+    kind, _, name = found.get("workload_name", f"deployment/{service}").partition("/")
+    found |= {"workload_kind": kind, "workload_name": name}
+
+
+def finish_service(found: _Values, _values: _Values, scope: Scope) -> None:
+    name = scope.where[-1]
+    found.setdefault("image", name)
+    found |= {"name": name, "line": scope.locations.key(scope.where).line or 1}
+
+
+def finish_project(found: _Values, values: _Values, scope: Scope) -> None:
+    root = scope.file.parent
+    # A project without a name has its directory's, made fit for Kubernetes.
+    found.setdefault("name", label_from(root.name) or "project")
+    found |= {"root": root, "file": scope.file}
+    _check_ports(values.get("services", {}), scope)
+
+
+def _check_ports(services: Mapping[str, Any], scope: Scope) -> None:
+    taken: dict[int, Where] = {}
+    for name, values in services.items():
+        for position, text in values.get("ports", ()) if isinstance(values, dict) else ():
+            where: Where = ("services", name, "ports", position)
+            local, container = port(text)
+            first = taken.setdefault(local, where)
+            if first is not where:
+                replace(scope, where=where[:-1]).refuse(
+                    position,
+                    f"the local port {local} is used twice",
+                    f'"{local % 65535 + 1}:{container}"',
+                    f"`{first[1]}` has it at {scope.locations.value(first)}",
+                )
 
 
 def _fields(text: str) -> dict[str, str]:
-    fields: dict[str, str] = {}
-    for field in text.split(","):
-        name, _, value = field.partition("=")
-        fields[name.strip()] = value.strip()
-    return fields
-
-
-def _port(text: str) -> Port:
-    local, _, container = text.partition(":")
-    return Port(local=int(local), container=int(container or local))
-
-
-def _sync(values: _Values) -> tuple[SyncRule, ...] | Literal["auto"]:
-    if values.get("sync") == "auto":
-        return "auto"
-    rules = [rule for _, rule in values.get("sync", ()) if rule.keys() >= {"src", "dest"}]
-    return tuple(SyncRule(**rule) for rule in rules)
+    parts = (part.partition("=") for part in text.split(","))
+    return {name.strip(): value.strip() for name, _, value in parts}
 
 
 def _normal(path: Path) -> Path:

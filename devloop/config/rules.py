@@ -41,11 +41,13 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """Why a text breaks a rule."""
+    """Why a text breaks a rule. `alone`: it may be why other things look wrong, so that they are
+    not worth reporting."""
 
     message: str
     cause: str | None = None
     suggestions: tuple[str, ...] = ()
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,52 +1,220 @@
-"""The shape of devloop.yaml version 1, after variables and short forms were resolved.
+"""devloop.yaml version 1 and the user's own config.yaml: the one place where a key is described.
 
-Paths are absolute, defaults are filled in; the rest of devloop reads these models and never the
-YAML. See loader.py for how a file becomes a `Project`.
+The field of a dataclass is the description of a key: its name, type and default, how it is read,
+and what editors say of it. Reading with positions, defaults, the JSON Schema and `--set` all come
+from here; a key that is not here does not exist. Paths are absolute once they are read; the rest of
+devloop sees these values and never the YAML.
 """
+# Annotations are read when this module is imported, so they cannot be put off (PEP 563).
 
-from __future__ import annotations
-
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from devloop.config import resolve
+from devloop.config.grammar import Choice, Flag, Key, List, Map, Number, Text, block
+from devloop.config.rules import (
+    ANY_TEXT,
+    ARGUMENT,
+    CONTAINER,
+    CONTEXT_PATTERN,
+    DURATION,
+    IMAGE,
+    LABEL,
+    PLATFORM,
+    PORT,
+    REGISTRY,
+    SYNC_DEST,
+    SYNC_SOURCE,
+    VARIABLE_NAME,
+    WORKLOAD,
+    Fault,
+    seconds,
+)
+from devloop.errors import Code
 
-__all__ = ["Build", "Deploy", "Logs", "Port", "Project", "Service", "SyncRule"]
+__all__ = ["PROJECT", "USER", "Build", "Deploy", "Logs", "Port", "Project", "Service", "SyncRule"]
+
+NEWEST_VERSION: Final = 1
+
+_PATH = Text(rule=ANY_TEXT)
+_TEXTS = List(item=Text(rule=ANY_TEXT))
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """How a service's image is made. `secrets` are in buildx's form (id=pip,src=/abs/pip.conf),
+    `ssh` likewise (default, id=/path/to/sock). `command` is given only with `builder: command`."""
+
+    context: Annotated[
+        Path,
+        Key(
+            kind=_PATH,
+            about="The directory that is sent to the build, relative to devloop.yaml.",
+            default="the directory of devloop.yaml",
+            read=lambda text, scope: scope.path(text),
+        ),
+    ]
+    dockerfile: Annotated[
+        Path,
+        Key(kind=_PATH, about="The Dockerfile, relative to the context.", default="Dockerfile"),
+    ]
+    target: Annotated[
+        str | None,
+        Key(kind=Text(rule=ANY_TEXT), about="The stage to build.", default="the last stage"),
+    ] = None
+    args: Annotated[
+        dict[str, str],
+        Key(
+            kind=Map(
+                key=VARIABLE_NAME,
+                value=Text(rule=ARGUMENT, scalar=True),
+                noun="build argument",
+                null=True,
+            ),
+            about="Build arguments. One without a value takes it from the environment, if set.",
+            read=resolve.args,
+        ),
+    ] = field(default_factory=dict)
+    secrets: Annotated[
+        tuple[str, ...],
+        Key(
+            kind=_TEXTS,
+            about=(
+                "Build secrets as buildx has them: id=NAME,src=FILE or id=NAME,env=VARIABLE. "
+                "FILE is relative to devloop.yaml."
+            ),
+            read=resolve.secrets,
+        ),
+    ] = ()
+    ssh: Annotated[
+        tuple[str, ...],
+        Key(
+            kind=_TEXTS,
+            about="SSH agents for the build as buildx has them: default, or NAME=SOCKET_OR_KEY.",
+            read=resolve.ssh,
+        ),
+    ] = ()
+    platform: Annotated[
+        str | None,
+        Key(
+            kind=Text(rule=PLATFORM),
+            about="The platform to build for, as OS/ARCH.",
+            default="that of the cluster's nodes",
+        ),
+    ] = None
+    ignore: Annotated[
+        tuple[str, ...],
+        Key(
+            kind=_TEXTS,
+            about="Patterns of files to leave out, on top of .dockerignore and in its syntax.",
+        ),
+    ] = ()
+    builder: Annotated[
+        Literal["auto", "buildx", "classic", "command"],
+        Key(
+            kind=Choice(words=("auto", "buildx", "classic", "command")),
+            about="What builds the image: docker buildx, Docker's classic builder or `command`.",
+            default="auto: buildx where it is installed, else classic",
+        ),
+    ] = "auto"
+    command: Annotated[
+        tuple[str, ...] | None,
+        Key(
+            kind=List(item=Text(rule=ANY_TEXT, for_shell=True), least=1),
+            about=(
+                "The program and its arguments, run in devloop.yaml's directory, for `builder: "
+                "command`. It gets DEVLOOP_IMAGE and must leave that image in the registry."
+            ),
+            read=lambda items, _: resolve.texts(items) or None,
+        ),
+    ] = None
 
 
-class Build(_Model):
-    """How a service's image is made. `context` and `dockerfile` are absolute paths.
+_BUILD = block(
+    Build,
+    about="How the service's image is made. A bare path is short for `context`.",
+    short="context",
+    finish=resolve.finish_build,
+    extra={
+        "allOf": [
+            {
+                "if": {"required": ["builder"], "properties": {"builder": {"const": "command"}}},
+                "then": {"required": ["command"]},
+            },
+            {
+                "if": {"properties": {"builder": {"enum": ["auto", "buildx", "classic"]}}},
+                "then": {"properties": {"command": False}},
+            },
+        ]
+    },
+)
 
-    `secrets` are in buildx's form (id=pip,src=/abs/pip.conf), `ssh` likewise (default,
-    id=/path/to/sock). `command` is an argv list and given only with `builder: command`."""
 
-    context: Path
-    dockerfile: Path
-    target: str | None = None
-    args: dict[str, str] = Field(default_factory=dict)
-    secrets: tuple[str, ...] = ()
-    ssh: tuple[str, ...] = ()
-    platform: str | None = None
-    ignore: tuple[str, ...] = ()
-    builder: Literal["auto", "buildx", "classic", "command"] = "auto"
-    command: tuple[str, ...] | None = None
-
-
-class Deploy(_Model):
-    """Where a service runs. `manifests` are absolute glob patterns in the order of the file; none
-    means patch-only mode. `timeout` is in seconds."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deploy:
+    """Where a service runs. `manifests` are absolute patterns in the order of the file (see
+    base.patterns); `timeout` is in seconds."""
 
     workload_kind: Literal["deployment", "statefulset", "daemonset"] = "deployment"
-    workload_name: str
-    container: str | None = None
-    manifests: tuple[str, ...] = ()
-    timeout: float = 120.0
-    replace: Literal["auto", "in-place", "rolling", "fast"] = "auto"
-    on_failure: Literal["rollback", "keep"] | None = None
+    workload_name: Annotated[
+        str,
+        Key(
+            name="workload",
+            kind=Text(rule=WORKLOAD),
+            about="The workload as KIND/NAME: a deployment, statefulset or daemonset.",
+            default="deployment/<service>",
+        ),
+    ]
+    container: Annotated[
+        str | None,
+        Key(
+            kind=Text(rule=CONTAINER),
+            about="The container that runs the image.",
+            default="the one whose image matches, or the only one",
+        ),
+    ] = None
+    manifests: Annotated[
+        tuple[str, ...],
+        Key(
+            kind=List(item=_PATH),
+            about=(
+                "Manifests to apply first, as files, directories or patterns (*, **) relative to "
+                "devloop.yaml. Without any, the workload must exist already and only its image is "
+                "patched."
+            ),
+            read=lambda items, scope: tuple(map(scope.pattern, resolve.texts(items))),
+        ),
+    ] = ()
+    timeout: Annotated[
+        float,
+        Key(
+            kind=Text(rule=DURATION, number=True),
+            about="How long a rollout may take: 120s, 2m, 500ms; a bare number counts seconds.",
+            default="120s",
+            read=lambda text, _: seconds(text),
+        ),
+    ] = 120.0
+    replace: Annotated[
+        Literal["auto", "in-place", "rolling", "fast"],
+        Key(
+            kind=Choice(words=("auto", "in-place", "rolling", "fast")),
+            about=(
+                "How pods get the new image: `in-place` restarts their containers where that is "
+                "the same thing and rolls otherwise, `rolling` makes new pods as the workload "
+                "says, `fast` makes all of them at once and stops the old ones at once."
+            ),
+            default="auto: in-place in `devloop dev` on a local cluster, rolling everywhere else",
+        ),
+    ] = "auto"
+    on_failure: Annotated[
+        Literal["rollback", "keep"] | None,
+        Key(
+            kind=Choice(words=("rollback", "keep")),
+            about="What happens when a rollout fails: go back to the last good image, or stay.",
+            default="keep in `devloop dev`, rollback in `devloop run`",
+        ),
+    ] = None
 
     @property
     def patch_only(self) -> bool:
@@ -54,55 +222,258 @@ class Deploy(_Model):
         return not self.manifests
 
 
-class Port(_Model):
+_DEPLOY = block(
+    Deploy,
+    about="Where the service runs.",
+    finish=resolve.finish_deploy,
+    later={"kustomize": "kustomize", "helm": "helm"},
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
     """A local port (on 127.0.0.1) that leads to a container's port."""
 
-    local: Annotated[int, Field(ge=1, le=65535)]
-    container: Annotated[int, Field(ge=1, le=65535)]
+    local: int
+    container: int
 
 
-class SyncRule(_Model):
-    """Files to copy into running containers. `src` is a pattern relative to the build context,
-    `dest` an absolute folder in the container; `restart`: the process has to start anew."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncRule:
+    """Files to copy into running containers; `restart`: the process has to start anew."""
 
-    src: str
-    dest: str
-    restart: bool = False
+    src: Annotated[
+        str,
+        Key(
+            kind=Text(rule=SYNC_SOURCE),
+            about=(
+                "A file, a directory (with all in it) or a pattern (*, ?, [a-z], and ** for any "
+                "number of directories), relative to the build context."
+            ),
+            required=True,
+        ),
+    ]
+    dest: Annotated[
+        str,
+        Key(
+            kind=Text(rule=SYNC_DEST),
+            about=(
+                "The directory in the container. What of a path comes after the part of `src` that "
+                "has no wildcard is appended: templates/** and /app/templates bring "
+                "templates/a/b.html to /app/templates/a/b.html."
+            ),
+            required=True,
+        ),
+    ]
+    restart: Annotated[
+        bool,
+        Key(
+            kind=Flag(),
+            about="Whether the process has to start anew when one of these files changed.",
+            default="false",
+        ),
+    ] = False
 
 
-class Logs(_Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logs:
     """Which containers' logs to follow: names or fnmatch patterns."""
 
-    containers: tuple[str, ...] = ("*",)
+    containers: Annotated[
+        tuple[str, ...],
+        Key(
+            kind=List(item=Text(rule=ANY_TEXT), least=1),
+            about="Containers by name or pattern (*, ?).",
+            default='["*"]: all of them',
+            read=lambda items, _: resolve.texts(items) or ("*",),
+        ),
+    ] = ("*",)
 
 
-class Service(_Model):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
     """One service. `image` is the name without registry and tag (`shop/web`). `sync` is `auto` for
     rules taken from the Dockerfile. `line` is where the service stands in devloop.yaml."""
 
     name: str
-    image: str
-    build: Build
-    deploy: Deploy
-    sync: tuple[SyncRule, ...] | Literal["auto"] = ()
-    ports: tuple[Port, ...] = ()
-    logs: Logs = Logs()
+    image: Annotated[
+        str,
+        Key(
+            kind=Text(rule=IMAGE),
+            about="The image's name without registry, tag and digest.",
+            default="the service's name",
+        ),
+    ]
+    build: Annotated[Build, Key(kind=_BUILD, about=_BUILD.about, required=True)]
+    deploy: Annotated[Deploy, Key(kind=_DEPLOY, about=_DEPLOY.about)]
+    sync: Annotated[
+        tuple[SyncRule, ...] | Literal["auto"],
+        Key(
+            kind=List(item=block(SyncRule, about="Files to copy."), word="auto"),
+            about=(
+                "Files to copy into the running containers when they change, instead of a new "
+                "image at once. `auto` takes the Dockerfile's COPY lines for rules."
+            ),
+            default="none: every change becomes an image",
+        ),
+    ] = ()
+    ports: Annotated[
+        tuple[Port, ...],
+        Key(
+            kind=List(item=Text(rule=PORT, number=True)),
+            about=(
+                "Ports to keep open on 127.0.0.1 for the whole session: PORT, or LOCAL:CONTAINER "
+                "in quotes."
+            ),
+            read=lambda items, _: tuple(
+                Port(local=local, container=container)
+                for local, container in map(resolve.port, resolve.texts(items))
+            ),
+        ),
+    ] = ()
+    logs: Annotated[
+        Logs,
+        Key(kind=block(Logs, about="Which logs to follow."), about="Which logs to follow."),
+    ] = field(default_factory=Logs)
     line: int = 1
 
 
-class Project(_Model):
-    """A whole devloop.yaml. `root` is its folder, `file` the file itself, both absolute."""
+_SERVICE = block(
+    Service,
+    about="One image and the workload that runs it.",
+    finish=resolve.finish_service,
+    elsewhere={
+        "dockerfile": "it belongs under `build`",
+        "context": "it belongs under `build`",
+        "manifests": "it belongs under `deploy`",
+        "workload": "it belongs under `deploy`",
+        "timeout": "it belongs under `deploy`",
+        "namespace": "it belongs at the top: all services share one namespace",
+        "registry": "it belongs at the top: all services share one registry",
+    },
+    later={
+        "needs": "needs between services",
+        "test": "tests before a deploy",
+        "hooks": "hooks",
+    },
+)
 
-    name: str
+
+def _version_fault(version: int) -> Fault:
+    newer = version > NEWEST_VERSION
+    return Fault(
+        message=f"version {version} of devloop.yaml is {'newer than' if newer else 'not one that'} "
+        + ("this devloop reads" if not newer else f"the {NEWEST_VERSION} that this devloop reads"),
+        suggestions=("update devloop",) if newer else (f"version: {NEWEST_VERSION}",),
+        # What else looks wrong may be right in that version.
+        alone=newer,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """A whole devloop.yaml. `root` is its directory, `file` the file itself, both absolute."""
+
+    version: Annotated[
+        int,
+        Key(
+            kind=Number(
+                least=1, most=NEWEST_VERSION, code=Code.CONFIG_VERSION, otherwise=_version_fault
+            ),
+            about="The version of this file's format: 1.",
+            required=True,
+        ),
+    ] = NEWEST_VERSION
+    name: Annotated[
+        str,
+        Key(kind=Text(rule=LABEL), about="The project's name.", default="the directory's name"),
+    ]
     root: Path
     file: Path
-    context: str | None = None
-    namespace: str | None = None
-    registry: str | None = None
-    allow_contexts: tuple[str, ...] = ()
-    services: dict[str, Service]
+    context: Annotated[
+        str | None,
+        Key(
+            kind=Text(rule=CONTEXT_PATTERN),
+            about="The Kubernetes context to use.",
+            default="the kubeconfig's current one",
+            files="user",
+        ),
+    ] = None
+    namespace: Annotated[
+        str | None,
+        Key(
+            kind=Text(rule=LABEL),
+            about="The namespace of the workloads.",
+            default="the context's",
+            files="both",
+        ),
+    ] = None
+    registry: Annotated[
+        str | None,
+        Key(
+            kind=Text(rule=REGISTRY),
+            about="Where images are pushed, as HOST[:PORT][/PATH].",
+            default="the cluster's local registry, if it announces one (KEP-1755)",
+            files="both",
+        ),
+    ] = None
+    allow_contexts: Annotated[
+        tuple[str, ...],
+        Key(
+            kind=List(item=Text(rule=CONTEXT_PATTERN)),
+            about="Kubernetes contexts, by name, that devloop may change although not local.",
+            files="both",
+        ),
+    ] = ()
+    env_file: Annotated[
+        Path | None,
+        Key(
+            kind=_PATH,
+            about=(
+                "A file of variables for ${NAME} in this file, relative to it, in the syntax of "
+                "Docker Compose. The environment's own variables win."
+            ),
+            read=lambda text, scope: scope.path(text),
+        ),
+    ] = None
+    services: Annotated[
+        dict[str, Service],
+        Key(
+            kind=Map(key=LABEL, value=_SERVICE, noun="service", least=1, closed=True),
+            about="The services by name.",
+            required=True,
+        ),
+    ]
 
     @property
     def state_dir(self) -> Path:
         """Where devloop keeps its own files for this project."""
         return self.root / ".devloop"
+
+
+_ALL = block(Project, about="devloop.yaml", finish=resolve.finish_project)
+
+PROJECT = replace(
+    _ALL,
+    keys={name: key for name, key in _ALL.keys.items() if key.files != "user"},
+    elsewhere={
+        "context": (
+            "a project does not choose the cluster: use --context, DEVLOOP_CONTEXT or "
+            "~/.config/devloop/config.yaml"
+        )
+    },
+    later={"profiles": "profiles"},
+)
+USER = replace(
+    _ALL,
+    about="~/.config/devloop/config.yaml",
+    keys={name: key for name, key in _ALL.keys.items() if key.files != "project"},
+)
+
+
+def project_of(values: dict[str, Any], scope: resolve.Scope) -> Project | None:
+    """The project that checked `values` of all files, flags and variables make. None after a
+    problem, then or before."""
+    made = resolve.make(_ALL, values, scope)
+    assert made is None or isinstance(made, Project)  # noqa: S101 - what the block makes
+    return made

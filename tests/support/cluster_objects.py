@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 __all__ = [
     "DIGEST",
@@ -176,12 +176,10 @@ def service_config(
         name=name,
         image=image,
         build=Build(context=root, dockerfile=root / "Dockerfile"),
-        deploy=Deploy.model_validate(
-            {
-                "workload_kind": kind,
-                "workload_name": workload or name,
-                "container": container,
-                "manifests": manifests,
-            }
+        deploy=Deploy(
+            workload_kind=cast("Any", kind),
+            workload_name=workload or name,
+            container=container,
+            manifests=manifests,
         ),
     )

@@ -7,7 +7,7 @@ import re
 import secrets
 import subprocess
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -176,15 +176,13 @@ class Bench:
 
         for index, manifest in enumerate(manifests):
             (self.root / f"{index}.json").write_text(json.dumps(manifest))
-        deploy = Deploy.model_validate(
-            {
-                "workload_kind": kind,
-                "workload_name": "web",
-                "container": container,
-                "manifests": (str(self.root / "*.json"),) if manifests else (),
-                "timeout": timeout,
-                "replace": replace,
-            }
+        deploy = Deploy(
+            workload_kind=cast("Any", kind),
+            workload_name="web",
+            container=container,
+            manifests=(str(self.root / "*.json"),) if manifests else (),
+            timeout=timeout,
+            replace=cast("Any", replace),
         )
         build = Build(context=self.root, dockerfile=self.root / "Dockerfile")
         service = Service(name="web", image="devloop-cluster/web", build=build, deploy=deploy)

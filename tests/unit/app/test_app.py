@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,7 +40,7 @@ def test_a_session_says_whom_it_is_for(project: Project) -> None:
     assert names_of(project, dict.fromkeys(map(str, range(100)), project.services["web"])) == (
         "shop (100 services)"
     )
-    alone = project.model_copy(update={"name": "web"})
+    alone = replace(project, name="web")
     assert names_of(alone, {"web": project.services["web"]}) == "web"
 
 

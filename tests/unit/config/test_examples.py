@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from devloop.config.files import check_files
 from devloop.config.grammar import Block, Key, Map
 from devloop.config.loader import load_project
-from devloop.config.spec import PROJECT
+from devloop.config.schema import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,8 +35,7 @@ def test_the_example_shows_every_key() -> None:
     text = (ROOT / "devloop.yaml.example").read_text(encoding="utf-8")
     shown = {line.lstrip(" #").partition(":")[0] for line in text.splitlines()}
     shown.add("containers" if "containers:" in text else "")
-    assert [name for name, key in keys(PROJECT) if not key.later and name not in shown] == []
-    assert [name for name, key in keys(PROJECT) if key.later and name in shown] == []
+    assert [name for name, _ in keys(PROJECT) if name not in shown] == []
 
 
 def test_the_sample_is_complete() -> None:

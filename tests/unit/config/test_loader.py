@@ -324,9 +324,8 @@ def test_precedence(folder: Folder, tmp_path: Path) -> None:
     assert loaded.project.namespace == "file"
     loaded = folder.load(text, user_config=user, registry="flag.io", context="kind-f")
     assert (loaded.project.registry, loaded.project.context) == ("flag.io", "kind-f")
-    assert loaded.source("registry") == Location("--registry")
-    assert loaded.source("namespace") == Location("devloop.yaml", 6, 1)
-    assert loaded.source("name") is None
+    assert loaded.locate("registry") == Location("--registry")
+    assert loaded.locate("namespace") == Location("devloop.yaml", 6, 1)
 
 
 def test_problems_name_their_source(folder: Folder, tmp_path: Path) -> None:
