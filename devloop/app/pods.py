@@ -1,6 +1,6 @@
 """One view of each service's pods, handed to everyone who follows them.
 
-The cluster's watch tells of single pods; port forwards and logs want a service's pods as a
+The cluster's watch reports single pods; port forwards and logs want a service's pods as a
 whole. This is the translation between the two, and nothing more.
 """
 
@@ -23,9 +23,9 @@ __all__ = ["PodFeed"]
 
 
 class PodFeed:
-    """The pods of each service as last told; publishes `pod.changed`.
+    """The pods of each service as last seen; publishes `pod.changed`.
 
-    `tell(service, pods)` is called after each change with all of the service's pods, in the
+    A listener (service, pods) is called after each change with all of the service's pods, in the
     watch's thread; it must not block."""
 
     def __init__(

@@ -240,8 +240,8 @@ class Wiring:
 
         made: dict[str, FileSync] = {}
         for service in wanted:
-            tell = functools.partial(self._warn, service=service.name)
-            syncer = file_sync(service, self._connection, self._feed, tell)
+            notify = functools.partial(self._warn, service=service.name)
+            syncer = file_sync(service, self._connection, self._feed, notify)
             self._stack.callback(syncer.close)
             made[service.name] = syncer
         return made

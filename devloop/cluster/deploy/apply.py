@@ -44,7 +44,7 @@ _BELIEVED_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """What the cluster holds after an apply. `written` is False when it already held it all."""
+    """What the cluster holds after an apply. `written` is False when it was all there already."""
 
     object: Mapping[str, Any]
     written: bool
@@ -80,7 +80,7 @@ class Applier:
         live: Mapping[str, Any] | None = None,
         before: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> Applied:
-        """Make the cluster hold `planned`; at most one write.
+        """Make the cluster have `planned`; at most one write.
 
         `live` is the object as it is, for a caller that knows; None looks. `before` is called with
         the live object before the first write to one that existed. `notify` gets the fields
@@ -162,12 +162,12 @@ class Applier:
                 causes = [c for c in error.causes if c.get("reason") == "FieldManagerConflict"]
                 if not causes:
                     continue  # two writes met: the same request again is right
-                verdict = judge_conflict(causes, str(planned))
-                if verdict.error is not None:
-                    raise verdict.error.at(planned.location) from error
-                if verdict.info is not None:
-                    notify(verdict.info)
-                if verdict.leave_replicas:
+                decision = judge_conflict(causes, str(planned))
+                if decision.error is not None:
+                    raise decision.error.at(planned.location) from error
+                if decision.info is not None:
+                    notify(decision.info)
+                if decision.leave_replicas:
                     body["spec"] = {k: v for k, v in body["spec"].items() if k != "replicas"}
                 force = True
         raise DevloopError.of(

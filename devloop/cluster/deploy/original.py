@@ -1,73 +1,41 @@
-"""Keep a workload as it was before devloop first touched it, so that it can be put back.
+"""Keep a workload as it was before devloop first touched it, so that it can be restored.
 
-One JSON file an object under `.devloop/before/<context>/<namespace>/`. Written once, before the
-first write to the cluster, never by a later iteration. Secrets are never recorded.
+One file an object under `.devloop/before/<context>/<namespace>/`. Written once, before the first
+write to the cluster, never by a later iteration. Secrets are never kept.
 """
 
 from __future__ import annotations
 
-import errno
-import json
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
-from devloop.base.files import replace_file
 from devloop.cluster.api.pod_view import metadata, name_of, text, uid_of
-from devloop.errors import Code, DevloopError, Location
+from devloop.cluster.deploy.object_state import object_file, write_first
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["place_of", "put_down", "read_before", "record_path", "write_before"]
+    from devloop.base.state_file import StateFile
+
+__all__ = ["keep_original", "original_file"]
 
 
-def record_path(state_dir: Path, context: str, thing: Mapping[str, Any]) -> Path:
-    """Where an object's record lies; names are quoted so that none leaves the folder."""
+def original_file(state_dir: Path, context: str, thing: Mapping[str, Any]) -> StateFile:
+    """Where an object's original is."""
     namespace = text(metadata(thing).get("namespace")) or "_cluster"
-    kind = text(thing.get("kind")).lower()
-    return place_of(state_dir / "before", context, namespace, f"{kind}-{name_of(thing)}.json")
+    name = f"{text(thing.get('kind')).lower()}-{name_of(thing)}"
+    return object_file(state_dir / "before", context, namespace, name, durable=True)
 
 
-def place_of(folder: Path, *names: str) -> Path:
-    """A path beneath `folder` of one part a name, whatever is in the names."""
-    quoted = [quote(name, safe="@:") for name in names]
-    return folder.joinpath(*(q if q.strip(".") else "%2E" * len(q) for q in quoted))
-
-
-def put_down(path: Path, value: object, otherwise: str, *, durable: bool) -> None:
-    """Write `value` as JSON. Raises env/disk-full or env/file-unreadable, saying `otherwise`: what
-    cannot be written down must not be changed."""
-    try:
-        replace_file(path, json.dumps(value, indent=1).encode(), durable=durable)
-    except OSError as error:
-        raise DevloopError.of(
-            Code.ENV_DISK_FULL if error.errno == errno.ENOSPC else Code.ENV_FILE_UNREADABLE,
-            otherwise,
-            location=Location(str(path)),
-            cause=error.strerror or str(error),
-        ) from error
-
-
-def read_before(path: Path) -> dict[str, Any] | None:
-    """The recorded object, None when there is none or it cannot be read."""
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def write_before(state_dir: Path, context: str, thing: Mapping[str, Any]) -> bool:
-    """Record `thing` unless it is already; False when it was. Raises env/disk-full or
-    env/file-unreadable: what cannot be recorded must not be changed."""
+def keep_original(state_dir: Path, context: str, thing: Mapping[str, Any]) -> bool:
+    """Keep `thing` unless its original is kept already; False when it was. Raises env/disk-full or
+    env/file-unreadable: what cannot be kept must not be changed."""
     if thing.get("kind") == "Secret":
         return False
-    path = record_path(state_dir, context, thing)
-    before = read_before(path)
-    # An object that was deleted and made anew by its owner is another object.
+    file = original_file(state_dir, context, thing)
+    before = file.read()
+    # An object that was deleted and recreated by its owner is another object.
     if before is not None and uid_of(before) == uid_of(thing):
         return False
-    otherwise = "cannot record the workload as it was, so devloop does not change it"
-    put_down(path, thing, otherwise, durable=True)
+    write_first(file, thing, "cannot record the workload as it was, so devloop does not change it")
     return True

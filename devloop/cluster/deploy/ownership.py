@@ -191,7 +191,7 @@ _CAUSE = re.compile(r'conflict with "(?P<manager>[^"]+)"(?: with subresource "(?
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConflictDecision:
     """What to do about a conflict: `error` to raise, or take over (after leaving `replicas` out
-    when somebody scaled by hand), and what to tell the user."""
+    when somebody scaled by hand), and what to report."""
 
     error: DevloopError | None = None
     leave_replicas: bool = False
@@ -226,7 +226,7 @@ def judge_conflict(causes: Iterable[Mapping[str, Any]], what: str) -> ConflictDe
     }
     if refused:
         return ConflictDecision(error=_refuse(refused, what))
-    return ConflictDecision(leave_replicas=bool(scaled), info=_told(owners, scaled, what))
+    return ConflictDecision(leave_replicas=bool(scaled), info=_report(owners, scaled, what))
 
 
 def _refuse(refused: Mapping[str, list[str]], what: str) -> DevloopError:
@@ -246,7 +246,7 @@ def _refuse(refused: Mapping[str, list[str]], what: str) -> DevloopError:
     )
 
 
-def _told(owners: Mapping[str, list[str]], scaled: str, what: str) -> Diagnosis | None:
+def _report(owners: Mapping[str, list[str]], scaled: str, what: str) -> Diagnosis | None:
     parts = []
     if owners:
         count = sum(map(len, owners.values()))

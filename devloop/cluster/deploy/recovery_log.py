@@ -1,21 +1,21 @@
 """What devloop has changed in Deployments for a while: what a killed session leaves half done.
 
-One JSON file a workload and strategy under `.devloop/recovery/<context>/<namespace>/`, there from
+One file a workload and strategy under `.devloop/recovery/<context>/<namespace>/`, there from
 before the first patch until after the last: services that share a Deployment may replace its pods
 in different ways. Written without fsync, since a process that is killed loses nothing it wrote;
-after a power failure the mark on the Deployment itself tells. Must not recover anything: that is
+after a power failure the mark on the Deployment itself says so. Must not recover anything: that is
 `recover`'s.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from devloop.base.state_file import StateFile
 from devloop.cluster.api.pod_view import text
-from devloop.cluster.deploy.original import place_of, put_down
+from devloop.cluster.deploy.object_state import object_file, write_first
 from devloop.model import WorkloadRef
 
 if TYPE_CHECKING:
@@ -55,27 +55,20 @@ class RecoveryLog:
     def write(self, entry: RecoveryEntry) -> None:
         """Raises env/disk-full or env/file-unreadable: what cannot be written down is not begun."""
         otherwise = "cannot write down what is about to change, so devloop does not change it"
-        put_down(self._path(entry), asdict(entry), otherwise, durable=False)
+        write_first(self._file(entry), asdict(entry), otherwise)
 
     def remove(self, entry: RecoveryEntry) -> None:
         with contextlib.suppress(OSError):
-            self._path(entry).unlink()
+            self._file(entry).path.unlink()
 
     def entries(self) -> tuple[RecoveryEntry, ...]:
-        """What was left open, by path; files that cannot be read are left out."""
-        found = []
-        for path in sorted(self._root.glob("*/*/*.json")):
-            try:
-                value = json.loads(path.read_text("utf-8"))
-            except (OSError, ValueError):
-                continue
-            if isinstance(value, dict) and value.get("name"):
-                found.append(_entry(value))
-        return tuple(found)
+        """What was left open, by path; files that cannot be read are set aside."""
+        found = (StateFile(path).read() for path in sorted(self._root.glob("*/*/*.json")))
+        return tuple(_entry(value) for value in found if value is not None and value.get("name"))
 
-    def _path(self, entry: RecoveryEntry) -> Path:
-        name = f"{entry.strategy}-{entry.name}.json"
-        return place_of(self._root, entry.context, entry.namespace, name)
+    def _file(self, entry: RecoveryEntry) -> StateFile:
+        name = f"{entry.strategy}-{entry.name}"
+        return object_file(self._root, entry.context, entry.namespace, name)
 
 
 def _entry(value: Mapping[str, Any]) -> RecoveryEntry:

@@ -91,6 +91,6 @@ class SharedDeploy:
             self._pinned[service] = image
 
     def lock(self, ref: WorkloadRef) -> WorkloadLock:
-        """By kind and name: which namespace it is in, the manifests may tell only later."""
+        """By kind and name: the manifests may name another namespace only later."""
         with self._guard:
             return self._locks.setdefault((ref.kind, ref.name), WorkloadLock())

@@ -18,7 +18,7 @@ from devloop.cluster.api.pod_view import dig, images_of, metadata, number, uid_o
 from devloop.cluster.deploy import guard
 from devloop.cluster.deploy.apply import read
 from devloop.cluster.deploy.objects import DeployPlan, PlannedObject, pick_container, plan_objects
-from devloop.cluster.deploy.original import write_before
+from devloop.cluster.deploy.original import keep_original
 from devloop.cluster.deploy.ownership import created_by, gitops_manager
 from devloop.cluster.deploy.patch import Recreated, image_patch, missing_workload, patch_images
 from devloop.cluster.deploy.write import ImagePatch, ManifestApply
@@ -70,7 +70,7 @@ class WorkloadDeployer:
 
     def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
         reporter.started(Step.DEPLOY)
-        with self._lock.held(cancel):
+        with self._lock.acquired(cancel):
             if self._rendering is not None:
                 deployed, how = self._apply(self._rendering, image, reporter, cancel)
             else:
@@ -122,7 +122,7 @@ class WorkloadDeployer:
             return
         reporter.started(Step.DEPLOY)
         ref = deployed.workload
-        with self._lock.held(cancel):
+        with self._lock.acquired(cancel):
             live = read(self._connection, workload_path(ref))
             detail = "nothing to put back"
             if live is not None and uid_of(live) == deployed.uid:
@@ -145,7 +145,7 @@ class WorkloadDeployer:
         it is so, else why it cannot be."""
         if self._wanted != "in-place":
             return f"deploy.replace is {self._service.deploy.replace}"
-        with self._lock.held(cancel):
+        with self._lock.acquired(cancel):
             rendering = self._rendering
             plan = self._plan(rendering, image, cancel) if rendering is not None else None
             ref = plan.workload if plan is not None else self._ref
@@ -396,7 +396,7 @@ class WorkloadDeployer:
     def _keep_original(self, live: Mapping[str, Any]) -> None:
         """Before the first write to a workload that devloop did not create."""
         if live.get("kind") in WORKLOAD_KINDS.values() and not created_by(live):
-            write_before(self._shared.project.state_dir, self._connection.context, live)
+            keep_original(self._shared.project.state_dir, self._connection.context, live)
 
     def _deployed(self, change: Change, done: Replaced) -> Deployed:
         written = done.written

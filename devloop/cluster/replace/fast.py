@@ -85,5 +85,5 @@ class FastUpdate(RollingUpdate):
         or it differs from the manifest, and the next start recovers it."""
         restore, self._restore = self._restore, None
         if restore is not None:
-            with self._lock.held(cancel):
+            with self._lock.acquired(cancel):
                 restore()

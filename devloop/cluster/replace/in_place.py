@@ -281,7 +281,7 @@ class InPlace(Replacement):
         self, deployed: Deployed, accepted: frozenset[tuple[str, str]], cancel: Cancel
     ) -> str:
         """Restart the next pod once those before it serve, and finish after the last."""
-        with self._lock.held(cancel):
+        with self._lock.acquired(cancel):
             live, entry = self._objects.workload(), self._open
             wanted = dict.fromkeys(deployed.containers, deployed.image.pinned)
             if live is None or entry is None:
@@ -379,7 +379,7 @@ class InPlace(Replacement):
             _LOG.warning("%s stays paused for now: %s", self._ref, error)
 
     def _settle(self, entry: RecoveryEntry | None, cancel: Cancel) -> None:
-        with self._lock.held(cancel):
+        with self._lock.acquired(cancel):
             # Another one was opened meanwhile: that is its own deploy's.
             if entry is not None and self._open is entry:
                 self._stop_timer()

@@ -38,7 +38,7 @@ _STARTING = {"", "ContainerCreating", "PodInitializing"}
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
     """What is known of a workload's pods. `had`: pod uid -> the images it ran, `lately`: those of
-    them that the kubelet may hold back, `unproven`: the uids of the pods that devloop restarted and
+    them that may be in back-off, `unproven`: the uids of the pods that devloop restarted and
     that have not been ready since, `slow`: container -> seconds that its process needed to stop,
     `refusal`: why the cluster refused it."""
 

@@ -26,7 +26,7 @@ class WorkloadLock:
         self._taken = False
 
     @contextlib.contextmanager
-    def held(self, cancel: Cancel) -> Iterator[None]:
+    def acquired(self, cancel: Cancel) -> Iterator[None]:
         """Raises `Cancelled`, also where the lock could be had."""
         with cancel.closing(self._wake), self._changed:
             while self._taken and not cancel.is_set():

@@ -13,7 +13,7 @@ from devloop.cluster.api.connection import APPLY
 from devloop.cluster.api.pod_view import images_of
 from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.down import delete, find_created
-from devloop.cluster.deploy.original import read_before, record_path
+from devloop.cluster.deploy.original import original_file
 from devloop.errors import DevloopError
 from tests.integration.cluster.conftest import Bench, workload
 
@@ -106,12 +106,12 @@ def test_patch_only_changes_the_image_and_records_the_original(
     deployed, served = bench.serve(deployer, two)
     assert deployed.previous == {"web": one.pinned}
     assert served.image_ids == (two.pinned,)
-    path = record_path(project.state_dir, bench.connection.context, bench.live())
-    recorded = read_before(path)
+    original = original_file(project.state_dir, bench.connection.context, bench.live())
+    recorded = original.read()
     assert recorded is not None
     assert images_of(recorded) == {"web": one.pinned}
     bench.serve(deployer, push("three"))
-    assert read_before(path) == recorded
+    assert original.read() == recorded
     assert find_created(bench.connection, project.name) == ()
 
     deployed = deployer.deploy(push("three"), bench.told, bench.cancel)

@@ -673,10 +673,10 @@ def test_a_pod_in_back_off_is_recreated(bench: Bench, push: Callable[[str], Imag
     for label in ("one", "two", "three"):
         bench.serve(bench.deployer(project), push(label))
     # The first time back goes through: the kubelet did not count the very first restart.
-    shutil.rmtree(project.state_dir / "ran")
+    shutil.rmtree(project.state_dir / "image-history")
     bench.serve(bench.deployer(project), push("two"))
     uids = State(bench).uids
-    shutil.rmtree(project.state_dir / "ran")
+    shutil.rmtree(project.state_dir / "image-history")
     bench.serve(bench.deployer(project), push("three"))
     assert any("it ran this image before" in line for line in bench.told.progressed)
     eventually(lambda: len(State(bench).pods) == 1)

@@ -127,7 +127,7 @@ def test_the_end_of_a_session_waits_for_no_silent_cluster_beyond_its_deadline(
     stage: InPlaceStage,
 ) -> None:
     stage.deploy("b")
-    with stage.deployments.lock(REF).held(stage.cancel):
+    with stage.deployments.lock(REF).acquired(stage.cancel):
         stage.deployments.close(deadline=time.monotonic())
     assert stage.paused()
     assert len(stage.log.entries()) == 1
@@ -139,16 +139,16 @@ def test_waiting_for_a_workload_can_be_cancelled() -> None:
 
     def wait() -> None:
         try:
-            with lock.held(cancel):
+            with lock.acquired(cancel):
                 ends.append("had it")
         except Cancelled:
             ends.append("cancelled")
 
-    with lock.held(Cancel()):
+    with lock.acquired(Cancel()):
         thread = threading.Thread(target=wait)
         thread.start()
         cancel.set()
         thread.join()
     assert ends == ["cancelled"]
-    with lock.held(Cancel()):
+    with lock.acquired(Cancel()):
         pass
