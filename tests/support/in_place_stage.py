@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from devloop.base.cancel import Cancel
 from devloop.cluster.deploy.deployments import Deployments
-from devloop.cluster.deploy.recovery_log import RecoveryLog
 from devloop.cluster.replace.pause import paused_by_devloop
+from devloop.cluster.replace.recovery_log import RecoveryLog
 from devloop.config.schema import Build, Deploy, Project, Service
 from devloop.engine.loop import SilentReporter
 from devloop.model import ImageRef, WorkloadRef

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.api.api_errors import ApiError
 from devloop.cluster.api.connection import STRATEGIC
-from devloop.cluster.api.pod_view import metadata, name_of, text, uid_of
+from devloop.cluster.api.pod_view import items, metadata, name_of, text, uid_of
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
@@ -18,12 +18,22 @@ if TYPE_CHECKING:
 
     from devloop.cluster.api.connection import Connection
 
-__all__ = ["MANAGER", "delete_pod", "is_another", "patch_as_devloop"]
+__all__ = ["MANAGER", "delete_pod", "is_another", "last_writer", "patch_as_devloop"]
 
 # The field manager of all that devloop writes.
 MANAGER = "devloop"
 
 _DELETE_SECONDS = 10.0
+
+
+def last_writer(live: Mapping[str, Any]) -> str:
+    """The manager that last wrote the object itself (not its status), for messages."""
+    entries = [
+        e for e in items(metadata(live).get("managedFields")) if e.get("subresource") != "status"
+    ]
+    entries.sort(key=lambda e: text(e.get("time")))
+    others = [text(e.get("manager")) for e in entries if e.get("manager") != MANAGER]
+    return others[-1] if others else "somebody"
 
 
 def patch_as_devloop(

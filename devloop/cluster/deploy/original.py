@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.api.pod_view import metadata, name_of, text, uid_of
-from devloop.cluster.deploy.object_state import object_file, write_first
+from devloop.cluster.replace.object_state import object_file, write_first
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

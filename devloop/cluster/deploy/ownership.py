@@ -27,7 +27,6 @@ __all__ = [
     "desired",
     "gitops_manager",
     "judge_conflict",
-    "last_writer",
     "project_label",
     "same_but_images",
 ]
@@ -275,13 +274,3 @@ def gitops_manager(live: Mapping[str, Any]) -> str | None:
         if name not in {None, "Helm"}:
             return name
     return None
-
-
-def last_writer(live: Mapping[str, Any]) -> str:
-    """The manager that last wrote the object itself (not its status), for messages."""
-    entries = [
-        e for e in items(metadata(live).get("managedFields")) if e.get("subresource") != "status"
-    ]
-    entries.sort(key=lambda e: text(e.get("time")))
-    others = [text(e.get("manager")) for e in entries if e.get("manager") != MANAGER]
-    return others[-1] if others else "somebody"

@@ -18,7 +18,7 @@ from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
     from devloop.cluster.api.connection import Connection
-    from devloop.cluster.deploy.recovery_log import RecoveryEntry, RecoveryLog
+    from devloop.cluster.replace.recovery_log import RecoveryEntry, RecoveryLog
 
 __all__ = ["recover", "restore_strategy"]
 

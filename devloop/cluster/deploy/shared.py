@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from devloop.cluster.api.kinds import Discovery
 from devloop.cluster.deploy import guard
 from devloop.cluster.deploy.apply import Applier
-from devloop.cluster.deploy.recovery_log import RecoveryLog
 from devloop.cluster.replace.image_history import ImageHistory
 from devloop.cluster.replace.in_place import InPlace
 from devloop.cluster.replace.live_objects import LiveObjects
 from devloop.cluster.replace.pod_restarts import PodRestarts
+from devloop.cluster.replace.recovery_log import RecoveryLog
 from devloop.cluster.replace.workload_lock import WorkloadLock
 
 if TYPE_CHECKING:

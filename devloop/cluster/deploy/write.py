@@ -15,9 +15,9 @@ from devloop.cluster.deploy.apply import read
 from devloop.cluster.deploy.ownership import same_but_images
 from devloop.cluster.deploy.patch import image_patch, patch_images
 from devloop.cluster.deploy.recover import restore_strategy
-from devloop.cluster.deploy.recovery_log import RecoveryEntry
 from devloop.cluster.replace.fast import is_fast, with_fast_strategy
 from devloop.cluster.replace.pause import with_pause
+from devloop.cluster.replace.recovery_log import RecoveryEntry
 from devloop.cluster.replace.strategy import Written
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.deploy.apply import Applier
     from devloop.cluster.deploy.objects import PlannedObject
-    from devloop.cluster.deploy.recovery_log import RecoveryLog
+    from devloop.cluster.replace.recovery_log import RecoveryLog
     from devloop.errors import Diagnosis
     from devloop.model import WorkloadRef
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from devloop.cluster.deploy.object_state import object_file
+from devloop.cluster.replace.object_state import object_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -27,9 +27,9 @@ from devloop.cluster.api.pod_view import (
     uid_of,
 )
 from devloop.cluster.api.writes import delete_pod, patch_as_devloop
-from devloop.cluster.deploy.recovery_log import RecoveryEntry
 from devloop.cluster.replace.in_place_rules import in_place_blocker, template_patch
 from devloop.cluster.replace.pause import paused_by_devloop, paused_by_other, resume, unmark
+from devloop.cluster.replace.recovery_log import RecoveryEntry
 from devloop.cluster.replace.strategy import Change, Replaced, Replacement, Written
 from devloop.cluster.rollout.replica_sets import current_set, matching_set, pods_of
 from devloop.cluster.rollout.restarted_pod import mismatched, pending
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from devloop.cluster.api.connection import Connection
-    from devloop.cluster.deploy.recovery_log import RecoveryLog
     from devloop.cluster.replace.live_objects import LiveObjects
     from devloop.cluster.replace.pod_restarts import PodRestarts
+    from devloop.cluster.replace.recovery_log import RecoveryLog
     from devloop.cluster.replace.workload_lock import WorkloadLock
     from devloop.model import Deployed, ImageRef, WorkloadRef
 

@@ -26,7 +26,7 @@ from devloop.cluster.api.pod_view import (
     text,
     uid_of,
 )
-from devloop.cluster.deploy.ownership import last_writer
+from devloop.cluster.api.writes import last_writer
 from devloop.cluster.rollout.replica_sets import current_set, other_sets, pods_of
 from devloop.errors import Code, DevloopError, Diagnosis
 

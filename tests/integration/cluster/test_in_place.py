@@ -19,8 +19,8 @@ from devloop.cluster.api.connection import STRATEGIC, Connection
 from devloop.cluster.api.pod_view import dig, images_of
 from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.deployments import Deployments
-from devloop.cluster.deploy.recovery_log import RecoveryLog
 from devloop.cluster.replace.pause import PAUSE_LABEL
+from devloop.cluster.replace.recovery_log import RecoveryLog
 from devloop.cluster.replace.strategy import Change
 from devloop.errors import Code, DevloopError
 from devloop.manifests import renderings_of

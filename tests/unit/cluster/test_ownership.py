@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devloop.cluster.api.writes import last_writer
 from devloop.cluster.deploy.ownership import (
     APPLIED,
     CREATED_BY,
@@ -15,7 +16,6 @@ from devloop.cluster.deploy.ownership import (
     desired,
     gitops_manager,
     judge_conflict,
-    last_writer,
     project_label,
 )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.cluster.deploy.recovery_log import RecoveryEntry, RecoveryLog
+from devloop.cluster.replace.recovery_log import RecoveryEntry, RecoveryLog
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from devloop.base.state_file import StateFile
 from devloop.cluster.api.pod_view import text
-from devloop.cluster.deploy.object_state import object_file, write_first
+from devloop.cluster.replace.object_state import object_file, write_first
 from devloop.model import WorkloadRef
 
 if TYPE_CHECKING:
