@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "CREATED_BY",
     "ContainerView",
     "ContextEntry",
     "Deployed",
@@ -35,6 +36,10 @@ __all__ = [
     "WorkloadKind",
     "WorkloadRef",
 ]
+
+CREATED_BY = "devloop.dev/created-by"
+"""The annotation of an object that devloop created: the project's name, or `devloop` for what
+belongs to a local cluster. Only what carries it is deleted."""
 
 
 class Step(enum.StrEnum):

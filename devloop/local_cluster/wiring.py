@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from devloop.model import CREATED_BY
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
     "CERTS_DIR",
-    "CREATED_BY",
     "KIND_CONFIG",
     "certs_dir",
     "config_map",
@@ -27,7 +28,6 @@ __all__ = [
     "local_port",
 ]
 
-CREATED_BY = "devloop.dev/created-by"
 _HELP = "https://kind.sigs.k8s.io/docs/user/local-registry/"
 
 CERTS_DIR = "/etc/containerd/certs.d"

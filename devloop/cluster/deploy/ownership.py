@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from devloop.cluster.api.pod_view import annotation, dig, images_of, items, labels, metadata, text
 from devloop.cluster.api.writes import MANAGER
 from devloop.errors import Code, DevloopError, Diagnosis
+from devloop.model import CREATED_BY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 __all__ = [
     "APPLIED",
-    "CREATED_BY",
     "PROJECT",
     "ConflictDecision",
     "covers",
@@ -31,8 +31,6 @@ __all__ = [
     "same_but_images",
 ]
 
-# The project that created the object: only what carries this is deleted by `devloop down`.
-CREATED_BY = "devloop.dev/created-by"
 # sha256 of what was applied, so that a warm start knows without writing that nothing is to do.
 APPLIED = "devloop.dev/applied"
 # The same project as a label, only to find the objects: annotations cannot be selected.

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from devloop.cluster.api.writes import last_writer
 from devloop.cluster.deploy.ownership import (
     APPLIED,
-    CREATED_BY,
     PROJECT,
     covers,
     created_by,
@@ -18,6 +17,7 @@ from devloop.cluster.deploy.ownership import (
     judge_conflict,
     project_label,
 )
+from devloop.model import CREATED_BY
 
 MANIFEST: dict[str, Any] = {
     "apiVersion": "v1",
