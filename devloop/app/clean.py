@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from devloop.local_cluster.garbage import collect, owned_registry
 from devloop.registry.client import RegistryClient
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
     from devloop.config.schema import Project
 
 __all__ = ["Cleaning", "clean"]
@@ -32,9 +35,19 @@ class Cleaning:
     blobs: int = 0
 
 
-def clean(project: Project, *, keep: int, dry_run: bool) -> Cleaning:
-    """Errors: cluster/*, registry/*, safety/context, and env/session-running while a session of
-    the project is at work (not for a dry run)."""
+def clean(
+    project: Project,
+    *,
+    keep: int,
+    dry_run: bool,
+    confirm: Callable[[str, tuple[str, ...]], None],
+) -> Cleaning:
+    """Look, and remove unless `dry_run`.
+
+    A registry that devloop made is stopped for a moment to free its space. Where others have images
+    in it, `confirm(host, their repositories)` is called before anything is removed; what it raises
+    ends the cleaning. Errors: cluster/*, registry/*, safety/context, and env/session-running while
+    a session of the project is at work (not for a dry run)."""
     cancel = Cancel()
     ledger = ledger_of(project)
     with connect(project) as connection:
@@ -50,22 +63,45 @@ def clean(project: Project, *, keep: int, dry_run: bool) -> Cleaning:
     host = target.push.partition("/")[0]
     if dry_run or not found:
         return Cleaning(host=host, dry_run=dry_run, found=found)
-    with only_session(project):
+    with only_session(project), contextlib.ExitStack() as stack:
         if not target.push:
-            return Cleaning(
-                host=host, dry_run=False, found=found, removed=remove(found, ledger, None, cancel)
-            )
-        with RegistryClient(target.push) as registry:
-            removed = remove(found, ledger, registry, cancel)
-        blobs = _free(host, cancel) if removed.manifests else 0
+            removed = remove(found, ledger, None, cancel)
+            return Cleaning(host=host, dry_run=False, found=found, removed=removed)
+        registry = stack.enter_context(RegistryClient(target.push))
+        collector = _collector(host, stack, cancel) if found.manifests else None
+        if collector is not None:
+            mine = {target.repository(service.image) for service in project.services.values()}
+            mine |= {made.repository for made in ledger.all()}
+            if others := _others(registry, mine, cancel):
+                confirm(host, others)
+        removed = remove(found, ledger, registry, cancel)
+        blobs = collector() if collector is not None and removed.manifests else 0
     return Cleaning(host=host, dry_run=False, found=found, removed=removed, blobs=blobs)
 
 
-def _free(host: str, cancel: Cancel) -> int:
-    """Space is a bonus: without Docker, or with somebody else's registry, there is none."""
+def _collector(host: str, stack: contextlib.ExitStack, cancel: Cancel) -> Callable[[], int] | None:
+    """Frees the registry's space; None without Docker, or for a registry that devloop did not make:
+    space is a bonus."""
     try:
-        with docker_host(cancel) as docker:
-            container = owned_registry(docker, host)
-            return collect(docker, container) if container else 0
+        docker = stack.enter_context(docker_host(cancel))
+        container = owned_registry(docker, host)
     except DevloopError:
-        return 0
+        return None
+    if container is None:
+        return None
+
+    def free() -> int:
+        try:
+            return collect(docker, container)
+        except DevloopError:
+            return 0
+
+    return free
+
+
+def _others(registry: RegistryClient, mine: Collection[str], cancel: Cancel) -> tuple[str, ...]:
+    try:
+        listed = registry.repositories(cancel)
+    except DevloopError:
+        return ()
+    return tuple(name for name in listed if name not in {registry.name(each) for each in mine})

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import click
 
 from devloop.cli.options import CommonOptions, load, project_options
-from devloop.errors import ExitStatus
+from devloop.errors import Code, DevloopError, ExitStatus
 
 if TYPE_CHECKING:
     from devloop.app.clean import Cleaning
@@ -18,7 +20,8 @@ __all__ = ["command"]
 
 
 @click.command("clean")
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 @click.option(
     "--keep",
     type=click.IntRange(min=0),
@@ -31,19 +34,37 @@ __all__ = ["command"]
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True
 )
 @project_options
-def command(options: CommonOptions, dry_run: bool, keep: int, output: str) -> int:
+def command(options: CommonOptions, yes: bool, dry_run: bool, keep: int, output: str) -> int:
     """Remove what devloop made for this project and nothing needs any more.
 
     Images go from the registry and from the local Docker, half-written files from .devloop. What
     the cluster runs, or could go back to, stays. In a registry that `devloop cluster up` made, the
-    space is freed as well; it stops for a second or two for that.
+    space is freed as well; it stops for a second or two for that, which is confirmed first where
+    other projects have images in it.
     """
     project = load(options).project
     from devloop.app.clean import clean  # noqa: PLC0415 - see main.py: help must stay quick
 
-    done = clean(project, keep=keep, dry_run=dry_run)
+    confirm = functools.partial(_confirm, yes=yes)
+    done = clean(project, keep=keep, dry_run=dry_run, confirm=confirm)
     click.echo(json.dumps(_as_json(done)) if output == "json" else _as_text(done))
     return ExitStatus.DONE
+
+
+def _confirm(host: str, others: tuple[str, ...], *, yes: bool) -> None:
+    if yes:
+        return
+    names = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+    if not sys.stdin.isatty():
+        raise DevloopError.of(
+            Code.USAGE_ARGUMENTS,
+            f"devloop clean asks before it stops the registry {host} for a moment, which others"
+            " use as well, and there is no terminal to ask on",
+            cause=f"it has images of {names}",
+            suggestions=("add --yes",),
+        )
+    question = f"{host} has images of {names} as well and stops for a moment; go on?"
+    click.confirm(question, abort=True, err=True)
 
 
 def _as_json(done: Cleaning) -> dict[str, object]:

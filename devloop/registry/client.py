@@ -100,6 +100,23 @@ class RegistryClient:
         """`host/team/app` -> `team/app`."""
         return repository.removeprefix(f"{self.host}/")
 
+    def repositories(self, cancel: Cancel | None = None) -> tuple[str, ...]:
+        """The repositories that have a tag, as far as the registry lists them: the first thousand.
+
+        One request for each: for local registries only. Raises registry/*."""
+        names = self._listed("_catalog?n=1000", "registry:catalog:*", "repositories", cancel)
+        return tuple(
+            name for name in names if self._listed(f"{name}/tags/list", _pull(name), "tags", cancel)
+        )
+
+    def _listed(self, path: str, scope: str, key: str, cancel: Cancel | None) -> list[str]:
+        response = self._transport.call("GET", f"/v2/{path}", scope=scope, cancel=cancel)
+        if response.status == 404:  # a repository whose last tag was deleted
+            return []
+        if response.status != 200:
+            raise self._transport.refused(response, f"listing its {key}")
+        return [str(each) for each in response.json().get(key) or ()]
+
     def head_manifest(
         self, name: str, reference: str, cancel: Cancel | None = None
     ) -> Descriptor | None:

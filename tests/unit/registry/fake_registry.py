@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @dataclass
 class State:
     manifests: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    emptied: set[str] = field(default_factory=set)
     blobs: dict[str, bytes] = field(default_factory=dict)
     uploads: dict[str, bytes] = field(default_factory=dict)
     requests: list[tuple[str, str, str]] = field(default_factory=list)
@@ -102,12 +103,25 @@ class Handler(BaseHTTPRequestHandler):
         parts = path.strip("/").split("/")
         if path == "/v2/":
             self.answer(200, b"{}")
+        elif path == "/v2/_catalog":
+            names = {key.partition("@")[0] for key in self.state.manifests} | self.state.emptied
+            self.answer(200, json.dumps({"repositories": sorted(names)}).encode())
+        elif parts[-2:] == ["tags", "list"]:
+            self.tags("/".join(parts[1:-2]))
         elif "manifests" in parts:
             self.manifest("/".join(parts[1:-2]), parts[-1], body)
         elif parts[-2:-1] == ["uploads"] or parts[-1] == "uploads":
             self.upload(parts, urllib.parse.parse_qs(query), body)
         else:
             self.blob(parts[-1])
+
+    def tags(self, name: str) -> None:
+        keys = [key.partition("@")[2] for key in self.state.manifests if key.startswith(f"{name}@")]
+        if not keys:
+            self.answer(404, b'{"errors":[{"code":"NAME_UNKNOWN"}]}')
+            return
+        tags = [key for key in keys if not key.startswith("sha256:")]
+        self.answer(200, json.dumps({"name": name, "tags": tags or None}).encode())
 
     def manifest(self, name: str, reference: str, body: bytes) -> None:
         known = self.state.manifests
@@ -120,6 +134,12 @@ class Handler(BaseHTTPRequestHandler):
         found = known.get(f"{name}@{reference}")
         if found is None:
             self.answer(404, b'{"errors":[{"code":"MANIFEST_UNKNOWN"}]}')
+            return
+        if self.command == "DELETE":
+            for key in [k for k, v in known.items() if v == found and k.startswith(f"{name}@")]:
+                del known[key]
+            self.state.emptied.add(name)
+            self.answer(202)
             return
         headers = {} if self.state.hide_digest else {"Docker_Content_Digest": sha(found[1])}
         headers["Content_Type"] = found[0] + "; charset=utf-8"

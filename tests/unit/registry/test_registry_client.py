@@ -57,6 +57,15 @@ def test_a_manifest_goes_there_and_back(client: RegistryClient, host: str, state
     assert state.connections == 1
 
 
+def test_repositories_without_an_image_are_not_listed(client: RegistryClient) -> None:
+    assert client.repositories() == ()
+    for name in ("shop/web", "api"):
+        client.put_manifest(name, "t", BODY, TYPE)
+    assert client.repositories() == ("api", "shop/web")
+    assert client.delete_manifest("api", sha(BODY)) is True
+    assert client.repositories() == ("shop/web",)
+
+
 def test_a_registry_that_hides_the_digest(client: RegistryClient, state: State) -> None:
     client.put_manifest("a", "t", BODY, TYPE)
     state.hide_digest = True
