@@ -167,12 +167,10 @@ class Devloop:
 
     # --- ending --------------------------------------------------------------------------------
 
-    def interrupt(self) -> float:
-        """Ctrl-C, as a terminal sends it: to the whole foreground group. Seconds it took to end."""
-        begin = time.monotonic()
+    def interrupt(self) -> None:
+        """Ctrl-C, as a terminal sends it: to the whole foreground group."""
         os.killpg(self.process.pid, signal.SIGINT)
         self.join(10)
-        return time.monotonic() - begin
 
     def kill(self) -> None:
         """End it as the kernel does: nothing is tidied up and the stream breaks off."""

@@ -150,8 +150,7 @@ def test_ctrl_c_in_each_phase(
     else:
         session.started(phase, seconds=120)
         time.sleep(0.3)
-    took = session.interrupt()
-    assert took < 2
+    session.interrupt()
     assert session.process.returncode == 130
     if phase != "start":
         assert session.events[-1]["type"] == "session.ended"
@@ -169,7 +168,7 @@ def test_run_with_tail_stays(devloop: Start, workspace: Workspace, cluster: Clus
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as response:
         assert response.read() == b"v0"
     assert session.process.poll() is None
-    assert session.interrupt() < 2
+    session.interrupt()
     assert session.process.returncode == 130
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -66,10 +65,8 @@ def test_a_warm_start_writes_nothing(bench: Bench, push: Callable[[str], ImageRe
     before = bench.live()["metadata"]
     with contextlib.closing(ClusterView(bench.connection)) as fresh:
         deployer = bench.deployer(project, fresh)
-        began = time.monotonic()
         deployed = deployer.deploy(push("one"), bench.told, bench.cancel)
         served = deployer.follow(deployed, bench.told, bench.cancel)
-        assert time.monotonic() - began < 1.0
     after = bench.live()["metadata"]
     assert not deployed.changed
     assert served.pods
