@@ -12,10 +12,10 @@ from __future__ import annotations
 import fnmatch
 import re
 
-__all__ = ["LEFT_OUT_FOLDERS", "TEMPORARY", "has_mark", "is_temporary"]
+__all__ = ["LEFT_OUT_DIRECTORIES", "TEMPORARY", "has_mark", "is_temporary"]
 
-LEFT_OUT_FOLDERS = frozenset({".git", ".devloop"})
-"""Folders that are left out at any depth: git writes its own at every operation (an image that
+LEFT_OUT_DIRECTORIES = frozenset({".git", ".devloop"})
+"""Directories that are left out at any depth: git writes its own at every operation (an image that
 changed with each `git fetch` would never be "unchanged"), and devloop writes `.devloop`. A project
 whose image needs `.git` says so with an exception, `!.git` or `!.git/HEAD`, in its ignore file."""
 
@@ -52,5 +52,5 @@ has_mark = _MARKS.search
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file (never a folder) of this base name is an editor's temporary file."""
+    """Whether a file (never a directory) of this base name is an editor's temporary file."""
     return _MARKS.search(name) is not None and _TEMPORARY.match(name) is not None

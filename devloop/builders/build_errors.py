@@ -1,7 +1,8 @@
-"""From a failed build to a diagnosis with a place: what BuildKit said -> file, line, cause, cure.
+"""From a failed build to a diagnosis with a place: what BuildKit printed -> file, line, cause,
+cure.
 
 Pure decisions over text and the Dockerfile model; shared by the builders that read BuildKit's or
-the classic builder's words. It must not run anything; the only look at the disk is whether a path
+the classic builder's text. It must not run anything; the only look at the disk is whether a path
 that a COPY misses is there but ignored.
 """
 
@@ -96,17 +97,17 @@ class BuildFailure:
 
 
 def diagnose(failure: BuildFailure, place: BuildLocation) -> Diagnosis:
-    """Always an answer; build/failed with the builder's own words when nothing else fits."""
-    said = f"{failure.error}\n{failure.text}"
+    """Always an answer; build/failed with the text of the builder itself when nothing else fits."""
+    output = f"{failure.error}\n{failure.text}"
     return (
-        docker_errors.docker_unreachable(said if not failure.vertex else failure.text)
-        or docker_errors.disk_full("\n".join((said, *failure.log)))
-        or _run(said, failure, place)
-        or _parse(said, failure, place)
-        or _copy(said, failure, place)
-        or _export(said, failure, place)
-        or _base(said, failure, place)
-        or _unknown(said, failure, place)
+        docker_errors.docker_unreachable(output if not failure.vertex else failure.text)
+        or docker_errors.disk_full("\n".join((output, *failure.log)))
+        or _run(output, failure, place)
+        or _parse(output, failure, place)
+        or _copy(output, failure, place)
+        or _export(output, failure, place)
+        or _base(output, failure, place)
+        or _unknown(output, failure, place)
     )
 
 
@@ -157,8 +158,8 @@ def _location(failure: BuildFailure, place: BuildLocation, line: int | None = No
     return Location(place.shown, line, column or (1 if line else None))
 
 
-def _parse(said: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis | None:
-    if target := _TARGET.search(said):
+def _parse(output: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis | None:
+    if target := _TARGET.search(output):
         names = [stage.name for stage in place.dockerfile.stages if stage.name]
         near = difflib.get_close_matches(target["target"], names, n=1, cutoff=0.5)
         return Diagnosis(
@@ -170,11 +171,11 @@ def _parse(said: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis 
                 f"stages: {', '.join(names) or 'none has a name'}",
             ),
         )
-    match = _PARSE.search(said)
+    match = _PARSE.search(output)
     if match:
         line = int(match["line"]) if match["line"] else None
         what = match["what"].strip() or "the Dockerfile is not understood"
-    elif other := _PARSE_OTHER.search(said):
+    elif other := _PARSE_OTHER.search(output):
         line, what = None, other[0].strip()
     else:
         return None
@@ -196,8 +197,8 @@ def _parse(said: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis 
     )
 
 
-def _run(said: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis | None:
-    match = _RUN.search(said) or _RUN_CLASSIC.search(said)
+def _run(output: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis | None:
+    match = _RUN.search(output) or _RUN_CLASSIC.search(output)
     if match is None:
         return None
     instruction, _ = _instruction(failure, place)
@@ -227,9 +228,9 @@ def _command(quoted: str, instruction: Instruction | None) -> str:
     return one_line(re.sub(r"^/bin/(?:ba)?sh -\w*c ", "", plain))
 
 
-def _copy(said: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis | None:
+def _copy(output: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis | None:
     instruction, _ = _instruction(failure, place)
-    match = next((m for pattern in _MISSING if (m := pattern.search(said))), None)
+    match = next((m for pattern in _MISSING if (m := pattern.search(output))), None)
     if match is None:
         return None
     if failure.exporting or (
@@ -284,8 +285,8 @@ def nearest(path: str, names: Iterable[str]) -> tuple[str, ...]:
     same = [name for name in known if name.rpartition("/")[2] == base]
     if same:
         return (min(same, key=lambda name: (name.count("/"), name)),)
-    folder = path.rpartition("/")[0]
-    siblings = [name for name in known if name.rpartition("/")[0] == folder]
+    directory = path.rpartition("/")[0]
+    siblings = [name for name in known if name.rpartition("/")[0] == directory]
     for pool in (siblings, known[:5000]):
         if near := difflib.get_close_matches(path, pool, n=1, cutoff=0.6):
             return (near[0],)
@@ -297,15 +298,15 @@ def _shown(path: Path) -> str:
     return str(path) if shown.startswith("..") else shown
 
 
-def _export(said: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis | None:
-    if not failure.exporting and "failed to push" not in said:
+def _export(output: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis | None:
+    if not failure.exporting and "failed to push" not in output:
         return None
-    return docker_errors.push_failed(said, place.repository)
+    return docker_errors.push_failed(output, place.repository)
 
 
-def _base(said: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis | None:
-    match = _PULL.search(said)
-    classic = None if match or failure.vertex else _PULL_CLASSIC.search(said)
+def _base(output: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis | None:
+    match = _PULL.search(output)
+    classic = None if match or failure.vertex else _PULL_CLASSIC.search(output)
     instruction, _ = _instruction(failure, place)
     pulls = failure.line is not None and instruction is not None and instruction.keyword == "FROM"
     if match is None and classic is None and not pulls:
@@ -335,9 +336,9 @@ def _base(said: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis |
     )
 
 
-def _unknown(said: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis:
+def _unknown(output: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis:
     errors = [line for line in failure.text.splitlines() if line.startswith("ERROR: ")]
-    reason = errors[-1].removeprefix("ERROR: ") if errors else docker_errors.first_line(said)
+    reason = errors[-1].removeprefix("ERROR: ") if errors else docker_errors.first_line(output)
     for prefix in ("failed to build: ", "failed to solve: "):
         reason = reason.removeprefix(prefix)
     tail = tuple(line for line in failure.text.splitlines() if line.strip())[-_DETAIL_LINES:]

@@ -97,44 +97,44 @@ class Buildx:
         self._route: Route = "direct"
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
-        narrator = ProgressReporter(reporter)
-        result = self._run(scan, narrator, cancel)
+        progress = ProgressReporter(reporter)
+        result = self._run(scan, progress, cancel)
         if result.status != 0:
             self._route, why = self._detour(scan, self._explain(scan, result.solve), cancel)
             reporter.diagnostic(why)
-            result = self._run(scan, narrator, cancel)
+            result = self._run(scan, progress, cancel)
             if result.status != 0:
                 raise DevloopError(self._explain(scan, result.solve))
         return publish(
             self._job,
             scan,
-            narrator,
+            progress,
             summary=result.solve.summary,
-            pushed=lambda: self._pushed(scan, result, narrator, cancel),
+            pushed=lambda: self._pushed(scan, result, progress, cancel),
             cancel=cancel,
         )
 
-    def _run(self, scan: Scan, narrator: ProgressReporter, cancel: Cancel) -> _Result:
+    def _run(self, scan: Scan, progress: ProgressReporter, cancel: Cancel) -> _Result:
         job, solve = self._job, Solve()
 
         def on_line(line: str) -> None:
             for note in solve.feed(line):
-                narrator.take(note, solve.summary)
+                progress.take(note, solve.summary)
 
         def still(seconds: float) -> None:
             if vertex := solve.running:
-                narrator.say(f"still running {one_line(vertex.name, 80)} for {seconds:.0f} s")
+                progress.report(f"still running {one_line(vertex.name, 80)} for {seconds:.0f} s")
 
         with (
-            tempfile.TemporaryDirectory(prefix="devloop-meta-") as folder,
+            tempfile.TemporaryDirectory(prefix="devloop-meta-") as directory,
             arranged(
                 job.build.context,
                 job.build.dockerfile,
                 job.build.ignore,
-                _folders(scan),
+                _directories(scan),
             ) as dockerfile,
         ):
-            metadata = Path(folder) / "metadata.json"
+            metadata = Path(directory) / "metadata.json"
             argv = arguments(
                 job,
                 dockerfile=dockerfile,
@@ -232,19 +232,19 @@ class Buildx:
         )
 
     def _pushed(
-        self, scan: Scan, result: _Result, narrator: ProgressReporter, cancel: Cancel
+        self, scan: Scan, result: _Result, progress: ProgressReporter, cancel: Cancel
     ) -> str:
         tag, digest = tag_of(scan), result.digest
         if self._route == "local":
-            digest = self._docker_push(f"{self._job.repository}:{tag}", narrator, cancel)
+            digest = self._docker_push(f"{self._job.repository}:{tag}", progress, cancel)
         return self._job.confirm(digest, tag, cancel)
 
-    def _docker_push(self, reference: str, narrator: ProgressReporter, cancel: Cancel) -> str:
+    def _docker_push(self, reference: str, progress: ProgressReporter, cancel: Cancel) -> str:
         lines: deque[str] = deque(maxlen=200)
 
         def on_line(line: str) -> None:
             lines.append(line)
-            narrator.say(line)
+            progress.report(line)
 
         try:
             status = process.run(
@@ -266,8 +266,8 @@ class Buildx:
         return found[-1] if found else ""
 
 
-def _folders(scan: Scan) -> set[str]:
-    """All folders of the context, those among them that are there only for what is beneath."""
+def _directories(scan: Scan) -> set[str]:
+    """All directories of the context, those among them that are there only for what is below."""
     found = {path for path, entry in scan.snapshot.entries.items() if entry.type == "dir"}
     for path in scan.snapshot.entries:
         while (path := path.rpartition("/")[0]) and path not in found:

@@ -83,19 +83,19 @@ def _read_lines(path: Path) -> Iterable[object]:
 
 
 class RecordingBuilder:
-    """A builder whose images are written down, when made and when used again; `on_made` is told
+    """A builder whose images are written down, when made and when used again; `on_made` is called
     afterwards."""
 
     def __init__(
-        self, service: str, inner: Builder, ledger: BuiltImages, on_made: Callable[[], None]
+        self, service: str, builder: Builder, ledger: BuiltImages, on_made: Callable[[], None]
     ) -> None:
         self._service = service
-        self._inner = inner
+        self._builder = builder
         self._ledger = ledger
         self._on_made = on_made
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
-        image = self._inner.build(scan, reporter, cancel)
+        image = self._builder.build(scan, reporter, cancel)
         if image.digest:
             self._ledger.add(
                 BuiltImage(

@@ -61,21 +61,21 @@ class Classic:
         job, tag = self._job, tag_of(scan)
         dockerfile = load(job.build.dockerfile, job.shown)
         self._refuse_new(dockerfile)
-        narrator = ProgressReporter(reporter)
+        progress = ProgressReporter(reporter)
         cancel.check()
         digest = ""
         with contextlib.closing(connect(_CONNECT)) as api:
             api.timeout = job.limit
             with cancel.closing(api.shut):
-                summary = self._build(api, scan, dockerfile, narrator, cancel)
-                narrator.push(summary)
+                summary = self._build(api, scan, dockerfile, progress, cancel)
+                progress.push(summary)
                 if job.target.push:
-                    digest = self._push(api, job.repository, tag, narrator, cancel)
+                    digest = self._push(api, job.repository, tag, progress, cancel)
         cancel.check()
         return publish(
             job,
             scan,
-            narrator,
+            progress,
             summary=summary,
             pushed=lambda: job.confirm(digest, tag, cancel),
             cancel=cancel,
@@ -105,7 +105,7 @@ class Classic:
         api: DockerClient,
         scan: Scan,
         dockerfile: Dockerfile,
-        narrator: ProgressReporter,
+        progress: ProgressReporter,
         cancel: Cancel,
     ) -> str:
         job, state = self._job, BuildStream()
@@ -128,7 +128,7 @@ class Classic:
             ):
                 cancel.check()
                 for note in state.feed(item):
-                    narrator.take(note, state.summary)
+                    progress.take(note, state.summary)
                 self._check_time(started, state)
         except FAILURES as error:
             cancel.check()
@@ -201,7 +201,7 @@ class Classic:
         api: DockerClient,
         repository: str,
         tag: str,
-        narrator: ProgressReporter,
+        progress: ProgressReporter,
         cancel: Cancel,
     ) -> str:
         state = PushStream()
@@ -209,7 +209,7 @@ class Classic:
             for item in api.push(repository, tag=tag, stream=True, decode=True):
                 cancel.check()
                 for note in state.feed(item):
-                    narrator.say(note.message, current=note.current, total=note.total)
+                    progress.report(note.message, current=note.current, total=note.total)
         except FAILURES as error:
             cancel.check()
             if not isinstance(error, docker.errors.APIError):

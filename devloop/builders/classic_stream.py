@@ -91,7 +91,7 @@ class PushStream:
     def __init__(self) -> None:
         self.digest = ""
         self.error = ""
-        self._said: set[str] = set()
+        self._noted: set[str] = set()
 
     def feed(self, item: object) -> list[Note]:
         if not isinstance(item, dict):
@@ -115,9 +115,9 @@ class PushStream:
         current = current if isinstance(current, int) else None
         total = total if isinstance(total, int) and total > 0 else None
         key = f"{message} {round(4 * current / total) if current and total else ''}"
-        if key in self._said:
+        if key in self._noted:
             return []
-        self._said.add(key)
+        self._noted.add(key)
         return [Note(kind="export", message=one_line(message), current=current, total=total)]
 
 

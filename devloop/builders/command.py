@@ -30,7 +30,7 @@ _STILL = 10.0
 
 
 class Command:
-    """Runs `build.command` in the project's folder with DEVLOOP_IMAGE (`repository:tag`) set."""
+    """Runs `build.command` in the project's directory with DEVLOOP_IMAGE (`repository:tag`) set."""
 
     name = "command"
 
@@ -42,26 +42,26 @@ class Command:
         job, tag = self._job, tag_of(scan)
         repository = job.repository
         image = f"{repository}:{tag}"
-        narrator = ProgressReporter(reporter)
+        progress = ProgressReporter(reporter)
         lines: deque[str] = deque(maxlen=200)
-        self._run(image, lines, narrator, cancel)
+        self._run(image, lines, progress, cancel)
         summary = one_line(" ".join(self._argv), 40)
         return publish(
             job,
             scan,
-            narrator,
+            progress,
             summary=summary,
             pushed=lambda: self._digest(repository, tag, cancel),
             cancel=cancel,
         )
 
     def _run(
-        self, image: str, lines: deque[str], narrator: ProgressReporter, cancel: Cancel
+        self, image: str, lines: deque[str], progress: ProgressReporter, cancel: Cancel
     ) -> None:
         def on_line(line: str) -> None:
             lines.append(plain(line))
             if line.strip():
-                narrator.say(line)
+                progress.report(line)
 
         shown = one_line(" ".join(self._argv), 80)
         try:
@@ -74,7 +74,7 @@ class Command:
                 limit=self._job.limit,
                 silence=process.Silence(
                     every=_STILL,
-                    report=lambda seconds: narrator.say(
+                    report=lambda seconds: progress.report(
                         f"still running {shown} for {seconds:.0f} s"
                     ),
                 ),

@@ -38,24 +38,24 @@ def ignore_file(context: Path, dockerfile: Path) -> Path | None:
     return None
 
 
-def extra_patterns(text: str, ignore: Iterable[str], folders: Iterable[str]) -> tuple[str, ...]:
+def extra_patterns(text: str, ignore: Iterable[str], directories: Iterable[str]) -> tuple[str, ...]:
     """The patterns to add at the end of an ignore file that reads `text`.
 
-    `ignore` is the config's `build.ignore`, `folders` the paths of the context's folders. A pattern
-    for temporary files that would also match one of those is left out: taking the folder back in
-    with "!" would take in what the user's own patterns leave out beneath it."""
+    `ignore` is the config's `build.ignore`, `directories` the paths of the context's directories. A
+    pattern for temporary files that would also match one of those is left out: taking the directory
+    back in with "!" would take in what the user's own patterns leave out below it."""
     lines = [*(line for line in text.splitlines() if not line.startswith("#")), *ignore]
     wanted = any(
         line.strip().startswith("!") and ".git" in line.strip()[1:].strip().split("/")
         for line in lines
     )
-    names = {name for path in folders if has_mark(name := path.rpartition("/")[2])}
+    names = {name for path in directories if has_mark(name := path.rpartition("/")[2])}
     temporary = (
         f"**/{pattern}"
         for pattern in TEMPORARY
         if not any(fnmatch.fnmatchcase(name, pattern) for name in names)
     )
-    # Twice, since a folder that an earlier pattern has matched already does not count again for
+    # Twice, since a directory that an earlier pattern has matched already does not count again for
     # what an exception ("!**/*.py") takes back from it (moby/patternmatcher).
     git = () if wanted else ("**/.git", "**/.git/**")
     return (*ignore, *git, "**/.devloop", "**/.devloop/**", *temporary)
@@ -68,7 +68,7 @@ def merged(text: str, extra: tuple[str, ...]) -> str:
 
 @contextlib.contextmanager
 def arranged(
-    context: Path, dockerfile: Path, ignore: tuple[str, ...], folders: Iterable[str]
+    context: Path, dockerfile: Path, ignore: tuple[str, ...], directories: Iterable[str]
 ) -> Iterator[Path]:
     """The Dockerfile to hand to BuildKit for as long as the block lasts: a copy with the merged
     ignore file beside it. Raises env/disk-full and env/file-unreadable."""
@@ -77,19 +77,19 @@ def arranged(
         text = own.read_bytes().decode("utf-8", "surrogateescape") if own else ""
     except OSError as error:
         raise _failed(error) from error
-    extra = extra_patterns(text, ignore, folders)
+    extra = extra_patterns(text, ignore, directories)
     try:
-        folder = Path(tempfile.mkdtemp(prefix="devloop-build-"))
+        directory = Path(tempfile.mkdtemp(prefix="devloop-build-"))
     except OSError as error:
         raise _failed(error) from error
     try:
-        yield _copy(dockerfile, folder, merged(text, extra))
+        yield _copy(dockerfile, directory, merged(text, extra))
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
-def _copy(dockerfile: Path, folder: Path, text: str) -> Path:
-    copy = folder / dockerfile.name
+def _copy(dockerfile: Path, directory: Path, text: str) -> Path:
+    copy = directory / dockerfile.name
     try:
         shutil.copyfile(dockerfile, copy)
         copy.with_name(f"{copy.name}.dockerignore").write_bytes(
@@ -104,6 +104,6 @@ def _failed(error: OSError) -> DevloopError:
     code = Code.ENV_DISK_FULL if error.errno == errno.ENOSPC else Code.ENV_FILE_UNREADABLE
     return DevloopError.of(
         code,
-        f"cannot prepare the build: {error.filename or 'temporary folder'}",
+        f"cannot prepare the build: {error.filename or 'temporary directory'}",
         cause=error.strerror or str(error),
     )

@@ -61,11 +61,11 @@ def _key(repository: str, build: str) -> str:
 
 
 class CachingBuilder:
-    """A builder that asks its memory first and another builder second."""
+    """A builder that looks into the cache first and asks the fallback builder second."""
 
-    def __init__(self, job: Job, inner: Builder, images: CachedImages) -> None:
+    def __init__(self, job: Job, fallback: Builder, images: CachedImages) -> None:
         self._job = job
-        self._inner = inner
+        self._fallback = fallback
         self._images = images
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
@@ -75,9 +75,9 @@ class CachingBuilder:
             reporter.started(Step.BUILD)
             reporter.finished(Step.BUILD, StepOutcome.SKIPPED, f"same content as {digest[:19]}…")
             return self._job.image_ref(scan, digest)
-        image = self._inner.build(scan, reporter, cancel)
+        image = self._fallback.build(scan, reporter, cancel)
         if image.digest:
-            # Only here, after the inner builder made sure that no file changed meanwhile.
+            # Only here, after the fallback builder made sure that no file changed meanwhile.
             self._images.add(repository, scan.fingerprint.build, image.digest)
         return image
 

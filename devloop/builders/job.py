@@ -112,7 +112,7 @@ class Loader(Protocol):
 class Job:
     """One service's build, as every builder gets it.
 
-    `image` is the name without registry and tag, `root` the project's folder, `shown` the
+    `image` is the name without registry and tag, `root` the project's directory, `shown` the
     Dockerfile as the user would type it. `verify` says whether the disk is still as a scan saw it.
     `limit` is in seconds."""
 
@@ -186,7 +186,7 @@ class Job:
 def publish(
     job: Job,
     scan: Scan,
-    narrator: ProgressReporter,
+    progress: ProgressReporter,
     *,
     summary: str,
     pushed: Callable[[], str],
@@ -197,13 +197,13 @@ def publish(
     `summary` says what was built; `pushed` gives the digest under which the registry has the image,
     and pushes it first if that is still to be done. Raises build/context-changed, and what `pushed`
     and the loader raise."""
-    narrator.push(summary)
+    progress.push(summary)
     digest = pushed() if job.target.push else ""
     if not job.target.push and job.loader is not None:
-        job.loader.load(f"{job.repository}:{tag_of(scan)}", cancel, narrator.say)
+        job.loader.load(f"{job.repository}:{tag_of(scan)}", cancel, progress.report)
     job.check_unchanged(scan)
     loaded = f"loaded into the nodes of {job.target.kind_cluster}"
-    narrator.done(summary, f"{digest[:19]}…" if digest else loaded)
+    progress.done(summary, f"{digest[:19]}…" if digest else loaded)
     return job.image_ref(scan, digest)
 
 
@@ -213,6 +213,6 @@ def tag_of(scan: Scan) -> str:
 
 
 def shown_path(path: Path) -> str:
-    """`path` as the user would type it: relative to the working directory if it is beneath."""
+    """`path` as the user would type it: relative to the working directory if it is below."""
     shown = os.path.relpath(path)
     return str(path) if shown.startswith("..") else shown

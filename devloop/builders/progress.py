@@ -1,6 +1,6 @@
 """Turns what a builder notices into the steps `build` and `push` of the engine's reporter.
 
-All builders tell their story through this, so that a user sees the same steps whichever ran.
+All builders report through this, so that a user sees the same steps whichever ran.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class ProgressReporter:
     def take(self, note: Note, summary: str) -> None:
         if note.kind == "export":
             self.push(summary)
-        self.say(note.message, current=note.current, total=note.total)
+        self.report(note.message, current=note.current, total=note.total)
 
-    def say(self, message: str, *, current: int | None = None, total: int | None = None) -> None:
+    def report(self, message: str, *, current: int | None = None, total: int | None = None) -> None:
         self._reporter.progress(self.step, one_line(message, 120), current=current, total=total)
 
     def push(self, summary: str) -> None:

@@ -25,7 +25,7 @@ _KEPT_LINES = 200
 _LONGEST_OBJECT = 200_000
 
 # A context below this is sent in no time.
-_TOLD_BYTES = 1_000_000
+_REPORTED_BYTES = 1_000_000
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class Vertex:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """Something to tell: a build step, the begin of the export, or progress of the export."""
+    """Something to report: a build step, the begin of the export, or progress of the export."""
 
     kind: Literal["step", "export"]
     message: str
@@ -82,7 +82,7 @@ class Solve:
         self.vertices: dict[str, Vertex] = {}
         self.text: deque[str] = deque(maxlen=_KEPT_LINES)
         self.warnings: list[str] = []
-        self._said: set[str] = set()
+        self._noted: set[str] = set()
         # buildx 0.13 spreads an object over many lines, later ones write one a line.
         self._object: list[str] = []
 
@@ -155,11 +155,11 @@ class Solve:
         if not begins or vertex.cached:
             return []
         if vertex.exports:
-            return self._say("export", vertex.name)
+            return self._note("export", vertex.name)
         parts = split_name(vertex.name)
         if parts is None:
             return []
-        return self._say("step", one_line(vertex.name), current=parts[1], total=parts[2])
+        return self._note("step", one_line(vertex.name), current=parts[1], total=parts[2])
 
     def _status(self, raw: dict[str, Any]) -> list[Note]:
         vertex = self.vertices.get(_string(raw.get("vertex")))
@@ -168,9 +168,9 @@ class Solve:
         current, total = _number(raw.get("current")), _number(raw.get("total"))
         what = _string(raw.get("id")) or _string(raw.get("name"))
         if vertex.exports and what:
-            return self._say("export", what, current=current or None, total=total or None)
-        if current >= _TOLD_BYTES and what.startswith("transferring context"):
-            return self._say("step", f"sending the context, {size(current)}")
+            return self._note("export", what, current=current or None, total=total or None)
+        if current >= _REPORTED_BYTES and what.startswith("transferring context"):
+            return self._note("step", f"sending the context, {size(current)}")
         return []
 
     def _log(self, raw: dict[str, Any]) -> None:
@@ -190,7 +190,7 @@ class Solve:
         text = "\n".join([*vertex.log, *rest]).strip("\n").split("\n")
         return tuple(text[-lines:]) if text != [""] else ()
 
-    def _say(
+    def _note(
         self,
         kind: Literal["step", "export"],
         message: str,
@@ -200,9 +200,9 @@ class Solve:
     ) -> list[Note]:
         # Statuses repeat several times a second with nothing but other byte counts.
         key = f"{kind} {message} {round(4 * current / total) if current and total else ''}"
-        if key in self._said:
+        if key in self._noted:
             return []
-        self._said.add(key)
+        self._noted.add(key)
         return [Note(kind=kind, message=message, current=current, total=total)]
 
 

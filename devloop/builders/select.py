@@ -104,7 +104,7 @@ class _Demanded:
     """buildx because the config says so; its absence is an error."""
 
     def __init__(self, job: Job) -> None:
-        self._inner = Buildx(job)
+        self._builder = Buildx(job)
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
         problem = _BUILDX.problem(cancel)
@@ -118,7 +118,7 @@ class _Demanded:
                     "or set builder: auto in devloop.yaml",
                 ),
             )
-        return self._inner.build(scan, reporter, cancel)
+        return self._builder.build(scan, reporter, cancel)
 
 
 class _Auto:
@@ -126,15 +126,15 @@ class _Auto:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._inner: Builder | None = None
+        self._builder: Builder | None = None
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
-        if self._inner is None:
+        if self._builder is None:
             problem = _BUILDX.problem(cancel)
             if problem is None:
-                self._inner = Buildx(self._job)
+                self._builder = Buildx(self._job)
             else:
-                self._inner = _Classic(self._job)
+                self._builder = _Classic(self._job)
                 reporter.diagnostic(
                     Diagnosis(
                         code=Code.ENV_TOOL_MISSING,
@@ -144,7 +144,7 @@ class _Auto:
                         suggestions=("install it: https://docs.docker.com/build/install-buildx/",),
                     )
                 )
-        return self._inner.build(scan, reporter, cancel)
+        return self._builder.build(scan, reporter, cancel)
 
 
 class _Probe:

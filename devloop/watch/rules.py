@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devloop.base.editor_files import LEFT_OUT_FOLDERS, has_mark, is_temporary
+from devloop.base.editor_files import LEFT_OUT_DIRECTORIES, has_mark, is_temporary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ class ContextRules:
         self.ignore = ignore
         self._left_out = frozenset(
             name
-            for name in LEFT_OUT_FOLDERS
+            for name in LEFT_OUT_DIRECTORIES
             if name == ".devloop" or not ignore.names_exception(name)
         )
 

@@ -17,7 +17,7 @@ from devloop.builders.dockerfile import load
 from devloop.builders.image.base_image import Bases
 from devloop.builders.image.documents import Image, Layer, sha256
 from devloop.builders.image.full_build import NeedsFullBuild
-from devloop.builders.image.image_config import SHAPING
+from devloop.builders.image.image_config import CONFIGURING
 from devloop.builders.image.layer import write_layer
 from devloop.builders.image.listing import Listings
 from devloop.builders.image.upload import Upload
@@ -97,15 +97,15 @@ class DaemonlessBuilder:
             raise NeedsFullBuild("images are loaded into the nodes with Docker")
         dockerfile = load(self._job.build.dockerfile, self._job.shown)
         _check(dockerfile, self._job.build, self._job.shown)
-        narrator = ProgressReporter(reporter)
+        progress = ProgressReporter(reporter)
         try:
-            return self._build(dockerfile, scan, narrator, cancel)
-        except NeedsFullBuild as unprovable:
-            reporter.finished(narrator.step, StepOutcome.SKIPPED, unprovable.reason)
+            return self._build(dockerfile, scan, progress, cancel)
+        except NeedsFullBuild as needed:
+            reporter.finished(progress.step, StepOutcome.SKIPPED, needed.reason)
             raise
 
     def _build(
-        self, dockerfile: Dockerfile, scan: Scan, narrator: ProgressReporter, cancel: Cancel
+        self, dockerfile: Dockerfile, scan: Scan, progress: ProgressReporter, cancel: Cancel
     ) -> ImageRef:
         if scan.recipe != self._recipe:
             self._bases.forget()
@@ -115,8 +115,10 @@ class DaemonlessBuilder:
             self._job.build,
             scan.snapshot,
             stages.StageImages(
-                find=lambda name, platform: self._bases.find(name, platform, narrator.say, cancel),
-                listing=lambda base: self._listings.of(base, narrator.say, cancel),
+                find=lambda name, platform: self._bases.find(
+                    name, platform, progress.report, cancel
+                ),
+                listing=lambda base: self._listings.of(base, progress.report, cancel),
             ),
         )
         if made.base is None and not made.layers:
@@ -124,16 +126,16 @@ class DaemonlessBuilder:
         image, blobs = self._image(made, scan, cancel)
         count = len(made.layers)
         summary = f"{count} layer{'s' * (count != 1)} without a builder, {len(blobs)} new"
-        narrator.push(summary)
+        progress.push(summary)
         try:
-            digest = self._send(made, image, blobs, narrator, cancel)
+            digest = self._send(made, image, blobs, progress, cancel)
         except DevloopError as error:
             if not self._upload.forget() or error.code != Code.REGISTRY_PUSH_FAILED:
                 raise
             # What was known to be there may have been deleted: once more, with nothing assumed.
             image, blobs = self._image(made, scan, cancel)
-            digest = self._send(made, image, blobs, narrator, cancel)
-        narrator.done(summary, f"{digest[:19]}…")
+            digest = self._send(made, image, blobs, progress, cancel)
+        progress.done(summary, f"{digest[:19]}…")
         return self._job.image_ref(scan, digest)
 
     def _image(
@@ -150,7 +152,7 @@ class DaemonlessBuilder:
             layers.append(known[entries])
         self._layers = known
         created = dt.datetime.now(dt.UTC).isoformat().replace("+00:00", "Z")
-        image = replace(image, layers=tuple(layers), config=made.shape.document(created))
+        image = replace(image, layers=tuple(layers), config=made.config.document(created))
         return _Ready(documents=image.documents(created), tag=tag_of(scan)), blobs
 
     def _layer(self, image: Image, entries: tuple[FileEntry, ...], blobs: list[bytes]) -> Layer:
@@ -170,11 +172,11 @@ class DaemonlessBuilder:
         made: stages.StageImage,
         ready: _Ready,
         blobs: list[bytes],
-        narrator: ProgressReporter,
+        progress: ProgressReporter,
         cancel: Cancel,
     ) -> str:
         if made.base is not None:
-            self._upload.base(made.base, narrator.say, cancel)
+            self._upload.base(made.base, progress.report, cancel)
         self._upload.put([*blobs, ready.documents.config], cancel)
         self._upload.finish(ready.documents, ready.tag, cancel)
         return ready.documents.digest
@@ -210,8 +212,8 @@ def needs_builder(build: Build, shown: str) -> str | None:
     Errors: config/dockerfile-missing, env/file-unreadable."""
     try:
         _check(load(build.dockerfile, shown), build, shown)
-    except NeedsFullBuild as unprovable:
-        return unprovable.reason
+    except NeedsFullBuild as needed:
+        return needed.reason
     return None
 
 
@@ -231,5 +233,5 @@ def _check(dockerfile: Dockerfile, build: Build, shown: str) -> None:
         raise NeedsFullBuild(f"{shown} has no stage {build.target or ''}".rstrip())
     for stage in dockerfile.needed(build.target):
         for instruction in stage.instructions[1:]:
-            if instruction.keyword not in SHAPING | {"COPY", "ADD"}:
+            if instruction.keyword not in CONFIGURING | {"COPY", "ADD"}:
                 raise NeedsFullBuild(f"{shown}:{instruction.start} {instruction.keyword}")

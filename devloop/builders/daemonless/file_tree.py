@@ -40,9 +40,11 @@ class Tree:
         """`path` (with or without a leading slash) with all symlinks in it followed."""
         return follow(path, self.find)
 
-    def with_folders(self, path: str, owner: tuple[int, int]) -> tuple[Tree, tuple[FileEntry, ...]]:
-        """As `mkdir -p` does it: the tree with the folder, and the entries of its layer, none when
-        it was there."""
+    def with_directories(
+        self, path: str, owner: tuple[int, int]
+    ) -> tuple[Tree, tuple[FileEntry, ...]]:
+        """As `mkdir -p` does it: the tree with the directory, and the entries of its layer, none
+        when it was there."""
         found = self.real(path)
         parts = found.split("/") if found else []
         paths = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
@@ -57,8 +59,8 @@ class Tree:
         self, layer: Mapping[str, FileEntry], *, link: bool
     ) -> tuple[Tree, tuple[FileEntry, ...]]:
         """The tree with what a COPY places, and the entries of its layer: those that it brings and
-        the folders above them, as container engines differ in what they make of a folder that a
-        layer does not name. `link` says that builders may lay it over the rest as it is."""
+        the directories above them, as container engines differ in what they make of a directory
+        that a layer does not name. `link` says that builders may lay it over the rest as it is."""
         new: dict[str, FileEntry] = {}
         for path, entry in layer.items():
             there = self.find(path)
@@ -79,22 +81,22 @@ class Tree:
         shown = dict(new)
         for path in new:
             while (path := path.rpartition("/")[0]) and path not in shown:
-                shown[path] = after.folder(path)
+                shown[path] = after.directory(path)
         order = sorted(shown, key=lambda path: path.split("/"))
         return after, tuple(shown[path] for path in order)
 
     def _check_made(self, path: str, new: Mapping[str, FileEntry]) -> None:
-        """A folder that the kernel makes in one with the setgid bit gets that and its group."""
+        """A directory that the kernel makes in one with the setgid bit gets that and its group."""
         above = path.rpartition("/")[0]
         found = new.get(above) or (self.find(above) if above else None)
         if found is not None and found.mode & stat.S_ISGID:
             raise NeedsFullBuild(f"/{above} hands its group on to /{path}")
 
-    def folder(self, path: str) -> FileEntry:
-        """What a layer says of a folder that has to be there."""
+    def directory(self, path: str) -> FileEntry:
+        """What a layer says of a directory that has to be there."""
         found = self.find(path)
         if found is None or found.type != "dir":
-            raise NeedsFullBuild(f"/{path} is not a folder")
+            raise NeedsFullBuild(f"/{path} is not a directory")
         if isinstance(found, FileEntry):
             return found
         return FileEntry(path=path, type="dir", mode=found.mode, uid=found.uid, gid=found.gid)
@@ -170,7 +172,7 @@ def _number(text: str) -> int | None:
 
 
 def _plain_part(source: str) -> str:
-    """The folders of a pattern above its first wildcard."""
+    """The directories of a pattern above its first wildcard."""
     parts = []
     for part in source.split("/"):
         if re.search(r"[*?\[\\]", part):

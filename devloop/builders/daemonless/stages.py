@@ -16,12 +16,12 @@ from devloop.builders.dockerfile import Dockerfile, Stage
 from devloop.builders.image.copies import StageState, place, stage_copies
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.image_config import (
-    SHAPING,
+    CONFIGURING,
     ImageConfig,
     InstructionText,
+    apply_instruction,
     platform_arguments,
     scratch,
-    shape,
     started,
 )
 from devloop.builders.image.tar_writer import reading_context
@@ -47,7 +47,7 @@ class StageImage:
     stands for FROM scratch."""
 
     base: Base | None
-    shape: ImageConfig
+    config: ImageConfig
     tree: Tree
     layers: tuple[tuple[FileEntry, ...], ...] = ()
 
@@ -120,41 +120,41 @@ class _Maker:
         if platform != self._platform:
             raise NeedsFullBuild(f"FROM {name} is for another platform, {platform}")
         if name == "scratch":
-            return StageImage(base=None, shape=scratch(platform), tree=Tree())
+            return StageImage(base=None, config=scratch(platform), tree=Tree())
         before = [s for s in self._dockerfile.stages[: stage.index] if s.name]
         if any(s.name.lower() == name.lower() for s in before):
             found = [s for s in before if s.name.lower() == name]
             if not found:
                 raise NeedsFullBuild(f"FROM {name} writes the name of a stage in another way")
             made = self.stage(found[-1])
-            if made.shape.config.get("OnBuild"):
+            if made.config.config.get("OnBuild"):
                 raise NeedsFullBuild(f"the stage {name} has ONBUILD triggers")
             # ARGs go on into it; whether there was a CMD is asked of each stage alone.
-            return replace(made, shape=replace(made.shape, cmd=False))
+            return replace(made, config=replace(made.config, cmd=False))
         base = self._images.find(name, platform)
-        shape = started(base.image.config)
-        return StageImage(base=base, shape=shape, tree=Tree(base=self._images.listing(base)))
+        config = started(base.image.config)
+        return StageImage(base=base, config=config, tree=Tree(base=self._images.listing(base)))
 
     def _next(self, made: StageImage, instruction: Instruction, stage: Stage) -> StageImage:
         if instruction.keyword in ("COPY", "ADD"):
             return self._copy(made, instruction, stage)
-        if instruction.keyword not in SHAPING:
+        if instruction.keyword not in CONFIGURING:
             raise NeedsFullBuild(f"line {instruction.start}: {instruction.keyword}")
-        words = InstructionText(
+        text = InstructionText(
             expand=self._expand, escape=self._escape, given=self._build.args, outer=self._outer
         )
-        after = replace(made, shape=shape(made.shape, instruction, words))
-        if instruction.keyword != "WORKDIR" or after.shape.workdir == "/":
+        after = replace(made, config=apply_instruction(made.config, instruction, text))
+        if instruction.keyword != "WORKDIR" or after.config.workdir == "/":
             return after
-        user = after.shape.user
+        user = after.config.user
         owner = made.tree.owner(user, self._read) if user else (0, 0)
-        tree, entries = made.tree.with_folders(after.shape.workdir, owner)
+        tree, entries = made.tree.with_directories(after.config.workdir, owner)
         if not entries:
             return after
-        told = made.shape.told(f"WORKDIR {after.shape.workdir}", layer=True).history
+        history = made.config.with_history(f"WORKDIR {after.config.workdir}", layer=True).history
         return replace(
             after,
-            shape=replace(after.shape, history=told),
+            config=replace(after.config, history=history),
             tree=tree,
             layers=(*made.layers, entries),
         )
@@ -175,7 +175,7 @@ class _Maker:
         tree, entries = made.tree.with_layer(placed, link=copy.link)
         return replace(
             made,
-            shape=made.shape.told(_created_by(copy), layer=True),
+            config=made.config.with_history(_created_by(copy), layer=True),
             tree=tree,
             layers=(*made.layers, entries),
         )
@@ -185,7 +185,7 @@ class _Maker:
         begin = replace(instruction, keyword="FROM", value="base", flags=(), heredocs=())
         alone = (replace(begin, stage=0), replace(instruction, stage=0))
         state = StageState(
-            env=made.shape.variables, workdir=made.shape.workdir, user=made.shape.user
+            env=made.config.variables, workdir=made.config.workdir, user=made.config.user
         )
         stage = Stage(index=0, base="base", name="", platform="", instructions=alone)
         dockerfile = Dockerfile(
@@ -209,11 +209,14 @@ class _Maker:
         if copy.link and f"/{real}" != copy.dest:
             raise NeedsFullBuild(f"COPY --link to {copy.dest}, which is a symlink")
         there = tree.find(real)
-        folder = not real or (there is not None and there.type == "dir")
-        # A builder that lays it over the rest does not see the folder.
-        unclear = copy.unclear or (copy.link and folder and not copy.folder)
+        directory = not real or (there is not None and there.type == "dir")
+        # A builder that lays it over the rest does not see the directory.
+        unclear = copy.unclear or (copy.link and directory and not copy.directory)
         return replace(
-            copy, dest=f"/{real}", folder=copy.folder or (folder and not copy.link), unclear=unclear
+            copy,
+            dest=f"/{real}",
+            directory=copy.directory or (directory and not copy.link),
+            unclear=unclear,
         )
 
     def _owner(self, tree: Tree, copy: Copy) -> tuple[int, int]:
@@ -242,7 +245,7 @@ def read_source(context: Path, placed: FileEntry) -> bytes:
 
 
 def _from_stage(tree: Tree, copy: Copy, owner: tuple[int, int]) -> dict[str, FileEntry]:
-    """COPY --from: as from a context, but owners are kept and folders above are root's."""
+    """COPY --from: as from a context, but owners are kept and directories above are root's."""
     placed = place(copy, tree.snapshot(copy.sources), owner)
     owners = tree.owners(copy.sources) if copy.chown is None else frozenset({owner})
     if len(owners) > 1:

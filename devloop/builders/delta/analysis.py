@@ -33,10 +33,11 @@ _LAYERS = frozenset({"ADD", "COPY", "RUN", "WORKDIR"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _InstructionReader:
-    """`patterns` are read from the context, which makes a full build necessary; `words` say who."""
+    """`patterns` are read from the context, which makes a full build necessary; `shown` is
+    where."""
 
     patterns: tuple[str, ...]
-    words: str
+    shown: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +58,7 @@ class Rules:
             lost = any(_leads_on(pattern, link) for pattern in reader.patterns for link in links)
             for path in sorted(changed):
                 if lost or any(may_match(pattern, path) for pattern in reader.patterns):
-                    raise NeedsFullBuild(f"{reader.words} reads {path}")
+                    raise NeedsFullBuild(f"{reader.shown} reads {path}")
 
 
 def rules(
@@ -155,7 +156,7 @@ class _Stages:
         stage = stages[by.stage]
         whose = "" if stage is self._final else f" of stage {stage.name or stage.index}"
         return _InstructionReader(
-            patterns=patterns, words=f"{self._shown}:{by.start} {by.keyword}{whose}"
+            patterns=patterns, shown=f"{self._shown}:{by.start} {by.keyword}{whose}"
         )
 
 

@@ -1,8 +1,8 @@
-"""What an image has beneath the layers of its COPYs: read in the background, asked for by a save.
+"""The layers of an image below those of its COPYs: read in the background, asked for by a save.
 
-A builder copies neither a folder over something that is none nor anything else over a folder, so
-what a COPY brings for the first time may be refused for what the base image has there. Nothing is
-decided here, and no save waits long: what is not known in time is the builder's.
+A builder copies neither a directory over something that is none nor anything else over a directory,
+so what a COPY brings for the first time may be refused for what the base image has there. Nothing
+is decided here, and no save waits long: what is not known in time is the builder's.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PATIENCE = 1.0
 
 
 class BaseLayers:
-    """The paths beneath the COPYs of one image."""
+    """The paths below the COPYs of one image."""
 
     def __init__(self, finding: Background[Listing | NeedsFullBuild]) -> None:
         self._finding = finding
@@ -42,7 +42,7 @@ class BaseLayers:
     def listing(self, cancel: Cancel) -> Listing:
         """Raises `NeedsFullBuild` when they are not known, and Cancelled."""
         if not self._finding.wait(_PATIENCE, cancel):
-            raise NeedsFullBuild("what the image has beneath is still being read")
+            raise NeedsFullBuild("the base layers are still being read")
         try:
             found = self._finding.result(cancel)
         except Cancelled:
@@ -64,7 +64,7 @@ class BaseLayersReader:
         self._closed = False
         self._known: tuple[Image, Background[Listing | NeedsFullBuild]] | None = None
 
-    def beneath(self, repository: Repository, image: Image) -> BaseLayers:
+    def read(self, repository: Repository, image: Image) -> BaseLayers:
         """Begin to read what is in the layers of `image`, which `repository` has. Raises Cancelled
         after `close`."""
         with self._lock:
@@ -75,7 +75,7 @@ class BaseLayersReader:
                 if known is not None:
                     known[1].stop()
                 finding = Background(
-                    "lower",
+                    "base-layers",
                     lambda cancel: _read(repository, image, cancel),
                     expected=(DevloopError, NeedsFullBuild),
                 )
@@ -98,17 +98,17 @@ class BaseLayersReader:
 
 def _read(repository: Repository, image: Image, cancel: Cancel) -> Listing | NeedsFullBuild:
     if sum(layer.size for layer in image.layers) > _MOST:
-        return NeedsFullBuild("the image beneath is too big to look into")
+        return NeedsFullBuild("the base image is too big to look into")
     try:
         return repository.listing(image, cancel)
-    except NeedsFullBuild as unprovable:
+    except NeedsFullBuild as needed:
         # It will not be another time.
-        return unprovable
+        return needed
 
 
-def check_places(entries: Iterable[FileEntry], lower: Listing) -> None:
+def check_places(entries: Iterable[FileEntry], base: Listing) -> None:
     """Raise `NeedsFullBuild` when a builder refuses to copy one of `entries` over what is there."""
     for entry in entries:
-        there = lower.nodes.get(entry.path)
+        there = base.nodes.get(entry.path)
         if there is not None and (there.type == "dir") != (entry.type == "dir"):
-            raise NeedsFullBuild(f"/{entry.path} is a {there.type} in the image beneath")
+            raise NeedsFullBuild(f"/{entry.path} is a {there.type} in the base image")

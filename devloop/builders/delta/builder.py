@@ -3,7 +3,8 @@
 The first image comes from whichever builder it stands in front of. While nobody waits, that image's
 layers are read and compared with what the COPYs should have placed; from then on an image is the
 same layers plus one with every path that differs, or with a COPY's layer made again where something
-went away. What cannot be proven to equal a full build goes to the builder behind, with the reason.
+went away. What cannot be proven to equal a full build goes to the fallback builder, with the
+reason.
 
 No command is run and no Docker is asked here. A save never waits for housekeeping: layers are
 folded after a pause, and the next save ends that.
@@ -87,21 +88,21 @@ class DeltaBuilder:
     """Stands in front of another builder of the same service. `close` ends its threads."""
 
     def __init__(
-        self, job: Job, inner: Builder, registry: Registry | None, images: CachedImages
+        self, job: Job, fallback: Builder, registry: Registry | None, images: CachedImages
     ) -> None:
-        """Without a `registry` the builder behind makes every image."""
+        """Without a `registry`, the fallback builder makes every image."""
         self._job = job
-        self._inner = inner
+        self._fallback = fallback
         self._registry = registry
         self._images = images
         # Whoever carries an image on; a build that was cancelled may still be leaving.
         self._lock = threading.Lock()
         self._known: _KnownImage | None = None
-        # For this recipe there is no way past the builder behind, and why.
-        self._hopeless = _GivenUp()
-        self._told = False
+        # For this recipe there is no way past the fallback builder, and why.
+        self._given_up = _GivenUp()
+        self._reported = False
         self._resting: Background[None] | None = None
-        self._lower = BaseLayersReader()
+        self._base_layers = BaseLayersReader()
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
         """See engine.ports.Builder."""
@@ -111,20 +112,20 @@ class DeltaBuilder:
         if known is not None:
             try:
                 return self._carry_on(known, scan, reporter, cancel)
-            except NeedsFullBuild as unprovable:
-                reason = unprovable.reason
+            except NeedsFullBuild as needed:
+                reason = needed.reason
             except (Cancelled, DevloopError):
                 raise
             except Exception:
                 # A bug here must not be met again with the next save.
                 self._known = None
                 raise
-        elif self._hopeless.recipe == scan.recipe:
-            reason = self._hopeless.reason
-        elif self._registry is None and not self._told:
-            reason, self._told = "images are loaded into the nodes, not pushed", True
+        elif self._given_up.recipe == scan.recipe:
+            reason = self._given_up.reason
+        elif self._registry is None and not self._reported:
+            reason, self._reported = "images are loaded into the nodes, not pushed", True
         before = self._dockerfile()
-        image = self._inner.build(
+        image = self._fallback.build(
             scan, _Explained(reporter, reason) if reason else reporter, cancel
         )
         self._learn(scan, image, before)
@@ -137,7 +138,7 @@ class DeltaBuilder:
         for finding in (known.finding if known else None, resting):
             if finding is not None:
                 finding.join()
-        self._lower.settle()
+        self._base_layers.settle()
 
     def close(self) -> None:
         """End what goes on in the background."""
@@ -146,7 +147,7 @@ class DeltaBuilder:
         for finding in (known.finding if known else None, resting):
             if finding is not None:
                 finding.close()
-        self._lower.close()
+        self._base_layers.close()
 
     # --- an image made here --------------------------------------------------------------------
 
@@ -157,8 +158,8 @@ class DeltaBuilder:
             raise NeedsFullBuild("the Dockerfile or the build's settings changed")
         try:
             shortcut = known.finding.result(cancel)
-        except NeedsFullBuild as unprovable:
-            self._hopeless = self._hopeless.again(scan.recipe, unprovable.reason)
+        except NeedsFullBuild as needed:
+            self._given_up = self._given_up.again(scan.recipe, needed.reason)
             raise
         except Cancelled:
             cancel.check()
@@ -174,8 +175,8 @@ class DeltaBuilder:
             reporter.started(Step.BUILD)
             made = shortcut.make(change)
             cancel.check()
-            words = f"{made.words} on {shortcut.beneath[7:13]}"
-            reporter.finished(Step.BUILD, StepOutcome.DONE, words)
+            summary = f"{made.summary} on {shortcut.digest[7:13]}"
+            reporter.finished(Step.BUILD, StepOutcome.DONE, summary)
             reporter.started(Step.PUSH)
             digest = shortcut.send(made, tag_of(scan), cancel)
             reporter.finished(Step.PUSH, StepOutcome.DONE, f"{digest[:19]}…")
@@ -186,7 +187,7 @@ class DeltaBuilder:
             )
         return image
 
-    # --- an image of the builder behind --------------------------------------------------------
+    # --- an image of the fallback builder --------------------------------------------------------
 
     def _dockerfile(self) -> bytes | None:
         try:
@@ -202,9 +203,9 @@ class DeltaBuilder:
             old.finding.stop()
         # Read before and after: so it is what the builder saw.
         text = self._dockerfile()
-        hopeless = self._hopeless.recipe == scan.recipe and self._hopeless.times >= _TRIES
+        given_up = self._given_up.recipe == scan.recipe and self._given_up.times >= _TRIES
         registry = self._registry
-        if registry is None or not image.digest or text is None or text != before or hopeless:
+        if registry is None or not image.digest or text is None or text != before or given_up:
             return
         finding = Background(
             f"look-{self._job.image}",
@@ -226,24 +227,28 @@ class DeltaBuilder:
         found = repository.image(image.digest, build.platform, cancel)
         dockerfile = parse(text.decode("utf-8", "replace"))
         base = _below(found, dockerfile)
-        law = rules(dockerfile, build.target, build.args, base, job.shown)
+        analysis = rules(dockerfile, build.target, build.args, base, job.shown)
 
         def read(layer: Layer) -> Mapping[str, FileEntry]:
             return repository.entries(layer, cancel)
 
-        ground = examine(found, law.copies, scan.snapshot, law.depth, read=read, head=self._head)
+        base_state = examine(
+            found, analysis.copies, scan.snapshot, analysis.depth, read=read, head=self._head
+        )
         bare = found.without_delta()
-        check_triggers(bare, law.own, scan.snapshot, read)
+        check_triggers(bare, analysis.own, scan.snapshot, read)
         repository.get_ready(cancel)
-        first = min((slot.index for slot in ground.slots), default=0)
+        first = min((copy_layer.index for copy_layer in base_state.copy_layers), default=0)
         return Shortcut(
             repository,
             bare,
-            LayerState(ground),
-            law,
+            LayerState(base_state),
+            analysis,
             context=build.context,
-            beneath=image.digest,
-            lower=self._lower.beneath(repository, replace(bare, layers=bare.layers[:first])),
+            digest=image.digest,
+            base_layers=self._base_layers.read(
+                repository, replace(bare, layers=bare.layers[:first])
+            ),
         )
 
     def _head(self, path: str) -> bytes:
@@ -274,43 +279,43 @@ class DeltaBuilder:
         """Make the layers of the COPYs again, so that the next delta starts from nothing."""
         with self._lock:
             cancel.check()
-            frozen = shortcut.standing.freeze()
-            change = shortcut.standing.change(fold=True)
+            frozen = shortcut.state.freeze()
+            change = shortcut.state.change(fold=True)
             image = shortcut.image
         made = shortcut.make(change)
         for blob in made.blobs:
             cancel.check()
             shortcut.repository.put(blob, cancel)
         with self._lock:
-            # Unless an image was tried meanwhile: what that left standing is another thing.
-            if shortcut.image is image and shortcut.standing.snapshot is frozen.snapshot:
+            # Unless an image was tried meanwhile: what that left is another state.
+            if shortcut.image is image and shortcut.state.snapshot is frozen.snapshot:
                 shortcut.folded(made, frozen)
 
 
 class _Explained:
-    """A reporter that says why the builder behind it has to work."""
+    """A reporter that says why the fallback builder has to work."""
 
-    def __init__(self, inner: Reporter, reason: str) -> None:
-        self._inner = inner
-        self._words = f"full build: {reason}"
+    def __init__(self, reporter: Reporter, reason: str) -> None:
+        self._reporter = reporter
+        self._explanation = f"full build: {reason}"
 
     def started(self, step: Step) -> None:
-        self._inner.started(step)
+        self._reporter.started(step)
         if step is Step.BUILD:
-            self._inner.progress(step, self._words)
+            self._reporter.progress(step, self._explanation)
 
     def progress(
         self, step: Step, message: str, *, current: int | None = None, total: int | None = None
     ) -> None:
-        self._inner.progress(step, message, current=current, total=total)
+        self._reporter.progress(step, message, current=current, total=total)
 
     def finished(self, step: Step, outcome: StepOutcome, detail: str = "") -> None:
         if step is Step.BUILD and outcome is StepOutcome.DONE:
-            detail = "; ".join(filter(None, (detail, self._words)))
-        self._inner.finished(step, outcome, detail)
+            detail = "; ".join(filter(None, (detail, self._explanation)))
+        self._reporter.finished(step, outcome, detail)
 
     def diagnostic(self, diagnosis: Diagnosis) -> None:
-        self._inner.diagnostic(diagnosis)
+        self._reporter.diagnostic(diagnosis)
 
 
 def _below(image: Image, dockerfile: Dockerfile) -> StageState:

@@ -48,18 +48,19 @@ class CopyLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseState:
-    """What is known of an image's layers. `slots` are the COPYs whose layers may be replaced, the
-    lowest first; the layers hold what they place of `snapshot`, except for the paths in `loose`,
-    which are out of date.
+    """What is known of an image's layers. `copy_layers` are the COPYs whose layers may be replaced,
+    the lowest first; the layers hold what they place of `snapshot`, except for the paths in
+    `loose`, which are out of date.
 
-    `above` are the paths in the other layers above the lowest slot, and all folders on the way to
-    them: what lies under there is not ours to change. `folders` are the folders that the layers
-    show and no COPY sets, as they are in the end. `head` is what `place` wants to know of files."""
+    `above` are the paths in the other layers above the lowest copy_layer, and all directories on
+    the way to them: what lies under there is not ours to change. `directories` are the directories
+    that the layers show and no COPY sets, as they are in the end. `head` is what `place` wants to
+    know of files."""
 
-    slots: tuple[CopyLayer, ...]
+    copy_layers: tuple[CopyLayer, ...]
     snapshot: Snapshot
     above: frozenset[str] = frozenset()
-    folders: Mapping[str, FileEntry] = field(default_factory=lambda: MappingProxyType({}))
+    directories: Mapping[str, FileEntry] = field(default_factory=lambda: MappingProxyType({}))
     loose: frozenset[str] = frozenset()
     head: Head | None = None
 
@@ -67,7 +68,8 @@ class BaseState:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerChange:
     """What brings an image's layers up to date: the entries of a delta layer, or new entries for
-    the layers at some indexes. Both are in the order of a layer, folders before what is in them."""
+    the layers at some indexes. Both are in the order of a layer, directories before what is in
+    them."""
 
     delta: tuple[FileEntry, ...] = ()
     layers: Mapping[int, tuple[FileEntry, ...]] = field(
@@ -76,7 +78,7 @@ class LayerChange:
 
     @property
     def files(self) -> int:
-        """How many paths the delta is about, the folders that only lead to them left out."""
+        """How many paths the delta is about, the directories that only lead to them left out."""
         return sum(1 for entry in self.delta if entry.type != "dir")
 
     @property
@@ -92,7 +94,7 @@ class LayerChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frozen:
-    """What the slots placed at one moment, each and together."""
+    """What the copy_layers placed at one moment, each and together."""
 
     snapshot: Snapshot
     layers: tuple[Mapping[str, FileEntry], ...]
@@ -131,27 +133,29 @@ def same(one: FileEntry | None, other: FileEntry | None) -> bool:
 
 
 def ancestors(path: str) -> Iterator[str]:
-    """The folders above `path`, the nearest first, / itself left out."""
+    """The directories above `path`, the nearest first, / itself left out."""
     while path := path.rpartition("/")[0]:
         yield path
 
 
 class LayerState:
-    """What the slots of a ground place, moved on from snapshot to snapshot; `links` are the
-    symlinks in the context. For one thread at a time."""
+    """What the copy_layers of a base_state place, moved on from snapshot to snapshot; `links` are
+    the symlinks in the context. For one thread at a time."""
 
-    def __init__(self, ground: BaseState) -> None:
+    def __init__(self, base_state: BaseState) -> None:
         """Raises `NeedsFullBuild`."""
-        self.ground = ground
-        self.snapshot = ground.snapshot
-        self._layers, self._tree = place_all(ground.slots, ground.snapshot, ground.head)
+        self.base_state = base_state
+        self.snapshot = base_state.snapshot
+        self._layers, self._tree = place_all(
+            base_state.copy_layers, base_state.snapshot, base_state.head
+        )
         frozen = self.freeze()
         self._then_layers, self._then = frozen.layers, frozen.tree
         # An ADD unpacks what has become an archive.
         self._unpacking = frozenset(
             number
-            for number, slot in enumerate(ground.slots)
-            if slot.copy.instruction.keyword == "ADD"
+            for number, copy_layer in enumerate(base_state.copy_layers)
+            if copy_layer.copy.instruction.keyword == "ADD"
         )
         self._index()
         self._stale: set[str] = set()
@@ -162,7 +166,7 @@ class LayerState:
         moved."""
         changed = differing(self.snapshot, snapshot)
         if not self._touch_up(snapshot, changed):
-            layers, tree = place_all(self.ground.slots, snapshot, self.ground.head)
+            layers, tree = place_all(self.base_state.copy_layers, snapshot, self.base_state.head)
             self._layers, self._tree, self.snapshot = layers, tree, snapshot
             self._index()
             self._compare()
@@ -172,15 +176,15 @@ class LayerState:
         """What the image needs to hold what the snapshot places; with `fold`, without a delta
         layer. Raises `NeedsFullBuild`."""
         touched = self._stale | self._gone
-        for path in sorted(touched & self.ground.above):
+        for path in sorted(touched & self.base_state.above):
             raise NeedsFullBuild(f"another layer has /{path} too")
         if fold or self._gone:
             return LayerChange(layers=self._new_layers())
-        return LayerChange(delta=self._with_folders(touched | self._loose(), self._tree))
+        return LayerChange(delta=self._with_directories(touched | self._loose(), self._tree))
 
     def fresh(self) -> tuple[FileEntry, ...]:
-        """What is placed where the layers had nothing of the slots, or what a builder does not copy
-        it over: a folder for something else, or the other way round."""
+        """What is placed where the layers had nothing of the copy_layers, or what a builder does
+        not copy it over: a directory for something else, or the other way round."""
         tree, then = self._tree, self._then
         return tuple(
             tree[path]
@@ -199,9 +203,9 @@ class LayerState:
     def settle(self, frozen: Frozen) -> None:
         """Take it that the layers were made again as `change` said when it was frozen."""
         explicit = {path for path, entry in frozen.tree.items() if not entry.implied}
-        folders = {p: f for p, f in self.ground.folders.items() if p not in explicit}
-        self.ground = replace(
-            self.ground, snapshot=frozen.snapshot, loose=frozenset(), folders=folders
+        directories = {p: f for p, f in self.base_state.directories.items() if p not in explicit}
+        self.base_state = replace(
+            self.base_state, snapshot=frozen.snapshot, loose=frozenset(), directories=directories
         )
         self._then_layers, self._then = frozen.layers, frozen.tree
         self._compare()
@@ -216,7 +220,7 @@ class LayerState:
         }
 
     def _loose(self) -> set[str]:
-        return {path for path in self.ground.loose if path in self._tree}
+        return {path for path in self.base_state.loose if path in self._tree}
 
     def _touch_up(self, snapshot: Snapshot, changed: frozenset[str]) -> bool:
         """Follow a change of nothing but files' contents; False when there is more to it."""
@@ -260,60 +264,60 @@ class LayerState:
 
     def _new_layers(self) -> dict[int, tuple[FileEntry, ...]]:
         """The layers to make again: from the lowest that differs, as a later one may show the
-        folders of an earlier one."""
-        slots = self.ground.slots
+        directories of an earlier one."""
+        copy_layers = self.base_state.copy_layers
         first = 0
-        if not self.ground.loose:
+        if not self.base_state.loose:
             pairs = zip(self._then_layers, self._layers, strict=True)
             first = next(
                 (n for n, (then, now) in enumerate(pairs) if not _same_layer(then, now)),
-                len(slots),
+                len(copy_layers),
             )
         made = {}
-        for number in range(first, len(slots)):
-            # Folders on the way too: all that a COPY made may be its destination.
+        for number in range(first, len(copy_layers)):
+            # Directories on the way too: all that a COPY made may be its destination.
             layer = self._layers[number]
             tree = _merged(self._layers[: number + 1])
-            made[slots[number].index] = self._with_folders(layer, tree)
+            made[copy_layers[number].index] = self._with_directories(layer, tree)
         return made
 
-    def _with_folders(
+    def _with_directories(
         self, paths: Iterable[str], tree: Mapping[str, FileEntry]
     ) -> tuple[FileEntry, ...]:
-        """Entries for `paths`, and for the folders above them: container engines differ in what
-        they take for the mode of a folder that a layer does not name."""
+        """Entries for `paths`, and for the directories above them: container engines differ in what
+        they take for the mode of a directory that a layer does not name."""
         found: dict[str, FileEntry] = {}
         for path in paths:
-            found[path] = tree[path] if not tree[path].implied else self._folder(path, tree)
+            found[path] = tree[path] if not tree[path].implied else self._directory(path, tree)
             for above in ancestors(path):
                 if above in found:
                     break
-                found[above] = self._folder(above, tree)
+                found[above] = self._directory(above, tree)
         return tuple(found[path] for path in sorted(found, key=lambda path: path.split("/")))
 
-    def _folder(self, path: str, tree: Mapping[str, FileEntry]) -> FileEntry:
+    def _directory(self, path: str, tree: Mapping[str, FileEntry]) -> FileEntry:
         entry = tree.get(path)
         if entry is not None and not entry.implied:
             return entry
-        known = self.ground.folders.get(path)
+        known = self.base_state.directories.get(path)
         if known is None:
-            raise NeedsFullBuild(f"the image does not show whose folder /{path} is")
+            raise NeedsFullBuild(f"the image does not show whose directory /{path} is")
         return known
 
 
 def place_all(
-    slots: Iterable[CopyLayer], snapshot: Snapshot, head: Head | None = None
+    copy_layers: Iterable[CopyLayer], snapshot: Snapshot, head: Head | None = None
 ) -> tuple[list[dict[str, FileEntry]], dict[str, FileEntry]]:
-    """What each slot places, and all of it together; `head` as for `place`. Raises
+    """What each copy_layer places, and all of it together; `head` as for `place`. Raises
     `NeedsFullBuild`."""
     layers = []
-    for slot in slots:
-        placed = place(slot.copy, snapshot, slot.owner, head)
-        # What --link makes is made on its own and laid over the rest, its folders over those
-        # beneath too. Elsewhere, folders that are not sure are left to what the layers show.
+    for copy_layer in copy_layers:
+        placed = place(copy_layer.copy, snapshot, copy_layer.owner, head)
+        # What --link makes is made on its own and laid over the rest, its directories over those
+        # below too. Elsewhere, directories that are not sure are left to what the layers show.
         layers.append(
             {
-                path: replace(entry, implied=not slot.copy.link)
+                path: replace(entry, implied=not copy_layer.copy.link)
                 if entry.implied or entry.unsure
                 else entry
                 for path, entry in placed.items()
@@ -323,7 +327,7 @@ def place_all(
     for path in tree:
         above = tree.get(path.rpartition("/")[0])
         if above is not None and above.type != "dir":
-            raise NeedsFullBuild(f"/{above.path} is not a folder and has /{path} in it")
+            raise NeedsFullBuild(f"/{above.path} is not a directory and has /{path} in it")
     return layers, tree
 
 

@@ -70,6 +70,6 @@ def _plain(words: Sequence[str]) -> bool:
 
 
 def _place(words: Sequence[str], root: Path) -> Path | None:
-    """The context: the last word, which has to be a folder."""
+    """The context: the last word, which has to be a directory."""
     path = Path(os.path.normpath(root / words[-1]))
     return path if path.is_dir() else None

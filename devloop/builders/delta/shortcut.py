@@ -1,7 +1,7 @@
 """One image of a full build, carried on: the layers that it has, and what to put over them.
 
-Makes the bytes of the next image and sends them; when and whether, delta.py decides. Nothing counts
-as done before the registry has taken the manifest.
+Makes the bytes of the next image and sends them; when and whether, builder.py decides. Nothing
+counts as done before the registry has taken the manifest.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BOUND_BYTES", "BOUND_ENTRIES", "DeltaImage", "Shortcut"]
 
-# A delta layer holds all that changed since the layers beneath it were made, and is made and sent
+# A delta layer holds all that changed since the layers below it were made, and is made and sent
 # whole with every save: beyond this it costs more than a few milliseconds and is folded away.
 BOUND_BYTES = 1 << 20
 BOUND_ENTRIES = 200
@@ -49,7 +49,7 @@ class DeltaImage:
     blobs: tuple[bytes, ...]
 
     @property
-    def words(self) -> str:
+    def summary(self) -> str:
         """`delta: 1 file, 2.1 kB`."""
         if self.change.layers:
             count = len(self.change.layers)
@@ -64,33 +64,33 @@ class Shortcut:
         self,
         repository: Repository,
         image: Image,
-        standing: LayerState,
+        state: LayerState,
         rules: Rules,
         *,
         context: Path,
-        beneath: str,
-        lower: BaseLayers,
+        digest: str,
+        base_layers: BaseLayers,
     ) -> None:
-        """`image` comes without its delta layer; `beneath` is its digest with it, `lower` what it
-        has beneath the COPYs. Raises `NeedsFullBuild`."""
+        """`image` comes without its delta layer; `digest` is that of the one with it, `base_layers`
+        what is below the COPYs. Raises `NeedsFullBuild`."""
         self.repository = repository
-        self.beneath = beneath
+        self.digest = digest
         self.image = image
-        self.standing = standing
-        self.published = standing.change()
+        self.state = state
+        self.published = state.change()
         self._rules = rules
         self._context = context
-        self._lower = lower
+        self._base_layers = base_layers
 
     def plan(self, scan: Scan, cancel: Cancel) -> LayerChange:
         """What to change of the layers for `scan`. Raises `NeedsFullBuild` and Cancelled."""
-        changed = differing(self.standing.snapshot, scan.snapshot)
-        self._rules.check(changed, self.standing.links)
-        self.standing.move(scan.snapshot)
-        fresh = self.standing.fresh()
+        changed = differing(self.state.snapshot, scan.snapshot)
+        self._rules.check(changed, self.state.links)
+        self.state.move(scan.snapshot)
+        fresh = self.state.fresh()
         if fresh:
-            check_places(fresh, self._lower.listing(cancel))
-        return self.standing.change()
+            check_places(fresh, self._base_layers.listing(cancel))
+        return self.state.change()
 
     def make(self, change: LayerChange) -> DeltaImage:
         """Read the files and make the blobs. Raises build/context-changed for a file that is no
@@ -119,15 +119,15 @@ class Shortcut:
         self.repository.send(made.documents, made.blobs, tag, cancel)
         if made.change.layers:
             self.image = made.image
-            self.standing.settle(self.standing.freeze())
-        self.published = self.standing.change()
+            self.state.settle(self.state.freeze())
+        self.published = self.state.change()
         return made.documents.digest
 
     def folded(self, made: DeltaImage, frozen: Frozen) -> None:
         """The registry has the layers of `made`, which was made of what was `frozen`."""
         self.image = made.image
-        self.standing.settle(frozen)
-        self.published = self.standing.change()
+        self.state.settle(frozen)
+        self.published = self.state.change()
 
     def _tar(self, entries: tuple[FileEntry, ...]) -> bytes:
         return write_layer(entries, self._context)

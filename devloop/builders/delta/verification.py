@@ -65,17 +65,17 @@ def examine(
     if left:
         raise NeedsFullBuild(f"{left[-1].instruction} is in no layer as expected")
     found.reverse()
-    slots = tuple(match.slot for match in found)
-    tree = place_all(slots, snapshot, head)[1]
+    copy_layers = tuple(match.copy_layer for match in found)
+    tree = place_all(copy_layers, snapshot, head)[1]
     _check_delta(delta, tree)
     in_the_end: dict[str, FileEntry] = {}
     for entries in (*reversed(seen), delta):
         in_the_end.update(entries)
     return BaseState(
-        slots=slots,
+        copy_layers=copy_layers,
         snapshot=snapshot,
         above=frozenset(above),
-        folders={
+        directories={
             path: entry
             for path, entry in in_the_end.items()
             if entry.type == "dir" and (path not in tree or tree[path].implied)
@@ -87,7 +87,7 @@ def examine(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Match:
-    slot: CopyLayer
+    copy_layer: CopyLayer
     loose: frozenset[str]
 
 
@@ -100,8 +100,8 @@ def _match(
     delta: Entries,
     head: Head | None,
 ) -> _Match | None:
-    """The slot of `copy` if the layer `index` with `entries` is its result. What the delta layer
-    has over it may be of an earlier time."""
+    """The copy_layer of `copy` if the layer `index` with `entries` is its result. What the delta
+    layer has over it may be of an earlier time."""
     owner = (0, 0)
     if copy.chown is not None:
         # By name it may be any uid; every entry is compared with what the first one has.
@@ -116,8 +116,8 @@ def _match(
         if first is None:
             return None
         owner = (entries[first].uid, entries[first].gid)
-    slot = CopyLayer(copy=copy, index=index, owner=owner)
-    expected = place_all((slot,), snapshot, head)[1]
+    copy_layer = CopyLayer(copy=copy, index=index, owner=owner)
+    expected = place_all((copy_layer,), snapshot, head)[1]
     if all(entry.type == "dir" for entry in expected.values()):
         raise NeedsFullBuild(f"{copy.instruction} copies no file to tell its layer by")
     loose = set()
@@ -135,18 +135,18 @@ def _match(
         return None
     if not extra <= {above for path in expected for above in ancestors(path)}:
         return None
-    return _Match(slot=slot, loose=frozenset(loose))
+    return _Match(copy_layer=copy_layer, loose=frozenset(loose))
 
 
 def _covered(entries: Entries) -> Iterator[str]:
-    """The paths that a layer of something else is about, and the folders on the way there."""
+    """The paths that a layer of something else is about, and the directories on the way there."""
     for path in entries:
-        folder, _, name = path.rpartition("/")
+        directory, _, name = path.rpartition("/")
         if name.startswith(".wh..wh."):
-            raise NeedsFullBuild(f"a layer hides all of /{folder}")
+            raise NeedsFullBuild(f"a layer hides all of /{directory}")
         yield path
         if name.startswith(".wh."):
-            yield f"{folder}/{name[4:]}".lstrip("/")
+            yield f"{directory}/{name[4:]}".lstrip("/")
         yield from ancestors(path)
 
 

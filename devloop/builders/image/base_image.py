@@ -62,18 +62,18 @@ class Bases:
         """Ask again from now on: a tag may mean another image by then."""
         self._known.clear()
 
-    def find(self, text: str, platform: str, say: Callable[[str], None], cancel: Cancel) -> Base:
+    def find(self, text: str, platform: str, report: Callable[[str], None], cancel: Cancel) -> Base:
         """The image that a Dockerfile calls `text`, for `platform` (OS/ARCH[/VARIANT]).
 
         Raises `NeedsFullBuild`, and env/docker-unreachable when only Docker could have it."""
         known = self._known.get((text, platform))
         if known is None:
-            say(f"looking for the base image {text}")
+            report(f"looking for the base image {text}")
             try:
                 known = self._find(text, platform, cancel)
-            except NeedsFullBuild as unprovable:
+            except NeedsFullBuild as needed:
                 # Asking a registry that is not there again takes seconds again.
-                known = unprovable
+                known = needed
             self._known[text, platform] = known
         if isinstance(known, NeedsFullBuild):
             raise NeedsFullBuild(known.reason)

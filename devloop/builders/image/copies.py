@@ -4,7 +4,7 @@ Pure: from a Dockerfile and a `Snapshot` to paths, types, modes, owners. Reads n
 layer format. The rules are BuildKit's (dockerfile2llb and fsutil's copy).
 
 What lies below is not known here. A destination that leads through a symlink of the image, or that
-is a folder there without a slash at its end here, is the callers' to find.
+is a directory there without a slash at its end here, is the callers' to find.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ class StageState:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
     """One COPY or ADD with every variable replaced. `sources` are relative to the context and may
-    be patterns; `dest` is absolute and clean; `folder` says that it has to be a folder (it ended in
-    a slash) or is known to be one. `chown` is `user[:group]` as written, None without the flag;
-    `chmod` is octal. `link` is left out where BuildKit passes over it.
+    be patterns; `dest` is absolute and clean; `directory` says that it has to be a directory (it
+    ended in a slash) or is known to be one. `chown` is `user[:group]` as written, None without the
+    flag; `chmod` is octal. `link` is left out where BuildKit passes over it.
 
-    `unclear` says that builders differ in whether they take `dest` for a folder."""
+    `unclear` says that builders differ in whether they take `dest` for a directory."""
 
     instruction: Instruction
     sources: tuple[str, ...]
     dest: str
-    folder: bool
+    directory: bool
     chown: str | None = None
     chmod: str | None = None
     link: bool = False
@@ -69,11 +69,11 @@ class Copy:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileEntry:
     """One path in the image, relative to / and without a leading slash. `source` is the path in the
-    context that its bytes come from, "" for what has none. `implied` marks a folder that is only
+    context that its bytes come from, "" for what has none. `implied` marks a directory that is only
     made, with this mode and owner, where it does not exist yet.
 
-    `unsure` marks a folder whose mode or owner is another in some cases: an implied one where it is
-    made, by some releases of BuildKit; one that is not implied where it is there already."""
+    `unsure` marks a directory whose mode or owner is another in some cases: an implied one where it
+    is made, by some releases of BuildKit; one that is not implied where it is there already."""
 
     path: str
     type: Literal["file", "dir", "symlink"]
@@ -141,15 +141,15 @@ def _understood(instruction: Instruction, scope: Scope) -> Copy:
     chown = scope.expand(flags["chown"][0]) if "chown" in flags else None
     full = scope.path(dest)
     slash = dest.endswith("/") or dest in ("", ".") or full == "/"
-    known = full in scope.folders
+    known = full in scope.directories
     if not all(is_pattern(source) for source in sources):
         # Where nothing matches, nothing is made.
-        scope.note_folder(full if slash or any(not clean(s) for s in sources) else _above(full))
+        scope.note_directory(full if slash or any(not clean(s) for s in sources) else _above(full))
     return Copy(
         instruction=instruction,
         sources=tuple(sources),
         dest=full,
-        folder=slash or (known and not link),
+        directory=slash or (known and not link),
         chown=chown or None,
         chmod=chmod,
         link=link,
@@ -194,7 +194,7 @@ def place(
     owner: tuple[int, int],
     head: Callable[[str], bytes] | None = None,
 ) -> Mapping[str, FileEntry]:
-    """What `copy` puts into the image, by path, folders before what is in them.
+    """What `copy` puts into the image, by path, directories before what is in them.
 
     `owner` is the uid and gid that `copy.chown` stands for (0, 0 without it). `head` gives the
     first 512 bytes of a file in the context, for an ADD, which unpacks archives; without it names
@@ -227,7 +227,7 @@ class _Placing:
         self._head = head
         self._dest = copy.dest.strip("/")
         self._mode = None if copy.chmod is None else int(copy.chmod, 8)
-        # Newer releases of BuildKit give --chmod to the folders on the way as well.
+        # Newer releases of BuildKit give --chmod to the directories on the way as well.
         self._unsure = self._mode is not None and self._mode & 0o777 != 0o755
 
     def add(self, source: str) -> None:
@@ -253,7 +253,7 @@ class _Placing:
             self._check_sent(links, paths)
 
     def _any_since(self, before: int) -> bool:
-        """Whether something besides folders on the way was placed."""
+        """Whether something besides directories on the way was placed."""
         return any(not entry.implied for entry in list(self.tree.values())[before:])
 
     def _check_sent(self, links: Iterable[str], paths: Iterable[str]) -> None:
@@ -272,16 +272,16 @@ class _Placing:
         if entry is None:
             raise NeedsFullBuild(f"{path} is not in the context")
         dest = self._dest
-        self._make_folders(dest if self._copy.folder else dest.rpartition("/")[0])
+        self._make_directories(dest if self._copy.directory else dest.rpartition("/")[0])
         if entry.type == "dir":
-            self._make_folders(dest)
-            taken = self._take_folder(real, dest, include)
+            self._make_directories(dest)
+            taken = self._take_directory(real, dest, include)
             for link in taken if chosen else ():
                 if self._sources.find(self._sources.real(link)) is None:
                     raise NeedsFullBuild(f"{link} leads nowhere")
             return taken
         if include is not None:
-            raise NeedsFullBuild(f"--parents {path} is not a folder")
+            raise NeedsFullBuild(f"--parents {path} is not a directory")
         if self._copy.unclear and dest not in self.tree:
             raise NeedsFullBuild(f"builders differ in what {self._copy.dest} is")
         if self._copy.instruction.keyword == "ADD":
@@ -292,21 +292,21 @@ class _Placing:
         self._put(f"{dest}/{name}".lstrip("/") if into else dest, entry, real)
         return []
 
-    def _take_folder(self, real: str, dest: str, include: Filter | None) -> list[str]:
-        """Place what is in a folder; the symlinks that it took."""
+    def _take_directory(self, real: str, dest: str, include: Filter | None) -> list[str]:
+        """Place what is in a directory; the symlinks that it took."""
         links = []
         exclude = Filter(self._copy.exclude)
         inside = f"{dest}/" if dest else ""
-        folder = f"{real}/" if real else ""
+        directory = f"{real}/" if real else ""
         if include is None and not exclude:
-            for name, entry in self._sources.beneath(real):
-                self._put(inside + name, entry, folder + name)
+            for name, entry in self._sources.below(real):
+                self._put(inside + name, entry, directory + name)
                 if entry.type == "symlink":
-                    links.append(folder + name)
+                    links.append(directory + name)
             return links
-        # A folder that is not selected comes with what is selected beneath it.
+        # A directory that is not selected comes with what is selected below it.
         waiting: dict[str, ContextEntry] = {}
-        for name, entry in self._sources.beneath(real):
+        for name, entry in self._sources.below(real):
             selected = include is None or include.selects(name)
             if exclude.selects(name) or not selected:
                 if entry.type == "dir":
@@ -317,23 +317,23 @@ class _Placing:
             while (above := above.rpartition("/")[0]) in waiting:
                 late.append(above)
             for above in reversed(late):
-                self._put(inside + above, waiting.pop(above), folder + above, unsure=True)
-            self._put(inside + name, entry, folder + name)
+                self._put(inside + above, waiting.pop(above), directory + above, unsure=True)
+            self._put(inside + name, entry, directory + name)
             if entry.type == "symlink":
-                links.append(folder + name)
+                links.append(directory + name)
         return links
 
-    def _make_folders(self, path: str) -> None:
+    def _make_directories(self, path: str) -> None:
         """As `mkdir -p` does."""
         missing = []
         while path and path not in self.tree:
             missing.append(path)
             path = path.rpartition("/")[0]
         if path and self.tree[path].type != "dir":
-            raise NeedsFullBuild(f"/{path} is no folder and has something in it")
-        for folder in reversed(missing):
-            self.tree[folder] = FileEntry(
-                path=folder,
+            raise NeedsFullBuild(f"/{path} is no directory and has something in it")
+        for directory in reversed(missing):
+            self.tree[directory] = FileEntry(
+                path=directory,
                 type="dir",
                 mode=0o755,
                 uid=self._uid,
@@ -398,9 +398,9 @@ def may_be_archive(path: str, head: bytes | None) -> bool:
 
 def merge(layers: Iterable[Mapping[str, FileEntry]]) -> dict[str, tuple[int, FileEntry]]:
     """What is there in the end, when what each COPY places lies over what those before it placed:
-    the COPY's number and the entry. A folder that is only implied leaves one that is there as it
+    the COPY's number and the entry. A directory that is only implied leaves one that is there as it
     is; any other takes its place, what is in it stays. Raises `NeedsFullBuild` when two disagree
-    about what is a folder, and for what may be written through a symlink that an earlier one
+    about what is a directory, and for what may be written through a symlink that an earlier one
     placed."""
     found: dict[str, tuple[int, FileEntry]] = {}
     for number, layer in enumerate(layers):

@@ -67,7 +67,7 @@ def _class(pattern: str, at: int) -> tuple[str, int]:
 
 
 class Filter:
-    """What a list of --exclude or --parents patterns selects beneath one directory.
+    """What a list of --exclude or --parents patterns selects below one directory.
 
     Ask for a directory before what is in it: a pattern that matched it matches all of that."""
 

@@ -41,18 +41,18 @@ class Sources:
     def find(self, path: str) -> ContextEntry | None:
         return self._entries.get(path) if path else _ROOT
 
-    def beneath(self, folder: str) -> Iterator[tuple[str, ContextEntry]]:
-        """All that is in `folder`, relative to it, a folder before what it holds."""
-        if not folder:
+    def below(self, directory: str) -> Iterator[tuple[str, ContextEntry]]:
+        """All that is in `directory`, relative to it, a directory before what it holds."""
+        if not directory:
             yield from self._entries.items()
             return
         paths = self._paths
         if paths is None:
             paths = self._paths = list(self._entries)
-        start = len(folder) + 1
+        start = len(directory) + 1
         # "0" comes right after the slash.
-        end = bisect.bisect_left(paths, f"{folder}0")
-        for index in range(bisect.bisect_left(paths, f"{folder}/"), end):
+        end = bisect.bisect_left(paths, f"{directory}0")
+        for index in range(bisect.bisect_left(paths, f"{directory}/"), end):
             path = paths[index]
             yield path[start:], self._entries[path]
 
@@ -60,7 +60,7 @@ class Sources:
         """`path` with every symlink in it followed, the last part too. What does not exist stays as
         it is. Raises `NeedsFullBuild` for a loop and for a link that BuildKit cannot follow."""
         if path in self._entries and self._entries[path].type != "symlink":
-            # Scans do not go through symlinks, so no folder above it is one.
+            # Scans do not go through symlinks, so no directory above it is one.
             return path
         todo = [part for part in path.split("/") if part][::-1]
         done: list[str] = []
@@ -94,13 +94,13 @@ class Sources:
             return [path]
         parts = path.split("/")
         first = next(index for index, part in enumerate(parts) if is_pattern(part))
-        folder = self.real("/".join(parts[:first]))
-        above = self.find(folder)
+        directory = self.real("/".join(parts[:first]))
+        above = self.find(directory)
         if above is None or above.type != "dir":
-            raise NeedsFullBuild(f"{folder} is no folder of the context")
+            raise NeedsFullBuild(f"{directory} is no directory of the context")
         match = source_pattern("/".join(parts[first:]))
-        inside = f"{folder}/" if folder else ""
-        found = [inside + name for name, _ in self.beneath(folder) if match(name)]
+        inside = f"{directory}/" if directory else ""
+        found = [inside + name for name, _ in self.below(directory) if match(name)]
         return sorted(found, key=lambda name: name.split("/"))
 
 

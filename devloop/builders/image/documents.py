@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 MARK = "devloop.delta.v1"
-"""The comment of the history entry of a layer that holds what changed since the layers beneath."""
+"""The comment of the history entry of a layer that holds what changed since the layers below."""
 
 _DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"

@@ -1,4 +1,4 @@
-"""How the instructions of a Dockerfile shape an image's config: all but files.
+"""How the instructions of a Dockerfile change an image's config: all but files.
 
 Pure. What BuildKit would refuse is `NeedsFullBuild` here, so that BuildKit gets to say it in its
 words. Rules: BuildKit's dockerfile2llb (dispatch*), its parser (line_parsers.go) and its
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     """From a word and the variables to the word with quotes and variables replaced."""
 
 __all__ = [
-    "SHAPING",
+    "CONFIGURING",
     "ImageConfig",
     "InstructionText",
+    "apply_instruction",
     "platform_arguments",
     "scratch",
-    "shape",
     "split",
     "started",
 ]
@@ -88,7 +88,7 @@ class ImageConfig:
     def user(self) -> str:
         return str(self.config.get("User") or "")
 
-    def told(self, created_by: str, *, layer: bool = False) -> ImageConfig:
+    def with_history(self, created_by: str, *, layer: bool = False) -> ImageConfig:
         """With one more line of history."""
         line: dict[str, Any] = {"created_by": created_by, "comment": _COMMENT}
         if not layer:
@@ -163,23 +163,25 @@ class InstructionText:
     outer: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
-def shape(before: ImageConfig, instruction: Instruction, words: InstructionText) -> ImageConfig:
-    """`before` with one instruction of `SHAPING` more. Raises `NeedsFullBuild`."""
+def apply_instruction(
+    before: ImageConfig, instruction: Instruction, text: InstructionText
+) -> ImageConfig:
+    """`before` with one instruction of `CONFIGURING` more. Raises `NeedsFullBuild`."""
     if not instruction.value or instruction.heredocs:
         raise NeedsFullBuild(f"{instruction} is not understood")
-    return _SHAPES[instruction.keyword](before, instruction, words)
+    return _APPLIERS[instruction.keyword](before, instruction, text)
 
 
-def _arg(before: ImageConfig, instruction: Instruction, words: InstructionText) -> ImageConfig:
+def _arg(before: ImageConfig, instruction: Instruction, text: InstructionText) -> ImageConfig:
     after, shown = before, []
-    for declaration in split(instruction.value, words.escape):
+    for declaration in split(instruction.value, text.escape):
         name, equals, default = declaration.partition("=")
-        if name in words.given:
-            value: str | None = words.given[name]
+        if name in text.given:
+            value: str | None = text.given[name]
         elif equals:
-            value = words.expand(default, after.variables)
+            value = text.expand(default, after.variables)
         else:
-            value = words.outer.get(name)
+            value = text.outer.get(name)
         shown.append(name if value is None else f"{name}={value}")
         if value is None:
             continue
@@ -187,117 +189,117 @@ def _arg(before: ImageConfig, instruction: Instruction, words: InstructionText) 
             # BuildKit's releases differ in which of the two later words see.
             raise NeedsFullBuild(f"{name} is an ENV and an ARG")
         after = replace(after, args={**after.args, name: value})
-    return after.told("ARG " + " ".join(shown))
+    return after.with_history("ARG " + " ".join(shown))
 
 
-def _env(before: ImageConfig, instruction: Instruction, words: InstructionText) -> ImageConfig:
-    pairs = _pairs(before, instruction, words)
+def _env(before: ImageConfig, instruction: Instruction, text: InstructionText) -> ImageConfig:
+    pairs = _pairs(before, instruction, text)
     env = {**before.env, **dict(pairs)}
     entries = [f"{key}={text}" for key, text in env.items()]
-    return before.set(Env=entries).told("ENV " + _joined(pairs))
+    return before.set(Env=entries).with_history("ENV " + _joined(pairs))
 
 
-def _label(before: ImageConfig, instruction: Instruction, words: InstructionText) -> ImageConfig:
-    pairs = _pairs(before, instruction, words)
+def _label(before: ImageConfig, instruction: Instruction, text: InstructionText) -> ImageConfig:
+    pairs = _pairs(before, instruction, text)
     labels = {**before.config.get("Labels", {}), **dict(pairs)}
-    return before.set(Labels=labels).told("LABEL " + _joined(pairs))
+    return before.set(Labels=labels).with_history("LABEL " + _joined(pairs))
 
 
-def _workdir(before: ImageConfig, instruction: Instruction, words: InstructionText) -> ImageConfig:
-    path = words.expand(instruction.value, before.variables)
+def _workdir(before: ImageConfig, instruction: Instruction, text: InstructionText) -> ImageConfig:
+    path = text.expand(instruction.value, before.variables)
     if not path:
         raise NeedsFullBuild("WORKDIR has no path")
     cleaned = posixpath.normpath(posixpath.join("/", before.workdir, path))
     # POSIX lets two slashes at the start stand; Go does not.
     workdir = "/" + cleaned.lstrip("/")
-    return before.set(WorkingDir=workdir).told(f"WORKDIR {workdir}")
+    return before.set(WorkingDir=workdir).with_history(f"WORKDIR {workdir}")
 
 
-def _user(before: ImageConfig, instruction: Instruction, words: InstructionText) -> ImageConfig:
-    user = words.expand(instruction.value, before.variables)
-    return before.set(User=user).told(f"USER {user}")
+def _user(before: ImageConfig, instruction: Instruction, text: InstructionText) -> ImageConfig:
+    user = text.expand(instruction.value, before.variables)
+    return before.set(User=user).with_history(f"USER {user}")
 
 
-def _cmd(before: ImageConfig, instruction: Instruction, words: InstructionText) -> ImageConfig:
-    del words
+def _cmd(before: ImageConfig, instruction: Instruction, text: InstructionText) -> ImageConfig:
+    del text
     command = _command(before, instruction)
     after = replace(before.set(Cmd=command, ArgsEscaped=True), cmd=True)
-    return after.told(f"CMD {_quoted(command)}")
+    return after.with_history(f"CMD {_quoted(command)}")
 
 
 def _entrypoint(
-    before: ImageConfig, instruction: Instruction, words: InstructionText
+    before: ImageConfig, instruction: Instruction, text: InstructionText
 ) -> ImageConfig:
-    del words
+    del text
     command = _command(before, instruction)
     after = before.set(Entrypoint=command)
     if not after.cmd:
         after = after.set(Cmd=None)
-    return after.told(f"ENTRYPOINT {_quoted(command)}")
+    return after.with_history(f"ENTRYPOINT {_quoted(command)}")
 
 
-def _expose(before: ImageConfig, instruction: Instruction, words: InstructionText) -> ImageConfig:
-    texts = (words.expand(text, before.variables) for text in instruction.value.split())
-    ports = {port for text in texts for port in _ports(text)}
+def _expose(before: ImageConfig, instruction: Instruction, text: InstructionText) -> ImageConfig:
+    texts = (text.expand(word, before.variables) for word in instruction.value.split())
+    ports = {port for word in texts for port in _ports(word)}
     exposed = {**before.config.get("ExposedPorts", {}), **{port: {} for port in sorted(ports)}}
     shown = " ".join(f"{port}:{{}}" for port in sorted(ports))
-    return before.set(ExposedPorts=exposed).told(f"EXPOSE map[{shown}]")
+    return before.set(ExposedPorts=exposed).with_history(f"EXPOSE map[{shown}]")
 
 
-def _volume(before: ImageConfig, instruction: Instruction, words: InstructionText) -> ImageConfig:
+def _volume(before: ImageConfig, instruction: Instruction, text: InstructionText) -> ImageConfig:
     texts = _list(instruction)
     texts = instruction.value.split() if texts is None else texts
-    names = [words.expand(text, before.variables).strip() for text in texts]
+    names = [text.expand(word, before.variables).strip() for word in texts]
     if not names or not all(names):
-        raise NeedsFullBuild(f"{instruction} names no folder")
+        raise NeedsFullBuild(f"{instruction} names no directory")
     volumes = {**before.config.get("Volumes", {}), **{name: {} for name in names}}
-    return before.set(Volumes=volumes).told(f"VOLUME [{' '.join(names)}]")
+    return before.set(Volumes=volumes).with_history(f"VOLUME [{' '.join(names)}]")
 
 
 def _stopsignal(
-    before: ImageConfig, instruction: Instruction, words: InstructionText
+    before: ImageConfig, instruction: Instruction, text: InstructionText
 ) -> ImageConfig:
-    name = words.expand(instruction.value, before.variables)
+    name = text.expand(instruction.value, before.variables)
     known = {str(entry.name).removeprefix("SIG") for entry in signal.Signals}
     number = name.isdecimal() and int(name) > 0
     if not number and name.upper().removeprefix("SIG") not in known:
         raise NeedsFullBuild(f"STOPSIGNAL {name} is not known here")
-    return before.set(StopSignal=name).told(f"STOPSIGNAL {name}")
+    return before.set(StopSignal=name).with_history(f"STOPSIGNAL {name}")
 
 
-def _shell(before: ImageConfig, instruction: Instruction, words: InstructionText) -> ImageConfig:
-    del words
+def _shell(before: ImageConfig, instruction: Instruction, text: InstructionText) -> ImageConfig:
+    del text
     shell = _list(instruction)
     if not shell:
         raise NeedsFullBuild(f"{instruction} is not a JSON list")
-    return before.set(Shell=shell).told(f"SHELL [{' '.join(shell)}]")
+    return before.set(Shell=shell).with_history(f"SHELL [{' '.join(shell)}]")
 
 
 def _healthcheck(
-    before: ImageConfig, instruction: Instruction, words: InstructionText
+    before: ImageConfig, instruction: Instruction, text: InstructionText
 ) -> ImageConfig:
-    del words
+    del text
     check = _health(instruction)
-    return before.set(Healthcheck=check).told(f"HEALTHCHECK {_quoted(check['Test'])}")
+    return before.set(Healthcheck=check).with_history(f"HEALTHCHECK {_quoted(check['Test'])}")
 
 
 def _maintainer(
-    before: ImageConfig, instruction: Instruction, words: InstructionText
+    before: ImageConfig, instruction: Instruction, text: InstructionText
 ) -> ImageConfig:
-    del words
+    del text
     fields = {**before.fields, "author": instruction.value}
-    return replace(before, fields=fields).told(f"MAINTAINER {instruction.value}")
+    return replace(before, fields=fields).with_history(f"MAINTAINER {instruction.value}")
 
 
-def _onbuild(before: ImageConfig, instruction: Instruction, words: InstructionText) -> ImageConfig:
+def _onbuild(before: ImageConfig, instruction: Instruction, text: InstructionText) -> ImageConfig:
     """Kept for who builds from the image; it leaves no line of history."""
-    del words
+    del text
     if instruction.value.split()[0].upper() in ("ONBUILD", "FROM", "MAINTAINER"):
         raise NeedsFullBuild(f"{instruction} is not allowed")
     return before.set(OnBuild=[*before.config.get("OnBuild", ()), instruction.value])
 
 
-_SHAPES: Mapping[str, Callable[[ImageConfig, Instruction, InstructionText], ImageConfig]] = (
+_APPLIERS: Mapping[str, Callable[[ImageConfig, Instruction, InstructionText], ImageConfig]] = (
     MappingProxyType(
         {
             "ARG": _arg,
@@ -318,15 +320,16 @@ _SHAPES: Mapping[str, Callable[[ImageConfig, Instruction, InstructionText], Imag
     )
 )
 
-SHAPING = frozenset(_SHAPES)
-"""The instructions that `shape` understands. WORKDIR also makes a folder; that is not done here."""
+CONFIGURING = frozenset(_APPLIERS)
+"""The instructions that `apply_instruction` understands. WORKDIR also makes a directory; that is
+not done here."""
 
 
 def _pairs(
-    before: ImageConfig, instruction: Instruction, words: InstructionText
+    before: ImageConfig, instruction: Instruction, text: InstructionText
 ) -> list[tuple[str, str]]:
     """The names and values of an ENV or LABEL, all read with what was set before it."""
-    found = split(instruction.value, words.escape)
+    found = split(instruction.value, text.escape)
     if "=" not in found[0]:
         # The old form, of one name and all the rest.
         name, *rest = instruction.value.split(None, 1)
@@ -336,7 +339,7 @@ def _pairs(
     if not all(word.partition("=")[1] and word[0] != "=" for word in found):
         raise NeedsFullBuild(f"{instruction} has a word without a name or a value")
     return [
-        (words.expand(key, before.variables), words.expand(value, before.variables))
+        (text.expand(key, before.variables), text.expand(value, before.variables))
         for key, _, value in (word.partition("=") for word in found)
     ]
 

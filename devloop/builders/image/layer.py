@@ -31,7 +31,7 @@ def write_layer(placed: Iterable[FileEntry], context: Path, cancel: Cancel | Non
     """The tar of a layer with these entries, in their order; the same bytes for the same files.
 
     Files keep their time of modification, which interpreters compare with what they compiled;
-    folders and symlinks have none. Raises build/context-changed for a file that is not any more
+    directories and symlinks have none. Raises build/context-changed for a file that is not any more
     what was scanned, env/file-unreadable, and Cancelled."""
     parts: list[bytes] = []
     with VerifiedFiles(context) as files, reading_context():
@@ -62,9 +62,9 @@ def write_layer(placed: Iterable[FileEntry], context: Path, cancel: Cancel | Non
 def read_layer(chunks: Iterable[bytes]) -> dict[str, FileEntry]:
     """The entries of a layer, plain or in gzip, by path; whiteouts are among them as they stand.
 
-    A hard link has the size and the digest of what it leads to. What is no file, folder or symlink,
-    and a file with extended attributes, is a file with the digest "", like none that was scanned.
-    Raises `NeedsFullBuild` for a layer that cannot be read."""
+    A hard link has the size and the digest of what it leads to. What is no file, directory or
+    symlink, and a file with extended attributes, is a file with the digest "", like none that was
+    scanned. Raises `NeedsFullBuild` for a layer that cannot be read."""
     found: dict[str, FileEntry] = {}
 
     def take(path: str, member: tarfile.TarInfo, tar: tarfile.TarFile) -> None:

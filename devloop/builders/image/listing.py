@@ -1,6 +1,6 @@
 """Which paths an image has: read once from its layers, kept in the user's cache by digest.
 
-A COPY's result depends on what is there already: a symlink on the way, a folder that exists, the
+A COPY's result depends on what is there already: a symlink on the way, a directory that exists, the
 names in /etc/passwd. Contents are read of those two files only; a layer is never kept.
 
 How layers add up: https://github.com/opencontainers/image-spec/blob/main/layer.md.
@@ -35,7 +35,7 @@ __all__ = [
     "Listing",
     "Listings",
     "PathEntry",
-    "cache_folder",
+    "cache_directory",
     "follow",
     "merged",
     "read_tar",
@@ -88,8 +88,8 @@ class Blobs(Protocol):
     ) -> AbstractContextManager[Iterator[bytes] | None]: ...
 
 
-def cache_folder() -> Path:
-    """The user's folder for what devloop can fetch again."""
+def cache_directory() -> Path:
+    """The user's directory for what devloop can fetch again."""
     found = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(found) if found.startswith("/") else Path.home() / ".cache") / "devloop"
 
@@ -97,12 +97,14 @@ def cache_folder() -> Path:
 class Listings:
     """The listings of images, each made once a session and each layer read once a computer."""
 
-    def __init__(self, open_registry: Callable[[str], Blobs], folder: Path | None = None) -> None:
+    def __init__(
+        self, open_registry: Callable[[str], Blobs], directory: Path | None = None
+    ) -> None:
         self._open = open_registry
-        self._folder = (folder or cache_folder()) / "layers"
+        self._directory = (directory or cache_directory()) / "layers"
         self._known: dict[tuple[str, ...], Listing] = {}
 
-    def of(self, base: Base, say: Callable[[str], None], cancel: Cancel) -> Listing:
+    def of(self, base: Base, report: Callable[[str], None], cancel: Cancel) -> Listing:
         """Raises `NeedsFullBuild` for layers that cannot be read here, and registry/*."""
         key = tuple(layer.digest for layer in base.image.layers)
         if key not in self._known:
@@ -111,7 +113,9 @@ class Listings:
                 tar = self._load(layer.digest)
                 if tar is None:
                     size = layer.size / 1e6
-                    say(f"reading layer {number}/{len(key)} of {base.name} ({size:.1f} MB), once")
+                    report(
+                        f"reading layer {number}/{len(key)} of {base.name} ({size:.1f} MB), once"
+                    )
                     tar = self._read(base, layer.digest, cancel)
                     self._save(layer.digest, tar)
                 tars.append(tar)
@@ -130,7 +134,7 @@ class Listings:
             return tar
 
     def _path(self, digest: str) -> Path:
-        return self._folder / f"{digest.removeprefix('sha256:')}.json.gz"
+        return self._directory / f"{digest.removeprefix('sha256:')}.json.gz"
 
     def _load(self, digest: str) -> _Tar | None:
         try:
@@ -215,19 +219,19 @@ class _Stack:
     def add(self, layer: _Tar) -> None:
         fresh: set[str] = set()
         for path, node in layer.entries:
-            folder, _, name = path.rpartition("/")
-            folder = self._real(folder)
+            directory, _, name = path.rpartition("/")
+            directory = self._real(directory)
             if name == _OPAQUE:
-                for child in self._children.get(folder, set()) - fresh:
+                for child in self._children.get(directory, set()) - fresh:
                     self._remove(child)
             elif name.startswith(_WHITEOUT + _WHITEOUT):
                 continue
             elif name.startswith(_WHITEOUT):
-                self._remove(_join(folder, name.removeprefix(_WHITEOUT)))
+                self._remove(_join(directory, name.removeprefix(_WHITEOUT)))
             elif path:
-                self._put(_join(folder, name), node, fresh)
+                self._put(_join(directory, name), node, fresh)
                 if path in layer.texts:
-                    self.texts[_join(folder, name)] = layer.texts[path]
+                    self.texts[_join(directory, name)] = layer.texts[path]
 
     def _put(self, path: str, node: PathEntry, fresh: set[str]) -> None:
         old = self.nodes.get(path)
@@ -239,15 +243,15 @@ class _Stack:
         below = path
         while below:
             fresh.add(below)
-            folder = below.rpartition("/")[0]
-            siblings = self._children.setdefault(folder, set())
-            if below in siblings and folder in fresh:
+            directory = below.rpartition("/")[0]
+            siblings = self._children.setdefault(directory, set())
+            if below in siblings and directory in fresh:
                 break
             siblings.add(below)
-            above = self.nodes.get(folder)
-            if folder and (above is None or above.type != "dir"):
-                self.nodes[folder] = PathEntry("dir")
-            below = folder
+            above = self.nodes.get(directory)
+            if directory and (above is None or above.type != "dir"):
+                self.nodes[directory] = PathEntry("dir")
+            below = directory
 
     def _remove(self, path: str) -> None:
         if self.nodes.pop(path, None) is None:
@@ -258,15 +262,15 @@ class _Stack:
         for child in self._children.pop(path, set()):
             self._remove(child)
 
-    def _real(self, folder: str) -> str:
-        """A folder as the entries beneath it are unpacked: symlinks in it followed."""
-        if folder not in self._parents:
-            self._parents[folder] = follow(folder, self.nodes.get)
-        return self._parents[folder]
+    def _real(self, directory: str) -> str:
+        """A directory as the entries below it are unpacked: symlinks in it followed."""
+        if directory not in self._parents:
+            self._parents[directory] = follow(directory, self.nodes.get)
+        return self._parents[directory]
 
 
-def _join(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
+def _join(directory: str, name: str) -> str:
+    return f"{directory}/{name}" if directory else name
 
 
 def follow(path: str, find: Callable[[str], Any]) -> str:

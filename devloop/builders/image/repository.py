@@ -88,5 +88,5 @@ class Repository:
         except DevloopError as error:
             # What else could it refuse of documents that are its own but for a layer?
             if error.code == Code.REGISTRY_PUSH_FAILED:
-                raise NeedsFullBuild("the registry has lost the layers beneath") from error
+                raise NeedsFullBuild("the registry has lost the base layers") from error
             raise

@@ -62,7 +62,7 @@ class _Variables(Mapping[str, str]):
 class Scope:
     """The state of one stage while its instructions are gone through.
 
-    `folders` are the absolute paths that are known to be folders in the image."""
+    `directories` are the absolute paths that are known to be directories in the image."""
 
     def __init__(self, dockerfile: Dockerfile, args: Mapping[str, str]) -> None:
         self._escape = dockerfile.directives.get("escape", "\\")
@@ -72,7 +72,7 @@ class Scope:
         self._variables.complete = False
         self._env: dict[str, str | NeedsFullBuild] = {}
         self._workdir: str | None = None
-        self.folders: set[str] = {"/"}
+        self.directories: set[str] = {"/"}
 
     def start(self, env: Mapping[str, str], workdir: str) -> None:
         """Begin with what the base image says."""
@@ -95,10 +95,10 @@ class Scope:
             raise NeedsFullBuild(f"{text or '.'} is relative to the base image's WORKDIR")
         return _joined(self._workdir or "/", text)
 
-    def note_folder(self, path: str) -> None:
-        """Take it that `path` is a folder from here on, and all above it."""
-        while path not in self.folders:
-            self.folders.add(path)
+    def note_directory(self, path: str) -> None:
+        """Take it that `path` is a directory from here on, and all above it."""
+        while path not in self.directories:
+            self.directories.add(path)
             path = path.rpartition("/")[0] or "/"
 
     def replay(self, instruction: Instruction) -> None:
@@ -109,13 +109,13 @@ class Scope:
             self._replay_arg(instruction)
         elif instruction.keyword == "WORKDIR":
             self._workdir = self.path(self.expand(instruction.value))
-            self.note_folder(self._workdir)
+            self.note_directory(self._workdir)
 
     def _attempt(self, word: str, variables: Mapping[str, str]) -> str | NeedsFullBuild:
         try:
             return expand(word, variables, self._escape)
-        except NeedsFullBuild as unprovable:
-            return unprovable
+        except NeedsFullBuild as needed:
+            return needed
 
     def _replay_env(self, instruction: Instruction) -> None:
         words = split(instruction.value, self._escape)
@@ -178,8 +178,8 @@ def outer_arguments(
             elif equals:
                 try:
                     known.put(name, expand(default, known, escape))
-                except NeedsFullBuild as unprovable:
-                    known.put(name, unprovable)
+                except NeedsFullBuild as needed:
+                    known.put(name, needed)
     found: dict[str, str | NeedsFullBuild] = dict(known.values_)
     found |= {name: NeedsFullBuild(reason) for name, reason in known.doubtful.items()}
     return found
@@ -233,6 +233,6 @@ def words_of(instruction: Instruction) -> list[str]:
     return _SPACE.split(text)
 
 
-def _joined(folder: str, path: str) -> str:
+def _joined(directory: str, path: str) -> str:
     # POSIX lets two slashes at the start stand; Go does not.
-    return "/" + posixpath.normpath(posixpath.join(folder, path)).lstrip("/")
+    return "/" + posixpath.normpath(posixpath.join(directory, path)).lstrip("/")

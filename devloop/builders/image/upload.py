@@ -55,7 +55,7 @@ class Upload:
         )
         self._there.update(new)
 
-    def base(self, base: Base, say: Callable[[str], None], cancel: Cancel) -> None:
+    def base(self, base: Base, report: Callable[[str], None], cancel: Cancel) -> None:
         """Make sure of the layers that `base` has."""
         for layer in base.image.layers:
             if layer.digest in self._there:
@@ -65,11 +65,13 @@ class Upload:
                 if not same or not self._registry.mount_blob(
                     self.name, layer.digest, base.name, cancel
                 ):
-                    self._stream(base, layer, say, cancel)
+                    self._stream(base, layer, report, cancel)
             self._there.add(layer.digest)
 
-    def _stream(self, base: Base, layer: Layer, say: Callable[[str], None], cancel: Cancel) -> None:
-        say(f"copying {layer.size / 1e6:.1f} MB of {base.name} from {base.host} to {self.host}")
+    def _stream(
+        self, base: Base, layer: Layer, report: Callable[[str], None], cancel: Cancel
+    ) -> None:
+        report(f"copying {layer.size / 1e6:.1f} MB of {base.name} from {base.host} to {self.host}")
         with self._open(base.host).open_blob(base.name, layer.digest, cancel) as chunks:
             if chunks is None:
                 raise DevloopError.of(

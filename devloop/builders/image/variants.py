@@ -1,5 +1,6 @@
 """Images that differ from a given one in a single small file, for measuring what a replacement
-costs when an image is new to the node."""
+costs when an image is new to the node.
+"""
 
 from __future__ import annotations
 

@@ -33,25 +33,25 @@ BUILDERS = ["buildx", "classic"]
 
 
 class Bench:
-    """One project folder and a registry."""
+    """One project directory and a registry."""
 
-    def __init__(self, folder: Path, registry: str, client: RegistryClient, base: str) -> None:
-        self.folder = folder
+    def __init__(self, directory: Path, registry: str, client: RegistryClient, base: str) -> None:
+        self.directory = directory
         self.registry = registry
         self.client = client
         self.base = base
         self.notes = Notes()
 
     def write(self, **files: str) -> Bench:
-        write(self.folder, {name.replace("__", "/"): text for name, text in files.items()})
+        write(self.directory, {name.replace("__", "/"): text for name, text in files.items()})
         return self
 
     def dockerfile(self, text: str) -> Bench:
-        write(self.folder, {"Dockerfile": text.replace("BASE", self.base)})
+        write(self.directory, {"Dockerfile": text.replace("BASE", self.base)})
         return self
 
     def service(self, builder: Any, **build: Any) -> Service:
-        made = {"context": self.folder, "dockerfile": self.folder / "Dockerfile"} | build
+        made = {"context": self.directory, "dockerfile": self.directory / "Dockerfile"} | build
         return Service(
             name="web",
             image="devloop-test/web",
@@ -72,8 +72,8 @@ class Bench:
         service = self.service(builder, **build)
         project = Project(
             name="test",
-            root=self.folder.parent,
-            file=self.folder.parent / "devloop.yaml",
+            root=self.directory.parent,
+            file=self.directory.parent / "devloop.yaml",
             services={"web": service},
         )
         target = to or PushTarget(push=self.registry)
@@ -85,7 +85,7 @@ class Bench:
             registry=self.client if target.push == self.registry else None,
         )
         # The salt keeps one test from finding what another has built.
-        scan = scan or scan_of(self.folder, salt=f"{builder} {build} {uuid.uuid4()}")
+        scan = scan or scan_of(self.directory, salt=f"{builder} {build} {uuid.uuid4()}")
         return made.build(scan, self.notes, cancel or Cancel())
 
     def fails(self, builder: Any = "buildx", **options: Any) -> Diagnosis:
@@ -93,13 +93,13 @@ class Bench:
             self.build(builder, **options)
         return caught.value.diagnosis
 
-    def files(self, image: ImageRef, folder: str) -> dict[str, tuple[str, int, bytes]]:
-        """What the image has beneath `folder`: path -> type, mode, content or link target."""
+    def files(self, image: ImageRef, directory: str) -> dict[str, tuple[str, int, bytes]]:
+        """What the image has beneath `directory`: path -> type, mode, content or link target."""
         reference = f"{image.repository}@{image.digest}"
         _docker("pull", "-q", reference)
         container = _docker("create", reference, "x").decode().strip()
         try:
-            data = _docker("cp", f"{container}:{folder}", "-")
+            data = _docker("cp", f"{container}:{directory}", "-")
         finally:
             _docker("rm", container)
             _docker("image", "rm", reference)
@@ -128,10 +128,10 @@ def bench(
     base_image: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Bench:
-    folder = tmp_path / "app"
-    folder.mkdir()
+    directory = tmp_path / "app"
+    directory.mkdir()
     monkeypatch.chdir(tmp_path)
-    return Bench(folder, registry, client, base_image)
+    return Bench(directory, registry, client, base_image)
 
 
 @pytest.mark.parametrize("builder", BUILDERS)
@@ -180,7 +180,7 @@ def test_secrets_do_not_stay_in_the_image(bench: Bench, tmp_path: Path) -> None:
     assert bench.files(image, "/out")["n"][2].strip() == b"6"
 
 
-def test_a_missing_secret_is_told(bench: Bench) -> None:
+def test_a_missing_secret_is_reported(bench: Bench) -> None:
     bench.dockerfile("FROM scratch\n")
     found = bench.fails(secrets=("id=t,src=/nonexistent/token",))
     assert "/nonexistent/token" in found.message
@@ -200,14 +200,14 @@ def odd_tree(bench: Bench) -> None:
         "[a]",
         "sub/deep/f",
     ]
-    write(bench.folder, {f"src/{name}": name for name in names})
-    (bench.folder / "src" / "tool").write_text("#!/bin/sh\n")
-    (bench.folder / "src" / "tool").chmod(0o755)
-    (bench.folder / "src" / "private").write_text("x")
-    (bench.folder / "src" / "private").chmod(0o600)
-    (bench.folder / "src" / "empty").mkdir()
-    (bench.folder / "src" / "link").symlink_to("sub/deep/f")
-    (bench.folder / "src" / "dangling").symlink_to("/no/where")
+    write(bench.directory, {f"src/{name}": name for name in names})
+    (bench.directory / "src" / "tool").write_text("#!/bin/sh\n")
+    (bench.directory / "src" / "tool").chmod(0o755)
+    (bench.directory / "src" / "private").write_text("x")
+    (bench.directory / "src" / "private").chmod(0o600)
+    (bench.directory / "src" / "empty").mkdir()
+    (bench.directory / "src" / "link").symlink_to("sub/deep/f")
+    (bench.directory / "src" / "dangling").symlink_to("/no/where")
 
 
 def test_both_builders_make_the_same_files(bench: Bench) -> None:
@@ -216,7 +216,7 @@ def test_both_builders_make_the_same_files(bench: Bench) -> None:
     by_buildx = bench.files(bench.build("buildx"), "/app")
     by_classic = bench.files(bench.build("classic"), "/app")
     assert by_buildx == by_classic
-    source = bench.folder / "src"
+    source = bench.directory / "src"
     assert {name for name in by_buildx if name.startswith("src/")} == {
         f"src/{path.relative_to(source)}" for path in source.rglob("*")
     }
@@ -224,9 +224,9 @@ def test_both_builders_make_the_same_files(bench: Bench) -> None:
 
 @pytest.mark.parametrize("builder", BUILDERS)
 def test_a_name_that_is_no_text(bench: Bench, builder: str) -> None:
-    (bench.folder / "src").mkdir()
+    (bench.directory / "src").mkdir()
     try:
-        (bench.folder / os.fsdecode(b"src/\xff")).write_text("x")
+        (bench.directory / os.fsdecode(b"src/\xff")).write_text("x")
     except OSError:
         pytest.skip("this file system takes text alone")
     bench.dockerfile("FROM BASE\nCOPY src /app\n")
@@ -331,19 +331,19 @@ def test_a_file_written_during_the_build(bench: Bench, builder: str) -> None:
     bench.write(a="one").dockerfile("FROM scratch\nCOPY a /\n")
     found = bench.fails(builder, verify=lambda _: False)
     assert found.code == "build/context-changed"
-    assert not (bench.folder.parent / ".devloop" / "images.json").exists()
+    assert not (bench.directory.parent / ".devloop" / "images.json").exists()
 
 
 def test_a_file_written_before_the_classic_build_began(bench: Bench) -> None:
     bench.write(a="one").dockerfile("FROM scratch\nCOPY a /\n")
-    scan = scan_of(bench.folder)
+    scan = scan_of(bench.directory)
     bench.write(a="two")
     assert bench.fails("classic", scan=scan).code == "build/context-changed"
 
 
 def test_going_back_needs_no_build(bench: Bench) -> None:
     bench.write(a="one").dockerfile("FROM scratch\nCOPY a /\n")
-    scan = scan_of(bench.folder, salt=str(uuid.uuid4()))
+    scan = scan_of(bench.directory, salt=str(uuid.uuid4()))
     first = bench.build(scan=scan)
     bench.notes = Notes()
     assert bench.build(scan=scan) == first

@@ -75,13 +75,13 @@ def predicted(case: Case, snapshot: Snapshot) -> dict[str, FileEntry]:
 
 
 def made_first(text: str) -> dict[str, FileEntry]:
-    """The folders of the WORKDIRs, which come before any COPY here."""
-    found, folder = {}, "/"
+    """The directories of the WORKDIRs, which come before any COPY here."""
+    found, directory = {}, "/"
     for line in text.splitlines():
         keyword, _, path = line.partition(" ")
         if keyword == "WORKDIR":
-            folder = posixpath.normpath(posixpath.join(folder, path))
-            parts = folder.strip("/").split("/")
+            directory = posixpath.normpath(posixpath.join(directory, path))
+            parts = directory.strip("/").split("/")
             for count in range(1, len(parts) + 1):
                 above = "/".join(parts[:count])
                 found[above] = FileEntry(path=above, type="dir", mode=0o755)
@@ -139,8 +139,16 @@ def check(context: Path, cases: Mapping[str, Case]) -> None:
 
 
 def fill(context: Path) -> None:
-    folders = ("src/pkg/deep", "src/empty", "src/one", "data", "docs/de", "docs/en", "with space")
-    for name in (*folders, "ünï", "perm/sticky", "perm/setgid", LONG):
+    directories = (
+        "src/pkg/deep",
+        "src/empty",
+        "src/one",
+        "data",
+        "docs/de",
+        "docs/en",
+        "with space",
+    )
+    for name in (*directories, "ünï", "perm/sticky", "perm/setgid", LONG):
         (context / name).mkdir(parents=True)
     files = {
         "marker": "m",
@@ -199,9 +207,9 @@ def fill(context: Path) -> None:
 
 @pytest.fixture(scope="module")
 def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("context")
-    fill(folder)
-    return folder
+    directory = tmp_path_factory.mktemp("context")
+    fill(directory)
+    return directory
 
 
 PLAIN = (
@@ -454,24 +462,24 @@ def instructions(draw: st.DrawFn) -> str:
     return "\n".join(lines)
 
 
-def random_tree(folder: Path, seed: int) -> None:
+def random_tree(directory: Path, seed: int) -> None:
     rng = random.Random(seed)
-    (folder / "marker").write_text("m")
-    folders = [folder]
+    (directory / "marker").write_text("m")
+    directories = [directory]
     for _ in range(rng.randrange(4, 24)):
-        path = rng.choice(folders) / rng.choice(NAMES)
+        path = rng.choice(directories) / rng.choice(NAMES)
         if os.path.lexists(path):
             continue
         kind = rng.random()
-        if kind < 0.4 and len(path.relative_to(folder).parts) < 4:
+        if kind < 0.4 and len(path.relative_to(directory).parts) < 4:
             path.mkdir()
-            folders.append(path)
+            directories.append(path)
         elif kind < 0.85:
-            path.write_text(str(path.relative_to(folder)))
+            path.write_text(str(path.relative_to(directory)))
             path.chmod(rng.choice((0o644, 0o600, 0o755, 0o4711)))
         else:
             path.symlink_to(rng.choice(("a", "../b", "/c.py", "nowhere", ".", "d e/a")))
-    for path in folders[1:]:
+    for path in directories[1:]:
         path.chmod(rng.choice((0o755, 0o700, 0o1777)))
 
 
@@ -489,9 +497,9 @@ def random_tree(folder: Path, seed: int) -> None:
 def test_random_copies(
     tmp_path_factory: pytest.TempPathFactory, texts: Sequence[str], seed: int
 ) -> None:
-    folder = tmp_path_factory.mktemp("random")
-    random_tree(folder, seed)
-    snapshot = snapshot_of(folder)
+    directory = tmp_path_factory.mktemp("random")
+    random_tree(directory, seed)
+    snapshot = snapshot_of(directory)
     cases = {}
     for number, text in enumerate(texts):
         try:
@@ -499,4 +507,4 @@ def test_random_copies(
         except NeedsFullBuild:
             continue
         cases[f"r{number}"] = Case(text)
-    check(folder, cases)
+    check(directory, cases)

@@ -134,18 +134,18 @@ def pushed_base(base_image: str, registry: str) -> str:
 
 
 def _push(text: str, name: str) -> str:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as directory:
         files = {
             "etc/passwd": "root:x:0:0::/:\napp:x:1234:1235::/:\n",
             "etc/group": "root:x:0:\nstaff:x:77:\n",
             "links/real/kept": "k",
             "Dockerfile": text,
         }
-        write(Path(folder), files)
+        write(Path(directory), files)
         for link, to in (("app", "real"), ("up", "../../srv"), ("file", "real/kept")):
-            (Path(folder) / "links" / link).symlink_to(to)
-        (Path(folder) / "links" / "real").chmod(0o700)
-        docker(*BUILD[1:], "--tag", name, folder)
+            (Path(directory) / "links" / link).symlink_to(to)
+        (Path(directory) / "links" / "real").chmod(0o700)
+        docker(*BUILD[1:], "--tag", name, directory)
     return name
 
 

@@ -54,16 +54,16 @@ class Loop:
     """One service for a whole session: edit, build, look."""
 
     def __init__(
-        self, folder: Path, host: str, client: RegistryClient, base: str, builder: Any
+        self, directory: Path, host: str, client: RegistryClient, base: str, builder: Any
     ) -> None:
-        self.context = folder / "app"
+        self.context = directory / "app"
         self.context.mkdir()
         self.base = base
         self.host = host
         self.client = client
         self.image = f"devloop-test/delta-{uuid.uuid4().hex[:8]}"
         self.notes = Notes()
-        self._folder = folder
+        self._directory = directory
         self._options: dict[str, Any] = {"builder": builder}
         self._made: DeltaBuilder | None = None
 
@@ -86,9 +86,12 @@ class Loop:
             deploy=Deploy(workload_name="web"),
         )
         project = Project(
-            name="test", root=self._folder, file=self._folder / "d.yaml", services={"web": service}
+            name="test",
+            root=self._directory,
+            file=self._directory / "d.yaml",
+            services={"web": service},
         )
-        self.source = ServiceSource(service, self._folder)
+        self.source = ServiceSource(service, self._directory)
         self._made = make_builder(
             service,
             project,
@@ -171,9 +174,9 @@ def make_loop(
     loops: list[Loop] = []
 
     def make(builder: Any = "buildx") -> Loop:
-        folder = tmp_path / str(len(loops))
-        folder.mkdir()
-        loops.append(Loop(folder, registry, client, base_image, builder))
+        directory = tmp_path / str(len(loops))
+        directory.mkdir()
+        loops.append(Loop(directory, registry, client, base_image, builder))
         return loops[-1]
 
     yield make
@@ -196,7 +199,7 @@ def change(loop: Loop) -> None:
 
 
 def add(loop: Loop) -> None:
-    loop.write(new="n", fresh__folder__file="f")
+    loop.write(new="n", fresh__directory__file="f")
 
 
 def chmod(loop: Loop) -> None:
@@ -222,14 +225,14 @@ def delete(loop: Loop) -> None:
     (loop.context / "sub" / "b").unlink()
 
 
-def delete_folder(loop: Loop) -> None:
-    # The image's own RUN made the folder too: it stays there.
+def delete_directory(loop: Loop) -> None:
+    # The image's own RUN made the directory too: it stays there.
     shutil.rmtree(loop.context / "sub")
 
 
-def to_folder(loop: Loop) -> None:
+def to_directory(loop: Loop) -> None:
     (loop.context / "a").unlink()
-    loop.write(a__inside="now a folder")
+    loop.write(a__inside="now a directory")
 
 
 def to_file(loop: Loop) -> None:
@@ -242,7 +245,7 @@ def to_link(loop: Loop) -> None:
     (loop.context / "a").symlink_to("sub/b")
 
 
-@pytest.mark.parametrize("edit", [rename, delete, delete_folder, to_folder, to_file, to_link])
+@pytest.mark.parametrize("edit", [rename, delete, delete_directory, to_directory, to_file, to_link])
 def test_what_goes_or_becomes_another_thing_makes_the_layer_again(
     loop: Loop, edit: Callable[[Loop], None]
 ) -> None:
@@ -384,7 +387,7 @@ def test_a_registry_that_lost_the_layers(loop: Loop, client: RegistryClient) -> 
     shortcut.image = lost
     loop.write(a="3")
     second = loop.check(how="")
-    assert "full build: the registry has lost the layers beneath" in loop.how
+    assert "full build: the registry has lost the base layers" in loop.how
     assert first.digest != second.digest
     loop.write(a="4")
     loop.check(how="delta: ")
@@ -414,7 +417,7 @@ def test_a_big_delta_is_folded_in_a_pause(loop: Loop) -> None:
     loop.check(how="delta: 1 file,")
 
 
-def test_a_file_that_changed_after_the_scan_is_told(loop: Loop) -> None:
+def test_a_file_that_changed_after_the_scan_is_reported(loop: Loop) -> None:
     loop.write(a="2")
     scan = loop.source.scan(None, Cancel())
     loop.write(a="3")

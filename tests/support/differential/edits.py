@@ -14,7 +14,7 @@ import stat
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from devloop.base.editor_files import LEFT_OUT_FOLDERS, is_temporary
+from devloop.base.editor_files import LEFT_OUT_DIRECTORIES, is_temporary
 
 if TYPE_CHECKING:
     import random
@@ -331,7 +331,7 @@ IGNORES = (
 def _usable(path: str) -> bool:
     """Devloop leaves out by design what is named like an editor's file, `.git` and `.devloop`."""
     names = path.split("/")
-    return not any(is_temporary(n) or n in LEFT_OUT_FOLDERS or n in (".", "..") for n in names)
+    return not any(is_temporary(n) or n in LEFT_OUT_DIRECTORIES or n in (".", "..") for n in names)
 
 
 def _text(rng: random.Random) -> tuple[str, int]:

@@ -1,4 +1,6 @@
-"""What the build tests share: recorded streams, scans of real folders, a reporter that notes."""
+"""What the build tests share: recorded streams, scans of real directories, a reporter that
+notes.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +35,11 @@ def recorded_items(name: str) -> Iterator[Any]:
 
 
 def snapshot_of(context: Path) -> Snapshot:
-    """All of a folder, whatever the ignore files say."""
+    """All of a directory, whatever the ignore files say."""
     entries = {}
-    for folder, names, files in os.walk(context):
+    for directory, names, files in os.walk(context):
         for name in (*names, *files):
-            path = Path(folder) / name
+            path = Path(directory) / name
             found = path.lstat()
             relative = str(path.relative_to(context))
             mode = stat.S_IMODE(found.st_mode)
@@ -59,12 +61,12 @@ def scan_of(context: Path, salt: str = "") -> Scan:
     return Scan(fingerprint=Fingerprint(build, ""), snapshot=snapshot)
 
 
-def write(folder: Path, files: dict[str, str]) -> Path:
+def write(directory: Path, files: dict[str, str]) -> Path:
     for name, text in files.items():
-        path = folder / name
+        path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return folder
+    return directory
 
 
 def job(context: Path, target: PushTarget | None = None, **options: Any) -> Job:

@@ -49,7 +49,7 @@ TABLE = [
     ("FROM a\nCOPY a[bc] /x/\nRUN y\nCOPY . /\n", ["zz"], "Dockerfile:3 RUN reads zz"),
     ("FROM a\nCOPY d/?.txt /x/\nRUN y\nCOPY . /\n", ["d/a.txt"], "Dockerfile:3 RUN reads d/a.txt"),
     ("FROM a\nCOPY d/?.txt /x/\nRUN y\nCOPY . /\n", ["e/a.txt"], ""),
-    # A folder above what is read: its mode may matter.
+    # A directory above what is read: its mode may matter.
     ("FROM a\nCOPY d/e /x/\nRUN y\nCOPY . /\n", ["d"], "Dockerfile:3 RUN reads d"),
     ("FROM a\nCOPY ./d/../r /x/\nRUN y\nCOPY . /\n", ["r/f"], "Dockerfile:3 RUN reads r/f"),
     ("FROM a\nCOPY /r/ /x/\nRUN y\nCOPY . /\n", ["r/f"], "Dockerfile:3 RUN reads r/f"),

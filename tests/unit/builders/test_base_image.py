@@ -259,18 +259,18 @@ def test_a_layer_is_read_once(client: RegistryClient, state: State, tmp_path: Pa
 
 
 def test_old_layers_are_forgotten(client: RegistryClient, state: State, tmp_path: Path) -> None:
-    folder = tmp_path / "layers"
-    folder.mkdir()
+    directory = tmp_path / "layers"
+    directory.mkdir()
     for number in range(300):
-        file = folder / f"{number}.json.gz"
+        file = directory / f"{number}.json.gz"
         file.touch()
         os.utime(file, (number, number))
     publish(state, "py", "1", tar(("x", b"")))
     base = bases(client, None).find(f"{client.host}/py:1", "linux/amd64", quiet, Cancel())
     Listings(Away(client), tmp_path).of(base, quiet, Cancel())
-    assert len(list(folder.iterdir())) == 300
-    assert not (folder / "0.json.gz").exists()
-    assert (folder / "1.json.gz").exists()
+    assert len(list(directory.iterdir())) == 300
+    assert not (directory / "0.json.gz").exists()
+    assert (directory / "1.json.gz").exists()
 
 
 def test_a_layer_that_is_another(client: RegistryClient, state: State, tmp_path: Path) -> None:
@@ -336,8 +336,8 @@ def test_neither_a_docker_command_nor_a_daemon(
     assert DockerImages().identity("x:1", Cancel()) is None
 
 
-def _docker(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    program = folder / "docker"
+def _docker(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    program = directory / "docker"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setenv("PATH", str(directory))

@@ -157,7 +157,7 @@ def test_telling_exit_codes(code: int, cause: str, tmp_path: Path) -> None:
     assert cause in (found.cause or "")
 
 
-def test_a_full_disk_in_a_log_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_in_a_log_is_reported(tmp_path: Path) -> None:
     failure = BuildFailure(
         vertex="[2/2] RUN x",
         error='process "x" did not complete successfully: exit code: 1',

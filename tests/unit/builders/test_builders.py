@@ -1,5 +1,6 @@
 """The builders against a docker CLI that is a script: what is asked of it, and what its answers
-become. What real Docker answers is in tests/integration/build."""
+become. What real Docker answers is in tests/integration/build.
+"""
 
 from __future__ import annotations
 
@@ -36,15 +37,15 @@ KIND = PushTarget(kind_cluster="dev", source="kind")
 class FakeDocker:
     """A `docker` on PATH that notes its arguments and runs a piece of shell."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._folder = folder
-        self._log = folder / "calls"
-        folder.mkdir()
-        monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._directory = directory
+        self._log = directory / "calls"
+        directory.mkdir()
+        monkeypatch.setenv("PATH", str(directory), prepend=os.pathsep)
         self.answers("exit 0")
 
     def answers(self, script: str) -> None:
-        program = self._folder / "docker"
+        program = self._directory / "docker"
         program.write_text(
             f'#!/bin/sh\nfor a; do printf "%s\\n" "$a" >> {self._log}; done\n'
             f"echo ===== >> {self._log}\n"
@@ -178,8 +179,8 @@ def test_a_file_written_meanwhile_spoils_the_image(docker: FakeDocker, context: 
     assert caught.value.code == "build/context-changed"
 
 
-def replay(name: str, folder: Path) -> str:
-    file = folder / f"{name}.txt"
+def replay(name: str, directory: Path) -> str:
+    file = directory / f"{name}.txt"
     file.write_text("\n".join(recorded(name)) + "\n")
     return f"cat {file} >&2\n"
 

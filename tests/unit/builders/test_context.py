@@ -26,10 +26,10 @@ def included(rules: ContextRules, paths: list[str]) -> set[str]:
     found = set()
     for path in paths:
         bits, inside = 0, True
-        *folders, name = path.split("/")
-        for depth in range(len(folders)):
-            folder = "/".join(folders[: depth + 1])
-            _, look, bits = rules.folder(bits, folder, folders[depth])
+        *directories, name = path.split("/")
+        for depth in range(len(directories)):
+            directory = "/".join(directories[: depth + 1])
+            _, look, bits = rules.folder(bits, directory, directories[depth])
             if not look:
                 inside = False
                 break
@@ -60,15 +60,15 @@ def test_buildkit_is_told_what_the_scan_leaves_out(
     paths: list[str], lines: list[str], extra: list[str]
 ) -> None:
     """The merged file alone, read as Docker reads it, gives what the scan's rules give."""
-    folders = {p.rsplit("/", n)[0] for p in paths for n in range(1, p.count("/") + 1)}
-    files = [p for p in paths if p not in folders]
+    directories = {p.rsplit("/", n)[0] for p in paths for n in range(1, p.count("/") + 1)}
+    files = [p for p in paths if p not in directories]
     text = "\n".join(lines)
     scan = ContextRules(IgnoreRules.parse(text, extra))
     wanted = included(scan, files)
     seen = {p.rsplit("/", n)[0] for p in wanted for n in range(1, p.count("/") + 1)}
     docker = IgnoreRules.parse(merged(text, extra_patterns(text, extra, seen)))
     given_to_buildkit = {p for p in files if not docker.ignored(p)}
-    if any(is_temporary(folder.rpartition("/")[2]) for folder in seen):
+    if any(is_temporary(directory.rpartition("/")[2]) for directory in seen):
         # Then some temporary files are sent, but never anything that the user leaves out.
         assert given_to_buildkit >= wanted
         assert all(is_temporary(p.rpartition("/")[2]) for p in given_to_buildkit - wanted)
@@ -89,7 +89,7 @@ def test_the_config_comes_after_the_file() -> None:
     assert merged("", ("*.md",)) == "*.md\n"
 
 
-def test_a_folder_named_like_a_temporary_file_stays() -> None:
+def test_a_directory_named_like_a_temporary_file_stays() -> None:
     assert "**/*~" in extra_patterns("", (), ("src", "old~/x"))
     patterns = extra_patterns("**/.env\n", (), ("src", "a/old~", ".#x#"))
     assert not {"**/*~", "**/.#*"} & set(patterns)
@@ -115,7 +115,7 @@ def test_the_arranged_dockerfile_lasts_as_long_as_the_block(tmp_path: Path) -> N
     assert not copy.parent.exists()
 
 
-def test_an_unreadable_dockerfile_is_told(tmp_path: Path) -> None:
+def test_an_unreadable_dockerfile_is_reported(tmp_path: Path) -> None:
     with (
         pytest.raises(DevloopError) as caught,
         arranged(tmp_path, tmp_path / "Dockerfile", (), ()),
@@ -165,10 +165,10 @@ def test_the_tar_holds_modes_links_and_any_name(tmp_path: Path) -> None:
 def test_the_tar_gives_back_what_was_there(
     tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes]
 ) -> None:
-    folder = tmp_path_factory.mktemp("context")
+    directory = tmp_path_factory.mktemp("context")
     for name, data in files.items():
-        (folder / name).write_bytes(data)
-    with tar_of(folder) as tar:
+        (directory / name).write_bytes(data)
+    with tar_of(directory) as tar:
         back = {}
         for member in tar.getmembers():
             file = tar.extractfile(member)

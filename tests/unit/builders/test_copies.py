@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def snapshot(*paths: str, links: Mapping[str, str] | None = None) -> Snapshot:
-    """Files of one byte with mode 0640, in folders with mode 0750; a slash ends a folder."""
+    """Files of one byte with mode 0640, in directories with mode 0750; a slash ends a directory."""
     entries = {path: ContextEntry("symlink", 0o777, link=to) for path, to in (links or {}).items()}
     for path in paths:
         if not path.endswith("/"):
@@ -64,7 +64,7 @@ def test_the_state_below_is_taken_over() -> None:
     base = StageState(env={"HOME": "/home/me"}, workdir="/srv/")
     assert only("COPY a $HOME/", base).dest == "/home/me"
     copy = only("COPY a b", base)
-    assert (copy.dest, copy.folder) == ("/srv/b", False)
+    assert (copy.dest, copy.directory) == ("/srv/b", False)
     assert only("COPY $PATH x", base).sources[0].startswith("/usr/local/sbin")
 
 
@@ -149,7 +149,7 @@ def test_only_what_the_target_takes_from_the_context() -> None:
 
 def test_flags() -> None:
     copy = only("COPY --chown=me:us --link --exclude=*.md --exclude=x a /b/")
-    assert (copy.chown, copy.link, copy.exclude, copy.folder) == (
+    assert (copy.chown, copy.link, copy.exclude, copy.directory) == (
         "me:us",
         True,
         ("*.md", "x"),
@@ -160,23 +160,23 @@ def test_flags() -> None:
     assert not only("COPY --link=false a /b").link
 
 
-def test_folders_that_are_known() -> None:
+def test_directories_that_are_known() -> None:
     text = "FROM image\nWORKDIR /app\nCOPY run.sh /app\nCOPY --link x /app\nCOPY y /z/y\nCOPY y /z"
     run, link, _, last = copies(text)
-    assert (run.folder, run.unclear) == (True, False)
-    assert (link.folder, link.unclear) == (False, True)
-    assert last.folder
+    assert (run.directory, run.unclear) == (True, False)
+    assert (link.directory, link.unclear) == (False, True)
+    assert last.directory
     context = snapshot("run.sh", "x", "y")
     assert "app/run.sh" in place(run, context, (0, 0))
     with pytest.raises(NeedsFullBuild, match="builders differ"):
         place(link, context, (0, 0))
 
 
-def test_nothing_is_known_of_folders_where_nothing_may_match() -> None:
-    assert not copies("FROM image\nCOPY x* /a/b/\nCOPY y /a")[1].folder
+def test_nothing_is_known_of_directories_where_nothing_may_match() -> None:
+    assert not copies("FROM image\nCOPY x* /a/b/\nCOPY y /a")[1].directory
 
 
-def test_a_folder_gives_what_is_in_it() -> None:
+def test_a_directory_gives_what_is_in_it() -> None:
     context = snapshot("src/a", "src/sub/b", "src-2", "src.py", "src/empty/")
     assert paths("COPY src /x", context) == ["(x/)", "x/a", "x/empty/", "x/sub/", "x/sub/b"]
     assert paths("COPY src* /x/", context) == [
@@ -212,14 +212,14 @@ def test_symlinks_that_are_named_are_followed() -> None:
     ("text", "reason"),
     [
         ("COPY none /x", "none is not in the context"),
-        ("COPY none/* /x/", "none is no folder of the context"),
-        ("COPY f/* /x/", "f is no folder of the context"),
+        ("COPY none/* /x/", "none is no directory of the context"),
+        ("COPY f/* /x/", "f is no directory of the context"),
         ("COPY out/* /x/", "out/link leads to what no pattern may name"),
         ("COPY dangling /x", "dangling is not in the context"),
         ("COPY loop /x", "too many symlinks"),
         ("COPY here/f /x", "lose their way"),
         ("COPY e* /x/", "leads nowhere"),
-        ("COPY f d /x", "is no folder and"),
+        ("COPY f d /x", "is no directory and"),
         ("COPY d clash /x/", "to be a dir and a file"),
         ("COPY clash d /x/", "to be a file and a dir"),
         ("COPY --parents none /x", "not in the context"),

@@ -285,7 +285,7 @@ def _entry(path: str, **other: Any) -> FileEntry:
     return FileEntry(**(values | other))
 
 
-def test_a_folder_in_one_that_hands_on_its_group() -> None:
+def test_a_directory_in_one_that_hands_on_its_group() -> None:
     real = PathEntry("dir", mode=0o2775, uid=3, gid=4)
     tree = Tree(base=Listing(nodes={"srv": PathEntry("dir", mode=0o755), "srv/real": real}))
     made = FileEntry(path="srv/real/in", type="dir", mode=0o755, implied=True)
@@ -296,30 +296,30 @@ def test_a_folder_in_one_that_hands_on_its_group() -> None:
     tree.with_layer({made.path: replace(made, implied=False)}, link=False)
 
 
-def test_a_layer_names_the_folders_above_what_it_brings() -> None:
+def test_a_layer_names_the_directories_above_what_it_brings() -> None:
     tree, entries = _tree().with_layer({"real/x": _entry("real/x")}, link=False)
     assert [(e.path, e.mode, e.uid, e.gid) for e in entries] == [
         ("real", 0o700, 5, 6),
         ("real/x", 0o644, 0, 0),
     ]
     assert tree.find("real/x") is not None
-    made, entries = tree.with_folders("/app/new/deep", (7, 8))
+    made, entries = tree.with_directories("/app/new/deep", (7, 8))
     assert [(e.path, e.uid) for e in entries] == [
         ("real", 5),
         ("real/new", 7),
         ("real/new/deep", 7),
     ]
-    assert made.with_folders("/app/new", (1, 1))[1] == ()
+    assert made.with_directories("/app/new", (1, 1))[1] == ()
 
 
 @pytest.mark.parametrize(
     ("entry", "link", "reason"),
     [
-        (_entry("real/file/x"), False, "/real/file is not a folder"),
+        (_entry("real/file/x"), False, "/real/file is not a directory"),
         (_entry("real"), False, "/real is a dir already"),
         (_entry("real/file", type="dir"), False, "/real/file is a file already"),
         (_entry("app"), False, "/app is a symlink already"),
-        (_entry("app/x"), False, "/app is not a folder"),
+        (_entry("app/x"), False, "/app is not a directory"),
         (_entry("real", type="dir", mode=0o755, implied=True), True, "--link gives /real"),
     ],
 )

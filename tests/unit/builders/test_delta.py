@@ -67,8 +67,8 @@ class Behind:
         dockerfile = parse((self.context / "Dockerfile").read_text())
         layers = [self._tar(self.base)]
         for copy in stage_copies(dockerfile, None, {}, StageState()):
-            slot = CopyLayer(copy=copy, index=0, owner=self.owner if copy.chown else (0, 0))
-            tree = place_all((slot,), scan.snapshot, None)[1]
+            copy_layer = CopyLayer(copy=copy, index=0, owner=self.owner if copy.chown else (0, 0))
+            tree = place_all((copy_layer,), scan.snapshot, None)[1]
             layers.append(self._tar([tree[path] for path in sorted(tree)]))
         if self.extra:
             layers.append(self._tar(self.extra))
@@ -107,15 +107,15 @@ class Behind:
 
 
 class Bench:
-    def __init__(self, folder: Path, client: RegistryClient, state: State) -> None:
-        self.context = folder / "app"
+    def __init__(self, directory: Path, client: RegistryClient, state: State) -> None:
+        self.context = directory / "app"
         self.context.mkdir()
         self.state = state
         self.client = client
         target = PushTarget(push=client.host)
-        self.job = job(self.context, target, root=folder)
+        self.job = job(self.context, target, root=directory)
         self.behind = Behind(self.context, client, target.repository(self.job.image))
-        self.images = CachedImages(folder / "images.json")
+        self.images = CachedImages(directory / "images.json")
         self.delta = DeltaBuilder(self.job, self.behind, client, self.images)
         self.notes = Notes()
 
@@ -201,7 +201,7 @@ def test_another_recipe_goes_to_the_builder(bench: Bench) -> None:
 
 def test_a_failed_builder_does_not_spoil_what_is_known(bench: Bench) -> None:
     bench.write("FROM x\nCOPY r /r\nRUN r\nCOPY a /app/\n", r="1")
-    # The image of the builder behind has no layer of a RUN; it is not looked for.
+    # The image of the fallback builder has no layer of a RUN; it is not looked for.
     bench.build()
     bench.write(r="2")
     bench.behind.error = DevloopError.of(Code.BUILD_FAILED, "no")
@@ -231,7 +231,7 @@ def test_layers_that_are_gone_are_built_again(bench: Bench) -> None:
     bench.state.fault = answer(400, "MANIFEST_BLOB_UNKNOWN")
     bench.build()
     assert bench.behind.built == 2
-    assert bench.how == "4 steps; full build: the registry has lost the layers beneath"
+    assert bench.how == "4 steps; full build: the registry has lost the base layers"
     bench.write(a="3")
     bench.build()
     assert bench.how.startswith("delta: ")
@@ -250,7 +250,7 @@ def test_a_registry_in_trouble_is_told_and_tried_again(bench: Bench) -> None:
     assert bench.behind.built == 1
 
 
-def test_a_file_written_after_the_scan_is_told(bench: Bench) -> None:
+def test_a_file_written_after_the_scan_is_reported(bench: Bench) -> None:
     bench.build()
     bench.write(a="2")
     scan = bench.scan()
@@ -420,9 +420,9 @@ def test_a_base_with_a_copy_of_its_own_is_no_trigger(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("new", "kind", "reason"),
     [
-        ("new__deep__x", "file", "/app/new is a file in the image beneath"),
-        ("new__deep__x", "symlink", "/app/new is a symlink in the image beneath"),
-        ("new", "dir", "/app/new is a dir in the image beneath"),
+        ("new__deep__x", "file", "/app/new is a file in the base image"),
+        ("new__deep__x", "symlink", "/app/new is a symlink in the base image"),
+        ("new", "dir", "/app/new is a dir in the base image"),
         ("new__deep__x", "dir", ""),
         ("new", "file", ""),
         ("new", "symlink", ""),
@@ -468,7 +468,7 @@ def test_a_save_does_not_wait_long_for_what_is_beneath(
     assert bench.how.startswith("delta: ")
     bench.write(new="x")
     bench.delta.build(bench.scan(), bench.notes, Cancel())
-    assert bench.how.endswith("full build: what the image has beneath is still being read")
+    assert bench.how.endswith("full build: the base layers are still being read")
     gate.set()
     bench.delta.settle()
     bench.write(newer="x")
@@ -486,7 +486,7 @@ def test_layers_beneath_that_cannot_be_read_leave_what_is_new_to_the_builder(
     assert bench.how.startswith("delta: ")
     bench.write(new="x")
     bench.build()
-    assert bench.how.endswith("full build: the image beneath is too big to look into")
+    assert bench.how.endswith("full build: the base image is too big to look into")
 
 
 def test_what_was_too_big_for_a_delta_is_the_builder_s(

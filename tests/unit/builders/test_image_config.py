@@ -11,9 +11,9 @@ from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.image_config import (
     ImageConfig,
     InstructionText,
+    apply_instruction,
     platform_arguments,
     scratch,
-    shape,
     started,
 )
 from devloop.builders.image.text import expand
@@ -38,7 +38,7 @@ def shaped(
     )
     found = base or scratch("linux/amd64")
     for instruction in dockerfile.instructions[1:]:
-        found = shape(found, instruction, words)
+        found = apply_instruction(found, instruction, words)
     return found
 
 

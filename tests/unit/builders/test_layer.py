@@ -35,7 +35,7 @@ def file(context: Path, source: str, data: bytes = b"data", **more: Any) -> File
     return replace(made, source=source, **more)
 
 
-def folder(path: str, **more: Any) -> FileEntry:
+def directory(path: str, **more: Any) -> FileEntry:
     return FileEntry(path=path, type="dir", **{"mode": 0o755, **more})
 
 
@@ -46,7 +46,7 @@ def unpacked(data: bytes) -> dict[str, tarfile.TarInfo]:
 
 def test_entries_as_they_are(tmp_path: Path) -> None:
     entries = [
-        folder("app", mode=0o1777, uid=3),
+        directory("app", mode=0o1777, uid=3),
         file(tmp_path, "a.py", b"print()", mode=0o4750, uid=1000, gid=2000),
         file(tmp_path, "empty", b""),
         file(tmp_path, "deep/er/block", bytes(1024)),
@@ -93,7 +93,7 @@ def test_any_name_and_owner(
         return
     uid, gid = owner
     entries = [
-        folder("top", uid=uid, gid=gid, mode=mode),
+        directory("top", uid=uid, gid=gid, mode=mode),
         FileEntry(path=path, type="symlink", mode=0o777, link=link, uid=uid, gid=gid),
     ]
     data = write_layer(entries, tmp_path)
@@ -116,7 +116,7 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
     for context in (one, two):
         entry = file(context, "x/y")
         os.utime(context / "x/y", (0, 7))
-        layers.append(write_layer([folder("app"), entry], context))
+        layers.append(write_layer([directory("app"), entry], context))
     assert layers[0] == layers[1]
 
 
@@ -136,7 +136,7 @@ def a_pipe(path: Path) -> None:
     os.mkfifo(path)
 
 
-def a_folder(path: Path) -> None:
+def a_directory(path: Path) -> None:
     path.unlink()
     path.mkdir()
 
@@ -154,7 +154,7 @@ def a_file_above(path: Path) -> None:
         lambda path: path.write_bytes(b"data and more"),
         lambda path: path.write_bytes(b"dat"),
         lambda path: path.unlink(),
-        *(elsewhere, a_link, a_pipe, a_folder, a_file_above),
+        *(elsewhere, a_link, a_pipe, a_directory, a_file_above),
     ],
 )
 def test_a_file_that_is_not_what_was_scanned(
@@ -220,7 +220,7 @@ def test_cancelled(tmp_path: Path) -> None:
     cancel = Cancel()
     cancel.set()
     with pytest.raises(Cancelled):
-        write_layer([folder("app")], tmp_path, cancel)
+        write_layer([directory("app")], tmp_path, cancel)
 
 
 def tar_of(kind: int, *members: tarfile.TarInfo, content: bytes = b"content") -> bytes:
@@ -282,7 +282,7 @@ def test_a_file_with_attributes_is_like_none_that_was_scanned() -> None:
 
 @pytest.mark.parametrize("step", [1, 7, 512, 1 << 20])
 def test_layers_in_pieces(tmp_path: Path, step: int) -> None:
-    data = write_layer([file(tmp_path, "f", os.urandom(3000)), folder("z")], tmp_path)
+    data = write_layer([file(tmp_path, "f", os.urandom(3000)), directory("z")], tmp_path)
     whole = read_layer([data])
     two = gzip.compress(data[:700]) + gzip.compress(data[700:])
     for packed in (data, gzip.compress(data), two):

@@ -100,7 +100,7 @@ def test_logs_may_be_cut_anywhere_and_hold_escapes() -> None:
     assert solve.tail(solve.vertices["a"], 9) == ("30%", "one red", "end")
 
 
-def test_a_big_context_is_told() -> None:
+def test_a_big_context_is_reported() -> None:
     solve = Solve()
     solve.feed('{"vertexes":[{"digest":"a","name":"[internal] load build context"}]}')
     status = {"id": "transferring context:", "vertex": "a", "current": 26}
