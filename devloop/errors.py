@@ -134,6 +134,10 @@ class Code(enum.StrEnum):
         "build/context-changed",
         "a file changed while the image was being built",
     )
+    BUILD_KEEPS_CHANGING = (
+        "build/keeps-changing",
+        "files change faster than an image is built and deployed",
+    )
     BUILD_TIMEOUT = "build/timeout", "the build took too long"
     POD_CRASH_LOOP = "pod/crash-loop", "the container keeps exiting"
     POD_OOM_KILLED = "pod/oom-killed", "the container ran out of memory"

@@ -160,6 +160,7 @@ class IterationFinished(Event):
     serving: Serving | None
     why: str
     failed_step: Step | None = None
+    rolled_back: bool = False
     stopped: bool = False
 
 
@@ -202,8 +203,8 @@ class DiagnosticRaised(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldStarted(Event):
-    """An iteration waits for something outside devloop. `until` is seconds from now to the next
-    try, None when only a change or a key press ends the hold."""
+    """An iteration waits, and why. `until` is seconds from now to the next try, None when
+    something else than time ends it; `code` is empty when it is no error that is waited out."""
 
     type: ClassVar[str] = "hold"
     service: str

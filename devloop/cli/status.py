@@ -97,5 +97,7 @@ def _show(service: Service, status: WorkloadStatus, session: dict[str, Any] | No
         times = f", {restarts} restarts" if restarts else ""
         click.echo(f"  pod     {pod.name} {state}{times}")
     last = ((session or {}).get("services") or {}).get(service.name) or {}
+    if hold := last.get("hold"):
+        click.echo(f"  holding {hold['reason']}")
     if last.get("outcome"):
         click.echo(f"  last    #{last.get('iter')} {last['outcome']}")

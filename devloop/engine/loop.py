@@ -35,6 +35,7 @@ from devloop.engine.state import (
     initial,
 )
 from devloop.errors import Code, DevloopError, Diagnosis, ExitStatus
+from devloop.events import HoldStarted
 
 if TYPE_CHECKING:
     import threading
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.engine.ports import Builder, Deployer, Hints, Source, Syncer
-    from devloop.engine.state import Fact, Result, ServiceState
+    from devloop.engine.state import Fact, Hold, Result, ServiceState
     from devloop.events import Event
     from devloop.model import Deployed, ImageRef, Scan, Served, Step, StepOutcome
 
@@ -53,6 +54,9 @@ _LOG = logging.getLogger(__name__)
 # How long a stopping engine waits for its workers and the watcher together; what still runs then is
 # left behind, so that there is time to close the adapters within the two seconds of a Ctrl-C.
 _STOP_LIMIT = 0.8
+
+# What is waited for without a known end is worth an event once it has lasted so many seconds.
+_LASTING = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +91,8 @@ class Engine:
         self._clock = clock
         self._queue: queue.SimpleQueue[Fact] = queue.SimpleQueue()
         self._workers: dict[Task, Cancel] = {}
+        # What each service waits for, and when to publish that; None once it is.
+        self._holds: dict[str, tuple[Hold, float | None]] = {}
         self._state = initial(
             {name: ports.roll_back for name, ports in services.items()},
             mode=mode,
@@ -156,13 +162,41 @@ class Engine:
             self._publish(event)
 
     def _follow_plan(self) -> float | None:
-        wanted = plan(self._state, self._clock())
+        now = self._clock()
+        wanted = plan(self._state, now)
         for task, cancel in self._workers.items():
             if task not in wanted.tasks:
                 cancel.set()
         for task in sorted(wanted.tasks - self._workers.keys(), key=str):
             self._start(task)
-        return wanted.wake
+        due = self._report_holds(wanted.holds, now)
+        return min((t for t in (wanted.wake, due) if t is not None), default=None)
+
+    def _report_holds(self, holds: Mapping[str, Hold], now: float) -> float | None:
+        """Publish what iterations wait for: at once when it is known to last, else once it has
+        lasted. Returns when the next of them is due."""
+        before, self._holds = self._holds, {}
+        for name, hold in holds.items():
+            iteration = self._state.services[name].iteration
+            if iteration is None:
+                continue
+            known, due = before.get(name, (None, None))
+            if known != hold:
+                due = now + (_LASTING if hold.until is None else 0.0)
+            if due is not None and now >= due:
+                self._publish(
+                    HoldStarted(
+                        service=name,
+                        iter=iteration.number,
+                        reason=hold.reason,
+                        code=hold.code or "",
+                        until=None if hold.until is None else hold.until - now,
+                        attempt=hold.attempt,
+                    )
+                )
+                due = None
+            self._holds[name] = (hold, due)
+        return min((due for _, due in self._holds.values() if due is not None), default=None)
 
     def _wait_for_workers(self, deadline: float) -> None:
         while self._workers and self._clock() < deadline:

@@ -1,13 +1,16 @@
-"""Which workers a state wants to be running right now. Pure; the loop makes it so."""
+"""Which workers a state wants to be running right now, and why the others wait. Pure; the loop
+makes it so."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devloop.engine.state import WRITES, Task, TaskKind
+from devloop.engine.state import WRITES, Hold, Task, TaskKind
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from devloop.engine.state import ServiceState, State
 
 __all__ = ["CAP", "CATCH_UP_AFTER", "MAX_BUILDS", "REST", "Plan", "plan"]
@@ -27,69 +30,75 @@ MAX_BUILDS = 4
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`tasks` are all the workers that shall run (those already running included); `wake` is when
-    to ask again if nothing happens before, in the loop's clock, None for never."""
+    """`tasks` are all the workers that shall run (those already running included); `holds` says
+    what a service that waits is waiting for; `wake` is when to ask again if nothing happens before,
+    in the loop's clock, None for never."""
 
     tasks: frozenset[Task]
+    holds: Mapping[str, Hold]
     wake: float | None
 
 
 def plan(state: State, now: float) -> Plan:
     if state.stop is not None:
-        return Plan(frozenset(), None)
+        return Plan(frozenset(), {}, None)
     tasks: set[Task] = set()
-    wakes: list[float] = []
+    holds: list[tuple[str, Hold]] = []
     builds = sum(task.kind is TaskKind.BUILD for s in state.services.values() for task in s.running)
     for service in state.services.values():
-        _plan_scan(service, now, tasks, wakes)
-        task = _next_step(service, now, wakes) or _catch_up(service, now, wakes)
-        if task is None:
-            continue
-        if task.kind is TaskKind.BUILD and task not in service.running:
-            if builds >= MAX_BUILDS:
-                continue
-            builds += 1
-        tasks.add(task)
-    return Plan(frozenset(tasks), min(wakes, default=None))
+        step = _next_step(service, now) or _catch_up(service, now)
+        if isinstance(step, Task) and step.kind is TaskKind.BUILD and step not in service.running:
+            if builds < MAX_BUILDS:
+                builds += 1
+            else:
+                step = Hold(reason=f"waits for one of {MAX_BUILDS} builds to end")
+        for wanted in (_scan(service, now), step):
+            if isinstance(wanted, Task):
+                tasks.add(wanted)
+            elif wanted is not None:
+                holds.append((service.name, wanted))
+    wakes = [hold.until for _, hold in holds if hold.until is not None]
+    return Plan(frozenset(tasks), dict(holds), min(wakes, default=None))
 
 
-def _plan_scan(service: ServiceState, now: float, tasks: set[Task], wakes: list[float]) -> None:
+def _scan(service: ServiceState, now: float) -> Task | Hold | None:
     if service.scanning is not None:
-        tasks.add(service.scanning)
-    elif service.dirty is not None:
-        first, last = service.dirty.first, service.dirty.last
-        due = min(last + REST, first + CAP) if last > first else first
-        if now >= due:
-            tasks.add(Task(TaskKind.SCAN, service.name, service.scans + 1))
-        else:
-            wakes.append(due)
+        return service.scanning
+    if service.dirty is None:
+        return None
+    first, last = service.dirty.first, service.dirty.last
+    due = min(last + REST, first + CAP) if last > first else first
+    if now >= due:
+        return Task(TaskKind.SCAN, service.name, service.scans + 1)
+    return Hold(reason="waits for the saves to end", until=due)
 
 
-def _next_step(service: ServiceState, now: float, wakes: list[float]) -> Task | None:
+def _next_step(service: ServiceState, now: float) -> Task | Hold | None:
     iteration = service.iteration
     if iteration is None:
         return None
-    if iteration.wait_until is not None and now < iteration.wait_until:
-        wakes.append(iteration.wait_until)
-        return None
+    hold = iteration.hold
+    if hold is not None and hold.until is not None and now < hold.until:
+        return hold
     task = iteration.task(service.name)
     if task.kind in WRITES and task not in service.running:
         # Two patches must never be in flight, so a cancelled write is waited for ...
-        if any(other.kind in WRITES for other in service.running):
-            return None
+        for other in service.running:
+            if other.kind in WRITES:
+                return Hold(reason=f"waits for the {other.kind} of #{other.key} to end")
         # ... and what may be superseded already is not deployed: the scan decides first.
-        if task.kind is TaskKind.DEPLOY and (service.dirty or service.scanning):
-            return None
+        unsure = service.dirty or service.scanning
+        if task.kind is TaskKind.DEPLOY and unsure and iteration.let_through is None:
+            return Hold(reason="waits for another look at the files")
     return task
 
 
-def _catch_up(service: ServiceState, now: float, wakes: list[float]) -> Task | None:
+def _catch_up(service: ServiceState, now: float) -> Task | Hold | None:
     """While nothing else is to be done: an image with the synced files, for pods to come."""
     behind = service.behind
     if behind is None or not service.settled:
         return None
     due = behind.since + CATCH_UP_AFTER
     if now < due:
-        wakes.append(due)
-        return None
+        return Hold(reason="waits for quiet to make an image of what was synced", until=due)
     return behind.task(service.name)

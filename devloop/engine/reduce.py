@@ -1,4 +1,4 @@
-"""The next state, and what to tell, from a state and a fact. Pure: no clock, no I/O, no threads.
+"""The next state, and what to report, from a state and a fact. Pure: no clock, no I/O, no threads.
 
 The rules in one place: work is needed when the disk's fingerprint is neither served nor known to
 have failed; the newest fingerprint wins; every started step and iteration is finished once.
@@ -7,8 +7,9 @@ have failed; the newest fingerprint wins; every started step and iteration is fi
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from devloop.engine.state import (
     WRITES,
@@ -24,6 +25,7 @@ from devloop.engine.state import (
     Failure,
     Finished,
     Hinted,
+    Hold,
     Iteration,
     NotSynced,
     Proof,
@@ -35,7 +37,6 @@ from devloop.engine.turn import STEP_OF, Turn
 from devloop.errors import Code, Diagnosis
 from devloop.events import (
     DiagnosticRaised,
-    HoldStarted,
     Trigger,
     WatchChanged,
     WatchRescanned,
@@ -53,6 +54,12 @@ __all__ = ["LISTED", "reduce", "retry_delay"]
 # How many changed paths an event lists; all are counted.
 LISTED = 20
 
+# After so many iterations in a row that a newer change ended before their deploy, one goes through.
+SUPERSEDED = 3
+
+# How often a worker may end as if cancelled although nobody cancelled it.
+_MOST_ATTEMPTS = 3
+
 
 def retry_delay(attempt: int) -> float:
     """Seconds before try number `attempt` + 1: 1, 2, 4, 8, then 10."""
@@ -65,14 +72,14 @@ def reduce(state: State, fact: Fact, now: float) -> tuple[State, list[Event]]:
         return _stop(state, fact, now, events), events
     name = fact.service if isinstance(fact, Hinted) else fact.task.service
     service = state.services[name]
-    turn = _Turn(state, service, now, events)
+    turn = Turn(state, service, now, events)
     match fact:
         case Hinted():
-            turn.hinted(fact)
+            _hinted(turn, fact)
         case Started(task):
-            turn.started(task)
+            _started(turn, task)
         case Ended(task, result):
-            turn.ended(task, result)
+            _ended(turn, task, result)
         case Began(task, step):
             turn.began(task, step)
         case Advanced():
@@ -81,6 +88,8 @@ def reduce(state: State, fact: Fact, now: float) -> tuple[State, list[Event]]:
             turn.finished(task, step, outcome, detail)
         case Diagnosed(task, diagnosis):
             turn.diagnosed(task, diagnosis)
+        case _:
+            assert_never(fact)
     return turn.result(), events
 
 
@@ -88,280 +97,387 @@ def _stop(state: State, fact: StopRequested, now: float, events: list[Event]) ->
     if state.stop is not None:
         return state
     for service in state.services.values():
-        turn = _Turn(state, service, now, events)
+        turn = Turn(state, service, now, events)
         if service.iteration is not None:
             turn.end_iteration(Outcome.CANCELLED, why=fact.why or "stopped", stopped=True)
         state = turn.result()
     return replace(state, stop=fact)
 
 
-class _Turn(Turn):
-    """The decisions: what each kind of fact means for a service."""
+# --- the disk ---------------------------------------------------------------------------
 
-    # --- the disk ---------------------------------------------------------------------------
 
-    def hinted(self, fact: Hinted) -> None:
-        if self.state.stop is not None:
-            return
-        old = self.service.dirty
-        if old is None:
-            dirty = Dirty(first=self.now, last=self.now, paths=fact.paths)
-        else:
-            paths = None if old.paths is None or fact.paths is None else old.paths | fact.paths
-            dirty = replace(old, last=self.now, paths=paths)
-        self.set(dirty=dirty)
+def _hinted(turn: Turn, fact: Hinted) -> None:
+    if turn.state.stop is not None:
+        return
+    old = turn.service.dirty
+    if old is None:
+        dirty = Dirty(first=turn.now, last=turn.now, paths=fact.paths)
+    else:
+        paths = None if old.paths is None or fact.paths is None else old.paths | fact.paths
+        dirty = replace(old, last=turn.now, paths=paths)
+    turn.service = replace(turn.service, dirty=dirty)
 
-    def scanned(self, scan: Scan, seen: Dirty) -> None:
-        service = self.service
-        first = service.scan is None and service.failure is None
-        self.set(scan=scan)
-        if seen.paths is None and scan.changed and not first:
-            # What the watcher missed; an audit that finds nothing is no news.
-            self.events.append(
-                WatchRescanned(
-                    service=service.name,
-                    reason="looked at everything",
-                    files=scan.files,
-                    ms=scan.ms,
-                )
+
+def _scanned(turn: Turn, scan: Scan, seen: Dirty) -> None:
+    service = turn.service
+    first = service.scan is None and service.failure is None
+    turn.service = replace(turn.service, scan=scan)
+    if seen.paths is None and scan.changed and not first:
+        # What the watcher missed; an audit that finds nothing is no news.
+        turn.events.append(
+            WatchRescanned(
+                service=service.name,
+                reason="looked at everything",
+                files=scan.files,
+                ms=scan.ms,
             )
-        if scan.changed and not first:
-            self.events.append(
-                WatchChanged(
-                    service=service.name,
-                    paths=scan.changed[:LISTED],
-                    count=len(scan.changed),
-                )
+        )
+    if scan.changed and not first:
+        turn.events.append(
+            WatchChanged(
+                service=service.name,
+                paths=scan.changed[:LISTED],
+                count=len(scan.changed),
             )
-        running = service.iteration
-        fingerprint = scan.fingerprint
-        if running is not None:
-            if running.scan.fingerprint == fingerprint:
-                return
-            self.end_iteration(Outcome.CANCELLED, why="superseded by a newer change")
-        trigger = self._trigger(scan, seen, first=first)
-        failure = service.failure
-        if fingerprint == service.served:
-            # A first look or an audit that finds nothing new is nobody's news, unless it says
-            # that an unreadable disk, a failed or a cancelled try is over.
-            if running is not None or failure is not None or seen.paths:
-                self._unchanged(trigger, scan, "the content equals what is serving")
-            self.set(failure=None)
-        elif failure is not None and failure.fingerprint == fingerprint:
-            if running is not None or seen.paths:
-                why = f"the content equals #{failure.iteration}, which failed: "
-                self._unchanged(trigger, scan, why + failure.diagnosis.message)
-        else:
-            self._begin(trigger, scan)
-
-    def scan_failed(self, diagnosis: Diagnosis, seen: Dirty) -> None:
-        failure = self.service.failure
-        if (
-            self.service.iteration is None
-            and failure is not None
-            and failure.fingerprint is None
-            and failure.diagnosis == diagnosis
-        ):
+        )
+    running = service.iteration
+    fingerprint = scan.fingerprint
+    if running is not None:
+        if running.scan.fingerprint == fingerprint or _goes_through(running, scan):
             return
-        if self.service.iteration is not None:
-            self.end_iteration(Outcome.CANCELLED, why="its source cannot be read any more")
-        first = self.service.scan is None
-        number = self.announce(self._trigger(None, seen, first=first))
-        self.scan_step(number, StepOutcome.FAILED, 0.0, "")
-        failure = Failure(fingerprint=None, iteration=number, step=Step.SCAN, diagnosis=diagnosis)
-        self.tell(diagnosis, number, Step.SCAN)
-        self.close(number, Outcome.FAILED, ms=0.0, image=None, failure=failure)
+        if running.deployed is None:
+            _count_superseded(turn, scan)
+        turn.end_iteration(Outcome.CANCELLED, why="superseded by a newer change")
+    elif service.superseded[-1:] == ((),):
+        # A builder found that something had changed; this scan says what.
+        turn.service = replace(turn.service, superseded=service.superseded[:-1])
+        _count_superseded(turn, scan)
+    trigger = _trigger(turn, scan, seen, first=first)
+    failure = service.failure
+    if fingerprint == service.served:
+        # A first look or an audit that finds nothing new is nobody's news, unless it says
+        # that an unreadable disk, a failed or a cancelled try is over.
+        if running is not None or failure is not None or seen.paths:
+            _unchanged(turn, trigger, scan, "the content equals what is serving")
+        turn.service = replace(turn.service, failure=None)
+    elif failure is not None and failure.fingerprint == fingerprint:
+        if running is not None or seen.paths:
+            why = f"the content equals #{failure.iteration}, which failed: "
+            _unchanged(turn, trigger, scan, why + failure.diagnosis.message)
+    else:
+        _begin(turn, trigger, scan)
 
-    def _trigger(self, scan: Scan | None, seen: Dirty, *, first: bool) -> Trigger:
-        if first:
-            return Trigger(kind="start")
-        if scan is not None and scan.changed:
-            return Trigger(kind="files", paths=scan.changed[:LISTED], count=len(scan.changed))
-        paths = sorted(self._relative(path) for path in seen.paths or ())
-        return Trigger(kind="files", paths=tuple(paths[:LISTED]), count=len(paths))
 
-    def _relative(self, path: Path) -> str:
-        return os.path.relpath(path, self.state.root)
+def _scan_failed(turn: Turn, diagnosis: Diagnosis, seen: Dirty) -> None:
+    failure = turn.service.failure
+    if (
+        turn.service.iteration is None
+        and failure is not None
+        and failure.fingerprint is None
+        and failure.diagnosis == diagnosis
+    ):
+        return
+    if turn.service.iteration is not None:
+        turn.end_iteration(Outcome.CANCELLED, why="its source cannot be read any more")
+    first = turn.service.scan is None
+    number = turn.announce(_trigger(turn, None, seen, first=first))
+    turn.scan_step(number, StepOutcome.FAILED, 0.0, "")
+    failure = Failure(fingerprint=None, iteration=number, step=Step.SCAN, diagnosis=diagnosis)
+    turn.report(diagnosis, number, Step.SCAN)
+    turn.close(number, Outcome.FAILED, ms=0.0, image=None, failure=failure)
 
-    def _begin(self, trigger: Trigger, scan: Scan) -> None:
-        number = self.announce(trigger)
-        self.scan_step(number, StepOutcome.DONE, scan.ms, f"{scan.files} files")
-        self.set(
-            failure=None,
-            iteration=Iteration(
-                number=number,
-                trigger=trigger,
-                scan=scan,
-                since=self.now,
-                stage=TaskKind.SYNC if self._may_sync else TaskKind.BUILD,
+
+def _trigger(turn: Turn, scan: Scan | None, seen: Dirty, *, first: bool) -> Trigger:
+    if first:
+        return Trigger(kind="start")
+    if scan is not None and scan.changed:
+        return Trigger(kind="files", paths=scan.changed[:LISTED], count=len(scan.changed))
+    paths = sorted(_relative(turn, path) for path in seen.paths or ())
+    return Trigger(kind="files", paths=tuple(paths[:LISTED]), count=len(paths))
+
+
+def _relative(turn: Turn, path: Path) -> str:
+    return os.path.relpath(path, turn.state.root)
+
+
+def _goes_through(running: Iteration, scan: Scan) -> bool:
+    """Whether an iteration is not superseded by what `scan` found: newest wins, but not for ever.
+
+    Once it is deployed, only what kept changing anyway is not worth breaking its rollout off."""
+    noise = running.let_through
+    return noise is not None and (running.deployed is None or noise.issuperset(scan.changed))
+
+
+def _count_superseded(turn: Turn, scan: Scan) -> None:
+    superseded = (*turn.service.superseded, scan.changed[:LISTED])
+    turn.service = replace(turn.service, superseded=superseded[-SUPERSEDED:])
+
+
+def _begin(turn: Turn, trigger: Trigger, scan: Scan) -> None:
+    number = turn.announce(trigger)
+    turn.scan_step(number, StepOutcome.DONE, scan.ms, f"{scan.files} files")
+    superseded = turn.service.superseded
+    let_through = None
+    if len(superseded) >= SUPERSEDED:
+        let_through = frozenset(path for paths in superseded for path in paths)
+        _name_noise(turn, number, scan)
+    turn.service = replace(
+        turn.service,
+        failure=None,
+        iteration=Iteration(
+            number=number,
+            trigger=trigger,
+            scan=scan,
+            since=turn.now,
+            stage=TaskKind.SYNC if _may_sync(turn) else TaskKind.BUILD,
+            let_through=let_through,
+        ),
+    )
+
+
+def _name_noise(turn: Turn, number: int, scan: Scan) -> None:
+    """Say once which file changes faster than images are made."""
+    counted = Counter(path for paths in turn.service.superseded for path in paths)
+    path = counted.most_common(1)[0][0] if counted else "a file"
+    if path == turn.service.noisy:
+        return
+    turn.service = replace(turn.service, noisy=path)
+    ignored = _in_context(path, scan)
+    turn.report(
+        Diagnosis(
+            code=Code.BUILD_KEEPS_CHANGING,
+            severity="warning",
+            message=f"{path} changes faster than an image is built and deployed",
+            cause=f"{SUPERSEDED} iterations in a row were superseded before their deploy; "
+            "this one is let through to its end",
+            suggestions=(
+                f"if the image does not need it, add this line to .dockerignore: {ignored}"
+                if ignored
+                else "keep what is written all the time out of the image with .dockerignore",
             ),
+        ),
+        number,
+        Step.BUILD,
+    )
+
+
+def _in_context(path: str, scan: Scan) -> str | None:
+    """The path as .dockerignore has it, from one relative to the project."""
+    parts = path.split("/")
+    tails = ("/".join(parts[start:]) for start in range(len(parts)))
+    return next((tail for tail in tails if tail in scan.snapshot.entries), None)
+
+
+def _may_sync(turn: Turn) -> bool:
+    # A deploy that broke off may have changed some of the objects and not others.
+    return turn.service.syncs and turn.service.applied and turn.service.proof is not None
+
+
+def _unchanged(turn: Turn, trigger: Trigger, scan: Scan, why: str) -> None:
+    number = turn.announce(trigger)
+    turn.scan_step(number, StepOutcome.DONE, scan.ms, f"{scan.files} files")
+    turn.close(number, Outcome.UNCHANGED, ms=scan.ms, image=None, why=why)
+
+
+# --- tasks ------------------------------------------------------------------------------
+
+
+def _started(turn: Turn, task: Task) -> None:
+    turn.service = replace(turn.service, running=turn.service.running | {task})
+    if task.kind is TaskKind.SCAN:
+        turn.service = replace(
+            turn.service, looking_at=turn.service.dirty, dirty=None, scans=task.key
         )
+    elif task.kind in WRITES and task.kind is not TaskKind.SYNC:
+        # From here on the cluster may hold something else than what was proven.
+        turn.service = replace(turn.service, served=None, applied=False)
+    if turn.is_current(task):
+        turn.iteration = replace(turn.iteration, hold=None)
 
-    @property
-    def _may_sync(self) -> bool:
-        # A deploy that broke off may have changed some of the objects and not others.
-        return self.service.syncs and self.service.applied and self.service.proof is not None
 
-    def _unchanged(self, trigger: Trigger, scan: Scan, why: str) -> None:
-        number = self.announce(trigger)
-        self.scan_step(number, StepOutcome.DONE, scan.ms, f"{scan.files} files")
-        self.close(number, Outcome.UNCHANGED, ms=scan.ms, image=None, why=why)
-
-    # --- tasks ------------------------------------------------------------------------------
-
-    def started(self, task: Task) -> None:
-        self.set(running=self.service.running | {task})
-        if task.kind is TaskKind.SCAN:
-            self.set(looking_at=self.service.dirty, dirty=None, scans=task.key)
-        elif task.kind in WRITES and task.kind is not TaskKind.SYNC:
-            # From here on the cluster may hold something else than what was proven.
-            self.set(served=None, applied=False)
-        if self.is_current(task):
-            self.set_iteration(wait_until=None)
-
-    def ended(self, task: Task, result: object) -> None:
-        self.set(running=self.service.running - {task})
-        if task.kind is TaskKind.SCAN:
-            seen = self.service.looking_at
-            self.set(looking_at=None)
-            if seen is None or self.state.stop is not None:
+def _ended(turn: Turn, task: Task, result: object) -> None:
+    turn.service = replace(turn.service, running=turn.service.running - {task})
+    if task.kind is TaskKind.SCAN:
+        seen = turn.service.looking_at
+        turn.service = replace(turn.service, looking_at=None)
+        if seen is None or turn.state.stop is not None:
+            return
+        if isinstance(result, Done) and isinstance(result.value, Scan):
+            _scanned(turn, result.value, seen)
+        elif isinstance(result, Failed):
+            _scan_failed(turn, result.diagnosis, seen)
+        return
+    if task.kind is TaskKind.CATCH_UP:
+        _caught_up(turn, task, result)
+        return
+    if not turn.is_current(task):
+        return
+    match result:
+        case Done(value):
+            turn.close_steps(StepOutcome.DONE)
+            _advance(turn, value)
+        case Failed(diagnosis):
+            _task_failed(turn, task, diagnosis)
+        case _:
+            # Cancelled by nobody: try again rather than hang, but not for ever.
+            if task.attempt >= _MOST_ATTEMPTS:
+                _task_failed(turn, task, _stopped_by_nobody(task))
                 return
-            if isinstance(result, Done) and isinstance(result.value, Scan):
-                self.scanned(result.value, seen)
-            elif isinstance(result, Failed):
-                self.scan_failed(result.diagnosis, seen)
-            return
-        if task.kind is TaskKind.CATCH_UP:
-            self._caught_up(task, result)
-            return
-        if not self.is_current(task):
-            return
-        match result:
-            case Done(value):
-                self.close_steps(StepOutcome.DONE)
-                self._advance(value)
-            case Failed(diagnosis):
-                self._task_failed(task, diagnosis)
-            case _:
-                # Cancelled by nobody: try again rather than hang.
-                self.close_steps(StepOutcome.CANCELLED)
-                self.set_iteration(attempt=task.attempt + 1)
+            turn.close_steps(StepOutcome.CANCELLED)
+            turn.iteration = replace(turn.iteration, attempt=task.attempt + 1)
 
-    def _advance(self, value: object) -> None:
-        iteration = self.service.iteration
-        assert iteration is not None  # noqa: S101 - `_current` said so
-        match value:
-            case NotSynced(reason):
-                self.skipped(Step.SYNC, reason)
-                self.set_iteration(stage=TaskKind.BUILD, attempt=0)
-            case ImageRef():
-                self.set_iteration(image=value, stage=TaskKind.DEPLOY, attempt=0)
-            case Deployed():
-                self.set(applied=True)
-                if value.alone:
-                    # What was served before is gone, whether this one gets ready or not.
-                    self.set(proof=None)
-                self.set_iteration(deployed=value, stage=TaskKind.FOLLOW, attempt=0)
-            case Served(image=image):
-                fingerprint = iteration.scan.fingerprint
-                synced = iteration.stage is TaskKind.SYNC
-                self.set(
-                    served=fingerprint,
-                    proof=Proof(fingerprint=fingerprint, iteration=iteration.number, image=image),
-                    behind=Behind(scan=iteration.scan, key=iteration.number, since=self.now)
-                    if synced
-                    else None,
-                )
-                already = iteration.trigger.kind == "start" and not (
-                    iteration.deployed and iteration.deployed.changed
-                )
-                if synced:
-                    self.end_iteration(Outcome.READY, why="synced into what runs")
-                elif already:
-                    self.end_iteration(Outcome.UNCHANGED, why="the cluster serves this already")
-                else:
-                    self.end_iteration(Outcome.READY, why=f"serving {image.short}")
-            case _ if iteration.failure is not None:
-                # The rollback is through; the failure that caused it ends the iteration.
-                self.end_iteration(
-                    Outcome.FAILED,
-                    why=f"{iteration.failure.diagnosis.message}; rolled back",
-                    failure=iteration.failure,
-                )
-            case _:
-                raise TypeError(f"a {iteration.stage} worker returned {value!r}")
 
-    def _task_failed(self, task: Task, diagnosis: Diagnosis) -> None:
-        iteration = self.service.iteration
-        assert iteration is not None  # noqa: S101 - `_current` said so
-        if diagnosis.code == Code.BUILD_CONTEXT_CHANGED:
-            self.end_iteration(Outcome.CANCELLED, why=diagnosis.message)
-            self.hinted(Hinted(service=self.service.name, paths=None))
-            return
-        if self.state.mode == "dev" and diagnosis.code.transient:
-            self._hold(task, diagnosis)
-            return
-        if task.kind is TaskKind.SYNC and diagnosis.code.startswith("sync/"):
-            # The image brings everything that a sync cannot.
-            self.tell(replace(diagnosis, severity="warning"), iteration.number, Step.SYNC)
-            self.close_steps(StepOutcome.FAILED)
-            self.set_iteration(stage=TaskKind.BUILD, attempt=0)
-            return
-        step = iteration.open_steps[-1].step if iteration.open_steps else STEP_OF[task.kind]
-        self.tell(diagnosis, iteration.number, step)
-        if iteration.failure is not None:
-            self.end_iteration(Outcome.FAILED, failure=iteration.failure)
-            return
-        failure = Failure(
-            fingerprint=iteration.scan.fingerprint,
-            iteration=iteration.number,
-            step=step,
-            diagnosis=diagnosis,
-        )
-        undo = iteration.deployed is not None and iteration.deployed.previous
-        if task.kind is TaskKind.FOLLOW and self.service.roll_back and undo:
-            self.close_steps(StepOutcome.FAILED)
-            self.set_iteration(failure=failure, stage=TaskKind.ROLLBACK, attempt=0)
-        else:
-            self.end_iteration(Outcome.FAILED, failure=failure)
+def _end(
+    turn: Turn,
+    outcome: Outcome,
+    *,
+    why: str = "",
+    failure: Failure | None = None,
+    rolled_back: bool = False,
+) -> None:
+    """End the iteration with its result; what did not supersede it begins."""
+    ended = turn.iteration
+    turn.end_iteration(outcome, why=why, failure=failure, rolled_back=rolled_back)
+    newest, done = turn.service.scan, (ended.scan.fingerprint, turn.service.served)
+    if newest is not None and newest.fingerprint not in done:
+        changed = newest.changed
+        trigger = Trigger(kind="files", paths=changed[:LISTED], count=len(changed))
+        _begin(turn, trigger, newest)
 
-    def _caught_up(self, task: Task, result: object) -> None:
-        behind = self.service.behind
-        if behind is None or behind.task(self.service.name) != task:
-            return
-        match result:
-            case Done(CaughtUp() as caught_up):
-                self.set(behind=None)
-                self._mention(_caught_up(caught_up))
-            case Failed(diagnosis):
-                # The pods have the files; the next change tries again and tells all.
-                self.set(behind=None)
-                self._mention(replace(diagnosis, severity="warning"))
-            case _:
-                self.set(behind=replace(behind, since=self.now, attempt=behind.attempt + 1))
 
-    def _mention(self, diagnosis: Diagnosis) -> None:
-        """Tell something that belongs to no iteration."""
-        self.events.append(DiagnosticRaised.of(diagnosis, service=self.service.name))
-
-    def _hold(self, task: Task, diagnosis: Diagnosis) -> None:
-        self.close_steps(StepOutcome.FAILED)
-        attempt = task.attempt + 1
-        delay = retry_delay(attempt)
-        self.set_iteration(attempt=attempt, wait_until=self.now + delay)
-        self.events.append(
-            HoldStarted(
-                service=self.service.name,
-                iter=task.key,
-                reason=diagnosis.message,
-                code=diagnosis.code,
-                until=delay,
-                attempt=attempt,
+def _advance(turn: Turn, value: object) -> None:
+    iteration = turn.iteration
+    match value:
+        case NotSynced(reason):
+            turn.skipped(Step.SYNC, reason)
+            turn.iteration = replace(turn.iteration, stage=TaskKind.BUILD, attempt=0)
+        case ImageRef():
+            turn.iteration = replace(turn.iteration, image=value, stage=TaskKind.DEPLOY, attempt=0)
+        case Deployed():
+            turn.service = replace(turn.service, applied=True, superseded=())
+            if value.alone:
+                # What was served before is gone, whether this one gets ready or not.
+                turn.service = replace(turn.service, proof=None)
+            turn.iteration = replace(
+                turn.iteration, deployed=value, stage=TaskKind.FOLLOW, attempt=0
             )
+        case Served(image=image):
+            fingerprint = iteration.scan.fingerprint
+            synced = iteration.stage is TaskKind.SYNC
+            turn.service = replace(
+                turn.service,
+                served=fingerprint,
+                proof=Proof(fingerprint=fingerprint, iteration=iteration.number, image=image),
+                behind=Behind(scan=iteration.scan, key=iteration.number, since=turn.now)
+                if synced
+                else None,
+            )
+            already = iteration.trigger.kind == "start" and not (
+                iteration.deployed and iteration.deployed.changed
+            )
+            if synced:
+                _end(turn, Outcome.READY, why="synced into what runs")
+            elif already:
+                _end(turn, Outcome.UNCHANGED, why="the cluster serves this already")
+            else:
+                _end(turn, Outcome.READY, why=f"serving {image.short}")
+        case _ if iteration.failure is not None:
+            # The rollback is through; the failure that caused it ends the iteration.
+            _end(
+                turn,
+                Outcome.FAILED,
+                why=f"{iteration.failure.diagnosis.message}; rolled back",
+                failure=iteration.failure,
+                rolled_back=True,
+            )
+        case _:
+            raise TypeError(f"a {iteration.stage} worker returned {value!r}")
+
+
+def _task_failed(turn: Turn, task: Task, diagnosis: Diagnosis) -> None:
+    iteration = turn.iteration
+    changed = diagnosis.code is Code.BUILD_CONTEXT_CHANGED
+    if changed and (turn.state.mode == "dev" or iteration.let_through is None):
+        turn.end_iteration(Outcome.CANCELLED, why=diagnosis.message)
+        superseded = (*turn.service.superseded, ())
+        turn.service = replace(turn.service, superseded=superseded[-SUPERSEDED:])
+        _hinted(turn, Hinted(service=turn.service.name, paths=None))
+        return
+    if turn.state.mode == "dev" and diagnosis.code.transient:
+        _hold(turn, task, diagnosis)
+        return
+    if task.kind is TaskKind.SYNC and diagnosis.code.startswith("sync/"):
+        # The image brings everything that a sync cannot.
+        turn.report(replace(diagnosis, severity="warning"), iteration.number, Step.SYNC)
+        turn.close_steps(StepOutcome.FAILED)
+        turn.iteration = replace(turn.iteration, stage=TaskKind.BUILD, attempt=0)
+        return
+    step = iteration.open_steps[-1].step if iteration.open_steps else STEP_OF[task.kind]
+    turn.report(diagnosis, iteration.number, step)
+    if iteration.failure is not None:
+        _end(turn, Outcome.FAILED, failure=iteration.failure)
+        return
+    failure = Failure(
+        fingerprint=iteration.scan.fingerprint,
+        iteration=iteration.number,
+        step=step,
+        diagnosis=diagnosis,
+    )
+    undo = iteration.deployed is not None and iteration.deployed.previous
+    if task.kind is TaskKind.FOLLOW and turn.service.roll_back and undo:
+        turn.close_steps(StepOutcome.FAILED)
+        turn.iteration = replace(
+            turn.iteration, failure=failure, stage=TaskKind.ROLLBACK, attempt=0
         )
+    else:
+        _end(turn, Outcome.FAILED, failure=failure)
 
 
-def _caught_up(caught_up: CaughtUp) -> Diagnosis:
+def _caught_up(turn: Turn, task: Task, result: object) -> None:
+    behind = turn.service.behind
+    if behind is None or behind.task(turn.service.name) != task:
+        return
+    match result:
+        case Done(CaughtUp() as caught_up):
+            turn.service = replace(turn.service, behind=None)
+            _mention(turn, _catch_up_report(caught_up))
+        case Failed(diagnosis):
+            # The pods have the files; the next change tries again and tells all.
+            turn.service = replace(turn.service, behind=None)
+            _mention(turn, replace(diagnosis, severity="warning"))
+        case _:
+            turn.service = replace(
+                turn.service, behind=replace(behind, since=turn.now, attempt=behind.attempt + 1)
+            )
+
+
+def _mention(turn: Turn, diagnosis: Diagnosis) -> None:
+    """Tell something that belongs to no iteration."""
+    turn.events.append(DiagnosticRaised.of(diagnosis, service=turn.service.name))
+
+
+def _hold(turn: Turn, task: Task, diagnosis: Diagnosis) -> None:
+    turn.close_steps(StepOutcome.FAILED)
+    attempt = task.attempt + 1
+    hold = Hold(
+        reason=diagnosis.message,
+        until=turn.now + retry_delay(attempt),
+        code=diagnosis.code,
+        attempt=attempt,
+    )
+    turn.iteration = replace(turn.iteration, attempt=attempt, hold=hold)
+
+
+def _stopped_by_nobody(task: Task) -> Diagnosis:
+    return Diagnosis(
+        code=Code.INTERNAL_BUG,
+        message=f"{task.kind} ends again and again as if it had been cancelled",
+        suggestions=("run again with -v and report what it prints",),
+    )
+
+
+def _catch_up_report(caught_up: CaughtUp) -> Diagnosis:
     short = caught_up.image.short
     if caught_up.adopted:
         return Diagnosis(

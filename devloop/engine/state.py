@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
-    from devloop.errors import Diagnosis, ExitStatus
+    from devloop.errors import Code, Diagnosis, ExitStatus
     from devloop.events import Trigger
     from devloop.model import (
         Deployed,
@@ -42,6 +42,7 @@ __all__ = [
     "Failure",
     "Finished",
     "Hinted",
+    "Hold",
     "Iteration",
     "NotSynced",
     "OpenStep",
@@ -104,9 +105,23 @@ class OpenStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Why a service waits, in words for the user. `until` is the loop's clock in seconds when it
+    ends by itself, None when something else ends it. `code` is that of the error that is waited
+    out, `attempt` how many tries there were."""
+
+    reason: str
+    until: float | None = None
+    code: Code | None = None
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Iteration:
-    """One try to get what is on disk served. `stage` is the task it is at; `wait_until` is set
-    while it holds; `failure` once it failed and only the rollback is left."""
+    """One try to get what is on disk served. `stage` is the task it is at; `hold` is set while it
+    waits for its next try; `failure` once it failed and only the rollback is left. `let_through`
+    is not None for one that a newer change does not supersede before it is deployed: the paths
+    that keep changing, which do not even then."""
 
     number: int
     trigger: Trigger
@@ -114,7 +129,8 @@ class Iteration:
     since: float
     stage: TaskKind = TaskKind.BUILD
     attempt: int = 0
-    wait_until: float | None = None
+    hold: Hold | None = None
+    let_through: frozenset[str] | None = None
     open_steps: tuple[OpenStep, ...] = ()
     image: ImageRef | None = None
     deployed: Deployed | None = None
@@ -162,7 +178,8 @@ class Behind:
 class ServiceState:
     """`proof` stays when a later write makes it doubtful; `served` is then None. `applied` says
     that the last deploy came to its end. `syncs` says that a change is first tried as a sync of
-    files into what runs."""
+    files into what runs. `superseded` has, for each iteration in a row that a newer change ended
+    before it was deployed, the paths that had changed; `noisy` is the path last warned of."""
 
     name: str
     roll_back: bool = False
@@ -177,6 +194,8 @@ class ServiceState:
     proof: Proof | None = None
     failure: Failure | None = None
     iteration: Iteration | None = None
+    superseded: tuple[tuple[str, ...], ...] = ()
+    noisy: str = ""
     running: frozenset[Task] = frozenset()
 
     @property

@@ -1,4 +1,4 @@
-"""One service's turn: what a fact changes of it, and the events that tell so.
+"""One service's turn: what a fact changes of it, and the events that report so.
 
 Bookkeeping only: every iteration and step that is announced is closed once. What a fact means is
 decided in reduce.py.
@@ -23,7 +23,7 @@ from devloop.events import (
 from devloop.model import Outcome, Step, StepOutcome
 
 if TYPE_CHECKING:
-    from devloop.engine.state import Advanced, Failure, ServiceState, State, Task
+    from devloop.engine.state import Advanced, Failure, Iteration, ServiceState, State, Task
     from devloop.errors import Diagnosis
     from devloop.events import Event, Trigger
     from devloop.model import ImageRef
@@ -57,12 +57,15 @@ class Turn:
             self.state, services={**self.state.services, self.service.name: self.service}
         )
 
-    def set(self, **changes: object) -> None:
-        self.service = replace(self.service, **changes)  # type: ignore[arg-type]
-
-    def set_iteration(self, **changes: object) -> None:
+    @property
+    def iteration(self) -> Iteration:
+        """The one that goes on; only where there is one."""
         assert self.service.iteration is not None  # noqa: S101 - callers checked
-        self.set(iteration=replace(self.service.iteration, **changes))  # type: ignore[arg-type]
+        return self.service.iteration
+
+    @iteration.setter
+    def iteration(self, iteration: Iteration) -> None:
+        self.service = replace(self.service, iteration=iteration)
 
     def is_current(self, task: Task) -> bool:
         iteration = self.service.iteration
@@ -79,7 +82,7 @@ class Turn:
         return number
 
     def scan_step(self, number: int, outcome: StepOutcome, ms: float, detail: str) -> None:
-        """A scan is over before anyone knows whether an iteration follows: told afterwards."""
+        """A scan is over before anyone knows whether an iteration follows: reported afterwards."""
         name = self.service.name
         self.events.append(StepStarted(iter=number, service=name, step=Step.SCAN))
         self.events.append(
@@ -94,12 +97,12 @@ class Turn:
         *,
         why: str = "",
         failure: Failure | None = None,
+        rolled_back: bool = False,
         stopped: bool = False,
     ) -> None:
-        iteration = self.service.iteration
-        assert iteration is not None  # noqa: S101 - callers checked
+        iteration = self.iteration
         self.close_steps(StepOutcome.FAILED if outcome is Outcome.FAILED else StepOutcome.CANCELLED)
-        self.set(iteration=None)
+        self.service = replace(self.service, iteration=None)
         self.close(
             iteration.number,
             outcome,
@@ -107,6 +110,7 @@ class Turn:
             image=iteration.image,
             why=why,
             failure=failure,
+            rolled_back=rolled_back,
             stopped=stopped,
         )
 
@@ -119,6 +123,7 @@ class Turn:
         image: ImageRef | None,
         why: str = "",
         failure: Failure | None = None,
+        rolled_back: bool = False,
         stopped: bool = False,
     ) -> None:
         proof = self.service.proof
@@ -136,6 +141,7 @@ class Turn:
                 else None,
                 why=why or (failure.diagnosis.message if failure else ""),
                 failed_step=failure.step if failure else None,
+                rolled_back=rolled_back,
                 stopped=stopped,
             )
         )
@@ -144,18 +150,17 @@ class Turn:
             self.state = replace(
                 self.state, statuses={**self.state.statuses, self.service.name: status}
             )
+            self.service = replace(self.service, superseded=())
         if failure is not None:
-            self.set(failure=failure)
+            self.service = replace(self.service, failure=failure)
 
     # --- steps ------------------------------------------------------------------------------
 
     def skipped(self, step: Step, why: str) -> None:
-        """A step that was not needed or not possible, told as one."""
-        iteration = self.service.iteration
-        assert iteration is not None  # noqa: S101 - callers checked
-        name = self.service.name
-        self.events.append(StepStarted(iter=iteration.number, service=name, step=step))
-        self._step_finished(iteration.number, OpenStep(step, self.now), StepOutcome.SKIPPED, why)
+        """A step that was not needed or not possible, reported as one."""
+        number, name = self.iteration.number, self.service.name
+        self.events.append(StepStarted(iter=number, service=name, step=step))
+        self._step_finished(number, OpenStep(step, self.now), StepOutcome.SKIPPED, why)
 
     def began(self, task: Task, step: Step) -> None:
         iteration = self.service.iteration
@@ -165,8 +170,9 @@ class Turn:
             return
         if step is Step.SYNC:
             # From here on the containers may hold something else than what was proven.
-            self.set(served=None)
-        self.set_iteration(open_steps=(*iteration.open_steps, OpenStep(step, self.now)))
+            self.service = replace(self.service, served=None)
+        steps = (*iteration.open_steps, OpenStep(step, self.now))
+        self.iteration = replace(iteration, open_steps=steps)
         self.events.append(StepStarted(iter=iteration.number, service=self.service.name, step=step))
 
     def advanced(self, fact: Advanced) -> None:
@@ -190,7 +196,7 @@ class Turn:
             if open_.step is step:
                 self._step_finished(iteration.number, open_, outcome, detail)
                 rest = tuple(o for o in iteration.open_steps if o is not open_)
-                self.set_iteration(open_steps=rest)
+                self.iteration = replace(iteration, open_steps=rest)
 
     def close_steps(self, outcome: StepOutcome) -> None:
         iteration = self.service.iteration
@@ -198,7 +204,7 @@ class Turn:
             return
         for open_ in iteration.open_steps:
             self._step_finished(iteration.number, open_, outcome, "")
-        self.set_iteration(open_steps=())
+        self.iteration = replace(iteration, open_steps=())
 
     def _step_finished(
         self, number: int, open_: OpenStep, outcome: StepOutcome, detail: str
@@ -216,9 +222,9 @@ class Turn:
 
     def diagnosed(self, task: Task, diagnosis: Diagnosis) -> None:
         if self.is_current(task):
-            self.tell(diagnosis, task.key, STEP_OF[task.kind])
+            self.report(diagnosis, task.key, STEP_OF[task.kind])
 
-    def tell(self, diagnosis: Diagnosis, number: int, step: Step) -> None:
+    def report(self, diagnosis: Diagnosis, number: int, step: Step) -> None:
         self.events.append(
             DiagnosticRaised.of(diagnosis, iter=number, service=self.service.name, step=step)
         )

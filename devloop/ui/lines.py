@@ -171,11 +171,7 @@ class LineFormatter:
             self._serving |= {event.service}
         if event.outcome is Outcome.FAILED and event.serving:
             lines.append(f"{about} still serving {serving_name(event.serving)}")
-        elif (
-            event.outcome is Outcome.FAILED
-            and served_before
-            and not event.why.endswith("rolled back")
-        ):
+        elif event.outcome is Outcome.FAILED and served_before and not event.rolled_back:
             lines.append(f"{about} nothing is serving")
         word = "stopped" if event.stopped else str(event.outcome)
         step = f" {event.failed_step}" if event.failed_step else ""
@@ -232,7 +228,8 @@ def _hold(event: HoldStarted) -> str:
     again = ""
     if event.until is not None:
         again = f"; next try in {event.until:.0f}s ({ordinal(event.attempt)})"
-    return f"devloop:{number} {event.service} holding [{event.code}]: {event.reason}{again}"
+    code = f" [{event.code}]" if event.code else ""
+    return f"devloop:{number} {event.service} holding{code}: {event.reason}{again}"
 
 
 def _seconds_between(start: str, end: str) -> float:

@@ -233,7 +233,7 @@ class LiveState:
             what = f"{event.failed_step} failed in {took}"
         label = f" {event.service}" if self._several else ""
         parts: list[tuple[str, str]] = [(f"{self._glyphs.bad}{label} {what}", "bad")]
-        rolled_back = event.why.endswith("rolled back")
+        rolled_back = event.rolled_back
         if rolled_back:
             parts.append(("   rolled back", "none"))
         if event.serving:

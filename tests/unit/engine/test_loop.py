@@ -13,9 +13,10 @@ import pytest
 from devloop.base.cancel import Cancelled
 from devloop.base.threads import reporting_bugs
 from devloop.engine import loop
+from devloop.engine import plan as planning
 from devloop.engine.loop import Engine, ServicePorts
 from devloop.errors import Code, DevloopError, ExitStatus
-from devloop.events import DiagnosticRaised, Event, IterationFinished
+from devloop.events import DiagnosticRaised, Event, HoldStarted, IterationFinished
 from devloop.model import (
     Deployed,
     Fingerprint,
@@ -293,6 +294,25 @@ def test_the_watcher_is_told_to_stop_before_the_workers_are_waited_for(
     running.stop()
     assert running.status is ExitStatus.INTERRUPTED
     assert world.built == ["a"]  # nobody gave it up
+
+
+def test_a_service_that_waits_for_a_slot_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "MAX_BUILDS", 1)
+    monkeypatch.setattr(loop, "_LASTING", 0.01)
+    world = World()
+
+    def build(_content: str, _cancel: Cancel) -> None:
+        until(lambda: [e for e in world.events if isinstance(e, HoldStarted)])
+
+    world.on_build = build
+    ports = ServicePorts(source=world, builder=world, deployer=world)
+    engine = Engine(
+        {"api": ports, "web": ports}, mode="run", root=PROJECT, publish=world.events.append
+    )
+    assert engine.run() is ExitStatus.DONE
+    (hold,) = [e for e in world.events if isinstance(e, HoldStarted)]
+    assert (hold.reason, hold.code, hold.until) == ("waits for one of 1 builds to end", "", None)
+    assert world.outcomes() == [Outcome.READY] * 2
 
 
 def test_a_watcher_that_dies_ends_the_session() -> None:

@@ -142,6 +142,7 @@ class Script:
         digest: str = "",
         why: str = "",
         failed: Step | None = None,
+        rolled_back: bool = False,
         stopped: bool = False,
         service: str = "web",
     ) -> None:
@@ -159,6 +160,7 @@ class Script:
                 serving=self.serving.get(service),
                 why=why,
                 failed_step=failed,
+                rolled_back=rolled_back,
                 stopped=stopped,
             )
         )

@@ -129,7 +129,7 @@ def test_a_pod_that_was_restarted_and_fails_serves_nothing() -> None:
     failed = finished(Outcome.FAILED, failed_step=Step.ROLLOUT)
     assert "devloop: #7 web nothing is serving" in lines(ready, failed)
     assert "nothing" not in " ".join(lines(failed))
-    back = finished(Outcome.FAILED, failed_step=Step.ROLLOUT, why="it crashes; rolled back")
+    back = finished(Outcome.FAILED, failed_step=Step.ROLLOUT, rolled_back=True)
     assert "nothing" not in " ".join(lines(ready, back))
 
 
@@ -258,6 +258,10 @@ def test_the_other_events_have_a_stable_plain_form() -> None:
     pod = PodChanged(
         service="web", pod="web-1-a", phase="Running", ready=False, deleting=False, reason=""
     )
+    slot = HoldStarted(
+        service="api", iter=3, reason="waits for one of 4 builds to end", code="", until=None
+    )
+    assert lines(slot) == ["devloop: #3 api holding: waits for one of 4 builds to end"]
     assert lines(
         hold,
         pod,

@@ -105,7 +105,7 @@ def test_what_was_rolled_back_may_serve_again() -> None:
     s.finish(Outcome.READY, digest="aa11bb22")
     s.begin("x.py")
     s.serving.clear()
-    s.finish(Outcome.FAILED, failed=Step.ROLLOUT, why="it crashes; rolled back")
+    s.finish(Outcome.FAILED, failed=Step.ROLLOUT, rolled_back=True)
     assert rows(s)[-1].endswith("   rolled back   waiting for a change")
 
 
