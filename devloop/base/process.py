@@ -125,9 +125,13 @@ def capture(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     grace: float = GRACE,
+    terminal: bool = False,
 ) -> Completed:
     """Run a program and return all of its output, both streams apart. For programs whose output is
-    an answer, not a log; the rest as `run`."""
+    an answer, not a log; the rest as `run`.
+
+    `terminal`: it may talk to the user, so that it shares our input, our stderr and, as only the
+    foreground may read from a terminal, our process group: its own children are not ended."""
     out, err = bytearray(), bytearray()
     lines = _Lines(on_error_line or (lambda _: None))
 
@@ -135,10 +139,9 @@ def capture(
         err.extend(data)
         lines.feed(data)
 
-    with _started(argv, cancel, given=given, split=True, cwd=cwd, env=env, grace=grace) as (
-        process,
-        wake,
-    ):
+    with _started(
+        argv, cancel, given=given, split=True, cwd=cwd, env=env, grace=grace, terminal=terminal
+    ) as (process, wake):
         readers = [(process.stdout, out.extend), (process.stderr, feed_error)]
         try:
             status = _converse(process, wake, readers, given=given, cancel=cancel, limit=limit)
@@ -161,6 +164,7 @@ def _started(
     cwd: Path | None,
     env: Mapping[str, str] | None,
     grace: float,
+    terminal: bool = False,
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """The program, and a descriptor that is readable once `cancel` is set; both end with the
     block."""
@@ -169,15 +173,17 @@ def _started(
         wake_read, wake_write = os.pipe()
         stack.callback(os.close, wake_read)
         stack.callback(os.close, wake_write)
+        stdin = subprocess.DEVNULL if given is None else subprocess.PIPE
+        stderr = subprocess.PIPE if split else subprocess.STDOUT
         try:
             process = subprocess.Popen(
                 list(argv),
-                stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
+                stdin=None if terminal else stdin,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE if split else subprocess.STDOUT,
+                stderr=None if terminal else stderr,
                 cwd=cwd,
                 env=None if env is None else dict(env),
-                start_new_session=True,
+                start_new_session=not terminal,
             )
         except OSError as error:
             raise _cannot_run(argv[0], cwd, error) from error
@@ -323,5 +329,8 @@ def _wait_unreaped(process: subprocess.Popen[bytes], seconds: float) -> None:
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
+    with contextlib.suppress(PermissionError):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            process.send_signal(number)  # it shares our group (`terminal`), or is gone

@@ -48,7 +48,8 @@ _PATH = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A request as it came. `query` holds each key's first value."""
+    """A request as it came. `query` holds each key's first value, `headers` all of a name's values
+    with commas between them."""
 
     method: str
     path: str
@@ -374,7 +375,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         url = urlsplit(self.path)
         query = {k: v[0] for k, v in parse_qs(url.query, keep_blank_values=True).items()}
-        headers = {k.lower(): v for k, v in self.headers.items()}
+        headers: dict[str, str] = {}
+        for name, value in self.headers.items():
+            known = headers.get(name.lower())
+            headers[name.lower()] = value if known is None else f"{known}, {value}"
         length = int(headers.get("content-length", 0))
         raw = self.rfile.read(length) if length else b""
         body = json.loads(raw) if raw else None

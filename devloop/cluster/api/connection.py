@@ -24,7 +24,7 @@ from devloop.base import net
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.net_proxy import proxy_for
 from devloop.base.threads import Background
-from devloop.cluster.api import kubeconfig
+from devloop.cluster.api import kubeconfig, user_credentials
 from devloop.cluster.api.api_errors import ApiError, connection_error, status_error
 from devloop.cluster.api.stream import ResponseStream
 from devloop.errors import Code, DevloopError
@@ -47,7 +47,7 @@ _LONGEST_PAUSE = 5.0
 class _Login:
     """What requests are sent with: the user's credentials, and connections that carry them."""
 
-    credentials: kubeconfig.UserCredentials
+    credentials: user_credentials.UserCredentials
     headers: urllib3.HTTPHeaderDict
     http: net.HttpClient
 
@@ -64,7 +64,9 @@ class Connection:
         *,
         namespace: str | None = None,
         env: Mapping[str, str] | None = None,
+        cancel: Cancel | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.context = resolved.name
         self.namespace = namespace or resolved.namespace
@@ -75,10 +77,11 @@ class Connection:
         self.proxy = proxy or proxy_for(self.server, os.environ if env is None else env)
         self._resolved = resolved
         self._sleep = sleep
+        self._clock = clock
         self._lock = threading.Lock()
         self._closed = False
         self._renewal: Background[_Login] | None = None
-        self._login = self._log_in(None)
+        self._login = self._log_in(None, cancel or Cancel())
 
     @classmethod
     def open(
@@ -87,23 +90,31 @@ class Connection:
         namespace: str | None = None,
         *,
         env: Mapping[str, str] | None = None,
+        cancel: Cancel | None = None,
     ) -> Connection:
         """Resolve `context` (None: the current one) and get its credentials; sends nothing.
 
-        `env` (default: the process's) is read for KUBECONFIG, HOME and proxies. Raises
-        cluster/context-not-found, cluster/unauthorized, config/parse, env/file-unreadable."""
+        `env` (default: the process's) is read for KUBECONFIG, HOME and proxies; `cancel` ends a
+        credential plugin. Raises cluster/context-not-found, cluster/unauthorized, config/parse,
+        config/not-supported, env/file-unreadable, `Cancelled`."""
         env = os.environ if env is None else env
-        return cls(kubeconfig.read(env).resolve(context), namespace=namespace, env=env)
+        resolved = kubeconfig.read(env).resolve(context)
+        return cls(resolved, namespace=namespace, env=env, cancel=cancel)
 
     # --- credentials ---------------------------------------------------------------------------
 
-    def _log_in(self, before: _Login | None) -> _Login:
-        credentials = kubeconfig.obtain(self._resolved)
+    def _log_in(self, before: _Login | None, cancel: Cancel) -> _Login:
+        # Later on the terminal belongs to the session.
+        credentials = user_credentials.obtain(
+            self._resolved, cancel=cancel, interactive=before is None
+        )
         headers = urllib3.HTTPHeaderDict()
         headers["User-Agent"] = f"devloop/{__version__}"
         headers["Accept"] = "application/json"
         if credentials.authorization:
             headers["Authorization"] = credentials.authorization
+        for name, value in user_credentials.impersonation(self._resolved):
+            headers.add(name, value)
         pair = (credentials.cert, credentials.key)
         if before is not None and pair == (before.credentials.cert, before.credentials.key):
             http = before.http
@@ -111,7 +122,7 @@ class Connection:
             http = self._http(credentials)
         return _Login(credentials=credentials, headers=headers, http=http)
 
-    def _http(self, credentials: kubeconfig.UserCredentials) -> net.HttpClient:
+    def _http(self, credentials: user_credentials.UserCredentials) -> net.HttpClient:
         cluster = self._resolved.cluster
         tls = proxy_tls = None
         try:
@@ -150,14 +161,14 @@ class Connection:
                 return self._login
             if self._renewal is None:
                 self._renewal = Background(
-                    "credentials", lambda _: self._renew(old), expected=(DevloopError,)
+                    "credentials", lambda ended: self._renew(old, ended), expected=(DevloopError,)
                 )
             renewal = self._renewal
         return renewal.result(cancel or Cancel())
 
-    def _renew(self, old: _Login) -> _Login:
+    def _renew(self, old: _Login, cancel: Cancel) -> _Login:
         try:
-            login = self._log_in(old)
+            login = self._log_in(old, cancel)
             with self._lock:
                 self._login = login
         finally:
@@ -237,7 +248,7 @@ class Connection:
         shutter = shutter or net.Shutter()
         renewed = False
         while True:
-            login = self._current()
+            login = self._current(cancel)
             answer = self._once(
                 login,
                 method,
@@ -257,10 +268,14 @@ class Connection:
             self._renewed(login, cancel)
             renewed = True
 
-    def _current(self) -> _Login:
+    def _current(self, cancel: Cancel | None) -> _Login:
         if self._closed:
             raise Cancelled
-        return self._login
+        login = self._login
+        expires = login.credentials.expires
+        if expires is not None and self._clock() >= expires:
+            return self._renewed(login, cancel)
+        return login
 
     def _once(
         self,

@@ -1,9 +1,9 @@
-"""Read kubeconfig files and the credentials in them.
+"""Read kubeconfig files.
 
 Why not the client library's reader: importing it costs a third of a second, it lets the *last* file
-of KUBECONFIG decide the current context where kubectl takes the first, and it leaves client keys in
-the temporary folder. Credential plugins and identity providers are its job here, imported only for
-users that need them. Nothing in this module talks to a cluster.
+of KUBECONFIG decide the current context where kubectl takes the first, it ignores impersonation and
+it leaves client keys in the temporary directory. Nothing in this module talks to a cluster, and how
+a user proves who they are is user_credentials.py's to know.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -23,7 +23,7 @@ from devloop.errors import Code, DevloopError, Location
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Cluster", "Context", "Kubeconfig", "UserCredentials", "obtain", "read"]
+__all__ = ["Cluster", "Context", "Kubeconfig", "pem_of", "read", "text_of"]
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -37,22 +37,6 @@ class Cluster:
     insecure: bool = False
     tls_server_name: str = ""
     proxy: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UserCredentials:
-    """How to prove who we are. `cert` and `key` are PEM text, `authorization` a header's value.
-
-    `source` tells whether a refused request is worth a second try after `obtain` ran again."""
-
-    authorization: str = ""
-    cert: str = ""
-    key: str = ""
-    source: Literal["none", "static", "file", "plugin"] = "none"
-
-    @property
-    def renewable(self) -> bool:
-        return self.source in {"file", "plugin"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,17 +186,17 @@ def _load(file: Path) -> dict[str, Any]:
 _PATHS = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 
 
-def _absolute(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _absolute(entry: dict[str, Any], directory: Path) -> dict[str, Any]:
     """Relative paths in a kubeconfig start at its file; so does a plugin given as ./path."""
     result = dict(entry)
     for key in _PATHS:
         if isinstance(result.get(key), str) and result[key]:
-            result[key] = str(folder / result[key])
+            result[key] = str(directory / result[key])
     plugin = result.get("exec")
     if isinstance(plugin, dict):
         command = plugin.get("command")
         if isinstance(command, str) and os.sep in command and not Path(command).is_absolute():
-            result["exec"] = plugin | {"command": str(folder / command)}
+            result["exec"] = plugin | {"command": str(directory / command)}
     return result
 
 
@@ -220,15 +204,17 @@ def _cluster(entry: Mapping[str, Any]) -> Cluster:
     insecure = bool(entry.get("insecure-skip-tls-verify"))
     return Cluster(
         server=str(entry["server"]).rstrip("/"),
-        ca="" if insecure else _pem(entry, "certificate-authority"),
+        ca="" if insecure else pem_of(entry, "certificate-authority"),
         insecure=insecure,
         tls_server_name=str(entry.get("tls-server-name") or ""),
         proxy=str(entry.get("proxy-url") or ""),
     )
 
 
-def _pem(entry: Mapping[str, Any], key: str) -> str:
-    """The data form wins over the file form, as kubectl has it."""
+def pem_of(entry: Mapping[str, Any], key: str) -> str:
+    """PEM text of an entry, "" for none: the data form wins over the file form, as with kubectl.
+
+    Raises config/value and env/file-unreadable."""
     data = entry.get(f"{key}-data")
     if data:
         try:
@@ -238,10 +224,10 @@ def _pem(entry: Mapping[str, Any], key: str) -> str:
                 Code.CONFIG_VALUE, f"{key}-data of the kubeconfig is not base64", cause=str(error)
             ) from error
     name = entry.get(key)
-    return _text(Path(str(name))) if name else ""
+    return text_of(Path(str(name))) if name else ""
 
 
-def _text(file: Path) -> str:
+def text_of(file: Path) -> str:
     try:
         return file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -251,96 +237,3 @@ def _text(file: Path) -> str:
             location=Location(str(file)),
             cause=str(error),
         ) from error
-
-
-def obtain(context: Context) -> UserCredentials:
-    """Get the user's credentials: runs a credential plugin if the user has one.
-
-    The order is client-go's: certificate and token as they stand, then the plugin, the identity
-    provider, the password. Raises cluster/unauthorized when a plugin fails."""
-    user = context.user_entry
-    cert, key = _pem(user, "client-certificate"), _pem(user, "client-key")
-    token, source = str(user.get("token") or ""), "static"
-    if not token and user.get("tokenFile"):
-        # Projected tokens are rewritten while we run: worth reading again after a 401.
-        token, source = _text(Path(str(user["tokenFile"]))).strip(), "file"
-    if token:
-        return UserCredentials(
-            authorization=f"Bearer {token}",
-            cert=cert,
-            key=key,
-            source="file" if source == "file" else "static",
-        )
-    if user.get("exec"):
-        return _plugin(context, cert, key)
-    if user.get("auth-provider"):
-        return _provider(context)
-    if user.get("username"):
-        pair = f"{user['username']}:{user.get('password') or ''}".encode()
-        basic = base64.b64encode(pair).decode("ascii")
-        return UserCredentials(authorization=f"Basic {basic}", cert=cert, key=key, source="static")
-    return UserCredentials(cert=cert, key=key, source="static" if cert else "none")
-
-
-def _plugin(context: Context, cert: str, key: str) -> UserCredentials:
-    from kubernetes.config.config_exception import ConfigException  # noqa: PLC0415 - slow import
-    from kubernetes.config.exec_provider import ExecProvider  # noqa: PLC0415 - slow import
-    from kubernetes.config.kube_config import ConfigNode  # noqa: PLC0415 - slow import
-
-    plugin = context.user_entry["exec"]
-    try:
-        entry = ConfigNode("exec", plugin)  # type: ignore[no-untyped-call]
-        cluster = ConfigNode("cluster", dict(context.cluster_entry))  # type: ignore[no-untyped-call]
-        provider = ExecProvider(entry, "", cluster)  # type: ignore[no-untyped-call]
-        status = provider.run()  # type: ignore[no-untyped-call]
-    except (ConfigException, OSError, KeyError, TypeError, ValueError) as error:
-        command = plugin.get("command") if isinstance(plugin, dict) else plugin
-        hint = plugin.get("installHint") if isinstance(plugin, dict) else None
-        raise DevloopError.of(
-            Code.CLUSTER_UNAUTHORIZED,
-            f"the credential plugin {command!r} of user {context.user_name!r} failed",
-            cause=str(error).splitlines()[0] if str(error) else type(error).__name__,
-            suggestions=(
-                str(hint).splitlines()[0] if hint else f"run `{command}` by hand, or log in again",
-            ),
-            detail=tuple(str(error).splitlines()[:20]),
-        ) from error
-    token = status.get("token")
-    return UserCredentials(
-        authorization=f"Bearer {token}" if token else "",
-        cert=str(status.get("clientCertificateData") or cert),
-        key=str(status.get("clientKeyData") or key),
-        source="plugin",
-    )
-
-
-def _provider(context: Context) -> UserCredentials:
-    from kubernetes.client.configuration import Configuration  # noqa: PLC0415 - slow import
-    from kubernetes.config.config_exception import ConfigException  # noqa: PLC0415 - slow import
-    from kubernetes.config.kube_config import KubeConfigLoader  # noqa: PLC0415 - slow import
-
-    document = {
-        "current-context": context.name,
-        "contexts": [
-            {
-                "name": context.name,
-                "context": {"cluster": context.cluster_name, "user": context.user_name},
-            }
-        ],
-        "clusters": [{"name": context.cluster_name, "cluster": dict(context.cluster_entry)}],
-        "users": [{"name": context.user_name, "user": dict(context.user_entry)}],
-    }
-    configuration = Configuration()
-    try:
-        loader = KubeConfigLoader(document)  # type: ignore[no-untyped-call]
-        loader.load_and_set(configuration)  # type: ignore[no-untyped-call]
-    except (ConfigException, OSError, KeyError, TypeError, ValueError) as error:
-        raise DevloopError.of(
-            Code.CLUSTER_UNAUTHORIZED,
-            f"the identity provider of user {context.user_name!r} gave no token",
-            cause=str(error),
-            suggestions=("log in again with your provider's tool",),
-        ) from error
-    return UserCredentials(
-        authorization=str(configuration.api_key.get("BearerToken") or ""), source="plugin"
-    )

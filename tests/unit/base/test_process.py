@@ -153,3 +153,17 @@ def test_no_descriptor_is_left() -> None:
     for _ in range(3):
         shell("echo x")
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_a_program_that_may_use_the_terminal_shares_our_group_and_still_ends_with_its_cancel() -> (
+    None
+):
+    code = "import os; print(os.getpgid(0))"
+    done = capture([sys.executable, "-c", code], cancel=Cancel(), limit=20, terminal=True)
+    assert done.out.strip() == str(os.getpgid(0))
+    cancel = Cancel()
+    timer = threading.Timer(0.2, cancel.set)
+    timer.start()
+    with pytest.raises(Cancelled):
+        capture(["sleep", "100"], cancel=cancel, limit=20, terminal=True)
+    timer.join()

@@ -11,6 +11,7 @@ import pytest
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.cluster.api.api_errors import ApiError
 from devloop.cluster.api.connection import Connection
+from devloop.cluster.api.websocket import open_websocket
 from devloop.errors import DevloopError
 from tests.support.fake_api import FakeApi, Fault, status
 
@@ -126,35 +127,38 @@ def test_a_rotated_token_file_is_read_again_once(api: FakeApi, tmp_path: Path) -
     connection.close()
 
 
-def test_credential_plugin_runs_again_after_a_401(api: FakeApi, tmp_path: Path) -> None:
-    plugin = tmp_path / "plugin.py"
-    counter = tmp_path / "count"
-    plugin.write_text(
-        "import json, pathlib\n"
-        f"c = pathlib.Path({str(counter)!r})\n"
-        "n = int(c.read_text()) + 1 if c.exists() else 1\n"
-        "c.write_text(str(n))\n"
-        "print(json.dumps({'apiVersion': 'client.authentication.k8s.io/v1',"
-        " 'kind': 'ExecCredential', 'status': {'token': f't{n}'}}))\n"
-    )
-    entry = {
-        "apiVersion": "client.authentication.k8s.io/v1",
-        "command": sys.executable,
-        "args": [str(plugin)],
+def test_whoever_is_impersonated_is_named_on_every_kind_of_request(
+    api: FakeApi, tmp_path: Path
+) -> None:
+    user = {
+        "token": "t",
+        "as": "readonly",
+        "as-uid": "7",
+        "as-groups": ["dev", "ops"],
+        "as-user-extra": {"example.com/Team 1": ["a", "b"]},
     }
-    connection = opened(api, tmp_path, {"exec": entry})
-    api.token = "t2"
-    assert connection.request("GET", "/version")
-    assert counter.read_text() == "2"
+    connection = opened(api, tmp_path, user)
+    connection.request("GET", "/version")
+    list(connection.stream("/version"))
+    with pytest.raises(ApiError):
+        open_websocket(connection, f"{PODS}/web/exec", "v5.channel.k8s.io", Cancel())
     connection.close()
+    assert len(api.calls) == 3
+    for call in api.calls:
+        assert call.headers["authorization"] == "Bearer t"
+        assert {k: v for k, v in call.headers.items() if k.startswith("impersonate")} == {
+            "impersonate-user": "readonly",
+            "impersonate-uid": "7",
+            "impersonate-group": "dev, ops",
+            "impersonate-extra-example.com%2fteam%201": "a, b",
+        }
 
 
-def test_failing_credential_plugin_says_so(api: FakeApi, tmp_path: Path) -> None:
-    entry = {"apiVersion": "client.authentication.k8s.io/v1", "command": "/bin/false"}
-    with pytest.raises(DevloopError) as caught:
-        opened(api, tmp_path, {"exec": entry})
-    assert caught.value.code == "cluster/unauthorized"
-    assert "/bin/false" in caught.value.diagnosis.message
+def test_importing_and_opening_do_not_load_the_client_library() -> None:
+    import subprocess  # noqa: PLC0415 - a fresh interpreter is the point
+
+    code = "import sys, devloop.cluster.deploy.deployments; sys.exit('kubernetes' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_forbidden_brings_a_rule_to_apply(api: FakeApi, connection: Connection) -> None:
@@ -225,10 +229,3 @@ def test_a_log_that_says_nothing_can_be_cancelled_before_its_headers(
     with pytest.raises(Cancelled):
         list(connection.stream(f"{PODS}/web/log", {"container": "c"}, cancel=cancel, idle=None))
     thread.join()
-
-
-def test_importing_and_opening_do_not_load_the_client_library() -> None:
-    import subprocess  # noqa: PLC0415 - a fresh interpreter is the point
-
-    code = "import sys, devloop.cluster.deploy.deployments; sys.exit('kubernetes' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import base64
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -76,31 +75,6 @@ def test_a_broken_file_names_the_place(tmp_path: Path) -> None:
         kubeconfig.read({"KUBECONFIG": str(tmp_path / "k")})
     assert caught.value.code == "config/parse"
     assert str(caught.value.diagnosis.location).endswith("k:2:1")
-
-
-def obtain(tmp_path: Path, user: dict[str, Any]) -> kubeconfig.UserCredentials:
-    file = write(
-        tmp_path / "k",
-        contexts=[context("x")],
-        clusters=[cluster()],
-        users=[{"name": "u", "user": user}],
-    )
-    return kubeconfig.obtain(kubeconfig.read({"KUBECONFIG": str(file)}).resolve("x"))
-
-
-def test_credentials(tmp_path: Path) -> None:
-    assert obtain(tmp_path, {"token": "t"}).authorization == "Bearer t"
-    basic = obtain(tmp_path, {"username": "a", "password": "b"}).authorization
-    assert basic == "Basic " + base64.b64encode(b"a:b").decode()
-    (tmp_path / "cert").write_text("FILE")
-    data = base64.b64encode(b"DATA").decode()
-    assert obtain(tmp_path, {"client-certificate": "cert"}).cert == "FILE"
-    both = {"client-certificate": "cert", "client-certificate-data": data}
-    assert obtain(tmp_path, both).cert == "DATA"
-    assert obtain(tmp_path, {}).source == "none"
-    with pytest.raises(DevloopError) as caught:
-        obtain(tmp_path, {"tokenFile": "gone"})
-    assert caught.value.code == "env/file-unreadable"
 
 
 def test_a_pinned_connection_does_not_follow_the_file(tmp_path: Path) -> None:
