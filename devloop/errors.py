@@ -60,6 +60,15 @@ class Code(enum.StrEnum):
     def exit_status(self) -> ExitStatus:
         return _STATUS[self.value.partition("/")[0]]
 
+    @property
+    def final(self) -> bool:
+        """Whether the cluster's answer stays the same for as long as nobody changes it by hand."""
+        return self in (
+            Code.CLUSTER_FORBIDDEN,
+            Code.CLUSTER_UNAUTHORIZED,
+            Code.CONFIG_NOT_SUPPORTED,
+        )
+
     USAGE_ARGUMENTS = "usage/arguments", "the command line is not understood"
     CONFIG_NOT_FOUND = "config/not-found", "no devloop.yaml here or in a parent folder"
     CONFIG_PARSE = "config/parse", "the file is not YAML"

@@ -19,17 +19,19 @@ if TYPE_CHECKING:
     from devloop.config.schema import Build, Service
     from devloop.errors import Diagnosis
     from devloop.model import PodView, Scan
-    from devloop.sync.ports import Stream
+    from devloop.sync.ports import CommandStream
 
 __all__ = ["file_sync"]
 
 
 def file_sync(
-    service: Service, connection: Connection, feed: PodFeed, tell: Callable[[Diagnosis], None]
+    service: Service, connection: Connection, feed: PodFeed, report: Callable[[Diagnosis], None]
 ) -> FileSync:
-    """The syncer of a service with `sync:` in devloop.yaml. `tell` hears what cannot be."""
+    """The syncer of a service with `sync:` in devloop.yaml. `report` gets what cannot be."""
 
-    def open_stream(pod: PodView, container: str, argv: Sequence[str], cancel: Cancel) -> Stream:
+    def open_stream(
+        pod: PodView, container: str, argv: Sequence[str], cancel: Cancel
+    ) -> CommandStream:
         return open_exec(connection, pod.namespace, pod.name, container, argv=argv, cancel=cancel)
 
     if service.sync == "auto":
@@ -38,7 +40,7 @@ def file_sync(
             context=service.build.context,
             open_stream=open_stream,
             pods=feed,
-            tell=tell,
+            report=report,
             places=_inferred(service.build),
         )
     return FileSync(
@@ -46,7 +48,7 @@ def file_sync(
         context=service.build.context,
         open_stream=open_stream,
         pods=feed,
-        tell=tell,
+        report=report,
         rules=[PathRule(src=r.src, dest=r.dest, restart=r.restart) for r in service.sync],
     )
 

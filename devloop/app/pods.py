@@ -58,7 +58,7 @@ class PodFeed:
 
         return stop
 
-    # --- as forward.ports.PodSource ------------------------------------------------------------
+    # --- as engine.ports.PodSource -------------------------------------------------------------
 
     def current(self, service: str) -> tuple[PodView, ...]:
         with self._lock:

@@ -256,9 +256,9 @@ class Engine:
         match task.kind:
             case TaskKind.SYNC:
                 assert ports.syncer is not None  # noqa: S101 - only then is there a sync
-                hindrance = ports.syncer.hindrance(iteration.scan)
-                if hindrance is not None:
-                    return NotSynced(hindrance)
+                blocker = ports.syncer.blocker(iteration.scan)
+                if blocker is not None:
+                    return NotSynced(blocker)
                 return ports.syncer.sync(iteration.scan, reporter, cancel)
             case TaskKind.BUILD:
                 return ports.builder.build(iteration.scan, reporter, cancel)
@@ -269,7 +269,7 @@ class Engine:
                 assert iteration.deployed is not None  # noqa: S101 - the deploy came before
                 served = ports.deployer.follow(iteration.deployed, reporter, cancel)
                 if ports.syncer is not None:
-                    ports.syncer.holds(served.image, iteration.scan)
+                    ports.syncer.image_contains(served.image, iteration.scan)
                 return served
             case TaskKind.ROLLBACK:
                 assert iteration.deployed is not None  # noqa: S101 - the deploy came before
@@ -309,7 +309,7 @@ class Engine:
 def _catch_up(ports: ServicePorts, scan: Scan, cancel: Cancel) -> CaughtUp:
     image = ports.builder.build(scan, SilentReporter(), cancel)
     if ports.syncer is not None:
-        ports.syncer.holds(image, scan)
+        ports.syncer.image_contains(image, scan)
     reason = ports.deployer.adopt(image, cancel)
     return CaughtUp(image, adopted=reason is None, reason=reason or "")
 

@@ -2,7 +2,8 @@
 
 All calls block, run in a worker's own thread, take a `Cancel`, and either return, raise
 `Cancelled` soon (well under a second) after it was set, or raise `DevloopError`. Any other
-exception is a bug in devloop and is reported as `internal/bug`.
+exception is a bug in devloop and is reported as `internal/bug`. `PodSource` and `ByteStream` are
+what adapters need of one another.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         Deployed,
         ImageRef,
         ManifestObject,
+        PodView,
         RenderingInputs,
         Scan,
         Served,
@@ -26,7 +28,17 @@ if TYPE_CHECKING:
         StepOutcome,
     )
 
-__all__ = ["Builder", "Deployer", "Hints", "Rendering", "Reporter", "Source", "Syncer"]
+__all__ = [
+    "Builder",
+    "ByteStream",
+    "Deployer",
+    "Hints",
+    "PodSource",
+    "Rendering",
+    "Reporter",
+    "Source",
+    "Syncer",
+]
 
 
 class Reporter(Protocol):
@@ -121,14 +133,50 @@ class Deployer(Protocol):
         ...
 
 
+class PodSource(Protocol):
+    """The pods of each service as the cluster last reported them. No call blocks."""
+
+    def current(self, service: str) -> tuple[PodView, ...]:
+        """Every pod there is, in any order. Called from any thread."""
+        ...
+
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` after each change, from any thread; returns how to stop that."""
+        ...
+
+
+class ByteStream(Protocol):
+    """A stream of bytes into a container and back. For one thread at a time; no call blocks.
+
+    `fileno` is for select. Bytes that `receive` would return at once although the descriptor is not
+    readable are asked for by calling it until None."""
+
+    def fileno(self) -> int: ...
+
+    def receive(self) -> bytes | None:
+        """Bytes, None when there are none now, b"" at the end. Raises OSError when the stream
+        broke."""
+        ...
+
+    def send(self, data: bytes | bytearray) -> int:
+        """How many bytes were taken, 0 when none can be now. Raises OSError."""
+        ...
+
+    def flush(self) -> bool:
+        """Push what was taken; False when the descriptor must become writable first."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Syncer(Protocol):
     """Copies changed files into one service's running containers."""
 
-    def holds(self, image: ImageRef, scan: Scan) -> None:
+    def image_contains(self, image: ImageRef, scan: Scan) -> None:
         """From now on, containers that run `image` are known to start from what `scan` saw."""
         ...
 
-    def hindrance(self, scan: Scan) -> str | None:
+    def blocker(self, scan: Scan) -> str | None:
         """None when all in which `scan` differs from what runs can be synced; else why not, in
         words for the user. Quick."""
         ...

@@ -1,6 +1,6 @@
 """Following every container's log from its first line to its last, each line exactly once.
 
-The cluster's view says which containers there are; one thread a container reads, and whatever
+The cluster's view shows which containers there are; one thread a container reads, and whatever
 happens to a stream (network, rotation, restart, a kubelet that gives up) it is opened again where
 it broke. This module knows no Kubernetes client: streams come from an `OpenLog`.
 
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.threads import supervised
 from devloop.errors import Code, DevloopError
 from devloop.events import DiagnosticRaised, LogLine
 from devloop.logs.lines import Splitter, to_key
@@ -50,11 +51,8 @@ _LOG = logging.getLogger(__name__)
 # Lines a second that one container may show; a person reads none of them at a tenth of this.
 _RATE = 20_000
 
-# How long a pod that is gone may keep its streams open: longer than any last words take.
-_LAST_WORDS = 10.0
-
-# Nothing to wait for: asking again gives the same answer.
-_FINAL = frozenset({Code.CLUSTER_FORBIDDEN, Code.CLUSTER_UNAUTHORIZED})
+# How long a pod that is gone may keep its streams open: longer than any final output takes.
+_FINAL_OUTPUT = 10.0
 
 
 class OpenLog(Protocol):
@@ -98,7 +96,7 @@ class _Container:
 
 
 class LogFollower:
-    """Publishes a `LogLine` for every line of the containers it is told about.
+    """Publishes a `LogLine` for every line of the containers that `pods_changed` brings.
 
     `patterns` gives each service's container names or fnmatch patterns (init containers count).
     `since` is the server's time when the session began: of pods older than that only what they
@@ -126,10 +124,10 @@ class LogFollower:
         self._changed = threading.Condition()
         self._containers: dict[tuple[str, str], _Container] = {}
         self._notices: set[threading.Timer] = set()
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
         self._closed = False
 
-    # --- being told ----------------------------------------------------------------------------
+    # --- pods come and go ----------------------------------------------------------------------
 
     def pods_changed(self, service: str, pods: tuple[PodView, ...]) -> None:
         """These are the service's pods now, all of them. From any thread; never blocks."""
@@ -189,19 +187,15 @@ class LogFollower:
             del self._containers[key]
             if entry.thread is not None:
                 entry.thread.join()  # it let go of the lock for the last time
-        elif now - entry.gone_since > _LAST_WORDS:
+        elif now - entry.gone_since > _FINAL_OUTPUT:
             entry.closed = True
             cut.append(entry.stream)
 
     def _wake(self, entry: _Container) -> None:
         if not entry.reading and next_read(entry.progress, entry.instance):
             entry.reading = True
-            entry.thread = threading.Thread(
-                target=self._run,
-                args=(entry,),
-                name=f"devloop-log-{entry.service}-{entry.pod.suffix}-{entry.name}",
-                daemon=True,
-            )
+            name = f"log-{entry.service}-{entry.pod.suffix}-{entry.name}"
+            entry.thread = supervised(name, self._run, entry)
             entry.thread.start()
 
     # --- the end -------------------------------------------------------------------------------
@@ -245,7 +239,7 @@ class LogFollower:
             if entry.stream.is_set():  # then it matters little what the reader made of it
                 end = End.CUT
             settled = self._settle(entry, read, instance, end)
-            self._tell_dropped(entry)
+            self._report_dropped(entry)
             if end is End.CUT:
                 entry.failures = 0
             elif not settled:
@@ -291,8 +285,8 @@ class LogFollower:
             return End.BROKEN
         except DevloopError as error:
             _LOG.debug("log of %s/%s: %s", entry.pod.name, entry.name, error)
-            if error.code in _FINAL:
-                self._tell_once(entry, error.diagnosis)
+            if error.code.final:
+                self._report_once(entry, error.diagnosis)
                 return End.FINAL
             return End.BROKEN if error.code == Code.CLUSTER_UNREACHABLE else End.REFUSED
         except OSError as error:
@@ -325,7 +319,7 @@ class LogFollower:
         finally:
             if hasattr(chunks, "close"):
                 chunks.close()
-        # What has no newline is either the last words of an app that ended, then they are shown
+        # What has no newline is either the last line of an app that ended, then they are shown
         # when that is known, or it was cut with the stream, then the next one repeats it whole.
         entry.tail = splitter.end()
         return End.CLOSED
@@ -335,8 +329,8 @@ class LogFollower:
     def _show(self, entry: _Container, pieces: list[Piece]) -> None:
         for piece in pieces:
             if not piece.key:
-                # Every line of the app has a timestamp: this is the kubelet telling why it stops,
-                # and it says so again on every try.
+                # Every line of the app has a timestamp: this is the kubelet, explaining why it
+                # stops, and it repeats that on every try.
                 _LOG.debug("kubelet on %s/%s: %s", entry.pod.name, entry.name, piece.text)
                 continue
             if entry.closed:
@@ -348,12 +342,12 @@ class LogFollower:
                 self._note_dropped(entry)
                 continue
             if entry.dropped:
-                self._tell_dropped(entry)
+                self._report_dropped(entry)
             self._publish(_line(entry, piece.text, piece.ts))
 
     def _note_dropped(self, entry: _Container) -> None:
         """Count a line that was not shown. A flood can stop as suddenly as it began, so a timer
-        sees to it that the loss is told even if no line follows."""
+        sees to it that the loss is reported even if no line follows."""
         with self._changed:
             entry.dropped += 1
             if entry.notice is not None or self._closed:
@@ -365,13 +359,13 @@ class LogFollower:
             entry.notice.start()
 
     def _notice(self, entry: _Container) -> None:
-        self._tell_dropped(entry)
+        self._report_dropped(entry)
         with self._changed:
             if entry.notice is not None:
                 self._notices.discard(entry.notice)
             entry.notice = None
 
-    def _tell_dropped(self, entry: _Container) -> None:
+    def _report_dropped(self, entry: _Container) -> None:
         with self._changed:
             dropped, entry.dropped = entry.dropped, 0
             if not dropped or self._closed:
@@ -379,11 +373,11 @@ class LogFollower:
         text = f"… {dropped:,} lines dropped: more than {self._rate:,} a second"
         self._publish(_line(entry, text, ""))
 
-    def _tell_once(self, entry: _Container, diagnosis: Diagnosis) -> None:
+    def _report_once(self, entry: _Container, diagnosis: Diagnosis) -> None:
         with self._changed:
-            if (entry.service, diagnosis.code) in self._told:
+            if (entry.service, diagnosis.code) in self._reported:
                 return
-            self._told.add((entry.service, diagnosis.code))
+            self._reported.add((entry.service, diagnosis.code))
         self._publish(
             DiagnosticRaised.of(replace(diagnosis, severity="warning"), service=entry.service)
         )

@@ -29,8 +29,8 @@ class Piece:
     """One line or, if it is very long, one piece of it.
 
     `key` orders pieces by time and is empty for a line without a timestamp: the kubelet's own
-    words. `ts` is the timestamp as received. `index` counts the pieces of one line from 0; `more`
-    says that others follow."""
+    messages. `ts` is the timestamp as received. `index` counts the pieces of one line from 0;
+    `more`: others follow."""
 
     key: str
     ts: str
@@ -47,7 +47,7 @@ class Piece:
 
 
 class Splitter:
-    """Cuts chunks of any size into pieces; holds at most one piece and one chunk.
+    """Cuts chunks of any size into pieces; keeps at most one piece and one chunk.
 
     The same stream gives the same pieces however it is chunked."""
 

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from devloop.port_forward.forwarder import PortForwarder
-from devloop.port_forward.ports import Dial, Duplex, PodSource
+from devloop.port_forward.ports import Dial, Duplex
 
-__all__ = ["Dial", "Duplex", "PodSource", "PortForwarder"]
+__all__ = ["Dial", "Duplex", "PortForwarder"]

@@ -26,7 +26,7 @@ _PATIENCE_WITH_OTHERS = 3.0
 class BackendView:
     """`target` is None when a connection has to wait. `likely` are the pods that may be asked now
     or next. `replacing` are the pods (uids) whose process is about to be killed, `replaced` those
-    whose new container runs; each is told once."""
+    whose new container runs; each is reported once."""
 
     target: PodView | None
     likely: tuple[PodView, ...]
@@ -116,9 +116,9 @@ class BackendChooser:
 
 
 def _runs_its_images(pod: PodView) -> bool:
-    """Whether the containers are those that the pod asks for by now, as far as can be told.
+    """Whether the containers are those that the pod asks for by now, as far as is known.
 
-    The kubelet tells of a container up to a second after it started: by then the pod may ask for
+    The kubelet reports a container up to a second after it started: by then the pod may ask for
     the next one already, and this one is about to be killed."""
     for container in pod.containers:
         _, _, wanted = container.image.partition("@")

@@ -43,7 +43,7 @@ class Dialer:
         self._closed = False
 
     def start(self, pod: PodView, port: int, done: Callable[[Duplex | str], None]) -> Cancel:
-        """Dial in some thread and hand the stream, or in words why there is none, to `done`,
+        """Dial in some thread and hand the stream, or why there is none, to `done`,
         which is called in that thread. The returned `Cancel` ends the dial early."""
         cancel = Cancel()
         with self._changed:

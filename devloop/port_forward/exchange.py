@@ -34,11 +34,11 @@ class _Where(enum.Enum):
 
 
 class _Lost(Exception):  # noqa: N818 - an answer, not an error
-    """This is not, or no more, HTTP/1.x as far as can be told."""
+    """This is not, or no more, HTTP/1.x as far as can be seen."""
 
 
 class _Head:
-    """The first line and what the fields say about framing."""
+    """The first line and what the fields mean for framing."""
 
     def __init__(self, head: bytes) -> None:
         self.first, *lines = head.split(b"\r\n")

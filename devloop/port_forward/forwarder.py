@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Sequence
 
+    from devloop.engine.ports import PodSource
     from devloop.events import Event
-    from devloop.port_forward.ports import Dial, PodSource
+    from devloop.port_forward.ports import Dial
 
 __all__ = ["PortForwarder"]
 

@@ -54,7 +54,7 @@ class Outage(Generic[T]):
         self._failures, self.refused = 1, True
 
     def failed(self, now: float, *, began: float, refused: bool) -> float | None:
-        """A dial that began at `began` failed; the seconds to wait, None when it is no news.
+        """A dial that began at `began` failed; the seconds to wait, None when it was known.
 
         Those who dialled in the same round learn the same thing; it counts once."""
         if began < self._failed_at:

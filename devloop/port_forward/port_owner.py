@@ -15,7 +15,7 @@ _LSOF_SECONDS = 3.0
 
 
 def owner_of(port: int) -> str | None:
-    """The process that listens on `port`, as "name (pid N)"; None when it cannot be told.
+    """The process that listens on `port`, as "name (pid N)"; None when that is not known.
 
     Another user's process is often not to be seen, on Linux and macOS alike."""
     pid = _pid_by_proc(port) if sys.platform == "linux" else _pid_by_lsof(port)
@@ -59,7 +59,7 @@ def _pid_by_proc(port: int) -> int | None:
 
 def _pid_by_lsof(port: int) -> int | None:
     try:
-        said = subprocess.run(
+        result = subprocess.run(
             ["lsof", "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fp"],
             capture_output=True,
             text=True,
@@ -71,7 +71,7 @@ def _pid_by_lsof(port: int) -> int | None:
     return next(
         (
             int(line[1:])
-            for line in said.stdout.splitlines()
+            for line in result.stdout.splitlines()
             if line[:1] == "p" and line[1:].isdigit()
         ),
         None,
@@ -83,7 +83,7 @@ def _name_of(pid: int) -> str:
         with contextlib.suppress(OSError):
             return Path(f"/proc/{pid}/comm").read_text().strip()
     try:
-        said = subprocess.run(
+        result = subprocess.run(
             ["ps", "-o", "comm=", "-p", str(pid)],
             capture_output=True,
             text=True,
@@ -92,4 +92,4 @@ def _name_of(pid: int) -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return "a process"
-    return Path(said.stdout.strip()).name or "a process"
+    return Path(result.stdout.strip()).name or "a process"

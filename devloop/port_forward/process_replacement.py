@@ -2,7 +2,7 @@
 
 A replacement begins when the pod asks for another image. From then on nobody new is sent to the
 old process, and the port is probed until nobody listens or the new container is reported. Each
-process, as far as can be told, is an epoch; connections of an earlier one are left behind. Pure:
+process, as far as is known, is an epoch; connections of an earlier one are left behind. Pure:
 times are monotonic seconds and come from the caller.
 """
 
@@ -52,7 +52,7 @@ class ProcessReplacement:
         return self._began + rest
 
     def begin(self, now: float) -> None:
-        """The node was told to replace the process."""
+        """The pod asks for another image: its process will be replaced."""
         self._going_since = self._began = now
         self.unsettled = True
         self.epoch += 1
@@ -87,7 +87,7 @@ class ProcessReplacement:
     # --- probes ----------------------------------------------------------------------------
 
     def start_probe(self) -> float | None:
-        """What to hand to `probed`, None when there is nothing to probe or one is under way."""
+        """What to give to `probed`, None when there is nothing to probe or one is under way."""
         if self._probing or self._going_since is None:
             return None
         self._probing = True

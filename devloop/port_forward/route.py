@@ -211,7 +211,7 @@ class Route:
         self._report_target()
 
     def _process_is_going(self, target: PodView) -> None:
-        """The node was told to replace the pod's process: nobody new is sent to the old one."""
+        """The pod asks for another image: nobody new is sent to its old process."""
         began = self._loop.time()
         self._process.begin(began)
         self._free(lambda c: c.pod == target.uid and c.release())

@@ -49,7 +49,7 @@ class ForwardSettings:
     longest_pause: float = 1.0
     pause_per_cost: float = 3.0
     pause_per_outage: float = 1 / 30
-    report_after: float = 2.0  # in vain until the user is told why
+    report_after: float = 2.0  # in vain until the reason is reported
 
     # --- a process that is replaced
     delete_grace: float = 0.1  # that a pod being deleted gets for what it was asked before

@@ -1,10 +1,10 @@
-"""devloop's hand in a container whose image has Python: see protocol.py.
+"""devloop's agent in a container whose image has Python: see protocol.py.
 
 Sent as it is to the container's own interpreter, so it must run on any Python from 3.6 on, import
 nothing of devloop and be quick to start. A request is its size in eight digits and so many bytes:
 fields with a NUL between them. A file's content follows its request, then one byte: 1 to keep it,
-0 to forget it. Everything happens below folders that were opened one by one, so that no symlink can
-lead elsewhere.
+0 to forget it. Everything happens below directories that were opened one by one, so that no
+symlink can lead elsewhere.
 """
 
 # For old interpreters, and pathlib or contextlib would take longer to load than all else:
@@ -13,13 +13,13 @@ lead elsewhere.
 import os
 import stat
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _TEMPORARY = b".devloop-sync~%d" % os.getpid()
 _PIECE = 1 << 20
 
 
-class Wrong(Exception):  # noqa: N818 - said to devloop, never shown as a traceback
-    """Why a step could not be done, in words."""
+class Wrong(Exception):  # noqa: N818 - sent to devloop, never shown as a traceback
+    """Why a step could not be done."""
 
 
 def take(size: int) -> bytes:
@@ -34,10 +34,10 @@ def take(size: int) -> bytes:
 
 
 def enter(root: bytes, parts: "list[bytes]", *, make: bool) -> int:
-    """An open folder; FileNotFoundError when it is not there and not to be made."""
+    """An open directory; FileNotFoundError when it is not there and not to be made."""
     if make:
         os.makedirs(root, exist_ok=True)
-    fd = os.open(root, _FOLDER)
+    fd = os.open(root, _DIRECTORY)
     way = root
     try:
         for part in parts:
@@ -48,7 +48,7 @@ def enter(root: bytes, parts: "list[bytes]", *, make: bool) -> int:
                 except FileExistsError:
                     pass
             try:
-                inner = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=fd)
+                inner = os.open(part, _DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
             except NotADirectoryError as error:
                 if kind(part, fd) == stat.S_IFLNK:
                     raise Wrong("%s is a symlink in the image" % os.fsdecode(way)) from error
@@ -79,7 +79,7 @@ def remove(name: bytes, fd: int) -> None:
         except FileNotFoundError:
             pass
         return
-    inner = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=fd)
+    inner = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
     try:
         for child in os.listdir(inner):
             remove(os.fsencode(child), inner)
@@ -160,7 +160,7 @@ def link(owner: bytes, target: bytes, name: bytes, place: "tuple[bytes, list[byt
         os.close(fd)
 
 
-def folder(mode: bytes, owner: bytes, place: "tuple[bytes, list[bytes]]") -> None:
+def directory(mode: bytes, owner: bytes, place: "tuple[bytes, list[bytes]]") -> None:
     """What stands in its place gives way."""
     root, parts = place
     if parts:
@@ -195,7 +195,7 @@ def step(fields: "list[bytes]") -> None:
     verb, root, path, *rest = fields
     parts = path.split(b"/") if path else []
     if verb == b"dir":
-        folder(rest[0], rest[1], (root, parts))
+        directory(rest[0], rest[1], (root, parts))
         return
     place = (root, parts[:-1])
     if verb == b"put":

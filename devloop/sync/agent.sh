@@ -1,7 +1,7 @@
-# devloop's hand in a container whose image has a shell and no Python: see protocol.py.
+# devloop's agent in a container whose image has a shell and no Python: see protocol.py.
 #
 # Each request is a number of lines and then so many lines of calls to put, dir, link and gone, all
-# words quoted by devloop. `enter` goes to a folder first; after it, names are without slashes and
+# words quoted by devloop. `enter` goes to a directory first; after it, names are without slashes and
 # everything happens in the working directory, so that no symlink made meanwhile can lead elsewhere.
 # A file's content follows on standard input where `put` is met, and then 1 to keep it or 0.
 # `read` takes single bytes and dd whole blocks, so neither takes what is the other's.
@@ -147,7 +147,7 @@ link() { # OWNER TARGET NAME
   fi
 }
 
-dir() { # MODE OWNER [NAME]; without a name, the folder that was entered
+dir() { # MODE OWNER [NAME]; without a name, the directory that was entered
   if [ -n "$here" ]; then bad "${here#bad }"; return; fi
   umask 022
   what=./${3-}

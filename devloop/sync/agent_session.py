@@ -1,4 +1,4 @@
-"""Speaking with one agent over one stream: start it, bring it batches, hear what it says.
+"""Speaking with one agent over one stream: start it, bring it batches, read its answers.
 
 Blocks its own thread, until `wake` becomes readable or the agent is silent for too long. Knows
 nothing of pods, snapshots or of what to do after a failure.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancelled
 from devloop.sync.content import VerifiedContent, changed_meanwhile
-from devloop.sync.protocol import PREFERRED, STARTS, closing, code, request, verdict
+from devloop.sync.protocol import PREFERRED, STARTS, closing, code, keep_content, request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
     from devloop.sync.changes import FileChange
-    from devloop.sync.ports import Stream
+    from devloop.sync.ports import CommandStream
     from devloop.sync.protocol import Kind, Start
 
 __all__ = ["Agent", "NoAgent", "start"]
@@ -30,14 +30,14 @@ _GATHER = 1 << 18  # bytes of small requests that go out together
 
 
 class NoAgent(Exception):  # noqa: N818 - not a fault: the image is made like that
-    """The image has nothing that an agent could run in; says what is lacking."""
+    """The image has nothing that an agent could run in; its text is what is lacking."""
 
 
 class Agent:
     """An agent that waits for requests. Raises OSError from all methods when the stream broke and
     `Cancelled` when `cancel` was set, after which only `close` may be called."""
 
-    def __init__(self, stream: Stream, cancel: Cancel) -> None:
+    def __init__(self, stream: CommandStream, cancel: Cancel) -> None:
         self.kind: Kind = "sh"
         self._stream = stream
         self._cancel = cancel
@@ -56,14 +56,14 @@ class Agent:
 
     def begin(self) -> None:
         """Give the interpreter its agent. Raises `NoAgent`."""
-        word = self._line()
-        if word not in ("python", "sh"):
-            raise NoAgent(word)
-        self.kind = "python" if word == "python" else "sh"
+        answer = self._line()
+        if answer not in ("python", "sh"):
+            raise NoAgent(answer)
+        self.kind = "python" if answer == "python" else "sh"
         self._send(code(self.kind))
-        word = self._line()
-        if word != "ready":
-            raise NoAgent(f"the image {word}" if word.startswith("lacks ") else word)
+        answer = self._line()
+        if answer != "ready":
+            raise NoAgent(f"the image {answer}" if answer.startswith("lacks ") else answer)
 
     def apply(self, changes: Sequence[FileChange], context: Path) -> dict[int, str]:
         """Bring all `changes`; what could not be done, by its place in `changes`.
@@ -88,7 +88,7 @@ class Agent:
                     if len(out) > _GATHER:
                         self._send(out)
                         out = bytearray()
-                out += verdict(self.kind, keep=content.same)
+                out += keep_content(self.kind, keep=content.same)
             if not content.same:
                 self._finish(out)
                 raise changed_meanwhile(placed.source)
@@ -98,10 +98,10 @@ class Agent:
         self._send(out + closing(self.kind))
         refused = {}
         while (line := self._line()) != "done":
-            word, _, rest = line.partition(" ")
+            answer, _, rest = line.partition(" ")
             number, _, reason = rest.partition(" ")
-            if word != "bad" or not number.isdigit():
-                raise ConnectionResetError(f"the agent said {line[:200]!r}")
+            if answer != "bad" or not number.isdigit():
+                raise ConnectionResetError(f"the agent answered {line[:200]!r}")
             refused[int(number) - 1] = reason
         return refused
 
@@ -145,7 +145,7 @@ def _check(quiet: float) -> None:
         raise TimeoutError(f"no answer in {_SILENCE:g} s")
 
 
-def start(open_stream: Callable[[Start], Stream], cancel: Cancel) -> Agent:
+def start(open_stream: Callable[[Start], CommandStream], cancel: Cancel) -> Agent:
     """Start an agent in whatever the image has.
 
     Raises `NoAgent`, what `open_stream` raises, OSError for a stream that broke, `Cancelled`."""

@@ -1,7 +1,7 @@
-"""What has to happen in a container that holds one state of the context to make it hold another.
+"""What has to happen in a container that has one state of the context to give it another.
 
-Pure. A plan is worked out for the paths that differ and no others, so that a save in a folder of
-20,000 files stays cheap; it says why when the rules do not cover a difference.
+Pure. A plan is worked out for the paths that differ and no others, so that a save in a directory of
+20,000 files stays cheap; it has a blocker when the rules do not cover a difference.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class SyncPlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncedFile:
-    """What a container should hold at `target`. `source` is the path in the context. `owner` is
-    `uid:gid`, "" for: as what is there has it, and what is new as its folder has it."""
+    """What a container should have at `target`. `source` is the path in the context. `owner` is
+    `uid:gid`, "" for: as what is there has it, and what is new as its directory has it."""
 
     target: SyncTarget
     entry: ContextEntry
@@ -66,10 +66,10 @@ class FileChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncPlan:
-    """The steps in order; `hindrance` says why they would not be all there is to do."""
+    """The steps in order; `blocker`: why they would not be all there is to do."""
 
     changes: tuple[FileChange, ...] = ()
-    hindrance: str | None = None
+    blocker: str | None = None
 
 
 class Placing(Protocol):
@@ -83,14 +83,14 @@ class Placing(Protocol):
         """What should be at the absolute path `target`, None for nothing."""
         ...
 
-    def refuses(self, path: str, entry: ContextEntry) -> str | None:
+    def blocker(self, path: str, entry: ContextEntry) -> str | None:
         """Why a change of `path` must not be synced; None when it may be."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerState:
-    """What a container holds: a context, and where it goes."""
+    """What a container has: a context, and where it goes."""
 
     snapshot: Snapshot
     placing: Placing
@@ -103,27 +103,29 @@ class ByRules:
         self._rules = tuple(rules)
 
     def targets(self, path: str, entry: ContextEntry) -> Sequence[str]:
-        found = (rule.target(path, folder=entry.type == "dir") for rule in self._rules)
+        found = (rule.target(path, directory=entry.type == "dir") for rule in self._rules)
         return [target.absolute for target in found if target is not None]
 
     def placed(self, target: str, snapshot: Snapshot) -> SyncedFile | None:
         for rule in reversed(self._rules):
-            for path, folder in rule.sources(target):
+            for path, directory in rule.sources(target):
                 entry = snapshot.entries.get(path)
-                if entry is None or (entry.type == "dir") != folder:
+                if entry is None or (entry.type == "dir") != directory:
                     continue
-                found = rule.target(path, folder=folder)
+                found = rule.target(path, directory=directory)
                 if found is not None:
                     return SyncedFile(target=found, entry=entry, source=path)
         return None
 
-    def refuses(self, path: str, entry: ContextEntry) -> str | None:
-        folder = entry.type == "dir"
-        covering = [rule for rule in self._rules if rule.target(path, folder=folder) is not None]
+    def blocker(self, path: str, entry: ContextEntry) -> str | None:
+        directory = entry.type == "dir"
+        covering = [
+            rule for rule in self._rules if rule.target(path, directory=directory) is not None
+        ]
         if not covering:
             return f"{path} matches no sync rule"
-        if not folder and any(rule.restart for rule in covering):
-            return f"{path} has `restart: true`: the process starts anew, with the new image"
+        if not directory and any(rule.restart for rule in covering):
+            return f"{path} has `restart: true`: the process starts again, with the new image"
         return None
 
 
@@ -147,27 +149,27 @@ class ByPlaces:
         if place is None or entry is None:
             return None
         return SyncedFile(
-            target=_below_copy(source, place.path, folder=entry.type == "dir"),
+            target=_below_copy(source, place.path, directory=entry.type == "dir"),
             entry=replace(entry, mode=place.mode) if entry.type != "symlink" else entry,
             source=source,
             owner=f"{place.uid}:{place.gid}",
         )
 
-    def refuses(self, path: str, entry: ContextEntry) -> str | None:
+    def blocker(self, path: str, entry: ContextEntry) -> str | None:
         del entry
         if path not in self._places:
             return f"{path} is not known to be copied into the image as it is"
         return None
 
 
-def _below_copy(source: str, path: str, *, folder: bool) -> SyncTarget:
+def _below_copy(source: str, path: str, *, directory: bool) -> SyncTarget:
     """The root of a COPY's destination is what is left of `path` when the end that it shares with
-    `source` is taken off; a file that gets another name is in it, a folder that does is it."""
+    `source` is taken off; a file that gets another name is in it, a directory that does is it."""
     have, want = path.strip("/").split("/"), source.split("/")
     shared = 0
     while shared < min(len(have), len(want)) and have[-shared - 1] == want[-shared - 1]:
         shared += 1
-    if not shared and not folder:
+    if not shared and not directory:
         shared = 1
     cut = len(have) - shared
     return SyncTarget("/" + "/".join(have[:cut]), "/".join(have[cut:]))
@@ -185,9 +187,9 @@ def difference(
             entry = state.snapshot.entries.get(path)
             if entry is None:
                 continue
-            reason = state.placing.refuses(path, entry)
+            reason = state.placing.blocker(path, entry)
             if reason is not None:
-                return SyncPlan(hindrance=reason)
+                return SyncPlan(blocker=reason)
             found += state.placing.targets(path, entry)
         targets.update(dict.fromkeys(found))
     put: dict[str, FileChange] = {}
@@ -201,14 +203,14 @@ def difference(
             put[target] = FileChange(target=after.target, placed=after)
         elif before is not None:
             if not before.target.path:
-                return SyncPlan(hindrance=f"the folder {before.source} is gone as a whole")
+                return SyncPlan(blocker=f"the directory {before.source} is gone as a whole")
             gone[target] = FileChange(target=before.target)
         else:
             gone[target] = FileChange(target=doubtful[target])
     for target, change in put.items():
         assert change.placed is not None  # noqa: S101 - all of `put` have it
         if not change.target.path and change.placed.entry.type != "dir":
-            return SyncPlan(hindrance=f"{change.placed.source} would replace the folder {target}")
+            return SyncPlan(blocker=f"{change.placed.source} would replace the directory {target}")
     last = [change for target, change in gone.items() if not _implied(target, put, gone)]
     return SyncPlan(changes=(*put.values(), *last))
 
@@ -216,7 +218,7 @@ def difference(
 def _changed(old: ContainerState, new: ContainerState) -> Iterable[str]:
     before, after = old.snapshot.entries, new.snapshot.entries
     if before is not after:
-        # Scans hand on the entries that did not change, so that most are the very same object.
+        # Scans pass on the entries that did not change, so that most are the very same object.
         for path, entry in after.items():
             known = before.get(path)
             if known is not entry and known != entry:
@@ -236,7 +238,7 @@ def _moved(old: ByPlaces, new: ByPlaces, entries: Mapping[str, ContextEntry]) ->
 
 
 def _implied(target: str, put: Mapping[str, FileChange], gone: Mapping[str, FileChange]) -> bool:
-    """Whether `target` goes with a folder above it, which is removed or replaced."""
+    """Whether `target` goes with a directory above it, which is removed or replaced."""
     above = posixpath.dirname(target)
     while above not in ("", "/"):
         if above in gone:

@@ -1,6 +1,6 @@
-"""One running container: what it holds, what it should hold, and the thread that closes the gap.
+"""One running container: what it has, what it should have, and the thread that closes the gap.
 
-Level-triggered: `want` says what should be there, and the thread brings the difference, again after
+Level-triggered: `want` sets what should be there, and the thread brings the difference, again after
 a broken stream, until it is there or the agent refused. The stream is opened before anything is
 wanted, so that a save finds it ready.
 """
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.threads import supervised
 from devloop.errors import Code, DevloopError
 from devloop.sync.agent_session import NoAgent, start
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from devloop.model import ImageRef, PodView
     from devloop.sync.agent_session import Agent
     from devloop.sync.changes import ContainerState, FileChange, SyncPlan
-    from devloop.sync.ports import OpenStream, Stream
+    from devloop.sync.ports import CommandStream, OpenStream
     from devloop.sync.protocol import Start
     from devloop.sync.rules import SyncTarget
 
@@ -35,18 +36,16 @@ __all__ = ["ContainerSync", "Refused", "SyncAttempt"]
 
 _LOG = logging.getLogger(__name__)
 
-# A stream often breaks because its container ended. The kubelet tells of the next one within about
+# A stream often breaks because its container ended. The kubelet reports the next one within about
 # a second (its relist); until then a stream by name could reach a container of unknown content.
 _FIRST_PAUSE = 2.0
 _LONGEST_PAUSE = 30.0
-# Not worth another try: the answer would be the same.
-_FINAL = frozenset({Code.CLUSTER_FORBIDDEN, Code.CLUSTER_UNAUTHORIZED, Code.CONFIG_NOT_SUPPORTED})
 
 
 @dataclass(slots=True)
 class SyncAttempt:
-    """One wish and what became of it; `done` is set at the end. `error` is None when the container
-    holds it; `gone` when the container ended first."""
+    """One desired state and what became of it; `done` is set at the end. `error` is None when the
+    container has it; `gone` when the container ended first."""
 
     done: threading.Event = field(default_factory=threading.Event)
     error: DevloopError | None = None
@@ -60,15 +59,15 @@ class SyncAttempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """Why a container cannot be synced: for `folder` and, when that is "", at all."""
+    """Why a container cannot be synced: for `directory` and, when that is "", at all."""
 
-    folder: str
+    directory: str
     reason: str
     error: DevloopError
 
 
 class ContainerSync:
-    """One container from its start to its end. `plan` tells two states apart; `refused` is told
+    """One container from its start to its end. `plan` compares two states; `refused` gets
     what will not work the next time either. `busy` while files are under way, which ends by itself
     when the agent is silent for too long."""
 
@@ -78,7 +77,7 @@ class ContainerSync:
         pod: PodView,
         container: str,
         image: ImageRef,
-        holds: ContainerState,
+        state: ContainerState,
         context: Path,
         open_stream: OpenStream,
         plan: Callable[[ContainerState, ContainerState, Mapping[str, SyncTarget]], SyncPlan],
@@ -91,7 +90,7 @@ class ContainerSync:
         self._open_stream = open_stream
         self._plan = plan
         self._refused = refused
-        self._holds = holds
+        self._state = state
         self._doubtful: dict[str, SyncTarget] = {}
         self._lock = threading.Lock()
         self._wanted: ContainerState | None = None
@@ -103,14 +102,13 @@ class ContainerSync:
         self._wake, self._waker = socket.socketpair()
         self._wake.setblocking(False)
         self._waker.setblocking(False)
-        name = f"devloop-sync {pod.name}/{container}"
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = supervised(f"sync {pod.name}/{container}", self._run)
 
     def start(self) -> None:
         self._thread.start()
 
     @property
-    def hindrance(self) -> str | None:
+    def blocker(self) -> str | None:
         """Why nothing can be brought to the container now; None while it can or may soon."""
         with self._lock:
             if self._final is not None:
@@ -178,7 +176,7 @@ class ContainerSync:
                 self._never(str(lack), _failed(self, str(lack)))
                 return
             except DevloopError as error:
-                if error.code in _FINAL:
+                if error.code.final:
                     reason = error.diagnosis.message
                     self._never(reason, _failed(self, reason, like=error))
                     return
@@ -192,7 +190,7 @@ class ContainerSync:
                 return
             pause = min(pause * 1.6, _LONGEST_PAUSE)
 
-    def _open(self, how: Start) -> Stream:
+    def _open(self, how: Start) -> CommandStream:
         return self._open_stream(self.pod, self.container, how.argv, self._cancel)
 
     def _serve(self, agent: Agent) -> None:
@@ -213,12 +211,12 @@ class ContainerSync:
                         self._wake.recv(4096)
 
     def _bring(self, agent: Agent, wanted: ContainerState, attempt: SyncAttempt) -> None:
-        plan = self._plan(self._holds, wanted, self._doubtful)
-        if plan.hindrance is not None:
-            attempt.finish(_failed(self, plan.hindrance))
+        plan = self._plan(self._state, wanted, self._doubtful)
+        if plan.blocker is not None:
+            attempt.finish(_failed(self, plan.blocker))
             return
         if not plan.changes:
-            self._holds = wanted
+            self._state = wanted
             attempt.finish()
             return
         # Until the agent has answered for it, what is there is not known.
@@ -234,7 +232,7 @@ class ContainerSync:
         if refused:
             self._refuse(plan.changes, refused, attempt)
             return
-        self._holds = wanted
+        self._state = wanted
         self._doubtful = {}
         attempt.changes = len(plan.changes)
         attempt.finish()
@@ -246,8 +244,8 @@ class ContainerSync:
         error = _failed(self, refused[min(refused)], detail=detail if len(detail) > 1 else ())
         for number, reason in refused.items():
             if 0 <= number < len(changes):
-                folder = changes[number].target.absolute.rpartition("/")[0]
-                self._refused(Refused(folder=folder or "/", reason=reason, error=error))
+                directory = changes[number].target.absolute.rpartition("/")[0]
+                self._refused(Refused(directory=directory or "/", reason=reason, error=error))
         attempt.finish(error)
 
     def _broke(self, trouble: str) -> None:
@@ -255,7 +253,7 @@ class ContainerSync:
             self._trouble = trouble
 
     def _never(self, reason: str, error: DevloopError) -> None:
-        self._refused(Refused(folder="", reason=reason, error=error))
+        self._refused(Refused(directory="", reason=reason, error=error))
         self._give_up(error)
 
     def _give_up(self, error: DevloopError) -> None:
@@ -266,7 +264,7 @@ class ContainerSync:
 
 
 def _failed(
-    link: ContainerSync,
+    worker: ContainerSync,
     reason: str,
     *,
     like: DevloopError | None = None,
@@ -274,7 +272,7 @@ def _failed(
 ) -> DevloopError:
     return DevloopError.of(
         Code.SYNC_FAILED,
-        f"cannot sync into pod {link.pod.name}: {reason}",
+        f"cannot sync into pod {worker.pod.name}: {reason}",
         cause=like.diagnosis.cause if like else None,
         suggestions=like.diagnosis.suggestions if like else (),
         detail=like.diagnosis.detail if like else detail,

@@ -28,7 +28,7 @@ class VerifiedContent:
     """One file, opened now. A small one is read and compared at once, so that a changed one costs
     nothing. Raises build/context-changed when what is there cannot be what the scan saw.
 
-    Iterating gives exactly `entry.size` bytes; afterwards `same` tells whether they are what the
+    Iterating gives exactly `entry.size` bytes; afterwards `same` is whether they are what the
     scan saw. A context manager."""
 
     def __init__(self, context: Path, path: str, entry: ContextEntry) -> None:

@@ -1,41 +1,30 @@
-"""What the syncer needs from others: commands in containers, and which pods there are."""
+"""What the syncer needs from others beside pods: commands in containers."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from devloop.engine.ports import ByteStream
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from devloop.base.cancel import Cancel
     from devloop.model import PodView
 
-__all__ = ["OpenStream", "PodSource", "Stream"]
+__all__ = ["CommandStream", "OpenStream"]
 
 
-class Stream(Protocol):
-    """A running command's standard streams; no call blocks, `fileno` is for select.
+class CommandStream(ByteStream, Protocol):
+    """A running command's standard streams.
 
-    `ended` is None while the command runs, then how it ended in words ("" for success)."""
+    `ended` is None while the command runs, then how it ended ("" for success)."""
 
     ended: str | None
 
-    def fileno(self) -> int: ...
-
-    def receive(self) -> bytes | None:
-        """Output: None when there is none now, b"" for good when the command ended. Raises OSError
-        when the stream broke."""
+    def send(self, data: bytes | bytearray | memoryview) -> int:
+        """As `ByteStream.send`, for standard input."""
         ...
-
-    def send(self, data: memoryview) -> int:
-        """How many bytes were taken as input, 0 when none can be now. Raises OSError."""
-        ...
-
-    def flush(self) -> bool:
-        """Push what was taken; False when the descriptor must become writable first."""
-        ...
-
-    def close(self) -> None: ...
 
 
 class OpenStream(Protocol):
@@ -45,16 +34,4 @@ class OpenStream(Protocol):
 
     def __call__(
         self, pod: PodView, container: str, argv: Sequence[str], cancel: Cancel
-    ) -> Stream: ...
-
-
-class PodSource(Protocol):
-    """The pods of each service as the cluster last told."""
-
-    def current(self, service: str) -> tuple[PodView, ...]:
-        """Every pod there is, in any order. Called from any thread; must not block."""
-        ...
-
-    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call `callback` after each change, from any thread; returns how to stop that."""
-        ...
+    ) -> CommandStream: ...

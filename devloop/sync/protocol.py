@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from devloop.sync.changes import FileChange
 
-__all__ = ["PREFERRED", "STARTS", "Kind", "Start", "closing", "code", "request", "verdict"]
+__all__ = ["PREFERRED", "STARTS", "Kind", "Start", "closing", "code", "keep_content", "request"]
 
 Kind = Literal["python", "sh"]
 
@@ -80,10 +80,10 @@ def request(kind: Kind, change: FileChange) -> bytes:
     return _for_python(change) if kind == "python" else _for_shell(change)
 
 
-def verdict(kind: Kind, *, keep: bool) -> bytes:
+def keep_content(kind: Kind, *, keep: bool) -> bytes:
     """What follows a file's content: whether it was what it should be."""
-    word = b"1" if keep else b"0"
-    return word if kind == "python" else word + b"\n"
+    answer = b"1" if keep else b"0"
+    return answer if kind == "python" else answer + b"\n"
 
 
 def closing(kind: Kind) -> bytes:

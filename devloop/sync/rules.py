@@ -2,8 +2,8 @@
 
 A pattern is made of parts between slashes; `*`, `?` and `[...]` match within one part, `**` any
 number of parts, hidden names are like others. A pattern without any of these stands for a file, or
-for a folder and all in it. What stands before the first part with a wildcard is the fixed prefix;
-the rest of a path is appended to the rule's `dest`, as Skaffold's `infer` with `strip` and
+for a directory and all in it. What stands before the first part with a wildcard is the fixed
+prefix; the rest of a path is appended to the rule's `dest`, as Skaffold's `infer` with `strip` and
 `docker compose watch` do. Knows no file system.
 """
 
@@ -58,10 +58,10 @@ class PathRule:
         object.__setattr__(self, "_rest", parts[fixed:])
         object.__setattr__(self, "_root", "/" + "/".join(p for p in dest if p not in ("", ".")))
 
-    def target(self, path: str, *, folder: bool) -> SyncTarget | None:
+    def target(self, path: str, *, directory: bool) -> SyncTarget | None:
         """Where `path` goes, None when the rule does not cover it.
 
-        A folder is also covered when it is on the way to what the pattern names, so that it is
+        A directory is also covered when it is on the way to what the pattern names, so that it is
         made with the mode that it has here. `src: app.py` with `dest: /app` is /app/app.py, and so
         it is with `dest: /app/app.py`, as COPY and `docker compose watch` have it."""
         parts = tuple(path.split("/")) if path else ()
@@ -72,23 +72,23 @@ class PathRule:
             return None
         below = parts[size:]
         if not self._rest:
-            return self._plain(below, folder=folder)
-        if folder and any(_matches(below, self._rest[:n]) for n in range(len(self._rest))):
+            return self._plain(below, directory=directory)
+        if directory and any(_matches(below, self._rest[:n]) for n in range(len(self._rest))):
             return SyncTarget(self._root, "/".join(below))
         if below and _matches(below, self._rest):
             return SyncTarget(self._root, "/".join(below))
         return None
 
-    def _plain(self, below: tuple[str, ...], *, folder: bool) -> SyncTarget | None:
-        if below or folder or not self._prefix:
-            return SyncTarget(self._root, "/".join(below)) if below or folder else None
+    def _plain(self, below: tuple[str, ...], *, directory: bool) -> SyncTarget | None:
+        if below or directory or not self._prefix:
+            return SyncTarget(self._root, "/".join(below)) if below or directory else None
         name = self._prefix[-1]
         if posixpath.basename(self._root) == name:
             return SyncTarget(posixpath.dirname(self._root), name)
         return SyncTarget(self._root, name)
 
     def sources(self, target: str) -> Iterable[tuple[str, bool]]:
-        """The paths, each as a file (False) or as a folder (True), that this rule brings to the
+        """The paths, each as a file (False) or as a directory (True), that this rule brings to the
         absolute path `target`."""
         candidates = []
         if target == self._root:
@@ -99,10 +99,10 @@ class PathRule:
         if not self._rest and self._prefix:
             candidates.append("/".join(self._prefix))
         for path in dict.fromkeys(candidates):
-            for folder in (False, True):
-                found = self.target(path, folder=folder)
+            for directory in (False, True):
+                found = self.target(path, directory=directory)
                 if found is not None and found.absolute == target:
-                    yield path, folder
+                    yield path, directory
 
 
 def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:

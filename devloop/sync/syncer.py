@@ -1,8 +1,9 @@
 """One service's sync: which content its containers have, and bringing them all to the same.
 
-The engine says what images hold (`holds`) and what is to be served (`sync`); the cluster's watch
-says which containers run. From these three follows what each container lacks, at any moment: a
-container that starts later from a known image gets it by itself. Decides nothing about images.
+The engine sets what images contain (`image_contains`) and what is to be served (`sync`); the
+cluster's watch shows which containers run. From these three follows what each container lacks, at
+any moment: a container that starts later from a known image gets it by itself. Decides nothing
+about images.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
-    from devloop.engine.ports import Reporter
+    from devloop.engine.ports import PodSource, Reporter
     from devloop.errors import Diagnosis
     from devloop.model import ContainerView, ImageRef, PodView, Scan
     from devloop.sync.changes import Placing, SyncPlace, SyncPlan
     from devloop.sync.container_sync import Refused, SyncAttempt
-    from devloop.sync.ports import OpenStream, PodSource
+    from devloop.sync.ports import OpenStream
     from devloop.sync.rules import PathRule, SyncTarget
 
 __all__ = ["FileSync"]
@@ -56,10 +57,10 @@ class _KnownContent:
 class FileSync:
     """The engine's `Syncer` for one service. Safe to use from any thread.
 
-    `context` is the build context's folder. What goes where is told by `rules` or, without any, by
-    `places` (`sync: auto`): from a scan to where the image's build puts its paths, without those
-    of which that is not known and those that a later step of the build reads, or in words why
-    nothing is known. `tell` hears, once, why containers cannot be synced into at all. `close` ends
+    `context` is the build context's directory. What goes where is set by `rules` or, without any,
+    by `places` (`sync: auto`): from a scan to where the image's build puts its paths, without those
+    of which that is not known and those that a later step of the build reads, or to the reason why
+    nothing is known. `report` gets, once, why containers cannot be synced into at all. `close` ends
     it."""
 
     def __init__(
@@ -71,7 +72,7 @@ class FileSync:
         pods: PodSource,
         rules: Sequence[PathRule] = (),
         places: Callable[[Scan], Mapping[str, tuple[SyncPlace, ...]] | str] | None = None,
-        tell: Callable[[Diagnosis], None] | None = None,
+        report: Callable[[Diagnosis], None] | None = None,
         limit: float = _LIMIT,
     ) -> None:
         self._service = service
@@ -80,13 +81,13 @@ class FileSync:
         self._pods = pods
         self._by_rules = ByRules(rules)
         self._places = places
-        self._tell = tell
+        self._report = report
         self._limit = limit
         self._lock = threading.Lock()
         self._images: dict[str, _KnownContent] = {}
-        self._links: dict[tuple[str, str], ContainerSync] = {}
+        self._workers: dict[tuple[str, str], ContainerSync] = {}
         self._ended: list[ContainerSync] = []
-        self._aim: _DesiredState | None = None
+        self._desired: _DesiredState | None = None
         self._asked: _DesiredState | None = None
         self._last_plan: tuple[ContainerState, ContainerState, SyncPlan] | None = None
         self._refusals: dict[tuple[str, str], dict[str, str]] = {}
@@ -96,14 +97,14 @@ class FileSync:
 
     # --- as engine.ports.Syncer ----------------------------------------------------------------
 
-    def holds(self, image: ImageRef, scan: Scan) -> None:
+    def image_contains(self, image: ImageRef, scan: Scan) -> None:
         """From now on, containers that run `image` are known to start from what `scan` saw.
 
         It is also what is to be served, unless a sync of something newer came in between."""
-        aim = self._asked_for(scan)
+        desired = self._asked_for(scan)
         state = (
-            aim.state
-            if aim is not None
+            desired.state
+            if desired is not None
             else ContainerState(snapshot=scan.snapshot, placing=self._placing_or_none(scan))
         )
         with self._lock:
@@ -111,70 +112,70 @@ class FileSync:
             self._images.pop(key, None)
             self._images[key] = _KnownContent(image, state)
             self._forget()
-            if aim is not None or self._aim is None:
-                self._aim = aim or _DesiredState(scan, state)
+            if desired is not None or self._desired is None:
+                self._desired = desired or _DesiredState(scan, state)
         self._look()
 
     def _forget(self) -> None:
         """Drop the oldest images, but none that a container runs: it will start from it again."""
-        used = {_key_of(link.image) for link in self._links.values()}
+        used = {_key_of(worker.image) for worker in self._workers.values()}
         spare = [key for key in self._images if key not in used]
         for key in spare[:-_IMAGES]:
             del self._images[key]
 
-    def hindrance(self, scan: Scan) -> str | None:
+    def blocker(self, scan: Scan) -> str | None:
         placing = self._placing(scan)
         if isinstance(placing, str):
             return placing
         asked = _DesiredState(scan, ContainerState(snapshot=scan.snapshot, placing=placing))
         with self._lock:
             self._asked = asked
-            aim, links = self._aim, tuple(self._links.values())
-        if aim is None:
-            return "it is not known yet what the running containers hold"
-        if scan.recipe != aim.scan.recipe:
+            desired, workers = self._desired, tuple(self._workers.values())
+        if desired is None:
+            return "it is not known yet what the running containers contain"
+        if scan.recipe != desired.scan.recipe:
             return "what shapes the image changed, not the context alone"
-        if scan.fingerprint.deploy != aim.scan.fingerprint.deploy:
+        if scan.fingerprint.deploy != desired.scan.fingerprint.deploy:
             return "the manifests changed"
         if (refused := self._refusal(scan, "")) is not None:
             return refused
-        plan = self._plan(aim.state, asked.state)
-        if plan.hindrance is not None:
-            return plan.hindrance
+        plan = self._plan(desired.state, asked.state)
+        if plan.blocker is not None:
+            return plan.blocker
         for change in plan.changes:
             above = change.target.absolute.rpartition("/")[0] or "/"
             if (refused := self._refusal(scan, above)) is not None:
                 return refused
-        if not links:
+        if not workers:
             return "no container runs an image of known content"
-        return next((link.hindrance for link in links if link.hindrance), self._stranger())
+        return next((worker.blocker for worker in workers if worker.blocker), self._unknown_pod())
 
     def sync(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> Served:
         reporter.started(Step.SYNC)
-        aim = self._asked_for(scan)
-        if aim is None:
+        desired = self._asked_for(scan)
+        if desired is None:
             placing = self._placing(scan)
             if isinstance(placing, str):
                 raise DevloopError.of(Code.SYNC_FAILED, placing)
-            aim = _DesiredState(scan, ContainerState(snapshot=scan.snapshot, placing=placing))
+            desired = _DesiredState(scan, ContainerState(snapshot=scan.snapshot, placing=placing))
         with self._lock:
-            before, self._aim = self._aim, aim
+            before, self._desired = self._desired, desired
             self._syncing = True
-            links = tuple(self._links.values())
-        attempts = [(link, link.want(aim.state)) for link in links]
+            workers = tuple(self._workers.values())
+        attempts = [(worker, worker.want(desired.state)) for worker in workers]
         try:
             arrived = self._wait(attempts, cancel)
         except DevloopError:
             with self._lock:
-                if self._aim is aim:
-                    self._aim = before
+                if self._desired is desired:
+                    self._desired = before
             raise
         finally:
             with self._lock:
                 self._syncing = False
         count = max((attempt.changes for _, attempt in attempts), default=0)
         reporter.finished(Step.SYNC, StepOutcome.DONE, _summary(count, len(arrived)))
-        pods = tuple(sorted({link.pod.name for link in arrived}))
+        pods = tuple(sorted({worker.pod.name for worker in arrived}))
         return Served(image=arrived[0].image, pods=pods)
 
     def close(self) -> None:
@@ -183,39 +184,39 @@ class FileSync:
             if self._closed:
                 return
             self._closed = True
-            links = [*self._links.values(), *self._ended]
-            self._links = {}
+            workers = [*self._workers.values(), *self._ended]
+            self._workers = {}
         self._unsubscribe()
-        for link in links:
-            link.stop()
+        for worker in workers:
+            worker.stop()
         deadline = time.monotonic() + _ENDED
-        for link in links:
-            link.join(max(0.0, deadline - time.monotonic()))
+        for worker in workers:
+            worker.join(max(0.0, deadline - time.monotonic()))
 
     # --- waiting -------------------------------------------------------------------------------
 
     def _wait(
         self, attempts: Sequence[tuple[ContainerSync, SyncAttempt]], cancel: Cancel
     ) -> list[ContainerSync]:
-        """The links whose containers hold what was wanted; those that ended meanwhile left out."""
+        """The workers whose containers have what was wanted, without those that ended meanwhile."""
         deadline = time.monotonic() + self._limit
         arrived = []
-        for link, attempt in attempts:
+        for worker, attempt in attempts:
             with cancel.closing(attempt.done.set):
                 while not attempt.done.wait(max(0.2, deadline - time.monotonic())):
-                    if link.busy:
+                    if worker.busy:
                         continue
                     raise DevloopError.of(
                         Code.SYNC_FAILED,
-                        f"pod {link.pod.name} did not take the files in {self._limit:g} s",
-                        cause=link.hindrance,
+                        f"pod {worker.pod.name} did not take the files in {self._limit:g} s",
+                        cause=worker.blocker,
                     )
             if cancel.is_set():
                 raise Cancelled
             if attempt.error is not None:
                 raise attempt.error
             if not attempt.gone:
-                arrived.append(link)
+                arrived.append(worker)
         if not arrived:
             raise DevloopError.of(Code.SYNC_FAILED, "the containers to sync into ended meanwhile")
         return arrived
@@ -223,7 +224,7 @@ class FileSync:
     # --- what there is -------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Bring the links in line with the pods. Called from any thread; never blocks."""
+        """Bring the workers in line with the pods. Called from any thread; never blocks."""
         with self._lock:
             if self._closed:
                 return
@@ -236,24 +237,26 @@ class FileSync:
                 for container in pod.containers
                 if (known := self._known(container)) is not None
             }
-            for key in [key for key in self._links if key not in running]:
-                link = self._links.pop(key)
-                link.stop()
-                self._ended = [*self._ended[-20:], link]
+            for key in [key for key in self._workers if key not in running]:
+                worker = self._workers.pop(key)
+                worker.stop()
+                self._ended = [*self._ended[-20:], worker]
             for key, (pod, container, known) in running.items():
-                if key not in self._links:
-                    link = self._link(pod, container, known)
-                    self._links[key] = link
-                    if self._aim is not None:
-                        link.want(self._aim.state)
-                    link.start()
+                if key not in self._workers:
+                    worker = self._worker(pod, container, known)
+                    self._workers[key] = worker
+                    if self._desired is not None:
+                        worker.want(self._desired.state)
+                    worker.start()
 
-    def _link(self, pod: PodView, container: ContainerView, known: _KnownContent) -> ContainerSync:
+    def _worker(
+        self, pod: PodView, container: ContainerView, known: _KnownContent
+    ) -> ContainerSync:
         return ContainerSync(
             pod=pod,
             container=container.name,
             image=known.image,
-            holds=known.state,
+            state=known.state,
             context=self._context,
             open_stream=self._open_stream,
             plan=self._plan,
@@ -270,7 +273,7 @@ class FileSync:
         _, at, digest = container.image_id.rpartition("@")
         return self._images.get(digest if at else "") or self._images.get(container.image)
 
-    def _stranger(self) -> str | None:
+    def _unknown_pod(self) -> str | None:
         """A pod that serves something else cannot be brought along."""
         with self._lock:
             for pod in self._pods.current(self._service):
@@ -316,19 +319,19 @@ class FileSync:
 
     def _remember(self, refused: Refused) -> None:
         with self._lock:
-            if self._aim is None:
+            if self._desired is None:
                 return
-            known = self._refusals.setdefault(_made_from(self._aim.scan), {})
-            news = refused.folder not in known
-            known[refused.folder] = refused.reason
-            # The rest is told by the sync that meets it.
-            news = news and not refused.folder and not self._syncing
-        if news and self._tell is not None:
-            self._tell(replace(refused.error.diagnosis, severity="warning"))
+            known = self._refusals.setdefault(_made_from(self._desired.scan), {})
+            is_new = refused.directory not in known
+            known[refused.directory] = refused.reason
+            # The rest is reported by the sync that meets it.
+            is_new = is_new and not refused.directory and not self._syncing
+        if is_new and self._report is not None:
+            self._report(replace(refused.error.diagnosis, severity="warning"))
 
-    def _refusal(self, scan: Scan, folder: str) -> str | None:
+    def _refusal(self, scan: Scan, directory: str) -> str | None:
         with self._lock:
-            return self._refusals.get(_made_from(scan), {}).get(folder)
+            return self._refusals.get(_made_from(scan), {}).get(directory)
 
 
 def _key_of(image: ImageRef) -> str:

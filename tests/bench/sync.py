@@ -3,7 +3,7 @@
 usage: python -m tests.bench.sync [N]     (in the environment of `script/env`)
 
 Deploys a small Python app and a busybox image into a namespace of its own, saves a
-small file N times and prints, in ms, the median and p95 of: `hindrance`, `sync` (all pods have
+small file N times and prints, in ms, the median and p95 of: `blocker`, `sync` (all pods have
 acknowledged), `served` (the app's first answer with the new content, for the Python app, asked
 through the API server's proxy on a kept-alive connection), then 200 files at once and 100 MB.
 Nothing here asserts.
@@ -51,15 +51,15 @@ def main() -> None:
     try:
         for base in ("python", "busybox"):
             for files in (0, 20_000):
-                with tempfile.TemporaryDirectory() as folder:
-                    _measure(connection, Path(folder), base, number, files)
+                with tempfile.TemporaryDirectory() as directory:
+                    _measure(connection, Path(directory), base, number, files)
     finally:
         connection.request("DELETE", f"/api/v1/namespaces/{namespace}")
         connection.close()
 
 
-def _measure(connection: Connection, folder: Path, base: str, number: int, files: int) -> None:
-    context = folder / "context"
+def _measure(connection: Connection, directory: Path, base: str, number: int, files: int) -> None:
+    context = directory / "context"
     context.mkdir()
     shop = Shop(connection, context)
     try:
@@ -68,13 +68,13 @@ def _measure(connection: Connection, folder: Path, base: str, number: int, files
         image = shop.image(f"FROM {BASES[base]}\nWORKDIR /app\nCOPY . .\nCMD {command}\n")
         shop.deploy(image)
         sync = shop.start()
-        sync.holds(image, shop.scan())
+        sync.image_contains(image, shop.scan())
         served = _ask(shop) if base == "python" else None
         _one(shop, 0, served)
         rows = [_one(shop, n, served) for n in range(1, number + 1)]
         print(f"{base}, {files} more files, {number} saves:")
         for name, column in zip(
-            ("hindrance", "sync", "served"), zip(*rows, strict=True), strict=True
+            ("blocker", "sync", "served"), zip(*rows, strict=True), strict=True
         ):
             print(f"  {name:10} median {_ms(statistics.median(column))}  p95 {_ms(_p95(column))}")
         if not files:
@@ -103,7 +103,7 @@ def _one(shop: Shop, n: int, served: Callable[[], str] | None) -> tuple[float, f
     sync = shop.sync
     assert sync is not None
     began = time.perf_counter()
-    assert sync.hindrance(scan) is None
+    assert sync.blocker(scan) is None
     planned = time.perf_counter()
     sync.sync(scan, Told(), Cancel())
     brought = time.perf_counter()

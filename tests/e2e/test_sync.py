@@ -33,9 +33,9 @@ EDIT = 120.0
 _WALK = """
 import json, os, sys
 found = {}
-for folder, folders, files in os.walk(sys.argv[1]):
-    for name in folders + files:
-        path = os.path.join(folder, name)
+for directory, directories, files in os.walk(sys.argv[1]):
+    for name in directories + files:
+        path = os.path.join(directory, name)
         info = os.lstat(path)
         link = os.path.islink(path)
         kind = "link" if link else "file" if name in files else "dir"
@@ -45,18 +45,18 @@ print(json.dumps(found))
 """
 
 
-def inside(cluster: Cluster, folder: str = "/app/data") -> Tree:
-    """What the folder holds in the running container: path -> kind, mode, content or target."""
+def inside(cluster: Cluster, directory: str = "/app/data") -> Tree:
+    """What the directory holds in the running container: path -> kind, mode, content or target."""
     pod = standing(cluster).pod.name
-    text = cluster.kubectl("exec", pod, "--", "python3", "-c", _WALK, folder)
+    text = cluster.kubectl("exec", pod, "--", "python3", "-c", _WALK, directory)
     return {path: (kind, mode, content) for path, (kind, mode, content) in json.loads(text).items()}
 
 
-def outside(folder: Path) -> Tree:
-    """The same of a folder here."""
+def outside(directory: Path) -> Tree:
+    """The same of a directory here."""
     found: Tree = {}
-    for path in folder.rglob("*"):
-        name = str(path.relative_to(folder))
+    for path in directory.rglob("*"):
+        name = str(path.relative_to(directory))
         mode = stat.S_IMODE(path.lstat().st_mode)
         if path.is_symlink():
             found[name] = "link", 0, str(path.readlink())
@@ -90,7 +90,7 @@ def arrives(cluster: Cluster, name: str, text: str, seconds: float = 60) -> None
 
 @pytest.fixture
 def data(workspace: Workspace) -> Path:
-    """The app with a folder `data` and a rule for it."""
+    """The app with a directory `data` and a rule for it."""
     workspace.save("data/one.txt", "one\n")
     workspace.save("data/sub/two.txt", "two\n")
     with_sync(workspace, '[{src: "data/**", dest: /app/data}]')
@@ -130,7 +130,7 @@ def test_every_kind_of_change(
     session = devloop("dev")
     session.finished("ready", seconds=START)
     before = standing(cluster)
-    # Put there in one step, else its folders might come in an iteration of their own.
+    # Put there in one step, else its directories might come in an iteration of their own.
     ready = workspace.root.parent / "ready"
     (ready / "er").mkdir(parents=True)
     (ready / "er/new.txt").write_text("deep\n")
@@ -284,8 +284,8 @@ def test_auto_goes_by_the_dockerfile(
     assert inside(cluster, "/app/pages") == outside(workspace.root / "pages")
     (workspace.root / "pages/more.html").unlink()
     synced(session)
-    for folder in ("/srv/pages", "/app/pages"):
-        assert inside(cluster, folder) == outside(workspace.root / "pages")
+    for directory in ("/srv/pages", "/app/pages"):
+        assert inside(cluster, directory) == outside(workspace.root / "pages")
     untouched(before, standing(cluster))
     # The Dockerfile itself shapes the image: no sync can do that.
     workspace.replace("Dockerfile", "WORKDIR /app", "ENV NEW=1\nWORKDIR /app")

@@ -24,8 +24,9 @@ from devloop.registry.client import RegistryClient, sha256
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from devloop.engine.ports import PodSource
     from devloop.events import Event
-    from devloop.port_forward import Dial, PodSource
+    from devloop.port_forward import Dial
 
 __all__ = ["Browser", "Lab", "Visit", "forwarded", "until", "wrong_answers"]
 

@@ -40,7 +40,7 @@ _FINAL = frozenset({401, 404, 429})
 
 
 class PodPorts:
-    """Opens streams to pods' ports (`forward.ports.Dial`). Safe to use from many threads; call
+    """Opens streams to pods' ports (`port_forward.ports.Dial`). Safe to use from many threads; call
     `close` once."""
 
     def __init__(self, connection: Connection, *, spare: int = _SPARE) -> None:

@@ -224,7 +224,7 @@ def _accepts(frame: spdy.Frame, stream: int) -> bool:
 
 
 class TunnelPort:
-    """One byte stream to a port of the pod (`forward.ports.Duplex`). Never blocks; wait for
+    """One byte stream to a port of the pod (`port_forward.ports.Duplex`). Never blocks; wait for
     `fileno` with select. `release` is handed the tunnel at the end, once.
 
     There is no half-close: the runtimes end the whole stream a second after one direction ended

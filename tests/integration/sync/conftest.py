@@ -110,21 +110,21 @@ def docker(*argv: str) -> str:
 
 
 class Shop:
-    """One service `web` whose context is `folder`, copied to /app; its pods; its `FileSync`."""
+    """One service `web` whose context is `directory`, copied to /app; its pods; its `FileSync`."""
 
-    def __init__(self, connection: Connection, folder: Path) -> None:
+    def __init__(self, connection: Connection, directory: Path) -> None:
         self.connection = connection
-        self.folder = folder
+        self.directory = directory
         self.name = f"web-{secrets.token_hex(3)}"
         self.streams: list[ExecStream] = []
-        self._scanner = TreeScanner(folder, ContextRules(IgnoreRules(())))
+        self._scanner = TreeScanner(directory, ContextRules(IgnoreRules(())))
         self._view = ClusterView(connection)
         self.ref = WorkloadRef("deployment", self.name, connection.namespace)
         self.pods = Pods(self._view, self.ref)
         self.sync: FileSync | None = None
 
     def write(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
-        file = self.folder / path
+        file = self.directory / path
         file.parent.mkdir(parents=True, exist_ok=True)
         fresh = file.with_name(file.name + ".new~")
         fresh.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -137,12 +137,12 @@ class Shop:
         return Scan(fingerprint=fingerprint, snapshot=snapshot, recipe="r")
 
     def image(self, dockerfile: str) -> ImageRef:
-        """Build the folder with `dockerfile`, and push."""
+        """Build the directory with `dockerfile`, and push."""
         repository = f"{os.environ['DEVLOOP_TEST_REGISTRY']}/devloop-sync/{self.name}"
         tag = secrets.token_hex(4)
-        file = self.folder.parent / f"Dockerfile.{tag}"
+        file = self.directory.parent / f"Dockerfile.{tag}"
         file.write_text(dockerfile)
-        docker("build", "-q", "-t", f"{repository}:{tag}", "-f", str(file), str(self.folder))
+        docker("build", "-q", "-t", f"{repository}:{tag}", "-f", str(file), str(self.directory))
         found = re.search(r"digest: (sha256:\w+)", docker("push", f"{repository}:{tag}"))
         docker("image", "rm", f"{repository}:{tag}")
         assert found
@@ -198,7 +198,7 @@ class Shop:
     def start(self, *rules: PathRule) -> FileSync:
         self.sync = FileSync(
             "web",
-            context=self.folder,
+            context=self.directory,
             open_stream=self.open_stream,
             pods=self.pods,
             rules=rules or (PathRule(src="**", dest="/app"),),
@@ -209,7 +209,7 @@ class Shop:
         """What the engine does after a save."""
         assert self.sync
         scan = self.scan()
-        assert self.sync.hindrance(scan) is None
+        assert self.sync.blocker(scan) is None
         return self.sync.sync(scan, Told(), Cancel())
 
     def run(self, *argv: str, pod: str = "", check: bool = True) -> str:
@@ -235,8 +235,8 @@ class Shop:
 
 @pytest.fixture
 def shop(connection: Connection, tmp_path: Path) -> Iterator[Shop]:
-    folder = tmp_path / "context"
-    folder.mkdir()
-    made = Shop(connection, folder)
+    directory = tmp_path / "context"
+    directory.mkdir()
+    made = Shop(connection, directory)
     yield made
     made.close()

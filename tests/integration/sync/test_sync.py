@@ -24,12 +24,12 @@ SLEEP = 'CMD ["sleep", "100000"]\n'
 
 @pytest.mark.parametrize("base", sorted(BASES))
 def test_all_kinds_of_changes(shop: Shop, base: str) -> None:
-    for name in ("a.txt", "gone.txt", "was file", "folder/one", "folder/two"):
+    for name in ("a.txt", "gone.txt", "was file", "directory/one", "directory/two"):
         shop.write(name, "old")
     image = shop.image(COPY.format(BASES[base]) + SLEEP)
     shop.deploy(image)
     sync = shop.start()
-    sync.holds(image, shop.scan())
+    sync.image_contains(image, shop.scan())
 
     shop.write("a.txt", "new")
     served = shop.bring()
@@ -40,17 +40,17 @@ def test_all_kinds_of_changes(shop: Shop, base: str) -> None:
     big = os.urandom(3_000_000)
     shop.write("big", big, 0o755)
     shop.write("-odd\n'name", "odd")
-    (shop.folder / "gone.txt").unlink()
-    (shop.folder / "was file").unlink()
-    shop.write("was file/now folder", "x")
-    (shop.folder / "folder").rename(shop.folder / "renamed")
-    (shop.folder / "link").symlink_to("a.txt")
+    (shop.directory / "gone.txt").unlink()
+    (shop.directory / "was file").unlink()
+    shop.write("was file/now directory", "x")
+    (shop.directory / "directory").rename(shop.directory / "renamed")
+    (shop.directory / "link").symlink_to("a.txt")
     shop.bring()
     listed = shop.run("sh", "-c", "cd /app; find . | sort; cat link; sha256sum big; ls -l big")
-    assert "./folder" not in listed
+    assert "./directory" not in listed
     assert "gone.txt" not in listed
     assert "./renamed/one" in listed
-    assert "./was file/now folder" in listed
+    assert "./was file/now directory" in listed
     assert "new" in listed
     assert "-rwxr-xr-x" in listed
     assert shop.run("cat", "/app/-odd\n'name") == "odd"
@@ -60,7 +60,7 @@ def test_two_replicas_and_a_scaled_up_one(shop: Shop) -> None:
     shop.write("a.txt", "old")
     image = shop.image(COPY.format(BASES["busybox"]) + SLEEP)
     shop.deploy(image, replicas=2)
-    shop.start().holds(image, shop.scan())
+    shop.start().image_contains(image, shop.scan())
     shop.write("a.txt", "new")
     assert len(shop.bring().pods) == 2
     assert [shop.run("cat", "a.txt", pod=p.name) for p in shop.running()] == ["new", "new"]
@@ -78,7 +78,7 @@ def test_a_container_that_restarts_gets_what_it_misses(shop: Shop) -> None:
     shop.write("a.txt", "old")
     image = shop.image(COPY.format(BASES["python"]) + SLEEP)
     shop.deploy(image, command=["sh", "-c", "trap exit TERM; sleep 100000 & wait"])
-    shop.start().holds(image, shop.scan())
+    shop.start().image_contains(image, shop.scan())
     shop.write("a.txt", "new")
     shop.bring()
     before = shop.running()[0].containers[0].container_id
@@ -91,7 +91,7 @@ def test_a_replaced_pod_gets_what_it_misses(shop: Shop) -> None:
     shop.write("a.txt", "old")
     image = shop.image(COPY.format(BASES["busybox"]) + SLEEP)
     shop.deploy(image)
-    shop.start().holds(image, shop.scan())
+    shop.start().image_contains(image, shop.scan())
     shop.write("a.txt", "new")
     shop.bring()
     old = shop.running()[0].name
@@ -105,14 +105,14 @@ def test_a_broken_stream_is_opened_again_and_the_agent_is_gone(shop: Shop) -> No
     image = shop.image(COPY.format(BASES["busybox"]) + SLEEP)
     shop.deploy(image)
     sync = shop.start()
-    sync.holds(image, shop.scan())
+    sync.image_contains(image, shop.scan())
     shop.write("a.txt", "new")
     shop.bring()
     socket.socket.shutdown(shop.streams[-1]._socket._sock, socket.SHUT_RDWR)
     shop.write("a.txt", "newer")
     scan = shop.scan()
-    shop.wait_for(lambda: sync.hindrance(scan) is not None)
-    shop.wait_for(lambda: sync.hindrance(scan) is None)
+    shop.wait_for(lambda: sync.blocker(scan) is not None)
+    shop.wait_for(lambda: sync.blocker(scan) is None)
     sync.sync(scan, Told(), Cancel())
     assert shop.run("cat", "a.txt") == "newer"
     assert _agents(shop) == 1
@@ -136,11 +136,11 @@ def test_an_image_without_a_shell(shop: Shop) -> None:
     shop.deploy(image)
     sync = shop.start()
     scan = shop.scan()
-    sync.holds(image, scan)
+    sync.image_contains(image, scan)
     shop.write("a.txt", "new")
     changed = shop.scan()
-    shop.wait_for(lambda: sync.hindrance(changed) is not None)
-    assert sync.hindrance(changed) == "the image has neither a usable shell nor Python"
+    shop.wait_for(lambda: sync.blocker(changed) is not None)
+    assert sync.blocker(changed) == "the image has neither a usable shell nor Python"
 
 
 @pytest.mark.parametrize(
@@ -159,14 +159,14 @@ def test_where_nothing_can_be_written(
     image = shop.image(COPY.format(BASES[base]) + SLEEP)
     shop.deploy(image, securityContext=context)
     sync = shop.start()
-    sync.holds(image, shop.scan())
+    sync.image_contains(image, shop.scan())
     shop.write("a.txt", "new")
     scan = shop.scan()
-    assert sync.hindrance(scan) is None
+    assert sync.blocker(scan) is None
     with pytest.raises(DevloopError, match=reason) as caught:
         sync.sync(scan, Told(), Cancel())
     assert caught.value.code == "sync/failed"
-    assert reason in str(sync.hindrance(scan)), "it is asked once"
+    assert reason in str(sync.blocker(scan)), "it is asked once"
     assert shop.run("cat", "/app/a.txt") == "old"
 
 
@@ -178,7 +178,7 @@ def test_a_link_of_the_image_is_no_way_out(shop: Shop) -> None:
     )
     shop.deploy(image)
     sync = shop.start()
-    sync.holds(image, shop.scan())
+    sync.image_contains(image, shop.scan())
     shop.write("sub/a.txt", "new")
     with pytest.raises(DevloopError, match="symlink"):
         sync.sync(shop.scan(), Told(), Cancel())
@@ -191,9 +191,9 @@ def test_what_no_rule_covers(shop: Shop) -> None:
     image = shop.image(COPY.format(BASES["busybox"]) + SLEEP)
     shop.deploy(image)
     sync = shop.start(PathRule(src="templates/**", dest="/app/templates"))
-    sync.holds(image, shop.scan())
+    sync.image_contains(image, shop.scan())
     shop.write("templates/a.html", "new")
     shop.bring()
     assert shop.run("cat", "templates/a.html") == "new"
     shop.write("app.py", "new")
-    assert sync.hindrance(shop.scan()) == "app.py matches no sync rule"
+    assert sync.blocker(shop.scan()) == "app.py matches no sync rule"

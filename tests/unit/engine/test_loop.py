@@ -92,10 +92,10 @@ class World:
 
     # --- as a syncer: contents in upper case need an image ---------------------------------
 
-    def holds(self, image: ImageRef, scan: Scan) -> None:
+    def image_contains(self, image: ImageRef, scan: Scan) -> None:
         self.held[image.tag] = scan.fingerprint.build
 
-    def hindrance(self, scan: Scan) -> str | None:
+    def blocker(self, scan: Scan) -> str | None:
         return "upper case" if scan.fingerprint.build.isupper() else None
 
     def sync(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> Served:

@@ -17,7 +17,7 @@ import pytest
 
 from devloop.model import ContextEntry
 from devloop.sync.changes import FileChange, SyncedFile
-from devloop.sync.protocol import STARTS, closing, code, request, verdict
+from devloop.sync.protocol import STARTS, closing, code, keep_content, request
 from devloop.sync.rules import SyncTarget
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Agent:
         for change, content in steps:
             self.send(request(self.kind, change))
             if content is not None:
-                self.send(content + verdict(self.kind, keep=keep))
+                self.send(content + keep_content(self.kind, keep=keep))
         self.send(closing(self.kind))
         answers = list(iter(self.line, "done"))
         assert "" not in answers, "the agent ended"
@@ -106,7 +106,7 @@ def put(root: Path, path: str, content: bytes = b"", mode: int = 0o644) -> Step:
     return _to(root, path, ContextEntry("file", mode, len(content), digest)), content
 
 
-def folder(root: Path, path: str, mode: int = 0o755) -> Step:
+def directory(root: Path, path: str, mode: int = 0o755) -> Step:
     return _to(root, path, ContextEntry("dir", mode)), None
 
 
@@ -127,9 +127,9 @@ def tree(root: Path) -> dict[str, tuple[str, int, bytes]]:
     """All below `root`: path -> type, mode, content or link target. What goes away under the look
     is left out."""
     found: dict[str, tuple[str, int, bytes]] = {}
-    for folder_, folders, files in os.walk(os.fsencode(root)):
-        for name in (*folders, *files):
-            full = os.path.join(folder_, name)
+    for directory_, directories, files in os.walk(os.fsencode(root)):
+        for name in (*directories, *files):
+            full = os.path.join(directory_, name)
             with contextlib.suppress(FileNotFoundError):
                 found[os.fsdecode(os.path.relpath(full, os.fsencode(root)))] = _shown(full)
     return found

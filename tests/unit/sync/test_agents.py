@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devloop.sync.protocol import request
-from tests.unit.sync.conftest import folder, gone, link, put, tree
+from tests.unit.sync.conftest import directory, gone, link, put, tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,22 +46,22 @@ def test_a_new_file_and_a_changed_one(agent: Agent, root: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o644, 0o755, 0o600, 0o400, 0o444, 0o4755, 0o666, 0o777, 0o000])
 def test_modes(agent: Agent, root: Path, mode: int) -> None:
-    assert agent.apply(put(root, "a", b"x", mode), folder(root, "d", mode | 0o700)) == []
+    assert agent.apply(put(root, "a", b"x", mode), directory(root, "d", mode | 0o700)) == []
     found = tree(root)
     assert found["a"][1] == mode
     assert found["d"][1] == mode | 0o700
 
 
 def test_a_mode_alone(agent: Agent, root: Path) -> None:
-    agent.apply(put(root, "run.sh", b"x"), folder(root, "d"))
-    assert agent.apply(put(root, "run.sh", b"x", 0o755), folder(root, "d", 0o700)) == []
+    agent.apply(put(root, "run.sh", b"x"), directory(root, "d"))
+    assert agent.apply(put(root, "run.sh", b"x", 0o755), directory(root, "d", 0o700)) == []
     assert tree(root) == {"run.sh": ("file", 0o755, b"x"), "d": ("dir", 0o700, b"")}
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_odd_names(agent: Agent, root: Path, name: str) -> None:
     steps = [
-        folder(root, name),
+        directory(root, name),
         put(root, f"{name}/{name}", b"content"),
         link(root, f"{name}/link", f"{name}/x"),
     ]
@@ -91,16 +91,16 @@ def test_content_that_was_not_what_it_should_be_is_forgotten(agent: Agent, root:
 
 def test_types_change(agent: Agent, root: Path) -> None:
     agent.apply(put(root, "x", b"file"))
-    assert agent.apply(folder(root, "x"), put(root, "x/y", b"1")) == []
+    assert agent.apply(directory(root, "x"), put(root, "x/y", b"1")) == []
     assert tree(root) == {"x": ("dir", 0o755, b""), "x/y": ("file", 0o644, b"1")}
     assert agent.apply(link(root, "x", "elsewhere")) == []
     assert tree(root) == {"x": ("symlink", 0, b"elsewhere")}
-    assert agent.apply(folder(root, "x")) == []
+    assert agent.apply(directory(root, "x")) == []
     assert agent.apply(put(root, "x", b"again")) == []
     assert tree(root) == {"x": ("file", 0o644, b"again")}
 
 
-def test_a_link_to_a_folder_gives_way_to_a_file(agent: Agent, root: Path) -> None:
+def test_a_link_to_a_directory_gives_way_to_a_file(agent: Agent, root: Path) -> None:
     (root / "real").mkdir()
     (root / "x").symlink_to("real")
     assert agent.apply(put(root, "x", b"file")) == []
@@ -116,7 +116,7 @@ def test_removals(agent: Agent, root: Path) -> None:
     (root / "outside").mkdir()
     (root / "outside" / "kept").write_text("x")
     (root / "d" / "out").symlink_to(root / "outside")
-    steps = [gone(root, "d"), gone(root, "never"), gone(root, "no/such/folder")]
+    steps = [gone(root, "d"), gone(root, "never"), gone(root, "no/such/directory")]
     assert agent.apply(*steps) == []
     assert sorted(tree(root)) == ["outside", "outside/kept"]
 
@@ -127,7 +127,7 @@ def test_what_is_missing_above_a_file_is_made(agent: Agent, root: Path) -> None:
 
 
 def test_the_root_itself(agent: Agent, root: Path) -> None:
-    assert agent.apply(folder(root, "", 0o750)) == []
+    assert agent.apply(directory(root, "", 0o750)) == []
     assert root.stat().st_mode & 0o7777 == 0o750
 
 
@@ -148,8 +148,8 @@ def test_no_link_below_the_root_is_followed(agent: Agent, root: Path, tmp_path: 
         put(root, "out/a", b"x"),
         gone(root, "out/kept"),
         link(root, "out/l", "x"),
-        folder(root, "out/d"),
-        folder(root, "out/d/e"),
+        directory(root, "out/d"),
+        directory(root, "out/d/e"),
         put(root, "in/up/a", b"x"),
         put(root, "fine", b"x"),
     )

@@ -24,7 +24,7 @@ def state(placing: Placing, **entries: ContextEntry) -> ContainerState:
 
 
 def steps(plan: SyncPlan) -> list[str]:
-    assert plan.hindrance is None
+    assert plan.blocker is None
     return [f"{'+' if c.placed else '-'}{c.target.absolute}" for c in plan.changes]
 
 
@@ -53,14 +53,14 @@ def test_a_mode_is_a_change_and_nothing_is_none() -> None:
 def test_what_no_rule_covers() -> None:
     rules = ByRules([PathRule(src="t/**", dest="/app/t")])
     old = state(rules, t=FOLDER, t__a=file(), app=file())
-    assert difference(old, state(rules, t=FOLDER, t__a=file())).hindrance == (
+    assert difference(old, state(rules, t=FOLDER, t__a=file())).blocker == (
         "app matches no sync rule"
     )
-    assert difference(old, state(rules, app=file())).hindrance == (
-        "the folder t is gone as a whole"
+    assert difference(old, state(rules, app=file())).blocker == (
+        "the directory t is gone as a whole"
     )
     became = state(rules, t=file(), app=file())
-    assert difference(old, became).hindrance == "t matches no sync rule"
+    assert difference(old, became).blocker == "t matches no sync rule"
 
 
 def test_restart() -> None:
@@ -70,7 +70,7 @@ def test_restart() -> None:
     old = state(rules, a=file())
     entries = {"a": file(), "b.toml": file()}
     new = ContainerState(snapshot=Snapshot(entries=entries, digest="", stamp=""), placing=rules)
-    assert "b.toml has `restart: true`" in str(difference(old, new).hindrance)
+    assert "b.toml has `restart: true`" in str(difference(old, new).blocker)
 
 
 def test_the_later_rule_counts_and_gives_way_again() -> None:
@@ -109,11 +109,11 @@ def test_places() -> None:
     assert plan.changes[2].placed.owner == "7:8"
     assert plan.changes[2].placed.entry.mode == 0o600
     unknown = state(by, src=FOLDER, src__a=file(), one=file(), more=file())
-    assert difference(old, unknown).hindrance == (
+    assert difference(old, unknown).blocker == (
         "more is not known to be copied into the image as it is"
     )
     without = state(ByPlaces({k: v for k, v in places.items() if k != "src"}), one=file())
-    assert difference(old, without).hindrance == "the folder src is gone as a whole"
+    assert difference(old, without).blocker == "the directory src is gone as a whole"
 
 
 def test_a_path_that_goes_somewhere_else_now() -> None:

@@ -41,7 +41,7 @@ from devloop.sync.rules import PathRule
     ],
 )
 def test_files(src: str, dest: str, path: str, target: str | None) -> None:
-    found = PathRule(src=src, dest=dest).target(path, folder=False)
+    found = PathRule(src=src, dest=dest).target(path, directory=False)
     assert (found.absolute if found else None) == target
 
 
@@ -59,8 +59,8 @@ def test_files(src: str, dest: str, path: str, target: str | None) -> None:
         ("src/*.py", "other", None),
     ],
 )
-def test_folders_on_the_way(src: str, path: str, target: str | None) -> None:
-    found = PathRule(src=src, dest="/t").target(path, folder=True)
+def test_directories_on_the_way(src: str, path: str, target: str | None) -> None:
+    found = PathRule(src=src, dest="/t").target(path, directory=True)
     assert (found.absolute if found else None) == target
 
 
@@ -77,13 +77,13 @@ _PATH = st.lists(_PART, min_size=1, max_size=4).map("/".join)
 _ANY = st.text(st.sampled_from("ab./*\0"), max_size=12)
 
 
-@given(src=_PATH | _ANY, dest=_ANY.map("/".__add__), path=_PATH | _ANY, folder=st.booleans())
-def test_nothing_leaves_the_destination(src: str, dest: str, path: str, folder: bool) -> None:
+@given(src=_PATH | _ANY, dest=_ANY.map("/".__add__), path=_PATH | _ANY, directory=st.booleans())
+def test_nothing_leaves_the_destination(src: str, dest: str, path: str, directory: bool) -> None:
     try:
         rule = PathRule(src=src, dest=dest)
     except ValueError:
         return
-    found = rule.target(path, folder=folder)
+    found = rule.target(path, directory=directory)
     if found is None:
         return
     root = posixpath.normpath("/" + dest.lstrip("/"))
@@ -94,12 +94,12 @@ def test_nothing_leaves_the_destination(src: str, dest: str, path: str, folder: 
     assert "\0" not in full
 
 
-@given(src=_PATH, path=_PATH, folder=st.booleans())
-def test_a_target_leads_back_to_its_path(src: str, path: str, folder: bool) -> None:
+@given(src=_PATH, path=_PATH, directory=st.booleans())
+def test_a_target_leads_back_to_its_path(src: str, path: str, directory: bool) -> None:
     try:
         rule = PathRule(src=src, dest="/app")
     except ValueError:
         return
-    found = rule.target(path, folder=folder)
+    found = rule.target(path, directory=directory)
     if found is not None:
-        assert (path, folder) in list(rule.sources(found.absolute))
+        assert (path, directory) in list(rule.sources(found.absolute))

@@ -1,4 +1,4 @@
-"""`FileSync` with real agents on real files; containers are folders, streams are pipes."""
+"""`FileSync` with real agents on real files; containers are directories, streams are pipes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class LocalStream:
             self.ended = f"exit status {self._process.returncode}"
         return got
 
-    def send(self, data: memoryview) -> int:
+    def send(self, data: bytes | bytearray | memoryview) -> int:
         try:
             return self._sock.send(data)
         except BlockingIOError:
@@ -92,10 +92,12 @@ class Told:
 
 
 class World:
-    """A context, and one "container": the folder `app`, whose pod is told of by `run`."""
+    """A context, and one "container": the directory `app`, whose pod is told of by `run`."""
 
-    def __init__(self, folder: Path, *, interpreter: str = "python", rule: PathRule | None = None):
-        self.context, self.app = folder / "context", folder / "app"
+    def __init__(
+        self, directory: Path, *, interpreter: str = "python", rule: PathRule | None = None
+    ):
+        self.context, self.app = directory / "context", directory / "app"
         self.context.mkdir()
         self.app.mkdir()
         self.streams: list[LocalStream] = []
@@ -113,7 +115,7 @@ class World:
             open_stream=self._open,
             pods=self,
             rules=[rule or PathRule(src="**", dest=str(self.app))],
-            tell=self.told.append,
+            report=self.told.append,
             limit=5.0,
         )
 
@@ -172,7 +174,7 @@ class World:
 
     def bring(self) -> Served:
         scan = self.scan()
-        assert self.sync.hindrance(scan) is None
+        assert self.sync.blocker(scan) is None
         return self.sync.sync(scan, Told(), Cancel())
 
     def close(self) -> None:
@@ -199,7 +201,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 def test_a_save_is_brought(world: World) -> None:
     world.run(image(1))
-    world.sync.holds(image(1), world.scan())
+    world.sync.image_contains(image(1), world.scan())
     (world.context / "a").write_text("1")
     served = world.bring()
     assert (served.image, served.pods) == (image(1), ("web-0",))
@@ -207,28 +209,28 @@ def test_a_save_is_brought(world: World) -> None:
 
 
 def test_nothing_is_known_at_first(world: World) -> None:
-    assert "not known yet" in str(world.sync.hindrance(world.scan()))
-    world.sync.holds(image(1), world.scan())
-    assert "no container runs" in str(world.sync.hindrance(world.scan()))
+    assert "not known yet" in str(world.sync.blocker(world.scan()))
+    world.sync.image_contains(image(1), world.scan())
+    assert "no container runs" in str(world.sync.blocker(world.scan()))
     world.run(image(1), image(2))
-    assert world.sync.hindrance(world.scan()) == "pod web-1 runs an image of unknown content"
+    assert world.sync.blocker(world.scan()) == "pod web-1 runs an image of unknown content"
 
 
 def test_more_than_the_context(world: World) -> None:
     world.run(image(1))
     scan = world.scan()
-    world.sync.holds(image(1), scan)
-    assert world.sync.hindrance(scan) is None
-    assert "shapes the image" in str(world.sync.hindrance(replace(scan, recipe="other")))
+    world.sync.image_contains(image(1), scan)
+    assert world.sync.blocker(scan) is None
+    assert "shapes the image" in str(world.sync.blocker(replace(scan, recipe="other")))
     moved = replace(scan, fingerprint=Fingerprint(build="b", deploy="other"))
-    assert world.sync.hindrance(moved) == "the manifests changed"
+    assert world.sync.blocker(moved) == "the manifests changed"
 
 
 def test_a_container_that_starts_again_gets_it_by_itself(world: World, tmp_path: Path) -> None:
     (world.context / "a").write_text("0")
     shutil.copytree(world.context, tmp_path / "image")
     world.restart_from(tmp_path / "image", image(1), 1)
-    world.sync.holds(image(1), world.scan())
+    world.sync.image_contains(image(1), world.scan())
     (world.context / "a").write_text("1")
     (world.context / "b").write_text("1")
     world.bring()
@@ -239,15 +241,15 @@ def test_a_container_that_starts_again_gets_it_by_itself(world: World, tmp_path:
 def test_an_image_made_in_the_background(world: World, tmp_path: Path) -> None:
     """It holds an older sync; what its containers lack is the newer one, and nothing goes back."""
     world.run(image(1))
-    world.sync.holds(image(1), world.scan())
+    world.sync.image_contains(image(1), world.scan())
     (world.context / "a").write_text("1")
     first = world.scan()
-    assert world.sync.hindrance(first) is None
+    assert world.sync.blocker(first) is None
     world.sync.sync(first, Told(), Cancel())
     shutil.copytree(world.context, tmp_path / "image")
     (world.context / "a").write_text("2")
     world.bring()
-    world.sync.holds(image(2), first)
+    world.sync.image_contains(image(2), first)
     assert (world.app / "a").read_text() == "2"
     world.restart_from(tmp_path / "image", image(2), 2)
     wait_for(lambda: (world.app / "a").read_text() == "2")
@@ -255,27 +257,27 @@ def test_an_image_made_in_the_background(world: World, tmp_path: Path) -> None:
 
 def test_the_image_that_runs_stays_known(world: World) -> None:
     world.run(image(1))
-    world.sync.holds(image(1), world.scan())
+    world.sync.image_contains(image(1), world.scan())
     for n in range(2, 12):
         (world.context / "a").write_text(str(n))
         scan = world.scan()
-        assert world.sync.hindrance(scan) is None
+        assert world.sync.blocker(scan) is None
         world.sync.sync(scan, Told(), Cancel())
-        world.sync.holds(image(n), scan)
+        world.sync.image_contains(image(n), scan)
     assert (world.app / "a").read_text() == "11"
 
 
 def test_a_newer_image_is_not_taken_back(world: World) -> None:
     world.run(image(1))
-    world.sync.holds(image(1), world.scan())
+    world.sync.image_contains(image(1), world.scan())
     (world.context / "a").write_text("1")
     world.bring()
     (world.context / "a").write_text("2")
     scan = world.scan()
-    world.sync.hindrance(scan)  # the engine asks, and has an image made for another reason
+    world.sync.blocker(scan)  # the engine asks, and has an image made for another reason
     (world.app / "a").write_text("2")
     world.run(image(2), incarnation=2)
-    world.sync.holds(image(2), scan)
+    world.sync.image_contains(image(2), scan)
     (world.context / "b").write_text("1")
     world.bring()
     assert tree(world.app) == tree(world.context)
@@ -283,11 +285,11 @@ def test_a_newer_image_is_not_taken_back(world: World) -> None:
 
 def test_a_file_that_changed_after_the_scan(world: World) -> None:
     world.run(image(1))
-    world.sync.holds(image(1), world.scan())
+    world.sync.image_contains(image(1), world.scan())
     (world.context / "a").write_text("1")
     (world.context / "b").write_bytes(b"x" * 3_000_000)
     scan = world.scan()
-    assert world.sync.hindrance(scan) is None
+    assert world.sync.blocker(scan) is None
     (world.context / "b").write_bytes(b"y" * 3_000_000)
     with pytest.raises(DevloopError) as caught:
         world.sync.sync(scan, Told(), Cancel())
@@ -297,13 +299,13 @@ def test_a_file_that_changed_after_the_scan(world: World) -> None:
     assert tree(world.app) == tree(world.context)
 
 
-def test_a_folder_that_became_a_link_is_not_followed(world: World, tmp_path: Path) -> None:
+def test_a_directory_that_became_a_link_is_not_followed(world: World, tmp_path: Path) -> None:
     world.run(image(1))
-    world.sync.holds(image(1), world.scan())
+    world.sync.image_contains(image(1), world.scan())
     (world.context / "d").mkdir()
     (world.context / "d" / "a").write_text("1")
     scan = world.scan()
-    assert world.sync.hindrance(scan) is None
+    assert world.sync.blocker(scan) is None
     shutil.move(world.context / "d", tmp_path / "d")
     (world.context / "d").symlink_to(tmp_path / "d")
     with pytest.raises(DevloopError) as caught:
@@ -313,15 +315,15 @@ def test_a_folder_that_became_a_link_is_not_followed(world: World, tmp_path: Pat
 
 def test_a_broken_stream_is_opened_again(world: World) -> None:
     world.run(image(1))
-    world.sync.holds(image(1), world.scan())
+    world.sync.image_contains(image(1), world.scan())
     (world.context / "a").write_text("1")
     world.bring()
     world.streams[-1].break_()
     (world.context / "a").write_text("2")
     scan = world.scan()
-    wait_for(lambda: world.sync.hindrance(scan) is not None)
-    assert "stream to pod web-0 broke" in str(world.sync.hindrance(scan))
-    wait_for(lambda: world.sync.hindrance(scan) is None)
+    wait_for(lambda: world.sync.blocker(scan) is not None)
+    assert "stream to pod web-0 broke" in str(world.sync.blocker(scan))
+    wait_for(lambda: world.sync.blocker(scan) is None)
     world.sync.sync(scan, Told(), Cancel())
     assert (world.app / "a").read_text() == "2"
 
@@ -330,7 +332,7 @@ def test_a_cancelled_sync_ends_at_once(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.refuse = ConnectionResetError("down")
     world.run(image(1))
-    world.sync.holds(image(1), world.scan())
+    world.sync.image_contains(image(1), world.scan())
     cancel = Cancel()
     timer = threading.Timer(0.05, cancel.set)
     timer.start()
@@ -347,13 +349,13 @@ def test_no_interpreter_is_said_once(tmp_path: Path) -> None:
     try:
         scan = world.scan()
         world.run(image(1), image(1))
-        world.sync.holds(image(1), scan)
-        wait_for(lambda: world.sync.hindrance(scan))
-        assert world.sync.hindrance(scan) == "the image has neither a usable shell nor Python"
+        world.sync.image_contains(image(1), scan)
+        wait_for(lambda: world.sync.blocker(scan))
+        assert world.sync.blocker(scan) == "the image has neither a usable shell nor Python"
         [told] = world.told
         assert (told.code, told.severity) == ("sync/failed", "warning")
         world.run(image(1), incarnation=2)
-        assert world.sync.hindrance(scan) is not None
+        assert world.sync.blocker(scan) is not None
         assert len(world.told) == 1
     finally:
         world.close()
@@ -373,14 +375,14 @@ def test_a_sync_that_finds_no_interpreter_says_so_itself(tmp_path: Path) -> None
     syncing = threading.Thread(target=sync)
     try:
         world.run(image(1))
-        world.sync.holds(image(1), world.scan())
+        world.sync.image_contains(image(1), world.scan())
         (world.context / "a").write_text("new")
         syncing.start()
         wait_for(lambda: world.sync._syncing)
         world.open.set()
         syncing.join(10)
         assert [error.code for error in raised] == ["sync/failed"]
-        assert world.sync.hindrance(world.scan()) is not None
+        assert world.sync.blocker(world.scan()) is not None
         assert world.told == []
     finally:
         world.open.set()
@@ -396,12 +398,12 @@ def test_a_cluster_that_forbids_it(tmp_path: Path) -> None:
     try:
         world.run(image(1))
         scan = world.scan()
-        world.sync.holds(image(1), scan)
+        world.sync.image_contains(image(1), scan)
         with pytest.raises(DevloopError) as caught:
             world.sync.sync(scan, Told(), Cancel())
         assert caught.value.code == "sync/failed"
         assert caught.value.diagnosis.suggestions == ("ask an administrator",)
-        assert world.sync.hindrance(scan) == "'dev' may not get pods/exec"
+        assert world.sync.blocker(scan) == "'dev' may not get pods/exec"
     finally:
         world.close()
 
@@ -410,15 +412,15 @@ def test_what_was_refused_is_not_tried_again(world: World) -> None:
     (world.app / "d").symlink_to("elsewhere")
     world.run(image(1))
     (world.context / "d").mkdir()
-    world.sync.holds(image(1), world.scan())
+    world.sync.image_contains(image(1), world.scan())
     (world.context / "d" / "a").write_text("1")
     with pytest.raises(DevloopError, match="symlink in the image"):
         world.sync.sync(world.scan(), Told(), Cancel())
     (world.context / "d" / "a").write_text("2")
-    assert "symlink in the image" in str(world.sync.hindrance(world.scan()))
+    assert "symlink in the image" in str(world.sync.blocker(world.scan()))
     (world.context / "d" / "a").unlink()
     (world.context / "b").write_text("1")
-    assert world.sync.hindrance(world.scan()) is None
+    assert world.sync.blocker(world.scan()) is None
 
 
 _NAME = st.sampled_from(["a", "b", "c d", "-e", "f\n'"])
@@ -437,11 +439,11 @@ _EDIT = st.tuples(
 def test_any_edits_make_the_container_equal(
     interpreter: str, batches: list[list[tuple[str, str, str]]]
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        world = World(Path(folder), interpreter=interpreter)
+    with tempfile.TemporaryDirectory() as directory:
+        world = World(Path(directory), interpreter=interpreter)
         try:
             world.run(image(1))
-            world.sync.holds(image(1), world.scan())
+            world.sync.image_contains(image(1), world.scan())
             for batch in batches:
                 for n, edit in enumerate(batch):
                     _edit(world.context, n, *edit)
