@@ -1,4 +1,4 @@
-"""A word when the configuration changes under a running session, which goes on with the old one."""
+"""A notice when the configuration changes under a session, which goes on with the old one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ __all__ = ["ConfigNotice"]
 class ConfigNotice:
     """Passes the hints on, and after each looks whether one of `files` has other bytes.
 
-    `tell` hears of each new content once, and of none that is back at what the session runs with.
+    `report` gets a warning for each new content once, and none for one that is back at what the
+    session runs with.
     `hints` must watch the files as well. One thread only."""
 
     def __init__(
@@ -28,13 +29,13 @@ class ConfigNotice:
         files: tuple[Path, ...],
         *,
         show: Callable[[Path], str],
-        tell: Callable[[Diagnosis], None],
+        report: Callable[[Diagnosis], None],
     ) -> None:
         self._hints = hints
         self._loaded = {file: _content(file) for file in files}
         self._last = dict(self._loaded)
         self._show = show
-        self._tell = tell
+        self._report = report
 
     def hints(self, cancel: Cancel) -> Iterator[frozenset[Path] | None]:
         """See engine.ports.Hints."""
@@ -51,7 +52,7 @@ class ConfigNotice:
         self._last[file] = now
         if now is not None and now != self._loaded[file]:
             shown = self._show(file)
-            self._tell(
+            self._report(
                 Diagnosis(
                     code=Code.CONFIG_CHANGED,
                     severity="warning",

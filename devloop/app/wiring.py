@@ -251,7 +251,7 @@ class Wiring:
         watched = WatchHints(
             tuple(sources.values()), files=files, warn=self._warn, woke=self._view.reconnect
         )
-        return ConfigNotice(watched, files, show=self._loaded.show, tell=self._warn)
+        return ConfigNotice(watched, files, show=self._loaded.show, report=self._warn)
 
     def _warn(self, diagnosis: Diagnosis, service: str | None = None) -> None:
         self._publish(DiagnosticRaised.of(diagnosis, service=service))

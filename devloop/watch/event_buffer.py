@@ -1,6 +1,6 @@
 """Where the watchers' threads leave what they noticed, for the one thread that makes hints of it.
 
-It merges instead of queueing: however long nobody looks, it holds each path once, and beyond a
+It merges instead of queueing: however long nobody looks, it keeps each path once, and beyond a
 limit only the fact that too much happened.
 """
 
@@ -25,8 +25,8 @@ _MANY = 1000
 
 
 class FileEvent(NamedTuple):
-    """What a watcher says of one absolute path. `whole`: the file was closed after writing, or put
-    in place as it is; False: it may just have been begun; None: no word on that."""
+    """What a watcher noticed of one absolute path. `whole`: the file was closed after writing, or
+    put in place as it is; False: it may just have been begun; None: not known."""
 
     kind: int
     path: str
@@ -35,58 +35,58 @@ class FileEvent(NamedTuple):
 
 @dataclass(slots=True)
 class BufferedEvents:
-    """Changes since the last look, each a kind and a path. Of the paths in `whole` and `unfinished`
-    that was the last word; those in `begun` were made anew instead of put in place. `many` says
-    that some may be missing, `fault` that a watcher died."""
+    """Changes since the last look, each a kind and a path. For the paths in `whole` and
+    `unfinished` that is what their last event was; those in `begun` were created instead of put in
+    place. `many`: some may be missing; `fault` is what a watcher died of."""
 
     changes: set[tuple[int, str]] = field(default_factory=set)
     whole: set[str] = field(default_factory=set)
     unfinished: set[str] = field(default_factory=set)
     begun: set[str] = field(default_factory=set)
     many: bool = False
-    fault: Exception | None = None
+    fault: BaseException | None = None
     woken: bool = False
 
 
 class EventBuffer:
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._mail = BufferedEvents()
+        self._found = BufferedEvents()
         self._full = False
 
-    def put(self, words: Iterable[FileEvent], *, many: bool = False) -> None:
-        """`many`: besides `words`, something was left out."""
+    def put(self, events: Iterable[FileEvent], *, many: bool = False) -> None:
+        """`many`: besides `events`, something was left out."""
         with self._changed:
-            mail = self._mail
-            for kind, path, whole in words:
-                mail.changes.add((kind, path))
+            found = self._found
+            for kind, path, whole in events:
+                found.changes.add((kind, path))
                 if whole:
-                    mail.whole.add(path)
-                    mail.unfinished.discard(path)
+                    found.whole.add(path)
+                    found.unfinished.discard(path)
                 elif whole is not None:
-                    mail.unfinished.add(path)
-                    mail.whole.discard(path)
+                    found.unfinished.add(path)
+                    found.whole.discard(path)
                     if kind == ADDED:
-                        mail.begun.add(path)
-            mail.many |= many
-            if len(mail.changes) > _MANY:
-                mail.many = True
-                mail.changes.clear()
-                mail.whole.clear()
-                mail.unfinished.clear()
-                mail.begun.clear()
+                        found.begun.add(path)
+            found.many |= many
+            if len(found.changes) > _MANY:
+                found.many = True
+                found.changes.clear()
+                found.whole.clear()
+                found.unfinished.clear()
+                found.begun.clear()
             self._notify()
 
-    def fail(self, fault: Exception) -> None:
-        """A watcher died of `fault`; it says no more."""
+    def fail(self, fault: BaseException) -> None:
+        """A watcher died of `fault`; no more events come from it."""
         with self._changed:
-            self._mail.fault = fault
+            self._found.fault = fault
             self._notify()
 
     def wake(self) -> None:
         """End a `take` that waits."""
         with self._changed:
-            self._mail.woken = True
+            self._found.woken = True
             self._notify()
 
     def take(self, seconds: float) -> BufferedEvents:
@@ -94,8 +94,8 @@ class EventBuffer:
         with self._changed:
             if not self._full and seconds > 0:
                 self._changed.wait(seconds)
-            mail, self._mail, self._full = self._mail, BufferedEvents(), False
-            return mail
+            found, self._found, self._full = self._found, BufferedEvents(), False
+            return found
 
     def _notify(self) -> None:
         self._full = True

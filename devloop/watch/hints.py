@@ -43,7 +43,7 @@ _FAILURES = 3
 
 @dataclass(slots=True)
 class _Found:
-    """What the mail since the last hint comes down to. `lost` are folders whose watch is dead,
+    """What the events since the last hint come down to. `lost` are folders whose watch is dead,
     `unfinished` and `new` files that may not be as they will be left; `last` is when it came."""
 
     paths: set[str] = field(default_factory=set)
@@ -57,7 +57,7 @@ class _Found:
         return bool(self.paths) or self.everything
 
     def add(self, other: _Found) -> None:
-        # In this order: the later word on a path counts.
+        # In this order: the later event of a path counts.
         self.unfinished = (self.unfinished - other.paths) | other.unfinished
         self.paths |= other.paths
         self.lost |= other.lost
@@ -69,11 +69,11 @@ class _Found:
 class WatchHints:
     """The engine's `Hints` for several sources and single `files` (the config file).
 
-    The first hint is always None: it says that from now on nothing is missed. `warn` is told, from
-    the thread that iterates, what is polled and why, and when the watcher had to be restarted;
-    `woke` is called there after the machine has slept.
-    `audit_seconds` is how often a None comes without a reason. `trees` watches trees instead of
-    folders (the default on macOS); `polling` never asks the system."""
+    The first hint is always None: from now on nothing is missed. `warn` gets, in the thread that
+    iterates, what is polled and why, and when the watcher had to be restarted; `woke` is called
+    there after the machine has slept. `audit_seconds` is how often a None comes without a reason.
+    `trees` watches trees instead of folders (the default on macOS); `polling` never asks the
+    system."""
 
     def __init__(
         self,
@@ -89,9 +89,9 @@ class WatchHints:
     ) -> None:
         self._sources = tuple(sources)
         self._files = frozenset(os.fspath(file) for file in files)
-        self._tell = warn
+        self._report = warn
         self._woke = woke
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
         self._audit_seconds = audit_seconds
         self._poll_seconds = poll_seconds
         self._polling = polling
@@ -102,19 +102,19 @@ class WatchHints:
         failures = 0
         while not cancel.is_set():
             began = time.monotonic()
-            mailbox = EventBuffer()
+            buffer = EventBuffer()
             watches = WatchSet(
                 self._sources,
                 self._files,
-                mailbox,
+                buffer,
                 self._warn,
                 poll_seconds=self._poll_seconds,
                 polling=self._polling,
                 trees=self._trees,
             )
             try:
-                with contextlib.closing(watches), cancel.closing(mailbox.wake):
-                    yield from self._watch(watches, mailbox, cancel)
+                with contextlib.closing(watches), cancel.closing(buffer.wake):
+                    yield from self._watch(watches, buffer, cancel)
             except (OSError, RuntimeError) as fault:
                 if time.monotonic() - began > _HEALTHY_SECONDS:
                     failures = 0
@@ -132,7 +132,7 @@ class WatchHints:
         cancel.wait(min(_FIRST_PAUSE_SECONDS * 2 ** (failures - 1), _LONGEST_PAUSE_SECONDS))
 
     def _watch(
-        self, watches: WatchSet, mailbox: EventBuffer, cancel: Cancel
+        self, watches: WatchSet, buffer: EventBuffer, cancel: Cancel
     ) -> Iterator[frozenset[Path] | None]:
         """Hints until cancelled; raises what the watcher died of."""
         watches.renew()
@@ -144,7 +144,7 @@ class WatchHints:
             yield None
         while not cancel.is_set():
             wait = min(_WAKE_SECONDS, max(0.0, audit - time.monotonic()))
-            found = self._sift(mailbox.take(wait), watches)
+            found = self._sift(buffer.take(wait), watches)
             found.everything |= time.monotonic() >= audit
             # Asked each time, so that it notices the sleep and not the hours since the last call.
             if sleep.woke():
@@ -153,12 +153,12 @@ class WatchHints:
             if not found:
                 continue
             pace.came(found.last)
-            self._settle(found, watches, mailbox, pace, cancel)
+            self._settle(found, watches, buffer, pace, cancel)
             if git.busy():
                 self._wait_for_git(git, cancel)
                 found.everything = True
-                found.add(self._sift(mailbox.take(0), watches))
-                self._settle(found, watches, mailbox, pace, cancel)
+                found.add(self._sift(buffer.take(0), watches))
+                self._settle(found, watches, buffer, pace, cancel)
             if cancel.is_set():
                 return
             pace.hinted(found.last)
@@ -172,7 +172,7 @@ class WatchHints:
                 yield frozenset(map(Path, found.paths))
 
     def _settle(
-        self, found: _Found, watches: WatchSet, mailbox: EventBuffer, pace: Pace, cancel: Cancel
+        self, found: _Found, watches: WatchSet, buffer: EventBuffer, pace: Pace, cancel: Cancel
     ) -> None:
         """Wait for the end of a save: until nothing that matters came for a moment, but not
         long. What does not matter does not delay."""
@@ -182,7 +182,7 @@ class WatchHints:
             left = min(found.last + window, cap) - time.monotonic()
             if left <= 0:
                 return
-            more = self._sift(mailbox.take(left), watches)
+            more = self._sift(buffer.take(left), watches)
             if more:
                 found.add(more)
 
@@ -192,12 +192,12 @@ class WatchHints:
             if time.monotonic() > deadline:
                 git.tolerate()
 
-    def _sift(self, mail: BufferedEvents, watches: WatchSet) -> _Found:
-        """Keep what some source is concerned with. Raises the fault in the mail, if any."""
-        if mail.fault is not None:
-            raise mail.fault
-        found = _Found(everything=mail.many)
-        for kind, name in mail.changes:
+    def _sift(self, events: BufferedEvents, watches: WatchSet) -> _Found:
+        """Keep what some source is concerned with. Raises the fault among them, if any."""
+        if events.fault is not None:
+            raise events.fault
+        found = _Found(everything=events.many)
+        for kind, name in events.changes:
             path = Path(name)
             if not self._concerns(path, name):
                 continue
@@ -210,11 +210,11 @@ class WatchHints:
                 watches.holds(name) or (not watches.trees and _is_folder(name))
             ):
                 found.lost.add(name)
-            found.new |= name in mail.begun
+            found.new |= name in events.begun
         found.unfinished = {
             name
             for name in found.paths
-            if name in mail.unfinished or (name in mail.whole and _is_empty(name))
+            if name in events.unfinished or (name in events.whole and _is_empty(name))
         }
         return found
 
@@ -224,14 +224,14 @@ class WatchHints:
         return any(source.concerns(path) for source in self._sources)
 
     def _warn(self, diagnosis: Diagnosis) -> None:
-        """Tell it unless it was told: renewing the watches finds the same again."""
+        """Report it unless it was reported: renewing the watches finds the same again."""
         key = (
             diagnosis.code,
             diagnosis.message if diagnosis.code != Code.ENV_INOTIFY_LIMIT else "",
         )
-        if key not in self._told:
-            self._told.add(key)
-            self._tell(diagnosis)
+        if key not in self._reported:
+            self._reported.add(key)
+            self._report(diagnosis)
 
 
 def _is_empty(path: str) -> bool:

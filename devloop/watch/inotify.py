@@ -2,9 +2,9 @@
 
 watchfiles wakes up every few milliseconds to look, holds what it saw for two of its steps, follows
 symlinks, keeps quiet about an overflow, dies of a name that is not UTF-8 and wants all watches made
-anew for one more folder. The kernel does none of this, and it also tells what a save is judged by:
+anew for one more folder. The kernel does none of this, and it also knows what a save is judged by:
 whether a file that was written has been closed. So this talks to it directly; there is no more to
-it than three calls (inotify(7)). Not for deciding anything: events go to the mailbox as they come.
+it than three calls (inotify(7)). Not for deciding anything: events go to the buffer as they come.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from devloop.base.threads import supervised
 from devloop.watch.event_buffer import ADDED, DELETED, MODIFIED, FileEvent
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ _WANTED = (
 ) | _MOVE_SELF
 _GONE = _DELETE_SELF | _MOVE_SELF | _UNMOUNT
 
-# What an event about a name in a folder says, the first that fits: the kind of change and whether
-# the file is whole now (None: no word on that).
+# What an event about a name in a folder means, the first that fits: the kind of change and whether
+# the file is whole now (None: not known).
 _MEANING: tuple[tuple[int, int, bool | None], ...] = (
     (_MOVED_TO, ADDED, True),
     (_CLOSE_WRITE, MODIFIED, True),
@@ -58,7 +59,7 @@ _MEANING: tuple[tuple[int, int, bool | None], ...] = (
 _HEAD = struct.Struct("iIII")
 _BUFFER = 256 * 1024
 # In a flood each look should find many events: waking two threads for each would cost more than
-# what they are told. A pause this long is none to a save.
+# what they get. A pause this long is none to a save.
 _BREATH_SECONDS = 0.002
 
 
@@ -76,8 +77,8 @@ class InotifyWatch:
     Paths are absolute, names may be any bytes (surrogateescape). Raises `LimitReachedError`, and
     OSError where there is no inotify."""
 
-    def __init__(self, mailbox: EventBuffer) -> None:
-        self._mailbox = mailbox
+    def __init__(self, buffer: EventBuffer) -> None:
+        self._buffer = buffer
         self._libc = ctypes.CDLL(None, use_errno=True)
         fd = self._libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
         if fd < 0:
@@ -91,7 +92,7 @@ class InotifyWatch:
         self._paths: dict[int, tuple[str, ...]] = {}
         self._numbers: dict[str, int] = {}
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._thread = threading.Thread(target=self._run, name="devloop-watch", daemon=True)
+        self._thread = supervised("watch", self._run, on_bug=buffer.fail)
         self._thread.start()
 
     @property
@@ -101,9 +102,9 @@ class InotifyWatch:
             return frozenset(self._numbers)
 
     def add(self, path: str) -> bool:
-        """Watch what is at `path` now; False when that is watched already. A folder that is gone or
-        not for us to read is passed over: the one above tells when that changes, and the scan says
-        so to the user."""
+        """Watch what is at `path` now; False when that is watched already. A directory that is gone
+        or not for us to read is passed over: the one above notices when that changes, and the scan
+        reports it."""
         with self._lock:  # so that no event is read before its number has a path
             number = self._libc.inotify_add_watch(self._fd, os.fsencode(path), _WANTED | _ONLYDIR)
             if number < 0:
@@ -151,24 +152,21 @@ class InotifyWatch:
         poll.register(self._fd, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
         last = 0.0
-        try:
-            while True:
-                ready = [fd for fd, _ in poll.poll()]
-                if self._wake in ready:
-                    return
-                pause = _BREATH_SECONDS - (time.monotonic() - last)
-                if pause > 0:
-                    time.sleep(pause)
-                last = time.monotonic()
-                words, overflow = self._words(os.read(self._fd, _BUFFER))
-                if words or overflow:
-                    self._mailbox.put(words, many=overflow)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the watcher is dead
-            self._mailbox.fail(error)
+        while True:
+            ready = [fd for fd, _ in poll.poll()]
+            if self._wake in ready:
+                return
+            pause = _BREATH_SECONDS - (time.monotonic() - last)
+            if pause > 0:
+                time.sleep(pause)
+            last = time.monotonic()
+            events, overflow = self._file_events(os.read(self._fd, _BUFFER))
+            if events or overflow:
+                self._buffer.put(events, many=overflow)
 
-    def _words(self, data: bytes) -> tuple[list[FileEvent], bool]:
-        """What `data` says, in its order, and whether the kernel had to leave something out."""
-        words: list[FileEvent] = []
+    def _file_events(self, data: bytes) -> tuple[list[FileEvent], bool]:
+        """The events in `data`, in its order, and whether the kernel had to leave something out."""
+        events: list[FileEvent] = []
         overflow = False
         with self._lock:
             for number, mask, name in _events(data):
@@ -176,14 +174,14 @@ class InotifyWatch:
                     overflow = True
                 for folder in self._paths.get(number, ()):
                     if mask & _GONE:
-                        words.append(FileEvent(DELETED, folder, False))
+                        events.append(FileEvent(DELETED, folder, False))
                     elif not mask & _IGNORED:
                         path = f"{folder.rstrip('/')}/{os.fsdecode(name)}" if name else folder
-                        words.extend(_meant(mask, path))
+                        events.extend(_meant(mask, path))
                 if mask & _IGNORED:
                     for path in self._paths.pop(number, ()):
                         del self._numbers[path]
-        return words, overflow
+        return events, overflow
 
 
 def _events(data: bytes) -> Iterator[tuple[int, int, bytes]]:

@@ -1,4 +1,4 @@
-"""Watching by looking: for folders whose file system or kernel does not tell of changes.
+"""Watching by looking: for folders whose file system or kernel does not report changes.
 
 Compares what `lstat` says of each entry, folder by folder, at a pace that never takes more than a
 tenth of a core. watchfiles can poll too, but it follows symlinks and compares modification times
@@ -13,6 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from devloop.base.threads import supervised
 from devloop.watch.event_buffer import ADDED, DELETED, MODIFIED, FileEvent
 
 if TYPE_CHECKING:
@@ -30,14 +31,14 @@ State = dict[str, tuple[int, ...]]
 class PollWatch:
     """Polls `folders` (not what is beneath them) at most every `seconds` until closed."""
 
-    def __init__(self, folders: Iterable[str], mailbox: EventBuffer, *, seconds: float) -> None:
+    def __init__(self, folders: Iterable[str], buffer: EventBuffer, *, seconds: float) -> None:
         self._folders = tuple(folders)
-        self._mailbox = mailbox
+        self._buffer = buffer
         self._seconds = seconds
         self._stop = threading.Event()
         # Before the constructor returns: what changes from now on is a change.
         self._known = [_state(folder) for folder in self._folders]
-        self._thread = threading.Thread(target=self._run, name="devloop-poll", daemon=True)
+        self._thread = supervised("poll", self._run, on_bug=buffer.fail)
         self._thread.start()
 
     def close(self) -> None:
@@ -59,7 +60,7 @@ class PollWatch:
             if before == now:
                 continue
             self._known[index] = now
-            self._mailbox.put(
+            self._buffer.put(
                 [
                     FileEvent(
                         ADDED if path not in before else DELETED if path not in now else MODIFIED,

@@ -3,7 +3,7 @@
 Keeps the set of watched folders equal to the set of folders that matter: nothing that is left out
 of every service is ever watched (a node_modules costs thousands of watches and wakes devloop at
 each install), nothing that matters is ever unwatched: where the kernel or the file system does not
-help, folders are polled and the user is told. Does not look at events.
+help, folders are polled and the user is warned. Does not look at events.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LIMIT = Path("/proc/sys/fs/inotify/max_user_watches")
 
 
 class Watched(Protocol):
-    """What `ServiceSource` tells a watcher, see there."""
+    """What a watcher asks of `ServiceSource`, see there."""
 
     def concerns(self, path: Path) -> bool: ...
 
@@ -47,13 +47,13 @@ class WatchSet:
     """Watches for `sources` and single `files` from the first `renew` until `close`.
 
     `trees` watches whole trees at once, for systems where that costs nothing; `polling` never asks
-    the system. `warn` is told what is polled and why."""
+    the system. `warn` gets what is polled and why."""
 
     def __init__(
         self,
         sources: Collection[Watched],
         files: Collection[str],
-        mailbox: EventBuffer,
+        buffer: EventBuffer,
         warn: Callable[[Diagnosis], None],
         *,
         poll_seconds: float,
@@ -63,7 +63,7 @@ class WatchSet:
         self.trees = trees and not polling
         self._sources = sources
         self._files = files
-        self._mailbox = mailbox
+        self._buffer = buffer
         self._warn = warn
         self._poll_seconds = poll_seconds
         self._polling = polling
@@ -121,7 +121,7 @@ class WatchSet:
         wanted = frozenset(self.roots())
         new = set(wanted.difference(self._watched.difference(lost or ())))
         if new or wanted != self._watched:
-            old, self._tree = self._tree, TreeWatch(sorted(wanted), self._mailbox)
+            old, self._tree = self._tree, TreeWatch(sorted(wanted), self._buffer)
             # Only now, so that there is no moment without a watch.
             if old is not None:
                 old.close()
@@ -148,7 +148,7 @@ class WatchSet:
             new |= polled - self._polled
             old, self._poll = self._poll, None
             if polled:
-                self._poll = PollWatch(sorted(polled), self._mailbox, seconds=self._poll_seconds)
+                self._poll = PollWatch(sorted(polled), self._buffer, seconds=self._poll_seconds)
             # Only now, so that there is no moment without a watch.
             if old is not None:
                 old.close()
@@ -164,7 +164,7 @@ class WatchSet:
         new: set[str] = set()
         index = 0
         try:
-            watch = self._inotify = self._inotify or InotifyWatch(self._mailbox)
+            watch = self._inotify = self._inotify or InotifyWatch(self._buffer)
             known = watch.folders
             for path in known.difference(folders):
                 watch.remove(path)
@@ -185,7 +185,7 @@ def _silent(kind: str) -> Diagnosis:
     return Diagnosis(
         code=Code.ENV_WATCH_POLLING,
         severity="warning",
-        message=f"files on {kind} are polled: it does not tell of changes",
+        message=f"files on {kind} are polled: it does not report changes",
         cause="changes made outside of this machine would go unnoticed otherwise",
         suggestions=("keep the project on a local disk (in WSL: not under /mnt)",),
     )

@@ -184,7 +184,7 @@ def test_an_overflow_is_told(
     box: EventBuffer, watch: InotifyWatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What the kernel puts at the end of a full queue: watch -1, no name.
-    words, overflow = watch._words(inotify._HEAD.pack(-1, 0x4000, 0, 0))
+    words, overflow = watch._file_events(inotify._HEAD.pack(-1, 0x4000, 0, 0))
     assert (words, overflow) == ([], True)
 
 

@@ -384,16 +384,16 @@ class Failing(InotifyWatch):
     die = threading.Event()
     made = 0
 
-    def __init__(self, mailbox: EventBuffer) -> None:
+    def __init__(self, buffer: EventBuffer) -> None:
         type(self).made += 1
-        super().__init__(mailbox)
+        super().__init__(buffer)
         if self.die.is_set():
-            mailbox.fail(OSError("made to fail"))
+            buffer.fail(OSError("made to fail"))
 
-    def _words(self, data: bytes) -> tuple[list[FileEvent], bool]:
+    def _file_events(self, data: bytes) -> tuple[list[FileEvent], bool]:
         if self.die.is_set():
             raise OSError("made to fail")
-        return super()._words(data)
+        return super()._file_events(data)
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def said(tmp_path: Path, *texts: str | None) -> list[Diagnosis]:
     file = tmp_path / "devloop.yaml"
     file.write_text("a")
     told: list[Diagnosis] = []
-    notice = ConfigNotice(Steps(file, texts), (file,), show=lambda p: p.name, tell=told.append)
+    notice = ConfigNotice(Steps(file, texts), (file,), show=lambda p: p.name, report=told.append)
     assert len(list(notice.hints(Cancel()))) == len(texts)
     return told
 

@@ -83,30 +83,30 @@ def test_no_mount_table_is_no_silent_mount() -> None:
     assert SilentMounts("").kind("/mnt/c") is None
 
 
-def test_the_mailbox_merges_and_gives_up_counting() -> None:
+def test_the_event_buffer_merges_and_gives_up_counting() -> None:
     box = EventBuffer()
     assert box.take(0).changes == set()
     box.put([FileEvent(ADDED, "/a"), FileEvent(MODIFIED, "/b")])
     box.put([FileEvent(MODIFIED, "/b")])
-    mail = box.take(5)
-    assert (mail.changes, mail.many) == ({(1, "/a"), (2, "/b")}, False)
+    found = box.take(5)
+    assert (found.changes, found.many) == ({(1, "/a"), (2, "/b")}, False)
     box.put([FileEvent(MODIFIED, f"/{i}") for i in range(2000)])
     box.put([FileEvent(MODIFIED, "/late")])
-    mail = box.take(5)
-    assert mail.many
-    assert mail.changes == {(2, "/late")}
+    found = box.take(5)
+    assert found.many
+    assert found.changes == {(2, "/late")}
     box.put([FileEvent(MODIFIED, "/a")], many=True)
-    mail = box.take(5)
-    assert mail.many
-    assert mail.changes == {(2, "/a")}
+    found = box.take(5)
+    assert found.many
+    assert found.changes == {(2, "/a")}
     box.fail(OSError("x"))
     box.wake()
-    mail = box.take(5)
-    assert mail.woken
-    assert isinstance(mail.fault, OSError)
+    found = box.take(5)
+    assert found.woken
+    assert isinstance(found.fault, OSError)
 
 
-def test_the_last_word_on_a_path_says_whether_it_is_whole() -> None:
+def test_the_last_event_of_a_path_says_whether_it_is_whole() -> None:
     box = EventBuffer()
     box.put(
         [
@@ -129,10 +129,10 @@ def test_the_last_word_on_a_path_says_whether_it_is_whole() -> None:
             FileEvent(DELETED, "/gone"),
         ]
     )
-    mail = box.take(5)
-    assert mail.whole == {"/new", "/moved"}
-    assert mail.unfinished == {"/open", "/again", "/gone"}
-    assert mail.begun == {"/new"}
+    found = box.take(5)
+    assert found.whole == {"/new", "/moved"}
+    assert found.unfinished == {"/open", "/again", "/gone"}
+    assert found.begun == {"/new"}
 
 
 def test_the_wait_for_the_rest_of_a_save() -> None:
@@ -163,7 +163,7 @@ def test_the_wait_grows_where_saves_go_on_and_shrinks_where_they_do_not() -> Non
     assert pace.window(unfinished=False, new=False) == plain
 
 
-def test_the_mailbox_wakes_the_one_that_waits() -> None:
+def test_the_event_buffer_wakes_the_one_that_waits() -> None:
     box = EventBuffer()
     thread = threading.Timer(0.02, box.wake)
     thread.start()
