@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from devloop.config.schema import Project, Service
     from devloop.model import PushTarget
 
-__all__ = ["connect", "find_registry", "ledger_of", "workload_of"]
+__all__ = ["built_images_of", "connect", "find_registry", "workload_of"]
 
 
 @contextlib.contextmanager
@@ -50,7 +50,7 @@ def find_registry(project: Project, connection: Connection) -> PushTarget:
     )
 
 
-def ledger_of(project: Project) -> BuiltImages:
+def built_images_of(project: Project) -> BuiltImages:
     """The list of the images made for the project."""
     return BuiltImages(project.state_dir)
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from devloop.app import connect, find_registry, ledger_of, workload_of
+from devloop.app import built_images_of, connect, find_registry, workload_of
 from devloop.app.bench_report import Report, Sample
 from devloop.app.lock import only_session
 from devloop.base.cancel import Cancel
@@ -292,9 +292,9 @@ def _baseline(
         (status,) = read_status(connection, [workload_of(plan.service, connection.namespace)])
         image = _current(plan.service, status.images, target)
         fresh = push_variants(registry, image, count, cancel)
-        ledger = ledger_of(project)
+        built = built_images_of(project)
         for each in fresh:
-            ledger.add(
+            built.add(
                 BuiltImage(
                     service=plan.service.name,
                     repository=each.repository,

@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devloop.app import connect, find_registry, ledger_of
+from devloop.app import built_images_of, connect, find_registry
 from devloop.app.docker import docker_host
 from devloop.app.housekeeping import Leftovers, Removed, find_leftovers, remove
 from devloop.app.lock import only_session
@@ -49,11 +49,11 @@ def clean(
     ends the cleaning. Errors: cluster/*, registry/*, safety/context, and env/session-running while
     a session of the project is at work (not for a dry run)."""
     cancel = Cancel()
-    ledger = ledger_of(project)
+    built = built_images_of(project)
     with connect(project) as connection:
         target = find_registry(project, connection)
         found = find_leftovers(
-            ledger,
+            built,
             project.state_dir,
             host=target.push,
             keep=keep,
@@ -65,16 +65,16 @@ def clean(
         return Cleaning(host=host, dry_run=dry_run, found=found)
     with only_session(project), contextlib.ExitStack() as stack:
         if not target.push:
-            removed = remove(found, ledger, None, cancel)
+            removed = remove(found, built, None, cancel)
             return Cleaning(host=host, dry_run=False, found=found, removed=removed)
         registry = stack.enter_context(RegistryClient(target.push))
         collector = _collector(host, stack, cancel) if found.manifests else None
         if collector is not None:
             mine = {target.repository(service.image) for service in project.services.values()}
-            mine |= {made.repository for made in ledger.all()}
+            mine |= {made.repository for made in built.all()}
             if others := _others(registry, mine, cancel):
                 confirm(host, others)
-        removed = remove(found, ledger, registry, cancel)
+        removed = remove(found, built, registry, cancel)
         blobs = collector() if collector is not None and removed.manifests else 0
     return Cleaning(host=host, dry_run=False, found=found, removed=removed, blobs=blobs)
 

@@ -1,7 +1,7 @@
-"""Removes what devloop made and nobody needs any more: images in the registry and in the local
+"""Removes what devloop built and nobody needs any more: images in the registry and in the local
 Docker, and files of its own.
 
-What may go is decided here, from the list of what was made and from what the cluster names; what
+What may go is decided here, from the list of what was built and from what the cluster names; what
 is not in that list, or is in use, is never touched.
 """
 
@@ -37,12 +37,12 @@ _OLD = 3600.0
 
 
 def surplus(
-    made: Iterable[BuiltImage], *, keep: int, in_use: Collection[str]
+    built: Iterable[BuiltImage], *, keep: int, in_use: Collection[str]
 ) -> tuple[BuiltImage, ...]:
-    """What may go: all but the `keep` that were made or used last of each service and repository,
-    and never what is `in_use` (digests). `made` is ordered, newest last."""
+    """What may go: all but the `keep` that were built or used last of each service and repository,
+    and never what is `in_use` (digests). `built` is ordered, newest last."""
     groups: dict[tuple[str, str], list[BuiltImage]] = {}
-    for each in made:
+    for each in built:
         groups.setdefault((each.service, each.repository), []).append(each)
     newest = {m.digest for group in groups.values() for m in group[max(0, len(group) - keep) :]}
     kept = newest | set(in_use)
@@ -74,7 +74,7 @@ class Removed:
 
 
 def find_leftovers(
-    ledger: BuiltImages,
+    built: BuiltImages,
     state_dir: Path,
     *,
     host: str,
@@ -83,38 +83,38 @@ def find_leftovers(
     cancel: Cancel,
 ) -> Leftovers:
     """Look, and change nothing. Only images in the registry `host` are looked for."""
-    made = tuple(m for m in ledger.all() if m.repository.startswith(f"{host}/"))
-    manifests = surplus(made, keep=keep, in_use=in_use)
+    images = tuple(m for m in built.all() if m.repository.startswith(f"{host}/"))
+    manifests = surplus(images, keep=keep, in_use=in_use)
     gone = {m.digest for m in manifests}
-    stay = {f"{m.repository}:{m.tag}" for m in made if m.digest not in gone}
-    listed = local_images({m.repository for m in made}, cancel)
+    stay = {f"{m.repository}:{m.tag}" for m in images if m.digest not in gone}
+    listed = local_images({m.repository for m in images}, cancel)
     return Leftovers(
         manifests=manifests,
         local=tuple(reference for reference in listed if reference not in stay),
         files=_left_files(state_dir),
-        used=len({m.digest for m in made} & set(in_use)),
+        used=len({m.digest for m in images} & set(in_use)),
     )
 
 
 def remove(
-    leftovers: Leftovers, ledger: BuiltImages, registry: RegistryClient | None, cancel: Cancel
+    leftovers: Leftovers, built: BuiltImages, registry: RegistryClient | None, cancel: Cancel
 ) -> Removed:
     """Remove what was found, as far as it can be. Errors: registry/*; `Cancelled` between two."""
     gone: list[BuiltImage] = []
     problems: list[str] = []
     try:
-        for made in leftovers.manifests if registry is not None else ():
+        for image in leftovers.manifests if registry is not None else ():
             cancel.check()
             assert registry is not None  # noqa: S101 - the loop is empty otherwise
-            registry.delete_manifest(registry.name(made.repository), made.digest, cancel)
-            gone.append(made)
+            registry.delete_manifest(registry.name(image.repository), image.digest, cancel)
+            gone.append(image)
     except DevloopError as error:
-        if error.code != Code.REGISTRY_DELETE_REFUSED:
+        if error.code is not Code.REGISTRY_DELETE_REFUSED:
             raise
         problems.append(f"{error.diagnosis.message}: {'; '.join(error.diagnosis.suggestions)}")
     finally:
         if gone:
-            ledger.forget(gone)
+            built.forget(gone)
     local = 0
     for reference in leftovers.local:
         cancel.check()
@@ -147,20 +147,20 @@ class Housekeeper:
     `tidy` does the work, in a thread of the housekeeper's own; a fault of it is not news: the next
     image brings the next try."""
 
-    def __init__(self, ledger: BuiltImages, tidy: Callable[[Cancel], None]) -> None:
-        self._ledger = ledger
+    def __init__(self, built: BuiltImages, tidy: Callable[[Cancel], None]) -> None:
+        self._built = built
         self._tidy = tidy
         self._cancel = Cancel()
         self._wake = threading.Event()
-        self._made_at = 0.0
+        self._built_at = 0.0
         self._thread = supervised("housekeeping", self._run)
 
     def start(self) -> None:
         self._thread.start()
 
-    def made(self) -> None:
-        """An image was made or used; returns at once."""
-        self._made_at = time.monotonic()
+    def image_built(self) -> None:
+        """An image was built or used; returns at once."""
+        self._built_at = time.monotonic()
         self._wake.set()
 
     def close(self) -> None:
@@ -172,7 +172,7 @@ class Housekeeper:
         while True:
             self._wake.wait()
             self._wake.clear()
-            while (left := self._made_at + _QUIET - time.monotonic()) > 0:
+            while (left := self._built_at + _QUIET - time.monotonic()) > 0:
                 if self._cancel.wait(left):
                     return
             if self._cancel.is_set():
@@ -181,6 +181,6 @@ class Housekeeper:
 
     def tidy_if_due(self) -> None:
         """Tidy when there is more than the slack to remove."""
-        if len(surplus(self._ledger.all(), keep=KEPT, in_use=())) > _SLACK:
+        if len(surplus(self._built.all(), keep=KEPT, in_use=())) > _SLACK:
             with contextlib.suppress(DevloopError, Cancelled):
                 self._tidy(self._cancel)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from devloop.app import find_registry, ledger_of, workload_of
+from devloop.app import built_images_of, find_registry, workload_of
 from devloop.app.config_notice import ConfigNotice
 from devloop.app.housekeeping import KEPT, Housekeeper, find_leftovers, remove
 from devloop.app.pods import PodFeed
@@ -194,9 +194,9 @@ class Wiring:
 
     def _builders(self, sources: Mapping[str, ServiceSource]) -> dict[str, RecordingBuilder]:
         target = self._around.target
-        ledger = ledger_of(self._project)
+        built = built_images_of(self._project)
         registries = self._stack.enter_context(Registries(self._around.registry))
-        housekeeper = self._keep_house(ledger)
+        housekeeper = self._keep_house(built)
         made: dict[str, RecordingBuilder] = {}
         for name, service in self._services.items():
             builder = make_builder(
@@ -209,24 +209,24 @@ class Wiring:
                 open_registry=registries,
             )
             self._stack.callback(builder.close)
-            made[name] = RecordingBuilder(name, builder, ledger, housekeeper.made)
+            made[name] = RecordingBuilder(name, builder, built, housekeeper.image_built)
         return made
 
-    def _keep_house(self, ledger: BuiltImages) -> Housekeeper:
+    def _keep_house(self, built: BuiltImages) -> Housekeeper:
         registry = self._around.registry
 
         def tidy(cancel: Cancel) -> None:
             found = find_leftovers(
-                ledger,
+                built,
                 self._project.state_dir,
                 host=registry.host if registry else "",
                 keep=KEPT,
                 in_use=digests_in_use(self._connection),
                 cancel=cancel,
             )
-            remove(found, ledger, registry, cancel)
+            remove(found, built, registry, cancel)
 
-        housekeeper = Housekeeper(ledger, tidy)
+        housekeeper = Housekeeper(built, tidy)
         housekeeper.start()
         self._stack.callback(housekeeper.close)
         return housekeeper

@@ -43,9 +43,9 @@ class BuiltImages:
         self._file = StateFile(state_dir / "built-images.json")
         self._lines = state_dir / _LINES
 
-    def add(self, made: BuiltImage) -> None:
+    def add(self, image: BuiltImage) -> None:
         with self._file.updating() as value:
-            _put(value, [*(each for each in self._images(value) if each != made), made])
+            _put(value, [*(each for each in self._images(value) if each != image), image])
 
     def all(self) -> tuple[BuiltImage, ...]:
         """Every image once, the one that was last built or used last."""
@@ -83,21 +83,21 @@ def _read_lines(path: Path) -> Iterable[object]:
 
 
 class RecordingBuilder:
-    """A builder whose images are written down, when made and when used again; `on_made` is called
-    afterwards."""
+    """A builder whose images are recorded when they are built and when they are used again; calls
+    `on_image` afterwards."""
 
     def __init__(
-        self, service: str, builder: Builder, ledger: BuiltImages, on_made: Callable[[], None]
+        self, service: str, builder: Builder, built: BuiltImages, on_image: Callable[[], None]
     ) -> None:
         self._service = service
         self._builder = builder
-        self._ledger = ledger
-        self._on_made = on_made
+        self._built = built
+        self._on_image = on_image
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
         image = self._builder.build(scan, reporter, cancel)
         if image.digest:
-            self._ledger.add(
+            self._built.add(
                 BuiltImage(
                     service=self._service,
                     repository=image.repository,
@@ -105,5 +105,5 @@ class RecordingBuilder:
                     digest=image.digest,
                 )
             )
-            self._on_made()
+            self._on_image()
         return image

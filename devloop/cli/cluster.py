@@ -73,7 +73,7 @@ def up(
         registry_image=registry_image,
         registry_port=registry_port,
     )
-    stands = _with_docker(
+    ready = _with_docker(
         lambda docker: local_cluster.up(
             docker,
             wanted,
@@ -85,8 +85,8 @@ def up(
         )
     )
     click.echo(
-        f"{_tick()} cluster {name} is ready in {stands.seconds:.1f} s:"
-        f" context {stands.context}, registry {stands.registry}"
+        f"{_tick()} cluster {name} is ready in {ready.seconds:.1f} s:"
+        f" context {ready.context}, registry {ready.registry}"
     )
     click.echo("next: devloop dev")
 
@@ -113,7 +113,7 @@ def down(*, name: str, yes: bool) -> None:
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print."
 )
 def status(*, name: str, output: str) -> None:
-    """Show how cluster and registry stand; exit status 0 when all is up, 3 otherwise."""
+    """Show the state of cluster and registry; exit status 0 when all is up, 3 otherwise."""
     from devloop import local_cluster  # noqa: PLC0415 - see main.py: help must stay quick
 
     seen = _with_docker(

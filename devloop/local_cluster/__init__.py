@@ -1,7 +1,7 @@
 """A local kind cluster with a registry beside it, wired so that what is pushed can be pulled.
 
 `up` looks at what is there and adds what is missing; `down` removes what `up` made and nothing
-else. A cluster counts as made by `up` when its nodes carry the mark that `up` leaves in them; any
+else. A cluster counts as made by `up` when its nodes have the file that `up` leaves in them; any
 other cluster is wired on request but kept by `down` unless the caller insists. Needs a Docker
 daemon, docker and kind on PATH and no kubectl: the nodes have one. Must not print: progress goes to
 `report`.
@@ -85,7 +85,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Up:
-    """What stands after `up`. `registry` is host:port as pushers name it."""
+    """The state after `up`. `registry` is host:port as pushers name it."""
 
     context: str
     registry: str

@@ -88,8 +88,8 @@ def create(docker: DockerHost, name: str, node_image: str | None, report: Report
 def _relay(line: str, report: Report) -> None:
     # kind announces each of its steps with a bullet and an emoji, and repeats it with a tick.
     if line.strip().startswith("•"):
-        words = line.encode("ascii", "ignore").decode().strip(" .")
-        report(ClusterProgress(step="cluster", state="output", detail=words))
+        text = line.encode("ascii", "ignore").decode().strip(" .")
+        report(ClusterProgress(step="cluster", state="output", detail=text))
 
 
 def start(

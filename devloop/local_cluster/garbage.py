@@ -1,7 +1,7 @@
 """Free the space of deleted images in a registry that `devloop cluster up` made.
 
 A registry's garbage collector must not run beside pushes
-(https://distribution.github.io/distribution/about/garbage-collection/), and a registry remembers
+(https://distribution.github.io/distribution/about/garbage-collection/), and a registry caches
 blobs that were collected; so it is stopped meanwhile, and pushes of that moment fail and are tried
 again instead of being half lost.
 """
@@ -81,9 +81,9 @@ def _run_collector(docker: DockerHost, container: str, shown: dict[str, Any]) ->
 
 def _collector(config: dict[str, Any]) -> list[str]:
     """The command that collects where the container's own serves: the official images' script
-    takes the word `garbage-collect` before the file, others get `serve` as an argument."""
+    takes `garbage-collect` before the file, others get `serve` as an argument."""
     own = [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())]
     if "serve" in own:
-        return ["garbage-collect" if word == "serve" else word for word in own]
-    files = [word for word in own[1:] if word.endswith((".yml", ".yaml"))]
+        return ["garbage-collect" if part == "serve" else part for part in own]
+    files = [part for part in own[1:] if part.endswith((".yml", ".yaml"))]
     return [own[0], "garbage-collect", *files]

@@ -42,7 +42,7 @@ _ROLE_LABEL = "io.x-k8s.kind.role"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeContainer:
-    """A node's container. `state` is Docker's word: running, exited, paused, created, ...
+    """A node's container. `state` is Docker's: running, exited, paused, created, ...
     `api_port` is the API server's port on the host, known for control-plane nodes."""
 
     name: str

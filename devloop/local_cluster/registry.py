@@ -1,7 +1,7 @@
-"""The registry's container: made, started, reached and removed.
+"""The registry's container: created, started, reached and removed.
 
 The container is `<cluster>-registry` and listens on 127.0.0.1 only; its images live in a volume of
-the same name, so it can be remade (another port, a lost network) without losing them.
+the same name, so it can be recreated (another port, a lost network) without losing them.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _run(docker: DockerHost, request: RegistryRequest, port: int, *, made_cluste
             name,
             request.image,
             labels=label | ({MADE_LABEL: "true"} if made_cluster else {}),
-            # `devloop clean` deletes manifests; version 3 traces to a collector unless told not to.
+            # `devloop clean` deletes manifests; version 3 sends traces unless configured not to.
             environment={
                 "REGISTRY_STORAGE_DELETE_ENABLED": "true",
                 "OTEL_TRACES_EXPORTER": "none",

@@ -1,4 +1,4 @@
-"""How a local cluster stands: looks at every part that `up` is responsible for, changes nothing."""
+"""The state of a local cluster: looks at every part that `up` takes care of, changes nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """How things stand. `problems` has in words what is not right, empty when `ok`."""
+    """What is there. `problems` has in words what is not right, empty when `ok`."""
 
     cluster: str
     context: str

@@ -1,7 +1,7 @@
 """What the wiring of a local cluster and its registry looks like, as text: no I/O.
 
 Sources: kind's local registry guide (https://kind.sigs.k8s.io/docs/user/local-registry/) for the
-containerd side, KEP-1755 for the ConfigMap that tells tools about the registry.
+containerd side, KEP-1755 for the ConfigMap that announces the registry to tools.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Keeping `.devloop/session.json` up to date: what `devloop status` says of a running session.
+"""Keeping `.devloop/session.json` up to date: what `devloop status` shows of a running session.
 
 A reader of events like any other, for people who look from outside. Nothing in devloop takes
 decisions by it, so a full disk costs the file's freshness and nothing else.
@@ -68,7 +68,7 @@ class SessionFile:
             self._file.save(self._state)
 
     def close(self) -> None:
-        """The file stays: it tells how the last session ended."""
+        """The file stays: it has how the last session ended."""
 
     def _take(self, event: Event, ts: str) -> bool:
         match event:
@@ -91,7 +91,7 @@ class SessionFile:
                 _update(service, event)
             case _:
                 return False
-        # Before the session began there is nothing that could be said about it.
+        # Before the session began there is nothing to write about it.
         return "pid" in self._state
 
 

@@ -114,12 +114,12 @@ class Images:
     """What the test's registry has of the images that devloop wrote down."""
 
     def __init__(self, workspace: Workspace, cluster: Cluster, host: str) -> None:
-        self._ledger = BuiltImages(workspace.root / ".devloop")
+        self._built = BuiltImages(workspace.root / ".devloop")
         self._host = host
         self._name = f"{cluster.namespace}/web"
 
     def written(self) -> list[str]:
-        return [made.digest for made in self._ledger.all()]
+        return [made.digest for made in self._built.all()]
 
     def there(self, digests: list[str]) -> list[str]:
         with RegistryClient(self._host) as client:

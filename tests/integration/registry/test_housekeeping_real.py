@@ -92,6 +92,10 @@ def test_a_deleted_image_is_gone_and_its_space_is_freed(
     container, client = registry
     old, old_layer = push(client, "web", "devloop-1", b"old" * 1000)
     new, new_layer = push(client, "web", "devloop-2", b"new" * 1000)
+    other, _ = push(client, "other", "devloop-1", b"x")
+    assert client.repositories() == ("other", "web")
+    assert client.delete_manifest("other", other) is True
+    assert client.repositories() == ("web",)
     assert client.delete_manifest("web", old) is True
     assert client.delete_manifest("web", old) is False
     assert client.digest(f"{client.host}/web", "devloop-1") is None

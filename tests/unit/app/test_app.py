@@ -89,6 +89,15 @@ with lock.only_session(project):
 """
 
 
+def test_a_project_that_takes_no_files_is_an_error_with_its_place(project: Project) -> None:
+    project.state_dir.write_text("in the way")
+    with pytest.raises(DevloopError) as caught, lock.only_session(project):
+        pass
+    assert caught.value.code == "env/file-unreadable"
+    assert caught.value.diagnosis.location is not None
+    assert str(caught.value.diagnosis.location).startswith(str(project.state_dir))
+
+
 def test_a_second_session_is_refused_until_the_first_is_gone(project: Project) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(project.root)],

@@ -39,7 +39,7 @@ images = st.builds(made, st.integers(0, 20), st.sampled_from(["web", "api"]))
 @settings(deadline=None)
 @given(st.lists(images, max_size=40), st.integers(0, 12), st.sets(st.integers(0, 20)))
 def test_what_is_used_or_new_stays(all_made: list[BuiltImage], keep: int, used: set[int]) -> None:
-    listed = tuple(dict.fromkeys(reversed(all_made)))[::-1]  # as a ledger lists them
+    listed = tuple(dict.fromkeys(reversed(all_made)))[::-1]  # as they are listed
     in_use = {made(number).digest for number in used}
     gone = surplus(listed, keep=keep, in_use=in_use)
     assert not {m.digest for m in gone} & in_use
@@ -52,11 +52,11 @@ def test_what_is_used_or_new_stays(all_made: list[BuiltImage], keep: int, used: 
 
 
 def test_the_list_of_built_images_is_in_the_order_of_their_last_use(tmp_path: Path) -> None:
-    ledger = BuiltImages(tmp_path)
+    built = BuiltImages(tmp_path)
     for number in (1, 2, 1, 3):
-        ledger.add(made(number))
+        built.add(made(number))
     assert BuiltImages(tmp_path).all() == (made(2), made(1), made(3))
-    ledger.forget([made(2), made(3)])
+    built.forget([made(2), made(3)])
     assert BuiltImages(tmp_path).all() == (made(1),)
     assert [path.name for path in tmp_path.iterdir()] == ["built-images.json"]
 
@@ -65,12 +65,12 @@ def test_images_that_an_earlier_devloop_listed_are_known(tmp_path: Path) -> None
     lines = [json.dumps(asdict(made(number))) for number in (1, 2, 1)]
     cut = '{"service": "web", "repos'
     (tmp_path / "made.jsonl").write_text("\n".join([*lines, "[1]", "{}", cut]))
-    ledger = BuiltImages(tmp_path)
-    assert ledger.all() == (made(2), made(1))
-    ledger.add(made(3))
-    ledger.forget([made(1), made(2)])
+    built = BuiltImages(tmp_path)
+    assert built.all() == (made(2), made(1))
+    built.add(made(3))
+    built.forget([made(1), made(2)])
     assert BuiltImages(tmp_path).all() == (made(3),)
-    ledger.forget([made(3)])
+    built.forget([made(3)])
     assert BuiltImages(tmp_path).all() == ()
 
 
@@ -96,10 +96,10 @@ class FakeRegistry:
 def test_only_this_registrys_surplus_and_old_halves_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger = BuiltImages(tmp_path)
+    built = BuiltImages(tmp_path)
     for number in range(4):
-        ledger.add(made(number))
-    ledger.add(made(9, host="registry.example.com"))
+        built.add(made(number))
+    built.add(made(9, host="registry.example.com"))
     old, new = tmp_path / ".images-abc", tmp_path / ".images-def"
     for path in (old, new):
         path.write_text("{")
@@ -113,7 +113,7 @@ def test_only_this_registrys_surplus_and_old_halves_are_found(
         ),
     )
     found = find_leftovers(
-        ledger,
+        built,
         tmp_path,
         host="localhost:5001",
         keep=1,
@@ -129,32 +129,32 @@ def test_only_this_registrys_surplus_and_old_halves_are_found(
 
 
 def test_a_registry_that_keeps_everything_is_a_problem_to_tell(tmp_path: Path) -> None:
-    ledger = BuiltImages(tmp_path)
-    ledger.add(made(1))
+    built = BuiltImages(tmp_path)
+    built.add(made(1))
     registry = FakeRegistry(refuses=True)
-    removed = remove(Leftovers(manifests=(made(1),)), ledger, registry, Cancel())  # type: ignore[arg-type]
+    removed = remove(Leftovers(manifests=(made(1),)), built, registry, Cancel())  # type: ignore[arg-type]
     assert removed.manifests == 0
     assert len(removed.problems) == 1
-    assert ledger.all() == (made(1),)
+    assert built.all() == (made(1),)
 
 
 def test_what_was_removed_is_struck_out(tmp_path: Path) -> None:
-    ledger = BuiltImages(tmp_path)
+    built = BuiltImages(tmp_path)
     for number in (1, 2):
-        ledger.add(made(number))
+        built.add(made(number))
     registry = FakeRegistry()
-    removed = remove(Leftovers(manifests=(made(1),)), ledger, registry, Cancel())  # type: ignore[arg-type]
+    removed = remove(Leftovers(manifests=(made(1),)), built, registry, Cancel())  # type: ignore[arg-type]
     assert removed.manifests == 1
     assert registry.deleted == [("web", made(1).digest)]
-    assert ledger.all() == (made(2),)
+    assert built.all() == (made(2),)
 
 
 def test_a_session_tidies_when_there_is_enough(tmp_path: Path) -> None:
-    ledger = BuiltImages(tmp_path)
+    built = BuiltImages(tmp_path)
     tidied: list[int] = []
-    housekeeper = Housekeeper(ledger, lambda _cancel: tidied.append(len(ledger.all())))
+    housekeeper = Housekeeper(built, lambda _cancel: tidied.append(len(built.all())))
     for number in range(21):
-        ledger.add(made(number))
+        built.add(made(number))
         housekeeper.tidy_if_due()
     assert tidied == [21]
 
@@ -163,14 +163,14 @@ def test_a_session_tidies_by_itself_once_it_is_quiet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(housekeeping, "_QUIET", 0.0)
-    ledger = BuiltImages(tmp_path)
+    built = BuiltImages(tmp_path)
     for number in range(21):
-        ledger.add(made(number))
+        built.add(made(number))
     tidied = threading.Event()
-    housekeeper = Housekeeper(ledger, lambda _cancel: tidied.set())
+    housekeeper = Housekeeper(built, lambda _cancel: tidied.set())
     housekeeper.start()
     try:
-        housekeeper.made()
+        housekeeper.image_built()
         assert tidied.wait(60)
     finally:
         housekeeper.close()
