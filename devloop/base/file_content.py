@@ -2,7 +2,7 @@
 
 Files change while they are read, vanish between two calls and turn out to be pipes; the scan and
 everybody who later reads what a scan saw go through here, so that each of these has one answer.
-Never blocks on a pipe, never follows a symlink unless told to.
+Never blocks on a pipe, never follows a symlink unless asked to.
 
 Directories on the way are opened one below the other without following a link, and stay open for
 the next file: one `open` for most files, on every system (openat2 would be a second way for Linux

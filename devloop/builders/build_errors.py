@@ -251,7 +251,7 @@ def missing_source(
     place: BuildLocation,
     location: Location,
 ) -> Diagnosis:
-    """build/copy-missing; tells apart a path that is ignored and suggests the nearest name."""
+    """build/copy-missing; distinguishes a path that is ignored and suggests the nearest name."""
     path = path.strip("/")
     keyword = instruction.keyword if instruction else "COPY"
     if origin:

@@ -284,7 +284,7 @@ def _digest(metadata: Path) -> str:
 
 
 def _driver(cancel: Cancel) -> str:
-    """The driver of the builder in use, "" when it cannot be told."""
+    """The driver of the builder in use, "" when that cannot be known."""
     answer = ask_docker("buildx", "inspect", cancel=cancel, limit=10.0)
     found = _DRIVER.search(answer.out) if answer is not None else None
     return found[1] if found else ""

@@ -74,14 +74,14 @@ def disk_full(text: str, where: str = "Docker") -> Diagnosis | None:
 
 
 def docker_unreachable(text: str, env: Mapping[str, str] | None = None) -> Diagnosis | None:
-    """env/docker-unreachable with the cause told apart; None when `text` says something else."""
+    """env/docker-unreachable with its cause; None when `text` says something else."""
     if not _UNREACHABLE.search(text) and not _NO_CONTEXT.search(text):
         return None
     return explain_docker(text, os.environ if env is None else env)
 
 
 def explain_docker(text: str, env: Mapping[str, str]) -> Diagnosis:
-    """Why Docker cannot be reached, as far as `text` tells, and what to do."""
+    """Why Docker cannot be reached, as far as `text` shows, and what to do."""
     match = _ENDPOINT.search(text)
     endpoint = match[0].rstrip(".").replace("%2F", "/") if match else ""
     host = env.get("DOCKER_HOST", "")

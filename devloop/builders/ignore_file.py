@@ -1,4 +1,4 @@
-"""What a builder must leave out of the context beyond the user's ignore file, and how to tell it.
+"""What a builder must leave out of the context beyond the user's ignore file, and how it learns so.
 
 An image's tag is made from what the scan saw, so BuildKit has to be given the same files: the scan
 leaves out `.git`, devloop's own state and editors' temporary files, and `build.ignore` adds

@@ -39,7 +39,7 @@ __all__ = [
 LIMIT = 1800.0
 
 
-# What tells devloop's tags from everybody else's in the same repository.
+# What distinguishes devloop's tags from everybody else's in the same repository.
 TAG_PREFIX = "devloop-"
 
 
@@ -113,8 +113,8 @@ class Job:
     """One service's build, as every builder gets it.
 
     `image` is the name without registry and tag, `root` the project's directory, `shown` the
-    Dockerfile as the user would type it. `verify` says whether the disk is still as a scan saw it.
-    `limit` is in seconds."""
+    Dockerfile as the user would type it. `verify` reports whether the disk is still as a scan saw
+    it. `limit` is in seconds."""
 
     build: Build
     image: str
@@ -153,9 +153,9 @@ class Job:
     def confirm(self, digest: str, tag: str, cancel: Cancel) -> str:
         """The digest under which the registry holds what was just pushed as `tag`.
 
-        `digest` is what the builder says, "" when it does not say. A registry that does not answer
-        here (the builder may be elsewhere) confirms nothing; then the builder is believed. Raises
-        registry/digest-mismatch, and registry/push-failed when nobody knows a digest."""
+        `digest` is what the builder reports, "" when it reports none. A registry that does not
+        answer here (the builder may be elsewhere) confirms nothing; then the builder is believed.
+        Raises registry/digest-mismatch, and registry/push-failed when nobody knows a digest."""
         repository = self.repository
         try:
             held = self.registry.digest(repository, tag, cancel) if self.registry else digest

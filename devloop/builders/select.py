@@ -1,4 +1,4 @@
-"""Chooses the builder of a service and says why; the package's entry point for app.py.
+"""Chooses the builder of a service and reports why; the package's entry point for app.py.
 
 It must not build: it looks at what is installed and hands on.
 """
@@ -52,7 +52,7 @@ def make_builder(
 ) -> DeltaBuilder:
     """The builder for one service, good for a whole session; `close` it at the end.
 
-    `verify` says whether the disk still is as a scan saw it. `registry` is the client of the
+    `verify` reports whether the disk still is as a scan saw it. `registry` is the client of the
     target's registry, `loader` needed for a target without one; with `open_registry`, images are
     made without Docker where that is provably the same. What is installed is looked at when the
     first build begins; no error is raised here."""

@@ -133,7 +133,7 @@ class DeltaBuilder:
 
     def settle(self) -> None:
         """Wait until nothing goes on in the background, for tests and measurements. Never raises
-        what went wrong there: the next build says it."""
+        what went wrong there: the next build reports it."""
         known, resting = self._known, self._resting
         for finding in (known.finding if known else None, resting):
             if finding is not None:
@@ -293,7 +293,7 @@ class DeltaBuilder:
 
 
 class _Explained:
-    """A reporter that says why the fallback builder has to work."""
+    """A reporter that adds why the fallback builder has to work."""
 
     def __init__(self, reporter: Reporter, reason: str) -> None:
         self._reporter = reporter

@@ -1,7 +1,7 @@
 """Whether a `builder: command` builds the Dockerfile as it stands, and does nothing else.
 
 A script may compile first and copy the result; then a changed source means more than a changed
-layer, and nothing in the image would tell. Only commands that are plainly a build are believed.
+layer, and nothing in the image would show it. Only commands that are plainly a build are believed.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A builder may be another than expected, /app may be a symlink in the base, `--chown=node` may be any
 uid: instead of knowing all that, the layers that a builder made are read and compared with what
-`place` says, path by path. Where they differ nothing is assumed; `NeedsFullBuild` says so.
+`place` says, path by path. Where they differ nothing is assumed; `NeedsFullBuild` is raised.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _match(
     copy_layer = CopyLayer(copy=copy, index=index, owner=owner)
     expected = place_all((copy_layer,), snapshot, head)[1]
     if all(entry.type == "dir" for entry in expected.values()):
-        raise NeedsFullBuild(f"{copy.instruction} copies no file to tell its layer by")
+        raise NeedsFullBuild(f"{copy.instruction} copies no file that identifies its layer")
     loose = set()
     for path, entry in expected.items():
         got = entries.get(path)

@@ -35,7 +35,7 @@ class LocalImages(Protocol):
 
     def identity(self, reference: str, cancel: Cancel) -> str | None:
         """The id (`sha256:...`) under which Docker has `reference`, "" when it has no such image,
-        None when there is no Docker. Raises `NeedsFullBuild` when it cannot be told."""
+        None when there is no Docker. Raises `NeedsFullBuild` when that cannot be known."""
         ...
 
 

@@ -28,7 +28,7 @@ def is_pattern(text: str) -> bool:
 
 @lru_cache(maxsize=256)
 def source_pattern(pattern: str) -> Callable[[str], object]:
-    """What tells whether a path, with as many parts as it likes, matches a source's pattern."""
+    """What decides whether a path, with as many parts as it likes, matches a source's pattern."""
     found, at = [], 0
     while at < len(pattern):
         char = pattern[at]

@@ -34,7 +34,7 @@ class DockerImages:
             return ""
         if docker_errors.docker_unreachable(answer.err):
             return None
-        raise NeedsFullBuild(f"Docker does not say whether it has {reference}")
+        raise NeedsFullBuild(f"Docker does not report whether it has {reference}")
 
     def _without_command(self, reference: str) -> str | None:
         from devloop.builders.docker_client import ping  # noqa: PLC0415 - the docker SDK loads slowly
@@ -44,5 +44,5 @@ class DockerImages:
         except DevloopError:
             return None
         raise NeedsFullBuild(
-            f"without the docker command Docker does not say if it has {reference}"
+            f"without the docker command Docker does not report whether it has {reference}"
         )

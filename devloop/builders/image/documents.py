@@ -80,8 +80,9 @@ class Documents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """An image as its documents tell. `manifest` and `config` are the parsed documents, `layers`
-    stand for what is in them, the lowest first; `delta` says that the last layer is devloop's."""
+    """An image as its documents describe it. `manifest` and `config` are the parsed documents,
+    `layers` stand for what is in them, the lowest first; `delta` says that the last layer is
+    devloop's."""
 
     media_type: str
     manifest: Mapping[str, Any]

@@ -1,6 +1,6 @@
 """How the instructions of a Dockerfile change an image's config: all but files.
 
-Pure. What BuildKit would refuse is `NeedsFullBuild` here, so that BuildKit gets to say it in its
+Pure. What BuildKit would refuse is `NeedsFullBuild` here, so that BuildKit reports it in its
 words. Rules: BuildKit's dockerfile2llb (dispatch*), its parser (line_parsers.go) and its
 instructions.
 """

@@ -110,9 +110,9 @@ def differences(
     for name, case in cases.items():
         try:
             wanted = predicted(case, snapshot)
-        except NeedsFullBuild as unprovable:
+        except NeedsFullBuild as needed:
             # Here another COPY names what the symlink leads to; in a build alone nobody would.
-            if "no pattern may name" not in unprovable.reason:
+            if "no pattern may name" not in needed.reason:
                 raise
             continue
         inside = f"{name}/{case.only}/" if case.only else f"{name}/"

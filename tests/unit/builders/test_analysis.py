@@ -20,8 +20,8 @@ def reason(text: str, *paths: str, target: str | None = None) -> str:
     """Why a change of `paths` needs a builder, "" when it does not."""
     try:
         law(text, target).check(paths)
-    except NeedsFullBuild as unprovable:
-        return unprovable.reason
+    except NeedsFullBuild as needed:
+        return needed.reason
     return ""
 
 

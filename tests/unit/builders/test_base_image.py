@@ -324,7 +324,7 @@ def test_a_docker_that_talks_of_something_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _docker(tmp_path, monkeypatch, "echo strange >&2; exit 1")
-    with pytest.raises(NeedsFullBuild, match="does not say whether"):
+    with pytest.raises(NeedsFullBuild, match="does not report whether"):
         DockerImages().identity("x:1", Cancel())
 
 

@@ -343,40 +343,40 @@ class CountingBuilder:
 
 
 def test_what_was_built_before_is_not_built_again(context: Path, tmp_path: Path) -> None:
-    registry, inner = FakeRegistry({DIGEST: DIGEST}), CountingBuilder()
+    registry, fallback = FakeRegistry({DIGEST: DIGEST}), CountingBuilder()
     images = CachedImages(tmp_path / ".devloop" / "images.json")
-    builder = CachingBuilder(job(context, registry=registry), inner, images)
+    builder = CachingBuilder(job(context, registry=registry), fallback, images)
     scan, notes = scan_of(context), Notes()
     first = builder.build(scan, Notes(), Cancel())
     again = builder.build(scan, notes, Cancel())
-    assert inner.builds == 1
+    assert fallback.builds == 1
     assert (again.digest, again.tag, again.repository) == (DIGEST, first.tag, first.repository)
     assert notes.steps == [
         ("build", "started", ""),
         ("build", "skipped", "same content as sha256:9f2c41000000…"),
     ]
     builder.build(scan_of(context, salt="other"), Notes(), Cancel())
-    assert inner.builds == 2
+    assert fallback.builds == 2
 
 
 def test_memory_is_worth_nothing_without_the_manifest(context: Path, tmp_path: Path) -> None:
-    inner, images = CountingBuilder(), CachedImages(tmp_path / "images.json")
+    fallback, images = CountingBuilder(), CachedImages(tmp_path / "images.json")
     for registry in (
         FakeRegistry(),
         FakeRegistry(error=DevloopError.of(Code.REGISTRY_UNREACHABLE, "no")),
         FakeRegistry({DIGEST: OTHER}),
     ):
-        CachingBuilder(job(context, registry=registry), inner, images).build(
+        CachingBuilder(job(context, registry=registry), fallback, images).build(
             scan_of(context), Notes(), Cancel()
         )
-    assert inner.builds == 3
+    assert fallback.builds == 3
 
 
 def test_a_spoilt_build_is_not_remembered(context: Path, tmp_path: Path) -> None:
-    inner = CountingBuilder(error=DevloopError.of(Code.BUILD_CONTEXT_CHANGED, "x"))
+    fallback = CountingBuilder(error=DevloopError.of(Code.BUILD_CONTEXT_CHANGED, "x"))
     images, scan = CachedImages(tmp_path / "images.json"), scan_of(context)
     with pytest.raises(DevloopError):
-        CachingBuilder(job(context), inner, images).build(scan, Notes(), Cancel())
+        CachingBuilder(job(context), fallback, images).build(scan, Notes(), Cancel())
     assert images.find("localhost:5001/shop/web", scan.fingerprint.build) is None
     loaded = CountingBuilder(digest="")
     CachingBuilder(job(context, KIND), loaded, images).build(scan, Notes(), Cancel())

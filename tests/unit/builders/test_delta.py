@@ -43,7 +43,7 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 
 
 class Behind:
-    """The builder behind: its image has one layer beneath and one for each COPY. Tests change
+    """The fallback builder: its image has one base layer and one for each COPY. Tests change
     `extra` (a layer above the others) and `owner`, `history` and `wrap` to have it otherwise."""
 
     def __init__(self, context: Path, client: RegistryClient, repository: str) -> None:
@@ -428,14 +428,14 @@ def test_a_base_with_a_copy_of_its_own_is_no_trigger(bench: Bench) -> None:
         ("new", "symlink", ""),
     ],
 )
-def test_what_comes_for_the_first_time_is_held_against_what_is_beneath(
+def test_what_comes_for_the_first_time_is_compared_with_the_base_layers(
     bench: Bench, new: str, kind: str, reason: str
 ) -> None:
-    beneath = other("app/new", kind)
+    below = other("app/new", kind)
     if kind == "file":
         digest = hashlib.sha256(b"1").hexdigest()
-        beneath = replace(beneath, size=1, digest=digest, source="a")
-    bench.behind.base = (other("app"), beneath)
+        below = replace(below, size=1, digest=digest, source="a")
+    bench.behind.base = (other("app"), below)
     bench.build()
     bench.write(**{new: "x"})
     bench.build()
@@ -447,7 +447,7 @@ def test_what_comes_for_the_first_time_is_held_against_what_is_beneath(
     assert bench.how.startswith("delta: ")
 
 
-def test_a_save_does_not_wait_long_for_what_is_beneath(
+def test_a_save_does_not_wait_long_for_the_base_layers(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("devloop.builders.delta.base_layers._PATIENCE", 0.01)
@@ -476,7 +476,7 @@ def test_a_save_does_not_wait_long_for_what_is_beneath(
     assert bench.how.startswith("delta: ")
 
 
-def test_layers_beneath_that_cannot_be_read_leave_what_is_new_to_the_builder(
+def test_base_layers_that_cannot_be_read_leave_what_is_new_to_the_builder(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("devloop.builders.delta.base_layers._MOST", 10)
