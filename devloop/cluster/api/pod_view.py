@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 __all__ = [
+    "STARTING",
     "alive",
     "annotation",
     "condition",
@@ -27,6 +28,9 @@ __all__ = [
     "text",
     "uid_of",
 ]
+
+# What a container waits for on its way up; everything else is a failure.
+STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
 
 State = Literal["waiting", "running", "terminated", "unknown"]
 

@@ -5,8 +5,6 @@ How one service's image gets served is `workload`'s.
 
 from __future__ import annotations
 
-import math
-import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -21,6 +19,8 @@ if TYPE_CHECKING:
     from devloop.errors import Diagnosis
 
 __all__ = ["Deployments"]
+
+_CLOSE_SECONDS = 5.0
 
 
 class Deployments(SharedDeploy):
@@ -39,13 +39,14 @@ class Deployments(SharedDeploy):
         Returns what to report; asks the cluster nothing when there is nothing to recover."""
         return recover(self.connection, self.recovery_log)
 
-    def close(self, deadline: float = math.inf) -> None:
+    def close(self, deadline: float | None = None) -> None:
         """Leave nothing half done: called when the session ends, before the views are closed.
 
-        Returns at `deadline` (of the monotonic clock) even if the cluster is silent; the recovery
-        log then keeps what is left for the next start."""
+        Returns at `deadline` (of the monotonic clock; None for a few seconds from now) even if the
+        cluster is silent; the recovery log then keeps what is left for the next start."""
+        if deadline is None:
+            deadline = time.monotonic() + _CLOSE_SECONDS
         ends = [Background(f"close {d.name}", d.close) for d in self._deployers]
         for end in ends:
-            left = max(0.0, deadline - time.monotonic())
-            end.wait(min(left, threading.TIMEOUT_MAX), Cancel())
+            end.wait(max(0.0, deadline - time.monotonic()), Cancel())
             end.stop()

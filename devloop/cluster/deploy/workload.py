@@ -7,8 +7,8 @@ The thin shell around the decisions, which live in `objects`, `ownership` and `r
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from devloop.cluster.replace.pause import paused_by_devloop
 from devloop.cluster.replace.policy import order_for
 from devloop.cluster.replace.strategy import Change
 from devloop.cluster.rollout.rollout import Rollout
+from devloop.engine.loop import SilentReporter
 from devloop.errors import Code, DevloopError, Diagnosis, Location
 from devloop.model import Deployed, ImageRef, Served, Step, StepOutcome, WorkloadRef
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from devloop.cluster.replace.policy import ReplacementPolicy
     from devloop.cluster.replace.strategy import Replaced, Write
     from devloop.config.schema import Service
-    from devloop.engine.ports import Rendering, Reporter
+    from devloop.engine.ports import Reporter
     from devloop.model import ReplacedBy
 
 __all__ = ["WorkloadDeployer"]
@@ -71,11 +72,7 @@ class WorkloadDeployer:
     def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
         reporter.started(Step.DEPLOY)
         with self._lock.acquired(cancel):
-            if self._rendering is not None:
-                deployed, how = self._apply(self._rendering, image, reporter, cancel)
-            else:
-                live = self._live(self._ref)
-                deployed, how = self._patch(image, reporter, self._ref, live, cancel)
+            deployed, how = self._deploy(image, reporter, cancel)
             self._shared.remember(self.name, image)
             if deployed.changed:
                 self._unproven.add(image.pinned)
@@ -146,25 +143,16 @@ class WorkloadDeployer:
         if self._wanted != "in-place":
             return f"deploy.replace is {self._service.deploy.replace}"
         with self._lock.acquired(cancel):
-            rendering = self._rendering
-            plan = self._plan(rendering, image, cancel) if rendering is not None else None
-            ref = plan.workload if plan is not None else self._ref
+            plan = self._plan(image, cancel)
+            ref = plan.workload
             live = self._live(ref)
             if live is None or ref.kind != "deployment":
                 return f"{ref} is not there" if live is None else f"a {ref.kind}"
             if dig(live, "spec", "paused") is True and not paused_by_devloop(live):
                 return f"{ref} is paused"
-            write: Write
-            if plan is not None and plan.own is not None:
-                containers = plan.containers
-                write = self._manifest_apply(plan, plan.own, live, None, cancel)
-            else:
-                containers = self._containers(live, ref)
-                write = self._image_patch(live, ref, containers, image, None)
-            has_it = image_patch(live, dict.fromkeys(containers, image.pinned)) is None
-            if has_it and not paused_by_devloop(live):
+            change = self._change(plan, live, image, SilentReporter(), cancel)
+            if not change.image_differs and not paused_by_devloop(live):
                 return None
-            change = Change(ref=ref, live=live, containers=containers, image=image, write=write)
             try:
                 result, blocker = self._shared.in_place(ref).adopt(change, cancel)
             except Recreated:
@@ -180,35 +168,40 @@ class WorkloadDeployer:
         for policy in tuple(self._policies.values()):
             policy.close(cancel)
 
-    # --- manifests -----------------------------------------------------------------------------
+    # --- what is written -----------------------------------------------------------------------
 
-    def _apply(
-        self, rendering: Rendering, image: ImageRef, reporter: Reporter, cancel: Cancel
-    ) -> tuple[Deployed, str]:
-        plan = self._plan(rendering, image, cancel)
+    def _deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> tuple[Deployed, str]:
+        """Returns, too, a few words on how pods come to run the image."""
+        plan = self._plan(image, cancel)
         for planned in plan.objects:
             guard.check_namespace(planned.namespace)
-        ref, own = plan.workload, plan.own
+        ref = plan.workload
         live = self._live(ref)
-        if own is not None:
-            _refuse_paused(live, own.object, ref)
+        _refuse_paused(live, plan.own.object if plan.own is not None else {}, ref)
         before, after = self._around(plan)
         written = self._apply_others(before, reporter, cancel)
-        if own is None:
-            cancel.check()
-            deployed, how = self._patch(image, reporter, ref, live, cancel)
-        else:
-            change = Change(
-                ref=ref,
-                live=live,
-                containers=plan.containers,
-                image=image,
-                write=self._manifest_apply(plan, own, live, reporter, cancel),
-                unread=self._unread,
-            )
-            deployed, how = self._replace(change, cancel)
+        change, done, how = self._replace(plan, live, image, reporter, cancel)
+        self._last = done.written.object
+        if done.written.changed and done.how != "in-place":
+            self._unread = ""
         written = self._apply_others(after, reporter, cancel) or written
-        return (dataclasses.replace(deployed, changed=True) if written else deployed), how
+        return self._deployed(change, done, changed=written or done.written.changed), how
+
+    def _replace(
+        self,
+        plan: DeployPlan,
+        live: Mapping[str, Any] | None,
+        image: ImageRef,
+        reporter: Reporter,
+        cancel: Cancel,
+    ) -> tuple[Change, Replaced, str]:
+        cancel.check()
+        change = self._change(plan, live, image, reporter, cancel)
+        try:
+            return change, *self._policy(change.ref).replace(change, cancel)
+        except Recreated:
+            live = read(self._connection, workload_path(change.ref))
+            return self._replace(plan, live, image, reporter, cancel)
 
     def _around(
         self, plan: DeployPlan
@@ -244,30 +237,78 @@ class WorkloadDeployer:
                 self._unread = f"{planned} changed"
         return written
 
-    def _manifest_apply(
+    def _change(
         self,
         plan: DeployPlan,
-        own: PlannedObject,
         live: Mapping[str, Any] | None,
-        reporter: Reporter | None,
+        image: ImageRef,
+        reporter: Reporter,
         cancel: Cancel,
-    ) -> ManifestApply:
-        return ManifestApply(
-            self._shared.applier,
-            own,
-            live,
-            plan.containers,
-            notify=reporter.diagnostic if reporter is not None else lambda _: None,
-            cancel=cancel,
-            before=self._keep_original,
+    ) -> Change:
+        """Raises cluster/not-found when there is no workload to patch."""
+        ref, containers = plan.workload, plan.containers
+        write: Write
+        if plan.own is not None:
+            write = ManifestApply(
+                self._shared.applier,
+                plan.own,
+                live,
+                containers,
+                notify=reporter.diagnostic,
+                cancel=cancel,
+                before=self._keep_original,
+            )
+        elif live is None:
+            raise missing_workload(self._connection, ref)
+        else:
+            containers = pick_container(
+                {"kind": WORKLOAD_KINDS[ref.kind], **live},
+                image=self._service.image,
+                container=self._service.deploy.container,
+                where=str(ref),
+            )
+            write = ImagePatch(
+                self._connection,
+                self._shared.recovery_log,
+                ref,
+                live,
+                dict.fromkeys(containers, image.pinned),
+                present_on_node=not image.digest,
+                before=partial(self._before_patch, ref, reporter),
+            )
+        return Change(
+            ref=ref,
+            live=live,
+            containers=containers,
+            image=image,
+            write=write,
+            unread=self._unread,
         )
 
-    def _plan(self, rendering: Rendering, image: ImageRef, cancel: Cancel) -> DeployPlan:
+    def _before_patch(self, ref: WorkloadRef, reporter: Reporter, live: Mapping[str, Any]) -> None:
+        manager = gitops_manager(live)
+        if manager is not None and not self._warned:
+            self._warned = True
+            message = f"{manager} manages {ref} and may put its own image back"
+            reporter.diagnostic(
+                Diagnosis(
+                    code=Code.CLUSTER_CONFLICT,
+                    severity="warning",
+                    message=message,
+                    suggestions=(f"pause {manager} for it while you work",),
+                )
+            )
+        self._keep_original(live)
+
+    def _plan(self, image: ImageRef, cancel: Cancel) -> DeployPlan:
+        if self._rendering is None:
+            return DeployPlan(objects=(), workload=self._ref)
+
         def resource_of(api_version: str, kind: str, location: Location) -> Resource:
             return self._shared.discovery.resource(api_version, kind, location=location)
 
         return plan_objects(
-            rendering.objects(cancel),
+            self._rendering.objects(cancel),
             self._service,
             image,
             namespace=self._shared.namespace,
@@ -284,80 +325,7 @@ class WorkloadDeployer:
                 return images_of(live or {}).get(container)
         return None
 
-    # --- patch only ----------------------------------------------------------------------------
-
-    def _patch(
-        self,
-        image: ImageRef,
-        reporter: Reporter,
-        ref: WorkloadRef,
-        live: Mapping[str, Any] | None,
-        cancel: Cancel,
-    ) -> tuple[Deployed, str]:
-        while live is not None:
-            _refuse_paused(live, {}, ref)
-            containers = self._containers(live, ref)
-            change = Change(
-                ref=ref,
-                live=live,
-                containers=containers,
-                image=image,
-                write=self._image_patch(live, ref, containers, image, reporter),
-                unread=self._unread,
-            )
-            try:
-                return self._replace(change, cancel)
-            except Recreated:
-                live = read(self._connection, workload_path(ref))
-        raise missing_workload(self._connection, ref)
-
-    def _containers(self, live: Mapping[str, Any], ref: WorkloadRef) -> tuple[str, ...]:
-        return pick_container(
-            {"kind": WORKLOAD_KINDS[ref.kind], **live},
-            image=self._service.image,
-            container=self._service.deploy.container,
-            where=str(ref),
-        )
-
-    def _image_patch(
-        self,
-        live: Mapping[str, Any],
-        ref: WorkloadRef,
-        containers: tuple[str, ...],
-        image: ImageRef,
-        reporter: Reporter | None,
-    ) -> ImagePatch:
-        def before(live: Mapping[str, Any]) -> None:
-            if reporter is not None:
-                self._warn_gitops(live, ref, reporter)
-            self._keep_original(live)
-
-        log = self._shared.recovery_log
-        return ImagePatch(
-            self._connection,
-            log,
-            ref,
-            live,
-            dict.fromkeys(containers, image.pinned),
-            present_on_node=not image.digest,
-            before=before,
-        )
-
-    def _warn_gitops(self, live: Mapping[str, Any], ref: WorkloadRef, reporter: Reporter) -> None:
-        manager = gitops_manager(live)
-        if manager is None or self._warned:
-            return
-        self._warned = True
-        reporter.diagnostic(
-            Diagnosis(
-                code=Code.CLUSTER_CONFLICT,
-                severity="warning",
-                message=f"{manager} manages {ref} and may put its own image back",
-                suggestions=(f"pause {manager} for it while you work",),
-            )
-        )
-
-    # --- what both need ------------------------------------------------------------------------
+    # --- what is known -------------------------------------------------------------------------
 
     def _policy(self, ref: WorkloadRef) -> ReplacementPolicy:
         if ref not in self._policies:
@@ -371,13 +339,6 @@ class WorkloadDeployer:
                 in_place=shared.in_place,
             )
         return self._policies[ref]
-
-    def _replace(self, change: Change, cancel: Cancel) -> tuple[Deployed, str]:
-        done, how = self._policy(change.ref).replace(change, cancel)
-        self._last = done.written.object
-        if done.written.changed and done.how != "in-place":
-            self._unread = ""
-        return self._deployed(change, done), how
 
     def _live(self, ref: WorkloadRef) -> Mapping[str, Any] | None:
         """The workload as it is: from the watch where that is up to date, else asked for."""
@@ -398,7 +359,7 @@ class WorkloadDeployer:
         if live.get("kind") in WORKLOAD_KINDS.values() and not created_by(live):
             keep_original(self._shared.project.state_dir, self._connection.context, live)
 
-    def _deployed(self, change: Change, done: Replaced) -> Deployed:
+    def _deployed(self, change: Change, done: Replaced, *, changed: bool) -> Deployed:
         written = done.written
         before = change.live if change.live is not None and not written.created else {}
         had = images_of(before)
@@ -413,7 +374,7 @@ class WorkloadDeployer:
             generation=_generation(written.object),
             image=change.image,
             containers=change.containers,
-            changed=written.changed,
+            changed=changed,
             how=done.how,
             alone=done.alone,
             previous=MappingProxyType(previous),

@@ -10,6 +10,7 @@ What may be done in place is decided in `in_place_rules`.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ from devloop.cluster.rollout.rollout_status import serves
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.replace.live_objects import LiveObjects
@@ -150,19 +151,17 @@ class InPlace(Replacement):
             result = self._pause_beside(entry, change, beside, pod)
         else:
             result = self._pause(entry, change)
-        try:
+        with self._or_roll(entry):
             if beside is not None:
                 beside.result(Cancel())
             elif todo:
                 self._restart(todo[0], entry)
-            result = (self._finish(entry) if single else None) or result
-            return Replaced(how="in-place", written=Written(object=result), alone=replicas == 1)
-        except ApiError as error:
-            if error.passing:
-                raise
-            result = self._refused(entry, error) or result
-            written = Written(object=result)
+            if single:
+                self._finish(entry)
+        written = Written(object=self._objects.newest(result))
+        if self._refusal:
             return Replaced(how="rolling", written=written, blocker=self._refusal)
+        return Replaced(how="in-place", written=written, alone=replicas == 1)
 
     def adopt(self, change: Change, cancel: Cancel) -> tuple[Mapping[str, Any] | None, str | None]:
         """Bring Deployment and ReplicaSet to the image and leave the pods as they run. Returns the
@@ -175,12 +174,9 @@ class InPlace(Replacement):
             return None, blocker
         entry = self._enter(change)
         result = self._pause(entry, change)
-        try:
-            return self._finish(entry) or result, None
-        except ApiError as error:
-            if error.passing:
-                raise
-            return self._refused(entry, error) or result, self._refusal
+        with self._or_roll(entry):
+            self._finish(entry)
+        return self._objects.newest(result), self._refusal or None
 
     def _enter(self, change: Change) -> RecoveryEntry:
         live = change.live or {}
@@ -250,26 +246,32 @@ class InPlace(Replacement):
         self._restarts.restarted(pod, records, result)
         self._objects.wrote(result)
 
-    def _finish(self, entry: RecoveryEntry) -> Mapping[str, Any] | None:
-        """The ReplicaSet's template, then resume; the Deployment as it is then."""
+    def _finish(self, entry: RecoveryEntry) -> None:
+        """The ReplicaSet's template, then resume."""
         path = f"/apis/apps/v1/namespaces/{entry.namespace}/replicasets/{entry.replicaset}"
         body = {"spec": {"template": {"spec": template_patch(entry.after)}}}
         changed = patch_as_devloop(self._connection, path, body)
         if changed is not None:
             self._objects.wrote(changed)
             self._objects.wait_observed(changed)
-        return self._resume(entry)
+        self._resume(entry)
 
-    def _resume(self, entry: RecoveryEntry) -> Mapping[str, Any] | None:
+    def _resume(self, entry: RecoveryEntry) -> None:
         result = resume(self._connection, self._ref, entry.uid)
         if result is not None:
             self._objects.wrote(result)
         self._done(entry)
-        return result
 
-    def _refused(self, entry: RecoveryEntry, error: ApiError) -> Mapping[str, Any] | None:
-        self._refusal = f"the cluster refuses it: {error.diagnosis.message}"
-        return self._resume(entry)
+    @contextlib.contextmanager
+    def _or_roll(self, entry: RecoveryEntry) -> Iterator[None]:
+        """What the cluster refuses for good it is not asked for again: the controller rolls."""
+        try:
+            yield
+        except ApiError as error:
+            if error.passing:
+                raise
+            self._refusal = f"the cluster refuses it: {error.diagnosis.message}"
+            self._resume(entry)
 
     def _done(self, entry: RecoveryEntry) -> None:
         self._open = None
@@ -306,15 +308,11 @@ class InPlace(Replacement):
         asked = [p for p in pods if p not in todo]
         if not all(serves(pod_view(self.seen(p, deployed)), deployed, accepted) for p in asked):
             return
-        try:
+        with self._or_roll(entry):
             if todo:
                 self._restart(todo[0], entry)
             elif len(pods) >= number(dig(live, "spec", "replicas"), 1):
                 self._finish(entry)
-        except ApiError as error:
-            if error.passing:
-                raise
-            self._refused(entry, error)
 
     def seen(self, pod: Mapping[str, Any], deployed: Deployed) -> Mapping[str, Any]:
         if mismatched(pod, deployed.containers, deployed.image.pinned):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.api.pod_view import (
+    STARTING,
     dig,
     images_of,
     items,
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from devloop.model import ImageRef
 
 __all__ = ["Memory", "in_place_blocker", "template_patch"]
-
-# What a container waits for on its way up; everything else is a failure.
-_STARTING = {"", "ContainerCreating", "PodInitializing"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +184,7 @@ def _pod_blocker(
         return f"pod {seen.name} has no container {container}"
     if seen.ready:
         return ""
-    coming = mine.state in {"running", "terminated"} or mine.reason in _STARTING
+    coming = mine.state in {"running", "terminated"} or mine.reason in STARTING
     if uid_of(pod) in memory.unproven and coming and seen.phase == "Running":
         return ""  # it is on its way to the image before this one
     return f"pod {seen.name} is not ready"

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from devloop.base.state_file import StateFile
-from devloop.cluster.api.pod_view import text
 from devloop.cluster.replace.object_state import object_file, write_first
 from devloop.model import WorkloadRef
 
@@ -64,27 +63,15 @@ class RecoveryLog:
     def entries(self) -> tuple[RecoveryEntry, ...]:
         """What was left open, by path; files that cannot be read are set aside."""
         found = (StateFile(path).read() for path in sorted(self._root.glob("*/*/*.json")))
-        return tuple(_entry(value) for value in found if value is not None and value.get("name"))
+        return tuple(e for value in found if value and (e := _entry(value)) is not None)
 
     def _file(self, entry: RecoveryEntry) -> StateFile:
         name = f"{entry.strategy}-{entry.name}"
         return object_file(self._root, entry.context, entry.namespace, name)
 
 
-def _entry(value: Mapping[str, Any]) -> RecoveryEntry:
-    def images(key: str) -> dict[str, str]:
-        found = value.get(key)
-        return {text(k): text(v) for k, v in found.items()} if isinstance(found, dict) else {}
-
-    update_strategy = value.get("update_strategy")
-    return RecoveryEntry(
-        strategy="fast" if value.get("strategy") == "fast" else "in-place",
-        context=text(value.get("context")),
-        namespace=text(value.get("namespace")),
-        name=text(value.get("name")),
-        uid=text(value.get("uid")),
-        replicaset=text(value.get("replicaset")),
-        before=images("before"),
-        after=images("after"),
-        update_strategy=update_strategy if isinstance(update_strategy, dict) else {},
-    )
+def _entry(value: dict[str, Any]) -> RecoveryEntry | None:
+    try:
+        return RecoveryEntry(**value)
+    except TypeError:
+        return None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.api.pod_view import (
+    STARTING,
     alive,
     annotation,
     condition,
@@ -138,22 +139,46 @@ def _changed_outside(deployed: Deployed, workload: Mapping[str, Any]) -> Failing
     )
 
 
-def _split(
-    pods: Iterable[Mapping[str, Any]], deployed: Deployed, accepted: frozenset[tuple[str, str]]
-) -> tuple[list[PodView], tuple[tuple[str, str], ...]]:
-    """The pods that are ready with the deployed image, and the ready ones with another."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Revisions:
+    """A workload's pods: those of the `new` revision, and those of older ones that still live. Of
+    the new ones, `good` are ready with the deployed image, `stale` with another."""
+
+    new: list[Mapping[str, Any]]
+    old: list[Mapping[str, Any]]
+    good: list[PodView]
+    stale: tuple[tuple[str, str], ...]
+
+    def waiting(
+        self, wanted: int, *, old: int, broken: Iterable[Mapping[str, Any]] = ()
+    ) -> Waiting:
+        """`old` pods are to go yet."""
+        return Waiting(
+            message=_progress(self.new, len(self.good), wanted, old=old),
+            ready=len(self.good),
+            wanted=wanted,
+            pods=tuple(self.new),
+            stale=self.stale,
+            broken=tuple(broken),
+        )
+
+
+def _revisions(
+    new: list[Mapping[str, Any]],
+    every: Iterable[Mapping[str, Any]],
+    deployed: Deployed,
+    accepted: frozenset[tuple[str, str]],
+) -> _Revisions:
     good: list[PodView] = []
     stale: list[tuple[str, str]] = []
-    for pod in pods:
-        seen = pod_view(pod)
-        if not seen.ready or seen.deleting:
-            continue
-        wrong = _wrong_image(seen, deployed, accepted)
+    for seen in map(pod_view, alive(new)):
+        wrong = _wrong_image(seen, deployed, accepted) if seen.ready else ""
         if wrong is None:
             good.append(seen)
         elif wrong:
             stale.append((seen.name, wrong))
-    return good, tuple(stale)
+    old = [p for p in alive(every) if p not in new]
+    return _Revisions(new=new, old=old, good=good, stale=tuple(stale))
 
 
 def serves(pod: PodView, deployed: Deployed, accepted: frozenset[tuple[str, str]]) -> bool:
@@ -217,22 +242,16 @@ def _deployment(
     new = [p for p in view.pods if controlled_by(p, uid_of(current))]
     others = other_sets(workload, view.replicasets, current)
     old = [p for r in others for p in pods_of(view.pods, uid_of(r))]
-    good, stale = _split(alive(new), deployed, accepted)
-    available = len(good)
+    found = _revisions(new, old, deployed, accepted)
+    available = len(found.good)
     if number(dig(workload, "spec", "minReadySeconds")):
         available = min(available, number(dig(current, "status", "availableReplicas")))
-    if len(good) >= wanted and available >= wanted and not old and not view.restarted:
-        return _ready(deployed, good, f"{len(good)}/{wanted} ready")
+    if available >= wanted and not found.old and not view.restarted:
+        return _ready(deployed, found.good, f"{len(found.good)}/{wanted} ready")
     refused = _refused(workload)
     if refused is not None and len(alive(new)) < wanted:
         return refused
-    return Waiting(
-        message=_progress(new, len(good), wanted, old=len(old)),
-        ready=len(good),
-        wanted=wanted,
-        pods=tuple(new),
-        stale=stale,
-    )
+    return found.waiting(wanted, old=len(found.old))
 
 
 def _has_image(images: Mapping[str, str], deployed: Deployed) -> bool:
@@ -270,29 +289,23 @@ def _statefulset(
     first = number(dig(workload, "spec", "ordinals", "start"))
     revision = text(dig(workload, "status", "updateRevision"))
     new = [p for p in mine if text(labels(p).get("controller-revision-hash")) == revision]
-    old = [p for p in alive(mine) if p not in new]
-    good, stale = _split(alive(new), deployed, accepted)
+    found = _revisions(new, mine, deployed, accepted)
     if replicas == 0:
         return _scaled_to_zero(deployed)
     if dig(workload, "spec", "updateStrategy", "type") == "OnDelete":
-        kept, why, wanted = old, "its updateStrategy is OnDelete", replicas
+        kept, why, wanted = found.old, "its updateStrategy is OnDelete", replicas
     else:
-        kept = [p for p in old if _ordinal(p) < first + partition]
+        kept = [p for p in found.old if _ordinal(p) < first + partition]
         why, wanted = f"its updateStrategy has partition {partition}", max(0, replicas - partition)
-    waiting_for = [p for p in old if p not in kept]
-    if len(good) >= wanted and not waiting_for and not (kept and wanted == 0):
+    waiting_for = [p for p in found.old if p not in kept]
+    good = len(found.good)
+    if good >= wanted and not waiting_for and not (kept and wanted == 0):
         note = f", {len(kept)} kept by partition {partition}" if kept else ""
-        return _ready(deployed, good, f"{len(good)}/{wanted} ready{note}")
-    if kept and not waiting_for and len(good) + len(kept) >= replicas:
+        return _ready(deployed, found.good, f"{good}/{wanted} ready{note}")
+    if kept and not waiting_for and good + len(kept) >= replicas:
         return _keeps_old(deployed, kept, why)
-    return Waiting(
-        message=_progress(new, len(good), wanted, old=len(waiting_for)),
-        ready=len(good),
-        wanted=wanted,
-        pods=tuple(new),
-        stale=stale,
-        broken=tuple(p for p in waiting_for if not pod_view(p).ready),
-    )
+    broken = (p for p in waiting_for if not pod_view(p).ready)
+    return found.waiting(wanted, old=len(waiting_for), broken=broken)
 
 
 def _ordinal(pod: Mapping[str, Any]) -> int:
@@ -329,21 +342,14 @@ def _daemonset(
         if (not generation or text(labels(p).get("pod-template-generation")) == generation)
         and _has_image(pod_images(p), deployed)
     ]
-    old = [p for p in alive(mine) if p not in new]
-    good, stale = _split(alive(new), deployed, accepted)
+    found = _revisions(new, mine, deployed, accepted)
     if wanted == 0 and not alive(mine):
         return _scaled_to_zero(deployed)
-    if len(good) >= wanted and updated >= wanted and not old:
-        return _ready(deployed, good, f"{len(good)}/{wanted} ready")
-    if dig(workload, "spec", "updateStrategy", "type") == "OnDelete" and old:
-        return _keeps_old(deployed, old, "its updateStrategy is OnDelete")
-    return Waiting(
-        message=_progress(new, len(good), wanted, old=len(old)),
-        ready=len(good),
-        wanted=wanted,
-        pods=tuple(new),
-        stale=stale,
-    )
+    if len(found.good) >= wanted and updated >= wanted and not found.old:
+        return _ready(deployed, found.good, f"{len(found.good)}/{wanted} ready")
+    if dig(workload, "spec", "updateStrategy", "type") == "OnDelete" and found.old:
+        return _keeps_old(deployed, found.old, "its updateStrategy is OnDelete")
+    return found.waiting(wanted, old=len(found.old))
 
 
 def _progress(new: Iterable[Mapping[str, Any]], ready: int, wanted: int, *, old: int) -> str:
@@ -364,11 +370,7 @@ def _doing(pod: Mapping[str, Any], seen: PodView) -> str:
     for container in seen.containers:
         if container.init and container.state == "running":
             return f"init container {container.name} runs"
-        if container.state == "waiting" and container.reason not in {
-            "",
-            "ContainerCreating",
-            "PodInitializing",
-        }:
+        if container.state == "waiting" and container.reason not in STARTING:
             return f"{container.name}: {container.reason}"
         if container.state == "terminated" and not container.init:
             return f"{container.name} exited with {container.exit_code}"
