@@ -11,10 +11,10 @@ Nothing here asserts.
 
 from __future__ import annotations
 
+import argparse
 import os
 import secrets
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -43,7 +43,9 @@ http.server.ThreadingHTTPServer(("", 8080), H).serve_forever()
 
 
 def main() -> None:
-    number = int(sys.argv[1]) if len(sys.argv) > 1 else 30
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("number", metavar="N", type=int, nargs="?", default=30)
+    number: int = parser.parse_args().number
     namespace = f"sync-bench-{secrets.token_hex(3)}"
     connection = Connection.open(os.environ["DEVLOOP_TEST_CONTEXT"], namespace)
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}

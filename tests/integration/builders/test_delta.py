@@ -1,7 +1,7 @@
 """DeltaBuilder images against what Docker builds of the same context, on a real registry.
 
-A handful of cases that each show one thing; tests/integration/build/test_differential.py looks for
-the ones nobody thought of.
+A handful of cases that each show one thing; tests/integration/builders/test_differential.py looks
+for the ones nobody thought of.
 """
 
 from __future__ import annotations

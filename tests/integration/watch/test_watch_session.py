@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devloop.manifests.files import FilesRendering
-from devloop.watch import hints, watchset
+from devloop.watch import hints, pace, watchset
 from devloop.watch.inotify import InotifyWatch
 from devloop.watch.mounts import SilentMounts
 from devloop.watch.pauses import SleepDetector
@@ -143,7 +143,11 @@ def test_a_save_is_one_change(
     assert session.change(save, path, "three") == ("src/app.py",)
 
 
-def test_several_files_saved_together_are_one_change(session: Session, root: Path) -> None:
+def test_several_files_saved_together_are_one_change(
+    session: Session, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "_NEW_SECONDS", 0.2)  # a busy machine pauses between two of them
+
     def save() -> None:
         for i in range(20):
             write(root / f"src/f{i}.py", "new")
@@ -489,7 +493,10 @@ def test_switching_branches_is_one_change_or_two(root: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
-def test_a_checkout_of_thousands_of_files_is_one_change(root: Path) -> None:
+def test_a_checkout_of_thousands_of_files_is_one_change(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hints, "_GIT_SECONDS", 60.0)  # what a busy machine may take
     git(root, "init", "-q", "-b", "main")
     for branch in ("main", "other"):
         git(root, "checkout", "-q", "-B", branch)

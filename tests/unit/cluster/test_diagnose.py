@@ -296,7 +296,7 @@ ODD = st.recursive(
 THING = st.dictionaries(st.sampled_from(KEYS), ODD, max_size=5)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100)
 @given(THING, st.lists(THING, max_size=3))
 def test_never_raises(thing: dict[str, Any], events: list[Any]) -> None:
     pod_view(thing)

@@ -257,7 +257,7 @@ def test_digest_of(image_id: str, digest: str) -> None:
     assert digest_of(image_id) == digest
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100)
 @given(THING, THING, THING)
 def test_never_raises(workload: dict[str, Any], one: dict[str, Any], two: dict[str, Any]) -> None:
     for kind in ("deployment", "statefulset", "daemonset"):
