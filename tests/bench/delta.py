@@ -71,9 +71,9 @@ def run(registry: str, base: str, files: int, edits: int) -> dict[str, dict[str,
         for number in range(edits):
             (context / f"old{number}.py").write_text("old\n")
         for number in range(files):
-            folder = context / f"folder{number // 100}"
-            folder.mkdir(exist_ok=True)
-            (folder / f"file{number}").write_bytes(os.urandom(SIZE))
+            directory = context / f"directory{number // 100}"
+            directory.mkdir(exist_ok=True)
+            (directory / f"file{number}").write_bytes(os.urandom(SIZE))
         service = Service(
             name="web",
             image=f"devloop-test/bench-{uuid.uuid4().hex[:8]}",

@@ -134,10 +134,10 @@ def make_tree(root: Path, files: int) -> Path:
     (root / ".dockerignore").write_text("node_modules\n*.log\n")
     (root / ".git").mkdir()
     for index in range(files):
-        folder = root / f"src/p{index // 100}"
+        directory = root / f"src/p{index // 100}"
         if index % 100 == 0:
-            folder.mkdir(parents=True)
-        (folder / f"m{index}.py").write_text(f"value = {index}\n" * 20)
+            directory.mkdir(parents=True)
+        (directory / f"m{index}.py").write_text(f"value = {index}\n" * 20)
     return root / "src/p0/m0.py"
 
 
@@ -180,8 +180,8 @@ def flood() -> Iterator[None]:
 
 
 def measure(files: int, saves: int, *, noise: bool = False, logs: bool = False) -> dict[str, float]:
-    with tempfile.TemporaryDirectory(prefix="devloop-bench-") as folder:
-        root = Path(folder, "project")
+    with tempfile.TemporaryDirectory(prefix="devloop-bench-") as directory:
+        root = Path(directory, "project")
         path = make_tree(root, files)
         loop = Loop(root)
         stop = threading.Event()

@@ -75,7 +75,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", default="1")
     parser.add_argument("--minutes", type=float, default=0, help="stop after so long")
     parser.add_argument("--log", help="a file of finished waves, to go on from")
-    parser.add_argument("--findings", default="differential-findings", help="a folder for cases")
+    parser.add_argument("--findings", default="differential-findings", help="a directory for cases")
     parser.add_argument("--shrink", type=float, default=90, help="seconds for each finding")
     parser.add_argument("--case", help="run this kept case alone")
     return parser.parse_args(argv)
@@ -86,9 +86,11 @@ def _campaign() -> Iterator[tuple[Campaign, str]]:
     with (
         registry() as host,
         RegistryClient(host) as client,
-        tempfile.TemporaryDirectory(prefix="differential-", ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryDirectory(
+            prefix="differential-", ignore_cleanup_errors=True
+        ) as directory,
     ):
-        yield Campaign(Path(folder), client, make_bases(host)), host
+        yield Campaign(Path(directory), client, make_bases(host)), host
 
 
 def _finish(
@@ -99,9 +101,9 @@ def _finish(
     for index, finding in enumerate(tally.findings):
         found = shrink(finding, campaign.run, _within(options.shrink))
         small.append(found)
-        folder = Path(options.findings)
-        folder.mkdir(parents=True, exist_ok=True)
-        name = folder / f"{options.seed}-{number}-{index}"
+        directory = Path(options.findings)
+        directory.mkdir(parents=True, exist_ok=True)
+        name = directory / f"{options.seed}-{number}-{index}"
         name.with_suffix(".json").write_text(json.dumps(_kept(found, host), indent=1))
         name.with_suffix(".txt").write_text(str(found).encode("utf-8", "replace").decode())
         whole = name.with_name(f"{name.name}-whole.json")

@@ -165,8 +165,8 @@ def way(kind: Kind, lines: int) -> dict[str, float]:
 
 
 def pod(kind: Kind, rate: int, seconds: int) -> dict[str, float]:
-    with tempfile.TemporaryDirectory(prefix="devloop-bench-") as folder:
-        root = Path(folder)
+    with tempfile.TemporaryDirectory(prefix="devloop-bench-") as directory:
+        root = Path(directory)
         base = os.environ["DEVLOOP_TEST_BASE_IMAGE"]
         (root / "Dockerfile").write_text(
             f'FROM {base}\nCOPY app.py /\nCMD ["python3", "/app.py"]\n'

@@ -46,11 +46,11 @@ def make_project(root: Path, services: int, dockerfile: str) -> list[str]:
     names = [f"svc-{index:03}" for index in range(services)]
     entries = []
     for name in names:
-        folder = root / name
-        (folder / "src").mkdir(parents=True)
-        (folder / "Dockerfile").write_text(dockerfile)
-        (folder / "src/app.txt").write_text(f"{name} {time.time()}\n")
-        (folder / "k8s.yaml").write_text(MANIFEST.format(name=name))
+        directory = root / name
+        (directory / "src").mkdir(parents=True)
+        (directory / "Dockerfile").write_text(dockerfile)
+        (directory / "src/app.txt").write_text(f"{name} {time.time()}\n")
+        (directory / "k8s.yaml").write_text(MANIFEST.format(name=name))
         build = f"image: scale-bench/{name}, build: {name}"
         entries.append(f"  {name}: {{{build}, deploy: {{manifests: [{name}/k8s.yaml]}}}}\n")
     head = "version: 1\nname: scale\nregistry: ${DEVLOOP_TEST_REGISTRY:-localhost:1}\nservices:\n"
@@ -62,8 +62,8 @@ def make_project(root: Path, services: int, dockerfile: str) -> list[str]:
 
 
 def hints(services: int, paths: int) -> dict[str, float]:
-    with tempfile.TemporaryDirectory(prefix="devloop-bench-") as folder:
-        root = Path(folder)
+    with tempfile.TemporaryDirectory(prefix="devloop-bench-") as directory:
+        root = Path(directory)
         names = make_project(root, services, "FROM scratch\nCOPY . /\n")
         sources = [
             ServiceSource(
@@ -103,7 +103,7 @@ def hints(services: int, paths: int) -> dict[str, float]:
         "first_scan_ms": round(one * 1000, 2),
         "all_scans_ms": round(all_scans * 1000, 1),
         "burst_ms": round(asked * 1000, 1),
-        "folders_ms": round(walked * 1000, 1),
+        "directories_ms": round(walked * 1000, 1),
     }
 
 
@@ -156,14 +156,14 @@ class Dev:
         return int(text.partition(f"{key}:")[2].split()[0])
 
     def sockets(self) -> int:
-        folder = Path(f"/proc/{self.process.pid}/fd")
-        return sum(str(fd.readlink()).startswith("socket:") for fd in folder.iterdir())
+        directory = Path(f"/proc/{self.process.pid}/fd")
+        return sum(str(fd.readlink()).startswith("socket:") for fd in directory.iterdir())
 
 
 def session(services: int, idle: int) -> dict[str, float]:
     base = os.environ["DEVLOOP_TEST_BASE_IMAGE"]
-    with tempfile.TemporaryDirectory(prefix="devloop-bench-") as folder:
-        root = Path(folder)
+    with tempfile.TemporaryDirectory(prefix="devloop-bench-") as directory:
+        root = Path(directory)
         names = make_project(root, services, f"FROM {base}\nWORKDIR /app\nCOPY . .\n")
         subprocess.run(["kubectl", "create", "namespace", NAMESPACE], check=False)
         dev = Dev(root)

@@ -4,7 +4,7 @@
 
 `cold` is a first `ServiceSource.scan` with the files in the page cache, `one` everything between a
 hint and the fingerprint (changes, digests, manifests), `digest` the hashing of the same files
-alone, in one thread: a floor of a kind.
+alone, in one thread: a baseline of a kind.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 
 def measure(files: int, repeats: int) -> dict[str, float]:
-    with tempfile.TemporaryDirectory(prefix="devloop-bench-") as folder:
-        root = Path(folder, "project")
+    with tempfile.TemporaryDirectory(prefix="devloop-bench-") as directory:
+        root = Path(directory, "project")
         path = make_tree(root, files)
         # Older than the time within which a file is not trusted to have settled.
         old = time.time() - 60
-        for top, folders, names in os.walk(root):
-            for name in (*folders, *names):
+        for top, directories, names in os.walk(root):
+            for name in (*directories, *names):
                 os.utime(f"{top}/{name}", (old, old))
         time.sleep(2.5)
         service = Service(

@@ -4,9 +4,9 @@ usage: python -m tests.bench.served [N] [--only CASE ...] [--record NOTE]
                                                       (in the environment of `script/env`)
 
 Runs `devloop dev` on tests/bench/app in a namespace of its own and times N saves of each case, with
-bare replacements of either kind in between: their median is the floor. A save is timed until a new
-connection, tried every 3 ms, is answered with the new content. --record appends the figures to
-history.jsonl: ratios to the floors of the same run are what can be compared with other days and
+bare replacements of either kind in between: their median is the baseline. A save is timed until a
+new connection, tried every 3 ms, is answered with the new content. --record appends the figures to
+history.jsonl: ratios to the baselines of the same run are what can be compared with other days and
 machines.
 """
 
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from devloop.cluster.api.connection import Connection
-from tests.bench.floor import REST, Answers, Bare, fresh_images, measure, rest
+from tests.bench.baseline import REST, Answers, Bare, fresh_images, measure, rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,16 +52,16 @@ def node_address() -> str:
 class Session:
     """`devloop dev` on a copy of the app, and the edits in it."""
 
-    def __init__(self, folder: Path, replace: str = "auto") -> None:
-        self.folder = folder
-        self.log = folder.parent / "events.jsonl"
+    def __init__(self, directory: Path, replace: str = "auto") -> None:
+        self.directory = directory
+        self.log = directory.parent / "events.jsonl"
         self._edit = 0
         env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         env |= {"BASE": "python-base:dev", "REPLACE": replace, "PYTHONPATH": str(HERE.parents[1])}
         with self.log.open("w") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "devloop", "dev", "-n", NAMESPACE, "--output", "json"],
-                cwd=folder,
+                cwd=directory,
                 env=env,
                 stdout=log,
                 start_new_session=True,
@@ -91,7 +91,7 @@ class Session:
         """Save app.py with another version; what it will answer, and when it was saved."""
         self._edit += 1
         version = f"v{time.time_ns()}-{self._edit}"
-        text = (self.folder / "app.py").read_text()
+        text = (self.directory / "app.py").read_text()
         return version, self._save(
             "app.py", re.sub(r'VERSION = ".*"', f'VERSION = "{version}"', text)
         )
@@ -101,9 +101,9 @@ class Session:
         return text, self._save("message.txt", text)
 
     def _save(self, name: str, text: str) -> float:
-        beside = self.folder / f"{name}.tmp~"
+        beside = self.directory / f"{name}.tmp~"
         beside.write_text(text)
-        beside.replace(self.folder / name)
+        beside.replace(self.directory / name)
         return time.monotonic()
 
 
@@ -124,8 +124,8 @@ def saves(
 class Noise:
     """A file in .git that is written every 0.3 s."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / ".git" / "index"
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / ".git" / "index"
         self._path.parent.mkdir(exist_ok=True)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -146,18 +146,18 @@ def touched(session: Session, n: int) -> list[float]:
     """How many of `n` touches without a change built, pushed or deployed anything."""
     before = len(session.finished())
     for _ in range(n):
-        os.utime(session.folder / "app.py")
+        os.utime(session.directory / "app.py")
         time.sleep(0.3)
     return [float(sum(e["outcome"] != "unchanged" for e in session.finished()[before:]))]
 
 
-def floors(namespace: str, service: str, n: int, found: dict[str, list[float]]) -> None:
+def baselines(namespace: str, service: str, n: int, found: dict[str, list[float]]) -> None:
     connection = Connection.open(None, namespace)
     bare = Bare(connection, "web")
     for mode in ("in-place", "rolling"):
-        print(f"floor {mode}: ", end="", flush=True)
+        print(f"baseline {mode}: ", end="", flush=True)
         images = list(fresh_images(bare.image, "app/message.txt", n))
-        found.setdefault(f"floor {mode}", []).extend(
+        found.setdefault(f"baseline {mode}", []).extend(
             measure(bare, Answers(f"{service}/msg"), images, mode)
         )
         print()
@@ -171,40 +171,40 @@ def run(n: int, only: tuple[str, ...]) -> dict[str, list[float]]:
     service, local = f"http://{node_address()}:{NODE_PORT}", f"http://127.0.0.1:{LOCAL_PORT}"
     found: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as top:
-        folder = Path(top) / "app"
-        shutil.copytree(HERE / "app", folder)
+        directory = Path(top) / "app"
+        shutil.copytree(HERE / "app", directory)
 
         def case(name: str, url: str, edit: str = "source", least: float = REST) -> None:
             if name in only:
                 print(f"{name}: ", end="", flush=True)
                 found[name] = saves(getattr(session, edit), url, n, least)
 
-        with Session(folder) as session:
+        with Session(directory) as session:
             pass
         for name, url in (("service", service), ("localhost", local)):
             if name in only:
-                floors(NAMESPACE, service, n // 4 or 1, found)
-                with Session(folder) as session:
+                baselines(NAMESPACE, service, n // 4 or 1, found)
+                with Session(directory) as session:
                     case(name, url)
         if {"git noise", "sync", "touch"}.intersection(only):
-            floors(NAMESPACE, service, n // 4 or 1, found)
-            with Session(folder) as session:
-                with Noise(folder):
+            baselines(NAMESPACE, service, n // 4 or 1, found)
+            with Session(directory) as session:
+                with Noise(directory):
                     case("git noise", service)
                 case("sync", f"{service}/msg", "message", 1.5)
                 if "touch" in only:
                     found["touch"] = touched(session, n)
         if "rolling" in only:
-            with Session(folder, "rolling") as session:
+            with Session(directory, "rolling") as session:
                 case("rolling", service)
         if "5000 files" in only:
             for number in range(5000):
-                path = folder / "many" / str(number // 100) / f"{number}.txt"
+                path = directory / "many" / str(number // 100) / f"{number}.txt"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(f"{number} " * 800)
-            with Session(folder) as session:
+            with Session(directory) as session:
                 case("5000 files", service)
-        floors(NAMESPACE, service, n // 4 or 1, found)
+        baselines(NAMESPACE, service, n // 4 or 1, found)
     return found
 
 
@@ -226,8 +226,8 @@ def main() -> None:
             print(f"touch: {middle:.0f} did anything")
             continue
         kind = "rolling" if name == "rolling" else "in-place"
-        ratio = middle / medians[f"floor {kind}"]
-        print(f"{name:<16} median {middle:.3f} s   {ratio:.2f} x the {kind} floor")
+        ratio = middle / medians[f"baseline {kind}"]
+        print(f"{name:<16} median {middle:.3f} s   {ratio:.2f} x the {kind} baseline")
     if options.record is not None:
         commit = subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True

@@ -6,7 +6,7 @@ A session on an unchanged tree: everything was built, pushed and deployed by a r
 is the first byte of `--output lines`, `help` all of `devloop --help`, `started` the
 `session.started` event, `settled` the end of the first look at the cluster, after which files are
 watched and the deployed image is proven to be the one on disk; `patches` counts what was written
-to the Deployment meanwhile. `python` is the interpreter alone, started and ended: the floor.
+to the Deployment meanwhile. `python` is the interpreter alone, started and ended: the baseline.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ class Bench:
 
 
 def measure(runs: int) -> dict[str, float]:
-    with tempfile.TemporaryDirectory(prefix="devloop-bench-") as folder:
-        bench = Bench(Path(folder, "app"))
+    with tempfile.TemporaryDirectory(prefix="devloop-bench-") as directory:
+        bench = Bench(Path(directory, "app"))
         bench.prepare()
         before = bench.generation()
         times: dict[str, list[float]] = {}

@@ -107,8 +107,8 @@ class FakeApi:
         self.url = ""
         self.on_write: list[Callable[[str, dict[str, Any]], None]] = []
 
-    def kubeconfig(self, folder: Path, user: dict[str, Any] | None = None) -> Path:
-        path = folder / "kubeconfig"
+    def kubeconfig(self, directory: Path, user: dict[str, Any] | None = None) -> Path:
+        path = directory / "kubeconfig"
         document = {
             "current-context": "fake",
             "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "me"}}],

@@ -51,20 +51,23 @@ class Silent:
 
 def main() -> None:
     root, namespace, repository, digest, writes = sys.argv[1:]
-    folder = Path(root)
+    directory = Path(root)
     env = os.environ | {"KUBECONFIG": os.environ["DEVLOOP_TEST_KUBECONFIG"]}
     connection = Dying.open(os.environ["DEVLOOP_TEST_CONTEXT"], namespace, env=env)
     assert isinstance(connection, Dying)
     connection.left = int(writes)
     deploy = Deploy(
-        workload_name="web", manifests=(str(folder / "*.json"),), replace="in-place", timeout=40.0
+        workload_name="web",
+        manifests=(str(directory / "*.json"),),
+        replace="in-place",
+        timeout=40.0,
     )
-    build = Build(context=folder, dockerfile=folder / "Dockerfile")
+    build = Build(context=directory, dockerfile=directory / "Dockerfile")
     service = Service(name="web", image="devloop-cluster/web", build=build, deploy=deploy)
     project = Project(
         name=f"project-{namespace}",
-        root=folder,
-        file=folder / "devloop.yaml",
+        root=directory,
+        file=directory / "devloop.yaml",
         services={"web": service},
     )
     shared = Deployments(

@@ -96,7 +96,7 @@ def _plain(reason: str) -> str:
 
 
 class _Workspace:
-    """One case in one folder, on its way."""
+    """One case in one directory, on its way."""
 
     def __init__(self, root: Path, case: Case, client: RegistryClient, image: str) -> None:
         self.root = root
@@ -170,16 +170,16 @@ class _Workspace:
 
 
 class Campaign:
-    """Everything in `folder`, every image under `differential/` of the client's registry."""
+    """Everything in `directory`, every image under `differential/` of the client's registry."""
 
     _numbers = itertools.count()
 
-    def __init__(self, folder: Path, client: RegistryClient, bases: Bases) -> None:
-        self._folder = folder
+    def __init__(self, directory: Path, client: RegistryClient, bases: Bases) -> None:
+        self._directory = directory
         self._client = client
         self._bases = bases
         self._reader = Reader(client)
-        self._bake = Bake(folder)
+        self._bake = Bake(directory)
 
     def run(self, cases: Sequence[Case]) -> list[Finding | None]:
         """Each case from its beginning, compared at its end alone."""
@@ -252,7 +252,7 @@ class Campaign:
         tree = random_tree(rng)
         seen = Tree(
             files=tuple(e.path for e in tree if e.kind == "write"),
-            folders=tuple(e.path for e in tree if e.kind == "mkdir"),
+            directories=tuple(e.path for e in tree if e.kind == "mkdir"),
             links=(),
         )
         return Case(recipe=random_recipe(rng, seen, self._bases), tree=tree)
@@ -268,8 +268,8 @@ class Campaign:
 
     def _workspace(self, case: Case) -> _Workspace:
         number = next(self._numbers)
-        image = f"differential/{self._folder.name.lower().strip('-_')}-{number}"
-        return _Workspace(self._folder / f"space{number}", case, self._client, image)
+        image = f"differential/{self._directory.name.lower().strip('-_')}-{number}"
+        return _Workspace(self._directory / f"space{number}", case, self._client, image)
 
     def _compare(self, spaces: Sequence[_Workspace], tally: Tally) -> list[Finding | None]:
         names = {f"case{number}": space for number, space in enumerate(spaces)}
@@ -312,7 +312,7 @@ class Campaign:
 
     def _by_cache(self, space: _Workspace, digest: str | None) -> bool:
         """Whether an image is BuildKit's own and differs by its cache, which does not see that an
-        empty folder's mode changed, what is behind `--exclude`, or that a link leads nowhere by
+        empty directory's mode changed, what is behind `--exclude`, or that a link leads nowhere by
         now. With the cache BuildKit makes the same wrong image again; or the reference has renewed
         the cache, and devloop begun anew makes the right one."""
         built = space.built
@@ -337,10 +337,10 @@ class Campaign:
         return not self._differences(space, self._bake.alone(space.target(self._client.host)))
 
     def _remove(self, spaces: Iterable[_Workspace]) -> None:
-        """Take the folders away, and the tags that building left in the local Docker."""
+        """Take the directories away, and the tags that building left in the local Docker."""
         for space in spaces:
             space.remove()
-        prefix = f"{self._client.host}/differential/{self._folder.name.lower().strip('-_')}-"
+        prefix = f"{self._client.host}/differential/{self._directory.name.lower().strip('-_')}-"
         listed = subprocess.run(
             [
                 "docker",

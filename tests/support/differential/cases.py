@@ -102,7 +102,7 @@ class Case:
 
 
 def arrange(root: Path, case: Case) -> None:
-    """Make the case's beginning in the empty folder `root`."""
+    """Make the case's beginning in the empty directory `root`."""
     (root / "context").mkdir(parents=True)
     perform(root, Step(edits=case.tree, recipe=case.recipe))
 

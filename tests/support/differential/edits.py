@@ -32,7 +32,8 @@ Kind = Literal[
 class Edit:
     """One change of the context. `path` and `other` are relative, decoded with surrogateescape.
 
-    write: in place, save: atomically; both make folders above and put `text` there `times` times.
+    write: in place, save: atomically; both make the directories above and put `text` there `times`
+    times.
     rename: `path` becomes `other`, which is removed first. symlink and hardlink: `path` is made, to
     `other`. remove takes trees. chown gives the path an owner that no image may show."""
 
@@ -77,14 +78,14 @@ def _place(root: Path, path: str) -> bytes:
     return os.path.join(os.fsencode(root), os.fsencode(path))  # noqa: PTH118 - bytes
 
 
-def _folders_above(path: bytes) -> None:
-    """Make the folders above `path`; what stands in the way and is no folder stops it."""
+def _directories_above(path: bytes) -> None:
+    """Make the directories above `path`; what stands in the way and is no directory stops it."""
     parent = os.path.dirname(path)  # noqa: PTH120
     try:
         if not stat.S_ISDIR(os.lstat(parent).st_mode):
             raise NotADirectoryError
     except FileNotFoundError:
-        _folders_above(parent)
+        _directories_above(parent)
         os.mkdir(parent)  # noqa: PTH102
         os.chmod(parent, 0o755)  # noqa: PTH101
     else:
@@ -92,7 +93,7 @@ def _folders_above(path: bytes) -> None:
 
 
 def _check_above(path: bytes) -> None:
-    """Raise unless every folder on the way is a real one: nothing is done behind a symlink."""
+    """Raise unless every directory on the way is a real one: nothing is done behind a symlink."""
     parent = os.path.dirname(path)  # noqa: PTH120
     while parent not in (b"/", b""):
         if stat.S_ISLNK(os.lstat(parent).st_mode):
@@ -114,7 +115,7 @@ def _clear(path: bytes) -> None:
 
 
 def _write(path: bytes, _: bytes | None, edit: Edit) -> None:
-    _folders_above(path)
+    _directories_above(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
     if os.path.islink(path):  # noqa: PTH114
         os.unlink(path)  # noqa: PTH108
@@ -125,7 +126,7 @@ def _write(path: bytes, _: bytes | None, edit: Edit) -> None:
 
 
 def _save(path: bytes, _: bytes | None, edit: Edit) -> None:
-    _folders_above(path)
+    _directories_above(path)
     if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
         return
     beside = os.path.join(os.path.dirname(path), b".save-tmp")  # noqa: PTH118, PTH120
@@ -143,7 +144,7 @@ def _rename(path: bytes, other: bytes | None, edit: Edit) -> None:
         return
     os.lstat(path)
     _check_above(path)
-    _folders_above(other)
+    _directories_above(other)
     _clear(other)
     os.rename(path, other)  # noqa: PTH104
 
@@ -164,13 +165,13 @@ def _chown(path: bytes, _: bytes | None, edit: Edit) -> None:
 
 
 def _symlink(path: bytes, _: bytes | None, edit: Edit) -> None:
-    _folders_above(path)
+    _directories_above(path)
     _clear(path)
     os.symlink(os.fsencode(edit.other), path)  # noqa: PTH211 - bytes
 
 
 def _mkdir(path: bytes, _: bytes | None, edit: Edit) -> None:
-    _folders_above(path)
+    _directories_above(path)
     if os.path.lexists(path) and not (
         os.path.isdir(path) and not os.path.islink(path)  # noqa: PTH112, PTH114
     ):
@@ -185,7 +186,7 @@ def _hardlink(path: bytes, other: bytes | None, edit: Edit) -> None:
     if path == other or not stat.S_ISREG(os.lstat(other).st_mode):
         return
     _check_above(other)
-    _folders_above(path)
+    _directories_above(path)
     _clear(path)
     os.link(other, path)
 
@@ -214,33 +215,35 @@ class Tree:
     """What is in a context now, by type; relative paths."""
 
     files: tuple[str, ...]
-    folders: tuple[str, ...]
+    directories: tuple[str, ...]
     links: tuple[str, ...]
 
     @classmethod
     def of(cls, root: Path) -> Tree:
-        files, folders, links = [], [], []
+        files, directories, links = [], [], []
         top = os.fsencode(root)
-        for folder, names, others in os.walk(top):
+        for directory, names, others in os.walk(top):
             for name in (*names, *others):
-                path = os.path.join(folder, name)  # noqa: PTH118
+                path = os.path.join(directory, name)  # noqa: PTH118
                 shown = os.fsdecode(os.path.relpath(path, top))
                 if os.path.islink(path):  # noqa: PTH114
                     links.append(shown)
                 elif name in others:
                     files.append(shown)
                 else:
-                    folders.append(shown)
+                    directories.append(shown)
         return cls(
-            files=tuple(sorted(files)), folders=tuple(sorted(folders)), links=tuple(sorted(links))
+            files=tuple(sorted(files)),
+            directories=tuple(sorted(directories)),
+            links=tuple(sorted(links)),
         )
 
     @property
     def all(self) -> tuple[str, ...]:
-        return (*self.files, *self.folders, *self.links)
+        return (*self.files, *self.directories, *self.links)
 
 
-FOLDERS = (
+DIRECTORIES = (
     "app",
     "lib",
     "conf",
@@ -305,7 +308,7 @@ ODD = (
     ),
 )
 MODES = (0o644, 0o644, 0o644, 0o644, 0o755, 0o755, 0o600, 0o664, 0o400, 0o4755, 0o2755, 0o777, 0)
-FOLDER_MODES = (0o755, 0o755, 0o755, 0o700, 0o775, 0o1777, 0o2755, 0o500, 0o777, 0)
+DIRECTORY_MODES = (0o755, 0o755, 0o755, 0o700, 0o775, 0o1777, 0o2755, 0o500, 0o777, 0)
 TARGETS = (
     *(
         "main.py",
@@ -351,17 +354,17 @@ def _new_path(rng: random.Random, tree: Tree, *, odd: float = 0.15) -> str:
         parent = "/".join(["deep-folder-name-of-some-length"] * rng.randint(3, 9))
     elif roll < 0.25:
         parent = ""
-    elif roll < 0.85 and tree.folders:
-        parent = rng.choice(tree.folders)
+    elif roll < 0.85 and tree.directories:
+        parent = rng.choice(tree.directories)
     else:
-        parent = rng.choice(FOLDERS)
+        parent = rng.choice(DIRECTORIES)
     name = rng.choice(ODD) if rng.random() < odd else rng.choice(FILES)
     path = f"{parent}/{name}" if parent else name
     return path if _usable(path) else "plain"
 
 
 def _protected(path: str) -> bool:
-    """The recipe's own files change by other means. (An ignore file that is a folder is an error
+    """The recipe's own files change by other means. (An ignore file that is a directory is an error
     in devloop and nothing to Docker.)"""
     return path in ("Dockerfile", "Dockerfile.dockerignore", ".dockerignore")
 
@@ -407,12 +410,12 @@ def _add(rng: random.Random, tree: Tree) -> Made:
 
 
 def _delete(rng: random.Random, tree: Tree) -> Made:
-    path = _pick(rng, (*tree.files, *tree.files, *tree.links, *tree.folders))
+    path = _pick(rng, (*tree.files, *tree.files, *tree.links, *tree.directories))
     return (Edit(kind="remove", path=path),) if path else ()
 
 
 def _move(rng: random.Random, tree: Tree) -> Made:
-    path = _pick(rng, (*tree.files, *tree.links, *tree.folders))
+    path = _pick(rng, (*tree.files, *tree.links, *tree.directories))
     if path is None:
         return ()
     other = _new_path(rng, tree) if rng.random() < 0.7 else _pick(rng, tree.all)
@@ -420,9 +423,9 @@ def _move(rng: random.Random, tree: Tree) -> Made:
 
 
 def _modes(rng: random.Random, tree: Tree) -> Made:
-    if tree.folders and rng.random() < 0.35:
-        path = rng.choice((*tree.folders, "."))
-        return (Edit(kind="chmod", path=path, mode=rng.choice(FOLDER_MODES)),)
+    if tree.directories and rng.random() < 0.35:
+        path = rng.choice((*tree.directories, "."))
+        return (Edit(kind="chmod", path=path, mode=rng.choice(DIRECTORY_MODES)),)
     path = _pick(rng, tree.files) or "."
     return (Edit(kind="chmod", path=path, mode=rng.choice(MODES)),)
 
@@ -438,7 +441,7 @@ def _link(rng: random.Random, tree: Tree) -> Made:
     return (Edit(kind="symlink", path=path, other=target),) if path else ()
 
 
-def _file_to_folder(rng: random.Random, tree: Tree) -> Made:
+def _file_to_directory(rng: random.Random, tree: Tree) -> Made:
     path = _pick(rng, (*tree.files, *tree.links))
     if path is None:
         return ()
@@ -446,31 +449,31 @@ def _file_to_folder(rng: random.Random, tree: Tree) -> Made:
         Edit(kind="write", path=f"{path}/{name}", text=f"{rng.getrandbits(20):x}", mode=0o644)
         for name in rng.sample(FILES, rng.randint(0, 2))
     )
-    mode = rng.choice(FOLDER_MODES)
+    mode = rng.choice(DIRECTORY_MODES)
     return (Edit(kind="remove", path=path), Edit(kind="mkdir", path=path, mode=mode), *inside)
 
 
-def _folder_to_file(rng: random.Random, tree: Tree) -> Made:
-    path = _pick(rng, tree.folders)
+def _directory_to_file(rng: random.Random, tree: Tree) -> Made:
+    path = _pick(rng, tree.directories)
     if path is None:
         return ()
-    text = f"was a folder {rng.getrandbits(20):x}"
+    text = f"was a directory {rng.getrandbits(20):x}"
     return (
         Edit(kind="remove", path=path),
         Edit(kind="write", path=path, text=text, mode=rng.choice(MODES)),
     )
 
 
-def _folder_to_link(rng: random.Random, tree: Tree) -> Made:
-    path = _pick(rng, tree.folders)
+def _directory_to_link(rng: random.Random, tree: Tree) -> Made:
+    path = _pick(rng, tree.directories)
     return (Edit(kind="symlink", path=path, other=rng.choice(TARGETS)),) if path else ()
 
 
-def _folder(rng: random.Random, tree: Tree) -> Made:
+def _directory(rng: random.Random, tree: Tree) -> Made:
     path = f"{_new_path(rng, tree)}.d"
     if len(os.fsencode(path.rpartition("/")[2])) > 255:
         return ()
-    return (Edit(kind="mkdir", path=path, mode=rng.choice(FOLDER_MODES)),)
+    return (Edit(kind="mkdir", path=path, mode=rng.choice(DIRECTORY_MODES)),)
 
 
 def _odd_name(rng: random.Random, tree: Tree) -> Made:
@@ -493,7 +496,7 @@ def _second_name(rng: random.Random, tree: Tree) -> Made:
 
 
 def _swap(rng: random.Random, tree: Tree) -> Made:
-    one, two = _pick(rng, tree.files), _pick(rng, (*tree.files, *tree.folders))
+    one, two = _pick(rng, tree.files), _pick(rng, (*tree.files, *tree.directories))
     if one is None or two is None or one.startswith(two) or two.startswith(one):
         return ()
     return (
@@ -520,10 +523,10 @@ _MAKERS: tuple[tuple[Callable[[random.Random, Tree], Made], int], ...] = (
     (_move, 8),
     (_modes, 8),
     (_link, 6),
-    (_file_to_folder, 4),
-    (_folder_to_file, 3),
-    (_folder_to_link, 3),
-    (_folder, 4),
+    (_file_to_directory, 4),
+    (_directory_to_file, 3),
+    (_directory_to_link, 3),
+    (_directory, 4),
     (_odd_name, 5),
     (_ignore, 2),
     (_second_name, 1),
@@ -534,25 +537,25 @@ _MAKERS: tuple[tuple[Callable[[random.Random, Tree], Made], int], ...] = (
 
 
 def random_tree(rng: random.Random) -> tuple[Edit, ...]:
-    """A context of some ten to forty paths, as edits of an empty folder."""
+    """A context of some ten to forty paths, as edits of an empty directory."""
     made: list[Edit] = []
-    for folder in FOLDERS:
+    for directory in DIRECTORIES:
         if rng.random() < 0.75:
-            made.append(Edit(kind="mkdir", path=folder, mode=rng.choice(FOLDER_MODES[:6])))
+            made.append(Edit(kind="mkdir", path=directory, mode=rng.choice(DIRECTORY_MODES[:6])))
             for name in rng.sample(FILES, rng.randint(0, 4)):
                 text, times = _text(rng)
                 mode = rng.choice(MODES)
-                path = f"{folder}/{name}"
+                path = f"{directory}/{name}"
                 made.append(Edit(kind="write", path=path, text=text, times=times, mode=mode))
     for name in rng.sample(FILES, rng.randint(1, 5)):
         text, times = _text(rng)
         made.append(Edit(kind="write", path=name, text=text, times=times, mode=rng.choice(MODES)))
     seen = Tree(
         files=tuple(e.path for e in made if e.kind == "write"),
-        folders=tuple(e.path for e in made if e.kind == "mkdir"),
+        directories=tuple(e.path for e in made if e.kind == "mkdir"),
         links=(),
     )
-    for maker, chance in ((_link, 0.5), (_odd_name, 0.4), (_ignore, 0.4), (_folder, 0.3)):
+    for maker, chance in ((_link, 0.5), (_odd_name, 0.4), (_ignore, 0.4), (_directory, 0.3)):
         if rng.random() < chance:
             made += maker(rng, seen)
     return tuple(made)

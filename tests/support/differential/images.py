@@ -1,6 +1,6 @@
 """An image as the registry holds it, unpacked in memory the way a node's runtime unpacks it.
 
-Layers are applied as containerd does (archive.Apply): a later folder's mode and owner win, what
+Layers are applied as containerd does (archive.Apply): a later directory's mode and owner win, what
 changes its type replaces the tree that was there, `.wh.` files remove, hard links share what they
 name, and a path behind a symlink lands where the link leads, inside the root.
 Checks on the way what a registry does not: sizes, digests, diff_ids, the length of the history.
@@ -195,18 +195,18 @@ class _Root:
 
     def apply(self, member: _Member, unpacked: set[str]) -> None:
         """Unpack one line; `unpacked` are the paths that this layer made so far."""
-        folder, _, name = member.path.rpartition("/")
-        folder = self._resolve(folder)
-        path = f"{folder}/{name}" if folder else name
+        directory, _, name = member.path.rpartition("/")
+        directory = self._resolve(directory)
+        path = f"{directory}/{name}" if directory else name
         if name == _OPAQUE:
-            for child in list(self._children.get(folder, ())):
+            for child in list(self._children.get(directory, ())):
                 self._remove_old(child, unpacked)
             return
         if name.startswith(_WHITEOUT):
             original = name.removeprefix(_WHITEOUT)
-            self._remove(f"{folder}/{original}" if folder else original)
+            self._remove(f"{directory}/{original}" if directory else original)
             return
-        self._make_folders(folder)
+        self._make_directories(directory)
         node = member.node
         if node is None:
             target = self._resolve(member.target)
@@ -242,12 +242,12 @@ class _Root:
                 done = step
         raise Broken(f"a loop of symlinks at {path!r}")
 
-    def _make_folders(self, path: str) -> None:
+    def _make_directories(self, path: str) -> None:
         if not path or path in self._children:
             return
-        self._make_folders(path.rpartition("/")[0])
+        self._make_directories(path.rpartition("/")[0])
         if path in self.nodes:
-            raise Broken(f"{path!r} is no folder but has something in it")
+            raise Broken(f"{path!r} is no directory but has something in it")
         self._put(path, Node("dir", 0o755, 0, 0))
 
     def _put(self, path: str, node: Node) -> None:

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = ["load"]
 
-FOLDER = Path(__file__).parent / "kept"
+DIRECTORY = Path(__file__).parent / "kept"
 
 
 def load(host: str, flags: Iterable[str]) -> dict[str, Case]:
     """The cases that a builder which knows `flags` can build, by name."""
     missing = {"--parents", "--exclude"} - set(flags)
     found = {}
-    for file in sorted(FOLDER.glob("*.json")):
+    for file in sorted(DIRECTORY.glob("*.json")):
         text = file.read_text()
         if not any(flag in text for flag in missing):
             case = Case.from_json(json.loads(text)["case"])

@@ -62,21 +62,21 @@ def make_bases(host: str) -> Bases:
     )
     _docker("tag", _SHELL, bases.shell)
     _docker("push", "-q", bases.shell)
-    with tempfile.TemporaryDirectory(prefix="devloop-differential-") as folder:
-        (Path(folder) / "base.tar").write_bytes(_archive())
+    with tempfile.TemporaryDirectory(prefix="devloop-differential-") as directory:
+        (Path(directory) / "base.tar").write_bytes(_archive())
         lines = ["FROM scratch AS small", "ADD base.tar /", *BASE_LINES, "FROM small AS onbuild"]
         lines += ["ONBUILD ENV TRIGGERED=1", "ONBUILD COPY . /triggered/", ""]
-        (Path(folder) / "Dockerfile").write_text("\n".join(lines))
+        (Path(directory) / "Dockerfile").write_text("\n".join(lines))
         targets = {
             name: {
-                "context": folder,
+                "context": directory,
                 "target": name,
                 "output": [f"type=image,name={reference},push=true"],
                 "attest": ["type=provenance,disabled=true"],
             }
             for name, reference in (("small", bases.small), ("onbuild", bases.onbuild))
         }
-        file = Path(folder) / "bake.json"
+        file = Path(directory) / "bake.json"
         file.write_text(
             json.dumps({"group": {"default": {"targets": list(targets)}}, "target": targets})
         )

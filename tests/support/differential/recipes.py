@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BASE_FILES", "BASE_LINES", "Bases", "Recipe", "random_recipe", "varied"]
 
-# The small base: users, symlinks where a COPY may go, folders with modes and owners of their own.
+# The small base: users, symlinks where a COPY may go, directories with own modes and owners.
 # Each: path, type, mode, uid, gid, and the link's target or the file's content.
 BASE_FILES: tuple[tuple[str, str, int, int, int, str], ...] = (
     ("etc", "dir", 0o755, 0, 0, ""),
@@ -35,7 +35,7 @@ BASE_FILES: tuple[tuple[str, str, int, int, int, str], ...] = (
     ("etc/group", "file", 0o644, 0, 0, "root:x:0:\nweb:x:1002:www\nstaff:x:50:www\n8:x:88:\n"),
     ("app", "dir", 0o750, 1001, 1002, ""),
     ("app/main.py", "file", 0o600, 1001, 1002, "from the base\n"),
-    ("app/sub", "file", 0o644, 0, 0, "a file where a folder may come\n"),
+    ("app/sub", "file", 0o644, 0, 0, "a file where a directory may come\n"),
     ("srv", "dir", 0o755, 0, 0, ""),
     ("srv/real", "dir", 0o2775, 3, 4, ""),
     ("srv/real/kept", "file", 0o644, 3, 4, "kept\n"),
@@ -346,7 +346,7 @@ def _source(rng: random.Random, tree: Tree, *, links: bool) -> str:
                 "app*",
             ]
         )
-    choice = [p for p in (*tree.files, *tree.folders) if _writable(p)]
+    choice = [p for p in (*tree.files, *tree.directories) if _writable(p)]
     if links and tree.links and rng.random() < 0.06:
         choice = list(tree.links)
     if not choice:
@@ -358,9 +358,9 @@ def _source(rng: random.Random, tree: Tree, *, links: bool) -> str:
             return f"/{path}"
         case 1:
             return f"./{path}"
-        case 2 if path in tree.folders:
+        case 2 if path in tree.directories:
             return f"{path}/"
-        case 3 if path in tree.folders:
+        case 3 if path in tree.directories:
             return f"{path}/."
         case 4:
             return posixpath.join(path, "..", posixpath.basename(path))

@@ -36,8 +36,8 @@ class Target:
 class Bake:
     """Builds with the builder that buildx uses here (`BUILDX_BUILDER` chooses another)."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
         # What the builder said last of each target that it could not build.
         self.refusals: dict[str, str] = {}
 
@@ -67,8 +67,8 @@ class Bake:
         return found
 
     def _bake(self, targets: Mapping[str, Target], *, cache: bool = False) -> dict[str, str] | None:
-        with tempfile.TemporaryDirectory(dir=self._folder, prefix="bake-") as folder:
-            file, metadata = Path(folder) / "bake.json", Path(folder) / "metadata.json"
+        with tempfile.TemporaryDirectory(dir=self._directory, prefix="bake-") as directory:
+            file, metadata = Path(directory) / "bake.json", Path(directory) / "metadata.json"
             document = {
                 "group": {"default": {"targets": list(targets)}},
                 "target": {name: _described(target) for name, target in targets.items()},
@@ -78,7 +78,7 @@ class Bake:
             command += [] if cache else ["--no-cache"]
             done = subprocess.run(
                 [*command, f"--metadata-file={metadata}", f"--file={file}"],
-                cwd=folder,
+                cwd=directory,
                 check=False,
                 capture_output=True,
                 timeout=_LIMIT,
@@ -108,10 +108,10 @@ def _described(target: Target) -> dict[str, object]:
 def knows(flag: str) -> bool:
     """Whether the builder takes this flag of COPY (`--parents` and `--exclude` are not in every
     BuildKit)."""
-    with tempfile.TemporaryDirectory(prefix="devloop-differential-") as folder:
-        (Path(folder) / "Dockerfile").write_text(f"FROM scratch\nCOPY {flag} Dockerfile /\n")
+    with tempfile.TemporaryDirectory(prefix="devloop-differential-") as directory:
+        (Path(directory) / "Dockerfile").write_text(f"FROM scratch\nCOPY {flag} Dockerfile /\n")
         done = subprocess.run(
-            ["docker", "buildx", "build", "--output=type=cacheonly", folder],
+            ["docker", "buildx", "build", "--output=type=cacheonly", directory],
             check=False,
             capture_output=True,
             timeout=60,

@@ -1,6 +1,6 @@
 """Where expensive things are kept between runs, each under a hash of what it was made from.
 
-Nothing is ever changed in place: a folder or file appears under its final name in one rename, so
+Nothing is ever changed in place: a directory or file appears under its final name in one rename, so
 an interrupted run leaves only a `.part-*` leftover, which the next run removes.
 """
 
@@ -22,7 +22,7 @@ PART = ".part-"
 
 
 def home() -> Path:
-    """Return the cache's folder: $DEVLOOP_TEST_CACHE, or devloop-tests in the user's cache."""
+    """Return the cache's directory: $DEVLOOP_TEST_CACHE, or devloop-tests in the user's cache."""
     if own := os.environ.get("DEVLOOP_TEST_CACHE"):
         return Path(own)
     base = os.environ.get("XDG_CACHE_HOME")
@@ -30,12 +30,12 @@ def home() -> Path:
 
 
 def bin_dir() -> Path:
-    """Return the folder of links to the programs that the set-up had to bring itself."""
+    """Return the directory of links to the programs that the set-up had to bring itself."""
     return home() / "bin"
 
 
 def key(*inputs: str | Path) -> str:
-    """Return a short hash of strings and of the contents and names of files and folders."""
+    """Return a short hash of strings and of the contents and names of files and directories."""
     total = hashlib.sha256()
     for part in inputs:
         if isinstance(part, str):
@@ -52,10 +52,10 @@ def key(*inputs: str | Path) -> str:
 
 
 def made(name: str, make: Callable[[Path], None]) -> Path:
-    """Return the cached file or folder `name`, first made by `make` under a temporary name.
+    """Return the cached file or directory `name`, first made by `make` under a temporary name.
 
     `name` holds the hash of everything it depends on; `make` gets a path that does not exist yet,
-    in an empty folder that it may use for its own leftovers.
+    in an empty directory that it may use for its own leftovers.
     """
     final = home() / name
     if final.exists():
@@ -86,13 +86,13 @@ def forget(pattern: str, keep: int = 2) -> None:
 
 
 def link(target: Path, name: str) -> None:
-    """Put a program into our bin folder under `name`, in one step even if one is there."""
-    folder = bin_dir()
-    folder.mkdir(parents=True, exist_ok=True)
-    place = folder / name
+    """Put a program into our bin directory under `name`, in one step even if one is there."""
+    directory = bin_dir()
+    directory.mkdir(parents=True, exist_ok=True)
+    place = directory / name
     if place.is_symlink() and place.readlink() == target:
         return
-    fresh = folder / f".{name}.{os.getpid()}"
+    fresh = directory / f".{name}.{os.getpid()}"
     fresh.symlink_to(target)
     fresh.rename(place)
 

@@ -79,14 +79,14 @@ def parse_deb822(text: str) -> list[Source]:
     return found
 
 
-def own_sources(folder: Path = SOURCES) -> list[Source]:
+def own_sources(directory: Path = SOURCES) -> list[Source]:
     """Return the machine's apt sources."""
     found: list[Source] = []
-    plain = folder / "sources.list"
-    for file in [plain, *sorted((folder / "sources.list.d").glob("*.list"))]:
+    plain = directory / "sources.list"
+    for file in [plain, *sorted((directory / "sources.list.d").glob("*.list"))]:
         if file.is_file():
             found.extend(parse_list(file.read_text()))
-    for file in sorted((folder / "sources.list.d").glob("*.sources")):
+    for file in sorted((directory / "sources.list.d").glob("*.sources")):
         found.extend(parse_deb822(file.read_text()))
     return found
 
@@ -132,21 +132,21 @@ class Archive:
     suite: str
 
     @property
-    def folder(self) -> Path:
-        """Return the folder of this suite's lists."""
+    def directory(self) -> Path:
+        """Return the directory of this suite's lists."""
         return cache.home() / "apt" / self.suite
 
     def options(self) -> list[str]:
         """Return the apt options that keep it off the machine's own state."""
-        folder = self.folder
+        directory = self.directory
         settings = {
-            "Dir::Etc::SourceList": folder / "sources.list",
+            "Dir::Etc::SourceList": directory / "sources.list",
             "Dir::Etc::SourceParts": "-",
             "Dir::Etc::Preferences": "-",
             "Dir::Etc::PreferencesParts": "-",
-            "Dir::State": folder / "state",
-            "Dir::State::status": folder / "status",
-            "Dir::Cache": folder / "cache",
+            "Dir::State": directory / "state",
+            "Dir::State::status": directory / "status",
+            "Dir::Cache": directory / "cache",
             "APT::Sandbox::User": "root",
             "APT::Get::AllowUnauthenticated": "false",
             "Acquire::Languages": "none",
@@ -156,33 +156,33 @@ class Archive:
 
     def refresh(self) -> None:
         """Fetch the suite's package lists unless those of the last day are here."""
-        folder = self.folder
-        stamp = folder / "fresh"
+        directory = self.directory
+        stamp = directory / "fresh"
         if stamp.exists() and time.time() - stamp.stat().st_mtime < LISTS_AGE_SECONDS:
             return
         origin = mirror(own_sources(), own_suite() or "")
         key = origin.key or (KEYRING if Path(KEYRING).exists() else None)
         signed = f"[signed-by={key}] " if key else ""
         for part in ("state/lists/partial", "cache/archives/partial"):
-            (folder / part).mkdir(parents=True, exist_ok=True)
-        (folder / "status").touch()
-        (folder / "sources.list").write_text(f"deb {signed}{origin.uri} {self.suite} main\n")
+            (directory / part).mkdir(parents=True, exist_ok=True)
+        (directory / "status").touch()
+        (directory / "sources.list").write_text(f"deb {signed}{origin.uri} {self.suite} main\n")
         with console.step(f"package lists of Debian {self.suite}", "5 s"):
             shell.run(["apt-get", *self.options(), "update"], timeout=300)
         stamp.touch()
 
-    def fetch(self, packages: Sequence[str], folder: Path, *, dependencies: bool) -> list[Path]:
-        """Download packages into `folder`, with what they depend on if asked, and list them."""
+    def fetch(self, packages: Sequence[str], directory: Path, *, dependencies: bool) -> list[Path]:
+        """Download packages into `directory`, with what they depend on if asked, and list them."""
         self.refresh()
-        (folder / "partial").mkdir(parents=True, exist_ok=True)
+        (directory / "partial").mkdir(parents=True, exist_ok=True)
         if dependencies:
             wanted = ["-qq", "-y", "--no-install-recommends", "--download-only", "install"]
-            place = ["-o", f"Dir::Cache::archives={folder}"]
+            place = ["-o", f"Dir::Cache::archives={directory}"]
             command = ["apt-get", *self.options(), *place, *wanted, *packages]
         else:
             command = ["apt-get", *self.options(), "-qq", "download", *packages]
-        shell.run(command, timeout=600, cwd=folder)
-        return sorted(folder.glob("*.deb"))
+        shell.run(command, timeout=600, cwd=directory)
+        return sorted(directory.glob("*.deb"))
 
 
 def unpack(debs: Iterable[Path], root: Path) -> None:

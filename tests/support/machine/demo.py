@@ -102,8 +102,8 @@ def check_ports(config: Path = SAMPLE / "devloop.yaml") -> None:
 
 def check(found: dict[str, str]) -> int:
     """Make one edit, wait until it is served, and say how long that took; 0 if all was well."""
-    with tempfile.TemporaryDirectory(prefix="devloop-demo-") as folder:
-        copy = Path(folder) / "sample_app"
+    with tempfile.TemporaryDirectory(prefix="devloop-demo-") as directory:
+        copy = Path(directory) / "sample_app"
         clone(copy)
         try:
             return edit_and_wait(copy, found)

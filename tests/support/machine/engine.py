@@ -86,7 +86,7 @@ def version(text: str) -> int:
 
 
 def bring() -> Path:
-    """Unpack Docker Engine into the cache, link its programs, and return their folder."""
+    """Unpack Docker Engine into the cache, link its programs, and return their directory."""
     tree = unpacked()
     for name in PROGRAMS:
         for place in ("usr/bin", "usr/sbin"):

@@ -55,7 +55,7 @@ def go() -> tuple[str, dict[str, str]]:
 
 
 def build(source: Path, *flags: str, ldflags: str = "", estimate: str) -> Path:
-    """Return the program built from the module in the folder `source`."""
+    """Return the program built from the module in the directory `source`."""
     name = source.name
 
     def make(program: Path) -> None:

@@ -28,7 +28,7 @@ PROBE_SECONDS = 20
 class Image:
     """One image: its local tag, the public one it stands for, and how to make it here.
 
-    `tree` fills a folder with the image's files and returns nothing; `key` changes with anything
+    `tree` fills a directory with the image's files and returns nothing; `key` changes with anything
     that goes into it; `config` are Dockerfile instructions for `docker import`.
     """
 

@@ -21,7 +21,7 @@ class MachineError(Exception):
 
 
 def find(program: str) -> str | None:
-    """Return the full path of a program, root's folders included, or None."""
+    """Return the full path of a program, root's directories included, or None."""
     return shutil.which(program) or shutil.which(program, path=SYSTEM_PATH)
 
 

@@ -1,6 +1,7 @@
-"""The floor: how fast Kubernetes alone gets a fresh image served, with no tool in the way.
+"""The baseline: how fast Kubernetes alone gets a fresh image served, with no tool in the way.
 
-usage: python -m tests.bench.floor DEPLOYMENT URL N [--mode rolling|in-place|both] [--namespace NS]
+usage: python -m tests.bench.baseline DEPLOYMENT URL N
+                                      [--mode rolling|in-place|both] [--namespace NS]
 
 DEPLOYMENT runs tests/bench/app (one container, one replica, its image pinned by digest in a
 registry that this computer reaches under the same name); URL answers with the text of the file
@@ -50,7 +51,7 @@ def fresh_images(image: str, path: str, count: int) -> Iterator[tuple[str, str]]
         for _ in range(count):
             text = uuid.uuid4().hex
             layer, diff_id = _layer(path, text)
-            body = {**config, "history": [*config.get("history", ()), {"created_by": "floor"}]}
+            body = {**config, "history": [*config.get("history", ()), {"created_by": "baseline"}]}
             body["rootfs"] = {
                 "type": "layers",
                 "diff_ids": [*config["rootfs"]["diff_ids"], diff_id],
@@ -73,7 +74,7 @@ def fresh_images(image: str, path: str, count: int) -> Iterator[tuple[str, str]]
                 ],
             }
             pushed = client.put_manifest(
-                name, f"floor-{text[:8]}", json.dumps(new).encode(), found.media_type
+                name, f"baseline-{text[:8]}", json.dumps(new).encode(), found.media_type
             )
             yield text, f"{repository}@{pushed.digest}"
 
