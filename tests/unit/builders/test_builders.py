@@ -1,5 +1,5 @@
 """The builders against a docker CLI that is a script: what is asked of it, and what its answers
-become. What real Docker answers is in tests/integration/build.
+become. What real Docker answers is in tests/integration/builders.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def test_layers_are_unpacked_as_a_runtime_does_it() -> None:
 def test_what_cannot_be_unpacked_is_said() -> None:
     with pytest.raises(Broken, match="not there"):
         unpacked(layer((HARD, "b", 0, "nowhere")))
-    with pytest.raises(Broken, match="no folder"):
+    with pytest.raises(Broken, match="no directory"):
         unpacked(layer((FILE, "a", 0o644, ""), (FILE, "a/b", 0o644, "")))
     with pytest.raises(Broken, match="loop"):
         unpacked(layer((LINK, "a", 0, "b"), (LINK, "b", 0, "a"), (FILE, "a/x", 0o644, "")))
