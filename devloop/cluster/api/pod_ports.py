@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.threads import supervised
 from devloop.cluster.api.api_errors import ApiError, connection_error
 from devloop.cluster.api.pod_port import PodPort, open_port
 from devloop.cluster.api.tunnel import Tunnel, TunnelPort, open_tunnel, start_port
@@ -95,9 +96,7 @@ class PodPorts:
             self._not_before = {u: t for u, t in self._not_before.items() if u in wanted}
             self._pauses = {u: p for u, p in self._pauses.items() if u in wanted}
             if self._thread is None and wanted:
-                self._thread = threading.Thread(
-                    target=self._work, name="devloop-tunnels", daemon=True
-                )
+                self._thread = supervised("tunnels", self._work)
                 self._thread.start()
             self._changed.notify_all()
         for tunnel in (tunnel for tunnels in leaving for tunnel in tunnels):

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from devloop.base.cancel import Cancelled
+from devloop.base.threads import report_bug, supervised
 from devloop.cluster.api.api_errors import ApiError, status_error
 from devloop.errors import DevloopError
 
@@ -89,7 +90,8 @@ class Backoff:
 class Reflector:
     """One collection's mirror. `run` is the loop (in the caller's thread), `start` gives it one.
 
-    Every change goes to `sink` in the reflector's thread. `close` ends it within 200 ms."""
+    Every change goes to `sink` in the reflector's thread. `on_bug` gets what ends that thread but
+    should not, from the feed or from the sink. `close` ends it within 200 ms."""
 
     def __init__(
         self,
@@ -100,8 +102,10 @@ class Reflector:
         backoff: Backoff | None = None,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
+        on_bug: Callable[[BaseException], None] = report_bug,
     ) -> None:
         self._feed = feed
+        self._on_bug = on_bug
         self._sink = sink
         self._name = name
         self._backoff = backoff or Backoff(clock=clock, chance=chance)
@@ -113,7 +117,7 @@ class Reflector:
         self._resume = False  # whether a watch may start from it without a list
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self.run, name=self._name, daemon=True)
+        self._thread = supervised(self._name, self.run, on_bug=self._on_bug)
         self._thread.start()
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from devloop.base.cancel import Cancelled
+from devloop.base.threads import report_bug
 from devloop.cluster.api.api_errors import connection_error
 from devloop.cluster.api.pod_view import controller_of, labels, metadata, name_of, pod_view, text
 from devloop.cluster.api.reflector import Backoff, Feed, Reflector, WatchEvent
@@ -41,6 +42,8 @@ _PATHS: dict[str, str] = {
 }
 # Normal events are many and say nothing that a pod's status does not.
 _SELECTORS: dict[str, dict[str, str]] = {"events": {"fieldSelector": "type=Warning"}}
+# What waiting for a view does not cure.
+_HOPELESS = (Code.CLUSTER_FORBIDDEN, Code.INTERNAL_BUG)
 _IDLE_SECONDS = 100.0  # bookmarks come about once a minute
 
 
@@ -117,7 +120,11 @@ class ConnectionFeed:
 
 
 class View:
-    """One kind in one namespace. Thread-safe; objects are read-only."""
+    """One kind in one namespace. Thread-safe; objects are read-only.
+
+    `synced` is set from the first list on, for as long as there is a watch; `error` is what cut it,
+    None once it is there again. `on_bug` gets an exception in a listener, after which the watch
+    goes on, or in the watch itself, after which the view is not to be believed any more."""
 
     def __init__(
         self,
@@ -125,7 +132,7 @@ class View:
         *,
         name: str,
         slim: bool = False,
-        on_bug: Callable[[BaseException], None] | None = None,
+        on_bug: Callable[[BaseException], None] = report_bug,
         backoff: Backoff | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -136,7 +143,9 @@ class View:
         self._lock = threading.RLock()
         self._store: dict[str, Mapping[str, Any]] = {}
         self._listeners: list[Callable[[WatchEvent], None]] = []
-        self._reflector = Reflector(feed, self._take, name=name, backoff=backoff, clock=clock)
+        self._reflector = Reflector(
+            feed, self._take, name=name, backoff=backoff, clock=clock, on_bug=self._end
+        )
 
     def start(self) -> None:
         self._reflector.start()
@@ -150,8 +159,8 @@ class View:
             return list(self._store.values())
 
     def wait_synced(self, cancel: Cancel, timeout: float = 15.0) -> None:
-        """Wait for the first list. Raises `Cancelled`, or what hinders it after `timeout` seconds
-        (at once when the cluster forbids it)."""
+        """Wait for the first list. Raises `Cancelled`, or after `timeout` seconds what hinders it
+        (at once when the cluster forbids it or the watch ended by a bug)."""
         wake = threading.Event()
         with self.subscribe(lambda _: wake.set()), cancel.closing(wake.set):
             deadline = time.monotonic() + timeout
@@ -159,7 +168,7 @@ class View:
                 cancel.check()
                 error = self.error
                 late = time.monotonic() >= deadline
-                if error is not None and (late or error.code == Code.CLUSTER_FORBIDDEN):
+                if error is not None and (late or error.code in _HOPELESS):
                     raise error
                 if late:
                     raise DevloopError.of(Code.CLUSTER_UNREACHABLE, "the cluster does not answer")
@@ -208,8 +217,16 @@ class View:
                     try:
                         listener(told)
                     except Exception as error:  # noqa: BLE001 - one listener must not end the watch
-                        if self._on_bug is not None:
-                            self._on_bug(error)
+                        self._on_bug(error)
+
+    def _end(self, bug: BaseException) -> None:
+        """The watch ended by a bug: say so to whoever waits, and to whoever runs the process."""
+        self.synced.clear()
+        error = DevloopError.of(
+            Code.INTERNAL_BUG, "a watch of the cluster ended by a bug in devloop", cause=repr(bug)
+        )
+        self._take(WatchEvent("LOST", error=error))
+        self._on_bug(bug)
 
     def _apply(self, change: WatchEvent) -> list[WatchEvent]:
         if change.type == "SYNC":
@@ -276,13 +293,13 @@ def owned_by(ref: WorkloadRef) -> Callable[[Mapping[str, Any]], bool]:
 class ClusterView:
     """All views of a session, made when first asked for and closed together.
 
-    `on_bug` hears of an exception in a listener; the watch goes on."""
+    `on_bug` is each view's."""
 
     def __init__(
         self,
         connection: Connection,
         *,
-        on_bug: Callable[[BaseException], None] | None = None,
+        on_bug: Callable[[BaseException], None] = report_bug,
     ) -> None:
         self._connection = connection
         self._on_bug = on_bug
@@ -302,7 +319,7 @@ class ClusterView:
             feed = ConnectionFeed(self._connection, path, _SELECTORS.get(kind, {}))
             view = View(
                 feed,
-                name=f"devloop-watch {kind} {namespace}",
+                name=f"watch {kind} {namespace}",
                 slim=kind in {"pods", "replicasets", "events"},
                 on_bug=self._on_bug,
             )
@@ -318,12 +335,6 @@ class ClusterView:
             "daemonset": "daemonsets",
         }
         return self.view(kinds[ref.kind], ref.namespace)
-
-    def pods_of(self, ref: WorkloadRef) -> tuple[PodView, ...]:
-        """The workload's pods as last told, oldest first; empty until the first list is in."""
-        mine = owned_by(ref)
-        found = [pod_view(p) for p in self.view("pods", ref.namespace).items() if mine(p)]
-        return tuple(sorted(found, key=lambda p: (p.created, p.name)))
 
     def subscribe_pods(
         self,

@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from devloop.base.cancel import Cancelled
+import pytest
+
+from devloop.base.cancel import Cancel, Cancelled
 from devloop.cluster.api.api_errors import connection_error, status_error
 from devloop.cluster.api.reflector import Backoff, Reflector, WatchEvent
+from devloop.cluster.api.view import View
+from devloop.errors import Code, DevloopError
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-    from devloop.errors import DevloopError
 
 
 def refused(code: int, reason: str = "", message: str = "") -> DevloopError:
@@ -235,4 +238,48 @@ def test_stop_ends_a_pause_at_once() -> None:
     reflector.start()
     assert lost.wait(2)
     reflector.close()
-    assert not any(t.name == "watch" for t in threading.enumerate())
+    assert not any(t.name == "devloop-watch" for t in threading.enumerate())
+
+
+class Undecodable(dict[str, Any]):
+    def get(self, *_: object) -> Any:
+        raise TypeError("a decoder's bug")
+
+
+@pytest.mark.parametrize("broken", [Undecodable(), TypeError("a feed's bug")])
+def test_a_watch_that_ends_by_a_bug_says_so_and_its_view_is_not_believed_any_more(
+    broken: object,
+) -> None:
+    bugs: list[BaseException] = []
+    script = Script(("list", page(1, pod("a", 1))), ("watch", [broken]))
+    view = View(script, name="test", on_bug=bugs.append)
+    events: list[WatchEvent] = []
+    view.add(events.append)
+    view.start()
+    until(lambda: bugs)
+    assert [type(bug) for bug in bugs] == [TypeError]
+    assert not view.synced.is_set()
+    assert view.error is not None
+    assert view.error.code is Code.INTERNAL_BUG
+    assert events[-1].error is view.error
+    with pytest.raises(DevloopError) as caught:
+        view.wait_synced(Cancel())
+    assert caught.value is view.error
+    view.close()
+
+
+def test_a_listener_that_raises_does_not_end_the_watch() -> None:
+    def bad(_: WatchEvent) -> None:
+        raise ValueError("a listener's bug")
+
+    bugs: list[BaseException] = []
+    answers = [event("ADDED", pod("b", 2)), event("ADDED", pod("c", 3))]
+    script = Script(("list", page(1)), ("watch", answers))
+    view = View(script, name="test", on_bug=bugs.append)
+    script.reflector = view._reflector
+    view.add(bad)
+    view.start()
+    until(lambda: view.get("c"))
+    assert view.synced.is_set()
+    view.close()
+    assert {type(bug) for bug in bugs} == {ValueError}
