@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["docker_host"]
 
 _CONNECT = 5.0
-_SILENCE = 60.0  # seconds; creating a container takes longer than anything else
+_SILENCE = 90.0  # seconds; longer than what a request may take at most, but for a pull
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ __all__ = ["DockerHost", "DockerRefused", "ExecResult", "last_lines"]
 
 T = TypeVar("T")
 
-_LIMIT = 30.0  # seconds for one request
+_LIMIT = 60.0  # seconds for one request
 _PULL = 300.0
 _FAULTS = (docker.errors.DockerException, urllib3.exceptions.HTTPError, OSError)
 

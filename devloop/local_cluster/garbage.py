@@ -40,11 +40,13 @@ def collect(docker: DockerHost, container: str) -> int:
     shown = docker.inspect(container)
     if shown is None:
         return 0
-    docker.call("stop", container, timeout=5)
     try:
+        docker.call("stop", container, timeout=5)
         return len(_BLOB.findall(_run_collector(docker, container, shown)))
     finally:
-        # Not cancellable: a registry that stays stopped would be worse than a late Ctrl-C.
+        # Not cancellable: a registry that stays stopped would be worse than a late Ctrl-C. A stop
+        # that was interrupted is still under way, and would end what is started before its end.
+        docker.uncancelled().call("stop", container, timeout=5)
         docker.uncancelled().call("start", container)
 
 

@@ -683,6 +683,26 @@ def test_the_registry_runs_again_when_the_collection_is_cancelled(filled: Host) 
     assert filled.boxes[REGISTRY].state == "running"
 
 
+def test_a_stop_that_was_cancelled_is_waited_for_before_the_registry_is_started(
+    filled: Host,
+) -> None:
+    filled.calls.clear()
+    first, moved_on = iter([True]), threading.Event()
+
+    def interrupt(method: str) -> None:
+        if method == "stop" and next(first, False):
+            filled.clock.set()
+            moved_on.wait()
+        elif method in {"stop", "start"}:
+            moved_on.set()
+
+    filled.before = interrupt
+    with pytest.raises(Cancelled):
+        garbage.collect(filled.docker, REGISTRY)
+    called = [call[0] for call in filled.calls if call[0] in {"stop", "start"}]
+    assert called == ["stop", "stop", "start"]
+
+
 # --- the command -------------------------------------------------------------------------------
 
 
