@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Environment", "Wiring", "preflight_environment"]
 
+_LAST_LINES = 0.3  # seconds that the logs of containers that ended get at the end of a run
 _ON_FAILURE = {"dev": "keep", "run": "rollback"}
 
 
@@ -148,6 +149,9 @@ class Wiring:
             since=server_time(self._connection),
         )
         self._stack.callback(follower.close)
+        if self._mode == "run":
+            # It ends by itself when a rollout failed: what the app wrote last is the reason.
+            self._stack.callback(follower.drain, _LAST_LINES)
         self._stack.callback(self._feed.listen(follower.pods_changed))
 
     def engine(self) -> Engine:

@@ -92,7 +92,7 @@ class _Container:
     failures: int = 0
     tail: list[Piece] = field(default_factory=list)
     dropped: int = 0
-    notice: threading.Timer | None = None
+    notice: threading.Thread | None = None
 
 
 class LogFollower:
@@ -113,7 +113,10 @@ class LogFollower:
         rate: int = _RATE,
         clock: Callable[[], float] = time.monotonic,
         backoff: Callable[[int], float] = backoff,
+        report_dropped_after: float = 1.0,
     ) -> None:
+        self._report_dropped_after = report_dropped_after
+        self._ending = Cancel()
         self._backoff = backoff
         self._open_log = open_log
         self._publish = publish
@@ -123,7 +126,7 @@ class LogFollower:
         self._clock = clock
         self._changed = threading.Condition()
         self._containers: dict[tuple[str, str], _Container] = {}
-        self._notices: set[threading.Timer] = set()
+        self._notices: set[threading.Thread] = set()
         self._reported: set[tuple[str, str]] = set()
         self._closed = False
 
@@ -221,8 +224,7 @@ class LogFollower:
             self._changed.notify_all()
         for entry in entries:
             entry.stream.set()
-        for notice in notices:
-            notice.cancel()
+        self._ending.set()
         threads = [*(entry.thread for entry in entries if entry.thread), *notices]
         deadline = time.monotonic() + timeout
         for thread in threads:
@@ -346,19 +348,19 @@ class LogFollower:
             self._publish(_line(entry, piece.text, piece.ts))
 
     def _note_dropped(self, entry: _Container) -> None:
-        """Count a line that was not shown. A flood can stop as suddenly as it began, so a timer
-        sees to it that the loss is reported even if no line follows."""
+        """Count a line that was not shown. A flood can stop as suddenly as it began, so another
+        thread sees to it that the loss is reported even if no line follows."""
         with self._changed:
             entry.dropped += 1
             if entry.notice is not None or self._closed:
                 return
-            entry.notice = threading.Timer(1.0, self._notice, (entry,))
-            entry.notice.name = f"devloop-log-dropped-{entry.pod.suffix}-{entry.name}"
-            entry.notice.daemon = True
+            name = f"log-dropped-{entry.pod.suffix}-{entry.name}"
+            entry.notice = supervised(name, self._notice, entry)
             self._notices.add(entry.notice)
             entry.notice.start()
 
     def _notice(self, entry: _Container) -> None:
+        self._ending.wait(self._report_dropped_after)
         self._report_dropped(entry)
         with self._changed:
             if entry.notice is not None:

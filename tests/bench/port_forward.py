@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from devloop.base.cancel import Cancel
 from devloop.cluster.api.pod_port import open_port
 from devloop.cluster.api.pod_ports import PodPorts
-from tests.support.port_forward_lab import Browser, Lab, forwarded, until, wrong_answers
+from tests.support.port_forward_lab import Browser, Lab, forwarded, wrong_answers
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

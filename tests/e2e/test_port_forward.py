@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.conftest import free_port
-from tests.support.port_forward_lab import Browser, until, wrong_answers
+from tests.support.port_forward_lab import Browser, wrong_answers
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,15 +20,16 @@ from devloop.events import ForwardChanged
 from devloop.model import WorkloadRef
 from devloop.port_forward import PortForwarder
 from devloop.registry.client import RegistryClient, sha256
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from devloop.engine.ports import PodSource
     from devloop.events import Event
     from devloop.port_forward import Dial
 
-__all__ = ["Browser", "Lab", "Visit", "forwarded", "until", "wrong_answers"]
+__all__ = ["Browser", "Lab", "Visit", "forwarded", "wrong_answers"]
 
 # GET answers the version, POST the body; it stops at once when asked to, in mid-request.
 SERVER = """
@@ -220,13 +221,6 @@ def forwarded(
         yield tuple(event.local for event in opened[: len(ports)])
     finally:
         forwarder.close()
-
-
-def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "did not come true in time"
-        time.sleep(0.005)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

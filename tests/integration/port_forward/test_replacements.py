@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devloop.cluster.api.pod_ports import PodPorts
-from tests.support.port_forward_lab import Browser, Lab, forwarded, until, wrong_answers
+from tests.support.port_forward_lab import Browser, Lab, forwarded, wrong_answers
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,13 +7,13 @@ import contextlib
 import selectors
 import socket
 import threading
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from devloop.events import ForwardChanged
 from devloop.model import PodView
 from devloop.port_forward import PortForwarder
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -311,10 +311,3 @@ def read_all(sock: socket.socket) -> bytes:
     while data := sock.recv(65536):
         parts.append(data)
     return b"".join(parts)
-
-
-def until(true: Callable[[], bool], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "did not come true in time"
-        time.sleep(0.005)

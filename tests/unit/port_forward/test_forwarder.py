@@ -17,6 +17,7 @@ from devloop.errors import Code, DevloopError
 from devloop.events import ForwardChanged
 from devloop.port_forward import PortForwarder
 from devloop.port_forward.settings import ForwardSettings
+from tests.support.waiting import until
 from tests.unit.port_forward.fakes import (
     App,
     Forwarded,
@@ -28,7 +29,6 @@ from tests.unit.port_forward.fakes import (
     opened,
     pod,
     read_all,
-    until,
 )
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devloop.model import ContainerView
-from tests.unit.port_forward.fakes import App, Pods, connect, echo, opened, until
+from tests.support.waiting import until
+from tests.unit.port_forward.fakes import App, Pods, connect, echo, opened
 from tests.unit.port_forward.fakes import pod as bare_pod
 
 if TYPE_CHECKING:

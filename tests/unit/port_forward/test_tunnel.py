@@ -20,7 +20,8 @@ from devloop.cluster.api.connection import Connection
 from devloop.cluster.api.pod_ports import PodPorts
 from devloop.cluster.api.tunnel import Tunnel, TunnelPort
 from devloop.errors import DevloopError
-from tests.unit.port_forward.fakes import pod, until
+from tests.support.waiting import until
+from tests.unit.port_forward.fakes import pod
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

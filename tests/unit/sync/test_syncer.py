@@ -8,7 +8,6 @@ import socket
 import subprocess
 import tempfile
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +25,7 @@ from devloop.sync.rules import PathRule
 from devloop.sync.syncer import FileSync
 from devloop.watch.rules import ContextRules
 from devloop.watch.scan import TreeScanner
+from tests.support.waiting import until
 from tests.unit.sync.conftest import tree
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class LocalStream:
         self._process.wait(5)
 
 
-class Told:
+class Reported:
     """A Reporter that nobody reads."""
 
     def started(self, step: Step) -> None: ...
@@ -92,7 +92,7 @@ class Told:
 
 
 class World:
-    """A context, and one "container": the directory `app`, whose pod is told of by `run`."""
+    """A context, and one "container": the directory `app`, whose pod is reported of by `run`."""
 
     def __init__(
         self, directory: Path, *, interpreter: str = "python", rule: PathRule | None = None
@@ -101,7 +101,7 @@ class World:
         self.context.mkdir()
         self.app.mkdir()
         self.streams: list[LocalStream] = []
-        self.told: list[Diagnosis] = []
+        self.reported: list[Diagnosis] = []
         self.refuse: Exception | None = None
         self.open = threading.Event()
         self.open.set()
@@ -115,7 +115,7 @@ class World:
             open_stream=self._open,
             pods=self,
             rules=[rule or PathRule(src="**", dest=str(self.app))],
-            report=self.told.append,
+            report=self.reported.append,
             limit=5.0,
         )
 
@@ -175,7 +175,7 @@ class World:
     def bring(self) -> Served:
         scan = self.scan()
         assert self.sync.blocker(scan) is None
-        return self.sync.sync(scan, Told(), Cancel())
+        return self.sync.sync(scan, Reported(), Cancel())
 
     def close(self) -> None:
         self.sync.close()
@@ -190,13 +190,6 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path, interpreter=request.param)
     yield made
     made.close()
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_save_is_brought(world: World) -> None:
@@ -235,7 +228,7 @@ def test_a_container_that_starts_again_gets_it_by_itself(world: World, tmp_path:
     (world.context / "b").write_text("1")
     world.bring()
     world.restart_from(tmp_path / "image", image(1), 2)
-    wait_for(lambda: tree(world.app) == tree(world.context))
+    until(lambda: tree(world.app) == tree(world.context))
 
 
 def test_an_image_made_in_the_background(world: World, tmp_path: Path) -> None:
@@ -245,14 +238,14 @@ def test_an_image_made_in_the_background(world: World, tmp_path: Path) -> None:
     (world.context / "a").write_text("1")
     first = world.scan()
     assert world.sync.blocker(first) is None
-    world.sync.sync(first, Told(), Cancel())
+    world.sync.sync(first, Reported(), Cancel())
     shutil.copytree(world.context, tmp_path / "image")
     (world.context / "a").write_text("2")
     world.bring()
     world.sync.image_contains(image(2), first)
     assert (world.app / "a").read_text() == "2"
     world.restart_from(tmp_path / "image", image(2), 2)
-    wait_for(lambda: (world.app / "a").read_text() == "2")
+    until(lambda: (world.app / "a").read_text() == "2")
 
 
 def test_the_image_that_runs_stays_known(world: World) -> None:
@@ -262,7 +255,7 @@ def test_the_image_that_runs_stays_known(world: World) -> None:
         (world.context / "a").write_text(str(n))
         scan = world.scan()
         assert world.sync.blocker(scan) is None
-        world.sync.sync(scan, Told(), Cancel())
+        world.sync.sync(scan, Reported(), Cancel())
         world.sync.image_contains(image(n), scan)
     assert (world.app / "a").read_text() == "11"
 
@@ -292,7 +285,7 @@ def test_a_file_that_changed_after_the_scan(world: World) -> None:
     assert world.sync.blocker(scan) is None
     (world.context / "b").write_bytes(b"y" * 3_000_000)
     with pytest.raises(DevloopError) as caught:
-        world.sync.sync(scan, Told(), Cancel())
+        world.sync.sync(scan, Reported(), Cancel())
     assert caught.value.code == "build/context-changed"
     assert not (world.app / "b").exists()
     world.bring()
@@ -309,7 +302,7 @@ def test_a_directory_that_became_a_link_is_not_followed(world: World, tmp_path: 
     shutil.move(world.context / "d", tmp_path / "d")
     (world.context / "d").symlink_to(tmp_path / "d")
     with pytest.raises(DevloopError) as caught:
-        world.sync.sync(scan, Told(), Cancel())
+        world.sync.sync(scan, Reported(), Cancel())
     assert caught.value.code == "build/context-changed"
 
 
@@ -321,10 +314,10 @@ def test_a_broken_stream_is_opened_again(world: World) -> None:
     world.streams[-1].break_()
     (world.context / "a").write_text("2")
     scan = world.scan()
-    wait_for(lambda: world.sync.blocker(scan) is not None)
+    until(lambda: world.sync.blocker(scan) is not None)
     assert "stream to pod web-0 broke" in str(world.sync.blocker(scan))
-    wait_for(lambda: world.sync.blocker(scan) is None)
-    world.sync.sync(scan, Told(), Cancel())
+    until(lambda: world.sync.blocker(scan) is None)
+    world.sync.sync(scan, Reported(), Cancel())
     assert (world.app / "a").read_text() == "2"
 
 
@@ -338,37 +331,37 @@ def test_a_cancelled_sync_ends_at_once(tmp_path: Path) -> None:
     timer.start()
     try:
         with pytest.raises(Cancelled):
-            world.sync.sync(world.scan(), Told(), cancel)
+            world.sync.sync(world.scan(), Reported(), cancel)
     finally:
         timer.join()
         world.close()
 
 
-def test_no_interpreter_is_said_once(tmp_path: Path) -> None:
+def test_no_interpreter_is_reported_once(tmp_path: Path) -> None:
     world = World(tmp_path, interpreter="none")
     try:
         scan = world.scan()
         world.run(image(1), image(1))
         world.sync.image_contains(image(1), scan)
-        wait_for(lambda: world.sync.blocker(scan))
+        until(lambda: world.sync.blocker(scan))
         assert world.sync.blocker(scan) == "the image has neither a usable shell nor Python"
-        [told] = world.told
-        assert (told.code, told.severity) == ("sync/failed", "warning")
+        [reported] = world.reported
+        assert (reported.code, reported.severity) == ("sync/failed", "warning")
         world.run(image(1), incarnation=2)
         assert world.sync.blocker(scan) is not None
-        assert len(world.told) == 1
+        assert len(world.reported) == 1
     finally:
         world.close()
 
 
-def test_a_sync_that_finds_no_interpreter_says_so_itself(tmp_path: Path) -> None:
+def test_a_sync_that_finds_no_interpreter_reports_it_itself(tmp_path: Path) -> None:
     world = World(tmp_path, interpreter="none")
     world.open.clear()
     raised: list[DevloopError] = []
 
     def sync() -> None:
         try:
-            world.sync.sync(world.scan(), Told(), Cancel())
+            world.sync.sync(world.scan(), Reported(), Cancel())
         except DevloopError as error:
             raised.append(error)
 
@@ -378,12 +371,12 @@ def test_a_sync_that_finds_no_interpreter_says_so_itself(tmp_path: Path) -> None
         world.sync.image_contains(image(1), world.scan())
         (world.context / "a").write_text("new")
         syncing.start()
-        wait_for(lambda: world.sync._syncing)
+        until(lambda: world.sync._syncing)
         world.open.set()
         syncing.join(10)
         assert [error.code for error in raised] == ["sync/failed"]
         assert world.sync.blocker(world.scan()) is not None
-        assert world.told == []
+        assert world.reported == []
     finally:
         world.open.set()
         syncing.join(10)
@@ -400,7 +393,7 @@ def test_a_cluster_that_forbids_it(tmp_path: Path) -> None:
         scan = world.scan()
         world.sync.image_contains(image(1), scan)
         with pytest.raises(DevloopError) as caught:
-            world.sync.sync(scan, Told(), Cancel())
+            world.sync.sync(scan, Reported(), Cancel())
         assert caught.value.code == "sync/failed"
         assert caught.value.diagnosis.suggestions == ("ask an administrator",)
         assert world.sync.blocker(scan) == "'dev' may not get pods/exec"
@@ -415,7 +408,7 @@ def test_what_was_refused_is_not_tried_again(world: World) -> None:
     world.sync.image_contains(image(1), world.scan())
     (world.context / "d" / "a").write_text("1")
     with pytest.raises(DevloopError, match="symlink in the image"):
-        world.sync.sync(world.scan(), Told(), Cancel())
+        world.sync.sync(world.scan(), Reported(), Cancel())
     (world.context / "d" / "a").write_text("2")
     assert "symlink in the image" in str(world.sync.blocker(world.scan()))
     (world.context / "d" / "a").unlink()
