@@ -160,8 +160,8 @@ class Session:
         )
         self._bus.subscribe("session-file", SessionFile(project.state_dir))
         connection = stack.enter_context(connect(project))
-        surroundings = preflight_environment(project, services, connection, self._cancel, stack)
-        services = built_for(services, surroundings.platforms)
+        environment = preflight_environment(project, services, connection, self._cancel, stack)
+        services = built_for(services, environment.platforms)
         self._bus.publish(
             SessionStarted(
                 version=__version__,
@@ -170,7 +170,7 @@ class Session:
                 root=str(project.root),
                 context=connection.context,
                 namespace=connection.namespace,
-                registry=str(surroundings.target),
+                registry=str(environment.target),
                 services=tuple(services),
                 pid=os.getpid(),
             )
@@ -179,7 +179,7 @@ class Session:
             loaded,
             services,
             connection,
-            surroundings,
+            environment,
             mode=self._mode,
             publish=self._bus.publish,
             on_bug=report_bug,

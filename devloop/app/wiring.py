@@ -90,7 +90,7 @@ class Wiring:
         loaded: LoadedProject,
         services: Mapping[str, Service],
         connection: Connection,
-        surroundings: Environment,
+        environment: Environment,
         *,
         mode: Literal["dev", "run"],
         publish: Callable[[Event], None],
@@ -102,7 +102,7 @@ class Wiring:
         self._services = services
         self._connection = connection
         self._renderings = renderings_of(services.values(), show=loaded.show)
-        self._around = surroundings
+        self._environment = environment
         self._mode: Literal["dev", "run"] = mode
         self._publish = publish
         self._stack = stack
@@ -197,9 +197,9 @@ class Wiring:
         return deployments
 
     def _builders(self, sources: Mapping[str, ServiceSource]) -> dict[str, RecordingBuilder]:
-        target = self._around.target
+        target = self._environment.target
         built = built_images_of(self._project)
-        registries = self._stack.enter_context(Registries(self._around.registry))
+        registries = self._stack.enter_context(Registries(self._environment.registry))
         housekeeper = self._keep_house(built)
         made: dict[str, RecordingBuilder] = {}
         for name, service in self._services.items():
@@ -208,7 +208,7 @@ class Wiring:
                 self._project,
                 target,
                 verify=sources[name].unchanged,
-                registry=self._around.registry,
+                registry=self._environment.registry,
                 loader=KindLoader(target.kind_cluster) if target.kind_cluster else None,
                 open_registry=registries,
             )
@@ -217,7 +217,7 @@ class Wiring:
         return made
 
     def _keep_house(self, built: BuiltImages) -> Housekeeper:
-        registry = self._around.registry
+        registry = self._environment.registry
 
         def tidy(cancel: Cancel) -> None:
             found = find_leftovers(

@@ -31,7 +31,7 @@ _BASE = "busybox-base:dev"
 
 
 @dataclass
-class Told:
+class Recorder:
     """A Reporter that remembers."""
 
     progressed: list[str] = field(default_factory=list)
@@ -110,7 +110,7 @@ def view(connection: Connection) -> Iterator[ClusterView]:
 HTTPD = "mkdir -p /tmp/w && echo hi > /tmp/w/index.html && exec httpd -f -p 8080 -h /tmp/w"
 
 
-# As HTTPD, but it stops when it is told to, and in the image `crash` it ends at once.
+# As HTTPD, but it stops when it is reporter to, and in the image `crash` it ends at once.
 QUICK = (
     '[ "$LABEL" = crash ] && exit 3; trap "exit 0" TERM; '
     "mkdir -p /tmp/w && echo hi > /tmp/w/index.html; httpd -f -p 8080 -h /tmp/w & wait"
@@ -159,7 +159,7 @@ class Bench:
         self.root = root
         self.connection = connection
         self.view = view
-        self.told = Told()
+        self.reporter = Recorder()
         self.cancel = Cancel()
         self.namespace = connection.namespace
         self.opened: list[Deployments] = []
@@ -198,14 +198,16 @@ class Bench:
             project,
             self.connection,
             view or self.view,
-            renderings=renderings_of(project.services.values()),
+            renderings=renderings_of(
+                project.services.values(), show=lambda path: str(path.relative_to(self.root))
+            ),
         )
         self.opened.append(shared)
         return shared.deployer(project.services["web"])
 
     def serve(self, deployer: WorkloadDeployer, image: ImageRef) -> tuple[Deployed, Served]:
-        deployed = deployer.deploy(image, self.told, self.cancel)
-        return deployed, deployer.follow(deployed, self.told, self.cancel)
+        deployed = deployer.deploy(image, self.reporter, self.cancel)
+        return deployed, deployer.follow(deployed, self.reporter, self.cancel)
 
     def get(self, path: str) -> dict[str, Any]:
         return self.connection.request("GET", path)

@@ -15,6 +15,7 @@ from devloop.cluster.deploy.down import delete, find_created
 from devloop.cluster.deploy.original import original_file
 from devloop.errors import DevloopError
 from tests.integration.cluster.conftest import Bench, workload
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +52,7 @@ def test_manifests_are_applied_and_the_image_is_proven(
     assert served.image_ids == (two.pinned,)
     assert deployed.generation == 2
 
-    deployer.rollback(deployed, bench.told, bench.cancel)
+    deployer.rollback(deployed, bench.reporter, bench.cancel)
     assert images_of(bench.live()) == {"web": one.pinned}
 
 
@@ -65,8 +66,8 @@ def test_a_warm_start_writes_nothing(bench: Bench, push: Callable[[str], ImageRe
     before = bench.live()["metadata"]
     with contextlib.closing(ClusterView(bench.connection)) as fresh:
         deployer = bench.deployer(project, fresh)
-        deployed = deployer.deploy(push("one"), bench.told, bench.cancel)
-        served = deployer.follow(deployed, bench.told, bench.cancel)
+        deployed = deployer.deploy(push("one"), bench.reporter, bench.cancel)
+        served = deployer.follow(deployed, bench.reporter, bench.cancel)
     after = bench.live()["metadata"]
     assert not deployed.changed
     assert served.pods
@@ -111,7 +112,7 @@ def test_patch_only_changes_the_image_and_records_the_original(
     assert original.read() == recorded
     assert find_created(bench.connection, project.name) == ()
 
-    deployed = deployer.deploy(push("three"), bench.told, bench.cancel)
+    deployed = deployer.deploy(push("three"), bench.reporter, bench.cancel)
     assert not deployed.changed
 
 
@@ -122,7 +123,7 @@ def test_patch_only_without_the_workload_names_what_there_is(
     other["metadata"]["name"] = "webb"
     bench.create(other, "deployments")
     with pytest.raises(DevloopError) as caught:
-        bench.deployer(bench.project()).deploy(push("one"), bench.told, bench.cancel)
+        bench.deployer(bench.project()).deploy(push("one"), bench.reporter, bench.cancel)
     assert caught.value.code == "cluster/not-found"
     assert "did you mean deployment/webb?" in caught.value.diagnosis.suggestions
 
@@ -133,10 +134,10 @@ def test_kubectl_apply_is_taken_over_and_named(
     one = push("one")
     manifest = workload(spec={"replicas": 0})
     bench.create(manifest, "deployments", manager="kubectl-client-side-apply")
-    deployed = bench.deployer(bench.project(manifest)).deploy(one, bench.told, bench.cancel)
+    deployed = bench.deployer(bench.project(manifest)).deploy(one, bench.reporter, bench.cancel)
     assert deployed.changed
-    assert [d.severity for d in bench.told.diagnoses] == ["info"]
-    assert "kubectl-client-side-apply" in bench.told.diagnoses[0].message
+    assert [d.severity for d in bench.reporter.diagnoses] == ["info"]
+    assert "kubectl-client-side-apply" in bench.reporter.diagnoses[0].message
     assert images_of(bench.live()) == {"web": one.pinned}
 
 
@@ -155,7 +156,7 @@ def test_a_gitops_controller_is_not_fought(
         content_type=APPLY,
     )
     with pytest.raises(DevloopError) as caught:
-        bench.deployer(bench.project(manifest)).deploy(push("one"), bench.told, bench.cancel)
+        bench.deployer(bench.project(manifest)).deploy(push("one"), bench.reporter, bench.cancel)
     assert caught.value.code == "cluster/conflict"
     assert manager in caught.value.diagnosis.message
     assert any("image" in line for line in caught.value.diagnosis.detail)
@@ -178,7 +179,7 @@ def test_a_hand_scaled_deployment_stays_scaled(
     )
     _, served = bench.serve(deployer, push("two"))
     assert len(served.pods) == 2
-    assert any("left the replicas" in d.message for d in bench.told.diagnoses)
+    assert any("left the replicas" in d.message for d in bench.reporter.diagnoses)
 
 
 def test_an_autoscaled_deployment_is_a_conflict(
@@ -186,7 +187,7 @@ def test_an_autoscaled_deployment_is_a_conflict(
 ) -> None:
     manifest = workload(spec={"replicas": 0})
     deployer = bench.deployer(bench.project(manifest))
-    deployer.deploy(push("one"), bench.told, bench.cancel)
+    deployer.deploy(push("one"), bench.reporter, bench.cancel)
     bench.connection.request(
         "PATCH",
         f"/apis/apps/v1/namespaces/{bench.namespace}/deployments/web/scale",
@@ -195,7 +196,7 @@ def test_an_autoscaled_deployment_is_a_conflict(
         content_type="application/merge-patch+json",
     )
     with pytest.raises(DevloopError) as caught:
-        deployer.deploy(push("two"), bench.told, bench.cancel)
+        deployer.deploy(push("two"), bench.reporter, bench.cancel)
     assert caught.value.code == "cluster/conflict"
     assert "autoscaler" in caught.value.diagnosis.message
 
@@ -242,7 +243,7 @@ def test_scaled_to_zero_is_ready_with_a_note(bench: Bench, push: Callable[[str],
 def test_a_paused_deployment_is_left_alone(bench: Bench, push: Callable[[str], ImageRef]) -> None:
     bench.create(workload(spec={"replicas": 0, "paused": True}), "deployments")
     with pytest.raises(DevloopError) as caught:
-        bench.deployer(bench.project()).deploy(push("one"), bench.told, bench.cancel)
+        bench.deployer(bench.project()).deploy(push("one"), bench.reporter, bench.cancel)
     assert caught.value.code == "cluster/paused"
 
 
@@ -251,7 +252,9 @@ def test_an_unknown_kind_and_an_unknown_field_are_rejected(
 ) -> None:
     odd = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}}
     with pytest.raises(DevloopError) as caught:
-        bench.deployer(bench.project(workload(), odd)).deploy(push("one"), bench.told, bench.cancel)
+        bench.deployer(bench.project(workload(), odd)).deploy(
+            push("one"), bench.reporter, bench.cancel
+        )
     assert caught.value.code == "cluster/rejected"
     assert "CustomResourceDefinition" in str(caught.value.diagnosis.cause)
     assert str(caught.value.diagnosis.location).startswith("1.json:1:")
@@ -259,7 +262,7 @@ def test_an_unknown_kind_and_an_unknown_field_are_rejected(
     (bench.root / "1.json").unlink()
     wrong = workload(spec={"replcas": 1})
     with pytest.raises(DevloopError) as caught:
-        bench.deployer(bench.project(wrong)).deploy(push("one"), bench.told, bench.cancel)
+        bench.deployer(bench.project(wrong)).deploy(push("one"), bench.reporter, bench.cancel)
     assert caught.value.code == "cluster/rejected"
     assert "replcas" in str(caught.value.diagnosis.cause)
 
@@ -270,7 +273,7 @@ def test_a_missing_namespace_says_how_to_make_it(
     manifest = workload()
     manifest["metadata"]["namespace"] = f"{bench.namespace}-not"
     with pytest.raises(DevloopError) as caught:
-        bench.deployer(bench.project(manifest)).deploy(push("one"), bench.told, bench.cancel)
+        bench.deployer(bench.project(manifest)).deploy(push("one"), bench.reporter, bench.cancel)
     assert caught.value.code == "cluster/not-found"
     assert "kubectl create namespace" in caught.value.diagnosis.suggestions[0]
 
@@ -280,7 +283,7 @@ def test_an_image_changed_by_somebody_else_ends_the_wait(
 ) -> None:
     deployer = bench.deployer(bench.project(workload()))
     bench.serve(deployer, push("one"))
-    deployed = deployer.deploy(push("two"), bench.told, bench.cancel)
+    deployed = deployer.deploy(push("two"), bench.reporter, bench.cancel)
     patch = {"spec": {"template": {"spec": {"containers": [{"name": "web", "image": "x/y:1"}]}}}}
     bench.connection.request(
         "PATCH",
@@ -290,12 +293,12 @@ def test_an_image_changed_by_somebody_else_ends_the_wait(
         content_type="application/strategic-merge-patch+json",
     )
     with pytest.raises(DevloopError) as caught:
-        deployer.follow(deployed, bench.told, bench.cancel)
+        deployer.follow(deployed, bench.reporter, bench.cancel)
     assert caught.value.code == "safety/changed-outside"
     assert "kubectl-set" in caught.value.diagnosis.message
 
 
-def test_a_job_with_the_services_image_is_made_anew(
+def test_a_job_with_the_services_image_is_recreated(
     bench: Bench, push: Callable[[str], ImageRef]
 ) -> None:
     """A Job's template is immutable; a migration must run with each new image all the same."""
@@ -310,7 +313,7 @@ def test_a_job_with_the_services_image_is_made_anew(
     path = f"/apis/batch/v1/namespaces/{bench.namespace}/jobs/migrate"
     uids = set()
     for label in ("one", "two"):
-        deployer.deploy(push(label), bench.told, bench.cancel)
+        deployer.deploy(push(label), bench.reporter, bench.cancel)
         live = bench.get(path)
         assert live["spec"]["template"]["spec"]["containers"][0]["image"] == push(label).pinned
         uids.add(live["metadata"]["uid"])
@@ -340,11 +343,16 @@ def test_a_workload_deleted_while_rolled_out_ends_the_wait(
     bench: Bench, push: Callable[[str], ImageRef]
 ) -> None:
     deployer = bench.deployer(bench.project(workload(nodeSelector={"no": "where"})))
-    deployed = deployer.deploy(push("one"), bench.told, bench.cancel)
+    deployed = deployer.deploy(push("one"), bench.reporter, bench.cancel)
     path = f"/apis/apps/v1/namespaces/{bench.namespace}/deployments/web"
-    timer = threading.Timer(0.5, lambda: bench.connection.request("DELETE", path))
-    timer.start()
+
+    def delete_it() -> None:
+        until(lambda: any("ready" in line for line in bench.reporter.progressed), 30.0)
+        bench.connection.request("DELETE", path)
+
+    thread = threading.Thread(target=delete_it)
+    thread.start()
     with pytest.raises(DevloopError) as caught:
-        deployer.follow(deployed, bench.told, bench.cancel)
-    timer.join()
+        deployer.follow(deployed, bench.reporter, bench.cancel)
+    thread.join()
     assert caught.value.code == "cluster/not-found"

@@ -128,11 +128,11 @@ def test_the_next_deploy_replaces_a_failing_one(
 
 def test_cancel_ends_the_wait_at_once(bench: Bench, push: Callable[[str], ImageRef]) -> None:
     deployer = bench.deployer(bench.project(workload(nodeSelector={"no": "where"})))
-    deployed = deployer.deploy(push("one"), bench.told, bench.cancel)
+    deployed = deployer.deploy(push("one"), bench.reporter, bench.cancel)
     timer = threading.Timer(0.3, bench.cancel.set)
     timer.start()
     with pytest.raises(Cancelled):
-        deployer.follow(deployed, bench.told, bench.cancel)
+        deployer.follow(deployed, bench.reporter, bench.cancel)
     timer.join()
 
 

@@ -24,7 +24,7 @@ from devloop.cluster.replace.recovery_log import RecoveryLog
 from devloop.cluster.replace.strategy import Change
 from devloop.errors import Code, DevloopError
 from devloop.manifests import renderings_of
-from tests.integration.cluster.conftest import QUICK, Bench, Told, workload
+from tests.integration.cluster.conftest import QUICK, Bench, Recorder, workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,7 +116,7 @@ def test_each_iteration_restarts_once_and_leaves_no_drift(
         deployed, served = bench.serve(deployer, image)
         now = State(bench)
         now.agrees(image)
-        assert bench.told.details[-2].endswith(", in place")
+        assert bench.reporter.details[-2].endswith(", in place")
         assert now.restarts == [count]
         assert now.revision == first.revision
         assert now.uids == first.uids
@@ -186,7 +186,7 @@ def test_the_manager_of_each_field_stays_the_same(
     deployer = bench.deployer(renamed)
     bench.serve(deployer, push("three"))
     assert images_of(bench.live()) == {"renamed": push("three").pinned}
-    assert bench.told.diagnoses == []
+    assert bench.reporter.diagnoses == []
 
 
 def test_patch_only(bench: Bench, push: Callable[[str], ImageRef]) -> None:
@@ -210,7 +210,7 @@ def test_pods_to_come_have_the_new_image(bench: Bench, push: Callable[[str], Ima
     path = f"/api/v1/namespaces/{bench.namespace}/pods/{pod['metadata']['name']}"
     bench.connection.request("DELETE", path, {"gracePeriodSeconds": 0})
     eventually(lambda: State(bench).uids != {pod["metadata"]["uid"]})
-    deployer.follow(deployed, bench.told, bench.cancel)
+    deployer.follow(deployed, bench.reporter, bench.cancel)
     State(bench).agrees(push("two"))
 
     scale = f"/apis/apps/v1/namespaces/{bench.namespace}/deployments/web"
@@ -219,7 +219,7 @@ def test_pods_to_come_have_the_new_image(bench: Bench, push: Callable[[str], Ima
     )
     deployer.follow(
         dataclasses.replace(deployed, generation=bench.live()["metadata"]["generation"]),
-        bench.told,
+        bench.reporter,
         bench.cancel,
     )
     State(bench).agrees(push("two"), pods=2)
@@ -266,11 +266,11 @@ def test_the_newest_image_wins_in_the_middle(
     deployer = bench.deployer(project)
     bench.serve(deployer, push("one"))
     first = State(bench)
-    older = deployer.deploy(push("two"), bench.told, bench.cancel)
+    older = deployer.deploy(push("two"), bench.reporter, bench.cancel)
     superseded = Cancel()
     superseded.set()
     with pytest.raises(Cancelled):
-        deployer.follow(older, Told(), superseded)
+        deployer.follow(older, Recorder(), superseded)
     bench.serve(deployer, push("three"))
     now = State(bench)
     now.agrees(push("three"), pods=replicas)
@@ -284,14 +284,14 @@ def test_without_a_successor_the_controller_does_the_rest(
     project = bench.project(quick(spec={"replicas": 3}), replace="in-place")
     deployer = bench.deployer(project)
     bench.serve(deployer, push("one"))
-    deployed = deployer.deploy(push("two"), bench.told, bench.cancel)
+    deployed = deployer.deploy(push("two"), bench.reporter, bench.cancel)
     assert State(bench).paused
     stopped = Cancel()
     stopped.set()
     with pytest.raises(Cancelled):
-        deployer.follow(deployed, Told(), stopped)
+        deployer.follow(deployed, Recorder(), stopped)
     eventually(lambda: not State(bench).paused)
-    deployer.follow(deployed, bench.told, bench.cancel)
+    deployer.follow(deployed, bench.reporter, bench.cancel)
     State(bench).agrees(push("two"), sets=2, pods=3)
 
 
@@ -301,7 +301,7 @@ def test_the_end_of_a_session_leaves_nothing_paused(
     project = bench.project(quick(spec={"replicas": 2}), replace="in-place")
     deployer = bench.deployer(project)
     bench.serve(deployer, push("one"))
-    deployer.deploy(push("two"), bench.told, bench.cancel)
+    deployer.deploy(push("two"), bench.reporter, bench.cancel)
     assert State(bench).paused
     bench.opened[0].close()
     assert not State(bench).paused
@@ -334,8 +334,8 @@ def test_rolled_with_the_reason(
     deployer = bench.deployer(bench.project(manifest, kind=kind, replace="in-place"))
     bench.serve(deployer, push("one"))
     bench.serve(deployer, push("two"))
-    assert "rolling: " in bench.told.details[-2]
-    assert reason in bench.told.details[-2]
+    assert "rolling: " in bench.reporter.details[-2]
+    assert reason in bench.reporter.details[-2]
     assert images_of(bench.live(f"{kind}s")) == {"web": push("two").pinned}
 
 
@@ -346,7 +346,7 @@ def test_rolled_when_an_init_container_must_run_again(
     deployer = bench.deployer(bench.project(quick(initContainers=[init]), replace="in-place"))
     bench.serve(deployer, push("one"))
     bench.serve(deployer, push("two"))
-    assert "rolling: init container prepare gets the image" in bench.told.details[-2]
+    assert "rolling: init container prepare gets the image" in bench.reporter.details[-2]
 
 
 def test_rolled_when_the_manifest_changed_or_the_image_was_there_before(
@@ -356,15 +356,15 @@ def test_rolled_when_the_manifest_changed_or_the_image_was_there_before(
     bench.serve(deployer, push("one"))
     bench.serve(deployer, push("two"))
     bench.serve(deployer, push("one"))
-    assert "rolling: its pod ran this image before" in bench.told.details[-2]
+    assert "rolling: its pod ran this image before" in bench.reporter.details[-2]
     State(bench).agrees(push("one"), sets=2)
 
     bench.project(_with_container(env=[{"name": "A", "value": "b"}]), replace="in-place")
     bench.serve(deployer, push("three"))
-    assert "rolling: its manifest changed" in bench.told.details[-2]
+    assert "rolling: its manifest changed" in bench.reporter.details[-2]
     State(bench).agrees(push("three"), sets=3)
     bench.serve(deployer, push("four"))
-    assert bench.told.details[-2].endswith("in place")
+    assert bench.reporter.details[-2].endswith("in place")
     State(bench).agrees(push("four"), sets=3)
 
 
@@ -381,7 +381,7 @@ def test_what_its_owner_paused_stays_paused(bench: Bench, push: Callable[[str], 
         content_type="application/merge-patch+json",
     )
     with pytest.raises(DevloopError) as caught:
-        bench.deployer(project).deploy(push("two"), bench.told, bench.cancel)
+        bench.deployer(project).deploy(push("two"), bench.reporter, bench.cancel)
     assert caught.value.code == "cluster/paused"
     assert bench.opened[-1].recover() == ()
     assert State(bench).paused
@@ -400,12 +400,12 @@ def test_rolled_when_pods_may_not_be_patched(
     try:
         deployer = shared.deployer(project.services["web"])
         bench.serve(deployer, push("two"))
-        assert "rolling: the cluster refuses it" in bench.told.details[-2]
-        assert "pods" in bench.told.details[-2]
+        assert "rolling: the cluster refuses it" in bench.reporter.details[-2]
+        assert "pods" in bench.reporter.details[-2]
         State(bench).agrees(push("two"), sets=2)
         bench.serve(deployer, push("three"))
         # The reason is given once.
-        assert bench.told.details[-2].endswith(", rolling")
+        assert bench.reporter.details[-2].endswith(", rolling")
         assert RecoveryLog(project.state_dir).entries() == ()
     finally:
         shared.close()
@@ -469,10 +469,10 @@ def test_an_image_that_crashes(
     bench.serve(deployer, push("one"))
     first = State(bench)
     bench.serve(deployer, push("two"))
-    deployed = deployer.deploy(push("crash"), bench.told, bench.cancel)
-    assert bench.told.details[-1].endswith(", in place")
+    deployed = deployer.deploy(push("crash"), bench.reporter, bench.cancel)
+    assert bench.reporter.details[-1].endswith(", in place")
     with pytest.raises(DevloopError) as caught:
-        deployer.follow(deployed, bench.told, bench.cancel)
+        deployer.follow(deployed, bench.reporter, bench.cancel)
     assert caught.value.code == "pod/crash-loop"
     assert "exit code 3" in caught.value.diagnosis.message
     now = State(bench)
@@ -481,7 +481,7 @@ def test_an_image_that_crashes(
     broken = [p for p in crashing if not p["status"]["containerStatuses"][0]["ready"]]
     assert len(broken) == 1
 
-    deployer.rollback(deployed, bench.told, bench.cancel)
+    deployer.rollback(deployed, bench.reporter, bench.cancel)
     bench.serve(deployer, push("two"))
     # The controller counts a new revision afterwards, as it does after every way back.
     eventually(lambda: _agrees(bench, push("two"), replicas))
@@ -501,13 +501,13 @@ def test_an_image_that_cannot_be_pulled(bench: Bench, push: Callable[[str], Imag
     deployer = bench.deployer(bench.project(quick(), replace="in-place"))
     bench.serve(deployer, push("one"))
     missing = dataclasses.replace(push("one"), digest="sha256:" + "0" * 64)
-    deployed = deployer.deploy(missing, bench.told, bench.cancel)
+    deployed = deployer.deploy(missing, bench.reporter, bench.cancel)
     with pytest.raises(DevloopError) as caught:
-        deployer.follow(deployed, bench.told, bench.cancel)
+        deployer.follow(deployed, bench.reporter, bench.cancel)
     assert caught.value.code == "pod/image-pull"
     assert not State(bench).paused
     bench.serve(deployer, push("two"))
-    assert "rolling: pod web-" in bench.told.details[-2]
+    assert "rolling: pod web-" in bench.reporter.details[-2]
     State(bench).agrees(push("two"), sets=None)
 
 
@@ -540,8 +540,8 @@ def test_killed_between_two_patches(
         for entry in log.entries():
             log.remove(entry)
     else:
-        told = bench.opened[-1].recover()
-        assert len(told) == (1 if 1 <= writes <= 3 else 0)
+        reported = bench.opened[-1].recover()
+        assert len(reported) == (1 if 1 <= writes <= 3 else 0)
         assert log.entries() == ()
         assert not State(bench).paused
     bench.serve(deployer, wanted)
@@ -582,7 +582,7 @@ def test_adopted_images_leave_the_pods_alone(bench: Bench, push: Callable[[str],
     assert len(now.sets) == 1
 
     bench.serve(deployer, push("three"))
-    assert bench.told.details[-2].endswith(", in place")
+    assert bench.reporter.details[-2].endswith(", in place")
     State(bench).agrees(push("three"))
 
     assert deployer.adopt(push("four"), bench.cancel) is None
@@ -646,7 +646,7 @@ def test_a_deployment_that_refuses_the_image_gets_its_pod_back(
     with pytest.raises(DevloopError, match="says no"):
         rollout.replace(change, bench.cancel)
     eventually(lambda: State(bench).uids != uids)
-    deployer.follow(deployed, bench.told, bench.cancel)
+    deployer.follow(deployed, bench.reporter, bench.cancel)
     State(bench).agrees(push("two"))
     bench.serve(deployer, push("four"))
     State(bench).agrees(push("four"))
@@ -678,7 +678,7 @@ def test_a_pod_in_back_off_is_recreated(bench: Bench, push: Callable[[str], Imag
     uids = State(bench).uids
     shutil.rmtree(project.state_dir / "image-history")
     bench.serve(bench.deployer(project), push("three"))
-    assert any("it ran this image before" in line for line in bench.told.progressed)
+    assert any("it ran this image before" in line for line in bench.reporter.progressed)
     eventually(lambda: len(State(bench).pods) == 1)
     now = State(bench)
     now.agrees(push("three"), sets=None)

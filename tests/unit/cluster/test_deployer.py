@@ -33,7 +33,7 @@ TWO = ImageRef(repository="localhost:5001/shop/web", tag="2", digest="sha256:" +
 
 
 @dataclass
-class Told:
+class Recorder:
     diagnoses: list[Diagnosis] = field(default_factory=list)
     finished_with: list[str] = field(default_factory=list)
 
@@ -53,7 +53,7 @@ class Told:
 class Stage:
     def __init__(self, api: FakeApi, connection: Connection, view: ClusterView, root: Path) -> None:
         self.api, self.connection, self.view, self.root = api, connection, view, root
-        self.told, self.cancel = Told(), Cancel()
+        self.reporter, self.cancel = Recorder(), Cancel()
 
     def deployer(self, *manifests: dict[str, Any], others: tuple[Service, ...] = ()) -> Any:
         for index, manifest in enumerate(manifests):
@@ -71,7 +71,7 @@ class Stage:
         return shared.deployer(service)
 
     def deploy(self, deployer: WorkloadDeployer, image: ImageRef) -> Any:
-        return deployer.deploy(image, self.told, self.cancel)
+        return deployer.deploy(image, self.reporter, self.cancel)
 
     def writes(self) -> list[tuple[str, str]]:
         return [(c.method, c.path) for c in self.api.calls if c.method != "GET"]
@@ -154,7 +154,7 @@ def test_an_existing_workload_is_recorded_before_it_is_written(stage: Stage) -> 
     assert deployed.previous == {"web": "shop/web:old"}
     kept = json.loads(record.read_text())["spec"]["template"]["spec"]["containers"]
     assert kept[0]["image"] == "shop/web:old"
-    assert "kubectl-client-side-apply" in stage.told.diagnoses[0].message
+    assert "kubectl-client-side-apply" in stage.reporter.diagnoses[0].message
 
 
 def test_what_cannot_be_recorded_is_not_written(stage: Stage) -> None:
@@ -189,12 +189,12 @@ def test_rollback_returns_to_the_last_image_that_was_served(stage: Stage) -> Non
         "/api/v1/namespaces/dev/pods/web-new-x", pod(running(ONE.pinned), image=ONE.pinned)
     )
     _observe(stage)
-    deployer.follow(served, stage.told, stage.cancel)
+    deployer.follow(served, stage.reporter, stage.cancel)
     stage.deploy(deployer, TWO)
     three = ImageRef(repository=TWO.repository, tag="3", digest="sha256:" + "3" * 64)
     failed = stage.deploy(deployer, three)
     assert failed.previous == {"web": ONE.pinned}
-    deployer.rollback(failed, stage.told, stage.cancel)
+    deployer.rollback(failed, stage.reporter, stage.cancel)
     spec = stage.api.objects[WEB]["spec"]["template"]["spec"]
     assert spec["containers"][0]["image"] == ONE.pinned
 
@@ -218,7 +218,7 @@ def test_rollback_leaves_a_newer_image_alone(stage: Stage) -> None:
     first = stage.deploy(deployer, ONE)
     stage.deploy(deployer, TWO)
     stage.api.calls.clear()
-    deployer.rollback(first, stage.told, stage.cancel)
+    deployer.rollback(first, stage.reporter, stage.cancel)
     assert stage.writes() == []
 
 
@@ -260,8 +260,8 @@ def test_gitops_owner_is_pointed_out_once(stage: Stage) -> None:
     deployer = stage.deployer()
     stage.deploy(deployer, ONE)
     stage.deploy(deployer, TWO)
-    assert [d.severity for d in stage.told.diagnoses] == ["warning"]
-    assert "Argo CD" in stage.told.diagnoses[0].message
+    assert [d.severity for d in stage.reporter.diagnoses] == ["warning"]
+    assert "Argo CD" in stage.reporter.diagnoses[0].message
 
 
 def test_a_workload_recreated_in_between_is_looked_at_again(stage: Stage) -> None:

@@ -254,17 +254,17 @@ def test_the_log_becomes_evidence() -> None:
     found = examine(pod(terminated(1, restarts=1)))
     assert found is not None
     lines = ["starting", "Traceback:", "ModuleNotFoundError: No module named 'flask'", "bye", ""]
-    told = with_log(found, lines)
-    assert str(told.cause).startswith("ModuleNotFoundError: No module named 'flask' (")
-    assert told.detail == ("starting", "Traceback:", lines[2], "bye")
+    diagnosis = with_log(found, lines)
+    assert str(diagnosis.cause).startswith("ModuleNotFoundError: No module named 'flask' (")
+    assert diagnosis.detail == ("starting", "Traceback:", lines[2], "bye")
     assert with_log(found, []) == found.diagnosis
 
 
 def test_wrong_processor_is_seen_in_the_log() -> None:
     found = examine(pod(terminated(255, restarts=1)))
     assert found is not None
-    told = with_log(found, ["exec /app/server: exec format error"])
-    assert told.code == "pod/wrong-arch"
+    diagnosis = with_log(found, ["exec /app/server: exec format error"])
+    assert diagnosis.code == "pod/wrong-arch"
 
 
 @pytest.mark.parametrize(

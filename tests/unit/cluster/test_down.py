@@ -41,7 +41,7 @@ def test_only_what_the_project_created_in_the_reverse_order(
     assert len(api.objects) == 3
 
 
-def test_an_object_made_anew_is_not_deleted(api: FakeApi, connection: Connection) -> None:
+def test_a_recreated_object_is_not_deleted(api: FakeApi, connection: Connection) -> None:
     api.put(WEB, desired(deployment(), None, "shop"))
     (found,) = find_created(connection, "shop")
     api.objects[WEB]["metadata"]["uid"] = "another"

@@ -147,7 +147,7 @@ def test_somebody_else_changed_the_image() -> None:
     assert isinstance(scaled, Ready)
 
 
-def test_made_anew() -> None:
+def test_a_recreated_workload() -> None:
     other = deployment()
     other["metadata"]["uid"] = "another"
     found = see(workload=other)
@@ -205,15 +205,15 @@ def test_statefulset_with_partition() -> None:
     assert isinstance(found, Ready)
     assert "1 kept by partition 1" in found.detail
     rolling = {"type": "RollingUpdate", "rollingUpdate": {"partition": 2}}
-    held = see_set(ordinal(0, "web-1"), ordinal(1, "web-1"), replicas=2, updateStrategy=rolling)
-    assert isinstance(held, Failing)
-    assert held.error.code == "pod/stale-image"
+    kept = see_set(ordinal(0, "web-1"), ordinal(1, "web-1"), replicas=2, updateStrategy=rolling)
+    assert isinstance(kept, Failing)
+    assert kept.error.code == "pod/stale-image"
 
 
 def test_statefulset_on_delete() -> None:
-    held = see_set(ordinal(0, "web-1"), replicas=1, updateStrategy={"type": "OnDelete"})
-    assert isinstance(held, Failing)
-    assert "kubectl -n dev delete pod web-0" in held.error.diagnosis.suggestions
+    kept = see_set(ordinal(0, "web-1"), replicas=1, updateStrategy={"type": "OnDelete"})
+    assert isinstance(kept, Failing)
+    assert "kubectl -n dev delete pod web-0" in kept.error.diagnosis.suggestions
 
 
 def daemon(updated: int = 1) -> dict[str, Any]:
