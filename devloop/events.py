@@ -1,4 +1,4 @@
-"""The event stream: everything devloop tells anyone, as typed values with one JSON form.
+"""The event stream: everything devloop reports, as typed values with one JSON form.
 
 Users, editors and tests read these and nothing else. A type or a key may be added; neither changes
 its meaning while `v` is 1. `seq` and `ts` are the bus's to give (see engine/bus.py).
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from devloop.model import Outcome, Step, StepOutcome
 
 __all__ = [
-    "ConfigReloaded",
     "DiagnosticRaised",
     "Dropped",
     "Event",
@@ -249,13 +248,6 @@ class ForwardChanged(Event):
     state: Literal["listening", "ready", "waiting", "closed"]
     pod: str = ""
     reason: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigReloaded(Event):
-    type: ClassVar[str] = "config.reloaded"
-    path: str
-    services: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,6 @@ class Step(enum.StrEnum):
     """The stages an iteration can pass through, in order."""
 
     SCAN = "scan"
-    TEST = "test"
     BUILD = "build"
     PUSH = "push"
     DEPLOY = "deploy"
@@ -239,7 +238,7 @@ class ContainerView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodView:
-    """One pod as the API server last told. `created` is the server's RFC 3339 timestamp."""
+    """One pod as the API server last reported it. `created` is the server's RFC 3339 timestamp."""
 
     name: str
     uid: str

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # What a developer's shell may have set and no test may depend on.
-_FOREIGN = ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "BUILDX_BUILDER", "DEVLOOP_EDITOR")
+_FOREIGN = ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "BUILDX_BUILDER")
 
 
 def _docker_answers() -> bool:

@@ -10,36 +10,41 @@ import functools
 import os
 import sys
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from devloop import __version__
 from devloop.app import connect
-from devloop.app.choice import built_for, chosen, names_of
 from devloop.app.lock import only_session
 from devloop.app.wiring import Wiring, preflight_environment
 from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.platforms import own_platform
 from devloop.base.threads import report_bug, reporting_bugs, supervised
 from devloop.config.files import check_files
-from devloop.config.problems import ConfigErrors
+from devloop.config.problems import ConfigErrors, nearest
 from devloop.engine.bus import EventBus
-from devloop.errors import DevloopError, ExitStatus
+from devloop.errors import Code, DevloopError, ExitStatus
 from devloop.events import DiagnosticRaised, SessionEnded, SessionStarted
-from devloop.ui import make_sink, say_early
+from devloop.ui import make_sink, report_early
 from devloop.ui.session_file import SessionFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from devloop.config.loader import LoadedProject
+    from devloop.config.schema import Project, Service
     from devloop.engine.loop import Engine
     from devloop.errors import Diagnosis
     from devloop.ui import Color, OutputKind
 
-__all__ = ["Session"]
+__all__ = ["Session", "built_for", "chosen", "names_of"]
 
 # From a stop to the end, in seconds: first all that closes, then the last events on their way out.
 _CLOSE = 1.4
 _DRAIN = 0.4
+
+# How many services are called by their names.
+_NAMED = 8
 
 
 class Session:
@@ -62,8 +67,8 @@ class Session:
         self._mode = mode
         self._only = only
         self._tail = tail
-        self._say = functools.partial(
-            say_early, output=output, stream=sys.stdout, color=color, env=os.environ
+        self._early = functools.partial(
+            report_early, output=output, stream=sys.stdout, color=color, env=os.environ
         )
         self._sink = make_sink(output, sys.stdout, color=color, env=os.environ)
         self._bus = EventBus(on_lost=self._reader_gone)
@@ -118,9 +123,9 @@ class Session:
         status, why = self._stopped or (self._status, "")
         return (ExitStatus.BUG if self._bug is not None else status), why
 
-    def _say_early(self, text: str) -> None:
+    def _report_early(self, text: str) -> None:
         try:
-            self._say(text)
+            self._early(text)
         except OSError as error:
             self._reader_gone("output", error)
             raise Cancelled from error
@@ -155,7 +160,7 @@ class Session:
         if problems := check_files(loaded):
             raise ConfigErrors(problems)
         stack.enter_context(only_session(project))
-        self._say_early(
+        self._report_early(
             f"{names_of(project, services)}: asking the cluster, its registry and Docker"
         )
         self._bus.subscribe("session-file", SessionFile(project.state_dir))
@@ -206,3 +211,40 @@ class Session:
 
 def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
+
+
+def chosen(project: Project, only: tuple[str, ...]) -> dict[str, Service]:
+    """The services named on the command line, all when none is. Errors: config/unknown-service."""
+    for name in only:
+        if name not in project.services:
+            meant = nearest(name, project.services)
+            raise DevloopError.of(
+                Code.CONFIG_UNKNOWN_SERVICE,
+                f"devloop.yaml has no service {name!r}",
+                cause="services: " + ", ".join(project.services),
+                suggestions=(f"did you mean {meant}?",) if meant else (),
+            )
+    return {name: s for name, s in project.services.items() if not only or name in only}
+
+
+def names_of(project: Project, services: Mapping[str, Service]) -> str:
+    """What a session works for, in few words."""
+    names = ", ".join(services) if len(services) <= _NAMED else f"{len(services)} services"
+    return names if names == project.name else f"{project.name} ({names})"
+
+
+def built_for(services: Mapping[str, Service], platforms: tuple[str, ...]) -> dict[str, Service]:
+    """The services with the nodes' platform, where none is given and this computer's is another.
+
+    Builders make images for their own platform; asking for it by name as well would only keep
+    them from the caches that they filled without."""
+    own = own_platform()
+    if not platforms or own in platforms:
+        return dict(services)
+    return {
+        name: replace(
+            service,
+            build=replace(service.build, platform=service.build.platform or platforms[0]),
+        )
+        for name, service in services.items()
+    }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from devloop import __version__
 from devloop.cli.signals import Signals
-from devloop.ui import say_early
+from devloop.ui import report_early
 from devloop.ui.sanitize import plain
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def run_session(
     with Signals(limit=_LIMIT) as signals:
         # Before anything is imported that takes as long as a person notices.
         file = options.file or "devloop.yaml"
-        say_early(
+        report_early(
             f"{__version__} {mode}: reading {plain(str(file))}",
             output,
             color=options.color,

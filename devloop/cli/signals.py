@@ -108,10 +108,10 @@ class Signals:
         # Not here: this thread must see the second signal and the time limit, whatever blocks.
         supervised("stop", self.stop, status, f"stopped by {number.name}").start()
         if number is signal.SIGINT:
-            supervised("stopping", _say_stopping).start()
+            supervised("stopping", _report_stopping).start()
 
 
-def _say_stopping() -> None:
+def _report_stopping() -> None:
     with contextlib.suppress(OSError):
         os.write(2, b"\nstopping (ctrl-C again to leave now)\n")
 

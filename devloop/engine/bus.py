@@ -222,14 +222,16 @@ class _Subscription:
             self._lose(error)
 
     def _deliver(self, batch: list[Record]) -> None:
-        told: list[Record] = []
+        renumbered: list[Record] = []
         for record in batch:
             if gap := self._gap(record.seq, record.ts):
-                told.append(gap)
+                renumbered.append(gap)
             self._seen = record.seq
             shift = self._shift
-            told.append(Record(record.seq + shift, record.ts, record.event) if shift else record)
-        self._hand_over(told)
+            renumbered.append(
+                Record(record.seq + shift, record.ts, record.event) if shift else record
+            )
+        self._hand_over(renumbered)
 
     def _hand_over(self, records: list[Record]) -> None:
         # When the bus gave up waiting nothing more is shown.
@@ -243,7 +245,7 @@ class _Subscription:
             self._sink(record)
 
     def _gap(self, seq: int, ts: str | None) -> Record | None:
-        """What tells of the records that were lost before number `seq`, if there are any."""
+        """What reports the records that were lost before number `seq`, if there are any."""
         lost = seq - self._seen - 1
         if lost <= 0:
             return None

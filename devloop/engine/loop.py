@@ -102,7 +102,7 @@ class Engine:
         )
 
     def post(self, fact: Fact) -> None:
-        """Tell the engine something; from any thread, never blocks."""
+        """Hand the engine a fact; from any thread, never blocks."""
         self._queue.put(fact)
 
     def stop(self, status: ExitStatus, why: str = "") -> None:

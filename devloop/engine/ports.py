@@ -42,7 +42,7 @@ __all__ = [
 
 
 class Reporter(Protocol):
-    """How a worker tells what it is doing. Safe to call from the worker's thread only.
+    """How a worker reports what it is doing. Safe to call from the worker's thread only.
 
     The engine closes every step that a worker left open when the worker ends: as `done`, `failed`
     or `cancelled` by how it ended.

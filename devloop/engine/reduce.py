@@ -124,7 +124,7 @@ def _scanned(turn: Turn, scan: Scan, seen: Dirty) -> None:
     first = service.scan is None and service.failure is None
     turn.service = replace(turn.service, scan=scan)
     if seen.paths is None and scan.changed and not first:
-        # What the watcher missed; an audit that finds nothing is no news.
+        # What the watcher missed; an audit that finds nothing is not reported.
         turn.events.append(
             WatchRescanned(
                 service=service.name,
@@ -156,7 +156,7 @@ def _scanned(turn: Turn, scan: Scan, seen: Dirty) -> None:
     trigger = _trigger(turn, scan, seen, first=first)
     failure = service.failure
     if fingerprint == service.served:
-        # A first look or an audit that finds nothing new is nobody's news, unless it says
+        # A first look or an audit that finds nothing new is not reported, unless it shows
         # that an unreadable disk, a failed or a cancelled try is over.
         if running is not None or failure is not None or seen.paths:
             _unchanged(turn, trigger, scan, "the content equals what is serving")
@@ -407,7 +407,7 @@ def _task_failed(turn: Turn, task: Task, diagnosis: Diagnosis) -> None:
     if turn.state.mode == "dev" and diagnosis.code.transient:
         _hold(turn, task, diagnosis)
         return
-    if task.kind is TaskKind.SYNC and diagnosis.code.startswith("sync/"):
+    if task.kind is TaskKind.SYNC and diagnosis.code is Code.SYNC_FAILED:
         # The image brings everything that a sync cannot.
         turn.report(replace(diagnosis, severity="warning"), iteration.number, Step.SYNC)
         turn.close_steps(StepOutcome.FAILED)
@@ -443,7 +443,7 @@ def _caught_up(turn: Turn, task: Task, result: object) -> None:
             turn.service = replace(turn.service, behind=None)
             _mention(turn, _catch_up_report(caught_up))
         case Failed(diagnosis):
-            # The pods have the files; the next change tries again and tells all.
+            # The pods have the files; the next change tries again and reports all.
             turn.service = replace(turn.service, behind=None)
             _mention(turn, replace(diagnosis, severity="warning"))
         case _:
@@ -453,7 +453,7 @@ def _caught_up(turn: Turn, task: Task, result: object) -> None:
 
 
 def _mention(turn: Turn, diagnosis: Diagnosis) -> None:
-    """Tell something that belongs to no iteration."""
+    """Report something that belongs to no iteration."""
     turn.events.append(DiagnosticRaised.of(diagnosis, service=turn.service.name))
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from devloop.events import Record
 
-__all__ = ["Color", "OutputKind", "Sink", "make_sink", "say_early", "wants_color"]
+__all__ = ["Color", "OutputKind", "Sink", "make_sink", "report_early", "wants_color"]
 
 OutputKind = Literal["auto", "live", "lines", "json", "quiet"]
 Color = Literal["auto", "always", "never"]
@@ -61,7 +61,7 @@ def make_sink(
     return LineSink(LineFormatter(), stream)
 
 
-def say_early(
+def report_early(
     text: str,
     output: OutputKind,
     stream: TextIO | None = None,
@@ -69,7 +69,7 @@ def say_early(
     color: Color = "auto",
     env: Mapping[str, str],
 ) -> None:
-    """Tell a person what is waited for before there is a session to tell of: one line, at once.
+    """Report to a person what is waited for before there is a session: one line, at once.
 
     Programs get nothing: the first word of their stream is the session's. Raises `OSError` when
     nobody reads."""
@@ -112,4 +112,4 @@ def _is_terminal(stream: TextIO) -> bool:
 def _unattended(env: Mapping[str, str]) -> bool:
     """Nobody looks at it as it happens, or what shows it cannot move a cursor."""
     ci = env.get("CI", "") not in ("", "0", "false")
-    return ci or bool(env.get("DEVLOOP_EDITOR")) or env.get("TERM", "") in ("", "dumb")
+    return ci or env.get("TERM", "") in ("", "dumb")

@@ -1,9 +1,9 @@
 """Line output: plain, append-only text for pipes, CI and editors' problem matchers.
 
 The markers `devloop: begin #N` and `devloop: end #N WORD` and the problem lines between them are a
-contract (docs: line output); everything else is for people. Nothing that comes from elsewhere can
-look like a marker or a problem: it is prefixed or indented, freed of controls and, where it reads
-like a problem, broken by a space.
+contract; everything else is for people. Nothing that comes from elsewhere can look like a marker or
+a problem: it is prefixed or indented, freed of controls and, where it reads like a problem, broken
+by a space.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from devloop.events import (
-    ConfigReloaded,
     DiagnosticRaised,
     Dropped,
     ForwardChanged,
@@ -40,7 +39,7 @@ from devloop.ui.text import (
     pod_trouble,
     progress,
     serving_name,
-    trigger_words,
+    trigger_text,
 )
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Formatter", "LineFormatter", "LineSink", "log_prefix"]
 
-# A step that takes long tells how far it is this often, in seconds: CI kills what is silent.
+# A step that takes long reports how far it is this often, in seconds: CI kills what is silent.
 _PROGRESS_EVERY = 10.0
 
 
@@ -92,13 +91,13 @@ def log_prefix(event: LogLine, several: bool) -> str:
 
 
 class LineFormatter:
-    """Remembers only what a line needs from the ones before: the project's folder, which services
-    have several containers, and what was already said."""
+    """Remembers only what a line needs from the ones before: the project directory, which services
+    have several containers, and what was already reported."""
 
     def __init__(self) -> None:
         self._root = ""
         self._containers: dict[str, set[str]] = {}
-        self._told: dict[int, set[str]] = {}
+        self._reported: dict[int, set[str]] = {}
         self._serving: set[str] = set()
         self._quiet_since: dict[int, str] = {}
         self._forwards: dict[tuple[str, int], str] = {}
@@ -112,10 +111,10 @@ class LineFormatter:
                 self._root = event.root
                 lines = [_session(event)]
             case IterationStarted() as event:
-                self._told[event.iter] = set()
+                self._reported[event.iter] = set()
                 self._quiet_since[event.iter] = record.ts
-                words = trigger_words(event.trigger)
-                lines = [f"devloop: begin #{event.iter} {event.service} {words}"]
+                text = trigger_text(event.trigger)
+                lines = [f"devloop: begin #{event.iter} {event.service} {text}"]
             case StepStarted() as event:
                 self._quiet_since[event.iter] = record.ts
                 return []
@@ -126,7 +125,7 @@ class LineFormatter:
                 lines = [_step(event)]
             case DiagnosticRaised() as event:
                 if event.iter is not None:
-                    self._told.setdefault(event.iter, set()).add(event.message)
+                    self._reported.setdefault(event.iter, set()).add(event.message)
                 return [problem_line(event, root=self._root), *explanation(event)]
             case IterationFinished() as event:
                 lines = self._finished(event)
@@ -139,9 +138,6 @@ class LineFormatter:
             case WatchRescanned() as event:
                 files = f"{count(event.files, 'file')} again in {duration(event.ms)}"
                 lines = [f"devloop: {event.service} looked at {files}: {event.reason}"]
-            case ConfigReloaded() as event:
-                names = f": {', '.join(event.services)}" if event.services else ""
-                lines = [f"devloop: read {event.path} again{names}"]
             case Dropped() as event:
                 lines = [f"devloop: … {count(event.count, 'line')} dropped, the reader is too slow"]
             case SessionEnded() as event:
@@ -161,10 +157,10 @@ class LineFormatter:
         return [f"devloop: #{event.iter} {event.service} {event.step} {progress(event)}"]
 
     def _finished(self, event: IterationFinished) -> list[str]:
-        told = self._told.pop(event.iter, set())
+        reported = self._reported.pop(event.iter, set())
         self._quiet_since.pop(event.iter, None)
         about = f"devloop: #{event.iter} {event.service}"
-        lines = [f"{about} {event.why}"] if event.why and event.why not in told else []
+        lines = [f"{about} {event.why}"] if event.why and event.why not in reported else []
         served_before = event.service in self._serving
         self._serving -= {event.service}
         if event.serving:

@@ -1,6 +1,6 @@
 """The live view's memory: from records to the rows that stay and the line that does not.
 
-Everything that stays is told when it is known and never changed; what is still going on is in the
+Everything that stays is shown when it is known and never changed; what is still going on is in the
 status line. No I/O (source lines come from an injected reader), no clock: time is in the records
 and in what `status` is asked with.
 """
@@ -43,11 +43,11 @@ _STAGES = (Step.BUILD, Step.PUSH, Step.DEPLOY, Step.ROLLOUT)
 
 @dataclass(slots=True, kw_only=True)
 class _Iteration:
-    """One that is going on. `told`: its heading stands, so its steps are told one by one."""
+    """One that is going on. `shown`: its heading stands, so its steps are shown one by one."""
 
     event: IterationStarted
     since: float
-    told: bool
+    shown: bool
     step: Step | None = None
     step_since: float = 0.0
     progress: str = ""
@@ -71,7 +71,7 @@ class LiveState:
         self._since = 0.0
         self._iterations: dict[int, _Iteration] = {}
         self._serving: dict[str, Serving] = {}
-        self._news = Notices(glyphs)
+        self._notices = Notices(glyphs)
         self._changes = 0
         self._ready: list[float] = []
         self._early: list[Row] = []
@@ -101,7 +101,7 @@ class LiveState:
                 return self._step(event, now)
             case DiagnosticRaised():
                 return self._problem(event)
-        rows = self._news.take(event, busy=self._services_at_work())
+        rows = self._notices.take(event, busy=self._services_at_work())
         if self._session is None:  # ports are opened before all is known that the head says
             self._early += rows
             return []
@@ -120,9 +120,9 @@ class LiveState:
         ]
 
     def _start(self, event: IterationStarted, now: float) -> list[Row]:
-        told = event.trigger.kind == "start"
-        self._iterations[event.iter] = _Iteration(event=event, since=now, told=told)
-        if told:
+        shown = event.trigger.kind == "start"
+        self._iterations[event.iter] = _Iteration(event=event, since=now, shown=shown)
+        if shown:
             return [Row.of((self._name(event), "strong"), " start")]
         self._changes += 1
         return []
@@ -135,7 +135,7 @@ class LiveState:
             return []
         match event:
             case StepStarted():
-                rows = self._tell_problems(running)
+                rows = self._show_problems(running)
                 running.step, running.step_since, running.progress = event.step, now, ""
                 running.hold = running.failed = None
                 return rows
@@ -154,10 +154,10 @@ class LiveState:
     def _step_done(self, running: _Iteration, event: StepFinished) -> list[Row]:
         if event.outcome is StepOutcome.FAILED:
             running.failed = event
-            return self._tell_problems(running)
+            return self._show_problems(running)
         if event.step is Step.SCAN or event.outcome is StepOutcome.CANCELLED:
             return []
-        if running.told:
+        if running.shown:
             return [self._step_row(running, event)]
         running.done.append(event)
         return []
@@ -171,12 +171,12 @@ class LiveState:
         running.problems.append(event)
         return []
 
-    def _tell_problems(self, running: _Iteration) -> list[Row]:
+    def _show_problems(self, running: _Iteration) -> list[Row]:
         """The heading, the step that failed and why, once all of it is known."""
         if not running.problems:
             return []
-        rows = [] if running.told else [self._heading(running)]
-        running.told, running.done = True, []
+        rows = [] if running.shown else [self._heading(running)]
+        running.shown, running.done = True, []
         if running.failed is not None:
             rows.append(self._step_row(running, running.failed))
             running.failed = None
@@ -192,7 +192,7 @@ class LiveState:
         running = self._iterations.pop(event.iter, None)
         if running is None:
             return []
-        rows = self._tell_problems(running)
+        rows = self._show_problems(running)
         glyphs, name = self._glyphs, self._name(running.event)
         if event.outcome is Outcome.READY:
             return [*rows, *self._ready_rows(running, event)]
@@ -208,7 +208,7 @@ class LiveState:
         return [*rows, Row.of((line, "soft"), hang=2)]
 
     def _ready_rows(self, running: _Iteration, event: IterationFinished) -> list[Row]:
-        rows = [] if running.told else [self._heading(running)]
+        rows = [] if running.shown else [self._heading(running)]
         parts: list[tuple[str, str]] = [
             (f"{self._glyphs.ready} ready in {duration(event.ms, space=' ')}", "done")
         ]
@@ -216,7 +216,7 @@ class LiveState:
         if running.event.trigger.kind == "start":
             parts.append((f"   {event.service}" if self._several else "", "strong"))
             parts.append((serving, "none"))
-            parts += [(f"   {url}", "place") for url in self._news.urls(event.service)]
+            parts += [(f"   {url}", "place") for url in self._notices.urls(event.service)]
             return [*rows, Row.of(*parts, hang=2)]
         self._ready.append(event.ms)
         parts.append((serving, "none"))

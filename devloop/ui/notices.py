@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devloop.events import ConfigReloaded, Dropped, ForwardChanged, PodChanged, WatchRescanned
+from devloop.events import Dropped, ForwardChanged, PodChanged, WatchRescanned
 from devloop.ui.live_parts import Row
 from devloop.ui.text import count, duration, pod_trouble
 
@@ -23,7 +23,7 @@ def note(glyphs: Glyphs, text: str, code: str = "", cause: str = "") -> list[Row
 
 
 class Notices:
-    """Remembers what was told, so that nothing is told twice."""
+    """Remembers what was shown, so that nothing is shown twice."""
 
     def __init__(self, glyphs: Glyphs) -> None:
         self._glyphs = glyphs
@@ -40,15 +40,13 @@ class Notices:
             case ForwardChanged():
                 return self._forward(event)
             case PodChanged() | WatchRescanned() if event.service in busy:
-                return []  # the iteration tells its own story
+                return []  # the iteration reports them
             case PodChanged():
                 return self._pod(event)
             case WatchRescanned():
                 took = duration(event.ms, space=" ")
                 text = f"looked at {count(event.files, 'file')} again in {took}: {event.reason}"
                 return [Row.of((f"{self._glyphs.dot} {text}", "soft"), hang=2)]
-            case ConfigReloaded():
-                return [Row.of((f"{self._glyphs.dot} read {event.path} again", "soft"), hang=2)]
             case Dropped():
                 text = f"{count(event.count, 'event')} not shown: the terminal is too slow"
                 return [Row.of((f"{self._glyphs.more} {text}", "warn"), hang=2)]
@@ -78,7 +76,7 @@ class Notices:
         ]
 
     def _pod(self, event: PodChanged) -> list[Row]:
-        """A pod that gets into trouble by itself; during an iteration the diagnosis tells."""
+        """A pod that gets into trouble by itself; during an iteration the diagnosis says it."""
         if event.ready or event.deleting:
             self._pods.pop(event.pod, None)
         trouble = pod_trouble(event)

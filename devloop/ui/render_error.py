@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["explanation", "format_diagnosis", "not_a_problem", "problem_line"]
 
-# What editors take for a problem (see the task that `devloop editor vscode` writes).
+# What editors take for a problem.
 _PROBLEM = re.compile(r"(:[0-9]+:[0-9]+: (?:error|warning|info))\[(?=[a-z/-]+\]: )")
 
 _SEVERITY_COLOUR = {"error": "1;31", "warning": "1;33", "info": "1;36"}

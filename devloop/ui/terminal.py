@@ -57,13 +57,12 @@ class TerminalSink:
     ) -> None:
         self._output = Output(stream)
         self._color = color
-        self._animated = animated
         self._clock = clock
         self._width = width or (lambda: _terminal_width(stream))
         self._reflows = _reflows(env if env is not None else os.environ)
         self._glyphs = glyphs_for(self._output.encoding)
         self._root = ""
-        self._story = LiveState(self._glyphs, self._read_source)
+        self._state = LiveState(self._glyphs, self._read_source)
         self._logs = LogPrefixes(self._glyphs, color=color)
         self._changed = threading.Condition()
         self._pending: list[str] = []
@@ -117,7 +116,7 @@ class TerminalSink:
         if isinstance(event, SessionStarted):
             self._root = event.root
             self._logs.expect(event.services)
-        rows = self._story.take(record)
+        rows = self._state.take(record)
         if not rows:
             return ""
         width = self._width()
@@ -153,14 +152,14 @@ class TerminalSink:
     def _paint(self) -> bool:
         """Wait for something to show and show it; False at the end."""
         with self._changed:
-            tick = _TICK if self._story.busy else None
+            tick = _TICK if self._state.busy else None
             self._changed.wait_for(lambda: self._pending or self._closed, tick)
             text = "".join(self._pending)
             self._pending.clear()
             self._waiting = 0
             self._changed.notify_all()
             end = self._closed
-            row = None if end else self._story.status(self._clock())
+            row = None if end else self._state.status(self._clock())
         width = max(20, self._width())
         status, cells = "", 0
         if row is not None:

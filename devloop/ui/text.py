@@ -17,7 +17,7 @@ __all__ = [
     "pod_trouble",
     "progress",
     "serving_name",
-    "trigger_words",
+    "trigger_text",
 ]
 
 # What the kubelet gives as a reason while all is well.
@@ -49,7 +49,7 @@ def duration(ms: float, *, space: str = "") -> str:
 
 
 def path_from(root: str, path: str) -> str:
-    """`path` as seen from the project's folder `root`, if it lies in there."""
+    """`path` as seen from the project's directory `root`, if it lies in there."""
     inside = root.rstrip("/") + "/"
     return plain(path.removeprefix(inside) if root else path)
 
@@ -60,7 +60,7 @@ def serving_name(serving: Serving) -> str:
     return f"#{serving.iter} {name or plain(serving.image.rpartition(':')[2])}"
 
 
-def trigger_words(trigger: Trigger) -> str:
+def trigger_text(trigger: Trigger) -> str:
     """`start`, `1 file`, `12 files`."""
     return "start" if trigger.kind == "start" else count(trigger.count, "file")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devloop.app import lock
-from devloop.app.choice import built_for, chosen, names_of
+from devloop.app.session import built_for, chosen, names_of
 from devloop.config.loader import load_project
 from devloop.errors import DevloopError
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devloop.engine.bus import EventBus
-from devloop.events import ConfigReloaded, Dropped, LogLine, Record, SessionEnded
+from devloop.events import Dropped, LogLine, Record, SessionEnded, WatchRescanned
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ def log(n: int) -> LogLine:
     return LogLine(service="web", pod="web-1", container="web", text=f"line {n}")
 
 
-def other(n: int) -> ConfigReloaded:
-    return ConfigReloaded(path=f"{n}")
+def other(n: int) -> WatchRescanned:
+    return WatchRescanned(service="web", reason=f"{n}", files=1, ms=0)
 
 
 class Gate:

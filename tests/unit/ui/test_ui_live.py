@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from devloop.errors import Code, Diagnosis
 from devloop.events import (
-    ConfigReloaded,
     DiagnosticRaised,
     Dropped,
     ForwardChanged,
@@ -116,7 +115,6 @@ def test_news_is_one_line_each() -> None:
     s.add(ForwardChanged(service="web", local=8080, port=80, state="ready", pod="web-1"))
     s.add(ForwardChanged(service="web", local=8080, port=80, state="closed", reason="port taken"))
     s.add(WatchRescanned(service="web", reason="git checkout", files=1430, ms=20))
-    s.add(ConfigReloaded(path="devloop.yaml"))
     s.add(Dropped(count=12300))
     warning = Diagnosis(
         code=Code.SAFETY_CONTEXT, severity="warning", message="odd context", cause="its name"
@@ -126,7 +124,6 @@ def test_news_is_one_line_each() -> None:
         "  → port        http://localhost:8080 to web:80",
         "! localhost:8080 is closed: port taken",
         "· looked at 1,430 files again in 0.02 s: git checkout",
-        "· read devloop.yaml again",
         "… 12,300 events not shown: the terminal is too slow",
         "! odd context  [safety/context]",
         "  its name",

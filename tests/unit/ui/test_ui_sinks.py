@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devloop.events import LogLine, Record
-from devloop.ui import make_sink, say_early, wants_color
+from devloop.ui import make_sink, report_early, wants_color
 from devloop.ui.ndjson import NdjsonSink
 from devloop.ui.output import Output
 
@@ -101,7 +101,6 @@ def test_outputs() -> None:
     assert kind("auto", io.StringIO(), TERM="xterm") == "LineSink"
     assert kind("auto", Terminal(), TERM="dumb") == "LineSink"
     assert kind("auto", Terminal(), TERM="xterm", CI="true") == "LineSink"
-    assert kind("auto", Terminal(), TERM="xterm", DEVLOOP_EDITOR="1") == "LineSink"
     assert kind("lines", Terminal(), TERM="xterm") == "LineSink"
     assert kind("json", Terminal(), TERM="xterm") == "NdjsonSink"
     assert kind("quiet", Terminal(), TERM="xterm") == "LineSink quiet"
@@ -137,7 +136,7 @@ def test_what_is_waited_for_is_told_to_people_alone(
     output: OutputKind, *, terminal: bool, shown: str
 ) -> None:
     stream = Terminal() if terminal else io.StringIO()
-    say_early("asking", output, stream, env={"TERM": "xterm"})
+    report_early("asking", output, stream, env={"TERM": "xterm"})
     assert stream.getvalue() == shown
 
 
@@ -147,8 +146,8 @@ def test_the_first_word_comes_before_anything_slow_is_imported(tmp_path: Path) -
     code = (
         "import sys; from devloop.cli import session;"
         "from devloop.cli.options import CommonOptions;"
-        "say = session.say_early;"
-        "session.say_early = lambda *a, **k: ("
+        "say = session.report_early;"
+        "session.report_early = lambda *a, **k: ("
         f"say(*a, **k), print([m for m in {slow} if m in sys.modules]));"
         "sys.exit(session.run_session(CommonOptions(), mode='dev', services=(), output='lines'))"
     )
