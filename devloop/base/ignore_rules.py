@@ -2,7 +2,7 @@
 
 The context that devloop fingerprints has to be the one that `docker build` would send, so this is
 not "gitignore-like" matching but BuildKit's own walk: every pattern is asked about every path, what
-a pattern said about a folder holds for all beneath it, and the last pattern that had a say wins.
+a pattern said about a directory holds for all beneath it, and the last pattern that had a say wins.
 It must not look at the disk; watch/scan.py does.
 
 Source of the rules: github.com/moby/patternmatcher (ignorefile.ReadAll, MatchesUsingParentResults)
@@ -70,8 +70,8 @@ class IgnoreRules:
     def step(self, inherited: int, path: str) -> tuple[bool, int]:
         """Whether `path` is ignored, and what its children inherit.
 
-        `inherited` is what `step` gave for the parent folder (0 at the top): one bit for each
-        pattern that matched it or a folder above."""
+        `inherited` is what `step` gave for the parent directory (0 at the top): one bit for each
+        pattern that matched it or a directory above."""
         # Nearly every path matches no pattern by itself: then nothing changes on the way down.
         may_match, known = self.quick(inherited)
         if not may_match(path):
@@ -92,7 +92,7 @@ class IgnoreRules:
         return ignored, bits
 
     def quick(self, inherited: int) -> tuple[Callable[[str], bool], bool]:
-        """A cheap test for the children of one folder, and the answer for those it says no to:
+        """A cheap test for the children of one directory, and the answer for those it says no to:
         whether they are ignored. For those it says yes to, ask `step`."""
         known = self._inherited.get(inherited)
         if known is None:
@@ -100,7 +100,8 @@ class IgnoreRules:
         return (self._fresh if inherited else self._fresh_positive), known
 
     def ignored(self, path: str) -> bool:
-        """Whether Docker leaves `path` out (a folder may still be sent for what is beneath it)."""
+        """Whether Docker leaves `path` out (a directory may still be sent for what is beneath
+        it)."""
         return self.step(self.inherited(_parent(path)), path)[0]
 
     def inherited(self, directory: str) -> int:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_files"]
 
-# Folders in which nobody keeps the Dockerfile that was meant.
+# Directories in which nobody keeps the Dockerfile that was meant.
 _SKIP = frozenset({".git", ".venv", "venv", "node_modules", "__pycache__", ".tox", ".devloop"})
 _MOST_SEEN = 5_000
 
@@ -50,12 +50,12 @@ def _check_context(loaded: LoadedProject, service: Service, problems: Problems) 
     if context.exists():
         problems.add(
             Code.CONFIG_CONTEXT_MISSING,
-            f"the build context {shown} is a file, not a folder",
+            f"the build context {shown} is a file, not a directory",
             where,
-            suggestions=(f"name its folder: {loaded.show(context.parent)}",),
+            suggestions=(f"name its directory: {loaded.show(context.parent)}",),
         )
         return False
-    meant = _neighbour(context, folders=True)
+    meant = _neighbour(context, directories=True)
     problems.add(
         Code.CONFIG_CONTEXT_MISSING,
         f"the build context {shown} does not exist",
@@ -70,19 +70,19 @@ def _check_dockerfile(loaded: LoadedProject, service: Service, problems: Problem
     if build.builder == "command" or build.dockerfile.is_file():
         return
     shown = loaded.show(build.dockerfile)
-    is_folder = build.dockerfile.is_dir()
+    is_directory = build.dockerfile.is_dir()
     meant = _neighbour(build.dockerfile) or _dockerfile_below(build.context)
     hints: tuple[str, ...] = ()
     if meant is not None:
         relative = os.path.relpath(meant, build.context)
         hints = (f"did you mean `dockerfile: {relative}`?",)
         if meant.name == "Dockerfile" and meant.is_relative_to(loaded.project.root):
-            folder = os.path.relpath(meant.parent, loaded.project.root)
+            directory = os.path.relpath(meant.parent, loaded.project.root)
             if meant.parent != build.context:
-                hints = (f"did you mean `build: {folder}`?", f"or `dockerfile: {relative}`?")
+                hints = (f"did you mean `build: {directory}`?", f"or `dockerfile: {relative}`?")
     problems.add(
         Code.CONFIG_DOCKERFILE_MISSING,
-        f"{shown} is a folder, not a Dockerfile" if is_folder else f"{shown} does not exist",
+        f"{shown} is a directory, not a Dockerfile" if is_directory else f"{shown} does not exist",
         loaded.locate("services", service.name, "build", "dockerfile"),
         cause=f"service `{service.name}` is built from it",
         suggestions=hints,
@@ -120,14 +120,14 @@ def _check_secrets(loaded: LoadedProject, service: Service, problems: Problems) 
             )
 
 
-def _neighbour(missing: Path, *, folders: bool = False) -> Path | None:
-    """What was probably meant: something with nearly the same name in the same folder."""
+def _neighbour(missing: Path, *, directories: bool = False) -> Path | None:
+    """What was probably meant: something with nearly the same name in the same directory."""
     try:
         with os.scandir(missing.parent) as entries:
             names = [
                 entry.name
                 for entry in entries
-                if entry.is_dir() == folders and not entry.name.endswith(".dockerignore")
+                if entry.is_dir() == directories and not entry.name.endswith(".dockerignore")
             ]
     except OSError:
         return None
@@ -137,10 +137,10 @@ def _neighbour(missing: Path, *, folders: bool = False) -> Path | None:
 
 def _dockerfile_below(context: Path) -> Path | None:
     """The Dockerfile that stands highest below the context, by width first."""
-    folders, seen = [context], 0
-    for folder in folders:
+    directories, seen = [context], 0
+    for directory in directories:
         try:
-            with os.scandir(folder) as found:
+            with os.scandir(directory) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError:
             continue
@@ -152,7 +152,7 @@ def _dockerfile_below(context: Path) -> Path | None:
             if like and not name.endswith(".dockerignore") and entry.is_file():
                 return Path(entry.path)
             if entry.is_dir(follow_symlinks=False) and entry.name not in _SKIP:
-                folders.append(Path(entry.path))
+                directories.append(Path(entry.path))
         if seen > _MOST_SEEN:
             break
     return None

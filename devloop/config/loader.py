@@ -1,4 +1,4 @@
-"""From a folder, an environment and flags to a `Project`: the one way to read devloop.yaml.
+"""From a directory, an environment and flags to a `Project`: the one way to read devloop.yaml.
 
 Precedence: flags, `DEVLOOP_*` variables, devloop.yaml, the user's config.yaml, defaults. Reads
 files only; whether the files that devloop.yaml names exist is files.py's question.
@@ -83,27 +83,27 @@ def user_config_path(env: Mapping[str, str]) -> Path | None:
 
 def show_path(path: Path, cwd: Path) -> str:
     """`path` relative to `cwd` where one of them holds the other, else absolute."""
-    folder = path.parent
+    directory = path.parent
     if path.is_relative_to(cwd):
         return str(path.relative_to(cwd))
-    return os.path.relpath(path, cwd) if cwd.is_relative_to(folder) else str(path)
+    return os.path.relpath(path, cwd) if cwd.is_relative_to(directory) else str(path)
 
 
 def find_file(cwd: Path) -> Path:
-    """The devloop.yaml of the working directory or the nearest folder above it.
+    """The devloop.yaml of the working directory or the nearest directory above it.
 
     Raises `DevloopError` config/not-found.
     """
-    for folder in (cwd, *cwd.parents):
-        if os.path.lexists(folder / FILE_NAME):
-            return folder / FILE_NAME
+    for directory in (cwd, *cwd.parents):
+        if os.path.lexists(directory / FILE_NAME):
+            return directory / FILE_NAME
     hints = [_LEAST, "-f FILE names another file"]
     for other in ("devloop.yml", ".devloop.yaml", "Devloop.yaml"):
         if (cwd / other).exists():
             hints.insert(0, f"rename {other} to {FILE_NAME}")
     raise DevloopError.of(
         Code.CONFIG_NOT_FOUND,
-        f"no {FILE_NAME} in {cwd} or a folder above it",
+        f"no {FILE_NAME} in {cwd} or a directory above it",
         suggestions=tuple(hints),
     )
 
@@ -229,7 +229,7 @@ class _Loading:
             raise ConfigErrors(found)
         return project
 
-    def _read_env_file(self, root: Keys, folder: Path) -> None:
+    def _read_env_file(self, root: Keys, directory: Path) -> None:
         """Adds env_file's variables below the environment's own."""
         entry = root.get("env_file")
         if entry is None:
@@ -238,7 +238,7 @@ class _Loading:
         named = quiet.read(entry.value, _PATH, ("env_file",))
         if named is MISSING:
             return
-        path = Path(os.path.normpath(folder / named))
+        path = Path(os.path.normpath(directory / named))
         shown = show_path(path, self.cwd)
         found = Problems()
         try:

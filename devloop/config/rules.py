@@ -358,14 +358,14 @@ def _sync_dest_fault(text: str) -> Fault:
         return ANY_TEXT.explain(text)
     if not text.startswith("/"):
         return Fault(
-            message=f"{_quoted(text)} is not absolute; `dest` is a folder in the container",
+            message=f"{_quoted(text)} is not absolute; `dest` is a directory in the container",
             suggestions=(f"/app/{text}".replace("/./", "/"),) if ".." not in text else (),
         )
     return Fault(message=f"{_quoted(text)} holds `..`; write the path without it")
 
 
 SYNC_DEST = TextRule(
-    name="a folder in the container",
+    name="a directory in the container",
     pattern=rf"^/{_UP}[^\u0000]*$",
     longest=4096,
     explain=_sync_dest_fault,

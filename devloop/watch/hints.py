@@ -1,8 +1,8 @@
 """File events as hints for the engine: where to look, soon after a save and only then.
 
-The hints may be too many and must not be too few: where an event may be missing (a new folder, too
-many changes at once, a restart of the watcher, sleep) the hint is None, look everywhere, and it is
-None once in a while anyway. Nothing here decides whether anything changed.
+The hints may be too many and must not be too few: where an event may be missing (a new directory,
+too many changes at once, a restart of the watcher, sleep) the hint is None, look everywhere, and it
+is None once in a while anyway. Nothing here decides whether anything changed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _FAILURES = 3
 
 @dataclass(slots=True)
 class _Found:
-    """What the events since the last hint come down to. `lost` are folders whose watch is dead,
+    """What the events since the last hint come down to. `lost` are directories whose watch is dead,
     `unfinished` and `new` files that may not be as they will be left; `last` is when it came."""
 
     paths: set[str] = field(default_factory=set)
@@ -72,7 +72,7 @@ class WatchHints:
     The first hint is always None: from now on nothing is missed. `warn` gets, in the thread that
     iterates, what is polled and why, and when the watcher had to be restarted; `woke` is called
     there after the machine has slept. `audit_seconds` is how often a None comes without a reason.
-    `trees` watches trees instead of folders (the default on macOS); `polling` never asks the
+    `trees` watches trees instead of directories (the default on macOS); `polling` never asks the
     system."""
 
     def __init__(
@@ -203,11 +203,11 @@ class WatchHints:
                 continue
             found.paths.add(name)
             if any(source.reshapes(path) for source in self._sources):
-                # Other rules: other folders to watch, and other files in those that are.
+                # Other rules: other directories to watch, and other files in those that are.
                 found.everything = True
             # By the kind of event and not by inode: numbers are given again at once.
             if kind != MODIFIED and (
-                watches.holds(name) or (not watches.trees and _is_folder(name))
+                watches.holds(name) or (not watches.trees and _is_directory(name))
             ):
                 found.lost.add(name)
             found.new |= name in events.begun
@@ -242,7 +242,7 @@ def _is_empty(path: str) -> bool:
         return False
 
 
-def _is_folder(path: str) -> bool:
+def _is_directory(path: str) -> bool:
     try:
         return stat.S_ISDIR(os.lstat(path).st_mode)
     except OSError:

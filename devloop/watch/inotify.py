@@ -1,10 +1,11 @@
-"""Linux's own file events, folder by folder, the moment they happen.
+"""Linux's own file events, directory by directory, the moment they happen.
 
 watchfiles wakes up every few milliseconds to look, holds what it saw for two of its steps, follows
 symlinks, keeps quiet about an overflow, dies of a name that is not UTF-8 and wants all watches made
-anew for one more folder. The kernel does none of this, and it also knows what a save is judged by:
-whether a file that was written has been closed. So this talks to it directly; there is no more to
-it than three calls (inotify(7)). Not for deciding anything: events go to the buffer as they come.
+anew for one more directory. The kernel does none of this, and it also knows what a save is judged
+by: whether a file that was written has been closed. So this talks to it directly; there is no more
+to it than three calls (inotify(7)). Not for deciding anything: events go to the buffer as they
+come.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ _WANTED = (
 ) | _MOVE_SELF
 _GONE = _DELETE_SELF | _MOVE_SELF | _UNMOUNT
 
-# What an event about a name in a folder means, the first that fits: the kind of change and whether
-# the file is whole now (None: not known).
+# What an event about a name in a directory means, the first that fits: the kind of change and
+# whether the file is whole now (None: not known).
 _MEANING: tuple[tuple[int, int, bool | None], ...] = (
     (_MOVED_TO, ADDED, True),
     (_CLOSE_WRITE, MODIFIED, True),
@@ -72,7 +73,7 @@ class LimitReachedError(Exception):
 
 
 class InotifyWatch:
-    """Watches folders (not what is beneath them) until closed.
+    """Watches directories (not what is beneath them) until closed.
 
     Paths are absolute, names may be any bytes (surrogateescape). Raises `LimitReachedError`, and
     OSError where there is no inotify."""
@@ -88,7 +89,7 @@ class InotifyWatch:
             raise OSError(number, os.strerror(number))
         self._fd = fd
         self._lock = threading.Lock()
-        # One folder under two names (a symlink to it) is one watch to the kernel.
+        # One directory under two names (a symlink to it) is one watch to the kernel.
         self._paths: dict[int, tuple[str, ...]] = {}
         self._numbers: dict[str, int] = {}
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -96,7 +97,7 @@ class InotifyWatch:
         self._thread.start()
 
     @property
-    def folders(self) -> frozenset[str]:
+    def directories(self) -> frozenset[str]:
         """What is watched now."""
         with self._lock:
             return frozenset(self._numbers)
@@ -142,7 +143,7 @@ class InotifyWatch:
         if left:
             self._paths[number] = left
         else:
-            # Fails for a folder that is deleted; its watch went with it.
+            # Fails for a directory that is deleted; its watch went with it.
             self._libc.inotify_rm_watch(self._fd, number)
 
     # --- the thread ----------------------------------------------------------------------------
@@ -172,11 +173,11 @@ class InotifyWatch:
             for number, mask, name in _events(data):
                 if mask & _Q_OVERFLOW:
                     overflow = True
-                for folder in self._paths.get(number, ()):
+                for directory in self._paths.get(number, ()):
                     if mask & _GONE:
-                        events.append(FileEvent(DELETED, folder, False))
+                        events.append(FileEvent(DELETED, directory, False))
                     elif not mask & _IGNORED:
-                        path = f"{folder.rstrip('/')}/{os.fsdecode(name)}" if name else folder
+                        path = f"{directory.rstrip('/')}/{os.fsdecode(name)}" if name else directory
                         events.extend(_meant(mask, path))
                 if mask & _IGNORED:
                     for path in self._paths.pop(number, ()):

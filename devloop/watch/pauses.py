@@ -1,7 +1,7 @@
 """When to wait with a hint, and when to give one without an event.
 
 While git rewrites the working tree a scan would see half a checkout; after the machine has slept
-(or the folder has, on a share) events may be missing. Both are asked of the system, not guessed
+(or the directory has, on a share) events may be missing. Both are asked of the system, not guessed
 from events.
 """
 
@@ -20,14 +20,14 @@ _JUMP_SECONDS = 5.0
 
 
 class GitOperations:
-    """Whether git is at work in a repository that holds one of `folders`.
+    """Whether git is at work in a repository that holds one of `directories`.
 
     Git holds `index.lock` from before the first file it writes until after the last (so does a
     `git commit` that waits in an editor: see `tolerate`)."""
 
-    def __init__(self, folders: Iterable[str]) -> None:
-        found = {_git_folder(folder) for folder in folders}
-        self._locks = sorted(f"{folder}/index.lock" for folder in found if folder)
+    def __init__(self, directories: Iterable[str]) -> None:
+        found = {_git_directory(directory) for directory in directories}
+        self._locks = sorted(f"{directory}/index.lock" for directory in found if directory)
         self._tolerated: set[tuple[str, int, int]] = set()
 
     def busy(self) -> bool:
@@ -48,19 +48,19 @@ class GitOperations:
         return held
 
 
-def _git_folder(folder: str) -> str | None:
-    """The git folder of the work tree around `folder`; follows the file that a worktree or a
+def _git_directory(directory: str) -> str | None:
+    """The git directory of the work tree around `directory`; follows the file that a worktree or a
     submodule has instead."""
     while True:
-        path = f"{folder.rstrip('/')}/.git"
+        path = f"{directory.rstrip('/')}/.git"
         if os.path.isdir(path):  # noqa: PTH112
             return path
         if os.path.isfile(path):  # noqa: PTH113
             return _linked(path)
-        parent = os.path.dirname(folder)  # noqa: PTH120
-        if parent == folder:
+        parent = os.path.dirname(directory)  # noqa: PTH120
+        if parent == directory:
             return None
-        folder = parent
+        directory = parent
 
 
 def _linked(path: str) -> str | None:

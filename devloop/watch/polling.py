@@ -1,8 +1,8 @@
-"""Watching by looking: for folders whose file system or kernel does not report changes.
+"""Watching by looking: for directories whose file system or kernel does not report changes.
 
-Compares what `lstat` says of each entry, folder by folder, at a pace that never takes more than a
-tenth of a core. watchfiles can poll too, but it follows symlinks and compares modification times
-alone.
+Compares what `lstat` says of each entry, directory by directory, at a pace that never takes more
+than a tenth of a core. watchfiles can poll too, but it follows symlinks and compares modification
+times alone.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ State = dict[str, tuple[int, ...]]
 
 
 class PollWatch:
-    """Polls `folders` (not what is beneath them) at most every `seconds` until closed."""
+    """Polls `directories` (not what is beneath them) at most every `seconds` until closed."""
 
-    def __init__(self, folders: Iterable[str], buffer: EventBuffer, *, seconds: float) -> None:
-        self._folders = tuple(folders)
+    def __init__(self, directories: Iterable[str], buffer: EventBuffer, *, seconds: float) -> None:
+        self._directories = tuple(directories)
         self._buffer = buffer
         self._seconds = seconds
         self._stop = threading.Event()
         # Before the constructor returns: what changes from now on is a change.
-        self._known = [_state(folder) for folder in self._folders]
+        self._known = [_state(directory) for directory in self._directories]
         self._thread = supervised("poll", self._run, on_bug=buffer.fail)
         self._thread.start()
 
@@ -53,10 +53,10 @@ class PollWatch:
             pause = max(self._seconds, _SHARE * (time.monotonic() - began))
 
     def _look(self) -> None:
-        for index, folder in enumerate(self._folders):
+        for index, directory in enumerate(self._directories):
             if self._stop.is_set():
                 return
-            before, now = self._known[index], _state(folder)
+            before, now = self._known[index], _state(directory)
             if before == now:
                 continue
             self._known[index] = now
@@ -72,13 +72,13 @@ class PollWatch:
             )
 
 
-def _state(folder: str) -> State:
-    """What a change of anything directly in `folder`, or of `folder` itself, would change."""
+def _state(directory: str) -> State:
+    """What a change of anything directly in `directory`, or of `directory` itself, would change."""
     found: State = {}
     try:
-        status = os.stat(folder)  # noqa: PTH116 - names in any bytes
-        found[folder] = (status.st_dev, status.st_ino)
-        with os.scandir(folder) as listing:
+        status = os.stat(directory)  # noqa: PTH116 - names in any bytes
+        found[directory] = (status.st_dev, status.st_ino)
+        with os.scandir(directory) as listing:
             for entry in listing:
                 try:
                     status = entry.stat(follow_symlinks=False)
@@ -87,7 +87,7 @@ def _state(folder: str) -> State:
                 key: tuple[int, ...] = (status.st_dev, status.st_ino, status.st_mode)
                 if not stat.S_ISDIR(status.st_mode):
                     key += (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-                found[f"{folder}/{entry.name}"] = key
+                found[f"{directory}/{entry.name}"] = key
     except OSError:
         pass
     return found

@@ -1,7 +1,7 @@
 """What belongs to a build context: Docker's rules plus what devloop itself leaves out.
 
-Everybody who asks "does this path count?" asks here: the scan, the set of folders to watch and the
-filter for events, so that the three can never disagree. Looks at names only, never at the disk.
+Everybody who asks "does this path count?" asks here: the scan, the set of directories to watch and
+the filter for events, so that the three can never disagree. Looks at names only, never at the disk.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ __all__ = ["ContextRules"]
 class ContextRules:
     """`IgnoreRules` with editors' files, `.git` and `.devloop` taken out.
 
-    Paths are relative to the context, with slashes. A walker that goes down the tree uses `folder`
-    and `file`, which want what the parent's `folder` gave for `inherited` (0 at the top)."""
+    Paths are relative to the context, with slashes. A walker that goes down the tree uses
+    `directory` and `file`, which want what the parent's `directory` gave for `inherited` (0 at the
+    top)."""
 
     def __init__(self, ignore: IgnoreRules) -> None:
         self.ignore = ignore
@@ -39,7 +40,7 @@ class ContextRules:
         )
 
     def files_in(self, inherited: int) -> Callable[[str, str], bool]:
-        """`file` for the files of one folder, as a function of path and name; quicker."""
+        """`file` for the files of one directory, as a function of path and name; quicker."""
         may_match, ignored = self.ignore.quick(inherited)
         left_out = self._left_out
         special = has_mark
@@ -51,17 +52,18 @@ class ContextRules:
 
         return inside
 
-    def folder(self, inherited: int, path: str, name: str) -> tuple[bool, bool, int]:
-        """Whether the folder itself is in, whether anything beneath may be, what that inherits."""
+    def directory(self, inherited: int, path: str, name: str) -> tuple[bool, bool, int]:
+        """Whether the directory itself is in, whether anything beneath may be, what that
+        inherits."""
         if name in self._left_out:
             return False, False, 0
         ignored, bits = self.ignore.step(inherited, path)
         return not ignored, not ignored or self.ignore.excepted_beneath(path, bits), bits
 
-    def may_contain(self, folder: str) -> bool:
-        """False only if nothing beneath `folder` can be in the context; "" is the top."""
-        return not folder or (
-            self._left_out.isdisjoint(folder.split("/")) and self.ignore.may_contain(folder)
+    def may_contain(self, directory: str) -> bool:
+        """False only if nothing beneath `directory` can be in the context; "" is the top."""
+        return not directory or (
+            self._left_out.isdisjoint(directory.split("/")) and self.ignore.may_contain(directory)
         )
 
     def concerns(self, path: str) -> bool:

@@ -3,7 +3,7 @@
 Everything else in devloop that speaks of change compares two results of this scan; file events only
 say when to look. So it must be exact (a lost change is a stale image), must not follow symlinks out
 of the tree, and must be cheap enough to run at every save: what was read stays known by inode, size
-and timestamps, and digests are kept by folder, so that one changed file costs one folder.
+and timestamps, and digests are kept by directory, so that one changed file costs one directory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from devloop.base.file_content import RACY_NS, hash_file, key_of, read_small
 from devloop.errors import unreadable
 from devloop.model import ContextEntry, Snapshot
-from devloop.watch.tree import Folder, Leaf, all_folders
+from devloop.watch.tree import Directory, Leaf, all_directories
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 __all__ = ["TreeScanner"]
 
-_FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
+_DIRECTORY = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
 _SWAPPED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 class _Look(NamedTuple):
-    """One look into the folder open as `fd`; what changed since `trusted_before` (wall clock, ns)
-    is too young to be known by its timestamps."""
+    """One look into the directory open as `fd`; what changed since `trusted_before` (wall clock,
+    ns) is too young to be known by its timestamps."""
 
     fd: int
     trusted_before: int
@@ -46,7 +46,7 @@ class _Look(NamedTuple):
 
 
 class TreeScanner:
-    """Scans one context folder. For one thread at a time.
+    """Scans one context directory. For one thread at a time.
 
     After a scan, `changes` are the paths that differ from the scan before, sorted, `files` the
     number of files in the snapshot and `read` the number whose content was read."""
@@ -61,8 +61,8 @@ class TreeScanner:
         self._rules = rules
         self._clock = clock
         self._prefix = os.fspath(root).rstrip("/") + "/"
-        self._top = Folder(None, "")
-        self._order: list[Folder] | None = None
+        self._top = Directory(None, "")
+        self._order: list[Directory] | None = None
         # What the nodes say and the published entries do not yet; it outlives a failed scan.
         self._dirty = {self._top}
         self._pending: dict[str, ContextEntry | None] = {}
@@ -75,16 +75,16 @@ class TreeScanner:
         self._complete = False
 
     def scan(self, hints: Iterable[Path] | None, cancel: Cancel) -> Snapshot:
-        """Look at `hints` (absolute paths; a folder stands for all in it), or at everything.
+        """Look at `hints` (absolute paths; a directory stands for all in it), or at everything.
 
         The first scan and the one after a failed scan look at everything anyway. Raises
-        FileNotFoundError or NotADirectoryError when the root is no folder, `env/file-unreadable`
+        FileNotFoundError or NotADirectoryError when the root is no directory, `env/file-unreadable`
         and `Cancelled`."""
         self.read = 0
         narrow = None if hints is None or not self._complete else self._relative(hints)
         self._complete = False
         try:
-            fd = os.open(self.root, _FOLDER)
+            fd = os.open(self.root, _DIRECTORY)
         except (FileNotFoundError, NotADirectoryError):
             self._clear(self._top)
             raise
@@ -106,7 +106,7 @@ class TreeScanner:
         return snapshot
 
     def _relative(self, hints: Iterable[Path]) -> set[str]:
-        """The hints inside the root; "" for the root itself or a folder above it."""
+        """The hints inside the root; "" for the root itself or a directory above it."""
         found = set()
         for hint in hints:
             path = os.fspath(hint)
@@ -116,19 +116,19 @@ class TreeScanner:
                 found.add("")
         return found
 
-    def _walk(self, top: Folder, fd: int, cancel: Cancel) -> None:
+    def _walk(self, top: Directory, fd: int, cancel: Cancel) -> None:
         """Bring `top`, open as `fd`, and all beneath it in line with the disk."""
-        stack: list[tuple[int, Iterator[Folder]]] = []
+        stack: list[tuple[int, Iterator[Directory]]] = []
         try:
             todo = iter(self._list(top, fd, cancel))
             while True:
-                folder = next(todo, None)
-                if folder is not None:
-                    inner = self._enter(folder, fd)
+                directory = next(todo, None)
+                if directory is not None:
+                    inner = self._enter(directory, fd)
                     if inner is not None:
                         stack.append((fd, todo))
                         fd, todo = inner, iter(())
-                        todo = iter(self._list(folder, fd, cancel))
+                        todo = iter(self._list(directory, fd, cancel))
                 elif stack:
                     os.close(fd)
                     fd, todo = stack.pop()
@@ -141,44 +141,45 @@ class TreeScanner:
             for other, _ in stack[1:]:
                 os.close(other)
 
-    def _enter(self, folder: Folder, parent_fd: int) -> int | None:
-        """Open `folder`; None when it is not (or no longer) one to look into."""
+    def _enter(self, directory: Directory, parent_fd: int) -> int | None:
+        """Open `directory`; None when it is not (or no longer) one to look into."""
         try:
-            fd = os.open(folder.name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent_fd)
+            fd = os.open(directory.name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent_fd)
         except OSError as error:
             if error.errno in _SWAPPED:
-                self._drop(folder)
+                self._drop(directory)
                 return None
-            if not folder.included and error.errno == errno.EACCES:
+            if not directory.included and error.errno == errno.EACCES:
                 # BuildKit passes over what it may not read when it would not send it anyway.
-                self._clear(folder)
+                self._clear(directory)
                 return None
-            raise unreadable(self._prefix + folder.path, error) from error
+            raise unreadable(self._prefix + directory.path, error) from error
         status = os.fstat(fd)
         mode = stat.S_IMODE(status.st_mode)
-        if folder.mode != mode:
-            folder.mode = mode
-            self._dirty.add(folder)
-        folder.identity = _identity(status)
+        if directory.mode != mode:
+            directory.mode = mode
+            self._dirty.add(directory)
+        directory.identity = _identity(status)
         return fd
 
-    def _list(self, folder: Folder, fd: int, cancel: Cancel) -> list[Folder]:
-        """Bring what is directly in `folder` in line with the disk; the folders to enter next."""
+    def _list(self, directory: Directory, fd: int, cancel: Cancel) -> list[Directory]:
+        """Bring what is directly in `directory` in line with the disk; the directories to enter
+        next."""
         cancel.check()
         leaves: dict[str, Leaf] = {}
-        folders: dict[str, Folder] = {}
+        directories: dict[str, Directory] = {}
         look = _Look(fd, self._clock() - RACY_NS, cancel)
-        prefix = folder.below("")
-        in_context = self._rules.files_in(folder.inherited)
-        known = folder.leaves.get
+        prefix = directory.below("")
+        in_context = self._rules.files_in(directory.inherited)
+        known = directory.leaves.get
         try:
             with os.scandir(fd) as listing:
                 for found in listing:
                     name = found.name
                     if found.is_dir(follow_symlinks=False):
-                        child = self._child(folder, name)
+                        child = self._child(directory, name)
                         if child is not None:
-                            folders[name] = child
+                            directories[name] = child
                     elif in_context(prefix + name, name):
                         leaf = known(name)
                         if leaf is None or not leaf.trusted or not _same(found, leaf):
@@ -186,33 +187,35 @@ class TreeScanner:
                         if leaf is not None:
                             leaves[name] = leaf
         except OSError as error:
-            raise unreadable(self._prefix + folder.path, error) from error
-        # Dropped first: what was a folder may be a file by now, and the last word on a path counts.
-        for name, child in list(folder.folders.items()):
-            if name not in folders:
+            raise unreadable(self._prefix + directory.path, error) from error
+        # Dropped first: what was a directory may be a file by now, and the last word on a path
+        # counts.
+        for name, child in list(directory.directories.items()):
+            if name not in directories:
                 self._drop(child)
-        self._replace(folder, leaves)
-        if folders.keys() != folder.folders.keys():
+        self._replace(directory, leaves)
+        if directories.keys() != directory.directories.keys():
             self._order = None
-        folder.folders = folders
-        return list(folders.values())
+        directory.directories = directories
+        return list(directories.values())
 
     def _leaf(self, found: os.DirEntry[str], look: _Look, prefix: str) -> Leaf | None:
         if found.is_file(follow_symlinks=False):
             return self._file(found.name, look, prefix)
         return _link(found.name, look.fd) if found.is_symlink() else None
 
-    def _child(self, folder: Folder, name: str) -> Folder | None:
-        """The folder `name` in `folder`, known or new; None when the rules leave all of it out."""
-        included, look_inside, inherited = self._rules.folder(
-            folder.inherited, folder.below(name), name
+    def _child(self, directory: Directory, name: str) -> Directory | None:
+        """The directory `name` in `directory`, known or new; None when the rules leave all of it
+        out."""
+        included, look_inside, inherited = self._rules.directory(
+            directory.inherited, directory.below(name), name
         )
         if not look_inside:
             return None
-        child = folder.folders.get(name)
+        child = directory.directories.get(name)
         if child is None:
             # Not dirty before it was entered: a scan that fails here must leave no trace of it.
-            child = Folder(folder, name)
+            child = Directory(directory, name)
         elif child.included != included:
             self._dirty.add(child)
         child.included = included
@@ -238,9 +241,9 @@ class TreeScanner:
         trusted = settled and key[3] < look.trusted_before
         return Leaf(name, ContextEntry("file", key[4] & 0o7777, key[1], digest), key, trusted)
 
-    def _replace(self, folder: Folder, leaves: dict[str, Leaf]) -> None:
-        old = folder.leaves
-        prefix = folder.below("")
+    def _replace(self, directory: Directory, leaves: dict[str, Leaf]) -> None:
+        old = directory.leaves
+        prefix = directory.below("")
         changed = False
         for name, leaf in leaves.items():
             known = old.get(name)
@@ -253,87 +256,87 @@ class TreeScanner:
             for name in old.keys() - leaves.keys():
                 self._pending[prefix + name] = None
         if changed:
-            self._dirty.add(folder)
-            folder.replace(leaves)
+            self._dirty.add(directory)
+            directory.replace(leaves)
 
-    def _put(self, folder: Folder, name: str, leaf: Leaf | None) -> None:
-        """`_replace` for a single name, so that one change in a big folder stays cheap."""
-        known = folder.leaves.get(name)
+    def _put(self, directory: Directory, name: str, leaf: Leaf | None) -> None:
+        """`_replace` for a single name, so that one change in a big directory stays cheap."""
+        known = directory.leaves.get(name)
         if leaf is None and known is None:
             return
-        self._dirty.add(folder)
+        self._dirty.add(directory)
         if leaf is None or known is None or known.entry != leaf.entry:
-            self._pending[folder.below(name)] = leaf.entry if leaf else None
-        folder.put(name, leaf)
+            self._pending[directory.below(name)] = leaf.entry if leaf else None
+        directory.put(name, leaf)
 
-    def _clear(self, folder: Folder) -> None:
-        """Forget what is beneath `folder`."""
-        for child in list(folder.folders.values()):
+    def _clear(self, directory: Directory) -> None:
+        """Forget what is beneath `directory`."""
+        for child in list(directory.directories.values()):
             self._drop(child)
-        self._replace(folder, {})
+        self._replace(directory, {})
 
-    def _drop(self, folder: Folder) -> None:
-        """Forget `folder` and what is beneath it."""
-        self._clear(folder)
-        if folder.shown is not None:
-            self._pending[folder.path] = None
-            folder.shown = None
-        self._dirty.discard(folder)
+    def _drop(self, directory: Directory) -> None:
+        """Forget `directory` and what is beneath it."""
+        self._clear(directory)
+        if directory.shown is not None:
+            self._pending[directory.path] = None
+            directory.shown = None
+        self._dirty.discard(directory)
         self._order = None
-        if folder.parent is not None:
-            folder.parent.folders.pop(folder.name, None)
+        if directory.parent is not None:
+            directory.parent.directories.pop(directory.name, None)
             # It may have been what kept an ignored parent in the snapshot.
-            self._dirty.add(folder.parent)
+            self._dirty.add(directory.parent)
 
     def _look(self, path: str, root_fd: int, cancel: Cancel) -> None:
-        """Bring one path (and all beneath it, if it is a folder) in line with the disk."""
-        folder = self._top
+        """Bring one path (and all beneath it, if it is a directory) in line with the disk."""
+        directory = self._top
         opened: list[int] = []
         fd = root_fd
         *parents, last = path.split("/")
         try:
             for name in parents:
-                child = folder.folders.get(name)
+                child = directory.directories.get(name)
                 before = child.identity if child else None
                 inner = self._enter(child, fd) if child else None
                 if child is None or inner is None:
-                    # Not known, or no folder any more: what stands there now is the question.
+                    # Not known, or no directory any more: what stands there now is the question.
                     last = name
                     break
                 opened.append(inner)
-                folder, fd = child, inner
+                directory, fd = child, inner
                 if child.identity != before:
                     self._walk(child, fd, cancel)
                     return
-            self._look_at(folder, last, fd, cancel)
+            self._look_at(directory, last, fd, cancel)
         finally:
             for other in opened:
                 os.close(other)
 
-    def _look_at(self, folder: Folder, name: str, fd: int, cancel: Cancel) -> None:
+    def _look_at(self, directory: Directory, name: str, fd: int, cancel: Cancel) -> None:
         look = _Look(fd, self._clock() - RACY_NS, cancel)
         try:
             mode = os.lstat(name, dir_fd=fd).st_mode
         except FileNotFoundError:
             mode = 0
         except OSError as error:
-            raise unreadable(self._prefix + folder.below(name), error) from error
+            raise unreadable(self._prefix + directory.below(name), error) from error
         child = None
         leaf = None
         if stat.S_ISDIR(mode):
-            child = self._child(folder, name)
-        elif mode and self._rules.file(folder.inherited, folder.below(name), name):
+            child = self._child(directory, name)
+        elif mode and self._rules.file(directory.inherited, directory.below(name), name):
             if stat.S_ISLNK(mode):
                 leaf = _link(name, fd)
             elif stat.S_ISREG(mode):
-                leaf = self._file(name, look, folder.below(""))
-        known = folder.folders.get(name)
+                leaf = self._file(name, look, directory.below(""))
+        known = directory.directories.get(name)
         if known is not None and known is not child:
             self._drop(known)
-        self._put(folder, name, leaf)
+        self._put(directory, name, leaf)
         if child is not None:
             if child is not known:
-                folder.folders[name] = child
+                directory.directories[name] = child
                 self._order = None
             inner = self._enter(child, fd)
             if inner is not None:
@@ -345,10 +348,10 @@ class TreeScanner:
     def _publish(self) -> Snapshot:
         """Work out the digests and entries that `_dirty` and `_pending` ask for."""
         self._show(self._dirty)
-        for folder in self._dirty:
-            folder.rehash()
+        for directory in self._dirty:
+            directory.rehash()
         if self._order is None:
-            self._order = sorted(all_folders(self._top), key=lambda folder: folder.path)
+            self._order = sorted(all_directories(self._top), key=lambda directory: directory.path)
         shown = [f for f in self._order if f.shown is not None or f.parent is None]
         digest = hashlib.sha256(b"".join([f.digest for f in shown]))
         stamp = digest.copy()
@@ -378,24 +381,24 @@ class TreeScanner:
             entries=MappingProxyType(entries), digest=digest.hexdigest(), stamp=stamp.hexdigest()
         )
 
-    def _show(self, dirty: Iterable[Folder]) -> None:
-        """Decide which folders are entries, from the deepest up."""
-        affected: set[Folder] = set()
-        for folder in dirty:
-            above: Folder | None = folder
+    def _show(self, dirty: Iterable[Directory]) -> None:
+        """Decide which directories are entries, from the deepest up."""
+        affected: set[Directory] = set()
+        for directory in dirty:
+            above: Directory | None = directory
             while above is not None and above.parent is not None and above not in affected:
                 affected.add(above)
                 above = above.parent
-        for folder in sorted(affected, key=lambda folder: -folder.depth):
+        for directory in sorted(affected, key=lambda directory: -directory.depth):
             live = (
-                folder.included
-                or bool(folder.leaves)
-                or any(child.shown is not None for child in folder.folders.values())
+                directory.included
+                or bool(directory.leaves)
+                or any(child.shown is not None for child in directory.directories.values())
             )
-            entry = ContextEntry("dir", folder.mode) if live else None
-            if entry != folder.shown:
-                folder.shown = entry
-                self._pending[folder.path] = entry
+            entry = ContextEntry("dir", directory.mode) if live else None
+            if entry != directory.shown:
+                directory.shown = entry
+                self._pending[directory.path] = entry
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ _VERSION = 1
 
 
 class ServiceSource:
-    """The engine's `Source` for one service. `concerns`, `folders` and `roots` never wait for a
+    """The engine's `Source` for one service. `concerns`, `directories` and `roots` never wait for a
     scan in another thread (the watcher calls them)."""
 
     def __init__(
@@ -143,7 +143,7 @@ class ServiceSource:
         return snapshot, fingerprint, recipe, scanner.files
 
     def concerns(self, path: Path) -> bool:
-        """See engine.ports.Source. Knows names only, so a folder is believed to matter when
+        """See engine.ports.Source. Knows names only, so a directory is believed to matter when
         something in it may."""
         text = os.fspath(path)
         # With many services nearly every path is asked about in vain.
@@ -154,7 +154,7 @@ class ServiceSource:
         if text.startswith(self._context + "/"):
             relative = text[len(self._context) + 1 :]
             rules = self._ignore.last_rules()
-            if rules.concerns(relative) or (rules.only_temporary(relative) and _is_folder(text)):
+            if rules.concerns(relative) or (rules.only_temporary(relative) and _is_directory(text)):
                 return True
         return self._patterns.concerns(text)
 
@@ -167,14 +167,14 @@ class ServiceSource:
         before = self._inputs
         return self._patterns.concerns(text) and self._read_inputs() != before
 
-    def folders(self) -> set[str]:
-        """The folders whose direct changes matter, as they stand on disk now: everything that the
-        rules do not leave out, and where the files outside of the context are (or will be)."""
+    def directories(self) -> set[str]:
+        """The directories whose direct changes matter, as they stand on disk now: everything that
+        the rules do not leave out, and where the files outside of the context are (or will be)."""
         self._read_inputs()
         found = {existing_directory(os.path.dirname(path)) for path in self._singles}  # noqa: PTH120
         found |= self._patterns.directories()
         if os.path.isdir(self._context):  # noqa: PTH112
-            _walk_folders(self._context, self._ignore.last_rules(refresh=True), found)
+            _walk_directories(self._context, self._ignore.last_rules(refresh=True), found)
         else:
             found.add(existing_directory(self._context))
         return found
@@ -270,20 +270,20 @@ class ServiceSource:
 
     def _context_missing(self) -> DevloopError:
         return self._missing(
-            Code.CONFIG_CONTEXT_MISSING, "context", self._context, "is not a folder", files=False
+            Code.CONFIG_CONTEXT_MISSING, "context", self._context, "is not a directory", files=False
         )
 
     def _missing(self, code: Code, key: str, path: str, wrong: str, *, files: bool) -> DevloopError:
         """The error for what `build.<key>` names, with the nearest that is there instead."""
-        folder, name = os.path.split(path)
+        directory, name = os.path.split(path)
         return DevloopError.of(
             code,
             f"{self._shown(path)} {wrong}",
             location=Location(self._shown(path)),
             cause=f"services.{self._service.name}.build.{key} names it",
             suggestions=tuple(
-                f"did you mean {self._shown(os.path.join(folder, near))}?"  # noqa: PTH118
-                for near in _nearest(folder, name, files=files)
+                f"did you mean {self._shown(os.path.join(directory, near))}?"  # noqa: PTH118
+                for near in _nearest(directory, name, files=files)
             ),
         )
 
@@ -349,7 +349,7 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def _walk_folders(top: str, rules: ContextRules, found: set[str]) -> None:
+def _walk_directories(top: str, rules: ContextRules, found: set[str]) -> None:
     todo = [(top, "", 0)]
     while todo:
         path, relative, inherited = todo.pop()
@@ -359,7 +359,7 @@ def _walk_folders(top: str, rules: ContextRules, found: set[str]) -> None:
                 for entry in listing:
                     if entry.is_dir(follow_symlinks=False):
                         inner = f"{relative}{entry.name}"
-                        _, look, bits = rules.folder(inherited, inner, entry.name)
+                        _, look, bits = rules.directory(inherited, inner, entry.name)
                         if look:
                             todo.append((f"{path}/{entry.name}", f"{inner}/", bits))
         except OSError:
@@ -368,22 +368,22 @@ def _walk_folders(top: str, rules: ContextRules, found: set[str]) -> None:
 
 
 def _above(path: str) -> list[str]:
-    """The folders that hold `path`, directly or not."""
+    """The directories that hold `path`, directly or not."""
     parts = path.split("/")
     return ["/".join(parts[:n]) or "/" for n in range(1, len(parts))]
 
 
-def _is_folder(path: str) -> bool:
+def _is_directory(path: str) -> bool:
     try:
         return stat.S_ISDIR(os.lstat(path).st_mode)
     except OSError:
         return False
 
 
-def _nearest(folder: str, name: str, *, files: bool) -> list[str]:
+def _nearest(directory: str, name: str, *, files: bool) -> list[str]:
     test = os.path.isfile if files else os.path.isdir
     try:
-        names = [n for n in sorted(os.listdir(folder)) if test(os.path.join(folder, n))]  # noqa: PTH118, PTH208
+        names = [n for n in sorted(os.listdir(directory)) if test(os.path.join(directory, n))]  # noqa: PTH118, PTH208
     except OSError:
         return []
     names = [n for n in names if not n.endswith(".dockerignore")]

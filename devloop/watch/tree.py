@@ -1,8 +1,9 @@
-"""What a scan remembers: folders with the files in them, and the digests of both.
+"""What a scan remembers: directories with the files in them, and the digests of both.
 
-A folder's digests cover itself and the files directly in it, not the folders beneath, so that one
-change costs one folder; the scan joins them. They depend on nothing but what is there: a tree that
-was brought up to date change by change hashes as one that was read from scratch. No I/O here.
+A directory's digests cover itself and the files directly in it, not the directories beneath, so
+that one change costs one directory; the scan joins them. They depend on nothing but what is there:
+a tree that was brought up to date change by change hashes as one that was read from scratch. No I/O
+here.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
     from devloop.base.file_content import Key
     from devloop.model import ContextEntry
 
-__all__ = ["Folder", "Leaf", "all_folders"]
+__all__ = ["Directory", "Leaf", "all_directories"]
 
-# How many leaves make a folder big, and into how many groups those are split. Both are part of what
-# a digest means, as the digest of the same tree must always be the same.
+# How many leaves make a directory big, and into how many groups those are split. Both are part of
+# what a digest means, as the digest of the same tree must always be the same.
 _BIG = 1024
 _GROUPS = 64
 # Inode, size, mtime, ctime (which may be before 1970) and mode.
@@ -41,14 +42,14 @@ class Leaf:
         self.line = f"{entry.type}\0{name}\0{entry.mode}\0{entry.digest or entry.link}\0"
 
 
-class Folder:
-    """A folder as last seen. `included` says that the rules do not leave it out; one that they do
-    is still sent when something beneath it is: `shown` is its entry in the snapshot, if any."""
+class Directory:
+    """A directory as last seen. `included` says that the rules do not leave it out; one that they
+    do is still sent when something beneath it is: `shown` is its entry in the snapshot, if any."""
 
     __slots__ = (
         "depth",
         "digest",
-        "folders",
+        "directories",
         "groups",
         "identity",
         "included",
@@ -63,7 +64,7 @@ class Folder:
         "stamp",
     )
 
-    def __init__(self, parent: Folder | None, name: str) -> None:
+    def __init__(self, parent: Directory | None, name: str) -> None:
         self.parent = parent
         self.name = name
         self.path: str = parent.below(name) if parent else name
@@ -73,11 +74,12 @@ class Folder:
         self.identity = (0, 0)
         self.mode = -1
         self.leaves: dict[str, Leaf] = {}
-        self.folders: dict[str, Folder] = {}
+        self.directories: dict[str, Directory] = {}
         self.shown: ContextEntry | None = None
         self.digest = b""
         self.stamp = b""
-        # Only in a big folder: its leaves by the hash of their names, and the groups to hash again.
+        # Only in a big directory: its leaves by the hash of their names, and the groups to hash
+        # again.
         self.groups: list[_Group] | None = None
         self.stale: set[int] = set()
 
@@ -85,7 +87,7 @@ class Folder:
         return f"{self.path}/{name}" if self.path else name
 
     def replace(self, leaves: dict[str, Leaf]) -> None:
-        """Take `leaves` for all that is directly in the folder."""
+        """Take `leaves` for all that is directly in the directory."""
         self.leaves = leaves
         self.groups = None
 
@@ -103,7 +105,7 @@ class Folder:
                 home.pop(name, None)
 
     def rehash(self) -> None:
-        """Digests of the folder itself and of the files in it, but not of its folders."""
+        """Digests of the directory itself and of the files in it, but not of its directories."""
         head = _encoded(f"{self.path}\0{self.mode:o}\0" if self.parent else "\0")
         if len(self.leaves) <= _BIG:
             self.groups = None
@@ -130,7 +132,7 @@ class Folder:
 
 
 class _Group:
-    """A part of a big folder's leaves, so that one change need not hash them all."""
+    """A part of a big directory's leaves, so that one change need not hash them all."""
 
     __slots__ = ("digest", "leaves", "stamp")
 
@@ -153,12 +155,12 @@ def _hashes(leaves: dict[str, Leaf]) -> tuple[bytes, bytes]:
     return hashlib.sha256(_encoded(lines)).digest(), hashlib.sha256(stamps).digest()
 
 
-def all_folders(top: Folder) -> Iterator[Folder]:
+def all_directories(top: Directory) -> Iterator[Directory]:
     todo = [top]
     while todo:
-        folder = todo.pop()
-        yield folder
-        todo.extend(folder.folders.values())
+        directory = todo.pop()
+        yield directory
+        todo.extend(directory.directories.values())
 
 
 def _encoded(text: str) -> bytes:

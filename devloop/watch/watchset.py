@@ -1,9 +1,9 @@
-"""Which folders are watched, and by what means.
+"""Which directories are watched, and by what means.
 
-Keeps the set of watched folders equal to the set of folders that matter: nothing that is left out
-of every service is ever watched (a node_modules costs thousands of watches and wakes devloop at
-each install), nothing that matters is ever unwatched: where the kernel or the file system does not
-help, folders are polled and the user is warned. Does not look at events.
+Keeps the set of watched directories equal to the set of directories that matter: nothing that is
+left out of every service is ever watched (a node_modules costs thousands of watches and wakes
+devloop at each install), nothing that matters is ever unwatched: where the kernel or the file
+system does not help, directories are polled and the user is warned. Does not look at events.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WatchSet", "Watched"]
 
-# A folder may get a folder between the walk and its watch; each round sees one level of that.
+# A directory may get a directory between the walk and its watch; each round sees one level of that.
 _ROUNDS = 5
 _LIMIT = Path("/proc/sys/fs/inotify/max_user_watches")
 
@@ -38,7 +38,7 @@ class Watched(Protocol):
 
     def reshapes(self, path: Path) -> bool: ...
 
-    def folders(self) -> set[str]: ...
+    def directories(self) -> set[str]: ...
 
     def roots(self) -> set[str]: ...
 
@@ -74,7 +74,7 @@ class WatchSet:
         self._poll: PollWatch | None = None
 
     def holds(self, path: str) -> bool:
-        """Whether `path` itself is a watched folder (or was, until it went away)."""
+        """Whether `path` itself is a watched directory (or was, until it went away)."""
         return path in self._watched
 
     def roots(self) -> set[str]:
@@ -83,10 +83,10 @@ class WatchSet:
         return found.union(*(source.roots() for source in self._sources))
 
     def renew(self, lost: Iterable[str] | None = None) -> set[str]:
-        """Watch what matters now; the folders that were not watched before.
+        """Watch what matters now; the directories that were not watched before.
 
-        `lost` are folders that were replaced: they and all beneath are watched anew; None: any may
-        have been. What changed in the folders returned, before this returns, may have gone
+        `lost` are directories that were replaced: they and all beneath are watched anew; None: any
+        may have been. What changed in the directories returned, before this returns, may have gone
         unnoticed. Raises OSError or RuntimeError when the watcher fails."""
         if self.trees:
             return self._renew_trees(lost)
@@ -112,7 +112,7 @@ class WatchSet:
 
     def _wanted(self) -> set[str]:
         found = {existing_directory(os.path.dirname(file)) for file in self._files}  # noqa: PTH120
-        return found.union(*(source.folders() for source in self._sources))
+        return found.union(*(source.directories() for source in self._sources))
 
     def _renew_trees(self, lost: Iterable[str] | None) -> set[str]:
         # Imported late: it takes longer than all the rest of devloop's start.
@@ -134,15 +134,15 @@ class WatchSet:
         mounts = SilentMounts.read()
         native: list[str] = []
         polled: set[str] = set()
-        # From the top down: should the watches not suffice, the deepest folders are polled.
-        for folder in sorted(wanted, key=lambda path: (path.count("/"), path)):
-            kind = mounts.kind(folder)
+        # From the top down: should the watches not suffice, the deepest directories are polled.
+        for directory in sorted(wanted, key=lambda path: (path.count("/"), path)):
+            kind = mounts.kind(directory)
             if kind:
                 self._warn(_silent(kind))
             if kind or self._polling:
-                polled.add(folder)
+                polled.add(directory)
             else:
-                native.append(folder)
+                native.append(directory)
         new = self._watch_natively(native, inside, polled)
         if polled != self._polled:
             new |= polled - self._polled
@@ -156,27 +156,28 @@ class WatchSet:
         return new
 
     def _watch_natively(
-        self, folders: list[str], inside: tuple[str, ...] | None, polled: set[str]
+        self, directories: list[str], inside: tuple[str, ...] | None, polled: set[str]
     ) -> set[str]:
-        """`_watch` by inotify alone; folders that it has no watches for are added to `polled`."""
-        if not folders and self._inotify is None:
+        """`_watch` by inotify alone; directories that it has no watches for are added to
+        `polled`."""
+        if not directories and self._inotify is None:
             return set()
         new: set[str] = set()
         index = 0
         try:
             watch = self._inotify = self._inotify or InotifyWatch(self._buffer)
-            known = watch.folders
-            for path in known.difference(folders):
+            known = watch.directories
+            for path in known.difference(directories):
                 watch.remove(path)
-            for index, path in enumerate(folders):  # noqa: B007 - the handler wants it
+            for index, path in enumerate(directories):  # noqa: B007 - the handler wants it
                 seen = path in known and inside is not None
                 if seen and not f"{path}/".startswith(inside or ()):
                     continue
                 if watch.add(path):
                     new.add(path)
         except LimitReachedError:
-            held = self._inotify.folders if self._inotify else frozenset()
-            polled.update(path for path in folders[index:] if path not in held)
+            held = self._inotify.directories if self._inotify else frozenset()
+            polled.update(path for path in directories[index:] if path not in held)
             self._warn(_limited(len(polled), self._poll_seconds))
         return new
 
@@ -199,11 +200,11 @@ def _limited(polled: int, seconds: float) -> Diagnosis:
     return Diagnosis(
         code=Code.ENV_INOTIFY_LIMIT,
         severity="warning",
-        message=f"the kernel's limit of file watches is used up: {polled} folders are polled",
+        message=f"the kernel's limit of file watches is used up: {polled} directories are polled",
         cause=f"fs.inotify.max_user_watches is {limit}, for all programs of this user together; "
         f"polling sees a change after {seconds:g} s or more",
         suggestions=(
             "sudo sysctl fs.inotify.max_user_watches=524288 fs.inotify.max_user_instances=1024",
-            "leave big folders out with a line in .dockerignore",
+            "leave big directories out with a line in .dockerignore",
         ),
     )

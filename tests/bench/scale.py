@@ -96,7 +96,7 @@ def hints(services: int, paths: int) -> dict[str, float]:
         assert mine == paths
         began = time.perf_counter()
         for source in sources:
-            source.folders()
+            source.directories()
         walked = time.perf_counter() - began
     return {
         "services": services,

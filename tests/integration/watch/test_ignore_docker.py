@@ -30,7 +30,7 @@ PARTS = [
     *["\\#c", "\\d1", "d\\d", "[[:alpha:]]", "[a*]", "x.??", "[!a]", "fo[^/]", "(b)", "a+"],
 ]
 
-# (ignore file, paths; a trailing slash makes an empty folder)
+# (ignore file, paths; a trailing slash makes an empty directory)
 CORPUS: list[tuple[str, list[str]]] = [
     ("", ["a", "d/b", "empty/"]),
     ("*", ["a", "d/b"]),
@@ -113,16 +113,19 @@ def in_snapshot(root: Path, text: str) -> dict[str, tuple[str, int, str]]:
     }
 
 
-def bake(folder: Path, names: list[str]) -> None:
-    file = folder / "bake.json"
+def bake(directory: Path, names: list[str]) -> None:
+    file = directory / "bake.json"
     targets = {
-        name: {"context": str(folder / name), "output": [f"type=tar,dest={folder / name}.tar"]}
+        name: {
+            "context": str(directory / name),
+            "output": [f"type=tar,dest={directory / name}.tar"],
+        }
         for name in names
     }
     file.write_text(json.dumps({"group": {"default": {"targets": names}}, "target": targets}))
     done = subprocess.run(
         ["docker", "buildx", "bake", "--file", str(file), "--progress", "plain"],
-        cwd=folder,
+        cwd=directory,
         check=False,
         capture_output=True,
         text=True,

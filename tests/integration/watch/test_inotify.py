@@ -127,7 +127,7 @@ def test_names_in_any_bytes(seen: Seen, tmp_path: Path) -> None:
     assert seen.look().whole == {odd.name}
 
 
-def test_only_the_folder_itself_and_no_longer_than_wanted(
+def test_only_the_directory_itself_and_no_longer_than_wanted(
     seen: Seen, tmp_path: Path, watch: InotifyWatch
 ) -> None:
     (tmp_path / "in").mkdir()
@@ -143,7 +143,7 @@ def test_only_the_folder_itself_and_no_longer_than_wanted(
     assert not seen.look().changes
 
 
-def test_one_folder_under_two_names(seen: Seen, tmp_path: Path, watch: InotifyWatch) -> None:
+def test_one_directory_under_two_names(seen: Seen, tmp_path: Path, watch: InotifyWatch) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     seen.look()
@@ -156,28 +156,30 @@ def test_one_folder_under_two_names(seen: Seen, tmp_path: Path, watch: InotifyWa
     assert seen.look().whole == {"link/x"}
 
 
-def test_a_folder_in_the_place_of_another(seen: Seen, tmp_path: Path, watch: InotifyWatch) -> None:
-    folder = tmp_path / "in"
-    folder.mkdir()
-    assert watch.add(str(folder))
-    assert not watch.add(str(folder))
-    folder.rename(tmp_path / "away")
-    folder.mkdir()
-    assert watch.add(str(folder))
+def test_a_directory_in_the_place_of_another(
+    seen: Seen, tmp_path: Path, watch: InotifyWatch
+) -> None:
+    directory = tmp_path / "in"
+    directory.mkdir()
+    assert watch.add(str(directory))
+    assert not watch.add(str(directory))
+    directory.rename(tmp_path / "away")
+    directory.mkdir()
+    assert watch.add(str(directory))
     seen.look()
     (tmp_path / "away/x").write_text("x")
     assert not seen.look().changes
-    (folder / "x").write_text("x")
+    (directory / "x").write_text("x")
     assert seen.look().whole == {"in/x"}
-    shutil.rmtree(folder)
+    shutil.rmtree(directory)
     assert (DELETED, "in") in seen.look().changes
-    assert watch.folders == {str(tmp_path)}
+    assert watch.directories == {str(tmp_path)}
 
 
 def test_what_cannot_be_watched_is_passed_over(tmp_path: Path, watch: InotifyWatch) -> None:
     assert not watch.add(f"{tmp_path}/gone")
     assert not watch.add(f"{tmp_path}/a")
-    assert watch.folders == {str(tmp_path)}
+    assert watch.directories == {str(tmp_path)}
 
 
 def test_an_overflow_is_told(

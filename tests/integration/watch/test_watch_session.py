@@ -209,14 +209,16 @@ def test_noise_neither_triggers_nor_delays(root: Path) -> None:
             thread.join()
 
 
-def test_a_new_folder_and_what_follows_in_it(session: Session, root: Path) -> None:
+def test_a_new_directory_and_what_follows_in_it(session: Session, root: Path) -> None:
     write(root / "new/deep/er/a.py")
     session.has("new/deep/er/a.py")
     for name in ("new/b.py", "new/deep/c.py", "new/deep/er/d.py"):
         assert session.change(write, root / name) == (name,)
 
 
-def test_folders_made_one_in_the_other_while_watches_are_made(session: Session, root: Path) -> None:
+def test_directories_made_one_in_the_other_while_watches_are_made(
+    session: Session, root: Path
+) -> None:
     path = root / "deep"
     for i in range(30):
         path /= f"d{i}"
@@ -227,7 +229,7 @@ def test_folders_made_one_in_the_other_while_watches_are_made(session: Session, 
     session.change(write, path / "f", "two")
 
 
-def test_a_folder_moved_in_and_out(session: Session, root: Path, tmp_path: Path) -> None:
+def test_a_directory_moved_in_and_out(session: Session, root: Path, tmp_path: Path) -> None:
     write(tmp_path / "outside/sub/a.py")
     session.change((tmp_path / "outside").rename, root / "inside")
     assert "inside/sub/a.py" in session.entries
@@ -240,7 +242,7 @@ def test_a_folder_moved_in_and_out(session: Session, root: Path, tmp_path: Path)
     assert not any(e.startswith("renamed") for e in session.entries)
 
 
-def test_a_folder_deleted_and_made_again(session: Session, root: Path) -> None:
+def test_a_directory_deleted_and_made_again(session: Session, root: Path) -> None:
     for i in range(3):
         shutil.rmtree(root / "src")
         write(root / "src/app.py", f"again {i}")
@@ -352,10 +354,10 @@ def test_names_that_are_not_utf8(session: Session, root: Path) -> None:
     session.change(write, odd)
     session.change(write, odd, "two")
     session.change(write, root / "src/pkg/mod.py", "two")
-    folder = Path(os.fsdecode(os.fsencode(root) + b"/\xff"))
-    session.change(write, folder / "a")
+    directory = Path(os.fsdecode(os.fsencode(root) + b"/\xff"))
+    session.change(write, directory / "a")
     session.until(lambda: len(session.scans[-1].snapshot.entries) >= 9)
-    session.change(write, folder / "a", "two")
+    session.change(write, directory / "a", "two")
     assert session.told == []
 
 
@@ -372,7 +374,7 @@ def test_other_means_see_the_same(root: Path, options: dict[str, object]) -> Non
 
 
 def test_the_audit_finds_what_no_event_told(root: Path, tmp_path: Path) -> None:
-    """A write through another hard link gives no event in the watched folder."""
+    """A write through another hard link gives no event in the watched directory."""
     outside = tmp_path / "outside"
     os.link(root / "src/app.py", outside)
     with Session(ServiceSource(service(root), root), audit_seconds=0.3) as session:

@@ -23,7 +23,7 @@ CORPUS = json.loads(Path(__file__).with_name("buildkit_corpus.json").read_text()
 
 
 def sent(rules: IgnoreRules, paths: list[str]) -> set[str]:
-    """What a walk keeps: what is not ignored, and the folders above that."""
+    """What a walk keeps: what is not ignored, and the directories above that."""
     found: set[str] = set()
     for path in (p.rstrip("/") for p in paths):
         if not rules.ignored(path):
@@ -69,8 +69,8 @@ def test_sends_what_buildkit_sends(case: dict[str, Any]) -> None:
         ("*\n!a", "b", "a a/b"),
         ("!a\n*", "a b", ""),
         ("a\n!a/b\na/b/c", "a a/x a/b/c", "a/b a/b/d"),
-        # A pattern that could not change the answer for a folder is not remembered for what is in
-        # it: the exception says nothing about `a`, which was in already.
+        # A pattern that could not change the answer for a directory is not remembered for what is
+        # in it: the exception says nothing about `a`, which was in already.
         ("a/b\n!a", "a/b", "a a/c"),
         ("! a\n !b\n*", "a b", ""),
         ("é*", "élan", "elan"),
@@ -131,7 +131,7 @@ def test_extra_patterns_come_last() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "folder", "may"),
+    ("text", "directory", "may"),
     [
         ("node_modules", "node_modules", False),
         ("node_modules", "src", True),
@@ -151,8 +151,8 @@ def test_extra_patterns_come_last() -> None:
         ("a\n!a\\Db", "a", True),
     ],
 )
-def test_what_need_not_be_walked(text: str, folder: str, may: bool) -> None:
-    assert IgnoreRules.parse(text).may_contain(folder) is may
+def test_what_need_not_be_walked(text: str, directory: str, may: bool) -> None:
+    assert IgnoreRules.parse(text).may_contain(directory) is may
 
 
 PART = st.sampled_from(
@@ -190,9 +190,9 @@ def test_walking_down_is_the_same_as_asking(patterns: list[str], parts: list[str
     rules = ContextRules(IgnoreRules.parse("\n".join(patterns)))
     inherited = 0
     for depth in range(1, len(parts)):
-        folder = "/".join(parts[:depth])
-        included, _, inherited = rules.folder(inherited, folder, parts[depth - 1])
-        assert included is not rules.ignore.ignored(folder)
+        directory = "/".join(parts[:depth])
+        included, _, inherited = rules.directory(inherited, directory, parts[depth - 1])
+        assert included is not rules.ignore.ignored(directory)
     path = "/".join(parts)
     kept = not rules.ignore.ignored(path)
     assert rules.file(inherited, path, parts[-1]) is kept

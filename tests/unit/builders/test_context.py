@@ -29,7 +29,7 @@ def included(rules: ContextRules, paths: list[str]) -> set[str]:
         *directories, name = path.split("/")
         for depth in range(len(directories)):
             directory = "/".join(directories[: depth + 1])
-            _, look, bits = rules.folder(bits, directory, directories[depth])
+            _, look, bits = rules.directory(bits, directory, directories[depth])
             if not look:
                 inside = False
                 break

@@ -19,24 +19,24 @@ MATCHER = re.compile(r"^(.+):([0-9]+):([0-9]+): (error|warning|info)\[([a-z/-]+)
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "Dockerfile").touch()
     return tmp_path
 
 
-def test_success_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "devloop.yaml").write_text(GOOD)
-    before = sorted(folder.iterdir())
+def test_success_is_one_line(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (directory / "devloop.yaml").write_text(GOOD)
+    before = sorted(directory.iterdir())
     assert main(["check"]) == 0
     assert capsys.readouterr() == ("devloop.yaml: ok, 1 service\n", "")
-    assert sorted(folder.iterdir()) == before
+    assert sorted(directory.iterdir()) == before
 
 
 def test_problems_are_lines_that_editors_read(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (folder / "devloop.yaml").write_text("version: 1\nservices: {web: {biuld: ., ports: [0]}}\n")
+    (directory / "devloop.yaml").write_text("version: 1\nservices: {web: {biuld: ., ports: [0]}}\n")
     assert main(["check"]) == 2
     assert capsys.readouterr().out.splitlines() == [
         "devloop.yaml:2:18: error[config/unknown-key]: unknown key `biuld` in `services.web`",
@@ -46,9 +46,9 @@ def test_problems_are_lines_that_editors_read(
     ]
 
 
-def test_files_are_checked_too(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "Dockerfile").unlink()
-    (folder / "devloop.yaml").write_text(GOOD)
+def test_files_are_checked_too(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (directory / "Dockerfile").unlink()
+    (directory / "devloop.yaml").write_text(GOOD)
     assert main(["check"]) == 2
     found = MATCHER.match(capsys.readouterr().out.splitlines()[0])
     assert found is not None
@@ -62,21 +62,21 @@ def test_files_are_checked_too(folder: Path, capsys: pytest.CaptureFixture[str])
     )
 
 
-def test_a_syntax_error_shows_its_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "devloop.yaml").write_text("version: 1\nservices:\n\tweb: 1\n")
+def test_a_syntax_error_shows_its_line(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (directory / "devloop.yaml").write_text("version: 1\nservices:\n\tweb: 1\n")
     assert main(["check"]) == 2
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("devloop.yaml:3:1: error[config/parse]: not valid YAML: a tab")
     assert lines[-1] == "  3 | \tweb: 1"
 
 
-def test_no_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_file(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check"]) == 2
     assert "error[config/not-found]: no devloop.yaml in" in capsys.readouterr().out
 
 
-def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "devloop.yaml").write_text(GOOD)
+def test_json(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (directory / "devloop.yaml").write_text(GOOD)
     assert main(["check", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "v": 1,
@@ -85,7 +85,7 @@ def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "services": ["web"],
         "diagnostics": [],
     }
-    (folder / "other.yaml").write_text("version: 9\n")
+    (directory / "other.yaml").write_text("version: 9\n")
     assert main(["check", "-o", "json", "-f", "other.yaml"]) == 2
     answer = json.loads(capsys.readouterr().out)
     assert answer["ok"] is False
@@ -94,8 +94,8 @@ def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["location"] == {"path": "other.yaml", "line": 1, "column": 10}
 
 
-def test_flags_are_checked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "devloop.yaml").write_text(GOOD)
+def test_flags_are_checked(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (directory / "devloop.yaml").write_text(GOOD)
     assert main(["check", "--set", "services.web.imag=x", "--namespace", "No"]) == 2
     out = capsys.readouterr().out
     assert "--set: error[usage/arguments]: --set services.web.imag: there is no `imag`" in out

@@ -1,4 +1,4 @@
-"""A folder with a devloop.yaml, and what the loader says about it."""
+"""A directory with a devloop.yaml, and what the loader says about it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Folder:
-    """A project's folder; `env` is the environment that the loader sees."""
+class Directory:
+    """A project's directory; `env` is the environment that the loader sees."""
 
     path: Path
     env: dict[str, str] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Folder:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Folder:
+def directory(tmp_path: Path) -> Directory:
     path = tmp_path / "shop"
     path.mkdir()
-    return Folder(path)
+    return Directory(path)

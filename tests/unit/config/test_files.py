@@ -11,25 +11,25 @@ from tests.unit.config.corpus import service
 
 if TYPE_CHECKING:
     from devloop.errors import Diagnosis
-    from tests.unit.config.conftest import Folder
+    from tests.unit.config.conftest import Directory
 
 
-def check(folder: Folder, text: str) -> tuple[Diagnosis, ...]:
-    return check_files(folder.load(text))
+def check(directory: Directory, text: str) -> tuple[Diagnosis, ...]:
+    return check_files(directory.load(text))
 
 
-def test_nothing_is_missing(folder: Folder) -> None:
+def test_nothing_is_missing(directory: Directory) -> None:
     for name in ("Dockerfile", "k8s/a.yaml", "pip.conf"):
-        folder.write(name)
+        directory.write(name)
     text = service(
         "deploy: {manifests: [k8s/*.yaml, '**/a.yaml', k8s/a.yaml]}",
         build="build: {secrets: [id=pip,src=pip.conf, id=env,env=HOME]}",
     )
-    assert check(folder, text) == ()
+    assert check(directory, text) == ()
 
 
-def test_a_builder_of_ones_own_needs_no_dockerfile(folder: Folder) -> None:
-    assert check(folder, service(build="build: {builder: command, command: [x]}")) == ()
+def test_a_builder_of_ones_own_needs_no_dockerfile(directory: Directory) -> None:
+    assert check(directory, service(build="build: {builder: command, command: [x]}")) == ()
 
 
 @pytest.mark.parametrize(
@@ -53,17 +53,23 @@ def test_a_builder_of_ones_own_needs_no_dockerfile(folder: Folder) -> None:
             "Dockerfil does not exist",
             "`dockerfile: Dockerfile`",
         ),
-        ("build: {dockerfile: d}", "d/x", "dockerfile", "4:13", "d is a folder", None),
+        ("build: {dockerfile: d}", "d/x", "dockerfile", "4:13", "d is a directory", None),
         ("build: {context: ap}", "api/Dockerfile", "context", "4:13", "ap does not", "mean api?"),
         ("build: Dockerfile", "Dockerfile", "context", "4:5", "is a file", None),
         ("build: ../no", "x", "context", "4:5", "/no does not exist", None),
     ],
 )
 def test_missing_for_the_build(
-    folder: Folder, build: str, present: str, code: str, place: str, message: str, hint: str | None
+    directory: Directory,
+    build: str,
+    present: str,
+    code: str,
+    place: str,
+    message: str,
+    hint: str | None,
 ) -> None:
-    folder.write(present)
-    (found,) = check(folder, service(build=build))
+    directory.write(present)
+    (found,) = check(directory, service(build=build))
     assert found.code == f"config/{code}-missing"
     assert str(found.location) == f"devloop.yaml:{place}"
     assert message in found.message
@@ -71,12 +77,12 @@ def test_missing_for_the_build(
         assert hint in found.suggestions[0]
 
 
-def test_missing_manifests(folder: Folder) -> None:
-    folder.write("Dockerfile")
-    folder.write("k8s/deployment.yaml")
-    folder.write("charts/notes.txt")
+def test_missing_manifests(directory: Directory) -> None:
+    directory.write("Dockerfile")
+    directory.write("k8s/deployment.yaml")
+    directory.write("charts/notes.txt")
     text = service("deploy:\n  manifests: [k8s/*.yml, k8s/deploymet.yaml, charts, k8s]")
-    found = check(folder, text)
+    found = check(directory, text)
     assert [(each.code, str(each.location), each.message, each.suggestions) for each in found] == [
         ("config/manifest-missing", "devloop.yaml:6:19", "no file matches k8s/*.yml", ()),
         (
@@ -94,9 +100,9 @@ def test_missing_manifests(folder: Folder) -> None:
     ]
 
 
-def test_missing_secret(folder: Folder) -> None:
-    folder.write("Dockerfile")
-    folder.write("pip.conf")
-    (found,) = check(folder, service(build="build: {secrets: [id=a,src=pip.cnf]}"))
+def test_missing_secret(directory: Directory) -> None:
+    directory.write("Dockerfile")
+    directory.write("pip.conf")
+    (found,) = check(directory, service(build="build: {secrets: [id=a,src=pip.cnf]}"))
     assert (found.code, str(found.location)) == ("config/file-missing", "devloop.yaml:4:23")
     assert found.suggestions == ("did you mean pip.conf?",)

@@ -63,10 +63,10 @@ def _mutated(draw: st.DrawFn) -> str:
 
 def _load(data: bytes, sets: tuple[str, ...] = ()) -> None:
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "devloop.yaml").write_bytes(data)
+        directory = Path(name)
+        (directory / "devloop.yaml").write_bytes(data)
         with contextlib.suppress(DevloopError):
-            check_files(load_project(cwd=folder, env={"HOME": "/h"}, sets=sets))
+            check_files(load_project(cwd=directory, env={"HOME": "/h"}, sets=sets))
 
 
 @given(_mutated())

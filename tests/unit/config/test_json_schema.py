@@ -32,11 +32,11 @@ def schema_accepts(text: str) -> bool:
     return bool(jsonschema.Draft202012Validator(project_schema()).is_valid(plain(document)))
 
 
-def loader_accepts(text: str, folder: Path) -> bool:
-    (folder / "devloop.yaml").write_text(text, encoding="utf-8", newline="")
-    (folder / ".env").touch()
+def loader_accepts(text: str, directory: Path) -> bool:
+    (directory / "devloop.yaml").write_text(text, encoding="utf-8", newline="")
+    (directory / ".env").touch()
     try:
-        load_project(cwd=folder, env={})
+        load_project(cwd=directory, env={})
     except ConfigErrors:
         return False
     return True

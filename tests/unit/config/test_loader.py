@@ -13,27 +13,27 @@ from devloop.errors import DevloopError, ExitStatus, Location
 from tests.unit.config.corpus import service
 
 if TYPE_CHECKING:
-    from tests.unit.config.conftest import Folder
+    from tests.unit.config.conftest import Directory
 
 
-def test_the_least_file_gets_every_default(folder: Folder) -> None:
-    project = folder.load(service()).project
+def test_the_least_file_gets_every_default(directory: Directory) -> None:
+    project = directory.load(service()).project
     web = project.services["web"]
     assert (project.name, project.root, project.file) == (
         "shop",
-        folder.path,
-        folder.path / "devloop.yaml",
+        directory.path,
+        directory.path / "devloop.yaml",
     )
     assert (web.image, web.line) == ("web", 3)
-    assert web.build.context == folder.path
-    assert web.build.dockerfile == folder.path / "Dockerfile"
+    assert web.build.context == directory.path
+    assert web.build.dockerfile == directory.path / "Dockerfile"
     assert (web.deploy.workload_kind, web.deploy.workload_name) == ("deployment", "web")
     assert (web.deploy.timeout, web.deploy.replace, web.deploy.on_failure) == (120.0, "auto", None)
     assert web.logs.containers == ("*",)
     assert project.namespace is project.registry is project.context is None
 
 
-def test_every_key(folder: Folder) -> None:
+def test_every_key(directory: Directory) -> None:
     text = """\
 version: 1
 name: market
@@ -64,8 +64,8 @@ services:
     ports: [8080, "9000:80", 9001:50]
     logs: {containers: [api, "side*"]}
 """
-    folder.env["TOKEN"] = "t"
-    project = folder.load(text).project
+    directory.env["TOKEN"] = "t"
+    project = directory.load(text).project
     api = project.services["api"]
     assert (project.name, project.namespace, project.registry, project.allow_contexts) == (
         "market",
@@ -74,16 +74,16 @@ services:
         ("team-dev",),
     )
     build = api.build
-    assert build.dockerfile == folder.path / "api/docker/Dockerfile.dev"
+    assert build.dockerfile == directory.path / "api/docker/Dockerfile.dev"
     assert build.args == {"PYTHON": "3.10", "DEBUG": "true", "EMPTY": "", "TOKEN": "t"}
-    assert build.secrets == (f"id=pip,src={folder.path}/pip.conf",)
-    assert build.ssh == ("default", f"git={folder.path}/keys/id")
+    assert build.secrets == (f"id=pip,src={directory.path}/pip.conf",)
+    assert build.ssh == ("default", f"git={directory.path}/keys/id")
     assert build.command == ("sh", "-c", 'make "$DEVLOOP_IMAGE"')
     assert (build.target, build.platform, build.ignore) == ("dev", "linux/amd64", ("*.md",))
     assert (api.deploy.workload_kind, api.deploy.workload_name) == ("statefulset", "db")
     assert api.deploy.manifests == (
-        f"{folder.path}/k8s/*.yaml",
-        f"{folder.path}/more/**/x.yml",
+        f"{directory.path}/k8s/*.yaml",
+        f"{directory.path}/more/**/x.yml",
     )
     assert api.deploy.timeout == 90.0
     assert api.ports == (
@@ -97,8 +97,8 @@ services:
 @pytest.mark.parametrize(
     ("text", "seconds"), [("120s", 120), ("2m", 120), ("500ms", 0.5), ("90", 90), ("1h", 3600)]
 )
-def test_timeouts(folder: Folder, text: str, seconds: float) -> None:
-    loaded = folder.load(service(f"deploy: {{timeout: {text}}}"))
+def test_timeouts(directory: Directory, text: str, seconds: float) -> None:
+    loaded = directory.load(service(f"deploy: {{timeout: {text}}}"))
     assert loaded.project.services["web"].deploy.timeout == seconds
 
 
@@ -106,14 +106,14 @@ def test_timeouts(folder: Folder, text: str, seconds: float) -> None:
     ("name", "expected"),
     [("My Shop", "my-shop"), ("a.b_c", "a-b-c"), ("---", "project"), ("x" * 80, "x" * 63)],
 )
-def test_the_folder_gives_the_name(tmp_path: Path, name: str, expected: str) -> None:
+def test_the_directory_gives_the_name(tmp_path: Path, name: str, expected: str) -> None:
     root = tmp_path / name
     root.mkdir()
     (root / "devloop.yaml").write_text(service())
     assert load_project(cwd=root, env={}).project.name == expected
 
 
-def test_a_folder_with_glob_characters_is_no_pattern(tmp_path: Path) -> None:
+def test_a_directory_with_glob_characters_is_no_pattern(tmp_path: Path) -> None:
     root = tmp_path / "a[b]*"
     root.mkdir()
     (root / "devloop.yaml").write_text(service("deploy: {manifests: [k8s/*.yaml]}"))
@@ -124,62 +124,62 @@ def test_a_folder_with_glob_characters_is_no_pattern(tmp_path: Path) -> None:
 # Finding the file
 
 
-def test_found_in_a_parent_and_shown_as_typed(folder: Folder) -> None:
-    folder.write("devloop.yaml", service("port: 1"))
-    below = folder.path / "src/pkg"
+def test_found_in_a_parent_and_shown_as_typed(directory: Directory) -> None:
+    directory.write("devloop.yaml", service("port: 1"))
+    below = directory.path / "src/pkg"
     below.mkdir(parents=True)
-    assert folder.error(cwd=below).location == Location("../../devloop.yaml", 5, 5)
-    assert folder.error().location == Location("devloop.yaml", 5, 5)
+    assert directory.error(cwd=below).location == Location("../../devloop.yaml", 5, 5)
+    assert directory.error().location == Location("devloop.yaml", 5, 5)
 
 
-def test_a_named_file_is_relative_to_the_working_directory(folder: Folder) -> None:
-    folder.write("deploy/dev.yaml", service())
-    loaded = folder.load(file=Path("deploy/dev.yaml"))
-    assert loaded.project.root == folder.path / "deploy"
+def test_a_named_file_is_relative_to_the_working_directory(directory: Directory) -> None:
+    directory.write("deploy/dev.yaml", service())
+    loaded = directory.load(file=Path("deploy/dev.yaml"))
+    assert loaded.project.root == directory.path / "deploy"
     assert loaded.locate("version") == Location("deploy/dev.yaml", 1, 1)
-    folder.env["DEVLOOP_FILE"] = "deploy/dev.yaml"
-    assert folder.load().project.file == folder.path / "deploy/dev.yaml"
+    directory.env["DEVLOOP_FILE"] = "deploy/dev.yaml"
+    assert directory.load().project.file == directory.path / "deploy/dev.yaml"
 
 
 @pytest.mark.parametrize("named", [None, Path("no.yaml"), Path()])
-def test_no_file(folder: Folder, named: Path | None) -> None:
+def test_no_file(directory: Directory, named: Path | None) -> None:
     with pytest.raises(DevloopError) as caught:
-        load_project(cwd=folder.path, file=named, env={})
+        load_project(cwd=directory.path, file=named, env={})
     assert caught.value.code == "config/not-found"
     assert caught.value.exit_status == ExitStatus.USAGE
 
 
-def test_the_other_ending_is_pointed_out(folder: Folder) -> None:
-    folder.write("devloop.yml")
+def test_the_other_ending_is_pointed_out(directory: Directory) -> None:
+    directory.write("devloop.yml")
     with pytest.raises(DevloopError) as caught:
-        folder.load()
+        directory.load()
     assert caught.value.diagnosis.suggestions[0] == "rename devloop.yml to devloop.yaml"
 
 
-def test_a_file_that_cannot_be_read(folder: Folder) -> None:
-    (folder.path / "devloop.yaml").symlink_to("devloop.yaml")
+def test_a_file_that_cannot_be_read(directory: Directory) -> None:
+    (directory.path / "devloop.yaml").symlink_to("devloop.yaml")
     with pytest.raises(DevloopError) as caught:
-        folder.load()
+        directory.load()
     assert caught.value.code == "env/file-unreadable"
 
 
-def test_not_utf8(folder: Folder) -> None:
-    (folder.path / "devloop.yaml").write_bytes(b"version: 1\nname: caf\xe9\n")
+def test_not_utf8(directory: Directory) -> None:
+    (directory.path / "devloop.yaml").write_bytes(b"version: 1\nname: caf\xe9\n")
     with pytest.raises(DevloopError) as caught:
-        folder.load()
+        directory.load()
     assert caught.value.code == "config/parse"
     assert caught.value.diagnosis.location == Location("devloop.yaml", 2, 10)
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n"])
-def test_empty(folder: Folder, text: str) -> None:
-    assert "empty" in folder.error(text).message
+def test_empty(directory: Directory, text: str) -> None:
+    assert "empty" in directory.error(text).message
 
 
 # Problems
 
 
-def test_all_problems_at_once_each_at_its_place(folder: Folder) -> None:
+def test_all_problems_at_once_each_at_its_place(directory: Directory) -> None:
     text = """\
 version: 1
 namspace: dev
@@ -194,8 +194,8 @@ services:
     ports: ["8080:80"]
     deploy: {replace: quick}
 """
-    folder.env["PORT"] = "1"
-    found = folder.errors(text)
+    directory.env["PORT"] = "1"
+    found = directory.errors(text)
     assert [
         (each.code, each.location and (each.location.line, each.location.column)) for each in found
     ] == [
@@ -217,99 +217,99 @@ services:
     assert found[5].cause == "`web` has it at devloop.yaml:8:13"
 
 
-def test_a_misspelt_key_is_not_missing_as_well(folder: Folder) -> None:
-    found = folder.error("version: 1\nservices: {web: {biuld: .}}")
+def test_a_misspelt_key_is_not_missing_as_well(directory: Directory) -> None:
+    found = directory.error("version: 1\nservices: {web: {biuld: .}}")
     assert (found.code, found.suggestions) == ("config/unknown-key", ("did you mean `build`?",))
 
 
-def test_a_newer_version_is_the_only_problem(folder: Folder) -> None:
-    found = folder.error("version: 2\nservices: {web: {biuld: .}}\nfuture: 1\n")
+def test_a_newer_version_is_the_only_problem(directory: Directory) -> None:
+    found = directory.error("version: 2\nservices: {web: {biuld: .}}\nfuture: 1\n")
     assert (found.code, found.location) == ("config/version", Location("devloop.yaml", 1, 10))
     assert found.suggestions == ("update devloop",)
 
 
-def test_a_missing_version(folder: Folder) -> None:
-    found = folder.error("services: {web: {build: .}}")
+def test_a_missing_version(directory: Directory) -> None:
+    found = directory.error("services: {web: {build: .}}")
     assert (found.code, found.suggestions) == ("config/version", ("add `version: 1`",))
 
 
-def test_wrong_types_say_what_was_expected(folder: Folder) -> None:
-    found = folder.error(service() + "namespace: 12")
+def test_wrong_types_say_what_was_expected(directory: Directory) -> None:
+    found = directory.error(service() + "namespace: 12")
     assert found.code == "config/type"
     assert found.message == "`namespace` must be text, not the number 12"
     assert found.suggestions == ('put it in quotes: "12"',)
     assert found.location == Location("devloop.yaml", 5, 12)
 
 
-def test_more_than_one_document(folder: Folder) -> None:
-    found = folder.error(service() + "---\na: 1\n")
+def test_more_than_one_document(directory: Directory) -> None:
+    found = directory.error(service() + "---\na: 1\n")
     assert (found.code, found.location) == ("config/parse", Location("devloop.yaml", 6, 1))
 
 
-def test_a_secret_needs_an_id(folder: Folder) -> None:
-    found = folder.error(service(build="build: {secrets: [src=pip.conf]}"))
+def test_a_secret_needs_an_id(directory: Directory) -> None:
+    found = directory.error(service(build="build: {secrets: [src=pip.conf]}"))
     assert found.location == Location("devloop.yaml", 4, 23)
 
 
-def test_no_control_character_of_the_file_reaches_the_terminal(folder: Folder) -> None:
-    found = folder.error(service() + '"a\\e[31m\\nb": 1')
+def test_no_control_character_of_the_file_reaches_the_terminal(directory: Directory) -> None:
+    found = directory.error(service() + '"a\\e[31m\\nb": 1')
     assert found.message == r"unknown key `a\x1b[31m\nb`"
 
 
 # Variables
 
 
-def test_variables_are_values_and_nothing_else(folder: Folder) -> None:
-    folder.env |= {"P": "8080", "V": "1", "T": "yes: [no]", "N": ""}
+def test_variables_are_values_and_nothing_else(directory: Directory) -> None:
+    directory.env |= {"P": "8080", "V": "1", "T": "yes: [no]", "N": ""}
     text = service(build="build: {target: '${T}', args: {A: 'x${N}$$y'}}")
     text = text.replace("version: 1", "version: ${V}") + "    ports: ['${P}']\nname: ${N:-shop2}\n"
-    project = folder.load(text + "namespace: ${N}\n").project
+    project = directory.load(text + "namespace: ${N}\n").project
     web = project.services["web"]
     assert (web.build.target, web.build.args) == ("yes: [no]", {"A": "x$y"})
     assert (web.ports[0].local, project.name, project.namespace) == (8080, "shop2", None)
 
 
-def test_a_value_from_a_variable_is_checked_at_its_place(folder: Folder) -> None:
-    folder.env["P"] = "http"
-    found = folder.error(service("ports: ['${P}']"))
+def test_a_value_from_a_variable_is_checked_at_its_place(directory: Directory) -> None:
+    directory.env["P"] = "http"
+    found = directory.error(service("ports: ['${P}']"))
     assert (found.code, found.location) == ("config/value", Location("devloop.yaml", 5, 13))
 
 
-def test_the_place_of_a_variable_inside_a_text(folder: Folder) -> None:
+def test_the_place_of_a_variable_inside_a_text(directory: Directory) -> None:
     text = service(
         build='build:\n      target: |\n        a $$\n        b ${X}\n      dockerfile: "a${Y}"'
     )
-    places = [each.location for each in folder.errors(text)]
+    places = [each.location for each in directory.errors(text)]
     assert places == [Location("devloop.yaml", 7, 11), Location("devloop.yaml", 8, 21)]
 
 
-def test_env_file_stands_below_the_environment(folder: Folder) -> None:
-    folder.env["NS"] = "from-env"
-    folder.write(".env", "NS=from-file\nNAME=named\n")
-    loaded = folder.load(service() + "env_file: .env\nnamespace: ${NS}\nname: ${NAME}\n")
+def test_env_file_stands_below_the_environment(directory: Directory) -> None:
+    directory.env["NS"] = "from-env"
+    directory.write(".env", "NS=from-file\nNAME=named\n")
+    loaded = directory.load(service() + "env_file: .env\nnamespace: ${NS}\nname: ${NAME}\n")
     assert (loaded.project.namespace, loaded.project.name) == ("from-env", "named")
-    assert loaded.files == (folder.path / "devloop.yaml", folder.path / ".env")
+    assert loaded.files == (directory.path / "devloop.yaml", directory.path / ".env")
 
 
-def test_a_missing_env_file_is_the_problem_not_its_variables(folder: Folder) -> None:
-    found = folder.error(service() + "env_file: .env\nname: ${NAME}\n")
+def test_a_missing_env_file_is_the_problem_not_its_variables(directory: Directory) -> None:
+    found = directory.error(service() + "env_file: .env\nname: ${NAME}\n")
     assert (found.code, found.location) == ("config/file-missing", Location("devloop.yaml", 5, 11))
 
 
-def test_a_broken_env_file_names_its_line(folder: Folder) -> None:
-    folder.write(".env", "A=1\nnot a line\n")
-    found = folder.error(service() + "env_file: .env\nname: ${NAME}\n")
+def test_a_broken_env_file_names_its_line(directory: Directory) -> None:
+    directory.write(".env", "A=1\nnot a line\n")
+    found = directory.error(service() + "env_file: .env\nname: ${NAME}\n")
     assert found.location == Location(".env", 2, 1)
 
 
 # Precedence and places
 
 
-def test_precedence(folder: Folder, tmp_path: Path) -> None:
+def test_precedence(directory: Directory, tmp_path: Path) -> None:
     user = tmp_path / "config.yaml"
     user.write_text("registry: u.io\nnamespace: user\ncontext: kind-u\nallow_contexts: [u]\n")
     plain = service()
-    project = folder.load(plain, user_config=user).project
+    project = directory.load(plain, user_config=user).project
     assert (project.registry, project.namespace, project.context, project.allow_contexts) == (
         "u.io",
         "user",
@@ -317,22 +317,26 @@ def test_precedence(folder: Folder, tmp_path: Path) -> None:
         ("u",),
     )
     text = plain + "registry: f.io\nnamespace: file\n"
-    assert folder.load(text, user_config=user).project.registry == "f.io"
-    folder.env |= {"DEVLOOP_REGISTRY": "e.io", "DEVLOOP_CONTEXT": "kind-e", "DEVLOOP_NAMESPACE": ""}
-    loaded = folder.load(text, user_config=user)
+    assert directory.load(text, user_config=user).project.registry == "f.io"
+    directory.env |= {
+        "DEVLOOP_REGISTRY": "e.io",
+        "DEVLOOP_CONTEXT": "kind-e",
+        "DEVLOOP_NAMESPACE": "",
+    }
+    loaded = directory.load(text, user_config=user)
     assert (loaded.project.registry, loaded.project.context) == ("e.io", "kind-e")
     assert loaded.project.namespace == "file"
-    loaded = folder.load(text, user_config=user, registry="flag.io", context="kind-f")
+    loaded = directory.load(text, user_config=user, registry="flag.io", context="kind-f")
     assert (loaded.project.registry, loaded.project.context) == ("flag.io", "kind-f")
     assert loaded.locate("registry") == Location("--registry")
     assert loaded.locate("namespace") == Location("devloop.yaml", 6, 1)
 
 
-def test_problems_name_their_source(folder: Folder, tmp_path: Path) -> None:
+def test_problems_name_their_source(directory: Directory, tmp_path: Path) -> None:
     user = tmp_path / "config.yaml"
     user.write_text("services: {}\nregistry: x\n")
-    folder.env |= {"DEVLOOP_REGISTRY": "http://x", "HOME": str(tmp_path)}
-    found = folder.errors(service(), user_config=user, namespace="No")
+    directory.env |= {"DEVLOOP_REGISTRY": "http://x", "HOME": str(tmp_path)}
+    found = directory.errors(service(), user_config=user, namespace="No")
     assert [str(each.location) for each in found] == [
         "~/config.yaml:1:1",
         "~/config.yaml:2:11",
@@ -341,8 +345,8 @@ def test_problems_name_their_source(folder: Folder, tmp_path: Path) -> None:
     ]
 
 
-def test_a_user_config_that_does_not_exist(folder: Folder) -> None:
-    assert folder.load(service(), user_config=folder.path / "no.yaml").project.context is None
+def test_a_user_config_that_does_not_exist(directory: Directory) -> None:
+    assert directory.load(service(), user_config=directory.path / "no.yaml").project.context is None
 
 
 def test_where_the_user_config_is() -> None:
@@ -353,8 +357,8 @@ def test_where_the_user_config_is() -> None:
     assert user_config_path({}) is None
 
 
-def test_locate_falls_back_to_what_stands_above(folder: Folder) -> None:
-    loaded = folder.load(service("deploy:\n  manifests:\n  - a.yaml\n  - b.yaml"))
+def test_locate_falls_back_to_what_stands_above(directory: Directory) -> None:
+    loaded = directory.load(service("deploy:\n  manifests:\n  - a.yaml\n  - b.yaml"))
     web = ("services", "web")
     assert loaded.locate(*web, "deploy", "manifests", 1) == Location("devloop.yaml", 8, 9)
     assert loaded.locate(*web, "deploy", "workload") == Location("devloop.yaml", 5, 5)
@@ -365,15 +369,15 @@ def test_locate_falls_back_to_what_stands_above(folder: Folder) -> None:
 # Sync
 
 
-def test_sync_rules(folder: Folder) -> None:
-    folder.env["REST"] = "true"
+def test_sync_rules(directory: Directory) -> None:
+    directory.env["REST"] = "true"
     rules = "sync: [{src: 'a/**', dest: /app}, {src: b, dest: '/${X:-srv}', restart: '${REST}'}]"
-    assert folder.load(service(rules)).project.services["web"].sync == (
+    assert directory.load(service(rules)).project.services["web"].sync == (
         SyncRule(src="a/**", dest="/app"),
         SyncRule(src="b", dest="/srv", restart=True),
     )
-    assert folder.load(service("sync: auto")).project.services["web"].sync == "auto"
-    assert folder.load(service()).project.services["web"].sync == ()
+    assert directory.load(service("sync: auto")).project.services["web"].sync == "auto"
+    assert directory.load(service()).project.services["web"].sync == ()
 
 
 @pytest.mark.parametrize(
@@ -390,9 +394,9 @@ def test_sync_rules(folder: Folder) -> None:
     ],
 )
 def test_sync_rules_that_cannot_be(
-    folder: Folder, text: str, column: int, message: str, suggestion: str | None
+    directory: Directory, text: str, column: int, message: str, suggestion: str | None
 ) -> None:
-    found = folder.error(service(text))
+    found = directory.error(service(text))
     assert found.location == Location("devloop.yaml", 5, column)
     assert message in found.message
     if suggestion is None:

@@ -10,11 +10,11 @@ from devloop.errors import Location
 from tests.unit.config.corpus import service
 
 if TYPE_CHECKING:
-    from tests.unit.config.conftest import Folder
+    from tests.unit.config.conftest import Directory
 
 
-def test_values_replace_and_add(folder: Folder) -> None:
-    loaded = folder.load(
+def test_values_replace_and_add(directory: Directory) -> None:
+    loaded = directory.load(
         service("ports: [8080]"),
         sets=[
             "services.web.build.target=dev",
@@ -27,7 +27,7 @@ def test_values_replace_and_add(folder: Folder) -> None:
         ],
     )
     web = loaded.project.services["web"]
-    assert (web.build.target, web.build.context) == ("dev", folder.path)
+    assert (web.build.target, web.build.context) == ("dev", directory.path)
     assert web.build.args == {"A": "${X} # $"}
     assert web.deploy.timeout == 90
     assert [port.local for port in web.ports] == [1, 2]
@@ -36,9 +36,9 @@ def test_values_replace_and_add(folder: Folder) -> None:
     assert loaded.locate("services", "web", "build") == Location("devloop.yaml", 4, 5)
 
 
-def test_a_whole_build_can_be_set(folder: Folder) -> None:
-    loaded = folder.load(service(), sets=["services.web.build=api"])
-    assert loaded.project.services["web"].build.context == folder.path / "api"
+def test_a_whole_build_can_be_set(directory: Directory) -> None:
+    loaded = directory.load(service(), sets=["services.web.build=api"])
+    assert loaded.project.services["web"].build.context == directory.path / "api"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_whole_build_can_be_set(folder: Folder) -> None:
         ("services.web.image=A", "config/image-name", "a"),
     ],
 )
-def test_refused(folder: Folder, text: str, code: str, hint: str) -> None:
-    found = folder.error(service("ports: [8080]"), sets=[text])
+def test_refused(directory: Directory, text: str, code: str, hint: str) -> None:
+    found = directory.error(service("ports: [8080]"), sets=[text])
     assert (found.code, found.location) == (code, Location("--set"))
     assert hint in "".join(found.suggestions)

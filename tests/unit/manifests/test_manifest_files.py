@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 HEAD = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"
 
 
-def read(folder: Path, text: str, name: str = "m.yaml") -> list[dict[str, Any]]:
-    file = folder / name
+def read(directory: Path, text: str, name: str = "m.yaml") -> list[dict[str, Any]]:
+    file = directory / name
     file.write_text(text)
     return [dict(m.object) for m in read_manifests([file], show=lambda p: p.name)]
 
 
-def refusal(folder: Path, text: str, name: str = "m.yaml") -> str:
+def refusal(directory: Path, text: str, name: str = "m.yaml") -> str:
     with pytest.raises(DevloopError) as caught:
-        read(folder, text, name)
+        read(directory, text, name)
     assert caught.value.code == "config/manifest"
     return f"{caught.value.diagnosis.location}: {caught.value.diagnosis.message}"
 

@@ -52,7 +52,7 @@ def agreed(root: Path, patterns: list[str]) -> list[str]:
     assert deployed or refused
     source = ServiceSource(service, root, rendering)
     before = source.scan(None, Cancel())
-    directories = source.folders()
+    directories = source.directories()
     for path in [p for p in root.rglob("*") if p.is_file()]:
         counts = str(path) in deployed
         text = path.read_bytes()
@@ -95,8 +95,8 @@ PARTS = ["*", "**", "*.yaml", "[a].yaml", "[wx]eb.yaml", ".*", "a", "a.yaml", "w
     st.lists(st.lists(st.sampled_from(PARTS), max_size=2), min_size=1, max_size=2),
 )
 def test_trees_and_patterns(tree: list[list[str]], patterns: list[list[str]]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory)
         for parts in tree:
             path = root.joinpath("m", *parts)
             if not path.is_dir() and not any(parent.is_file() for parent in path.parents):

@@ -167,7 +167,7 @@ def test_symlinks_are_never_followed(tmp_path: Path) -> None:
     assert list(tree.scan(hints, Cancel()).entries) == expected
 
 
-def test_a_folder_swapped_for_a_symlink_is_not_entered(tmp_path: Path) -> None:
+def test_a_directory_swapped_for_a_symlink_is_not_entered(tmp_path: Path) -> None:
     root = tmp_path / "root"
     write(tmp_path / "outside/secret")
     write(root / "d/a")
@@ -308,10 +308,11 @@ def test_other_rules_from_the_next_scan_on(tmp_path: Path) -> None:
         assert tree.scan(set(), Cancel()) == fresh(tmp_path, text)
 
 
-def test_a_big_folder_hashes_the_same_in_any_way(
+def test_a_big_directory_hashes_the_same_in_any_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Across the size at which a folder is hashed in groups, up and down, one by one or at once."""
+    """Across the size at which a directory is hashed in groups, up and down, one by one or at
+    once."""
     monkeypatch.setattr(tree_module, "_BIG", 20)
     tree = scanner(tmp_path)
     before = tree.scan(None, Cancel())
@@ -378,7 +379,9 @@ def act(root: Path, action: tuple[object, ...]) -> Iterable[Path]:
     return [p for end in named for p in (end, *end.parents) if root in p.parents]
 
 
-def test_a_folder_whose_place_a_file_took_inside_a_folder_that_came_back(tmp_path: Path) -> None:
+def test_a_directory_whose_place_a_file_took_inside_a_directory_that_came_back(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "a" / "a").mkdir(parents=True)
     (tmp_path / "a" / "a" / "a").write_text("")
     tree = scanner(tmp_path, "")

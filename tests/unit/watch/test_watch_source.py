@@ -223,7 +223,7 @@ def test_which_paths_concern_a_service(root: Path, path: str, concerned: bool) -
     assert made.concerns(root / path) is concerned
 
 
-def test_a_folder_with_a_temporary_name_is_a_folder(root: Path) -> None:
+def test_a_directory_with_a_temporary_name_is_a_directory(root: Path) -> None:
     write(root / "api/4913/a.py")
     made = source(root)
     assert "4913/a.py" in look(made).snapshot.entries
@@ -231,13 +231,13 @@ def test_a_folder_with_a_temporary_name_is_a_folder(root: Path) -> None:
     assert not made.concerns(root / "api/src/4913")
 
 
-def test_which_folders_and_roots_to_watch(root: Path) -> None:
+def test_which_directories_and_roots_to_watch(root: Path) -> None:
     write(root / "docker/web.Dockerfile")
     write(root / "api/.git/objects/x")
     made = source(root, dockerfile=root / "docker/web.Dockerfile")
     expected = {"api", "api/src", "docker", "k8s"}
-    assert {os.path.relpath(p, root) for p in made.folders()} == expected
+    assert {os.path.relpath(p, root) for p in made.directories()} == expected
     assert {os.path.relpath(p, root) for p in made.roots()} == {"api", "docker", "k8s"}
     shutil.rmtree(root / "api")
-    assert os.fspath(root) in made.folders()
+    assert os.fspath(root) in made.directories()
     assert made.roots() == {os.fspath(root)}
