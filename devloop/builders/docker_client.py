@@ -88,7 +88,7 @@ def _endpoint() -> dict[str, Any]:
 
 
 def _context() -> dict[str, Any]:
-    name = os.environ.get("DOCKER_CONTEXT") or get_current_context_name()
+    name = os.environ.get("DOCKER_CONTEXT") or get_current_context_name() or "default"
     if name == "default":
         return dict(docker.utils.kwargs_from_env())
     found = docker.ContextAPI.get_context(name)
