@@ -81,7 +81,6 @@ class Solve:
     def __init__(self) -> None:
         self.vertices: dict[str, Vertex] = {}
         self.text: deque[str] = deque(maxlen=_KEPT_LINES)
-        self.warnings: list[str] = []
         self._noted: set[str] = set()
         # buildx 0.13 spreads an object over many lines, later ones write one a line.
         self._object: list[str] = []
@@ -113,10 +112,6 @@ class Solve:
             notes += self._status(raw)
         for raw in _objects(status, "logs"):
             self._log(raw)
-        for raw in _objects(status, "warnings"):
-            short = _decoded(raw.get("short"))
-            if short and short not in self.warnings:
-                self.warnings.append(short)
         return notes
 
     @property

@@ -5,14 +5,13 @@ costs when an image is new to the node.
 from __future__ import annotations
 
 import hashlib
-import io
-import tarfile
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from devloop.builders.image.documents import config_digest, parse_image
 from devloop.builders.image.full_build import NeedsFullBuild
+from devloop.builders.image.tar_writer import END, header, padding
 from devloop.model import ImageRef
 
 if TYPE_CHECKING:
@@ -36,7 +35,9 @@ def push_variants(
     base = parse_image(found.body, found.media_type, config).without_delta()
     made: list[ImageRef] = []
     for number in range(count):
-        layer = _layer(f"{time.time_ns()} {number}\n".encode())
+        content = f"{time.time_ns()} {number}\n".encode()
+        head = header(".devloop-bench", "file", mode=0o644, size=len(content))
+        layer = head + content + padding(len(content)) + END
         digest = registry.put_blob(name, layer, cancel)
         created = datetime.now(UTC).isoformat()
         documents = base.documents(created, base.bare(digest, len(layer)), "devloop bench")
@@ -52,12 +53,3 @@ def push_variants(
             )
         )
     return tuple(made)
-
-
-def _layer(content: bytes) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        header = tarfile.TarInfo(".devloop-bench")
-        header.size = len(content)
-        tar.addfile(header, io.BytesIO(content))
-    return out.getvalue()
