@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 STEP_SECONDS = 0.002
 
 
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     """Wait until `condition()` is true; fail the test after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -120,7 +120,7 @@ def test_a_failing_listener_does_not_end_the_watch(api: FakeApi, connection: Con
     view.close()
 
 
-def test_close_is_quick_and_leaves_no_thread(api: FakeApi, connection: Connection) -> None:
+def test_close_leaves_no_thread(api: FakeApi, connection: Connection) -> None:
     view = ClusterView(connection)
     for kind in ("pods", "deployments", "replicasets", "events"):
         view.view(kind, "dev")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from devloop.events import LogLine
 from devloop.logs import LogFollower
+from tests.support.waiting import until
 from tests.unit.logs.kubelet import Kubelet
 
 if TYPE_CHECKING:
@@ -64,9 +65,7 @@ class Run:
         self.written[-1].append(ts + text)
 
     def catch_up(self) -> None:
-        deadline = time.monotonic() + 5
-        while len(self.got) < sum(map(len, self.written)) and time.monotonic() < deadline:
-            time.sleep(0.001)
+        until(lambda: len(self.got) >= sum(map(len, self.written)))
         self.check()
 
     def check(self) -> None:

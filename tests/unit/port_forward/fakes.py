@@ -8,7 +8,7 @@ import selectors
 import socket
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from devloop.events import ForwardChanged
 from devloop.model import PodView
@@ -295,8 +295,8 @@ def opened(
 
 
 def connect(forwarded: Forwarded, host: str = "127.0.0.1", port: int = 0) -> socket.socket:
-    sock = socket.create_connection((host, forwarded.ports[port]), timeout=10)
-    sock.settimeout(10)
+    sock = socket.create_connection((host, forwarded.ports[port]), timeout=30)
+    sock.settimeout(30)
     return sock
 
 
@@ -311,3 +311,22 @@ def read_all(sock: socket.socket) -> bytes:
     while data := sock.recv(65536):
         parts.append(data)
     return b"".join(parts)
+
+
+class Receives(Protocol):
+    """A stream to a pod that is asked again while nothing has come."""
+
+    def receive(self) -> bytes | None: ...
+
+
+def next_of(stream: Receives) -> bytes:
+    """What comes next on a stream; empty at its end."""
+    came: list[bytes] = []
+
+    def look() -> bool:
+        if (data := stream.receive()) is not None:
+            came.append(data)
+        return bool(came)
+
+    until(look)
+    return came[0]
