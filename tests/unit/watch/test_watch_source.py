@@ -12,12 +12,13 @@ from devloop.base.cancel import Cancel
 from devloop.config.schema import Build, Deploy, Service
 from devloop.errors import DevloopError
 from devloop.manifests.files import FilesRendering
+from devloop.model import RenderingInputs
 from devloop.watch.source import ServiceSource
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from devloop.model import Fingerprint, Scan
+    from devloop.model import Fingerprint, ManifestObject, Scan
 
 
 def write(path: Path, text: str = "x") -> Path:
@@ -241,3 +242,44 @@ def test_which_directories_and_roots_to_watch(root: Path) -> None:
     shutil.rmtree(root / "api")
     assert os.fspath(root) in made.directories()
     assert made.roots() == {os.fspath(root)}
+
+
+class Chart:
+    """A rendering with values, whose own file names the others."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.version = "1"
+
+    def inputs(self) -> RenderingInputs:
+        named = (self.root / "chart.txt").read_text().split()
+        patterns = (f"{self.root}/chart.txt", *(f"{self.root}/{name}" for name in named))
+        return RenderingInputs(patterns=patterns, values=(self.version,))
+
+    def objects(self, cancel: Cancel) -> tuple[ManifestObject, ...]:
+        raise NotImplementedError
+
+
+def test_a_rendering_may_change_its_inputs(root: Path) -> None:
+    index = write(root / "chart.txt", "k8s/web.yaml")
+    other = write(root / "more/other.yaml")
+    chart = Chart(root)
+    build = Build(context=root / "api", dockerfile=root / "api/Dockerfile")
+    service = Service(name="web", image="web", build=build, deploy=Deploy(workload_name="web"))
+    made = ServiceSource(service, root, chart)
+    first = look(made)
+    assert not made.concerns(other)
+    assert not made.reshapes(root / "k8s/web.yaml")
+    write(index, "k8s/web.yaml more/*")
+    assert made.reshapes(index)
+    assert str(root / "more") in made.directories()
+    assert made.concerns(other)
+    second = look(made, index)
+    assert second.changed == ("chart.txt", "more/other.yaml")
+    write(other, "changed")
+    third = look(made, other)
+    chart.version = "2"
+    fourth = look(made)
+    prints = [scan.fingerprint.deploy for scan in (first, second, third, fourth)]
+    assert len(set(prints)) == 4
+    assert len({scan.fingerprint.build for scan in (first, second, third, fourth)}) == 1
