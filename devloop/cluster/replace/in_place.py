@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from devloop.base.cancel import Cancel
@@ -79,7 +79,7 @@ class InPlace(Replacement):
         self._objects = objects
         self._open: RecoveryEntry | None = None
         self._refusal = ""
-        self._timer: threading.Timer | None = None
+        self._timer: Background[None] | None = None
 
     # --- deciding ------------------------------------------------------------------------------
 
@@ -365,12 +365,11 @@ class InPlace(Replacement):
         if entry is None:
             return
         self._stop_timer()
-        timer = threading.Timer(_SUCCESSOR_SECONDS, self._settle_quietly, (entry,))
-        timer.name, timer.daemon = f"devloop-settle {self._ref}", True
-        self._timer = timer
-        timer.start()
+        self._timer = Background("settle", partial(self._settle_later, entry))
 
-    def _settle_quietly(self, entry: RecoveryEntry) -> None:
+    def _settle_later(self, entry: RecoveryEntry, stopped: Cancel) -> None:
+        if stopped.wait(_SUCCESSOR_SECONDS):
+            return
         try:
             self._settle(entry, Cancel())
         except DevloopError as error:  # the recovery log keeps what is left
@@ -386,15 +385,13 @@ class InPlace(Replacement):
     def _stop_timer(self) -> None:
         timer, self._timer = self._timer, None
         if timer is not None:
-            timer.cancel()
+            timer.stop()
 
     def close(self, cancel: Cancel) -> None:
         """Nothing stays paused."""
-        timer = self._timer
-        self._stop_timer()
+        if (timer := self._timer) is not None:
+            timer.close()
         self._settle(self._open, cancel)
-        if timer is not None and timer is not threading.current_thread():
-            timer.join(timeout=1.0)
 
     def _forget_others(self, uids: set[str]) -> None:
         self._restarts.keep(uids)

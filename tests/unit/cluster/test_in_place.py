@@ -41,27 +41,26 @@ class Timers:
     def __init__(self) -> None:
         self.calls: list[Callable[[], None]] = []
 
-    def __call__(self, seconds: float, function: Any, args: Any = ()) -> Any:
-        del seconds
-        timers = self
+    def __call__(self, name: str, call: Callable[[Any], None]) -> Timers:
+        assert name == "settle"
+        self.calls.append(lambda: call(self))
+        return self
 
-        class Timer(threading.Thread):
-            def start(self) -> None:
-                timers.calls.append(lambda: function(*args))
+    def wait(self, seconds: float) -> bool:
+        """The time goes by, and nobody stopped it meanwhile."""
+        assert seconds > 0
+        return False
 
-            def cancel(self) -> None:
-                """It has fired already: too late."""
+    def stop(self) -> None:
+        """Too late: it has fired already, and waits for the lock."""
 
-            def join(self, timeout: float | None = None) -> None:
-                pass
-
-        return Timer()
+    close = stop
 
 
 @pytest.fixture
 def timers(monkeypatch: pytest.MonkeyPatch) -> Timers:
     made = Timers()
-    monkeypatch.setattr("devloop.cluster.replace.in_place.threading.Timer", made)
+    monkeypatch.setattr("devloop.cluster.replace.in_place.Background", made)
     return made
 
 
