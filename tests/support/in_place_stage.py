@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from devloop.base.cancel import Cancel
+from devloop.cluster.api.pod_view import images_of, pod_images
 from devloop.cluster.deploy.deployments import Deployments
 from devloop.cluster.replace.pause import paused_by_devloop
 from devloop.cluster.replace.recovery_log import RecoveryLog
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.api.view import ClusterView
     from devloop.cluster.deploy.workload import WorkloadDeployer
-    from devloop.model import Deployed
+    from devloop.model import Deployed, Step, StepOutcome
     from tests.support.fake_api import FakeApi
 
-__all__ = ["REF", "WEB", "InPlaceStage", "image"]
+__all__ = ["PODS", "REF", "WEB", "InPlaceStage", "image"]
 
 WEB = "/apis/apps/v1/namespaces/dev/deployments/web"
 SET = "/apis/apps/v1/namespaces/dev/replicasets/web-new"
@@ -34,27 +35,48 @@ def image(letter: str) -> ImageRef:
     return ImageRef(repository="localhost:5001/shop/web", tag="", digest="sha256:" + letter * 64)
 
 
-class InPlaceStage:
-    """A Deployment of three replicas that runs the image `a`, and one service that replaces it."""
+class Details(SilentReporter):
+    """A `Reporter` that keeps what is said of the steps that ended."""
 
-    def __init__(self, api: FakeApi, connection: Connection, view: ClusterView, root: Path) -> None:
+    def __init__(self) -> None:
+        self.details: list[str] = []
+
+    def finished(self, step: Step, outcome: StepOutcome, detail: str = "") -> None:
+        self.details.append(detail)
+
+
+class InPlaceStage:
+    """A Deployment, of three replicas unless said otherwise, that runs the image `a`, and one
+    service that replaces it."""
+
+    def __init__(
+        self,
+        api: FakeApi,
+        connection: Connection,
+        view: ClusterView,
+        root: Path,
+        *,
+        replicas: int = 3,
+        replace: Literal["in-place", "fast"] = "in-place",
+    ) -> None:
         self.api, self.cancel = api, Cancel()
-        live = deployment(image("a").pinned, replicas=3)
+        live = deployment(image("a").pinned, replicas=replicas)
         uid = api.put(WEB, live)["metadata"]["uid"]
-        replicas: dict[str, Any] = {
+        replicaset: dict[str, Any] = {
             "metadata": {
                 "name": "web-new",
                 "uid": "rs-new",
                 "annotations": live["metadata"]["annotations"],
                 "ownerReferences": owner("Deployment", "web", uid),
             },
-            "spec": {"replicas": 3, "template": live["spec"]["template"]},
+            "spec": {"replicas": replicas, "template": live["spec"]["template"]},
+            "status": {"observedGeneration": 99},
         }
-        api.put(SET, replicas)
-        for name in ("x", "y", "z"):
+        api.put(SET, replicaset)
+        for name in ("x", "y", "z")[:replicas]:
             self.pod(name, running(image("a").pinned))
         build = Build(context=root, dockerfile=root / "Dockerfile")
-        deploy = Deploy(workload_name="web", replace="in-place")
+        deploy = Deploy(workload_name="web", replace=replace)
         self.service = Service(name="web", image="shop/web", build=build, deploy=deploy)
         project = Project(
             name="shop",
@@ -62,6 +84,7 @@ class InPlaceStage:
             file=root / "devloop.yaml",
             services={"web": self.service},
         )
+        self.reporter = Details()
         self.deployments = Deployments(project, connection, view)
         self.deployer: WorkloadDeployer = self.deployments.deployer(self.service)
         self.log = RecoveryLog(project.state_dir)
@@ -76,10 +99,21 @@ class InPlaceStage:
         self.api.put(f"{PODS}/web-new-{name}", made)
 
     def deploy(self, letter: str) -> Deployed:
-        return self.deployer.deploy(image(letter), SilentReporter(), self.cancel)
+        return self.deployer.deploy(image(letter), self.reporter, self.cancel)
 
     def follow(self, deployed: Deployed, cancel: Cancel | None = None) -> None:
         self.deployer.follow(deployed, SilentReporter(), cancel or self.cancel)
 
     def paused(self) -> bool:
         return paused_by_devloop(self.api.objects[WEB])
+
+    def images(self) -> set[str]:
+        """What Deployment, ReplicaSet and pods ask for."""
+        asked = {
+            *images_of(self.api.objects[WEB]).values(),
+            *images_of(self.api.objects[SET]).values(),
+        }
+        for path, thing in self.api.objects.items():
+            if path.startswith(PODS):
+                asked |= set(pod_images(thing).values())
+        return asked

@@ -14,7 +14,7 @@ from devloop.cluster.replace.workload_lock import WorkloadLock
 from devloop.errors import DevloopError
 from tests.support.cluster_objects import waiting
 from tests.support.fake_api import FakeApi, Fault
-from tests.support.in_place_stage import REF, InPlaceStage, image
+from tests.support.in_place_stage import PODS, REF, InPlaceStage, image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,14 +25,64 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def stage(api: FakeApi, connection: Connection, tmp_path: Path) -> Iterator[InPlaceStage]:
+def replicas() -> int:
+    return 3
+
+
+@pytest.fixture
+def stage(
+    api: FakeApi, connection: Connection, tmp_path: Path, replicas: int
+) -> Iterator[InPlaceStage]:
     view = ClusterView(connection)
     root = tmp_path / "project"
     root.mkdir()
-    made = InPlaceStage(api, connection, view, root)
+    made = InPlaceStage(api, connection, view, root, replicas=replicas)
     yield made
     made.deployments.close()
     view.close()
+
+
+one = pytest.mark.parametrize("replicas", [1])
+
+
+@one
+def test_one_pod_is_restarted_at_once_and_all_agrees_again(stage: InPlaceStage) -> None:
+    pod = stage.api.objects[f"{PODS}/web-new-x"]["metadata"]["uid"]
+    deployed = stage.deploy("b")
+    assert (deployed.how, deployed.alone) == ("in-place", True)
+    assert deployed.previous == {"web": image("a").pinned}
+    assert stage.reporter.details[-1].endswith(", in place")
+    assert stage.images() == {image("b").pinned}
+    assert stage.api.objects[f"{PODS}/web-new-x"]["metadata"]["uid"] == pod
+    assert not stage.paused()
+    assert stage.log.entries() == ()
+
+
+@one
+def test_what_the_cluster_refuses_is_rolled_and_the_reason_is_given_once(
+    stage: InPlaceStage,
+) -> None:
+    stage.api.faults.append(Fault(method="PATCH", path="/pods/", times=9, code=403))
+    deployed = stage.deploy("b")
+    assert (deployed.how, deployed.alone) == ("rolling", False)
+    assert ", rolling: the cluster refuses it: " in stage.reporter.details[-1]
+    assert not stage.paused()
+    assert stage.log.entries() == ()
+    assert stage.deploy("c").how == "rolling"
+    assert stage.reporter.details[-1].endswith(", rolling")
+
+
+@one
+def test_an_adopted_image_leaves_the_pod_as_it_runs(stage: InPlaceStage) -> None:
+    assert stage.deployer.adopt(image("b"), stage.cancel) is None
+    assert stage.images() == {image("a").pinned, image("b").pinned}
+    (asked,) = (c["image"] for c in stage.api.objects[f"{PODS}/web-new-x"]["spec"]["containers"])
+    assert asked == image("a").pinned
+    assert not stage.paused()
+    assert stage.log.entries() == ()
+    # The pod is restarted when that image is deployed.
+    assert stage.deploy("b").how == "in-place"
+    assert stage.images() == {image("b").pinned}
 
 
 class Timers:
