@@ -27,7 +27,7 @@ from devloop.errors import Code, DevloopError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["DockerHost", "DockerRefused", "ExecResult", "last_lines"]
+__all__ = ["DockerHost", "DockerNotFound", "DockerRefused", "ExecResult", "last_lines"]
 
 T = TypeVar("T")
 
@@ -38,6 +38,10 @@ _FAULTS = (docker.errors.DockerException, urllib3.exceptions.HTTPError, OSError)
 
 class DockerRefused(DevloopError):  # noqa: N818 - an answer, which callers may expect
     """cluster/provision: the daemon answered that it cannot do it; its reason is the detail."""
+
+
+class DockerNotFound(DockerRefused):
+    """There is no such container, image, file or volume."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +92,7 @@ class DockerHost:
         """None when there is no such container."""
         try:
             found: dict[str, Any] = self.call("inspect_container", container)
-        except docker.errors.NotFound:
+        except DockerNotFound:
             return None
         return found
 
@@ -98,7 +102,7 @@ class DockerHost:
         options = more | {"name": name, "host_config": self._api.create_host_config(**host)}
         try:
             created = self.call("create_container", image, **options)
-        except docker.errors.NotFound:
+        except DockerNotFound:
             self._run(f"pull {image}", lambda: self._pull(image), _PULL)
             created = self.call("create_container", image, **options)
         return str(created["Id"])
@@ -112,7 +116,7 @@ class DockerHost:
 
     def remove(self, container: str) -> None:
         """Remove a container, running or not, with its nameless volumes, if there is one."""
-        with contextlib.suppress(docker.errors.NotFound):
+        with contextlib.suppress(DockerNotFound):
             self.call("remove_container", container, force=True, v=True)
 
     def logs(self, container: str, lines: int | str = "all") -> str:
@@ -149,7 +153,7 @@ class DockerHost:
 
         try:
             return self._run(f"read {path} in {container}", read)
-        except docker.errors.NotFound:
+        except DockerNotFound:
             return {}
 
     def write(self, container: str, path: str, text: str) -> None:
@@ -163,7 +167,6 @@ class DockerHost:
         self.call("put_archive", container, "/", archive.getvalue())
 
     def _run(self, what: str, request: Callable[[], T], limit: float = _LIMIT) -> T:
-        """Raises docker.errors.NotFound besides what the class names."""
         self.cancel.check()
         # In a thread: nothing else interrupts a request that the daemon does not answer.
         work: Background[T] = Background("docker", lambda _: request(), expected=_FAULTS)
@@ -173,12 +176,12 @@ class DockerHost:
             )
         try:
             return work.result(self.cancel)
-        except docker.errors.NotFound:
-            raise
         except docker.errors.APIError as error:
-            reason = str(error.explanation or error)
-            raise DockerRefused.of(
-                Code.CLUSTER_PROVISION, f"Docker cannot {what}", detail=last_lines(reason)
+            missing = isinstance(error, docker.errors.NotFound)
+            raise (DockerNotFound if missing else DockerRefused).of(
+                Code.CLUSTER_PROVISION,
+                f"Docker cannot {what}",
+                detail=last_lines(str(error.explanation or error)),
             ) from error
         except _FAULTS as error:
             raise _unreachable(error) from error

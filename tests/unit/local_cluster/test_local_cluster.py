@@ -427,6 +427,24 @@ def test_a_daemon_that_does_not_answer_does_not_keep_a_cancelled_command(host: H
         hung.set()
 
 
+@pytest.mark.parametrize("method", ["start", "exec_create", "put_archive"])
+def test_a_node_that_goes_away_meanwhile_is_an_error_like_any_other(
+    host: Host, method: str
+) -> None:
+    up(host)
+    _stop_node(host)
+    _lose_hosts(host)
+
+    def take_away(called: str) -> None:
+        if called == method:
+            host.boxes.pop(NODE, None)
+
+    host.before = take_away
+    with pytest.raises(DevloopError) as caught:
+        up(host)
+    assert caught.value.code == Code.CLUSTER_PROVISION
+
+
 def test_down_leaves_nothing_and_is_idempotent(host: Host) -> None:
     up(host)
     gone = down(host)
