@@ -290,7 +290,7 @@ class ClientConnection:
             if is_whole and not remote.knows_end and not remote.end_request():
                 self._expect_silence()
         except OSError:
-            remote.write_closed = True
+            remote.stop_sending()
             self._give_up_soon()
             return
         if remote.trusted and len(self._request) >= self._settings.keep:

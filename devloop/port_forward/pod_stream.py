@@ -99,19 +99,18 @@ class PodStream:
 
     def send(self, request: RequestBuffer, chunk: int) -> None:
         """Send as much of `request` as the stream takes."""
-        try:
-            while request.has_unsent and (taken := self._stream.send(request.unsent(chunk))):
-                request.advance(taken)
-            self._unflushed = not self._stream.flush()
-        except OSError:
-            # What it sent before it stopped listening, and why it did, is still to be read.
-            self.write_closed = self._more = True
-            raise
+        while request.has_unsent and (taken := self._stream.send(request.unsent(chunk))):
+            request.advance(taken)
+        self._unflushed = not self._stream.flush()
 
     def end_request(self) -> bool:
         """The client has finished; False when the pod cannot be notified."""
         self.knows_end = True
         return self._stream.shutdown_write()
+
+    def stop_sending(self) -> None:
+        """It takes nothing any more. What it sent before, and why it broke, is still to be read."""
+        self.write_closed = self._more = True
 
     def ping(self) -> None:
         # A stream that is broken shows that itself, to whoever reads it.
