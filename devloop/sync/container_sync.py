@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from devloop.sync.protocol import Start
     from devloop.sync.rules import SyncTarget
 
-__all__ = ["ContainerSync", "Refused", "SyncAttempt"]
+__all__ = ["FIRST_PAUSE", "ContainerSync", "Refused", "SyncAttempt"]
 
 _LOG = logging.getLogger(__name__)
 
 # A stream often breaks because its container ended. The kubelet reports the next one within about
 # a second (its relist); until then a stream by name could reach a container of unknown content.
-_FIRST_PAUSE = 2.0
+FIRST_PAUSE = 2.0
 _LONGEST_PAUSE = 30.0
 
 
@@ -82,7 +82,9 @@ class ContainerSync:
         open_stream: OpenStream,
         plan: Callable[[ContainerState, ContainerState, Mapping[str, SyncTarget]], SyncPlan],
         refused: Callable[[Refused], None],
+        first_pause: float = FIRST_PAUSE,
     ) -> None:
+        self._first_pause = first_pause
         self.pod = pod
         self.container = container
         self.image = image
@@ -160,7 +162,7 @@ class ContainerSync:
             self._waker.close()
 
     def _keep_open(self) -> None:
-        pause = _FIRST_PAUSE
+        pause = self._first_pause
         while not self._cancel.is_set():
             opened = time.monotonic()
             try:
@@ -184,8 +186,8 @@ class ContainerSync:
             except OSError as error:
                 trouble = str(error)
             self._broke(f"the stream to pod {self.pod.name} broke: {trouble}")
-            # Waited even if it stood for hours: see `_FIRST_PAUSE`.
-            pause = _FIRST_PAUSE if time.monotonic() - opened > _LONGEST_PAUSE else pause
+            # Waited even if it stood for hours: see `FIRST_PAUSE`.
+            pause = self._first_pause if time.monotonic() - opened > _LONGEST_PAUSE else pause
             if self._cancel.wait(pause):
                 return
             pause = min(pause * 1.6, _LONGEST_PAUSE)

@@ -17,7 +17,7 @@ from devloop.base.cancel import Cancelled
 from devloop.errors import Code, DevloopError
 from devloop.model import Served, Step, StepOutcome
 from devloop.sync.changes import ByPlaces, ByRules, ContainerState, difference
-from devloop.sync.container_sync import ContainerSync
+from devloop.sync.container_sync import FIRST_PAUSE, ContainerSync
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -74,7 +74,9 @@ class FileSync:
         places: Callable[[Scan], Mapping[str, tuple[SyncPlace, ...]] | str] | None = None,
         report: Callable[[Diagnosis], None] | None = None,
         limit: float = _LIMIT,
+        first_pause: float = FIRST_PAUSE,
     ) -> None:
+        self._first_pause = first_pause
         self._service = service
         self._context = context
         self._open_stream = open_stream
@@ -261,6 +263,7 @@ class FileSync:
             open_stream=self._open_stream,
             plan=self._plan,
             refused=self._remember,
+            first_pause=self._first_pause,
         )
 
     def _known(self, container: ContainerView) -> _KnownContent | None:

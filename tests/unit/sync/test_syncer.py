@@ -117,6 +117,7 @@ class World:
             rules=[rule or PathRule(src="**", dest=str(self.app))],
             report=self.reported.append,
             limit=5.0,
+            first_pause=0.01,
         )
 
     def _open(
@@ -311,11 +312,13 @@ def test_a_broken_stream_is_opened_again(world: World) -> None:
     world.sync.image_contains(image(1), world.scan())
     (world.context / "a").write_text("1")
     world.bring()
+    world.open.clear()
     world.streams[-1].break_()
     (world.context / "a").write_text("2")
     scan = world.scan()
     until(lambda: world.sync.blocker(scan) is not None)
     assert "stream to pod web-0 broke" in str(world.sync.blocker(scan))
+    world.open.set()
     until(lambda: world.sync.blocker(scan) is None)
     world.sync.sync(scan, Reported(), Cancel())
     assert (world.app / "a").read_text() == "2"
