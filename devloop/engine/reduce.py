@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
+from devloop.base.patterns import ignore_line
 from devloop.engine.state import (
     WRITES,
     Advanced,
@@ -252,7 +253,8 @@ def _name_noise(turn: Turn, number: int, scan: Scan) -> None:
             cause=f"{SUPERSEDED} iterations in a row were superseded before their deploy; "
             "this one is let through to its end",
             suggestions=(
-                f"if the image does not need it, add this line to .dockerignore: {ignored}"
+                "if the image does not need it, add this line to .dockerignore: "
+                f"{ignore_line(ignored)}"
                 if ignored
                 else "keep what is written all the time out of the image with .dockerignore",
             ),

@@ -586,6 +586,20 @@ def test_a_path_outside_the_build_context_is_named_without_a_line_for_dockerigno
     assert "add this line" not in warning.suggestions[0]
 
 
+def test_the_line_for_dockerignore_names_a_path_with_brackets_as_docker_reads_it() -> None:
+    world = advanced(TaskKind.SCAN)
+    for content in (1, 2, 3):
+        world.edit("web", content, 1)
+        world.wait(0.05)
+        scan = next(t for t in world.running if t.kind is TaskKind.SCAN and t.service == "web")
+        found = scan_of(content, None)
+        entries = {"pages/[id].js": next(iter(found.snapshot.entries.values()))}
+        snapshot = replace(found.snapshot, entries=entries)
+        world.end(scan, Done(replace(found, snapshot=snapshot, changed=("pages/[id].js",))))
+    (warning,) = warnings(world)
+    assert warning.suggestions[0].endswith(r".dockerignore: pages/\[id\].js")
+
+
 def test_a_build_that_finds_its_context_changed_again_and_again_ends_a_run() -> None:
     world = World()
     world.start(roll_back=False)
