@@ -19,8 +19,8 @@ import time
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel
-from devloop.cluster.api.pod_port import open_port
 from devloop.cluster.api.pod_ports import PodPorts
+from devloop.cluster.api.tunnel import Tunnel, open_tunnel, start_port
 from tests.support.port_forward_lab import Browser, Lab, forwarded, wrong_answers
 from tests.support.waiting import until
 
@@ -66,7 +66,8 @@ def connections(lab: Lab, count: int) -> dict[str, dict[str, float]]:
         ports.close()
 
     def alone() -> Duplex:
-        return open_port(lab.connection, pod.namespace, pod.name, 8080, cancel)
+        tunnel = open_tunnel(lab.connection, pod.namespace, pod.name, cancel)
+        return start_port(tunnel, 8080, 5.0, cancel, Tunnel.close)
 
     return {
         "a connection each": milliseconds([first_byte(alone) for _ in range(count)]),

@@ -12,20 +12,19 @@ import json
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from devloop.cluster.api.websocket import WebSocket, open_websocket
+from devloop.cluster.api.websocket import open_websocket
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Sequence
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
+    from devloop.cluster.api.websocket import WebSocket
 
 __all__ = ["ExecStream", "open_exec"]
 
 _PROTOCOLS = "v5.channel.k8s.io, v4.channel.k8s.io"
 _STDIN, _STDOUT, _STDERR, _STATUS = 0, 1, 2, 3
-_MOST_QUEUED = 131072  # bytes of frames that may wait for the socket
 _MOST_STDERR = 4096  # bytes of the last words that are kept
 
 
@@ -46,7 +45,7 @@ def open_exec(
     query = [("container", container), ("stdin", "true"), ("stdout", "true"), ("stderr", "true")]
     query += [("command", word) for word in argv]
     path = f"/api/v1/namespaces/{namespace}/pods/{pod}/exec?{urlencode(query)}"
-    return ExecStream(*open_websocket(connection, path, _PROTOCOLS, cancel))
+    return ExecStream(open_websocket(connection, path, _PROTOCOLS, cancel))
 
 
 class ExecStream:
@@ -56,10 +55,10 @@ class ExecStream:
     `ended` is None while the command runs, then how it ended in words ("" for exit status 0).
     `stderr` is the end of what it wrote there."""
 
-    def __init__(self, sock: socket.socket, received: bytes = b"") -> None:
+    def __init__(self, socket: WebSocket) -> None:
         self.ended: str | None = None
         self.stderr = b""
-        self._socket = WebSocket(sock, received, most_queued=_MOST_QUEUED)
+        self._socket = socket
 
     def fileno(self) -> int:
         return self._socket.fileno()

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.threads import supervised
 from devloop.cluster.api.api_errors import ApiError, connection_error
-from devloop.cluster.api.pod_port import PodPort, open_port
 from devloop.cluster.api.tunnel import Tunnel, TunnelPort, open_tunnel, start_port
 from devloop.errors import DevloopError
 
@@ -36,7 +35,7 @@ _CHECK = 20.0  # seconds without traffic after which an idle tunnel is asked for
 # Seconds between two tries to open a spare tunnel into the same pod: a new one has its network a
 # moment before anybody tells of it, and a broken one never.
 _PAUSE, _LONGEST_PAUSE = 0.2, 5.0
-# Answers that another protocol would get as well.
+# Answers that the other carrier would get as well.
 _FINAL = frozenset({401, 404, 429})
 
 
@@ -54,9 +53,9 @@ class PodPorts:
         self._pauses: dict[str, float] = {}
         self._stop = Cancel()
         self._thread: threading.Thread | None = None
-        self._tunnels = True  # until somebody on the way turns out not to let them through
+        self._in_websocket = False  # until somebody on the way turns out to know no SPDY
 
-    def __call__(self, pod: PodView, port: int, cancel: Cancel) -> TunnelPort | PodPort:
+    def __call__(self, pod: PodView, port: int, cancel: Cancel) -> TunnelPort:
         """Open a stream to `port`. Blocks until the node has taken it, usually for milliseconds.
 
         Raises `DevloopError` (cluster/not-found, cluster/forbidden, cluster/unreachable, ...),
@@ -68,22 +67,24 @@ class PodPorts:
             except OSError:
                 # It died while nobody looked, and nothing was sent on it: the next one.
                 self._distrust(pod.uid)
-        if self._tunnels:
+        tunnel = self._open(pod, cancel)
+        try:
+            return start_port(tunnel, port, _FRESH_REPLY, cancel, release)
+        except OSError as error:
+            connection = self._connection
+            raise connection_error(error, connection.server, context=connection.context) from error
+
+    def _open(self, pod: PodView, cancel: Cancel) -> Tunnel:
+        open_one = functools.partial(open_tunnel, self._connection, pod.namespace, pod.name, cancel)
+        if not self._in_websocket:
             try:
-                tunnel = open_tunnel(self._connection, pod.namespace, pod.name, cancel)
+                return open_one()
             except ApiError as error:
                 if error.status in _FINAL or error.status >= 500:
                     raise
-                self._tunnels = False
-            else:
-                try:
-                    return start_port(tunnel, port, _FRESH_REPLY, cancel, release)
-                except OSError as error:
-                    connection = self._connection
-                    raise connection_error(
-                        error, connection.server, context=connection.context
-                    ) from error
-        return open_port(self._connection, pod.namespace, pod.name, port, cancel)
+        tunnel = open_one(in_websocket=True)
+        self._in_websocket = True
+        return tunnel
 
     def prepare(self, pods: Iterable[PodView]) -> None:
         """Have tunnels ready for `pods` from now on, and for no others. Does not block."""
@@ -167,7 +168,7 @@ class PodPorts:
     def _lacking(self) -> PodView | None:
         now = time.monotonic()
         for uid, pod in self._pods.items():
-            short = self._tunnels and len(self._idle.get(uid, ())) < self._spare
+            short = len(self._idle.get(uid, ())) < self._spare
             if short and self._not_before.get(uid, 0.0) <= now:
                 return pod
         return None
@@ -187,7 +188,7 @@ class PodPorts:
 
     def _add(self, pod: PodView) -> None:
         try:
-            tunnel = open_tunnel(self._connection, pod.namespace, pod.name, self._stop)
+            tunnel = self._open(pod, self._stop)
         except Cancelled:
             return
         except DevloopError:

@@ -1,9 +1,11 @@
 """A connection through the API server into one pod, on which streams to its ports are opened.
 
-`portforward.k8s.io` over SPDY/3.1: the API server and the kubelet only pass the bytes on, so a new
-stream costs one message to the container runtime, which connects to the port in the pod's network
-namespace. The tunnel belongs to the pod's sandbox and outlives its containers: a port that refuses
-is dialled again on the same tunnel, past the API server and the kubelet.
+`portforward.k8s.io` over SPDY/3.1, upgraded to directly or, for proxies that know no SPDY, inside a
+WebSocket (KEP-4006, on by default since API server 1.31; masking makes it the dearer one). The API
+server and the kubelet only pass the bytes on, so a new stream costs one message to the container
+runtime, which connects to the port in the pod's network namespace. The tunnel belongs to the pod's
+sandbox and outlives its containers: a port that refuses is dialled again on the same tunnel, past
+the API server and the kubelet.
 
 One live stream a tunnel: the runtimes' SPDY has no flow control, so that on a shared one a client
 that does not read would stop all others. And bytes that nobody in the runtime reads any more, as
@@ -12,27 +14,27 @@ after a refusal, stop every later stream on the tunnel. Both are how `kubectl po
 
 from __future__ import annotations
 
-import functools
-import socket
+import select
 import time
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancelled
 from devloop.cluster.api import spdy
 from devloop.cluster.api.api_errors import connection_error
-from devloop.cluster.api.nonblocking import push, read_now
 from devloop.cluster.api.upgrade import upgrade
+from devloop.cluster.api.websocket import open_websocket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
+    from devloop.cluster.api.upgrade import UpgradedStream
+    from devloop.cluster.api.websocket import WebSocket
 
 __all__ = ["Tunnel", "TunnelPort", "failure", "open_tunnel", "start_port"]
 
 _PROTOCOL = "portforward.k8s.io"
-_READ = 65536
 _MOST_QUEUED = 65536  # bytes of frames that may wait for the socket
 _LARGEST = 32768  # bytes of data a frame
 _MOST_USES = 200  # the runtime remembers each stream until the connection ends
@@ -40,19 +42,28 @@ _MOST_LEFTOVERS = 131072  # bytes
 _HARMLESS = 32768  # bytes that a pod's socket takes in any case
 
 
-def open_tunnel(connection: Connection, namespace: str, pod: str, cancel: Cancel) -> Tunnel:
+def open_tunnel(
+    connection: Connection,
+    namespace: str,
+    pod: str,
+    cancel: Cancel,
+    *,
+    in_websocket: bool = False,
+) -> Tunnel:
     """Connect into the pod; nothing in it notices. Blocks until the node has agreed.
 
     Raises `ApiError` (cluster/not-found, cluster/forbidden, ...), cluster/unreachable,
     `Cancelled`."""
     path = f"/api/v1/namespaces/{namespace}/pods/{pod}/portforward"
+    if in_websocket:
+        return Tunnel(open_websocket(connection, path, f"SPDY/3.1+{_PROTOCOL}", cancel))
     headers = {"Upgrade": "SPDY/3.1", "X-Stream-Protocol-Version": _PROTOCOL}
     upgraded = upgrade(connection, "POST", path, headers, cancel)
     if upgraded.headers.get("x-stream-protocol-version") != _PROTOCOL:
-        upgraded.sock.close()
+        upgraded.close()
         wrong = ValueError("the node does not speak portforward.k8s.io")
         raise connection_error(wrong, connection.server, context=connection.context)
-    return Tunnel(upgraded.sock, upgraded.rest)
+    return Tunnel(upgraded)
 
 
 class Tunnel:
@@ -60,11 +71,9 @@ class Tunnel:
 
     `since` is when bytes last came (monotonic)."""
 
-    def __init__(self, sock: socket.socket, received: bytes = b"") -> None:
-        sock.setblocking(False)
-        self._sock = sock
+    def __init__(self, carrier: UpgradedStream | WebSocket) -> None:
+        self._carrier = carrier
         self._frames = spdy.SpdyFrames()
-        self._frames.feed(received)
         self._blocks = spdy.HeaderBlocks()
         self._out = bytearray()
         self._next = 1
@@ -74,7 +83,7 @@ class Tunnel:
         self.since = time.monotonic()
 
     def fileno(self) -> int:
-        return self._sock.fileno()
+        return self._carrier.fileno()
 
     def usable(self) -> bool:
         """Whether another stream can be opened: reads what the last one left behind.
@@ -103,10 +112,8 @@ class Tunnel:
         message = spdy.syn_stream(error, self._blocks.pack({"streamtype": "error", **headers}))
         message += spdy.data(error, b"", final=True)
         message += spdy.syn_stream(data, self._blocks.pack({"streamtype": "data", **headers}))
-        # The plain socket's method: SSLSocket's own drops the TLS state under a reader.
-        shut = functools.partial(socket.socket.shutdown, self._sock, socket.SHUT_RDWR)
         try:
-            with cancel.closing(shut):
+            with cancel.closing(self._carrier.shut):
                 self._exchange(message, lambda frame: _accepts(frame, data), seconds)
         except OSError:
             cancel.check()
@@ -116,8 +123,7 @@ class Tunnel:
     def check(self, seconds: float, cancel: Cancel) -> None:
         """Ask the other end for a sign of life. Raises OSError when none comes in `seconds`."""
         before = self._pongs
-        shut = functools.partial(socket.socket.shutdown, self._sock, socket.SHUT_RDWR)
-        with cancel.closing(shut):
+        with cancel.closing(self._carrier.shut):
             self._exchange(
                 spdy.ping(b"\0\0\0\1"), lambda _frame: self._pongs > before, seconds, pongs=True
             )
@@ -130,25 +136,28 @@ class Tunnel:
         *,
         pongs: bool = False,
     ) -> None:
-        """Send `message` and read until a frame is it; in blocking mode, so with few calls."""
+        """Send `message` and read until a frame is it."""
         deadline = time.monotonic() + seconds
-        try:
-            self._sock.settimeout(seconds)
-            self._sock.sendall(bytes(self._out) + message)
-            self._out.clear()
-            while True:
-                for frame in self._frames:
-                    seen = self._noted(frame)
-                    if (seen or pongs) and is_it(frame):
-                        return
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise TimeoutError("no answer in time")
-                self._sock.settimeout(left)
-                self._take(self._sock.recv(_READ))
-        finally:
-            if self._sock.fileno() >= 0:
-                self._sock.setblocking(False)
+        self._out += message
+        while True:
+            sent = self.flush()
+            for frame in self._frames:
+                seen = self._noted(frame)
+                if (seen or pongs) and is_it(frame):
+                    return
+            chunk = self._carrier.receive()
+            if chunk is None:
+                self._wait(deadline, writable=not sent)
+            else:
+                self._take(chunk)
+
+    def _wait(self, deadline: float, *, writable: bool) -> None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("no answer in time")
+        poll = select.poll()  # select.select knows no descriptors above 1023
+        poll.register(self._carrier, select.POLLIN | (select.POLLOUT if writable else 0))
+        poll.poll(left * 1000)
 
     def _take(self, chunk: bytes) -> None:
         if not chunk:
@@ -162,7 +171,7 @@ class Tunnel:
             for frame in self._frames:
                 if self._noted(frame):
                     return frame
-            chunk = read_now(self._sock)
+            chunk = self._carrier.receive()
             if chunk is None:
                 return None
             self._take(chunk)
@@ -204,15 +213,15 @@ class Tunnel:
 
     def flush(self) -> bool:
         """Push what is queued; True when all of it has left. Raises ConnectionResetError."""
-        return push(self._sock, self._out)
+        return self._carrier.push(self._out)
 
     def close(self) -> None:
         """Close at once; safe to repeat."""
-        self._sock.close()
+        self._carrier.close()
 
     @property
     def closed(self) -> bool:
-        return self._sock.fileno() < 0
+        return self._carrier.fileno() < 0
 
 
 def _accepts(frame: spdy.Frame, stream: int) -> bool:

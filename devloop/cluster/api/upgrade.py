@@ -1,11 +1,14 @@
-"""Turn a connection to the API server into one that speaks another protocol (RFC 9110, 7.8).
+"""Turn a connection to the API server into one that speaks another protocol (RFC 9110, 7.8), and
+read and write it without ever waiting.
 
 Knows HTTP's handshake and nothing of the protocols that follow it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+import socket
+import ssl
 from typing import TYPE_CHECKING
 
 from devloop.base.net import ProxyUnsupported, take_socket
@@ -13,33 +16,83 @@ from devloop.cluster.api.api_errors import status_error
 from devloop.cluster.api.connection import unusable_proxy
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Mapping
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
 
-__all__ = ["Upgraded", "upgrade"]
+__all__ = ["UpgradedStream", "upgrade"]
 
 _HANDSHAKE = 10.0  # seconds of silence
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upgraded:
-    """`headers` are the answer's, their names in any case; `rest` is what came after them. `sock`
-    does not block."""
+_READ = 65536
+_BUSY = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
-    sock: socket.socket
-    headers: Mapping[str, str]
-    rest: bytes
+
+class UpgradedStream:
+    """A byte stream, plain or TLS, that never blocks: wait for `fileno` with select. One thread at
+    a time, but for `shut`.
+
+    `headers` are the answer's (names in any case), `rest` is what came after them."""
+
+    def __init__(
+        self, sock: socket.socket, rest: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> None:
+        sock.setblocking(False)
+        self.headers: Mapping[str, str] = headers or {}
+        self._sock = sock
+        self._rest = rest
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def receive(self) -> bytes | None:
+        """What has arrived: None when nothing has, b"" at the end. Raises ConnectionResetError."""
+        if self._rest:
+            rest, self._rest = self._rest, b""
+            return rest
+        try:
+            return self._sock.recv(_READ)
+        except _BUSY:
+            return None
+        except OSError as error:
+            raise _lost(error) from error
+
+    def push(self, out: bytearray) -> bool:
+        """Send from the front of `out`; True when all of it has left. Raises
+        ConnectionResetError."""
+        while out:
+            try:
+                sent = self._sock.send(out)
+            except _BUSY:
+                return False
+            except OSError as error:
+                raise _lost(error) from error
+            del out[:sent]
+        return True
+
+    def shut(self) -> None:
+        """End it, from any thread: whoever waits for it wakes up."""
+        # The plain socket's method: SSLSocket's own drops the TLS state under a reader.
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close at once; safe to repeat."""
+        self._sock.close()
+
+
+def _lost(error: OSError) -> ConnectionResetError:
+    return ConnectionResetError(f"connection to the API server lost: {error}")
 
 
 def upgrade(
     connection: Connection, method: str, path: str, headers: Mapping[str, str], cancel: Cancel
-) -> Upgraded:
+) -> UpgradedStream:
     """Ask for `path` with `headers`, which name the protocol; blocks until the server agreed.
 
-    The socket is the caller's to close. Raises `ApiError` for an answer other than 101,
+    The stream is the caller's to close. Raises `ApiError` for an answer other than 101,
     cluster/unreachable, `Cancelled`."""
     # What is asked for is no object: the API server would answer 406 to anything but */*.
     every = {"Accept": "*/*", "Connection": "Upgrade", **headers}
@@ -59,4 +112,4 @@ def upgrade(
         sock, rest = take_socket(answer)
     except ProxyUnsupported as error:
         raise unusable_proxy(error) from error
-    return Upgraded(sock=sock, headers=answer.headers, rest=rest)
+    return UpgradedStream(sock, rest, answer.headers)

@@ -13,27 +13,26 @@ import os
 from typing import TYPE_CHECKING
 
 from devloop.cluster.api.api_errors import connection_error
-from devloop.cluster.api.nonblocking import push, read_now
 from devloop.cluster.api.upgrade import upgrade
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
+    from devloop.cluster.api.upgrade import UpgradedStream
 
 __all__ = ["WebSocket", "WebSocketFrames", "frame", "open_websocket"]
 
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 _CONTINUED, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+_LONGEST_CONTROL = 125  # bytes; RFC 6455, 5.5
 _LARGEST = 32768  # bytes of data a frame
+_MOST_QUEUED = 131072  # bytes of frames that may wait for the socket
 
 
-def open_websocket(
-    connection: Connection, path: str, protocols: str, cancel: Cancel
-) -> tuple[socket.socket, bytes]:
-    """Ask for `path` with one of `protocols`: the socket, and what came after the handshake.
+def open_websocket(connection: Connection, path: str, protocols: str, cancel: Cancel) -> WebSocket:
+    """Ask for `path` with one of `protocols`, names with commas between them.
 
     Blocks until the API server has agreed. Raises `ApiError`, cluster/unreachable, `Cancelled`."""
     key = base64.b64encode(os.urandom(16)).decode()
@@ -45,29 +44,30 @@ def open_websocket(
     }
     upgraded = upgrade(connection, "GET", path, headers, cancel)
     accept = hashlib.sha1((key + _GUID).encode(), usedforsecurity=False).digest()
-    if upgraded.headers.get("sec-websocket-accept") != base64.b64encode(accept).decode():
-        upgraded.sock.close()
+    chosen = upgraded.headers.get("sec-websocket-protocol", "")
+    if upgraded.headers.get("sec-websocket-accept") != base64.b64encode(
+        accept
+    ).decode() or chosen not in protocols.split(", "):
+        upgraded.close()
         wrong = ValueError("the answer is not to this WebSocket request")
         raise connection_error(wrong, connection.server, context=connection.context)
-    return upgraded.sock, upgraded.rest
+    return WebSocket(upgraded)
 
 
 class WebSocket:
-    """The client's side. One thread at a time. At most about `most_queued` bytes wait to leave.
+    """The client's side. One thread at a time, but for `shut`; a bounded number of bytes waits to
+    leave.
 
     `closed`: nothing comes any more, beside what has arrived."""
 
-    def __init__(self, sock: socket.socket, received: bytes, *, most_queued: int) -> None:
-        sock.setblocking(False)
+    def __init__(self, stream: UpgradedStream) -> None:
         self.closed = False
-        self._sock = sock
+        self._stream = stream
         self._frames = WebSocketFrames()
-        self._frames.feed(received)
         self._out = bytearray()
-        self._most_queued = most_queued
 
     def fileno(self) -> int:
-        return self._sock.fileno()
+        return self._stream.fileno()
 
     def arrived(self) -> Iterator[bytes]:
         """The messages that have arrived and were not taken yet."""
@@ -83,20 +83,38 @@ class WebSocket:
 
     def fill(self) -> bool:
         """Read on; False when there is nothing now. Raises ConnectionResetError."""
-        chunk = read_now(self._sock)
+        chunk = self._stream.receive()
         if chunk is None:
             return False
         self.closed = not chunk
         self._frames.feed(chunk)
         return True
 
+    def receive(self) -> bytes | None:
+        """The next message that is not empty, None when there is none now, b"" at the end: for a
+        byte stream in messages. Raises ConnectionResetError."""
+        while True:
+            if message := next((found for found in self.arrived() if found), None):
+                return message
+            if self.closed:
+                return b""
+            if not self.fill():
+                return None
+
+    def push(self, out: bytearray) -> bool:
+        """Send from the front of `out`; True when all of it has left. Raises
+        ConnectionResetError."""
+        while out and (taken := self.send(b"", out)):
+            del out[:taken]
+        return self.flush() and not out
+
     def send(self, channel: bytes, data: bytes | bytearray | memoryview) -> int:
         """How many bytes of `data` were taken, in messages that begin with `channel`: 0 when it is
         busy. What was taken may still have to be pushed by `flush`. Raises ConnectionResetError."""
-        if self._out and not self.flush() and len(self._out) >= self._most_queued:
+        if self._out and not self.flush() and len(self._out) >= _MOST_QUEUED:
             return 0
         taken = 0
-        while taken < len(data) and len(self._out) < self._most_queued:
+        while taken < len(data) and len(self._out) < _MOST_QUEUED:
             part = bytes(data[taken : taken + _LARGEST])
             self._out += frame(_BINARY, channel + part)
             taken += len(part)
@@ -105,20 +123,19 @@ class WebSocket:
 
     def flush(self) -> bool:
         """Push what is queued; True when all of it has left. Raises ConnectionResetError."""
-        return push(self._sock, self._out)
+        return self._stream.push(self._out)
 
-    def ping(self) -> None:
-        """Traffic for whoever on the way drops idle connections. Raises ConnectionResetError."""
-        self._out += frame(_PING, b"")
-        self.flush()
+    def shut(self) -> None:
+        """End it, from any thread: whoever waits for it wakes up."""
+        self._stream.shut()
 
     def close(self) -> None:
         """Close at once; safe to repeat."""
-        if self._sock.fileno() >= 0:
+        if self.fileno() >= 0:
             with contextlib.suppress(OSError):
                 if not self._out:
-                    self._sock.send(frame(_CLOSE, (1000).to_bytes(2, "big")))
-            self._sock.close()
+                    self._stream.push(bytearray(frame(_CLOSE, (1000).to_bytes(2, "big"))))
+            self._stream.close()
 
 
 def frame(opcode: int, payload: bytes) -> bytes:
@@ -145,7 +162,7 @@ class WebSocketFrames:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._opcode = 0
+        self._opcode = 0  # of the message whose first part has come
         self._parts = bytearray()
 
     def feed(self, data: bytes) -> None:
@@ -154,18 +171,19 @@ class WebSocketFrames:
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         while (one := self._next()) is not None:
             final, opcode, payload = one
-            if opcode >= _CLOSE:
+            if opcode in (_CLOSE, _PING, _PONG):
+                if not final or len(payload) > _LONGEST_CONTROL:
+                    raise _violation("a control frame that is long or in parts")
                 yield opcode, payload
                 continue
-            if opcode != _CONTINUED:
-                self._opcode = opcode
-            if final and not self._parts:
-                yield self._opcode, payload
-                continue
+            if (opcode == _CONTINUED) != bool(self._opcode) or opcode > _BINARY:
+                raise _violation(f"a frame of opcode {opcode} out of place")
+            self._opcode = self._opcode or opcode
             self._parts += payload
             if final:
-                payload, self._parts = bytes(self._parts), bytearray()
-                yield self._opcode, payload
+                opcode, payload = self._opcode, bytes(self._parts)
+                self._opcode, self._parts = 0, bytearray()
+                yield opcode, payload
 
     def _next(self) -> tuple[bool, int, bytes] | None:
         buffer = self._buffer
@@ -173,7 +191,7 @@ class WebSocketFrames:
             return None
         first, second = buffer[0], buffer[1]
         if first & 0x70 or second & 0x80:
-            raise ConnectionResetError("the server does not speak plain RFC 6455")
+            raise _violation("reserved bits or a mask")
         length, start = second & 0x7F, 2
         if length == 126:
             start = 4
@@ -186,3 +204,7 @@ class WebSocketFrames:
         payload = bytes(buffer[start : start + length])
         del buffer[: start + length]
         return bool(first & 0x80), first & 0x0F, payload
+
+
+def _violation(what: str) -> ConnectionResetError:
+    return ConnectionResetError(f"the server does not speak RFC 6455: {what}")

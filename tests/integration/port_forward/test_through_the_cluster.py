@@ -19,9 +19,9 @@ import pytest
 
 from devloop.base.cancel import Cancel
 from devloop.cluster.api.connection import Connection
-from devloop.cluster.api.pod_port import PodPort, open_port
 from devloop.cluster.api.pod_ports import PodPorts
 from devloop.cluster.api.pod_view import pod_view
+from devloop.cluster.api.tunnel import Tunnel, open_tunnel, start_port
 from devloop.errors import DevloopError
 from tests.support.port_forward_lab import forwarded
 
@@ -184,7 +184,7 @@ def get(local_ports: tuple[int, ...], path: str = "/") -> str:
         return str(answer.read().decode())
 
 
-def wait_for(stream: TunnelPort | PodPort, seconds: float = 10) -> bytes:
+def wait_for(stream: TunnelPort, seconds: float = 10) -> bytes:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if (data := stream.receive()) is not None:
@@ -193,21 +193,23 @@ def wait_for(stream: TunnelPort | PodPort, seconds: float = 10) -> bytes:
     raise AssertionError("nothing came")
 
 
-@pytest.fixture(params=["tunnel", "websocket"])
+@pytest.fixture(params=["SPDY", "SPDY in a WebSocket"])
 def dial(
     request: pytest.FixtureRequest, connection: Connection, ports: PodPorts
-) -> Callable[[PodView, int], TunnelPort | PodPort]:
-    """Both ways to a port keep the same contract."""
+) -> Callable[[PodView, int], TunnelPort]:
+    """Both carriers of a tunnel keep the same contract."""
 
-    def open_one(pod: PodView, port: int) -> TunnelPort | PodPort:
-        if request.param == "tunnel":
+    def open_one(pod: PodView, port: int) -> TunnelPort:
+        if request.param == "SPDY":
             return ports(pod, port, Cancel())
-        return open_port(connection, pod.namespace, pod.name, port, Cancel())
+        cancel = Cancel()
+        tunnel = open_tunnel(connection, pod.namespace, pod.name, cancel, in_websocket=True)
+        return start_port(tunnel, port, 5.0, cancel, Tunnel.close)
 
     return open_one
 
 
-Dialing = Callable[["PodView", int], "TunnelPort | PodPort"]
+Dialing = Callable[["PodView", int], "TunnelPort"]
 
 
 def test_a_stream_carries_bytes_both_ways(shop: Shop, dial: Dialing) -> None:

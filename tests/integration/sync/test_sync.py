@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -108,7 +107,7 @@ def test_a_broken_stream_is_opened_again_and_the_agent_is_gone(shop: Shop) -> No
     sync.image_contains(image, shop.scan())
     shop.write("a.txt", "new")
     shop.bring()
-    socket.socket.shutdown(shop.streams[-1]._socket._sock, socket.SHUT_RDWR)
+    shop.streams[-1]._socket.shut()
     shop.write("a.txt", "newer")
     scan = shop.scan()
     shop.wait_for(lambda: sync.blocker(scan) is not None)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import json
+import re
 import socket
 import threading
 import time
@@ -19,9 +22,11 @@ from devloop.cluster.api import pod_ports, spdy
 from devloop.cluster.api.connection import Connection
 from devloop.cluster.api.pod_ports import PodPorts
 from devloop.cluster.api.tunnel import Tunnel, TunnelPort
+from devloop.cluster.api.upgrade import UpgradedStream
 from devloop.errors import DevloopError
 from tests.support.waiting import until
 from tests.unit.port_forward.fakes import next_of, pod
+from tests.unit.port_forward.test_websocket import unmasked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,13 +49,55 @@ def control(kind: int, body: bytes, flags: int = 0) -> bytes:
     return head + bytes((flags,)) + len(body).to_bytes(3, "big") + body
 
 
+class InWebSocket:
+    """The server's side of SPDY in a WebSocket, its messages cut at any place."""
+
+    def __init__(self, sock: socket.socket, head: str) -> None:
+        self._sock = sock
+        self._data = b""
+        key = re.search("Sec-WebSocket-Key: (.*)\r", head)
+        assert key is not None
+        assert "Sec-WebSocket-Protocol: SPDY/3.1+portforward.k8s.io\r" in head
+        text = f"{key[1]}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()
+        accept = base64.b64encode(hashlib.sha1(text).digest()).decode()
+        sock.sendall(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Protocol: SPDY/3.1+portforward.k8s.io\r\n"
+            + f"Sec-WebSocket-Accept: {accept}\r\n\r\n".encode()
+        )
+
+    def recv(self, _: int) -> bytes:
+        while (found := unmasked_or_none(self._data)) is None:
+            if not (data := self._sock.recv(65536)):
+                return b""
+            self._data += data
+        opcode, payload, self._data = found
+        return payload if opcode == 2 else b""
+
+    def sendall(self, data: bytes) -> None:
+        for start in range(0, len(data), 100):
+            part = data[start : start + 100]
+            self._sock.sendall(bytes((0x82, len(part))) + part)
+
+
+def unmasked_or_none(data: bytes) -> tuple[int, bytes, bytes] | None:
+    if len(data) < 8:
+        return None
+    length, start = data[1] & 0x7F, 2
+    if length == 126:
+        length, start = int.from_bytes(data[2:4], "big"), 4
+    return unmasked(data) if len(data) >= start + 4 + length else None
+
+
 class Node:
     """An API server whose pods' ports each behave in one way. `refusal` is an HTTP answer given
-    instead of an upgrade; `told` are the frames that came."""
+    instead of an upgrade, but not of one to a WebSocket if `websocket`; `told` are the frames that
+    came."""
 
     def __init__(self) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.refusal = b""
+        self.websocket = False
         self.heads: list[str] = []
         self.told: list[spdy.Frame] = []
         self.socks: list[socket.socket] = []
@@ -81,6 +128,9 @@ class Node:
             while b"\r\n\r\n" not in head:
                 head += sock.recv(4096) or b"\r\n\r\n"
             self.heads.append(head.decode())
+            if "websocket" in self.heads[-1] and self.websocket:
+                self._talk(InWebSocket(sock, self.heads[-1]))
+                return
             if self.refusal:
                 sock.sendall(self.refusal)
                 return
@@ -90,7 +140,7 @@ class Node:
             )
             self._talk(sock)
 
-    def _talk(self, sock: socket.socket) -> None:
+    def _talk(self, sock: socket.socket | InWebSocket) -> None:
         frames, unpack, ports = spdy.SpdyFrames(), zlib.decompressobj(), {}
         while data := sock.recv(65536):
             frames.feed(data)
@@ -106,7 +156,7 @@ class Node:
                 elif frame.kind == spdy.PING:
                     sock.sendall(spdy.ping(frame.payload))
 
-    def _open(self, sock: socket.socket, data: int, port: int) -> None:
+    def _open(self, sock: socket.socket | InWebSocket, data: int, port: int) -> None:
         if port == DEAF:
             return
         error = data - 2
@@ -316,16 +366,36 @@ def test_the_servers_pings_are_answered(node: Node, ports: PodPorts) -> None:
     stream.close()
 
 
-def test_a_role_without_create_or_a_proxy_without_spdy_gets_a_websocket(
+def test_a_role_without_create_or_a_proxy_without_spdy_gets_spdy_in_a_websocket(
+    node: Node, ports: PodPorts
+) -> None:
+    node.refusal = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
+    node.websocket = True
+    ports.prepare([pod("web")])
+    until(lambda: [head.split(" ")[0] for head in node.heads] == ["POST", "GET"])
+    for _ in range(3):
+        stream = opened(ports, ECHO)
+        assert stream.send(b"x" * 300) == 300
+        got = b""
+        while len(got) < 300:
+            got += next_of(stream)
+        stream.close()
+        refusing = opened(ports, REFUSING)
+        with pytest.raises(ConnectionRefusedError):
+            next_of(refusing)
+        refusing.close()
+    assert [head.split(" ")[0] for head in node.heads].count("POST") == 1
+    assert len(node.heads) <= 4
+
+
+def test_where_neither_carrier_gets_through_both_are_tried_again(
     node: Node, ports: PodPorts
 ) -> None:
     node.refusal = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
     for _ in range(2):
         with pytest.raises(DevloopError):
             ports(pod("web"), ECHO, Cancel())
-    asked = [head.split(" ")[0] for head in node.heads]
-    assert asked == ["POST", "GET", "GET"]
-    assert "websocket" in node.heads[1]
+    assert [head.split(" ")[0] for head in node.heads] == ["POST", "GET"] * 2
 
 
 def test_a_pod_that_is_not_there_is_told_at_once(node: Node, ports: PodPorts) -> None:
@@ -348,7 +418,7 @@ def test_a_node_that_does_not_answer_can_be_cancelled(ports: PodPorts) -> None:
 def test_a_stream_never_holds_more_than_a_bound() -> None:
     ours, theirs = socket.socketpair()
     with theirs:
-        stream = TunnelPort(Tunnel(ours), 1, 3, lambda tunnel: tunnel.close())
+        stream = TunnelPort(Tunnel(UpgradedStream(ours)), 1, 3, lambda tunnel: tunnel.close())
         sent = 0
         while taken := stream.send(b"x" * 65536):
             sent += taken

@@ -1,4 +1,4 @@
-"""The port-forward protocol against a server on a local socket."""
+"""WebSockets against a server on a local socket."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.cluster.api.connection import Connection
-from devloop.cluster.api.pod_port import PodPort, open_port
-from devloop.cluster.api.websocket import WebSocketFrames, frame
+from devloop.cluster.api.websocket import WebSocket, WebSocketFrames, frame, open_websocket
 from devloop.errors import DevloopError
 from tests.support.waiting import until
 from tests.unit.port_forward.fakes import next_of
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BINARY, CLOSE, PING, PONG = 2, 8, 9, 10
-PORT = (8080).to_bytes(2, "little")
+PATH = "/api/v1/namespaces/shop/pods/web-1/portforward"
 
 
 def served(opcode: int, payload: bytes, *, final: bool = True) -> bytes:
@@ -97,11 +96,11 @@ def upgraded(then: Callable[[socket.socket], None]) -> Callable[[socket.socket, 
     def script(sock: socket.socket, request: str) -> None:
         key = header(request, "Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
         accept = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
-        opening = served(BINARY, b"\0" + PORT) + served(BINARY, b"\1" + PORT)
         sock.sendall(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Protocol: two\r\n"
             + f"Sec-WebSocket-Accept: {accept}\r\n\r\n".encode()
-            + opening
+            + served(BINARY, b"")
         )
         then(sock)
 
@@ -138,54 +137,34 @@ def connection(api: Api, tmp_path: Path) -> Iterator[Connection]:
     connection.close()
 
 
-def opened(connection: Connection) -> PodPort:
-    return open_port(connection, "shop", "web-1", 8080, Cancel())
+def opened(connection: Connection, cancel: Cancel | None = None) -> WebSocket:
+    return open_websocket(connection, PATH, "one, two", cancel or Cancel())
 
 
 def test_the_request_and_the_bytes_of_a_stream(api: Api, connection: Connection) -> None:
     def app(sock: socket.socket) -> None:
         opcode, payload, rest = unmasked(sock.recv(4096))
-        assert (opcode, payload, rest) == (BINARY, b"\0hello", b"")
-        sock.sendall(served(BINARY, b"\0wor") + served(BINARY, b"\0ld"))
+        assert (opcode, payload, rest) == (BINARY, b"hello", b"")
+        sock.sendall(served(BINARY, b"wor") + served(BINARY, b"ld"))
         sock.recv(1)
 
     api.scripts.append(upgraded(app))
     stream = opened(connection)
     assert stream.receive() is None
-    assert stream.send(b"hello") == 5
+    assert stream.send(b"", b"hello") == 5
     assert stream.flush()
     assert next_of(stream) + next_of(stream) == b"world"
-    assert not stream.shutdown_write()
     stream.close()
     stream.close()
     request = api.requests[0]
-    assert request.startswith(
-        "GET /api/v1/namespaces/shop/pods/web-1/portforward?ports=8080 HTTP/1.1\r\n"
-    )
-    assert header(request, "Sec-WebSocket-Protocol") == "v4.channel.k8s.io"
+    assert request.startswith(f"GET {PATH} HTTP/1.1\r\n")
+    assert header(request, "Sec-WebSocket-Protocol") == "one, two"
     assert header(request, "Authorization") == "Bearer secret"
-
-
-@pytest.mark.parametrize(
-    ("said", "error"),
-    [
-        ("dial tcp4 127.0.0.1:9: connect: connection refused", ConnectionRefusedError),
-        ("read: broken", ConnectionResetError),
-    ],
-)
-def test_what_the_node_says_is_raised(
-    api: Api, connection: Connection, said: str, error: type[OSError]
-) -> None:
-    api.scripts.append(upgraded(lambda sock: sock.sendall(served(BINARY, b"\1" + said.encode()))))
-    stream = opened(connection)
-    with pytest.raises(error, match=said):
-        next_of(stream)
-    stream.close()
 
 
 @pytest.mark.parametrize("how", [served(CLOSE, b"\x03\xe8"), b""])
 def test_the_end_of_a_stream(api: Api, connection: Connection, how: bytes) -> None:
-    api.scripts.append(upgraded(lambda sock: sock.sendall(served(BINARY, b"\0bye") + how)))
+    api.scripts.append(upgraded(lambda sock: sock.sendall(served(BINARY, b"bye") + how)))
     stream = opened(connection)
     assert next_of(stream) == b"bye"
     assert next_of(stream) == b""
@@ -199,7 +178,7 @@ def test_pings_are_answered(api: Api, connection: Connection) -> None:
     def app(sock: socket.socket) -> None:
         sock.sendall(served(PING, b"there?"))
         answers.append(unmasked(sock.recv(100)))
-        sock.sendall(served(BINARY, b"\0done"))
+        sock.sendall(served(BINARY, b"done"))
 
     api.scripts.append(upgraded(app))
     stream = opened(connection)
@@ -217,15 +196,15 @@ def test_a_busy_stream_takes_no_more_than_a_bound(api: Api, connection: Connecti
         data, total = b"", 0
         while total < sent:
             data += sock.recv(1 << 20)
-            while len(data) > 20 and len(data) >= 8 + int.from_bytes(data[2:4], "big"):
-                _, payload, data = unmasked(data)
-                total += len(payload) - 1
+            while len(data) >= 8 + (length := int.from_bytes(data[2:4], "big")) > 8:
+                data = data[8 + length :]
+                total += length
         got.append(total)
 
     api.scripts.append(upgraded(app))
     stream = opened(connection)
     sent = 0
-    while taken := stream.send(b"x" * 65536):
+    while taken := stream.send(b"", b"x" * 65536):
         sent += taken
         assert sent < 64 << 20
     assert not stream.flush()
@@ -260,7 +239,7 @@ def test_a_silent_server_can_be_cancelled(api: Api, connection: Connection) -> N
 
     api.scripts.append(silent)
     with pytest.raises(Cancelled):
-        open_port(connection, "shop", "web-1", 8080, cancel)
+        opened(connection, cancel)
 
 
 def test_a_lost_connection_is_an_error(api: Api, connection: Connection) -> None:
@@ -294,6 +273,34 @@ def test_fragments_are_put_together() -> None:
     frames.feed(served(BINARY, b"\0a", final=False) + served(PING, b""))
     frames.feed(served(0, b"b", final=False) + served(0, b"c") + served(BINARY, b"\0d"))
     assert list(frames) == [(PING, b""), (BINARY, b"\0abc"), (BINARY, b"\0d")]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param(served(0, b"b"), id="a continuation without a start"),
+        pytest.param(served(BINARY, b"a", final=False) + served(BINARY, b"b"), id="two starts"),
+        pytest.param(served(3, b""), id="a reserved opcode for data"),
+        pytest.param(served(11, b""), id="a reserved opcode for control"),
+        pytest.param(served(PING, b"x" * 126), id="a long control frame"),
+        pytest.param(served(PING, b"x", final=False), id="a control frame in parts"),
+        pytest.param(b"\xc2\x00", id="reserved bits"),
+        pytest.param(b"\x82\x80\0\0\0\0", id="a masked frame"),
+    ],
+)
+def test_what_rfc_6455_does_not_allow_is_refused(wrong: bytes) -> None:
+    frames = WebSocketFrames()
+    frames.feed(served(BINARY, b"fine") + wrong)
+    found = iter(frames)
+    assert next(found) == (BINARY, b"fine")
+    with pytest.raises(ConnectionResetError):
+        next(found)
+
+
+def test_an_empty_first_part_starts_a_message() -> None:
+    frames = WebSocketFrames()
+    frames.feed(served(BINARY, b"", final=False) + served(0, b"a"))
+    assert list(frames) == [(BINARY, b"a")]
 
 
 @given(st.binary(max_size=70_000))
