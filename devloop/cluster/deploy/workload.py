@@ -97,12 +97,12 @@ class WorkloadDeployer:
         try:
             served, detail = rollout.follow(reporter, cancel)
         except Cancelled:
-            hooks.superseded()
+            hooks.superseded(deployed)
             raise
         except BaseException:
             # What is wrong with the rollout is what counts; the recovery log keeps the rest.
             try:
-                hooks.failed()
+                hooks.failed(deployed)
             except DevloopError as error:
                 _LOG.warning("%s is left as it is for now: %s", deployed.workload, error)
             raise

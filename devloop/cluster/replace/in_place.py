@@ -285,7 +285,7 @@ class InPlace(Replacement):
         """Restart the next pod once those before it serve, and finish after the last."""
         with self._lock.acquired(cancel):
             live, entry = self._objects.workload(), self._open
-            wanted = dict.fromkeys(deployed.containers, deployed.image.pinned)
+            wanted = _wanted(deployed)
             if live is None or entry is None:
                 if live is not None and _has(live, wanted):
                     self._sweep(live, wanted)
@@ -355,17 +355,22 @@ class InPlace(Replacement):
         """See that no pod of the ReplicaSet that comes back is left with the image that failed."""
         self._sweep(live, images)
 
-    def failed(self) -> None:
-        """If a rollout is still open, let the controller do the rest."""
-        self._settle(self._open, Cancel())
+    def failed(self, deployed: Deployed) -> None:
+        """If the rollout is still open, let the controller do the rest."""
+        self._settle(self._open_for(deployed), Cancel())
 
-    def superseded(self) -> None:
+    def superseded(self, deployed: Deployed) -> None:
         """As `failed`, unless a newer deploy takes the rollout over within a few seconds."""
-        entry = self._open
+        entry = self._open_for(deployed)
         if entry is None:
             return
         self._stop_timer()
         self._timer = Background("settle", partial(self._settle_later, entry))
+
+    def _open_for(self, deployed: Deployed) -> RecoveryEntry | None:
+        """The open rollout if it is the one of `deployed`, not that of another service."""
+        entry = self._open
+        return entry if entry is not None and entry.after == _wanted(deployed) else None
 
     def _settle_later(self, entry: RecoveryEntry, stopped: Cancel) -> None:
         if stopped.wait(_SUCCESSOR_SECONDS):
@@ -396,6 +401,10 @@ class InPlace(Replacement):
     def _forget_others(self, uids: set[str]) -> None:
         self._restarts.keep(uids)
         self._objects.keep_pods(uids)
+
+
+def _wanted(deployed: Deployed) -> dict[str, str]:
+    return dict.fromkeys(deployed.containers, deployed.image.pinned)
 
 
 def _has(live: Mapping[str, Any], images: Mapping[str, str]) -> bool:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from devloop.base.cancel import Cancel
-    from devloop.model import ImageRef, ReplacedBy, WorkloadRef
+    from devloop.model import Deployed, ImageRef, ReplacedBy, WorkloadRef
 
 __all__ = ["Change", "Replaced", "Replacement", "Write", "Written"]
 
@@ -100,10 +100,10 @@ class Replacement(RolloutHooks):
     def ready(self) -> None:
         """What was replaced is served."""
 
-    def superseded(self) -> None:
+    def superseded(self, deployed: Deployed) -> None:
         """The rollout is not followed any more, for a newer one or for good."""
 
-    def failed(self) -> None:
+    def failed(self, deployed: Deployed) -> None:
         """The rollout failed. Errors: cluster/*."""
 
     def rolled_back(self, live: Mapping[str, Any], images: Mapping[str, str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -142,6 +143,16 @@ def test_a_timer_of_the_rollout_before_leaves_the_newer_one_alone(
     assert stage.paused()
     (entry,) = stage.log.entries()
     assert entry.after == {"web": image("c").pinned}
+
+
+def test_the_rollout_of_another_service_is_none_of_ones_own(
+    stage: InPlaceStage, timers: Timers
+) -> None:
+    """Two services may live in one Deployment."""
+    other = replace(stage.deploy("b"), containers=("beside",))
+    _superseded(stage, other)
+    assert timers.calls == []
+    assert stage.paused()
 
 
 def test_a_failed_rollout_is_not_hidden_by_a_cluster_that_does_not_resume_it(
