@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from devloop.base.patterns import FilePatterns, is_magic
 from devloop.config.problems import Problems, nearest
+from devloop.config.resolve import secret_fields
 from devloop.errors import Code
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _check_manifests(loaded: LoadedProject, service: Service, problems: Problems
 
 def _check_secrets(loaded: LoadedProject, service: Service, problems: Problems) -> None:
     for position, secret in enumerate(service.build.secrets):
-        fields = dict(field.partition("=")[::2] for field in secret.split(","))
+        fields = secret_fields(secret)
         source = fields.get("src") or fields.get("source")
         if source and not Path(source).is_file():
             meant = _neighbour(Path(source))

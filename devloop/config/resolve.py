@@ -32,6 +32,7 @@ __all__ = [
     "finish_service",
     "make",
     "port",
+    "secret_fields",
     "secrets",
     "ssh",
     "texts",
@@ -119,7 +120,7 @@ def secrets(items: _Items, scope: Scope) -> tuple[str, ...]:
     """
     joined: list[tuple[int, str]] = []
     for position, text in items:
-        if joined and not _fields(text).get("id"):
+        if joined and not secret_fields(text).get("id"):
             joined[-1] = (joined[-1][0], f"{joined[-1][1]},{text}")
         else:
             joined.append((position, text))
@@ -127,7 +128,7 @@ def secrets(items: _Items, scope: Scope) -> tuple[str, ...]:
 
 
 def _secret(text: str, position: int, scope: Scope) -> str:
-    fields = _fields(text)
+    fields = secret_fields(text)
     if not fields.get("id") or not fields.keys() <= {"id", "src", "source", "env", "type"}:
         scope.refuse(
             position,
@@ -206,7 +207,8 @@ def _check_ports(services: Mapping[str, Any], scope: Scope) -> None:
                 )
 
 
-def _fields(text: str) -> dict[str, str]:
+def secret_fields(text: str) -> dict[str, str]:
+    """The fields of a secret in buildx's form: id, src ..."""
     parts = (part.partition("=") for part in text.split(","))
     return {name.strip(): value.strip() for name, _, value in parts}
 

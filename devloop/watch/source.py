@@ -20,6 +20,7 @@ from devloop.base.cancel import Cancel
 from devloop.base.file_content import FileCache
 from devloop.base.ignore_rules import IgnoreFileError, IgnoreRules
 from devloop.base.patterns import FilePatterns, existing_directory
+from devloop.config.resolve import secret_fields
 from devloop.errors import Code, DevloopError, Location, unreadable
 from devloop.model import Fingerprint, RenderingInputs, Scan
 from devloop.watch.rules import ContextRules
@@ -56,7 +57,9 @@ class ServiceSource:
             build.ignore,
             self._project,
         )
-        self._secrets = tuple(_secret_file(s) for s in build.secrets)
+        secrets = [secret_fields(s) for s in build.secrets]
+        self._secrets = tuple(s.get("src") or s.get("source") for s in secrets)
+        self._secret_ids = [s.get("id", "") for s in secrets]
         self._rendering = rendering
         self._singles = tuple(
             dict.fromkeys(
@@ -208,7 +211,7 @@ class ServiceSource:
                 "target": build.target,
                 "args": build.args,
                 "platform": build.platform,
-                "secrets": [_secret_id(s) for s in build.secrets],
+                "secrets": self._secret_ids,
                 "secret files": [self._content(s, cancel) if s else None for s in self._secrets],
                 "ssh": [s.partition("=")[0] for s in build.ssh],
                 "ignore": build.ignore,
@@ -388,20 +391,6 @@ def _nearest(directory: str, name: str, *, files: bool) -> list[str]:
         return []
     names = [n for n in names if not n.endswith(".dockerignore")]
     return difflib.get_close_matches(name, names, n=2)
-
-
-def _secret_parts(secret: str) -> dict[str, str]:
-    parts = (part.partition("=") for part in secret.split(","))
-    return {key.strip().lower(): value for key, _, value in parts}
-
-
-def _secret_file(secret: str) -> str | None:
-    parts = _secret_parts(secret)
-    return parts.get("src") or parts.get("source")
-
-
-def _secret_id(secret: str) -> str:
-    return _secret_parts(secret).get("id", "")
 
 
 def _digest(parts: dict[str, object]) -> str:
