@@ -72,11 +72,13 @@ def _clean_environment(
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left_behind() -> Iterator[None]:
-    before = leftovers.found()
+def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    # Those that share a cluster or Docker share connections to them as well.
+    shares = any(request.node.get_closest_marker(name) for name in ("docker", "kind"))
+    before = leftovers.found(threads_only=shares)
     yield
     began, collected = time.monotonic(), False
-    while left := leftovers.found() - before:
+    while left := leftovers.found(threads_only=shares) - before:
         waited = time.monotonic() - began
         if waited > 2:
             pytest.fail(f"left behind: {', '.join(sorted(left))}")

@@ -22,14 +22,16 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def found() -> frozenset[str]:
+def found(*, threads_only: bool = False) -> frozenset[str]:
     """Return what is there now, each as a person is told of it."""
     threads = {
         f"thread {thread.name} ({id(thread):x})"
         for thread in threading.enumerate()
         if thread.name.startswith("devloop")
     }
-    return frozenset(threads | _processes() | _sockets() if _LINUX else threads)
+    if threads_only or not _LINUX:
+        return frozenset(threads)
+    return frozenset(threads | _processes() | _sockets())
 
 
 def _processes() -> set[str]:
