@@ -7,11 +7,9 @@ have failed; the newest fingerprint wins; every started step and iteration is fi
 from __future__ import annotations
 
 import os
-from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
-from devloop.base.patterns import ignore_line
 from devloop.engine.state import (
     WRITES,
     Advanced,
@@ -34,6 +32,7 @@ from devloop.engine.state import (
     StopRequested,
     TaskKind,
 )
+from devloop.engine.superseding import SUPERSEDED, count_superseded, goes_through, name_noise
 from devloop.engine.turn import STEP_OF, Turn
 from devloop.errors import Code, Diagnosis
 from devloop.events import (
@@ -54,9 +53,6 @@ __all__ = ["LISTED", "reduce", "retry_delay"]
 
 # How many changed paths an event lists; all are counted.
 LISTED = 20
-
-# After so many iterations in a row that a newer change ended before their deploy, one goes through.
-SUPERSEDED = 3
 
 # How often a worker may end as if cancelled although nobody cancelled it.
 _MOST_ATTEMPTS = 3
@@ -145,15 +141,15 @@ def _scanned(turn: Turn, scan: Scan, seen: Dirty) -> None:
     running = service.iteration
     fingerprint = scan.fingerprint
     if running is not None:
-        if running.scan.fingerprint == fingerprint or _goes_through(running, scan):
+        if running.scan.fingerprint == fingerprint or goes_through(running, scan):
             return
         if running.deployed is None:
-            _count_superseded(turn, scan)
+            count_superseded(turn, scan)
         turn.end_iteration(Outcome.CANCELLED, why="superseded by a newer change")
     elif service.superseded[-1:] == ((),):
         # A builder found that something had changed; this scan says what.
         turn.service = replace(turn.service, superseded=service.superseded[:-1])
-        _count_superseded(turn, scan)
+        count_superseded(turn, scan)
     trigger = _trigger(turn, scan, seen, first=first)
     failure = service.failure
     if fingerprint == service.served:
@@ -202,19 +198,6 @@ def _relative(turn: Turn, path: Path) -> str:
     return os.path.relpath(path, turn.state.root)
 
 
-def _goes_through(running: Iteration, scan: Scan) -> bool:
-    """Whether an iteration is not superseded by what `scan` found: newest wins, but not for ever.
-
-    Once it is deployed, only what kept changing anyway is not worth breaking its rollout off."""
-    noise = running.let_through
-    return noise is not None and (running.deployed is None or noise.issuperset(scan.changed))
-
-
-def _count_superseded(turn: Turn, scan: Scan) -> None:
-    superseded = (*turn.service.superseded, scan.changed[:LISTED])
-    turn.service = replace(turn.service, superseded=superseded[-SUPERSEDED:])
-
-
 def _begin(turn: Turn, trigger: Trigger, scan: Scan) -> None:
     number = turn.announce(trigger)
     turn.scan_step(number, StepOutcome.DONE, scan.ms, f"{scan.files} files")
@@ -222,7 +205,7 @@ def _begin(turn: Turn, trigger: Trigger, scan: Scan) -> None:
     let_through = None
     if len(superseded) >= SUPERSEDED:
         let_through = frozenset(path for paths in superseded for path in paths)
-        _name_noise(turn, number, scan)
+        name_noise(turn, number, scan)
     turn.service = replace(
         turn.service,
         failure=None,
@@ -235,40 +218,6 @@ def _begin(turn: Turn, trigger: Trigger, scan: Scan) -> None:
             let_through=let_through,
         ),
     )
-
-
-def _name_noise(turn: Turn, number: int, scan: Scan) -> None:
-    """Say once which file changes faster than images are made."""
-    counted = Counter(path for paths in turn.service.superseded for path in paths)
-    path = counted.most_common(1)[0][0] if counted else "a file"
-    if path == turn.service.noisy:
-        return
-    turn.service = replace(turn.service, noisy=path)
-    ignored = _in_context(path, scan)
-    turn.report(
-        Diagnosis(
-            code=Code.BUILD_KEEPS_CHANGING,
-            severity="warning",
-            message=f"{path} changes faster than an image is built and deployed",
-            cause=f"{SUPERSEDED} iterations in a row were superseded before their deploy; "
-            "this one is let through to its end",
-            suggestions=(
-                "if the image does not need it, add this line to .dockerignore: "
-                f"{ignore_line(ignored)}"
-                if ignored
-                else "keep what is written all the time out of the image with .dockerignore",
-            ),
-        ),
-        number,
-        Step.BUILD,
-    )
-
-
-def _in_context(path: str, scan: Scan) -> str | None:
-    """The path as .dockerignore has it, from one relative to the project."""
-    parts = path.split("/")
-    tails = ("/".join(parts[start:]) for start in range(len(parts)))
-    return next((tail for tail in tails if tail in scan.snapshot.entries), None)
 
 
 def _may_sync(turn: Turn) -> bool:
