@@ -97,7 +97,7 @@ class Shutter:
 
 
 class _Call(threading.local):
-    """What this thread's call tells the connection that serves it, and hears from it."""
+    """What this thread's call and the connection that serves it know of each other."""
 
     shutter: Shutter | None = None
     read_timeout: float | None = None
@@ -348,7 +348,7 @@ class HttpClient:
                     shutter.release()
                     if cause is error:
                         raise
-                    raise cause from error
+                    raise cause from cause.__cause__
         finally:
             _CALL.shutter, _CALL.read_timeout = before
 

@@ -127,7 +127,7 @@ class RegistryClient:
             raise self._transport.refused(response, f"asking for {name}")
         digest = response.headers.get("Docker-Content-Digest", "")
         if not _DIGEST.fullmatch(digest):
-            # The header is only recommended; the body always tells.
+            # The header is only recommended; the body always says it.
             return self.get_manifest(name, reference, cancel)
         return Descriptor(
             digest=digest,
@@ -166,11 +166,11 @@ class RegistryClient:
             cancel=cancel,
         )
         if response.status != 201:
-            raise self._transport.refused(response, f"pushing {name}")
+            raise self._push_failed(response, f"pushing {name}")
         digest = sha256(body)
-        said = response.headers.get("Docker-Content-Digest", digest)
-        if said != digest:
-            raise _mismatch(f"{self.host}/{name}", digest, said)
+        answered = response.headers.get("Docker-Content-Digest", digest)
+        if answered != digest:
+            raise _mismatch(f"{self.host}/{name}", digest, answered)
         return Descriptor(digest=digest, media_type=media_type, size=len(body))
 
     def delete_manifest(self, name: str, digest: str, cancel: Cancel | None = None) -> bool:
@@ -307,7 +307,7 @@ class RegistryClient:
                 cancel=cancel,
             )
             if response.status != 202:
-                raise self._transport.refused(response, f"pushing a layer of {name}")
+                raise self._push_failed(response, f"pushing a layer of {name}")
             hashed.update(chunk)
             offset += len(chunk)
             location = response.headers.get("Location") or location
@@ -320,7 +320,7 @@ class RegistryClient:
         response = self._transport.call("POST", path, scope=_push(name), body=b"", cancel=cancel)
         location = response.headers.get("Location", "")
         if response.status != 202 or not location:
-            raise self._transport.refused(response, f"pushing a layer of {name}")
+            raise self._push_failed(response, f"pushing a layer of {name}")
         return location
 
     def _finish(
@@ -328,7 +328,7 @@ class RegistryClient:
     ) -> None:
         response = self._send(name, location, digest, data, cancel=cancel)
         if response.status != 201:
-            raise self._transport.refused(response, f"pushing a layer of {name}")
+            raise self._push_failed(response, f"pushing a layer of {name}")
 
     def _send(
         self, name: str, location: str, digest: str, data: bytes, *, cancel: Cancel | None
@@ -342,6 +342,9 @@ class RegistryClient:
             body=data,
             cancel=cancel,
         )
+
+    def _push_failed(self, response: urllib3.BaseHTTPResponse, doing: str) -> DevloopError:
+        return self._transport.refused(response, doing, otherwise=Code.REGISTRY_PUSH_FAILED)
 
     def _manifest(
         self, method: str, name: str, reference: str, cancel: Cancel | None

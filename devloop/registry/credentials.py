@@ -10,16 +10,18 @@ from __future__ import annotations
 import base64
 import json
 import os
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from devloop.base import process
+from devloop.base.cancel import Cancel
 
 __all__ = ["RegistryCredentials", "for_host"]
 
 _HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _HUB_KEY = "https://index.docker.io/v1/"
-_HELPER_SECONDS = 10
+_HELPER_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +60,8 @@ def for_host(host: str, config: Path | None = None) -> RegistryCredentials | Non
 
 
 def _config_file() -> Path:
-    folder = os.environ.get("DOCKER_CONFIG")
-    return (Path(folder) if folder else Path.home() / ".docker") / "config.json"
+    directory = os.environ.get("DOCKER_CONFIG")
+    return (Path(directory) if directory else Path.home() / ".docker") / "config.json"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -98,15 +100,14 @@ def _ask(helper: str, name: str) -> RegistryCredentials | None:
     if "/" in helper or os.sep in helper:
         return None
     try:
-        done = subprocess.run(
+        done = process.capture(
             [f"docker-credential-{helper}", "get"],
-            input=name.encode(),
-            capture_output=True,
-            timeout=_HELPER_SECONDS,
-            check=True,
+            cancel=Cancel(),
+            limit=_HELPER_SECONDS,
+            given=name.encode(),
         )
-        data = json.loads(done.stdout)
-    except (OSError, ValueError, subprocess.SubprocessError):
+        data = json.loads(done.out) if done.status == 0 else {}
+    except (process.CannotRun, process.Overran, ValueError):
         return None
     user, secret = str(data.get("Username") or ""), str(data.get("Secret") or "")
     if user == "<token>":

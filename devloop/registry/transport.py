@@ -96,7 +96,7 @@ class Transport:
         self, path: str, *, scope: str, cancel: Cancel | None = None
     ) -> Iterator[urllib3.BaseHTTPResponse]:
         """The answer to a GET, its body still on the wire; a fault while it is read inside the
-        block is told as any other fault of the registry."""
+        block is reported as any other fault of the registry."""
         shutter = Shutter()
         try:
             with shut_by(cancel, shutter):
@@ -188,7 +188,15 @@ class Transport:
             ),
         )
 
-    def refused(self, response: urllib3.BaseHTTPResponse, doing: str) -> DevloopError:
+    def refused(
+        self,
+        response: urllib3.BaseHTTPResponse,
+        doing: str,
+        *,
+        otherwise: Code = Code.REGISTRY_UNREACHABLE,
+    ) -> DevloopError:
+        """The error for an answer that `doing` (`asking for shop/web`) did not expect: `otherwise`
+        unless its status tells more."""
         text = (response.data or b"").decode("utf-8", "replace").strip()
         # Registries' bodies may be HTML pages; their error texts fit in this.
         cause = f"{response.status} {response.reason or ''} {text[:256]}".strip()
@@ -206,7 +214,7 @@ class Transport:
                 cause=cause,
             )
         return DevloopError.of(
-            Code.REGISTRY_PUSH_FAILED if doing.startswith("pushing") else Code.REGISTRY_UNREACHABLE,
+            otherwise,
             f"the registry {self.host} refused {doing}",
             cause=cause,
         )
@@ -215,10 +223,9 @@ class Transport:
 def _reason(error: Exception) -> str:
     if isinstance(error, NameResolutionError):
         return "its name is not known"
-    text = str(error)
-    if "refused" in text.lower():
+    if isinstance(error.__cause__, ConnectionRefusedError):
         return "it refused the connection: nothing listens there"
     # NewConnectionError is a kind of ConnectTimeoutError, for other reasons than time.
     if isinstance(error, TimedOut) and not isinstance(error, NewConnectionError):
         return "no answer in time"
-    return text.rpartition("object at 0x")[2].partition(">: ")[2] or text
+    return str(error.__cause__ or error)

@@ -33,7 +33,7 @@ _REPLY = 1.0  # seconds until a tunnel that was idle counts as dead
 _FRESH_REPLY = 5.0
 _CHECK = 20.0  # seconds without traffic after which an idle tunnel is asked for a sign of life
 # Seconds between two tries to open a spare tunnel into the same pod: a new one has its network a
-# moment before anybody tells of it, and a broken one never.
+# moment before anybody reports it, and a broken one never.
 _PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 # Answers that the other carrier would get as well.
 _FINAL = frozenset({401, 404, 429})
@@ -192,7 +192,7 @@ class PodPorts:
         except Cancelled:
             return
         except DevloopError:
-            # Whoever really needs a stream is told why there is none.
+            # Whoever really needs a stream learns why there is none.
             with self._changed:
                 pause = self._pauses.get(pod.uid, _PAUSE)
                 self._pauses[pod.uid] = min(pause * 1.5, _LONGEST_PAUSE)

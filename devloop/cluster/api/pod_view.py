@@ -146,17 +146,17 @@ def pod_view(pod: Mapping[str, Any]) -> PodView:
 
 
 def _containers(pod: Mapping[str, Any]) -> tuple[ContainerView, ...]:
-    """Init containers first, each in the order of the spec, whether the kubelet told or not."""
+    """Init containers first, each in the order of the spec, reported by the kubelet or not."""
     found: list[ContainerView] = []
     for spec_key, status_key, init in (
         ("initContainers", "initContainerStatuses", True),
         ("containers", "containerStatuses", False),
     ):
-        told = {text(s.get("name")): s for s in items(dig(pod, "status", status_key))}
+        reported = {text(s.get("name")): s for s in items(dig(pod, "status", status_key))}
         for spec in items(dig(pod, "spec", spec_key)):
-            status = told.pop(text(spec.get("name")), {})
+            status = reported.pop(text(spec.get("name")), {})
             found.append(_container(text(spec.get("name")), spec, status, init=init))
-        found.extend(_container(name, {}, status, init=init) for name, status in told.items())
+        found.extend(_container(name, {}, status, init=init) for name, status in reported.items())
     return tuple(found)
 
 

@@ -278,7 +278,7 @@ class TunnelPort:
                 continue
             if frame.kind == spdy.RST_STREAM:
                 raise ConnectionResetError("the pod reset the connection")
-            # The end of the data is told before the reason: both ends are waited for.
+            # The end of the data comes before the reason: both ends are waited for.
             if frame.final:
                 self._left.discard(frame.stream)
             if frame.kind == 0 and frame.payload:
@@ -305,7 +305,7 @@ class TunnelPort:
         return self._tunnel.flush()
 
     def shutdown_write(self) -> bool:
-        """False: the pod cannot be told without losing what it still has to send."""
+        """False: there is no way without losing what it still has to send."""
         return False
 
     def ping(self) -> None:

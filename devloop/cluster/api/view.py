@@ -1,8 +1,8 @@
-"""What the cluster looks like now, as the API server last told: one watch per kind and namespace,
-shared by all services of a session.
+"""What the cluster looks like now, as the API server last reported: one watch per kind and
+namespace, shared by all services of a session.
 
 Objects are plain dicts and must not be changed by readers. Nothing here asks again when it wants to
-know: followers are told. Must not decide what a change means for a rollout or a log.
+know: followers are notified. Must not decide what a change means for a rollout or a log.
 """
 
 from __future__ import annotations
@@ -159,8 +159,8 @@ class View:
             return list(self._store.values())
 
     def wait_synced(self, cancel: Cancel, timeout: float = 15.0) -> None:
-        """Wait for the first list. Raises `Cancelled`, or after `timeout` seconds what hinders it
-        (at once when the cluster forbids it or the watch ended by a bug)."""
+        """Wait for the first list. Raises `Cancelled`, or after `timeout` seconds the reason why
+        there is none (at once when the cluster forbids it or the watch ended by a bug)."""
         wake = threading.Event()
         with self.subscribe(lambda _: wake.set()), cancel.closing(wake.set):
             deadline = time.monotonic() + timeout
@@ -212,10 +212,10 @@ class View:
     def _take(self, change: WatchEvent) -> None:
         # Listeners run under the lock, so that all see one order and `add` can replay.
         with self._lock:
-            for told in self._apply(change):
+            for event in self._apply(change):
                 for listener in tuple(self._listeners):
                     try:
-                        listener(told)
+                        listener(event)
                     except Exception as error:  # noqa: BLE001 - one listener must not end the watch
                         self._on_bug(error)
 
@@ -243,12 +243,12 @@ class View:
 
     def _replace(self, found: tuple[Mapping[str, Any], ...]) -> list[WatchEvent]:
         old, self._store = self._store, {name_of(i): self._kept(i) for i in found}
-        told = [
+        events = [
             WatchEvent("DELETE", object=thing)
             for name, thing in old.items()
             if not _same(self._store.get(name), thing, "uid")
         ]
-        told += [
+        events += [
             WatchEvent("PUT", object=thing)
             for name, thing in self._store.items()
             if not _same(old.get(name), thing, "resourceVersion")
@@ -256,7 +256,7 @@ class View:
         self.error = None
         first = not self.synced.is_set()
         self.synced.set()
-        return [*told, WatchEvent("LIVE")] if first else told
+        return [*events, WatchEvent("LIVE")] if first else events
 
     def _kept(self, thing: Mapping[str, Any]) -> Mapping[str, Any]:
         if not self._slim or "managedFields" not in metadata(thing):
@@ -347,17 +347,17 @@ class ClusterView:
         something in the `PodView` changed or the pod is gone. Must not block. Returns how to end
         it."""
         view = self.view("pods", namespace)
-        told: dict[str, PodView] = {}
+        reported: dict[str, PodView] = {}
 
         def take(change: WatchEvent) -> None:
             if change.type not in {"PUT", "DELETE"} or not predicate(change.object):
                 return
             pod = pod_view(change.object)
             if change.type == "DELETE":
-                told.pop(pod.uid, None)
+                reported.pop(pod.uid, None)
                 callback(pod, True)
-            elif told.get(pod.uid) != pod:
-                told[pod.uid] = pod
+            elif reported.get(pod.uid) != pod:
+                reported[pod.uid] = pod
                 callback(pod, False)
 
         view.add(take, replay=take)
@@ -371,7 +371,7 @@ class ClusterView:
             feed.interrupt()
 
     def close(self) -> None:
-        """End all watches: told to stop together, then waited for."""
+        """End all watches: stopped together, then waited for."""
         with self._lock:
             self._closed = True
             views = [view for view, _ in self._views.values()]
