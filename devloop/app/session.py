@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["Session", "built_for", "chosen", "names_of"]
 
 # From a stop to the end, in seconds: first all that closes, then the last events on their way out.
-_CLOSE = 1.4
-_DRAIN = 0.4
+_CLOSE = 1.6
+_DRAIN = 0.2
 
 # How many services are called by their names.
 _NAMED = 8
