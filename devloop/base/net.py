@@ -9,15 +9,10 @@ would hang. Its connections here open their sockets themselves and leave them wi
 from __future__ import annotations
 
 import contextlib
-import http.client
 import importlib.util
-import os
 import socket
-import ssl
 import sys
-import tempfile
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -32,8 +27,11 @@ from urllib3.exceptions import (
     NewConnectionError,
 )
 
+from devloop.base.net_shutter import BROKEN, Shutter, shut_by
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    import ssl
+    from collections.abc import Callable, Mapping
 
     from devloop.base.cancel import Cancel
 
@@ -44,56 +42,11 @@ __all__ = [
     "Shutter",
     "shut_by",
     "take_socket",
-    "tls_context",
 ]
-
-# What a connection that breaks raises, wherever it breaks.
-BROKEN = (OSError, http.client.HTTPException, HTTPError)
 
 
 class ProxyUnsupported(Exception):  # noqa: N818 - the caller says what to do about it
     """The proxy is of a kind that cannot be used; the text says why."""
-
-
-class Shutter:
-    """Holds the socket that one call uses; `shut` makes whatever blocks on it return at once.
-
-    `shut` may come before there is a socket: the next one is then refused. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
-        self._copied = False
-        self.closed = False
-
-    def hold(self, sock: socket.socket, *, copy: bool = False) -> None:
-        """`copy`: a duplicate, for a socket that TLS is about to take over. Raises
-        ConnectionAbortedError when it was shut already."""
-        with self._lock:
-            self._drop()
-            self._socket, self._copied = (sock.dup() if copy else sock), copy
-            closed = self.closed
-        if closed:
-            raise ConnectionAbortedError("closed before it was connected")
-
-    def shut(self) -> None:
-        with self._lock:
-            self.closed = True
-            if self._socket is not None:
-                # The plain socket's method: SSLSocket's own would drop the TLS state that a
-                # reader in another thread is using. Linux also wakes a connect() under way.
-                with contextlib.suppress(OSError):
-                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-
-    def release(self) -> None:
-        """Let go of the socket: it is another call's, or nobody's, from now on."""
-        with self._lock:
-            self._drop()
-
-    def _drop(self) -> None:
-        if self._copied and self._socket is not None:
-            self._socket.close()
-        self._socket, self._copied = None, False
 
 
 class _Call(threading.local):
@@ -105,23 +58,6 @@ class _Call(threading.local):
 
 
 _CALL = _Call()
-
-
-@contextlib.contextmanager
-def shut_by(cancel: Cancel | None, shutter: Shutter) -> Iterator[None]:
-    """Let `cancel` shut `shutter` while in the block. Raises `Cancelled` instead of the broken
-    connection that comes of it."""
-    if cancel is None:
-        yield
-        return
-    cancel.check()
-    with cancel.closing(shutter.shut):
-        try:
-            yield
-        except BROKEN:
-            cancel.check()
-            raise
-    cancel.check()
 
 
 def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
@@ -451,30 +387,3 @@ def take_socket(response: urllib3.BaseHTTPResponse) -> tuple[socket.socket, byte
     connection.sock = None
     answer.close()
     return sock, bytes(rest)
-
-
-def tls_context(*, ca: str, cert: str, key: str, insecure: bool) -> ssl.SSLContext:
-    """A client context from PEM texts; raises ssl.SSLError for texts that are no certificates."""
-    if insecure:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    else:
-        context = ssl.create_default_context(cadata=ca or None)
-        # Clusters' own authorities often lack extensions that strict checking (Python 3.13's
-        # default) asks for and Go, hence kubectl, does not.
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if cert:
-        _load_pair(context, cert, key)
-    return context
-
-
-def _load_pair(context: ssl.SSLContext, cert: str, key: str) -> None:
-    """OpenSSL's Python face takes files only: the key lies in one for a moment, for us alone."""
-    handle, name = tempfile.mkstemp(prefix="devloop-")
-    try:
-        with os.fdopen(handle, "w", encoding="ascii", errors="replace") as file:
-            file.write(f"{cert}\n{key}\n")
-        context.load_cert_chain(name)
-    finally:
-        Path(name).unlink(missing_ok=True)

@@ -23,6 +23,7 @@ from devloop import __version__
 from devloop.base import net
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.net_proxy import proxy_for
+from devloop.base.net_tls import tls_context
 from devloop.base.threads import Background
 from devloop.cluster.api import kubeconfig, user_credentials
 from devloop.cluster.api.api_errors import ApiError, connection_error, status_error
@@ -127,7 +128,7 @@ class Connection:
         tls = proxy_tls = None
         try:
             if cluster.server.startswith("https:"):
-                tls = net.tls_context(
+                tls = tls_context(
                     ca=cluster.ca,
                     cert=credentials.cert,
                     key=credentials.key,
@@ -135,7 +136,7 @@ class Connection:
                 )
             if self.proxy.startswith("https:"):
                 # Go trusts the cluster's authority for its proxy as well.
-                proxy_tls = net.tls_context(ca="", cert="", key="", insecure=cluster.insecure)
+                proxy_tls = tls_context(ca="", cert="", key="", insecure=cluster.insecure)
                 if cluster.ca:
                     proxy_tls.load_verify_locations(cadata=cluster.ca)
         except (ssl.SSLError, ValueError) as error:

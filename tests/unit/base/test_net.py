@@ -16,6 +16,7 @@ import urllib3
 
 from devloop.base import net
 from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.net_tls import tls_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,7 +121,7 @@ def server_tls(certificate: Path) -> ssl.SSLContext:
 @pytest.fixture
 def client_tls(certificate: Path) -> ssl.SSLContext:
     ca = certificate.read_text().partition("-----BEGIN CERTIFICATE-----")
-    return net.tls_context(ca=ca[1] + ca[2], cert="", key="", insecure=False)
+    return tls_context(ca=ca[1] + ca[2], cert="", key="", insecure=False)
 
 
 def direct(_: str) -> str:
@@ -186,7 +187,7 @@ def test_a_proxy_that_speaks_tls_is_spoken_to_in_tls(
 
 
 def test_a_proxy_that_speaks_tls_may_be_unverified(server_tls: ssl.SSLContext) -> None:
-    insecure = net.tls_context(ca="", cert="", key="", insecure=True)
+    insecure = tls_context(ca="", cert="", key="", insecure=True)
     with (
         served(Origin, tls=server_tls) as origin,
         served(ConnectProxy, asked=[], tls=server_tls) as proxy,
