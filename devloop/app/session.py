@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import sys
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
@@ -67,10 +66,8 @@ class Session:
         self._mode = mode
         self._only = only
         self._tail = tail
-        self._early = functools.partial(
-            report_early, output=output, stream=sys.stdout, color=color, env=os.environ
-        )
-        self._sink = make_sink(output, sys.stdout, color=color, env=os.environ)
+        self._early = functools.partial(report_early, output=output, color=color, env=os.environ)
+        self._sink = make_sink(output, color=color, env=os.environ)
         self._bus = EventBus(on_lost=self._reader_gone)
         self._cancel = Cancel()
         self._stopped: tuple[ExitStatus, str] | None = None

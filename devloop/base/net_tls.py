@@ -1,4 +1,4 @@
-"""TLS contexts from PEM texts. Knows nothing of where they come from."""
+"""TLS contexts from PEM texts, and what TLS raises. Knows nothing of where they come from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import ssl
 import tempfile
 from pathlib import Path
 
-__all__ = ["tls_context"]
+__all__ = ["WOULD_BLOCK", "CertificateError", "TlsError", "tls_context"]
+
+TlsError = ssl.SSLError
+CertificateError = ssl.SSLCertVerificationError
+WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+"""What a socket that never blocks raises, plain or TLS, when there is nothing to do now."""
 
 
 def tls_context(*, ca: str, cert: str, key: str, insecure: bool) -> ssl.SSLContext:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 from typing import Any
 
 import docker
@@ -19,6 +18,7 @@ import requests.exceptions
 import urllib3.exceptions
 from docker.context.config import get_current_context_name
 
+from devloop.base.sockets import connect_unix, shut
 from devloop.builders import docker_errors
 from devloop.errors import DevloopError
 
@@ -50,9 +50,9 @@ class DockerClient(_Client):  # type: ignore[misc]
         response = self.streaming
         if response is None:
             return
-        with contextlib.suppress(AttributeError, OSError):
+        with contextlib.suppress(AttributeError):
             raw = response.raw._fp.fp.raw  # noqa: SLF001 - as the SDK itself finds it
-            getattr(raw, "_sock", raw).shutdown(socket.SHUT_RDWR)
+            shut(getattr(raw, "_sock", raw))
 
 
 def connect(timeout: float) -> DockerClient:
@@ -72,13 +72,11 @@ def _probe(url: str, timeout: float) -> None:
     path = url.removeprefix("http+unix://").removeprefix("unix://")
     if not path.startswith("/"):
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(timeout)
-        try:
-            probe.connect(path)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise OSError(f"unix://{path}: dial unix {path}: {reason}") from error
+    try:
+        connect_unix(path, timeout).close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(f"unix://{path}: dial unix {path}: {reason}") from error
 
 
 def _endpoint() -> dict[str, Any]:

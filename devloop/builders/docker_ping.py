@@ -7,9 +7,10 @@ there) is left to the CLI, which finds every daemon and whose words for a fault 
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from devloop.base.sockets import connect_unix
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,9 +28,7 @@ def answers(env: Mapping[str, str]) -> bool:
     if path is None:
         return False
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-            client.settimeout(_SECONDS)
-            client.connect(path)
+        with connect_unix(path, _SECONDS) as client:
             # https://docs.docker.com/reference/api/engine/: GET /_ping
             client.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
             status = client.recv(64).split(b" ")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from devloop.config.resolve import Scope
+    from devloop.config.resolve import ServiceScope
     from devloop.config.rules import Fault, TextRule
     from devloop.errors import Code
 
@@ -97,7 +97,7 @@ class Key:
     default: str = ""
     required: bool = False
     name: str = ""
-    read: Callable[[Any, Scope], object] | None = None
+    read: Callable[[Any, ServiceScope], object] | None = None
     files: Literal["project", "user", "both"] = "project"
     field: str = ""
 
@@ -117,7 +117,7 @@ class Block:
     keys: Mapping[str, Key]
     make: Callable[..., object]
     short: str | None = None
-    finish: Callable[[dict[str, Any], dict[str, Any], Scope], None] | None = None
+    finish: Callable[[dict[str, Any], dict[str, Any], ServiceScope], None] | None = None
     elsewhere: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     later: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     extra: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))

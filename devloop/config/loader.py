@@ -19,7 +19,7 @@ from devloop.config.locations import Locations
 from devloop.config.overrides import apply_sets, literal
 from devloop.config.problems import ConfigErrors, Problems
 from devloop.config.reader import MISSING, Reader
-from devloop.config.resolve import Scope
+from devloop.config.resolve import ServiceScope
 from devloop.config.rules import ANY_TEXT
 from devloop.config.schema import PROJECT, USER, project_of
 from devloop.errors import Code, DevloopError, Location
@@ -214,7 +214,7 @@ class _Loading:
 
     def project(self, path: Path, values: dict[str, Any]) -> Project:
         """Raises `ConfigErrors` with everything found so far."""
-        scope = Scope(
+        scope = ServiceScope(
             file=path,
             variables=self.variables,
             locations=self.locations,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from devloop.config.problems import Problems
 
 __all__ = [
-    "Scope",
+    "ServiceScope",
     "args",
     "finish_build",
     "finish_deploy",
@@ -44,7 +44,7 @@ _Items: TypeAlias = "Iterable[tuple[int, Any]]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
+class ServiceScope:
     """The setting at `where` of the file: what it is relative to, and where its problems go."""
 
     file: Path
@@ -53,7 +53,7 @@ class Scope:
     problems: Problems
     where: Where = ()
 
-    def below(self, part: str | int) -> Scope:
+    def below(self, part: str | int) -> ServiceScope:
         return replace(self, where=(*self.where, part))
 
     def refuse(self, key: str | int, message: str, hint: str, cause: str | None = None) -> None:
@@ -76,7 +76,7 @@ class Scope:
         return os.path.normpath(Path(glob.escape(str(self.file.parent)), self.home(text)))
 
 
-def make(kind: Block, values: _Values, scope: Scope) -> object | None:
+def make(kind: Block, values: _Values, scope: ServiceScope) -> object | None:
     """What `values` of a block make, with defaults for what they lack; None after any problem."""
     found: _Values = {}
     for name, key in kind.keys.items():
@@ -88,7 +88,7 @@ def make(kind: Block, values: _Values, scope: Scope) -> object | None:
     return None if scope.problems else kind.make(**found)
 
 
-def _made(kind: Kind, value: Any, scope: Scope) -> Any:
+def _made(kind: Kind, value: Any, scope: ServiceScope) -> Any:
     if isinstance(kind, Block):
         return make(kind, value, scope)
     if isinstance(kind, List) and not isinstance(value, str):
@@ -103,7 +103,7 @@ def texts(items: _Items) -> tuple[str, ...]:
     return tuple(text for _, text in items)
 
 
-def args(values: Mapping[str, Any], scope: Scope) -> dict[str, str]:
+def args(values: Mapping[str, Any], scope: ServiceScope) -> dict[str, str]:
     """One without a value is taken from the environment or, if not there, left out."""
     found = {
         name: scope.variables.get(name) if value is None else value
@@ -112,7 +112,7 @@ def args(values: Mapping[str, Any], scope: Scope) -> dict[str, str]:
     return {name: text for name, text in found.items() if isinstance(text, str)}
 
 
-def secrets(items: _Items, scope: Scope) -> tuple[str, ...]:
+def secrets(items: _Items, scope: ServiceScope) -> tuple[str, ...]:
     """Secrets with absolute `src`.
 
     In a flow list, YAML parts `[id=pip,src=pip.conf]` at the comma; an item without `id=` is the
@@ -127,7 +127,7 @@ def secrets(items: _Items, scope: Scope) -> tuple[str, ...]:
     return tuple(_secret(text, position, scope) for position, text in joined)
 
 
-def _secret(text: str, position: int, scope: Scope) -> str:
+def _secret(text: str, position: int, scope: ServiceScope) -> str:
     fields = secret_fields(text)
     if not fields.get("id") or not fields.keys() <= {"id", "src", "source", "env", "type"}:
         scope.refuse(
@@ -143,7 +143,7 @@ def _secret(text: str, position: int, scope: Scope) -> str:
     return ",".join(f"{name}={value}" for name, value in fields.items())
 
 
-def ssh(items: _Items, scope: Scope) -> tuple[str, ...]:
+def ssh(items: _Items, scope: ServiceScope) -> tuple[str, ...]:
     """Agents and keys with absolute paths."""
     found = []
     for text in texts(items):
@@ -159,7 +159,7 @@ def port(text: str) -> tuple[int, int]:
     return int(local), int(container or local)
 
 
-def finish_build(found: _Values, _values: _Values, scope: Scope) -> None:
+def finish_build(found: _Values, _values: _Values, scope: ServiceScope) -> None:
     context = found.setdefault("context", scope.path("."))
     found["dockerfile"] = _normal(context / scope.home(found.get("dockerfile", "Dockerfile")))
     command = found.get("command")
@@ -171,19 +171,19 @@ def finish_build(found: _Values, _values: _Values, scope: Scope) -> None:
         scope.refuse("command", "`command` is only read with `builder: command`", hint)
 
 
-def finish_deploy(found: _Values, _values: _Values, scope: Scope) -> None:
+def finish_deploy(found: _Values, _values: _Values, scope: ServiceScope) -> None:
     service = scope.where[-2]
     kind, _, name = found.get("workload_name", f"deployment/{service}").partition("/")
     found |= {"workload_kind": kind, "workload_name": name}
 
 
-def finish_service(found: _Values, _values: _Values, scope: Scope) -> None:
+def finish_service(found: _Values, _values: _Values, scope: ServiceScope) -> None:
     name = scope.where[-1]
     found.setdefault("image", name)
     found |= {"name": name, "line": scope.locations.key(scope.where).line or 1}
 
 
-def finish_project(found: _Values, values: _Values, scope: Scope) -> None:
+def finish_project(found: _Values, values: _Values, scope: ServiceScope) -> None:
     root = scope.file.parent
     # A project without a name has its directory's, made fit for Kubernetes.
     found.setdefault("name", label_from(root.name) or "project")
@@ -191,7 +191,7 @@ def finish_project(found: _Values, values: _Values, scope: Scope) -> None:
     _check_ports(values.get("services", {}), scope)
 
 
-def _check_ports(services: Mapping[str, Any], scope: Scope) -> None:
+def _check_ports(services: Mapping[str, Any], scope: ServiceScope) -> None:
     taken: dict[int, Where] = {}
     for name, values in services.items():
         for position, text in values.get("ports", ()) if isinstance(values, dict) else ():

@@ -471,7 +471,7 @@ USER = replace(
 )
 
 
-def project_of(values: dict[str, Any], scope: resolve.Scope) -> Project | None:
+def project_of(values: dict[str, Any], scope: resolve.ServiceScope) -> Project | None:
     """The project that checked `values` of all files, flags and variables make. None after a
     problem, then or before."""
     made = resolve.make(_ALL, values, scope)

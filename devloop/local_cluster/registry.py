@@ -6,12 +6,11 @@ the same name, so it can be recreated (another port, a lost network) without los
 
 from __future__ import annotations
 
-import errno
 import http.client
-import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from devloop.base.sockets import is_bound
 from devloop.errors import Code, DevloopError
 from devloop.local_cluster.docker_host import DockerRefused, last_lines
 from devloop.local_cluster.machine import CLUSTER_LABEL, MADE_LABEL, publisher, registry_name
@@ -71,7 +70,7 @@ def _ensure(docker: DockerHost, request: RegistryRequest, machine: Machine) -> s
             return f"started at localhost:{there.port}"
     port = request.port or (there.port if there is not None else None) or PORT
     made_cluster = not machine.nodes or (there is not None and there.made_cluster)
-    if _is_bound(port):
+    if is_bound(port):
         raise _busy(docker, port, request)
     if there is not None:
         docker.remove(there.name)
@@ -171,19 +170,9 @@ def _await_answer(docker: DockerHost, name: str, port: int) -> None:
         )
 
 
-def _is_bound(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            return error.errno == errno.EADDRINUSE
-    return False
-
-
 def _check_port(docker: DockerHost, port: int, request: RegistryRequest) -> None:
     """Raise env/port-busy if somebody has the port. Docker's answer has the reason as text only."""
-    if _is_bound(port) or publisher(docker, port):
+    if is_bound(port) or publisher(docker, port):
         raise _busy(docker, port, request)
 
 

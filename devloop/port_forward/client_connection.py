@@ -11,15 +11,15 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
-from devloop.port_forward.client_socket import ClientSocket
+from devloop.base.client_socket import ClientSocket
 from devloop.port_forward.event_loop import SocketEvents, Timers, isolated
 from devloop.port_forward.exchange import Exchange
 from devloop.port_forward.pod_stream import PodStream, RequestBuffer
 
 if TYPE_CHECKING:
     import asyncio
-    import socket
 
+    from devloop.base.sockets import Socket
     from devloop.port_forward.ports import Duplex
     from devloop.port_forward.route import Route
     from devloop.port_forward.settings import ForwardSettings
@@ -41,7 +41,7 @@ class ClientConnection:
     def __init__(
         self,
         route: Route,
-        client: socket.socket,
+        client: Socket,
         loop: asyncio.AbstractEventLoop,
         settings: ForwardSettings,
     ) -> None:

@@ -21,10 +21,10 @@ from devloop.port_forward.route import Route
 from devloop.port_forward.settings import ForwardSettings
 
 if TYPE_CHECKING:
-    import socket
     import threading
     from collections.abc import Callable, Sequence
 
+    from devloop.base.sockets import Socket
     from devloop.engine.ports import PodSource
     from devloop.events import Event
     from devloop.port_forward.ports import Dial
@@ -80,7 +80,7 @@ class PortForwarder:
         self._thread.start()
         self._unsubscribe = self._pods.on_change(self._pods_changed)
 
-    def _route(self, service: str, container: int, listeners: tuple[socket.socket, ...]) -> Route:
+    def _route(self, service: str, container: int, listeners: tuple[Socket, ...]) -> Route:
         route = Route(
             service,
             container,
@@ -167,7 +167,7 @@ class PortForwarder:
         for events in self._listening:
             events.want(read=wanted)
 
-    def _acceptor(self, route: Route, listener: socket.socket) -> Callable[[], None]:
+    def _acceptor(self, route: Route, listener: Socket) -> Callable[[], None]:
         def accept() -> None:
             try:
                 client, _ = listener.accept()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import sys
 from pathlib import Path
+
+from devloop.base import process
+from devloop.base.cancel import Cancel
 
 __all__ = ["owner_of", "socket_inodes"]
 
 _LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h)
-_LSOF_SECONDS = 3.0
+_PROGRAM_SECONDS = 3.0
 
 
 def owner_of(port: int) -> str | None:
@@ -58,38 +60,22 @@ def _pid_by_proc(port: int) -> int | None:
 
 
 def _pid_by_lsof(port: int) -> int | None:
-    try:
-        result = subprocess.run(
-            ["lsof", "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fp"],
-            capture_output=True,
-            text=True,
-            timeout=_LSOF_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return next(
-        (
-            int(line[1:])
-            for line in result.stdout.splitlines()
-            if line[:1] == "p" and line[1:].isdigit()
-        ),
-        None,
-    )
+    text = _output(["lsof", "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fp"])
+    lines = text.splitlines()
+    return next((int(x[1:]) for x in lines if x[:1] == "p" and x[1:].isdigit()), None)
 
 
 def _name_of(pid: int) -> str:
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             return Path(f"/proc/{pid}/comm").read_text().strip()
+    text = _output(["ps", "-o", "comm=", "-p", str(pid)])
+    return Path(text.strip()).name or "a process"
+
+
+def _output(argv: list[str]) -> str:
+    """What a program prints; nothing when it cannot be run or takes too long."""
     try:
-        result = subprocess.run(
-            ["ps", "-o", "comm=", "-p", str(pid)],
-            capture_output=True,
-            text=True,
-            timeout=_LSOF_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return "a process"
-    return Path(result.stdout.strip()).name or "a process"
+        return process.capture(argv, cancel=Cancel(), limit=_PROGRAM_SECONDS).out
+    except (process.CannotRun, process.Overran):
+        return ""

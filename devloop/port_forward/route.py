@@ -18,9 +18,9 @@ from devloop.port_forward.process_replacement import OldProcess, ProcessReplacem
 
 if TYPE_CHECKING:
     import asyncio
-    import socket
     from collections.abc import Callable, Iterable
 
+    from devloop.base.sockets import Socket
     from devloop.model import PodView
     from devloop.port_forward.dialer import Dialer
     from devloop.port_forward.ports import Duplex
@@ -51,7 +51,7 @@ class Route:
         service: str,
         container: int,
         *,
-        listeners: tuple[socket.socket, ...],
+        listeners: tuple[Socket, ...],
         loop: asyncio.AbstractEventLoop,
         dialer: Dialer,
         report: ReportState,
@@ -132,7 +132,7 @@ class Route:
 
     # --- clients come ----------------------------------------------------------------------
 
-    def take(self, client: socket.socket) -> None:
+    def take(self, client: Socket) -> None:
         """Serve a client from now on."""
         connection = ClientConnection(self, client, self._loop, self._settings)
         self.connections.add(connection)

@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import select
-import socket
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.sockets import wake_pair
 from devloop.base.threads import supervised
 from devloop.errors import Code, DevloopError
 from devloop.sync.agent_session import NoAgent, start
@@ -101,9 +101,7 @@ class ContainerSync:
         self._trouble: str | None = None
         self._final: DevloopError | None = None
         self._cancel = Cancel()
-        self._wake, self._waker = socket.socketpair()
-        self._wake.setblocking(False)
-        self._waker.setblocking(False)
+        self._wake, self._waker = wake_pair()
         self._thread = supervised(f"sync {pod.name}/{container}", self._run)
 
     def start(self) -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-import socket
-import ssl
 from typing import TYPE_CHECKING, Any
 
 import urllib3.exceptions
 
+from devloop.base.net_tls import CertificateError, TlsError
+from devloop.base.sockets import UnknownHost
 from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
@@ -263,9 +263,9 @@ def _why(error: BaseException) -> tuple[str, str | None]:
         inner = getattr(seen, "reason", None)
         seen = inner if isinstance(inner, BaseException) else seen.__cause__ or seen.__context__
     for link in chain:
-        if isinstance(link, socket.gaierror):
+        if isinstance(link, UnknownHost):
             return "DNS: the server's name is not known", "check the VPN or the kubeconfig's server"
-        if isinstance(link, ssl.SSLCertVerificationError):
+        if isinstance(link, CertificateError):
             return (
                 f"TLS: {link.verify_message or 'the certificate is not trusted'}",
                 "the kubeconfig belongs to another (perhaps an earlier) cluster: renew it",
@@ -275,7 +275,7 @@ def _why(error: BaseException) -> tuple[str, str | None]:
     for link in chain:
         if isinstance(link, (TimeoutError, urllib3.exceptions.TimeoutError)):
             return "no answer in time", "check the network or the VPN"
-        if isinstance(link, (ssl.SSLError, urllib3.exceptions.SSLError)):
+        if isinstance(link, (TlsError, urllib3.exceptions.SSLError)):
             return f"TLS: {link}", None
     last = chain[-1]
     return _one_line(str(last)) or type(last).__name__, None

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import ssl
 import threading
 import time
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from devloop import __version__
 from devloop.base import net
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.net_proxy import proxy_for
-from devloop.base.net_tls import tls_context
+from devloop.base.net_tls import TlsError, tls_context
 from devloop.base.threads import Background
 from devloop.cluster.api import kubeconfig, user_credentials
 from devloop.cluster.api.api_errors import ApiError, connection_error, status_error
@@ -139,7 +138,7 @@ class Connection:
                 proxy_tls = tls_context(ca="", cert="", key="", insecure=cluster.insecure)
                 if cluster.ca:
                     proxy_tls.load_verify_locations(cadata=cluster.ca)
-        except (ssl.SSLError, ValueError) as error:
+        except (TlsError, ValueError) as error:
             raise DevloopError.of(
                 Code.CLUSTER_UNAUTHORIZED,
                 f"the certificates of context {self.context!r} cannot be used",

@@ -6,12 +6,11 @@ Knows HTTP's handshake and nothing of the protocols that follow it.
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import ssl
 from typing import TYPE_CHECKING
 
 from devloop.base.net import ProxyUnsupported, take_socket
+from devloop.base.net_tls import WOULD_BLOCK
+from devloop.base.sockets import shut
 from devloop.cluster.api.api_errors import status_error
 from devloop.cluster.api.connection import unusable_proxy
 
@@ -19,15 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from devloop.base.cancel import Cancel
+    from devloop.base.sockets import Socket
     from devloop.cluster.api.connection import Connection
 
 __all__ = ["UpgradedStream", "upgrade"]
 
 _HANDSHAKE = 10.0  # seconds of silence
-
-
 _READ = 65536
-_BUSY = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class UpgradedStream:
@@ -37,7 +34,7 @@ class UpgradedStream:
     `headers` are the answer's (names in any case), `rest` is what came after them."""
 
     def __init__(
-        self, sock: socket.socket, rest: bytes = b"", headers: Mapping[str, str] | None = None
+        self, sock: Socket, rest: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> None:
         sock.setblocking(False)
         self.headers: Mapping[str, str] = headers or {}
@@ -54,7 +51,7 @@ class UpgradedStream:
             return rest
         try:
             return self._sock.recv(_READ)
-        except _BUSY:
+        except WOULD_BLOCK:
             return None
         except OSError as error:
             raise _lost(error) from error
@@ -65,7 +62,7 @@ class UpgradedStream:
         while out:
             try:
                 sent = self._sock.send(out)
-            except _BUSY:
+            except WOULD_BLOCK:
                 return False
             except OSError as error:
                 raise _lost(error) from error
@@ -74,9 +71,7 @@ class UpgradedStream:
 
     def shut(self) -> None:
         """End it, from any thread: whoever waits for it wakes up."""
-        # The plain socket's method: SSLSocket's own drops the TLS state under a reader.
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+        shut(self._sock)
 
     def close(self) -> None:
         """Close at once; safe to repeat."""

@@ -135,7 +135,7 @@ class Host(MemoryDocker):
 def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     host = Host()
     monkeypatch.setattr(process, "capture", host.kind)
-    monkeypatch.setattr(registry, "_is_bound", lambda port: str(port) in host.taken)
+    monkeypatch.setattr(registry, "is_bound", lambda port: str(port) in host.taken)
 
     def answers(port: int) -> bool:
         return any(
