@@ -10,6 +10,7 @@ https://docs.docker.com/reference/cli/docker/buildx/build/#metadata-file
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -20,17 +21,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from devloop.base import process
+from devloop.base.cancel import Cancelled
 from devloop.builders import docker_errors
 from devloop.builders.build_errors import BuildFailure, BuildLocation, diagnose
+from devloop.builders.context_copy import copy_context
 from devloop.builders.docker_cli import ask_docker, cannot_run
 from devloop.builders.dockerfile import load
-from devloop.builders.ignore_file import arranged
+from devloop.builders.ignore_file import arranged, failed_preparing
 from devloop.builders.job import publish, tag_of
 from devloop.builders.progress import ProgressReporter
 from devloop.builders.rawjson import Solve, one_line
 from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from devloop.base.cancel import Cancel
     from devloop.builders.job import Job
     from devloop.engine.ports import Reporter
@@ -41,6 +46,10 @@ __all__ = ["Buildx", "arguments"]
 _DIGEST = re.compile(r"digest: (sha256:[0-9a-f]{64})")
 _DRIVER = re.compile(r"^[ \t]*Driver[ \t]*:[ \t]*(\S*)", re.MULTILINE)
 _STILL = 10.0
+
+# After so many builds in a row that a newer change ended, the context is copied for the next one:
+# the engine lets that one through, and it must be what the scan saw.
+_OVERTAKEN = 3
 
 # direct: the builder pushes. cluster: it pushes to the registry's name inside the cluster.
 # local: the image comes back to the local Docker, which pushes.
@@ -62,7 +71,7 @@ class _Result:
 
 
 def arguments(
-    job: Job, *, dockerfile: Path, tag: str, metadata: Path, route: Route = "direct"
+    job: Job, *, dockerfile: Path, context: Path, tag: str, metadata: Path, route: Route = "direct"
 ) -> list[str]:
     """The command line for one build."""
     build, target = job.build, job.target
@@ -84,7 +93,7 @@ def arguments(
     argv += [f"--ssh={ssh}" for ssh in build.ssh]
     if build.platform:
         argv.append(f"--platform={build.platform}")
-    return [*argv, "--", str(build.context)]
+    return [*argv, "--", str(context)]
 
 
 class Buildx:
@@ -95,14 +104,31 @@ class Buildx:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._route: Route = "direct"
+        self._overtaken = 0  # builds in a row that a newer change ended
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
-        progress = ProgressReporter(reporter)
-        result = self._run(scan, progress, cancel)
+        try:
+            image = self._build(scan, ProgressReporter(reporter), reporter, cancel)
+        except Cancelled:
+            self._overtaken += 1
+            raise
+        except DevloopError as error:
+            changed = error.code is Code.BUILD_CONTEXT_CHANGED
+            self._overtaken = self._overtaken + 1 if changed else 0
+            raise
+        self._overtaken = 0
+        return image
+
+    def _build(
+        self, scan: Scan, progress: ProgressReporter, reporter: Reporter, cancel: Cancel
+    ) -> ImageRef:
+        # Secrets are read during the build, wherever the context is.
+        copied = self._overtaken >= _OVERTAKEN and not self._job.build.secrets
+        result = self._run(scan, progress, cancel, copied=copied)
         if result.status != 0:
             self._route, why = self._detour(scan, self._explain(scan, result.solve), cancel)
             reporter.diagnostic(why)
-            result = self._run(scan, progress, cancel)
+            result = self._run(scan, progress, cancel, copied=copied)
             if result.status != 0:
                 raise DevloopError(self._explain(scan, result.solve))
         return publish(
@@ -111,10 +137,14 @@ class Buildx:
             progress,
             summary=result.solve.summary,
             pushed=lambda: self._pushed(scan, result, progress, cancel),
+            checked=copied,
             cancel=cancel,
         )
 
-    def _run(self, scan: Scan, progress: ProgressReporter, cancel: Cancel) -> _Result:
+    def _run(
+        self, scan: Scan, progress: ProgressReporter, cancel: Cancel, *, copied: bool
+    ) -> _Result:
+        """One build; with `copied` of a copy of the context, known to be what `scan` saw."""
         job, solve = self._job, Solve()
 
         def on_line(line: str) -> None:
@@ -127,6 +157,7 @@ class Buildx:
 
         with (
             tempfile.TemporaryDirectory(prefix="devloop-meta-") as directory,
+            self._context(scan, copied=copied) as context,
             arranged(
                 job.build.context,
                 job.build.dockerfile,
@@ -134,10 +165,14 @@ class Buildx:
                 _directories(scan),
             ) as dockerfile,
         ):
+            if copied:
+                # The copy is verified, and so is the Dockerfile's from here on.
+                job.check_unchanged(scan)
             metadata = Path(directory) / "metadata.json"
             argv = arguments(
                 job,
                 dockerfile=dockerfile,
+                context=context,
                 tag=tag_of(scan),
                 metadata=metadata,
                 route=self._route,
@@ -157,6 +192,21 @@ class Buildx:
             except process.CannotRun as error:
                 raise cannot_run(error) from error
             return _Result(status=status, solve=solve, digest=_digest(metadata))
+
+    @contextlib.contextmanager
+    def _context(self, scan: Scan, *, copied: bool) -> Iterator[Path]:
+        """The directory to build from, for as long as the block lasts."""
+        context = self._job.build.context
+        if not copied:
+            yield context
+            return
+        with tempfile.TemporaryDirectory(prefix="devloop-context-") as directory:
+            copy = Path(directory)
+            try:
+                copy_context(context, scan.snapshot, _directories(scan), copy)
+            except OSError as error:
+                raise failed_preparing(error) from error
+            yield copy
 
     def _place(self, scan: Scan) -> BuildLocation:
         job = self._job

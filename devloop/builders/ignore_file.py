@@ -24,7 +24,7 @@ from devloop.errors import Code, DevloopError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["arranged", "extra_patterns", "ignore_file", "merged"]
+__all__ = ["arranged", "extra_patterns", "failed_preparing", "ignore_file", "merged"]
 
 
 def ignore_file(context: Path, dockerfile: Path) -> Path | None:
@@ -76,12 +76,12 @@ def arranged(
         own = ignore_file(context, dockerfile)
         text = own.read_bytes().decode("utf-8", "surrogateescape") if own else ""
     except OSError as error:
-        raise _failed(error) from error
+        raise failed_preparing(error) from error
     extra = extra_patterns(text, ignore, directories)
     try:
         directory = Path(tempfile.mkdtemp(prefix="devloop-build-"))
     except OSError as error:
-        raise _failed(error) from error
+        raise failed_preparing(error) from error
     try:
         yield _copy(dockerfile, directory, merged(text, extra))
     finally:
@@ -96,11 +96,12 @@ def _copy(dockerfile: Path, directory: Path, text: str) -> Path:
             text.encode("utf-8", "surrogateescape")
         )
     except OSError as error:
-        raise _failed(error) from error
+        raise failed_preparing(error) from error
     return copy
 
 
-def _failed(error: OSError) -> DevloopError:
+def failed_preparing(error: OSError) -> DevloopError:
+    """The error for a fault of the disk before a build: env/disk-full or env/file-unreadable."""
     code = Code.ENV_DISK_FULL if error.errno == errno.ENOSPC else Code.ENV_FILE_UNREADABLE
     return DevloopError.of(
         code,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from devloop.engine.ports import Builder
     from devloop.registry.client import RegistryClient
 
 pytestmark = pytest.mark.docker
@@ -69,7 +71,18 @@ class Bench:
         cancel: Cancel | None = None,
         **build: Any,
     ) -> ImageRef:
-        service = self.service(builder, **build)
+        made = self.make(self.service(builder, **build), to=to, verify=verify)
+        # The salt keeps one test from finding what another has built.
+        scan = scan or scan_of(self.directory, salt=f"{builder} {build} {uuid.uuid4()}")
+        return made.build(scan, self.notes, cancel or Cancel())
+
+    def make(
+        self,
+        service: Service,
+        *,
+        to: PushTarget | None = None,
+        verify: Callable[[Scan], bool] = lambda _: True,
+    ) -> Builder:
         project = Project(
             name="test",
             root=self.directory.parent,
@@ -77,16 +90,13 @@ class Bench:
             services={"web": service},
         )
         target = to or PushTarget(push=self.registry)
-        made = make_builder(
+        return make_builder(
             service,
             project,
             target,
             verify,
             registry=self.client if target.push == self.registry else None,
         )
-        # The salt keeps one test from finding what another has built.
-        scan = scan or scan_of(self.directory, salt=f"{builder} {build} {uuid.uuid4()}")
-        return made.build(scan, self.notes, cancel or Cancel())
 
     def fails(self, builder: Any = "buildx", **options: Any) -> Diagnosis:
         with pytest.raises(DevloopError) as caught:
@@ -332,6 +342,50 @@ def test_a_file_written_during_the_build(bench: Bench, builder: str) -> None:
     found = bench.fails(builder, verify=lambda _: False)
     assert found.code == "build/context-changed"
     assert not (bench.directory.parent / ".devloop" / "images.json").exists()
+
+
+def test_a_file_that_keeps_changing_is_built_as_it_was_scanned(bench: Bench) -> None:
+    bench.write(noisy="0", dir__kept="kept").dockerfile(
+        "FROM BASE\nCOPY . /app\nRUN sleep 1\nRUN cat /app/noisy\n"
+    )
+    (bench.directory / "dir" / "link").symlink_to("kept")
+    (bench.directory / "dir" / "kept").chmod(0o750)
+    service = bench.service("buildx")
+    builder = bench.make(
+        service, verify=lambda scan: scan.snapshot == scan_of(bench.directory).snapshot
+    )
+    stop = threading.Event()
+
+    def write_all_the_time() -> None:
+        count = 0
+        while not stop.wait(0.2):
+            count += 1
+            bench.write(noisy=str(count))
+
+    writer = threading.Thread(target=write_all_the_time, name="devloop-test-writer")
+    writer.start()
+    try:
+        for _ in range(3):
+            with pytest.raises(DevloopError) as caught:
+                builder.build(
+                    scan_of(bench.directory, salt=uuid.uuid4().hex), bench.notes, Cancel()
+                )
+            assert caught.value.code == "build/context-changed"
+        for _ in range(20):  # the copy may meet a write; then the next one is tried
+            scan = scan_of(bench.directory, salt=uuid.uuid4().hex)
+            content = (bench.directory / "noisy").read_bytes()
+            with contextlib.suppress(DevloopError):
+                image = builder.build(scan, bench.notes, Cancel())
+                break
+        else:
+            pytest.fail("no build came through")
+    finally:
+        stop.set()
+        writer.join()
+    files = bench.files(image, "/app")
+    assert files["noisy"][2] == content
+    assert files["dir/kept"][1:] == (0o750, b"kept")
+    assert files["dir/link"][2] == b"kept"
 
 
 def test_a_file_written_before_the_classic_build_began(bench: Bench) -> None:

@@ -84,7 +84,13 @@ def test_the_command_line(context: Path) -> None:
             "platform": "linux/arm64",
         },
     )
-    argv = arguments(work, dockerfile=Path("/t/Dockerfile"), tag="t", metadata=Path("/m"))
+    argv = arguments(
+        work,
+        dockerfile=Path("/t/Dockerfile"),
+        context=work.build.context,
+        tag="t",
+        metadata=Path("/m"),
+    )
     assert argv == [
         *("docker", "buildx", "build", "--progress=rawjson", "--metadata-file=/m"),
         *("--provenance=false", "--file=/t/Dockerfile", "--tag=localhost:5001/shop/web:t"),
@@ -110,7 +116,12 @@ def test_where_the_image_goes(
     context: Path, target: PushTarget, route: Any, expected: list[str]
 ) -> None:
     argv = arguments(
-        job(context, target), dockerfile=Path("D"), tag="t", metadata=Path("m"), route=route
+        job(context, target),
+        dockerfile=Path("D"),
+        context=context,
+        tag="t",
+        metadata=Path("m"),
+        route=route,
     )
     assert argv[7:-2] == expected
 
