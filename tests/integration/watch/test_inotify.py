@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from devloop.watch.inotify import InotifyWatch
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux's own events")
+pytestmark = [
+    pytest.mark.realtime,
+    pytest.mark.skipif(sys.platform != "linux", reason="Linux's own events"),
+]
 
 
 class Seen:

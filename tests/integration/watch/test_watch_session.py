@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from devloop.watch.event_buffer import EventBuffer, FileEvent
 
+pytestmark = pytest.mark.realtime
+
 
 def write(path: Path, text: str = "x") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)

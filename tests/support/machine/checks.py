@@ -1,8 +1,8 @@
 """`script/test`: every check of the project, the tests last, so that their summary ends it.
 
-The tests that need neither Docker nor a cluster are spread over processes; the others share one
-machine's Docker and one cluster, and run one after the other. What the two parts did is counted
-together in a closing line that reads like pytest's own.
+The tests that need neither Docker nor a cluster, nor the machine to themselves, are spread over
+processes; the others share one machine's Docker and one cluster, and run one after the other. What
+the two parts did is counted together in a closing line that reads like pytest's own.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ LINT_SECONDS = 600
 # A run that hangs must still show in CI which test did; every test has its own, shorter limit.
 TESTS_SECONDS = 3600
 UNIT_ONLY = ("-m", "not docker and not kind")
-MACHINE_ONLY = ("-m", "docker or kind")
+# What may run beside others, and what needs the machine to itself.
+BESIDE_OTHERS = ("-m", "not docker and not kind and not realtime")
+ALONE = ("-m", "docker or kind or realtime")
+REALTIME_ONLY = ("-m", "realtime and not docker and not kind")
 # More processes than this spend their time on collecting the same tests.
 SPREAD = ("-n", "auto", "--maxprocesses", "8", "--dist", "worksteal")
 COVERAGE = ("--cov=devloop", "--cov-report=")
@@ -106,8 +109,10 @@ def parts(pytest_args: Sequence[str], *, unit: bool) -> list[list[str]]:
     """
     if "-m" in pytest_args or any(names_a_path(argument) for argument in pytest_args):
         return [[*(UNIT_ONLY if unit else ()), *pytest_args]]
-    spread = [*SPREAD, *UNIT_ONLY, *pytest_args]
-    return [[*spread, *COVERAGE]] if unit else [spread, [*MACHINE_ONLY, *pytest_args]]
+    spread = [*SPREAD, *BESIDE_OTHERS, *pytest_args]
+    if unit:
+        return [[*spread, *COVERAGE], [*REALTIME_ONLY, *pytest_args]]
+    return [spread, [*ALONE, *pytest_args]]
 
 
 def names_a_path(argument: str) -> bool:

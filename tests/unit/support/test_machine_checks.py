@@ -62,10 +62,10 @@ def test_both_sides_name_the_report_alike() -> None:
 
 def test_the_whole_tree_runs_in_two_parts_and_named_tests_in_one() -> None:
     spread, machine = checks.parts([], unit=False)
-    assert spread == [*checks.SPREAD, *checks.UNIT_ONLY]
-    assert machine == [*checks.MACHINE_ONLY]
+    assert spread == [*checks.SPREAD, *checks.BESIDE_OTHERS]
+    assert machine == [*checks.ALONE]
     assert checks.parts(["-x"], unit=False) == [[*spread, "-x"], [*machine, "-x"]]
-    assert checks.parts([], unit=True) == [[*spread, *checks.COVERAGE]]
+    assert checks.parts([], unit=True) == [[*spread, *checks.COVERAGE], [*checks.REALTIME_ONLY]]
     for named in (["tests/unit"], ["tests/conftest.py::test_x"], ["-m", "kind"]):
         assert checks.parts(named, unit=False) == [named]
         assert checks.parts(named, unit=True) == [[*checks.UNIT_ONLY, *named]]
