@@ -70,7 +70,7 @@ class Code(enum.StrEnum):
         )
 
     USAGE_ARGUMENTS = "usage/arguments", "the command line is not understood"
-    CONFIG_NOT_FOUND = "config/not-found", "no devloop.yaml here or in a parent folder"
+    CONFIG_NOT_FOUND = "config/not-found", "no devloop.yaml here or in a parent directory"
     CONFIG_PARSE = "config/parse", "the file is not YAML"
     CONFIG_DUPLICATE_KEY = "config/duplicate-key", "a key stands twice in one mapping"
     CONFIG_UNKNOWN_KEY = "config/unknown-key", "a key that devloop.yaml does not have"

@@ -30,7 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "down": ("devloop.cli.down", "Delete what devloop itself created, nothing else."),
     "bench": (
         "devloop.cli.bench",
-        "Time saves until they are served, against the cluster's floor.",
+        "Time saves until they are served, against the cluster's baseline.",
     ),
     "clean": ("devloop.cli.clean", "Remove images and files that devloop left behind."),
     "check": ("devloop.cli.check", "Validate devloop.yaml and the files it names."),
