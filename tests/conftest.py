@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 import time
 from typing import TYPE_CHECKING
@@ -36,6 +37,9 @@ def _docker_answers() -> bool:
 def pytest_configure(config: pytest.Config) -> None:
     run_report.register(config)
     leftovers.adopt_orphans()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Run in the background of a script: what the tests start must not inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # No example has a deadline: that would be an assertion on elapsed time.
     hypothesis.settings.register_profile("devloop", deadline=None)
     hypothesis.settings.load_profile("devloop")

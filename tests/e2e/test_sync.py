@@ -117,6 +117,12 @@ def adopted(session: Devloop) -> None:
     assert (told["code"], told["cause"]) == ("sync/image", None), session.story()
 
 
+def settled(cluster: Cluster) -> Standing:
+    """How things stand; the image follows a sync by itself, which pauses the Deployment for a
+    moment."""
+    return until(cluster, lambda now: not now.paused, "not paused")
+
+
 def untouched(before: Standing, after: Standing) -> None:
     assert after.pods == before.pods
     assert after.revision == before.revision
@@ -153,7 +159,7 @@ def test_every_kind_of_change(
         edit()
         synced(session)
         assert inside(cluster) == outside(data)
-        untouched(before, standing(cluster))
+        untouched(before, settled(cluster))
 
 
 def test_the_image_follows_and_the_pod_stays(
@@ -171,7 +177,7 @@ def test_the_image_follows_and_the_pod_stays(
     assert set(after.replicasets.values()) == {after.image}
     assert after.pod.image == after.pod.runs == before.image
     assert session.quiet(3) == []
-    untouched(before, standing(cluster))
+    untouched(before, settled(cluster))
     # An edit of the image's own then takes all with it, in place.
     workspace.version("v1")
     done = session.finished("ready", seconds=EDIT)
@@ -249,7 +255,7 @@ def test_what_no_rule_covers_goes_the_image_way(
     workspace.save("data/one.txt", "after\n")
     synced(session)
     assert inside(cluster) == outside(data)
-    untouched(after, standing(cluster))
+    untouched(after, settled(cluster))
 
 
 def test_restart_true_starts_the_process_anew(
@@ -286,7 +292,7 @@ def test_auto_goes_by_the_dockerfile(
     synced(session)
     for directory in ("/srv/pages", "/app/pages"):
         assert inside(cluster, directory) == outside(workspace.root / "pages")
-    untouched(before, standing(cluster))
+    untouched(before, settled(cluster))
     # The Dockerfile itself shapes the image: no sync can do that.
     workspace.replace("Dockerfile", "WORKDIR /app", "ENV NEW=1\nWORKDIR /app")
     done = session.finished("ready", seconds=EDIT)
