@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import socket
 import threading
 from typing import TYPE_CHECKING
 
 from urllib3.exceptions import HTTPError
 
+from devloop.base.sockets import shut
+
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator
 
     from devloop.base.cancel import Cancel
@@ -46,10 +48,7 @@ class Shutter:
         with self._lock:
             self.closed = True
             if self._socket is not None:
-                # The plain socket's method: SSLSocket's own would drop the TLS state that a
-                # reader in another thread is using. Linux also wakes a connect() under way.
-                with contextlib.suppress(OSError):
-                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+                shut(self._socket)  # Linux also wakes a connect() under way
 
     def release(self) -> None:
         """Let go of the socket: it is another call's, or nobody's, from now on."""

@@ -18,7 +18,7 @@ import requests.exceptions
 import urllib3.exceptions
 from docker.context.config import get_current_context_name
 
-from devloop.base.sockets import connect_unix, shut
+from devloop.base.sockets import Socket, connect_unix, shut
 from devloop.builders import docker_errors
 from devloop.errors import DevloopError
 
@@ -50,9 +50,11 @@ class DockerClient(_Client):  # type: ignore[misc]
         response = self.streaming
         if response is None:
             return
-        with contextlib.suppress(AttributeError):
+        with contextlib.suppress(AttributeError, OSError):
             raw = response.raw._fp.fp.raw  # noqa: SLF001 - as the SDK itself finds it
-            shut(getattr(raw, "_sock", raw))
+            sock = getattr(raw, "_sock", raw)
+            # The SDK's transports (SSH, Windows pipes) have things that only resemble a socket.
+            shut(sock) if isinstance(sock, Socket) else sock.shutdown(2)
 
 
 def connect(timeout: float) -> DockerClient:

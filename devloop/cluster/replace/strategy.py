@@ -7,6 +7,7 @@ that applies a manifest or patches an image.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -85,17 +86,17 @@ class Replaced:
     blocker: str = ""
 
 
-class Replacement(RolloutHooks):
+class Replacement(RolloutHooks, ABC):
     """One way to replace the image of a workload's pods."""
 
+    @abstractmethod
     def blocker(self, change: Change, cancel: Cancel) -> str | None:
         """Why it cannot be done in this way, in a few words; None when it can, "" when there is
         nothing to replace, which is no reason worth a word."""
-        raise NotImplementedError
 
+    @abstractmethod
     def replace(self, change: Change, cancel: Cancel) -> Replaced:
         """Start, and return at once. Called when `blocker` has just returned None."""
-        raise NotImplementedError
 
     def ready(self) -> None:
         """What was replaced is served."""
