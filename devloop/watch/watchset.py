@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from devloop.base.patterns import existing_directory
 from devloop.errors import Code, Diagnosis
+from devloop.watch.event_buffer import ADDED, FileEvent
 from devloop.watch.inotify import InotifyWatch, LimitReachedError
 from devloop.watch.mounts import SilentMounts
 from devloop.watch.polling import PollWatch
@@ -99,7 +100,9 @@ class WatchSet:
             new |= fresh
             inside = ()
             if not fresh:
-                break
+                return new
+        # They may have got directories still; whoever waits for events looks again.
+        self._buffer.put(FileEvent(ADDED, path, None) for path in fresh)
         return new
 
     def close(self) -> None:

@@ -239,11 +239,13 @@ class Connection:
         shutter: net.Shutter | None = None,
         cancel: Cancel | None = None,
         whole: bool = False,
+        repeatable: bool | None = None,
     ) -> urllib3.BaseHTTPResponse:
         """The answer to one request (`url` is its path and query), its body still to come unless
         `whole`: the caller closes it.
 
-        Repeated only on a kept-alive connection that turns out to be closed, and after a 401.
+        Repeated after a 401, and on a kept-alive connection that turns out to be closed when it is
+        `repeatable`, which every method but POST is.
         Raises `ApiError` for an answer of 400 and more, cluster/unreachable, `Cancelled`."""
         shutter = shutter or net.Shutter()
         renewed = False
@@ -259,6 +261,7 @@ class Connection:
                 shutter=shutter,
                 cancel=cancel,
                 whole=whole,
+                repeatable=method != "POST" if repeatable is None else repeatable,
             )
             if answer.status < 400:
                 return answer
@@ -289,6 +292,7 @@ class Connection:
         shutter: net.Shutter,
         cancel: Cancel | None,
         whole: bool,
+        repeatable: bool,
     ) -> urllib3.BaseHTTPResponse:
         every = login.headers.copy()
         for name, value in headers.items():
@@ -303,7 +307,7 @@ class Connection:
                     body=body,
                     timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=silence),
                     shutter=shutter,
-                    repeat=method != "POST",
+                    repeat=repeatable,
                     whole=whole,
                 )
                 if answer.status >= 400:

@@ -91,7 +91,10 @@ def upgrade(
     cluster/unreachable, `Cancelled`."""
     # What is asked for is no object: the API server would answer 406 to anything but */*.
     every = {"Accept": "*/*", "Connection": "Upgrade", **headers}
-    answer = connection.send(method, path, headers=every, silence=_HANDSHAKE, cancel=cancel)
+    # Until the server has agreed nothing has begun.
+    answer = connection.send(
+        method, path, headers=every, silence=_HANDSHAKE, cancel=cancel, repeatable=True
+    )
     if answer.status != 101:
         body = answer.data
         answer.close()

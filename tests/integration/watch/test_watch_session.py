@@ -231,6 +231,33 @@ def test_directories_made_one_in_the_other_while_watches_are_made(
     session.change(write, path / "f", "two")
 
 
+class Growing(ServiceSource):
+    """Gets a directory, with a file in it, right after each walk, for `LEVELS` walks."""
+
+    LEVELS = 12
+
+    def directories(self) -> set[str]:
+        found = super().directories()
+        deepest = max(Path(path) for path in found if "deep" in path)
+        if len(deepest.relative_to(self.root).parts) < self.LEVELS:
+            write(deepest / "d" / "f")
+        return found
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(service(root), root)
+        self.root = root
+
+
+def test_each_walk_for_watches_misses_a_directory(root: Path) -> None:
+    (root / "deep").mkdir()
+    source = Growing(root)
+    with Session(source) as session:
+        session.until(lambda: sum(e.endswith("/f") for e in session.entries) == source.LEVELS - 1)
+        time.sleep(0.2)
+        deepest = max(Path(path) for path in source.directories() if "deep" in path)
+        session.change(write, deepest / "f", "two")
+
+
 def test_a_directory_moved_in_and_out(session: Session, root: Path, tmp_path: Path) -> None:
     write(tmp_path / "outside/sub/a.py")
     session.change((tmp_path / "outside").rename, root / "inside")

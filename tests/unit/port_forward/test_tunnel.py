@@ -91,13 +91,14 @@ def unmasked_or_none(data: bytes) -> tuple[int, bytes, bytes] | None:
 
 class Node:
     """An API server whose pods' ports each behave in one way. `refusal` is an HTTP answer given
-    instead of an upgrade, but not of one to a WebSocket if `websocket`; `told` are the frames that
-    came."""
+    instead of an upgrade, but not of one to a WebSocket if `websocket`; one that `closes_late` gives
+    a kept-alive connection up when the next request comes. `told` are the frames that came."""
 
     def __init__(self) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.refusal = b""
         self.websocket = False
+        self.closes_late = False
         self.heads: list[str] = []
         self.told: list[spdy.Frame] = []
         self.socks: list[socket.socket] = []
@@ -133,6 +134,8 @@ class Node:
                 return
             if self.refusal:
                 sock.sendall(self.refusal)
+                if self.closes_late:
+                    sock.recv(65536)
                 return
             sock.sendall(
                 b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: SPDY/3.1\r\n"
@@ -388,9 +391,11 @@ def test_a_role_without_create_or_a_proxy_without_spdy_gets_spdy_in_a_websocket(
     assert len(node.heads) <= 4
 
 
+@pytest.mark.parametrize("closes_late", [False, True])
 def test_where_neither_carrier_gets_through_both_are_tried_again(
-    node: Node, ports: PodPorts
+    closes_late: bool, node: Node, ports: PodPorts
 ) -> None:
+    node.closes_late = closes_late
     node.refusal = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
     for _ in range(2):
         with pytest.raises(DevloopError):
