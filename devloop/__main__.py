@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 
-__all__ = ["main"]
-
 
 def main() -> None:
     # Imported here so that `import devloop.__main__` by a packaging tool costs nothing.

@@ -15,29 +15,6 @@ if TYPE_CHECKING:
     from devloop.errors import Diagnosis, Location, Severity
     from devloop.model import Outcome, Step, StepOutcome
 
-__all__ = [
-    "DiagnosticRaised",
-    "Dropped",
-    "Event",
-    "ForwardChanged",
-    "HoldStarted",
-    "IterationFinished",
-    "IterationStarted",
-    "LogLine",
-    "PodChanged",
-    "Record",
-    "Serving",
-    "SessionEnded",
-    "SessionStarted",
-    "StepFinished",
-    "StepProgress",
-    "StepStarted",
-    "Trigger",
-    "WatchChanged",
-    "WatchRescanned",
-    "to_json",
-]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:

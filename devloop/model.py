@@ -15,27 +15,6 @@ from devloop.errors import Location
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = [
-    "CREATED_BY",
-    "ContainerView",
-    "ContextEntry",
-    "Deployed",
-    "Fingerprint",
-    "ImageRef",
-    "ManifestObject",
-    "Outcome",
-    "PodView",
-    "PushTarget",
-    "RenderingInputs",
-    "ReplacedBy",
-    "Scan",
-    "Served",
-    "Snapshot",
-    "Step",
-    "StepOutcome",
-    "WorkloadKind",
-    "WorkloadRef",
-]
 
 CREATED_BY = "devloop.dev/created-by"
 """The annotation of an object that devloop created: the project's name, or `devloop` for what

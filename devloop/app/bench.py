@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from devloop.engine.ports import Deployer
     from devloop.model import PushTarget
 
-__all__ = ["BenchPlan", "bench", "measure", "pick_file"]
 
 _START = 300.0
 _EDIT = 120.0

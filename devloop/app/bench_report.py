@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Figures", "Report", "Sample", "as_json", "as_table", "percentile"]
 
 _STAGES = ("detect", "sync", "build", "push", "deploy", "rollout")
 

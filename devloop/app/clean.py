@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from devloop.config.schema import Project
 
-__all__ = ["Cleaning", "clean"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cleaning:

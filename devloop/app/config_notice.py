@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.engine.ports import Hints
 
-__all__ = ["ConfigNotice"]
-
 
 class ConfigNotice:
     """Passes the hints on, and after each looks whether one of `files` has other bytes.

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
 
-__all__ = ["docker_host"]
 
 _CONNECT = 5.0
 _SILENCE = 90.0  # seconds; longer than what a request may take at most, but for a pull

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from devloop.model import PodView, Scan
     from devloop.sync.ports import CommandStream
 
-__all__ = ["file_sync"]
-
 
 def file_sync(
     service: Service, connection: Connection, feed: PodFeed, report: Callable[[Diagnosis], None]

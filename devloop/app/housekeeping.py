@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from devloop.builders.built_images import BuiltImage, BuiltImages
     from devloop.registry.client import RegistryClient
 
-__all__ = ["KEPT", "Housekeeper", "Leftovers", "Removed", "find_leftovers", "remove", "surplus"]
 
 KEPT = 10
 """How many images of a service a session keeps: as many as a Deployment keeps revisions."""

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from devloop.config.schema import Project
 
-__all__ = ["only_session"]
-
 
 @contextlib.contextmanager
 def only_session(project: Project) -> Iterator[None]:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from devloop.events import Event
     from devloop.model import PodView, WorkloadRef
 
-__all__ = ["PodFeed"]
-
 
 class PodFeed:
     """The pods of each service as last seen; publishes `pod.changed`.

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from devloop.errors import Diagnosis
     from devloop.ui import Color, OutputKind
 
-__all__ = ["Session", "built_for", "chosen", "names_of"]
 
 # From a stop to the end, in seconds: first all that closes, then the last events on their way out.
 _CLOSE = 1.6

@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from devloop.model import PodView, PushTarget
     from devloop.sync import FileSync
 
-__all__ = ["Environment", "Wiring", "preflight_environment"]
 
 _LAST_LINES = 0.3  # seconds that the logs of containers that ended get at the end of a run
 _ON_FAILURE = {"dev": "keep", "run": "rollback"}

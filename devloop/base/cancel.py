@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Cancel", "Cancelled"]
-
 
 class Cancelled(Exception):  # noqa: N818 - not an error: somebody asked for it
     """Raised by a worker whose `Cancel` was set; never shown to a user."""

@@ -7,8 +7,6 @@ import socket
 import struct
 import sys
 
-__all__ = ["ClientSocket"]
-
 _CHUNK = 65536
 _KEEPALIVE = 30  # seconds after which the kernel asks a client that has finished sending
 

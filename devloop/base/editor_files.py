@@ -12,8 +12,6 @@ from __future__ import annotations
 import fnmatch
 import re
 
-__all__ = ["LEFT_OUT_DIRECTORIES", "TEMPORARY", "has_mark", "is_temporary"]
-
 LEFT_OUT_DIRECTORIES = frozenset({".git", ".devloop"})
 """Directories that are left out at any depth: git writes its own at every operation (an image that
 changed with each `git fetch` would never be "unchanged"), and devloop writes `.devloop`. A project

@@ -24,17 +24,6 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
 
-__all__ = [
-    "RACY_NS",
-    "ContentChanged",
-    "FileCache",
-    "FileContent",
-    "VerifiedFile",
-    "VerifiedFiles",
-    "hash_file",
-    "key_of",
-    "read_small",
-]
 
 RACY_NS = 2_000_000_000
 """A file that was read within this time of its last change may be written again without its

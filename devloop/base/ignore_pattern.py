@@ -17,8 +17,6 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Pattern", "PatternError", "clean"]
-
 Kind = Literal["exact", "prefix", "suffix", "regex"]
 
 # What Go's unicode.IsSpace takes for a space; Python's strip() takes the separators 1C-1F as well.

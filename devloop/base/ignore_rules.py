@@ -19,7 +19,6 @@ from devloop.base.ignore_pattern import Pattern, PatternError, clean, trim
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["IgnoreFileError", "IgnoreRules"]
 
 _CACHE_LIMIT = 50_000
 

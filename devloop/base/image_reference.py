@@ -9,17 +9,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = [
-    "HOST_LABEL",
-    "IMAGE_PATH",
-    "PORT_NUMBER",
-    "REGISTRY",
-    "ImageReference",
-    "is_registry_host",
-    "parse_reference",
-    "split_registry",
-]
-
 HUB = "docker.io"
 
 # Regular expressions that Python and JSON Schema (ECMA 262) read alike.

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["is_loopback", "proxy_for"]
 
 _PORTS = {"http": 80, "https": 443}
 

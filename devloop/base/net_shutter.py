@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
 
-__all__ = ["BROKEN", "Shutter", "shut_by"]
 
 # What a connection that breaks raises, wherever it breaks.
 BROKEN = (OSError, http.client.HTTPException, HTTPError)

@@ -7,8 +7,6 @@ import ssl
 import tempfile
 from pathlib import Path
 
-__all__ = ["WOULD_BLOCK", "CertificateError", "TlsError", "tls_context"]
-
 TlsError = ssl.SSLError
 CertificateError = ssl.SSLCertVerificationError
 WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)

@@ -18,7 +18,6 @@ from devloop.base.editor_files import is_temporary
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["FilePatterns", "existing_directory", "ignore_line", "is_magic", "match_parts"]
 
 _MAGIC = re.compile(r"[*?[]")
 # What glob.escape makes of a character that would be magic.

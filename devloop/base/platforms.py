@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import platform
 
-__all__ = ["ARCHITECTURES", "architecture", "own_platform"]
-
 ARCHITECTURES = (
     "386",
     "amd64",

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
 
-__all__ = ["GRACE", "CannotRun", "Completed", "Overran", "Silence", "capture", "run"]
 
 # How long a program that is to end may take to do so by itself before it is killed.
 GRACE = 0.3

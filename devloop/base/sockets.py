@@ -10,16 +10,6 @@ import errno
 import socket
 import sys
 
-__all__ = [
-    "Socket",
-    "UnknownHost",
-    "connect_unix",
-    "is_bound",
-    "listen_on_loopback",
-    "shut",
-    "wake_pair",
-]
-
 Socket = socket.socket
 UnknownHost = socket.gaierror
 

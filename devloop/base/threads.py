@@ -15,7 +15,6 @@ from devloop.base.cancel import Cancel, Cancelled
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Background", "report_bug", "reporting_bugs", "side_by_side", "supervised"]
 
 T = TypeVar("T")
 

@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 import yaml
 
-__all__ = ["YamlErrorText", "explain"]
-
 
 class YamlErrorText(NamedTuple):
     """`opened` is True where the beginning of what is broken tells more than where it broke."""

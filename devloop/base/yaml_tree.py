@@ -19,17 +19,6 @@ from devloop.base.yaml_errors import explain
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = [
-    "Items",
-    "Keys",
-    "MappingEntry",
-    "Node",
-    "Scalar",
-    "YamlDocuments",
-    "YamlFault",
-    "describe",
-    "read_yaml",
-]
 
 # A devloop.yaml of 100 services has about 3,000 nodes; an alias bomb has billions.
 MOST_NODES = 50_000

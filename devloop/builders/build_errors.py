@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from devloop.builders.dockerfile import Dockerfile, Instruction
 
-__all__ = ["BuildFailure", "BuildLocation", "diagnose", "missing_source"]
 
 _DETAIL_LINES = 20
 

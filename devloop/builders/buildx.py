@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from devloop.engine.ports import Reporter
     from devloop.model import ImageRef, Scan
 
-__all__ = ["Buildx", "arguments"]
 
 _DIGEST = re.compile(r"digest: (sha256:[0-9a-f]{64})")
 _DRIVER = re.compile(r"^[ \t]*Driver[ \t]*:[ \t]*(\S*)", re.MULTILINE)

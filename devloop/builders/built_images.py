@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from devloop.engine.ports import Builder, Reporter
     from devloop.model import ImageRef, Scan
 
-__all__ = ["BuiltImage", "BuiltImages", "RecordingBuilder"]
 
 _LINES = "made.jsonl"  # where devloop 0.1 kept them, one JSON object a line
 

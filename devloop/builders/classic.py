@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from devloop.engine.ports import Reporter
     from devloop.model import ImageRef, Scan
 
-__all__ = ["Classic"]
 
 _CONNECT = 5.0
 _PIECE = 256 * 1024

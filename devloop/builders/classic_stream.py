@@ -15,7 +15,6 @@ from devloop.builders.rawjson import Note, one_line, plain
 if TYPE_CHECKING:
     from devloop.builders.dockerfile import Dockerfile, Instruction
 
-__all__ = ["BuildStream", "PushStream"]
 
 _STEP = re.compile(r"^Step (\d+)/(\d+) : (.*)$")
 _CACHED = " ---> Using cache"

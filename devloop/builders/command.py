@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from devloop.engine.ports import Reporter
     from devloop.model import ImageRef, Scan
 
-__all__ = ["Command"]
 
 _STILL = 10.0
 

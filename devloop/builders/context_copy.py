@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from devloop.model import Snapshot
 
-__all__ = ["copy_context"]
-
 
 def copy_context(context: Path, snapshot: Snapshot, directories: Iterable[str], into: Path) -> None:
     """Copy what `snapshot` has below `context` to the directory `into`, with modes and times.

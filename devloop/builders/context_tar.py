@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from devloop.model import ContextEntry, Snapshot
 
-__all__ = ["stream"]
-
 
 def stream(
     context: Path, snapshot: Snapshot, replaced: Mapping[str, bytes] | None = None

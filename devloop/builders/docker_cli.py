@@ -10,8 +10,6 @@ from devloop.errors import Code, DevloopError
 if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
 
-__all__ = ["ask_docker", "cannot_run"]
-
 
 def ask_docker(*args: str, cancel: Cancel, limit: float) -> process.Completed | None:
     """What `docker ARGS` answers; None when it does not within `limit` seconds.

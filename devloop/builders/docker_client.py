@@ -22,8 +22,6 @@ from devloop.base.sockets import Socket, connect_unix, shut
 from devloop.builders import docker_errors
 from devloop.errors import DevloopError
 
-__all__ = ["FAILURES", "DockerClient", "connect", "ping", "unreachable"]
-
 FAILURES = (
     docker.errors.DockerException,
     requests.exceptions.RequestException,

@@ -15,7 +15,6 @@ from devloop.errors import Code, Diagnosis
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["disk_full", "docker_unreachable", "first_line", "push_failed"]
 
 _ENDPOINT = re.compile(r"(?:unix|tcp|ssh|https?|npipe)://[^\s\"';,]+")
 _NO_CONTEXT = re.compile(

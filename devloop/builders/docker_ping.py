@@ -15,7 +15,6 @@ from devloop.base.sockets import connect_unix
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["answers"]
 
 _DEFAULT = "/var/run/docker.sock"
 _SECONDS = 1.0

@@ -24,8 +24,6 @@ from devloop.errors import Code, DevloopError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["arranged", "extra_patterns", "failed_preparing", "ignore_file", "merged"]
-
 
 def ignore_file(context: Path, dockerfile: Path) -> Path | None:
     """The ignore file that Docker would use: `<Dockerfile>.dockerignore`, else the context's."""

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from devloop.engine.ports import Builder, Reporter
     from devloop.model import ImageRef, Scan
 
-__all__ = ["CachedImages", "CachingBuilder"]
 
 # Enough to go back some steps; a session of many services must not forget one over another.
 _KEPT = 20

@@ -23,17 +23,6 @@ if TYPE_CHECKING:
     from devloop.config.schema import Build
     from devloop.model import PushTarget, Scan
 
-__all__ = [
-    "TAG_PREFIX",
-    "Job",
-    "Loader",
-    "OpenRegistry",
-    "Registry",
-    "RegistryManifest",
-    "publish",
-    "shown_path",
-    "tag_of",
-]
 
 # Half an hour: longer than any build one waits for, short enough that a hung one ends by itself.
 LIMIT = 1800.0

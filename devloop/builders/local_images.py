@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
 
-__all__ = ["local_images", "remove_local"]
 
 _LIMIT = 60.0
 

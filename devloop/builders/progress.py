@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from devloop.builders.rawjson import Note
     from devloop.engine.ports import Reporter
 
-__all__ = ["ProgressReporter"]
-
 
 class ProgressReporter:
     """`build` begins at once; `push` when the image is being written out, which ends `build`."""

@@ -14,8 +14,6 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Note", "Solve", "Vertex", "one_line", "plain", "size", "split_name"]
-
 _NAME = re.compile(
     r"^\[(?:(?P<label>[^\]]*?) )?(?P<step>\d+)/(?P<total>\d+)\] (?P<text>.*)$", re.DOTALL
 )

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from devloop.engine.ports import Builder, Reporter
     from devloop.model import ImageRef, PushTarget, Scan
 
-__all__ = ["make_builder", "preflight"]
 
 _VERSION = re.compile(r"\bv?(\d+)\.(\d+)(?:\.\d+)?\b")
 # The first with --progress=rawjson, and the one that Debian 13 has.

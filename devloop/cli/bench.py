@@ -15,8 +15,6 @@ from devloop.errors import Code, DevloopError, ExitStatus
 if TYPE_CHECKING:
     from devloop.config.schema import Project, Service
 
-__all__ = ["command"]
-
 
 @click.command("bench")
 @click.argument("service", required=False)

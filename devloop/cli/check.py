@@ -14,8 +14,6 @@ from devloop.errors import DevloopError, Diagnosis, ExitStatus
 if TYPE_CHECKING:
     from devloop.config.loader import LoadedProject
 
-__all__ = ["command"]
-
 
 @click.command("check")
 @click.option(

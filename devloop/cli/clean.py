@@ -16,8 +16,6 @@ from devloop.errors import Code, DevloopError, ExitStatus
 if TYPE_CHECKING:
     from devloop.app.clean import Cleaning
 
-__all__ = ["command"]
-
 
 @click.command("clean")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from devloop import local_cluster
     from devloop.base.cancel import Cancel
 
-__all__ = ["command"]
 
 T = TypeVar("T")
 

@@ -7,8 +7,6 @@ import click
 from devloop.cli.options import CommonOptions, project_options
 from devloop.cli.session import OUTPUTS, Output, run_session
 
-__all__ = ["command"]
-
 
 @click.command("dev")
 @click.argument("services", nargs=-1, metavar="[SERVICE]...")

@@ -10,8 +10,6 @@ import click
 from devloop.cli.options import CommonOptions, load, project_options
 from devloop.errors import Code, DevloopError, ExitStatus
 
-__all__ = ["command"]
-
 
 @click.command("down")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")

@@ -20,7 +20,6 @@ from devloop.errors import Code, DevloopError, Diagnosis, ExitStatus
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["COMMANDS", "command", "main"]
 
 # name -> (module, one line of help); the order is the order in `devloop --help`.
 COMMANDS: dict[str, tuple[str, str]] = {

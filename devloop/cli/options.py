@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from devloop.config.loader import LoadedProject
 
-__all__ = ["CommonOptions", "load", "project_options"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommonOptions:

@@ -15,7 +15,6 @@ from devloop.ui.sanitize import plain
 if TYPE_CHECKING:
     from devloop.cli.options import CommonOptions
 
-__all__ = ["OUTPUTS", "Output", "run_session"]
 
 Output = Literal["auto", "live", "lines", "json", "quiet"]
 OUTPUTS = ("auto", "live", "lines", "json", "quiet")

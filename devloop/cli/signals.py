@@ -24,7 +24,6 @@ from devloop.errors import ExitStatus
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Signals", "Stop", "interruptible"]
 
 T = TypeVar("T")
 

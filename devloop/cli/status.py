@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from devloop.cluster.deploy.status import WorkloadStatus
     from devloop.config.schema import Service
 
-__all__ = ["command"]
-
 
 @click.command("status")
 @click.option(

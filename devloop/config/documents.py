@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from devloop.base.yaml_tree import Node
     from devloop.config.problems import Problems
 
-__all__ = ["compose_documents", "read_text"]
 
 LARGEST_FILE = 4 * 1024 * 1024
 

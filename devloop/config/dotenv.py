@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from devloop.config.problems import Problems
 
-__all__ = ["parse_dotenv"]
 
 _KEY = re.compile(
     r"[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_.-]*)[ \t]*(?P<sign>[=:]?)[ \t]*"

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from devloop.config.schema import Service
     from devloop.errors import Diagnosis
 
-__all__ = ["check_files"]
 
 # Directories in which nobody keeps the Dockerfile that was meant.
 _SKIP = frozenset({".git", ".venv", "venv", "node_modules", "__pycache__", ".tox", ".devloop"})

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from devloop.config.rules import Fault, TextRule
     from devloop.errors import Code
 
-__all__ = ["Block", "Choice", "Flag", "Key", "Kind", "List", "Map", "Number", "Text", "block"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:

@@ -12,8 +12,6 @@ from devloop.config.grammar import Block, Choice, Flag, Key, Kind, List, Map, Nu
 from devloop.config.rules import PORT
 from devloop.config.schema import PROJECT
 
-__all__ = ["SCHEMA_ID", "project_schema"]
-
 SCHEMA_ID = "urn:devloop:schema:devloop.yaml:1"
 
 _Schema: TypeAlias = dict[str, Any]

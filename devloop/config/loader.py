@@ -29,14 +29,6 @@ if TYPE_CHECKING:
 
     from devloop.config.schema import Project
 
-__all__ = [
-    "FILE_NAME",
-    "LoadedProject",
-    "find_file",
-    "load_project",
-    "show_path",
-    "user_config_path",
-]
 
 FILE_NAME = "devloop.yaml"
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from devloop.errors import Location
 
-__all__ = ["Locations", "Path"]
 
 # A setting's way down from the top of the file: ("services", "web", "ports", 0).
 Path: TypeAlias = tuple[str | int, ...]

@@ -18,7 +18,6 @@ from devloop.errors import Code, Location
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["apply_sets", "literal"]
 
 _HERE = Location("--set")
 

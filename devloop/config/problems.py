@@ -13,7 +13,6 @@ from devloop.errors import Code, DevloopError, Diagnosis, Location
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["ConfigErrors", "Problems", "nearest"]
 
 # Enough for any honest file; a machine-made one should not fill the terminal.
 _MOST = 200

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from devloop.config.locations import Locations, Path
     from devloop.config.rules import Fault
 
-__all__ = ["MISSING", "Reader", "dotted"]
-
 
 class _Missing(enum.Enum):
     MISSING = enum.auto()

@@ -23,20 +23,6 @@ if TYPE_CHECKING:
     from devloop.config.locations import Path as Where
     from devloop.config.problems import Problems
 
-__all__ = [
-    "ServiceScope",
-    "args",
-    "finish_build",
-    "finish_deploy",
-    "finish_project",
-    "finish_service",
-    "make",
-    "port",
-    "secret_fields",
-    "secrets",
-    "ssh",
-    "texts",
-]
 
 _Values: TypeAlias = dict[str, Any]
 # A list as the reader leaves it: each item with its position in the file.

@@ -17,27 +17,6 @@ from devloop.errors import Code
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = [
-    "ANY_TEXT",
-    "ARGUMENT",
-    "CONTAINER",
-    "CONTEXT_PATTERN",
-    "DURATION",
-    "IMAGE",
-    "LABEL",
-    "PLATFORM",
-    "PORT",
-    "REGISTRY",
-    "SYNC_DEST",
-    "SYNC_SOURCE",
-    "VARIABLE_NAME",
-    "WORKLOAD",
-    "Fault",
-    "TextRule",
-    "label_from",
-    "seconds",
-]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:

@@ -33,8 +33,6 @@ from devloop.config.rules import (
 )
 from devloop.errors import Code
 
-__all__ = ["PROJECT", "USER", "Build", "Deploy", "Logs", "Port", "Project", "Service", "SyncRule"]
-
 NEWEST_VERSION: Final = 1
 
 _PATH = Text(rule=ANY_TEXT)

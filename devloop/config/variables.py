@@ -17,7 +17,6 @@ from devloop.config.problems import nearest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Expanded", "Trouble", "expand"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DEEPEST = 20

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from devloop.events import Event
 
-__all__ = ["EventBus"]
 
 _LOG = logging.getLogger(__name__)
 

@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from devloop.events import Event
     from devloop.model import Deployed, ImageRef, Scan, Served, Step, StepOutcome
 
-__all__ = ["Engine", "ServicePorts", "SilentReporter"]
 
 _LOG = logging.getLogger(__name__)
 

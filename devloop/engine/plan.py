@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from devloop.engine.state import ServiceState, State
 
-__all__ = ["CAP", "CATCH_UP_AFTER", "MAX_BUILDS", "REST", "Plan", "plan"]
 
 # The watcher rests before it gives a hint, so the first one is followed at once. Where more come
 # before that was possible, the save goes on: then it is followed this many seconds after the last,

@@ -28,18 +28,6 @@ if TYPE_CHECKING:
         StepOutcome,
     )
 
-__all__ = [
-    "Builder",
-    "ByteStream",
-    "Deployer",
-    "Hints",
-    "PodSource",
-    "Rendering",
-    "Reporter",
-    "Source",
-    "Syncer",
-]
-
 
 class Reporter(Protocol):
     """How a worker reports what it is doing. Safe to call from the worker's thread only.

@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from devloop.engine.state import Fact, State, Task
     from devloop.events import Event
 
-__all__ = ["LISTED", "reduce", "retry_delay"]
 
 # How many changed paths an event lists; all are counted.
 LISTED = 20

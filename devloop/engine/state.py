@@ -27,37 +27,6 @@ if TYPE_CHECKING:
         StepOutcome,
     )
 
-__all__ = [
-    "WRITES",
-    "Advanced",
-    "Began",
-    "Behind",
-    "CaughtUp",
-    "Diagnosed",
-    "Dirty",
-    "Done",
-    "Ended",
-    "Fact",
-    "Failed",
-    "Failure",
-    "Finished",
-    "Hinted",
-    "Hold",
-    "Iteration",
-    "NotSynced",
-    "OpenStep",
-    "Proof",
-    "Result",
-    "ServiceState",
-    "Started",
-    "State",
-    "StopRequested",
-    "Stopped",
-    "Task",
-    "TaskKind",
-    "initial",
-]
-
 
 class TaskKind(enum.StrEnum):
     """What a worker can be doing for a service."""

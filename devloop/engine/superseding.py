@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from devloop.engine.state import Iteration
     from devloop.engine.turn import Turn
 
-__all__ = ["SUPERSEDED", "count_superseded", "goes_through", "name_noise"]
 
 # After so many iterations in a row that a newer change ended before their deploy, one goes through.
 SUPERSEDED = 3

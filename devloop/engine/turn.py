@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from devloop.events import Event, Trigger
     from devloop.model import ImageRef
 
-__all__ = ["STEP_OF", "Turn"]
 
 STEP_OF = {
     TaskKind.SCAN: Step.SCAN,

@@ -23,22 +23,6 @@ from devloop.local_cluster.wiring import KIND_CONFIG
 if TYPE_CHECKING:
     from devloop.local_cluster.docker_host import DockerHost
 
-__all__ = [
-    "Api",
-    "ReadContext",
-    "ask_api",
-    "await_nodes",
-    "beyond_repair",
-    "control_plane",
-    "create",
-    "delete",
-    "in_kubeconfig",
-    "kubectl",
-    "made_by_devloop",
-    "probe_all",
-    "start",
-    "valid_name",
-]
 
 ReadContext = Callable[[str], tuple[str, str]]
 """The API server's URL and its CA (PEM) that the user's kubeconfig has for a context; empty strings

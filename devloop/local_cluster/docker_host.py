@@ -27,7 +27,6 @@ from devloop.errors import Code, DevloopError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["DockerHost", "DockerNotFound", "DockerRefused", "ExecResult", "last_lines"]
 
 T = TypeVar("T")
 

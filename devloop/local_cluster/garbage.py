@@ -18,7 +18,6 @@ from devloop.local_cluster.machine import CLUSTER_LABEL
 if TYPE_CHECKING:
     from devloop.local_cluster.docker_host import DockerHost
 
-__all__ = ["collect", "owned_registry"]
 
 _COLLECT = 300.0
 _BLOB = re.compile(r"^blob eligible for deletion: ", re.MULTILINE)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from devloop.local_cluster.docker_host import DockerHost
 
-__all__ = ["kind"]
 
 _GRACE = 1.0  # seconds that kind needs to clean up after a cancelled creation
 

@@ -13,20 +13,6 @@ from devloop.local_cluster.wiring import CERTS_DIR
 if TYPE_CHECKING:
     from devloop.local_cluster.docker_host import DockerHost
 
-__all__ = [
-    "CLUSTER_LABEL",
-    "MADE_LABEL",
-    "MARK",
-    "Machine",
-    "NodeContainer",
-    "Probe",
-    "RegistryContainer",
-    "look",
-    "parse",
-    "probe",
-    "publisher",
-    "registry_name",
-]
 
 CLUSTER_LABEL = "devloop.dev/cluster"
 # On the registry's container: there was no cluster of this name when it was made, so the one

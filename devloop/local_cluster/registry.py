@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from devloop.local_cluster.machine import Machine, RegistryContainer
     from devloop.local_cluster.steps import Report
 
-__all__ = ["IMAGE", "PORT", "RegistryRequest", "answers", "ensure", "remove"]
 
 IMAGE = "registry:3"  # the one kind's guide uses
 PORT = 5001  # kind's guide again; 5000 belongs to AirPlay on macOS

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from devloop.local_cluster.cluster import ReadContext
     from devloop.local_cluster.docker_host import DockerHost
 
-__all__ = ["NodeStatus", "Status", "status"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStatus:

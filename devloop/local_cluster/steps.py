@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ClusterProgress", "Report", "step"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterProgress:

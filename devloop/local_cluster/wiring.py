@@ -17,16 +17,6 @@ from devloop.model import CREATED_BY
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = [
-    "CERTS_DIR",
-    "KIND_CONFIG",
-    "certs_dir",
-    "config_map",
-    "hosted_at",
-    "hosts_toml",
-    "is_ours",
-    "local_port",
-]
 
 _HELP = "https://kind.sigs.k8s.io/docs/user/local-registry/"
 

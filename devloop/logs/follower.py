@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from devloop.logs.reading import Read
     from devloop.model import ContainerView, PodView
 
-__all__ = ["LogFollower", "OpenLog"]
 
 _LOG = logging.getLogger(__name__)
 

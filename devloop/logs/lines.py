@@ -11,8 +11,6 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["LINE_LIMIT", "Piece", "Splitter", "second_before", "to_key"]
-
 # A line longer than this many bytes is shown in pieces.
 LINE_LIMIT = 64 * 1024
 

@@ -16,7 +16,6 @@ from devloop.logs.lines import second_before, to_key
 if TYPE_CHECKING:
     from devloop.logs.lines import Piece
 
-__all__ = ["Position"]
 
 # How many of the latest lines are remembered: all of the last two seconds, which a resumed stream
 # repeats, and some more for short logs, which can then be compared as a whole. More than the upper

@@ -10,19 +10,6 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, replace
 
-__all__ = [
-    "End",
-    "Instance",
-    "RateLimit",
-    "Read",
-    "ReadProgress",
-    "Trail",
-    "backoff",
-    "learned",
-    "next_read",
-    "outdated",
-]
-
 # How many refusals in a row are believed.
 _TRIES = 3
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.base.yaml_tree import Node, Scalar
 
-__all__ = ["FilesRendering", "find_files", "read_manifests"]
 
 _MOST_NODES = 200_000
 _DEEPEST = 150

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from devloop.model import PodView
 
-__all__ = ["BackendChooser", "BackendView"]
 
 # Seconds for which a restarted pod is preferred although it is not ready: alone, and while there
 # are others to go to.

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from devloop.port_forward.route import Route
     from devloop.port_forward.settings import ForwardSettings
 
-__all__ = ["ClientConnection"]
-
 
 class _State(enum.Enum):
     WAITING = "waiting"

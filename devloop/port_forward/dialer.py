@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from devloop.port_forward.ports import Dial, Duplex
     from devloop.port_forward.settings import ForwardSettings
 
-__all__ = ["Dialer"]
 
 _LOG = logging.getLogger(__name__)
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-__all__ = ["SocketEvents", "Timers", "isolated"]
 
 _LOG = logging.getLogger(__name__)
 

@@ -12,8 +12,6 @@ import collections
 import enum
 import re
 
-__all__ = ["Exchange"]
-
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110, 9.2.1; TRACE is nobody's friend
 _MOST_HEAD = 65536
 _MOST_PIPELINED = 32

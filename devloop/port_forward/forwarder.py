@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from devloop.events import Event
     from devloop.port_forward.ports import Dial
 
-__all__ = ["PortForwarder"]
-
 
 class PortForwarder:
     """Forwards local ports to the newest pod of their service that can answer.

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from devloop.base.sockets import Socket
 
-__all__ = ["listen"]
-
 
 def listen(port: int, *, owner: Callable[[int], str | None] = owner_of) -> tuple[Socket, ...]:
     """Listen on 127.0.0.1 and, where the machine has it, on ::1: browsers try either first.

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from devloop.port_forward.settings import ForwardSettings
 
-__all__ = ["Outage"]
 
 T = TypeVar("T")
 

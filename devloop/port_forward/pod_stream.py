@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from devloop.port_forward.ports import Duplex
 
-__all__ = ["PodStream", "RequestBuffer"]
 
 _LOG = logging.getLogger(__name__)
 

@@ -10,8 +10,6 @@ from pathlib import Path
 from devloop.base import process
 from devloop.base.cancel import Cancel
 
-__all__ = ["owner_of", "socket_inodes"]
-
 _LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h)
 _PROGRAM_SECONDS = 3.0
 

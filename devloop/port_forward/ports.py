@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.model import PodView
 
-__all__ = ["Dial", "Duplex"]
-
 
 class Duplex(ByteStream, Protocol):
     """A byte stream to a container's port. `receive` raises ConnectionRefusedError when nothing

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from devloop.port_forward.ports import Duplex
 
-__all__ = ["await_refusal"]
 
 _LOG = logging.getLogger(__name__)
 

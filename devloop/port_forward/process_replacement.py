@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from devloop.port_forward.settings import ForwardSettings
 
-__all__ = ["OldProcess", "ProcessReplacement"]
-
 
 class OldProcess(enum.Enum):
     """What a probe shows: the old process listens, nobody does, or it does not matter by now."""

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from devloop.port_forward.ports import Duplex
     from devloop.port_forward.settings import ForwardSettings
 
-__all__ = ["ReportState", "Route"]
-
 
 class ReportState(Protocol):
     """Called with the state that a route is in."""

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.registry.credentials import RegistryCredentials
 
-__all__ = ["ACCEPT", "Descriptor", "ImageManifest", "RegistryClient"]
 
 ACCEPT = (
     "application/vnd.oci.image.index.v1+json",

@@ -17,8 +17,6 @@ from typing import Any
 from devloop.base import process
 from devloop.base.cancel import Cancel
 
-__all__ = ["RegistryCredentials", "for_host"]
-
 _HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _HUB_KEY = "https://index.docker.io/v1/"
 _HELPER_SECONDS = 10.0

@@ -23,15 +23,6 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.registry.client import RegistryClient
 
-__all__ = [
-    "CONFIG_MAP_KEY",
-    "CONFIG_MAP_NAME",
-    "CONFIG_MAP_NAMESPACE",
-    "Hosting",
-    "check",
-    "discover",
-    "parse_hosting",
-]
 
 CONFIG_MAP_NAMESPACE = "kube-public"
 CONFIG_MAP_NAME = "local-registry-hosting"

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
 
-__all__ = ["KindLoader"]
 
 _LIMIT = 900.0  # seconds; gigabytes for several nodes on a slow disk take minutes
 

@@ -10,8 +10,6 @@ from devloop.registry.client import RegistryClient
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Registries"]
-
 
 class Registries:
     """From `host[:port]` to a client. Thread-safe. `known` is used for its own host, and left open

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from devloop.base.net import HttpClient
     from devloop.registry.credentials import RegistryCredentials
 
-__all__ = ["Tokens", "parse_challenge"]
 
 _PARAMETER = re.compile(r'([A-Za-z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))')
 _TIMEOUT = urllib3.Timeout(connect=3.0, read=15.0)

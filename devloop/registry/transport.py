@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.registry.credentials import RegistryCredentials
 
-__all__ = ["Transport"]
 
 _HUB = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
 _CONNECT = 3.0

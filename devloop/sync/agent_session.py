@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from devloop.sync.ports import CommandStream
     from devloop.sync.protocol import Kind, Start
 
-__all__ = ["Agent", "NoAgent", "start"]
 
 _SILENCE = 8.0  # seconds without a byte in either direction
 _GATHER = 1 << 18  # bytes of small requests that go out together

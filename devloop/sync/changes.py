@@ -19,18 +19,6 @@ if TYPE_CHECKING:
     from devloop.model import ContextEntry, Snapshot
     from devloop.sync.rules import PathRule
 
-__all__ = [
-    "ByPlaces",
-    "ByRules",
-    "ContainerState",
-    "FileChange",
-    "Placing",
-    "SyncPlace",
-    "SyncPlan",
-    "SyncedFile",
-    "difference",
-]
-
 
 _NOTHING: Mapping[str, SyncTarget] = MappingProxyType({})
 

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from devloop.sync.protocol import Start
     from devloop.sync.rules import SyncTarget
 
-__all__ = ["FIRST_PAUSE", "ContainerSync", "Refused", "SyncAttempt"]
 
 _LOG = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from devloop.model import ContextEntry
 
-__all__ = ["VerifiedContent", "changed_meanwhile"]
 
 _PIECE = 1 << 20
 

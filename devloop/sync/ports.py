@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.model import PodView
 
-__all__ = ["CommandStream", "OpenStream"]
-
 
 class CommandStream(ByteStream, Protocol):
     """A running command's standard streams.

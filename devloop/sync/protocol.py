@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from devloop.sync.changes import FileChange
 
-__all__ = ["PREFERRED", "STARTS", "Kind", "Start", "closing", "code", "keep_content", "request"]
 
 Kind = Literal["python", "sh"]
 

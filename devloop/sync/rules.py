@@ -18,8 +18,6 @@ from devloop.base.patterns import is_magic, match_parts
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["PathRule", "SyncTarget"]
-
 
 @dataclass(frozen=True, slots=True)
 class SyncTarget:

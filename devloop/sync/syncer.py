@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from devloop.sync.ports import OpenStream
     from devloop.sync.rules import PathRule, SyncTarget
 
-__all__ = ["FileSync"]
 
 # That no container runs. Snapshots of 20,000 files are 2 MB each.
 _IMAGES = 4

@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
 
-__all__ = ["Formatter", "LineFormatter", "LineSink", "log_prefix"]
 
 # A step that takes long reports how far it is this often, in seconds: CI kills what is silent.
 _PROGRESS_EVERY = 10.0

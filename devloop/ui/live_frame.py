@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from devloop.events import DiagnosticRaised
     from devloop.ui.live_parts import Glyphs
 
-__all__ = ["frame"]
 
 # Lines above the one in question.
 _ABOVE = 1

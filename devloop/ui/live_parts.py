@@ -17,8 +17,6 @@ from rich.theme import Theme
 
 from devloop.ui.sanitize import coloured, plain
 
-__all__ = ["Glyphs", "LogPrefixes", "Row", "glyphs_for", "paint", "plain_text", "render"]
-
 _THEME = Theme(
     {
         "ok": "green",

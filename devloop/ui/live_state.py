@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from devloop.events import Record, Serving
     from devloop.ui.live_parts import Glyphs
 
-__all__ = ["LiveState"]
 
 _STAGES = (Step.BUILD, Step.PUSH, Step.DEPLOY, Step.ROLLOUT)
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from devloop.events import Record
 
-__all__ = ["NdjsonSink"]
-
 
 class NdjsonSink:
     """Writes every record as one line, records that come together with one write. Raises `OSError`

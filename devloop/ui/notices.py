@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from devloop.events import Event
     from devloop.ui.live_parts import Glyphs
 
-__all__ = ["Notices", "note"]
-
 
 def note(glyphs: Glyphs, text: str, code: str = "", cause: str = "") -> list[Row]:
     """A remark that wants attention but stops nothing."""

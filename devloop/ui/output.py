@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import TextIO
 
-__all__ = ["Output"]
-
 
 class Output:
     """A place to write text to. `stream` keeps its own buffer, which is flushed once, here."""

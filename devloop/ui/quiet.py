@@ -13,8 +13,6 @@ from devloop.ui.text import duration, serving_name
 if TYPE_CHECKING:
     from devloop.events import Record
 
-__all__ = ["QuietFormatter"]
-
 
 class QuietFormatter:
     """Problems as they happen; at the end one line a service."""

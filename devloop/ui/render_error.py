@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from devloop.errors import Diagnosis
     from devloop.events import DiagnosticRaised
 
-__all__ = ["explanation", "format_diagnosis", "not_a_problem", "problem_line"]
 
 # What editors take for a problem.
 _PROBLEM = re.compile(r"(:[0-9]+:[0-9]+: (?:error|warning|info))\[(?=[a-z/-]+\]: )")

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["coloured", "plain"]
-
 _RESET = "\x1b[0m"
 
 # No quantifier can give back what it took, so the time is linear in the text's length whatever it

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from devloop.events import Event, Record
 
-__all__ = ["SessionFile", "read_session"]
 
 _NAME = "session.json"
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from devloop.events import Record
     from devloop.ui.live_parts import Row
 
-__all__ = ["TerminalSink"]
 
 # Seconds between two pictures of the spinner.
 _TICK = 0.1

@@ -9,16 +9,6 @@ from devloop.ui.sanitize import plain
 if TYPE_CHECKING:
     from devloop.events import PodChanged, Serving, StepProgress, Trigger
 
-__all__ = [
-    "count",
-    "duration",
-    "ordinal",
-    "path_from",
-    "pod_trouble",
-    "progress",
-    "serving_name",
-    "trigger_text",
-]
 
 # What the kubelet gives as a reason while all is well.
 _HARMLESS = frozenset({"", "ContainerCreating", "PodInitializing", "Completed"})

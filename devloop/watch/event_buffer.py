@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["ADDED", "DELETED", "MODIFIED", "BufferedEvents", "EventBuffer", "FileEvent"]
 
 ADDED = 1
 MODIFIED = 2

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from devloop.watch.event_buffer import BufferedEvents
     from devloop.watch.watchset import Watched
 
-__all__ = ["WatchHints"]
 
 _CAP_SECONDS = 0.3
 _GIT_SECONDS = 5.0

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from devloop.watch.event_buffer import EventBuffer
 
-__all__ = ["InotifyWatch", "LimitReachedError"]
 
 _MODIFY = 0x2
 _ATTRIB = 0x4

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from devloop.watch.event_buffer import EventBuffer
 
-__all__ = ["TreeWatch"]
 
 _STEP_MILLISECONDS = 10
 """How often watchfiles looks at what the kernel told it."""

@@ -8,8 +8,6 @@ covers that, and it shrinks again where they do not.
 
 from __future__ import annotations
 
-__all__ = ["LONGEST_SECONDS", "Pace"]
-
 # A file that is written in place or put there whole: only another file of the same save may follow.
 _SHORTEST_SECONDS = 0.004
 # A file that is new under its name: its mode may be set right after it is closed (vim).

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["GitOperations", "SleepDetector"]
 
 _JUMP_SECONDS = 5.0
 

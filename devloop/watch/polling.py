@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from devloop.watch.event_buffer import EventBuffer
 
-__all__ = ["PollWatch"]
 
 _SHARE = 10
 

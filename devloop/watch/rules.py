@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from devloop.base.ignore_rules import IgnoreRules
 
-__all__ = ["ContextRules"]
-
 
 class ContextRules:
     """`IgnoreRules` with editors' files, `.git` and `.devloop` taken out.

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.watch.rules import ContextRules
 
-__all__ = ["TreeScanner"]
 
 _DIRECTORY = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
 _SWAPPED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from devloop.engine.ports import Rendering
     from devloop.model import Snapshot
 
-__all__ = ["ServiceSource"]
 
 # Part of every fingerprint: raised when what it covers changes, so that old ones never match.
 _VERSION = 1

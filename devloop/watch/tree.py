@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from devloop.base.file_content import Key
     from devloop.model import ContextEntry
 
-__all__ = ["Directory", "Leaf", "all_directories"]
 
 # How many leaves make a directory big, and into how many groups those are split. Both are part of
 # what a digest means, as the digest of the same tree must always be the same.

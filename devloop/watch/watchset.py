@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from devloop.watch.event_buffer import EventBuffer
     from devloop.watch.native import TreeWatch
 
-__all__ = ["WatchSet", "Watched"]
 
 # A directory may get a directory between the walk and its watch; each round sees one level of that.
 _ROUNDS = 5
@@ -93,6 +92,7 @@ class WatchSet:
             return self._renew_trees(lost)
         inside = None if lost is None else tuple(path + "/" for path in lost)
         new: set[str] = set()
+        fresh: set[str] = set()
         for _ in range(_ROUNDS):
             wanted = self._wanted()
             fresh = self._watch(wanted, inside)

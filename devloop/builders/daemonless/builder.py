@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from devloop.engine.ports import Builder, Reporter
     from devloop.model import ImageRef, Scan
 
-__all__ = ["DaemonlessBuilder", "needs_builder"]
 
 _OCI = "application/vnd.oci.image.manifest.v1+json"
 _OCI_CONFIG = "application/vnd.oci.image.config.v1+json"

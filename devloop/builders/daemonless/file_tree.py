@@ -21,7 +21,6 @@ from devloop.model import ContextEntry, Snapshot
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["Tree"]
 
 _ID = re.compile(r"\d{1,9}")
 

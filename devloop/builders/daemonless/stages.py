@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from devloop.config.schema import Build
     from devloop.model import Snapshot
 
-__all__ = ["StageImage", "StageImages", "make"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageImage:

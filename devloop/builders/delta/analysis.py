@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from devloop.builders.dockerfile import Dockerfile, Instruction, Stage
     from devloop.builders.image.copies import Copy, StageState
 
-__all__ = ["Rules", "may_match", "rules"]
 
 # What makes a pattern more than names and the wildcards * and ?.
 _HARD = frozenset("$\\\"'[")

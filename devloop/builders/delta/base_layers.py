@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from devloop.builders.image.listing import Listing
     from devloop.builders.image.repository import Repository
 
-__all__ = ["BaseLayers", "BaseLayersReader", "check_places"]
 
 # In bytes, compressed: more than this is not read in the background of somebody's work.
 _MOST = 2 << 30

@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from devloop.errors import Diagnosis
     from devloop.model import ImageRef, Scan
 
-__all__ = ["DeltaBuilder"]
 
 _NO_LINK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 

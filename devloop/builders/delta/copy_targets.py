@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from devloop.config.schema import Build
     from devloop.model import Scan
 
-__all__ = ["Targets"]
 
 _OWNER = re.compile(r"(\d{1,9}|root)(?::(\d{1,9}|root))?")
 

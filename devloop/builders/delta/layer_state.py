@@ -23,18 +23,6 @@ if TYPE_CHECKING:
 if TYPE_CHECKING:
     Head = Callable[[str], bytes]
 
-__all__ = [
-    "BaseState",
-    "CopyLayer",
-    "Frozen",
-    "LayerChange",
-    "LayerState",
-    "ancestors",
-    "differing",
-    "place_all",
-    "same",
-]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyLayer:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from devloop.builders.image.documents import Image, Layer
     from devloop.model import Snapshot
 
-__all__ = ["check_triggers"]
 
 # As BuildKit and the classic builder write it.
 _COPY = re.compile(r"^(?:/bin/sh -c #\(nop\)\s+)?(?:COPY|ADD)\s+(.*)$", re.DOTALL)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["is_plain_build"]
 
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh"})
 _BUILDERS = frozenset({"docker", "podman", "nerdctl", "buildah"})

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from devloop.builders.image.repository import Repository
     from devloop.model import Scan
 
-__all__ = ["BOUND_BYTES", "BOUND_ENTRIES", "DeltaImage", "Shortcut"]
 
 # A delta layer holds all that changed since the layers below it were made, and is made and sent
 # whole with every save: beyond this it costs more than a few milliseconds and is folded away.

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from devloop.builders.image.documents import Image, Layer
     from devloop.model import Snapshot
 
-__all__ = ["examine"]
 
 # More than this is not read in the background of somebody's work; compressed, in bytes.
 _MOST = 256 << 20

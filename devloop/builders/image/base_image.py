@@ -23,12 +23,6 @@ if TYPE_CHECKING:
     from devloop.builders.image.documents import Image
     from devloop.builders.job import OpenRegistry
 
-__all__ = [
-    "Base",
-    "Bases",
-    "LocalImages",
-]
-
 
 class LocalImages(Protocol):
     """What the local Docker has."""

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from devloop.builders.dockerfile import Dockerfile, Instruction
     from devloop.model import ContextEntry, Snapshot
 
-__all__ = ["Copy", "FileEntry", "StageState", "may_be_archive", "merge", "place", "stage_copies"]
 
 _WHITEOUT = ".wh."
 _FLAGS = {

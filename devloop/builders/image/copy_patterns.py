@@ -18,8 +18,6 @@ from devloop.builders.image.full_build import NeedsFullBuild
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Filter", "is_pattern", "source_pattern"]
-
 
 def is_pattern(text: str) -> bool:
     """Whether BuildKit looks for matches of `text`, instead of a path of that name."""

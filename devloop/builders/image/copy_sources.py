@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from devloop.model import Snapshot
 
-__all__ = ["Sources", "clean"]
 
 _ROOT = ContextEntry("dir", 0o755)
 # As many as fs.RootPath follows.

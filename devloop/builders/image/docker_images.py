@@ -13,7 +13,6 @@ from devloop.errors import DevloopError
 if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
 
-__all__ = ["DockerImages"]
 
 _SECONDS = 5.0
 

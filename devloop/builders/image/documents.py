@@ -19,17 +19,6 @@ from devloop.builders.image.full_build import NeedsFullBuild
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = [
-    "MARK",
-    "Documents",
-    "Image",
-    "Layer",
-    "choose",
-    "config_digest",
-    "is_index",
-    "parse_image",
-    "sha256",
-]
 
 MARK = "devloop.delta.v1"
 """The comment of the history entry of a layer that holds what changed since the layers below."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["NeedsFullBuild"]
-
 
 class NeedsFullBuild(Exception):  # noqa: N818 - not an error: the full builder takes over
     """What was asked for might differ from what a full build gives. `reason` is for the user, in a

@@ -26,16 +26,6 @@ if TYPE_CHECKING:
     Expand = Callable[[str, Mapping[str, str]], str]
     """From a word and the variables to the word with quotes and variables replaced."""
 
-__all__ = [
-    "CONFIGURING",
-    "ImageConfig",
-    "InstructionText",
-    "apply_instruction",
-    "platform_arguments",
-    "scratch",
-    "split",
-    "started",
-]
 
 _COMMENT = "buildkit.dockerfile.v0"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

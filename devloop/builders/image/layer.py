@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
 
-__all__ = ["read_layer", "write_layer"]
 
 _CHUNK = 1 << 20
 

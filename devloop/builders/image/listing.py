@@ -30,16 +30,6 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.builders.image.base_image import Base
 
-__all__ = [
-    "Blobs",
-    "Listing",
-    "Listings",
-    "PathEntry",
-    "cache_directory",
-    "follow",
-    "merged",
-    "read_tar",
-]
 
 Kind = Literal["file", "dir", "symlink", "other"]
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from devloop.builders.image.listing import Listing
     from devloop.builders.job import Registry
 
-__all__ = ["Repository"]
 
 # A delta and its config.
 _BLOBS = 2

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from devloop.builders.dockerfile import Dockerfile, Instruction, Stage
 
-__all__ = ["Scope", "stages_of", "words_of"]
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SPACE = re.compile(r"[\t\v\f\r ]+")

@@ -14,7 +14,6 @@ from devloop.builders.image.full_build import NeedsFullBuild
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["read_entries"]
 
 _BUFFER = 1 << 18
 

@@ -19,7 +19,6 @@ from devloop.errors import Code, DevloopError, unreadable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["END", "header", "padding", "reading_context"]
 
 END = bytes(1024)
 """What an archive ends with."""

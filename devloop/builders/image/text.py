@@ -14,7 +14,6 @@ from devloop.builders.image.full_build import NeedsFullBuild
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["expand", "split"]
 
 _SPECIAL = "@*#?-$!"
 

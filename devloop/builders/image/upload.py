@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from devloop.builders.image.documents import Documents, Layer
     from devloop.builders.job import OpenRegistry, Registry
 
-__all__ = ["Upload"]
 
 _PIECE = 8 << 20
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.builders.job import Registry
 
-__all__ = ["push_variants"]
-
 
 def push_variants(
     registry: Registry, image: ImageRef, count: int, cancel: Cancel

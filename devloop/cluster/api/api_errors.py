@@ -18,8 +18,6 @@ from devloop.errors import Code, DevloopError, Diagnosis
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ApiError", "ApiTarget", "connection_error", "status_error", "target_of"]
-
 
 class ApiError(DevloopError):
     """A refusal by the API server. `status` is the HTTP status (or the code of a Status object in

@@ -32,7 +32,6 @@ from devloop.errors import Code, DevloopError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["APPLY", "JSON", "STRATEGIC", "Connection"]
 
 JSON = "application/json"
 STRATEGIC = "application/strategic-merge-patch+json"

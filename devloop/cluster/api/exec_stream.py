@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.api.websocket import WebSocket
 
-__all__ = ["ExecStream", "open_exec"]
 
 _PROTOCOLS = "v5.channel.k8s.io, v4.channel.k8s.io"
 _STDIN, _STDOUT, _STDERR, _STATUS = 0, 1, 2, 3

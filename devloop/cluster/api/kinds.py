@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from devloop.cluster.api.connection import Connection
     from devloop.model import WorkloadKind, WorkloadRef
 
-__all__ = ["APPS", "Discovery", "Resource", "name_of", "workload_path"]
 
 APPS = "apps/v1"
 

@@ -23,7 +23,6 @@ from devloop.errors import Code, DevloopError, Location
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Cluster", "Context", "Kubeconfig", "pem_of", "read", "text_of"]
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

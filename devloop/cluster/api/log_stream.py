@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.api.stream import ResponseStream
 
-__all__ = ["node_platforms", "open_log", "registry_hosting", "server_time", "tail_log"]
-
 
 def open_log(
     connection: Connection,

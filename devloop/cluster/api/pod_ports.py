@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from devloop.cluster.api.connection import Connection
     from devloop.model import PodView
 
-__all__ = ["PodPorts"]
 
 _SPARE = 2  # tunnels that wait for a first use, for each pod
 _MOST_IDLE = 16  # tunnels kept after use, for each pod

@@ -9,25 +9,6 @@ from devloop.model import ContainerView, PodView
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = [
-    "STARTING",
-    "alive",
-    "annotation",
-    "condition",
-    "controlled_by",
-    "controller_of",
-    "dig",
-    "images_of",
-    "items",
-    "labels",
-    "metadata",
-    "name_of",
-    "number",
-    "pod_images",
-    "pod_view",
-    "text",
-    "uid_of",
-]
 
 # What a container waits for on its way up; everything else is a failure.
 STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})

@@ -24,7 +24,6 @@ from devloop.errors import DevloopError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["Backoff", "Feed", "Reflector", "WatchEvent"]
 
 # A watch that ends this soon without a word would spin if it were resumed at once.
 _VERY_SHORT_SECONDS = 1.0

@@ -14,20 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = [
-    "FIN",
-    "GOAWAY",
-    "PING",
-    "RST_STREAM",
-    "SYN_REPLY",
-    "Frame",
-    "HeaderBlocks",
-    "SpdyFrames",
-    "data",
-    "ping",
-    "reset",
-    "syn_stream",
-]
 
 SYN_STREAM, SYN_REPLY, RST_STREAM, PING, GOAWAY = 1, 2, 3, 6, 7
 FIN = 1

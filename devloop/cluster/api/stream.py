@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.base.net import Shutter
 
-__all__ = ["ResponseStream"]
 
 _CHUNK = 65536
 

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from devloop.cluster.api.upgrade import UpgradedStream
     from devloop.cluster.api.websocket import WebSocket
 
-__all__ = ["Tunnel", "TunnelPort", "failure", "open_tunnel", "start_port"]
 
 _PROTOCOL = "portforward.k8s.io"
 _MOST_QUEUED = 65536  # bytes of frames that may wait for the socket

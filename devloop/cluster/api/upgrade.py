@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from devloop.base.sockets import Socket
     from devloop.cluster.api.connection import Connection
 
-__all__ = ["UpgradedStream", "upgrade"]
 
 _HANDSHAKE = 10.0  # seconds of silence
 _READ = 65536

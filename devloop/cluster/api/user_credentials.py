@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.kubeconfig import Context
 
-__all__ = ["UserCredentials", "impersonation", "obtain"]
 
 _EXEC_API = "client.authentication.k8s.io"
 _VERSIONS = (f"{_EXEC_API}/v1", f"{_EXEC_API}/v1beta1")

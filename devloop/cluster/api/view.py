@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from devloop.cluster.api.stream import ResponseStream
     from devloop.model import PodView, WorkloadRef
 
-__all__ = ["ClusterView", "ConnectionFeed", "Kind", "View", "owned_by", "workload_of"]
 
 Kind = Literal["pods", "replicasets", "deployments", "statefulsets", "daemonsets", "events"]
 

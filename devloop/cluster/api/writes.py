@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from devloop.cluster.api.connection import Connection
 
-__all__ = ["MANAGER", "delete_pod", "is_another", "last_writer", "patch_as_devloop"]
 
 # The field manager of all that devloop writes.
 MANAGER = "devloop"

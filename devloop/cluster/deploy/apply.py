@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from devloop.cluster.deploy.objects import PlannedObject
     from devloop.errors import Diagnosis
 
-__all__ = ["Applied", "Applier", "read"]
 
 _CRD_SECONDS = 10.0
 _GONE_SECONDS = 10.0

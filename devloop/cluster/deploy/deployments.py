@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from devloop.config.schema import Service
     from devloop.errors import Diagnosis
 
-__all__ = ["Deployments"]
 
 _CLOSE_SECONDS = 5.0
 

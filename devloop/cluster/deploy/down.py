@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from devloop.cluster.api.connection import Connection
 
-__all__ = ["Created", "delete", "find_created", "plan_deletion"]
 
 _PARALLEL = 8
 

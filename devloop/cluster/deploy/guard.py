@@ -16,7 +16,6 @@ from devloop.errors import Code, DevloopError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["PROTECTED_NAMESPACES", "check_context", "check_namespace", "local_reason"]
 
 PROTECTED_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease"})
 

@@ -16,8 +16,6 @@ from devloop.base.image_reference import split_registry
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["owner", "repository_path", "score"]
-
 
 def repository_path(image: str) -> tuple[str, ...]:
     """The parts of an image's repository without registry, tag and digest; Docker Hub's `library/`

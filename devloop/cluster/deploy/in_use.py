@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from devloop.cluster.api.connection import Connection
 
-__all__ = ["digests_in_use"]
 
 # ReplicaSets and ControllerRevisions are what `kubectl rollout undo` goes back to.
 _KINDS = (

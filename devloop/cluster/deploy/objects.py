@@ -20,15 +20,6 @@ if TYPE_CHECKING:
     from devloop.config.schema import Service
     from devloop.model import ImageRef, ManifestObject
 
-__all__ = [
-    "DeployPlan",
-    "PlannedObject",
-    "apply_order",
-    "containers_of",
-    "pick_container",
-    "plan_objects",
-]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedObject:

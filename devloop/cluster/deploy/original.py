@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from devloop.base.state_file import StateFile
 
-__all__ = ["keep_original", "original_file"]
-
 
 def original_file(state_dir: Path, context: str, thing: Mapping[str, Any]) -> StateFile:
     """Where an object's original is."""

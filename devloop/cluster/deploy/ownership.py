@@ -18,18 +18,6 @@ from devloop.model import CREATED_BY
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = [
-    "APPLIED",
-    "PROJECT",
-    "ConflictDecision",
-    "covers",
-    "created_by",
-    "desired",
-    "gitops_manager",
-    "judge_conflict",
-    "project_label",
-    "same_but_images",
-]
 
 # sha256 of what was applied, so that a warm start knows without writing that nothing is to do.
 APPLIED = "devloop.dev/applied"

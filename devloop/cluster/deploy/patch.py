@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from devloop.cluster.api.connection import Connection
     from devloop.model import WorkloadRef
 
-__all__ = ["Recreated", "image_patch", "missing_workload", "patch_images"]
-
 
 class Recreated(Exception):  # noqa: N818 - not an error: look again
     """The workload was deleted, and maybe recreated, between the look and the patch."""

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.replace.recovery_log import RecoveryEntry, RecoveryLog
 
-__all__ = ["recover", "restore_strategy"]
-
 
 def recover(connection: Connection, log: RecoveryLog) -> tuple[Diagnosis, ...]:
     """Recover what the log has of this context; returns what to report. What cannot be reached now

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from devloop.engine.ports import Rendering
     from devloop.model import ImageRef, WorkloadRef
 
-__all__ = ["SharedDeploy"]
-
 
 class SharedDeploy:
     """One guard, one memory of what was applied and which image each service has, one lock and one

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from devloop.cluster.api.connection import Connection
     from devloop.model import PodView, WorkloadRef
 
-__all__ = ["WorkloadStatus", "read_status"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadStatus:

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from devloop.engine.ports import Reporter
     from devloop.model import ReplacedBy
 
-__all__ = ["WorkloadDeployer"]
 
 _LOG = logging.getLogger(__name__)
 

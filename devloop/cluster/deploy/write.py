@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from devloop.errors import Diagnosis
     from devloop.model import WorkloadRef
 
-__all__ = ["ImagePatch", "ManifestApply"]
-
 
 class ManifestApply:
     """The workload's manifest `own`, with its images, is applied. `before` is called with the live

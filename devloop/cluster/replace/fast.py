@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from devloop.cluster.replace.workload_lock import WorkloadLock
     from devloop.model import Deployed
 
-__all__ = ["FastUpdate", "is_fast", "strategy_patch", "with_fast_strategy"]
 
 _SURGE = {"maxSurge": "100%", "maxUnavailable": 0}
 _GRACE_SECONDS = 1

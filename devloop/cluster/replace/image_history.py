@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from devloop.model import WorkloadRef
 
-__all__ = ["ImageHistory"]
 
 _BACK_OFF = 11 * 60.0  # seconds after it last ran: the ten minutes and the clocks' difference
 

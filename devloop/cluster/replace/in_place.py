@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from devloop.cluster.replace.workload_lock import WorkloadLock
     from devloop.model import Deployed, ImageRef, WorkloadRef
 
-__all__ = ["InPlace"]
 
 _LOG = logging.getLogger(__name__)
 

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     from devloop.model import ImageRef
 
-__all__ = ["Memory", "in_place_blocker", "template_patch"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:

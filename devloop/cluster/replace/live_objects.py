@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from devloop.cluster.api.view import ClusterView, View
     from devloop.model import WorkloadRef
 
-__all__ = ["LiveObjects"]
 
 _SYNC_SECONDS = 2.0
 # How long the controllers may take to see a ReplicaSet: some 10 ms, on a busy cluster much longer.

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["object_file", "write_first"]
-
 
 def object_file(
     root: Path, context: str, namespace: str, name: str, *, durable: bool = False

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from devloop.cluster.api.connection import Connection
     from devloop.model import WorkloadRef
 
-__all__ = ["PAUSE_LABEL", "paused_by_devloop", "paused_by_other", "resume", "unmark", "with_pause"]
 
 # A label, since the controller copies a Deployment's annotations to its ReplicaSets, where this one
 # would stay and come back with a `rollout undo`.

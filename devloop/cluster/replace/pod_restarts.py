@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from devloop.cluster.replace.image_history import ImageHistory
 
-__all__ = ["PodRestarts"]
 
 # A process that needs longer than about a second to stop keeps its port closed for as long: it is
 # rolled. The times are whole seconds, and the kubelet itself may look at a pod only a second after

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from devloop.cluster.replace.workload_lock import WorkloadLock
     from devloop.model import ReplacedBy, WorkloadRef
 
-__all__ = ["ReplacementPolicy", "order_for"]
 
 _LOG = logging.getLogger(__name__)
 

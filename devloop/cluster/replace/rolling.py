@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.replace.strategy import Written
 
-__all__ = ["RollingUpdate"]
-
 
 class RollingUpdate(Replacement):
     """Always possible: the last in every order."""

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.model import Deployed, ImageRef, ReplacedBy, WorkloadRef
 
-__all__ = ["Change", "Replaced", "Replacement", "Write", "Written"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
 
-__all__ = ["WorkloadLock"]
-
 
 class WorkloadLock:
     """As `threading.Lock`, but for the waiting."""

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from devloop.model import PodView
 
-__all__ = ["examine", "with_log"]
 
 # How long a state may last before it counts: seconds.
 _UNSCHEDULABLE_GRACE = 5.0

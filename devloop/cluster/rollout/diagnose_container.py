@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from devloop.model import ContainerView, PodView
 
-__all__ = ["examine_container", "probe_failing"]
 
 _PULL = {
     "ErrImagePull",

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from devloop.errors import Diagnosis
 
-__all__ = ["NEVER", "Finding", "event_count", "events_of", "exit_meaning", "last_event", "one_line"]
 
 NEVER = float("inf")  # a grace: evidence for the deadline, not a reason to end before it
 

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.model import Deployed
 
-__all__ = ["RolloutHooks"]
-
 
 class RolloutHooks:
     """Those of a rolling update, for which the controllers do everything: nothing. `Rollout` calls

@@ -21,7 +21,6 @@ from devloop.cluster.api.pod_view import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-__all__ = ["REVISION", "current_set", "differs_from", "matching_set", "other_sets", "pods_of"]
 
 REVISION = "deployment.kubernetes.io/revision"
 _HASH = "pod-template-hash"

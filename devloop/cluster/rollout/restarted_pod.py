@@ -24,16 +24,6 @@ if TYPE_CHECKING:
 
     from devloop.model import ImageRef
 
-__all__ = [
-    "RestartRecord",
-    "found_records",
-    "in_back_off",
-    "mismatched",
-    "normalised",
-    "pending",
-    "restart_record",
-]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestartRecord:

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from devloop.errors import Diagnosis
     from devloop.model import Deployed
 
-__all__ = ["Rollout"]
 
 # A ready pod's status may still name the image before for a moment (an image with two digests).
 _STALE_SECONDS = 5.0

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
     from devloop.model import Deployed, PodView
 
-__all__ = ["Failing", "Ready", "RolloutView", "Waiting", "digest_of", "judge", "serves"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutView:

@@ -91,8 +91,9 @@ def unmasked_or_none(data: bytes) -> tuple[int, bytes, bytes] | None:
 
 class Node:
     """An API server whose pods' ports each behave in one way. `refusal` is an HTTP answer given
-    instead of an upgrade, but not of one to a WebSocket if `websocket`; one that `closes_late` gives
-    a kept-alive connection up when the next request comes. `told` are the frames that came."""
+    instead of an upgrade, but not of one to a WebSocket if `websocket`; one that `closes_late`
+    gives a kept-alive connection up when the next request comes. `told` are the frames that
+    came."""
 
     def __init__(self) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
