@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.threads import supervised
-from devloop.builders.local_images import local_images, remove_local
+from devloop.builders.docker_cli import local_images, remove_local
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:

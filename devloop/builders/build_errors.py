@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devloop.builders import docker_errors
+from devloop.builders.job import shown_path
 from devloop.builders.rawjson import one_line, split_name
 from devloop.errors import Code, Diagnosis, Location
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.builders.dockerfile import Dockerfile, Instruction
+    from devloop.builders.job import Job
+    from devloop.model import Scan
 
 
 _DETAIL_LINES = 20
@@ -42,7 +45,7 @@ _PARSE_OTHER = re.compile(
 _TARGET = re.compile(r"target stage \"?(?P<target>[^\"\s]+)\"? could not be found", re.IGNORECASE)
 _RUN = re.compile(
     r"process \"(?P<command>(?:[^\"\\]|\\.)*)\" did not complete successfully: "
-    r"(?:exit code: (?P<code>\d+)|(?P<other>[^\n]*))",
+    r"(?:exit code: (?P<code>\d+)|(?P<other>[^\n]*))"
 )
 _RUN_CLASSIC = re.compile(
     r"The command '(?P<command>.*)' returned a non-zero code: (?P<code>\d+)(?P<other>)", re.DOTALL
@@ -79,6 +82,16 @@ class BuildLocation:
     context: Path
     names: Iterable[str]
     repository: str
+
+    @classmethod
+    def of(cls, job: Job, scan: Scan, dockerfile: Dockerfile) -> BuildLocation:
+        return cls(
+            shown=job.shown,
+            dockerfile=dockerfile,
+            context=job.build.context,
+            names=scan.snapshot.entries,
+            repository=job.repository,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,22 +144,16 @@ def _by_vertex(name: str, dockerfile: Dockerfile) -> Instruction | None:
         return None
     label, number, total, text = parts
     keyword = text.split(" ", 1)[0].upper()
-    if label.startswith("stage-") and label[6:].isdecimal():
-        stage = dockerfile.stage(label[6:])
-    else:
-        stage = dockerfile.stage(label) if label else None
-    stages = [stage] if stage else list(dockerfile.stages)
+    stage = dockerfile.stage(re.sub(r"^stage-(?=\d+$)", "", label))
+    stages = [stage] if stage else dockerfile.stages
     for candidate in stages:
         steps = candidate.steps
         # ONBUILD triggers of the base image are numbered too, so the number alone may lie.
         if len(steps) == total and steps[number - 1].keyword == keyword:
             return steps[number - 1]
     wanted = " ".join(text.split())
-    for candidate in stages:
-        for step in candidate.steps:
-            if str(step) == wanted or " ".join(step.raw.split()) == wanted:
-                return step
-    return None
+    every = (step for candidate in stages for step in candidate.steps)
+    return next((s for s in every if wanted in (str(s), " ".join(s.raw.split()))), None)
 
 
 def _location(failure: BuildFailure, place: BuildLocation, line: int | None = None) -> Location:
@@ -239,41 +246,25 @@ def _copy(output: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis
     path = match.groupdict().get("path") or ""
     if not path and instruction is not None:
         path = instruction.sources[0] if instruction.sources else ""
-    origin = instruction.flag("from") if instruction else None
-    return missing_source(path, instruction, origin, place, _location(failure, place))
-
-
-def missing_source(
-    path: str,
-    instruction: Instruction | None,
-    origin: str | None,
-    place: BuildLocation,
-    location: Location,
-) -> Diagnosis:
-    """build/copy-missing; distinguishes a path that is ignored and suggests the nearest name."""
     path = path.strip("/")
     keyword = instruction.keyword if instruction else "COPY"
-    if origin:
-        return Diagnosis(
-            code=Code.BUILD_COPY_MISSING,
-            message=f"{keyword} --from={origin}: {path} does not exist there",
-            location=location,
-        )
-    if path and os.path.lexists(place.context / path):
-        return Diagnosis(
-            code=Code.BUILD_COPY_MISSING,
-            message=f"{keyword} {path}: the path is left out of the build context",
-            location=location,
-            cause="it exists, but an ignore pattern leaves it out",
-            suggestions=(f'add "!{path}" to .dockerignore (or change build.ignore)',),
-        )
-    near = nearest(path, place.names)
+    cause, suggestions = None, tuple[str, ...]()
+    if instruction and (origin := instruction.flag("from")):
+        message = f"{keyword} --from={origin}: {path} does not exist there"
+    elif path and os.path.lexists(place.context / path):
+        message = f"{keyword} {path}: the path is left out of the build context"
+        cause = "it exists, but an ignore pattern leaves it out"
+        suggestions = (f'add "!{path}" to .dockerignore (or change build.ignore)',)
+    else:
+        message = f"{keyword} {path}: no such path in the build context"
+        cause = f"the build context is {shown_path(place.context)}"
+        suggestions = tuple(f'did you mean "{name}"?' for name in nearest(path, place.names))
     return Diagnosis(
         code=Code.BUILD_COPY_MISSING,
-        message=f"{keyword} {path}: no such path in the build context",
-        location=location,
-        cause=f"the build context is {_shown(place.context)}",
-        suggestions=tuple(f'did you mean "{name}"?' for name in near),
+        message=message,
+        location=_location(failure, place),
+        cause=cause,
+        suggestions=suggestions,
     )
 
 
@@ -290,11 +281,6 @@ def nearest(path: str, names: Iterable[str]) -> tuple[str, ...]:
         if near := difflib.get_close_matches(path, pool, n=1, cutoff=0.6):
             return (near[0],)
     return ()
-
-
-def _shown(path: Path) -> str:
-    shown = os.path.relpath(path)
-    return str(path) if shown.startswith("..") else shown
 
 
 def _export(output: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis | None:

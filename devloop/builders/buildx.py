@@ -23,13 +23,12 @@ from typing import TYPE_CHECKING, Literal
 from devloop.base import process
 from devloop.base.cancel import Cancelled
 from devloop.builders import docker_errors
+from devloop.builders.build_context import copy_context, directories_of
 from devloop.builders.build_errors import BuildFailure, BuildLocation, diagnose
-from devloop.builders.context_copy import copy_context
 from devloop.builders.docker_cli import ask_docker, cannot_run
 from devloop.builders.dockerfile import load
 from devloop.builders.ignore_file import arranged, failed_preparing
-from devloop.builders.job import publish, tag_of
-from devloop.builders.progress import ProgressReporter
+from devloop.builders.job import ProgressReporter, tag_of
 from devloop.builders.rawjson import Solve, one_line
 from devloop.errors import Code, DevloopError, Diagnosis
 
@@ -98,8 +97,6 @@ def arguments(
 class Buildx:
     """Builder by the buildx CLI. One object serves one service for a whole session."""
 
-    name = "buildx"
-
     def __init__(self, job: Job) -> None:
         self._job = job
         self._route: Route = "direct"
@@ -130,21 +127,21 @@ class Buildx:
             result = self._run(scan, progress, cancel, copied=copied)
             if result.status != 0:
                 raise DevloopError(self._explain(scan, result.solve))
-        return publish(
-            self._job,
+        return self._job.publish(
             scan,
             progress,
+            cancel,
             summary=result.solve.summary,
             pushed=lambda: self._pushed(scan, result, progress, cancel),
             checked=copied,
-            cancel=cancel,
         )
 
     def _run(
         self, scan: Scan, progress: ProgressReporter, cancel: Cancel, *, copied: bool
     ) -> _Result:
         """One build; with `copied` of a copy of the context, known to be what `scan` saw."""
-        job, solve = self._job, Solve()
+        job, build, solve = self._job, self._job.build, Solve()
+        directories = directories_of(scan.snapshot)
 
         def on_line(line: str) -> None:
             for note in solve.feed(line):
@@ -157,12 +154,7 @@ class Buildx:
         with (
             tempfile.TemporaryDirectory(prefix="devloop-meta-") as directory,
             self._context(scan, copied=copied) as context,
-            arranged(
-                job.build.context,
-                job.build.dockerfile,
-                job.build.ignore,
-                _directories(scan),
-            ) as dockerfile,
+            arranged(build.context, build.dockerfile, build.ignore, directories) as dockerfile,
         ):
             if copied:
                 # The copy is verified, and so is the Dockerfile's from here on.
@@ -187,7 +179,9 @@ class Buildx:
                     silence=process.Silence(every=_STILL, report=still),
                 )
             except process.Overran:
-                raise self._overran(solve) from None
+                vertex = solve.running
+                log = solve.tail(vertex, 20) if vertex else ()
+                raise job.overran(vertex.name if vertex else "", log) from None
             except process.CannotRun as error:
                 raise cannot_run(error) from error
             return _Result(status=status, solve=solve, digest=_digest(metadata))
@@ -202,20 +196,10 @@ class Buildx:
         with tempfile.TemporaryDirectory(prefix="devloop-context-") as directory:
             copy = Path(directory)
             try:
-                copy_context(context, scan.snapshot, _directories(scan), copy)
+                copy_context(context, scan.snapshot, copy)
             except OSError as error:
                 raise failed_preparing(error) from error
             yield copy
-
-    def _place(self, scan: Scan) -> BuildLocation:
-        job = self._job
-        return BuildLocation(
-            shown=job.shown,
-            dockerfile=load(job.build.dockerfile, job.shown),
-            context=job.build.context,
-            names=scan.snapshot.entries,
-            repository=job.repository,
-        )
 
     def _explain(self, scan: Scan, solve: Solve) -> Diagnosis:
         failed = solve.failed
@@ -226,16 +210,8 @@ class Buildx:
             log=solve.tail(failed, 20) if failed else (),
             exporting=failed is not None and failed.exports,
         )
-        return diagnose(failure, self._place(scan))
-
-    def _overran(self, solve: Solve) -> DevloopError:
-        vertex = solve.running
-        return DevloopError.of(
-            Code.BUILD_TIMEOUT,
-            f"the build took longer than {self._job.limit:.0f} s",
-            cause=f"it was still running {one_line(vertex.name)}" if vertex else None,
-            detail=solve.tail(vertex, 20) if vertex else (),
-        )
+        dockerfile = load(self._job.build.dockerfile, self._job.shown)
+        return diagnose(failure, BuildLocation.of(self._job, scan, dockerfile))
 
     def _detour(self, scan: Scan, diagnosis: Diagnosis, cancel: Cancel) -> tuple[Route, Diagnosis]:
         """Another way to push when the registry answers here but not where the builder runs.
@@ -297,10 +273,7 @@ class Buildx:
 
         try:
             status = process.run(
-                ["docker", "push", reference],
-                cancel=cancel,
-                on_line=on_line,
-                limit=self._job.limit,
+                ["docker", "push", reference], cancel=cancel, on_line=on_line, limit=self._job.limit
             )
         except process.Overran:
             raise DevloopError.of(
@@ -313,15 +286,6 @@ class Buildx:
             raise DevloopError(docker_errors.push_failed(text, self._job.repository))
         found = _DIGEST.findall(text)
         return found[-1] if found else ""
-
-
-def _directories(scan: Scan) -> set[str]:
-    """All directories of the context, those among them that are there only for what is below."""
-    found = {path for path, entry in scan.snapshot.entries.items() if entry.type == "dir"}
-    for path in scan.snapshot.entries:
-        while (path := path.rpartition("/")[0]) and path not in found:
-            found.add(path)
-    return found
 
 
 def _digest(metadata: Path) -> str:

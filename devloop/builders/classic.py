@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import docker.errors
 import requests.exceptions
 
-from devloop.builders import context_tar, docker_errors
+from devloop.builders import docker_errors
+from devloop.builders.build_context import stream
 from devloop.builders.build_errors import BuildFailure, BuildLocation, diagnose
 from devloop.builders.classic_stream import BuildStream, PushStream
 from devloop.builders.docker_client import FAILURES, connect, unreachable
 from devloop.builders.dockerfile import load
 from devloop.builders.ignore_file import ignore_file
-from devloop.builders.job import publish, tag_of
-from devloop.builders.progress import ProgressReporter
-from devloop.builders.rawjson import one_line
+from devloop.builders.job import ProgressReporter, tag_of
 from devloop.errors import Code, DevloopError, Location
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from devloop.builders.dockerfile import Dockerfile, Instruction
     from devloop.builders.job import Job
     from devloop.engine.ports import Reporter
+    from devloop.errors import Diagnosis
     from devloop.model import ImageRef, Scan
 
 
@@ -51,8 +52,6 @@ _NEW_FLAGS = {
 class Classic:
     """Builder by the classic API."""
 
-    name = "classic"
-
     def __init__(self, job: Job) -> None:
         self._job = job
 
@@ -69,28 +68,21 @@ class Classic:
                 summary = self._build(api, scan, dockerfile, progress, cancel)
                 progress.push(summary)
                 if job.target.push:
-                    digest = self._push(api, job.repository, tag, progress, cancel)
+                    digest = self._push(api, tag, progress, cancel)
         cancel.check()
-        return publish(
-            job,
-            scan,
-            progress,
-            summary=summary,
-            pushed=lambda: job.confirm(digest, tag, cancel),
-            cancel=cancel,
-        )
+        confirmed = partial(job.confirm, digest, tag, cancel)
+        return job.publish(scan, progress, cancel, summary=summary, pushed=confirmed)
 
     def _refuse_new(self, dockerfile: Dockerfile) -> None:
-        build = self._job.build
+        build, shown = self._job.build, self._job.shown
         wanted = "build.secrets" if build.secrets else "build.ssh" if build.ssh else ""
-        where = Location(self._job.shown)
+        where = Location(shown)
         if not wanted:
-            for stage in dockerfile.needed(build.target):
-                for instruction in stage.instructions:
-                    if what := _new_in(instruction):
-                        wanted = what
-                        where = Location(self._job.shown, instruction.start, instruction.column)
-                        break
+            stages = dockerfile.needed(build.target)
+            for instruction in (i for stage in stages for i in stage.instructions):
+                if wanted := _new_in(instruction):
+                    where = Location(shown, instruction.start, instruction.column)
+                    break
         if wanted:
             raise DevloopError.of(
                 Code.BUILD_UNSUPPORTED,
@@ -109,32 +101,30 @@ class Classic:
     ) -> str:
         job, state = self._job, BuildStream()
         name, replaced = self._dockerfile_in(scan)
+        context = stream(job.build.context, scan.snapshot, replaced)
         started = time.monotonic()
-        try:
-            for item in api.build(
-                fileobj=_watched(
-                    context_tar.stream(job.build.context, scan.snapshot, replaced), cancel
-                ),
-                custom_context=True,
-                decode=True,
-                dockerfile=name,
-                tag=f"{job.repository}:{tag_of(scan)}",
-                buildargs=job.build.args or None,
-                target=job.build.target,
-                platform=job.build.platform,
-                rm=True,
-                forcerm=True,
-            ):
+        with _errors_into(state, cancel):
+            try:
+                for item in api.build(
+                    fileobj=_watched(context, cancel),
+                    custom_context=True,
+                    decode=True,
+                    dockerfile=name,
+                    tag=f"{job.repository}:{tag_of(scan)}",
+                    buildargs=job.build.args or None,
+                    target=job.build.target,
+                    platform=job.build.platform,
+                    rm=True,
+                    forcerm=True,
+                ):
+                    cancel.check()
+                    for note in state.feed(item):
+                        progress.take(note, state.summary)
+                    if time.monotonic() - started > job.limit:
+                        raise job.overran(state.text, state.log)
+            except requests.exceptions.Timeout as error:
                 cancel.check()
-                for note in state.feed(item):
-                    progress.take(note, state.summary)
-                self._check_time(started, state)
-        except FAILURES as error:
-            cancel.check()
-            if not isinstance(error, docker.errors.APIError):
-                raise self._broken(error, state) from error
-            state.error = str(error.explanation or error)
-        cancel.check()
+                raise job.overran(state.text, state.log) from error
         if state.error:
             raise DevloopError(self._explain(state, scan, dockerfile))
         return state.summary
@@ -162,62 +152,35 @@ class Classic:
         replaced[".dockerignore"] = rules + hidden.encode()
         return _INJECTED, replaced
 
-    def _check_time(self, started: float, state: BuildStream) -> None:
-        if time.monotonic() - started > self._job.limit:
-            raise self._overran(state)
-
-    def _overran(self, state: BuildStream) -> DevloopError:
-        return DevloopError.of(
-            Code.BUILD_TIMEOUT,
-            f"the build took longer than {self._job.limit:.0f} s",
-            cause=f"it was still running {one_line(state.text)}" if state.text else None,
-            detail=tuple(state.log)[-20:],
-        )
-
-    def _broken(self, error: Exception, state: BuildStream) -> DevloopError:
-        if isinstance(error, requests.exceptions.Timeout):
-            return self._overran(state)
-        return unreachable(error)
-
-    def _explain(self, state: BuildStream, scan: Scan, dockerfile: Dockerfile) -> Any:
+    def _explain(self, state: BuildStream, scan: Scan, dockerfile: Dockerfile) -> Diagnosis:
         instruction = state.instruction(dockerfile)
-        failure = BuildFailure(
-            error=state.error,
-            log=tuple(state.log),
-            line=instruction.start if instruction else None,
-        )
-        place = BuildLocation(
-            shown=self._job.shown,
-            dockerfile=dockerfile,
-            context=self._job.build.context,
-            names=scan.snapshot.entries,
-            repository=self._job.repository,
-        )
-        return diagnose(failure, place)
+        line = instruction.start if instruction else None
+        failure = BuildFailure(error=state.error, log=tuple(state.log), line=line)
+        return diagnose(failure, BuildLocation.of(self._job, scan, dockerfile))
 
-    def _push(
-        self,
-        api: DockerClient,
-        repository: str,
-        tag: str,
-        progress: ProgressReporter,
-        cancel: Cancel,
-    ) -> str:
-        state = PushStream()
-        try:
+    def _push(self, api: DockerClient, tag: str, progress: ProgressReporter, cancel: Cancel) -> str:
+        repository, state = self._job.repository, PushStream()
+        with _errors_into(state, cancel):
             for item in api.push(repository, tag=tag, stream=True, decode=True):
                 cancel.check()
                 for note in state.feed(item):
                     progress.report(note.message, current=note.current, total=note.total)
-        except FAILURES as error:
-            cancel.check()
-            if not isinstance(error, docker.errors.APIError):
-                raise unreachable(error) from error
-            state.error = str(error.explanation or error)
-        cancel.check()
         if state.error:
             raise DevloopError(docker_errors.push_failed(state.error, repository))
         return state.digest
+
+
+@contextlib.contextmanager
+def _errors_into(state: BuildStream | PushStream, cancel: Cancel) -> Iterator[None]:
+    """What Docker refuses is an error of `state`. Raises env/docker-unreachable and Cancelled."""
+    try:
+        yield
+    except FAILURES as error:
+        cancel.check()
+        if not isinstance(error, docker.errors.APIError):
+            raise unreachable(error) from error
+        state.error = str(error.explanation or error)
+    cancel.check()
 
 
 def _new_in(instruction: Instruction) -> str:

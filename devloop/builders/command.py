@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from devloop.base import process
 from devloop.builders import docker_errors
 from devloop.builders.docker_cli import cannot_run
-from devloop.builders.job import publish, tag_of
-from devloop.builders.progress import ProgressReporter
+from devloop.builders.job import ProgressReporter, tag_of
 from devloop.builders.rawjson import one_line, plain
 from devloop.errors import Code, DevloopError
 
@@ -31,38 +30,34 @@ _STILL = 10.0
 class Command:
     """Runs `build.command` in the project's directory with DEVLOOP_IMAGE (`repository:tag`) set."""
 
-    name = "command"
-
     def __init__(self, job: Job) -> None:
         self._job = job
         self._argv = job.build.command or ()
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
-        job, tag = self._job, tag_of(scan)
-        repository = job.repository
-        image = f"{repository}:{tag}"
+        image = f"{self._job.repository}:{tag_of(scan)}"
         progress = ProgressReporter(reporter)
-        lines: deque[str] = deque(maxlen=200)
-        self._run(image, lines, progress, cancel)
-        summary = one_line(" ".join(self._argv), 40)
-        return publish(
-            job,
+        self._run(image, progress, cancel)
+        return self._job.publish(
             scan,
             progress,
-            summary=summary,
-            pushed=lambda: self._digest(repository, tag, cancel),
-            cancel=cancel,
+            cancel,
+            summary=one_line(" ".join(self._argv), 40),
+            pushed=lambda: self._digest(image, cancel),
         )
 
-    def _run(
-        self, image: str, lines: deque[str], progress: ProgressReporter, cancel: Cancel
-    ) -> None:
+    def _run(self, image: str, progress: ProgressReporter, cancel: Cancel) -> None:
+        shown = one_line(" ".join(self._argv), 80)
+        lines: deque[str] = deque(maxlen=200)
+
         def on_line(line: str) -> None:
             lines.append(plain(line))
             if line.strip():
                 progress.report(line)
 
-        shown = one_line(" ".join(self._argv), 80)
+        def still(seconds: float) -> None:
+            progress.report(f"still running {shown} for {seconds:.0f} s")
+
         try:
             status = process.run(
                 self._argv,
@@ -71,12 +66,7 @@ class Command:
                 cwd=self._job.root,
                 env={**os.environ, "DEVLOOP_IMAGE": image},
                 limit=self._job.limit,
-                silence=process.Silence(
-                    every=_STILL,
-                    report=lambda seconds: progress.report(
-                        f"still running {shown} for {seconds:.0f} s"
-                    ),
-                ),
+                silence=process.Silence(every=_STILL, report=still),
             )
         except process.Overran:
             raise DevloopError.of(
@@ -94,26 +84,25 @@ class Command:
                 cause=why.diagnosis.cause or why.diagnosis.message,
                 suggestions=(f"check that {self._argv[0]} exists and is executable",),
             ) from error
-        if status != 0:
-            raise self._failed(shown, status, lines)
-
-    def _failed(self, shown: str, status: int, lines: deque[str]) -> DevloopError:
+        if status == 0:
+            return
         text = "\n".join(lines)
         known = docker_errors.docker_unreachable(text) or docker_errors.disk_full(text, "the disk")
         if known is not None:
-            return DevloopError(known)
-        ended = f"exited {status}" if status >= 0 else f"was ended by signal {-status}"
-        return DevloopError.of(
+            raise DevloopError(known)
+        ended = f"exited {status}" if status > 0 else f"was ended by signal {-status}"
+        raise DevloopError.of(
             Code.BUILD_COMMAND_FAILED, f"{shown} {ended}", detail=tuple(lines)[-20:]
         )
 
-    def _digest(self, repository: str, tag: str, cancel: Cancel) -> str:
+    def _digest(self, image: str, cancel: Cancel) -> str:
+        repository, _, tag = image.rpartition(":")
         registry = self._job.registry
         found = registry.digest(repository, tag, cancel) if registry else None
         if found is None:
             raise DevloopError.of(
                 Code.BUILD_COMMAND_FAILED,
-                f"the build command did not push {repository}:{tag}",
+                f"the build command did not push {image}",
                 cause="it ended well, but the registry does not have the image",
                 suggestions=('push the image named by "$DEVLOOP_IMAGE"',),
             )

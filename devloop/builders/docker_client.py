@@ -80,14 +80,9 @@ def _probe(url: str, timeout: float) -> None:
 
 
 def _endpoint() -> dict[str, Any]:
-    if os.environ.get("DOCKER_HOST"):
-        return dict(docker.utils.kwargs_from_env())
-    return _context()
-
-
-def _context() -> dict[str, Any]:
-    name = os.environ.get("DOCKER_CONTEXT") or get_current_context_name() or "default"
-    if name == "default":
+    host = os.environ.get("DOCKER_HOST")
+    name = "" if host else os.environ.get("DOCKER_CONTEXT") or get_current_context_name()
+    if name in ("", None, "default"):
         return dict(docker.utils.kwargs_from_env())
     found = docker.ContextAPI.get_context(name)
     if found is None:

@@ -27,13 +27,8 @@ if TYPE_CHECKING:
 
 def ignore_file(context: Path, dockerfile: Path) -> Path | None:
     """The ignore file that Docker would use: `<Dockerfile>.dockerignore`, else the context's."""
-    for path in (
-        dockerfile.with_name(f"{dockerfile.name}.dockerignore"),
-        context / ".dockerignore",
-    ):
-        if path.is_file():
-            return path
-    return None
+    own = dockerfile.with_name(f"{dockerfile.name}.dockerignore")
+    return next((path for path in (own, context / ".dockerignore") if path.is_file()), None)
 
 
 def extra_patterns(text: str, ignore: Iterable[str], directories: Iterable[str]) -> tuple[str, ...]:
@@ -43,10 +38,8 @@ def extra_patterns(text: str, ignore: Iterable[str], directories: Iterable[str])
     pattern for temporary files that would also match one of those is left out: taking the directory
     back in with "!" would take in what the user's own patterns leave out below it."""
     lines = [*(line for line in text.splitlines() if not line.startswith("#")), *ignore]
-    wanted = any(
-        line.strip().startswith("!") and ".git" in line.strip()[1:].strip().split("/")
-        for line in lines
-    )
+    exceptions = (line.strip()[1:].strip() for line in lines if line.strip().startswith("!"))
+    wanted = any(".git" in pattern.split("/") for pattern in exceptions)
     names = {name for path in directories if has_mark(name := path.rpartition("/")[2])}
     temporary = (
         f"**/{pattern}"
@@ -70,32 +63,21 @@ def arranged(
 ) -> Iterator[Path]:
     """The Dockerfile to hand to BuildKit for as long as the block lasts: a copy with the merged
     ignore file beside it. Raises env/disk-full and env/file-unreadable."""
-    try:
-        own = ignore_file(context, dockerfile)
-        text = own.read_bytes().decode("utf-8", "surrogateescape") if own else ""
-    except OSError as error:
-        raise failed_preparing(error) from error
-    extra = extra_patterns(text, ignore, directories)
-    try:
-        directory = Path(tempfile.mkdtemp(prefix="devloop-build-"))
-    except OSError as error:
-        raise failed_preparing(error) from error
-    try:
-        yield _copy(dockerfile, directory, merged(text, extra))
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def _copy(dockerfile: Path, directory: Path, text: str) -> Path:
-    copy = directory / dockerfile.name
-    try:
-        shutil.copyfile(dockerfile, copy)
-        copy.with_name(f"{copy.name}.dockerignore").write_bytes(
-            text.encode("utf-8", "surrogateescape")
-        )
-    except OSError as error:
-        raise failed_preparing(error) from error
-    return copy
+    with contextlib.ExitStack() as stack:
+        try:
+            own = ignore_file(context, dockerfile)
+            text = own.read_bytes().decode("utf-8", "surrogateescape") if own else ""
+            text = merged(text, extra_patterns(text, ignore, directories))
+            directory = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="devloop-build-", ignore_cleanup_errors=True)
+            )
+            copy = Path(directory, dockerfile.name)
+            shutil.copyfile(dockerfile, copy)
+            beside = copy.with_name(f"{copy.name}.dockerignore")
+            beside.write_bytes(text.encode("utf-8", "surrogateescape"))
+        except OSError as error:
+            raise failed_preparing(error) from error
+        yield copy
 
 
 def failed_preparing(error: OSError) -> DevloopError:

@@ -10,17 +10,19 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from devloop.builders.rawjson import one_line
 from devloop.errors import Code, DevloopError
-from devloop.model import ImageRef
+from devloop.model import ImageRef, Step, StepOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
-    from devloop.builders.progress import ProgressReporter
+    from devloop.builders.rawjson import Note
     from devloop.config.schema import Build
+    from devloop.engine.ports import Reporter
     from devloop.model import PushTarget, Scan
 
 
@@ -171,32 +173,68 @@ class Job:
             suggestions=("check that the name leads to one registry only",),
         )
 
+    def publish(
+        self,
+        scan: Scan,
+        progress: ProgressReporter,
+        cancel: Cancel,
+        *,
+        summary: str,
+        pushed: Callable[[], str],
+        checked: bool = False,
+    ) -> ImageRef:
+        """The end of every build that another program did: push or load, make sure, report.
 
-def publish(
-    job: Job,
-    scan: Scan,
-    progress: ProgressReporter,
-    *,
-    summary: str,
-    pushed: Callable[[], str],
-    cancel: Cancel,
-    checked: bool = False,
-) -> ImageRef:
-    """The end of every build that another program did: push or load, make sure of it, report.
+        `summary` says what was built; `pushed` gives the digest under which the registry has the
+        image, and pushes it first if that is still to be done. `checked` is True for what was built
+        from a verified copy of the context. Raises build/context-changed, and what `pushed` and the
+        loader raise."""
+        progress.push(summary)
+        digest = pushed() if self.target.push else ""
+        if not self.target.push and self.loader is not None:
+            self.loader.load(f"{self.repository}:{tag_of(scan)}", cancel, progress.report)
+        if not checked:
+            self.check_unchanged(scan)
+        loaded = f"loaded into the nodes of {self.target.kind_cluster}"
+        progress.done(summary, f"{digest[:19]}…" if digest else loaded)
+        return self.image_ref(scan, digest)
 
-    `summary` says what was built; `pushed` gives the digest under which the registry has the image,
-    and pushes it first if that is still to be done. `checked` is True for what was built from a
-    verified copy of the context. Raises build/context-changed, and what `pushed`
-    and the loader raise."""
-    progress.push(summary)
-    digest = pushed() if job.target.push else ""
-    if not job.target.push and job.loader is not None:
-        job.loader.load(f"{job.repository}:{tag_of(scan)}", cancel, progress.report)
-    if not checked:
-        job.check_unchanged(scan)
-    loaded = f"loaded into the nodes of {job.target.kind_cluster}"
-    progress.done(summary, f"{digest[:19]}…" if digest else loaded)
-    return job.image_ref(scan, digest)
+    def overran(self, running: str, log: Sequence[str]) -> DevloopError:
+        """build/timeout; `running` is the step that went on, "" if unknown, `log` its output."""
+        return DevloopError.of(
+            Code.BUILD_TIMEOUT,
+            f"the build took longer than {self.limit:.0f} s",
+            cause=f"it was still running {one_line(running)}" if running else None,
+            detail=tuple(log)[-20:],
+        )
+
+
+class ProgressReporter:
+    """Turns what a builder notices into the steps `build` and `push`, the same whichever builder
+    runs. `build` begins at once; `push` when the image is being written out, which ends `build`."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self.step = Step.BUILD
+        reporter.started(Step.BUILD)
+
+    def take(self, note: Note, summary: str) -> None:
+        if note.kind == "export":
+            self.push(summary)
+        self.report(note.message, current=note.current, total=note.total)
+
+    def report(self, message: str, *, current: int | None = None, total: int | None = None) -> None:
+        self._reporter.progress(self.step, one_line(message, 120), current=current, total=total)
+
+    def push(self, summary: str) -> None:
+        if self.step is Step.BUILD:
+            self._reporter.finished(Step.BUILD, StepOutcome.DONE, summary)
+            self.step = Step.PUSH
+            self._reporter.started(Step.PUSH)
+
+    def done(self, summary: str, detail: str) -> None:
+        self.push(summary)
+        self._reporter.finished(Step.PUSH, StepOutcome.DONE, detail)
 
 
 def tag_of(scan: Scan) -> str:

@@ -8,16 +8,15 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import threading
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel
-from devloop.builders import docker_errors, docker_ping
+from devloop.builders import docker_errors
 from devloop.builders.buildx import Buildx
 from devloop.builders.command import Command
 from devloop.builders.daemonless.builder import DaemonlessBuilder, needs_builder
 from devloop.builders.delta.builder import DeltaBuilder
-from devloop.builders.docker_cli import ask_docker
+from devloop.builders.docker_cli import answers_ping, ask_docker
 from devloop.builders.image.docker_images import DockerImages
 from devloop.builders.image_cache import CachedImages, CachingBuilder
 from devloop.builders.job import LIMIT, Job, shown_path
@@ -36,6 +35,9 @@ _VERSION = re.compile(r"\bv?(\d+)\.(\d+)(?:\.\d+)?\b")
 # The first with --progress=rawjson, and the one that Debian 13 has.
 _OLDEST = (0, 13)
 _PREFLIGHT = 5.0
+_INSTALL = "install it: https://docs.docker.com/build/install-buildx/"
+# PATH and DOCKER_CONFIG with which buildx works: the plugin does not go away during a session.
+_WORKING: set[tuple[str, str]] = set()
 
 
 def make_builder(
@@ -72,56 +74,17 @@ def make_builder(
 
 
 def _fallback(job: Job, open_registry: OpenRegistry | None) -> Builder:
-    match job.build.builder:
-        case "command":
-            return Command(job)
-        case "buildx":
-            return _Demanded(job)
-        case "classic":
-            return _Classic(job)
-        case _ if open_registry is not None:
-            return DaemonlessBuilder(job, _Auto(job), open_registry, DockerImages())
-        case _:
-            return _Auto(job)
+    if job.build.builder == "command":
+        return Command(job)
+    docker = _DockerBuilder(job)
+    if job.build.builder != "auto" or open_registry is None:
+        return docker
+    return DaemonlessBuilder(job, docker, open_registry, DockerImages())
 
 
-class _Classic:
-    """The classic builder, imported when it is used: the docker SDK takes a while to load."""
-
-    name = "classic"
-
-    def __init__(self, job: Job) -> None:
-        self._job = job
-
-    def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
-        from devloop.builders.classic import Classic  # noqa: PLC0415 - see the docstring
-
-        return Classic(self._job).build(scan, reporter, cancel)
-
-
-class _Demanded:
-    """buildx because the config says so; its absence is an error."""
-
-    def __init__(self, job: Job) -> None:
-        self._builder = Buildx(job)
-
-    def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
-        problem = _BUILDX.problem(cancel)
-        if problem is not None:
-            raise DevloopError.of(
-                Code.ENV_TOOL_MISSING,
-                "docker buildx cannot be used",
-                cause=problem,
-                suggestions=(
-                    "install it: https://docs.docker.com/build/install-buildx/",
-                    "or set builder: auto in devloop.yaml",
-                ),
-            )
-        return self._builder.build(scan, reporter, cancel)
-
-
-class _Auto:
-    """buildx where it works, else the classic API."""
+class _DockerBuilder:
+    """buildx where it works, else the classic API, unless the config demands one of them. Chosen
+    when the first build begins."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -129,47 +92,41 @@ class _Auto:
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
         if self._builder is None:
-            problem = _BUILDX.problem(cancel)
-            if problem is None:
-                self._builder = Buildx(self._job)
-            else:
-                self._builder = _Classic(self._job)
-                reporter.diagnostic(
-                    Diagnosis(
-                        code=Code.ENV_TOOL_MISSING,
-                        severity="info",
-                        message="building with Docker's classic builder",
-                        cause=problem,
-                        suggestions=("install it: https://docs.docker.com/build/install-buildx/",),
-                    )
-                )
+            self._builder = self._chosen(reporter, cancel)
         return self._builder.build(scan, reporter, cancel)
 
+    def _chosen(self, reporter: Reporter, cancel: Cancel) -> Builder:
+        wanted = self._job.build.builder
+        if wanted != "classic":
+            problem = _buildx_problem(cancel)
+            if problem is None:
+                return Buildx(self._job)
+            if wanted == "buildx":
+                raise DevloopError.of(
+                    Code.ENV_TOOL_MISSING,
+                    "docker buildx cannot be used",
+                    cause=problem,
+                    suggestions=(_INSTALL, "or set builder: auto in devloop.yaml"),
+                )
+            reporter.diagnostic(
+                Diagnosis(
+                    code=Code.ENV_TOOL_MISSING,
+                    severity="info",
+                    message="building with Docker's classic builder",
+                    cause=problem,
+                    suggestions=(_INSTALL,),
+                )
+            )
+        from devloop.builders.classic import Classic  # noqa: PLC0415 - the docker SDK loads slowly
 
-class _Probe:
-    """Whether buildx works here, asked once: the plugin does not go away during a session."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._works: set[tuple[str, str]] = set()
-
-    def problem(self, cancel: Cancel) -> str | None:
-        """Why buildx cannot be used, None when it can."""
-        where = (os.environ.get("PATH", ""), os.environ.get("DOCKER_CONFIG", ""))
-        with self._lock:
-            if where in self._works:
-                return None
-        problem = _buildx_problem(cancel)
-        if problem is None:
-            with self._lock:
-                self._works.add(where)
-        return problem
-
-
-_BUILDX = _Probe()
+        return Classic(self._job)
 
 
 def _buildx_problem(cancel: Cancel) -> str | None:
+    """Why buildx cannot be used, None when it can."""
+    where = (os.environ.get("PATH", ""), os.environ.get("DOCKER_CONFIG", ""))
+    if where in _WORKING:
+        return None
     if shutil.which("docker") is None:
         return "the docker CLI is not installed"
     answer = ask_docker("buildx", "version", cancel=cancel, limit=10.0)
@@ -180,6 +137,7 @@ def _buildx_problem(cancel: Cancel) -> str | None:
     version = _VERSION.search(answer.out)
     if version and (int(version[1]), int(version[2])) < _OLDEST:
         return f"buildx {version[0]} is older than {_OLDEST[0]}.{_OLDEST[1]}"
+    _WORKING.add(where)
     return None
 
 
@@ -192,7 +150,7 @@ def preflight(services: Iterable[Service], cancel: Cancel | None = None) -> None
     does not answer; services with `builder: command` do not need it, nor do those whose Dockerfile
     runs nothing."""
     builds = [service.build for service in services if service.build.builder != "command"]
-    if not builds or docker_ping.answers(os.environ) or not any(map(_needs_docker, builds)):
+    if not builds or answers_ping(os.environ) or not any(map(_needs_docker, builds)):
         return
     cancel = cancel or Cancel()
     if shutil.which("docker") is None:

@@ -21,8 +21,7 @@ from devloop.builders.image.image_config import CONFIGURING
 from devloop.builders.image.layer import write_layer
 from devloop.builders.image.listing import Listings
 from devloop.builders.image.upload import Upload
-from devloop.builders.job import tag_of
-from devloop.builders.progress import ProgressReporter
+from devloop.builders.job import ProgressReporter, tag_of
 from devloop.errors import Code, DevloopError
 from devloop.model import StepOutcome
 
@@ -55,8 +54,6 @@ class _Ready:
 class DaemonlessBuilder:
     """Makes images without Docker where it can; `fallback` builds everything else. One object
     serves one service for a whole session."""
-
-    name = "in-process"
 
     def __init__(
         self,

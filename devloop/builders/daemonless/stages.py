@@ -59,10 +59,7 @@ class StageImages:
 
 
 def make(
-    dockerfile: Dockerfile,
-    build: Build,
-    snapshot: Snapshot,
-    images: StageImages,
+    dockerfile: Dockerfile, build: Build, snapshot: Snapshot, images: StageImages
 ) -> StageImage:
     """The target stage. Raises `NeedsFullBuild`, and what `images` raises."""
     maker = _Maker(dockerfile, build, snapshot, images)

@@ -28,10 +28,7 @@ _HEADERS = 64 << 10
 
 
 def check_triggers(
-    image: Image,
-    own: int,
-    snapshot: Snapshot,
-    read: Callable[[Layer], Mapping[str, FileEntry]],
+    image: Image, own: int, snapshot: Snapshot, read: Callable[[Layer], Mapping[str, FileEntry]]
 ) -> None:
     """Raise `NeedsFullBuild` when a layer below the `own` uppermost has a file of the context and
     may have it from there."""

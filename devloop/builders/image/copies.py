@@ -88,10 +88,7 @@ class FileEntry:
 
 
 def stage_copies(
-    dockerfile: Dockerfile,
-    target: str | None,
-    args: Mapping[str, str],
-    base: StageState | None,
+    dockerfile: Dockerfile, target: str | None, args: Mapping[str, str], base: StageState | None
 ) -> tuple[Copy, ...]:
     """The local COPY and ADD instructions of the target's stage, in order, variables replaced.
 

@@ -13,7 +13,7 @@ import pytest
 
 from devloop.app.docker import docker_host
 from devloop.base.cancel import Cancel
-from devloop.builders.local_images import local_images, remove_local
+from devloop.builders.docker_cli import local_images, remove_local
 from devloop.errors import DevloopError
 from devloop.local_cluster.garbage import collect, owned_registry
 from devloop.registry.client import RegistryClient, sha256
