@@ -44,13 +44,7 @@ Key = tuple[int, int, int, int, int]
 
 def key_of(status: os.stat_result) -> Key:
     """What moves when a file is written or replaced: inode, size, mtime, ctime and mode."""
-    return (
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-        status.st_mode,
-    )
+    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_mode)
 
 
 class FileContent(NamedTuple):
@@ -79,13 +73,7 @@ def read_small(name: str, dir_fd: int, settled_before: int) -> tuple[str, Key] |
         return None
     finally:
         os.close(fd)
-    key = (
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-        status.st_mode,
-    )
+    key = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_mode)
     if key[3] >= settled_before or key[1] != len(data) or not stat.S_ISREG(key[4]):
         return None
     return hashlib.sha256(data).hexdigest(), key

@@ -35,14 +35,7 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
 
-__all__ = [
-    "BROKEN",
-    "HttpClient",
-    "ProxyUnsupported",
-    "Shutter",
-    "shut_by",
-    "take_socket",
-]
+__all__ = ["BROKEN", "HttpClient", "ProxyUnsupported", "Shutter", "shut_by", "take_socket"]
 
 
 class ProxyUnsupported(Exception):  # noqa: N818 - the caller says what to do about it
@@ -64,10 +57,7 @@ def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
     if host == "localhost":
         # Container engines publish a port on one family or on both, and resolvers differ in which
         # of the two they give for this name (or give just one).
-        return [
-            (socket.AF_INET, ("127.0.0.1", port)),
-            (socket.AF_INET6, ("::1", port, 0, 0)),
-        ]
+        return [(socket.AF_INET, ("127.0.0.1", port)), (socket.AF_INET6, ("::1", port, 0, 0))]
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [(family, address) for family, _, _, _, address in found]
 

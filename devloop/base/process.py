@@ -102,10 +102,7 @@ def run(
     err = None if on_error_line is None else _Lines(on_error_line)
     with _started(
         argv, cancel, given=given, split=err is not None, cwd=cwd, env=env, grace=grace
-    ) as (
-        process,
-        wake,
-    ):
+    ) as (process, wake):
         readers = [(process.stdout, out.feed)]
         if err is not None:
             readers.append((process.stderr, err.feed))

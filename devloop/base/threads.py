@@ -78,11 +78,7 @@ class Background(Generic[T]):
     as a bug, unless it is an `OSError`, one of `expected` or follows from being told to stop."""
 
     def __init__(
-        self,
-        name: str,
-        call: Callable[[Cancel], T],
-        *,
-        expected: tuple[type[Exception], ...] = (),
+        self, name: str, call: Callable[[Cancel], T], *, expected: tuple[type[Exception], ...] = ()
     ) -> None:
         self._call = call
         self._expected: tuple[type[Exception], ...] = (OSError, Cancelled, *expected)

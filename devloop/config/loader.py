@@ -207,10 +207,7 @@ class _Loading:
     def project(self, path: Path, values: dict[str, Any]) -> Project:
         """Raises `ConfigErrors` with everything found so far."""
         scope = ServiceScope(
-            file=path,
-            variables=self.variables,
-            locations=self.locations,
-            problems=self._problems,
+            file=path, variables=self.variables, locations=self.locations, problems=self._problems
         )
         project = project_of(values, scope)
         if project is None:

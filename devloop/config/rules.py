@@ -125,8 +125,7 @@ def _registry_fault(text: str) -> Fault:
     scheme, found, rest = text.partition("://")
     if found and scheme in {"http", "https", "oci", "docker"}:
         return Fault(
-            message="a registry is written without the scheme",
-            suggestions=(rest.rstrip("/"),),
+            message="a registry is written without the scheme", suggestions=(rest.rstrip("/"),)
         )
     if text.endswith("/"):
         return Fault(message="a registry does not end in /", suggestions=(text.rstrip("/"),))
@@ -293,10 +292,7 @@ CONTEXT_PATTERN = TextRule(
 )
 
 ARGUMENT = TextRule(
-    name="a build argument",
-    pattern="^[^\\u0000]*$",
-    longest=65536,
-    explain=ANY_TEXT.explain,
+    name="a build argument", pattern="^[^\\u0000]*$", longest=65536, explain=ANY_TEXT.explain
 )
 
 VARIABLE_NAME = TextRule(

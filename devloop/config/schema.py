@@ -330,8 +330,7 @@ class Service:
         ),
     ] = ()
     logs: Annotated[
-        Logs,
-        Key(kind=block(Logs, about="Which logs to follow."), about="Which logs to follow."),
+        Logs, Key(kind=block(Logs, about="Which logs to follow."), about="Which logs to follow.")
     ] = field(default_factory=Logs)
     line: int = 1
 
@@ -349,11 +348,7 @@ _SERVICE = block(
         "namespace": "it belongs at the top: all services share one namespace",
         "registry": "it belongs at the top: all services share one registry",
     },
-    later={
-        "needs": "needs between services",
-        "test": "tests before a deploy",
-        "hooks": "hooks",
-    },
+    later={"needs": "needs between services", "test": "tests before a deploy", "hooks": "hooks"},
 )
 
 
@@ -383,8 +378,7 @@ class Project:
         ),
     ] = NEWEST_VERSION
     name: Annotated[
-        str,
-        Key(kind=Text(rule=LABEL), about="The project's name.", default="the directory's name"),
+        str, Key(kind=Text(rule=LABEL), about="The project's name.", default="the directory's name")
     ]
     root: Path
     file: Path

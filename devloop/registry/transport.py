@@ -14,11 +14,7 @@ import urllib.parse
 from typing import TYPE_CHECKING
 
 import urllib3
-from urllib3.exceptions import (
-    NameResolutionError,
-    NewConnectionError,
-    SSLError,
-)
+from urllib3.exceptions import NameResolutionError, NewConnectionError, SSLError
 from urllib3.exceptions import TimeoutError as TimedOut
 
 from devloop.base.net import BROKEN, HttpClient, ProxyUnsupported, Shutter, shut_by
@@ -212,11 +208,7 @@ class Transport:
                 f"the registry {self.host} failed when {doing}",
                 cause=cause,
             )
-        return DevloopError.of(
-            otherwise,
-            f"the registry {self.host} refused {doing}",
-            cause=cause,
-        )
+        return DevloopError.of(otherwise, f"the registry {self.host} refused {doing}", cause=cause)
 
 
 def _reason(error: Exception) -> str:
