@@ -13,6 +13,11 @@ class Location:
     line: int | None = None
     column: int | None = None
 
+    @classmethod
+    def after(cls, before: str, path: str) -> Location:
+        """The place in `path` of what comes after the text `before`."""
+        return cls(path, before.count("\n") + 1, len(before.rpartition("\n")[2]) + 1)
+
     def __str__(self) -> str:
         if self.line is None:
             return self.path

@@ -22,39 +22,32 @@ def read_text(path: Path, shown: str) -> str:
 
     Raises `DevloopError`: config/not-found, env/file-unreadable or config/parse (not UTF-8).
     """
-    place = Location(shown)
+
+    def fault(code: Code, message: str, cause: str | None = None) -> DevloopError:
+        return DevloopError.of(code, message, location=Location(shown), cause=cause)
+
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST_FILE + 1)
     except FileNotFoundError:
-        raise DevloopError.of(
-            Code.CONFIG_NOT_FOUND, f"{shown} does not exist", location=place
-        ) from None
+        raise fault(Code.CONFIG_NOT_FOUND, f"{shown} does not exist") from None
     except IsADirectoryError:
-        raise DevloopError.of(
-            Code.CONFIG_NOT_FOUND, f"{shown} is a directory, not a file", location=place
-        ) from None
+        raise fault(Code.CONFIG_NOT_FOUND, f"{shown} is a directory, not a file") from None
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        raise DevloopError.of(
-            Code.ENV_FILE_UNREADABLE, f"{shown} cannot be read", location=place, cause=why
-        ) from None
+        raise fault(Code.ENV_FILE_UNREADABLE, f"{shown} cannot be read", why) from None
     if len(data) > LARGEST_FILE:
-        raise DevloopError.of(
-            Code.CONFIG_PARSE,
-            f"{shown} is larger than {LARGEST_FILE // 1024 // 1024} MB",
-            location=place,
-        )
+        size = f"{LARGEST_FILE // 1024 // 1024} MB"
+        raise fault(Code.CONFIG_PARSE, f"{shown} is larger than {size}")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        before = data[: error.start]
+        # Of the text behind a byte order mark, to which the positions belong.
+        data, before = error.object, error.object[: error.start]
         raise DevloopError.of(
             Code.CONFIG_PARSE,
             f"the file is not UTF-8 text: byte 0x{data[error.start]:02x}",
-            location=Location(
-                shown, before.count(b"\n") + 1, len(before.rpartition(b"\n")[2].decode()) + 1
-            ),
+            location=Location.after(before.decode(), shown),
             suggestions=("save the file with the encoding UTF-8",),
         ) from None
 
@@ -71,8 +64,8 @@ def compose_documents(text: str, shown: str, problems: Problems) -> tuple[Node, 
             Code.CONFIG_DUPLICATE_KEY if fault.duplicate else Code.CONFIG_PARSE,
             fault.message,
             fault.location,
+            *fault.suggestions,
             cause=fault.cause,
-            suggestions=fault.suggestions,
             detail=fault.detail,
         )
     return nodes

@@ -38,62 +38,48 @@ def parse_dotenv(
     text = text.replace("\r\n", "\n")
     at = 0
     while at < len(text):
-        end = text.find("\n", at)
-        end = len(text) if end < 0 else end
-        line = text[at:end]
+        begin, end = at, _line_end(text, at)
+        at = end + 1
+        line = text[begin:end]
         if not line.strip() or line.lstrip().startswith("#"):
-            at = end + 1
             continue
-        place = Location(shown, text.count("\n", 0, at) + 1, len(line) - len(line.lstrip()) + 1)
-        key = _KEY.match(text, at, end)
+        place = Location(shown, text.count("\n", 0, begin) + 1, len(line) - len(line.lstrip()) + 1)
+        key = _KEY.match(text, begin, end)
         if key is None or (not key["sign"] and text[key.end() : end].strip()):
-            problems.add(
-                Code.CONFIG_PARSE,
-                "not a line of the form NAME=value",
-                place,
-                suggestions=("begin a comment with #",),
-            )
-            at = end + 1
-        elif not key["sign"]:
-            if key["name"] in environment:
-                found[key["name"]] = environment[key["name"]]
-            at = end + 1
-        else:
-            found[key["name"]], at = _value(
-                text, key.end(), place, {**found, **environment}, problems
-            )
+            message, hint = "not a line of the form NAME=value", "begin a comment with #"
+            problems.add(Code.CONFIG_PARSE, message, place, hint)
+        elif key["sign"]:
+            values = {**found, **environment}
+            found[key["name"]], at = _value(text, key.end(), place, values, problems)
+        elif key["name"] in environment:
+            found[key["name"]] = environment[key["name"]]
     return found
+
+
+def _line_end(text: str, at: int) -> int:
+    end = text.find("\n", at)
+    return len(text) if end < 0 else end
 
 
 def _value(
     text: str, at: int, place: Location, values: Mapping[str, str], problems: Problems
 ) -> tuple[str, int]:
     """The value that begins at `at`, and where the next line begins."""
-    end = text.find("\n", at)
-    end = len(text) if end < 0 else end
+    end = _line_end(text, at)
     quote = text[at : at + 1]
     if quote not in ("'", '"'):
         plain = re.split(r"(?:^|[ \t]+)#", text[at:end], maxsplit=1)[0].strip()
         return _replace(plain, place, values, problems), end + 1
     quoted = (_SINGLE if quote == "'" else _DOUBLE).match(text, at)
     if quoted is None:
-        problems.add(
-            Code.CONFIG_PARSE,
-            f"the value's {quote} is not closed",
-            place,
-            suggestions=(f"add {quote}",),
-        )
+        message = f"the value's {quote} is not closed"
+        problems.add(Code.CONFIG_PARSE, message, place, f"add {quote}")
         return "", end + 1
     after = _AFTER.match(text, quoted.end())
     if after is None:
-        problems.add(
-            Code.CONFIG_PARSE,
-            "text after the closing quote",
-            place,
-            suggestions=("put the whole value in quotes, or # before a comment",),
-        )
-        stop = text.find("\n", quoted.end())
-        return "", len(text) if stop < 0 else stop + 1
+        hint = "put the whole value in quotes, or # before a comment"
+        problems.add(Code.CONFIG_PARSE, "text after the closing quote", place, hint)
+        return "", _line_end(text, quoted.end()) + 1
     if quote == "'":
         return quoted[1].replace("\\'", "'"), after.end()
     inner = re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[0]), quoted[1], flags=re.DOTALL)
@@ -102,12 +88,6 @@ def _value(
 
 def _replace(text: str, place: Location, values: Mapping[str, str], problems: Problems) -> str:
     expanded = expand(text, values, bare="replace")
-    for trouble in expanded.troubles:
-        problems.add(
-            Code.CONFIG_VARIABLE,
-            trouble.message,
-            place,
-            cause=trouble.cause,
-            suggestions=trouble.suggestions,
-        )
+    for each in expanded.troubles:
+        problems.add_fault(Code.CONFIG_VARIABLE, each, place)
     return expanded.text

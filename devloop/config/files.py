@@ -46,22 +46,16 @@ def _check_context(loaded: LoadedProject, service: Service, problems: Problems) 
     if context.is_dir():
         return True
     where = loaded.locate("services", service.name, "build", "context")
-    shown = loaded.show(context)
     if context.exists():
-        problems.add(
-            Code.CONFIG_CONTEXT_MISSING,
-            f"the build context {shown} is a file, not a directory",
-            where,
-            suggestions=(f"name its directory: {loaded.show(context.parent)}",),
+        wrong, hint = (
+            "is a file, not a directory",
+            f"name its directory: {loaded.show(context.parent)}",
         )
-        return False
-    meant = _neighbour(context, directories=True)
-    problems.add(
-        Code.CONFIG_CONTEXT_MISSING,
-        f"the build context {shown} does not exist",
-        where,
-        suggestions=(f"did you mean {loaded.show(meant)}?",) if meant else (),
-    )
+    else:
+        meant = _neighbour(context, directories=True)
+        wrong, hint = "does not exist", f"did you mean {loaded.show(meant)}?" if meant else ""
+    message = f"the build context {loaded.show(context)} {wrong}"
+    problems.add(Code.CONFIG_CONTEXT_MISSING, message, where, hint)
     return False
 
 
@@ -69,8 +63,7 @@ def _check_dockerfile(loaded: LoadedProject, service: Service, problems: Problem
     build = service.build
     if build.builder == "command" or build.dockerfile.is_file():
         return
-    shown = loaded.show(build.dockerfile)
-    is_directory = build.dockerfile.is_dir()
+    wrong = "is a directory, not a Dockerfile" if build.dockerfile.is_dir() else "does not exist"
     meant = _neighbour(build.dockerfile) or _dockerfile_below(build.context)
     hints: tuple[str, ...] = ()
     if meant is not None:
@@ -82,10 +75,10 @@ def _check_dockerfile(loaded: LoadedProject, service: Service, problems: Problem
                 hints = (f"did you mean `build: {directory}`?", f"or `dockerfile: {relative}`?")
     problems.add(
         Code.CONFIG_DOCKERFILE_MISSING,
-        f"{shown} is a directory, not a Dockerfile" if is_directory else f"{shown} does not exist",
+        f"{loaded.show(build.dockerfile)} {wrong}",
         loaded.locate("services", service.name, "build", "dockerfile"),
+        *hints,
         cause=f"service `{service.name}` is built from it",
-        suggestions=hints,
     )
 
 
@@ -98,12 +91,12 @@ def _check_manifests(loaded: LoadedProject, service: Service, problems: Problems
         root = glob.escape(str(loaded.project.root))
         shown = pattern.removeprefix(f"{root}/")
         message = f"no file matches {shown}"
-        hints: tuple[str, ...] = ()
+        hint = ""
         if Path(patterns.tops[0]).is_dir() and not is_magic(shown):
             message = f"{shown} holds no YAML or JSON file"
         elif not is_magic(shown) and (meant := _neighbour(Path(patterns.tops[0]))):
-            hints = (f"did you mean {os.path.relpath(meant, loaded.project.root)}?",)
-        problems.add(Code.CONFIG_MANIFEST_MISSING, message, where, suggestions=hints)
+            hint = f"did you mean {os.path.relpath(meant, loaded.project.root)}?"
+        problems.add(Code.CONFIG_MANIFEST_MISSING, message, where, hint)
 
 
 def _check_secrets(loaded: LoadedProject, service: Service, problems: Problems) -> None:
@@ -116,7 +109,7 @@ def _check_secrets(loaded: LoadedProject, service: Service, problems: Problems) 
                 Code.CONFIG_FILE_MISSING,
                 f"the secret's file {loaded.show(Path(source))} does not exist",
                 loaded.locate("services", service.name, "build", "secrets", position),
-                suggestions=(f"did you mean {loaded.show(meant)}?",) if meant else (),
+                f"did you mean {loaded.show(meant)}?" if meant else "",
             )
 
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from devloop.config.problems import Fault
     from devloop.config.resolve import ServiceScope
-    from devloop.config.rules import Fault, TextRule
+    from devloop.config.rules import TextRule
     from devloop.errors import Code
 
 

@@ -14,13 +14,10 @@ from typing import TYPE_CHECKING, Any
 from devloop.base.yaml_tree import Keys, describe
 from devloop.config.documents import compose_documents, read_text
 from devloop.config.dotenv import parse_dotenv
-from devloop.config.grammar import Text
-from devloop.config.locations import Locations
 from devloop.config.overrides import apply_sets, literal
-from devloop.config.problems import ConfigErrors, Problems
+from devloop.config.problems import ConfigErrors, Locations, Problems
 from devloop.config.reader import MISSING, Reader
 from devloop.config.resolve import ServiceScope
-from devloop.config.rules import ANY_TEXT
 from devloop.config.schema import PROJECT, USER, project_of
 from devloop.errors import Code, DevloopError, Location
 
@@ -123,12 +120,11 @@ def load_project(
     named = str(file) if file is not None else env.get("DEVLOOP_FILE", "")
     path = Path(os.path.normpath(cwd / named)) if named else find_file(cwd)
     shown = named or show_path(path, cwd)
+    flags = {"registry": registry, "namespace": namespace, "context": context}
     loading = _Loading(cwd=cwd, env=env, locations=Locations(Location(shown)))
     values = loading.user_values(user_config)
     values |= loading.file_values(path, shown, sets)
-    values |= loading.given_values(
-        {"registry": registry, "namespace": namespace, "context": context}
-    )
+    values |= loading.given_values(flags)
     return LoadedProject(
         project=loading.project(path, values),
         locations=loading.locations,
@@ -173,14 +169,9 @@ class _Loading:
         root = _root(text, shown, self._problems)
         if root is None:
             if not self._problems:
-                self._problems.add(
-                    Code.CONFIG_PARSE,
-                    "the file is empty",
-                    Location(shown, 1, 1),
-                    suggestions=(_LEAST,),
-                )
-            self._problems.raise_any()
-            return {}
+                place = Location(shown, 1, 1)
+                self._problems.add(Code.CONFIG_PARSE, "the file is empty", place, _LEAST)
+            raise ConfigErrors(self._problems.sorted())
         root = apply_sets(root, PROJECT, sets, self._problems)
         self._read_env_file(root, path.parent)
         return _dict(Reader(self._problems, self.locations, self.variables).read(root, PROJECT, ()))
@@ -191,15 +182,11 @@ class _Loading:
         reader = Reader(self._problems, self.locations, {})
         for name, flag in flags.items():
             variable = f"DEVLOOP_{name.upper()}"
-            text = self.env.get(variable) or None
-            place = Location(variable)
-            if flag is not None:
-                text, place = flag, Location(f"--{name}")
-            kind = USER.keys[name].kind
+            text = flag if flag is not None else self.env.get(variable) or None
             if text is None:
                 continue
-            self.locations.note_key((name,), place)
-            value = reader.read(literal(text, place), kind, (name,))
+            place = self.locations.keys[name,] = Location(variable if flag is None else f"--{name}")
+            value = reader.read(literal(text, place), USER.keys[name].kind, (name,))
             if value is not MISSING:
                 values[name] = value
         return values
@@ -224,7 +211,7 @@ class _Loading:
         if entry is None:
             return
         quiet = Reader(Problems(), Locations(Location("")), self.env)
-        named = quiet.read(entry.value, _PATH, ("env_file",))
+        named = quiet.read(entry.value, PROJECT.keys["env_file"].kind, ())
         if named is MISSING:
             return
         path = Path(os.path.normpath(directory / named))
@@ -238,8 +225,8 @@ class _Loading:
                 code,
                 f"env_file: {error.diagnosis.message}",
                 entry.value.location,
+                "create it, or remove `env_file`",
                 cause=error.diagnosis.cause,
-                suggestions=("create it, or remove `env_file`",),
             )
             self._incomplete = True
             return
@@ -248,9 +235,6 @@ class _Loading:
         for each in found.sorted():
             self._incomplete = True
             self._problems.take(each)
-
-
-_PATH = Text(rule=ANY_TEXT)
 
 
 def _dict(value: object) -> dict[str, Any]:
@@ -263,17 +247,10 @@ def _root(text: str, shown: str, problems: Problems) -> Keys | None:
     if not nodes:
         return None
     if len(nodes) > 1:
-        problems.add(
-            Code.CONFIG_PARSE,
-            "the file holds more than one document",
-            nodes[1].location,
-            suggestions=("remove what follows the line ---",),
-        )
+        message, hint = "the file holds more than one document", "remove what follows the line ---"
+        problems.add(Code.CONFIG_PARSE, message, nodes[1].location, hint)
     if isinstance(nodes[0], Keys):
         return nodes[0]
-    problems.add(
-        Code.CONFIG_TYPE,
-        f"the file must be a mapping (`key: value` lines), not {describe(nodes[0])}",
-        nodes[0].location,
-    )
+    message = f"the file must be a mapping (`key: value` lines), not {describe(nodes[0])}"
+    problems.add(Code.CONFIG_TYPE, message, nodes[0].location)
     return None

@@ -5,14 +5,13 @@ Reads no file and no environment.
 
 from __future__ import annotations
 
-import contextlib
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from devloop.base.yaml_tree import Items, Keys, MappingEntry, Node, Scalar
 from devloop.config.documents import compose_documents
 from devloop.config.grammar import Block, Kind, Map
-from devloop.config.problems import Problems, nearest
+from devloop.config.problems import Fault, Problems, fault, nearest
 from devloop.errors import Code, Location
 
 if TYPE_CHECKING:
@@ -37,28 +36,24 @@ def apply_sets(root: Keys, kind: Block, sets: Sequence[str], problems: Problems)
         dotted, equals, value = text.partition("=")
         parts = tuple(dotted.strip().split("."))
         if not equals or not all(parts):
-            _refuse(
-                problems, f"--set {text!r} is not of the form KEY=VALUE", "services.web.image=shop"
-            )
+            message = f"--set {text!r} is not of the form KEY=VALUE"
+            problems.add(Code.USAGE_ARGUMENTS, message, _HERE, "services.web.image=shop")
             continue
-        node = _value(value, problems)
-        if node is None:
-            continue
-        change = _Change(dotted=dotted.strip(), value=node, problems=problems)
-        with contextlib.suppress(_Refused):
-            root = cast("Keys", _put(root, kind, parts, change))
+        try:
+            root = cast("Keys", _put(root, kind, parts, _Change(dotted.strip(), _value(value))))
+        except _Refused as refused:
+            problems.add_fault(Code.USAGE_ARGUMENTS, refused.fault, _HERE)
     return root
 
 
-def _value(text: str, problems: Problems) -> Node | None:
+def _value(text: str) -> Node:
     if text[:1] not in ('"', "'", "[", "{"):
         return literal(text.strip(), _HERE, plain=True)
     found = Problems()
     nodes = compose_documents(text, "--set", found)
     if found or len(nodes) != 1:
         why = found.sorted()[0].message if found else "not one value"
-        _refuse(problems, f"--set: the value {text!r} is {why}", None)
-        return None
+        raise _Refused(fault(f"--set: the value {text!r} is {why}"))
     return _relocated(nodes[0])
 
 
@@ -69,18 +64,12 @@ def _relocated(node: Node) -> Node:
         case Items():
             return replace(node, location=_HERE, items=tuple(map(_relocated, node.items)))
         case Keys():
-            entries = tuple(
-                MappingEntry(key=entry.key, location=_HERE, value=_relocated(entry.value))
-                for entry in node
-            )
-            return replace(node, location=_HERE, entries=entries)
+            moved = (replace(each, location=_HERE, value=_relocated(each.value)) for each in node)
+            return replace(node, location=_HERE, entries=tuple(moved))
 
 
 def _put(node: Node | None, kind: Kind | None, parts: tuple[str, ...], change: _Change) -> Node:
-    """`node` (None: not there yet) with the change's value below it at `parts`.
-
-    Raises `_Refused` when there is no such key; the reason was reported.
-    """
+    """`node` (None: not there yet) with the change's value below it at `parts`."""
     if not parts:
         return change.value
     below = _below(node, kind, parts[0], change)
@@ -115,37 +104,26 @@ def _below(node: Node | None, kind: Kind | None, part: str, change: _Change) -> 
         if part in present or not kind.closed:
             return kind.value
         raise change.unknown(part, present, f"devloop.yaml has the {kind.noun}s")
-    _refuse(
-        change.problems,
-        f"--set {change.dotted}: `{part}` cannot be set inside a single value or a list",
-        "a list is set as a whole, as in services.web.ports=[8080]",
-    )
-    raise _Refused
+    message = f"--set {change.dotted}: `{part}` cannot be set inside a single value or a list"
+    raise _Refused(fault(message, "a list is set as a whole, as in services.web.ports=[8080]"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Change:
+class _Change(NamedTuple):
     """One `--set`; `dotted` is its key as it was typed."""
 
     dotted: str
     value: Node
-    problems: Problems
 
     def unknown(self, part: str, known: list[str], lead: str) -> _Refused:
         meant = nearest(part, known)
-        hint = f"did you mean {self.dotted.replace(part, meant, 1)}?" if meant else None
+        hint = f"did you mean {self.dotted.replace(part, meant, 1)}?" if meant else ""
         cause = f"{lead} {', '.join(known)}" if known else None
-        _refuse(self.problems, f"--set {self.dotted}: there is no `{part}`", hint, cause=cause)
-        return _Refused()
+        return _Refused(fault(f"--set {self.dotted}: there is no `{part}`", hint, cause=cause))
 
 
 class _Refused(Exception):  # noqa: N818 - not an error: ends one `--set`
-    """The change cannot be made; the reason was reported."""
+    """The change cannot be made."""
 
-
-def _refuse(
-    problems: Problems, message: str, hint: str | None, *, cause: str | None = None
-) -> None:
-    problems.add(
-        Code.USAGE_ARGUMENTS, message, _HERE, cause=cause, suggestions=(hint,) if hint else ()
-    )
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault

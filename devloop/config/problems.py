@@ -1,4 +1,5 @@
-"""Problems in configuration files, gathered so that one run shows them all.
+"""Problems in configuration files, gathered so that one run shows them all, and the places of
+settings, for errors that come up long after the file was read.
 
 Holds no rule about any key; see grammar.py and rules.py for those.
 """
@@ -6,16 +7,62 @@ Holds no rule about any key; see grammar.py and rules.py for those.
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING
+from collections import ChainMap
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
 
 from devloop.errors import Code, DevloopError, Diagnosis, Location
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 # Enough for any honest file; a machine-made one should not fill the terminal.
 _MOST = 200
+
+# A setting's way down from the top of the file: ("services", "web", "ports", 0).
+Path: TypeAlias = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Locations:
+    """Places of keys and of values by path; `file` stands for what is in no file.
+
+    A path that the file does not have falls back to the nearest one above it: a default of a
+    service is shown at the service.
+    """
+
+    file: Location
+    keys: dict[Path, Location] = field(default_factory=dict)
+    values: dict[Path, Location] = field(default_factory=dict)
+
+    def key(self, path: Path) -> Location:
+        """Where the setting is named: its key, or the item of a list."""
+        return self._find(path, ChainMap(self.keys, self.values))
+
+    def value(self, path: Path) -> Location:
+        """Where the setting's value begins."""
+        return self._find(path, ChainMap(self.values, self.keys))
+
+    def _find(self, path: Path, places: Mapping[Path, Location]) -> Location:
+        above = (path[:length] for length in range(len(path), 0, -1))
+        return next((places[each] for each in above if each in places), self.file)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """What is wrong with a text. `alone`: it may be why other things look wrong, so that they are
+    not worth reporting."""
+
+    message: str
+    cause: str | None = None
+    suggestions: tuple[str, ...] = ()
+    alone: bool = False
+
+
+def fault(message: str, *hints: str, cause: str | None = None) -> Fault:
+    """A fault; an empty hint is left out."""
+    return Fault(message=message, cause=cause, suggestions=tuple(filter(None, hints)))
 
 
 class ConfigErrors(DevloopError):  # noqa: N818 - it carries many
@@ -41,29 +88,31 @@ class Problems:
         code: Code,
         message: str,
         location: Location | None,
-        *,
+        *hints: str,
         cause: str | None = None,
-        suggestions: tuple[str, ...] = (),
         detail: tuple[str, ...] = (),
     ) -> None:
+        """`hints` are the suggestions; an empty one is left out."""
         self.take(
             Diagnosis(
                 code=code,
                 message=_printable(message),
                 location=location,
                 cause=_printable(cause) if cause else None,
-                suggestions=tuple(map(_printable, suggestions)),
+                suggestions=tuple(map(_printable, filter(None, hints))),
                 detail=detail,
             )
         )
 
+    def add_fault(self, code: Code, fault: Fault, location: Location) -> None:
+        self.add(code, fault.message, location, *fault.suggestions, cause=fault.cause)
+        if fault.alone:
+            # It makes all others meaningless, those to come as well.
+            self._found, self._closed = self._found[-1:], True
+
     def take(self, diagnosis: Diagnosis) -> None:
         if not self._closed and len(self._found) < _MOST and diagnosis not in self._found:
             self._found.append(diagnosis)
-
-    def keep_last_only(self) -> None:
-        """The problem that was added last makes all others meaningless, those to come as well."""
-        self._found, self._closed = self._found[-1:], True
 
     def __bool__(self) -> bool:
         return bool(self._found)
@@ -79,11 +128,6 @@ class Problems:
             return files[at.path], at.line or 0, at.column or 0
 
         return tuple(sorted(self._found, key=place))
-
-    def raise_any(self) -> None:
-        """Raises `ConfigErrors` unless nothing was found."""
-        if self._found:
-            raise ConfigErrors(self.sorted())
 
 
 def _printable(text: str) -> str:

@@ -5,7 +5,7 @@ Every problem is reported and reading goes on. Knows no key by name; reads no fi
 
 from __future__ import annotations
 
-import enum
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from devloop.base.yaml_tree import Items, Keys, MappingEntry, Node, Scalar, describe
@@ -15,18 +15,13 @@ from devloop.config.variables import expand
 from devloop.errors import Code, Location
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from devloop.config.locations import Locations, Path
-    from devloop.config.rules import Fault
-
-
-class _Missing(enum.Enum):
-    MISSING = enum.auto()
+    from devloop.config.problems import Fault, Locations, Path
 
 
 # What stands for a value that was left out or that was wrong (and then reported).
-MISSING: Final = _Missing.MISSING
+MISSING: Final = object()
 
 Value: TypeAlias = Any
 
@@ -52,146 +47,93 @@ class Reader:
     def read(self, node: Node, kind: Kind, path: Path) -> Value:
         """The plain value at `path`: a text, a number, a dict, or for a list its items as pairs of
         position in the file and value; `MISSING` if it is wrong or empty by a variable."""
-        self._locations.note_value(path, node.location)
+        self._locations.values[path] = node.location
         match kind:
-            case Text():
-                return self._text(node, kind, path)
-            case Number():
-                return self._number(node, kind, path)
-            case Choice():
-                return self._choice(node, kind, path)
-            case Flag():
-                return self._flag(node, kind, path)
             case List():
                 return self._list(node, kind, path)
             case Map():
                 return self._map(node, kind, path)
             case Block():
                 return self._block(node, kind, path)
+            case _ if isinstance(node, Scalar):
+                return self._single(node, kind, path)
+        return self._wrong_type(node, kind, path)
 
-    # Single values
-
-    def _text(self, node: Node, kind: Text, path: Path) -> Value:
-        if not isinstance(node, Scalar):
-            return self._wrong_type(node, _expected(kind), path)
-        text, used = self._expand(node, bare="keep" if kind.for_shell else "refuse")
-        if text is None:
+    def _single(self, node: Scalar, kind: Text | Number | Choice | Flag, path: Path) -> Value:
+        for_shell = isinstance(kind, Text) and kind.for_shell
+        text, used = self._expand(node, bare="keep" if for_shell else "refuse")
+        takes_empty = isinstance(kind, Number) or (isinstance(kind, Text) and kind.scalar)
+        if text is None or (used and text == "" and not takes_empty):
             return MISSING
-        if used and text == "" and not kind.scalar:
-            return MISSING
-        if not used and not kind.scalar and not isinstance(node.value, str):
-            number = isinstance(node.value, int | float) and not isinstance(node.value, bool)
-            if not (kind.number and number):
-                return self._wrong_type(node, _expected(kind), path)
-        return self._follow(text, kind, path)
+        value = Scalar(location=node.location, text=text).value if used else node.value
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        match kind:
+            case Text() if (
+                used or kind.scalar or isinstance(value, str) or (kind.number and number)
+            ):
+                return self._follow(text, kind, path)
+            case Number() if isinstance(value, int) and number:
+                if kind.least <= value <= kind.most:
+                    return value
+                return self._fault(kind.otherwise(value), kind.code, path)
+            case Choice() if text in kind.words and isinstance(value, str):
+                return text
+            case Choice() if node.value is not None:
+                message = f"`{dotted(path)}` must be {_expected(kind)}, not {describe(node)}"
+                return self._wrong(path, message, _did_you_mean(text, kind.words))
+            case Flag() if isinstance(value, bool):
+                return value
+        return self._wrong_type(node, kind, path)
 
     def _follow(self, text: str, kind: Text, path: Path) -> Value:
         if any("\ud800" <= character <= "\udfff" for character in text):
-            self._add(Code.CONFIG_VALUE, path, "the text is not valid Unicode")
-            return MISSING
+            return self._wrong(path, "the text is not valid Unicode")
         if (fault := kind.rule.check(text)) is not None:
             return self._fault(fault, kind.rule.code, path)
         return text
 
-    def _number(self, node: Node, kind: Number, path: Path) -> Value:
-        value: object = node
-        if isinstance(node, Scalar):
-            text, used = self._expand(node, bare="refuse")
-            if text is None:
-                return MISSING
-            value = Scalar(location=node.location, text=text).value if used else node.value
-        if not isinstance(value, int) or isinstance(value, bool):
-            return self._wrong_type(node, _expected(kind), path)
-        if not kind.least <= value <= kind.most:
-            return self._fault(kind.otherwise(value), kind.code, path)
-        return value
-
-    def _choice(self, node: Node, kind: Choice, path: Path) -> Value:
-        if not isinstance(node, Scalar):
-            return self._wrong_type(node, _expected(kind), path)
-        text, used = self._expand(node, bare="refuse")
-        if text is None or (used and text == ""):
-            return MISSING
-        if text in kind.words and (used or isinstance(node.value, str)):
-            return text
-        if node.value is None:
-            return self._wrong_type(node, _expected(kind), path)
-        meant = nearest(text, kind.words)
-        self._add(
-            Code.CONFIG_VALUE,
-            path,
-            f"`{dotted(path)}` must be {_expected(kind)}, not {describe(node)}",
-            suggestions=(f"did you mean `{meant}`?",) if meant else (),
-        )
-        return MISSING
-
-    def _flag(self, node: Node, kind: Flag, path: Path) -> Value:
-        value: object = node
-        if isinstance(node, Scalar):
-            text, used = self._expand(node, bare="refuse")
-            if text is None or (used and text == ""):
-                return MISSING
-            value = Scalar(location=node.location, text=text).value if used else node.value
-        return value if isinstance(value, bool) else self._wrong_type(node, _expected(kind), path)
-
-    def _expand(self, node: Scalar, *, bare: str) -> tuple[str | None, bool]:
+    def _expand(self, node: Scalar, *, bare: str = "refuse") -> tuple[str | None, bool]:
         """The text with its variables replaced (None after a problem), and whether it had any."""
         if node.literal:
             return node.text, False
         expanded = expand(node.text, self._variables, bare=bare)
         for trouble in expanded.troubles:
-            self._problems.add(
-                Code.CONFIG_VARIABLE,
-                trouble.message,
-                _inside(node, trouble.dollar),
-                cause=trouble.cause,
-                suggestions=trouble.suggestions,
-            )
+            place = _inside(node, trouble.dollar)
+            self._problems.add_fault(Code.CONFIG_VARIABLE, trouble, place)
         return (None if expanded.troubles else expanded.text), expanded.used
 
     # Collections
 
     def _list(self, node: Node, kind: List, path: Path) -> Value:
         if kind.word and isinstance(node, Scalar) and node.value is not None:
-            text, used = self._expand(node, bare="refuse")
+            text, used = self._expand(node)
             if text is None or (used and text == ""):
                 return MISSING
             if text == kind.word:
                 return text
         if not isinstance(node, Items):
-            hints: tuple[str, ...] = ()
+            hint = ""
             if isinstance(node, Scalar) and node.value is not None:
-                meant = nearest(node.text, (kind.word,)) if kind.word else None
-                hints = (
-                    f"did you mean `{meant}`?"
-                    if meant
-                    else f"write a list: [{node.raw or node.text}]",
-                )
-            return self._wrong_type(node, _expected(kind), path, suggestions=hints)
+                in_list = f"write a list: [{node.raw or node.text}]"
+                hint = _did_you_mean(node.text, (kind.word,)) or in_list
+            return self._wrong_type(node, kind, path, hint)
         if len(node.items) < kind.least:
-            self._add(Code.CONFIG_VALUE, path, f"`{dotted(path)}` has no items")
-            return MISSING
+            return self._wrong(path, f"`{dotted(path)}` has no items")
         values = [self.read(item, kind.item, (*path, i)) for i, item in enumerate(node.items)]
         return [(i, value) for i, value in enumerate(values) if value is not MISSING]
 
     def _map(self, node: Node, kind: Map, path: Path) -> Value:
         if not isinstance(node, Keys):
-            return self._wrong_type(node, "a mapping", path)
+            return self._wrong_type(node, kind, path)
         if len(node.entries) < kind.least:
-            self._add(Code.CONFIG_VALUE, path, f"`{dotted(path)}` names no {kind.noun}")
-            return MISSING
+            return self._wrong(path, f"`{dotted(path)}` names no {kind.noun}")
         values: dict[str, Value] = {}
         for entry in node:
             where = (*path, entry.key)
-            self._locations.note_key(where, entry.location)
+            self._locations.keys[where] = entry.location
             if (fault := kind.key.check(entry.key)) is not None:
-                self._problems.add(
-                    kind.key.code,
-                    f"{kind.noun}: {fault.message}",
-                    entry.location,
-                    cause=fault.cause,
-                    suggestions=fault.suggestions,
-                )
+                fault = replace(fault, message=f"{kind.noun}: {fault.message}")
+                self._problems.add_fault(kind.key.code, fault, entry.location)
             elif kind.null and isinstance(entry.value, Scalar) and entry.value.value is None:
                 values[entry.key] = None
             else:
@@ -201,23 +143,20 @@ class Reader:
     def _block(self, node: Node, kind: Block, path: Path) -> Value:
         if isinstance(node, Scalar) and kind.short is not None and node.value is not None:
             where = (*path, kind.short)
-            self._locations.note_key(where, self._locations.key(path))
+            self._locations.keys[where] = self._locations.key(path)
             value = self.read(node, kind.keys[kind.short].kind, where)
             return {} if value is MISSING else {kind.short: value}
         if not isinstance(node, Keys):
-            return self._wrong_type(node, _expected(kind), path)
+            return self._wrong_type(node, kind, path)
         values: dict[str, Value] = {}
         misspelt: set[str | None] = set()
         for entry in node:
             where = (*path, entry.key)
             key = kind.keys.get(entry.key)
-            if key is None and entry.key in kind.later:
-                self._not_yet(entry, kind.later[entry.key])
-                continue
             if key is None:
                 misspelt.add(self._unknown(entry, kind, path))
                 continue
-            self._locations.note_key(where, entry.location)
+            self._locations.keys[where] = entry.location
             if (value := self.read(entry.value, key.kind, where)) is not MISSING:
                 values[entry.key] = value
         for name, key in kind.keys.items():
@@ -229,83 +168,70 @@ class Reader:
 
     def _unknown(self, entry: MappingEntry, kind: Block, path: Path) -> str | None:
         """Returns the key that was probably meant."""
-        known = list(kind.keys)
-        meant = nearest(entry.key, known)
-        hints = (f"did you mean `{meant}`?",) if meant else ()
-        if hint := kind.elsewhere.get(entry.key):
-            hints = (hint,)
+        name, place = entry.key, entry.location
+        if name in kind.later:
+            message, cause = (
+                f"`{name}` is not supported yet",
+                f"this devloop has no {kind.later[name]}",
+            )
+            self._problems.add(
+                Code.CONFIG_NOT_SUPPORTED, message, place, "remove the key", cause=cause
+            )
+            return None
         self._problems.add(
             Code.CONFIG_UNKNOWN_KEY,
-            f"unknown key `{entry.key}`" + (f" in `{dotted(path)}`" if path else ""),
-            entry.location,
-            cause=f"the keys here are {', '.join(known)}",
-            suggestions=hints,
+            f"unknown key `{name}`{_within(path)}",
+            place,
+            kind.elsewhere.get(name) or _did_you_mean(name, kind.keys),
+            cause=f"the keys here are {', '.join(kind.keys)}",
         )
-        return meant
-
-    def _not_yet(self, entry: MappingEntry, feature: str) -> None:
-        self._problems.add(
-            Code.CONFIG_NOT_SUPPORTED,
-            f"`{entry.key}` is not supported yet",
-            entry.location,
-            cause=f"this devloop has no {feature}",
-            suggestions=("remove the key",),
-        )
+        return nearest(name, kind.keys)
 
     def _required(self, name: str, key: Key, path: Path) -> None:
         code = key.kind.code if isinstance(key.kind, Number) else Code.CONFIG_VALUE
-        example = {"version": "version: 1", "build": "build: ."}.get(name)
-        self._problems.add(
-            code,
-            f"the key `{name}` is missing" + (f" in `{dotted(path)}`" if path else ""),
-            self._locations.key(path),
-            suggestions=(f"add `{example}`",) if example else (),
-        )
+        hint = {"version": "add `version: 1`", "build": "add `build: .`"}.get(name, "")
+        message = f"the key `{name}` is missing{_within(path)}"
+        self._problems.add(code, message, self._locations.key(path), hint)
 
-    def _wrong_type(
-        self, node: Node, expected: str, path: Path, *, suggestions: tuple[str, ...] = ()
-    ) -> Value:
+    def _wrong_type(self, node: Node, kind: Kind, path: Path, hint: str = "") -> Value:
+        expected = _expected(kind)
         empty = isinstance(node, Scalar) and node.plain and node.value is None
-        if empty and not suggestions:
-            suggestions = ("give it a value, or remove it",)
-        elif isinstance(node, Scalar) and node.plain and "text" in expected and not suggestions:
-            suggestions = (f'put it in quotes: "{node.text}"',)
+        if empty and not hint:
+            hint = "give it a value, or remove it"
+        elif isinstance(node, Scalar) and node.plain and "text" in expected and not hint:
+            hint = f'put it in quotes: "{node.text}"'
         self._problems.add(
             Code.CONFIG_TYPE,
             f"`{dotted(path) or 'the file'}` must be {expected}, not {describe(node)}",
             node.location if not empty else self._locations.key(path),
-            suggestions=suggestions,
+            hint,
         )
         return MISSING
 
     def _fault(self, fault: Fault, code: Code, path: Path) -> Value:
-        self._add(code, path, fault.message, cause=fault.cause, suggestions=fault.suggestions)
-        if fault.alone:
-            self._problems.keep_last_only()
+        self._problems.add_fault(code, fault, self._locations.value(path))
         return MISSING
 
-    def _add(
-        self,
-        code: Code,
-        path: Path,
-        message: str,
-        *,
-        cause: str | None = None,
-        suggestions: tuple[str, ...] = (),
-    ) -> None:
-        self._problems.add(
-            code, message, self._locations.value(path), cause=cause, suggestions=suggestions
-        )
+    def _wrong(self, path: Path, message: str, hint: str = "") -> Value:
+        self._problems.add(Code.CONFIG_VALUE, message, self._locations.value(path), hint)
+        return MISSING
+
+
+def _did_you_mean(word: str, words: Iterable[str]) -> str:
+    meant = nearest(word, words)
+    return f"did you mean `{meant}`?" if meant else ""
+
+
+def _within(path: Path) -> str:
+    return f" in `{dotted(path)}`" if path else ""
 
 
 def _expected(kind: Kind) -> str:
     match kind:
         case Text():
-            name = (
-                "a number or text" if kind.number else "a single value" if kind.scalar else "text"
-            )
+            name = "a single value" if kind.scalar else "text"
             example = f" like {kind.rule.examples[0]}" if kind.rule.examples else ""
-            return name + example
+            return ("a number or text" if kind.number else name) + example
         case Number():
             return f"the number {kind.least}" if kind.least == kind.most else "a whole number"
         case Choice():
@@ -325,12 +251,7 @@ def _inside(node: Scalar, dollar: int) -> Location:
     start = node.location
     if start.line is None or node.raw.count("$") != node.text.count("$"):
         return start
-    at = -1
-    for _ in range(dollar + 1):
-        at = node.raw.find("$", at + 1)
-    before = node.raw[:at]
-    if "\n" not in before:
-        return Location(start.path, start.line, (start.column or 1) + at)
-    return Location(
-        start.path, start.line + before.count("\n"), len(before.rpartition("\n")[2]) + 1
-    )
+    before = "$".join(node.raw.split("$")[: dollar + 1])
+    # As if there was nothing but space before the value.
+    space = "\n" * (start.line - 1) + " " * ((start.column or 1) - 1)
+    return Location.after(space + before, start.path)

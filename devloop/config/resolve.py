@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from devloop.config.grammar import Kind
-    from devloop.config.locations import Locations
-    from devloop.config.locations import Path as Where
-    from devloop.config.problems import Problems
+    from devloop.config.problems import Locations, Problems
+    from devloop.config.problems import Path as Where
 
 
 _Values: TypeAlias = dict[str, Any]
@@ -46,9 +45,7 @@ class ServiceScope:
         """Report what is wrong with what stands under `key`."""
         where = (*self.where, key)
         locate = self.locations.value if isinstance(key, int) else self.locations.key
-        self.problems.add(
-            Code.CONFIG_VALUE, message, locate(where), cause=cause, suggestions=(hint,)
-        )
+        self.problems.add(Code.CONFIG_VALUE, message, locate(where), hint, cause=cause)
 
     def path(self, text: str) -> Path:
         return _normal(self.file.parent / self.home(text))
@@ -91,10 +88,8 @@ def texts(items: _Items) -> tuple[str, ...]:
 
 def args(values: Mapping[str, Any], scope: ServiceScope) -> dict[str, str]:
     """One without a value is taken from the environment or, if not there, left out."""
-    found = {
-        name: scope.variables.get(name) if value is None else value
-        for name, value in values.items()
-    }
+    given = scope.variables
+    found = {name: given.get(name) if text is None else text for name, text in values.items()}
     return {name: text for name, text in found.items() if isinstance(text, str)}
 
 
@@ -150,8 +145,8 @@ def finish_build(found: _Values, _values: _Values, scope: ServiceScope) -> None:
     found["dockerfile"] = _normal(context / scope.home(found.get("dockerfile", "Dockerfile")))
     command = found.get("command")
     if found.get("builder") == "command" and command is None and not scope.problems:
-        message, hint = "`builder: command` needs a `command`", "add `command: [./build.sh]`"
-        scope.refuse("builder", message, hint)
+        hint = "add `command: [./build.sh]`"
+        scope.refuse("builder", "`builder: command` needs a `command`", hint)
     elif found.get("builder") != "command" and command is not None:
         hint = "add `builder: command`, or remove `command`"
         scope.refuse("command", "`command` is only read with `builder: command`", hint)

@@ -7,26 +7,18 @@ explanation of what does not match it. Pure; reads no file.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from devloop.base import image_reference, platforms
 from devloop.base.image_reference import HOST_LABEL, IMAGE_PATH, PORT_NUMBER, split_registry
+from devloop.config.problems import fault
 from devloop.errors import Code
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """Why a text breaks a rule. `alone`: it may be why other things look wrong, so that they are
-    not worth reporting."""
-
-    message: str
-    cause: str | None = None
-    suggestions: tuple[str, ...] = ()
-    alone: bool = False
+    from devloop.config.problems import Fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,17 +33,11 @@ class TextRule:
     also: Callable[[str], Fault | None] | None = None
     code: Code = Code.CONFIG_VALUE
     examples: tuple[str, ...] = ()
-    _compiled: re.Pattern[str] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_compiled", re.compile(self.pattern))
 
     def check(self, text: str) -> Fault | None:
         if len(text) > self.longest:
-            return Fault(
-                message=f"{self.name} has at most {self.longest} characters, this one {len(text)}"
-            )
-        if self._compiled.fullmatch(text) is None:
+            return fault(f"{self.name} has at most {self.longest} characters, this one {len(text)}")
+        if re.fullmatch(self.pattern, text) is None:
             return self.explain(text)
         return self.also(text) if self.also else None
 
@@ -66,46 +52,37 @@ def label_from(text: str) -> str:
 
 
 def _label_fault(text: str) -> Fault:
-    better = label_from(text)
-    return Fault(
-        message=f"{_quoted(text)} is not a name that Kubernetes takes",
+    return fault(
+        f"{_quoted(text)} is not a name that Kubernetes takes",
+        label_from(text),
         cause="a name is made of a-z, 0-9 and -, and begins and ends with a letter or digit",
-        suggestions=(better,) if better else (),
     )
 
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 
 LABEL = TextRule(name="a name", pattern=f"^{_LABEL}$", longest=63, explain=_label_fault)
-CONTAINER = TextRule(
-    name="a container's name", pattern=f"^{_LABEL}$", longest=63, explain=_label_fault
-)
+CONTAINER = replace(LABEL, name="a container's name")
 
 
 def _image_fault(text: str) -> Fault:
     first, rest = split_registry(text)
     if first and first == first.lower():
-        return Fault(
-            message=f"{_quoted(text)} names a registry; `image` is the name without it",
-            suggestions=(f"registry: {first} and image: {rest.rpartition('@')[0] or rest}",),
+        return fault(
+            f"{_quoted(text)} names a registry; `image` is the name without it",
+            f"registry: {first} and image: {rest.rpartition('@')[0] or rest}",
         )
-    if "@" in text:
-        return Fault(
-            message=f"{_quoted(text)} holds a digest; devloop pins the image itself",
-            suggestions=(text.partition("@")[0].lower(),),
-        )
-    if ":" in text:
-        return Fault(
-            message=f"{_quoted(text)} holds a tag; devloop tags the image itself",
-            suggestions=(text.partition(":")[0].lower(),),
-        )
+    for sign, wrong in (
+        ("@", "holds a digest; devloop pins the image itself"),
+        (":", "holds a tag; devloop tags the image itself"),
+    ):
+        if sign in text:
+            return fault(f"{_quoted(text)} {wrong}", text.partition(sign)[0].lower())
     if text.lower() != text:
-        return Fault(
-            message=f"{_quoted(text)} holds an uppercase letter; image names are lowercase",
-            suggestions=(text.lower(),),
-        )
-    return Fault(
-        message=f"{_quoted(text)} is not an image name",
+        wrong = "holds an uppercase letter; image names are lowercase"
+        return fault(f"{_quoted(text)} {wrong}", text.lower())
+    return fault(
+        f"{_quoted(text)} is not an image name",
         cause="parts divided by / hold a-z and 0-9, with single . _ __ or - between them",
     )
 
@@ -124,23 +101,20 @@ IMAGE = TextRule(
 def _registry_fault(text: str) -> Fault:
     scheme, found, rest = text.partition("://")
     if found and scheme in {"http", "https", "oci", "docker"}:
-        return Fault(
-            message="a registry is written without the scheme", suggestions=(rest.rstrip("/"),)
-        )
+        return fault("a registry is written without the scheme", rest.rstrip("/"))
     if text.endswith("/"):
-        return Fault(message="a registry does not end in /", suggestions=(text.rstrip("/"),))
+        return fault("a registry does not end in /", text.rstrip("/"))
     host, _, path = text.partition("/")
     if path != path.lower():
-        return Fault(
-            message="a registry's path is lowercase", suggestions=(f"{host}/{path.lower()}",)
-        )
+        return fault("a registry's path is lowercase", f"{host}/{path.lower()}")
     if re.fullmatch(HOST_LABEL, host):
-        return Fault(
-            message=f"{_quoted(host)} is not a registry's host",
+        return fault(
+            f"{_quoted(host)} is not a registry's host",
+            f"docker.io/{text}",
+            f"{host}:5000 for a host of that name",
             cause="docker takes a single word without a port for a user of Docker Hub",
-            suggestions=(f"docker.io/{text}", f"{host}:5000 for a host of that name"),
         )
-    return Fault(message=f"{_quoted(text)} is not of the form HOST[:PORT][/PATH]")
+    return fault(f"{_quoted(text)} is not of the form HOST[:PORT][/PATH]")
 
 
 REGISTRY = TextRule(
@@ -154,21 +128,16 @@ REGISTRY = TextRule(
 
 def _platform_fault(text: str) -> Fault:
     if "," in text:
-        return Fault(
-            message="one platform only: a pod runs on one node",
-            suggestions=(text.partition(",")[0].strip(),),
-        )
+        return fault("one platform only: a pod runs on one node", text.partition(",")[0].strip())
+    message = f"{_quoted(text)} is not a platform"
     system, _, processor = text.lower().partition("/")
     if processor and platforms.architecture(processor) != processor:
-        return Fault(
-            message=f"{_quoted(text)} is not a platform",
-            suggestions=(f"{system}/{platforms.architecture(processor)}",),
-        )
+        return fault(message, f"{system}/{platforms.architecture(processor)}")
     known = platforms.architecture(system)
-    return Fault(
-        message=f"{_quoted(text)} is not a platform",
+    return fault(
+        message,
+        f"linux/{known}" if known in platforms.ARCHITECTURES else "",
         cause=f"the form is OS/ARCH with linux or windows and {', '.join(platforms.ARCHITECTURES)}",
-        suggestions=(f"linux/{known}",) if known in platforms.ARCHITECTURES else (),
     )
 
 
@@ -184,18 +153,15 @@ PLATFORM = TextRule(
 def _port_fault(text: str) -> Fault:
     parts = text.split(":")
     if len(parts) == 3:
-        return Fault(
-            message="the host cannot be chosen: ports are opened on 127.0.0.1",
-            suggestions=(":".join(parts[1:]),),
-        )
-    bare = text.partition("/")[0]
+        message = "the host cannot be chosen: ports are opened on 127.0.0.1"
+        return fault(message, ":".join(parts[1:]))
     if text.lower().endswith("/tcp"):
-        return Fault(message="ports are TCP; nothing is written behind them", suggestions=(bare,))
+        return fault("ports are TCP; nothing is written behind them", text.partition("/")[0])
     if text.lower().endswith("/udp"):
-        return Fault(message="only TCP ports can be forwarded")
+        return fault("only TCP ports can be forwarded")
     if len(parts) <= 2 and all(re.fullmatch("[0-9]+", part) for part in parts):
-        return Fault(message=f"{_quoted(text)}: a port is a number from 1 to 65535")
-    return Fault(message=f"{_quoted(text)} is not of the form PORT or LOCAL:CONTAINER")
+        return fault(f"{_quoted(text)}: a port is a number from 1 to 65535")
+    return fault(f"{_quoted(text)} is not of the form PORT or LOCAL:CONTAINER")
 
 
 PORT = TextRule(
@@ -207,14 +173,7 @@ PORT = TextRule(
 )
 
 _KINDS = ("deployment", "statefulset", "daemonset")
-_SHORT_KINDS = {
-    "deploy": "deployment",
-    "deployments": "deployment",
-    "sts": "statefulset",
-    "statefulsets": "statefulset",
-    "ds": "daemonset",
-    "daemonsets": "daemonset",
-}
+_SHORT_KINDS = {"deploy": "deployment", "sts": "statefulset", "ds": "daemonset"}
 
 
 def _workload_fault(text: str) -> Fault:
@@ -222,14 +181,11 @@ def _workload_fault(text: str) -> Fault:
     form = "the form is KIND/NAME with deployment, statefulset or daemonset"
     if not slash:
         better = label_from(text)
-        return Fault(
-            message=f"{_quoted(text)} does not say of which kind the workload is",
-            cause=form,
-            suggestions=(f"deployment/{better}",) if better else (),
-        )
-    full = _SHORT_KINDS.get(kind.lower(), kind.lower())
-    hints = (f"{full}/{name}",) if full in _KINDS and f"{full}/{name}" != text else ()
-    return Fault(message=f"{_quoted(text)} is not a workload", cause=form, suggestions=hints)
+        message = f"{_quoted(text)} does not say of which kind the workload is"
+        return fault(message, f"deployment/{better}" if better else "", cause=form)
+    full = _SHORT_KINDS.get(kind.lower(), kind.lower().removesuffix("s"))
+    hint = f"{full}/{name}" if full in _KINDS and f"{full}/{name}" != text else ""
+    return fault(f"{_quoted(text)} is not a workload", hint, cause=form)
 
 
 WORKLOAD = TextRule(
@@ -247,30 +203,26 @@ _SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 
 def seconds(text: str | float) -> float:
     """A length of time in seconds: `90`, `120s`, `2m`, `500ms`, `1m30s`, as Go writes them."""
-    if isinstance(text, int | float):
-        return float(text)
-    if not text[-1:].isalpha():
+    if isinstance(text, int | float) or not text[-1:].isalpha():
         return float(text)
     return sum(float(number) * _UNITS[unit] for number, unit in _SPAN.findall(text))
 
 
-def duration_range(length: float) -> Fault | None:
-    """Why a number of seconds cannot be a time limit."""
-    if 0 < length <= _LONGEST:
-        return None
-    return Fault(message="a time limit is longer than 0 and at most 24h")
+def _range_fault(text: str) -> Fault | None:
+    within = 0 < seconds(text) <= _LONGEST
+    return None if within else fault("a time limit is longer than 0 and at most 24h")
 
 
 DURATION = TextRule(
     name="a time limit",
     pattern=r"^([0-9]+(\.[0-9]+)?|([0-9]+(\.[0-9]+)?(ms|s|m|h))+)$",
     longest=20,
-    explain=lambda text: Fault(
-        message=f"{_quoted(text)} is not a length of time",
+    explain=lambda text: fault(
+        f"{_quoted(text)} is not a length of time",
+        *("120s", "2m", "500ms"),
         cause="a length of time is a number with ms, s, m or h; a bare number counts seconds",
-        suggestions=("120s", "2m", "500ms"),
     ),
-    also=lambda text: duration_range(seconds(text)),
+    also=_range_fault,
     examples=("120s", "2m", "500ms"),
 )
 
@@ -278,18 +230,10 @@ ANY_TEXT = TextRule(
     name="a text",
     pattern="^[^\\u0000]+$",
     longest=4096,
-    explain=lambda text: Fault(
-        message="the text is empty" if not text else "the text holds a NUL character"
-    ),
+    explain=lambda text: fault("the text holds a NUL character" if text else "the text is empty"),
 )
 
-CONTEXT_PATTERN = TextRule(
-    name="a context's name",
-    pattern=ANY_TEXT.pattern,
-    longest=253,
-    explain=ANY_TEXT.explain,
-    examples=("team-dev",),
-)
+CONTEXT_PATTERN = replace(ANY_TEXT, name="a context's name", longest=253, examples=("team-dev",))
 
 ARGUMENT = TextRule(
     name="a build argument", pattern="^[^\\u0000]*$", longest=65536, explain=ANY_TEXT.explain
@@ -299,8 +243,8 @@ VARIABLE_NAME = TextRule(
     name="an argument's name",
     pattern="^[A-Za-z_][A-Za-z0-9_.-]*$",
     longest=200,
-    explain=lambda text: Fault(
-        message=f"{_quoted(text)} is not the name of a build argument",
+    explain=lambda text: fault(
+        f"{_quoted(text)} is not the name of a build argument",
         cause="a name holds letters, digits and _, and does not begin with a digit",
     ),
 )
@@ -310,11 +254,9 @@ def _sync_source_fault(text: str) -> Fault:
     if not text or "\0" in text:
         return ANY_TEXT.explain(text)
     if text.startswith("/"):
-        return Fault(
-            message=f"{_quoted(text)} is absolute; `src` is relative to the build context",
-            suggestions=(text.lstrip("/"),) if text.strip("/") else (),
-        )
-    return Fault(message=f"{_quoted(text)} leads out of the build context")
+        wrong = "is absolute; `src` is relative to the build context"
+        return fault(f"{_quoted(text)} {wrong}", text.lstrip("/"))
+    return fault(f"{_quoted(text)} leads out of the build context")
 
 
 _UP = r"(?!([^\u0000]*/)?\.\.(/|$))"
@@ -332,11 +274,10 @@ def _sync_dest_fault(text: str) -> Fault:
     if not text or "\0" in text:
         return ANY_TEXT.explain(text)
     if not text.startswith("/"):
-        return Fault(
-            message=f"{_quoted(text)} is not absolute; `dest` is a directory in the container",
-            suggestions=(f"/app/{text}".replace("/./", "/"),) if ".." not in text else (),
-        )
-    return Fault(message=f"{_quoted(text)} holds `..`; write the path without it")
+        wrong = "is not absolute; `dest` is a directory in the container"
+        better = f"/app/{text}".replace("/./", "/") if ".." not in text else ""
+        return fault(f"{_quoted(text)} {wrong}", better)
+    return fault(f"{_quoted(text)} holds `..`; write the path without it")
 
 
 SYNC_DEST = TextRule(

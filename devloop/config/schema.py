@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 
 from devloop.config import resolve
 from devloop.config.grammar import Choice, Flag, Key, List, Map, Number, Text, block
+from devloop.config.problems import Fault
 from devloop.config.rules import (
     ANY_TEXT,
     ARGUMENT,
@@ -28,7 +29,6 @@ from devloop.config.rules import (
     SYNC_SOURCE,
     VARIABLE_NAME,
     WORKLOAD,
-    Fault,
     seconds,
 )
 from devloop.errors import Code

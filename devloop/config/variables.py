@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devloop.config.problems import nearest
+from devloop.config.problems import Fault, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,13 +23,10 @@ _DEEPEST = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
+class Trouble(Fault):
     """A variable that cannot be replaced; `dollar` counts the `$` before it in the text."""
 
     dollar: int
-    message: str
-    cause: str | None = None
-    suggestions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +71,8 @@ class _VariableReader:
         text = self.text
         while self.at < len(text) and text[self.at] != end:
             if text[self.at] != "$":
-                stop = min(
-                    (
-                        i
-                        for i in (text.find("$", self.at), text.find(end, self.at) if end else -1)
-                        if i >= 0
-                    ),
-                    default=len(text),
-                )
+                stops = (text.find(mark, self.at) for mark in ("$", end) if mark)
+                stop = min((i for i in stops if i >= 0), default=len(text))
                 parts.append(text[self.at : stop])
                 self.at = stop
             else:
@@ -107,15 +98,16 @@ class _VariableReader:
             self._trouble(
                 start,
                 f"${name.group()} is neither a variable nor text",
-                "a variable stands in braces; a dollar sign is written twice",
-                (f"${{{name.group()}}} for the variable", f"$${name.group()} for the text"),
+                f"${{{name.group()}}} for the variable",
+                f"$${name.group()} for the text",
+                cause="a variable stands in braces; a dollar sign is written twice",
             )
-        return name.group(0) if self.bare == "refuse" else f"${name.group()}"
+        return f"${name.group()}"
 
     def _braces(self, start: int, depth: int) -> str:
         name = _NAME.match(self.text, start + 2)
         if name is None or depth > _DEEPEST:
-            self._trouble(start, "a name must follow ${", None, ("write $$ for a dollar sign",))
+            self._trouble(start, "a name must follow ${", "write $$ for a dollar sign")
             self.at = len(self.text)
             return ""
         self.at = name.end()
@@ -129,12 +121,8 @@ class _VariableReader:
         argument = self.read(self.at, "}", depth + 1) if sign else ""
         self.muted = muted
         if self.text[self.at : self.at + 1] != "}":
-            self._trouble(
-                start,
-                f"${{{name.group()} is not closed",
-                None,
-                (f"write ${{{name.group()}}}", "write $$ for a dollar sign"),
-            )
+            hints = f"write ${{{name.group()}}}", "write $$ for a dollar sign"
+            self._trouble(start, f"${{{name.group()} is not closed", *hints)
             self.at = len(self.text)
             return ""
         self.at += 1
@@ -148,14 +136,8 @@ class _VariableReader:
             case "+":
                 return argument if is_set else ""
             case "?" if not is_set:
-                self._trouble(
-                    start,
-                    f"the variable {name} is not set: {argument}"
-                    if argument
-                    else f"the variable {name} is not set",
-                    None,
-                    (f"set {name}",),
-                )
+                why = f": {argument}" if argument else ""
+                self._trouble(start, f"the variable {name} is not set{why}", f"set {name}")
                 return ""
             case _:
                 return self._value(start, name)
@@ -167,24 +149,14 @@ class _VariableReader:
             return value
         if self.bare != "replace":
             meant = nearest(name, self.values)
-            hints = (f"did you mean ${{{meant}}}?",) if meant else ()
-            self._trouble(
-                start,
-                f"the variable {name} is not set",
-                None,
-                (*hints, f"set {name}, or give a default: ${{{name}:-default}}"),
-            )
+            hints = [f"did you mean ${{{meant}}}?"] if meant else []
+            hints.append(f"set {name}, or give a default: ${{{name}:-default}}")
+            self._trouble(start, f"the variable {name} is not set", *hints)
         return ""
 
-    def _trouble(
-        self, start: int, message: str, cause: str | None, suggestions: tuple[str, ...]
-    ) -> None:
+    def _trouble(self, start: int, message: str, *hints: str, cause: str | None = None) -> None:
         if not self.muted:
+            dollar = self.text.count("$", 0, start)
             self.troubles.append(
-                Trouble(
-                    dollar=self.text.count("$", 0, start),
-                    message=message,
-                    cause=cause,
-                    suggestions=suggestions,
-                )
+                Trouble(dollar=dollar, message=message, cause=cause, suggestions=hints)
             )
