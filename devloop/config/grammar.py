@@ -7,7 +7,7 @@ names. Holds no key; see schema.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from devloop.errors import Code
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Text:
     """A text that follows `rule`.
 
@@ -29,6 +29,7 @@ class Text:
     """
 
     rule: TextRule
+    _: KW_ONLY
     number: bool = False
     scalar: bool = False
     for_shell: bool = False
@@ -45,7 +46,7 @@ class Number:
     otherwise: Callable[[int], Fault]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Choice:
     """One of a few words."""
 
@@ -57,12 +58,13 @@ class Flag:
     """true or false."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class List:
     """A list; `least` is the number of items that it must have. `word`, if any, may stand in the
     list's place, and is then read as a text."""
 
     item: Kind
+    _: KW_ONLY
     least: int = 0
     word: str = ""
 
@@ -83,7 +85,7 @@ class Map:
     closed: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Key:
     """One key of a block. `about` is one sentence or two for editors; `default` says in words what
     holds without the key; `name` is the key's where the field has another.
@@ -93,6 +95,7 @@ class Key:
 
     kind: Kind
     about: str
+    _: KW_ONLY
     default: str = ""
     required: bool = False
     name: str = ""
@@ -125,7 +128,7 @@ class Block:
 Kind: TypeAlias = Text | Number | Choice | Flag | List | Map | Block
 
 
-def block(made: type, *, about: str, **more: Any) -> Block:
+def block(made: type, about: str, **more: Any) -> Block:
     """The block of a dataclass: a key for each field whose annotation holds a `Key`."""
     keys: dict[str, Key] = {}
     for name, annotation in made.__annotations__.items():

@@ -41,18 +41,17 @@ def _of(kind: Kind) -> _Schema:
         case Flag():
             return {"anyOf": [{"type": "boolean"}, _VARIABLE]}
         case List():
-            items = {"type": "array", "items": _of(kind.item)} | _least("minItems", kind.least)
+            items: _Schema = {"type": "array", "items": _of(kind.item)}
+            if kind.least:
+                items["minItems"] = kind.least
             return {"anyOf": [{"enum": [kind.word]}, items, _VARIABLE]} if kind.word else items
         case Map():
             value = _of(kind.value)
             if kind.null:
                 value = {"anyOf": [value, {"type": "null"}]}
             names = {"pattern": kind.key.pattern, "maxLength": kind.key.longest}
-            return {
-                "type": "object",
-                "propertyNames": names,
-                "additionalProperties": value,
-            } | _least("minProperties", kind.least)
+            entries = {"type": "object", "propertyNames": names, "additionalProperties": value}
+            return entries | ({"minProperties": kind.least} if kind.least else {})
         case Block():
             return _block(kind)
 
@@ -67,40 +66,26 @@ def _text(kind: Text) -> _Schema:
         forms.append({"type": "integer", "minimum": 1, "maximum": 65535})
     elif kind.number:
         forms.append({"type": "number", "exclusiveMinimum": 0, "maximum": 86400})
-    if _takes_variables(rule.pattern):
-        schema: _Schema = text if len(forms) == 1 else {"anyOf": forms}
-    else:
-        schema = {"anyOf": [*forms, _VARIABLE]}
+    if not rule.pattern.startswith("^[^"):  # others take any characters, a variable's too
+        forms.append(_VARIABLE)
+    schema: _Schema = text if len(forms) == 1 else {"anyOf": forms}
     if rule.examples:
         schema |= {"examples": list(rule.examples)}
     return schema
 
 
-def _takes_variables(pattern: str) -> bool:
-    """Whether the rule takes any characters, a variable's too."""
-    return pattern.startswith("^[^")
-
-
 def _block(kind: Block) -> _Schema:
     block: _Schema = {
         "type": "object",
-        "properties": {name: _key(key) for name, key in kind.keys.items()},
+        "properties": {name: _described(key) for name, key in kind.keys.items()},
         "additionalProperties": False,
         **kind.extra,
     }
-    required = [name for name, key in kind.keys.items() if key.required]
-    if required:
+    if required := [name for name, key in kind.keys.items() if key.required]:
         block["required"] = required
-    short = kind.keys[kind.short].kind if kind.short else None
-    return block if short is None else {"anyOf": [_of(short), block]}
+    return {"anyOf": [_of(kind.keys[kind.short].kind), block]} if kind.short else block
 
 
-def _key(key: Key) -> _Schema:
-    about = key.about
-    if key.default:
-        about += f" Default: {key.default}."
-    return {"description": about, **_of(key.kind)}
-
-
-def _least(name: str, least: int) -> _Schema:
-    return {name: least} if least else {}
+def _described(key: Key) -> _Schema:
+    default = f" Default: {key.default}." if key.default else ""
+    return {"description": key.about + default, **_of(key.kind)}

@@ -11,32 +11,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from devloop.config import resolve
+from devloop.config import resolve, rules
 from devloop.config.grammar import Choice, Flag, Key, List, Map, Number, Text, block
-from devloop.config.problems import Fault
-from devloop.config.rules import (
-    ANY_TEXT,
-    ARGUMENT,
-    CONTAINER,
-    CONTEXT_PATTERN,
-    DURATION,
-    IMAGE,
-    LABEL,
-    PLATFORM,
-    PORT,
-    REGISTRY,
-    SYNC_DEST,
-    SYNC_SOURCE,
-    VARIABLE_NAME,
-    WORKLOAD,
-    seconds,
-)
+from devloop.config.problems import Fault, fault
 from devloop.errors import Code
 
 NEWEST_VERSION: Final = 1
 
-_PATH = Text(rule=ANY_TEXT)
-_TEXTS = List(item=Text(rule=ANY_TEXT))
+_TEXT = Text(rules.ANY_TEXT)
+_TEXTS = List(_TEXT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,83 +30,74 @@ class Build:
     context: Annotated[
         Path,
         Key(
-            kind=_PATH,
-            about="The directory that is sent to the build, relative to devloop.yaml.",
+            _TEXT,
+            "The directory that is sent to the build, relative to devloop.yaml.",
             default="the directory of devloop.yaml",
             read=lambda text, scope: scope.path(text),
         ),
     ]
     dockerfile: Annotated[
-        Path,
-        Key(kind=_PATH, about="The Dockerfile, relative to the context.", default="Dockerfile"),
+        Path, Key(_TEXT, "The Dockerfile, relative to the context.", default="Dockerfile")
     ]
-    target: Annotated[
-        str | None,
-        Key(kind=Text(rule=ANY_TEXT), about="The stage to build.", default="the last stage"),
-    ] = None
+    target: Annotated[str | None, Key(_TEXT, "The stage to build.", default="the last stage")] = (
+        None
+    )
     args: Annotated[
         dict[str, str],
         Key(
-            kind=Map(
-                key=VARIABLE_NAME,
-                value=Text(rule=ARGUMENT, scalar=True),
+            Map(
+                key=rules.VARIABLE_NAME,
+                value=Text(rules.ARGUMENT, scalar=True),
                 noun="build argument",
                 null=True,
             ),
-            about="Build arguments. One without a value takes it from the environment, if set.",
+            "Build arguments. One without a value takes it from the environment, if set.",
             read=resolve.args,
         ),
     ] = field(default_factory=dict)
     secrets: Annotated[
         tuple[str, ...],
         Key(
-            kind=_TEXTS,
-            about=(
-                "Build secrets as buildx has them: id=NAME,src=FILE or id=NAME,env=VARIABLE. "
-                "FILE is relative to devloop.yaml."
-            ),
+            _TEXTS,
+            "Build secrets as buildx has them: id=NAME,src=FILE or id=NAME,env=VARIABLE. "
+            "FILE is relative to devloop.yaml.",
             read=resolve.secrets,
         ),
     ] = ()
     ssh: Annotated[
         tuple[str, ...],
         Key(
-            kind=_TEXTS,
-            about="SSH agents for the build as buildx has them: default, or NAME=SOCKET_OR_KEY.",
+            _TEXTS,
+            "SSH agents for the build as buildx has them: default, or NAME=SOCKET_OR_KEY.",
             read=resolve.ssh,
         ),
     ] = ()
     platform: Annotated[
         str | None,
         Key(
-            kind=Text(rule=PLATFORM),
-            about="The platform to build for, as OS/ARCH.",
+            Text(rules.PLATFORM),
+            "The platform to build for, as OS/ARCH.",
             default="that of the cluster's nodes",
         ),
     ] = None
     ignore: Annotated[
         tuple[str, ...],
-        Key(
-            kind=_TEXTS,
-            about="Patterns of files to leave out, on top of .dockerignore and in its syntax.",
-        ),
+        Key(_TEXTS, "Patterns of files to leave out, on top of .dockerignore and in its syntax."),
     ] = ()
     builder: Annotated[
         Literal["auto", "buildx", "classic", "command"],
         Key(
-            kind=Choice(words=("auto", "buildx", "classic", "command")),
-            about="What builds the image: docker buildx, Docker's classic builder or `command`.",
+            Choice(("auto", "buildx", "classic", "command")),
+            "What builds the image: docker buildx, Docker's classic builder or `command`.",
             default="auto: buildx where it is installed, else classic",
         ),
     ] = "auto"
     command: Annotated[
         tuple[str, ...] | None,
         Key(
-            kind=List(item=Text(rule=ANY_TEXT, for_shell=True), least=1),
-            about=(
-                "The program and its arguments, run in devloop.yaml's directory, for `builder: "
-                "command`. It gets DEVLOOP_IMAGE and must leave that image in the registry."
-            ),
+            List(Text(rules.ANY_TEXT, for_shell=True), least=1),
+            "The program and its arguments, run in devloop.yaml's directory, for `builder: "
+            "command`. It gets DEVLOOP_IMAGE and must leave that image in the registry.",
             read=lambda items, _: resolve.texts(items) or None,
         ),
     ] = None
@@ -158,58 +132,54 @@ class Deploy:
     workload_name: Annotated[
         str,
         Key(
+            Text(rules.WORKLOAD),
+            "The workload as KIND/NAME: a deployment, statefulset or daemonset.",
             name="workload",
-            kind=Text(rule=WORKLOAD),
-            about="The workload as KIND/NAME: a deployment, statefulset or daemonset.",
             default="deployment/<service>",
         ),
     ]
     container: Annotated[
         str | None,
         Key(
-            kind=Text(rule=CONTAINER),
-            about="The container that runs the image.",
+            Text(rules.CONTAINER),
+            "The container that runs the image.",
             default="the one whose image matches, or the only one",
         ),
     ] = None
     manifests: Annotated[
         tuple[str, ...],
         Key(
-            kind=List(item=_PATH),
-            about=(
-                "Manifests to apply first, as files, directories or patterns (*, **) relative to "
-                "devloop.yaml. Without any, the workload must exist already and only its image is "
-                "patched."
-            ),
+            _TEXTS,
+            "Manifests to apply first, as files, directories or patterns (*, **) relative to "
+            "devloop.yaml. Without any, the workload must exist already and only its image is "
+            "patched.",
             read=lambda items, scope: tuple(map(scope.pattern, resolve.texts(items))),
         ),
     ] = ()
     timeout: Annotated[
         float,
         Key(
-            kind=Text(rule=DURATION, number=True),
-            about="How long a rollout may take: 120s, 2m, 500ms; a bare number counts seconds.",
+            Text(rules.DURATION, number=True),
+            "How long a rollout may take: 120s, 2m, 500ms; a bare number counts seconds.",
             default="120s",
-            read=lambda text, _: seconds(text),
+            read=lambda text, _: rules.seconds(text),
         ),
     ] = 120.0
     replace: Annotated[
         Literal["auto", "in-place", "rolling", "fast"],
         Key(
-            kind=Choice(words=("auto", "in-place", "rolling", "fast")),
-            about=(
-                "How pods get the new image: `in-place` restarts their containers where that is "
-                "the same thing and rolls otherwise, `rolling` makes new pods as the workload "
-                "says, `fast` makes all of them at once and stops the old ones at once."
-            ),
+            Choice(("auto", "in-place", "rolling", "fast")),
+            "How pods get the new image: `in-place` restarts their containers where that is "
+            "the same thing and rolls otherwise, `rolling` makes new pods as the workload "
+            "says, `fast` makes all of them at once and stops the old ones at once.",
             default="auto: in-place in `devloop dev` on a local cluster, rolling everywhere else",
         ),
     ] = "auto"
     on_failure: Annotated[
         Literal["rollback", "keep"] | None,
         Key(
-            kind=Choice(words=("rollback", "keep")),
-            about="What happens when a rollout fails: go back to the last good image, or stay.",
+            Choice(("rollback", "keep")),
+            "What happens when a rollout fails: go back to the last good image, or stay.",
             default="keep in `devloop dev`, rollback in `devloop run`",
         ),
     ] = None
@@ -243,31 +213,27 @@ class SyncRule:
     src: Annotated[
         str,
         Key(
-            kind=Text(rule=SYNC_SOURCE),
-            about=(
-                "A file, a directory (with all in it) or a pattern (*, ?, [a-z], and ** for any "
-                "number of directories), relative to the build context."
-            ),
+            Text(rules.SYNC_SOURCE),
+            "A file, a directory (with all in it) or a pattern (*, ?, [a-z], and ** for any "
+            "number of directories), relative to the build context.",
             required=True,
         ),
     ]
     dest: Annotated[
         str,
         Key(
-            kind=Text(rule=SYNC_DEST),
-            about=(
-                "The directory in the container. What of a path comes after the part of `src` that "
-                "has no wildcard is appended: templates/** and /app/templates bring "
-                "templates/a/b.html to /app/templates/a/b.html."
-            ),
+            Text(rules.SYNC_DEST),
+            "The directory in the container. What of a path comes after the part of `src` that "
+            "has no wildcard is appended: templates/** and /app/templates bring "
+            "templates/a/b.html to /app/templates/a/b.html.",
             required=True,
         ),
     ]
     restart: Annotated[
         bool,
         Key(
-            kind=Flag(),
-            about="Whether the process has to start anew when one of these files changed.",
+            Flag(),
+            "Whether the process has to start anew when one of these files changed.",
             default="false",
         ),
     ] = False
@@ -280,8 +246,8 @@ class Logs:
     containers: Annotated[
         tuple[str, ...],
         Key(
-            kind=List(item=Text(rule=ANY_TEXT), least=1),
-            about="Containers by name or pattern (*, ?).",
+            List(_TEXT, least=1),
+            "Containers by name or pattern (*, ?).",
             default='["*"]: all of them',
             read=lambda items, _: resolve.texts(items) or ("*",),
         ),
@@ -297,41 +263,37 @@ class Service:
     image: Annotated[
         str,
         Key(
-            kind=Text(rule=IMAGE),
-            about="The image's name without registry, tag and digest.",
+            Text(rules.IMAGE),
+            "The image's name without registry, tag and digest.",
             default="the service's name",
         ),
     ]
-    build: Annotated[Build, Key(kind=_BUILD, about=_BUILD.about, required=True)]
-    deploy: Annotated[Deploy, Key(kind=_DEPLOY, about=_DEPLOY.about)]
+    build: Annotated[Build, Key(_BUILD, _BUILD.about, required=True)]
+    deploy: Annotated[Deploy, Key(_DEPLOY, _DEPLOY.about)]
     sync: Annotated[
         tuple[SyncRule, ...] | Literal["auto"],
         Key(
-            kind=List(item=block(SyncRule, about="Files to copy."), word="auto"),
-            about=(
-                "Files to copy into the running containers when they change, instead of a new "
-                "image at once. `auto` takes the Dockerfile's COPY lines for rules."
-            ),
+            List(block(SyncRule, "Files to copy."), word="auto"),
+            "Files to copy into the running containers when they change, instead of a new "
+            "image at once. `auto` takes the Dockerfile's COPY lines for rules.",
             default="none: every change becomes an image",
         ),
     ] = ()
     ports: Annotated[
         tuple[Port, ...],
         Key(
-            kind=List(item=Text(rule=PORT, number=True)),
-            about=(
-                "Ports to keep open on 127.0.0.1 for the whole session: PORT, or LOCAL:CONTAINER "
-                "in quotes."
-            ),
+            List(Text(rules.PORT, number=True)),
+            "Ports to keep open on 127.0.0.1 for the whole session: PORT, or LOCAL:CONTAINER "
+            "in quotes.",
             read=lambda items, _: tuple(
                 Port(local=local, container=container)
                 for local, container in map(resolve.port, resolve.texts(items))
             ),
         ),
     ] = ()
-    logs: Annotated[
-        Logs, Key(kind=block(Logs, about="Which logs to follow."), about="Which logs to follow.")
-    ] = field(default_factory=Logs)
+    logs: Annotated[Logs, Key(block(Logs, "Which logs to follow."), "Which logs to follow.")] = (
+        field(default_factory=Logs)
+    )
     line: int = 1
 
 
@@ -353,14 +315,13 @@ _SERVICE = block(
 
 
 def _version_fault(version: int) -> Fault:
-    newer = version > NEWEST_VERSION
-    return Fault(
-        message=f"version {version} of devloop.yaml is {'newer than' if newer else 'not one that'} "
-        + ("this devloop reads" if not newer else f"the {NEWEST_VERSION} that this devloop reads"),
-        suggestions=("update devloop",) if newer else (f"version: {NEWEST_VERSION}",),
-        # What else looks wrong may be right in that version.
-        alone=newer,
-    )
+    message = f"version {version} of devloop.yaml is"
+    if version < NEWEST_VERSION:
+        hint = f"version: {NEWEST_VERSION}"
+        return fault(f"{message} not one that this devloop reads", hint)
+    message = f"{message} newer than the {NEWEST_VERSION} that this devloop reads"
+    # What else looks wrong may be right in that version.
+    return replace(fault(message, "update devloop"), alone=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -370,23 +331,23 @@ class Project:
     version: Annotated[
         int,
         Key(
-            kind=Number(
+            Number(
                 least=1, most=NEWEST_VERSION, code=Code.CONFIG_VERSION, otherwise=_version_fault
             ),
-            about="The version of this file's format: 1.",
+            "The version of this file's format: 1.",
             required=True,
         ),
     ] = NEWEST_VERSION
     name: Annotated[
-        str, Key(kind=Text(rule=LABEL), about="The project's name.", default="the directory's name")
+        str, Key(Text(rules.LABEL), "The project's name.", default="the directory's name")
     ]
     root: Path
     file: Path
     context: Annotated[
         str | None,
         Key(
-            kind=Text(rule=CONTEXT_PATTERN),
-            about="The Kubernetes context to use.",
+            Text(rules.CONTEXT_PATTERN),
+            "The Kubernetes context to use.",
             default="the kubeconfig's current one",
             files="user",
         ),
@@ -394,8 +355,8 @@ class Project:
     namespace: Annotated[
         str | None,
         Key(
-            kind=Text(rule=LABEL),
-            about="The namespace of the workloads.",
+            Text(rules.LABEL),
+            "The namespace of the workloads.",
             default="the context's",
             files="both",
         ),
@@ -403,8 +364,8 @@ class Project:
     registry: Annotated[
         str | None,
         Key(
-            kind=Text(rule=REGISTRY),
-            about="Where images are pushed, as HOST[:PORT][/PATH].",
+            Text(rules.REGISTRY),
+            "Where images are pushed, as HOST[:PORT][/PATH].",
             default="the cluster's local registry, if it announces one (KEP-1755)",
             files="both",
         ),
@@ -412,27 +373,25 @@ class Project:
     allow_contexts: Annotated[
         tuple[str, ...],
         Key(
-            kind=List(item=Text(rule=CONTEXT_PATTERN)),
-            about="Kubernetes contexts, by name, that devloop may change although not local.",
+            List(Text(rules.CONTEXT_PATTERN)),
+            "Kubernetes contexts, by name, that devloop may change although not local.",
             files="both",
         ),
     ] = ()
     env_file: Annotated[
         Path | None,
         Key(
-            kind=_PATH,
-            about=(
-                "A file of variables for ${NAME} in this file, relative to it, in the syntax of "
-                "Docker Compose. The environment's own variables win."
-            ),
+            _TEXT,
+            "A file of variables for ${NAME} in this file, relative to it, in the syntax of "
+            "Docker Compose. The environment's own variables win.",
             read=lambda text, scope: scope.path(text),
         ),
     ] = None
     services: Annotated[
         dict[str, Service],
         Key(
-            kind=Map(key=LABEL, value=_SERVICE, noun="service", least=1, closed=True),
-            about="The services by name.",
+            Map(key=rules.LABEL, value=_SERVICE, noun="service", least=1, closed=True),
+            "The services by name.",
             required=True,
         ),
     ]
@@ -443,7 +402,7 @@ class Project:
         return self.root / ".devloop"
 
 
-_ALL = block(Project, about="devloop.yaml", finish=resolve.finish_project)
+_ALL = block(Project, "devloop.yaml", finish=resolve.finish_project)
 
 PROJECT = replace(
     _ALL,
