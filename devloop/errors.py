@@ -13,15 +13,7 @@ from typing import Literal, Self
 
 from devloop.base.location import Location
 
-__all__ = [
-    "Code",
-    "DevloopError",
-    "Diagnosis",
-    "ExitStatus",
-    "Location",
-    "Severity",
-    "unreadable",
-]
+__all__ = ["Code", "DevloopError", "Diagnosis", "ExitStatus", "Location", "Severity", "unreadable"]
 
 
 class ExitStatus(enum.IntEnum):

@@ -34,11 +34,7 @@ class Cleaning:
 
 
 def clean(
-    project: Project,
-    *,
-    keep: int,
-    dry_run: bool,
-    confirm: Callable[[str, tuple[str, ...]], None],
+    project: Project, *, keep: int, dry_run: bool, confirm: Callable[[str, tuple[str, ...]], None]
 ) -> Cleaning:
     """Look, and remove unless `dry_run`.
 

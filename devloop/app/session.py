@@ -239,8 +239,7 @@ def built_for(services: Mapping[str, Service], platforms: tuple[str, ...]) -> di
         return dict(services)
     return {
         name: replace(
-            service,
-            build=replace(service.build, platform=service.build.platform or platforms[0]),
+            service, build=replace(service.build, platform=service.build.platform or platforms[0])
         )
         for name, service in services.items()
     }

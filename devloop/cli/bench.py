@@ -60,11 +60,7 @@ def command(
     chosen = _service(project, service)
     file = edited.resolve() if edited else pick_file(chosen, project)
     plan = BenchPlan(
-        service=chosen,
-        file=file,
-        edits=edits,
-        pause=pause,
-        arguments=_arguments(options, project),
+        service=chosen, file=file, edits=edits, pause=pause, arguments=_arguments(options, project)
     )
     report = interruptible(
         lambda cancel: bench(project, plan, lambda line: click.echo(line, err=True), cancel)

@@ -67,10 +67,7 @@ def up(
     from devloop.port_forward.port_owner import owner_of  # noqa: PLC0415 - as above
 
     wanted = local_cluster.Wanted(
-        name=name,
-        node_image=node_image,
-        registry_image=registry_image,
-        registry_port=registry_port,
+        name=name, node_image=node_image, registry_image=registry_image, registry_port=registry_port
     )
     ready = _with_docker(
         lambda docker: local_cluster.up(

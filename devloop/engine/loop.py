@@ -212,12 +212,7 @@ class Engine:
         service = self._state.services[task.service]
         supervised(str(task), self._work, task, service, cancel).start()
 
-    def _work(
-        self,
-        task: Task,
-        service: ServiceState,
-        cancel: Cancel,
-    ) -> None:
+    def _work(self, task: Task, service: ServiceState, cancel: Cancel) -> None:
         result: Result
         try:
             result = Done(self._call(task, service, cancel))
@@ -237,10 +232,7 @@ class Engine:
         self.post(Ended(task, result))
 
     def _call(
-        self,
-        task: Task,
-        service: ServiceState,
-        cancel: Cancel,
+        self, task: Task, service: ServiceState, cancel: Cancel
     ) -> Scan | ImageRef | Deployed | Served | NotSynced | CaughtUp | None:
         ports = self._ports[task.service]
         if task.kind is TaskKind.SCAN:

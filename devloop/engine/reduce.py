@@ -35,12 +35,7 @@ from devloop.engine.state import (
 from devloop.engine.superseding import SUPERSEDED, count_superseded, goes_through, name_noise
 from devloop.engine.turn import STEP_OF, Turn
 from devloop.errors import Code, Diagnosis
-from devloop.events import (
-    DiagnosticRaised,
-    Trigger,
-    WatchChanged,
-    WatchRescanned,
-)
+from devloop.events import DiagnosticRaised, Trigger, WatchChanged, WatchRescanned
 from devloop.model import Deployed, ImageRef, Outcome, Scan, Served, Step, StepOutcome
 
 if TYPE_CHECKING:
@@ -123,19 +118,12 @@ def _scanned(turn: Turn, scan: Scan, seen: Dirty) -> None:
         # What the watcher missed; an audit that finds nothing is not reported.
         turn.events.append(
             WatchRescanned(
-                service=service.name,
-                reason="looked at everything",
-                files=scan.files,
-                ms=scan.ms,
+                service=service.name, reason="looked at everything", files=scan.files, ms=scan.ms
             )
         )
     if scan.changed and not first:
         turn.events.append(
-            WatchChanged(
-                service=service.name,
-                paths=scan.changed[:LISTED],
-                count=len(scan.changed),
-            )
+            WatchChanged(service=service.name, paths=scan.changed[:LISTED], count=len(scan.changed))
         )
     running = service.iteration
     fingerprint = scan.fingerprint

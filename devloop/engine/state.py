@@ -17,15 +17,7 @@ if TYPE_CHECKING:
 
     from devloop.errors import Code, Diagnosis, ExitStatus
     from devloop.events import Trigger
-    from devloop.model import (
-        Deployed,
-        Fingerprint,
-        ImageRef,
-        Scan,
-        Served,
-        Step,
-        StepOutcome,
-    )
+    from devloop.model import Deployed, Fingerprint, ImageRef, Scan, Served, Step, StepOutcome
 
 
 class TaskKind(enum.StrEnum):

@@ -260,8 +260,7 @@ class LogFollower:
         """Wait before the next try, but no longer than until something about it changes."""
         with self._changed:
             self._changed.wait_for(
-                lambda: entry.closed or entry.instance != instance,
-                self._backoff(entry.failures),
+                lambda: entry.closed or entry.instance != instance, self._backoff(entry.failures)
             )
 
     def _settle(self, entry: _Container, read: Read, instance: Instance, end: End) -> bool:

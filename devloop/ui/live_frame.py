@@ -34,11 +34,7 @@ def frame(
     else:
         path = path_from(root, event.location.path)
         line = f":{event.location.line}" if event.location.line else ""
-        rows = [
-            Row(),
-            Row.of(message, hang=2),
-            Row.of((f"  {path}{line}", "place"), code, hang=2),
-        ]
+        rows = [Row(), Row.of(message, hang=2), Row.of((f"  {path}{line}", "place"), code, hang=2)]
         if event.location.line:
             lines = read_source(event.location.path) or []
             # The evidence may quote the line itself; once is enough.
