@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.threads import report_bug, supervised
 from devloop.engine.plan import plan
-from devloop.engine.reduce import reduce
+from devloop.engine.reduce import reduce, worker_bug
 from devloop.engine.state import (
     Advanced,
     Began,
@@ -34,7 +34,7 @@ from devloop.engine.state import (
     TaskKind,
     initial,
 )
-from devloop.errors import Code, DevloopError, Diagnosis, ExitStatus
+from devloop.errors import DevloopError, ExitStatus
 from devloop.events import HoldStarted
 
 if TYPE_CHECKING:
@@ -44,8 +44,9 @@ if TYPE_CHECKING:
 
     from devloop.engine.ports import Builder, Deployer, Hints, Source, Syncer
     from devloop.engine.state import Fact, Hold, Result, ServiceState
+    from devloop.errors import Diagnosis
     from devloop.events import Event
-    from devloop.model import Deployed, ImageRef, Scan, Served, Step, StepOutcome
+    from devloop.model import Scan, Step, StepOutcome
 
 
 _LOG = logging.getLogger(__name__)
@@ -134,10 +135,8 @@ class Engine:
             self._absorb(wake)
 
     def _all_settled(self) -> bool:
-        services = self._state.services
-        return all(s.settled for s in services.values()) and len(self._state.statuses) == len(
-            services
-        )
+        services, statuses = self._state.services, self._state.statuses
+        return len(statuses) == len(services) and all(s.settled for s in services.values())
 
     def _absorb(self, wake: float | None) -> None:
         """Wait for a fact or for `wake`, then take in everything that is there."""
@@ -215,32 +214,24 @@ class Engine:
     def _work(self, task: Task, service: ServiceState, cancel: Cancel) -> None:
         result: Result
         try:
-            result = Done(self._call(task, service, cancel))
+            result = self._call(task, service, cancel)
         except Cancelled:
             result = Stopped()
         except DevloopError as error:
             result = Failed(error.diagnosis)
         except Exception as error:  # noqa: BLE001 - a worker's bug must end its iteration, not hang it
             _LOG.exception("%s", task)
-            result = Failed(
-                Diagnosis(
-                    code=Code.INTERNAL_BUG,
-                    message=f"{task.kind} ended with {type(error).__name__}: {error}",
-                    suggestions=("run again with -v and report what it prints",),
-                )
-            )
+            result = Failed(worker_bug(f"{task.kind} ended with {type(error).__name__}: {error}"))
         self.post(Ended(task, result))
 
-    def _call(
-        self, task: Task, service: ServiceState, cancel: Cancel
-    ) -> Scan | ImageRef | Deployed | Served | NotSynced | CaughtUp | None:
+    def _call(self, task: Task, service: ServiceState, cancel: Cancel) -> Done:
         ports = self._ports[task.service]
         if task.kind is TaskKind.SCAN:
             seen = service.looking_at
-            return ports.source.scan(seen.paths if seen else None, cancel)
+            return Done(ports.source.scan(seen.paths if seen else None, cancel))
         if task.kind is TaskKind.CATCH_UP:
             assert service.behind is not None  # noqa: S101 - it is what the task is about
-            return _catch_up(ports, service.behind.scan, cancel)
+            return Done(_catch_up(ports, service.behind.scan, cancel))
         reporter = _Reporter(self.post, task)
         iteration = service.iteration
         assert iteration is not None  # noqa: S101 - only iterations have these tasks
@@ -249,52 +240,45 @@ class Engine:
                 assert ports.syncer is not None  # noqa: S101 - only then is there a sync
                 blocker = ports.syncer.blocker(iteration.scan)
                 if blocker is not None:
-                    return NotSynced(blocker)
-                return ports.syncer.sync(iteration.scan, reporter, cancel)
+                    return Done(NotSynced(blocker))
+                return Done(ports.syncer.sync(iteration.scan, reporter, cancel))
             case TaskKind.BUILD:
-                return ports.builder.build(iteration.scan, reporter, cancel)
+                return Done(ports.builder.build(iteration.scan, reporter, cancel))
             case TaskKind.DEPLOY:
                 assert iteration.image is not None  # noqa: S101 - the build came before
-                return ports.deployer.deploy(iteration.image, reporter, cancel)
+                return Done(ports.deployer.deploy(iteration.image, reporter, cancel))
             case TaskKind.FOLLOW:
                 assert iteration.deployed is not None  # noqa: S101 - the deploy came before
                 served = ports.deployer.follow(iteration.deployed, reporter, cancel)
                 if ports.syncer is not None:
                     ports.syncer.image_contains(served.image, iteration.scan)
-                return served
+                return Done(served)
             case TaskKind.ROLLBACK:
                 assert iteration.deployed is not None  # noqa: S101 - the deploy came before
                 ports.deployer.rollback(iteration.deployed, reporter, cancel)
-        return None
+        return Done()
 
     # --- hints ---------------------------------------------------------------------------------
 
     def _start_hints(self, cancel: Cancel) -> threading.Thread | None:
         if self._hints is None:
             return None
-        thread = supervised(
-            "hints", self._pump_hints, self._hints, cancel, on_bug=self._watcher_ended
-        )
+        pump, hints = self._pump_hints, self._hints
+        thread = supervised("hints", pump, hints, cancel, on_bug=self._watcher_ended)
         thread.start()
         return thread
 
     def _pump_hints(self, hints: Hints, cancel: Cancel) -> None:
         for paths in hints.hints(cancel):
-            self._pass_on(paths)
+            for name, ports in self._ports.items():
+                mine = paths and frozenset(filter(ports.source.concerns, paths))
+                if mine is None or mine:
+                    self.post(Hinted(service=name, paths=mine))
 
     def _watcher_ended(self, error: BaseException) -> None:
         # A session that no longer notices saves would serve stale code: end it, loudly.
         report_bug(error)
         self.stop(ExitStatus.BUG, f"the watcher ended with {type(error).__name__}: {error}")
-
-    def _pass_on(self, paths: frozenset[Path] | None) -> None:
-        for name, ports in self._ports.items():
-            if paths is None:
-                self.post(Hinted(service=name, paths=None))
-                continue
-            mine = frozenset(path for path in paths if ports.source.concerns(path))
-            if mine:
-                self.post(Hinted(service=name, paths=mine))
 
 
 def _catch_up(ports: ServicePorts, scan: Scan, cancel: Cancel) -> CaughtUp:

@@ -55,7 +55,6 @@ class Hints(Protocol):
 
         Paths that are ignored by every service are left out. Ends when cancelled; survives every
         fault of the watcher by itself (restart with back-off, then None)."""
-        ...
 
 
 class Source(Protocol):
@@ -63,11 +62,9 @@ class Source(Protocol):
 
     def scan(self, hints: frozenset[Path] | None, cancel: Cancel) -> Scan:
         """Look at the disk. `hints` may narrow what is looked at; None looks at everything."""
-        ...
 
     def concerns(self, path: Path) -> bool:
         """Whether a change of `path` can change the fingerprint (False for ignored paths)."""
-        ...
 
 
 class Rendering(Protocol):
@@ -76,12 +73,10 @@ class Rendering(Protocol):
     def inputs(self) -> RenderingInputs:
         """What the objects are made from now, for the fingerprint and the watch. Quick; reads no
         more than what names other inputs, and raises nothing for what is not there."""
-        ...
 
     def objects(self, cancel: Cancel) -> tuple[ManifestObject, ...]:
         """The objects in the order to show and apply them, none twice. Errors: config/manifest*,
         env/file-unreadable."""
-        ...
 
 
 class Builder(Protocol):
@@ -92,7 +87,6 @@ class Builder(Protocol):
 
         The image is exactly what `scan` saw: when a file was written meanwhile, raises
         `build/context-changed`. Errors: build/*, registry/*, env/*."""
-        ...
 
 
 class Deployer(Protocol):
@@ -102,23 +96,19 @@ class Deployer(Protocol):
         """Write the cluster (apply the manifests, patch the workload) and return at once.
 
         Cancelled only between two writes. Errors: config/manifest*, cluster/*, safety/*."""
-        ...
 
     def follow(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
         """Wait until every wanted pod is ready and reports the deployed image.
 
         Raises pod/* as soon as the failure is certain, at the latest at the deadline."""
-        ...
 
     def rollback(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> None:
         """Put `deployed.previous` back."""
-        ...
 
     def adopt(self, image: ImageRef, cancel: Cancel) -> str | None:
         """Make pods to come start with `image` and leave those that run alone.
 
         None when it is so, else why it cannot be, in words for the user."""
-        ...
 
 
 class PodSource(Protocol):
@@ -126,11 +116,9 @@ class PodSource(Protocol):
 
     def current(self, service: str) -> tuple[PodView, ...]:
         """Every pod there is, in any order. Called from any thread."""
-        ...
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` after each change, from any thread; returns how to stop that."""
-        ...
 
 
 class ByteStream(Protocol):
@@ -144,15 +132,12 @@ class ByteStream(Protocol):
     def receive(self) -> bytes | None:
         """Bytes, None when there are none now, b"" at the end. Raises OSError when the stream
         broke."""
-        ...
 
     def send(self, data: bytes | bytearray) -> int:
         """How many bytes were taken, 0 when none can be now. Raises OSError."""
-        ...
 
     def flush(self) -> bool:
         """Push what was taken; False when the descriptor must become writable first."""
-        ...
 
     def close(self) -> None: ...
 
@@ -162,16 +147,13 @@ class Syncer(Protocol):
 
     def image_contains(self, image: ImageRef, scan: Scan) -> None:
         """From now on, containers that run `image` are known to start from what `scan` saw."""
-        ...
 
     def blocker(self, scan: Scan) -> str | None:
         """None when all in which `scan` differs from what runs can be synced; else why not, in
         words for the user. Quick."""
-        ...
 
     def sync(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> Served:
         """Bring every running container to `scan`; reports the step `sync`. Containers that come
         later and start from an older image get what they miss by themselves.
 
         Errors: sync/* (the engine then has an image made), build/context-changed."""
-        ...

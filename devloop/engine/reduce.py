@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Unpack, assert_never
 
 from devloop.engine.state import (
     WRITES,
@@ -35,13 +35,14 @@ from devloop.engine.state import (
 from devloop.engine.superseding import SUPERSEDED, count_superseded, goes_through, name_noise
 from devloop.engine.turn import STEP_OF, Turn
 from devloop.errors import Code, Diagnosis
-from devloop.events import DiagnosticRaised, Trigger, WatchChanged, WatchRescanned
+from devloop.events import DiagnosticRaised, StepProgress, Trigger, WatchChanged, WatchRescanned
 from devloop.model import Deployed, ImageRef, Outcome, Scan, Served, Step, StepOutcome
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from devloop.engine.state import Fact, State, Task
+    from devloop.engine.turn import Reason
     from devloop.events import Event
 
 
@@ -62,8 +63,9 @@ def reduce(state: State, fact: Fact, now: float) -> tuple[State, list[Event]]:
     if isinstance(fact, StopRequested):
         return _stop(state, fact, now, events), events
     name = fact.service if isinstance(fact, Hinted) else fact.task.service
-    service = state.services[name]
-    turn = Turn(state, service, now, events)
+    turn = Turn(state, state.services[name], now, events)
+    if isinstance(fact, Began | Advanced | Finished | Diagnosed) and not turn.is_current(fact.task):
+        return state, events
     match fact:
         case Hinted():
             _hinted(turn, fact)
@@ -71,14 +73,23 @@ def reduce(state: State, fact: Fact, now: float) -> tuple[State, list[Event]]:
             _started(turn, task)
         case Ended(task, result):
             _ended(turn, task, result)
-        case Began(task, step):
-            turn.began(task, step)
-        case Advanced():
-            turn.advanced(fact)
-        case Finished(task, step, outcome, detail):
-            turn.finished(task, step, outcome, detail)
+        case Began(_, step):
+            turn.began(step)
+        case Advanced(task, step, message, done, total):
+            events.append(
+                StepProgress(
+                    iter=task.key,
+                    service=name,
+                    step=step,
+                    message=message,
+                    current=done,
+                    total=total,
+                )
+            )
+        case Finished(_, step, outcome, detail):
+            turn.finished(step, outcome, detail)
         case Diagnosed(task, diagnosis):
-            turn.diagnosed(task, diagnosis)
+            turn.report(diagnosis, task.key, STEP_OF[task.kind])
         case _:
             assert_never(fact)
     return turn.result(), events
@@ -131,12 +142,12 @@ def _scanned(turn: Turn, scan: Scan, seen: Dirty) -> None:
         if running.scan.fingerprint == fingerprint or goes_through(running, scan):
             return
         if running.deployed is None:
-            count_superseded(turn, scan)
+            count_superseded(turn, scan.changed)
         turn.end_iteration(Outcome.CANCELLED, why="superseded by a newer change")
     elif service.superseded[-1:] == ((),):
         # A builder found that something had changed; this scan says what.
         turn.service = replace(turn.service, superseded=service.superseded[:-1])
-        count_superseded(turn, scan)
+        count_superseded(turn, scan.changed)
     trigger = _trigger(turn, scan, seen, first=first)
     failure = service.failure
     if fingerprint == service.served:
@@ -155,67 +166,52 @@ def _scanned(turn: Turn, scan: Scan, seen: Dirty) -> None:
 
 def _scan_failed(turn: Turn, diagnosis: Diagnosis, seen: Dirty) -> None:
     failure = turn.service.failure
-    if (
-        turn.service.iteration is None
-        and failure is not None
-        and failure.fingerprint is None
-        and failure.diagnosis == diagnosis
-    ):
-        return
     if turn.service.iteration is not None:
         turn.end_iteration(Outcome.CANCELLED, why="its source cannot be read any more")
+    elif failure and failure.fingerprint is None and failure.diagnosis == diagnosis:
+        return
     first = turn.service.scan is None
-    number = turn.announce(_trigger(turn, None, seen, first=first))
-    turn.scan_step(number, StepOutcome.FAILED, 0.0, "")
+    number = turn.announce(_trigger(turn, None, seen, first=first), None)
     failure = Failure(fingerprint=None, iteration=number, step=Step.SCAN, diagnosis=diagnosis)
     turn.report(diagnosis, number, Step.SCAN)
-    turn.close(number, Outcome.FAILED, ms=0.0, image=None, failure=failure)
+    turn.close(number, Outcome.FAILED, ms=0.0, failure=failure)
 
 
 def _trigger(turn: Turn, scan: Scan | None, seen: Dirty, *, first: bool) -> Trigger:
     if first:
         return Trigger(kind="start")
     if scan is not None and scan.changed:
-        return Trigger(kind="files", paths=scan.changed[:LISTED], count=len(scan.changed))
-    paths = sorted(_relative(turn, path) for path in seen.paths or ())
+        return _files(scan.changed)
+    return _files(sorted(os.path.relpath(path, turn.state.root) for path in seen.paths or ()))
+
+
+def _files(paths: Sequence[str]) -> Trigger:
     return Trigger(kind="files", paths=tuple(paths[:LISTED]), count=len(paths))
 
 
-def _relative(turn: Turn, path: Path) -> str:
-    return os.path.relpath(path, turn.state.root)
-
-
 def _begin(turn: Turn, trigger: Trigger, scan: Scan) -> None:
-    number = turn.announce(trigger)
-    turn.scan_step(number, StepOutcome.DONE, scan.ms, f"{scan.files} files")
+    number = turn.announce(trigger, scan)
     superseded = turn.service.superseded
     let_through = None
     if len(superseded) >= SUPERSEDED:
         let_through = frozenset(path for paths in superseded for path in paths)
         name_noise(turn, number, scan)
-    turn.service = replace(
-        turn.service,
-        failure=None,
-        iteration=Iteration(
-            number=number,
-            trigger=trigger,
-            scan=scan,
-            since=turn.now,
-            stage=TaskKind.SYNC if _may_sync(turn) else TaskKind.BUILD,
-            let_through=let_through,
-        ),
+    # A deploy that broke off may have changed some of the objects and not others.
+    may_sync = turn.service.syncs and turn.service.applied and turn.service.proof is not None
+    turn.service = replace(turn.service, failure=None)
+    turn.iteration = Iteration(
+        number=number,
+        trigger=trigger,
+        scan=scan,
+        since=turn.now,
+        stage=TaskKind.SYNC if may_sync else TaskKind.BUILD,
+        let_through=let_through,
     )
 
 
-def _may_sync(turn: Turn) -> bool:
-    # A deploy that broke off may have changed some of the objects and not others.
-    return turn.service.syncs and turn.service.applied and turn.service.proof is not None
-
-
 def _unchanged(turn: Turn, trigger: Trigger, scan: Scan, why: str) -> None:
-    number = turn.announce(trigger)
-    turn.scan_step(number, StepOutcome.DONE, scan.ms, f"{scan.files} files")
-    turn.close(number, Outcome.UNCHANGED, ms=scan.ms, image=None, why=why)
+    number = turn.announce(trigger, scan)
+    turn.close(number, Outcome.UNCHANGED, ms=scan.ms, why=why)
 
 
 # --- tasks ------------------------------------------------------------------------------
@@ -260,28 +256,20 @@ def _ended(turn: Turn, task: Task, result: object) -> None:
         case _:
             # Cancelled by nobody: try again rather than hang, but not for ever.
             if task.attempt >= _MOST_ATTEMPTS:
-                _task_failed(turn, task, _stopped_by_nobody(task))
+                why = f"{task.kind} ends again and again as if it had been cancelled"
+                _task_failed(turn, task, worker_bug(why))
                 return
             turn.close_steps(StepOutcome.CANCELLED)
             turn.iteration = replace(turn.iteration, attempt=task.attempt + 1)
 
 
-def _end(
-    turn: Turn,
-    outcome: Outcome,
-    *,
-    why: str = "",
-    failure: Failure | None = None,
-    rolled_back: bool = False,
-) -> None:
+def _end(turn: Turn, outcome: Outcome, **reason: Unpack[Reason]) -> None:
     """End the iteration with its result; what did not supersede it begins."""
     ended = turn.iteration
-    turn.end_iteration(outcome, why=why, failure=failure, rolled_back=rolled_back)
+    turn.end_iteration(outcome, **reason)
     newest, done = turn.service.scan, (ended.scan.fingerprint, turn.service.served)
     if newest is not None and newest.fingerprint not in done:
-        changed = newest.changed
-        trigger = Trigger(kind="files", paths=changed[:LISTED], count=len(changed))
-        _begin(turn, trigger, newest)
+        _begin(turn, _files(newest.changed), newest)
 
 
 def _advance(turn: Turn, value: object) -> None:
@@ -289,46 +277,32 @@ def _advance(turn: Turn, value: object) -> None:
     match value:
         case NotSynced(reason):
             turn.skipped(Step.SYNC, reason)
-            turn.iteration = replace(turn.iteration, stage=TaskKind.BUILD, attempt=0)
+            turn.to_stage(TaskKind.BUILD)
         case ImageRef():
-            turn.iteration = replace(turn.iteration, image=value, stage=TaskKind.DEPLOY, attempt=0)
+            turn.to_stage(TaskKind.DEPLOY, image=value)
         case Deployed():
             turn.service = replace(turn.service, applied=True, superseded=())
             if value.alone:
                 # What was served before is gone, whether this one gets ready or not.
                 turn.service = replace(turn.service, proof=None)
-            turn.iteration = replace(
-                turn.iteration, deployed=value, stage=TaskKind.FOLLOW, attempt=0
-            )
+            turn.to_stage(TaskKind.FOLLOW, deployed=value)
         case Served(image=image):
-            fingerprint = iteration.scan.fingerprint
-            synced = iteration.stage is TaskKind.SYNC
-            turn.service = replace(
-                turn.service,
-                served=fingerprint,
-                proof=Proof(fingerprint=fingerprint, iteration=iteration.number, image=image),
-                behind=Behind(scan=iteration.scan, key=iteration.number, since=turn.now)
-                if synced
-                else None,
-            )
-            already = iteration.trigger.kind == "start" and not (
-                iteration.deployed and iteration.deployed.changed
-            )
-            if synced:
+            scan, number, deployed = iteration.scan, iteration.number, iteration.deployed
+            fingerprint = scan.fingerprint
+            proof = Proof(fingerprint=fingerprint, iteration=number, image=image)
+            turn.service = replace(turn.service, served=fingerprint, proof=proof, behind=None)
+            if iteration.stage is TaskKind.SYNC:
+                behind = Behind(scan=scan, key=number, since=turn.now)
+                turn.service = replace(turn.service, behind=behind)
                 _end(turn, Outcome.READY, why="synced into what runs")
-            elif already:
+            elif iteration.trigger.kind == "start" and not (deployed and deployed.changed):
                 _end(turn, Outcome.UNCHANGED, why="the cluster serves this already")
             else:
                 _end(turn, Outcome.READY, why=f"serving {image.short}")
-        case _ if iteration.failure is not None:
+        case _ if (failure := iteration.failure) is not None:
             # The rollback is through; the failure that caused it ends the iteration.
-            _end(
-                turn,
-                Outcome.FAILED,
-                why=f"{iteration.failure.diagnosis.message}; rolled back",
-                failure=iteration.failure,
-                rolled_back=True,
-            )
+            why = f"{failure.diagnosis.message}; rolled back"
+            _end(turn, Outcome.FAILED, why=why, failure=failure, rolled_back=True)
         case _:
             raise TypeError(f"a {iteration.stage} worker returned {value!r}")
 
@@ -338,8 +312,7 @@ def _task_failed(turn: Turn, task: Task, diagnosis: Diagnosis) -> None:
     changed = diagnosis.code is Code.BUILD_CONTEXT_CHANGED
     if changed and (turn.state.mode == "dev" or iteration.let_through is None):
         turn.end_iteration(Outcome.CANCELLED, why=diagnosis.message)
-        superseded = (*turn.service.superseded, ())
-        turn.service = replace(turn.service, superseded=superseded[-SUPERSEDED:])
+        count_superseded(turn, ())
         _hinted(turn, Hinted(service=turn.service.name, paths=None))
         return
     if turn.state.mode == "dev" and diagnosis.code.transient:
@@ -349,7 +322,7 @@ def _task_failed(turn: Turn, task: Task, diagnosis: Diagnosis) -> None:
         # The image brings everything that a sync cannot.
         turn.report(replace(diagnosis, severity="warning"), iteration.number, Step.SYNC)
         turn.close_steps(StepOutcome.FAILED)
-        turn.iteration = replace(turn.iteration, stage=TaskKind.BUILD, attempt=0)
+        turn.to_stage(TaskKind.BUILD)
         return
     step = iteration.open_steps[-1].step if iteration.open_steps else STEP_OF[task.kind]
     turn.report(diagnosis, iteration.number, step)
@@ -365,11 +338,17 @@ def _task_failed(turn: Turn, task: Task, diagnosis: Diagnosis) -> None:
     undo = iteration.deployed is not None and iteration.deployed.previous
     if task.kind is TaskKind.FOLLOW and turn.service.roll_back and undo:
         turn.close_steps(StepOutcome.FAILED)
-        turn.iteration = replace(
-            turn.iteration, failure=failure, stage=TaskKind.ROLLBACK, attempt=0
-        )
+        turn.to_stage(TaskKind.ROLLBACK, failure=failure)
     else:
         _end(turn, Outcome.FAILED, failure=failure)
+
+
+def worker_bug(message: str) -> Diagnosis:
+    return Diagnosis(
+        code=Code.INTERNAL_BUG,
+        message=message,
+        suggestions=("run again with -v and report what it prints",),
+    )
 
 
 def _caught_up(turn: Turn, task: Task, result: object) -> None:
@@ -378,21 +357,16 @@ def _caught_up(turn: Turn, task: Task, result: object) -> None:
         return
     match result:
         case Done(CaughtUp() as caught_up):
-            turn.service = replace(turn.service, behind=None)
-            _mention(turn, _catch_up_report(caught_up))
+            report = _catch_up_report(caught_up)
         case Failed(diagnosis):
             # The pods have the files; the next change tries again and reports all.
-            turn.service = replace(turn.service, behind=None)
-            _mention(turn, replace(diagnosis, severity="warning"))
+            report = replace(diagnosis, severity="warning")
         case _:
-            turn.service = replace(
-                turn.service, behind=replace(behind, since=turn.now, attempt=behind.attempt + 1)
-            )
-
-
-def _mention(turn: Turn, diagnosis: Diagnosis) -> None:
-    """Report something that belongs to no iteration."""
-    turn.events.append(DiagnosticRaised.of(diagnosis, service=turn.service.name))
+            again = replace(behind, since=turn.now, attempt=behind.attempt + 1)
+            turn.service = replace(turn.service, behind=again)
+            return
+    turn.service = replace(turn.service, behind=None)
+    turn.events.append(DiagnosticRaised.of(report, service=turn.service.name))
 
 
 def _hold(turn: Turn, task: Task, diagnosis: Diagnosis) -> None:
@@ -407,25 +381,10 @@ def _hold(turn: Turn, task: Task, diagnosis: Diagnosis) -> None:
     turn.iteration = replace(turn.iteration, attempt=attempt, hold=hold)
 
 
-def _stopped_by_nobody(task: Task) -> Diagnosis:
-    return Diagnosis(
-        code=Code.INTERNAL_BUG,
-        message=f"{task.kind} ends again and again as if it had been cancelled",
-        suggestions=("run again with -v and report what it prints",),
-    )
-
-
 def _catch_up_report(caught_up: CaughtUp) -> Diagnosis:
-    short = caught_up.image.short
     if caught_up.adopted:
-        return Diagnosis(
-            code=Code.SYNC_IMAGE,
-            severity="info",
-            message=f"image {short} holds what was synced: pods to come start with it",
-        )
-    return Diagnosis(
-        code=Code.SYNC_IMAGE,
-        severity="info",
-        message="pods to come start with the older image and get the synced files at once",
-        cause=caught_up.reason,
-    )
+        message = f"image {caught_up.image.short} holds what was synced: pods to come start with it"
+    else:
+        message = "pods to come start with the older image and get the synced files at once"
+    cause = caught_up.reason or None
+    return Diagnosis(code=Code.SYNC_IMAGE, severity="info", message=message, cause=cause)

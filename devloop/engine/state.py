@@ -216,7 +216,7 @@ class CaughtUp:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    value: Scan | ImageRef | Deployed | Served | NotSynced | CaughtUp | None
+    value: Scan | ImageRef | Deployed | Served | NotSynced | CaughtUp | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,8 @@ def goes_through(running: Iteration, scan: Scan) -> bool:
     return noise is not None and (running.deployed is None or noise.issuperset(scan.changed))
 
 
-def count_superseded(turn: Turn, scan: Scan) -> None:
-    superseded = (*turn.service.superseded, scan.changed[:_LISTED])
+def count_superseded(turn: Turn, changed: tuple[str, ...]) -> None:
+    superseded = (*turn.service.superseded, changed[:_LISTED])
     turn.service = replace(turn.service, superseded=superseded[-SUPERSEDED:])
 
 

@@ -7,26 +7,17 @@ decided in reduce.py.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from devloop import events
 from devloop.engine.state import OpenStep, TaskKind
 from devloop.errors import ExitStatus
-from devloop.events import (
-    DiagnosticRaised,
-    IterationFinished,
-    IterationStarted,
-    Serving,
-    StepFinished,
-    StepProgress,
-    StepStarted,
-)
 from devloop.model import Outcome, Step, StepOutcome
 
 if TYPE_CHECKING:
-    from devloop.engine.state import Advanced, Failure, Iteration, ServiceState, State, Task
+    from devloop.engine.state import Failure, Iteration, ServiceState, State, Task
     from devloop.errors import Diagnosis
-    from devloop.events import Event, Trigger
-    from devloop.model import ImageRef
+    from devloop.model import ImageRef, Scan
 
 
 STEP_OF = {
@@ -40,16 +31,25 @@ STEP_OF = {
 }
 
 
+class Reason(TypedDict, total=False):
+    """What there is to say about the end of an iteration besides its outcome."""
+
+    why: str
+    failure: Failure | None
+    rolled_back: bool
+    stopped: bool
+
+
 class Turn:
     """One fact's effect on one service; mutable for the length of one `reduce` only."""
 
     def __init__(
-        self, state: State, service: ServiceState, now: float, events: list[Event]
+        self, state: State, service: ServiceState, now: float, found: list[events.Event]
     ) -> None:
         self.state = state
         self.service = service
         self.now = now
-        self.events = events
+        self.events = found
 
     def result(self) -> State:
         return replace(
@@ -70,48 +70,34 @@ class Turn:
         iteration = self.service.iteration
         return iteration is not None and iteration.task(task.service) == task
 
+    def to_stage(self, stage: TaskKind, **found: Any) -> None:
+        """Go on with another task; `found` are the fields that the last one filled."""
+        self.iteration = replace(self.iteration, stage=stage, attempt=0, **found)
+
     # --- iterations -------------------------------------------------------------------------
 
-    def announce(self, trigger: Trigger) -> int:
+    def announce(self, trigger: events.Trigger, scan: Scan | None) -> int:
+        """Open the next iteration, with the step of its scan, which is over before anyone knows
+        whether an iteration follows; None for a scan that failed. Returns the number."""
         number = self.state.next_iteration
         self.state = replace(self.state, next_iteration=number + 1)
         self.events.append(
-            IterationStarted(iter=number, service=self.service.name, trigger=trigger)
+            events.IterationStarted(iter=number, service=self.service.name, trigger=trigger)
         )
+        if scan is None:
+            self._whole_step(number, Step.SCAN, StepOutcome.FAILED)
+        else:
+            self._whole_step(
+                number, Step.SCAN, StepOutcome.DONE, ms=scan.ms, detail=f"{scan.files} files"
+            )
         return number
 
-    def scan_step(self, number: int, outcome: StepOutcome, ms: float, detail: str) -> None:
-        """A scan is over before anyone knows whether an iteration follows: reported afterwards."""
-        name = self.service.name
-        self.events.append(StepStarted(iter=number, service=name, step=Step.SCAN))
-        self.events.append(
-            StepFinished(
-                iter=number, service=name, step=Step.SCAN, outcome=outcome, ms=ms, detail=detail
-            )
-        )
-
-    def end_iteration(
-        self,
-        outcome: Outcome,
-        *,
-        why: str = "",
-        failure: Failure | None = None,
-        rolled_back: bool = False,
-        stopped: bool = False,
-    ) -> None:
-        iteration = self.iteration
+    def end_iteration(self, outcome: Outcome, **reason: Unpack[Reason]) -> None:
+        ended = self.iteration
         self.close_steps(StepOutcome.FAILED if outcome is Outcome.FAILED else StepOutcome.CANCELLED)
         self.service = replace(self.service, iteration=None)
-        self.close(
-            iteration.number,
-            outcome,
-            ms=(self.now - iteration.since) * 1000,
-            image=iteration.image,
-            why=why,
-            failure=failure,
-            rolled_back=rolled_back,
-            stopped=stopped,
-        )
+        ms = self._ms_since(ended.since)
+        self.close(ended.number, outcome, ms=ms, image=ended.image, **reason)
 
     def close(
         self,
@@ -119,25 +105,25 @@ class Turn:
         outcome: Outcome,
         *,
         ms: float,
-        image: ImageRef | None,
+        image: ImageRef | None = None,
         why: str = "",
         failure: Failure | None = None,
         rolled_back: bool = False,
         stopped: bool = False,
     ) -> None:
-        proof = self.service.proof
+        serving = None
+        if proof := self.service.proof:
+            serving = events.Serving(
+                iter=proof.iteration, image=proof.image.pinned, digest=proof.image.digest
+            )
         self.events.append(
-            IterationFinished(
+            events.IterationFinished(
                 iter=number,
                 service=self.service.name,
                 outcome=outcome,
                 ms=ms,
                 digest=(image.digest or image.tag) if image else None,
-                serving=Serving(
-                    iter=proof.iteration, image=proof.image.pinned, digest=proof.image.digest
-                )
-                if proof
-                else None,
+                serving=serving,
                 why=why or (failure.diagnosis.message if failure else ""),
                 failed_step=failure.step if failure else None,
                 rolled_back=rolled_back,
@@ -157,14 +143,10 @@ class Turn:
 
     def skipped(self, step: Step, why: str) -> None:
         """A step that was not needed or not possible, reported as one."""
-        number, name = self.iteration.number, self.service.name
-        self.events.append(StepStarted(iter=number, service=name, step=step))
-        self._step_finished(number, OpenStep(step, self.now), StepOutcome.SKIPPED, why)
+        self._whole_step(self.iteration.number, step, StepOutcome.SKIPPED, detail=why)
 
-    def began(self, task: Task, step: Step) -> None:
-        iteration = self.service.iteration
-        if iteration is None or not self.is_current(task):
-            return
+    def began(self, step: Step) -> None:
+        iteration = self.iteration
         if any(open_.step is step for open_ in iteration.open_steps):
             return
         if step is Step.SYNC:
@@ -172,58 +154,48 @@ class Turn:
             self.service = replace(self.service, served=None)
         steps = (*iteration.open_steps, OpenStep(step, self.now))
         self.iteration = replace(iteration, open_steps=steps)
-        self.events.append(StepStarted(iter=iteration.number, service=self.service.name, step=step))
+        self._started(iteration.number, step)
 
-    def advanced(self, fact: Advanced) -> None:
-        if self.is_current(fact.task):
-            self.events.append(
-                StepProgress(
-                    iter=fact.task.key,
-                    service=self.service.name,
-                    step=fact.step,
-                    message=fact.message,
-                    current=fact.current,
-                    total=fact.total,
-                )
-            )
-
-    def finished(self, task: Task, step: Step, outcome: StepOutcome, detail: str) -> None:
-        iteration = self.service.iteration
-        if iteration is None or not self.is_current(task):
-            return
+    def finished(self, step: Step, outcome: StepOutcome, detail: str) -> None:
+        iteration = self.iteration
         for open_ in iteration.open_steps:
             if open_.step is step:
-                self._step_finished(iteration.number, open_, outcome, detail)
+                ms = self._ms_since(open_.since)
+                self._finished(iteration.number, step, outcome, ms, detail)
                 rest = tuple(o for o in iteration.open_steps if o is not open_)
                 self.iteration = replace(iteration, open_steps=rest)
 
     def close_steps(self, outcome: StepOutcome) -> None:
-        iteration = self.service.iteration
-        if iteration is None:
-            return
-        for open_ in iteration.open_steps:
-            self._step_finished(iteration.number, open_, outcome, "")
-        self.iteration = replace(iteration, open_steps=())
+        for open_ in self.iteration.open_steps:
+            ms = self._ms_since(open_.since)
+            self._finished(self.iteration.number, open_.step, outcome, ms)
+        self.iteration = replace(self.iteration, open_steps=())
 
-    def _step_finished(
-        self, number: int, open_: OpenStep, outcome: StepOutcome, detail: str
+    def _whole_step(
+        self, number: int, step: Step, outcome: StepOutcome, *, ms: float = 0.0, detail: str = ""
     ) -> None:
+        self._started(number, step)
+        self._finished(number, step, outcome, ms, detail)
+
+    def _started(self, number: int, step: Step) -> None:
+        self.events.append(events.StepStarted(iter=number, service=self.service.name, step=step))
+
+    def _finished(
+        self, number: int, step: Step, outcome: StepOutcome, ms: float, detail: str = ""
+    ) -> None:
+        name = self.service.name
         self.events.append(
-            StepFinished(
-                iter=number,
-                service=self.service.name,
-                step=open_.step,
-                outcome=outcome,
-                ms=(self.now - open_.since) * 1000,
-                detail=detail,
+            events.StepFinished(
+                iter=number, service=name, step=step, outcome=outcome, ms=ms, detail=detail
             )
         )
 
-    def diagnosed(self, task: Task, diagnosis: Diagnosis) -> None:
-        if self.is_current(task):
-            self.report(diagnosis, task.key, STEP_OF[task.kind])
+    def _ms_since(self, then: float) -> float:
+        return (self.now - then) * 1000
+
+    # --- problems ---------------------------------------------------------------------------
 
     def report(self, diagnosis: Diagnosis, number: int, step: Step) -> None:
         self.events.append(
-            DiagnosticRaised.of(diagnosis, iter=number, service=self.service.name, step=step)
+            events.DiagnosticRaised.of(diagnosis, iter=number, service=self.service.name, step=step)
         )

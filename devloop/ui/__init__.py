@@ -25,7 +25,6 @@ class Sink(Protocol):
 
     def batch(self, records: Sequence[Record]) -> None:
         """The same for several, at less than their cost one by one."""
-        ...
 
     def close(self) -> None: ...
 
