@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
     from devloop.events import Record
 
-__all__ = ["Color", "OutputKind", "Sink", "make_sink", "report_early", "wants_color"]
 
 OutputKind = Literal["auto", "live", "lines", "json", "quiet"]
 Color = Literal["auto", "always", "never"]
@@ -41,23 +40,21 @@ def make_sink(
     stream = sys.stdout if stream is None else stream
     output = _kind(output, stream, env)
     # Imported late: only the live view needs rich, and every import delays the first line.
-    if output == "json":
-        from devloop.ui.ndjson import NdjsonSink  # noqa: PLC0415
-
-        return NdjsonSink(stream)
     if output == "live":
         from devloop.ui.terminal import TerminalSink  # noqa: PLC0415
 
-        animated = _is_terminal(stream) and not _unattended(env)
         coloured = wants_color(stream, color, env)
-        return TerminalSink(stream, color=coloured, animated=animated, env=env)
-    from devloop.ui.lines import LineFormatter, LineSink  # noqa: PLC0415
+        return TerminalSink(stream, color=coloured, animated=_attended(stream, env), env=env)
+    from devloop.ui.output import LineSink  # noqa: PLC0415
 
-    if output == "quiet":
-        from devloop.ui.quiet import QuietFormatter  # noqa: PLC0415
+    if output == "json":
+        from devloop.events import to_json  # noqa: PLC0415
 
-        return LineSink(QuietFormatter(), stream)
-    return LineSink(LineFormatter(), stream)
+        return LineSink(lambda record: [to_json(record)], stream)
+    from devloop.ui.lines import LineFormatter, QuietFormatter  # noqa: PLC0415
+
+    formatter = QuietFormatter() if output == "quiet" else LineFormatter()
+    return LineSink(formatter.format, stream)
 
 
 def report_early(
@@ -92,23 +89,20 @@ def wants_color(stream: TextIO, color: Color, env: Mapping[str, str]) -> bool:
         return False
     if env.get("FORCE_COLOR"):
         return True
-    return _is_terminal(stream) and not _unattended(env)
+    return _attended(stream, env)
 
 
 def _kind(output: OutputKind, stream: TextIO, env: Mapping[str, str]) -> OutputKind:
     if output != "auto":
         return output
-    return "live" if _is_terminal(stream) and not _unattended(env) else "lines"
+    return "live" if _attended(stream, env) else "lines"
 
 
-def _is_terminal(stream: TextIO) -> bool:
+def _attended(stream: TextIO, env: Mapping[str, str]) -> bool:
+    """Somebody looks at it as it happens, on a terminal that can move its cursor."""
+    if env.get("CI", "") not in ("", "0", "false") or env.get("TERM", "") in ("", "dumb"):
+        return False
     try:
         return stream.isatty()
     except ValueError:  # closed
         return False
-
-
-def _unattended(env: Mapping[str, str]) -> bool:
-    """Nobody looks at it as it happens, or what shows it cannot move a cursor."""
-    ci = env.get("CI", "") not in ("", "0", "false")
-    return ci or env.get("TERM", "") in ("", "dumb")

@@ -1,4 +1,5 @@
-"""Line output: plain, append-only text for pipes, CI and editors' problem matchers.
+"""Line output: plain, append-only text for pipes, CI and editors' problem matchers; quiet output is
+the problems in it and how it ended.
 
 The markers `devloop: begin #N` and `devloop: end #N WORD` and the problem lines between them are a
 contract; everything else is for people. Nothing that comes from elsewhere can look like a marker or
@@ -9,7 +10,6 @@ by a space.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
 
 from devloop.events import (
     DiagnosticRaised,
@@ -29,7 +29,6 @@ from devloop.events import (
     WatchRescanned,
 )
 from devloop.model import Outcome, StepOutcome
-from devloop.ui.output import Output
 from devloop.ui.render_error import explanation, not_a_problem, problem_line
 from devloop.ui.sanitize import plain
 from devloop.ui.text import (
@@ -42,51 +41,15 @@ from devloop.ui.text import (
     trigger_text,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import TextIO
-
-
 # A step that takes long reports how far it is this often, in seconds: CI kills what is silent.
 _PROGRESS_EVERY = 10.0
 
 
-class Formatter(Protocol):
-    """Records to lines of text; no I/O, no clock, the same lines for the same records."""
-
-    def format(self, record: Record) -> list[str]: ...
-
-
-class LineSink:
-    """Writes what a formatter makes of each record at once, with one write for records that come
-    together."""
-
-    def __init__(self, formatter: Formatter, stream: TextIO) -> None:
-        self._formatter = formatter
-        self._output = Output(stream)
-
-    def __call__(self, record: Record) -> None:
-        self.batch([record])
-
-    def batch(self, records: Sequence[Record]) -> None:
-        """Write them all."""
-        lines = [line for record in records for line in self._formatter.format(record)]
-        if lines:
-            self._output.write("\n".join(lines) + "\n")
-
-    def close(self) -> None:
-        """Nothing is held back, so nothing is left to do."""
-
-
-def log_prefix(event: LogLine, several: bool) -> str:
+def _log_prefix(event: LogLine, several: bool) -> str:
     """`[web x2x7]`, or `[web x2x7 sidecar]` where a service has `several` containers to tell
     apart."""
-    suffix = event.pod.rsplit("-", 1)[-1]
-    return (
-        f"[{event.service} {suffix} {event.container}]"
-        if several
-        else (f"[{event.service} {suffix}]")
-    )
+    container = f" {event.container}" if several else ""
+    return f"[{event.service} {event.pod.rsplit('-', 1)[-1]}{container}]"
 
 
 class LineFormatter:
@@ -178,7 +141,7 @@ class LineFormatter:
     def _log(self, event: LogLine) -> str:
         containers = self._containers.setdefault(event.service, set())
         containers.add(event.container)
-        prefix = log_prefix(event, len(containers) > 1)
+        prefix = _log_prefix(event, len(containers) > 1)
         return not_a_problem(f"{prefix} {plain(event.text)}".rstrip())
 
     def _pod(self, event: PodChanged) -> list[str]:
@@ -201,6 +164,31 @@ class LineFormatter:
             return []
         self._forwards[key] = state
         return [f"devloop: {event.service} localhost:{event.local} -> {event.port} {state}"]
+
+
+class QuietFormatter:
+    """Problems as they happen; at the end one line a service."""
+
+    def __init__(self) -> None:
+        self._root = ""
+        self._last: dict[str, IterationFinished] = {}
+
+    def format(self, record: Record) -> list[str]:
+        match record.event:
+            case SessionStarted(root=root):
+                self._root = root
+            case DiagnosticRaised() as event:
+                return [problem_line(event, root=self._root), *explanation(event)]
+            case IterationFinished() as event:
+                # A cancelled try says nothing about the service, unless there is nothing else.
+                if event.outcome is not Outcome.CANCELLED or event.service not in self._last:
+                    self._last[event.service] = event
+            case SessionEnded(exit_code=code, why=why):
+                ends = [_end(event) for event in self._last.values()]
+                if code and why:
+                    ends.append(f"devloop: exit {code}: {why}")
+                return [not_a_problem(plain(line)) for line in ends]
+        return []
 
 
 def _session(event: SessionStarted) -> str:
@@ -229,3 +217,14 @@ def _hold(event: HoldStarted) -> str:
 
 def _seconds_between(start: str, end: str) -> float:
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+
+
+def _end(event: IterationFinished) -> str:
+    line = f"devloop: {event.service} {event.outcome}"
+    if event.failed_step:
+        line += f" {event.failed_step}"
+    line += f" {duration(event.ms)}"
+    if event.serving:
+        still = "still serving" if event.outcome is Outcome.FAILED else "serving"
+        line += f", {still} {serving_name(event.serving)}"
+    return line

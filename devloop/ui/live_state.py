@@ -80,9 +80,6 @@ class LiveState:
         """Whether there is a status line."""
         return bool(self._iterations)
 
-    def _services_at_work(self) -> frozenset[str]:
-        return frozenset(one.event.service for one in self._iterations.values())
-
     # --- what stays ----------------------------------------------------------------------------
 
     def take(self, record: Record) -> list[Row]:
@@ -100,7 +97,8 @@ class LiveState:
                 return self._step(event, now)
             case DiagnosticRaised():
                 return self._problem(event)
-        rows = self._notices.take(event, busy=self._services_at_work())
+        busy = frozenset(one.event.service for one in self._iterations.values())
+        rows = self._notices.take(event, busy=busy)
         if self._session is None:  # ports are opened before all is known that the head says
             self._early += rows
             return []
@@ -208,36 +206,32 @@ class LiveState:
 
     def _ready_rows(self, running: _Iteration, event: IterationFinished) -> list[Row]:
         rows = [] if running.shown else [self._heading(running)]
-        parts: list[tuple[str, str]] = [
-            (f"{self._glyphs.ready} ready in {duration(event.ms, space=' ')}", "done")
+        start = running.event.trigger.kind == "start"
+        parts = [
+            (f"{self._glyphs.ready} ready in {duration(event.ms, space=' ')}", "done"),
+            (f"   {event.service}" if start and self._several else "", "strong"),
+            (f"   {serving_name(event.serving)}" if event.serving else "", "none"),
         ]
-        serving = f"   {serving_name(event.serving)}" if event.serving else ""
-        if running.event.trigger.kind == "start":
-            parts.append((f"   {event.service}" if self._several else "", "strong"))
-            parts.append((serving, "none"))
+        if start:
             parts += [(f"   {url}", "place") for url in self._notices.urls(event.service)]
-            return [*rows, Row.of(*parts, hang=2)]
-        self._ready.append(event.ms)
-        parts.append((serving, "none"))
-        if len(self._ready) > 1:
-            fastest = duration(min(self._ready), space=" ")
-            parts.append((f"   (x{len(self._ready)}, fastest {fastest})", "soft"))
+        else:
+            self._ready.append(event.ms)
+            if len(self._ready) > 1:
+                fastest = duration(min(self._ready), space=" ")
+                parts.append((f"   (x{len(self._ready)}, fastest {fastest})", "soft"))
         return [*rows, Row.of(*parts, hang=2)]
 
     def _failed_row(self, event: IterationFinished, served_before: Serving | None) -> Row:
-        took = duration(event.ms, space=" ")
-        if event.failed_step in (Step.ROLLOUT, None):
-            what = f"not ready after {took}"
-        else:
-            what = f"{event.failed_step} failed in {took}"
+        waited = event.failed_step in (Step.ROLLOUT, None)
+        what = "not ready after" if waited else f"{event.failed_step} failed in"
         label = f" {event.service}" if self._several else ""
-        parts: list[tuple[str, str]] = [(f"{self._glyphs.bad}{label} {what}", "bad")]
-        rolled_back = event.rolled_back
-        if rolled_back:
+        took = duration(event.ms, space=" ")
+        parts = [(f"{self._glyphs.bad}{label} {what} {took}", "bad")]
+        if event.rolled_back:
             parts.append(("   rolled back", "none"))
         if event.serving:
             parts.append((f"   still serving {serving_name(event.serving)}", "none"))
-        elif served_before and not rolled_back:
+        elif served_before and not event.rolled_back:
             parts.append(("   nothing is serving", "warn"))
         if self._session is not None and self._session.mode == "dev":
             parts.append(("   waiting for a change", "soft"))
@@ -281,12 +275,12 @@ class LiveState:
         return Row.of((head, "strong"), words, gap, (steps, "soft"), hang=4)
 
     def _step_row(self, running: _Iteration, event: StepFinished) -> Row:
-        good = event.outcome is not StepOutcome.FAILED
-        glyph = (self._glyphs.ok, "ok") if good else (self._glyphs.bad, "bad")
-        if event.outcome is StepOutcome.SKIPPED:
+        detail, glyph = event.detail, (self._glyphs.ok, "ok")
+        if event.outcome is StepOutcome.FAILED:
+            detail, glyph = detail or "failed", (self._glyphs.bad, "bad")
+        elif event.outcome is StepOutcome.SKIPPED:
             glyph = (self._glyphs.off, "soft")
         service = f"{running.event.service:<9} " if self._several else ""
-        detail = event.detail or ("failed" if not good else "")
         parts = (("  ", "none"), glyph, (f" {service}{event.step:<11} {detail}", "none"))
         return Row(parts, right=(duration(event.ms, space=" "), "soft"))
 

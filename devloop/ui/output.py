@@ -12,7 +12,10 @@ import select
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from typing import TextIO
+
+    from devloop.events import Record
 
 
 class Output:
@@ -44,3 +47,24 @@ class Output:
                 select.select([], [self._fd], [])
                 continue
             data = data[written:]
+
+
+class LineSink:
+    """Writes the lines that `to_lines` makes of each record at once, with one write for records
+    that come together. Raises `OSError` when nobody reads."""
+
+    def __init__(self, to_lines: Callable[[Record], list[str]], stream: TextIO) -> None:
+        self._to_lines = to_lines
+        self._output = Output(stream)
+
+    def __call__(self, record: Record) -> None:
+        self.batch([record])
+
+    def batch(self, records: Sequence[Record]) -> None:
+        """Write them all."""
+        lines = [f"{line}\n" for record in records for line in self._to_lines(record)]
+        if lines:
+            self._output.write("".join(lines))
+
+    def close(self) -> None:
+        """Nothing is held back, so nothing is left to do."""

@@ -66,9 +66,6 @@ class SessionFile:
         if self._take(record.event, record.ts):
             self._file.save(self._state)
 
-    def close(self) -> None:
-        """The file stays: it has how the last session ended."""
-
     def _take(self, event: Event, ts: str) -> bool:
         match event:
             case SessionStarted():
@@ -77,19 +74,10 @@ class SessionFile:
                 self._state = {"started": ts, **facts, "services": services}
             case SessionEnded():
                 self._state |= {"ended": ts, "exit_code": event.exit_code, "why": event.why}
-            case (
-                IterationStarted()
-                | StepStarted()
-                | HoldStarted()
-                | IterationFinished()
-                | PodChanged()
-            ):
-                service = self._state.get("services", {}).get(event.service)
-                if service is None:
-                    return False
-                _update(service, event)
             case _:
-                return False
+                service = self._state.get("services", {}).get(getattr(event, "service", None))
+                if service is None or not _update(service, event):
+                    return False
         # Before the session began there is nothing to write about it.
         return "pid" in self._state
 
@@ -110,10 +98,8 @@ def _service() -> dict[str, Any]:
     }
 
 
-def _update(
-    service: dict[str, Any],
-    event: IterationStarted | StepStarted | HoldStarted | IterationFinished | PodChanged,
-) -> None:
+def _update(service: dict[str, Any], event: Event) -> bool:
+    """Note what `event` says of a service; False for one that is not worth writing."""
     match event:
         case IterationStarted():
             service |= {"iter": event.iter, "state": "working", "step": None, "hold": None}
@@ -145,3 +131,6 @@ def _update(
                 "reason": event.reason,
                 "restarts": event.restarts,
             }
+        case _:
+            return False
+    return True

@@ -31,12 +31,10 @@ from devloop.events import (
     WatchRescanned,
 )
 from devloop.model import Outcome, Step, StepOutcome
-from devloop.ui.lines import LineFormatter
-from devloop.ui.quiet import QuietFormatter
+from devloop.ui.lines import LineFormatter, QuietFormatter
 
 if TYPE_CHECKING:
     from devloop.events import Event
-    from devloop.ui.lines import Formatter
 
 # What the editors' tasks match with.
 BEGIN = re.compile(r"^devloop: begin #[0-9]+( .*)?$")
@@ -63,7 +61,7 @@ def finished(outcome: Outcome, **more: Any) -> IterationFinished:
     return IterationFinished(iter=7, service="web", outcome=outcome, **(values | more))
 
 
-def lines(*events: Event, formatter: Formatter | None = None) -> list[str]:
+def lines(*events: Event, formatter: LineFormatter | QuietFormatter | None = None) -> list[str]:
     formatter = formatter or LineFormatter()
     records = (Record(n, "2026-11-23T14:31:07.112Z", event) for n, event in enumerate(events, 1))
     return [line for record in records for line in formatter.format(record)]

@@ -68,7 +68,6 @@ def told(folder: Path, *events: Event) -> dict[str, Any]:
     sink = SessionFile(folder)
     for n, event in enumerate(events, 1):
         sink(Record(n, TS, event))
-    sink.close()
     session = read_session(folder)
     assert session is not None
     return session

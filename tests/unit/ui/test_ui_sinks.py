@@ -15,7 +15,6 @@ import pytest
 
 from devloop.events import LogLine, Record
 from devloop.ui import make_sink, report_early, wants_color
-from devloop.ui.ndjson import NdjsonSink
 from devloop.ui.output import Output
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def test_ndjson_writes_one_line_a_record_with_one_write(tmp_path: Path) -> None:
             writes.append(text)
             return len(text)
 
-    sink = NdjsonSink(Stream())
+    sink = make_sink("json", Stream(), env={})
     sink(record("odd \udcff bytes \x1b[31m and\nnewline 漢"))
     sink(record("b"))
     sink.batch([record("c"), record("d")])
@@ -58,7 +57,7 @@ def test_a_reader_that_went_away_is_an_oserror() -> None:
     os.close(read)
     stream = os.fdopen(write, "w")
     with pytest.raises(BrokenPipeError):
-        NdjsonSink(stream)(record("x"))
+        make_sink("json", stream, env={})(record("x"))
     stream.close()
 
 
@@ -92,7 +91,7 @@ def kind(output: Any, stream: io.StringIO, **env: str) -> str:
     name = type(sink).__name__
     if name == "LineSink":
         sink(record("x"))
-        name += "" if stream.getvalue() else " quiet"
+        name += {"": " quiet", "{": " json"}.get(stream.getvalue()[:1], "")
     sink.close()
     return name
 
@@ -102,7 +101,7 @@ def test_outputs() -> None:
     assert kind("auto", Terminal(), TERM="dumb") == "LineSink"
     assert kind("auto", Terminal(), TERM="xterm", CI="true") == "LineSink"
     assert kind("lines", Terminal(), TERM="xterm") == "LineSink"
-    assert kind("json", Terminal(), TERM="xterm") == "NdjsonSink"
+    assert kind("json", Terminal(), TERM="xterm") == "LineSink json"
     assert kind("quiet", Terminal(), TERM="xterm") == "LineSink quiet"
 
 
