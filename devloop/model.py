@@ -77,10 +77,19 @@ class Snapshot:
     digest: str
     stamp: str
 
-    def changed_since(self, old: Snapshot) -> tuple[str, ...]:
-        """The paths that differ between `old` and this, sorted."""
-        keys = self.entries.keys() | old.entries.keys()
-        return tuple(sorted(k for k in keys if self.entries.get(k) != old.entries.get(k)))
+    def changed_since(self, old: Snapshot) -> frozenset[str]:
+        """The paths that differ between `old` and this. Scans keep the objects of what did not
+        change, which makes this cheap for any size of the context."""
+        before, now = old.entries, self.entries
+        found = {
+            path
+            for path, entry in now.items()
+            if (other := before.get(path)) is not entry and other != entry
+        }
+        added = sum(1 for path in found if path not in before)
+        if len(now) - added != len(before):
+            found.update(path for path in before if path not in now)
+        return frozenset(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +108,8 @@ class Scan:
     """What a look at the disk found. `changed` names paths as a user would, relative to the
     project, compared with the scan before; empty when nothing differs or there was none before.
     `recipe` is the digest of all that shapes the image except the context: two scans with the same
-    recipe differ in `snapshot` alone."""
+    recipe differ in `snapshot` alone. `look` counts
+    the looks of one source."""
 
     fingerprint: Fingerprint
     snapshot: Snapshot
@@ -107,6 +117,7 @@ class Scan:
     changed: tuple[str, ...] = ()
     files: int = 0
     ms: float = 0.0
+    look: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

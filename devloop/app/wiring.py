@@ -206,7 +206,7 @@ class Wiring:
                 service,
                 self._project,
                 target,
-                verify=sources[name].unchanged,
+                written_since=sources[name].written_since,
                 registry=self._environment.registry,
                 loader=KindLoader(target.kind_cluster) if target.kind_cluster else None,
                 open_registry=registries,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
-    from devloop.engine.ports import Builder, Reporter
+    from devloop.engine.ports import Reporter, ServiceBuilder
     from devloop.model import ImageRef, Scan
 
 
@@ -86,7 +86,11 @@ class RecordingBuilder:
     `on_image` afterwards."""
 
     def __init__(
-        self, service: str, builder: Builder, built: BuiltImages, on_image: Callable[[], None]
+        self,
+        service: str,
+        builder: ServiceBuilder,
+        built: BuiltImages,
+        on_image: Callable[[], None],
     ) -> None:
         self._service = service
         self._builder = builder
@@ -106,3 +110,6 @@ class RecordingBuilder:
             )
             self._on_image()
         return image
+
+    def may_differ(self, before: Scan, after: Scan) -> bool:
+        return self._builder.may_differ(before, after)

@@ -7,9 +7,10 @@ protocols here; app.py wires them.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from devloop.builders.context_reads import ContextReads
 from devloop.builders.rawjson import one_line
 from devloop.errors import Code, DevloopError
 from devloop.model import ImageRef, Step, StepOutcome
@@ -104,18 +105,19 @@ class Job:
     """One service's build, as every builder gets it.
 
     `image` is the name without registry and tag, `root` the project's directory, `shown` the
-    Dockerfile as the user would type it. `verify` reports whether the disk is still as a scan saw
-    it. `limit` is in seconds."""
+    Dockerfile as the user would type it. `written_since` names the paths of the context that were
+    written to since a scan, None when more than those may have been. `limit` is in seconds."""
 
     build: Build
     image: str
     root: Path
     target: PushTarget
     shown: str
-    verify: Callable[[Scan], bool]
+    written_since: Callable[[Scan], frozenset[str] | None]
     registry: Registry | None = None
     loader: Loader | None = None
     limit: float = LIMIT
+    reads: ContextReads = field(default_factory=ContextReads)
 
     @property
     def repository(self) -> str:
@@ -132,11 +134,13 @@ class Job:
         )
 
     def check_unchanged(self, scan: Scan) -> None:
-        """Raise build/context-changed when a file was written since `scan`.
+        """Raise build/context-changed when a file that the build may have read was written since
+        `scan`.
 
         The builder reads the files itself and later than the scan, so only this check makes the
         tag (which is made from the scan) tell the truth about the image."""
-        if not self.verify(scan):
+        written = self.written_since(scan)
+        if written is None or (written and self.reads.may_read(scan, written)):
             raise DevloopError.of(
                 Code.BUILD_CONTEXT_CHANGED, "a file changed while the image was being built"
             )

@@ -44,7 +44,7 @@ def make_builder(
     service: Service,
     project: Project,
     target: PushTarget,
-    verify: Callable[[Scan], bool],
+    written_since: Callable[[Scan], frozenset[str] | None],
     *,
     registry: Registry | None,
     loader: Loader | None = None,
@@ -53,7 +53,7 @@ def make_builder(
 ) -> DeltaBuilder:
     """The builder for one service, good for a whole session; `close` it at the end.
 
-    `verify` reports whether the disk still is as a scan saw it. `registry` is the client of the
+    For `written_since` see `Job`. `registry` is the client of the
     target's registry, `loader` needed for a target without one; with `open_registry`, images are
     made without Docker where that is provably the same. What is installed is looked at when the
     first build begins; no error is raised here."""
@@ -63,7 +63,7 @@ def make_builder(
         root=project.root,
         target=target,
         shown=shown_path(service.build.dockerfile),
-        verify=verify,
+        written_since=written_since,
         registry=registry,
         loader=loader,
         limit=limit,

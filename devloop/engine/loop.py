@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from devloop.engine.ports import Builder, Deployer, Hints, Source, Syncer
+    from devloop.engine.ports import Deployer, Hints, ServiceBuilder, Source, Syncer
     from devloop.engine.state import Fact, Hold, Result, ServiceState
     from devloop.errors import Diagnosis
     from devloop.events import Event
@@ -64,7 +64,7 @@ class ServicePorts:
     """One service's adapters. `roll_back`: put the previous image back when a rollout fails."""
 
     source: Source
-    builder: Builder
+    builder: ServiceBuilder
     deployer: Deployer
     syncer: Syncer | None = None
     roll_back: bool = False
@@ -224,11 +224,20 @@ class Engine:
             result = Failed(worker_bug(f"{task.kind} ended with {type(error).__name__}: {error}"))
         self.post(Ended(task, result))
 
+    def _spared(self, name: str, found: Scan) -> int | None:
+        """The iteration that what a scan found makes no difference to."""
+        iteration = self._state.services[name].iteration
+        if iteration is None or found.fingerprint.deploy != iteration.scan.fingerprint.deploy:
+            return None
+        differs = self._ports[name].builder.may_differ(iteration.scan, found)
+        return None if differs else iteration.number
+
     def _call(self, task: Task, service: ServiceState, cancel: Cancel) -> Done:
         ports = self._ports[task.service]
         if task.kind is TaskKind.SCAN:
             seen = service.looking_at
-            return Done(ports.source.scan(seen.paths if seen else None, cancel))
+            found = ports.source.scan(seen.paths if seen else None, cancel)
+            return Done(found, spares=self._spared(task.service, found))
         if task.kind is TaskKind.CATCH_UP:
             assert service.behind is not None  # noqa: S101 - it is what the task is about
             return Done(_catch_up(ports, service.behind.scan, cancel))

@@ -89,6 +89,15 @@ class Builder(Protocol):
         `build/context-changed`. Errors: build/*, registry/*, env/*."""
 
 
+class ServiceBuilder(Builder, Protocol):
+    """The one that the engine asks for a service's images."""
+
+    def may_differ(self, before: Scan, after: Scan) -> bool:
+        """Whether the images of two scans may differ; False only where that is proven. Quick; asks
+        nobody."""
+        ...
+
+
 class Deployer(Protocol):
     """Gets one service's image served."""
 

@@ -121,7 +121,7 @@ def _hinted(turn: Turn, fact: Hinted) -> None:
     turn.service = replace(turn.service, dirty=dirty)
 
 
-def _scanned(turn: Turn, scan: Scan, seen: Dirty) -> None:
+def _scanned(turn: Turn, scan: Scan, seen: Dirty, spares: int | None = None) -> None:
     service = turn.service
     first = service.scan is None and service.failure is None
     turn.service = replace(turn.service, scan=scan)
@@ -139,7 +139,8 @@ def _scanned(turn: Turn, scan: Scan, seen: Dirty) -> None:
     running = service.iteration
     fingerprint = scan.fingerprint
     if running is not None:
-        if running.scan.fingerprint == fingerprint or goes_through(running, scan):
+        same = running.scan.fingerprint == fingerprint or running.number == spares
+        if same or goes_through(running, scan):
             return
         if running.deployed is None:
             count_superseded(turn, scan.changed)
@@ -238,7 +239,7 @@ def _ended(turn: Turn, task: Task, result: object) -> None:
         if seen is None or turn.state.stop is not None:
             return
         if isinstance(result, Done) and isinstance(result.value, Scan):
-            _scanned(turn, result.value, seen)
+            _scanned(turn, result.value, seen, result.spares)
         elif isinstance(result, Failed):
             _scan_failed(turn, result.diagnosis, seen)
         return

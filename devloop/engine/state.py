@@ -216,7 +216,10 @@ class CaughtUp:
 
 @dataclass(frozen=True, slots=True)
 class Done:
+    """`spares` is the number of the iteration that what a scan found makes no difference to."""
+
     value: Scan | ImageRef | Deployed | Served | NotSynced | CaughtUp | None = None
+    spares: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,8 @@ class TreeScanner:
     """Scans one context directory. For one thread at a time.
 
     After a scan, `changes` are the paths that differ from the scan before, sorted, `files` the
-    number of files in the snapshot and `read` the number whose content was read."""
+    number of files in the snapshot, `read` the number whose content was read; `looks` counts all
+    scans so far."""
 
     def __init__(
         self, root: Path, rules: ContextRules, *, clock: Callable[[], int] = time.time_ns
@@ -57,6 +58,7 @@ class TreeScanner:
         self.changes: tuple[str, ...] = ()
         self.files = 0
         self.read = 0
+        self.looks = 0
         self._rules = rules
         self._clock = clock
         self._prefix = os.fspath(root).rstrip("/") + "/"
@@ -67,6 +69,8 @@ class TreeScanner:
         self._pending: dict[str, ContextEntry | None] = {}
         self._entries: dict[str, ContextEntry] = {}
         self._complete = False
+        # Which look found a path with other timestamps than the one before.
+        self._rewritten: dict[str, int] = {}
 
     def use(self, rules: ContextRules) -> None:
         """Take other rules from the next scan on, which looks at everything."""
@@ -80,6 +84,7 @@ class TreeScanner:
         FileNotFoundError or NotADirectoryError when the root is no directory, `env/file-unreadable`
         and `Cancelled`."""
         self.read = 0
+        self.looks += 1
         narrow = None if hints is None or not self._complete else self._relative(hints)
         self._complete = False
         try:
@@ -103,6 +108,11 @@ class TreeScanner:
         snapshot = self._publish()
         self._complete = True
         return snapshot
+
+    def rewritten_since(self, look: int) -> set[str]:
+        """The paths that were written to after so many `looks`, be it with the same bytes, and that
+        were there before and after."""
+        return {path for path, found in self._rewritten.items() if found > look}
 
     def _relative(self, hints: Iterable[Path]) -> set[str]:
         """The hints inside the root; "" for the root itself or a directory above it."""
@@ -248,6 +258,7 @@ class TreeScanner:
             known = old.get(name)
             if known is not leaf:
                 changed = True
+                self._note(prefix + name, known, leaf)
                 if known is None or known.entry != leaf.entry:
                     self._pending[prefix + name] = leaf.entry
         if len(old) != len(leaves) or old.keys() != leaves.keys():
@@ -266,7 +277,12 @@ class TreeScanner:
         self._dirty.add(directory)
         if leaf is None or known is None or known.entry != leaf.entry:
             self._pending[directory.below(name)] = leaf.entry if leaf else None
+        self._note(directory.below(name), known, leaf)
         directory.put(name, leaf)
+
+    def _note(self, path: str, before: Leaf | None, now: Leaf | None) -> None:
+        if before is not None and now is not None and before.key != now.key:
+            self._rewritten[path] = self.looks
 
     def _clear(self, directory: Directory) -> None:
         """Forget what is beneath `directory`."""

@@ -95,6 +95,7 @@ class ServiceSource:
             snapshot, fingerprint, recipe, files = self._look(hints, cancel)
             changed = self._changes(snapshot, in_step=in_step)
             self._last, self._in_step = (snapshot, self._outside), True
+            look = self._scanner.looks if self._scanner else 0
         return Scan(
             fingerprint=fingerprint,
             snapshot=snapshot,
@@ -102,21 +103,28 @@ class ServiceSource:
             changed=changed,
             files=files,
             ms=(time.perf_counter() - started) * 1000,
+            look=look,
         )
 
-    def unchanged(self, scan: Scan) -> bool:
-        """Whether nobody has written to anything since `scan`, not even the same bytes again.
+    def written_since(self, scan: Scan) -> frozenset[str] | None:
+        """The paths of the context that were written to since `scan`, be it with the same bytes;
+        None when something else may have been, or when nobody knows.
 
         For builders that read the files themselves and later. What is found here is not lost for
         the next scan's `changed`. Safe to call while another thread scans."""
         try:
             with self._lock:
                 in_step, self._in_step = self._in_step, False
-                snapshot, fingerprint, _, _ = self._look(None, Cancel())
+                snapshot, fingerprint, recipe, _ = self._look(None, Cancel())
                 self._in_step = in_step and not (self._scanner and self._scanner.changes)
         except DevloopError:
-            return False
-        return snapshot.stamp == scan.snapshot.stamp and fingerprint.build == scan.fingerprint.build
+            return None
+        if recipe != scan.recipe or self._scanner is None:
+            return None
+        if (snapshot.stamp, fingerprint.build) == (scan.snapshot.stamp, scan.fingerprint.build):
+            return frozenset()
+        written = snapshot.changed_since(scan.snapshot) | self._scanner.rewritten_since(scan.look)
+        return written or None
 
     def _look(
         self, hints: frozenset[Path] | None, cancel: Cancel

@@ -85,7 +85,7 @@ def run(registry: str, base: str, files: int, edits: int) -> dict[str, dict[str,
         )
         source = ServiceSource(service, root)
         builder = make_builder(
-            service, project, PushTarget(push=registry), source.unchanged, registry=client
+            service, project, PushTarget(push=registry), source.written_since, registry=client
         )
         assert isinstance(builder, DeltaBuilder)
         try:

@@ -112,6 +112,9 @@ class Loop:
         digest = f"sha256:{scan.fingerprint.build}"
         return ImageRef(repository="r/web", tag="t", digest=digest)
 
+    def may_differ(self, before: Scan, after: Scan) -> bool:
+        return True
+
     def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
         ref = WorkloadRef("deployment", "web", "default")
         return Deployed(workload=ref, uid="u", generation=1, image=image, containers=("web",))

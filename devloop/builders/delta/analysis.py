@@ -7,11 +7,11 @@ what might read a path does. No file and no image is looked at here.
 
 from __future__ import annotations
 
-import fnmatch
-import posixpath
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from devloop.builders.context_reads import first_read
 from devloop.builders.image.copies import stage_copies
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.scope import stages_of
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from devloop.builders.dockerfile import Dockerfile, Instruction, Stage
     from devloop.builders.image.copies import Copy, StageState
 
-
-# What makes a pattern more than names and the wildcards * and ?.
-_HARD = frozenset("$\\\"'[")
 
 # What adds a layer to an image; builders differ in whether an instruction without effect does.
 _LAYERS = frozenset({"ADD", "COPY", "RUN", "WORKDIR"})
@@ -49,15 +46,20 @@ class Rules:
     own: int
     readers: tuple[_InstructionReader, ...]
 
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """All that the Dockerfile reads from the context."""
+        found = [copy.instruction.sources for copy in self.copies]
+        found += [reader.patterns for reader in self.readers]
+        return tuple(dict.fromkeys(itertools.chain(*found)))
+
     def check(self, changed: Iterable[str], links: Iterable[str] = ()) -> None:
         """Raise `NeedsFullBuild` when something other than the `copies` reads one of the paths,
         which are relative to the context; `links` are the symlinks there."""
         for reader in self.readers:
-            # Behind a symlink on the way it may read anything.
-            lost = any(_leads_on(pattern, link) for pattern in reader.patterns for link in links)
-            for path in sorted(changed):
-                if lost or any(may_match(pattern, path) for pattern in reader.patterns):
-                    raise NeedsFullBuild(f"{reader.shown} reads {path}")
+            path = first_read(reader.patterns, changed, links)
+            if path is not None:
+                raise NeedsFullBuild(f"{reader.shown} reads {path}")
 
 
 def rules(
@@ -157,22 +159,3 @@ class _Stages:
         return _InstructionReader(
             patterns=patterns, shown=f"{self._shown}:{by.start} {by.keyword}{whose}"
         )
-
-
-def may_match(pattern: str, path: str) -> bool:
-    """Whether an instruction that names `pattern` may read `path`, or something in or above it."""
-    if "**" in pattern or not _HARD.isdisjoint(pattern):
-        return True
-    return all(
-        fnmatch.fnmatchcase(name, part)
-        for part, name in zip(_parts(pattern), path.split("/"), strict=False)
-    )
-
-
-def _leads_on(pattern: str, link: str) -> bool:
-    """Whether the symlink `link` may be on the way to what `pattern` names, or named by it."""
-    return link.count("/") < len(_parts(pattern)) and may_match(pattern, link)
-
-
-def _parts(pattern: str) -> list[str]:
-    return [part for part in posixpath.normpath("/" + pattern).split("/") if part]

@@ -130,6 +130,10 @@ class DeltaBuilder:
         self._learn(scan, image, before)
         return image
 
+    def may_differ(self, before: Scan, after: Scan) -> bool:
+        """See engine.ports.ServiceBuilder."""
+        return self._job.reads.may_differ(before, after)
+
     def settle(self) -> None:
         """Wait until nothing goes on in the background, for tests and measurements. Never raises
         what went wrong there: the next build reports it."""
@@ -231,11 +235,12 @@ class DeltaBuilder:
         def read(layer: Layer) -> Mapping[str, FileEntry]:
             return repository.entries(layer, cancel)
 
+        bare = found.without_delta()
+        if check_triggers(bare, analysis.own, scan.snapshot, read):
+            self._job.reads.learn(scan.recipe, analysis.patterns)
         base_state = examine(
             found, analysis.copies, scan.snapshot, analysis.depth, read=read, head=self._head
         )
-        bare = found.without_delta()
-        check_triggers(bare, analysis.own, scan.snapshot, read)
         repository.get_ready(cancel)
         first = min((copy_layer.index for copy_layer in base_state.copy_layers), default=0)
         return Shortcut(

@@ -89,21 +89,6 @@ class Frozen:
     tree: Mapping[str, FileEntry]
 
 
-def differing(old: Snapshot, new: Snapshot) -> frozenset[str]:
-    """The paths whose entries differ. Scans keep the objects of what did not change, which makes
-    this cheap for any size of the context."""
-    before, now = old.entries, new.entries
-    found = {
-        path
-        for path, entry in now.items()
-        if (other := before.get(path)) is not entry and other != entry
-    }
-    added = sum(1 for path in found if path not in before)
-    if len(now) - added != len(before):
-        found.update(path for path in before if path not in now)
-    return frozenset(found)
-
-
 def same(one: FileEntry | None, other: FileEntry | None) -> bool:
     """Whether two entries are the same in an image, wherever their bytes come from."""
     if one is other:
@@ -152,7 +137,7 @@ class LayerState:
     def move(self, snapshot: Snapshot) -> None:
         """Take `snapshot` for what is to be in the image. Raises `NeedsFullBuild`; then nothing has
         moved."""
-        changed = differing(self.snapshot, snapshot)
+        changed = snapshot.changed_since(self.snapshot)
         if not self._touch_up(snapshot, changed):
             layers, tree = place_all(self.base_state.copy_layers, snapshot, self.base_state.head)
             self._layers, self._tree, self.snapshot = layers, tree, snapshot

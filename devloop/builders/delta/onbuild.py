@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from devloop.builders.delta.analysis import may_match
+from devloop.builders.context_reads import may_match
 from devloop.builders.image.full_build import NeedsFullBuild
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ _HEADERS = 64 << 10
 
 def check_triggers(
     image: Image, own: int, snapshot: Snapshot, read: Callable[[Layer], Mapping[str, FileEntry]]
-) -> None:
+) -> bool:
     """Raise `NeedsFullBuild` when a layer below the `own` uppermost has a file of the context and
-    may have it from there."""
+    may have it from there. False when the history does not tell."""
     history = [e for e in image.config.get("history") or () if not e.get("empty_layer")]
     if len(history) != len(image.layers):
-        return
+        return False
     files = [entry for entry in snapshot.entries.values() if entry.type == "file" and entry.size]
     most = sum(entry.size for entry in files) + _HEADERS
     digests = {entry.digest for entry in files}
@@ -44,6 +44,7 @@ def check_triggers(
             continue
         if any(entry.digest in digests for entry in read(layer).values() if entry.digest):
             raise NeedsFullBuild("the base image has files of the context (ONBUILD?)")
+    return True
 
 
 def _reads(created_by: str, snapshot: Snapshot) -> bool:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devloop.builders.delta.base_layers import check_places
-from devloop.builders.delta.layer_state import differing
 from devloop.builders.image.documents import sha256
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.layer import write_layer
@@ -83,7 +82,7 @@ class Shortcut:
 
     def plan(self, scan: Scan, cancel: Cancel) -> LayerChange:
         """What to change of the layers for `scan`. Raises `NeedsFullBuild` and Cancelled."""
-        changed = differing(self.state.snapshot, scan.snapshot)
+        changed = scan.snapshot.changed_since(self.state.snapshot)
         self._rules.check(changed, self.state.links)
         self.state.move(scan.snapshot)
         fresh = self.state.fresh()

@@ -77,7 +77,7 @@ class Bench:
             service,
             project,
             PushTarget(push=self.client.host),
-            lambda _: True,
+            lambda _: frozenset(),
             registry=self.client,
             open_registry=self.registries,
         )

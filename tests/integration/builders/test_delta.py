@@ -96,7 +96,7 @@ class Loop:
             service,
             project,
             PushTarget(push=self.host),
-            self.source.unchanged,
+            self.source.written_since,
             registry=self.client,
         )
 

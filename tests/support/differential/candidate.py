@@ -89,7 +89,7 @@ class Candidate:
             service,
             project,
             self._target,
-            self._source.unchanged,
+            self._source.written_since,
             registry=client,
             open_registry=lambda _: client,
         )

@@ -184,7 +184,7 @@ def test_a_registry_that_does_not_answer_here_confirms_nothing(
 
 def test_a_file_written_meanwhile_spoils_the_image(docker: FakeDocker, context: Path) -> None:
     docker.answers(built())
-    work = job(context, verify=lambda _: False)
+    work = job(context, written_since=lambda _: None)
     with pytest.raises(DevloopError) as caught:
         Buildx(work).build(scan_of(context), Notes(), Cancel())
     assert caught.value.code == "build/context-changed"
@@ -467,7 +467,7 @@ def make(context: Path, builder: Any = "auto", **build: Any) -> Any:
         made,
         project,
         PushTarget(push="localhost:5001"),
-        lambda _: True,
+        lambda _: frozenset(),
         registry=None,
     )
 

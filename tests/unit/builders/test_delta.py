@@ -408,6 +408,27 @@ def test_an_attestation_does_not_make_two_platforms(bench: Bench) -> None:
     assert bench.how.startswith("delta: ")
 
 
+def test_what_an_image_shows_to_be_read_by_nothing_makes_no_difference(bench: Bench) -> None:
+    bench.write("FROM x\nCOPY a /app/\nRUN use /app\n", log="1")
+    first = bench.scan()
+    bench.write(log="2")
+    noise = bench.scan()
+    assert bench.delta.may_differ(first, noise)
+    bench.build(first)
+    assert not bench.delta.may_differ(first, noise)
+    bench.write(a="2")
+    assert bench.delta.may_differ(first, bench.scan())
+
+
+def test_what_a_trigger_of_the_base_image_reads_may_make_a_difference(bench: Bench) -> None:
+    bench.write("FROM x\nCOPY a /app/\n", log="1")
+    triggers(bench)
+    first = bench.scan()
+    bench.build(first)
+    bench.write(log="2")
+    assert bench.delta.may_differ(first, bench.scan())
+
+
 def test_a_base_with_a_copy_of_its_own_is_no_trigger(bench: Bench) -> None:
     bench.behind.step = "COPY . /somewhere # buildkit"
     bench.behind.base = (other("somewhere"),)

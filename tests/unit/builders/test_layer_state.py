@@ -12,7 +12,6 @@ from devloop.builders.delta.layer_state import (
     CopyLayer,
     LayerChange,
     LayerState,
-    differing,
 )
 from devloop.builders.dockerfile import parse
 from devloop.builders.image.copies import FileEntry, StageState, stage_copies
@@ -198,13 +197,3 @@ def test_a_fold_takes_the_delta_into_the_layers() -> None:
     moved(state, {"d/b": file("22")})
     state.settle(frozen)
     assert paths(state.change()) == ["app", "app/d", "app/d/b"]
-
-
-def test_what_differs_between_two_snapshots() -> None:
-    before = snapshot(FILES)
-    after = snapshot({**FILES, "a": file("11"), "n": DIR})
-    assert differing(before, after) == {"a", "n"}
-    assert differing(after, before) == {"a", "n"}
-    assert differing(before, snapshot({"a": file("1")})) == {"d", "d/b", "d/c"}
-    assert differing(before, snapshot({"a": file("1"), "x": DIR})) == {"d", "d/b", "d/c", "x"}
-    assert differing(before, before) == frozenset()

@@ -44,7 +44,7 @@ class World:
     block, fail or edit."""
 
     def __init__(self) -> None:
-        self.content = "a"
+        self.content = self.scanned = "a"
         self.built: list[str] = []
         self.deployed: list[str] = []
         self.adopted: list[str] = []
@@ -54,9 +54,10 @@ class World:
         self.on_build: Callable[[str, Cancel], None] = lambda _content, _cancel: None
 
     def scan(self, hints: frozenset[Path] | None, cancel: Cancel) -> Scan:
+        content = self.scanned = self.content
         return Scan(
-            fingerprint=Fingerprint(self.content, ""),
-            snapshot=Snapshot(entries=MappingProxyType({}), digest=self.content, stamp=""),
+            fingerprint=Fingerprint(content, ""),
+            snapshot=Snapshot(entries=MappingProxyType({}), digest=content, stamp=""),
             files=1,
         )
 
@@ -69,6 +70,9 @@ class World:
         self.on_build(content, cancel)
         self.built.append(content)
         return ImageRef(repository="r/web", tag=content, digest=f"sha256:{content}")
+
+    def may_differ(self, before: Scan, after: Scan) -> bool:
+        return before.fingerprint.build.rstrip("~") != after.fingerprint.build.rstrip("~")
 
     def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
         self.deployed.append(image.tag)
@@ -233,6 +237,28 @@ def test_dev_goes_on_after_a_failure_and_a_newer_save_cancels_the_build() -> Non
     assert world.deployed == ["c"]
     running.stop()
     assert running.status is ExitStatus.INTERRUPTED
+
+
+def test_what_no_image_depends_on_does_not_end_a_build() -> None:
+    world, hints, may_end = World(), ScriptedHints(), threading.Event()
+
+    def build(content: str, cancel: Cancel) -> None:
+        with cancel.closing(may_end.set):
+            assert may_end.wait(10)
+        cancel.check()
+
+    world.on_build = build
+    running = Running(world.engine("dev", hints))
+    until(lambda: any(t.name == "devloop-build-web-0" for t in threading.enumerate()))
+    for content in ("a~", "a~~", "a~~~"):
+        world.content = content
+        hints.give(frozenset({PROJECT / "app.py"}))
+        until(lambda: world.scanned == world.content)
+    may_end.set()
+    until(lambda: len(world.outcomes()) == 2)
+    assert world.outcomes() == [Outcome.READY, Outcome.READY]
+    assert world.built == ["a", "a~~~"]
+    running.stop()
 
 
 def test_a_path_that_concerns_nobody_does_nothing() -> None:
