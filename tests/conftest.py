@@ -9,10 +9,9 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-import hypothesis
 import pytest
 
-from tests.support import leftovers, run_report
+from tests.support import examples, leftovers, run_report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,9 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # Run in the background of a script: what the tests start must not inherit that.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    # No example has a deadline: that would be an assertion on elapsed time.
-    hypothesis.settings.register_profile("devloop", deadline=None)
-    hypothesis.settings.load_profile("devloop")
+    examples.register_profiles()
 
 
 @pytest.hookimpl(trylast=True)

@@ -9,7 +9,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from devloop.app import housekeeping
@@ -36,7 +36,6 @@ def made(number: int, service: str = "web", *, host: str = "localhost:5001") -> 
 images = st.builds(made, st.integers(0, 20), st.sampled_from(["web", "api"]))
 
 
-@settings(deadline=None)
 @given(st.lists(images, max_size=40), st.integers(0, 12), st.sets(st.integers(0, 20)))
 def test_what_is_used_or_new_stays(all_made: list[BuiltImage], keep: int, used: set[int]) -> None:
     listed = tuple(dict.fromkeys(reversed(all_made)))[::-1]  # as they are listed

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from devloop.base.ignore_rules import IgnoreRules
 from devloop.base.patterns import FilePatterns, existing_directory, ignore_line, match_parts
+from tests.support.examples import examples
 
 
 def write(path: Path, text: str = "x") -> Path:
@@ -134,7 +135,7 @@ NAMES = ["a.yaml", "b.json", ".h.yaml", "[a].yaml", "a.yaml~", ".#a.yaml", "x.tx
 PARTS = ["a", "b", "*", "**", "*.yaml", "[ab].yaml", "[a].yaml", ".*", ".d", "?", "*a*", "a.yaml"]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.lists(st.lists(st.sampled_from(NAMES), min_size=1, max_size=4), max_size=8),
     st.lists(st.lists(st.sampled_from(PARTS), min_size=1, max_size=4), min_size=1, max_size=3),

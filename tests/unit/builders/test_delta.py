@@ -148,7 +148,9 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    # What is left for when nobody waits comes at once: `settle` waits for it.
+    monkeypatch.setattr("devloop.builders.delta.builder._SERVED", 0.0)
     state = State()
     with serving(state) as host, RegistryClient(host, lookup=lambda _: None) as client:
         bench = Bench(tmp_path, client, state)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from devloop.cluster.api.pod_view import pod_view
@@ -296,7 +296,6 @@ ODD = st.recursive(
 THING = st.dictionaries(st.sampled_from(KEYS), ODD, max_size=5)
 
 
-@settings(max_examples=100)
 @given(THING, st.lists(THING, max_size=3))
 def test_never_raises(thing: dict[str, Any], events: list[Any]) -> None:
     pod_view(thing)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from devloop.cluster.rollout.rollout_status import (
     Failing,
@@ -257,7 +257,6 @@ def test_digest_of(image_id: str, digest: str) -> None:
     assert digest_of(image_id) == digest
 
 
-@settings(max_examples=100)
 @given(THING, THING, THING)
 def test_never_raises(workload: dict[str, Any], one: dict[str, Any], two: dict[str, Any]) -> None:
     for kind in ("deployment", "statefulset", "daemonset"):

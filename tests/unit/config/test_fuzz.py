@@ -13,6 +13,7 @@ from devloop.config.files import check_files
 from devloop.config.loader import load_project
 from devloop.config.variables import expand
 from devloop.errors import DevloopError
+from tests.support.examples import examples
 from tests.unit.config.corpus import BAD, GOOD
 
 _FILES = [*GOOD.values(), *BAD.values()]
@@ -70,19 +71,17 @@ def _load(data: bytes, sets: tuple[str, ...] = ()) -> None:
 
 
 @given(_mutated())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(250))
 def test_files_that_are_nearly_right(text: str) -> None:
     _load(text.encode("utf-8", "surrogatepass"))
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
-@settings(max_examples=100, deadline=None)
 def test_any_bytes(data: bytes) -> None:
     _load(data)
 
 
 @given(st.text("services.web=[]{}'\"$\x00\n: #é", max_size=30))
-@settings(max_examples=100, deadline=None)
 def test_any_set(text: str) -> None:
     _load(GOOD["least"].encode(), (text, f"services.web.build={text}"))
 

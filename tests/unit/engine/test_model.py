@@ -64,6 +64,7 @@ from devloop.model import (
     StepOutcome,
     WorkloadRef,
 )
+from tests.support.examples import examples
 
 ROOT = Path("/project")
 SERVICES = ("api", "web")
@@ -640,7 +641,7 @@ def test_a_plan_says_what_each_service_waits_for() -> None:
     assert wanted.wake is None
 
 
-World.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+World.TestCase.settings = settings(max_examples=examples(100), stateful_step_count=50)
 TestWorld = World.TestCase
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from devloop.events import LogLine
 from devloop.logs import LogFollower
+from tests.support.examples import examples
 from tests.support.waiting import until
 from tests.unit.logs.kubelet import Kubelet
 
@@ -87,7 +88,7 @@ class Run:
         self.write(900_000, False, "first words")
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow])
 @given(ACTIONS, st.sampled_from([1, 7, 50, 10_000]))
 def test_each_line_once_and_in_order(actions: list[tuple[object, ...]], chunk: int) -> None:
     run = Run(chunk)

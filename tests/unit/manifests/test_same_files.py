@@ -17,6 +17,7 @@ from devloop.config.loader import load_project
 from devloop.errors import DevloopError
 from devloop.manifests import renderings_of
 from devloop.watch.source import ServiceSource
+from tests.support.examples import examples
 
 if TYPE_CHECKING:
     from devloop.config.loader import LoadedProject
@@ -89,7 +90,7 @@ def test_backups_hidden_names_brackets_and_directories(
 PARTS = ["*", "**", "*.yaml", "[a].yaml", "[wx]eb.yaml", ".*", "a", "a.yaml", "web.yaml~", "k8s"]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=examples(25))
 @given(
     st.lists(st.lists(st.sampled_from([*NAMES, "a", "k8s"]), min_size=1, max_size=3), max_size=6),
     st.lists(st.lists(st.sampled_from(PARTS), max_size=2), min_size=1, max_size=2),

@@ -25,6 +25,7 @@ from devloop.sync.rules import PathRule
 from devloop.sync.syncer import FileSync
 from devloop.watch.rules import ContextRules
 from devloop.watch.scan import TreeScanner
+from tests.support.examples import examples
 from tests.support.waiting import until
 from tests.unit.sync.conftest import tree
 
@@ -428,9 +429,7 @@ _EDIT = st.tuples(
 
 
 @pytest.mark.parametrize("interpreter", ["python", "sh"])
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(st.lists(_EDIT, max_size=6), max_size=4))
 def test_any_edits_make_the_container_equal(
     interpreter: str, batches: list[list[tuple[str, str, str]]]

@@ -19,6 +19,7 @@ from devloop.watch import scan as scan_module
 from devloop.watch import tree as tree_module
 from devloop.watch.rules import ContextRules
 from devloop.watch.scan import TreeScanner
+from tests.support.examples import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -392,7 +393,7 @@ def test_a_directory_whose_place_a_file_took_inside_a_directory_that_came_back(
     assert tree.scan(frozenset({tmp_path / "a"}), Cancel()) == fresh(tmp_path, "")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.too_slow])
 @given(
     actions=st.lists(ACTIONS, max_size=25),
     text=st.sampled_from(["", "*.md", "vendor\n!vendor/a", "*\n!a\n**/b", "**/c.md\n!a/**"]),
