@@ -7,22 +7,24 @@ Nothing here decides what a change means (the engine does) or what is shown (the
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+import errno
+import fcntl
+import os
+from typing import IO, TYPE_CHECKING
 
-from devloop.builders.built_images import BuiltImages
 from devloop.cluster.api.connection import Connection
 from devloop.cluster.api.log_stream import registry_hosting
 from devloop.cluster.deploy.guard import check_context, check_namespace
+from devloop.errors import Code, DevloopError, Location
 from devloop.model import WorkloadRef
 from devloop.registry.discovery import discover
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from devloop.config.schema import Project, Service
     from devloop.model import PushTarget
-
-__all__ = ["built_images_of", "connect", "find_registry", "workload_of"]
 
 
 @contextlib.contextmanager
@@ -43,18 +45,47 @@ def workload_of(service: Service, namespace: str) -> WorkloadRef:
 
 def find_registry(project: Project, connection: Connection) -> PushTarget:
     """Where the project's images go. Errors: registry/*, cluster/*."""
+    cluster = connection.context.removeprefix("kind-")  # so kind names its contexts
     return discover(
         config=project.registry,
         hosting=registry_hosting(connection),
-        kind_cluster=_kind_cluster(connection.context),
+        kind_cluster=cluster if cluster != connection.context else None,
     )
 
 
-def built_images_of(project: Project) -> BuiltImages:
-    """The list of the images made for the project."""
-    return BuiltImages(project.state_dir)
+@contextlib.contextmanager
+def only_session(project: Project) -> Iterator[None]:
+    """Two sessions of one project would undo each other's work: the second one is refused.
+
+    The lock is the kernel's, so it is gone with the process however that ends."""
+    with _opened(project.state_dir) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            pid = lock.read().strip() or "unknown"
+            raise DevloopError.of(
+                Code.ENV_SESSION_RUNNING,
+                f"another devloop session runs for {project.name} (pid {pid})",
+                suggestions=(f"stop it with Ctrl-C there, or: kill {pid}",),
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
 
 
-def _kind_cluster(context: str) -> str | None:
-    """The kind cluster behind a context; kind names its contexts `kind-<cluster>`."""
-    return context.removeprefix("kind-") if context.startswith("kind-") else None
+def _opened(directory: Path) -> IO[str]:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        ignore = directory / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n")
+        return (directory / "lock").open("a+")
+    except OSError as error:
+        raise DevloopError.of(
+            Code.ENV_DISK_FULL if error.errno == errno.ENOSPC else Code.ENV_FILE_UNREADABLE,
+            "devloop cannot keep its files beside the project",
+            location=Location(str(directory)),
+            cause=error.strerror or str(error),
+        ) from error

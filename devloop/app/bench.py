@@ -17,23 +17,22 @@ import sys
 import time
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from devloop.app import built_images_of, connect, find_registry, workload_of
+from devloop.app import connect, find_registry, only_session, workload_of
 from devloop.app.bench_report import Report, Sample
-from devloop.app.lock import only_session
 from devloop.base.cancel import Cancel
 from devloop.base.patterns import FilePatterns
 from devloop.base.process import CannotRun, run
 from devloop.base.threads import Background
-from devloop.builders.built_images import BuiltImage
+from devloop.builders.built_images import BuiltImage, BuiltImages
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.variants import push_variants
 from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.deployments import Deployments
 from devloop.cluster.deploy.status import read_status
 from devloop.engine.loop import SilentReporter
-from devloop.errors import Code, DevloopError, Diagnosis
+from devloop.errors import Code, DevloopError
 from devloop.manifests import renderings_of
 from devloop.model import ImageRef
 from devloop.registry.client import RegistryClient
@@ -72,14 +71,13 @@ def pick_file(service: Service, project: Project) -> Path:
     scan = ServiceSource(service, project.root).scan(None, Cancel())
     renderings = renderings_of([service]).values()
     manifests = {name for r in renderings for name in FilePatterns(r.inputs().patterns).files()}
-    found: list[tuple[float, Path]] = []
-    for name, entry in scan.snapshot.entries.items():
-        path = service.build.context / name
-        if entry.type != "file" or not 0 < entry.size <= _MOST_BYTES:
-            continue
-        if path == service.build.dockerfile or str(path) in manifests or name.startswith("."):
-            continue
-        found.append((path.stat().st_mtime, path))
+    aside = {str(service.build.dockerfile), *manifests}
+    files = (
+        service.build.context / name
+        for name, entry in scan.snapshot.entries.items()
+        if entry.type == "file" and 0 < entry.size <= _MOST_BYTES and not name.startswith(".")
+    )
+    found = [(path.stat().st_mtime, path) for path in files if str(path) not in aside]
     for _, path in sorted(found, reverse=True):
         if b"\0" not in path.read_bytes()[:8192]:
             return path
@@ -94,18 +92,17 @@ def bench(
     project: Project, plan: BenchPlan, notify: Callable[[str], None], cancel: Cancel
 ) -> Report:
     """Errors: what the session says, and pod/deadline when an edit is not served in time."""
-    with _Session(plan, cancel) as session:
+    with contextlib.closing(_Session(plan, cancel)) as session:
         notify(f"starting devloop dev {plan.service.name} ...")
         session.until_settled(_START)
         with _kept(plan.file, project.state_dir) as original:
             samples = list(_edits(session, plan, original, notify))
         session.until_settled(_EDIT)
     try:
-        how, baseline = _baseline(project, plan, notify, cancel)
-        reason = ""
+        how, baseline, reason = *_baseline(project, plan, notify, cancel), ""
     except (DevloopError, NeedsFullBuild) as error:
-        how, baseline = "", ()
         reason = error.reason if isinstance(error, NeedsFullBuild) else error.diagnosis.message
+        how, baseline = "", ()
     return Report(
         service=plan.service.name,
         file=os.path.relpath(plan.file, project.root),
@@ -167,16 +164,11 @@ class _Session:
         self._diagnostics: list[dict[str, Any]] = []
         dev = (sys.executable, "-m", "devloop", "dev", self._service, "--output", "json")
         self._argv = (*dev, *plan.arguments)
-        self._run: Background[None] | None = None
-
-    def __enter__(self) -> Self:
         self._run = Background("bench", self._read, expected=(CannotRun,))
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._run is not None:
-            self._run.stop()
-            self._run.join()
+    def close(self) -> None:
+        self._run.stop()
+        self._run.join()
 
     def _read(self, cancel: Cancel) -> None:
         def take(line: str) -> None:
@@ -195,47 +187,32 @@ class _Session:
         finally:
             self._events.put(None)
 
-    def until_settled(self, limit: float) -> dict[str, Any]:
+    def until_settled(self, limit: float) -> None:
         """Wait for an iteration's end. Raises what made it fail."""
-        return self._until("iteration.finished", time.monotonic() + limit)
+        self._check(self._next("iteration.finished", deadline=time.monotonic() + limit))
 
     def sample(self, saved: float) -> Sample:
         """What the edit that was saved at `saved` (seconds since the epoch) cost."""
         deadline = time.monotonic() + _EDIT
-        stages: dict[str, float] = {}
-        began = self._until("iteration.started", deadline)
-        stages["detect"] = _seconds(began["ts"]) - saved
+        began = self._next("iteration.started", deadline=deadline)
+        stages = {"detect": _ms_between(saved, began["ts"])}
         how: list[str] = []
         while True:
-            event = self._next(deadline)
-            if event.get("service") != self._service:
-                continue
-            if event["type"] == "step.finished" and event["step"] != "scan":
-                if event["outcome"] == "done":
-                    stages[event["step"]] = event["ms"] / 1000
-                    how += [event["detail"]] if event["detail"] else []
-            elif event["type"] == "iteration.finished":
+            event = self._next("step.finished", "iteration.finished", deadline=deadline)
+            if event["type"] == "iteration.finished":
                 self._check(event)
-                total = _seconds(event["ts"]) - saved
-                return Sample(
-                    total=total * 1000,
-                    stages={stage: seconds * 1000 for stage, seconds in stages.items()},
-                    how="; ".join(how),
-                )
-
-    def _until(self, kind: str, deadline: float) -> dict[str, Any]:
-        while True:
-            event = self._next(deadline)
-            if event["type"] == kind and event.get("service") == self._service:
-                if kind == "iteration.finished":
-                    self._check(event)
-                return event
+                total = _ms_between(saved, event["ts"])
+                return Sample(total=total, stages=stages, how="; ".join(how))
+            if event["step"] != "scan" and event["outcome"] == "done":
+                stages[event["step"]] = event["ms"]
+                how += [event["detail"]] if event["detail"] else []
 
     def _check(self, event: dict[str, Any]) -> None:
         if event["outcome"] not in {"ready", "unchanged"}:
             raise self._failure(f"an iteration ended {event['outcome']}: {event['why']}")
 
-    def _next(self, deadline: float) -> dict[str, Any]:
+    def _next(self, *types: str, deadline: float) -> dict[str, Any]:
+        """The service's next event of these types."""
         while True:
             self.cancel.check()
             try:
@@ -248,22 +225,21 @@ class _Session:
                 raise self._failure("devloop dev ended")
             if event["type"] == "diagnostic":
                 self._diagnostics.append(event)
-            return event
+            if event["type"] in types and event.get("service") == self._service:
+                return event
 
     def _failure(self, message: str) -> DevloopError:
         last = next((d for d in reversed(self._diagnostics) if d["severity"] == "error"), None)
-        return DevloopError(
-            Diagnosis(
-                code=last["code"] if last else Code.POD_DEADLINE,
-                message=f"the benchmark stops: {message}",
-                cause=last["message"] if last else None,
-                suggestions=("see what `devloop dev` says",),
-            )
+        return DevloopError.of(
+            last["code"] if last else Code.POD_DEADLINE,
+            f"the benchmark stops: {message}",
+            cause=last["message"] if last else None,
+            suggestions=("see what `devloop dev` says",),
         )
 
 
-def _seconds(timestamp: str) -> float:
-    return datetime.fromisoformat(timestamp).timestamp()
+def _ms_between(saved: float, timestamp: str) -> float:
+    return (datetime.fromisoformat(timestamp).timestamp() - saved) * 1000
 
 
 def _baseline(
@@ -279,28 +255,19 @@ def _baseline(
         registry = stack.enter_context(RegistryClient(target.push))
         view = ClusterView(connection)
         stack.callback(view.close)
+        renderings = renderings_of(project.services.values())
         deployments = Deployments(
-            project,
-            connection,
-            view,
-            in_place_by_default=True,
-            renderings=renderings_of(project.services.values()),
+            project, connection, view, in_place_by_default=True, renderings=renderings
         )
         stack.callback(deployments.close)
         deployments.recover()
         (status,) = read_status(connection, [workload_of(plan.service, connection.namespace)])
         image = _current(plan.service, status.images, target)
         fresh = push_variants(registry, image, count, cancel)
-        built = built_images_of(project)
+        built = BuiltImages(project.state_dir)
         for each in fresh:
-            built.add(
-                BuiltImage(
-                    service=plan.service.name,
-                    repository=each.repository,
-                    tag=each.tag,
-                    digest=each.digest,
-                )
-            )
+            place = {"repository": each.repository, "tag": each.tag, "digest": each.digest}
+            built.add(BuiltImage(service=plan.service.name, **place))
         notify(f"measuring the baseline: {count} images that are pushed already ...")
         return measure(deployments.deployer(plan.service), image, fresh, plan.pause, cancel)
 

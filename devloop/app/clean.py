@@ -6,11 +6,11 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devloop.app import built_images_of, connect, find_registry
+from devloop.app import connect, find_registry, only_session
 from devloop.app.docker import docker_host
 from devloop.app.housekeeping import Leftovers, Removed, find_leftovers, remove
-from devloop.app.lock import only_session
 from devloop.base.cancel import Cancel
+from devloop.builders.built_images import BuiltImages
 from devloop.cluster.deploy.in_use import digests_in_use
 from devloop.errors import DevloopError
 from devloop.local_cluster.garbage import collect, owned_registry
@@ -43,7 +43,7 @@ def clean(
     ends the cleaning. Errors: cluster/*, registry/*, safety/context, and env/session-running while
     a session of the project is at work (not for a dry run)."""
     cancel = Cancel()
-    built = built_images_of(project)
+    built = BuiltImages(project.state_dir)
     with connect(project) as connection:
         target = find_registry(project, connection)
         found = find_leftovers(

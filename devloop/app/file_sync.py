@@ -32,22 +32,15 @@ def file_sync(
     ) -> CommandStream:
         return open_exec(connection, pod.namespace, pod.name, container, argv=argv, cancel=cancel)
 
-    if service.sync == "auto":
-        return FileSync(
-            service.name,
-            context=service.build.context,
-            open_stream=open_stream,
-            pods=feed,
-            report=report,
-            places=_inferred(service.build),
-        )
+    rules = () if service.sync == "auto" else service.sync
     return FileSync(
         service.name,
         context=service.build.context,
         open_stream=open_stream,
         pods=feed,
         report=report,
-        rules=[PathRule(src=r.src, dest=r.dest, restart=r.restart) for r in service.sync],
+        rules=[PathRule(src=r.src, dest=r.dest, restart=r.restart) for r in rules],
+        places=_inferred(service.build) if service.sync == "auto" else None,
     )
 
 

@@ -1,7 +1,4 @@
-"""A session: one `devloop dev` or `devloop run`, from loading its project to its last event.
-
-It is started here, run to its end, and taken down in the reverse order.
-"""
+"""A session, started here, run to its end, and taken down in the reverse order."""
 
 from __future__ import annotations
 
@@ -13,8 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from devloop import __version__
-from devloop.app import connect
-from devloop.app.lock import only_session
+from devloop.app import connect, only_session
 from devloop.app.wiring import Wiring, preflight_environment
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.platforms import own_platform
@@ -33,7 +29,6 @@ if TYPE_CHECKING:
     from devloop.config.loader import LoadedProject
     from devloop.config.schema import Project, Service
     from devloop.engine.loop import Engine
-    from devloop.errors import Diagnosis
     from devloop.ui import Color, OutputKind
 
 
@@ -142,7 +137,7 @@ class Session:
             self._status = self._stopped[0] if self._stopped else ExitStatus.BUG
         except DevloopError as error:
             for diagnosis in getattr(error, "diagnoses", (error.diagnosis,)):
-                self._warn(diagnosis)
+                self._bus.publish(DiagnosticRaised.of(diagnosis))
             self._status = error.exit_status
         except Exception as error:  # noqa: BLE001 - raised again in the main thread
             self.report_bug(error)
@@ -190,19 +185,13 @@ class Session:
             wiring.open_port_forwards()
             wiring.follow_logs()
         self._engine = wiring.engine()
-        return self._run_engine(self._engine)
-
-    def _run_engine(self, engine: Engine) -> ExitStatus:
-        if self._stopped is not None:
-            return self._stopped[0]
-        status = engine.run()
-        if self._tail and status is ExitStatus.DONE:
-            while not self._cancel.wait(3600):
-                pass
+        status = ExitStatus.DONE
+        if self._stopped is None:
+            status = self._engine.run()
+            if self._tail and status is ExitStatus.DONE:
+                while not self._cancel.wait(3600):
+                    pass
         return self._stopped[0] if self._stopped else status
-
-    def _warn(self, diagnosis: Diagnosis) -> None:
-        self._bus.publish(DiagnosticRaised.of(diagnosis))
 
 
 def _described(error: BaseException) -> str:

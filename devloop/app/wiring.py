@@ -8,13 +8,13 @@ from __future__ import annotations
 import functools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from devloop.app import built_images_of, find_registry, workload_of
+from devloop.app import find_registry, workload_of
 from devloop.app.config_notice import ConfigNotice
 from devloop.app.housekeeping import KEPT, Housekeeper, find_leftovers, remove
 from devloop.app.pods import PodFeed
-from devloop.builders.built_images import RecordingBuilder
+from devloop.builders.built_images import BuiltImages, RecordingBuilder
 from devloop.builders.select import make_builder, preflight
 from devloop.cluster.api.log_stream import node_platforms, open_log, server_time
 from devloop.cluster.api.pod_ports import PodPorts
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from devloop.base.cancel import Cancel
-    from devloop.builders.built_images import BuiltImages
     from devloop.cluster.api.connection import Connection
     from devloop.config.loader import LoadedProject
     from devloop.config.schema import Project, Service
@@ -128,18 +127,8 @@ class Wiring:
         self._stack.callback(forwarder.close)
 
     def follow_logs(self) -> None:
-        def read(
-            pod: PodView, container: str, *, since_time: str | None, previous: bool, cancel: Cancel
-        ) -> Iterator[bytes]:
-            return open_log(
-                self._connection,
-                pod.namespace,
-                pod.name,
-                container,
-                since_time=since_time,
-                previous=previous,
-                cancel=cancel,
-            )
+        def read(pod: PodView, container: str, **how: Any) -> Iterator[bytes]:
+            return open_log(self._connection, pod.namespace, pod.name, container, **how)
 
         follower = LogFollower(
             read,
@@ -197,7 +186,7 @@ class Wiring:
 
     def _builders(self, sources: Mapping[str, ServiceSource]) -> dict[str, RecordingBuilder]:
         target = self._environment.target
-        built = built_images_of(self._project)
+        built = BuiltImages(self._project.state_dir)
         registries = self._stack.enter_context(Registries(self._environment.registry))
         housekeeper = self._keep_house(built)
         made: dict[str, RecordingBuilder] = {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from devloop.cli.options import CommonOptions, load, project_options
+from devloop.cli.options import CommonOptions, load, output_option, project_options
 from devloop.errors import DevloopError, Diagnosis, ExitStatus
 
 if TYPE_CHECKING:
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("check")
-@click.option(
-    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True
-)
+@output_option
 @project_options
 def command(options: CommonOptions, output: Literal["text", "json"]) -> int:
     """Validate devloop.yaml and the files it names.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
-import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import click
 
-from devloop.cli.options import CommonOptions, load, project_options
-from devloop.errors import Code, DevloopError, ExitStatus
+from devloop.cli.options import CommonOptions, ask, load, output_option, project_options
+from devloop.errors import ExitStatus
 
 if TYPE_CHECKING:
     from devloop.app.clean import Cleaning
@@ -28,9 +27,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Keep the last N images of each service.",
 )
-@click.option(
-    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True
-)
+@output_option
 @project_options
 def command(options: CommonOptions, yes: bool, dry_run: bool, keep: int, output: str) -> int:
     """Remove what devloop made for this project and nothing needs any more.
@@ -53,16 +50,13 @@ def _confirm(host: str, others: tuple[str, ...], *, yes: bool) -> None:
     if yes:
         return
     names = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-    if not sys.stdin.isatty():
-        raise DevloopError.of(
-            Code.USAGE_ARGUMENTS,
-            f"devloop clean asks before it stops the registry {host} for a moment, which others"
-            " use as well, and there is no terminal to ask on",
-            cause=f"it has images of {names}",
-            suggestions=("add --yes",),
-        )
-    question = f"{host} has images of {names} as well and stops for a moment; go on?"
-    click.confirm(question, abort=True, err=True)
+    ask(
+        f"{host} has images of {names} as well and stops for a moment; go on?",
+        refusal=f"devloop clean asks before it stops the registry {host} for a moment, which others"
+        " use as well",
+        cause=f"it has images of {names}",
+        err=True,
+    )
 
 
 def _as_json(done: Cleaning) -> dict[str, object]:

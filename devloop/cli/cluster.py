@@ -81,7 +81,7 @@ def up(
         )
     )
     click.echo(
-        f"{_tick()} cluster {name} is ready in {ready.seconds:.1f} s:"
+        f"{_mark(True)} cluster {name} is ready in {ready.seconds:.1f} s:"
         f" context {ready.context}, registry {ready.registry}"
     )
     click.echo("next: devloop dev")
@@ -126,7 +126,7 @@ def status(*, name: str, output: str) -> None:
 
 def _lines(seen: local_cluster.Status) -> Iterator[str]:
     if not seen.exists:
-        yield f"{_cross()} there is no cluster {seen.cluster}; create it: devloop cluster up"
+        yield f"{_mark(False)} there is no cluster {seen.cluster}; create it: devloop cluster up"
         return
     made = "made by devloop" if seen.created_by_devloop else "not made by devloop"
     yield f"{_mark(seen.api_reachable)} cluster   {seen.cluster} (context {seen.context}, {made})"
@@ -144,22 +144,14 @@ def _lines(seen: local_cluster.Status) -> Iterator[str]:
 def _show(progress: local_cluster.ClusterProgress) -> None:
     if progress.state == "done":
         took = f"{progress.seconds:.1f} s".rjust(7)
-        click.echo(f"{_tick()} {progress.step:<11} {took}  {progress.detail}")
+        click.echo(f"{_mark(True)} {progress.step:<11} {took}  {progress.detail}")
     else:
         indent = "  " if progress.state == "started" else "    "
         click.echo(_styled(f"{indent}{progress.detail} ...", "bright_black"))
 
 
-def _tick() -> str:
-    return _styled("✓", "green")
-
-
-def _cross() -> str:
-    return _styled("✗", "red")
-
-
 def _mark(good: bool) -> str:
-    return _tick() if good else _cross()
+    return _styled("✓", "green") if good else _styled("✗", "red")
 
 
 def _styled(text: str, colour: str) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 
 import click
 
-from devloop.cli.options import CommonOptions, load, project_options
-from devloop.errors import Code, DevloopError, ExitStatus
+from devloop.cli.options import CommonOptions, ask, load, project_options
+from devloop.errors import ExitStatus
 
 
 @click.command("down")
@@ -22,8 +21,8 @@ def command(options: CommonOptions, yes: bool, dry_run: bool) -> int:
     the project runs, which would create it all again.
     """
     project = load(options).project
-    from devloop.app import connect  # noqa: PLC0415 - see main.py: help must stay quick
-    from devloop.app.lock import only_session  # noqa: PLC0415 - as above
+    # Imported late, see main.py: help must stay quick.
+    from devloop.app import connect, only_session  # noqa: PLC0415
     from devloop.cluster.deploy.down import delete, find_created  # noqa: PLC0415 - as above
 
     lock = contextlib.nullcontext() if dry_run else only_session(project)
@@ -39,18 +38,9 @@ def command(options: CommonOptions, yes: bool, dry_run: bool) -> int:
             click.echo(f"would delete {len(created)} objects from {where}")
             return ExitStatus.DONE
         if not yes:
-            _ask(len(created), where)
+            refusal = "devloop down asks before it deletes"
+            ask(f"delete these {len(created)} objects from {where}?", refusal=refusal)
         for each in created:
             gone = "deleted" if delete(connection, each) else "was gone already"
             click.echo(f"{gone:<8} {each}")
     return ExitStatus.DONE
-
-
-def _ask(count: int, where: str) -> None:
-    if not sys.stdin.isatty():
-        raise DevloopError.of(
-            Code.USAGE_ARGUMENTS,
-            "devloop down asks before it deletes, and there is no terminal to ask on",
-            suggestions=("add --yes",),
-        )
-    click.confirm(f"delete these {count} objects from {where}?", abort=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from devloop import __version__
-from devloop.errors import Code, DevloopError, Diagnosis, ExitStatus
+from devloop.errors import Code, DevloopError, ExitStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,12 +123,8 @@ def _show(error: DevloopError) -> int:
 
 def _show_usage(error: click.UsageError) -> int:
     where = error.ctx.command_path if error.ctx else "devloop"
-    diagnosis = Diagnosis(
-        code=Code.USAGE_ARGUMENTS,
-        message=error.format_message(),
-        suggestions=(f"`{where} --help` shows what it takes",),
-    )
-    return _show(DevloopError(diagnosis))
+    tip = f"`{where} --help` shows what it takes"
+    return _show(DevloopError.of(Code.USAGE_ARGUMENTS, error.format_message(), suggestions=(tip,)))
 
 
 def _show_bug(error: Exception) -> int:
@@ -140,12 +136,8 @@ def _show_bug(error: Exception) -> int:
     ) as report:
         report.write(f"devloop {__version__}, Python {sys.version}\n")
         report.writelines(traceback.format_exception(error))
-    diagnosis = Diagnosis(
-        code=Code.INTERNAL_BUG,
-        message=f"{type(error).__name__}: {error}",
-        suggestions=(f"please report it with {report.name}",),
-    )
-    return _show(DevloopError(diagnosis))
+    tip, what = f"please report it with {report.name}", f"{type(error).__name__}: {error}"
+    return _show(DevloopError.of(Code.INTERNAL_BUG, what, suggestions=(tip,)))
 
 
 def _width() -> int:

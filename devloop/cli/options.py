@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +52,11 @@ _OPTIONS = (
 )
 
 
+output_option = click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True
+)
+
+
 def project_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the common options to a click command; it gets them as `options: CommonOptions`."""
 
@@ -62,6 +70,19 @@ def project_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_OPTIONS):
         wrapper = option(wrapper)
     return wrapper
+
+
+def ask(question: str, *, refusal: str, cause: str | None = None, err: bool = False) -> None:
+    """Go on if a person agrees, else abort. Errors: usage/arguments without a terminal, whose
+    message begins with `refusal`."""
+    if not sys.stdin.isatty():
+        raise DevloopError.of(
+            Code.USAGE_ARGUMENTS,
+            f"{refusal}, and there is no terminal to ask on",
+            cause=cause,
+            suggestions=("add --yes",),
+        )
+    click.confirm(question, abort=True, err=err)
 
 
 def load(options: CommonOptions) -> LoadedProject:

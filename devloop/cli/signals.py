@@ -15,7 +15,7 @@ import select
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.threads import supervised
@@ -37,10 +37,6 @@ _STATUS = {
 _END = b"\0"
 
 
-class Stop(Protocol):
-    def __call__(self, status: ExitStatus, why: str = "") -> None: ...
-
-
 class Signals:
     """The first signal says so at once and stops the command, the second leaves now.
 
@@ -49,7 +45,7 @@ class Signals:
     handlers at the end; in another thread than the main one it does nothing."""
 
     def __init__(self, *, limit: float | None = None) -> None:
-        self.stop: Stop | None = None
+        self.stop: Callable[[ExitStatus, str], None] | None = None
         self._limit = limit
         self._first: ExitStatus | None = None
         self._leave = contextlib.ExitStack()
@@ -123,7 +119,7 @@ def interruptible(work: Callable[[Cancel], T]) -> T:
     cancel = Cancel()
     asked: list[ExitStatus] = []
 
-    def stop(status: ExitStatus, why: str = "") -> None:  # noqa: ARG001 - only that it was asked
+    def stop(status: ExitStatus, _why: str) -> None:
         asked.append(status)
         cancel.set()
 

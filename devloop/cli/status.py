@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from devloop.cli.options import CommonOptions, load, project_options
+from devloop.cli.options import CommonOptions, load, output_option, project_options
 from devloop.errors import ExitStatus
 
 if TYPE_CHECKING:
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("status")
-@click.option(
-    "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True
-)
+@output_option
 @project_options
 def command(options: CommonOptions, output: str) -> int:
     """Show what runs of each service, and the session if there is one.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.app import lock
+from devloop.app import only_session
 from devloop.app.session import built_for, chosen, names_of
 from devloop.config.loader import load_project
 from devloop.errors import DevloopError
@@ -80,10 +80,10 @@ def test_images_are_built_for_the_nodes(
 HOLDER = """
 import sys
 from pathlib import Path
-from devloop.app import lock
+from devloop.app import only_session
 from devloop.config.loader import load_project
 project = load_project(cwd=Path(sys.argv[1]), env={}).project
-with lock.only_session(project):
+with only_session(project):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -91,7 +91,7 @@ with lock.only_session(project):
 
 def test_a_project_that_takes_no_files_is_an_error_with_its_place(project: Project) -> None:
     project.state_dir.write_text("in the way")
-    with pytest.raises(DevloopError) as caught, lock.only_session(project):
+    with pytest.raises(DevloopError) as caught, only_session(project):
         pass
     assert caught.value.code == "env/file-unreadable"
     assert caught.value.diagnosis.location is not None
@@ -107,12 +107,12 @@ def test_a_second_session_is_refused_until_the_first_is_gone(project: Project) -
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(DevloopError) as caught, lock.only_session(project):
+    with pytest.raises(DevloopError) as caught, only_session(project):
         pass
     assert caught.value.code == "env/session-running"
     assert f"pid {holder.pid}" in caught.value.diagnosis.message
     holder.kill()
     holder.communicate(timeout=10)
     # Killed, not ended: the kernel gave the lock back, and no stale file is in the way.
-    with lock.only_session(project):
+    with only_session(project):
         assert (project.state_dir / ".gitignore").read_text() == "*\n"

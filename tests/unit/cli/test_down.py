@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.app.lock import only_session
+from devloop.app import only_session
 from devloop.cli.main import main
 from devloop.cluster.deploy.ownership import desired
 from devloop.config.loader import load_project
