@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 class Outage(Generic[T]):
     """`refused`: nobody listened on the port. `trial`: the connection that tries. `cost`: seconds
-    that the last dial took. Nobody is dialled before `next_try`."""
+    that the last dial took. Nobody is dialled while it is `resting`."""
 
     def __init__(self, settings: ForwardSettings) -> None:
         self._settings = settings
@@ -27,15 +27,15 @@ class Outage(Generic[T]):
         self.refused = False
         self.trial: T | None = None
         self.cost = 0.0
-        self.next_try = 0.0
+        self.resting = False
 
     def __bool__(self) -> bool:
         """Whether the last dial failed."""
         return self._failures > 0
 
-    def allows_dial(self, now: float) -> bool:
+    def allows_dial(self) -> bool:
         """Whether somebody may be dialled for; during an outage it becomes the trial."""
-        return not self._failures or (self.trial is None and now >= self.next_try)
+        return not self._failures or (self.trial is None and not self.resting)
 
     def end_trial(self, connection: T) -> bool:
         """`connection` will not show any more whether it works again; False if it was not to."""
@@ -73,4 +73,4 @@ class Outage(Generic[T]):
 
     def over(self) -> None:
         """Somebody answers."""
-        self._failures, self.next_try, self.refused = 0, 0.0, False
+        self._failures, self.resting, self.refused = 0, False, False

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from devloop.port_forward.backends import BackendChooser
 from devloop.port_forward.client_connection import ClientConnection
+from devloop.port_forward.event_loop import Timers
 from devloop.port_forward.outage import Outage
 from devloop.port_forward.probe import await_refusal
 from devloop.port_forward.process_replacement import OldProcess, ProcessReplacement
@@ -65,6 +66,7 @@ class Route:
         self._on_end = on_end
         self._closing = False
         self._loop = loop
+        self._timers = Timers(loop)
         self._dialer = dialer
         self._report = report
         self._settings = settings
@@ -225,7 +227,7 @@ class Route:
     def _process_was_replaced(self, target: PodView) -> None:
         """The pod's new container runs."""
         self._process.container_reported()
-        self._outage.next_try = 0.0
+        self._outage.resting = False
         self._free_left_behind(lambda c: c.pod == target.uid and c.leave())
 
     def _left_behind(self, connection: ClientConnection) -> bool:
@@ -257,7 +259,7 @@ class Route:
             if self._process.is_going:
                 self._probe(self._target)
                 return
-            if not self._outage.allows_dial(self._loop.time()):
+            if not self._outage.allows_dial():
                 return
             connection = self._waiting[0]
             if self._outage:
@@ -334,9 +336,14 @@ class Route:
         self._dispatch()
 
     def _try_in(self, pause: float) -> None:
-        now = self._loop.time()
-        self._outage.next_try = max(now + pause, self._process.rest_until)
-        self._loop.call_later(self._outage.next_try - now, self._dispatch)
+        self._outage.resting = True
+        pause = max(pause, self._process.rest_until - self._loop.time())
+        self._timers.after(pause, self._end_rest)
+
+    def _end_rest(self) -> None:
+        # By the clock it may not be over: a loop calls back up to a tick of its clock early.
+        self._outage.resting = False
+        self._dispatch()
 
     # --- has the old process gone? ---------------------------------------------------------
 

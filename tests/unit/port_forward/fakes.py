@@ -156,6 +156,12 @@ class App:
             thread.start()
         return pair
 
+    @property
+    def attached(self) -> int:
+        """How many of `pairs` the forwarder has read from: a dial has made its pair a moment
+        before the loop gets it."""
+        return sum(pair.receives > 0 for pair in tuple(self.pairs))
+
     def prepare(self, pods: Iterable[PodView]) -> None:
         self.prepared = tuple(pod.name for pod in pods)
 

@@ -129,7 +129,7 @@ def test_a_silent_connection_moves_on_when_its_pod_is_gone() -> None:
     pods = Pods(pod("a"))
     app = App(answer)
     with opened(app, pods) as forwarder, connect(forwarder) as sock:
-        until(lambda: len(app.pairs) == 1)
+        until(lambda: app.attached == 1)
         forwarder.turn_over()
         pods.set(pod("bb"))
         until(lambda: app.dialed == ["a", "bb"])
@@ -196,11 +196,25 @@ def test_a_crowd_does_not_storm_a_port_that_refuses() -> None:
         assert len(app.dialed) == 1
         for tries in range(2, 8):
             forwarder.loop.advance(1)
-            until(lambda tries=tries: len(app.pairs) == tries)  # type: ignore[misc]
+            until(lambda tries=tries: app.attached == tries)  # type: ignore[misc]
             forwarder.turn_over()
         forwarder.loop.advance(0.01)  # the one that tries is quiet for 8 ms
         assert [read_all(sock) for sock in socks] == [b"from a\n"] * 32
         assert len(app.dialed) == 32 + 6
+
+
+def test_a_pause_is_over_when_the_loop_says_so_a_tick_before_the_clock_does() -> None:
+    app = App(answer)
+    app.refusing = [ConnectionRefusedError("connection refused")]
+    with opened(app, Pods(pod("a")), manual=True) as forwarder, connect(forwarder) as sock:
+        sock.sendall(b"x")
+        until(lambda: app.attached == 1)
+        forwarder.turn_over()
+        forwarder.loop.advance(ForwardSettings().shortest_pause - 5e-10)
+        until(lambda: app.attached == 2)
+        forwarder.turn_over()
+        forwarder.loop.advance(0.01)  # it is quiet for 8 ms
+        assert read_all(sock) == b"from a\n"
 
 
 def test_a_stream_that_breaks_in_an_answer_resets_the_client() -> None:

@@ -17,26 +17,27 @@ def outage() -> Outage[str]:
 
 def test_without_a_failure_everybody_may_dial(outage: Outage[str]) -> None:
     assert not outage
-    assert outage.allows_dial(0.0)
+    assert outage.allows_dial()
     assert outage.lasted(100.0) == 0.0
 
 
 def test_after_a_failure_one_connection_tries_at_a_time(outage: Outage[str]) -> None:
     outage.failed(10.0, began=9.0, refused=False)
     assert outage
-    assert outage.allows_dial(10.0)
+    assert outage.allows_dial()
     outage.trial = "first"
-    assert not outage.allows_dial(10.0)
+    assert not outage.allows_dial()
     assert not outage.end_trial("second")
     assert outage.end_trial("first")
-    assert outage.allows_dial(10.0)
+    assert outage.allows_dial()
 
 
 def test_nobody_dials_before_the_pause_is_over(outage: Outage[str]) -> None:
     outage.failed(10.0, began=9.0, refused=False)
-    outage.next_try = 11.0
-    assert not outage.allows_dial(10.99)
-    assert outage.allows_dial(11.0)
+    outage.resting = True
+    assert not outage.allows_dial()
+    outage.resting = False
+    assert outage.allows_dial()
 
 
 def test_dials_of_one_round_count_once(outage: Outage[str]) -> None:
@@ -63,7 +64,7 @@ def test_a_refusal_is_remembered_until_somebody_answers(outage: Outage[str]) -> 
     assert (bool(outage), outage.refused) == (True, True)
     outage.over()
     assert (bool(outage), outage.refused) == (False, False)
-    assert outage.allows_dial(11.0)
+    assert outage.allows_dial()
 
 
 def test_an_outage_that_a_probe_found_counts_from_then_on(outage: Outage[str]) -> None:

@@ -115,7 +115,7 @@ def test_a_silent_connection_is_dialled_anew_for_servers_that_speak_first() -> N
     pods = Pods(pod("a"))
     site = App(greet)
     with opened(site, pods) as forwarder, connect(forwarder) as sock:
-        until(lambda: len(site.pairs) == 1)
+        until(lambda: site.attached == 1)
         forwarder.turn_over()
         pods.set(pod("a"), pod("bb", image="app:2"))
         assert sock.recv(100) == b"hello from bb"
@@ -209,7 +209,7 @@ def test_a_connection_that_ended_before_anything_was_said_is_made_again() -> Non
     """The old process took it from its queue and was killed."""
     site = Site()
     with opened(site, Pods(pod("a"))) as forwarder, connect(forwarder) as sock:
-        until(lambda: len(site.pairs) == 1)
+        until(lambda: site.attached == 1)
         forwarder.turn_over()
         site.kill()
         until(lambda: len(site.dialed) == 2)
@@ -334,7 +334,7 @@ def test_a_probe_that_waits_for_a_refusal_ends_with_the_rest() -> None:
         sock.sendall(POST)
         assert sock.recv(100) == HEAD
         pods.set(pod("a", image="app:2"))
-        until(lambda: len(site.pairs) == 2)
+        until(lambda: site.attached == 2)
         forwarder.turn_over()
     assert all(pair.fileno() < 0 for pair in site.pairs)
 
@@ -383,10 +383,10 @@ def test_the_next_replacement_takes_over_a_connection_that_tries() -> None:
         refuse(site, 1)
         first.sendall(GET)
         second.sendall(GET)
-        until(lambda: len(site.pairs) == 3)  # the probe, which is refused
+        until(lambda: site.attached == 3)  # the probe, which is refused
         forwarder.turn_over()
         forwarder.loop.advance(0.01)
-        until(lambda: len(site.pairs) == 4)  # the trial, which is quiet for 8 ms
+        until(lambda: site.attached == 4)  # the trial, which is quiet for 8 ms
         forwarder.turn_over()
         site.version = 3
         pods.set(pod("a", image="app:3", container="c1"))
