@@ -375,8 +375,10 @@ def test_a_role_without_create_or_a_proxy_without_spdy_gets_spdy_in_a_websocket(
 ) -> None:
     node.refusal = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
     node.websocket = True
+    first = opened(ports, ECHO)
+    assert [head.split(" ")[0] for head in node.heads] == ["POST", "GET"]
     ports.prepare([pod("web")])
-    until(lambda: [head.split(" ")[0] for head in node.heads] == ["POST", "GET"])
+    first.close()
     for _ in range(3):
         stream = opened(ports, ECHO)
         assert stream.send(b"x" * 300) == 300
