@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import os
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Literal, Self, TypedDict, Unpack
 
 from devloop.base.location import Location
 
@@ -71,10 +71,7 @@ class Code(enum.StrEnum):
     CONFIG_VARIABLE = "config/variable", "a ${VARIABLE} that is not set"
     CONFIG_VERSION = "config/version", "a version of devloop.yaml that this devloop does not read"
     CONFIG_NOT_SUPPORTED = "config/not-supported", "a key or flag whose feature does not exist yet"
-    CONFIG_CHANGED = (
-        "config/changed",
-        "devloop.yaml or a file it reads changed while a session runs",
-    )
+    CONFIG_CHANGED = "config/changed", "devloop.yaml or a file it reads changed during a session"
     CONFIG_UNKNOWN_SERVICE = "config/unknown-service", "a service that devloop.yaml does not have"
     CONFIG_FILE_MISSING = "config/file-missing", "a file that devloop.yaml names does not exist"
     CONFIG_DOCKERFILE_MISSING = "config/dockerfile-missing", "the Dockerfile does not exist"
@@ -82,19 +79,13 @@ class Code(enum.StrEnum):
     CONFIG_IMAGE_NAME = "config/image-name", "not a valid image name"
     CONFIG_MANIFEST = "config/manifest", "a manifest that cannot be read"
     CONFIG_MANIFEST_MISSING = "config/manifest-missing", "no file matches the manifests pattern"
-    CONFIG_IMAGE_NOT_USED = (
-        "config/image-not-used",
-        "no container of the workload uses the service's image",
-    )
+    CONFIG_IMAGE_NOT_USED = "config/image-not-used", "no container of the workload uses the image"
     CONFIG_CONTAINER_NOT_FOUND = "config/container-not-found", "the workload has no such container"
     CONFIG_WORKLOAD_AMBIGUOUS = "config/workload-ambiguous", "more than one workload could be meant"
     ENV_DOCKER_UNREACHABLE = "env/docker-unreachable", "the Docker daemon does not answer", True
     ENV_DISK_FULL = "env/disk-full", "no space left", True
     ENV_INOTIFY_LIMIT = "env/inotify-limit", "the kernel allows no more file watches"
-    ENV_WATCH_POLLING = (
-        "env/watch-polling",
-        "the file system does not tell of changes, so files are polled",
-    )
+    ENV_WATCH_POLLING = "env/watch-polling", "the file system tells of no changes: files are polled"
     ENV_WATCH_RESTARTED = "env/watch-restarted", "the file watcher failed and was started again"
     ENV_TOOL_MISSING = "env/tool-missing", "a program that is needed is not installed"
     ENV_PORT_BUSY = "env/port-busy", "the local port is in use"
@@ -109,36 +100,21 @@ class Code(enum.StrEnum):
     CLUSTER_PAUSED = "cluster/paused", "the Deployment is paused by its owner"
     CLUSTER_REJECTED = "cluster/rejected", "the cluster refused the object"
     CLUSTER_PROVISION = "cluster/provision", "the local cluster could not be made"
-    REGISTRY_DISCOVERY = (
-        "registry/discovery",
-        "the cluster's description of its registry cannot be read",
-    )
+    REGISTRY_DISCOVERY = "registry/discovery", "the cluster's word on its registry cannot be read"
     REGISTRY_UNREACHABLE = "registry/unreachable", "the registry does not answer", True
     REGISTRY_UNAUTHORIZED = "registry/unauthorized", "the registry does not accept the credentials"
     REGISTRY_PUSH_FAILED = "registry/push-failed", "the image could not be pushed"
-    REGISTRY_DIGEST_MISMATCH = (
-        "registry/digest-mismatch",
-        "the registry holds another image than the one pushed",
-    )
+    REGISTRY_DIGEST_MISMATCH = "registry/digest-mismatch", "the registry holds another image"
     REGISTRY_DELETE_REFUSED = "registry/delete-refused", "the registry is set to delete nothing"
     BUILD_DOCKERFILE_PARSE = "build/dockerfile-parse", "the Dockerfile is not understood"
     BUILD_COPY_MISSING = "build/copy-missing", "a COPY or ADD source does not exist in the context"
     BUILD_RUN_FAILED = "build/run-failed", "a RUN command failed"
     BUILD_BASE_PULL_FAILED = "build/base-pull-failed", "the base image cannot be pulled"
-    BUILD_UNSUPPORTED = (
-        "build/unsupported",
-        "this builder cannot do what the Dockerfile or the config asks",
-    )
+    BUILD_UNSUPPORTED = "build/unsupported", "the builder cannot do what Dockerfile or config ask"
     BUILD_FAILED = "build/failed", "the build failed"
     BUILD_COMMAND_FAILED = "build/command-failed", "the build command failed"
-    BUILD_CONTEXT_CHANGED = (
-        "build/context-changed",
-        "a file changed while the image was being built",
-    )
-    BUILD_KEEPS_CHANGING = (
-        "build/keeps-changing",
-        "files change faster than an image is built and deployed",
-    )
+    BUILD_CONTEXT_CHANGED = "build/context-changed", "a file changed while the image was built"
+    BUILD_KEEPS_CHANGING = "build/keeps-changing", "files change faster than they are deployed"
     BUILD_TIMEOUT = "build/timeout", "the build took too long"
     POD_CRASH_LOOP = "pod/crash-loop", "the container keeps exiting"
     POD_OOM_KILLED = "pod/oom-killed", "the container ran out of memory"
@@ -153,14 +129,8 @@ class Code(enum.StrEnum):
     POD_STALE_IMAGE = "pod/stale-image", "the pod runs another image than the one deployed"
     SYNC_FAILED = "sync/failed", "files could not be copied into a container"
     SYNC_IMAGE = "sync/image", "an image holds what was synced, or why not"
-    SAFETY_CONTEXT = (
-        "safety/context",
-        "the context is not known to be local and not allowed by name",
-    )
-    SAFETY_PROTECTED_NAMESPACE = (
-        "safety/protected-namespace",
-        "the namespace belongs to the cluster itself",
-    )
+    SAFETY_CONTEXT = "safety/context", "the context is not known to be local, nor allowed by name"
+    SAFETY_PROTECTED_NAMESPACE = "safety/protected-namespace", "the namespace is the cluster's"
     SAFETY_CHANGED_OUTSIDE = "safety/changed-outside", "somebody else changed the workload"
     INTERNAL_BUG = "internal/bug", "a bug in devloop"
 
@@ -188,16 +158,19 @@ class Diagnosis:
     """
 
     code: Code
-    message: str
     severity: Severity = "error"
+    message: str
     location: Location | None = None
     cause: str | None = None
     suggestions: tuple[str, ...] = ()
     detail: tuple[str, ...] = ()
 
-    @property
-    def exit_status(self) -> ExitStatus:
-        return self.code.exit_status
+
+class _Details(TypedDict, total=False):
+    location: Location | None
+    cause: str | None
+    suggestions: tuple[str, ...]
+    detail: tuple[str, ...]
 
 
 class DevloopError(Exception):
@@ -208,26 +181,8 @@ class DevloopError(Exception):
         self.diagnosis = diagnosis
 
     @classmethod
-    def of(
-        cls,
-        code: Code,
-        message: str,
-        *,
-        location: Location | None = None,
-        cause: str | None = None,
-        suggestions: tuple[str, ...] = (),
-        detail: tuple[str, ...] = (),
-    ) -> DevloopError:
-        return cls(
-            Diagnosis(
-                code=code,
-                message=message,
-                location=location,
-                cause=cause,
-                suggestions=suggestions,
-                detail=detail,
-            )
-        )
+    def of(cls, code: Code, message: str, **details: Unpack[_Details]) -> DevloopError:
+        return cls(Diagnosis(code=code, message=message, **details))
 
     def at(self, location: Location) -> DevloopError:
         """The same error with a place, for callers that know the file when the raiser did not."""
@@ -239,7 +194,7 @@ class DevloopError(Exception):
 
     @property
     def exit_status(self) -> ExitStatus:
-        return self.diagnosis.exit_status
+        return self.code.exit_status
 
 
 def unreadable(path: str | os.PathLike[str], error: OSError) -> DevloopError:

@@ -11,8 +11,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from devloop.errors import Diagnosis
+
 if TYPE_CHECKING:
-    from devloop.errors import Diagnosis, Location, Severity
     from devloop.model import Outcome, Step, StepOutcome
 
 
@@ -141,15 +142,8 @@ class IterationFinished(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DiagnosticRaised(Event):
+class DiagnosticRaised(Diagnosis, Event):
     type: ClassVar[str] = "diagnostic"
-    code: str
-    severity: Severity
-    message: str
-    location: Location | None = None
-    cause: str | None = None
-    suggestions: tuple[str, ...] = ()
-    detail: tuple[str, ...] = ()
     iter: int | None = None
     service: str | None = None
     step: Step | None = None
@@ -163,18 +157,8 @@ class DiagnosticRaised(Event):
         service: str | None = None,
         step: Step | None = None,
     ) -> DiagnosticRaised:
-        return cls(
-            code=diagnosis.code,
-            severity=diagnosis.severity,
-            message=diagnosis.message,
-            location=diagnosis.location,
-            cause=diagnosis.cause,
-            suggestions=diagnosis.suggestions,
-            detail=diagnosis.detail,
-            iter=iter,
-            service=service,
-            step=step,
-        )
+        said = {f.name: getattr(diagnosis, f.name) for f in dataclasses.fields(diagnosis)}
+        return cls(**said, iter=iter, service=service, step=step)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

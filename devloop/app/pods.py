@@ -6,6 +6,7 @@ whole. This is the translation between the two, and nothing more.
 
 from __future__ import annotations
 
+import functools
 import threading
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,8 @@ class PodFeed:
 
     def start(self) -> None:
         for service, ref in self._workloads.items():
-            self._view.subscribe_pods(ref.namespace, owned_by(ref), self._taker(service))
+            take = functools.partial(self._take, service)
+            self._view.subscribe_pods(ref.namespace, owned_by(ref), take)
 
     def listen(self, listener: Callable[[str, tuple[PodView, ...]], None]) -> Callable[[], None]:
         """Call `listener(service, pods)` after each change; returns how to stop that."""
@@ -67,33 +69,28 @@ class PodFeed:
 
     # --- the watch's thread --------------------------------------------------------------------
 
-    def _taker(self, service: str) -> Callable[[PodView, bool], None]:
-        def take(pod: PodView, gone: bool) -> None:
-            with self._lock:
-                pods = self._pods[service]
-                if gone:
-                    pods.pop(pod.uid, None)
-                else:
-                    pods[pod.uid] = pod
-                now = tuple(pods.values())
-                listeners = tuple(self._listeners)
-            self._publish(_changed(service, pod, gone=gone))
-            for listener in listeners:
-                listener(service, now)
-
-        return take
+    def _take(self, service: str, pod: PodView, gone: bool) -> None:
+        with self._lock:
+            pods = self._pods[service]
+            if gone:
+                pods.pop(pod.uid, None)
+            else:
+                pods[pod.uid] = pod
+            now = tuple(pods.values())
+            listeners = tuple(self._listeners)
+        self._publish(_changed(service, pod, gone=gone))
+        for listener in listeners:
+            listener(service, now)
 
 
 def _changed(service: str, pod: PodView, *, gone: bool) -> PodChanged:
-    main = [c for c in pod.containers if not c.init]
-    reasons = [c.reason for c in pod.containers if c.reason]
     return PodChanged(
         service=service,
         pod=pod.name,
         phase="Gone" if gone else pod.phase,
         ready=pod.ready and not gone,
         deleting=pod.deleting or gone,
-        image_ids=tuple(c.image_id for c in main if c.image_id),
-        reason=reasons[0] if reasons else "",
+        image_ids=tuple(c.image_id for c in pod.containers if c.image_id and not c.init),
+        reason=next((c.reason for c in pod.containers if c.reason), ""),
         restarts=sum(c.restarts for c in pod.containers),
     )

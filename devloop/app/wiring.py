@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from devloop.app import find_registry, workload_of
-from devloop.app.config_notice import ConfigNotice
 from devloop.app.housekeeping import KEPT, Housekeeper, find_leftovers, remove
 from devloop.app.pods import PodFeed
 from devloop.builders.built_images import BuiltImages, RecordingBuilder
@@ -22,6 +21,7 @@ from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.deployments import Deployments
 from devloop.cluster.deploy.in_use import digests_in_use
 from devloop.engine.loop import Engine, ServicePorts
+from devloop.errors import Code, Diagnosis, Location
 from devloop.events import DiagnosticRaised
 from devloop.logs.follower import LogFollower
 from devloop.manifests import renderings_of
@@ -35,13 +35,13 @@ from devloop.watch.source import ServiceSource
 if TYPE_CHECKING:
     import contextlib
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
     from devloop.config.loader import LoadedProject
     from devloop.config.schema import Project, Service
     from devloop.engine.ports import Hints
-    from devloop.errors import Diagnosis
     from devloop.events import Event
     from devloop.model import PodView, PushTarget
     from devloop.sync import FileSync
@@ -247,3 +247,58 @@ class Wiring:
 
     def _warn(self, diagnosis: Diagnosis, service: str | None = None) -> None:
         self._publish(DiagnosticRaised.of(diagnosis, service=service))
+
+
+class ConfigNotice:
+    """Passes the hints on, and after each looks whether one of `files` has other bytes: the session
+    goes on with the configuration that it began with.
+
+    `report` gets a warning for each new content once, and none for one that is back at what the
+    session runs with.
+    `hints` must watch the files as well. One thread only."""
+
+    def __init__(
+        self,
+        hints: Hints,
+        files: tuple[Path, ...],
+        *,
+        show: Callable[[Path], str],
+        report: Callable[[Diagnosis], None],
+    ) -> None:
+        self._hints = hints
+        self._loaded = {file: _content(file) for file in files}
+        self._last = dict(self._loaded)
+        self._show = show
+        self._report = report
+
+    def hints(self, cancel: Cancel) -> Iterator[frozenset[Path] | None]:
+        """See engine.ports.Hints."""
+        for paths in self._hints.hints(cancel):
+            for file in self._loaded:
+                if paths is None or file in paths:
+                    self._look(file)
+            yield paths
+
+    def _look(self, file: Path) -> None:
+        now = _content(file)
+        if now == self._last[file]:
+            return
+        self._last[file] = now
+        if now is not None and now != self._loaded[file]:
+            shown = self._show(file)
+            self._report(
+                Diagnosis(
+                    code=Code.CONFIG_CHANGED,
+                    severity="warning",
+                    message=f"{shown} changed: restart devloop to use it",
+                    location=Location(shown, 1, 1),
+                )
+            )
+
+
+def _content(file: Path) -> bytes | None:
+    """None while the file is not there: an editor may be replacing it."""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return None

@@ -33,7 +33,7 @@ def command(options: CommonOptions, output: Literal["text", "json"]) -> int:
         click.echo(f"{shown}: ok, {services} service{'s' if services != 1 else ''}")
     for diagnosis in found if output == "text" else ():
         click.echo("\n".join(_lines(diagnosis)))
-    return max((diagnosis.exit_status for diagnosis in found), default=ExitStatus.DONE)
+    return max((diagnosis.code.exit_status for diagnosis in found), default=ExitStatus.DONE)
 
 
 def _check(options: CommonOptions) -> tuple[LoadedProject | None, tuple[Diagnosis, ...]]:

@@ -131,7 +131,7 @@ class Turn:
             )
         )
         if outcome is not Outcome.CANCELLED:
-            status = failure.diagnosis.exit_status if failure else ExitStatus.DONE
+            status = failure.diagnosis.code.exit_status if failure else ExitStatus.DONE
             self.state = replace(
                 self.state, statuses={**self.state.statuses, self.service.name: status}
             )

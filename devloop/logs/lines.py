@@ -68,13 +68,7 @@ class Splitter:
 
     def end(self) -> list[Piece]:
         """The last line, if it had no newline. Whether it is whole only the caller can know."""
-        if not self._rest:
-            return []
-        pieces: list[Piece] = []
-        body = self._cut(self._rest, pieces)
-        pieces.append(Piece(*self._stamp, self._index, body))
-        self._rest, self._index = b"", 0
-        return pieces
+        return self.feed(b"\n") if self._rest else []
 
     def _cut(self, line: bytes, pieces: list[Piece]) -> bytes:
         """Add the full pieces of `line`, return what remains of it."""

@@ -90,10 +90,7 @@ class Position:
         while len(self._recent) > _AT_MOST or (
             len(self._recent) > _AT_LEAST and self._recent[0][0] < self._window
         ):
-            self._forget()
-
-    def _forget(self) -> None:
-        self._forgotten = max(self._forgotten, self._recent.popleft()[0])
+            self._forgotten = max(self._forgotten, self._recent.popleft()[0])
 
 
 def _line(piece: Piece) -> tuple[str, int]:

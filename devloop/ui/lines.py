@@ -11,23 +11,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from devloop.events import (
-    DiagnosticRaised,
-    Dropped,
-    ForwardChanged,
-    HoldStarted,
-    IterationFinished,
-    IterationStarted,
-    LogLine,
-    PodChanged,
-    Record,
-    SessionEnded,
-    SessionStarted,
-    StepFinished,
-    StepProgress,
-    StepStarted,
-    WatchRescanned,
-)
+from devloop import events
 from devloop.model import Outcome, StepOutcome
 from devloop.ui.render_error import explanation, not_a_problem, problem_line
 from devloop.ui.sanitize import plain
@@ -45,7 +29,7 @@ from devloop.ui.text import (
 _PROGRESS_EVERY = 10.0
 
 
-def _log_prefix(event: LogLine, several: bool) -> str:
+def _log_prefix(event: events.LogLine, several: bool) -> str:
     """`[web x2x7]`, or `[web x2x7 sidecar]` where a service has `several` containers to tell
     apart."""
     container = f" {event.container}" if several else ""
@@ -65,44 +49,44 @@ class LineFormatter:
         self._forwards: dict[tuple[str, int], str] = {}
         self._pods: dict[str, str] = {}
 
-    def format(self, record: Record) -> list[str]:  # noqa: C901, PLR0912 - one line a type
+    def format(self, record: events.Record) -> list[str]:  # noqa: C901, PLR0912 - one line a type
         match record.event:
-            case LogLine() as event:
+            case events.LogLine() as event:
                 return [self._log(event)]
-            case SessionStarted() as event:
+            case events.SessionStarted() as event:
                 self._root = event.root
                 lines = [_session(event)]
-            case IterationStarted() as event:
+            case events.IterationStarted() as event:
                 self._reported[event.iter] = set()
                 self._quiet_since[event.iter] = record.ts
                 text = trigger_text(event.trigger)
                 lines = [f"devloop: begin #{event.iter} {event.service} {text}"]
-            case StepStarted() as event:
+            case events.StepStarted() as event:
                 self._quiet_since[event.iter] = record.ts
                 return []
-            case StepProgress() as event:
+            case events.StepProgress() as event:
                 lines = self._progress(event, record.ts)
-            case StepFinished() as event:
+            case events.StepFinished() as event:
                 self._quiet_since[event.iter] = record.ts
                 lines = [_step(event)]
-            case DiagnosticRaised() as event:
+            case events.DiagnosticRaised() as event:
                 if event.iter is not None:
                     self._reported.setdefault(event.iter, set()).add(event.message)
                 return [problem_line(event, root=self._root), *explanation(event)]
-            case IterationFinished() as event:
+            case events.IterationFinished() as event:
                 lines = self._finished(event)
-            case HoldStarted() as event:
+            case events.HoldStarted() as event:
                 lines = [_hold(event)]
-            case PodChanged() as event:
+            case events.PodChanged() as event:
                 lines = self._pod(event)
-            case ForwardChanged() as event:
+            case events.ForwardChanged() as event:
                 lines = self._forward(event)
-            case WatchRescanned() as event:
+            case events.WatchRescanned() as event:
                 files = f"{count(event.files, 'file')} again in {duration(event.ms)}"
                 lines = [f"devloop: {event.service} looked at {files}: {event.reason}"]
-            case Dropped() as event:
+            case events.Dropped() as event:
                 lines = [f"devloop: … {count(event.count, 'line')} dropped, the reader is too slow"]
-            case SessionEnded() as event:
+            case events.SessionEnded() as event:
                 why = f": {event.why}" if event.why else ""
                 lines = [f"devloop: exit {event.exit_code}{why}"]
             case _:  # readers ignore what they do not know
@@ -111,14 +95,14 @@ class LineFormatter:
 
     # --- iterations ----------------------------------------------------------------------------
 
-    def _progress(self, event: StepProgress, ts: str) -> list[str]:
+    def _progress(self, event: events.StepProgress, ts: str) -> list[str]:
         since = self._quiet_since.setdefault(event.iter, ts)
         if _seconds_between(since, ts) < _PROGRESS_EVERY:
             return []
         self._quiet_since[event.iter] = ts
         return [f"devloop: #{event.iter} {event.service} {event.step} {progress(event)}"]
 
-    def _finished(self, event: IterationFinished) -> list[str]:
+    def _finished(self, event: events.IterationFinished) -> list[str]:
         reported = self._reported.pop(event.iter, set())
         self._quiet_since.pop(event.iter, None)
         about = f"devloop: #{event.iter} {event.service}"
@@ -138,13 +122,13 @@ class LineFormatter:
 
     # --- the cluster ---------------------------------------------------------------------------
 
-    def _log(self, event: LogLine) -> str:
+    def _log(self, event: events.LogLine) -> str:
         containers = self._containers.setdefault(event.service, set())
         containers.add(event.container)
         prefix = _log_prefix(event, len(containers) > 1)
         return not_a_problem(f"{prefix} {plain(event.text)}".rstrip())
 
-    def _pod(self, event: PodChanged) -> list[str]:
+    def _pod(self, event: events.PodChanged) -> list[str]:
         state = "ready" if event.ready else pod_trouble(event) or "not ready"
         if event.deleting:
             state = "stopping"
@@ -156,7 +140,7 @@ class LineFormatter:
             state = "new"
         return [f"devloop: {event.service} pod {event.pod} {state}"]
 
-    def _forward(self, event: ForwardChanged) -> list[str]:
+    def _forward(self, event: events.ForwardChanged) -> list[str]:
         # A port turns to `waiting` with every new pod; only what lasts is worth a line.
         state = f"{event.state}{': ' + event.reason if event.reason else ''}"
         key = (event.service, event.local)
@@ -171,19 +155,19 @@ class QuietFormatter:
 
     def __init__(self) -> None:
         self._root = ""
-        self._last: dict[str, IterationFinished] = {}
+        self._last: dict[str, events.IterationFinished] = {}
 
-    def format(self, record: Record) -> list[str]:
+    def format(self, record: events.Record) -> list[str]:
         match record.event:
-            case SessionStarted(root=root):
+            case events.SessionStarted(root=root):
                 self._root = root
-            case DiagnosticRaised() as event:
+            case events.DiagnosticRaised() as event:
                 return [problem_line(event, root=self._root), *explanation(event)]
-            case IterationFinished() as event:
+            case events.IterationFinished() as event:
                 # A cancelled try says nothing about the service, unless there is nothing else.
                 if event.outcome is not Outcome.CANCELLED or event.service not in self._last:
                     self._last[event.service] = event
-            case SessionEnded(exit_code=code, why=why):
+            case events.SessionEnded(exit_code=code, why=why):
                 ends = [_end(event) for event in self._last.values()]
                 if code and why:
                     ends.append(f"devloop: exit {code}: {why}")
@@ -191,14 +175,14 @@ class QuietFormatter:
         return []
 
 
-def _session(event: SessionStarted) -> str:
+def _session(event: events.SessionStarted) -> str:
     return (
         f"devloop: {event.version} {event.mode} {event.project}: {', '.join(event.services)}; "
         f"context {event.context}, namespace {event.namespace}, registry {event.registry}"
     )
 
 
-def _step(event: StepFinished) -> str:
+def _step(event: events.StepFinished) -> str:
     outcome = "" if event.outcome is StepOutcome.DONE else f" {event.outcome}"
     detail = f" {event.detail}" if event.detail else ""
     return (
@@ -206,7 +190,7 @@ def _step(event: StepFinished) -> str:
     )
 
 
-def _hold(event: HoldStarted) -> str:
+def _hold(event: events.HoldStarted) -> str:
     number = "" if event.iter is None else f" #{event.iter}"
     again = ""
     if event.until is not None:
@@ -219,7 +203,7 @@ def _seconds_between(start: str, end: str) -> float:
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
 
 
-def _end(event: IterationFinished) -> str:
+def _end(event: events.IterationFinished) -> str:
     line = f"devloop: {event.service} {event.outcome}"
     if event.failed_step:
         line += f" {event.failed_step}"

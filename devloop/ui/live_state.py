@@ -13,27 +13,15 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from devloop.events import (
-    DiagnosticRaised,
-    HoldStarted,
-    IterationFinished,
-    IterationStarted,
-    SessionEnded,
-    SessionStarted,
-    StepFinished,
-    StepProgress,
-    StepStarted,
-)
+from devloop import events
 from devloop.model import Outcome, Step, StepOutcome
-from devloop.ui.live_frame import frame
 from devloop.ui.live_parts import Row
-from devloop.ui.notices import Notices, note
+from devloop.ui.notices import Notices, frame, note
 from devloop.ui.text import count, duration, ordinal, progress, serving_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from devloop.events import Record, Serving
     from devloop.ui.live_parts import Glyphs
 
 
@@ -44,16 +32,16 @@ _STAGES = (Step.BUILD, Step.PUSH, Step.DEPLOY, Step.ROLLOUT)
 class _Iteration:
     """One that is going on. `shown`: its heading stands, so its steps are shown one by one."""
 
-    event: IterationStarted
+    event: events.IterationStarted
     since: float
     shown: bool
     step: Step | None = None
     step_since: float = 0.0
     progress: str = ""
-    hold: HoldStarted | None = None
-    done: list[StepFinished] = field(default_factory=list)
-    failed: StepFinished | None = None
-    problems: list[DiagnosticRaised] = field(default_factory=list)
+    hold: events.HoldStarted | None = None
+    done: list[events.StepFinished] = field(default_factory=list)
+    failed: events.StepFinished | None = None
+    problems: list[events.DiagnosticRaised] = field(default_factory=list)
 
 
 class LiveState:
@@ -66,10 +54,10 @@ class LiveState:
     ) -> None:
         self._glyphs = glyphs
         self._read_source = read_source
-        self._session: SessionStarted | None = None
+        self._session: events.SessionStarted | None = None
         self._since = 0.0
-        self._iterations: dict[int, _Iteration] = {}
-        self._serving: dict[str, Serving] = {}
+        self._iterations: dict[int | None, _Iteration] = {}
+        self._serving: dict[str, events.Serving] = {}
         self._notices = Notices(glyphs)
         self._changes = 0
         self._ready: list[float] = []
@@ -82,21 +70,37 @@ class LiveState:
 
     # --- what stays ----------------------------------------------------------------------------
 
-    def take(self, record: Record) -> list[Row]:
+    def take(self, record: events.Record) -> list[Row]:
         event, now = record.event, _seconds(record.ts)
+        running = self._iterations.get(getattr(event, "iter", None))
         match event:
-            case SessionStarted():
+            case events.SessionStarted():
                 return self._begin(event, now)
-            case SessionEnded():
+            case events.SessionEnded():
                 return self._end(event, now)
-            case IterationStarted():
+            case events.IterationStarted():
                 return self._start(event, now)
-            case IterationFinished():
+            case events.IterationFinished():
                 return self._finish(event)
-            case StepStarted() | StepProgress() | StepFinished() | HoldStarted():
-                return self._step(event, now)
-            case DiagnosticRaised():
+            case events.DiagnosticRaised():
                 return self._problem(event)
+            case events.StepStarted() if running:
+                rows = self._show_problems(running)
+                running.step, running.step_since, running.progress = event.step, now, ""
+                running.hold = running.failed = None
+                return rows
+            case events.StepProgress() if running:
+                running.progress = progress(event)
+                return []
+            case events.StepFinished() if running:
+                running.step = None
+                return self._step_done(running, event)
+            case events.HoldStarted() if running:
+                again = running.hold is not None and running.hold.code == event.code
+                running.hold, running.step, running.step_since = event, None, now
+                running.failed = None
+                again = again or event.attempt > 1
+                return [] if again else [self._hold_row(running, event, event.until)]
         busy = frozenset(one.event.service for one in self._iterations.values())
         rows = self._notices.take(event, busy=busy)
         if self._session is None:  # ports are opened before all is known that the head says
@@ -104,7 +108,7 @@ class LiveState:
             return []
         return rows
 
-    def _begin(self, event: SessionStarted, now: float) -> list[Row]:
+    def _begin(self, event: events.SessionStarted, now: float) -> list[Row]:
         self._session, self._since = event, now
         names = ", ".join(event.services)
         what = names if names == event.project else f"{event.project}: {names}"
@@ -116,7 +120,7 @@ class LiveState:
             *self._early,
         ]
 
-    def _start(self, event: IterationStarted, now: float) -> list[Row]:
+    def _start(self, event: events.IterationStarted, now: float) -> list[Row]:
         shown = event.trigger.kind == "start"
         self._iterations[event.iter] = _Iteration(event=event, since=now, shown=shown)
         if shown:
@@ -124,31 +128,7 @@ class LiveState:
         self._changes += 1
         return []
 
-    def _step(
-        self, event: StepStarted | StepProgress | StepFinished | HoldStarted, now: float
-    ) -> list[Row]:
-        running = self._iterations.get(-1 if event.iter is None else event.iter)
-        if running is None:
-            return []
-        match event:
-            case StepStarted():
-                rows = self._show_problems(running)
-                running.step, running.step_since, running.progress = event.step, now, ""
-                running.hold = running.failed = None
-                return rows
-            case StepProgress():
-                running.progress = progress(event)
-                return []
-            case HoldStarted():
-                again = running.hold is not None and running.hold.code == event.code
-                again = again or event.attempt > 1
-                running.hold, running.step, running.step_since = event, None, now
-                running.failed = None
-                return [] if again else [self._hold_row(running, event, event.until)]
-        running.step = None
-        return self._step_done(running, event)
-
-    def _step_done(self, running: _Iteration, event: StepFinished) -> list[Row]:
+    def _step_done(self, running: _Iteration, event: events.StepFinished) -> list[Row]:
         if event.outcome is StepOutcome.FAILED:
             running.failed = event
             return self._show_problems(running)
@@ -159,8 +139,8 @@ class LiveState:
         running.done.append(event)
         return []
 
-    def _problem(self, event: DiagnosticRaised) -> list[Row]:
-        running = self._iterations.get(-1 if event.iter is None else event.iter)
+    def _problem(self, event: events.DiagnosticRaised) -> list[Row]:
+        running = self._iterations.get(event.iter)
         if event.severity != "error":
             return note(self._glyphs, event.message, f"[{event.code}]", event.cause or "")
         if running is None:
@@ -182,7 +162,7 @@ class LiveState:
         running.problems = []
         return rows
 
-    def _finish(self, event: IterationFinished) -> list[Row]:
+    def _finish(self, event: events.IterationFinished) -> list[Row]:
         served_before = self._serving.pop(event.service, None)
         if event.serving is not None:
             self._serving[event.service] = event.serving
@@ -204,7 +184,7 @@ class LiveState:
             line = f"{glyphs.off} {name} {word} after {duration(event.ms, space=' ')}{why}"
         return [*rows, Row.of((line, "soft"), hang=2)]
 
-    def _ready_rows(self, running: _Iteration, event: IterationFinished) -> list[Row]:
+    def _ready_rows(self, running: _Iteration, event: events.IterationFinished) -> list[Row]:
         rows = [] if running.shown else [self._heading(running)]
         start = running.event.trigger.kind == "start"
         parts = [
@@ -221,7 +201,9 @@ class LiveState:
                 parts.append((f"   (x{len(self._ready)}, fastest {fastest})", "soft"))
         return [*rows, Row.of(*parts, hang=2)]
 
-    def _failed_row(self, event: IterationFinished, served_before: Serving | None) -> Row:
+    def _failed_row(
+        self, event: events.IterationFinished, served_before: events.Serving | None
+    ) -> Row:
         waited = event.failed_step in (Step.ROLLOUT, None)
         what = "not ready after" if waited else f"{event.failed_step} failed in"
         label = f" {event.service}" if self._several else ""
@@ -237,7 +219,7 @@ class LiveState:
             parts.append(("   waiting for a change", "soft"))
         return Row.of(*parts, hang=2)
 
-    def _end(self, event: SessionEnded, now: float) -> list[Row]:
+    def _end(self, event: events.SessionEnded, now: float) -> list[Row]:
         session = self._session
         if session is None:
             return []
@@ -261,7 +243,7 @@ class LiveState:
     def _several(self) -> bool:
         return self._session is not None and len(self._session.services) > 1
 
-    def _name(self, event: IterationStarted) -> str:
+    def _name(self, event: events.IterationStarted) -> str:
         return f"#{event.iter} {event.service}" if self._several else f"#{event.iter}"
 
     def _heading(self, running: _Iteration) -> Row:
@@ -274,7 +256,7 @@ class LiveState:
         gap = " " * max(3, 21 - len(head) - len(words)) if steps else ""
         return Row.of((head, "strong"), words, gap, (steps, "soft"), hang=4)
 
-    def _step_row(self, running: _Iteration, event: StepFinished) -> Row:
+    def _step_row(self, running: _Iteration, event: events.StepFinished) -> Row:
         detail, glyph = event.detail, (self._glyphs.ok, "ok")
         if event.outcome is StepOutcome.FAILED:
             detail, glyph = detail or "failed", (self._glyphs.bad, "bad")
@@ -284,7 +266,7 @@ class LiveState:
         parts = (("  ", "none"), glyph, (f" {service}{event.step:<11} {detail}", "none"))
         return Row(parts, right=(duration(event.ms, space=" "), "soft"))
 
-    def _hold_row(self, running: _Iteration, event: HoldStarted, until: float | None) -> Row:
+    def _hold_row(self, running: _Iteration, event: events.HoldStarted, until: float | None) -> Row:
         again = ""
         if until is not None:
             again = f"; next try in {max(0, round(until))} s"
@@ -292,7 +274,7 @@ class LiveState:
         text = f"{self._glyphs.hold} {self._name(running.event)} holding: {event.reason}{again}"
         return Row.of((text, "warn"), hang=2)
 
-    def _frame(self, event: DiagnosticRaised) -> list[Row]:
+    def _frame(self, event: events.DiagnosticRaised) -> list[Row]:
         root = self._session.root if self._session else ""
         return frame(event, root=root, glyphs=self._glyphs, read_source=self._read_source)
 
@@ -338,7 +320,7 @@ class LiveState:
         return parts
 
 
-def _changed(event: IterationStarted, more: str) -> str:
+def _changed(event: events.IterationStarted, more: str) -> str:
     """The changed files' names, a few of them."""
     names = list(dict.fromkeys(PurePosixPath(path).name for path in event.trigger.paths))
     if not names:

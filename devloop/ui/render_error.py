@@ -14,7 +14,6 @@ from devloop.ui.text import path_from
 
 if TYPE_CHECKING:
     from devloop.errors import Diagnosis
-    from devloop.events import DiagnosticRaised
 
 
 # What editors take for a problem.
@@ -23,7 +22,7 @@ _PROBLEM = re.compile(r"(:[0-9]+:[0-9]+: (?:error|warning|info))\[(?=[a-z/-]+\]:
 _SEVERITY_COLOUR = {"error": "1;31", "warning": "1;33", "info": "1;36"}
 
 
-def problem_line(diagnosis: Diagnosis | DiagnosticRaised, *, root: str = "") -> str:
+def problem_line(diagnosis: Diagnosis, *, root: str = "") -> str:
     """`path:line:col: error[code]: message`, the path relative to `root` if it lies in there.
 
     Without a place: `devloop: error[code]: message`. Always one line of plain text."""
@@ -41,7 +40,7 @@ def not_a_problem(text: str) -> str:
     return _PROBLEM.sub(r"\1 [", text)
 
 
-def explanation(diagnosis: Diagnosis | DiagnosticRaised) -> list[str]:
+def explanation(diagnosis: Diagnosis) -> list[str]:
     """The lines below a problem line: evidence, cause and what to try, indented, never a problem
     to an editor themselves."""
     lines = [f"    {plain(line)}" for line in diagnosis.detail]
@@ -55,7 +54,7 @@ def format_diagnosis(diagnosis: Diagnosis, *, color: bool = False, width: int = 
     """The block that a command prints on stderr before it ends; no newline at the end.
 
     Long lines are broken at `width` columns, 0 leaves them whole; evidence is never broken."""
-    paint = _paint if color else _leave
+    paint = _paint if color else lambda text, _sgr: text
     head = paint(f"{diagnosis.severity}[{diagnosis.code}]", _SEVERITY_COLOUR[diagnosis.severity])
     lines = [f"{head}: {paint(plain(diagnosis.message), '1')}"]
     if diagnosis.location is not None:
@@ -89,7 +88,3 @@ def _wrapped(line: str, width: int) -> list[str]:
 
 def _paint(text: str, sgr: str) -> str:
     return f"\x1b[{sgr}m{text}\x1b[0m"
-
-
-def _leave(text: str, _sgr: str) -> str:
-    return text

@@ -10,21 +10,11 @@ import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from devloop import events
 from devloop.base.state_file import StateFile
-from devloop.events import (
-    HoldStarted,
-    IterationFinished,
-    IterationStarted,
-    PodChanged,
-    SessionEnded,
-    SessionStarted,
-    StepStarted,
-)
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from devloop.events import Event, Record
 
 
 _NAME = "session.json"
@@ -62,17 +52,17 @@ class SessionFile:
         self._file = StateFile(state_dir / _NAME)
         self._state: dict[str, Any] = {}
 
-    def __call__(self, record: Record) -> None:
+    def __call__(self, record: events.Record) -> None:
         if self._take(record.event, record.ts):
             self._file.save(self._state)
 
-    def _take(self, event: Event, ts: str) -> bool:
+    def _take(self, event: events.Event, ts: str) -> bool:
         match event:
-            case SessionStarted():
+            case events.SessionStarted():
                 facts = asdict(event)
                 services = {name: _service() for name in facts.pop("services")}
                 self._state = {"started": ts, **facts, "services": services}
-            case SessionEnded():
+            case events.SessionEnded():
                 self._state |= {"ended": ts, "exit_code": event.exit_code, "why": event.why}
             case _:
                 service = self._state.get("services", {}).get(getattr(event, "service", None))
@@ -98,17 +88,17 @@ def _service() -> dict[str, Any]:
     }
 
 
-def _update(service: dict[str, Any], event: Event) -> bool:
+def _update(service: dict[str, Any], event: events.Event) -> bool:
     """Note what `event` says of a service; False for one that is not worth writing."""
     match event:
-        case IterationStarted():
+        case events.IterationStarted():
             service |= {"iter": event.iter, "state": "working", "step": None, "hold": None}
-        case StepStarted():
+        case events.StepStarted():
             service |= {"state": "working", "step": str(event.step), "hold": None}
-        case HoldStarted():
+        case events.HoldStarted():
             hold = {"code": event.code, "reason": event.reason, "attempt": event.attempt}
             service |= {"state": "holding", "step": None, "hold": hold}
-        case IterationFinished():
+        case events.IterationFinished():
             service |= {
                 "iter": event.iter,
                 "state": "idle",
@@ -121,9 +111,9 @@ def _update(service: dict[str, Any], event: Event) -> bool:
                 "digest": event.digest,
                 "serving": asdict(event.serving) if event.serving else None,
             }
-        case PodChanged() if event.phase == "Gone":
+        case events.PodChanged() if event.phase == "Gone":
             service["pods"].pop(event.pod, None)
-        case PodChanged():
+        case events.PodChanged():
             service["pods"][event.pod] = {
                 "phase": event.phase,
                 "ready": event.ready,

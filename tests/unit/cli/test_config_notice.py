@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devloop.app.config_notice import ConfigNotice
+from devloop.app.wiring import ConfigNotice
 from devloop.base.cancel import Cancel
 
 if TYPE_CHECKING:

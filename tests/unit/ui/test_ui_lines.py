@@ -191,7 +191,7 @@ def test_a_start_has_no_files() -> None:
 )
 def test_places(location: Location | None, place: str) -> None:
     event = DiagnosticRaised(
-        code="build/failed", severity="error", message="no\nway", location=location
+        code=Code.BUILD_FAILED, severity="error", message="no\nway", location=location
     )
     assert lines(session(), event)[1:] == [f"{place}[build/failed]: no\\nway"]
 
