@@ -16,7 +16,7 @@ from devloop.base.sockets import UnknownHost
 from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from devloop.cluster.api.pod_view import Json
 
 
 class ApiError(DevloopError):
@@ -29,7 +29,7 @@ class ApiError(DevloopError):
         *,
         status: int,
         reason: str = "",
-        details: Mapping[str, Any] | None = None,
+        details: Json | None = None,
         text: str = "",
         retry_after: float | None = None,
     ) -> None:
@@ -111,7 +111,7 @@ def _status_object(body: bytes) -> dict[str, Any]:
 
 def status_error(
     status: int,
-    body: bytes | Mapping[str, Any],
+    body: bytes | Json,
     *,
     method: str,
     path: str,
@@ -161,12 +161,7 @@ def status_error(
             detail=_fields(details),
         )
     return ApiError(
-        diagnosis,
-        status=status,
-        reason=reason,
-        details=details,
-        text=text,
-        retry_after=retry_after,
+        diagnosis, status=status, reason=reason, details=details, text=text, retry_after=retry_after
     )
 
 
@@ -174,7 +169,7 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())[:600]
 
 
-def _fields(details: Mapping[str, Any]) -> tuple[str, ...]:
+def _fields(details: Json) -> tuple[str, ...]:
     causes = details.get("causes")
     return tuple(
         f"{c.get('field') or ''}: {c.get('message') or ''}".strip(": ")

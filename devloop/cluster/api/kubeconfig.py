@@ -23,6 +23,8 @@ from devloop.errors import Code, DevloopError, Location
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from devloop.cluster.api.pod_view import Json
+
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -48,8 +50,8 @@ class Context:
     cluster: Cluster
     cluster_name: str
     user_name: str
-    user_entry: Mapping[str, Any]
-    cluster_entry: Mapping[str, Any]
+    user_entry: Json
+    cluster_entry: Json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +60,9 @@ class Kubeconfig:
 
     files: tuple[Path, ...]
     current: str
-    contexts: Mapping[str, Mapping[str, Any]]
-    clusters: Mapping[str, Mapping[str, Any]]
-    users: Mapping[str, Mapping[str, Any]]
+    contexts: Mapping[str, Json]
+    clusters: Mapping[str, Json]
+    users: Mapping[str, Json]
 
     def resolve(self, name: str | None) -> Context:
         """The context called `name`, or the current one. Raises cluster/context-not-found."""
@@ -129,7 +131,7 @@ def read(env: Mapping[str, str]) -> Kubeconfig:
     names = [n for n in value.split(os.pathsep) if n] or [str(home / ".kube" / "config")]
     files = tuple(Path(n) for n in names)
     current = ""
-    merged: dict[str, dict[str, Mapping[str, Any]]] = {"contexts": {}, "clusters": {}, "users": {}}
+    merged: dict[str, dict[str, Json]] = {"contexts": {}, "clusters": {}, "users": {}}
     for file in files:
         document = _load(file)
         current = current or str(document.get("current-context") or "")
@@ -199,7 +201,7 @@ def _absolute(entry: dict[str, Any], directory: Path) -> dict[str, Any]:
     return result
 
 
-def _cluster(entry: Mapping[str, Any]) -> Cluster:
+def _cluster(entry: Json) -> Cluster:
     insecure = bool(entry.get("insecure-skip-tls-verify"))
     return Cluster(
         server=str(entry["server"]).rstrip("/"),
@@ -210,7 +212,7 @@ def _cluster(entry: Mapping[str, Any]) -> Cluster:
     )
 
 
-def pem_of(entry: Mapping[str, Any], key: str) -> str:
+def pem_of(entry: Json, key: str) -> str:
     """PEM text of an entry, "" for none: the data form wins over the file form, as with kubectl.
 
     Raises config/value and env/file-unreadable."""

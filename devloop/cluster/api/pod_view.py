@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from devloop.model import ContainerView, PodView
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 
 # What a container waits for on its way up; everything else is a failure.
 STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})
+
+# An object of the API, or a part of one: plain JSON, never to be changed by its readers.
+Json = Mapping[str, Any]
 
 State = Literal["waiting", "running", "terminated", "unknown"]
 
@@ -38,29 +42,29 @@ def items(value: object) -> list[dict[str, Any]]:
     return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []
 
 
-def metadata(thing: Mapping[str, Any]) -> dict[str, Any]:
+def metadata(thing: Json) -> dict[str, Any]:
     value = thing.get("metadata")
     return value if isinstance(value, dict) else {}
 
 
-def name_of(thing: Mapping[str, Any]) -> str:
+def name_of(thing: Json) -> str:
     return text(metadata(thing).get("name"))
 
 
-def uid_of(thing: Mapping[str, Any]) -> str:
+def uid_of(thing: Json) -> str:
     return text(metadata(thing).get("uid"))
 
 
-def labels(thing: Mapping[str, Any]) -> dict[str, Any]:
+def labels(thing: Json) -> dict[str, Any]:
     value = metadata(thing).get("labels")
     return value if isinstance(value, dict) else {}
 
 
-def annotation(thing: Mapping[str, Any], key: str) -> str:
+def annotation(thing: Json, key: str) -> str:
     return text(dig(metadata(thing), "annotations", key))
 
 
-def controller_of(thing: Mapping[str, Any]) -> tuple[str, str, str] | None:
+def controller_of(thing: Json) -> tuple[str, str, str] | None:
     """(kind, name, uid) of the owner that controls it."""
     for owner in items(metadata(thing).get("ownerReferences")):
         if owner.get("controller") is True:
@@ -68,12 +72,12 @@ def controller_of(thing: Mapping[str, Any]) -> tuple[str, str, str] | None:
     return None
 
 
-def controlled_by(thing: Mapping[str, Any], uid: str) -> bool:
+def controlled_by(thing: Json, uid: str) -> bool:
     owner = controller_of(thing)
     return owner is not None and owner[2] == uid
 
 
-def alive(pods: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def alive(pods: Iterable[Json]) -> list[Json]:
     """The pods that are neither being deleted nor at their end."""
     return [
         p
@@ -83,12 +87,12 @@ def alive(pods: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     ]
 
 
-def images_of(workload: Mapping[str, Any]) -> dict[str, str]:
+def images_of(workload: Json) -> dict[str, str]:
     """Container -> image of a workload's template, init containers included."""
     return _images(dig(workload, "spec", "template", "spec"))
 
 
-def pod_images(pod: Mapping[str, Any]) -> dict[str, str]:
+def pod_images(pod: Json) -> dict[str, str]:
     """Container -> image as the pod's spec asks for it, init containers included."""
     return _images(dig(pod, "spec"))
 
@@ -101,7 +105,7 @@ def _images(spec: object) -> dict[str, str]:
     }
 
 
-def condition(thing: Mapping[str, Any], kind: str) -> dict[str, Any]:
+def condition(thing: Json, kind: str) -> dict[str, Any]:
     """The status condition of type `kind`; empty when there is none."""
     for entry in items(dig(thing, "status", "conditions")):
         if entry.get("type") == kind:
@@ -109,7 +113,7 @@ def condition(thing: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return {}
 
 
-def pod_view(pod: Mapping[str, Any]) -> PodView:
+def pod_view(pod: Json) -> PodView:
     marks = labels(pod)
     return PodView(
         name=name_of(pod),
@@ -126,7 +130,7 @@ def pod_view(pod: Mapping[str, Any]) -> PodView:
     )
 
 
-def _containers(pod: Mapping[str, Any]) -> tuple[ContainerView, ...]:
+def _containers(pod: Json) -> tuple[ContainerView, ...]:
     """Init containers first, each in the order of the spec, reported by the kubelet or not."""
     found: list[ContainerView] = []
     for spec_key, status_key, init in (
@@ -141,9 +145,7 @@ def _containers(pod: Mapping[str, Any]) -> tuple[ContainerView, ...]:
     return tuple(found)
 
 
-def _container(
-    name: str, spec: Mapping[str, Any], status: Mapping[str, Any], *, init: bool
-) -> ContainerView:
+def _container(name: str, spec: Json, status: Json, *, init: bool) -> ContainerView:
     state, inside = _state(status.get("state"))
     _, last = _state(status.get("lastState"))
     return ContainerView(
@@ -173,6 +175,6 @@ def _state(value: object) -> tuple[State, dict[str, Any]]:
     return "unknown", {}
 
 
-def _exit(inside: Mapping[str, Any]) -> int | None:
+def _exit(inside: Json) -> int | None:
     code = inside.get("exitCode")
     return code if isinstance(code, int) and not isinstance(code, bool) else None

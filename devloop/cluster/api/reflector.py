@@ -14,7 +14,7 @@ import random
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from devloop.base.cancel import Cancelled
 from devloop.base.threads import report_bug, supervised
@@ -22,7 +22,9 @@ from devloop.cluster.api.api_errors import ApiError, status_error
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
+
+    from devloop.cluster.api.pod_view import Json
 
 
 # A watch that ends this soon without a word would spin if it were resumed at once.
@@ -35,19 +37,19 @@ class WatchEvent:
     the error that cut the stream; LIVE says that the watch is (again) established."""
 
     type: Literal["SYNC", "PUT", "DELETE", "LOST", "LIVE"]
-    object: Mapping[str, Any] = field(default_factory=dict)
-    items: tuple[Mapping[str, Any], ...] = ()
+    object: Json = field(default_factory=dict)
+    items: tuple[Json, ...] = ()
     error: DevloopError | None = None
 
 
 class Feed(Protocol):
     """One collection of one server, as the reflector needs it."""
 
-    def list(self, resource_version: str) -> Mapping[str, Any]:
+    def list(self, resource_version: str) -> Json:
         """The whole List object; "" asks for the newest."""
         ...
 
-    def watch(self, resource_version: str, timeout_seconds: int) -> Iterator[Mapping[str, Any]]:
+    def watch(self, resource_version: str, timeout_seconds: int) -> Iterator[Json]:
         """The events from `resource_version` on, opened when called. Ends when the server ends it;
         raises `DevloopError` when refused, cut or silent for too long."""
         ...
@@ -191,7 +193,7 @@ class Reflector:
             self._take(event)
         return seen or self._clock() - began >= _VERY_SHORT_SECONDS
 
-    def _take(self, event: Mapping[str, Any]) -> None:
+    def _take(self, event: Json) -> None:
         kind, thing = event.get("type"), event.get("object")
         if not isinstance(thing, dict):
             return
@@ -213,7 +215,7 @@ class Reflector:
             self._version = version
 
 
-def _version_of(thing: Mapping[str, Any]) -> str:
+def _version_of(thing: Json) -> str:
     metadata = thing.get("metadata")
     version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
     return str(version or "")

@@ -42,12 +42,7 @@ _HARMLESS = 32768  # bytes that a pod's socket takes in any case
 
 
 def open_tunnel(
-    connection: Connection,
-    namespace: str,
-    pod: str,
-    cancel: Cancel,
-    *,
-    in_websocket: bool = False,
+    connection: Connection, namespace: str, pod: str, cancel: Cancel, *, in_websocket: bool = False
 ) -> Tunnel:
     """Connect into the pod; nothing in it notices. Blocks until the node has agreed.
 

@@ -22,10 +22,9 @@ from devloop.cluster.api.kubeconfig import pem_of, text_of
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.kubeconfig import Context
+    from devloop.cluster.api.pod_view import Json
 
 
 _EXEC_API = "client.authentication.k8s.io"
@@ -149,7 +148,7 @@ def _from_plugin(
         raise _failed(context, plugin, str(error), done.err) from error
 
 
-def _cluster_info(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _cluster_info(entry: Json) -> dict[str, Any]:
     """The cluster as a plugin is told of it: certificates always as data."""
     keys = ("server", "tls-server-name", "insecure-skip-tls-verify", "proxy-url")
     info = {key: entry[key] for key in (*keys, "disable-compression") if entry.get(key)}
@@ -183,9 +182,7 @@ def _answered(answer: Any, version: str, given: UserCredentials) -> UserCredenti
     )
 
 
-def _failed(
-    context: Context, plugin: Mapping[str, Any], cause: str, detail: str = ""
-) -> DevloopError:
+def _failed(context: Context, plugin: Json, cause: str, detail: str = "") -> DevloopError:
     command, hint = plugin.get("command"), str(plugin.get("installHint") or "").strip()
     return DevloopError.of(
         Code.CLUSTER_UNAUTHORIZED,

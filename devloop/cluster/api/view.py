@@ -11,12 +11,20 @@ import contextlib
 import json
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from devloop.base.cancel import Cancelled
 from devloop.base.threads import report_bug
 from devloop.cluster.api.api_errors import connection_error
-from devloop.cluster.api.pod_view import controller_of, labels, metadata, name_of, pod_view, text
+from devloop.cluster.api.pod_view import (
+    Json,
+    controller_of,
+    labels,
+    metadata,
+    name_of,
+    pod_view,
+    text,
+)
 from devloop.cluster.api.reflector import Backoff, Feed, Reflector, WatchEvent
 from devloop.errors import Code, DevloopError
 
@@ -57,7 +65,7 @@ class ConnectionFeed:
         self._shut: Callable[[], None] | None = None
         self._closed = False
 
-    def list(self, resource_version: str) -> Mapping[str, Any]:
+    def list(self, resource_version: str) -> Json:
         query = dict(self._query)
         if resource_version:
             query["resourceVersion"] = resource_version
@@ -70,7 +78,7 @@ class ConnectionFeed:
             raise connection_error(error, self._connection.server) from error
         return page if isinstance(page, dict) else {}
 
-    def watch(self, resource_version: str, timeout_seconds: int) -> Iterator[Mapping[str, Any]]:
+    def watch(self, resource_version: str, timeout_seconds: int) -> Iterator[Json]:
         query = self._query | {
             "watch": "1",
             "allowWatchBookmarks": "true",
@@ -79,7 +87,7 @@ class ConnectionFeed:
         }
         return self._events(self._open(query, _IDLE_SECONDS))
 
-    def _events(self, stream: ResponseStream) -> Iterator[Mapping[str, Any]]:
+    def _events(self, stream: ResponseStream) -> Iterator[Json]:
         with stream:
             for line in stream.lines():
                 self._check()
@@ -140,7 +148,7 @@ class View:
         self._slim = slim
         self._on_bug = on_bug
         self._lock = threading.RLock()
-        self._store: dict[str, Mapping[str, Any]] = {}
+        self._store: dict[str, Json] = {}
         self._listeners: list[Callable[[WatchEvent], None]] = []
         self._reflector = Reflector(
             feed, self._take, name=name, backoff=backoff, clock=clock, on_bug=self._end
@@ -149,11 +157,11 @@ class View:
     def start(self) -> None:
         self._reflector.start()
 
-    def get(self, name: str) -> Mapping[str, Any] | None:
+    def get(self, name: str) -> Json | None:
         with self._lock:
             return self._store.get(name)
 
-    def items(self) -> list[Mapping[str, Any]]:
+    def items(self) -> list[Json]:
         with self._lock:
             return list(self._store.values())
 
@@ -240,7 +248,7 @@ class View:
         self.error = change.error
         return [change]
 
-    def _replace(self, found: tuple[Mapping[str, Any], ...]) -> list[WatchEvent]:
+    def _replace(self, found: tuple[Json, ...]) -> list[WatchEvent]:
         old, self._store = self._store, {name_of(i): self._kept(i) for i in found}
         events = [
             WatchEvent("DELETE", object=thing)
@@ -257,18 +265,18 @@ class View:
         self.synced.set()
         return [*events, WatchEvent("LIVE")] if first else events
 
-    def _kept(self, thing: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _kept(self, thing: Json) -> Json:
         if not self._slim or "managedFields" not in metadata(thing):
             return thing
         slim = {k: v for k, v in metadata(thing).items() if k != "managedFields"}
         return {**thing, "metadata": slim}
 
 
-def _same(one: Mapping[str, Any] | None, other: Mapping[str, Any], key: str) -> bool:
+def _same(one: Json | None, other: Json, key: str) -> bool:
     return one is not None and metadata(one).get(key) == metadata(other).get(key)
 
 
-def workload_of(pod: Mapping[str, Any]) -> tuple[str, str] | None:
+def workload_of(pod: Json) -> tuple[str, str] | None:
     """(kind in lower case, name) of the workload that a pod belongs to.
 
     A Deployment names its ReplicaSets `<deployment>-<pod-template-hash>` (Kubernetes'
@@ -284,7 +292,7 @@ def workload_of(pod: Mapping[str, Any]) -> tuple[str, str] | None:
     return kind.lower(), name
 
 
-def owned_by(ref: WorkloadRef) -> Callable[[Mapping[str, Any]], bool]:
+def owned_by(ref: WorkloadRef) -> Callable[[Json], bool]:
     """A predicate for `subscribe_pods`: the pods of one workload, of all its revisions."""
     return lambda pod: workload_of(pod) == (ref.kind, ref.name)
 
@@ -295,10 +303,7 @@ class ClusterView:
     `on_bug` is each view's."""
 
     def __init__(
-        self,
-        connection: Connection,
-        *,
-        on_bug: Callable[[BaseException], None] = report_bug,
+        self, connection: Connection, *, on_bug: Callable[[BaseException], None] = report_bug
     ) -> None:
         self._connection = connection
         self._on_bug = on_bug
@@ -338,7 +343,7 @@ class ClusterView:
     def subscribe_pods(
         self,
         namespace: str,
-        predicate: Callable[[Mapping[str, Any]], bool],
+        predicate: Callable[[Json], bool],
         callback: Callable[[PodView, bool], None],
     ) -> Callable[[], None]:
         """Call `callback(pod, gone)` for the pods that `predicate` (of the pod's JSON) accepts:

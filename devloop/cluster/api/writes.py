@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.api.api_errors import ApiError
 from devloop.cluster.api.connection import STRATEGIC
-from devloop.cluster.api.pod_view import items, metadata, name_of, text, uid_of
+from devloop.cluster.api.pod_view import Json, items, metadata, name_of, text, uid_of
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from devloop.cluster.api.connection import Connection
 
 
@@ -25,7 +23,7 @@ MANAGER = "devloop"
 _DELETE_SECONDS = 10.0
 
 
-def last_writer(live: Mapping[str, Any]) -> str:
+def last_writer(live: Json) -> str:
     """The manager that last wrote the object itself (not its status), for messages."""
     entries = [
         e for e in items(metadata(live).get("managedFields")) if e.get("subresource") != "status"
@@ -36,7 +34,7 @@ def last_writer(live: Mapping[str, Any]) -> str:
 
 
 def patch_as_devloop(
-    connection: Connection, path: str, body: Mapping[str, Any], *, timeout: float = 30.0
+    connection: Connection, path: str, body: Json, *, timeout: float = 30.0
 ) -> dict[str, Any] | None:
     """A strategic merge patch; None when the object is gone or is another one than the uid in
     `body` says. `timeout` is seconds of silence. Errors: cluster/*."""
@@ -62,9 +60,7 @@ def is_another(error: ApiError) -> bool:
     return conflict or any(c.get("field") == "metadata.uid" for c in error.causes)
 
 
-def delete_pod(
-    connection: Connection, pod: Mapping[str, Any], *, grace: int | None = None
-) -> dict[str, Any]:
+def delete_pod(connection: Connection, pod: Json, *, grace: int | None = None) -> dict[str, Any]:
     """Delete this very pod, so that its controller makes another; returns the server's answer, {}
     where it refuses or the pod is gone. `grace` is in seconds, None for the pod's own."""
     path = f"/api/v1/namespaces/{text(metadata(pod).get('namespace'))}/pods/{name_of(pod)}"

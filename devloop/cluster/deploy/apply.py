@@ -13,20 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.api.api_errors import ApiError
 from devloop.cluster.api.connection import APPLY
-from devloop.cluster.api.pod_view import annotation, condition, metadata
+from devloop.cluster.api.pod_view import Json, annotation, condition, metadata
 from devloop.cluster.api.writes import MANAGER
-from devloop.cluster.deploy.ownership import (
-    APPLIED,
-    covers,
-    created_by,
-    desired,
-    judge_conflict,
-)
+from devloop.cluster.deploy.ownership import APPLIED, covers, created_by, desired, judge_conflict
 from devloop.cluster.replace.pause import with_pause
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
@@ -45,7 +39,7 @@ _BELIEVED_SECONDS = 60.0
 class Applied:
     """What the cluster holds after an apply. `written` is False when it was all there already."""
 
-    object: Mapping[str, Any]
+    object: Json
     written: bool
     created: bool = False
 
@@ -68,7 +62,7 @@ class Applier:
         self.project = project
         self._lock = threading.Lock()
         # path -> what was applied last and came back: spares a look in later iterations.
-        self._known: dict[str, tuple[str, Mapping[str, Any], float]] = {}
+        self._known: dict[str, tuple[str, Json, float]] = {}
 
     def apply(
         self,
@@ -76,8 +70,8 @@ class Applier:
         notify: Callable[[Diagnosis], None],
         cancel: Cancel,
         *,
-        live: Mapping[str, Any] | None = None,
-        before: Callable[[Mapping[str, Any]], None] | None = None,
+        live: Json | None = None,
+        before: Callable[[Json], None] | None = None,
     ) -> Applied:
         """Make the cluster have `planned`; at most one write.
 
@@ -116,16 +110,16 @@ class Applier:
     def apply_paused(
         self,
         planned: PlannedObject,
-        live: Mapping[str, Any],
+        live: Json,
         notify: Callable[[Diagnosis], None],
         cancel: Cancel,
-    ) -> Mapping[str, Any]:
+    ) -> Json:
         """Apply a Deployment that is paused and marked so (see `replace.pause`), by the same
         manager: who owns which field stays as it was. To resume it is left to the caller."""
         body = with_pause(desired(planned.object, live, self.project))
         return self._write(planned, body, notify, cancel, live)
 
-    def _remembered(self, planned: PlannedObject) -> Mapping[str, Any] | None:
+    def _remembered(self, planned: PlannedObject) -> Json | None:
         with self._lock:
             known = self._known.get(planned.path)
         if known is None or time.monotonic() - known[2] > _BELIEVED_SECONDS:
@@ -134,7 +128,7 @@ class Applier:
         body = desired(planned.object, live, self.project)
         return live if metadata(body)["annotations"][APPLIED] == mark else None
 
-    def _remember(self, planned: PlannedObject, mark: str, live: Mapping[str, Any]) -> None:
+    def _remember(self, planned: PlannedObject, mark: str, live: Json) -> None:
         with self._lock:
             self._known[planned.path] = (mark, live, time.monotonic())
 
@@ -144,7 +138,7 @@ class Applier:
         body: dict[str, Any],
         notify: Callable[[Diagnosis], None],
         cancel: Cancel,
-        live: Mapping[str, Any] | None,
+        live: Json | None,
     ) -> dict[str, Any]:
         force = False
         for _ in range(4):
@@ -191,9 +185,7 @@ class Applier:
             if cancel.wait(0.05):
                 cancel.check()
 
-    def _send(
-        self, planned: PlannedObject, body: Mapping[str, Any], *, force: bool
-    ) -> dict[str, Any]:
+    def _send(self, planned: PlannedObject, body: Json, *, force: bool) -> dict[str, Any]:
         query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
         if force:
             query["force"] = "true"
@@ -223,7 +215,7 @@ def _immutable(planned: PlannedObject, error: ApiError) -> bool:
     return planned.resource.kind == "Job" and error.status == 422 and "immutable" in error.text
 
 
-def _version(thing: Mapping[str, Any]) -> str:
+def _version(thing: Json) -> str:
     return str(metadata(thing).get("resourceVersion") or "")
 
 

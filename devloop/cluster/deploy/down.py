@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.api.api_errors import ApiError
 from devloop.cluster.api.kinds import Discovery, Resource
-from devloop.cluster.api.pod_view import controller_of, items, name_of, text, uid_of
+from devloop.cluster.api.pod_view import Json, controller_of, items, name_of, text, uid_of
 from devloop.cluster.deploy.objects import apply_order
 from devloop.cluster.deploy.ownership import PROJECT, created_by, project_label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from devloop.cluster.api.connection import Connection
 
@@ -92,7 +92,7 @@ def find_created(connection: Connection, project: str) -> tuple[Created, ...]:
 _COMES_ALONG = {"Event", "Endpoints", "EndpointSlice", "Lease", "PodMetrics"}
 
 
-def _comes_along(thing: Mapping[str, Any], resource: Resource) -> bool:
+def _comes_along(thing: Json, resource: Resource) -> bool:
     if resource.kind in _COMES_ALONG or controller_of(thing) is not None:
         return True
     return (resource.kind, name_of(thing)) in {
@@ -101,9 +101,7 @@ def _comes_along(thing: Mapping[str, Any], resource: Resource) -> bool:
     }
 
 
-def plan_deletion(
-    candidates: Iterable[tuple[Resource, Mapping[str, Any]]], project: str
-) -> tuple[Created, ...]:
+def plan_deletion(candidates: Iterable[tuple[Resource, Json]], project: str) -> tuple[Created, ...]:
     """What of `candidates` to delete, first to last: the reverse of the order of applying.
 
     The same object may be listed under several API groups; what a controller made goes with its

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.api.kinds import WORKLOAD_KINDS, Resource, name_of
-from devloop.cluster.api.pod_view import dig, items
+from devloop.cluster.api.pod_view import Json, dig, items
 from devloop.cluster.deploy import image_use
 from devloop.errors import Code, DevloopError, Location
 from devloop.model import WorkloadRef
@@ -91,9 +91,7 @@ _TEMPLATE: dict[str, tuple[str, ...]] = {
 }
 
 
-def containers_of(
-    thing: Mapping[str, Any],
-) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:
+def containers_of(thing: Json) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:
     """The containers and init containers of whatever holds a pod template, each with its path."""
     base = _TEMPLATE.get(str(thing.get("kind")), ("spec", "template", "spec"))
     for key in ("initContainers", "containers"):
@@ -296,11 +294,7 @@ def _refuse_other_name(
 
 
 def pick_container(
-    thing: Mapping[str, Any],
-    *,
-    image: str,
-    container: str | None,
-    where: str,
+    thing: Json, *, image: str, container: str | None, where: str
 ) -> tuple[str, ...]:
     """Patch-only mode: which containers of the live workload get the image `image` (a service's).
 

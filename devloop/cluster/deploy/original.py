@@ -6,26 +6,25 @@ write to the cluster, never by a later iteration. Secrets are never kept.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from devloop.cluster.api.pod_view import metadata, name_of, text, uid_of
+from devloop.cluster.api.pod_view import Json, metadata, name_of, text, uid_of
 from devloop.cluster.replace.object_state import object_file, write_first
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from devloop.base.state_file import StateFile
 
 
-def original_file(state_dir: Path, context: str, thing: Mapping[str, Any]) -> StateFile:
+def original_file(state_dir: Path, context: str, thing: Json) -> StateFile:
     """Where an object's original is."""
     namespace = text(metadata(thing).get("namespace")) or "_cluster"
     name = f"{text(thing.get('kind')).lower()}-{name_of(thing)}"
     return object_file(state_dir / "before", context, namespace, name, durable=True)
 
 
-def keep_original(state_dir: Path, context: str, thing: Mapping[str, Any]) -> bool:
+def keep_original(state_dir: Path, context: str, thing: Json) -> bool:
     """Keep `thing` unless its original is kept already; False when it was. Raises env/disk-full or
     env/file-unreadable: what cannot be kept must not be changed."""
     if thing.get("kind") == "Secret":

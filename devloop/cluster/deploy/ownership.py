@@ -10,7 +10,16 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from devloop.cluster.api.pod_view import annotation, dig, images_of, items, labels, metadata, text
+from devloop.cluster.api.pod_view import (
+    Json,
+    annotation,
+    dig,
+    images_of,
+    items,
+    labels,
+    metadata,
+    text,
+)
 from devloop.cluster.api.writes import MANAGER
 from devloop.errors import Code, DevloopError, Diagnosis
 from devloop.model import CREATED_BY
@@ -43,14 +52,12 @@ def project_label(project: str) -> str:
     return f"{slug}-{digest}".lstrip("-")
 
 
-def created_by(live: Mapping[str, Any] | None) -> str:
+def created_by(live: Json | None) -> str:
     """The project that created the object; "" when devloop did not."""
     return annotation(live, CREATED_BY) if live is not None else ""
 
 
-def desired(
-    manifest: Mapping[str, Any], live: Mapping[str, Any] | None, project: str
-) -> dict[str, Any]:
+def desired(manifest: Json, live: Json | None, project: str) -> dict[str, Any]:
     """The body to apply: the manifest without what the server fills in, with devloop's marks.
 
     `live` is the object as it is, None when it does not exist: only then, or when this project
@@ -74,9 +81,7 @@ def desired(
     return body
 
 
-def same_but_images(
-    wanted: Mapping[str, Any], live: Mapping[str, Any], containers: Iterable[str], project: str
-) -> bool:
+def same_but_images(wanted: Json, live: Json, containers: Iterable[str], project: str) -> bool:
     """Whether `wanted` (a Deployment to apply) is what was applied last but for the image of
     `containers`, and the live pod template still says all of it."""
     had = images_of(live)
@@ -183,7 +188,7 @@ class ConflictDecision:
     info: Diagnosis | None = None
 
 
-def judge_conflict(causes: Iterable[Mapping[str, Any]], what: str) -> ConflictDecision:
+def judge_conflict(causes: Iterable[Json], what: str) -> ConflictDecision:
     """Decide on the causes of a 409 to a server-side apply (Status.details.causes).
 
     GitOps controllers and autoscalers are not fought: cluster/conflict names them and the fields.
@@ -244,7 +249,7 @@ def _report(owners: Mapping[str, list[str]], scaled: str, what: str) -> Diagnosi
     return Diagnosis(code=Code.CLUSTER_CONFLICT, severity="info", message="; ".join(parts))
 
 
-def gitops_manager(live: Mapping[str, Any]) -> str | None:
+def gitops_manager(live: Json) -> str | None:
     """Who would put back what devloop patches, by the marks that GitOps tools leave; or None."""
     marks = {**labels(live), **(metadata(live).get("annotations") or {})}
     if any(k.startswith("argocd.argoproj.io/") for k in marks):

@@ -10,7 +10,7 @@ import difflib
 from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.api.kinds import workload_path
-from devloop.cluster.api.pod_view import dig, items, metadata, name_of, text
+from devloop.cluster.api.pod_view import Json, dig, items, metadata, name_of, text
 from devloop.cluster.api.writes import patch_as_devloop
 from devloop.errors import Code, DevloopError
 
@@ -26,7 +26,7 @@ class Recreated(Exception):  # noqa: N818 - not an error: look again
 
 
 def image_patch(
-    live: Mapping[str, Any], images: Mapping[str, str], *, present_on_node: bool = False
+    live: Json, images: Mapping[str, str], *, present_on_node: bool = False
 ) -> dict[str, Any] | None:
     """The patch that gives the containers `images` (name -> image); None when they have them.
 
@@ -46,7 +46,7 @@ def image_patch(
 
 
 def patch_images(
-    connection: Connection, ref: WorkloadRef, patch: Mapping[str, Any], *, uid: str
+    connection: Connection, ref: WorkloadRef, patch: Json, *, uid: str
 ) -> dict[str, Any]:
     """Send the patch and return the workload as it is then. Raises `Recreated` when the workload is
     gone or is another one than the one that was looked at."""

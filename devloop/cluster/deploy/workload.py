@@ -10,11 +10,11 @@ import contextlib
 import logging
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancelled
 from devloop.cluster.api.kinds import WORKLOAD_KINDS, Resource, workload_path
-from devloop.cluster.api.pod_view import dig, images_of, metadata, number, uid_of
+from devloop.cluster.api.pod_view import Json, dig, images_of, metadata, number, uid_of
 from devloop.cluster.deploy import guard
 from devloop.cluster.deploy.apply import read
 from devloop.cluster.deploy.objects import DeployPlan, PlannedObject, pick_container, plan_objects
@@ -31,8 +31,6 @@ from devloop.errors import Code, DevloopError, Diagnosis, Location
 from devloop.model import Deployed, ImageRef, Served, Step, StepOutcome, WorkloadRef
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from devloop.base.cancel import Cancel
     from devloop.cluster.deploy.shared import SharedDeploy
     from devloop.cluster.replace.policy import ReplacementPolicy
@@ -60,7 +58,7 @@ class WorkloadDeployer:
         auto: ReplacedBy = "in-place" if shared.in_place_by_default else "rolling"
         self._wanted = auto if deploy.replace == "auto" else deploy.replace
         self._policies: dict[WorkloadRef, ReplacementPolicy] = {}
-        self._last: Mapping[str, Any] | None = None
+        self._last: Json | None = None
         self._warned = False
         # What was applied since the pods started that they may read only when they start.
         self._unread = ""
@@ -189,7 +187,7 @@ class WorkloadDeployer:
     def _replace(
         self,
         plan: DeployPlan,
-        live: Mapping[str, Any] | None,
+        live: Json | None,
         image: ImageRef,
         reporter: Reporter,
         cancel: Cancel,
@@ -239,7 +237,7 @@ class WorkloadDeployer:
     def _change(
         self,
         plan: DeployPlan,
-        live: Mapping[str, Any] | None,
+        live: Json | None,
         image: ImageRef,
         reporter: Reporter,
         cancel: Cancel,
@@ -276,15 +274,10 @@ class WorkloadDeployer:
                 before=partial(self._before_patch, ref, reporter),
             )
         return Change(
-            ref=ref,
-            live=live,
-            containers=containers,
-            image=image,
-            write=write,
-            unread=self._unread,
+            ref=ref, live=live, containers=containers, image=image, write=write, unread=self._unread
         )
 
-    def _before_patch(self, ref: WorkloadRef, reporter: Reporter, live: Mapping[str, Any]) -> None:
+    def _before_patch(self, ref: WorkloadRef, reporter: Reporter, live: Json) -> None:
         manager = gitops_manager(live)
         if manager is not None and not self._warned:
             self._warned = True
@@ -339,7 +332,7 @@ class WorkloadDeployer:
             )
         return self._policies[ref]
 
-    def _live(self, ref: WorkloadRef) -> Mapping[str, Any] | None:
+    def _live(self, ref: WorkloadRef) -> Json | None:
         """The workload as it is: from the watch where that is up to date, else asked for."""
         view = self._shared.view.workload(ref)
         if view.synced.is_set() and view.error is None:
@@ -353,7 +346,7 @@ class WorkloadDeployer:
                 return seen
         return read(self._connection, workload_path(ref))
 
-    def _keep_original(self, live: Mapping[str, Any]) -> None:
+    def _keep_original(self, live: Json) -> None:
         """Before the first write to a workload that devloop did not create."""
         if live.get("kind") in WORKLOAD_KINDS.values() and not created_by(live):
             keep_original(self._shared.project.state_dir, self._connection.context, live)
@@ -380,9 +373,7 @@ class WorkloadDeployer:
         )
 
 
-def _refuse_paused(
-    live: Mapping[str, Any] | None, wanted: Mapping[str, Any], ref: WorkloadRef
-) -> None:
+def _refuse_paused(live: Json | None, wanted: Json, ref: WorkloadRef) -> None:
     """A paused Deployment takes a new image and rolls nothing out."""
     paused = (
         dig(live, "spec", "paused") is True
@@ -398,7 +389,7 @@ def _refuse_paused(
         )
 
 
-def _generation(thing: Mapping[str, Any]) -> int:
+def _generation(thing: Json) -> int:
     return number(metadata(thing).get("generation"))
 
 

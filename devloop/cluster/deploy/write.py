@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel
-from devloop.cluster.api.pod_view import dig, uid_of
+from devloop.cluster.api.pod_view import Json, dig, uid_of
 from devloop.cluster.deploy.apply import read
 from devloop.cluster.deploy.ownership import same_but_images
 from devloop.cluster.deploy.patch import image_patch, patch_images
@@ -39,12 +39,12 @@ class ManifestApply:
         self,
         applier: Applier,
         own: PlannedObject,
-        live: Mapping[str, Any] | None,
+        live: Json | None,
         containers: tuple[str, ...],
         *,
         notify: Callable[[Diagnosis], None],
         cancel: Cancel,
-        before: Callable[[Mapping[str, Any]], None],
+        before: Callable[[Json], None],
     ) -> None:
         self._applier = applier
         self._own = own
@@ -70,7 +70,7 @@ class ManifestApply:
     def restore_strategy(self) -> Callable[[], None] | None:
         return partial(_apply_plain, self._applier, self._own)
 
-    def paused(self) -> Mapping[str, Any]:
+    def paused(self) -> Json:
         live = self._live or {}
         self._before(live)
         return self._applier.apply_paused(self._own, live, self._notify, self._cancel)
@@ -98,11 +98,11 @@ class ImagePatch:
         connection: Connection,
         recovery_log: RecoveryLog,
         ref: WorkloadRef,
-        live: Mapping[str, Any],
+        live: Json,
         images: Mapping[str, str],
         *,
         present_on_node: bool,
-        before: Callable[[Mapping[str, Any]], None],
+        before: Callable[[Json], None],
     ) -> None:
         self._connection = connection
         self._recovery_log = recovery_log
@@ -141,7 +141,7 @@ class ImagePatch:
         self._recovery_log.write(entry)
         return partial(restore_strategy, self._connection, self._recovery_log, entry)
 
-    def paused(self) -> Mapping[str, Any]:
+    def paused(self) -> Json:
         return self._send(with_pause(self._patch or {}))
 
     @property
@@ -149,6 +149,6 @@ class ImagePatch:
         """Whether there is an update strategy to change for `fast`."""
         return not is_fast(self._live) and with_fast_strategy(self._live) != self._live
 
-    def _send(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _send(self, body: Json) -> Json:
         self._before(self._live)
         return patch_images(self._connection, self._ref, body, uid=uid_of(self._live))

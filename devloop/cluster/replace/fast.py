@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from devloop.cluster.api.pod_view import dig, metadata, number, uid_of
+from devloop.cluster.api.pod_view import Json, dig, metadata, number, uid_of
 from devloop.cluster.api.view import owned_by
 from devloop.cluster.api.writes import delete_pod
 from devloop.cluster.replace.rolling import RollingUpdate
 from devloop.cluster.replace.strategy import Change, Replaced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
@@ -28,11 +28,11 @@ _SURGE = {"maxSurge": "100%", "maxUnavailable": 0}
 _GRACE_SECONDS = 1
 
 
-def is_fast(thing: Mapping[str, Any]) -> bool:
+def is_fast(thing: Json) -> bool:
     return bool(dig(thing, "spec", "strategy", "rollingUpdate") == _SURGE)
 
 
-def with_fast_strategy(deployment: Mapping[str, Any]) -> dict[str, Any]:
+def with_fast_strategy(deployment: Json) -> dict[str, Any]:
     """The Deployment (a manifest, or one from the cluster) with the strategy of `fast`. Recreate
     stays: it says that old and new pods must not run side by side."""
     spec = dict(deployment.get("spec") or {})
@@ -41,7 +41,7 @@ def with_fast_strategy(deployment: Mapping[str, Any]) -> dict[str, Any]:
     return {**deployment, "spec": spec}
 
 
-def strategy_patch(strategy: Mapping[str, Any]) -> dict[str, Any]:
+def strategy_patch(strategy: Json) -> dict[str, Any]:
     """For a strategic merge patch: puts back the surge and unavailability of `strategy`, or the
     server's defaults for what it leaves open."""
     rolling = dig(strategy, "rollingUpdate") or {}

@@ -13,12 +13,13 @@ from __future__ import annotations
 import contextlib
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel
 from devloop.base.threads import Background
 from devloop.cluster.api.api_errors import ApiError
 from devloop.cluster.api.pod_view import (
+    Json,
     dig,
     images_of,
     name_of,
@@ -93,9 +94,7 @@ class InPlace(Replacement):
         blocker = change.unread or self._rules(change, live, cancel, restart=True)
         return blocker or change.write.other_changes() or None
 
-    def _rules(
-        self, change: Change, live: Mapping[str, Any], cancel: Cancel, *, restart: bool
-    ) -> str | None:
+    def _rules(self, change: Change, live: Json, cancel: Cancel, *, restart: bool) -> str | None:
         try:
             self._objects.wait_synced(cancel)
         except DevloopError as error:
@@ -110,9 +109,7 @@ class InPlace(Replacement):
             restart=restart,
         )
 
-    def _behind(
-        self, live: Mapping[str, Any], containers: tuple[str, ...], image: ImageRef
-    ) -> bool:
+    def _behind(self, live: Json, containers: tuple[str, ...], image: ImageRef) -> bool:
         """Whether a pod of the current ReplicaSet does not ask for the image that the Deployment
         has: an earlier session ended before it was restarted."""
         if not self._objects.synced:
@@ -162,7 +159,7 @@ class InPlace(Replacement):
             return Replaced(how="rolling", written=written, blocker=self._refusal)
         return Replaced(how="in-place", written=written, alone=replicas == 1)
 
-    def adopt(self, change: Change, cancel: Cancel) -> tuple[Mapping[str, Any] | None, str | None]:
+    def adopt(self, change: Change, cancel: Cancel) -> tuple[Json | None, str | None]:
         """Bring Deployment and ReplicaSet to the image and leave the pods as they run. Returns the
         Deployment as it is then, None where nothing was written; and why not, None when it is
         so."""
@@ -194,12 +191,8 @@ class InPlace(Replacement):
         )
 
     def _pause_beside(
-        self,
-        entry: RecoveryEntry,
-        change: Change,
-        restart: Background[None],
-        pod: Mapping[str, Any],
-    ) -> Mapping[str, Any]:
+        self, entry: RecoveryEntry, change: Change, restart: Background[None], pod: Json
+    ) -> Json:
         """Pause while the pod is patched. If the Deployment does not get the image after all, the
         pod goes: its ReplicaSet makes another with the image that it had."""
         try:
@@ -209,7 +202,7 @@ class InPlace(Replacement):
             self.recreate(pod)
             raise
 
-    def _pause(self, entry: RecoveryEntry, change: Change) -> Mapping[str, Any]:
+    def _pause(self, entry: RecoveryEntry, change: Change) -> Json:
         self._recovery_log.write(entry)
         already = self._open is not None
         try:
@@ -235,7 +228,7 @@ class InPlace(Replacement):
             suggestions=(f"kubectl -n {self._ref.namespace} rollout resume {self._ref}",),
         )
 
-    def _restart(self, pod: Mapping[str, Any], entry: RecoveryEntry) -> None:
+    def _restart(self, pod: Json, entry: RecoveryEntry) -> None:
         records = self._restarts.records(pod, entry.after)
         body = {"metadata": {"uid": uid_of(pod)}, "spec": template_patch(entry.after)}
         path = f"/api/v1/namespaces/{entry.namespace}/pods/{name_of(pod)}"
@@ -297,7 +290,7 @@ class InPlace(Replacement):
 
     def _advance(
         self,
-        live: Mapping[str, Any],
+        live: Json,
         entry: RecoveryEntry,
         deployed: Deployed,
         accepted: frozenset[tuple[str, str]],
@@ -313,24 +306,24 @@ class InPlace(Replacement):
             elif len(pods) >= number(dig(live, "spec", "replicas"), 1):
                 self._finish(entry)
 
-    def seen(self, pod: Mapping[str, Any], deployed: Deployed) -> Mapping[str, Any]:
+    def seen(self, pod: Json, deployed: Deployed) -> Json:
         if mismatched(pod, deployed.containers, deployed.image.pinned):
             return pending(pod, deployed.containers)
         return self._restarts.normalised(pod)
 
-    def newest(self, workload: Mapping[str, Any]) -> Mapping[str, Any]:
+    def newest(self, workload: Json) -> Json:
         return self._objects.newest(workload)
 
-    def is_news(self, event: Mapping[str, Any]) -> bool:
+    def is_news(self, event: Json) -> bool:
         return self._objects.is_news(event)
 
-    def in_back_off(self) -> list[Mapping[str, Any]]:
+    def in_back_off(self) -> list[Json]:
         return self._restarts.in_back_off(self._objects.pods())
 
-    def recreate(self, pod: Mapping[str, Any]) -> None:
+    def recreate(self, pod: Json) -> None:
         self._objects.wrote(delete_pod(self._connection, pod))
 
-    def _sweep(self, live: Mapping[str, Any], images: Mapping[str, str]) -> None:
+    def _sweep(self, live: Json, images: Mapping[str, str]) -> None:
         """Recreate pods that ask for another image than their ReplicaSet: the controller sees no
         difference between them and the others."""
         current = matching_set(live, self._objects.replicasets())
@@ -350,7 +343,7 @@ class InPlace(Replacement):
         """Learn from how it went."""
         self._restarts.served(self._objects.pods())
 
-    def rolled_back(self, live: Mapping[str, Any], images: Mapping[str, str]) -> None:
+    def rolled_back(self, live: Json, images: Mapping[str, str]) -> None:
         """See that no pod of the ReplicaSet that comes back is left with the image that failed."""
         self._sweep(live, images)
 
@@ -406,9 +399,9 @@ def _wanted(deployed: Deployed) -> dict[str, str]:
     return dict.fromkeys(deployed.containers, deployed.image.pinned)
 
 
-def _has(live: Mapping[str, Any], images: Mapping[str, str]) -> bool:
+def _has(live: Json, images: Mapping[str, str]) -> bool:
     return images.items() <= images_of(live).items()
 
 
-def _asks_for(pod: Mapping[str, Any], entry: RecoveryEntry) -> bool:
+def _asks_for(pod: Json, entry: RecoveryEntry) -> bool:
     return entry.after.items() <= pod_images(pod).items()

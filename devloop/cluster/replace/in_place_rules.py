@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.api.pod_view import (
     STARTING,
+    Json,
     dig,
     images_of,
     items,
@@ -46,9 +47,9 @@ class Memory:
 
 
 def in_place_blocker(
-    live: Mapping[str, Any],
-    replicasets: Iterable[Mapping[str, Any]],
-    pods: Iterable[Mapping[str, Any]],
+    live: Json,
+    replicasets: Iterable[Json],
+    pods: Iterable[Json],
     *,
     containers: tuple[str, ...],
     image: ImageRef,
@@ -85,7 +86,7 @@ def _image_blocker(image: ImageRef) -> str:
     return "" if image.digest else "the image has no digest to prove it by"
 
 
-def _template_blocker(live: Mapping[str, Any], containers: tuple[str, ...]) -> str:
+def _template_blocker(live: Json, containers: tuple[str, ...]) -> str:
     spec = dig(live, "spec", "template", "spec")
     for init in items(dig(spec, "initContainers")):
         if text(init.get("name")) in containers:
@@ -105,15 +106,15 @@ def _template_blocker(live: Mapping[str, Any], containers: tuple[str, ...]) -> s
     return ""
 
 
-def _init_blocker(live: Mapping[str, Any], containers: tuple[str, ...]) -> str:
+def _init_blocker(live: Json, containers: tuple[str, ...]) -> str:
     main = {text(c.get("name")) for c in items(dig(live, "spec", "template", "spec", "containers"))}
     return "" if main.issuperset(containers) else "an init container gets the image"
 
 
 def _sets_blocker(
-    live: Mapping[str, Any],
-    sets: tuple[Mapping[str, Any], ...],
-    current: Mapping[str, Any] | None,
+    live: Json,
+    sets: tuple[Json, ...],
+    current: Json | None,
     containers: tuple[str, ...],
     image: ImageRef,
 ) -> str:
@@ -131,10 +132,7 @@ def _sets_blocker(
 
 
 def _others_blocker(
-    live: Mapping[str, Any],
-    sets: tuple[Mapping[str, Any], ...],
-    current: Mapping[str, Any] | None,
-    pods: tuple[Mapping[str, Any], ...],
+    live: Json, sets: tuple[Json, ...], current: Json | None, pods: tuple[Json, ...]
 ) -> str:
     for other in other_sets(live, sets, current):
         if number(dig(other, "spec", "replicas")) or pods_of(pods, uid_of(other)):
@@ -142,7 +140,7 @@ def _others_blocker(
     return ""
 
 
-def _strategy_blocker(live: Mapping[str, Any], pods: list[Mapping[str, Any]]) -> str:
+def _strategy_blocker(live: Json, pods: list[Json]) -> str:
     several = len(pods) > 1 or number(dig(live, "spec", "replicas"), 1) > 1
     if several and dig(live, "spec", "strategy", "type") == "Recreate":
         return "strategy Recreate: old and new pods must not run side by side"
@@ -158,13 +156,7 @@ def _slow_blocker(containers: tuple[str, ...], memory: Memory) -> str:
     return ""
 
 
-def _pod_blocker(
-    pod: Mapping[str, Any],
-    current: Mapping[str, Any],
-    container: str,
-    image: ImageRef,
-    memory: Memory,
-) -> str:
+def _pod_blocker(pod: Json, current: Json, container: str, image: ImageRef, memory: Memory) -> str:
     now = pod_images(pod).get(container, "")
     if now == image.pinned:
         return ""  # it was patched before something broke off

@@ -6,14 +6,21 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from devloop.cluster.api.pod_view import dig, metadata, name_of, number, pod_view, text, uid_of
+from devloop.cluster.api.pod_view import (
+    Json,
+    dig,
+    metadata,
+    name_of,
+    number,
+    pod_view,
+    text,
+    uid_of,
+)
 from devloop.cluster.rollout.replica_sets import current_set, pods_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.view import ClusterView, View
     from devloop.model import WorkloadRef
@@ -33,7 +40,7 @@ class LiveObjects:
         self._sets: View = view.view("replicasets", ref.namespace)
         self._pods: View = view.view("pods", ref.namespace)
         self._events: View = view.view("events", ref.namespace)
-        self._written: dict[str, Mapping[str, Any]] = {}  # uid -> the object as it came back
+        self._written: dict[str, Json] = {}  # uid -> the object as it came back
         self._old_events: frozenset[tuple[str, str]] = frozenset()
 
     def wait_synced(self, cancel: Cancel) -> None:
@@ -45,28 +52,28 @@ class LiveObjects:
     def synced(self) -> bool:
         return self._sets.synced.is_set() and self._pods.synced.is_set()
 
-    def wrote(self, thing: Mapping[str, Any]) -> None:
+    def wrote(self, thing: Json) -> None:
         """`thing` is what a write answered."""
         self._written[uid_of(thing)] = thing
 
-    def newest(self, seen: Mapping[str, Any]) -> Mapping[str, Any]:
+    def newest(self, seen: Json) -> Json:
         """What was written last, where the watch is not that far yet; else what it saw."""
         own = self._written.get(uid_of(seen))
         return own if own is not None and _version(own) > _version(seen) else seen
 
-    def workload(self) -> Mapping[str, Any] | None:
+    def workload(self) -> Json | None:
         seen = self._workloads.get(self._name)
         return self.newest(seen) if seen is not None else None
 
-    def replicasets(self) -> list[Mapping[str, Any]]:
+    def replicasets(self) -> list[Json]:
         """Those of the namespace."""
         return [self.newest(thing) for thing in self._sets.items()]
 
-    def pods(self) -> list[Mapping[str, Any]]:
+    def pods(self) -> list[Json]:
         """Those of the namespace."""
         return [self.newest(thing) for thing in self._pods.items()]
 
-    def current_pods(self, live: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    def current_pods(self, live: Json) -> list[Json]:
         """The pods of the current ReplicaSet, those that are not ready first."""
         current = current_set(live, self.replicasets())
         mine = pods_of(self.pods(), uid_of(current)) if current is not None else []
@@ -78,7 +85,7 @@ class LiveObjects:
             k: v for k, v in self._written.items() if k in uids or v.get("kind") != "Pod"
         }
 
-    def wait_observed(self, written: Mapping[str, Any]) -> None:
+    def wait_observed(self, written: Json) -> None:
         """Wait until the controllers have the ReplicaSet as it is now.
 
         Deployments and ReplicaSets reach them on two streams. If the end of the pause came first,
@@ -96,21 +103,21 @@ class LiveObjects:
         """All events until now are old."""
         self._old_events = frozenset(map(_event_key, self._events.items()))
 
-    def is_news(self, event: Mapping[str, Any]) -> bool:
+    def is_news(self, event: Json) -> bool:
         return _event_key(event) not in self._old_events
 
 
-def _observed(seen: Mapping[str, Any] | None, written: Mapping[str, Any]) -> bool:
+def _observed(seen: Json | None, written: Json) -> bool:
     if seen is None or uid_of(seen) != uid_of(written):
         return False
     generation = number(metadata(written).get("generation"))
     return number(dig(seen, "status", "observedGeneration")) >= generation
 
 
-def _version(thing: Mapping[str, Any]) -> int:
+def _version(thing: Json) -> int:
     found = text(metadata(thing).get("resourceVersion"))
     return int(found) if found.isdigit() else 0
 
 
-def _event_key(event: Mapping[str, Any]) -> tuple[str, str]:
+def _event_key(event: Json) -> tuple[str, str]:
     return uid_of(event), text(metadata(event).get("resourceVersion"))

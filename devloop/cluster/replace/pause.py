@@ -8,12 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.api.kinds import workload_path
-from devloop.cluster.api.pod_view import dig, items, labels, metadata
+from devloop.cluster.api.pod_view import Json, dig, items, labels, metadata
 from devloop.cluster.api.writes import MANAGER, patch_as_devloop
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from devloop.cluster.api.connection import Connection
     from devloop.model import WorkloadRef
 
@@ -23,12 +21,12 @@ if TYPE_CHECKING:
 PAUSE_LABEL = "devloop.dev/in-place"
 
 
-def paused_by_devloop(live: Mapping[str, Any] | None) -> bool:
+def paused_by_devloop(live: Json | None) -> bool:
     """Whether the Deployment is in the middle of an in-place replacement."""
     return live is not None and PAUSE_LABEL in labels(live) and dig(live, "spec", "paused") is True
 
 
-def paused_by_other(live: Mapping[str, Any]) -> bool:
+def paused_by_other(live: Json) -> bool:
     """Whether somebody else than devloop says that the Deployment is paused."""
     return any(
         entry.get("manager") != MANAGER and dig(entry, "fieldsV1", "f:spec", "f:paused") is not None
@@ -36,7 +34,7 @@ def paused_by_other(live: Mapping[str, Any]) -> bool:
     )
 
 
-def with_pause(body: Mapping[str, Any]) -> dict[str, Any]:
+def with_pause(body: Json) -> dict[str, Any]:
     """The Deployment (or a patch of one) that is paused and marked as paused by devloop."""
     meta = metadata(body)
     return {

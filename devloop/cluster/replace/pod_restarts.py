@@ -7,9 +7,10 @@ Thread-safe as long as two threads do not restart the same pod. Decides nothing:
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from devloop.cluster.api.pod_view import (
+    Json,
     alive,
     dig,
     items,
@@ -59,21 +60,17 @@ class PodRestarts:
             refusal=refusal,
         )
 
-    def includes(self, pod: Mapping[str, Any]) -> bool:
+    def includes(self, pod: Json) -> bool:
         """Whether this session restarted it before."""
         return uid_of(pod) in self._patched
 
-    def records(
-        self, pod: Mapping[str, Any], images: Mapping[str, str]
-    ) -> dict[str, RestartRecord]:
+    def records(self, pod: Json, images: Mapping[str, str]) -> dict[str, RestartRecord]:
         """What its containers are before they are restarted with `images` (container -> image)."""
         uid = uid_of(pod)
         before = self._records.get(uid, {}) if uid in self._unproven else {}
         return {c: restart_record(pod, c, image, before.get(c)) for c, image in images.items()}
 
-    def restarted(
-        self, pod: Mapping[str, Any], records: dict[str, RestartRecord], patched: Mapping[str, Any]
-    ) -> None:
+    def restarted(self, pod: Json, records: dict[str, RestartRecord], patched: Json) -> None:
         """`pod` was patched and is `patched` now; `records` were taken before."""
         uid = uid_of(pod)
         self._records[uid] = records
@@ -81,16 +78,16 @@ class PodRestarts:
         self._patched[uid] = _last_write(patched)
         self._history.note(uid, {*pod_images(pod).values(), *(m.image for m in records.values())})
 
-    def normalised(self, pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    def normalised(self, pod: Json) -> Json:
         """The pod as if it had been made when it was last restarted."""
         records = self._records.get(uid_of(pod))
         return normalised(pod, records) if records else pod
 
-    def in_back_off(self, pods: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    def in_back_off(self, pods: Iterable[Json]) -> list[Json]:
         """The living pods whose new container the kubelet does not start yet."""
         return [p for p in alive(pods) if in_back_off(p, self._records.get(uid_of(p), {}))]
 
-    def served(self, pods: Iterable[Mapping[str, Any]]) -> None:
+    def served(self, pods: Iterable[Json]) -> None:
         """What was restarted is ready: learn from how it went."""
         for pod in pods:
             uid = uid_of(pod)
@@ -122,7 +119,7 @@ def _seconds(stamp: object) -> float:
         return 0.0
 
 
-def _last_write(thing: Mapping[str, Any]) -> float:
+def _last_write(thing: Json) -> float:
     """When devloop wrote the object, by the server's clock; infinity when it does not say."""
     times = [
         _seconds(e.get("time"))
@@ -132,7 +129,7 @@ def _last_write(thing: Mapping[str, Any]) -> float:
     return max(times, default=float("inf"))
 
 
-def _stopped(pod: Mapping[str, Any], container: str) -> float:
+def _stopped(pod: Json, container: str) -> float:
     """When the container before this one ended, by the node's clock; 0 when nobody knows."""
     for status in items(dig(pod, "status", "containerStatuses")):
         if text(status.get("name")) == container:

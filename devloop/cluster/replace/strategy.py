@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from devloop.cluster.api.pod_view import images_of
+from devloop.cluster.api.pod_view import Json, images_of
 from devloop.cluster.rollout.hooks import RolloutHooks
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Written:
     """The workload after a write. `changed` is False when it was so before."""
 
-    object: Mapping[str, Any]
+    object: Json
     changed: bool = True
     created: bool = False
 
@@ -50,7 +50,7 @@ class Write(Protocol):
         where that is needed; None when it takes none."""
         ...
 
-    def paused(self) -> Mapping[str, Any]:
+    def paused(self) -> Json:
         """As wanted, paused and marked (see `pause`)."""
         ...
 
@@ -61,7 +61,7 @@ class Change:
     `unread` is what changed that pods read only when they start, "" for nothing."""
 
     ref: WorkloadRef
-    live: Mapping[str, Any] | None
+    live: Json | None
     containers: tuple[str, ...]
     image: ImageRef
     write: Write
@@ -105,7 +105,7 @@ class Replacement(RolloutHooks, ABC):
     def failed(self, deployed: Deployed) -> None:
         """The rollout failed. Errors: cluster/*."""
 
-    def rolled_back(self, live: Mapping[str, Any], images: Mapping[str, str]) -> None:
+    def rolled_back(self, live: Json, images: Mapping[str, str]) -> None:
         """The workload `live` has got its `images` (container -> image) of before back."""
 
     def close(self, cancel: Cancel) -> None:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from devloop.cluster.api.pod_view import condition, dig, name_of, pod_view, text, uid_of
+from devloop.cluster.api.pod_view import Json, condition, dig, name_of, pod_view, text, uid_of
 from devloop.cluster.rollout.diagnose_container import examine_container, probe_failing
 from devloop.cluster.rollout.finding import NEVER, Finding, events_of, last_event, one_line
 from devloop.errors import Code, Diagnosis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from devloop.model import PodView
 
@@ -26,7 +26,7 @@ _UNSCHEDULABLE_GRACE = 5.0
 _MOUNT_GRACE = 8.0
 
 
-def examine(pod: Mapping[str, Any], events: Iterable[Mapping[str, Any]] = ()) -> Finding | None:
+def examine(pod: Json, events: Iterable[Json] = ()) -> Finding | None:
     """The worst thing that is wrong with a pod, None when nothing is. `events` may be all of the
     namespace's."""
     seen = pod_view(pod)
@@ -40,9 +40,7 @@ def examine(pod: Mapping[str, Any], events: Iterable[Mapping[str, Any]] = ()) ->
     return _whole_pod(pod, seen, mine)
 
 
-def _whole_pod(
-    pod: Mapping[str, Any], seen: PodView, events: Sequence[Mapping[str, Any]]
-) -> Finding | None:
+def _whole_pod(pod: Json, seen: PodView, events: Sequence[Json]) -> Finding | None:
     scheduled = condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
         return _unschedulable(seen, text(scheduled.get("message")))
@@ -114,7 +112,7 @@ def _unschedulable(pod: PodView, message: str) -> Finding:
     )
 
 
-def _evicted(pod: Mapping[str, Any], seen: PodView) -> Finding:
+def _evicted(pod: Json, seen: PodView) -> Finding:
     return Finding(
         diagnosis=Diagnosis(
             code=Code.POD_EVICTED,

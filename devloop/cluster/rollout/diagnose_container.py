@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from devloop.cluster.api.pod_view import text
+from devloop.cluster.api.pod_view import Json, text
 from devloop.cluster.rollout.finding import NEVER, Finding, event_count, exit_meaning, one_line
 from devloop.errors import Code, Diagnosis
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from devloop.model import ContainerView, PodView
 
@@ -37,7 +37,7 @@ _CREATE = {
 
 
 def examine_container(
-    container: ContainerView, pod: PodView, events: Sequence[Mapping[str, Any]]
+    container: ContainerView, pod: PodView, events: Sequence[Json]
 ) -> Finding | None:
     if container.reason in _PULL:
         return _image_pull(container, pod, events)
@@ -61,9 +61,7 @@ def examine_container(
     return None
 
 
-def _image_pull(
-    container: ContainerView, pod: PodView, events: Sequence[Mapping[str, Any]]
-) -> Finding:
+def _image_pull(container: ContainerView, pod: PodView, events: Sequence[Json]) -> Finding:
     failures = [
         e for e in events if e.get("reason") == "Failed" and "ull image" in text(e.get("message"))
     ]
@@ -204,11 +202,7 @@ def _init(container: ContainerView, pod: PodView, *, looping: bool) -> Finding |
 
 
 def _crash(
-    container: ContainerView,
-    pod: PodView,
-    events: Sequence[Mapping[str, Any]],
-    *,
-    certain: bool,
+    container: ContainerView, pod: PodView, events: Sequence[Json], *, certain: bool
 ) -> Finding:
     code = _ended(container)
     liveness = [e for e in events if text(e.get("message")).startswith("Liveness probe failed")]
@@ -231,9 +225,7 @@ def _crash(
     )
 
 
-def probe_failing(
-    pod: PodView, container: str, event: Mapping[str, Any], *, grace: float
-) -> Finding:
+def probe_failing(pod: PodView, container: str, event: Json, *, grace: float) -> Finding:
     message = text(event.get("message"))
     kind = message.split(" ", 1)[0].lower()
     kind = kind if kind in {"readiness", "liveness", "startup"} else "a"

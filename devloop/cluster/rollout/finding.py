@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from devloop.cluster.api.pod_view import dig, text
+from devloop.cluster.api.pod_view import Json, dig, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from devloop.errors import Diagnosis
 
@@ -63,13 +63,13 @@ def exit_meaning(code: int | None) -> str:
     return "the program ended with an error"
 
 
-def events_of(events: Iterable[Mapping[str, Any]], uid: str) -> list[Mapping[str, Any]]:
+def events_of(events: Iterable[Json], uid: str) -> list[Json]:
     """The events about one object, oldest first."""
     found = [e for e in events if uid and dig(e, "involvedObject", "uid") == uid]
     return sorted(found, key=_event_time)
 
 
-def _event_time(event: Mapping[str, Any]) -> str:
+def _event_time(event: Json) -> str:
     return (
         text(event.get("lastTimestamp"))
         or text(event.get("eventTime"))
@@ -77,14 +77,14 @@ def _event_time(event: Mapping[str, Any]) -> str:
     )
 
 
-def event_count(event: Mapping[str, Any]) -> int:
+def event_count(event: Json) -> int:
     for count in (event.get("count"), dig(event, "series", "count")):
         if isinstance(count, int):
             return count
     return 1
 
 
-def last_event(events: Sequence[Mapping[str, Any]], *reasons: str) -> Mapping[str, Any] | None:
+def last_event(events: Sequence[Json], *reasons: str) -> Json | None:
     return next((e for e in reversed(events) if e.get("reason") in reasons), None)
 
 

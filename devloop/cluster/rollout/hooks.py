@@ -3,12 +3,11 @@
 # ruff: noqa: ARG002 - the base of what does something
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from devloop.base.cancel import Cancel
+    from devloop.cluster.api.pod_view import Json
     from devloop.model import Deployed
 
 
@@ -23,21 +22,21 @@ class RolloutHooks:
         are, "" for none. `accepted` is that of `rollout_status.judge`. Errors: cluster/*."""
         return ""
 
-    def seen(self, pod: Mapping[str, Any], deployed: Deployed) -> Mapping[str, Any]:
+    def seen(self, pod: Json, deployed: Deployed) -> Json:
         """The pod as it is to be judged; the very same object where nothing is known of it."""
         return pod
 
-    def newest(self, workload: Mapping[str, Any]) -> Mapping[str, Any]:
+    def newest(self, workload: Json) -> Json:
         """The workload, newer where a write's answer is ahead of the watch."""
         return workload
 
-    def is_news(self, event: Mapping[str, Any]) -> bool:
+    def is_news(self, event: Json) -> bool:
         """Whether the event is one of this rollout: a pod that stays keeps those of before."""
         return True
 
-    def in_back_off(self) -> list[Mapping[str, Any]]:
+    def in_back_off(self) -> list[Json]:
         """The pods that the kubelet does not restart with the image yet."""
         return []
 
-    def recreate(self, pod: Mapping[str, Any]) -> None:
+    def recreate(self, pod: Json) -> None:
         """Have one of those replaced by a new pod."""

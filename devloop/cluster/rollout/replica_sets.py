@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.api.pod_view import (
+    Json,
     alive,
     annotation,
     controlled_by,
@@ -19,16 +20,14 @@ from devloop.cluster.api.pod_view import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable
 
 
 REVISION = "deployment.kubernetes.io/revision"
 _HASH = "pod-template-hash"
 
 
-def current_set(
-    live: Mapping[str, Any], replicasets: Iterable[Mapping[str, Any]]
-) -> Mapping[str, Any] | None:
+def current_set(live: Json, replicasets: Iterable[Json]) -> Json | None:
     """The ReplicaSet of the Deployment's current revision."""
     revision = annotation(live, REVISION)
     return next(
@@ -41,18 +40,12 @@ def current_set(
     )
 
 
-def other_sets(
-    live: Mapping[str, Any],
-    replicasets: Iterable[Mapping[str, Any]],
-    current: Mapping[str, Any] | None,
-) -> list[Mapping[str, Any]]:
+def other_sets(live: Json, replicasets: Iterable[Json], current: Json | None) -> list[Json]:
     """The Deployment's ReplicaSets but for the current one."""
     return [r for r in replicasets if r is not current and controlled_by(r, uid_of(live))]
 
 
-def matching_set(
-    live: Mapping[str, Any], replicasets: Iterable[Mapping[str, Any]]
-) -> Mapping[str, Any] | None:
+def matching_set(live: Json, replicasets: Iterable[Json]) -> Json | None:
     """The ReplicaSet that the controller takes for the Deployment's template: the oldest equal."""
     equal = [
         r
@@ -64,19 +57,17 @@ def matching_set(
     return min(equal, key=lambda r: text(metadata(r).get("creationTimestamp")), default=None)
 
 
-def differs_from(
-    one: Mapping[str, Any], other: Mapping[str, Any], containers: Collection[str]
-) -> bool:
+def differs_from(one: Json, other: Json, containers: Collection[str]) -> bool:
     """Whether two pod templates differ in more than the images of `containers`."""
     return _bare(one, containers) != _bare(other, containers)
 
 
-def pods_of(pods: Iterable[Mapping[str, Any]], owner: str) -> list[Mapping[str, Any]]:
+def pods_of(pods: Iterable[Json], owner: str) -> list[Json]:
     """The living pods that the object with the uid `owner` controls, by name."""
     return sorted((p for p in alive(pods) if controlled_by(p, owner)), key=name_of)
 
 
-def _bare(thing: Mapping[str, Any], containers: Collection[str]) -> dict[str, Any]:
+def _bare(thing: Json, containers: Collection[str]) -> dict[str, Any]:
     """The pod template without what may differ: the hash label and the containers' images."""
     template = dig(thing, "spec", "template") or {}
     meta = {k: v for k, v in metadata(template).items() if v}

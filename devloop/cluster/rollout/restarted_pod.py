@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.api.pod_view import (
+    Json,
     condition,
     dig,
     items,
@@ -38,7 +39,7 @@ class RestartRecord:
 
 
 def restart_record(
-    pod: Mapping[str, Any], container: str, image: str, before: RestartRecord | None
+    pod: Json, container: str, image: str, before: RestartRecord | None
 ) -> RestartRecord:
     """The record for a patch to `image` that is made now. `before` is that of an earlier patch that
     was not seen ready: its container may be on its way still."""
@@ -58,7 +59,7 @@ def restart_record(
 
 
 def found_records(
-    pod: Mapping[str, Any], containers: Iterable[str], image: ImageRef
+    pod: Json, containers: Iterable[str], image: ImageRef
 ) -> dict[str, RestartRecord]:
     """The records of a pod that a rollout finds: what became of its containers before is no news of
     the image, and one that runs another image is to be restarted once more."""
@@ -82,7 +83,7 @@ def found_records(
     return found
 
 
-def normalised(pod: Mapping[str, Any], records: Mapping[str, RestartRecord]) -> Mapping[str, Any]:
+def normalised(pod: Json, records: Mapping[str, RestartRecord]) -> Json:
     """The pod as if it had been made for the new image: a container that is still the old one is
     starting, and restarts that were asked for are none."""
     statuses = items(dig(pod, "status", "containerStatuses"))
@@ -102,7 +103,7 @@ def normalised(pod: Mapping[str, Any], records: Mapping[str, RestartRecord]) -> 
     return {**pod, "status": _not_ready(result) if waiting else result}
 
 
-def _is_old(status: Mapping[str, Any], record: RestartRecord) -> bool:
+def _is_old(status: Json, record: RestartRecord) -> bool:
     # A patch back to what runs, before the kubelet looked: that container is not restarted.
     _, _, digest = record.image.rpartition("@")
     if text(status.get("imageID")).endswith(f"@{digest}") and status.get("ready") is True:
@@ -110,9 +111,7 @@ def _is_old(status: Mapping[str, Any], record: RestartRecord) -> bool:
     return text(status.get("containerID")) in record.old_ids or not status.get("containerID")
 
 
-def _normalised_status(
-    status: Mapping[str, Any], record: RestartRecord, *, old: bool
-) -> dict[str, Any]:
+def _normalised_status(status: Json, record: RestartRecord, *, old: bool) -> dict[str, Any]:
     counted = number(status.get("restartCount")) - record.restarts - record.patches
     changed: dict[str, Any] = {**status, "restartCount": max(0, counted)}
     last = text(dig(status, "lastState", "terminated", "containerID"))
@@ -128,7 +127,7 @@ def _normalised_status(
     return changed
 
 
-def in_back_off(pod: Mapping[str, Any], records: Mapping[str, RestartRecord]) -> bool:
+def in_back_off(pod: Json, records: Mapping[str, RestartRecord]) -> bool:
     """Whether the kubelet does not start a new container yet, as if the one that ran until then had
     crashed: the pod ran the same image a short while ago."""
     return any(
@@ -140,7 +139,7 @@ def in_back_off(pod: Mapping[str, Any], records: Mapping[str, RestartRecord]) ->
     )
 
 
-def mismatched(pod: Mapping[str, Any], containers: Iterable[str], image: str) -> bool:
+def mismatched(pod: Json, containers: Iterable[str], image: str) -> bool:
     """Whether the pod asks for another image of the same repository than the one deployed. One of
     another repository is an admission webhook's doing."""
     now = pod_images(pod)
@@ -150,7 +149,7 @@ def mismatched(pod: Mapping[str, Any], containers: Iterable[str], image: str) ->
     )
 
 
-def pending(pod: Mapping[str, Any], containers: Iterable[str]) -> Mapping[str, Any]:
+def pending(pod: Json, containers: Iterable[str]) -> Json:
     """A pod that is still to get the image, while others have it: it counts as not ready."""
     mine = set(containers)
     status = dict(dig(pod, "status") or {})

@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from devloop.cluster.api.log_stream import tail_log
-from devloop.cluster.api.pod_view import dig, images_of, items, metadata, name_of, uid_of
+from devloop.cluster.api.pod_view import Json, dig, images_of, items, metadata, name_of, uid_of
 from devloop.cluster.api.writes import delete_pod
 from devloop.cluster.rollout.diagnose import examine, with_log
 from devloop.cluster.rollout.finding import NEVER, Finding
@@ -30,7 +30,7 @@ from devloop.errors import Code, DevloopError
 from devloop.model import Served, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
@@ -175,7 +175,7 @@ class Rollout:
             pods=tuple(map(self._seen, pods)),
         )
 
-    def _seen(self, pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _seen(self, pod: Json) -> Json:
         """The pod as it is to be judged: by what became of it since the rollout began."""
         seen = self._hooks.seen(pod, self._deployed)
         if seen is not pod:
@@ -183,7 +183,7 @@ class Rollout:
         records = (self._found or {}).get(uid_of(pod))
         return normalised(pod, records) if records else pod
 
-    def _seen_workload(self) -> Mapping[str, Any] | None:
+    def _seen_workload(self) -> Json | None:
         ref = self._deployed.workload
         seen = self._workloads.get(ref.name)
         if seen is None and self._was_there:
@@ -257,12 +257,7 @@ class Rollout:
                 return True
         return False
 
-    def _unblock(
-        self,
-        status: Waiting,
-        events: list[Mapping[str, Any]],
-        reporter: Reporter,
-    ) -> None:
+    def _unblock(self, status: Waiting, events: list[Json], reporter: Reporter) -> None:
         """Remove the pod of an old revision that will never be ready and that an ordered
         StatefulSet waits for before it takes the new revision."""
         for pod in status.broken:
@@ -294,11 +289,7 @@ class Rollout:
             namespace = self._deployed.workload.namespace
             for previous in (finding.previous, not finding.previous):
                 lines = tail_log(
-                    self._connection,
-                    namespace,
-                    finding.pod,
-                    finding.container,
-                    previous=previous,
+                    self._connection, namespace, finding.pod, finding.container, previous=previous
                 )
                 if lines:
                     break

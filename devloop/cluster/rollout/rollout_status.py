@@ -7,10 +7,11 @@ only when the kubelet reports the deployed image's digest. Must not wait, fetch 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from devloop.cluster.api.pod_view import (
     STARTING,
+    Json,
     alive,
     annotation,
     condition,
@@ -42,10 +43,10 @@ class RolloutView:
     """What is known at one moment. `workload` is None while it is not in the view (yet).
     `restarted` names the ReplicaSet whose pods get the image in place, "" for none."""
 
-    workload: Mapping[str, Any] | None
+    workload: Json | None
     restarted: str = ""
-    replicasets: tuple[Mapping[str, Any], ...] = ()
-    pods: tuple[Mapping[str, Any], ...] = ()
+    replicasets: tuple[Json, ...] = ()
+    pods: tuple[Json, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +58,9 @@ class Waiting:
     message: str
     ready: int = 0
     wanted: int = 0
-    pods: tuple[Mapping[str, Any], ...] = ()
+    pods: tuple[Json, ...] = ()
     stale: tuple[tuple[str, str], ...] = ()
-    broken: tuple[Mapping[str, Any], ...] = ()
+    broken: tuple[Json, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +86,7 @@ def digest_of(image_id: str) -> str:
 
 
 def judge(
-    deployed: Deployed,
-    view: RolloutView,
-    *,
-    accepted: frozenset[tuple[str, str]] = frozenset(),
+    deployed: Deployed, view: RolloutView, *, accepted: frozenset[tuple[str, str]] = frozenset()
 ) -> Waiting | Ready | Failing:
     """Decide. `accepted` are (pod, image id) pairs that were proven to be the deployed image under
     another digest."""
@@ -111,7 +109,7 @@ def judge(
     return _daemonset(deployed, workload, mine, accepted)
 
 
-def _changed_outside(deployed: Deployed, workload: Mapping[str, Any]) -> Failing | None:
+def _changed_outside(deployed: Deployed, workload: Json) -> Failing | None:
     ref = deployed.workload
     if uid_of(workload) != deployed.uid:
         return Failing(
@@ -142,14 +140,12 @@ class _Revisions:
     """A workload's pods: those of the `new` revision, and those of older ones that still live. Of
     the new ones, `good` are ready with the deployed image, `stale` with another."""
 
-    new: list[Mapping[str, Any]]
-    old: list[Mapping[str, Any]]
+    new: list[Json]
+    old: list[Json]
     good: list[PodView]
     stale: tuple[tuple[str, str], ...]
 
-    def waiting(
-        self, wanted: int, *, old: int, broken: Iterable[Mapping[str, Any]] = ()
-    ) -> Waiting:
+    def waiting(self, wanted: int, *, old: int, broken: Iterable[Json] = ()) -> Waiting:
         """`old` pods are to go yet."""
         return Waiting(
             message=_progress(self.new, len(self.good), wanted, old=old),
@@ -162,10 +158,7 @@ class _Revisions:
 
 
 def _revisions(
-    new: list[Mapping[str, Any]],
-    every: Iterable[Mapping[str, Any]],
-    deployed: Deployed,
-    accepted: frozenset[tuple[str, str]],
+    new: list[Json], every: Iterable[Json], deployed: Deployed, accepted: frozenset[tuple[str, str]]
 ) -> _Revisions:
     good: list[PodView] = []
     stale: list[tuple[str, str]] = []
@@ -223,10 +216,7 @@ def _scaled_to_zero(deployed: Deployed) -> Ready:
 
 
 def _deployment(
-    deployed: Deployed,
-    view: RolloutView,
-    workload: Mapping[str, Any],
-    accepted: frozenset[tuple[str, str]],
+    deployed: Deployed, view: RolloutView, workload: Json, accepted: frozenset[tuple[str, str]]
 ) -> Waiting | Ready | Failing:
     wanted = number(dig(workload, "spec", "replicas"), 1)
     if wanted == 0:
@@ -256,7 +246,7 @@ def _has_image(images: Mapping[str, str], deployed: Deployed) -> bool:
     return all(images.get(c) == deployed.image.pinned for c in deployed.containers)
 
 
-def _refused(workload: Mapping[str, Any]) -> Failing | None:
+def _refused(workload: Json) -> Failing | None:
     """No pods are made at all: a quota, pod security, a missing service account, a webhook."""
     failure = condition(workload, "ReplicaFailure")
     if failure.get("status") != "True":
@@ -277,10 +267,7 @@ def _refused(workload: Mapping[str, Any]) -> Failing | None:
 
 
 def _statefulset(
-    deployed: Deployed,
-    workload: Mapping[str, Any],
-    mine: list[Mapping[str, Any]],
-    accepted: frozenset[tuple[str, str]],
+    deployed: Deployed, workload: Json, mine: list[Json], accepted: frozenset[tuple[str, str]]
 ) -> Waiting | Ready | Failing:
     replicas = number(dig(workload, "spec", "replicas"), 1)
     partition = number(dig(workload, "spec", "updateStrategy", "rollingUpdate", "partition"))
@@ -306,12 +293,12 @@ def _statefulset(
     return found.waiting(wanted, old=len(waiting_for), broken=broken)
 
 
-def _ordinal(pod: Mapping[str, Any]) -> int:
+def _ordinal(pod: Json) -> int:
     tail = text(metadata(pod).get("name")).rpartition("-")[2]
     return int(tail) if tail.isdigit() else 0
 
 
-def _keeps_old(deployed: Deployed, kept: list[Mapping[str, Any]], why: str) -> Failing:
+def _keeps_old(deployed: Deployed, kept: list[Json], why: str) -> Failing:
     ref = deployed.workload
     names = " ".join(text(metadata(p).get("name")) for p in kept)
     return Failing(
@@ -326,10 +313,7 @@ def _keeps_old(deployed: Deployed, kept: list[Mapping[str, Any]], why: str) -> F
 
 
 def _daemonset(
-    deployed: Deployed,
-    workload: Mapping[str, Any],
-    mine: list[Mapping[str, Any]],
-    accepted: frozenset[tuple[str, str]],
+    deployed: Deployed, workload: Json, mine: list[Json], accepted: frozenset[tuple[str, str]]
 ) -> Waiting | Ready | Failing:
     wanted = number(dig(workload, "status", "desiredNumberScheduled"))
     updated = number(dig(workload, "status", "updatedNumberScheduled"))
@@ -350,7 +334,7 @@ def _daemonset(
     return found.waiting(wanted, old=len(found.old))
 
 
-def _progress(new: Iterable[Mapping[str, Any]], ready: int, wanted: int, *, old: int) -> str:
+def _progress(new: Iterable[Json], ready: int, wanted: int, *, old: int) -> str:
     """`0/1 ready, pod web-abc: starting`."""
     head = f"{ready}/{wanted} ready"
     for pod in sorted(alive(new), key=lambda p: text(metadata(p).get("creationTimestamp"))):
@@ -362,7 +346,7 @@ def _progress(new: Iterable[Mapping[str, Any]], ready: int, wanted: int, *, old:
     return f"{head}, {old} old pod{'s' if old != 1 else ''} to stop" if old else head
 
 
-def _doing(pod: Mapping[str, Any], seen: PodView) -> str:
+def _doing(pod: Json, seen: PodView) -> str:
     if condition(pod, "PodScheduled").get("status") == "False":
         return "no node takes it"
     for container in seen.containers:
