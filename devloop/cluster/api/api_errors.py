@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import urllib3.exceptions
 
 from devloop.base.net_tls import CertificateError, TlsError
 from devloop.base.sockets import UnknownHost
+from devloop.cluster.api.pod_view import items
 from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
@@ -42,8 +44,7 @@ class ApiError(DevloopError):
 
     @property
     def causes(self) -> list[dict[str, Any]]:
-        causes = self.details.get("causes")
-        return [c for c in causes if isinstance(c, dict)] if isinstance(causes, list) else []
+        return items(self.details.get("causes"))
 
     @property
     def expired(self) -> bool:
@@ -62,19 +63,15 @@ class ApiError(DevloopError):
         return named or "Too large resource version" in self.text
 
 
+@dataclass(frozen=True, slots=True)
 class ApiTarget:
     """What a request is about, read from its path: used in words only."""
 
-    __slots__ = ("group", "name", "namespace", "resource", "subresource")
-
-    def __init__(
-        self, group: str, namespace: str, resource: str, name: str, subresource: str
-    ) -> None:
-        self.group = group
-        self.namespace = namespace
-        self.resource = resource
-        self.name = name
-        self.subresource = subresource
+    group: str = ""
+    namespace: str = ""
+    resource: str = ""
+    name: str = ""
+    subresource: str = ""
 
     def __str__(self) -> str:
         text = f"{self.resource} {self.name!r}" if self.name else self.resource or "the API"
@@ -83,19 +80,9 @@ class ApiTarget:
 
 _PATH = re.compile(
     r"^/(?:api/v1|apis/(?P<group>[^/]+)/[^/]+)"
-    r"(?:/namespaces/(?P<ns>[^/]+)(?=/))?"
-    r"(?:/(?P<resource>[^/]+)(?:/(?P<name>[^/]+)(?:/(?P<sub>.+))?)?)?$"
+    r"(?:/namespaces/(?P<namespace>[^/]+)(?=/))?"
+    r"(?:/(?P<resource>[^/]+)(?:/(?P<name>[^/]+)(?:/(?P<subresource>.+))?)?)?$"
 )
-
-
-def target_of(path: str) -> ApiTarget:
-    found = _PATH.match(path)
-    if not found:
-        return ApiTarget("", "", "", "", "")
-    part = {k: v or "" for k, v in found.groupdict().items()}
-    return ApiTarget(part["group"], part["ns"], part["resource"], part["name"], part["sub"])
-
-
 # The server answers 500 to a server-side apply with a field that its schema does not have.
 _TYPED = "typed patch object"
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
@@ -125,41 +112,40 @@ def status_error(
     reason = str(value.get("reason") or "")
     details = value.get("details")
     details = details if isinstance(details, dict) else {}
-    target = target_of(path)
+    found = _PATH.match(path)
+    target = ApiTarget(**found.groupdict("")) if found else ApiTarget()
     cause = _one_line(text) or None
     verb = _VERBS.get(method, "get" if target.name else "list")
+    hints: tuple[str, ...] = ()
+    detail: tuple[str, ...] = ()
     if status == 401:
-        diagnosis = Diagnosis(
-            code=Code.CLUSTER_UNAUTHORIZED,
-            message=f"{server} does not accept the credentials of user {user!r}",
-            cause=cause,
-            suggestions=("log in again, then retry", "look at `kubectl config view --minify`"),
-        )
+        code = Code.CLUSTER_UNAUTHORIZED
+        message = f"{server} does not accept the credentials of user {user!r}"
+        hints = ("log in again, then retry", "look at `kubectl config view --minify`")
     elif status == 403 and _by_rules(text):
-        diagnosis = _forbidden(cause, verb, target, user)
+        named = re.search(r'User "([^"]+)"', text)
+        subject = named[1] if named else user
+        resource = target.resource + (f"/{target.subresource}" if target.subresource else "")
+        where = f" in namespace {target.namespace!r}" if target.namespace else ""
+        code = Code.CLUSTER_FORBIDDEN
+        message = f"{subject!r} may not {verb} {resource or 'this'}{where}"
+        hints = ("ask an administrator of the cluster to apply the rule below",)
+        detail = _rule(verb, target, resource, subject)
     elif status == 404:
-        diagnosis = Diagnosis(
-            code=Code.CLUSTER_NOT_FOUND, message=f"{target} does not exist", cause=cause
-        )
+        code, message = Code.CLUSTER_NOT_FOUND, f"{target} does not exist"
     elif status == 409:
-        diagnosis = Diagnosis(
-            code=Code.CLUSTER_CONFLICT, message=f"cannot {verb} {target}: conflict", cause=cause
-        )
+        code, message = Code.CLUSTER_CONFLICT, f"cannot {verb} {target}: conflict"
     elif "webhook" not in text and (status == 429 or (status >= 500 and _TYPED not in text)):
-        diagnosis = Diagnosis(
-            code=Code.CLUSTER_UNREACHABLE,
-            message=f"{server} cannot answer now (HTTP {status})",
-            cause=cause,
-            suggestions=("wait for the API server, then retry",),
-        )
+        code, message = Code.CLUSTER_UNREACHABLE, f"{server} cannot answer now (HTTP {status})"
+        hints = ("wait for the API server, then retry",)
     else:
-        diagnosis = Diagnosis(
-            code=Code.CLUSTER_REJECTED,
-            message=f"the cluster refused to {verb} {target}",
-            cause=cause or reason or f"HTTP {status}",
-            suggestions=_rejected_hint(text, reason),
-            detail=_fields(details),
-        )
+        code, message = Code.CLUSTER_REJECTED, f"the cluster refused to {verb} {target}"
+        cause = cause or reason or f"HTTP {status}"
+        hints = _rejected_hint(text, reason)
+        causes = items(details.get("causes"))
+        fields = ((c.get("field") or "", c.get("message") or "") for c in causes)
+        detail = tuple(f"{field}: {said}".strip(": ") for field, said in fields)
+    diagnosis = Diagnosis(code=code, message=message, cause=cause, suggestions=hints, detail=detail)
     return ApiError(
         diagnosis, status=status, reason=reason, details=details, text=text, retry_after=retry_after
     )
@@ -169,28 +155,22 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())[:600]
 
 
-def _fields(details: Json) -> tuple[str, ...]:
-    causes = details.get("causes")
-    return tuple(
-        f"{c.get('field') or ''}: {c.get('message') or ''}".strip(": ")
-        for c in (causes if isinstance(causes, list) else ())
-        if isinstance(c, dict)
-    )
+_ADMISSION = "an admission rule of the cluster refused it: change the manifest as it asks"
+_REJECTED_HINTS = (
+    (_TYPED, "correct the field's name or place in the manifest"),
+    ("admission webhook", _ADMISSION),
+    ("ValidatingAdmissionPolicy", _ADMISSION),
+    ("webhook", "a webhook of the cluster does not answer: look at the pods behind it"),
+    ("exceeded quota", "free some of the namespace's quota, or ask for more"),
+    ("being terminated", "the namespace is being deleted: wait until it is gone, or use another"),
+    ("immutable", "delete the object (`kubectl delete`), then deploy again"),
+)
 
 
 def _rejected_hint(text: str, reason: str) -> tuple[str, ...]:
-    if _TYPED in text:
-        return ("correct the field's name or place in the manifest",)
-    if "admission webhook" in text or "ValidatingAdmissionPolicy" in text:
-        return ("an admission rule of the cluster refused it: change the manifest as it asks",)
-    if "webhook" in text:
-        return ("a webhook of the cluster does not answer: look at the pods behind it",)
-    if "exceeded quota" in text:
-        return ("free some of the namespace's quota, or ask for more",)
-    if "being terminated" in text:
-        return ("the namespace is being deleted: wait until it is gone, or use another",)
-    if "immutable" in text:
-        return ("delete the object (`kubectl delete`), then deploy again",)
+    for words, hint in _REJECTED_HINTS:
+        if words in text:
+            return (hint,)
     return ("correct the manifest",) if reason in {"Invalid", "BadRequest"} else ()
 
 
@@ -199,15 +179,12 @@ def _by_rules(text: str) -> bool:
     return " cannot " in text or not text
 
 
-def _forbidden(cause: str | None, verb: str, target: ApiTarget, user: str) -> Diagnosis:
-    resource = target.resource + (f"/{target.subresource}" if target.subresource else "")
+def _rule(verb: str, target: ApiTarget, resource: str, subject: str) -> tuple[str, ...]:
+    """The manifests that allow it."""
     verbs = sorted({verb, "get", "list", "watch"} if verb in {"get", "list"} else {verb})
-    kind, scope = ("Role", f", namespace: {target.namespace}")
-    if not target.namespace:
-        kind, scope = "ClusterRole", ""
-    named = re.search(r'User "([^"]+)"', cause or "")
-    subject = named.group(1) if named else user
-    snippet = (
+    kind = "Role" if target.namespace else "ClusterRole"
+    scope = f", namespace: {target.namespace}" if target.namespace else ""
+    return (
         "apiVersion: rbac.authorization.k8s.io/v1",
         f"kind: {kind}",
         f"metadata: {{name: devloop{scope}}}",
@@ -222,29 +199,17 @@ def _forbidden(cause: str | None, verb: str, target: ApiTarget, user: str) -> Di
         f"roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: {kind}, name: devloop}}",
         f"subjects: [{{kind: User, apiGroup: rbac.authorization.k8s.io, name: {subject!r}}}]",
     )
-    where = f" in namespace {target.namespace!r}" if target.namespace else ""
-    return Diagnosis(
-        code=Code.CLUSTER_FORBIDDEN,
-        message=f"{subject!r} may not {verb} {resource or 'this'}{where}",
-        cause=cause,
-        suggestions=("ask an administrator of the cluster to apply the rule below",),
-        detail=snippet,
-    )
 
 
 def connection_error(error: BaseException, server: str, *, context: str = "") -> DevloopError:
     """Turn a failure to connect, send or receive into cluster/unreachable, the cause in words."""
     cause, hint = _why(error)
-    suggestions = [hint] if hint else []
+    start = "start the cluster, or choose another with --context"
     if not context or context.startswith("kind-"):
-        suggestions.append("devloop cluster up starts the local cluster")
-    else:
-        suggestions.append("start the cluster, or choose another with --context")
+        start = "devloop cluster up starts the local cluster"
+    suggestions = (hint, start) if hint else (start,)
     return DevloopError.of(
-        Code.CLUSTER_UNREACHABLE,
-        f"{server} does not answer",
-        cause=cause,
-        suggestions=tuple(suggestions),
+        Code.CLUSTER_UNREACHABLE, f"{server} does not answer", cause=cause, suggestions=suggestions
     )
 
 

@@ -30,7 +30,7 @@ from devloop.cluster.api.stream import ResponseStream
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container, Mapping
 
 
 JSON = "application/json"
@@ -221,6 +221,15 @@ class Connection:
                     pause = 0.2 * 2**attempt * (0.75 + random.random() / 2)  # noqa: S311
                 self._pause(min(pause, _LONGEST_PAUSE), cancel)
 
+    def find(self, path: str, *, absent: Container[int] = (404,)) -> dict[str, Any] | None:
+        """GET the object at `path`; None where the answer is one of `absent`. Else as `request`."""
+        try:
+            return self.request("GET", path)
+        except ApiError as error:
+            if error.status in absent:
+                return None
+            raise
+
     def _pause(self, seconds: float, cancel: Cancel | None) -> None:
         if cancel is None:
             self._sleep(seconds)
@@ -250,23 +259,33 @@ class Connection:
         renewed = False
         while True:
             login = self._current(cancel)
-            answer = self._once(
-                login,
-                method,
-                url,
-                headers=headers,
-                body=body,
-                silence=silence,
-                shutter=shutter,
-                cancel=cancel,
-                whole=whole,
-                repeatable=method != "POST" if repeatable is None else repeatable,
-            )
+            every = login.headers.copy()
+            every.update(headers)
+            answer: urllib3.BaseHTTPResponse | None = None
+            try:
+                with net.shut_by(cancel, shutter):
+                    answer = login.http.open(
+                        method,
+                        self.server + url,
+                        headers=every,
+                        body=body,
+                        timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=silence),
+                        shutter=shutter,
+                        repeat=method != "POST" if repeatable is None else repeatable,
+                        whole=whole,
+                    )
+                    if answer.status >= 400:
+                        _ = answer.data  # read while it can be cancelled
+            except (*net.BROKEN, net.ProxyUnsupported, Cancelled) as error:
+                if answer is not None:
+                    answer.close()
+                if isinstance(error, Cancelled):
+                    raise
+                raise self.lost(error) from error
             if answer.status < 400:
                 return answer
-            error = self._refused(answer, method, url)
-            if error.status != 401 or renewed or not login.credentials.renewable:
-                raise error
+            if answer.status != 401 or renewed or not login.credentials.renewable:
+                raise self.refused(answer, method, url)
             self._renewed(login, cancel)
             renewed = True
 
@@ -279,51 +298,8 @@ class Connection:
             return self._renewed(login, cancel)
         return login
 
-    def _once(
-        self,
-        login: _Login,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        silence: float | None,
-        shutter: net.Shutter,
-        cancel: Cancel | None,
-        whole: bool,
-        repeatable: bool,
-    ) -> urllib3.BaseHTTPResponse:
-        every = login.headers.copy()
-        for name, value in headers.items():
-            every[name] = value
-        answer: urllib3.BaseHTTPResponse | None = None
-        try:
-            with net.shut_by(cancel, shutter):
-                answer = login.http.open(
-                    method,
-                    self.server + url,
-                    headers=every,
-                    body=body,
-                    timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=silence),
-                    shutter=shutter,
-                    repeat=repeatable,
-                    whole=whole,
-                )
-                if answer.status >= 400:
-                    _ = answer.data  # read while it can be cancelled
-        except net.BROKEN as error:
-            if answer is not None:
-                answer.close()
-            raise connection_error(error, self.server, context=self.context) from error
-        except net.ProxyUnsupported as error:
-            raise unusable_proxy(error) from error
-        except Cancelled:
-            if answer is not None:
-                answer.close()
-            raise
-        return answer
-
-    def _refused(self, answer: urllib3.BaseHTTPResponse, method: str, url: str) -> ApiError:
+    def refused(self, answer: urllib3.BaseHTTPResponse, method: str, url: str) -> ApiError:
+        """What an answer that is none to work with means."""
         return status_error(
             answer.status,
             answer.data,
@@ -333,6 +309,17 @@ class Connection:
             user=self.user,
             retry_after=_number(answer.headers.get("Retry-After")),
         )
+
+    def lost(self, error: BaseException) -> DevloopError:
+        """What a failure to connect, send or receive means."""
+        if isinstance(error, net.ProxyUnsupported):
+            return DevloopError.of(
+                Code.CONFIG_NOT_SUPPORTED,
+                "the proxy to the cluster cannot be used",
+                cause=str(error),
+                suggestions=("use another proxy, or a tunnel to a local port",),
+            )
+        return connection_error(error, self.server, context=self.context)
 
     def stream(
         self,
@@ -365,15 +352,6 @@ class Connection:
         if renewal is not None:
             renewal.close()
         login.http.close()
-
-
-def unusable_proxy(error: net.ProxyUnsupported) -> DevloopError:
-    return DevloopError.of(
-        Code.CONFIG_NOT_SUPPORTED,
-        "the proxy to the cluster cannot be used",
-        cause=str(error),
-        suggestions=("use another proxy, or a tunnel to a local port",),
-    )
 
 
 def _object(payload: bytes) -> dict[str, Any]:

@@ -6,21 +6,20 @@ of the cluster once per group and remembered for the session.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from devloop.cluster.api.api_errors import ApiError
 from devloop.errors import Code, DevloopError, Location
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
     from devloop.cluster.api.connection import Connection
+    from devloop.cluster.api.pod_view import Json
     from devloop.model import WorkloadKind, WorkloadRef
-
-
-APPS = "apps/v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +33,13 @@ class Resource:
 
     def path(self, namespace: str = "", name: str = "") -> str:
         """The URL path of the collection, or of the object called `name`."""
-        root = "/apis" if "/" in self.api_version else "/api"
         middle = f"/namespaces/{namespace}" if self.namespaced and namespace else ""
         end = f"/{name}" if name else ""
-        return f"{root}/{self.api_version}{middle}/{self.plural}{end}"
+        return f"{_root(self.api_version)}{middle}/{self.plural}{end}"
+
+
+def _root(api_version: str) -> str:
+    return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
 
 
 _TABLE = """
@@ -77,11 +79,6 @@ _KNOWN = {
     (version, kind): Resource(version, kind, plural, scope == "ns")
     for version, kind, plural, scope in (line.split() for line in _TABLE.strip().splitlines())
 }
-_WORKLOADS: dict[str, str] = {
-    "deployment": "deployments",
-    "statefulset": "statefulsets",
-    "daemonset": "daemonsets",
-}
 WORKLOAD_KINDS: dict[WorkloadKind, str] = {
     "deployment": "Deployment",
     "statefulset": "StatefulSet",
@@ -90,10 +87,10 @@ WORKLOAD_KINDS: dict[WorkloadKind, str] = {
 
 
 def workload_path(ref: WorkloadRef) -> str:
-    return f"/apis/{APPS}/namespaces/{ref.namespace}/{_WORKLOADS[ref.kind]}/{ref.name}"
+    return f"/apis/apps/v1/namespaces/{ref.namespace}/{ref.kind}s/{ref.name}"
 
 
-def name_of(manifest: Mapping[str, Any]) -> str:
+def name_of(manifest: Json) -> str:
     """`Deployment web`, for messages."""
     metadata = manifest.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
@@ -109,17 +106,16 @@ class Discovery:
         self._lock = threading.Lock()
         self._groups: dict[str, dict[str, Resource]] = {}
 
-    def resource(
-        self, api_version: str, kind: str, *, location: Location | None = None
-    ) -> Resource:
+    def resource(self, api_version: str, kind: str, location: Location) -> Resource:
         """Raises cluster/rejected when the cluster does not have the kind."""
-        known = _KNOWN.get((api_version, kind))
-        if known is not None:
-            return known
+        if (api_version, kind) in _KNOWN:
+            return _KNOWN[api_version, kind]
         with self._lock:
             found = self._groups.get(api_version, {}).get(kind)
         if found is None:
-            group = self.group(api_version)
+            # 503: an aggregated API whose server is away
+            answer = self._connection.find(_root(api_version), absent={404, 503}) or {}
+            group = {resource.kind: resource for resource, _ in _served(api_version, answer)}
             found = group.get(kind)
             with self._lock:
                 self._groups[api_version] = group
@@ -133,23 +129,6 @@ class Discovery:
             )
         return found
 
-    def group(self, api_version: str) -> dict[str, Resource]:
-        """What the cluster serves under `apps/v1`, `v1` ...: kind -> resource; may be empty."""
-        root = "/apis" if "/" in api_version else "/api"
-        try:
-            answer = self._connection.request("GET", f"{root}/{api_version}")
-        except ApiError as error:
-            if error.status in {404, 503}:  # 503: an aggregated API whose server is away
-                return {}
-            raise
-        return {
-            str(item.get("kind")): Resource(
-                api_version, str(item.get("kind")), str(item.get("name")), bool(item["namespaced"])
-            )
-            for item in answer.get("resources") or ()
-            if "/" not in str(item.get("name"))
-        }
-
     def listable(self) -> list[Resource]:
         """Every kind of the preferred versions that can be listed and deleted."""
         versions = ["v1"]
@@ -160,16 +139,18 @@ class Discovery:
                 versions.append(str(preferred))
         found: list[Resource] = []
         for version in versions:
-            root = "/apis" if "/" in version else "/api"
-            try:
-                listing = self._connection.request("GET", f"{root}/{version}")
-            except ApiError:
-                continue  # an aggregated API that is down hides nothing that devloop made
-            for item in listing.get("resources") or ():
-                verbs = set(item.get("verbs") or ())
-                if "/" not in str(item.get("name")) and {"list", "delete"} <= verbs:
-                    resource = Resource(
-                        version, str(item["kind"]), str(item["name"]), bool(item["namespaced"])
-                    )
-                    found.append(resource)
+            # An aggregated API that is down hides nothing that devloop made.
+            with contextlib.suppress(ApiError):
+                answer = self._connection.request("GET", _root(version))
+                served = _served(version, answer)
+                found += [r for r, verbs in served if {"list", "delete"} <= verbs]
         return found
+
+
+def _served(api_version: str, answer: Json) -> Iterator[tuple[Resource, set[str]]]:
+    """What the cluster serves under `apps/v1`, `v1` ..., each with its verbs."""
+    for item in answer.get("resources") or ():
+        kind, plural = str(item.get("kind")), str(item.get("name"))
+        if "/" not in plural:
+            resource = Resource(api_version, kind, plural, bool(item["namespaced"]))
+            yield resource, set(item.get("verbs") or ())

@@ -96,11 +96,10 @@ class Kubeconfig:
     def _no_context(self, wanted: str) -> DevloopError:
         known = sorted(self.contexts)
         if not known:
-            message = "there is no kubeconfig with a context"
             looked = ", ".join(str(f) for f in self.files)
             return DevloopError.of(
                 Code.CLUSTER_CONTEXT_NOT_FOUND,
-                message,
+                "there is no kubeconfig with a context",
                 cause=f"looked at {looked}" if looked else None,
                 suggestions=(
                     "devloop cluster up makes a local cluster",
@@ -135,51 +134,32 @@ def read(env: Mapping[str, str]) -> Kubeconfig:
     for file in files:
         document = _load(file)
         current = current or str(document.get("current-context") or "")
-        for section, inner in (("contexts", "context"), ("clusters", "cluster"), ("users", "user")):
+        for section, entries in merged.items():
             for item in document.get(section) or ():
                 if isinstance(item, dict) and isinstance(item.get("name"), str):
-                    body = item.get(inner)
+                    body = item.get(section.removesuffix("s"))
                     entry = _absolute(body if isinstance(body, dict) else {}, file.parent)
-                    merged[section].setdefault(item["name"], entry)
-    return Kubeconfig(
-        files=files,
-        current=current,
-        contexts=merged["contexts"],
-        clusters=merged["clusters"],
-        users=merged["users"],
-    )
+                    entries.setdefault(item["name"], entry)
+    return Kubeconfig(files=files, current=current, **merged)
 
 
 def _load(file: Path) -> dict[str, Any]:
     try:
-        text = file.read_text("utf-8")
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise DevloopError.of(
-            Code.ENV_FILE_UNREADABLE,
-            "the kubeconfig cannot be read",
-            location=Location(str(file)),
-            cause=str(error),
-        ) from error
+        text = text_of(file, "the kubeconfig cannot be read")
+    except DevloopError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return {}
+        raise
     try:
         document = yaml.load(text, Loader=_LOADER)  # noqa: S506 - a safe loader, in C if there
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        raise DevloopError.of(
-            Code.CONFIG_PARSE,
-            "the kubeconfig is not YAML",
-            location=Location(str(file), mark.line + 1, mark.column + 1)
-            if mark
-            else Location(str(file)),
-            cause=error.problem,
-        ) from error
     except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = (mark.line + 1, mark.column + 1) if mark else ()
         raise DevloopError.of(
             Code.CONFIG_PARSE,
             "the kubeconfig is not YAML",
-            location=Location(str(file)),
-            cause=str(error),
+            location=Location(str(file), *place),
+            cause=error.problem if isinstance(error, yaml.MarkedYAMLError) else str(error),
         ) from error
     return document if isinstance(document, dict) else {}
 
@@ -228,13 +208,11 @@ def pem_of(entry: Json, key: str) -> str:
     return text_of(Path(str(name))) if name else ""
 
 
-def text_of(file: Path) -> str:
+def text_of(file: Path, otherwise: str = "a file that the kubeconfig names cannot be read") -> str:
+    """Raises env/file-unreadable, saying `otherwise`."""
     try:
         return file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DevloopError.of(
-            Code.ENV_FILE_UNREADABLE,
-            "a file that the kubeconfig names cannot be read",
-            location=Location(str(file)),
-            cause=str(error),
+            Code.ENV_FILE_UNREADABLE, otherwise, location=Location(str(file)), cause=str(error)
         ) from error

@@ -7,11 +7,11 @@ restarts is the logs package's job.
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancelled
-from devloop.cluster.api.api_errors import ApiError
 from devloop.cluster.api.pod_view import dig, items, text
 from devloop.errors import DevloopError
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from devloop.cluster.api.stream import ResponseStream
 
 
+_LOG_PATH = "/api/v1/namespaces/{}/pods/{}/log"
+_TAIL_LINES = 40
+
+
 def open_log(
     connection: Connection,
     namespace: str,
@@ -31,31 +35,22 @@ def open_log(
     *,
     since_time: str | None = None,
     previous: bool = False,
-    follow: bool = True,
-    timestamps: bool = True,
-    tail_lines: int | None = None,
     cancel: Cancel | None = None,
 ) -> Iterator[bytes]:
-    """Open a container's log and yield chunks of bytes as they come, not split into lines.
+    """Follow a container's log: chunks of bytes as they come, with timestamps, not split into
+    lines.
 
-    `since_time` is RFC 3339 (whole seconds count for the kubelet). With `follow` it ends when the
-    container does; a silent log is waited for without limit. The request is sent before this
-    returns, so refusals (400 while the container has not started, 404 for a pod that is gone) are
-    raised here as `ApiError`; later cluster/unreachable, or `Cancelled`."""
-    query = {"container": container}
-    if follow:
-        query["follow"] = "true"
-    if timestamps:
-        query["timestamps"] = "true"
+    `since_time` is RFC 3339 (whole seconds count for the kubelet). It ends when the container does;
+    a silent log is waited for without limit. The request is sent before this returns, so refusals
+    (400 while the container has not started, 404 for a pod that is gone) are raised here as
+    `ApiError`; later cluster/unreachable, or `Cancelled`."""
+    query = {"container": container, "follow": "true", "timestamps": "true"}
     if previous:
         query["previous"] = "true"
     if since_time:
         query["sinceTime"] = since_time
-    if tail_lines is not None:
-        query["tailLines"] = str(tail_lines)
-    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
-    idle = None if follow else 30.0
-    return _chunks(connection.stream(path, query, cancel=cancel, idle=idle))
+    path = _LOG_PATH.format(namespace, pod)
+    return _chunks(connection.stream(path, query, cancel=cancel, idle=None))
 
 
 def _chunks(stream: ResponseStream) -> Iterator[bytes]:
@@ -64,63 +59,39 @@ def _chunks(stream: ResponseStream) -> Iterator[bytes]:
 
 
 def tail_log(
-    connection: Connection,
-    namespace: str,
-    pod: str,
-    container: str,
-    *,
-    previous: bool = False,
-    lines: int = 40,
+    connection: Connection, namespace: str, pod: str, container: str, *, previous: bool = False
 ) -> tuple[str, ...]:
     """The last lines of a container's log, or of its predecessor's; empty when there are none or
     they cannot be had. For evidence: never raises `DevloopError`."""
+    query = {"container": container, "tailLines": str(_TAIL_LINES)}
+    if previous:
+        query["previous"] = "true"
     found = b""
     with contextlib.suppress(DevloopError, Cancelled):
-        chunks = open_log(
-            connection,
-            namespace,
-            pod,
-            container,
-            previous=previous,
-            follow=False,
-            timestamps=False,
-            tail_lines=lines,
-        )
-        found = b"".join(chunks)
+        found = b"".join(connection.stream(_LOG_PATH.format(namespace, pod), query, idle=30.0))
     # The kubelet answers 200 with this sentence when the log file is gone already.
     if found.startswith(b"unable to retrieve container logs"):
         return ()
-    return tuple(found.decode("utf-8", "replace").splitlines()[-lines:])
+    return tuple(found.decode("utf-8", "replace").splitlines()[-_TAIL_LINES:])
 
 
 def registry_hosting(connection: Connection) -> str | None:
     """The text of KEP-1755's ConfigMap (key localRegistryHosting.v1); None when there is none or it
     may not be read."""
     path = "/api/v1/namespaces/kube-public/configmaps/local-registry-hosting"
-    try:
-        found = connection.request("GET", path)
-    except ApiError as error:
-        if error.status in {403, 404}:
-            return None
-        raise
+    found = connection.find(path, absent={403, 404})
     return text(dig(found, "data", "localRegistryHosting.v1")) or None
 
 
 def node_platforms(connection: Connection) -> tuple[str, ...]:
     """The nodes' platforms (`linux/amd64`), each once, the most frequent first; empty when nodes
     may not be listed."""
-    try:
-        found = connection.request("GET", "/api/v1/nodes")
-    except ApiError as error:
-        if error.status == 403:
-            return ()
-        raise
-    counted: dict[str, int] = {}
-    for node in items(found.get("items")):
+    counted: Counter[str] = Counter()
+    for node in items(dig(connection.find("/api/v1/nodes", absent={403}), "items")):
         info = dig(node, "status", "nodeInfo")
         platform = f"{text(dig(info, 'operatingSystem'))}/{text(dig(info, 'architecture'))}"
         if len(platform) > 1 and not platform.startswith("/"):
-            counted[platform] = counted.get(platform, 0) + 1
+            counted[platform] += 1
     return tuple(sorted(counted, key=lambda p: (-counted[p], p)))
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.threads import supervised
-from devloop.cluster.api.api_errors import ApiError, connection_error
+from devloop.cluster.api.api_errors import ApiError
 from devloop.cluster.api.tunnel import Tunnel, TunnelPort, open_tunnel, start_port
 from devloop.errors import DevloopError
 
@@ -70,8 +70,7 @@ class PodPorts:
         try:
             return start_port(tunnel, port, _FRESH_REPLY, cancel, release)
         except OSError as error:
-            connection = self._connection
-            raise connection_error(error, connection.server, context=connection.context) from error
+            raise self._connection.lost(error) from error
 
     def _open(self, pod: PodView, cancel: Cancel) -> Tunnel:
         open_one = functools.partial(open_tunnel, self._connection, pod.namespace, pod.name, cancel)

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancelled
 from devloop.cluster.api import spdy
-from devloop.cluster.api.api_errors import connection_error
 from devloop.cluster.api.upgrade import upgrade
 from devloop.cluster.api.websocket import open_websocket
 
@@ -55,8 +54,7 @@ def open_tunnel(
     upgraded = upgrade(connection, "POST", path, headers, cancel)
     if upgraded.headers.get("x-stream-protocol-version") != _PROTOCOL:
         upgraded.close()
-        wrong = ValueError("the node does not speak portforward.k8s.io")
-        raise connection_error(wrong, connection.server, context=connection.context)
+        raise connection.lost(ValueError("the node does not speak portforward.k8s.io"))
     return Tunnel(upgraded)
 
 

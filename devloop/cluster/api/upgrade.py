@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 from devloop.base.net import ProxyUnsupported, take_socket
 from devloop.base.net_tls import WOULD_BLOCK
 from devloop.base.sockets import shut
-from devloop.cluster.api.api_errors import status_error
-from devloop.cluster.api.connection import unusable_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,18 +93,11 @@ def upgrade(
         method, path, headers=every, silence=_HANDSHAKE, cancel=cancel, repeatable=True
     )
     if answer.status != 101:
-        body = answer.data
+        refused = connection.refused(answer, method, path)
         answer.close()
-        raise status_error(
-            answer.status,
-            body,
-            method=method,
-            path=path.partition("?")[0],
-            server=connection.server,
-            user=connection.user,
-        )
+        raise refused
     try:
         sock, rest = take_socket(answer)
     except ProxyUnsupported as error:
-        raise unusable_proxy(error) from error
+        raise connection.lost(error) from error
     return UpgradedStream(sock, rest, answer.headers)

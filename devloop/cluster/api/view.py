@@ -39,14 +39,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["pods", "replicasets", "deployments", "statefulsets", "daemonsets", "events"]
 
-_PATHS: dict[str, str] = {
-    "pods": "/api/v1/namespaces/{}/pods",
-    "events": "/api/v1/namespaces/{}/events",
-    "replicasets": "/apis/apps/v1/namespaces/{}/replicasets",
-    "deployments": "/apis/apps/v1/namespaces/{}/deployments",
-    "statefulsets": "/apis/apps/v1/namespaces/{}/statefulsets",
-    "daemonsets": "/apis/apps/v1/namespaces/{}/daemonsets",
-}
 # Normal events are many and say nothing that a pod's status does not.
 _SELECTORS: dict[str, dict[str, str]] = {"events": {"fieldSelector": "type=Warning"}}
 # What waiting for a view does not cure.
@@ -319,7 +311,8 @@ class ClusterView:
                 raise Cancelled
             if key in self._views:
                 return self._views[key][0]
-            path = _PATHS[kind].format(namespace)
+            root = "/api/v1" if kind in {"pods", "events"} else "/apis/apps/v1"
+            path = f"{root}/namespaces/{namespace}/{kind}"
             feed = ConnectionFeed(self._connection, path, _SELECTORS.get(kind, {}))
             view = View(
                 feed,

@@ -12,7 +12,6 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
-from devloop.cluster.api.api_errors import connection_error
 from devloop.cluster.api.upgrade import upgrade
 
 if TYPE_CHECKING:
@@ -42,14 +41,12 @@ def open_websocket(connection: Connection, path: str, protocols: str, cancel: Ca
         "Sec-WebSocket-Protocol": protocols,
     }
     upgraded = upgrade(connection, "GET", path, headers, cancel)
-    accept = hashlib.sha1((key + _GUID).encode(), usedforsecurity=False).digest()
+    digest = hashlib.sha1((key + _GUID).encode(), usedforsecurity=False).digest()
+    accepted = upgraded.headers.get("sec-websocket-accept") == base64.b64encode(digest).decode()
     chosen = upgraded.headers.get("sec-websocket-protocol", "")
-    if upgraded.headers.get("sec-websocket-accept") != base64.b64encode(
-        accept
-    ).decode() or chosen not in protocols.split(", "):
+    if not accepted or chosen not in protocols.split(", "):
         upgraded.close()
-        wrong = ValueError("the answer is not to this WebSocket request")
-        raise connection_error(wrong, connection.server, context=connection.context)
+        raise connection.lost(ValueError("the answer is not to this WebSocket request"))
     return WebSocket(upgraded)
 
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.api.api_errors import ApiError
 from devloop.cluster.api.connection import APPLY
-from devloop.cluster.api.pod_view import Json, annotation, condition, metadata
+from devloop.cluster.api.pod_view import Json, annotation, condition, dig, metadata
 from devloop.cluster.api.writes import MANAGER
 from devloop.cluster.deploy.ownership import APPLIED, covers, created_by, desired, judge_conflict
 from devloop.cluster.replace.pause import with_pause
+from devloop.cluster.replace.strategy import Written
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
@@ -30,28 +30,10 @@ if TYPE_CHECKING:
 
 _CRD_SECONDS = 10.0
 _GONE_SECONDS = 10.0
+_VERSION = ("metadata", "resourceVersion")
 # How long an applied object is believed to be there without a look: a burst of saves costs no
 # reads, and what somebody deleted by hand is back within the next minute's deploy.
 _BELIEVED_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Applied:
-    """What the cluster holds after an apply. `written` is False when it was all there already."""
-
-    object: Json
-    written: bool
-    created: bool = False
-
-
-def read(connection: Connection, path: str) -> dict[str, Any] | None:
-    """The object at `path`, None when there is none."""
-    try:
-        return connection.request("GET", path)
-    except ApiError as error:
-        if error.status == 404:
-            return None
-        raise
 
 
 class Applier:
@@ -72,7 +54,7 @@ class Applier:
         *,
         live: Json | None = None,
         before: Callable[[Json], None] | None = None,
-    ) -> Applied:
+    ) -> Written:
         """Make the cluster have `planned`; at most one write.
 
         `live` is the object as it is, for a caller that knows; None looks. `before` is called with
@@ -81,31 +63,26 @@ class Applier:
         if live is None:
             known = self._remembered(planned)
             if known is not None:
-                return Applied(object=known, written=False)
-            live = read(self.connection, planned.path)
+                return Written(object=known, changed=False)
+            live = self.connection.find(planned.path)
         body = desired(planned.object, live, self.project)
         mark = metadata(body)["annotations"][APPLIED]
         if live is not None:
             if annotation(live, APPLIED) == mark and covers(live, body):
                 self._remember(planned, mark, live)
-                return Applied(object=live, written=False)
+                return Written(object=live, changed=False)
             if before is not None and not created_by(live):
                 before(live)
         result = self._write(planned, body, notify, cancel, live)
         if planned.resource.kind == "CustomResourceDefinition":
             result = self._established(planned, result, cancel)
         self._remember(planned, mark, result)
-        same = live is not None and _version(live) == _version(result)
-        return Applied(object=result, written=not same, created=live is None)
+        same = live is not None and dig(live, *_VERSION) == dig(result, *_VERSION)
+        return Written(object=result, changed=not same, created=live is None)
 
     def believes(self, planned: PlannedObject) -> bool:
         """Whether this is what was applied last, however long ago; looks at nothing."""
-        with self._lock:
-            known = self._known.get(planned.path)
-        if known is None:
-            return False
-        body = desired(planned.object, known[1], self.project)
-        return bool(metadata(body)["annotations"][APPLIED] == known[0])
+        return self._remembered(planned, lately=False) is not None
 
     def apply_paused(
         self,
@@ -119,10 +96,10 @@ class Applier:
         body = with_pause(desired(planned.object, live, self.project))
         return self._write(planned, body, notify, cancel, live)
 
-    def _remembered(self, planned: PlannedObject) -> Json | None:
+    def _remembered(self, planned: PlannedObject, *, lately: bool = True) -> Json | None:
         with self._lock:
             known = self._known.get(planned.path)
-        if known is None or time.monotonic() - known[2] > _BELIEVED_SECONDS:
+        if known is None or (lately and time.monotonic() - known[2] > _BELIEVED_SECONDS):
             return None
         mark, live, _ = known
         body = desired(planned.object, live, self.project)
@@ -140,10 +117,12 @@ class Applier:
         cancel: Cancel,
         live: Json | None,
     ) -> dict[str, Any]:
-        force = False
+        query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
         for _ in range(4):
             try:
-                return self._send(planned, body, force=force)
+                return self.connection.request(
+                    "PATCH", planned.path, body, query=query, content_type=APPLY
+                )
             except ApiError as error:
                 if error.status == 404 and error.details.get("kind") == "namespaces":
                     raise _no_namespace(planned) from error
@@ -162,7 +141,7 @@ class Applier:
                     notify(decision.info)
                 if decision.leave_replicas:
                     body["spec"] = {k: v for k, v in body["spec"].items() if k != "replicas"}
-                force = True
+                query["force"] = "true"
         raise DevloopError.of(
             Code.CLUSTER_CONFLICT,
             f"{planned} is being written by somebody else all the time",
@@ -174,7 +153,7 @@ class Applier:
         body = {"propagationPolicy": "Background"}
         self.connection.request("DELETE", planned.path, body)
         deadline = time.monotonic() + _GONE_SECONDS
-        while read(self.connection, planned.path) is not None:
+        while self.connection.find(planned.path) is not None:
             if time.monotonic() >= deadline:
                 raise DevloopError.of(
                     Code.CLUSTER_REJECTED,
@@ -182,14 +161,8 @@ class Applier:
                     location=planned.location,
                     cause="it was deleted to be recreated; a finalizer may keep it",
                 )
-            if cancel.wait(0.05):
-                cancel.check()
-
-    def _send(self, planned: PlannedObject, body: Json, *, force: bool) -> dict[str, Any]:
-        query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
-        if force:
-            query["force"] = "true"
-        return self.connection.request("PATCH", planned.path, body, query=query, content_type=APPLY)
+            cancel.wait(0.05)
+            cancel.check()
 
     def _established(
         self, planned: PlannedObject, result: dict[str, Any], cancel: Cancel
@@ -204,8 +177,8 @@ class Applier:
                     location=planned.location,
                     cause=str(condition(result, "NamesAccepted").get("message") or "not yet"),
                 )
-            if cancel.wait(0.1):
-                cancel.check()
+            cancel.wait(0.1)
+            cancel.check()
             result = self.connection.request("GET", planned.path)
         return result
 
@@ -213,10 +186,6 @@ class Applier:
 def _immutable(planned: PlannedObject, error: ApiError) -> bool:
     """A Job's template cannot change (a migration with the new image, say): it is recreated."""
     return planned.resource.kind == "Job" and error.status == 422 and "immutable" in error.text
-
-
-def _version(thing: Json) -> str:
-    return str(metadata(thing).get("resourceVersion") or "")
 
 
 def _no_namespace(planned: PlannedObject) -> DevloopError:

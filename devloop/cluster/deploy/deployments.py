@@ -1,32 +1,110 @@
-"""The deployers of one project: where they are made, recovered and closed.
+"""The deployers of one project: where they are made, recovered and closed, and what they share.
 
 How one service's image gets served is `workload`'s.
 """
 
 from __future__ import annotations
 
+import threading
 import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel
 from devloop.base.threads import Background
+from devloop.cluster.api.kinds import Discovery
+from devloop.cluster.deploy import guard
+from devloop.cluster.deploy.apply import Applier
 from devloop.cluster.deploy.recover import recover
-from devloop.cluster.deploy.shared import SharedDeploy
 from devloop.cluster.deploy.workload import WorkloadDeployer
+from devloop.cluster.replace.image_history import ImageHistory
+from devloop.cluster.replace.in_place import InPlace
+from devloop.cluster.replace.live_objects import LiveObjects
+from devloop.cluster.replace.pod_restarts import PodRestarts
+from devloop.cluster.replace.recovery_log import RecoveryLog
+from devloop.cluster.replace.workload_lock import WorkloadLock
 
 if TYPE_CHECKING:
-    from devloop.config.schema import Service
+    from collections.abc import Callable, Mapping
+
+    from devloop.cluster.api.connection import Connection
+    from devloop.cluster.api.view import ClusterView
+    from devloop.config.schema import Project, Service
+    from devloop.engine.ports import Rendering
     from devloop.errors import Diagnosis
+    from devloop.model import ImageRef, WorkloadRef
 
 
 _CLOSE_SECONDS = 5.0
 
 
-class Deployments(SharedDeploy):
-    """What the deployers of one project share, and they themselves. `in_place_by_default` is what
-    `replace: auto` means on a local cluster."""
+class Deployments:
+    """The deployers and what they share: one guard, one memory of what was applied and which image
+    each service has, one lock and one in-place replacement a workload (two services may live in one
+    Deployment).
 
-    _deployers: tuple[WorkloadDeployer, ...] = ()
+    `renderings` are by service; the image of one without is patched and nothing else. Checks the
+    context at once: raises safety/context, safety/protected-namespace."""
+
+    def __init__(
+        self,
+        project: Project,
+        connection: Connection,
+        view: ClusterView,
+        *,
+        in_place_by_default: bool = False,
+        renderings: Mapping[str, Rendering] = MappingProxyType({}),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        guard.check_context(connection.context, connection.server, project.allow_contexts)
+        self.project = project
+        self.connection = connection
+        self.view = view
+        self.namespace = connection.namespace
+        guard.check_namespace(self.namespace)
+        self.discovery = Discovery(connection)
+        self.applier = Applier(connection, project=project.name)
+        self.clock = clock
+        self.recovery_log = RecoveryLog(project.state_dir)
+        self.in_place_by_default = (
+            in_place_by_default
+            and guard.local_reason(connection.context, connection.server) is not None
+        )
+        self.renderings = renderings
+        self._deployers: tuple[WorkloadDeployer, ...] = ()
+        self._guard = threading.Lock()
+        self._pinned: dict[str, ImageRef] = {}
+        self._locks: dict[tuple[str, str], WorkloadLock] = {}
+        self._in_place: dict[WorkloadRef, InPlace] = {}
+
+    def in_place(self, ref: WorkloadRef) -> InPlace:
+        lock = self.lock(ref)
+        with self._guard:
+            if ref not in self._in_place:
+                history = ImageHistory(self.project.state_dir, self.connection.context, ref)
+                self._in_place[ref] = InPlace(
+                    self.connection,
+                    ref,
+                    objects=LiveObjects(self.view, ref),
+                    recovery_log=self.recovery_log,
+                    restarts=PodRestarts(history),
+                    lock=lock,
+                )
+            return self._in_place[ref]
+
+    def pinned(self) -> dict[str, ImageRef]:
+        """The images that this session deployed, by service."""
+        with self._guard:
+            return dict(self._pinned)
+
+    def remember(self, service: str, image: ImageRef) -> None:
+        with self._guard:
+            self._pinned[service] = image
+
+    def lock(self, ref: WorkloadRef) -> WorkloadLock:
+        """By kind and name: the manifests may name another namespace only later."""
+        with self._guard:
+            return self._locks.setdefault((ref.kind, ref.name), WorkloadLock())
 
     def deployer(self, service: Service) -> WorkloadDeployer:
         made = WorkloadDeployer(service, self)

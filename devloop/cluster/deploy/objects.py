@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.api.kinds import WORKLOAD_KINDS, Resource, name_of
@@ -135,9 +136,9 @@ def plan_objects(
         resource = defined.get((version, kind)) or resource_of(version, kind, manifest.at("kind"))
         thing = copy.deepcopy(dict(manifest.object))
         where = _place(thing, resource, namespace)
-        target = _Target(thing, kind, where, name)
+        live = partial(live_image, kind, where, name)
         done = _set_images(
-            target, service, image, own=own, services=services, pinned=pinned, live=live_image
+            thing, service, image, own=own, services=services, pinned=pinned, live=live
         )
         if own:
             changed, own_namespace = done, where
@@ -196,28 +197,20 @@ def _place(thing: dict[str, Any], resource: Resource, namespace: str) -> str:
     return str(metadata["namespace"])
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
-    thing: dict[str, Any]
-    kind: str
-    namespace: str
-    name: str
-
-
 def _set_images(
-    target: _Target,
+    thing: dict[str, Any],
     service: Service,
     image: ImageRef,
     *,
     own: bool,
     services: Mapping[str, Service],
     pinned: Mapping[str, ImageRef],
-    live: Callable[[str, str, str, str], str | None],
+    live: Callable[[str], str | None],
 ) -> tuple[str, ...]:
     """Write the images; returns the containers that got this service's."""
     wanted = {s.name: s.image for s in services.values()} | {service.name: service.image}
     mine: list[str] = []
-    for _, container in containers_of(target.thing):
+    for _, container in containers_of(thing):
         name, used = str(container.get("name")), str(container.get("image") or "")
         if own and service.deploy.container == name:
             whose: str | None = service.name
@@ -231,9 +224,7 @@ def _set_images(
         elif whose is not None and whose in pinned:
             pin(container, pinned[whose])
         elif whose is not None:
-            kept = live(target.kind, target.namespace, target.name, name)
-            if kept:
-                container["image"] = kept
+            container["image"] = live(name) or container.get("image")
     return tuple(mine)
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from devloop.cluster.api.kinds import workload_path
 from devloop.cluster.api.pod_view import uid_of
 from devloop.cluster.api.writes import patch_as_devloop
-from devloop.cluster.deploy.apply import read
 from devloop.cluster.replace.fast import is_fast, strategy_patch
 from devloop.cluster.replace.pause import paused_by_devloop, resume
 from devloop.errors import Code, DevloopError, Diagnosis
@@ -43,7 +42,7 @@ def recover(connection: Connection, log: RecoveryLog) -> tuple[Diagnosis, ...]:
 
 def _recover(connection: Connection, log: RecoveryLog, entry: RecoveryEntry) -> str:
     """What was recovered, in words; "" when there was nothing."""
-    live = read(connection, workload_path(entry.ref))
+    live = connection.find(workload_path(entry.ref))
     if live is None or uid_of(live) != entry.uid:
         return ""
     if entry.strategy == "fast":

@@ -1,38 +1,39 @@
 """One service's `Deployer`: what is to be written, handed to how it is replaced, then followed.
 
 The thin shell around the decisions, which live in `objects`, `ownership` and `replace`; waiting is
-`rollout`'s. What services share is handed in, see `shared`.
+`rollout`'s. What services share is handed in, see `deployments`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancelled
-from devloop.cluster.api.kinds import WORKLOAD_KINDS, Resource, workload_path
+from devloop.cluster.api.kinds import WORKLOAD_KINDS, workload_path
 from devloop.cluster.api.pod_view import Json, dig, images_of, metadata, number, uid_of
 from devloop.cluster.deploy import guard
-from devloop.cluster.deploy.apply import read
 from devloop.cluster.deploy.objects import DeployPlan, PlannedObject, pick_container, plan_objects
 from devloop.cluster.deploy.original import keep_original
 from devloop.cluster.deploy.ownership import created_by, gitops_manager
-from devloop.cluster.deploy.patch import Recreated, image_patch, missing_workload, patch_images
-from devloop.cluster.deploy.write import ImagePatch, ManifestApply
+from devloop.cluster.deploy.write import ImagePatch, ManifestApply, Recreated, missing_workload
 from devloop.cluster.replace.pause import paused_by_devloop
 from devloop.cluster.replace.policy import order_for
 from devloop.cluster.replace.strategy import Change
 from devloop.cluster.rollout.rollout import Rollout
 from devloop.engine.loop import SilentReporter
-from devloop.errors import Code, DevloopError, Diagnosis, Location
+from devloop.errors import Code, DevloopError, Diagnosis
 from devloop.model import Deployed, ImageRef, Served, Step, StepOutcome, WorkloadRef
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from devloop.base.cancel import Cancel
-    from devloop.cluster.deploy.shared import SharedDeploy
+    from devloop.cluster.deploy.deployments import Deployments
     from devloop.cluster.replace.policy import ReplacementPolicy
     from devloop.cluster.replace.strategy import Replaced, Write
     from devloop.config.schema import Service
@@ -46,7 +47,7 @@ _LOG = logging.getLogger(__name__)
 class WorkloadDeployer:
     """One service's `Deployer` (see engine.ports). Made by `Deployments.deployer`."""
 
-    def __init__(self, service: Service, shared: SharedDeploy) -> None:
+    def __init__(self, service: Service, shared: Deployments) -> None:
         self.name = service.name
         self._service = service
         self._shared = shared
@@ -117,7 +118,7 @@ class WorkloadDeployer:
         reporter.started(Step.DEPLOY)
         ref = deployed.workload
         with self._lock.acquired(cancel):
-            live = read(self._connection, workload_path(ref))
+            live = self._connection.find(workload_path(ref))
             detail = "nothing to put back"
             if live is not None and uid_of(live) == deployed.uid:
                 now = images_of(live)
@@ -126,10 +127,10 @@ class WorkloadDeployer:
                     for name, before in deployed.previous.items()
                     if now.get(name) == deployed.image.pinned
                 }
-                patch = image_patch(live, back)
-                if patch is not None:
+                if back:
+                    write = self._image_patch(ref, live, back)
                     with contextlib.suppress(Recreated):
-                        self._last = patch_images(self._connection, ref, patch, uid=deployed.uid)
+                        self._last = write.plain().object
                         self._policy(ref).hooks.rolled_back(self._last, back)
                     detail = f"{ref} -> {', '.join(sorted({_short(i) for i in back.values()}))}"
         reporter.finished(Step.DEPLOY, StepOutcome.DONE, detail)
@@ -197,7 +198,7 @@ class WorkloadDeployer:
         try:
             return change, *self._policy(change.ref).replace(change, cancel)
         except Recreated:
-            live = read(self._connection, workload_path(change.ref))
+            live = self._connection.find(workload_path(change.ref))
             return self._replace(plan, live, image, reporter, cancel)
 
     def _around(
@@ -229,8 +230,8 @@ class WorkloadDeployer:
                 cancel,
                 before=self._keep_original if workload else None,
             )
-            written = written or applied.written
-            if applied.written and not applied.created:
+            written = written or applied.changed
+            if applied.changed and not applied.created:
                 self._unread = f"{planned} changed"
         return written
 
@@ -247,10 +248,10 @@ class WorkloadDeployer:
         write: Write
         if plan.own is not None:
             write = ManifestApply(
-                self._shared.applier,
-                plan.own,
-                live,
-                containers,
+                applier=self._shared.applier,
+                own=plan.own,
+                live=live,
+                containers=containers,
                 notify=reporter.diagnostic,
                 cancel=cancel,
                 before=self._keep_original,
@@ -264,17 +265,22 @@ class WorkloadDeployer:
                 container=self._service.deploy.container,
                 where=str(ref),
             )
-            write = ImagePatch(
-                self._connection,
-                self._shared.recovery_log,
-                ref,
-                live,
-                dict.fromkeys(containers, image.pinned),
+            write = replace(
+                self._image_patch(ref, live, dict.fromkeys(containers, image.pinned)),
                 present_on_node=not image.digest,
                 before=partial(self._before_patch, ref, reporter),
             )
         return Change(
             ref=ref, live=live, containers=containers, image=image, write=write, unread=self._unread
+        )
+
+    def _image_patch(self, ref: WorkloadRef, live: Json, images: Mapping[str, str]) -> ImagePatch:
+        return ImagePatch(
+            connection=self._connection,
+            recovery_log=self._shared.recovery_log,
+            ref=ref,
+            live=live,
+            images=images,
         )
 
     def _before_patch(self, ref: WorkloadRef, reporter: Reporter, live: Json) -> None:
@@ -295,10 +301,6 @@ class WorkloadDeployer:
     def _plan(self, image: ImageRef, cancel: Cancel) -> DeployPlan:
         if self._rendering is None:
             return DeployPlan(objects=(), workload=self._ref)
-
-        def resource_of(api_version: str, kind: str, location: Location) -> Resource:
-            return self._shared.discovery.resource(api_version, kind, location=location)
-
         return plan_objects(
             self._rendering.objects(cancel),
             self._service,
@@ -306,14 +308,14 @@ class WorkloadDeployer:
             namespace=self._shared.namespace,
             services=self._shared.project.services,
             pinned=self._shared.pinned(),
-            resource_of=resource_of,
+            resource_of=self._shared.discovery.resource,
             live_image=self._live_image,
         )
 
     def _live_image(self, kind: str, namespace: str, name: str, container: str) -> str | None:
         for lower, known in WORKLOAD_KINDS.items():
             if known == kind:
-                live = read(self._connection, workload_path(WorkloadRef(lower, name, namespace)))
+                live = self._connection.find(workload_path(WorkloadRef(lower, name, namespace)))
                 return images_of(live or {}).get(container)
         return None
 
@@ -344,7 +346,7 @@ class WorkloadDeployer:
                 or _generation(seen) >= _generation(last)
             ):
                 return seen
-        return read(self._connection, workload_path(ref))
+        return self._connection.find(workload_path(ref))
 
     def _keep_original(self, live: Json) -> None:
         """Before the first write to a workload that devloop did not create."""

@@ -1,24 +1,29 @@
 """What is written to get an image served: a manifest that is applied, or a patch of the image.
 
-How pods come to run it is `replace`'s, which calls these.
+How pods come to run it is `replace`'s, which calls these; which containers get the image is
+`objects`'. The patch is a strategic merge patch, which names containers, so that it neither resets
+nor reorders anything else.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import contextlib
+import difflib
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from devloop.base.cancel import Cancel
-from devloop.cluster.api.pod_view import Json, dig, uid_of
-from devloop.cluster.deploy.apply import read
+from devloop.cluster.api.kinds import workload_path
+from devloop.cluster.api.pod_view import Json, dig, items, metadata, name_of, text, uid_of
+from devloop.cluster.api.writes import patch_as_devloop
 from devloop.cluster.deploy.ownership import same_but_images
-from devloop.cluster.deploy.patch import image_patch, patch_images
 from devloop.cluster.deploy.recover import restore_strategy
 from devloop.cluster.replace.fast import is_fast, with_fast_strategy
 from devloop.cluster.replace.pause import with_pause
 from devloop.cluster.replace.recovery_log import RecoveryEntry
 from devloop.cluster.replace.strategy import Written
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,124 +36,147 @@ if TYPE_CHECKING:
     from devloop.model import WorkloadRef
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestApply:
     """The workload's manifest `own`, with its images, is applied. `before` is called with the live
     object before the first write to one that devloop did not create."""
 
-    def __init__(
-        self,
-        applier: Applier,
-        own: PlannedObject,
-        live: Json | None,
-        containers: tuple[str, ...],
-        *,
-        notify: Callable[[Diagnosis], None],
-        cancel: Cancel,
-        before: Callable[[Json], None],
-    ) -> None:
-        self._applier = applier
-        self._own = own
-        self._live = live
-        self._containers = containers
-        self._notify = notify
-        self._cancel = cancel
-        self._before = before
+    applier: Applier
+    own: PlannedObject
+    live: Json | None
+    containers: tuple[str, ...]
+    notify: Callable[[Diagnosis], None]
+    cancel: Cancel
+    before: Callable[[Json], None]
 
     def other_changes(self) -> str:
-        project = self._applier.project
-        same = self._live is None or same_but_images(
-            self._own.object, self._live, self._containers, project
+        same = self.live is None or same_but_images(
+            self.own.object, self.live, self.containers, self.applier.project
         )
         return "" if same else "its manifest changed"
 
     def plain(self) -> Written:
-        return self._apply(self._own)
+        return self._apply(self.own)
 
     def fast(self) -> Written:
-        return self._apply(replace(self._own, object=with_fast_strategy(self._own.object)))
+        return self._apply(replace(self.own, object=with_fast_strategy(self.own.object)))
 
     def restore_strategy(self) -> Callable[[], None] | None:
-        return partial(_apply_plain, self._applier, self._own)
+        return partial(_apply_plain, self.applier, self.own)
 
     def paused(self) -> Json:
-        live = self._live or {}
-        self._before(live)
-        return self._applier.apply_paused(self._own, live, self._notify, self._cancel)
+        live = self.live or {}
+        self.before(live)
+        return self.applier.apply_paused(self.own, live, self.notify, self.cancel)
 
     def _apply(self, planned: PlannedObject) -> Written:
-        done = self._applier.apply(
-            planned, self._notify, self._cancel, live=self._live, before=self._before
+        return self.applier.apply(
+            planned, self.notify, self.cancel, live=self.live, before=self.before
         )
-        return Written(object=done.object, changed=done.written, created=done.created)
 
 
 def _apply_plain(applier: Applier, own: PlannedObject) -> None:
-    live = read(applier.connection, own.path)
+    live = applier.connection.find(own.path)
     if live is not None and is_fast(live):
         applier.apply(own, lambda _: None, Cancel(), live=live)
 
 
+class Recreated(Exception):  # noqa: N818 - not an error: look again
+    """The workload was deleted, and maybe recreated, between the look and the patch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePatch:
     """`images` (container -> image) are patched, and nothing else; `present_on_node`: they are in
     no registry. `before` is called with the live object before each write. Raises `Recreated` when
     `live` is not the workload any more."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        recovery_log: RecoveryLog,
-        ref: WorkloadRef,
-        live: Json,
-        images: Mapping[str, str],
-        *,
-        present_on_node: bool,
-        before: Callable[[Json], None],
-    ) -> None:
-        self._connection = connection
-        self._recovery_log = recovery_log
-        self._ref = ref
-        self._live = live
-        self._before = before
-        self._patch = image_patch(live, images, present_on_node=present_on_node)
+    connection: Connection
+    recovery_log: RecoveryLog
+    ref: WorkloadRef
+    live: Json
+    images: Mapping[str, str]
+    present_on_node: bool = False
+    before: Callable[[Json], None] = lambda _: None
 
     def other_changes(self) -> str:
         return ""
 
     def plain(self) -> Written:
-        if self._patch is None:
-            return Written(object=self._live, changed=False)
-        return Written(object=self._send(self._patch))
+        if not (patch := self._patch()):
+            return Written(object=self.live, changed=False)
+        return Written(object=self._send(patch))
 
     def fast(self) -> Written:
         if not self._slower:
             return self.plain()
-        patch = self._patch or {}
-        strategy = with_fast_strategy(self._live)["spec"]["strategy"]
-        body = {**patch, "spec": {**patch.get("spec", {}), "strategy": strategy}}
-        return Written(object=self._send(body), changed=self._patch is not None)
+        patch = self._patch()
+        strategy = with_fast_strategy(self.live)["spec"]["strategy"]
+        body = {"spec": {**(dig(patch, "spec") or {}), "strategy": strategy}}
+        return Written(object=self._send(body), changed=bool(patch))
 
     def restore_strategy(self) -> Callable[[], None] | None:
         if not self._slower:
             return None
         entry = RecoveryEntry(
             strategy="fast",
-            context=self._connection.context,
-            namespace=self._ref.namespace,
-            name=self._ref.name,
-            uid=uid_of(self._live),
-            update_strategy=dig(self._live, "spec", "strategy") or {},
+            context=self.connection.context,
+            namespace=self.ref.namespace,
+            name=self.ref.name,
+            uid=uid_of(self.live),
+            update_strategy=dig(self.live, "spec", "strategy") or {},
         )
-        self._recovery_log.write(entry)
-        return partial(restore_strategy, self._connection, self._recovery_log, entry)
+        self.recovery_log.write(entry)
+        return partial(restore_strategy, self.connection, self.recovery_log, entry)
 
     def paused(self) -> Json:
-        return self._send(with_pause(self._patch or {}))
+        return self._send(with_pause(self._patch()))
 
     @property
     def _slower(self) -> bool:
         """Whether there is an update strategy to change for `fast`."""
-        return not is_fast(self._live) and with_fast_strategy(self._live) != self._live
+        return not is_fast(self.live) and with_fast_strategy(self.live) != self.live
 
-    def _send(self, body: Json) -> Json:
-        self._before(self._live)
-        return patch_images(self._connection, self._ref, body, uid=uid_of(self._live))
+    def _patch(self) -> dict[str, Any]:
+        """What gives the containers their images; empty when they have them."""
+        spec: dict[str, list[dict[str, str]]] = {}
+        for key in ("initContainers", "containers"):
+            for container in items(dig(self.live, "spec", "template", "spec", key)):
+                name = text(container.get("name"))
+                if name not in self.images:
+                    continue
+                change: dict[str, str] = {}
+                if container.get("image") != self.images[name]:
+                    change["image"] = self.images[name]
+                # `Always` would look for it in a registry.
+                if self.present_on_node and container.get("imagePullPolicy") == "Always":
+                    change["imagePullPolicy"] = "IfNotPresent"
+                if change:
+                    spec.setdefault(key, []).append({"name": name, **change})
+        return {"spec": {"template": {"spec": spec}}} if spec else {}
+
+    def _send(self, patch: Json) -> Json:
+        self.before(self.live)
+        body = {**patch, "metadata": {**metadata(patch), "uid": uid_of(self.live)}}
+        result = patch_as_devloop(self.connection, workload_path(self.ref), body)
+        if result is None:
+            raise Recreated
+        return result
+
+
+def missing_workload(connection: Connection, ref: WorkloadRef) -> DevloopError:
+    """cluster/not-found that names what there is of that kind in the namespace."""
+    names: list[str] = []
+    with contextlib.suppress(DevloopError):  # the answer is a help only
+        listing = connection.request("GET", workload_path(ref).rpartition("/")[0])
+        names = sorted(name_of(item) for item in items(listing.get("items")))
+    near = difflib.get_close_matches(ref.name, names, n=1)
+    return DevloopError.of(
+        Code.CLUSTER_NOT_FOUND,
+        f"{ref} does not exist in namespace {ref.namespace!r}",
+        cause=f"there: {', '.join(names[:10])}" if names else f"there is no {ref.kind} at all",
+        suggestions=(
+            *(f"did you mean {ref.kind}/{name}?" for name in near),
+            "give the manifests that make it: `deploy.manifests` in devloop.yaml",
+        ),
+    )
