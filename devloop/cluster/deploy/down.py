@@ -9,6 +9,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from devloop.cluster.api.api_errors import ApiError
 from devloop.cluster.api.kinds import Discovery, Resource
@@ -44,27 +45,18 @@ def find_created(connection: Connection, project: str) -> tuple[Created, ...]:
 
     Kinds that may not be listed are passed over: what devloop could create it can list. A
     namespace that holds anything else is left out."""
-    query = {"labelSelector": f"{PROJECT}={project_label(project)}"}
+    selector = urlencode({"labelSelector": f"{PROJECT}={project_label(project)}"})
+
+    def listed(path: str) -> list[dict[str, Any]] | None:
+        found = connection.find(path, absent={403, 404, 405})
+        return items(found.get("items")) if found is not None else None
 
     def candidates(resource: Resource) -> list[tuple[Resource, dict[str, Any]]]:
         # Namespaced kinds are asked in all namespaces: manifests may name their own.
-        for path in (resource.path(), resource.path(connection.namespace)):
-            try:
-                found = connection.request("GET", path, query=query).get("items") or ()
-            except ApiError as error:
-                if error.status in {403, 404, 405}:
-                    continue
-                raise
-            return [(resource, item) for item in found]
-        return []
-
-    def listed(path: str) -> list[dict[str, Any]]:
-        try:
-            return items(connection.request("GET", path).get("items"))
-        except ApiError as error:
-            if error.status in {403, 404, 405}:
-                return []
-            raise
+        found = listed(f"{resource.path()}?{selector}")
+        if found is None:
+            found = listed(f"{resource.path(connection.namespace)}?{selector}")
+        return [(resource, item) for item in found or ()]
 
     resources = Discovery(connection).listable()
     with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="devloop-down") as pool:
@@ -82,7 +74,7 @@ def find_created(connection: Connection, project: str) -> tuple[Created, ...]:
             return any(
                 not _comes_along(thing, resource) and uid_of(thing) not in mine
                 for resource, page in zip(namespaced, pool.map(listed, listings), strict=True)
-                for thing in page
+                for thing in page or ()
             )
 
         return tuple(created for created in planned if not foreign(created))
@@ -90,15 +82,15 @@ def find_created(connection: Connection, project: str) -> tuple[Created, ...]:
 
 # What Kubernetes itself puts into a namespace, or what is only there because of something else.
 _COMES_ALONG = {"Event", "Endpoints", "EndpointSlice", "Lease", "PodMetrics"}
+_COMES_ALONG_BY_NAME = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
 
 
 def _comes_along(thing: Json, resource: Resource) -> bool:
-    if resource.kind in _COMES_ALONG or controller_of(thing) is not None:
-        return True
-    return (resource.kind, name_of(thing)) in {
-        ("ConfigMap", "kube-root-ca.crt"),
-        ("ServiceAccount", "default"),
-    }
+    return (
+        resource.kind in _COMES_ALONG
+        or (resource.kind, name_of(thing)) in _COMES_ALONG_BY_NAME
+        or controller_of(thing) is not None
+    )
 
 
 def plan_deletion(candidates: Iterable[tuple[Resource, Json]], project: str) -> tuple[Created, ...]:

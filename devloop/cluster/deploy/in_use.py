@@ -7,13 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devloop.cluster.api.api_errors import ApiError
 from devloop.cluster.api.pod_view import dig, items, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from typing import Any
-
     from devloop.cluster.api.connection import Connection
 
 
@@ -35,33 +31,18 @@ def digests_in_use(connection: Connection) -> frozenset[str]:
     else of the connection's own. Errors: cluster/*."""
     found: set[str] = set()
     for root, plural, where in _KINDS:
-        for thing in _listed(connection, root, plural):
-            found.update(_digests(dig(thing, *where)))
-            for status in items(dig(thing, "status", "containerStatuses")):
-                found.update(_digest(text(status.get("imageID"))))
+        listing = connection.find(f"{root}/{plural}", absent={403})
+        if listing is None:
+            own = f"{root}/namespaces/{connection.namespace}/{plural}"
+            listing = connection.request("GET", own)
+        for thing in items(listing.get("items")):
+            spec = dig(thing, *where)
+            names = [
+                text(container.get("image"))
+                for key in ("initContainers", "containers", "ephemeralContainers")
+                for container in items(dig(spec, key))
+            ]
+            statuses = items(dig(thing, "status", "containerStatuses"))
+            names += [text(status.get("imageID")) for status in statuses]
+            found.update(f"sha256:{n.rpartition('@sha256:')[2]}" for n in names if "@sha256:" in n)
     return frozenset(found)
-
-
-def _listed(connection: Connection, root: str, plural: str) -> list[dict[str, Any]]:
-    try:
-        listing = connection.request("GET", f"{root}/{plural}")
-    except ApiError as error:
-        if error.status != 403:
-            raise
-        listing = connection.request("GET", f"{root}/namespaces/{connection.namespace}/{plural}")
-    return items(listing.get("items"))
-
-
-def _digests(spec: object) -> Iterator[str]:
-    if not isinstance(spec, dict):
-        return
-    pod: Mapping[str, Any] = spec
-    for key in ("initContainers", "containers", "ephemeralContainers"):
-        for container in items(pod.get(key)):
-            yield from _digest(text(container.get("image")))
-
-
-def _digest(image: str) -> Iterator[str]:
-    _, found, digest = image.rpartition("@sha256:")
-    if found:
-        yield f"sha256:{digest}"

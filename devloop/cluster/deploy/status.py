@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devloop.cluster.api.api_errors import ApiError
 from devloop.cluster.api.kinds import workload_path
-from devloop.cluster.api.pod_view import dig, items, number, pod_view, text
+from devloop.cluster.api.pod_view import dig, images_of, items, number, pod_view
 from devloop.cluster.api.view import owned_by
-from devloop.cluster.deploy.objects import containers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,29 +37,21 @@ def read_status(connection: Connection, refs: Iterable[WorkloadRef]) -> tuple[Wo
         if ref.namespace not in pods:
             listing = connection.request("GET", f"/api/v1/namespaces/{ref.namespace}/pods")
             pods[ref.namespace] = items(listing.get("items"))
-        try:
-            thing = connection.request("GET", workload_path(ref))
-        except ApiError as error:
-            if error.status != 404:
-                raise
+        thing = connection.find(workload_path(ref))
+        if thing is None:
             found.append(WorkloadStatus(workload=ref, found=False, images={}))
             continue
-        daemon = ref.kind == "daemonset"
+        wanted, ready = ("spec", "replicas"), "readyReplicas"
+        if ref.kind == "daemonset":
+            wanted, ready = ("status", "desiredNumberScheduled"), "numberReady"
         mine = owned_by(ref)
         found.append(
             WorkloadStatus(
                 workload=ref,
                 found=True,
-                images={
-                    text(c.get("name")): text(c.get("image"))
-                    for _, c in containers_of(thing | {"kind": ref.kind})
-                },
-                wanted=number(
-                    dig(thing, "status", "desiredNumberScheduled")
-                    if daemon
-                    else dig(thing, "spec", "replicas")
-                ),
-                ready=number(dig(thing, "status", "numberReady" if daemon else "readyReplicas")),
+                images=images_of(thing),
+                wanted=number(dig(thing, *wanted)),
+                ready=number(dig(thing, "status", ready)),
                 pods=tuple(pod_view(pod) for pod in pods[ref.namespace] if mine(pod)),
             )
         )
