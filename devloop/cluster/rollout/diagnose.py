@@ -7,34 +7,85 @@ for; when to look is `rollout`'s business.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from devloop.cluster.api.pod_view import Json, condition, dig, name_of, pod_view, text, uid_of
-from devloop.cluster.rollout.diagnose_container import examine_container, probe_failing
-from devloop.cluster.rollout.finding import NEVER, Finding, events_of, last_event, one_line
+from devloop.cluster.api.pod_view import Json, condition, dig, pod_view, text, uid_of
 from devloop.errors import Code, Diagnosis
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from devloop.model import PodView
+    from devloop.model import ContainerView, PodView
 
 
+NEVER = float("inf")  # a grace: evidence for the deadline, not a reason to end before it
 # How long a state may last before it counts: seconds.
 _UNSCHEDULABLE_GRACE = 5.0
 _MOUNT_GRACE = 8.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something wrong with a pod. `grace` is for how many seconds it must have been so to end the
+    rollout: 0 at once, infinity never. `log` asks for a container's log as evidence; `previous`
+    for that of its last run."""
+
+    diagnosis: Diagnosis
+    grace: float
+    pod: str
+    container: str = ""
+    log: bool = False
+    previous: bool = False
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.pod, self.container, self.diagnosis.code
+
+
+def _finding(
+    where: PodView | tuple[PodView, ContainerView],
+    code: Code,
+    message: str,
+    cause: str | None,
+    *hints: str,
+    grace: float = NEVER,
+    detail: tuple[str, ...] = (),
+    log: bool = False,
+    previous: bool = False,
+) -> Finding:
+    """One about a pod, or about a pod's container."""
+    pod, container = where if isinstance(where, tuple) else (where, None)
+    return Finding(
+        diagnosis=Diagnosis(
+            code=code, message=message, cause=cause, suggestions=hints, detail=detail
+        ),
+        grace=grace,
+        pod=pod.name,
+        container=container.name if container else "",
+        log=log,
+        previous=previous,
+    )
+
+
+# --- the pod as a whole --------------------------------------------------------------------------
 
 
 def examine(pod: Json, events: Iterable[Json] = ()) -> Finding | None:
     """The worst thing that is wrong with a pod, None when nothing is. `events` may be all of the
     namespace's."""
     seen = pod_view(pod)
-    mine = events_of(events, uid_of(pod))
+    mine = _events_of(events, uid_of(pod))
     if dig(pod, "status", "reason") == "Evicted":
-        return _evicted(pod, seen)
+        return _finding(
+            seen,
+            Code.POD_EVICTED,
+            f"the node evicted pod {seen.name}",
+            _one_line(text(dig(pod, "status", "message"))),
+            "free memory or disk on the node, or set resources.requests",
+        )
     for container in seen.containers:
-        found = examine_container(container, seen, mine)
+        found = _container(container, seen, mine)
         if found is not None:
             return found
     return _whole_pod(pod, seen, mine)
@@ -46,44 +97,36 @@ def _whole_pod(pod: Json, seen: PodView, events: Sequence[Json]) -> Finding | No
         return _unschedulable(seen, text(scheduled.get("message")))
     if seen.phase == "Failed":
         reason = text(dig(pod, "status", "reason")) or "it failed"
-        return Finding(
-            diagnosis=Diagnosis(
-                code=Code.POD_UNSCHEDULABLE if reason.startswith("OutOf") else Code.POD_EVICTED,
-                message=f"pod {seen.name} failed: {reason}",
-                cause=text(dig(pod, "status", "message")) or None,
-            ),
-            grace=NEVER,
-            pod=seen.name,
+        return _finding(
+            seen,
+            Code.POD_UNSCHEDULABLE if reason.startswith("OutOf") else Code.POD_EVICTED,
+            f"pod {seen.name} failed: {reason}",
+            text(dig(pod, "status", "message")) or None,
         )
-    mount = last_event(events, "FailedMount", "FailedAttachVolume")
+    mount = _last_event(events, "FailedMount", "FailedAttachVolume")
     if mount is not None and not any(c.container_id for c in seen.containers):
         message = text(mount.get("message"))
-        missing = re.search(r'(configmap|secret) "([^"]+)" not found', message)
+        missing = _MISSING.search(message)
         what = f"{missing[1]} {missing[2]!r} does not exist" if missing else "a volume is missing"
-        return Finding(
-            diagnosis=Diagnosis(
-                code=Code.POD_CONFIG_ERROR,
-                message=f"pod {seen.name} cannot start: {what}",
-                cause=one_line(message),
-                suggestions=("create it, or correct the volume's name in the manifest",),
-            ),
+        return _finding(
+            seen,
+            Code.POD_CONFIG_ERROR,
+            f"pod {seen.name} cannot start: {what}",
+            _one_line(message),
+            "create it, or correct the volume's name in the manifest",
             grace=_MOUNT_GRACE if missing else NEVER,
-            pod=seen.name,
         )
-    probe = last_event(events, "Unhealthy")
+    probe = _last_event(events, "Unhealthy")
     if probe is not None and not seen.ready:
-        return probe_failing(seen, "", probe, grace=NEVER)
-    sandbox = last_event(events, "FailedCreatePodSandBox")
+        return _probe_failing(seen, None, probe, grace=NEVER)
+    sandbox = _last_event(events, "FailedCreatePodSandBox")
     if sandbox is not None and not seen.ready:
-        return Finding(
-            diagnosis=Diagnosis(
-                code=Code.POD_CONFIG_ERROR,
-                message=f"the node cannot set up pod {seen.name}",
-                cause=one_line(text(sandbox.get("message"))),
-                suggestions=("look at the node: its network plugin or its disk is in trouble",),
-            ),
-            grace=NEVER,
-            pod=seen.name,
+        return _finding(
+            seen,
+            Code.POD_CONFIG_ERROR,
+            f"the node cannot set up pod {seen.name}",
+            _one_line(text(sandbox.get("message"))),
+            "look at the node: its network plugin or its disk is in trouble",
         )
     return None
 
@@ -100,30 +143,212 @@ def _unschedulable(pod: PodView, message: str) -> Finding:
         hint = "look at the PersistentVolumeClaim: it is not bound or does not exist"
     elif "free ports" in message:
         hint = "the hostPort is taken: a rolling update needs it twice; use strategy Recreate"
-    return Finding(
-        diagnosis=Diagnosis(
-            code=Code.POD_UNSCHEDULABLE,
-            message=f"no node takes pod {pod.name}",
-            cause=one_line(message),
-            suggestions=(hint,),
-        ),
-        grace=_UNSCHEDULABLE_GRACE,
-        pod=pod.name,
+    code, what = Code.POD_UNSCHEDULABLE, f"no node takes pod {pod.name}"
+    return _finding(pod, code, what, _one_line(message), hint, grace=_UNSCHEDULABLE_GRACE)
+
+
+def _probe_failing(
+    pod: PodView, container: ContainerView | None, event: Json, *, grace: float
+) -> Finding:
+    message = text(event.get("message"))
+    kind = message.split(" ", 1)[0].lower()
+    kind = kind if kind in {"readiness", "liveness", "startup"} else "a"
+    if container is None:
+        container = next((c for c in pod.containers if not c.init and not c.ready), None)
+    return _finding(
+        (pod, container) if container else pod,
+        Code.POD_PROBE_FAILING,
+        f"{kind} probe of pod {pod.name} keeps failing",
+        _one_line(message),
+        "check the probe's path and port, and that the app listens on 0.0.0.0",
+        grace=grace,
+        log=True,
     )
 
 
-def _evicted(pod: Json, seen: PodView) -> Finding:
-    return Finding(
-        diagnosis=Diagnosis(
-            code=Code.POD_EVICTED,
-            message=f"the node evicted pod {name_of(pod)}",
-            cause=one_line(text(dig(pod, "status", "message"))),
-            suggestions=("free memory or disk on the node, or set resources.requests",),
-        ),
-        grace=NEVER,
-        pod=seen.name,
+# --- one of its containers -----------------------------------------------------------------------
+
+_MISSING = re.compile(r'(configmap|secret) "([^"]+)" not found')
+_PULL = {
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "ImageInspectError",
+    "RegistryUnavailable",
+    "SignatureValidationFailed",
+}
+_CREATE = {
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+    "StartError",
+    "ContainerCannotRun",
+    "PostStartHookError",
+    "PreCreateHookError",
+    "PreStartHookError",
+}
+
+
+def _container(container: ContainerView, pod: PodView, events: Sequence[Json]) -> Finding | None:
+    if container.reason in _PULL:
+        return _image_pull(container, pod, events)
+    if "exec format error" in container.message:
+        return _wrong_arch(container, pod, container.message, grace=0.0)
+    if container.reason in _CREATE:
+        return _create(container, pod)
+    ended = container.state == "terminated"
+    if "OOMKilled" in {container.reason, container.last_reason} and not container.ready:
+        return _oom(container, pod)
+    if container.last_reason in _CREATE and not container.ready:
+        return _create(container, pod)
+    again = container.restarts >= 1 and (ended or container.reason == "CrashLoopBackOff")
+    looping = container.reason == "CrashLoopBackOff" or container.restarts >= 2 or again
+    if container.init:
+        return _init(container, pod, looping=looping)
+    if container.ready and container.state == "running":
+        return None
+    if ended or looping or container.restarts >= 1:
+        return _crash(container, pod, events, certain=looping)
+    return None
+
+
+def _image_pull(container: ContainerView, pod: PodView, events: Sequence[Json]) -> Finding:
+    failures = [
+        e for e in events if e.get("reason") == "Failed" and "ull image" in text(e.get("message"))
+    ]
+    story = text(failures[-1].get("message")) if failures else container.message
+    if "no match for platform" in story or "does not match the specified platform" in story:
+        return _wrong_arch(container, pod, story, grace=0.0)
+    hints, certain = _pull_hint(story, container)
+    tries = sum(map(_event_count, failures))
+    # The last link of containerd's chain of causes is the one that says something.
+    short = re.sub(r"^.*?(?:rpc error: code = \w+ desc = )", "", story, flags=re.DOTALL)
+    short = re.sub(r"^failed to (?:pull and unpack|resolve) (?:image|reference) \S+: ", "", short)
+    return _finding(
+        (pod, container),
+        Code.POD_IMAGE_PULL,
+        f"the node cannot pull {container.image} for pod {pod.name}",
+        _one_line(short) or container.reason,
+        *hints,
+        grace=0.0 if certain or tries >= 2 else NEVER,
+        detail=(story,) if story else (),
     )
 
+
+def _pull_hint(story: str, container: ContainerView) -> tuple[tuple[str, ...], bool]:
+    """Suggestions, and whether another try would be in vain."""
+    registry = container.image.partition("/")[0]
+    inside = (
+        f"inside the cluster {registry} may be another machine: wire the registry into the nodes "
+        "(devloop cluster up), or set `registry:` to a name that both know"
+    )
+    lower = story.lower()
+    if container.reason == "InvalidImageName":
+        return ("correct the image name",), True
+    if container.reason == "ErrImageNeverPull":
+        return ("imagePullPolicy is Never and the node does not have the image: load it",), True
+    if "http response to https client" in lower:
+        return ("the registry speaks plain HTTP: allow that in the nodes' containerd", inside), True
+    if any(w in lower for w in ("unauthorized", "denied", "authentication required", "403")):
+        return ("the nodes need credentials: add an imagePullSecret",), True
+    if any(w in lower for w in ("not found", "manifest unknown", "no such host")):
+        return (inside,), True
+    if "no space left" in lower:
+        return ("the node's disk is full: remove images there",), True
+    return (inside,), False
+
+
+def _wrong_arch(container: ContainerView, pod: PodView, story: str, *, grace: float) -> Finding:
+    return _finding(
+        (pod, container),
+        Code.POD_WRONG_ARCH,
+        f"container {container.name} of pod {pod.name} is made for another processor",
+        _one_line(story),
+        "set `build.platform` to the nodes' platform (devloop does if you leave it out)",
+        "or use a base image that has the nodes' platform",
+        grace=grace,
+        log=True,
+    )
+
+
+def _create(container: ContainerView, pod: PodView) -> Finding:
+    message = container.message
+    hint = "correct the container's configuration in the manifest"
+    missing = _MISSING.search(message)
+    if missing:
+        hint = f"create the {missing[1]} {missing[2]!r}, or correct its name in the manifest"
+    elif "not found in $PATH" in message or "no such file or directory" in message:
+        hint = "correct the command: the image has no such file (see ENTRYPOINT and CMD)"
+    elif "permission denied" in message:
+        hint = "make the command executable in the image (chmod +x)"
+    elif "runAsNonRoot" in message:
+        hint = "give the image a numeric USER, or change the pod's securityContext"
+    return _finding(
+        (pod, container),
+        Code.POD_CONFIG_ERROR,
+        f"container {container.name} of pod {pod.name} cannot be started",
+        _one_line(message) or container.reason or container.last_reason,
+        hint,
+        grace=0.0,
+    )
+
+
+def _oom(container: ContainerView, pod: PodView) -> Finding:
+    return _finding(
+        (pod, container),
+        Code.POD_OOM_KILLED,
+        f"container {container.name} of pod {pod.name} ran out of memory",
+        "the kernel killed it at its memory limit (OOMKilled, exit code 137)",
+        "raise resources.limits.memory in the manifest, or use less memory",
+        grace=0.0,
+        log=True,
+        previous=container.state != "terminated",
+    )
+
+
+def _ended(container: ContainerView) -> int | None:
+    return container.exit_code if container.state == "terminated" else container.last_exit_code
+
+
+def _init(container: ContainerView, pod: PodView, *, looping: bool) -> Finding | None:
+    code = _ended(container)
+    if container.state == "running" or code in {0, None}:
+        return None
+    return _finding(
+        (pod, container),
+        Code.POD_INIT_FAILING,
+        f"init container {container.name} of pod {pod.name} fails (exit code {code})",
+        exit_meaning(code),
+        "the pod starts only after it succeeds",
+        grace=0.0 if looping else NEVER,
+        log=True,
+        previous=container.state != "terminated",
+    )
+
+
+def _crash(
+    container: ContainerView, pod: PodView, events: Sequence[Json], *, certain: bool
+) -> Finding:
+    code = _ended(container)
+    grace = 0.0 if certain else NEVER
+    liveness = [e for e in events if text(e.get("message")).startswith("Liveness probe failed")]
+    if liveness and code in {137, 143, None}:
+        return _probe_failing(pod, container, liveness[-1], grace=grace)
+    restarts = f"{container.restarts} restart{'' if container.restarts == 1 else 's'}"
+    return _finding(
+        (pod, container),
+        Code.POD_CRASH_LOOP,
+        f"container {container.name} of pod {pod.name} keeps exiting "
+        f"(exit code {'unknown' if code is None else code}, {restarts})",
+        exit_meaning(code),
+        grace=grace,
+        log=True,
+        previous=container.state != "terminated",
+    )
+
+
+# --- what its log and its events say -------------------------------------------------------------
 
 _TELLING = re.compile(
     r"(\w*(Error|Exception)\b.*:|\bpanic:|\bfatal\b|\bFATAL\b|\berror:|No such file|cannot )"
@@ -136,14 +361,14 @@ def with_log(finding: Finding, lines: Sequence[str]) -> Diagnosis:
     kept = [line.rstrip() for line in lines if line.strip()]
     diagnosis = finding.diagnosis
     if any("exec format error" in line for line in kept[-3:]):
-        changed = Diagnosis(
+        return Diagnosis(
             code=Code.POD_WRONG_ARCH,
             message=f"container {finding.container} of pod {finding.pod} is made for another "
             "processor",
             cause=kept[-1],
             suggestions=("set `build.platform` to the nodes' platform",),
+            detail=tuple(kept[-20:]),
         )
-        return replace(changed, detail=tuple(kept[-20:]))
     if not kept:
         return diagnosis
     cause = diagnosis.cause
@@ -151,3 +376,59 @@ def with_log(finding: Finding, lines: Sequence[str]) -> Diagnosis:
         telling = next((line for line in reversed(kept) if _TELLING.search(line)), kept[-1])
         cause = f"{telling.strip()[:300]} ({cause})"
     return replace(diagnosis, cause=cause, detail=(*diagnosis.detail, *kept[-20:]))
+
+
+_EXITS = {
+    0: "the main process ended by itself; a service must keep running",
+    1: "the program ended with an error",
+    2: "the program was called with wrong arguments, or ended with an error",
+    126: "the command was found but may not be executed",
+    127: "the command was not found",
+    128: "the container could not be started",
+    130: "interrupted (SIGINT)",
+    134: "the program aborted (SIGABRT)",
+    135: "bus error (SIGBUS)",
+    136: "arithmetic error (SIGFPE)",
+    137: "killed (SIGKILL): out of memory, or it did not stop in time",
+    139: "segmentation fault (SIGSEGV)",
+    143: "told to stop (SIGTERM)",
+    255: "the program ended with an error outside 0-254",
+}
+
+
+def exit_meaning(code: int | None) -> str:
+    """What an exit code says; codes above 128 are 128 + the signal's number."""
+    if code is None:
+        return "it ended in an unknown way"
+    killed = 128 < code < 160
+    other = f"killed by signal {code - 128}" if killed else "the program ended with an error"
+    return _EXITS.get(code, other)
+
+
+def _events_of(events: Iterable[Json], uid: str) -> list[Json]:
+    """The events about one object, oldest first."""
+    found = [e for e in events if uid and dig(e, "involvedObject", "uid") == uid]
+    return sorted(found, key=_event_time)
+
+
+def _event_time(event: Json) -> str:
+    return (
+        text(event.get("lastTimestamp"))
+        or text(event.get("eventTime"))
+        or text(dig(event, "metadata", "creationTimestamp"))
+    )
+
+
+def _event_count(event: Json) -> int:
+    for count in (event.get("count"), dig(event, "series", "count")):
+        if isinstance(count, int):
+            return count
+    return 1
+
+
+def _last_event(events: Sequence[Json], *reasons: str) -> Json | None:
+    return next((e for e in reversed(events) if e.get("reason") in reasons), None)
+
+
+def _one_line(message: str) -> str | None:
+    return " ".join(message.split())[:500] or None

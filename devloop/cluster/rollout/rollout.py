@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 from devloop.cluster.api.log_stream import tail_log
 from devloop.cluster.api.pod_view import Json, dig, images_of, items, metadata, name_of, uid_of
 from devloop.cluster.api.writes import delete_pod
-from devloop.cluster.rollout.diagnose import examine, with_log
-from devloop.cluster.rollout.finding import NEVER, Finding
+from devloop.cluster.rollout.diagnose import NEVER, Finding, examine, with_log
 from devloop.cluster.rollout.restarted_pod import RestartRecord, found_records, normalised
 from devloop.cluster.rollout.rollout_status import (
     Failing,

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devloop.cluster.api.pod_view import pod_view
-from devloop.cluster.rollout.diagnose import examine, with_log
-from devloop.cluster.rollout.finding import NEVER, exit_meaning
+from devloop.cluster.rollout.diagnose import NEVER, examine, exit_meaning, with_log
 from tests.support.cluster_objects import event, pod, running, terminated, waiting
 
 PULL = 'failed to pull and unpack image "localhost:5001/shop/web@sha256:aa": '

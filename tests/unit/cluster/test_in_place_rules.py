@@ -17,8 +17,7 @@ from devloop.cluster.replace.pause import (
     paused_by_other,
     with_pause,
 )
-from devloop.cluster.rollout.diagnose import examine
-from devloop.cluster.rollout.finding import NEVER
+from devloop.cluster.rollout.diagnose import NEVER, examine
 from devloop.cluster.rollout.replica_sets import matching_set
 from devloop.cluster.rollout.restarted_pod import (
     RestartRecord,
