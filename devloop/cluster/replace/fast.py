@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.api.view import ClusterView
     from devloop.cluster.replace.workload_lock import WorkloadLock
+    from devloop.cluster.rollout.rollout_status import Accepted
     from devloop.model import Deployed
 
 
@@ -65,7 +66,7 @@ class FastUpdate(RollingUpdate):
     def advance(
         self,
         deployed: Deployed,
-        accepted: frozenset[tuple[str, str]],  # noqa: ARG002 - the interface
+        accepted: Accepted,  # noqa: ARG002 - the interface
         cancel: Cancel,  # noqa: ARG002 - the interface
     ) -> str:
         """Cut the grace of the workload's pods that are asked to stop, once for each."""

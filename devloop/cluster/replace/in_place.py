@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from devloop.cluster.replace.pod_restarts import PodRestarts
     from devloop.cluster.replace.recovery_log import RecoveryLog
     from devloop.cluster.replace.workload_lock import WorkloadLock
+    from devloop.cluster.rollout.rollout_status import Accepted
     from devloop.model import Deployed, ImageRef, WorkloadRef
 
 
@@ -271,9 +272,7 @@ class InPlace(Replacement):
 
     # --- following it --------------------------------------------------------------------------
 
-    def advance(
-        self, deployed: Deployed, accepted: frozenset[tuple[str, str]], cancel: Cancel
-    ) -> str:
+    def advance(self, deployed: Deployed, accepted: Accepted, cancel: Cancel) -> str:
         """Restart the next pod once those before it serve, and finish after the last."""
         with self._lock.acquired(cancel):
             live, entry = self._objects.workload(), self._open
@@ -289,11 +288,7 @@ class InPlace(Replacement):
             return self._open.replicaset if self._open is not None else ""
 
     def _advance(
-        self,
-        live: Json,
-        entry: RecoveryEntry,
-        deployed: Deployed,
-        accepted: frozenset[tuple[str, str]],
+        self, live: Json, entry: RecoveryEntry, deployed: Deployed, accepted: Accepted
     ) -> None:
         pods = self._objects.current_pods(live)
         todo = [p for p in pods if not _asks_for(p, entry)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.pod_view import Json
+    from devloop.cluster.rollout.rollout_status import Accepted
     from devloop.model import Deployed
 
 
@@ -15,9 +16,7 @@ class RolloutHooks:
     """Those of a rolling update, for which the controllers do everything: nothing. `Rollout` calls
     them in its own thread, `advance` first at each look."""
 
-    def advance(
-        self, deployed: Deployed, accepted: frozenset[tuple[str, str]], cancel: Cancel
-    ) -> str:
+    def advance(self, deployed: Deployed, accepted: Accepted, cancel: Cancel) -> str:
         """Do what is next. Returns the name of the ReplicaSet whose pods get the image where they
         are, "" for none. `accepted` is that of `rollout_status.judge`. Errors: cluster/*."""
         return ""

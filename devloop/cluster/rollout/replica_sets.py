@@ -30,14 +30,8 @@ _HASH = "pod-template-hash"
 def current_set(live: Json, replicasets: Iterable[Json]) -> Json | None:
     """The ReplicaSet of the Deployment's current revision."""
     revision = annotation(live, REVISION)
-    return next(
-        (
-            r
-            for r in replicasets
-            if controlled_by(r, uid_of(live)) and annotation(r, REVISION) == revision
-        ),
-        None,
-    )
+    mine = (r for r in replicasets if controlled_by(r, uid_of(live)))
+    return next((r for r in mine if annotation(r, REVISION) == revision), None)
 
 
 def other_sets(live: Json, replicasets: Iterable[Json], current: Json | None) -> list[Json]:

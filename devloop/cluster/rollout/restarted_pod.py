@@ -46,14 +46,11 @@ def restart_record(
     view = next((c for c in pod_view(pod).containers if c.name == container), None)
     ids = frozenset({view.container_id} - {""}) if view is not None else frozenset()
     was_running = view is not None and view.state == "running"
-    if before is None:
-        restarts = view.restarts if view is not None else 0
-        return RestartRecord(image=image, old_ids=ids, restarts=restarts, was_running=was_running)
     return RestartRecord(
         image=image,
-        old_ids=before.old_ids | ids,
-        restarts=before.restarts,
-        patches=before.patches + 1,
+        old_ids=before.old_ids | ids if before else ids,
+        restarts=before.restarts if before else view.restarts if view else 0,
+        patches=before.patches + 1 if before else 1,
         was_running=was_running,
     )
 
@@ -93,12 +90,9 @@ def normalised(pod: Json, records: Mapping[str, RestartRecord]) -> Json:
     changed = []
     for status in statuses:
         record = records.get(text(status.get("name")))
-        if record is None:
-            changed.append(status)
-            continue
-        old = _is_old(status, record)
+        old = record is not None and _is_old(status, record)
         waiting = waiting or old
-        changed.append(_normalised_status(status, record, old=old))
+        changed.append(_normalised_status(status, record, old=old) if record else status)
     result = {**pod["status"], "containerStatuses": changed}
     return {**pod, "status": _not_ready(result) if waiting else result}
 

@@ -18,6 +18,7 @@ from devloop.cluster.api.writes import delete_pod
 from devloop.cluster.rollout.diagnose import NEVER, Finding, examine, with_log
 from devloop.cluster.rollout.restarted_pod import RestartRecord, found_records, normalised
 from devloop.cluster.rollout.rollout_status import (
+    Accepted,
     Failing,
     Ready,
     RolloutView,
@@ -33,8 +34,7 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
-    from devloop.cluster.api.reflector import WatchEvent
-    from devloop.cluster.api.view import ClusterView, View
+    from devloop.cluster.api.view import ClusterView
     from devloop.cluster.rollout.hooks import RolloutHooks
     from devloop.engine.ports import Reporter
     from devloop.errors import Diagnosis
@@ -48,30 +48,28 @@ _BACK_OFF = 2.5  # seconds; the status may be that of a moment ago
 
 
 class _Patience:
-    """How long each trouble has lasted, without a break. Between `begin` and `end` of one look,
-    what is not asked about is forgotten."""
+    """How long each trouble has lasted, without a break: what one look does not ask about is
+    forgotten at the next."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._since: dict[tuple[str, ...], tuple[float, float]] = {}
-        self._asked: set[tuple[str, ...]] = set()
+        # key -> since when, for how many seconds: of this look, and of the one before
+        self._now: dict[tuple[str, ...], tuple[float, float]] = {}
+        self._before = self._now
 
     def begin(self) -> None:
-        self._asked = set()
-
-    def end(self) -> None:
-        self._since = {key: v for key, v in self._since.items() if key in self._asked}
+        """Another look."""
+        self._before, self._now = self._now, {}
 
     def lasted(self, key: tuple[str, ...], grace: float) -> bool:
         """Whether `key` has been so for `grace` seconds (never, for infinity)."""
-        self._asked.add(key)
-        began, _ = self._since.get(key, (self._clock(), 0.0))
-        self._since[key] = (began, grace)
+        began, _ = self._now.get(key) or self._before.get(key) or (self._clock(), 0.0)
+        self._now[key] = (began, grace)
         return self._clock() - began >= grace
 
     def next(self, now: float) -> float:
         """When the next one's patience ends that has not ended yet; infinity for none."""
-        ends = [began + grace for began, grace in self._since.values()]
+        ends = (began + grace for began, grace in self._now.values())
         return min((end for end in ends if end > now), default=NEVER)
 
 
@@ -98,8 +96,10 @@ class Rollout:
         self._pods = view.view("pods", ref.namespace)
         self._events = view.view("events", ref.namespace)
         self._sets = view.view("replicasets", ref.namespace) if ref.kind == "deployment" else None
+        # Those to wait for: events are a help; they may be forbidden.
+        self._needed = [v for v in (self._workloads, self._pods, self._sets) if v is not None]
         self._patience = _Patience(clock)
-        self._accepted: frozenset[tuple[str, str]] = frozenset()
+        self._accepted: Accepted = frozenset()
         self._removed: set[str] = set()
         # pod uid -> container -> what it was when the rollout began
         self._found: dict[str, dict[str, RestartRecord]] | None = None
@@ -112,33 +112,21 @@ class Rollout:
         """Returns the proof and a few words ("1/1 ready"). Raises pod/*, safety/changed-outside,
         cluster/*, `Cancelled`."""
         wake = threading.Event()
-
-        def woken(_: WatchEvent) -> None:
-            wake.set()
-
         with contextlib.ExitStack() as stack:
             stack.enter_context(cancel.closing(wake.set))
-            for view in self._views():
-                stack.enter_context(view.subscribe(woken))
-            for view in self._views():
-                if view is not self._events:  # events are a help; they may be forbidden
-                    view.wait_synced(cancel)
+            for view in (*self._needed, self._events):
+                stack.enter_context(view.subscribe(lambda _: wake.set()))
+            for view in self._needed:
+                view.wait_synced(cancel)
             while True:
                 cancel.check()
                 wake.clear()
                 served = self._look(reporter, cancel)
                 if served is not None:
                     return served
-                wake.wait(self._until_next())
-
-    def _views(self) -> list[View]:
-        views = [self._workloads, self._pods, self._events]
-        return views if self._sets is None else [*views, self._sets]
-
-    def _until_next(self) -> float:
-        """Seconds until something would be decided without news from the cluster."""
-        now = self._clock()
-        return max(0.0, min(self._deadline, self._patience.next(now)) - now)
+                # Until something would be decided without news from the cluster.
+                now = self._clock()
+                wake.wait(max(0.0, min(self._deadline, self._patience.next(now)) - now))
 
     def _look(self, reporter: Reporter, cancel: Cancel) -> tuple[Served, str] | None:
         view = self._look_around(cancel)
@@ -147,16 +135,13 @@ class Rollout:
         status = judge(self._deployed, view, accepted=self._accepted)
         match status:
             case Ready():
-                served = Served(
-                    image=self._deployed.image, pods=status.pods, image_ids=status.image_ids
-                )
-                return served, status.detail
+                image, ids = self._deployed.image, status.image_ids
+                return Served(image=image, pods=status.pods, image_ids=ids), status.detail
             case Failing():
                 if self._patience.lasted((status.error.code,), status.grace) or late:
                     raise status.error
             case Waiting():
                 self._waiting(status, reporter, late=late)
-        self._patience.end()
         return None
 
     def _look_around(self, cancel: Cancel) -> RolloutView:
@@ -203,13 +188,9 @@ class Rollout:
                 Step.ROLLOUT, message, current=status.ready, total=status.wanted or None
             )
         events = list(filter(self._hooks.is_news, self._events.items()))
-        findings = [
-            found
-            for pod in status.pods
-            # What becomes of one that goes says nothing about those that stay.
-            if not metadata(pod).get("deletionTimestamp")
-            and (found := examine(pod, events)) is not None
-        ]
+        # What becomes of one that goes says nothing about those that stay.
+        stay = (p for p in status.pods if not metadata(p).get("deletionTimestamp"))
+        findings = [found for p in stay if (found := examine(p, events)) is not None]
         for finding in findings:
             if self._patience.lasted(finding.key, finding.grace):
                 raise DevloopError(self._evidence(finding))
@@ -250,11 +231,9 @@ class Rollout:
             found = self._connection.request("GET", f"/api/v1/nodes/{node}")
         except DevloopError:
             return False
-        for image in items(dig(found, "status", "images")):
-            names = " ".join(str(n) for n in image.get("names") or ())
-            if digest in names and other in names:
-                return True
-        return False
+        images = items(dig(found, "status", "images"))
+        known = (" ".join(str(n) for n in image.get("names") or ()) for image in images)
+        return any(digest in names and other in names for names in known)
 
     def _unblock(self, status: Waiting, events: list[Json], reporter: Reporter) -> None:
         """Remove the pod of an old revision that will never be ready and that an ordered
@@ -283,15 +262,11 @@ class Rollout:
             self._hooks.recreate(pod)
 
     def _evidence(self, finding: Finding) -> Diagnosis:
-        lines: tuple[str, ...] = ()
-        if finding.log:
-            namespace = self._deployed.workload.namespace
-            for previous in (finding.previous, not finding.previous):
-                lines = tail_log(
-                    self._connection, namespace, finding.pod, finding.container, previous=previous
-                )
-                if lines:
-                    break
+        if not finding.log:
+            return with_log(finding, ())
+        where = (self._connection, self._deployed.workload.namespace, finding.pod)
+        lines = tail_log(*where, finding.container, previous=finding.previous)
+        lines = lines or tail_log(*where, finding.container, previous=not finding.previous)
         return with_log(finding, lines)
 
     def _too_late(
@@ -300,16 +275,16 @@ class Rollout:
         if error is not None:
             return error
         if findings:
-            best = max(findings, key=lambda f: f.log)
-            return DevloopError(self._evidence(best))
+            return DevloopError(self._evidence(max(findings, key=lambda f: f.log)))
         ref = self._deployed.workload
-        hints = ["raise `deploy.timeout` if it needs longer"]
-        hints.append(f"kubectl -n {ref.namespace} describe {ref}")
         images = ", ".join(sorted(set(images_of(self._seen_workload() or {}).values())))
         return DevloopError.of(
             Code.POD_DEADLINE,
             f"{ref} is not ready after {self._timeout:g} s",
             cause=status.message,
-            suggestions=tuple(hints),
+            suggestions=(
+                "raise `deploy.timeout` if it needs longer",
+                f"kubectl -n {ref.namespace} describe {ref}",
+            ),
             detail=(f"images: {images}",) if images else (),
         )

@@ -30,7 +30,7 @@ from devloop.cluster.api.pod_view import (
 )
 from devloop.cluster.api.writes import last_writer
 from devloop.cluster.rollout.replica_sets import current_set, other_sets, pods_of
-from devloop.errors import Code, DevloopError, Diagnosis
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -78,6 +78,11 @@ class Failing:
     grace: float = 0.0
 
 
+Status = Waiting | Ready | Failing
+# (pod, image id) pairs that were proven to be the deployed image under another digest.
+Accepted = frozenset[tuple[str, str]]
+
+
 def digest_of(image_id: str) -> str:
     """The digest that a kubelet reports: `repo@sha256:x`, `docker-pullable://repo@sha256:x` -> the
     part after the @. A bare `sha256:x` is an image's configuration, not its manifest: empty."""
@@ -85,11 +90,8 @@ def digest_of(image_id: str) -> str:
     return digest if at and digest.startswith("sha256:") else ""
 
 
-def judge(
-    deployed: Deployed, view: RolloutView, *, accepted: frozenset[tuple[str, str]] = frozenset()
-) -> Waiting | Ready | Failing:
-    """Decide. `accepted` are (pod, image id) pairs that were proven to be the deployed image under
-    another digest."""
+def judge(deployed: Deployed, view: RolloutView, *, accepted: Accepted = frozenset()) -> Status:
+    """Decide."""
     ref = deployed.workload
     workload = view.workload
     if workload is None:
@@ -158,7 +160,7 @@ class _Revisions:
 
 
 def _revisions(
-    new: list[Json], every: Iterable[Json], deployed: Deployed, accepted: frozenset[tuple[str, str]]
+    new: list[Json], every: Iterable[Json], deployed: Deployed, accepted: Accepted
 ) -> _Revisions:
     good: list[PodView] = []
     stale: list[tuple[str, str]] = []
@@ -172,14 +174,12 @@ def _revisions(
     return _Revisions(new=new, old=old, good=good, stale=tuple(stale))
 
 
-def serves(pod: PodView, deployed: Deployed, accepted: frozenset[tuple[str, str]]) -> bool:
+def serves(pod: PodView, deployed: Deployed, accepted: Accepted) -> bool:
     """Whether the pod is ready and proven to run the deployed image."""
     return pod.ready and not pod.deleting and _wrong_image(pod, deployed, accepted) is None
 
 
-def _wrong_image(
-    pod: PodView, deployed: Deployed, accepted: frozenset[tuple[str, str]]
-) -> str | None:
+def _wrong_image(pod: PodView, deployed: Deployed, accepted: Accepted) -> str | None:
     """None when all containers run the deployed image; else the image id that is wrong, "" while
     the kubelet reports none."""
     for container in pod.containers:
@@ -209,15 +209,14 @@ def _ready(deployed: Deployed, good: Iterable[PodView], detail: str) -> Ready:
 
 
 def _scaled_to_zero(deployed: Deployed) -> Ready:
-    note = (
-        "scaled to 0: nothing runs" if deployed.workload.kind != "daemonset" else "no node wants it"
-    )
+    daemon = deployed.workload.kind == "daemonset"
+    note = "no node wants it" if daemon else "scaled to 0: nothing runs"
     return Ready(pods=(), image_ids=(), detail=f"0/0 ready ({note})")
 
 
 def _deployment(
-    deployed: Deployed, view: RolloutView, workload: Json, accepted: frozenset[tuple[str, str]]
-) -> Waiting | Ready | Failing:
+    deployed: Deployed, view: RolloutView, workload: Json, accepted: Accepted
+) -> Status:
     wanted = number(dig(workload, "spec", "replicas"), 1)
     if wanted == 0:
         return _scaled_to_zero(deployed)
@@ -225,8 +224,8 @@ def _deployment(
     if current is None or not (
         _has_image(images_of(current), deployed) or name_of(current) == view.restarted
     ):
-        refused = _refused(workload)
-        return refused or Waiting(message="waiting for the new ReplicaSet", wanted=wanted)
+        waiting = Waiting(message="waiting for the new ReplicaSet", wanted=wanted)
+        return _refused(workload) or waiting
     new = [p for p in view.pods if controlled_by(p, uid_of(current))]
     others = other_sets(workload, view.replicasets, current)
     old = [p for r in others for p in pods_of(view.pods, uid_of(r))]
@@ -236,10 +235,8 @@ def _deployment(
         available = min(available, number(dig(current, "status", "availableReplicas")))
     if available >= wanted and not found.old and not view.restarted:
         return _ready(deployed, found.good, f"{len(found.good)}/{wanted} ready")
-    refused = _refused(workload)
-    if refused is not None and len(alive(new)) < wanted:
-        return refused
-    return found.waiting(wanted, old=len(found.old))
+    refused = _refused(workload) if len(alive(new)) < wanted else None
+    return refused or found.waiting(wanted, old=len(found.old))
 
 
 def _has_image(images: Mapping[str, str], deployed: Deployed) -> bool:
@@ -254,21 +251,19 @@ def _refused(workload: Json) -> Failing | None:
     message = " ".join(text(failure.get("message")).split())
     # A quota may have room again when the old pods are gone.
     return Failing(
-        error=DevloopError(
-            Diagnosis(
-                code=Code.CLUSTER_REJECTED,
-                message="the cluster refuses to make the new pods",
-                cause=message or None,
-                suggestions=("correct what the cause names, then deploy again",),
-            )
+        error=DevloopError.of(
+            Code.CLUSTER_REJECTED,
+            "the cluster refuses to make the new pods",
+            cause=message or None,
+            suggestions=("correct what the cause names, then deploy again",),
         ),
         grace=15.0 if "exceeded quota" in message else 2.0,
     )
 
 
 def _statefulset(
-    deployed: Deployed, workload: Json, mine: list[Json], accepted: frozenset[tuple[str, str]]
-) -> Waiting | Ready | Failing:
+    deployed: Deployed, workload: Json, mine: list[Json], accepted: Accepted
+) -> Status:
     replicas = number(dig(workload, "spec", "replicas"), 1)
     partition = number(dig(workload, "spec", "updateStrategy", "rollingUpdate", "partition"))
     first = number(dig(workload, "spec", "ordinals", "start"))
@@ -312,9 +307,7 @@ def _keeps_old(deployed: Deployed, kept: list[Json], why: str) -> Failing:
     )
 
 
-def _daemonset(
-    deployed: Deployed, workload: Json, mine: list[Json], accepted: frozenset[tuple[str, str]]
-) -> Waiting | Ready | Failing:
+def _daemonset(deployed: Deployed, workload: Json, mine: list[Json], accepted: Accepted) -> Status:
     wanted = number(dig(workload, "status", "desiredNumberScheduled"))
     updated = number(dig(workload, "status", "updatedNumberScheduled"))
     generation = annotation(workload, "deprecated.daemonset.template.generation")
