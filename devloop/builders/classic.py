@@ -22,6 +22,7 @@ from devloop.builders.classic_stream import BuildStream, PushStream
 from devloop.builders.docker_client import FAILURES, connect, unreachable
 from devloop.builders.dockerfile import load
 from devloop.builders.ignore_file import ignore_file
+from devloop.builders.image.tar_writer import in_pieces, until
 from devloop.builders.job import ProgressReporter, tag_of
 from devloop.errors import Code, DevloopError, Location
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 
 _CONNECT = 5.0
+# Each piece costs three writes to the socket.
 _PIECE = 256 * 1024
 _INJECTED = ".devloop.dockerfile"
 
@@ -101,12 +103,12 @@ class Classic:
     ) -> str:
         job, state = self._job, BuildStream()
         name, replaced = self._dockerfile_in(scan)
-        context = stream(job.build.context, scan.snapshot, replaced)
+        context = until(cancel, stream(job.build.context, scan.snapshot, replaced))
         started = time.monotonic()
         with _errors_into(state, cancel):
             try:
                 for item in api.build(
-                    fileobj=_watched(context, cancel),
+                    fileobj=in_pieces(context, _PIECE),
                     custom_context=True,
                     decode=True,
                     dockerfile=name,
@@ -189,16 +191,3 @@ def _new_in(instruction: Instruction) -> str:
     new = _NEW_FLAGS.get(instruction.keyword, frozenset())
     flag = next((name for name, _ in instruction.flags if name in new), "")
     return f"{instruction.keyword} --{flag}" if flag else ""
-
-
-def _watched(chunks: Iterator[bytes], cancel: Cancel) -> Iterator[bytes]:
-    """The same bytes in bigger pieces: each piece costs three writes to the socket."""
-    held = bytearray()
-    for chunk in chunks:
-        cancel.check()
-        held += chunk
-        if len(held) >= _PIECE:
-            yield bytes(held)
-            held.clear()
-    if held:
-        yield bytes(held)

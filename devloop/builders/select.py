@@ -17,7 +17,7 @@ from devloop.builders.command import Command
 from devloop.builders.daemonless.builder import DaemonlessBuilder, needs_builder
 from devloop.builders.delta.builder import DeltaBuilder
 from devloop.builders.docker_cli import answers_ping, ask_docker
-from devloop.builders.image.docker_images import DockerImages
+from devloop.builders.image.base_image import DockerImages
 from devloop.builders.image_cache import CachedImages, CachingBuilder
 from devloop.builders.job import LIMIT, Job, shown_path
 from devloop.errors import Code, DevloopError, Diagnosis

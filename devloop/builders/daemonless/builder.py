@@ -8,19 +8,18 @@ read, and their digests are compared, so nothing has to be looked at again after
 
 from __future__ import annotations
 
-import datetime as dt
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from devloop.builders.daemonless import stages
+from devloop.builders.daemonless.stages import StageMaker
 from devloop.builders.dockerfile import load
 from devloop.builders.image.base_image import Bases
-from devloop.builders.image.documents import Image, Layer, sha256
+from devloop.builders.image.documents import Image, Layer, sha256, timestamp
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.image_config import CONFIGURING
 from devloop.builders.image.layer import write_layer
 from devloop.builders.image.listing import Listings
-from devloop.builders.image.upload import Upload
+from devloop.builders.image.repository import Upload
 from devloop.builders.job import ProgressReporter, tag_of
 from devloop.errors import Code, DevloopError
 from devloop.model import StepOutcome
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
+    from devloop.builders.daemonless.stages import StageImage
     from devloop.builders.dockerfile import Dockerfile
     from devloop.builders.image.base_image import LocalImages
     from devloop.builders.image.copies import FileEntry
@@ -43,12 +43,6 @@ _OCI = "application/vnd.oci.image.manifest.v1+json"
 _OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 # A layer is made in memory; what is bigger is the builder's, which streams. In bytes.
 _MOST = 256 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Ready:
-    documents: Documents
-    tag: str
 
 
 class DaemonlessBuilder:
@@ -106,50 +100,51 @@ class DaemonlessBuilder:
         if scan.recipe != self._recipe:
             self._bases.forget()
             self._recipe = scan.recipe
-        made = stages.make(
+        made = StageMaker(
             dockerfile,
             self._job.build,
             scan.snapshot,
-            stages.StageImages(
-                find=lambda name, platform: self._bases.find(
-                    name, platform, progress.report, cancel
-                ),
-                listing=lambda base: self._listings.of(base, progress.report, cancel),
-            ),
-        )
+            find=lambda name, platform: self._bases.find(name, platform, progress.report, cancel),
+            listing=lambda base: self._listings.of(base, progress.report, cancel),
+        ).target()
         if made.base is None and not made.layers:
             raise NeedsFullBuild("the image has no layer")
-        image, blobs = self._image(made, scan, cancel)
+        documents, blobs = self._image(made, cancel)
         count = len(made.layers)
         summary = f"{count} layer{'s' * (count != 1)} without a builder, {len(blobs)} new"
         progress.push(summary)
+
+        def send() -> None:
+            if made.base is not None:
+                self._upload.base(made.base, progress.report, cancel)
+            self._upload.put([*blobs, documents.config], cancel)
+            self._upload.finish(documents, tag_of(scan), cancel)
+
         try:
-            digest = self._send(made, image, blobs, progress, cancel)
+            send()
         except DevloopError as error:
             if not self._upload.forget() or error.code != Code.REGISTRY_PUSH_FAILED:
                 raise
             # What was known to be there may have been deleted: once more, with nothing assumed.
-            image, blobs = self._image(made, scan, cancel)
-            digest = self._send(made, image, blobs, progress, cancel)
-        progress.done(summary, f"{digest[:19]}…")
-        return self._job.image_ref(scan, digest)
+            documents, blobs = self._image(made, cancel)
+            send()
+        progress.done(summary, f"{documents.digest[:19]}…")
+        return self._job.image_ref(scan, documents.digest)
 
-    def _image(
-        self, made: stages.StageImage, scan: Scan, cancel: Cancel
-    ) -> tuple[_Ready, list[bytes]]:
+    def _image(self, made: StageImage, cancel: Cancel) -> tuple[Documents, list[bytes]]:
         """The image's documents and the layers that the registry is not known to have."""
         image = _start(made)
         blobs: list[bytes] = []
-        layers = list(image.layers)
         known: dict[tuple[FileEntry, ...], Layer] = {}
+        own: list[Layer] = []
         for entries in made.layers:
             cancel.check()
             known[entries] = self._layer(image, entries, blobs)
-            layers.append(known[entries])
+            own.append(known[entries])
         self._layers = known
-        created = dt.datetime.now(dt.UTC).isoformat().replace("+00:00", "Z")
-        image = replace(image, layers=tuple(layers), config=made.config.document(created))
-        return _Ready(documents=image.documents(created), tag=tag_of(scan)), blobs
+        created = timestamp()
+        config = made.config.document(created)
+        return replace(image, layers=(*image.layers, *own), config=config).documents(created), blobs
 
     def _layer(self, image: Image, entries: tuple[FileEntry, ...], blobs: list[bytes]) -> Layer:
         """The layer of `entries`, its bytes added to `blobs` unless the registry has them."""
@@ -159,44 +154,19 @@ class DaemonlessBuilder:
             return image.bare(known.digest, known.size)
         if sum(entry.size for entry in entries) > _MOST:
             raise NeedsFullBuild(f"a COPY of more than {_MOST >> 20} MB")
-        data = write_layer(entries, self._job.build.context)
-        blobs.append(data)
-        return image.bare(sha256(data), len(data))
-
-    def _send(
-        self,
-        made: stages.StageImage,
-        ready: _Ready,
-        blobs: list[bytes],
-        progress: ProgressReporter,
-        cancel: Cancel,
-    ) -> str:
-        if made.base is not None:
-            self._upload.base(made.base, progress.report, cancel)
-        self._upload.put([*blobs, ready.documents.config], cancel)
-        self._upload.finish(ready.documents, ready.tag, cancel)
-        return ready.documents.digest
+        blobs.append(write_layer(entries, self._job.build.context))
+        return image.bare(sha256(blobs[-1]), len(blobs[-1]))
 
 
-def _start(made: stages.StageImage) -> Image:
+def _start(made: StageImage) -> Image:
     """The image below the stage's own layers, bare of what a base's manifest says of the base."""
-    if made.base is None:
-        kind, config, layers = _OCI, _OCI_CONFIG, tuple[Layer, ...]()
-    else:
+    kind, config, layers = _OCI, _OCI_CONFIG, tuple[Layer, ...]()
+    if made.base is not None:
         image = made.base.image
-        kind, layers = image.media_type, image.layers
-        config = str(image.manifest["config"]["mediaType"])
-    manifest: dict[str, Any] = {
-        "schemaVersion": 2,
-        "mediaType": kind,
-        "config": {"mediaType": config},
-    }
-    return Image(
-        media_type=kind,
-        manifest=manifest,
-        config={},
-        layers=tuple(replace(layer, descriptor=_plain(layer)) for layer in layers),
-    )
+        kind, config = image.media_type, str(image.manifest["config"]["mediaType"])
+        layers = tuple(replace(layer, descriptor=_plain(layer)) for layer in image.layers)
+    manifest = {"schemaVersion": 2, "mediaType": kind, "config": {"mediaType": config}}
+    return Image(media_type=kind, manifest=manifest, config={}, layers=layers)
 
 
 def _plain(layer: Layer) -> dict[str, Any]:

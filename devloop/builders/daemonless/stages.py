@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from devloop.base.file_content import VerifiedFiles
 from devloop.base.platforms import own_platform
 from devloop.builders.daemonless.file_tree import Tree
-from devloop.builders.dockerfile import Dockerfile, Stage
-from devloop.builders.image.copies import StageState, place, stage_copies
+from devloop.builders.image.copies import place, understood
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.image_config import (
     CONFIGURING,
@@ -24,14 +23,14 @@ from devloop.builders.image.image_config import (
     scratch,
     started,
 )
+from devloop.builders.image.scope import Scope, outer_arguments
 from devloop.builders.image.tar_writer import reading_context
-from devloop.builders.image.text import expand, split
+from devloop.builders.image.text import expand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
-    from devloop.builders.dockerfile import Instruction
+    from devloop.builders.dockerfile import Dockerfile, Instruction, Stage
     from devloop.builders.image.base_image import Base
     from devloop.builders.image.copies import Copy, FileEntry
     from devloop.builders.image.listing import Listing
@@ -50,58 +49,43 @@ class StageImage:
     layers: tuple[tuple[FileEntry, ...], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageImages:
-    """The images that stages start from: by name and platform, and the paths in one."""
+class StageMaker:
+    """`find` gives the image that a stage starts from, by name and platform, `listing` the paths in
+    one."""
 
-    find: Callable[[str, str], Base]
-    listing: Callable[[Base], Listing]
-
-
-def make(
-    dockerfile: Dockerfile, build: Build, snapshot: Snapshot, images: StageImages
-) -> StageImage:
-    """The target stage. Raises `NeedsFullBuild`, and what `images` raises."""
-    maker = _Maker(dockerfile, build, snapshot, images)
-    target = dockerfile.stage(build.target) if build.target else dockerfile.stages[-1]
-    if target is None:
-        raise NeedsFullBuild(f"there is no stage {build.target}")
-    return maker.stage(target)
-
-
-class _Maker:
     def __init__(
-        self, dockerfile: Dockerfile, build: Build, snapshot: Snapshot, images: StageImages
+        self,
+        dockerfile: Dockerfile,
+        build: Build,
+        snapshot: Snapshot,
+        *,
+        find: Callable[[str, str], Base],
+        listing: Callable[[Base], Listing],
     ) -> None:
+        """Raises `NeedsFullBuild`."""
         self._dockerfile = dockerfile
         self._build = build
         self._snapshot = snapshot
-        self._images = images
+        self._find = find
+        self._listing = listing
         self._platform = build.platform or own_platform()
         self._escape = dockerfile.directives.get("escape", "\\")
-        self._outer = self._arguments()
+        known = platform_arguments(self._platform, own_platform())
+        self._outer = outer_arguments(dockerfile, build.args, known)
         self._made: dict[int, StageImage] = {}
+
+    def target(self) -> StageImage:
+        """The target stage. Raises `NeedsFullBuild`, and what `find` and `listing` raise."""
+        name = self._build.target
+        target = self._dockerfile.stage(name) if name else self._dockerfile.stages[-1]
+        if target is None:
+            raise NeedsFullBuild(f"there is no stage {name}")
+        return self._stage(target)
 
     def _expand(self, word: str, variables: Mapping[str, str]) -> str:
         return expand(word, variables, self._escape)
 
-    def _arguments(self) -> dict[str, str]:
-        """The variables that FROM may name."""
-        found = platform_arguments(self._platform, own_platform()) | {
-            key: value
-            for key, value in self._build.args.items()
-            if key in platform_arguments(self._platform, own_platform())
-        }
-        for instruction in self._dockerfile.arguments:
-            for declaration in split(instruction.value, self._escape):
-                name, equals, default = declaration.partition("=")
-                if name in self._build.args:
-                    found[name] = self._build.args[name]
-                elif equals:
-                    found[name] = self._expand(default, found)
-        return found
-
-    def stage(self, stage: Stage) -> StageImage:
+    def _stage(self, stage: Stage) -> StageImage:
         if stage.index not in self._made:
             made = self._from(stage)
             for instruction in stage.instructions[1:]:
@@ -116,19 +100,19 @@ class _Maker:
             raise NeedsFullBuild(f"FROM {name} is for another platform, {platform}")
         if name == "scratch":
             return StageImage(base=None, config=scratch(platform), tree=Tree())
-        before = [s for s in self._dockerfile.stages[: stage.index] if s.name]
-        if any(s.name.lower() == name.lower() for s in before):
+        before = self._dockerfile.stages[: stage.index]
+        if any(s.name.lower() == name.lower() != "" for s in before):
             found = [s for s in before if s.name.lower() == name]
             if not found:
                 raise NeedsFullBuild(f"FROM {name} writes the name of a stage in another way")
-            made = self.stage(found[-1])
+            made = self._stage(found[-1])
             if made.config.config.get("OnBuild"):
                 raise NeedsFullBuild(f"the stage {name} has ONBUILD triggers")
             # ARGs go on into it; whether there was a CMD is asked of each stage alone.
             return replace(made, config=replace(made.config, cmd=False))
-        base = self._images.find(name, platform)
+        base = self._find(name, platform)
         config = started(base.image.config)
-        return StageImage(base=base, config=config, tree=Tree(base=self._images.listing(base)))
+        return StageImage(base=base, config=config, tree=Tree(base=self._listing(base)))
 
     def _next(self, made: StageImage, instruction: Instruction, stage: Stage) -> StageImage:
         if instruction.keyword in ("COPY", "ADD"):
@@ -156,10 +140,11 @@ class _Maker:
 
     def _copy(self, made: StageImage, instruction: Instruction, stage: Stage) -> StageImage:
         origin = instruction.flag("from")
-        bare = replace(
-            instruction, flags=tuple(flag for flag in instruction.flags if flag[0] != "from")
-        )
-        copy = self._understood(made, bare)
+        flags = tuple(flag for flag in instruction.flags if flag[0] != "from")
+        scope = Scope(self._dockerfile, {})
+        scope.start(made.config.variables, made.config.workdir)
+        scope.enter_stage()
+        copy = understood(replace(instruction, flags=flags), scope)
         source = None if origin is None else self._origin(origin, instruction, stage)
         landing = self._landing(made.tree, copy)
         owner = self._owner(made.tree, copy)
@@ -175,28 +160,16 @@ class _Maker:
             layers=(*made.layers, entries),
         )
 
-    def _understood(self, made: StageImage, instruction: Instruction) -> Copy:
-        """The instruction by itself, with the variables as they are here."""
-        begin = replace(instruction, keyword="FROM", value="base", flags=(), heredocs=())
-        alone = (replace(begin, stage=0), replace(instruction, stage=0))
-        state = StageState(
-            env=made.config.variables, workdir=made.config.workdir, user=made.config.user
-        )
-        stage = Stage(index=0, base="base", name="", platform="", instructions=alone)
-        dockerfile = Dockerfile(
-            directives=self._dockerfile.directives, instructions=alone, stages=(stage,)
-        )
-        return stage_copies(dockerfile, None, {}, state)[0]
-
     def _origin(self, origin: str, instruction: Instruction, stage: Stage) -> StageImage:
-        if origin.isdecimal():
-            found = [s for s in self._dockerfile.stages if s.index == int(origin)]
-        else:
-            found = [s for s in self._dockerfile.stages if s.name.lower() == origin.lower()]
-        found = [s for s in found if s.index < stage.index]
+        number = int(origin) if origin.isdecimal() else None
+        found = [
+            s
+            for s in self._dockerfile.stages[: stage.index]
+            if (s.name.lower() == origin.lower() if number is None else s.index == number)
+        ]
         if not found:
             raise NeedsFullBuild(f"line {instruction.start}: {instruction.keyword} --from={origin}")
-        return self.stage(found[-1])
+        return self._stage(found[-1])
 
     def _landing(self, tree: Tree, copy: Copy) -> Copy:
         """`copy` with the place that its destination really is in the image."""
@@ -230,13 +203,9 @@ class _Maker:
             return b""
 
     def _read(self, placed: FileEntry) -> bytes:
-        return read_source(self._build.context, placed)
-
-
-def read_source(context: Path, placed: FileEntry) -> bytes:
-    """The bytes of a small file as they were scanned. Raises build/context-changed."""
-    with VerifiedFiles(context) as files, reading_context():
-        return b"".join(files.read(placed.source, placed.size, placed.digest)[1])
+        """The bytes of a small file as they were scanned. Raises build/context-changed."""
+        with VerifiedFiles(self._build.context) as files, reading_context():
+            return b"".join(files.read(placed.source, placed.size, placed.digest)[1])
 
 
 def _from_stage(tree: Tree, copy: Copy, owner: tuple[int, int]) -> dict[str, FileEntry]:
@@ -248,20 +217,14 @@ def _from_stage(tree: Tree, copy: Copy, owner: tuple[int, int]) -> dict[str, Fil
     uid, gid = next(iter(owners), owner)
     found = {}
     for path, entry in placed.items():
+        source = tree.placed[entry.source].source if entry.source else ""
         kept = entry if entry.implied else replace(entry, uid=uid, gid=gid)
-        if entry.source:
-            origin = tree.placed[entry.source]
-            kept = replace(kept, source=origin.source)
-        found[path] = kept
+        found[path] = replace(kept, source=source)
     return found
 
 
 def _created_by(copy: Copy) -> str:
-    flags = "".join(
-        f" --{name}={value}"
-        for name, value in (("chown", copy.chown), ("chmod", copy.chmod))
-        if value is not None
-    )
-    parents = " --parents" if copy.parents else ""
-    sources = " ".join(copy.sources)
-    return f"{copy.instruction.keyword}{parents}{flags} {sources} {copy.dest} # buildkit"
+    flags = {"chown": copy.chown, "chmod": copy.chmod}
+    words = [copy.instruction.keyword, *(["--parents"] if copy.parents else [])]
+    words += [f"--{name}={value}" for name, value in flags.items() if value is not None]
+    return " ".join((*words, *copy.sources, copy.dest, "# buildkit"))

@@ -118,9 +118,9 @@ class _Stages:
                 queue += [s for s in found if s.index not in self._used]
                 self._used |= {s.index: s for s in found}
         self.line = [i for stage in self._chain for i in stage.instructions[1:]]
-        self._runs = [i for i in self.line if i.keyword == "RUN"]
+        runs = [i.start for i in self.line if i.keyword == "RUN"]
         shared = [s.instructions[-1].end for s in self._chain if s.index in self._used]
-        self.last_used = max([0, *shared, *(run.start for run in self._runs)])
+        self.last_used = max([0, *shared, *runs])
 
     def _origins(self, stage: Stage) -> Iterator[str]:
         for instruction in stage.instructions[1:]:
@@ -132,25 +132,20 @@ class _Stages:
                 yield name
 
     def readers(self) -> Iterator[_InstructionReader]:
-        """Who reads from the context, apart from the COPYs after `last_used`."""
-        for instruction in self.line:
-            if not instruction.sources:
-                continue
-            by = instruction
-            if instruction.keyword != "RUN":
-                if instruction.start > self.last_used:
-                    continue
-                later = (run for run in self._runs if run.start > instruction.start)
-                by = next(later, instruction)
-            yield self._reader(by, instruction.sources)
+        """Who reads from the context, apart from the COPYs after `last_used`: where a RUN follows,
+        that, as it has what was copied."""
         chain = {stage.index for stage in self._chain}
-        for stage in self._used.values():
-            for instruction in stage.instructions:
-                if stage.index not in chain and instruction.sources:
-                    runs = [i for i in stage.instructions if i.keyword == "RUN"]
+        others = [list(s.instructions) for s in self._used.values() if s.index not in chain]
+        for group in (self.line, *others):
+            runs = [i for i in group if i.keyword == "RUN"]
+            for instruction in filter(lambda i: i.sources, group):
+                by = instruction
+                if instruction.keyword != "RUN":
+                    if group is self.line and instruction.start > self.last_used:
+                        continue
                     later = (run for run in runs if run.start > instruction.start)
-                    by = instruction if instruction.keyword == "RUN" else next(later, instruction)
-                    yield self._reader(by, instruction.sources)
+                    by = next(later, instruction)
+                yield self._reader(by, instruction.sources)
 
     def _reader(self, by: Instruction, patterns: tuple[str, ...]) -> _InstructionReader:
         stages = {s.index: s for s in (*self._chain, *self._used.values())}

@@ -8,6 +8,7 @@ is decided here, and no save waits long: what is not known in time is the builde
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancelled
@@ -16,7 +17,7 @@ from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from devloop.base.cancel import Cancel
     from devloop.builders.image.copies import FileEntry
@@ -32,28 +33,6 @@ _MOST = 2 << 30
 _PATIENCE = 1.0
 
 
-class BaseLayers:
-    """The paths below the COPYs of one image."""
-
-    def __init__(self, finding: Background[Listing | NeedsFullBuild]) -> None:
-        self._finding = finding
-
-    def listing(self, cancel: Cancel) -> Listing:
-        """Raises `NeedsFullBuild` when they are not known, and Cancelled."""
-        if not self._finding.wait(_PATIENCE, cancel):
-            raise NeedsFullBuild("the base layers are still being read")
-        try:
-            found = self._finding.result(cancel)
-        except Cancelled:
-            cancel.check()
-            raise NeedsFullBuild("the session is at its end") from None
-        except DevloopError as error:
-            raise NeedsFullBuild(error.diagnosis.message) from None
-        if isinstance(found, NeedsFullBuild):
-            raise NeedsFullBuild(found.reason)
-        return found
-
-
 class BaseLayersReader:
     """Reads them, each set of layers once: images of the same recipe have the same ones most of
     the time. `close` ends what goes on in the background."""
@@ -63,9 +42,11 @@ class BaseLayersReader:
         self._closed = False
         self._known: tuple[Image, Background[Listing | NeedsFullBuild]] | None = None
 
-    def read(self, repository: Repository, image: Image) -> BaseLayers:
-        """Begin to read what is in the layers of `image`, which `repository` has. Raises Cancelled
-        after `close`."""
+    def read(self, repository: Repository, image: Image) -> Callable[[Cancel], Listing]:
+        """Begin to read what is in the layers of `image`, which `repository` has; what is returned
+        gives their paths. It raises `NeedsFullBuild` when they are not known, and Cancelled.
+
+        Raises Cancelled after `close`."""
         with self._lock:
             if self._closed:
                 raise Cancelled
@@ -79,7 +60,7 @@ class BaseLayersReader:
                     expected=(DevloopError, NeedsFullBuild),
                 )
                 known = self._known = (image, finding)
-            return BaseLayers(known[1])
+            return partial(_listing, known[1])
 
     def settle(self) -> None:
         """Wait until nothing goes on, for tests and measurements."""
@@ -93,6 +74,21 @@ class BaseLayersReader:
             known = self._known
         if known is not None:
             known[1].close()
+
+
+def _listing(finding: Background[Listing | NeedsFullBuild], cancel: Cancel) -> Listing:
+    if not finding.wait(_PATIENCE, cancel):
+        raise NeedsFullBuild("the base layers are still being read")
+    try:
+        found = finding.result(cancel)
+    except Cancelled:
+        cancel.check()
+        raise NeedsFullBuild("the session is at its end") from None
+    except DevloopError as error:
+        raise NeedsFullBuild(error.diagnosis.message) from None
+    if isinstance(found, NeedsFullBuild):
+        raise NeedsFullBuild(found.reason)
+    return found
 
 
 def _read(repository: Repository, image: Image, cancel: Cancel) -> Listing | NeedsFullBuild:

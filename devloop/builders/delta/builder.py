@@ -23,10 +23,9 @@ from devloop.base.threads import Background
 from devloop.builders.delta.analysis import rules
 from devloop.builders.delta.base_layers import BaseLayersReader
 from devloop.builders.delta.layer_state import LayerState
-from devloop.builders.delta.onbuild import check_triggers
 from devloop.builders.delta.plain_build import is_plain_build
 from devloop.builders.delta.shortcut import BOUND_BYTES, BOUND_ENTRIES, Shortcut
-from devloop.builders.delta.verification import examine
+from devloop.builders.delta.verification import check_triggers, examine
 from devloop.builders.dockerfile import parse
 from devloop.builders.image.copies import StageState
 from devloop.builders.image.full_build import NeedsFullBuild
@@ -336,5 +335,4 @@ def _below(image: Image, dockerfile: Dockerfile) -> StageState:
     return StageState(
         env={key: value for key, _, value in pairs if key not in changed},
         workdir=str(config.get("WorkingDir") or "/"),
-        user=str(config.get("User") or ""),
     )

@@ -8,6 +8,7 @@ read.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from devloop.builders.image.copies import Copy
     from devloop.model import Snapshot
 
-if TYPE_CHECKING:
     Head = Callable[[str], bytes]
+
+
+_SHOWN = attrgetter("type", "mode", "uid", "gid", "digest", "link")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,18 +94,9 @@ class Frozen:
 
 def same(one: FileEntry | None, other: FileEntry | None) -> bool:
     """Whether two entries are the same in an image, wherever their bytes come from."""
-    if one is other:
-        return True
     if one is None or other is None:
-        return False
-    return (one.type, one.mode, one.uid, one.gid, one.digest, one.link) == (
-        other.type,
-        other.mode,
-        other.uid,
-        other.gid,
-        other.digest,
-        other.link,
-    )
+        return one is other
+    return one is other or _SHOWN(one) == _SHOWN(other)
 
 
 def ancestors(path: str) -> Iterator[str]:
@@ -122,14 +116,10 @@ class LayerState:
         self._layers, self._tree = place_all(
             base_state.copy_layers, base_state.snapshot, base_state.head
         )
-        frozen = self.freeze()
-        self._then_layers, self._then = frozen.layers, frozen.tree
+        self._then = self.freeze()
         # An ADD unpacks what has become an archive.
-        self._unpacking = frozenset(
-            number
-            for number, copy_layer in enumerate(base_state.copy_layers)
-            if copy_layer.copy.instruction.keyword == "ADD"
-        )
+        keywords = (each.copy.instruction.keyword for each in base_state.copy_layers)
+        self._unpacking = {number for number, word in enumerate(keywords) if word == "ADD"}
         self._index()
         self._stale: set[str] = set()
         self._gone: set[str] = set()
@@ -153,12 +143,13 @@ class LayerState:
             raise NeedsFullBuild(f"another layer has /{path} too")
         if fold or self._gone:
             return LayerChange(layers=self._new_layers())
-        return LayerChange(delta=self._with_directories(touched | self._loose(), self._tree))
+        touched |= self.base_state.loose & self._tree.keys()
+        return LayerChange(delta=self._with_directories(touched, self._tree))
 
     def fresh(self) -> tuple[FileEntry, ...]:
         """What is placed where the layers had nothing of the copy_layers, or what a builder does
         not copy it over: a directory for something else, or the other way round."""
-        tree, then = self._tree, self._then
+        tree, then = self._tree, self._then.tree
         return tuple(
             tree[path]
             for path in sorted(self._stale)
@@ -180,20 +171,17 @@ class LayerState:
         self.base_state = replace(
             self.base_state, snapshot=frozen.snapshot, loose=frozenset(), directories=directories
         )
-        self._then_layers, self._then = frozen.layers, frozen.tree
+        self._then = frozen
         self._compare()
 
     def _compare(self) -> None:
-        tree, then = self._tree, self._then
+        tree, then = self._tree, self._then.tree
         self._stale = {path for path, entry in tree.items() if not same(entry, then.get(path))}
         self._gone = {
             path
             for path, entry in then.items()
             if path not in tree or tree[path].type != entry.type
         }
-
-    def _loose(self) -> set[str]:
-        return {path for path in self.base_state.loose if path in self._tree}
 
     def _touch_up(self, snapshot: Snapshot, changed: frozenset[str]) -> bool:
         """Follow a change of nothing but files' contents; False when there is more to it."""
@@ -216,14 +204,9 @@ class LayerState:
                 placed[place_in_image] = new_placed
                 if self._tree[place_in_image] is old_placed:
                     self._tree[place_in_image] = new_placed
-                    self._mark(place_in_image)
+                    stale = not same(new_placed, self._then.tree.get(place_in_image))
+                    (self._stale.add if stale else self._stale.discard)(place_in_image)
         return True
-
-    def _mark(self, path: str) -> None:
-        if same(self._tree[path], self._then.get(path)):
-            self._stale.discard(path)
-        else:
-            self._stale.add(path)
 
     def _index(self) -> None:
         by_source: dict[str, list[tuple[int, str]]] = {}
@@ -241,7 +224,7 @@ class LayerState:
         copy_layers = self.base_state.copy_layers
         first = 0
         if not self.base_state.loose:
-            pairs = zip(self._then_layers, self._layers, strict=True)
+            pairs = zip(self._then.layers, self._layers, strict=True)
             first = next(
                 (n for n, (then, now) in enumerate(pairs) if not _same_layer(then, now)),
                 len(copy_layers),

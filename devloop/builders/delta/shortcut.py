@@ -6,24 +6,25 @@ counts as done before the registry has taken the manifest.
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devloop.builders.delta.base_layers import check_places
-from devloop.builders.image.documents import sha256
+from devloop.builders.image.documents import sha256, timestamp
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.layer import write_layer
+from devloop.builders.rawjson import size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
     from devloop.builders.delta.analysis import Rules
-    from devloop.builders.delta.base_layers import BaseLayers
     from devloop.builders.delta.layer_state import Frozen, LayerChange, LayerState
     from devloop.builders.image.copies import FileEntry
     from devloop.builders.image.documents import Documents, Image, Layer
+    from devloop.builders.image.listing import Listing
     from devloop.builders.image.repository import Repository
     from devloop.model import Scan
 
@@ -51,8 +52,8 @@ class DeltaImage:
         """`delta: 1 file, 2.1 kB`."""
         if self.change.layers:
             count = len(self.change.layers)
-            return f"{_count(count, 'layer')} made again, {_size(sum(map(len, self.blobs)))}"
-        return f"delta: {_count(self.change.files, 'file')}, {_size(self.change.size)}"
+            return f"{_count(count, 'layer')} made again, {size(sum(map(len, self.blobs)))}"
+        return f"delta: {_count(self.change.files, 'file')}, {size(self.change.size)}"
 
 
 class Shortcut:
@@ -67,7 +68,7 @@ class Shortcut:
         *,
         context: Path,
         digest: str,
-        base_layers: BaseLayers,
+        base_layers: Callable[[Cancel], Listing],
     ) -> None:
         """`image` comes without its delta layer; `digest` is that of the one with it, `base_layers`
         what is below the COPYs. Raises `NeedsFullBuild`."""
@@ -85,29 +86,29 @@ class Shortcut:
         changed = scan.snapshot.changed_since(self.state.snapshot)
         self._rules.check(changed, self.state.links)
         self.state.move(scan.snapshot)
-        fresh = self.state.fresh()
-        if fresh:
-            check_places(fresh, self._base_layers.listing(cancel))
+        if fresh := self.state.fresh():
+            check_places(fresh, self._base_layers(cancel))
         return self.state.change()
 
     def make(self, change: LayerChange) -> DeltaImage:
         """Read the files and make the blobs. Raises build/context-changed for a file that is no
         longer what was scanned, and `NeedsFullBuild`."""
         if change.size > _MOST:
-            raise NeedsFullBuild(f"{_size(change.size)} changed")
-        image, blobs = self.image, list[bytes]()
+            raise NeedsFullBuild(f"{size(change.size)} changed")
+        image, delta, blobs = self.image, None, list[bytes]()
+
+        def layer(entries: tuple[FileEntry, ...]) -> Layer:
+            blobs.append(write_layer(entries, self._context))
+            return image.bare(sha256(blobs[-1]), len(blobs[-1]))
+
         for index, entries in change.layers.items():
-            blobs.append(self._tar(entries))
-            image = image.with_layer(index, _layer(image, blobs[-1]))
-        delta = None
+            image = image.with_layer(index, layer(entries))
         if change.delta:
-            blobs.append(self._tar(change.delta))
-            delta = _layer(image, blobs[-1])
-        created = dt.datetime.now(dt.UTC).isoformat().replace("+00:00", "Z")
+            delta = layer(change.delta)
         return DeltaImage(
             change=change,
             image=image,
-            documents=image.documents(created, delta, about="devloop delta"),
+            documents=image.documents(timestamp(), delta, about="devloop delta"),
             blobs=tuple(blobs),
         )
 
@@ -116,9 +117,9 @@ class Shortcut:
         registry/* and Cancelled."""
         self.repository.send(made.documents, made.blobs, tag, cancel)
         if made.change.layers:
-            self.image = made.image
-            self.state.settle(self.state.freeze())
-        self.published = self.state.change()
+            self.folded(made, self.state.freeze())
+        else:
+            self.published = self.state.change()
         return made.documents.digest
 
     def folded(self, made: DeltaImage, frozen: Frozen) -> None:
@@ -127,19 +128,6 @@ class Shortcut:
         self.state.settle(frozen)
         self.published = self.state.change()
 
-    def _tar(self, entries: tuple[FileEntry, ...]) -> bytes:
-        return write_layer(entries, self._context)
-
-
-def _layer(image: Image, data: bytes) -> Layer:
-    return image.bare(sha256(data), len(data))
-
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def _size(size: int) -> str:
-    if size < 1000:
-        return f"{size} B"
-    return f"{size / 1000:.1f} kB" if size < 1_000_000 else f"{size / 1_000_000:.1f} MB"

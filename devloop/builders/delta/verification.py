@@ -3,14 +3,19 @@
 A builder may be another than expected, /app may be a symlink in the base, `--chown=node` may be any
 uid: instead of knowing all that, the layers that a builder made are read and compared with what
 `place` says, path by path. Where they differ nothing is assumed; `NeedsFullBuild` is raised.
+
+So is it where a base image's ONBUILD has copied from the context. Such an instruction stands in no
+Dockerfile here, and an image does not say that it ran; but what it copied is in a layer below those
+of the Dockerfile, and the history names it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from devloop.builders.context_reads import may_match
 from devloop.builders.delta.layer_state import BaseState, CopyLayer, ancestors, place_all, same
 from devloop.builders.image.copies import FileEntry, place
 from devloop.builders.image.full_build import NeedsFullBuild
@@ -26,6 +31,12 @@ if TYPE_CHECKING:
 
 # More than this is not read in the background of somebody's work; compressed, in bytes.
 _MOST = 256 << 20
+
+# A COPY in an image's history, as BuildKit and the classic builder write it.
+_COPY = re.compile(r"^(?:/bin/sh -c #\(nop\)\s+)?(?:COPY|ADD)\s+(.*)$", re.DOTALL)
+_HASHED = re.compile(r"^(?:dir|file|multi):[0-9a-f]+$")
+# Headers may make a layer bigger than what is in it.
+_HEADERS = 64 << 10
 
 Entries = Mapping[str, FileEntry]
 
@@ -45,8 +56,8 @@ def examine(
     for `place`. Raises `NeedsFullBuild` when they are not there or are not what they should be."""
     bare = image.without_delta()
     delta = read(image.layers[-1]) if image.delta else {}
-    left, found, seen, above = list(copies), list[_Match](), list[Entries](), set[str]()
-    size = 0
+    left, found, seen, above = list(copies), list[CopyLayer](), list[Entries](), set[str]()
+    loose, size = set[str](), 0
     for index in reversed(range(max(0, len(bare.layers) - depth), len(bare.layers))):
         if not left:
             break
@@ -56,22 +67,21 @@ def examine(
         entries = read(bare.layers[index])
         match = _match(left[-1], index, snapshot, entries=entries, delta=delta, head=head)
         if match is not None:
-            found.append(match)
+            found.insert(0, match[0])
+            loose |= match[1]
             left.pop()
         else:
             above.update(_covered(entries))
         seen.append(entries)
     if left:
         raise NeedsFullBuild(f"{left[-1].instruction} is in no layer as expected")
-    found.reverse()
-    copy_layers = tuple(match.copy_layer for match in found)
-    tree = place_all(copy_layers, snapshot, head)[1]
+    tree = place_all(found, snapshot, head)[1]
     _check_delta(delta, tree)
     in_the_end: dict[str, FileEntry] = {}
     for entries in (*reversed(seen), delta):
         in_the_end.update(entries)
     return BaseState(
-        copy_layers=copy_layers,
+        copy_layers=tuple(found),
         snapshot=snapshot,
         above=frozenset(above),
         directories={
@@ -79,15 +89,9 @@ def examine(
             for path, entry in in_the_end.items()
             if entry.type == "dir" and (path not in tree or tree[path].implied)
         },
-        loose=frozenset(path for match in found for path in match.loose),
+        loose=frozenset(loose),
         head=head,
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Match:
-    copy_layer: CopyLayer
-    loose: frozenset[str]
 
 
 def _match(
@@ -98,23 +102,18 @@ def _match(
     entries: Entries,
     delta: Entries,
     head: Head | None,
-) -> _Match | None:
-    """The copy_layer of `copy` if the layer `index` with `entries` is its result. What the delta
-    layer has over it may be of an earlier time."""
+) -> tuple[CopyLayer, set[str]] | None:
+    """The copy_layer of `copy` if the layer `index` with `entries` is its result, and those of its
+    paths that may be of an earlier time, as the delta layer has them over it."""
     owner = (0, 0)
     if copy.chown is not None:
         # By name it may be any uid; every entry is compared with what the first one has.
-        first = next(
-            (
-                path
-                for path, entry in place(copy, snapshot, owner, head).items()
-                if not entry.implied and not entry.unsure and path in entries
-            ),
-            None,
-        )
+        placed = place(copy, snapshot, owner, head).values()
+        sure = (entry.path for entry in placed if not entry.implied and not entry.unsure)
+        first = next((entries[path] for path in sure if path in entries), None)
         if first is None:
             return None
-        owner = (entries[first].uid, entries[first].gid)
+        owner = (first.uid, first.gid)
     copy_layer = CopyLayer(copy=copy, index=index, owner=owner)
     expected = place_all((copy_layer,), snapshot, head)[1]
     if all(entry.type == "dir" for entry in expected.values()):
@@ -130,11 +129,10 @@ def _match(
                 return None
             loose.add(path)
     extra = entries.keys() - expected.keys()
-    if any(entries[path].type != "dir" for path in extra):
+    on_the_way = {above for path in expected for above in ancestors(path)}
+    if any(entries[path].type != "dir" for path in extra) or not extra <= on_the_way:
         return None
-    if not extra <= {above for path in expected for above in ancestors(path)}:
-        return None
-    return _Match(copy_layer=copy_layer, loose=frozenset(loose))
+    return copy_layer, loose
 
 
 def _covered(entries: Entries) -> Iterator[str]:
@@ -157,3 +155,34 @@ def _check_delta(delta: Entries, tree: Entries) -> None:
                 raise NeedsFullBuild(f"devloop's own layer has /{path}, which no COPY gives")
         elif not same(entry, wanted):
             raise NeedsFullBuild(f"devloop's own layer has another /{path}")
+
+
+def check_triggers(
+    image: Image, own: int, snapshot: Snapshot, read: Callable[[Layer], Entries]
+) -> bool:
+    """Raise `NeedsFullBuild` when a layer below the `own` uppermost has a file of the context and
+    may have it from there. False when the history does not tell."""
+    history = [e for e in image.config.get("history") or () if not e.get("empty_layer")]
+    if len(history) != len(image.layers):
+        return False
+    files = [entry for entry in snapshot.entries.values() if entry.type == "file" and entry.size]
+    most = sum(entry.size for entry in files) + _HEADERS
+    digests = {entry.digest for entry in files}
+    below = len(image.layers) - own
+    for step, layer in zip(history[: max(0, below)], image.layers, strict=False):
+        if layer.size > most or not _reads(str(step.get("created_by") or ""), snapshot):
+            continue
+        if any(entry.digest in digests for entry in read(layer).values() if entry.digest):
+            raise NeedsFullBuild("the base image has files of the context (ONBUILD?)")
+    return True
+
+
+def _reads(created_by: str, snapshot: Snapshot) -> bool:
+    match = _COPY.match(created_by)
+    if match is None:
+        return False
+    words = [w for w in match[1].removesuffix("# buildkit").split() if not w.startswith("--")]
+    return any(
+        _HASHED.match(word) or any(may_match(word, path) for path in snapshot.entries)
+        for word in words[:-1]
+    )

@@ -8,10 +8,13 @@ Nothing else is asked here; the layers stay where they are.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from devloop.base.image_reference import ImageReference, parse_reference
+from devloop.builders import docker_errors
+from devloop.builders.docker_cli import ask_docker
 from devloop.builders.image.documents import choose, config_digest, is_index, parse_image
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.errors import Code, DevloopError
@@ -24,6 +27,10 @@ if TYPE_CHECKING:
     from devloop.builders.job import OpenRegistry
 
 
+# So long, in seconds, Docker is waited for.
+_SECONDS = 5.0
+
+
 class LocalImages(Protocol):
     """What the local Docker has."""
 
@@ -31,6 +38,36 @@ class LocalImages(Protocol):
         """The id (`sha256:...`) under which Docker has `reference`, "" when it has no such image,
         None when there is no Docker. Raises `NeedsFullBuild` when that cannot be known."""
         ...
+
+
+class DockerImages:
+    """A Docker that does not answer is no Docker: it builds nothing."""
+
+    def identity(self, reference: str, cancel: Cancel) -> str | None:
+        if shutil.which("docker") is None:
+            return self._without_command(reference)
+        argv = ("image", "inspect", "--format", "{{.Id}}", "--", reference)
+        answer = ask_docker(*argv, cancel=cancel, limit=_SECONDS)
+        if answer is None:
+            return None
+        if answer.status == 0:
+            return answer.out.strip()
+        if "no such image" in answer.err.lower():
+            return ""
+        if docker_errors.docker_unreachable(answer.err):
+            return None
+        raise NeedsFullBuild(f"Docker does not report whether it has {reference}")
+
+    def _without_command(self, reference: str) -> str | None:
+        from devloop.builders.docker_client import ping  # noqa: PLC0415 - the docker SDK loads slowly
+
+        try:
+            ping(_SECONDS)
+        except DevloopError:
+            return None
+        raise NeedsFullBuild(
+            f"without the docker command Docker does not report whether it has {reference}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from devloop.builders.image.copy_patterns import Filter, is_pattern
-from devloop.builders.image.copy_sources import Sources, clean
+from devloop.builders.image.copy_sources import Filter, Sources, clean, is_pattern
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.scope import Scope, stages_of, words_of
 
@@ -41,7 +40,6 @@ class StageState:
 
     env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     workdir: str = "/"
-    user: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,11 +107,13 @@ def stage_copies(
             if instruction.keyword not in ("COPY", "ADD"):
                 scope.replay(instruction)
             elif not instruction.flag("from"):
-                found.append(_understood(instruction, scope))
+                found.append(understood(instruction, scope))
     return tuple(found)
 
 
-def _understood(instruction: Instruction, scope: Scope) -> Copy:
+def understood(instruction: Instruction, scope: Scope) -> Copy:
+    """A COPY or ADD without --from, with the variables and the WORKDIR of `scope`. Raises
+    `NeedsFullBuild`."""
     where = f"line {instruction.start}: {instruction.keyword}"
     if instruction.heredocs:
         raise NeedsFullBuild(f"{where} of a heredoc")

@@ -9,6 +9,7 @@ Docker's schema 2, which has the same fields under other media types.
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 from dataclasses import dataclass, replace
@@ -180,6 +181,11 @@ def parse_image(manifest: bytes, media_type: str, config: bytes) -> Image:
         layers=layers,
         delta=bool(layers) and any(entry.get("comment") == MARK for entry in history),
     )
+
+
+def timestamp() -> str:
+    """Now, as documents have it (RFC 3339)."""
+    return dt.datetime.now(dt.UTC).isoformat().replace("+00:00", "Z")
 
 
 def sha256(data: bytes) -> str:

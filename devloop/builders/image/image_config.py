@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from devloop.builders.image.full_build import NeedsFullBuild
-from devloop.builders.image.text import split
+from devloop.builders.image.text import PATH, joined, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 
 _COMMENT = "buildkit.dockerfile.v0"
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KEPT = ("architecture", "os", "os.version", "os.features", "variant", "author")
 _CONFIG = (
     *("User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels"),
@@ -107,7 +106,7 @@ def scratch(platform: str) -> ImageConfig:
     fields: dict[str, Any] = {"architecture": architecture, "os": os}
     if variant:
         fields["variant"] = variant[0]
-    return ImageConfig(fields=fields, config={"Env": [f"PATH={_PATH}"], "WorkingDir": "/"})
+    return ImageConfig(fields=fields, config={"Env": [f"PATH={PATH}"], "WorkingDir": "/"})
 
 
 def started(document: Mapping[str, Any]) -> ImageConfig:
@@ -118,7 +117,7 @@ def started(document: Mapping[str, Any]) -> ImageConfig:
         raise NeedsFullBuild("the base image has ONBUILD triggers")
     config = {key: found[key] for key in _CONFIG if found.get(key)}
     if not any(entry.startswith("PATH=") for entry in config.get("Env", ())):
-        config["Env"] = [*config.get("Env", ()), f"PATH={_PATH}"]
+        config["Env"] = [*config.get("Env", ()), f"PATH={PATH}"]
     if config.get("WorkingDir"):
         config["WorkingDir"] = posixpath.join("/", posixpath.normpath(config["WorkingDir"]))
     return ImageConfig(
@@ -159,183 +158,165 @@ def apply_instruction(
     """`before` with one instruction of `CONFIGURING` more. Raises `NeedsFullBuild`."""
     if not instruction.value or instruction.heredocs:
         raise NeedsFullBuild(f"{instruction} is not understood")
-    return _APPLIERS[instruction.keyword](before, instruction, text)
+    return _APPLIERS[instruction.keyword](_Applied(before, instruction, text))
 
 
-def _arg(before: ImageConfig, instruction: Instruction, text: InstructionText) -> ImageConfig:
-    after, shown = before, []
-    for declaration in split(instruction.value, text.escape):
-        name, equals, default = declaration.partition("=")
-        if name in text.given:
-            value: str | None = text.given[name]
-        elif equals:
-            value = text.expand(default, after.variables)
-        else:
-            value = text.outer.get(name)
-        shown.append(name if value is None else f"{name}={value}")
-        if value is None:
-            continue
-        if after.env.get(name, value) != value:
-            # BuildKit's releases differ in which of the two later words see.
-            raise NeedsFullBuild(f"{name} is an ENV and an ARG")
-        after = replace(after, args={**after.args, name: value})
-    return after.with_history("ARG " + " ".join(shown))
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    """One instruction and what it is applied to."""
+
+    before: ImageConfig
+    instruction: Instruction
+    text: InstructionText
+
+    def expand(self, word: str) -> str:
+        return self.text.expand(word, self.before.variables)
+
+    def arg(self) -> ImageConfig:
+        after, shown = self.before, []
+        for declaration in split(self.instruction.value, self.text.escape):
+            name, equals, default = declaration.partition("=")
+            if name in self.text.given:
+                value: str | None = self.text.given[name]
+            elif equals:
+                value = self.text.expand(default, after.variables)
+            else:
+                value = self.text.outer.get(name)
+            shown.append(name if value is None else f"{name}={value}")
+            if value is None:
+                continue
+            if after.env.get(name, value) != value:
+                # BuildKit's releases differ in which of the two later words see.
+                raise NeedsFullBuild(f"{name} is an ENV and an ARG")
+            after = replace(after, args={**after.args, name: value})
+        return after.with_history("ARG " + " ".join(shown))
+
+    def env(self) -> ImageConfig:
+        pairs, shown = self._pairs()
+        entries = [f"{key}={value}" for key, value in {**self.before.env, **pairs}.items()]
+        return self.before.set(Env=entries).with_history(f"ENV {shown}")
+
+    def label(self) -> ImageConfig:
+        pairs, shown = self._pairs()
+        labels = {**self.before.config.get("Labels", {}), **pairs}
+        return self.before.set(Labels=labels).with_history(f"LABEL {shown}")
+
+    def _pairs(self) -> tuple[dict[str, str], str]:
+        """The names and values of an ENV or LABEL, all read with what was set before it, and how
+        history shows them."""
+        instruction = self.instruction
+        found = split(instruction.value, self.text.escape)
+        if "=" not in found[0]:
+            # The old form, of one name and all the rest.
+            name, *rest = instruction.value.split(None, 1)
+            if not rest:
+                raise NeedsFullBuild(f"{instruction} has no value")
+            found = [f"{name}={rest[0]}"]
+        if not all(word.partition("=")[1] and word[0] != "=" for word in found):
+            raise NeedsFullBuild(f"{instruction} has a word without a name or a value")
+        pairs = [
+            (self.expand(key), self.expand(value))
+            for key, _, value in (word.partition("=") for word in found)
+        ]
+        return dict(pairs), " ".join(f"{key}={value}" for key, value in pairs)
+
+    def workdir(self) -> ImageConfig:
+        path = self.expand(self.instruction.value)
+        if not path:
+            raise NeedsFullBuild("WORKDIR has no path")
+        workdir = joined("/", self.before.workdir, path)
+        return self.before.set(WorkingDir=workdir).with_history(f"WORKDIR {workdir}")
+
+    def user(self) -> ImageConfig:
+        user = self.expand(self.instruction.value)
+        return self.before.set(User=user).with_history(f"USER {user}")
+
+    def cmd(self) -> ImageConfig:
+        command = self._command()
+        after = replace(self.before.set(Cmd=command, ArgsEscaped=True), cmd=True)
+        return after.with_history(f"CMD {_quoted(command)}")
+
+    def entrypoint(self) -> ImageConfig:
+        command = self._command()
+        after = self.before.set(Entrypoint=command)
+        if not after.cmd:
+            after = after.set(Cmd=None)
+        return after.with_history(f"ENTRYPOINT {_quoted(command)}")
+
+    def _command(self) -> list[str]:
+        found = _list(self.instruction)
+        if found is not None:
+            return found
+        return [*(self.before.config.get("Shell") or ("/bin/sh", "-c")), self.instruction.value]
+
+    def expose(self) -> ImageConfig:
+        words = map(self.expand, self.instruction.value.split())
+        ports = sorted({port for word in words for port in _ports(word)})
+        exposed = {**self.before.config.get("ExposedPorts", {}), **{port: {} for port in ports}}
+        shown = " ".join(f"{port}:{{}}" for port in ports)
+        return self.before.set(ExposedPorts=exposed).with_history(f"EXPOSE map[{shown}]")
+
+    def volume(self) -> ImageConfig:
+        words = _list(self.instruction)
+        words = self.instruction.value.split() if words is None else words
+        names = [self.expand(word).strip() for word in words]
+        if not names or not all(names):
+            raise NeedsFullBuild(f"{self.instruction} names no directory")
+        volumes = {**self.before.config.get("Volumes", {}), **{name: {} for name in names}}
+        return self.before.set(Volumes=volumes).with_history(f"VOLUME [{' '.join(names)}]")
+
+    def stopsignal(self) -> ImageConfig:
+        name = self.expand(self.instruction.value)
+        known = {str(entry.name).removeprefix("SIG") for entry in signal.Signals}
+        number = name.isdecimal() and int(name) > 0
+        if not number and name.upper().removeprefix("SIG") not in known:
+            raise NeedsFullBuild(f"STOPSIGNAL {name} is not known here")
+        return self.before.set(StopSignal=name).with_history(f"STOPSIGNAL {name}")
+
+    def shell(self) -> ImageConfig:
+        shell = _list(self.instruction)
+        if not shell:
+            raise NeedsFullBuild(f"{self.instruction} is not a JSON list")
+        return self.before.set(Shell=shell).with_history(f"SHELL [{' '.join(shell)}]")
+
+    def healthcheck(self) -> ImageConfig:
+        check = _health(self.instruction)
+        shown = f"HEALTHCHECK {_quoted(check['Test'])}"
+        return self.before.set(Healthcheck=check).with_history(shown)
+
+    def maintainer(self) -> ImageConfig:
+        name = self.instruction.value
+        after = replace(self.before, fields={**self.before.fields, "author": name})
+        return after.with_history(f"MAINTAINER {name}")
+
+    def onbuild(self) -> ImageConfig:
+        """Kept for who builds from the image; it leaves no line of history."""
+        value = self.instruction.value
+        if value.split()[0].upper() in ("ONBUILD", "FROM", "MAINTAINER"):
+            raise NeedsFullBuild(f"{self.instruction} is not allowed")
+        return self.before.set(OnBuild=[*self.before.config.get("OnBuild", ()), value])
 
 
-def _env(before: ImageConfig, instruction: Instruction, text: InstructionText) -> ImageConfig:
-    pairs = _pairs(before, instruction, text)
-    env = {**before.env, **dict(pairs)}
-    entries = [f"{key}={text}" for key, text in env.items()]
-    return before.set(Env=entries).with_history("ENV " + _joined(pairs))
-
-
-def _label(before: ImageConfig, instruction: Instruction, text: InstructionText) -> ImageConfig:
-    pairs = _pairs(before, instruction, text)
-    labels = {**before.config.get("Labels", {}), **dict(pairs)}
-    return before.set(Labels=labels).with_history("LABEL " + _joined(pairs))
-
-
-def _workdir(before: ImageConfig, instruction: Instruction, text: InstructionText) -> ImageConfig:
-    path = text.expand(instruction.value, before.variables)
-    if not path:
-        raise NeedsFullBuild("WORKDIR has no path")
-    cleaned = posixpath.normpath(posixpath.join("/", before.workdir, path))
-    # POSIX lets two slashes at the start stand; Go does not.
-    workdir = "/" + cleaned.lstrip("/")
-    return before.set(WorkingDir=workdir).with_history(f"WORKDIR {workdir}")
-
-
-def _user(before: ImageConfig, instruction: Instruction, text: InstructionText) -> ImageConfig:
-    user = text.expand(instruction.value, before.variables)
-    return before.set(User=user).with_history(f"USER {user}")
-
-
-def _cmd(before: ImageConfig, instruction: Instruction, text: InstructionText) -> ImageConfig:
-    del text
-    command = _command(before, instruction)
-    after = replace(before.set(Cmd=command, ArgsEscaped=True), cmd=True)
-    return after.with_history(f"CMD {_quoted(command)}")
-
-
-def _entrypoint(
-    before: ImageConfig, instruction: Instruction, text: InstructionText
-) -> ImageConfig:
-    del text
-    command = _command(before, instruction)
-    after = before.set(Entrypoint=command)
-    if not after.cmd:
-        after = after.set(Cmd=None)
-    return after.with_history(f"ENTRYPOINT {_quoted(command)}")
-
-
-def _expose(before: ImageConfig, instruction: Instruction, text: InstructionText) -> ImageConfig:
-    texts = (text.expand(word, before.variables) for word in instruction.value.split())
-    ports = {port for word in texts for port in _ports(word)}
-    exposed = {**before.config.get("ExposedPorts", {}), **{port: {} for port in sorted(ports)}}
-    shown = " ".join(f"{port}:{{}}" for port in sorted(ports))
-    return before.set(ExposedPorts=exposed).with_history(f"EXPOSE map[{shown}]")
-
-
-def _volume(before: ImageConfig, instruction: Instruction, text: InstructionText) -> ImageConfig:
-    texts = _list(instruction)
-    texts = instruction.value.split() if texts is None else texts
-    names = [text.expand(word, before.variables).strip() for word in texts]
-    if not names or not all(names):
-        raise NeedsFullBuild(f"{instruction} names no directory")
-    volumes = {**before.config.get("Volumes", {}), **{name: {} for name in names}}
-    return before.set(Volumes=volumes).with_history(f"VOLUME [{' '.join(names)}]")
-
-
-def _stopsignal(
-    before: ImageConfig, instruction: Instruction, text: InstructionText
-) -> ImageConfig:
-    name = text.expand(instruction.value, before.variables)
-    known = {str(entry.name).removeprefix("SIG") for entry in signal.Signals}
-    number = name.isdecimal() and int(name) > 0
-    if not number and name.upper().removeprefix("SIG") not in known:
-        raise NeedsFullBuild(f"STOPSIGNAL {name} is not known here")
-    return before.set(StopSignal=name).with_history(f"STOPSIGNAL {name}")
-
-
-def _shell(before: ImageConfig, instruction: Instruction, text: InstructionText) -> ImageConfig:
-    del text
-    shell = _list(instruction)
-    if not shell:
-        raise NeedsFullBuild(f"{instruction} is not a JSON list")
-    return before.set(Shell=shell).with_history(f"SHELL [{' '.join(shell)}]")
-
-
-def _healthcheck(
-    before: ImageConfig, instruction: Instruction, text: InstructionText
-) -> ImageConfig:
-    del text
-    check = _health(instruction)
-    return before.set(Healthcheck=check).with_history(f"HEALTHCHECK {_quoted(check['Test'])}")
-
-
-def _maintainer(
-    before: ImageConfig, instruction: Instruction, text: InstructionText
-) -> ImageConfig:
-    del text
-    fields = {**before.fields, "author": instruction.value}
-    return replace(before, fields=fields).with_history(f"MAINTAINER {instruction.value}")
-
-
-def _onbuild(before: ImageConfig, instruction: Instruction, text: InstructionText) -> ImageConfig:
-    """Kept for who builds from the image; it leaves no line of history."""
-    del text
-    if instruction.value.split()[0].upper() in ("ONBUILD", "FROM", "MAINTAINER"):
-        raise NeedsFullBuild(f"{instruction} is not allowed")
-    return before.set(OnBuild=[*before.config.get("OnBuild", ()), instruction.value])
-
-
-_APPLIERS: Mapping[str, Callable[[ImageConfig, Instruction, InstructionText], ImageConfig]] = (
-    MappingProxyType(
-        {
-            "ARG": _arg,
-            "CMD": _cmd,
-            "ENTRYPOINT": _entrypoint,
-            "ENV": _env,
-            "EXPOSE": _expose,
-            "HEALTHCHECK": _healthcheck,
-            "LABEL": _label,
-            "MAINTAINER": _maintainer,
-            "ONBUILD": _onbuild,
-            "SHELL": _shell,
-            "STOPSIGNAL": _stopsignal,
-            "USER": _user,
-            "VOLUME": _volume,
-            "WORKDIR": _workdir,
-        }
-    )
-)
+_APPLIERS: Mapping[str, Callable[[_Applied], ImageConfig]] = {
+    "ARG": _Applied.arg,
+    "CMD": _Applied.cmd,
+    "ENTRYPOINT": _Applied.entrypoint,
+    "ENV": _Applied.env,
+    "EXPOSE": _Applied.expose,
+    "HEALTHCHECK": _Applied.healthcheck,
+    "LABEL": _Applied.label,
+    "MAINTAINER": _Applied.maintainer,
+    "ONBUILD": _Applied.onbuild,
+    "SHELL": _Applied.shell,
+    "STOPSIGNAL": _Applied.stopsignal,
+    "USER": _Applied.user,
+    "VOLUME": _Applied.volume,
+    "WORKDIR": _Applied.workdir,
+}
 
 CONFIGURING = frozenset(_APPLIERS)
 """The instructions that `apply_instruction` understands. WORKDIR also makes a directory; that is
 not done here."""
-
-
-def _pairs(
-    before: ImageConfig, instruction: Instruction, text: InstructionText
-) -> list[tuple[str, str]]:
-    """The names and values of an ENV or LABEL, all read with what was set before it."""
-    found = split(instruction.value, text.escape)
-    if "=" not in found[0]:
-        # The old form, of one name and all the rest.
-        name, *rest = instruction.value.split(None, 1)
-        if not rest:
-            raise NeedsFullBuild(f"{instruction} has no value")
-        found = [f"{name}={rest[0]}"]
-    if not all(word.partition("=")[1] and word[0] != "=" for word in found):
-        raise NeedsFullBuild(f"{instruction} has a word without a name or a value")
-    return [
-        (text.expand(key, before.variables), text.expand(value, before.variables))
-        for key, _, value in (word.partition("=") for word in found)
-    ]
-
-
-def _joined(pairs: list[tuple[str, str]]) -> str:
-    return " ".join(f"{key}={value}" for key, value in pairs)
 
 
 def _quoted(items: list[str]) -> str:
@@ -356,13 +337,6 @@ def _list(instruction: Instruction) -> list[str] | None:
     if not all(isinstance(item, str) for item in found):
         raise NeedsFullBuild(f"{instruction} is a list of more than strings")
     return list(found)
-
-
-def _command(before: ImageConfig, instruction: Instruction) -> list[str]:
-    found = _list(instruction)
-    if found is not None:
-        return found
-    return [*(before.config.get("Shell") or ("/bin/sh", "-c")), instruction.value]
 
 
 def _ports(text: str) -> Iterator[str]:
@@ -396,9 +370,9 @@ def _health(instruction: Instruction) -> dict[str, Any]:
 
 
 def _nanoseconds(text: str) -> int:
-    parts = _DURATION.findall(text)
     if text == "0":
         return 0
+    parts = _DURATION.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise NeedsFullBuild(f"HEALTHCHECK has {text} for a duration")
     found = sum(round(float(number) * _UNITS[unit]) for number, unit in parts)

@@ -16,19 +16,20 @@ import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from devloop.base.files import replace_file
 from devloop.builders.image.full_build import NeedsFullBuild
-from devloop.builders.image.tar_entries import read_entries
+from devloop.builders.image.layer import read_entries
+from devloop.builders.image.tar_writer import until
 
 if TYPE_CHECKING:
     import tarfile
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterable, Mapping
 
     from devloop.base.cancel import Cancel
     from devloop.builders.image.base_image import Base
+    from devloop.builders.job import OpenRegistry
 
 
 Kind = Literal["file", "dir", "symlink", "other"]
@@ -70,14 +71,6 @@ class _Tar:
     texts: Mapping[str, bytes]
 
 
-class Blobs(Protocol):
-    """The blobs of one registry; raises registry/* and Cancelled."""
-
-    def open_blob(
-        self, name: str, digest: str, cancel: Cancel | None = None
-    ) -> AbstractContextManager[Iterator[bytes] | None]: ...
-
-
 def cache_directory() -> Path:
     """The user's directory for what devloop can fetch again."""
     found = os.environ.get("XDG_CACHE_HOME", "")
@@ -87,9 +80,7 @@ def cache_directory() -> Path:
 class Listings:
     """The listings of images, each made once a session and each layer read once a computer."""
 
-    def __init__(
-        self, open_registry: Callable[[str], Blobs], directory: Path | None = None
-    ) -> None:
+    def __init__(self, open_registry: OpenRegistry, directory: Path | None = None) -> None:
         self._open = open_registry
         self._directory = (directory or cache_directory()) / "layers"
         self._known: dict[tuple[str, ...], Listing] = {}
@@ -117,7 +108,7 @@ class Listings:
         with registry.open_blob(base.name, digest, cancel) as chunks:
             if chunks is None:
                 raise NeedsFullBuild(f"{base.host} does not have a layer of {base.name}")
-            tar = read_tar(_until(cancel, chunks))
+            tar = read_tar(until(cancel, chunks))
             # What follows the archive's end belongs to the digest as well.
             for _ in chunks:
                 pass
@@ -150,13 +141,6 @@ class Listings:
             old = sorted(path.parent.glob("*.json.gz"), key=lambda kept: kept.stat().st_mtime)
             for stale in old[:-_KEPT]:
                 stale.unlink()
-
-
-def _until(cancel: Cancel, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """What came before the end of a stream that is broken off takes long enough to unpack."""
-    for chunk in chunks:
-        cancel.check()
-        yield chunk
 
 
 def read_tar(chunks: Iterable[bytes]) -> _Tar:

@@ -1,33 +1,37 @@
 """One repository of the registry, as images made here need it: whole images in and out.
 
-Knows how an image is taken apart in a registry and nothing of what is in it.
+Knows how an image is taken apart in a registry and nothing of what is in it. A layer of a base
+image is taken over within a registry, or flows through from another one; it is never kept here.
 """
 
 from __future__ import annotations
 
-import functools
+from functools import partial
 from typing import TYPE_CHECKING
 
 from devloop.base.threads import side_by_side
 from devloop.builders.image.base_image import Base
-from devloop.builders.image.documents import choose, config_digest, is_index, parse_image
+from devloop.builders.image.documents import choose, config_digest, is_index, parse_image, sha256
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.layer import read_layer
 from devloop.builders.image.listing import Listings
+from devloop.builders.image.tar_writer import in_pieces
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from devloop.base.cancel import Cancel
     from devloop.builders.image.copies import FileEntry
     from devloop.builders.image.documents import Documents, Image, Layer
     from devloop.builders.image.listing import Listing
-    from devloop.builders.job import Registry
+    from devloop.builders.job import OpenRegistry, Registry
 
 
 # A delta and its config.
 _BLOBS = 2
+# In bytes: every piece is a request.
+_PIECE = 8 << 20
 
 
 class Repository:
@@ -77,9 +81,7 @@ class Repository:
     def send(self, documents: Documents, blobs: Sequence[bytes], tag: str, cancel: Cancel) -> None:
         """Upload new layers and the documents. Raises `NeedsFullBuild` when the registry does not
         have the other layers."""
-        side_by_side(
-            [functools.partial(self.put, blob, cancel) for blob in (*blobs, documents.config)]
-        )
+        side_by_side([partial(self.put, blob, cancel) for blob in (*blobs, documents.config)])
         try:
             self._registry.put_manifest(
                 self._name, tag, documents.manifest, documents.media_type, cancel
@@ -89,3 +91,63 @@ class Repository:
             if error.code == Code.REGISTRY_PUSH_FAILED:
                 raise NeedsFullBuild("the registry has lost the base layers") from error
             raise
+
+
+class Upload:
+    """One repository that is filled for a whole session: what it has is asked once. `repository` is
+    `host[:port]/name`."""
+
+    def __init__(self, open_registry: OpenRegistry, repository: str) -> None:
+        self.host, _, self.name = repository.partition("/")
+        self._open = open_registry
+        self._there: set[str] = set()
+
+    @property
+    def _registry(self) -> Registry:
+        return self._open(self.host)
+
+    def has(self, digest: str) -> bool:
+        """Whether it is known, without asking, that the registry has the blob."""
+        return digest in self._there
+
+    def forget(self) -> bool:
+        """Ask again from now on; whether there was anything to forget."""
+        known, self._there = bool(self._there), set()
+        return known
+
+    def put(self, blobs: Iterable[bytes], cancel: Cancel) -> None:
+        """Upload what is not known to be there, side by side."""
+        new = {digest: data for data in blobs if (digest := sha256(data)) not in self._there}
+        side_by_side(
+            [partial(self._registry.put_blob, self.name, data, cancel) for data in new.values()]
+        )
+        self._there.update(new)
+
+    def base(self, base: Base, report: Callable[[str], None], cancel: Cancel) -> None:
+        """Make sure of the layers that `base` has."""
+        for layer in base.image.layers:
+            if layer.digest in self._there:
+                continue
+            if self._registry.head_blob(self.name, layer.digest, cancel) is None:
+                same = base.host == self.host
+                if not same or not self._registry.mount_blob(
+                    self.name, layer.digest, base.name, cancel
+                ):
+                    self._stream(base, layer, report, cancel)
+            self._there.add(layer.digest)
+
+    def _stream(
+        self, base: Base, layer: Layer, report: Callable[[str], None], cancel: Cancel
+    ) -> None:
+        report(f"copying {layer.size / 1e6:.1f} MB of {base.name} from {base.host} to {self.host}")
+        with self._open(base.host).open_blob(base.name, layer.digest, cancel) as chunks:
+            if chunks is None:
+                raise DevloopError.of(
+                    Code.BUILD_BASE_PULL_FAILED, f"{base.host} does not have a layer of {base.name}"
+                )
+            self._registry.put_chunks(self.name, in_pieces(chunks, _PIECE), cancel)
+
+    def finish(self, documents: Documents, tag: str, cancel: Cancel) -> None:
+        self._registry.put_manifest(
+            self.name, tag, documents.manifest, documents.media_type, cancel
+        )

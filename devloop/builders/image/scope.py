@@ -8,13 +8,12 @@ it, not before.
 from __future__ import annotations
 
 import json
-import posixpath
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from devloop.builders.image.full_build import NeedsFullBuild
-from devloop.builders.image.text import expand, split
+from devloop.builders.image.text import PATH, expand, joined, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,40 +21,36 @@ if TYPE_CHECKING:
     from devloop.builders.dockerfile import Dockerfile, Instruction, Stage
 
 
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SPACE = re.compile(r"[\t\v\f\r ]+")
 # BuildKit gives a value to these, which depends on the platform and the target.
-_PLATFORM = re.compile(r"(?:TARGET|BUILD)(?:PLATFORM|OS|ARCH|VARIANT)|TARGETSTAGE")
+_PLATFORM = tuple(
+    f"{prefix}{what}"
+    for prefix in ("TARGET", "BUILD")
+    for what in ("PLATFORM", "OS", "ARCH", "VARIANT")
+)
 
 
-class _Variables(Mapping[str, str]):
-    """Values by name; asking for one that is in doubt raises `NeedsFullBuild`."""
+class Variables(Mapping[str, str]):
+    """Values by name; asking for one that is in doubt raises `NeedsFullBuild`. `complete` says that
+    there are no others."""
 
-    def __init__(self) -> None:
-        self.values_: dict[str, str] = {}
-        self.doubtful: dict[str, str] = {}
-        self.complete = True
+    def __init__(self, known: Mapping[str, str | NeedsFullBuild], *, complete: bool = True) -> None:
+        self.known = dict(known)
+        self.complete = complete
 
     def __getitem__(self, name: str) -> str:
-        if name in self.doubtful:
-            raise NeedsFullBuild(self.doubtful[name])
-        if name not in self.values_ and not self.complete:
+        if name not in self.known and not self.complete:
             raise NeedsFullBuild(f"{name} may be set by the base image")
-        return self.values_[name]
+        value = self.known[name]
+        if isinstance(value, NeedsFullBuild):
+            raise NeedsFullBuild(value.reason)
+        return value
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.values_)
+        return iter(self.known)
 
     def __len__(self) -> int:
-        return len(self.values_)
-
-    def put(self, name: str, value: str | NeedsFullBuild) -> None:
-        if isinstance(value, NeedsFullBuild):
-            self.doubtful[name] = value.reason
-            self.values_.pop(name, None)
-        else:
-            self.doubtful.pop(name, None)
-            self.values_[name] = value
+        return len(self.known)
 
 
 class Scope:
@@ -66,23 +61,21 @@ class Scope:
     def __init__(self, dockerfile: Dockerfile, args: Mapping[str, str]) -> None:
         self._escape = dockerfile.directives.get("escape", "\\")
         self._args = args
-        self._outer = outer_arguments(dockerfile, args)
-        self._variables = _Variables()
-        self._variables.complete = False
+        self._outer = outer_arguments(dockerfile, args).known
+        self._variables = Variables({}, complete=False)
         self._env: dict[str, str | NeedsFullBuild] = {}
         self._workdir: str | None = None
         self.directories: set[str] = {"/"}
 
     def start(self, env: Mapping[str, str], workdir: str) -> None:
         """Begin with what the base image says."""
-        self._env = {"PATH": _PATH, **env}
+        self._env = {"PATH": PATH, **env}
         self._variables.complete = True
-        self._workdir = _joined("/", workdir)
+        self._workdir = joined("/", workdir)
 
     def enter_stage(self) -> None:
         """Go on with a stage that starts here: ENV hides what an ARG said in the one before."""
-        for name, value in self._env.items():
-            self._variables.put(name, value)
+        self._variables.known |= self._env
 
     def expand(self, word: str) -> str:
         """Raises `NeedsFullBuild`."""
@@ -92,7 +85,7 @@ class Scope:
         """An absolute, clean path in the image. Raises `NeedsFullBuild`."""
         if not text.startswith("/") and self._workdir is None:
             raise NeedsFullBuild(f"{text or '.'} is relative to the base image's WORKDIR")
-        return _joined(self._workdir or "/", text)
+        return joined(self._workdir or "/", text)
 
     def note_directory(self, path: str) -> None:
         """Take it that `path` is a directory from here on, and all above it."""
@@ -122,19 +115,15 @@ class Scope:
             # The old form, of one name and all the rest.
             name, *rest = _SPACE.split(instruction.value, maxsplit=1)
             words = [f"{name}={''.join(rest)}"]
-        pairs = [
-            (self.expand(name), self._attempt(value, self._variables))
+        pairs = {
+            self.expand(name): self._attempt(value, self._variables)
             for name, _, value in (word.partition("=") for word in words)
-        ]
-        for name, value in pairs:
-            self._env[name] = value
-            self._variables.put(name, value)
+        }
+        self._env |= pairs
+        self._variables.known |= pairs
 
     def _replay_arg(self, instruction: Instruction) -> None:
-        before = _Variables()
-        before.values_ = dict(self._variables.values_)
-        before.doubtful = dict(self._variables.doubtful)
-        before.complete = self._variables.complete
+        before = Variables(self._variables.known, complete=self._variables.complete)
         for word in split(instruction.value, self._escape):
             name, equals, default = word.partition("=")
             value: str | NeedsFullBuild | None = None
@@ -153,35 +142,33 @@ class Scope:
             if name in self._env and self._env[name] != value:
                 # What is documented is not what all releases do.
                 value = NeedsFullBuild(f"{name} is an ENV and an ARG")
-            self._variables.put(name, value)
+            self._variables.known[name] = value
 
 
 def outer_arguments(
-    dockerfile: Dockerfile, args: Mapping[str, str]
-) -> dict[str, str | NeedsFullBuild]:
-    """The ARGs before the first FROM that have a value, as FROM sees them."""
+    dockerfile: Dockerfile, args: Mapping[str, str], platform: Mapping[str, str] | None = None
+) -> Variables:
+    """The ARGs before the first FROM that have a value, as FROM sees them. `platform` is what
+    BuildKit says of platforms; with it, what cannot be known here is raised at once."""
     escape = dockerfile.directives.get("escape", "\\")
-    known = _Variables()
-    for name in ("PLATFORM", "OS", "ARCH", "VARIANT"):
-        for prefix in ("TARGET", "BUILD"):
-            known.put(prefix + name, NeedsFullBuild(f"{prefix}{name} depends on the platform"))
-    known.put("TARGETSTAGE", NeedsFullBuild("TARGETSTAGE depends on the target"))
-    for name, value in args.items():
-        if _PLATFORM.fullmatch(name):
-            known.put(name, value)
+    outer = Variables({"TARGETSTAGE": NeedsFullBuild("TARGETSTAGE depends on the target")})
+    known = outer.known
+    known |= {name: NeedsFullBuild(f"{name} depends on the platform") for name in _PLATFORM}
+    known |= platform or {}
+    known |= {name: value for name, value in args.items() if name in known}
     for instruction in dockerfile.arguments:
         for word in split(instruction.value, escape):
             name, equals, default = word.partition("=")
             if name in args:
-                known.put(name, args[name])
+                known[name] = args[name]
             elif equals:
                 try:
-                    known.put(name, expand(default, known, escape))
+                    known[name] = expand(default, outer, escape)
                 except NeedsFullBuild as needed:
-                    known.put(name, needed)
-    found: dict[str, str | NeedsFullBuild] = dict(known.values_)
-    found |= {name: NeedsFullBuild(reason) for name, reason in known.doubtful.items()}
-    return found
+                    if platform is not None:
+                        raise
+                    known[name] = needed
+    return outer
 
 
 def stages_of(
@@ -196,17 +183,12 @@ def stages_of(
     stage = dockerfile.stage(target) if target else (dockerfile.stages or (None,))[-1]
     if stage is None:
         raise NeedsFullBuild(f"there is no stage {target or ''}".rstrip())
-    outer = _Variables()
-    for name, value in outer_arguments(dockerfile, args).items():
-        outer.put(name, value)
+    outer = outer_arguments(dockerfile, args)
     found = [stage]
     while True:
         name = expand(found[0].base, outer, dockerfile.directives.get("escape", "\\"))
-        below = [
-            s
-            for s in dockerfile.stages[: found[0].index]
-            if s.name and s.name.lower() == name.lower()
-        ]
+        earlier = dockerfile.stages[: found[0].index]
+        below = [s for s in earlier if s.name and s.name.lower() == name.lower()]
         if not below:
             return tuple(found)
         if below[-1].name.lower() != name:
@@ -230,8 +212,3 @@ def words_of(instruction: Instruction) -> list[str]:
             raise NeedsFullBuild(f"line {instruction.start} is not understood")
         return list(words)
     return _SPACE.split(text)
-
-
-def _joined(directory: str, path: str) -> str:
-    # POSIX lets two slashes at the start stand; Go does not.
-    return "/" + posixpath.normpath(posixpath.join(directory, path)).lstrip("/")

@@ -17,7 +17,9 @@ from devloop.base.file_content import ContentChanged
 from devloop.errors import Code, DevloopError, unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from devloop.base.cancel import Cancel
 
 
 END = bytes(1024)
@@ -42,6 +44,25 @@ def reading_context() -> Iterator[None]:
         ) from None
     except PermissionError as error:
         raise unreadable(error.filename, error) from None
+
+
+def until(cancel: Cancel, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """What came before the end of a stream that is broken off takes long enough to work on."""
+    for chunk in chunks:
+        cancel.check()
+        yield chunk
+
+
+def in_pieces(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """The same bytes in pieces of at least `size`, but for the last."""
+    held = bytearray()
+    for chunk in chunks:
+        held += chunk
+        if len(held) >= size:
+            yield bytes(held)
+            held.clear()
+    if held:
+        yield bytes(held)
 
 
 def padding(size: int) -> bytes:

@@ -7,6 +7,7 @@ releases know, is `NeedsFullBuild`; no shell is asked, and nothing is known here
 
 from __future__ import annotations
 
+import posixpath
 from typing import TYPE_CHECKING
 
 from devloop.builders.image.full_build import NeedsFullBuild
@@ -14,6 +15,9 @@ from devloop.builders.image.full_build import NeedsFullBuild
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""What BuildKit sets PATH to where an image does not."""
 
 _SPECIAL = "@*#?-$!"
 
@@ -26,7 +30,7 @@ def expand(word: str, variables: Mapping[str, str], escape: str = "\\") -> str:
     a variable that has to be set and is not, and for the forms that replace parts of a value."""
     if "$" not in word and escape not in word and '"' not in word and "'" not in word:
         return word
-    return _Lexer(word, variables, escape).all()
+    return _Lexer(word, variables, escape).until("")
 
 
 class _Lexer:
@@ -35,9 +39,6 @@ class _Lexer:
         self._variables = variables
         self._escape = escape
         self._at = 0
-
-    def all(self) -> str:
-        return self._until("")
 
     def _peek(self) -> str:
         return self._word[self._at : self._at + 1]
@@ -50,7 +51,7 @@ class _Lexer:
     def _refused(self, why: str) -> NeedsFullBuild:
         return NeedsFullBuild(f"the word {self._word} {why}")
 
-    def _until(self, stop: str) -> str:
+    def until(self, stop: str) -> str:
         """Up to `stop`, which is taken too; "" stands for the end."""
         found: list[str] = []
         while char := self._peek():
@@ -114,7 +115,7 @@ class _Lexer:
             kind = self._next()
         if kind not in ("-", "+", "?"):
             raise self._refused("has a substitution that is not known here")
-        other = self._until("}")
+        other = self.until("}")
         value = self._variables.get(name)
         unset = value is None or (null_is_unset and not value)
         if kind == "+":
@@ -163,3 +164,8 @@ def split(text: str, escape: str = "\\") -> list[str]:
             quote = char
         word += char
     return [*found, word] if inside and word else found
+
+
+def joined(*parts: str) -> str:
+    """An absolute, clean path. POSIX lets two slashes at the start stand; Go does not."""
+    return "/" + posixpath.normpath(posixpath.join(*parts)).lstrip("/")

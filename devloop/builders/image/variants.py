@@ -4,19 +4,18 @@ costs when an image is new to the node.
 
 from __future__ import annotations
 
-import hashlib
 import time
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from devloop.builders.image.documents import config_digest, parse_image
-from devloop.builders.image.full_build import NeedsFullBuild
+from devloop.builders.image.documents import sha256, timestamp
+from devloop.builders.image.repository import Repository
 from devloop.builders.image.tar_writer import END, header, padding
-from devloop.model import ImageRef
 
 if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.builders.job import Registry
+    from devloop.model import ImageRef
 
 
 def push_variants(
@@ -25,29 +24,16 @@ def push_variants(
     """Push `count` images, `image` plus one small file each, under its repository.
 
     Raises `NeedsFullBuild` for an image that cannot be read, and registry/*."""
-    name = registry.name(image.repository)
-    found = registry.get_manifest(name, image.digest, cancel)
-    config = registry.get_blob(name, config_digest(found.body), cancel) if found else None
-    if found is None or config is None:
-        raise NeedsFullBuild("the registry does not have the image any more")
-    base = parse_image(found.body, found.media_type, config).without_delta()
+    repository = Repository(registry, image.repository)
+    base = repository.image(image.digest, None, cancel).without_delta()
     made: list[ImageRef] = []
     for number in range(count):
         content = f"{time.time_ns()} {number}\n".encode()
         head = header(".devloop-bench", "file", mode=0o644, size=len(content))
         layer = head + content + padding(len(content)) + END
-        digest = registry.put_blob(name, layer, cancel)
-        created = datetime.now(UTC).isoformat()
-        documents = base.documents(created, base.bare(digest, len(layer)), "devloop bench")
-        registry.put_blob(name, documents.config, cancel)
-        tag = f"devloop-bench-{hashlib.sha256(layer).hexdigest()[:16]}"
-        registry.put_manifest(name, tag, documents.manifest, documents.media_type, cancel)
-        made.append(
-            ImageRef(
-                repository=image.repository,
-                tag=tag,
-                digest=documents.digest,
-                pull_repository=image.pull_repository,
-            )
-        )
+        digest = sha256(layer)
+        documents = base.documents(timestamp(), base.bare(digest, len(layer)), "devloop bench")
+        tag = f"devloop-bench-{digest.removeprefix('sha256:')[:16]}"
+        repository.send(documents, [layer], tag, cancel)
+        made.append(replace(image, tag=tag, digest=documents.digest))
     return tuple(made)

@@ -13,7 +13,7 @@ import pytest
 from devloop.base.cancel import Cancel
 from devloop.builders.buildx import Buildx
 from devloop.builders.daemonless.builder import DaemonlessBuilder
-from devloop.builders.image.docker_images import DockerImages
+from devloop.builders.image.base_image import DockerImages
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.select import make_builder, preflight
 from devloop.config.schema import Build, Deploy, Project, Service

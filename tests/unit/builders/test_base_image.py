@@ -14,8 +14,7 @@ import pytest
 
 from devloop.base.cancel import Cancel
 from devloop.base.image_reference import parse_reference
-from devloop.builders.image.base_image import Bases
-from devloop.builders.image.docker_images import DockerImages
+from devloop.builders.image.base_image import Bases, DockerImages
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.listing import Listings, follow, merged, read_tar
 from devloop.errors import Code, DevloopError

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devloop.builders.image.copy_patterns import Filter, source_pattern
+from devloop.builders.image.copy_sources import Filter, source_pattern
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.text import expand, split
 
