@@ -33,7 +33,7 @@ class App:
         url = f"http://127.0.0.1:{self.port}{path}"
         request = urllib.request.Request(url, data=body, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=5) as response:
+            with urllib.request.urlopen(request, timeout=30) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -58,7 +58,7 @@ def app() -> Iterator[App]:
         yield App(process, int(found[1]))
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
-        process.wait(timeout=5)
+        process.wait(timeout=30)
 
 
 def test_the_page(app: App) -> None:
@@ -116,4 +116,4 @@ def test_unknown_path(app: App) -> None:
 def test_stops_at_once_although_a_connection_is_open(app: App) -> None:
     with socket.create_connection(("127.0.0.1", app.port)):
         app.process.send_signal(signal.SIGTERM)
-        assert app.process.wait(timeout=10) == 0
+        assert app.process.wait(timeout=30) == 0

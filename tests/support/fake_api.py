@@ -471,7 +471,7 @@ class _Handler(BaseHTTPRequestHandler):
             if isinstance(entry, float):
                 self.api.closing.wait(entry)
             elif entry == "hang":
-                self.api.closing.wait(10)
+                self.api.closing.wait(30)
             elif entry == "cut":
                 self.close_connection = True
                 return
@@ -490,7 +490,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._begin()
         for chunk in chunks:
             if chunk is None:
-                self.api.closing.wait(10)
+                self.api.closing.wait(30)
             else:
                 self._chunk(chunk)
         self._chunk(b"")

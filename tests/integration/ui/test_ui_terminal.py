@@ -113,7 +113,7 @@ class Pty:
         self._reading.set()
         # Both: macOS hangs up on close, Linux gives EIO once the last writer is gone.
         self.stream.close()
-        self._thread.join(10)
+        self._thread.join(30)
         os.close(self.master)
         return self.data.decode()
 
@@ -253,7 +253,7 @@ def test_a_terminal_that_is_gone_is_an_oserror() -> None:
         animated = TerminalSink(stream, color=False, animated=True)
         animated(log(1))
         assert animated._thread is not None
-        animated._thread.join(5)
+        animated._thread.join(30)
         with pytest.raises(BrokenPipeError):
             animated(log(2))
         animated.close()

@@ -54,12 +54,12 @@ class Session:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._ready.wait(10), self._crash
+        assert self._ready.wait(30), self._crash
         return self
 
     def __exit__(self, *_: object) -> None:
         self._cancel.set()
-        self._thread.join(10)
+        self._thread.join(30)
         assert not self._thread.is_alive()
         if self._crash is not None:
             raise self._crash

@@ -112,7 +112,7 @@ def test_a_second_session_is_refused_until_the_first_is_gone(project: Project) -
     assert caught.value.code == "env/session-running"
     assert f"pid {holder.pid}" in caught.value.diagnosis.message
     holder.kill()
-    holder.communicate(timeout=10)
+    holder.communicate(timeout=30)
     # Killed, not ended: the kernel gave the lock back, and no stale file is in the way.
     with only_session(project):
         assert (project.state_dir / ".gitignore").read_text() == "*\n"

@@ -34,7 +34,7 @@ class SlowLog(list[bytes | None]):
 
     def __iter__(self) -> Iterator[bytes]:
         yield b"2099-01-01T00:00:01.000000000Z first\n"
-        self.last.wait(10)
+        self.last.wait(30)
         yield b"2099-01-01T00:00:02.000000000Z last\n"
 
 

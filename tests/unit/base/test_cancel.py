@@ -43,12 +43,12 @@ def test_a_block_is_not_left_while_its_callback_is_under_way() -> None:
 
     def callback() -> None:
         began.set()
-        may_end.wait(10)
+        may_end.wait(30)
         order.append("callback")
 
     def work() -> None:
         with cancel.closing(callback):
-            began.wait(10)
+            began.wait(30)
         order.append("left")
         left.set()
 
@@ -57,11 +57,11 @@ def test_a_block_is_not_left_while_its_callback_is_under_way() -> None:
     while not cancel._callbacks:  # the block is entered
         threading.Event().wait(0.001)
     threads[1].start()
-    assert began.wait(10)
+    assert began.wait(30)
     assert not left.wait(0.05)
     may_end.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(30)
     assert order == ["callback", "left"]
 
 

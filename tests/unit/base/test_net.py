@@ -291,7 +291,7 @@ def test_an_upgraded_socket_is_taken_with_what_came_early(
         assert answer.status == 101
         sock, rest = net.take_socket(answer)
         with sock:
-            sock.settimeout(5)
+            sock.settimeout(30)
             sock.sendall(b"ping")
             while len(rest) < 9 and (data := sock.recv(100)):
                 rest += data

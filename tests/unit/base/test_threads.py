@@ -20,7 +20,7 @@ def test_an_unexpected_exception_goes_to_whoever_runs_the_process() -> None:
     with reporting_bugs(bugs.append):
         thread = supervised("test", _raises, error)
         thread.start()
-        thread.join(10)
+        thread.join(30)
     assert bugs == [error]
     assert thread.name == "devloop-test"
     assert thread.daemon
@@ -32,7 +32,7 @@ def test_a_thread_may_have_somebody_of_its_own_to_tell() -> None:
     with reporting_bugs(lambda _: pytest.fail("told the wrong one")):
         thread = supervised("test", _raises, error, on_bug=own.append)
         thread.start()
-        thread.join(10)
+        thread.join(30)
     assert own == [error]
 
 
@@ -40,7 +40,7 @@ def test_being_cancelled_is_an_ordinary_end() -> None:
     with reporting_bugs(lambda _: pytest.fail("no bug")):
         thread = supervised("test", _raises, Cancelled())
         thread.start()
-        thread.join(10)
+        thread.join(30)
 
 
 def test_a_bug_that_nobody_waits_for_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def test_background_work_that_fails_is_raised_and_only_a_bug_reported(
 
 def test_what_follows_from_the_end_of_background_work_is_no_bug() -> None:
     def broken_by_the_end(cancel: Cancel) -> None:
-        cancel.wait(10)
+        cancel.wait(30)
         raise ValueError("I/O operation on closed file")
 
     with reporting_bugs(lambda _: pytest.fail("no bug")):

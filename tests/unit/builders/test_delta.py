@@ -288,12 +288,12 @@ def test_a_save_while_the_image_is_looked_at_waits_for_that(bench: Bench) -> Non
     def fault(handler: BaseHTTPRequestHandler) -> bool:
         if handler.command == "GET" and "/blobs/" in handler.path:
             going.set()
-            gate.wait(10)
+            gate.wait(30)
         return False
 
     bench.state.fault = fault
     bench.delta.build(bench.scan(), bench.notes, Cancel())
-    assert going.wait(10)
+    assert going.wait(30)
     cancel = Cancel()
     bench.write(a="2")
     threading.Timer(0.05, cancel.set).start()
@@ -306,7 +306,7 @@ def test_a_save_while_the_image_is_looked_at_waits_for_that(bench: Bench) -> Non
 
 def test_close_ends_what_goes_on(bench: Bench) -> None:
     gate = threading.Event()
-    bench.state.fault = lambda handler: handler.command == "GET" and gate.wait(10) and False
+    bench.state.fault = lambda handler: handler.command == "GET" and gate.wait(30) and False
     bench.delta.build(bench.scan(), bench.notes, Cancel())
     bench.delta.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("devloop-look")]
@@ -480,12 +480,12 @@ def test_a_save_does_not_wait_long_for_the_base_layers(
 
     def slow(repository: Repository, image: Image, cancel: Cancel) -> Listing:
         asked.set()
-        gate.wait(10)
+        gate.wait(30)
         return real(repository, image, cancel)
 
     monkeypatch.setattr(Repository, "listing", slow)
     bench.delta.build(bench.scan(), bench.notes, Cancel())
-    assert asked.wait(10)
+    assert asked.wait(30)
     bench.write(a="2")
     bench.delta.build(bench.scan(), bench.notes, Cancel())
     assert bench.how.startswith("delta: ")

@@ -40,7 +40,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[[bytes], str]]:
 
     yield start
     for thread in threads:
-        thread.join(5)
+        thread.join(30)
 
 
 OK = b"HTTP/1.0 200 OK\r\nApi-Version: 1.45\r\n\r\nOK"

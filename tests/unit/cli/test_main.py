@@ -166,7 +166,7 @@ def test_a_signal_ends_the_process(
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=30)
     assert process.returncode == status
     assert ("stopping" in err) == (number == signal.SIGINT)
 
@@ -189,5 +189,5 @@ def test_a_second_ctrl_c_leaves_at_once() -> None:
     assert process.stderr.readline() == "\n"
     assert "ctrl-C again" in process.stderr.readline()
     os.kill(process.pid, signal.SIGINT)
-    process.communicate(timeout=20)
+    process.communicate(timeout=30)
     assert process.returncode == 130

@@ -211,7 +211,7 @@ def test_cancel_ends_a_blocked_stream_at_once(api: FakeApi, connection: Connecti
     thread.start()
     until(lambda: got)
     cancel.set()
-    thread.join(2)
+    thread.join(30)
     assert ended
     assert json.loads(got[0]) == {"type": "BOOKMARK"}
 

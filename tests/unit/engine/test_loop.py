@@ -174,7 +174,7 @@ class Running:
         self.join()
 
     def join(self) -> None:
-        self._thread.join(10)
+        self._thread.join(30)
         assert not self._thread.is_alive()
 
 
@@ -219,7 +219,7 @@ def test_dev_goes_on_after_a_failure_and_a_newer_save_cancels_the_build() -> Non
         if content == "a":
             raise DevloopError.of(Code.BUILD_RUN_FAILED, "no")
         if content == "b":
-            assert cancel.wait(5)
+            assert cancel.wait(30)
             cancelled.append(content)
             raise Cancelled
 
@@ -244,7 +244,7 @@ def test_what_no_image_depends_on_does_not_end_a_build() -> None:
 
     def build(content: str, cancel: Cancel) -> None:
         with cancel.closing(may_end.set):
-            assert may_end.wait(10)
+            assert may_end.wait(30)
         cancel.check()
 
     world.on_build = build

@@ -141,7 +141,7 @@ def test_an_instance_that_was_over_before_anyone_looked(
     kubelet.write(at(2), b"NameError")
     kubelet.end()
     follower.pods_changed("web", (kubelet.view(waiting=True),))
-    assert follower.drain(5)
+    assert follower.drain(30)
     assert log.texts == ["NameError", "NameError"]
 
 
@@ -183,7 +183,7 @@ def test_a_deleted_pod_is_read_to_its_end(
     kubelet.write(at(2), b"bye", newline=b"")
     kubelet.delete()
     follower.pods_changed("web", ())
-    assert follower.drain(5)
+    assert follower.drain(30)
     log.wait_for("one", "bye")
 
 
@@ -194,7 +194,7 @@ def test_a_finished_container_needs_no_thread(
     kubelet.end()
     for _ in range(3):
         follower.pods_changed("web", (kubelet.view(),))
-        assert follower.drain(5)
+        assert follower.drain(30)
     assert log.texts == ["init done"]
     assert len(kubelet.requests) == 1
     assert not [t for t in threading.enumerate() if t.name.startswith("devloop-log")]
@@ -247,7 +247,7 @@ def test_containers_are_chosen_by_pattern(log: Log) -> None:
     pod = PodView(name="p", uid="u", namespace="n", containers=containers)
     follower.pods_changed("web", (pod,))
     follower.pods_changed("unknown", (pod,))
-    assert follower.drain(5)
+    assert follower.drain(30)
     assert follower.close() == ()
     assert sorted(opened) == ["init-db", "web"]
 

@@ -107,7 +107,7 @@ def test_each_line_once_and_in_order(actions: list[tuple[object, ...]], chunk: i
                     time.sleep(0.003)
         run.kubelet.end()
         run.tell()
-        assert run.follower.drain(5)
+        assert run.follower.drain(30)
         run.check()
     finally:
         assert run.follower.close(2) == ()

@@ -182,7 +182,7 @@ class App:
     def close(self) -> None:
         self.kill()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(30)
         for pair in self.pairs:
             pair.close()
         for end in self._all:
@@ -242,7 +242,7 @@ def turn_over(loop: asyncio.AbstractEventLoop, turns: int = 4) -> None:
     for _ in range(turns):
         done = threading.Event()
         loop.call_soon_threadsafe(done.set)
-        assert done.wait(5)
+        assert done.wait(30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

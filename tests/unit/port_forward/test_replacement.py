@@ -92,13 +92,13 @@ def test_a_request_under_way_is_finished_by_the_old_pod_and_the_next_goes_to_the
     def slow(name: str, end: socket.socket) -> None:
         while end.recv(65536):
             read.set()
-            go.wait(10)
+            go.wait(30)
             end.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n%2d" % len(name))
 
     site = App(slow)
     with opened(site, pods) as forwarder, connect(forwarder) as sock:
         sock.sendall(GET)
-        assert read.wait(5)
+        assert read.wait(30)
         pods.set(pod("a"), pod("bb", image="app:2"))
         forwarder.turn_over()
         go.set()
@@ -313,7 +313,7 @@ class Tardy(Cut):
     def __call__(self, pod: PodView, port: int, cancel: Cancel) -> Pair:
         stream = super().__call__(pod, port, cancel)
         if len(self.dialed) == 2:
-            cancel.wait(5)
+            cancel.wait(30)
         return stream
 
 
@@ -358,13 +358,13 @@ def test_an_answer_is_not_kept_back_for_long() -> None:
         for path, waits in (("/", True), ("/big", False), ("/events", False)):
             with connect(forwarder) as sock:
                 sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-                assert sent.acquire(timeout=5)
+                assert sent.acquire(timeout=30)
                 forwarder.turn_over()
                 if waits:
                     sock.setblocking(False)
                     with pytest.raises(BlockingIOError):
                         sock.recv(1)
-                    sock.settimeout(10)
+                    sock.settimeout(30)
                     forwarder.loop.advance(0.11)
                 assert sock.recv(100000).startswith(b"HTTP/1.1 200 OK")
 

@@ -188,7 +188,7 @@ class Node:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(5)
+            thread.join(30)
 
 
 @pytest.fixture
@@ -215,7 +215,10 @@ def connection(node: Node, tmp_path: Path) -> Iterator[Connection]:
 
 
 @pytest.fixture
-def ports(connection: Connection) -> Iterator[PodPorts]:
+def ports(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> Iterator[PodPorts]:
+    # On a busy machine an answer takes its time; a tunnel that counts as dead is another one.
+    monkeypatch.setattr(pod_ports, "_REPLY", 30.0)
+    monkeypatch.setattr(pod_ports, "_FRESH_REPLY", 30.0)
     ports = PodPorts(connection, spare=1)
     yield ports
     ports.close()
@@ -227,10 +230,10 @@ def opened(ports: PodPorts, port: int) -> TunnelPort:
     return stream
 
 
-def warm(ports: PodPorts, node: Node) -> None:
+def warm(ports: PodPorts) -> None:
+    """Have a spare tunnel that waits for its first use."""
     ports.prepare([pod("web")])
-    until(lambda: len(node.heads) == 1)
-    time.sleep(0.05)
+    until(lambda: ports._idle.get(pod("web").uid))
 
 
 def test_the_request_and_the_bytes_of_a_stream(node: Node, ports: PodPorts) -> None:
@@ -269,7 +272,7 @@ def test_the_end_and_the_break_of_a_stream(ports: PodPorts) -> None:
 def test_a_tunnel_is_used_again_after_a_refusal_and_after_an_answer(
     node: Node, ports: PodPorts
 ) -> None:
-    warm(ports, node)
+    warm(ports)
     for _ in range(5):
         stream = opened(ports, REFUSING)
         with pytest.raises(ConnectionRefusedError):
@@ -286,7 +289,7 @@ def test_a_tunnel_is_used_again_after_a_refusal_and_after_an_answer(
 def test_a_tunnel_with_bytes_that_nobody_may_read_is_not_used_again(
     node: Node, ports: PodPorts, port: int
 ) -> None:
-    warm(ports, node)
+    warm(ports)
     stream = opened(ports, port)
     stream.send(b"lost")
     stream.close()
@@ -294,10 +297,10 @@ def test_a_tunnel_with_bytes_that_nobody_may_read_is_not_used_again(
 
 
 def test_a_half_read_answer_costs_the_tunnel(node: Node, ports: PodPorts) -> None:
-    warm(ports, node)
+    warm(ports)
     stream = opened(ports, FLOOD)
     stream.close()
-    time.sleep(0.05)
+    until(lambda: ports._idle.get(pod("web").uid))
     both = [opened(ports, MUTE) for _ in range(2)]  # on the spare one and on the one that was used
     until(lambda: any(sock.fileno() < 0 for sock in node.socks))
     for stream in both:
@@ -305,7 +308,7 @@ def test_a_half_read_answer_costs_the_tunnel(node: Node, ports: PodPorts) -> Non
 
 
 def test_spare_tunnels_wait_and_are_replaced(node: Node, ports: PodPorts) -> None:
-    warm(ports, node)
+    warm(ports)
     first, second = opened(ports, ECHO), opened(ports, ECHO)
     until(lambda: len(node.heads) >= 3)
     for stream in (first, second):
@@ -315,7 +318,7 @@ def test_spare_tunnels_wait_and_are_replaced(node: Node, ports: PodPorts) -> Non
 
 
 def test_a_spare_tunnel_that_died_is_passed_over(node: Node, ports: PodPorts) -> None:
-    warm(ports, node)
+    warm(ports)
     for sock in tuple(node.socks):
         sock.shutdown(socket.SHUT_RDWR)
     stream = opened(ports, ECHO)
@@ -329,7 +332,7 @@ def test_a_spare_tunnel_that_says_nothing_is_passed_over(
 ) -> None:
     monkeypatch.setattr(pod_ports, "_REPLY", 0.1)
     monkeypatch.setattr(pod_ports, "_FRESH_REPLY", 0.2)
-    warm(ports, node)
+    warm(ports)
     with pytest.raises(DevloopError) as caught:
         ports(pod("web"), DEAF, Cancel())
     assert caught.value.code == "cluster/unreachable"
@@ -349,13 +352,13 @@ def test_idle_tunnels_are_asked_for_a_sign_of_life(
     node: Node, ports: PodPorts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pod_ports, "_CHECK", 0.05)
-    warm(ports, node)
+    warm(ports)
     until(lambda: sum(frame.kind == spdy.PING for frame in node.told) >= 2)
     assert len(node.heads) == 1
 
 
 def test_pods_that_are_not_asked_any_more_keep_no_tunnels(node: Node, ports: PodPorts) -> None:
-    warm(ports, node)
+    warm(ports)
     ports.prepare([])
     until(lambda: node.tunnels == 0)
 

@@ -84,7 +84,7 @@ class Api:
         with contextlib.suppress(OSError):
             self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
-        self._thread.join(5)
+        self._thread.join(30)
 
 
 def header(request: str, name: str) -> str:

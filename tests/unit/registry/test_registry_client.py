@@ -434,7 +434,7 @@ def test_cancelling_wakes_a_blob_that_hangs(client: RegistryClient, state: State
         handler.end_headers()
         handler.wfile.write(b"some")
         handler.wfile.flush()
-        ended.wait(10)
+        ended.wait(30)
         handler.close_connection = True
         return True
 

@@ -72,7 +72,7 @@ class Agent:
         assert self.process.stdin
         assert self.process.stdout
         self.process.stdin.close()
-        code = self.process.wait(5)
+        code = self.process.wait(30)
         self.process.stdout.close()
         return code
 

@@ -57,7 +57,7 @@ class LocalStream:
         except BlockingIOError:
             return None
         if not got:
-            self._process.wait(5)
+            self._process.wait(30)
             self.ended = f"exit status {self._process.returncode}"
         return got
 
@@ -75,7 +75,7 @@ class LocalStream:
 
     def close(self) -> None:
         self._sock.close()
-        self._process.wait(5)
+        self._process.wait(30)
 
 
 class Reported:
@@ -124,7 +124,7 @@ class World:
     def _open(
         self, pod: PodView, container: str, argv: Sequence[str], cancel: Cancel
     ) -> LocalStream:
-        self.open.wait(10)
+        self.open.wait(30)
         if self.refuse is not None:
             raise self.refuse
         if self._interpreter == "none":
@@ -377,13 +377,13 @@ def test_a_sync_that_finds_no_interpreter_reports_it_itself(tmp_path: Path) -> N
         syncing.start()
         until(lambda: world.sync._syncing)
         world.open.set()
-        syncing.join(10)
+        syncing.join(30)
         assert [error.code for error in raised] == ["sync/failed"]
         assert world.sync.blocker(world.scan()) is not None
         assert world.reported == []
     finally:
         world.open.set()
-        syncing.join(10)
+        syncing.join(30)
         world.close()
 
 
