@@ -24,7 +24,7 @@ class Cancel:
     def __init__(self) -> None:
         self._event = threading.Event()
         self._changed = threading.Condition()
-        self._callbacks: dict[object, Callable[[], None]] = {}
+        self._callbacks: dict[object, Callable[[], object]] = {}
         self._setter: int | None = None  # the thread that calls the callbacks
         self._running: object = None  # the key of the one that it is calling
 
@@ -55,7 +55,7 @@ class Cancel:
             raise Cancelled
 
     @contextlib.contextmanager
-    def closing(self, callback: Callable[[], None]) -> Iterator[None]:
+    def closing(self, callback: Callable[[], object]) -> Iterator[None]:
         """Run `callback` if `set` is called inside the block (at once if it already was).
 
         It neither runs nor begins to run after the block, so what it acts on (a file descriptor, a
@@ -75,7 +75,7 @@ class Cancel:
                 if self._callbacks.pop(key, None) is None:
                     self._changed.wait_for(lambda: self._running is not key or self._is_setter())
 
-    def _next(self) -> Callable[[], None] | None:
+    def _next(self) -> Callable[[], object] | None:
         with self._changed:
             for key in self._callbacks:
                 self._running = key
@@ -87,7 +87,7 @@ class Cancel:
         return self._setter == threading.get_ident()
 
 
-def _run(callback: Callable[[], None]) -> None:
+def _run(callback: Callable[[], object]) -> None:
     # A resource that is closed already is what the caller wanted.
     with contextlib.suppress(OSError, ValueError):
         callback()

@@ -16,6 +16,7 @@ import hashlib
 import os
 import stat
 import time
+from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def read_small(name: str, dir_fd: int, settled_before: int) -> tuple[str, Key] |
         return None
     finally:
         os.close(fd)
-    key = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_mode)
+    key = key_of(status)
     if key[3] >= settled_before or key[1] != len(data) or not stat.S_ISREG(key[4]):
         return None
     return hashlib.sha256(data).hexdigest(), key
@@ -252,11 +253,8 @@ class VerifiedFiles:
         if not self._open:
             self._open.append(os.open(self._top, _TOP))
         if names != self._names:
-            common = 0
-            for one, other in zip(names, self._names, strict=False):
-                if one != other:
-                    break
-                common += 1
+            same = (one == other for one, other in zip(names, self._names, strict=False))
+            common = sum(takewhile(bool, same))
             self._close(common + 1)
             self._names = names[:common]
             for name in names[common:]:

@@ -28,6 +28,7 @@ from urllib3.exceptions import (
 )
 
 from devloop.base.net_shutter import BROKEN, Shutter, shut_by
+from devloop.base.sockets import keep_alive
 
 if TYPE_CHECKING:
     import ssl
@@ -65,11 +66,8 @@ def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
 def _keep_alive(sock: socket.socket) -> None:
     """Notice a peer that vanished (sleep, VPN) within a minute even when nothing is sent."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    keep_alive(sock, idle=30, interval=10, count=3)
     if sys.platform == "linux":
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000)
 
 
@@ -200,27 +198,13 @@ class HttpClient:
         method: str,
         url: str,
         *,
-        headers: Mapping[str, str],
-        body: bytes | None = None,
-        timeout: urllib3.Timeout,
         cancel: Cancel | None = None,
-        repeat: bool = False,
-        redirects: int = 0,
+        **more: Any,
     ) -> urllib3.BaseHTTPResponse:
-        """The response with its body read. Raises what `open` does, and `Cancelled`."""
+        """`open` for an answer whose body is read at once. Also raises `Cancelled`."""
         shutter = Shutter()
         with shut_by(cancel, shutter):
-            return self.open(
-                method,
-                url,
-                headers=headers,
-                body=body,
-                timeout=timeout,
-                shutter=shutter,
-                repeat=repeat,
-                redirects=redirects,
-                whole=True,
-            )
+            return self.open(method, url, shutter=shutter, whole=True, **more)
 
     def open(
         self,
@@ -240,16 +224,13 @@ class HttpClient:
         `repeat`: send it again when a kept-alive connection turns out to be closed. The timeout's
         `read` is seconds of silence. Raises urllib3's errors, OSError, ProxyUnsupported."""
         manager = self._manager(url)
-        send: Callable[..., urllib3.BaseHTTPResponse] = manager.urlopen
-        target = url
+        send, target = manager.urlopen, url
         retries: urllib3.Retry | bool = False
-        if not redirects and (manager.proxy is None or url.startswith("https:")):
+        if redirects:
+            retries = urllib3.Retry(None, connect=0, read=0, redirect=redirects, status=0, other=0)
+        elif manager.proxy is None or url.startswith("https:"):
             # Straight to the pool: what the manager does for each request costs 0.1 ms.
             send, target = self._pool(manager, url)
-        elif redirects:
-            retries = urllib3.Retry(
-                total=None, connect=0, read=0, status=0, other=0, redirect=redirects
-            )
         before = (_CALL.shutter, _CALL.read_timeout)
         _CALL.shutter, _CALL.read_timeout = shutter, timeout.read_timeout
         try:

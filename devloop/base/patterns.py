@@ -32,25 +32,24 @@ def is_magic(part: str) -> bool:
     return _MAGIC.search(part) is not None
 
 
-def match_parts(path: Sequence[str], pattern: Sequence[str], *, hidden: bool) -> bool:
-    """Whether all of `path` matches all of `pattern`. Without `hidden`, a name that begins with a
-    dot matches only a part that does, as in a shell."""
+def match_parts(
+    path: Sequence[str], pattern: Sequence[str], *, hidden: bool, above: bool = False
+) -> bool:
+    """Whether all of `path` matches all of `pattern`; with `above` also whether it, were it a
+    directory, could hold something that does. Without `hidden`, a name that begins with a dot
+    matches only a part that does, as in a shell."""
+    if not path and above:
+        return True
     if not pattern:
         return not path
     head, rest = pattern[0], pattern[1:]
-    if head != "**":
-        return (
-            bool(path)
-            and _match(path[0], head, hidden=hidden)
-            and match_parts(path[1:], rest, hidden=hidden)
-        )
-    if match_parts(path, rest, hidden=hidden):
-        return True
-    return (
-        bool(path)
-        and (hidden or path[0][:1] != ".")
-        and match_parts(path[1:], pattern, hidden=hidden)
-    )
+    if head == "**":
+        if match_parts(path, rest, hidden=hidden, above=above):
+            return True
+        matches, rest = bool(path) and (hidden or path[0][:1] != "."), pattern
+    else:
+        matches = bool(path) and _match(path[0], head, hidden=hidden)
+    return matches and match_parts(path[1:], rest, hidden=hidden, above=above)
 
 
 def _match(name: str, part: str, *, hidden: bool = False) -> bool:
@@ -109,10 +108,9 @@ class FilePatterns:
         if self.matches(path):
             return True
         parts = path.split("/")[1:]
+        leads = any(match_parts(parts, each, hidden=False, above=True) for each in self._parts)
         # A directory, or something that is gone and may have been one, may hold a match.
-        return any(_leads_to(parts, pattern) for pattern in self._parts) and not os.path.isfile(  # noqa: PTH113
-            path
-        )
+        return leads and not os.path.isfile(path)  # noqa: PTH113
 
 
 def existing_directory(path: str) -> str:
@@ -151,17 +149,6 @@ def _fixed(parts: Parts) -> Iterator[str]:
 
 def _is_manifest(name: str) -> bool:
     return name.endswith(_SUFFIXES) and name[0] != "."
-
-
-def _leads_to(path: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether `path`, were it a directory, could be or hold something that `pattern` matches."""
-    if not path:
-        return True
-    if not pattern:
-        return False
-    if pattern[0] != "**":
-        return _match(path[0], pattern[0]) and _leads_to(path[1:], pattern[1:])
-    return _leads_to(path, pattern[1:]) or (path[0][:1] != "." and _leads_to(path[1:], pattern))
 
 
 def _walk(here: str, parts: Parts, files: set[str], directories: set[str]) -> None:

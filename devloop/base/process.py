@@ -14,12 +14,13 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from functools import partial
+from typing import IO, TYPE_CHECKING, TypeAlias
 
 from devloop.base.cancel import Cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
@@ -98,17 +99,18 @@ def run(
 
     Raises Cancelled within about `grace` seconds after the switch, Overran after `limit` seconds,
     and CannotRun."""
-    out = _Lines(on_line)
-    err = None if on_error_line is None else _Lines(on_error_line)
-    with _started(
-        argv, cancel, given=given, split=err is not None, cwd=cwd, env=env, grace=grace
-    ) as (process, wake):
-        readers = [(process.stdout, out.feed)]
-        if err is not None:
-            readers.append((process.stderr, err.feed))
-        return _converse(
-            process, wake, readers, given=given, cancel=cancel, limit=limit, silence=silence
-        )
+    return _to_end(
+        argv,
+        _Lines(on_line).feed,
+        None if on_error_line is None else _Lines(on_error_line).feed,
+        cancel=cancel,
+        limit=limit,
+        silence=silence,
+        given=given,
+        cwd=cwd,
+        env=env,
+        grace=grace,
+    )
 
 
 def capture(
@@ -135,14 +137,21 @@ def capture(
         err.extend(data)
         lines.feed(data)
 
-    with _started(
-        argv, cancel, given=given, split=True, cwd=cwd, env=env, grace=grace, terminal=terminal
-    ) as (process, wake):
-        readers = [(process.stdout, out.extend), (process.stderr, feed_error)]
-        try:
-            status = _converse(process, wake, readers, given=given, cancel=cancel, limit=limit)
-        except Overran:
-            raise Overran(_text(out), _text(err)) from None
+    try:
+        status = _to_end(
+            argv,
+            out.extend,
+            feed_error,
+            cancel=cancel,
+            limit=limit,
+            given=given,
+            cwd=cwd,
+            env=env,
+            grace=grace,
+            terminal=terminal,
+        )
+    except Overran:
+        raise Overran(_text(out), _text(err)) from None
     return Completed(status=status, out=_text(out), err=_text(err))
 
 
@@ -150,27 +159,32 @@ def _text(data: bytearray) -> str:
     return data.decode("utf-8", "replace")
 
 
-@contextlib.contextmanager
-def _started(
+_Feed: TypeAlias = "Callable[[bytes], None]"
+
+
+def _to_end(
     argv: Sequence[str],
-    cancel: Cancel,
+    on_out: _Feed,
+    on_err: _Feed | None,
     *,
+    cancel: Cancel,
+    limit: float,
+    silence: Silence | None = None,
     given: bytes | None,
-    split: bool,
     cwd: Path | None,
     env: Mapping[str, str] | None,
     grace: float,
     terminal: bool = False,
-) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """The program, and a descriptor that is readable once `cancel` is set; both end with the
-    block."""
+) -> int:
+    """The exit status. Both feeds get b"" at the end of their stream; without `on_err` there is
+    only one stream."""
     cancel.check()
     with contextlib.ExitStack() as stack:
         wake_read, wake_write = os.pipe()
         stack.callback(os.close, wake_read)
         stack.callback(os.close, wake_write)
         stdin = subprocess.DEVNULL if given is None else subprocess.PIPE
-        stderr = subprocess.PIPE if split else subprocess.STDOUT
+        stderr = subprocess.PIPE if on_err else subprocess.STDOUT
         try:
             process = subprocess.Popen(
                 list(argv),
@@ -186,8 +200,12 @@ def _started(
         stack.callback(_end, process, grace)
         # All signals are sent from this thread, the only one that reaps: a process id that another
         # thread kept could belong to somebody else by the time it is used.
-        stack.enter_context(cancel.closing(lambda: _wake(wake_write)))
-        yield process, wake_read
+        stack.enter_context(cancel.closing(partial(os.write, wake_write, b"x")))
+        pipes = ((process.stdout, on_out), (process.stderr, on_err))
+        feeds = {pipe: feed for pipe, feed in pipes if pipe and feed}
+        return _converse(
+            process, wake_read, feeds, given=given, cancel=cancel, limit=limit, silence=silence
+        )
 
 
 def _cannot_run(program: str, cwd: Path | None, error: OSError) -> CannotRun:
@@ -198,46 +216,42 @@ def _cannot_run(program: str, cwd: Path | None, error: OSError) -> CannotRun:
     return CannotRun(program, reason, missing=missing)
 
 
-def _wake(fd: int) -> None:
-    os.write(fd, b"x")
-
-
-_Reader = tuple["IO[bytes] | None", "Callable[[bytes], None]"]
-
-
 def _converse(
     process: subprocess.Popen[bytes],
     wake: int,
-    readers: Sequence[_Reader],
+    feeds: dict[IO[bytes], _Feed],
     *,
     given: bytes | None,
     cancel: Cancel,
     limit: float,
-    silence: Silence | None = None,
+    silence: Silence | None,
 ) -> int:
+    """The exit status. `wake` is readable once `cancel` is set."""
+    rest = memoryview(given or b"")
     started = heard = time.monotonic()
     reported = 0.0
     gone: float | None = None
     with selectors.DefaultSelector() as selector:
         selector.register(wake, selectors.EVENT_READ)
-        feeds = {pipe.fileno(): feed for pipe, feed in readers if pipe is not None}
-        for fd in feeds:
-            selector.register(fd, selectors.EVENT_READ)
-        writer = _Writer(process.stdin, given, selector)
+        for pipe in feeds:
+            selector.register(pipe, selectors.EVENT_READ)
+        if process.stdin is not None:
+            os.set_blocking(process.stdin.fileno(), False)
+            selector.register(process.stdin, selectors.EVENT_WRITE)
         while True:
-            ready = {key.fd for key, _ in selector.select(_POLL if feeds else 0.005)}
+            ready = {key.fileobj for key, _ in selector.select(_POLL if feeds else 0.005)}
             if cancel.is_set():
                 raise Cancelled
             now = time.monotonic()
-            for fd in ready & feeds.keys():
-                data = os.read(fd, 1 << 16)
-                feeds[fd](data)
+            for pipe in feeds.keys() & ready:
+                data = os.read(pipe.fileno(), 1 << 16)
+                feeds[pipe](data)
                 heard, reported = now, 0.0
                 if not data:
-                    selector.unregister(fd)
-                    del feeds[fd]
-            if writer.fd in ready:
-                writer.write()
+                    selector.unregister(pipe)
+                    del feeds[pipe]
+            if process.stdin is not None and process.stdin in ready:
+                rest = _write(process.stdin, rest, selector)
             if now - started > limit:
                 raise Overran
             if silence and now - heard - reported >= silence.every:
@@ -249,36 +263,18 @@ def _converse(
                 return process.wait()
 
 
-class _Writer:
-    """Feeds the program's input as it takes it; `fd` is -1 when there is no more to write."""
-
-    def __init__(
-        self, pipe: IO[bytes] | None, given: bytes | None, selector: selectors.BaseSelector
-    ) -> None:
-        self._pipe = pipe
-        self._rest = memoryview(given or b"")
-        self._selector = selector
-        self.fd = -1
-        if pipe is not None:
-            self.fd = pipe.fileno()
-            os.set_blocking(self.fd, False)
-            selector.register(self.fd, selectors.EVENT_WRITE)
-
-    def write(self) -> None:
-        if self._pipe is None:
-            return
-        try:
-            if self._rest:
-                self._rest = self._rest[os.write(self.fd, self._rest) :]
-        except BlockingIOError:
-            return
-        except BrokenPipeError:
-            # It does not want all of it, which is its own affair.
-            self._rest = self._rest[:0]
-        if not self._rest:
-            self._selector.unregister(self.fd)
-            self._pipe.close()
-            self.fd = -1
+def _write(pipe: IO[bytes], data: memoryview, selector: selectors.BaseSelector) -> memoryview:
+    """Write what the program takes now, and close the pipe after all of it; what is left."""
+    try:
+        rest = data[os.write(pipe.fileno(), data) :] if data else data
+    except BlockingIOError:
+        return data
+    except BrokenPipeError:
+        rest = data[:0]  # it does not want all of it, which is its own affair
+    if not rest:
+        selector.unregister(pipe)
+        pipe.close()
+    return rest
 
 
 class _Lines:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from devloop.base.cancel import Cancel, Cancelled
@@ -83,36 +84,29 @@ class Background(Generic[T]):
         self._call = call
         self._expected: tuple[type[Exception], ...] = (OSError, Cancelled, *expected)
         self._cancel = Cancel()
-        self._done = threading.Condition()
-        self._ended = False
-        self._result: list[T] = []
-        self._error: Exception | None = None
+        self._end: Future[T] = Future()
         self._thread = supervised(name, self._run)
         self._thread.start()
 
     def result(self, cancel: Cancel) -> T:
         """Wait for the result, or raise what `call` raised. Raises Cancelled when `cancel` is set
         first, or when this was closed."""
-        with cancel.closing(self._wake), self._done:
-            while not self._ended and not cancel.is_set():
-                self._done.wait()
-        cancel.check()
-        if self._error is not None:
-            raise self._error
-        return self._result[0]
+        self.wait(None, cancel)
+        return self._end.result()
 
-    def wait(self, seconds: float, cancel: Cancel) -> bool:
+    def wait(self, seconds: float | None, cancel: Cancel) -> bool:
         """Whether it comes to its end within so many seconds. Raises Cancelled."""
-        with cancel.closing(self._wake), self._done:
-            self._done.wait_for(lambda: self._ended or cancel.is_set(), seconds)
-            ended = self._ended
+        woken = threading.Event()
+        self._end.add_done_callback(lambda _: woken.set())
+        with cancel.closing(woken.set):
+            woken.wait(seconds)
         cancel.check()
-        return ended
+        return self._end.done()
 
     @property
     def failed(self) -> bool:
         """Whether it came to its end without a result."""
-        return self._error is not None
+        return self._end.done() and self._end.exception() is not None
 
     def join(self) -> None:
         """Wait for the end, whatever it is."""
@@ -130,18 +124,13 @@ class Background(Generic[T]):
 
     def _run(self) -> None:
         try:
-            self._result.append(self._call(self._cancel))
+            result = self._call(self._cancel)
         except Exception as error:  # noqa: BLE001 - raised again where the result is wanted
-            self._error = error
             if not self._cancel.is_set() and not isinstance(error, self._expected):
                 report_bug(error)
-        self._wake()
-
-    def _wake(self) -> None:
-        with self._done:
-            if self._result or self._error is not None:
-                self._ended = True
-            self._done.notify_all()
+            self._end.set_exception(error)
+        else:
+            self._end.set_result(result)
 
 
 def side_by_side(calls: Sequence[Callable[[], object]]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
-from devloop.base.client_socket import ClientSocket
+from devloop.base.sockets import ClientSocket
 from devloop.port_forward.event_loop import SocketEvents, Timers, isolated
 from devloop.port_forward.exchange import Exchange
 from devloop.port_forward.pod_stream import PodStream, RequestBuffer
