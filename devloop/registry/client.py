@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from devloop.registry.credentials import RegistryCredentials
 
 
-ACCEPT = (
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
+_ACCEPT = (
+    "application/vnd.oci.image.index.v1+json, "
+    "application/vnd.oci.image.manifest.v1+json, "
+    "application/vnd.docker.distribution.manifest.list.v2+json, "
+    "application/vnd.docker.distribution.manifest.v2+json"
 )
 
 # Pieces of a blob that is read bit by bit, in bytes.
@@ -110,20 +110,16 @@ class RegistryClient:
 
     def _listed(self, path: str, scope: str, key: str, cancel: Cancel | None) -> list[str]:
         response = self._transport.call("GET", f"/v2/{path}", scope=scope, cancel=cancel)
-        if response.status == 404:  # a repository whose last tag was deleted
-            return []
-        if response.status != 200:
-            raise self._transport.refused(response, f"listing its {key}")
-        return [str(each) for each in response.json().get(key) or ()]
+        # None for a repository whose last tag was deleted.
+        found = self._found(response, f"listing its {key}")
+        return [str(each) for each in found.json().get(key) or ()] if found else []
 
     def head_manifest(
         self, name: str, reference: str, cancel: Cancel | None = None
     ) -> Descriptor | None:
         response = self._manifest("HEAD", name, reference, cancel)
-        if response.status == 404:
+        if response is None:
             return None
-        if response.status != 200:
-            raise self._transport.refused(response, f"asking for {name}")
         digest = response.headers.get("Docker-Content-Digest", "")
         if not _DIGEST.fullmatch(digest):
             # The header is only recommended; the body always says it.
@@ -139,19 +135,13 @@ class RegistryClient:
     ) -> ImageManifest | None:
         """The manifest, its digest worked out from its bytes; None when there is none."""
         response = self._manifest("GET", name, reference, cancel)
-        if response.status == 404:
+        if response is None:
             return None
-        if response.status != 200:
-            raise self._transport.refused(response, f"asking for {name}")
-        digest = sha256(response.data)
+        body, media_type = response.data, _media_type(response)
+        digest = sha256(body)
         if _DIGEST.fullmatch(reference) and digest != reference:
             raise _mismatch(f"{self.host}/{name}", reference, digest)
-        return ImageManifest(
-            digest=digest,
-            media_type=_media_type(response),
-            size=len(response.data),
-            body=response.data,
-        )
+        return ImageManifest(digest=digest, media_type=media_type, size=len(body), body=body)
 
     def put_manifest(
         self, name: str, reference: str, body: bytes, media_type: str, cancel: Cancel | None = None
@@ -177,12 +167,8 @@ class RegistryClient:
 
         Layers stay until the registry's own garbage collector runs. Raises
         registry/delete-refused for a registry that is set to keep everything."""
-        response = self._transport.call(
-            "DELETE",
-            f"/v2/{name}/manifests/{digest}",
-            scope=f"repository:{name}:pull,push,delete",
-            cancel=cancel,
-        )
+        path, scope = f"/v2/{name}/manifests/{digest}", f"{_push(name)},delete"
+        response = self._transport.call("DELETE", path, scope=scope, cancel=cancel)
         if response.status == 404:
             return False
         if response.status == 405:
@@ -197,22 +183,14 @@ class RegistryClient:
 
     def head_blob(self, name: str, digest: str, cancel: Cancel | None = None) -> int | None:
         """The blob's size, None when the registry does not have it."""
-        path = f"/v2/{name}/blobs/{digest}"
-        response = self._transport.call("HEAD", path, scope=_pull(name), cancel=cancel)
-        if response.status == 404:
-            return None
-        if response.status != 200:
-            raise self._transport.refused(response, f"asking for a layer of {name}")
-        return int(response.headers.get("Content-Length") or 0)
+        response = self._blob("HEAD", name, digest, cancel)
+        return int(response.headers.get("Content-Length") or 0) if response else None
 
     def get_blob(self, name: str, digest: str, cancel: Cancel | None = None) -> bytes | None:
         """A whole blob in memory, for configs and small layers; None when there is none."""
-        path = f"/v2/{name}/blobs/{digest}"
-        response = self._transport.call("GET", path, scope=_pull(name), cancel=cancel)
-        if response.status == 404:
+        response = self._blob("GET", name, digest, cancel)
+        if response is None:
             return None
-        if response.status != 200:
-            raise self._transport.refused(response, f"asking for a layer of {name}")
         if sha256(response.data) != digest:
             raise _mismatch(f"{self.host}/{name}", digest, sha256(response.data))
         return response.data
@@ -226,24 +204,15 @@ class RegistryClient:
         Read it to its end inside the block: only there it is known to be what was asked for."""
         path = f"/v2/{name}/blobs/{digest}"
         with self._transport.stream(path, scope=_pull(name), cancel=cancel) as response:
-            if response.status == 404:
-                yield None
-            elif response.status != 200:
-                raise self._transport.refused(response, f"asking for a layer of {name}")
-            else:
-                yield _checked(response, f"{self.host}/{name}", digest)
+            found = self._found(response, f"asking for a layer of {name}")
+            yield _checked(response, f"{self.host}/{name}", digest) if found else None
 
     def mount_blob(self, name: str, digest: str, origin: str, cancel: Cancel | None = None) -> bool:
         """Have the registry take a blob over from its repository `origin`; False when it will not,
         which the spec leaves to it."""
-        response = self._transport.call(
-            "POST",
-            f"/v2/{name}/blobs/uploads/?mount={urllib.parse.quote(digest)}"
-            f"&from={urllib.parse.quote(origin, safe='')}",
-            scope=f"{_push(name)} {_pull(origin)}",
-            body=b"",
-            cancel=cancel,
-        )
+        query = urllib.parse.urlencode({"mount": digest, "from": origin})
+        path, scope = f"/v2/{name}/blobs/uploads/?{query}", f"{_push(name)} {_pull(origin)}"
+        response = self._transport.call("POST", path, scope=scope, body=b"", cancel=cancel)
         if response.status == 201:
             return True
         location = response.headers.get("Location", "")
@@ -343,18 +312,31 @@ class RegistryClient:
         )
 
     def _push_failed(self, response: urllib3.BaseHTTPResponse, doing: str) -> DevloopError:
-        return self._transport.refused(response, doing, otherwise=Code.REGISTRY_PUSH_FAILED)
+        return self._transport.refused(response, doing, Code.REGISTRY_PUSH_FAILED)
 
     def _manifest(
         self, method: str, name: str, reference: str, cancel: Cancel | None
-    ) -> urllib3.BaseHTTPResponse:
-        return self._transport.call(
-            method,
-            f"/v2/{name}/manifests/{reference}",
-            scope=_pull(name),
-            headers={"Accept": ", ".join(ACCEPT)},
-            cancel=cancel,
+    ) -> urllib3.BaseHTTPResponse | None:
+        path, headers = f"/v2/{name}/manifests/{reference}", {"Accept": _ACCEPT}
+        response = self._transport.call(
+            method, path, scope=_pull(name), headers=headers, cancel=cancel
         )
+        return self._found(response, f"asking for {name}")
+
+    def _blob(
+        self, method: str, name: str, digest: str, cancel: Cancel | None
+    ) -> urllib3.BaseHTTPResponse | None:
+        path = f"/v2/{name}/blobs/{digest}"
+        response = self._transport.call(method, path, scope=_pull(name), cancel=cancel)
+        return self._found(response, f"asking for a layer of {name}")
+
+    def _found(
+        self, response: urllib3.BaseHTTPResponse, doing: str
+    ) -> urllib3.BaseHTTPResponse | None:
+        """The answer, None when the registry has no such thing."""
+        if response.status not in (200, 404):
+            raise self._transport.refused(response, doing)
+        return response if response.status == 200 else None
 
 
 def _checked(response: urllib3.BaseHTTPResponse, what: str, digest: str) -> Iterator[bytes]:

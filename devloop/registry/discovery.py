@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from devloop.registry.client import RegistryClient
 
 
-CONFIG_MAP_NAMESPACE = "kube-public"
-CONFIG_MAP_NAME = "local-registry-hosting"
-CONFIG_MAP_KEY = "localRegistryHosting.v1"
-
-_FIELDS = ("host", "hostFromContainerRuntime", "hostFromClusterNetwork", "help")
+# The fields of version 1, and what `Hosting` calls them.
+_FIELDS = {
+    "host": "host",
+    "hostFromContainerRuntime": "host_from_container_runtime",
+    "hostFromClusterNetwork": "host_from_cluster_network",
+    "help": "help",
+}
 _LONGEST = 64 * 1024
 
 _REGISTRY = re.compile(REGISTRY)
@@ -49,39 +51,34 @@ def parse_hosting(text: str) -> Hosting:
 
     Raises registry/discovery: devloop would push to a place that the cluster does not pull from
     if it guessed."""
-    place = f"ConfigMap {CONFIG_MAP_NAMESPACE}/{CONFIG_MAP_NAME}"
     if len(text) > _LONGEST:
-        raise _unreadable(place, f"{CONFIG_MAP_KEY} is longer than {_LONGEST} characters")
+        raise _unreadable(f" is longer than {_LONGEST} characters")
     try:
         data = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
-        raise _unreadable(place, f"{CONFIG_MAP_KEY} is not YAML: {error}") from error
+        raise _unreadable(f" is not YAML: {error}") from error
     if data is None:
         data = {}
     if not isinstance(data, dict):
-        raise _unreadable(place, f"{CONFIG_MAP_KEY} is not a mapping")
+        raise _unreadable(" is not a mapping")
     for key, value in data.items():
         if key not in _FIELDS:
             near = difflib.get_close_matches(str(key), _FIELDS, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise _unreadable(place, f"{CONFIG_MAP_KEY} has no field {str(key)!r}{hint}")
+            raise _unreadable(f" has no field {str(key)!r}{hint}")
         if not isinstance(value, str):
-            raise _unreadable(place, f"{CONFIG_MAP_KEY}: {key} is not a string")
+            raise _unreadable(f": {key} is not a string")
         if key != "help" and value and not _REGISTRY.fullmatch(value):
-            raise _unreadable(place, f"{CONFIG_MAP_KEY}: {key} {value!r} is not host:port")
-    return Hosting(
-        host=data.get("host", ""),
-        host_from_container_runtime=data.get("hostFromContainerRuntime", ""),
-        host_from_cluster_network=data.get("hostFromClusterNetwork", ""),
-        help=data.get("help", ""),
-    )
+            raise _unreadable(f": {key} {value!r} is not host:port")
+    return Hosting(**{_FIELDS[key]: value for key, value in data.items()})
 
 
-def _unreadable(place: str, cause: str) -> DevloopError:
+def _unreadable(wrong: str) -> DevloopError:
     return DevloopError.of(
         Code.REGISTRY_DISCOVERY,
-        f"{place} cannot be read as a description of the registry (KEP-1755)",
-        cause=" ".join(cause.split()),
+        "ConfigMap kube-public/local-registry-hosting cannot be read as a description of the "
+        "registry (KEP-1755)",
+        cause=" ".join(f"localRegistryHosting.v1{wrong}".split()),
         suggestions=(
             "devloop cluster up writes it for a local cluster",
             "or name the registry: registry: localhost:5001 in devloop.yaml",
@@ -99,13 +96,11 @@ def discover(*, config: str | None, hosting: str | None, kind_cluster: str | Non
     registry/unreachable (nowhere to push)."""
     if config:
         return _described(config, _lenient(hosting), "config")
-    if hosting is not None:
-        described = parse_hosting(hosting)
-        if described.host:
-            return _described(described.host, described, "cluster")
+    described = parse_hosting(hosting) if hosting is not None else Hosting()
+    if described.host:
+        return _described(described.host, described, "cluster")
     if kind_cluster:
         return PushTarget(kind_cluster=kind_cluster, source="kind")
-    helped = parse_hosting(hosting).help if hosting is not None else ""
     raise DevloopError.of(
         Code.REGISTRY_UNREACHABLE,
         "there is no registry to push to",
@@ -114,7 +109,7 @@ def discover(*, config: str | None, hosting: str | None, kind_cluster: str | Non
         suggestions=(
             "devloop cluster up starts a local cluster with a registry",
             "or name one that the nodes can pull from: registry: localhost:5001 in devloop.yaml",
-            *((f"the cluster says: {helped}",) if helped else ()),
+            *((f"the cluster says: {described.help}",) if described.help else ()),
         ),
     )
 

@@ -126,9 +126,11 @@ class Transport:
     ) -> urllib3.BaseHTTPResponse:
         whole = shutter is None
         shutter = shutter or Shutter()
+        timeout = urllib3.Timeout(connect=_CONNECT, read=_UPLOAD if body else _ANSWER)
         while True:
-            url = urllib.parse.urljoin(f"{self._scheme}://{self._server}/", path)
-            if not url.startswith(f"{self._scheme}://{self._server}/"):
+            home = f"{self._scheme}://{self._server}/"
+            url = urllib.parse.urljoin(home, path)
+            if not url.startswith(home):
                 # An upload may be sent on to another host, which must not see the credentials.
                 headers = {k: v for k, v in headers.items() if k != "Authorization"}
             try:
@@ -138,30 +140,26 @@ class Transport:
                         url,
                         headers=headers,
                         body=body,
-                        timeout=urllib3.Timeout(
-                            connect=_CONNECT, read=_UPLOAD if body else _ANSWER
-                        ),
+                        timeout=timeout,
                         shutter=shutter,
                         repeat=method in ("GET", "HEAD"),
                         redirects=3,
                         whole=whole,
                     )
             except SSLError as error:
-                if not self._fall_back(str(error), headers):
+                if (
+                    not _is_plain(str(error))
+                    or self._scheme == "http"
+                    or "Authorization" in headers
+                ):
                     raise self._unreachable(error) from error
+                self._scheme = "http"
             except (*BROKEN, ProxyUnsupported) as error:
                 raise self._unreachable(error) from error
             else:
                 if not self._wants_tls(response):
                     return response
                 self._scheme = "https"
-
-    def _fall_back(self, text: str, headers: dict[str, str]) -> bool:
-        plain = "WRONG_VERSION_NUMBER" in text or "record layer failure" in text.lower()
-        if self._scheme != "https" or not plain or "Authorization" in headers:
-            return False
-        self._scheme = "http"
-        return True
 
     def _wants_tls(self, response: urllib3.BaseHTTPResponse) -> bool:
         return (
@@ -172,22 +170,18 @@ class Transport:
         )
 
     def _unreachable(self, error: Exception) -> DevloopError:
+        hint = "check the name, the network and the VPN"
+        if self._local:
+            hint = "check that it runs: docker ps; devloop cluster up starts a local registry"
+        message = f"the registry {self.host} does not answer"
         return DevloopError.of(
-            Code.REGISTRY_UNREACHABLE,
-            f"the registry {self.host} does not answer",
-            cause=_reason(error),
-            suggestions=(
-                ("check that it runs: docker ps; devloop cluster up starts a local registry",)
-                if self._local
-                else ("check the name, the network and the VPN",)
-            ),
+            Code.REGISTRY_UNREACHABLE, message, cause=_reason(error), suggestions=(hint,)
         )
 
     def refused(
         self,
         response: urllib3.BaseHTTPResponse,
         doing: str,
-        *,
         otherwise: Code = Code.REGISTRY_UNREACHABLE,
     ) -> DevloopError:
         """The error for an answer that `doing` (`asking for shop/web`) did not expect: `otherwise`
@@ -195,20 +189,20 @@ class Transport:
         text = (response.data or b"").decode("utf-8", "replace").strip()
         # Registries' bodies may be HTML pages; their error texts fit in this.
         cause = f"{response.status} {response.reason or ''} {text[:256]}".strip()
+        code, message = otherwise, f"the registry {self.host} refused {doing}"
+        hints: tuple[str, ...] = ()
         if response.status in (401, 403):
-            return DevloopError.of(
-                Code.REGISTRY_UNAUTHORIZED,
-                f"{self.host} does not accept the credentials for {doing}",
-                cause=cause,
-                suggestions=(f"docker login {self.host}",),
-            )
-        if response.status >= 500 or response.status == 429:
-            return DevloopError.of(
-                Code.REGISTRY_UNREACHABLE,
-                f"the registry {self.host} failed when {doing}",
-                cause=cause,
-            )
-        return DevloopError.of(otherwise, f"the registry {self.host} refused {doing}", cause=cause)
+            code, hints = Code.REGISTRY_UNAUTHORIZED, (f"docker login {self.host}",)
+            message = f"{self.host} does not accept the credentials for {doing}"
+        elif response.status >= 500 or response.status == 429:
+            code = Code.REGISTRY_UNREACHABLE
+            message = f"the registry {self.host} failed when {doing}"
+        return DevloopError.of(code, message, cause=cause, suggestions=hints)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether an error of TLS says that the server does not speak it."""
+    return "WRONG_VERSION_NUMBER" in text or "record layer failure" in text.lower()
 
 
 def _reason(error: Exception) -> str:
