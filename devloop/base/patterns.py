@@ -123,6 +123,11 @@ def existing_directory(path: str) -> str:
     return path
 
 
+def is_directory(path: str) -> bool:
+    """Whether a directory is at `path`, and no symlink to one."""
+    return os.path.isdir(path) and not os.path.islink(path)  # noqa: PTH112, PTH114
+
+
 def ignore_line(path: str) -> str:
     """The line of a .dockerignore file that leaves out `path` and, if it is a directory, all in it.
 

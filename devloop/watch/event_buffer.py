@@ -70,10 +70,9 @@ class EventBuffer:
             found.many |= many
             if len(found.changes) > _MANY:
                 found.many = True
+                for paths in (found.whole, found.unfinished, found.begun):
+                    paths.clear()
                 found.changes.clear()
-                found.whole.clear()
-                found.unfinished.clear()
-                found.begun.clear()
             self._notify()
 
     def fail(self, fault: BaseException) -> None:

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devloop.base.patterns import is_directory
 from devloop.errors import Code, Diagnosis
 from devloop.watch.event_buffer import MODIFIED, EventBuffer
-from devloop.watch.pace import Pace
-from devloop.watch.pauses import GitOperations, SleepDetector
+from devloop.watch.pauses import GitOperations, Pace, SleepDetector
 from devloop.watch.watchset import WatchSet
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
     from devloop.watch.event_buffer import BufferedEvents
-    from devloop.watch.watchset import Watched
+    from devloop.watch.source import ServiceSource
 
 
 _CAP_SECONDS = 0.3
@@ -76,7 +75,7 @@ class WatchHints:
 
     def __init__(
         self,
-        sources: Iterable[Watched],
+        sources: Iterable[ServiceSource],
         *,
         files: Iterable[Path] = (),
         warn: Callable[[Diagnosis], None] = lambda _: None,
@@ -118,17 +117,21 @@ class WatchHints:
                 if time.monotonic() - began > _HEALTHY_SECONDS:
                     failures = 0
                 failures += 1
-                self._recover(fault, failures, cancel)
-
-    def _recover(self, fault: Exception, failures: int, cancel: Cancel) -> None:
-        """Get ready to start again after the watcher died."""
-        self._warn(_restarted(fault))
-        if failures >= _FAILURES and not self._polling:
-            # It fails as soon as it is started: better slow than blind.
-            self._polling = True
-            self._warn(_given_up(fault))
-            return
-        cancel.wait(min(_FIRST_PAUSE_SECONDS * 2 ** (failures - 1), _LONGEST_PAUSE_SECONDS))
+                self._warn(
+                    _failed(
+                        fault,
+                        Code.ENV_WATCH_RESTARTED,
+                        "the file watcher failed and is started again",
+                    )
+                )
+                if failures >= _FAILURES and not self._polling:
+                    # It fails as soon as it is started: better slow than blind.
+                    self._polling = True
+                    message = "the file watcher keeps failing: files are polled instead"
+                    self._warn(_failed(fault, Code.ENV_WATCH_POLLING, message))
+                    continue
+                pause = _FIRST_PAUSE_SECONDS * 2 ** (failures - 1)
+                cancel.wait(min(pause, _LONGEST_PAUSE_SECONDS))
 
     def _watch(
         self, watches: WatchSet, buffer: EventBuffer, cancel: Cancel
@@ -206,7 +209,7 @@ class WatchHints:
                 found.everything = True
             # By the kind of event and not by inode: numbers are given again at once.
             if kind != MODIFIED and (
-                watches.holds(name) or (not watches.trees and _is_directory(name))
+                watches.holds(name) or (not watches.trees and is_directory(name))
             ):
                 found.lost.add(name)
             found.new |= name in events.begun
@@ -224,10 +227,9 @@ class WatchHints:
 
     def _warn(self, diagnosis: Diagnosis) -> None:
         """Report it unless it was reported: renewing the watches finds the same again."""
-        key = (
-            diagnosis.code,
-            diagnosis.message if diagnosis.code != Code.ENV_INOTIFY_LIMIT else "",
-        )
+        # The limit's message says how many directories, which is nothing new.
+        limit = diagnosis.code == Code.ENV_INOTIFY_LIMIT
+        key = (diagnosis.code, "" if limit else diagnosis.message)
         if key not in self._reported:
             self._reported.add(key)
             self._report(diagnosis)
@@ -241,26 +243,6 @@ def _is_empty(path: str) -> bool:
         return False
 
 
-def _is_directory(path: str) -> bool:
-    try:
-        return stat.S_ISDIR(os.lstat(path).st_mode)
-    except OSError:
-        return False
-
-
-def _restarted(fault: Exception) -> Diagnosis:
-    return Diagnosis(
-        code=Code.ENV_WATCH_RESTARTED,
-        severity="warning",
-        message="the file watcher failed and is started again",
-        cause=str(fault) or type(fault).__name__,
-    )
-
-
-def _given_up(fault: Exception) -> Diagnosis:
-    return Diagnosis(
-        code=Code.ENV_WATCH_POLLING,
-        severity="warning",
-        message="the file watcher keeps failing: files are polled instead",
-        cause=str(fault) or type(fault).__name__,
-    )
+def _failed(fault: Exception, code: Code, message: str) -> Diagnosis:
+    cause = str(fault) or type(fault).__name__
+    return Diagnosis(code=code, severity="warning", message=message, cause=cause)

@@ -23,7 +23,7 @@ from devloop.base.threads import supervised
 from devloop.watch.event_buffer import ADDED, DELETED, MODIFIED, FileEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from devloop.watch.event_buffer import EventBuffer
 
@@ -177,7 +177,7 @@ class InotifyWatch:
                         events.append(FileEvent(DELETED, directory, False))
                     elif not mask & _IGNORED:
                         path = f"{directory.rstrip('/')}/{os.fsdecode(name)}" if name else directory
-                        events.extend(_meant(mask, path))
+                        events += _meant(mask, path)
                 if mask & _IGNORED:
                     for path in self._paths.pop(number, ()):
                         del self._numbers[path]
@@ -193,8 +193,5 @@ def _events(data: bytes) -> Iterator[tuple[int, int, bytes]]:
         yield number, mask, data[at - length : at].rstrip(b"\0")
 
 
-def _meant(mask: int, path: str) -> Iterable[FileEvent]:
-    for bits, kind, whole in _MEANING:
-        if mask & bits:
-            return (FileEvent(kind, path, whole),)
-    return ()
+def _meant(mask: int, path: str) -> list[FileEvent]:
+    return [FileEvent(kind, path, whole) for bits, kind, whole in _MEANING if mask & bits][:1]

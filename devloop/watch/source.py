@@ -11,15 +11,16 @@ import difflib
 import hashlib
 import json
 import os
-import stat
 import threading
 import time
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Literal
 
 from devloop.base.cancel import Cancel
 from devloop.base.file_content import FileCache
 from devloop.base.ignore_rules import IgnoreFileError, IgnoreRules
-from devloop.base.patterns import FilePatterns, existing_directory
+from devloop.base.patterns import FilePatterns, existing_directory, is_directory
 from devloop.config.resolve import secret_fields
 from devloop.errors import Code, DevloopError, Location, unreadable
 from devloop.model import Fingerprint, RenderingInputs, Scan
@@ -27,7 +28,7 @@ from devloop.watch.rules import ContextRules
 from devloop.watch.scan import TreeScanner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from devloop.config.schema import Service
@@ -60,15 +61,11 @@ class ServiceSource:
         self._secrets = tuple(s.get("src") or s.get("source") for s in secrets)
         self._secret_ids = [s.get("id", "") for s in secrets]
         self._rendering = rendering
-        self._singles = tuple(
-            dict.fromkeys(
-                [self._dockerfile, *self._ignore.candidates, *(s for s in self._secrets if s)]
-            )
-        )
+        singles = [self._dockerfile, *self._ignore.candidates, *filter(None, self._secrets)]
+        self._singles = tuple(dict.fromkeys(singles))
         self._inputs: RenderingInputs | None = None
         self._read_inputs()
-        self._prefix = os.path.relpath(self._context, self._project) + "/"
-        self._prefix = self._prefix.removeprefix("./")
+        self._prefix = f"{os.path.relpath(self._context, self._project)}/".removeprefix("./")
         self._scanner: TreeScanner | None = None
         self._rules: ContextRules | None = None
         self._files = FileCache()
@@ -92,19 +89,10 @@ class ServiceSource:
         started = time.perf_counter()
         with self._lock:
             in_step, self._in_step = self._in_step, False
-            snapshot, fingerprint, recipe, files = self._look(hints, cancel)
-            changed = self._changes(snapshot, in_step=in_step)
-            self._last, self._in_step = (snapshot, self._outside), True
-            look = self._scanner.looks if self._scanner else 0
-        return Scan(
-            fingerprint=fingerprint,
-            snapshot=snapshot,
-            recipe=recipe,
-            changed=changed,
-            files=files,
-            ms=(time.perf_counter() - started) * 1000,
-            look=look,
-        )
+            found = self._look(hints, cancel)
+            changed = self._changes(found.snapshot, in_step=in_step)
+            self._last, self._in_step = (found.snapshot, self._outside), True
+        return replace(found, changed=changed, ms=(time.perf_counter() - started) * 1000)
 
     def written_since(self, scan: Scan) -> frozenset[str] | None:
         """The paths of the context that were written to since `scan`, be it with the same bytes;
@@ -115,20 +103,20 @@ class ServiceSource:
         try:
             with self._lock:
                 in_step, self._in_step = self._in_step, False
-                snapshot, fingerprint, recipe, _ = self._look(None, Cancel())
+                now = self._look(None, Cancel())
                 self._in_step = in_step and not (self._scanner and self._scanner.changes)
         except DevloopError:
             return None
-        if recipe != scan.recipe or self._scanner is None:
+        if now.recipe != scan.recipe or self._scanner is None:
             return None
-        if (snapshot.stamp, fingerprint.build) == (scan.snapshot.stamp, scan.fingerprint.build):
+        same_files = now.snapshot.stamp == scan.snapshot.stamp
+        if same_files and now.fingerprint.build == scan.fingerprint.build:
             return frozenset()
-        written = snapshot.changed_since(scan.snapshot) | self._scanner.rewritten_since(scan.look)
-        return written or None
+        rewritten = self._scanner.rewritten_since(scan.look)
+        return now.snapshot.changed_since(scan.snapshot) | rewritten or None
 
-    def _look(
-        self, hints: frozenset[Path] | None, cancel: Cancel
-    ) -> tuple[Snapshot, Fingerprint, str, int]:
+    def _look(self, hints: frozenset[Path] | None, cancel: Cancel) -> Scan:
+        """What is on disk, not yet compared with the look before."""
         if not self._complete:
             hints = None
         self._complete = False
@@ -142,7 +130,9 @@ class ServiceSource:
         try:
             snapshot = scanner.scan(hints, cancel)
         except (FileNotFoundError, NotADirectoryError):
-            raise self._context_missing() from None
+            raise self._missing(
+                Code.CONFIG_CONTEXT_MISSING, "context", "is not a directory", os.path.isdir
+            ) from None
         self._outside = {}
         recipe = self._recipe_digest(cancel)
         fingerprint = Fingerprint(
@@ -150,7 +140,13 @@ class ServiceSource:
             deploy=self._deploy_digest(hints, cancel),
         )
         self._complete = True
-        return snapshot, fingerprint, recipe, scanner.files
+        return Scan(
+            fingerprint=fingerprint,
+            snapshot=snapshot,
+            recipe=recipe,
+            files=scanner.files,
+            look=scanner.looks,
+        )
 
     def concerns(self, path: Path) -> bool:
         """See engine.ports.Source. Knows names only, so a directory is believed to matter when
@@ -164,7 +160,7 @@ class ServiceSource:
         if text.startswith(self._context + "/"):
             relative = text[len(self._context) + 1 :]
             rules = self._ignore.last_rules()
-            if rules.concerns(relative) or (rules.only_temporary(relative) and _is_directory(text)):
+            if rules.concerns(relative) or (rules.only_temporary(relative) and is_directory(text)):
                 return True
         return self._patterns.concerns(text)
 
@@ -181,8 +177,7 @@ class ServiceSource:
         """The directories whose direct changes matter, as they stand on disk now: everything that
         the rules do not leave out, and where the files outside of the context are (or will be)."""
         self._read_inputs()
-        found = {existing_directory(os.path.dirname(path)) for path in self._singles}  # noqa: PTH120
-        found |= self._patterns.directories()
+        found = self._around()
         if os.path.isdir(self._context):  # noqa: PTH112
             _walk_directories(self._context, self._ignore.last_rules(refresh=True), found)
         else:
@@ -191,16 +186,21 @@ class ServiceSource:
 
     def roots(self) -> set[str]:
         """The same as few trees, for watchers that watch trees at no cost (FSEvents)."""
-        found = {existing_directory(os.path.dirname(path)) for path in self._singles}  # noqa: PTH120
-        found |= self._patterns.directories() | {existing_directory(self._context)}
+        found = self._around() | {existing_directory(self._context)}
         return {p for p in found if not any(p.startswith(o.rstrip("/") + "/") for o in found)}
+
+    def _around(self) -> set[str]:
+        """Where the files outside of the context are, or will be."""
+        singles = {existing_directory(os.path.dirname(path)) for path in self._singles}  # noqa: PTH120
+        return singles | self._patterns.directories()
 
     def _read_inputs(self) -> RenderingInputs:
         inputs = self._rendering.inputs() if self._rendering is not None else RenderingInputs()
         if self._inputs != inputs:
             self._patterns = FilePatterns(inputs.patterns)
             tops = (self._context, *self._singles, *self._patterns.tops)
-            self._above = frozenset(self._singles).union(*map(_above, tops), [self._context])
+            above = (str(directory) for top in tops for directory in PurePath(top).parents)
+            self._above = frozenset(above).union(self._singles, [self._context])
             # Last: the watcher's thread asks while another one scans.
             self._inputs, self._tops = inputs, tops
         return inputs
@@ -209,7 +209,9 @@ class ServiceSource:
         build = self._service.build
         dockerfile = self._content(self._dockerfile, cancel)
         if dockerfile is None and build.builder != "command":
-            raise self._dockerfile_missing()
+            raise self._missing(
+                Code.CONFIG_DOCKERFILE_MISSING, "dockerfile", "does not exist", os.path.isfile
+            )
         return _digest(
             {
                 "version": _VERSION,
@@ -229,11 +231,8 @@ class ServiceSource:
 
     def _deploy_digest(self, hints: Iterable[Path] | None, cancel: Cancel) -> str:
         deploy = self._service.deploy
-        if (
-            self._manifests is None
-            or hints is None
-            or any(self._patterns.concerns(os.fspath(hint)) for hint in hints)
-        ):
+        concerned = hints is None or any(self._patterns.concerns(os.fspath(h)) for h in hints)
+        if self._manifests is None or concerned:
             self._read_inputs()
             self._manifests = self._patterns.files()
         return _digest(
@@ -249,10 +248,10 @@ class ServiceSource:
 
     def _content(self, path: str, cancel: Cancel) -> str | None:
         try:
-            digest = self._outside[path] = self._files.digest(path, cancel)
+            self._outside[path] = self._files.digest(path, cancel)
         except OSError as error:
             raise unreadable(path, error) from error
-        return digest
+        return self._outside[path]
 
     def _changes(self, snapshot: Snapshot, *, in_step: bool) -> tuple[str, ...]:
         """What differs from the last scan, as the user would name it."""
@@ -269,22 +268,15 @@ class ServiceSource:
         """`path` as the user would name it: relative to the project."""
         return os.path.relpath(path, self._project)
 
-    def _dockerfile_missing(self) -> DevloopError:
-        return self._missing(
-            Code.CONFIG_DOCKERFILE_MISSING,
-            "dockerfile",
-            self._dockerfile,
-            "does not exist",
-            files=True,
-        )
-
-    def _context_missing(self) -> DevloopError:
-        return self._missing(
-            Code.CONFIG_CONTEXT_MISSING, "context", self._context, "is not a directory", files=False
-        )
-
-    def _missing(self, code: Code, key: str, path: str, wrong: str, *, files: bool) -> DevloopError:
-        """The error for what `build.<key>` names, with the nearest that is there instead."""
+    def _missing(
+        self,
+        code: Code,
+        key: Literal["context", "dockerfile"],
+        wrong: str,
+        fits: Callable[[str], bool],
+    ) -> DevloopError:
+        """The error for what `build.<key>` names, with the nearest that fits instead."""
+        path = self._context if key == "context" else self._dockerfile
         directory, name = os.path.split(path)
         return DevloopError.of(
             code,
@@ -293,7 +285,7 @@ class ServiceSource:
             cause=f"services.{self._service.name}.build.{key} names it",
             suggestions=tuple(
                 f"did you mean {self._shown(os.path.join(directory, near))}?"  # noqa: PTH118
-                for near in _nearest(directory, name, files=files)
+                for near in _nearest(directory, name, fits)
             ),
         )
 
@@ -335,7 +327,8 @@ class _IgnoreFile:
     def _read(self) -> tuple[str, bytes]:
         for path in self.candidates:
             try:
-                with open(path, "rb", opener=_open_at_once) as file:
+                # A pipe of that name must not make devloop wait.
+                with open(path, "rb", opener=lambda p, f: os.open(p, f | os.O_NONBLOCK)) as file:
                     return path, file.read()
             except (FileNotFoundError, NotADirectoryError):
                 continue
@@ -352,11 +345,6 @@ def _refused(error: IgnoreFileError, shown: str) -> DevloopError:
         cause="Docker would refuse the build with it",
         suggestions=(r"write \[ or \\ for a bracket or a backslash that stands for itself",),
     )
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    # A pipe of that name must not make devloop wait.
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _walk_directories(top: str, rules: ContextRules, found: set[str]) -> None:
@@ -377,23 +365,9 @@ def _walk_directories(top: str, rules: ContextRules, found: set[str]) -> None:
             continue
 
 
-def _above(path: str) -> list[str]:
-    """The directories that hold `path`, directly or not."""
-    parts = path.split("/")
-    return ["/".join(parts[:n]) or "/" for n in range(1, len(parts))]
-
-
-def _is_directory(path: str) -> bool:
+def _nearest(directory: str, name: str, fits: Callable[[str], bool]) -> list[str]:
     try:
-        return stat.S_ISDIR(os.lstat(path).st_mode)
-    except OSError:
-        return False
-
-
-def _nearest(directory: str, name: str, *, files: bool) -> list[str]:
-    test = os.path.isfile if files else os.path.isdir
-    try:
-        names = [n for n in sorted(os.listdir(directory)) if test(os.path.join(directory, n))]  # noqa: PTH118, PTH208
+        names = [n for n in sorted(os.listdir(directory)) if fits(os.path.join(directory, n))]  # noqa: PTH118, PTH208
     except OSError:
         return []
     names = [n for n in names if not n.endswith(".dockerignore")]

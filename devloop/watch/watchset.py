@@ -9,14 +9,14 @@ system does not help, directories are polled and the user is warned. Does not lo
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from devloop.base.patterns import existing_directory
 from devloop.errors import Code, Diagnosis
 from devloop.watch.event_buffer import ADDED, FileEvent
 from devloop.watch.inotify import InotifyWatch, LimitReachedError
-from devloop.watch.mounts import SilentMounts
 from devloop.watch.polling import PollWatch
 
 if TYPE_CHECKING:
@@ -24,23 +24,24 @@ if TYPE_CHECKING:
 
     from devloop.watch.event_buffer import EventBuffer
     from devloop.watch.native import TreeWatch
+    from devloop.watch.source import ServiceSource
 
 
 # A directory may get a directory between the walk and its watch; each round sees one level of that.
 _ROUNDS = 5
 _LIMIT = Path("/proc/sys/fs/inotify/max_user_watches")
 
-
-class Watched(Protocol):
-    """What a watcher asks of `ServiceSource`, see there."""
-
-    def concerns(self, path: Path) -> bool: ...
-
-    def reshapes(self, path: Path) -> bool: ...
-
-    def directories(self) -> set[str]: ...
-
-    def roots(self) -> set[str]: ...
+# File systems that keep quiet about changes that are made on the other side.
+_SILENT = frozenset(
+    {"9p", "afs", "ceph", "cifs", "coda", "drvfs", "fuse", "gfs2", "glusterfs", "lustre", "ncpfs"}
+    | {"nfs", "nfs4", "ocfs2", "orangefs", "prl_fs", "smb2", "smb3", "smbfs", "vboxsf", "virtiofs"}
+    | {"vmhgfs"}
+)
+# FUSE, but with the files on this machine.
+_LOCAL_FUSE = frozenset(
+    {"bindfs", "cryfs", "encfs", "fuse-overlayfs", "gocryptfs", "mergerfs", "ntfs-3g", "overlayfs"}
+)
+_MOUNTINFO = Path("/proc/self/mountinfo")
 
 
 class WatchSet:
@@ -51,7 +52,7 @@ class WatchSet:
 
     def __init__(
         self,
-        sources: Collection[Watched],
+        sources: Collection[ServiceSource],
         files: Collection[str],
         buffer: EventBuffer,
         warn: Callable[[Diagnosis], None],
@@ -79,8 +80,7 @@ class WatchSet:
 
     def roots(self) -> set[str]:
         """The tops of what is watched."""
-        found = {existing_directory(os.path.dirname(file)) for file in self._files}  # noqa: PTH120
-        return found.union(*(source.roots() for source in self._sources))
+        return self._around.union(*(source.roots() for source in self._sources))
 
     def renew(self, lost: Iterable[str] | None = None) -> set[str]:
         """Watch what matters now; the directories that were not watched before.
@@ -94,7 +94,7 @@ class WatchSet:
         new: set[str] = set()
         fresh: set[str] = set()
         for _ in range(_ROUNDS):
-            wanted = self._wanted()
+            wanted = self._around.union(*(source.directories() for source in self._sources))
             fresh = self._watch(wanted, inside)
             self._watched = frozenset(wanted)
             new |= fresh
@@ -113,9 +113,10 @@ class WatchSet:
             if watch is not None:
                 watch.close()
 
-    def _wanted(self) -> set[str]:
-        found = {existing_directory(os.path.dirname(file)) for file in self._files}  # noqa: PTH120
-        return found.union(*(source.directories() for source in self._sources))
+    @property
+    def _around(self) -> set[str]:
+        """Where the single files are, or will be."""
+        return {existing_directory(os.path.dirname(file)) for file in self._files}  # noqa: PTH120
 
     def _renew_trees(self, lost: Iterable[str] | None) -> set[str]:
         # Imported late: it takes longer than all the rest of devloop's start.
@@ -211,3 +212,43 @@ def _limited(polled: int, seconds: float) -> Diagnosis:
             "leave big directories out with a line in .dockerignore",
         ),
     )
+
+
+class SilentMounts:
+    """The mount table as it was when this was made; without one (macOS) nothing is silent.
+
+    inotify sees what this kernel does. A share that Windows, the host of a virtual machine or
+    another computer writes to changes without a word."""
+
+    def __init__(self, mountinfo: str) -> None:
+        # A later mount at the same place hides the earlier.
+        self._types = dict(_parse(line) for line in mountinfo.splitlines() if " - " in line)
+        self._any = any(_is_silent(kind) for kind in self._types.values())
+
+    @classmethod
+    def read(cls) -> SilentMounts:
+        try:
+            return cls(_MOUNTINFO.read_text(errors="surrogateescape"))
+        except OSError:
+            return cls("")
+
+    def kind(self, path: str) -> str | None:
+        """The type of file system that keeps changes of the absolute `path` to itself, if so."""
+        if not self._any:
+            return None
+        while path not in self._types and path != "/":
+            path = path.rpartition("/")[0] or "/"
+        kind = self._types.get(path)
+        return kind if kind and _is_silent(kind) else None
+
+
+def _is_silent(kind: str) -> bool:
+    family, _, name = kind.partition(".")
+    return family in _SILENT and name not in _LOCAL_FUSE
+
+
+def _parse(line: str) -> tuple[str, str]:
+    """Mount point and type from one line of proc(5)'s mountinfo."""
+    left, _, right = line.partition(" - ")
+    point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), left.split(" ")[4])
+    return point, right.split(" ")[0]

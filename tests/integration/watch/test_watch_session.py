@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devloop.manifests.files import FilesRendering
-from devloop.watch import hints, pace, watchset
+from devloop.watch import hints, pauses, watchset
 from devloop.watch.inotify import InotifyWatch
-from devloop.watch.mounts import SilentMounts
 from devloop.watch.pauses import SleepDetector
 from devloop.watch.source import ServiceSource
+from devloop.watch.watchset import SilentMounts
 from tests.integration.watch.watching import Session, service
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def test_a_save_is_one_change(
 def test_several_files_saved_together_are_one_change(
     session: Session, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "_NEW_SECONDS", 0.2)  # a busy machine pauses between two of them
+    monkeypatch.setattr(pauses, "_NEW_SECONDS", 0.2)  # a busy machine pauses between two of them
 
     def save() -> None:
         for i in range(20):

@@ -12,9 +12,8 @@ from devloop.base.cancel import Cancel
 from devloop.base.editor_files import has_mark, is_temporary
 from devloop.base.file_content import FileCache
 from devloop.watch.event_buffer import ADDED, DELETED, MODIFIED, EventBuffer, FileEvent
-from devloop.watch.mounts import SilentMounts
-from devloop.watch.pace import LONGEST_SECONDS, Pace
-from devloop.watch.pauses import GitOperations, SleepDetector
+from devloop.watch.pauses import LONGEST_SECONDS, GitOperations, Pace, SleepDetector
+from devloop.watch.watchset import SilentMounts
 
 if TYPE_CHECKING:
     from pathlib import Path
