@@ -231,7 +231,7 @@ class _Session:
     def _failure(self, message: str) -> DevloopError:
         last = next((d for d in reversed(self._diagnostics) if d["severity"] == "error"), None)
         return DevloopError.of(
-            last["code"] if last else Code.POD_DEADLINE,
+            Code(last["code"]) if last else Code.POD_DEADLINE,
             f"the benchmark stops: {message}",
             cause=last["message"] if last else None,
             suggestions=("see what `devloop dev` says",),

@@ -70,11 +70,6 @@ class Session:
         self._bug: BaseException | None = None
         self._ending = threading.Event()
 
-    @property
-    def _stays(self) -> bool:
-        """Whether it lasts until it is stopped: then logs are followed and ports kept open."""
-        return self._mode == "dev" or self._tail
-
     def stop(self, status: ExitStatus, why: str = "") -> None:
         if self._stopped is None:
             self._stopped = (status, why)
@@ -93,7 +88,8 @@ class Session:
             self._ending.wait()
             # Not for ever: what does not close in time is left behind with its threads.
             thread.join(_CLOSE if self._cancel.is_set() else None)
-            status, why = self._result()
+            status, why = self._stopped or (self._status, "")
+            status = ExitStatus.BUG if self._bug is not None else status
             self._bus.publish(SessionEnded(exit_code=int(status), why=why))
             self._bus.close(_DRAIN)
             with contextlib.suppress(OSError):
@@ -109,10 +105,6 @@ class Session:
         """End the session because of an exception that nobody expected; from any thread."""
         self._bug = self._bug or error
         self.stop(ExitStatus.BUG, f"a bug in devloop: {_described(error)}")
-
-    def _result(self) -> tuple[ExitStatus, str]:
-        status, why = self._stopped or (self._status, "")
-        return (ExitStatus.BUG if self._bug is not None else status), why
 
     def _report_early(self, text: str) -> None:
         try:
@@ -181,7 +173,7 @@ class Session:
             on_bug=report_bug,
             stack=stack,
         )
-        if self._stays:
+        if self._mode == "dev" or self._tail:  # it lasts until it is stopped
             wiring.open_port_forwards()
             wiring.follow_logs()
         self._engine = wiring.engine()

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -53,26 +53,15 @@ def command() -> None:
 @click.option(
     "--yes", is_flag=True, help="Let --recreate delete a cluster that devloop did not make."
 )
-def up(
-    *,
-    name: str,
-    node_image: str | None,
-    registry_image: str,
-    registry_port: int | None,
-    recreate: bool,
-    yes: bool,
-) -> None:
+def up(*, recreate: bool, yes: bool, **wanted: Any) -> None:
     """Create the cluster and its registry, or repair what is missing."""
     from devloop import local_cluster  # noqa: PLC0415 - see main.py: help must stay quick
     from devloop.port_forward.port_owner import owner_of  # noqa: PLC0415 - as above
 
-    wanted = local_cluster.Wanted(
-        name=name, node_image=node_image, registry_image=registry_image, registry_port=registry_port
-    )
     ready = _with_docker(
         lambda docker: local_cluster.up(
             docker,
-            wanted,
+            local_cluster.Wanted(**wanted),
             report=_show,
             read_context=_read_context,
             recreate=recreate,
@@ -81,7 +70,7 @@ def up(
         )
     )
     click.echo(
-        f"{_mark(True)} cluster {name} is ready in {ready.seconds:.1f} s:"
+        f"{_mark(True)} cluster {wanted['name']} is ready in {ready.seconds:.1f} s:"
         f" context {ready.context}, registry {ready.registry}"
     )
     click.echo("next: devloop dev")

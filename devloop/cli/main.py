@@ -112,7 +112,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _show(error: DevloopError) -> int:
     from devloop.ui import wants_color  # noqa: PLC0415 - only when needed
-    from devloop.ui.render_error import format_diagnosis  # noqa: PLC0415 - as above
+    from devloop.ui.text import format_diagnosis  # noqa: PLC0415 - as above
 
     color = wants_color(sys.stderr, "auto", os.environ)
     for diagnosis in getattr(error, "diagnoses", (error.diagnosis,)):

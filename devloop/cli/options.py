@@ -64,7 +64,8 @@ def project_options(function: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(**kwargs: Any) -> Any:
         names = CommonOptions.__dataclass_fields__
         options = CommonOptions(**{name: kwargs.pop(name) for name in names})
-        _log_to_stderr(options.verbose)
+        level = {0: logging.ERROR, 1: logging.INFO}.get(options.verbose, logging.DEBUG)
+        logging.basicConfig(level=level, format="devloop: %(levelname)s %(name)s: %(message)s")
         return function(options=options, **kwargs)
 
     for option in reversed(_OPTIONS):
@@ -100,8 +101,3 @@ def load(options: CommonOptions) -> LoadedProject:
         namespace=options.namespace,
         registry=options.registry,
     )
-
-
-def _log_to_stderr(verbose: int) -> None:
-    level = {0: logging.ERROR, 1: logging.INFO}.get(verbose, logging.DEBUG)
-    logging.basicConfig(level=level, format="devloop: %(levelname)s %(name)s: %(message)s")

@@ -57,14 +57,10 @@ class Signals:
         os.set_blocking(writer, False)
         thread = supervised("signals", self._listen, reader)
         thread.start()
-
-        def end() -> None:
-            os.write(writer, _END)
-            thread.join()
-            os.close(writer)
-            os.close(reader)
-
-        self._leave.callback(end)
+        self._leave.callback(os.close, reader)
+        self._leave.callback(os.close, writer)
+        self._leave.callback(thread.join)
+        self._leave.callback(os.write, writer, _END)
         before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         self._leave.callback(signal.set_wakeup_fd, before)
         for number in _STATUS:

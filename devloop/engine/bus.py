@@ -18,6 +18,7 @@ import logging
 import threading
 import time
 from collections import deque
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -95,19 +96,19 @@ class EventBus:
             raise ValueError(f"a queue for {capacity} records")
         with self._lock:
             subscription = _Subscription(
-                name,
-                sink,
-                batch,
+                name=name,
+                sink=sink,
+                batch=batch,
                 capacity=capacity,
                 lock=self._lock,
-                seq=self._seq,
                 on_lost=self._on_lost,
+                seen=self._seq,
             )
             self._subscriptions.append(subscription)
             if self._ended:
                 subscription.finish(self._seq)
             # Started with the lock held: nobody must be able to join a thread not yet started.
-            subscription.start()
+            subscription.thread.start()
 
     def close(self, timeout: float = 1.0) -> tuple[str, ...]:
         """Accept nothing more, deliver what waits, end the threads.
@@ -122,6 +123,7 @@ class EventBus:
         return tuple(s.name for s in self._subscriptions if not s.join(deadline))
 
 
+@dataclass(kw_only=True, eq=False)
 class _Subscription:
     """One reader: its queue, its losses and its thread.
 
@@ -130,76 +132,63 @@ class _Subscription:
     hole in the numbers is what was lost.
     """
 
-    def __init__(
-        self,
-        name: str,
-        sink: Callable[[Record], None],
-        batch: Callable[[Sequence[Record]], None] | None,
-        *,
-        capacity: int,
-        lock: threading.Lock,
-        seq: int,
-        on_lost: Callable[[str, Exception], None] | None,
-    ) -> None:
-        self.name = name
-        self._sink = sink
-        self._batch = batch
-        self._capacity = capacity
-        self._on_lost = on_lost
-        self._wake = threading.Condition(lock)
-        self._logs: deque[Record] = deque()
-        self._others: deque[Record] = deque()
-        self._text = 0
-        self._last: int | None = None  # the bus's number at the end, once that is known
-        self._over = False
-        self._seen = seq
-        self._shift = 0
-        self._thread = supervised(f"bus-{name}", self._run)
+    name: str
+    sink: Callable[[Record], None]
+    batch: Callable[[Sequence[Record]], None] | None
+    capacity: int
+    lock: threading.Lock
+    on_lost: Callable[[str, Exception], None] | None
+    seen: int  # the number of the last record that was handed over or lost
+    last: int | None = None  # the bus's number at the end, once that is known
+    logs: deque[Record] = field(default_factory=deque)
+    others: deque[Record] = field(default_factory=deque)
+    text: int = 0
+    over: bool = False
+    shift: int = 0
 
-    def start(self) -> None:
-        self._thread.start()
+    def __post_init__(self) -> None:
+        self.wake = threading.Condition(self.lock)
+        self.thread = supervised(f"bus-{self.name}", self._run)
 
     # --- with the bus's lock held --------------------------------------------------------------
 
     def append(self, record: Record) -> None:
-        if self._over:
+        if self.over:
             return
         if isinstance(record.event, LogLine):
-            self._logs.append(record)
-            self._text += len(record.event.text)
+            self.logs.append(record)
+            self.text += len(record.event.text)
         else:
-            self._others.append(record)
+            self.others.append(record)
             if isinstance(record.event, SessionEnded):
-                self._last = record.seq
-        while len(self._logs) + len(self._others) > self._capacity or self._text > _TEXT_LIMIT:
-            if self._logs:
-                self._forget(self._logs.popleft())
-            elif len(self._others) > 1:
-                self._others.popleft()
+                self.last = record.seq
+        while len(self.logs) + len(self.others) > self.capacity or self.text > _TEXT_LIMIT:
+            if self.logs:
+                self._forget(self.logs.popleft())
+            elif len(self.others) > 1:
+                self.others.popleft()
             else:
                 break
-        self._wake.notify()
+        self.wake.notify()
 
     def finish(self, seq: int) -> None:
-        if self._last is None:
-            self._last = seq
-        self._wake.notify()
+        if self.last is None:
+            self.last = seq
+        self.wake.notify()
 
     def _forget(self, record: Record) -> None:
         if isinstance(record.event, LogLine):
-            self._text -= len(record.event.text)
+            self.text -= len(record.event.text)
 
     def _take(self) -> list[Record]:
         """The oldest records that wait; blocks for one, empty at the end."""
-        self._wake.wait_for(
-            lambda: self._logs or self._others or self._over or self._last is not None
-        )
+        self.wake.wait_for(lambda: self.logs or self.others or self.over or self.last is not None)
         batch: list[Record] = []
-        while len(batch) < _BATCH and not self._over and (self._logs or self._others):
-            if self._others and (not self._logs or self._others[0].seq < self._logs[0].seq):
-                batch.append(self._others.popleft())
+        while len(batch) < _BATCH and not self.over and (self.logs or self.others):
+            if self.others and (not self.logs or self.others[0].seq < self.logs[0].seq):
+                batch.append(self.others.popleft())
             else:
-                record = self._logs.popleft()
+                record = self.logs.popleft()
                 self._forget(record)
                 batch.append(record)
         return batch
@@ -209,9 +198,9 @@ class _Subscription:
     def _run(self) -> None:
         try:
             while True:
-                with self._wake:
+                with self.wake:
                     batch = self._take()
-                    end = self._last
+                    end = self.last
                 if not batch:
                     break
                 self._deliver(batch)
@@ -225,8 +214,8 @@ class _Subscription:
         for record in batch:
             if gap := self._gap(record.seq, record.ts):
                 renumbered.append(gap)
-            self._seen = record.seq
-            shift = self._shift
+            self.seen = record.seq
+            shift = self.shift
             renumbered.append(
                 Record(record.seq + shift, record.ts, record.event) if shift else record
             )
@@ -234,49 +223,49 @@ class _Subscription:
 
     def _hand_over(self, records: list[Record]) -> None:
         # When the bus gave up waiting nothing more is shown.
-        if self._batch is not None:
-            if not self._over:
-                self._batch(records)
+        if self.batch is not None:
+            if not self.over:
+                self.batch(records)
             return
         for record in records:
-            if self._over:
+            if self.over:
                 return
-            self._sink(record)
+            self.sink(record)
 
     def _gap(self, seq: int, ts: str | None) -> Record | None:
         """What reports the records that were lost before number `seq`, if there are any."""
-        lost = seq - self._seen - 1
+        lost = seq - self.seen - 1
         if lost <= 0:
             return None
-        self._seen += lost
-        self._shift += 1
-        return Record(self._seen + self._shift, ts or _rfc3339(time.time()), Dropped(count=lost))
+        self.seen += lost
+        self.shift += 1
+        return Record(self.seen + self.shift, ts or _rfc3339(time.time()), Dropped(count=lost))
 
     def _lose(self, error: Exception) -> None:
-        with self._wake:
+        with self.wake:
             self._stop()
         if not isinstance(error, OSError):
             _LOG.error("the reader %s failed", self.name, exc_info=error)
-        if self._on_lost is not None:
-            self._on_lost(self.name, error)
+        if self.on_lost is not None:
+            self.on_lost(self.name, error)
 
     def _stop(self) -> None:
-        self._over = True
-        self._logs.clear()
-        self._others.clear()
-        self._text = 0
+        self.over = True
+        self.logs.clear()
+        self.others.clear()
+        self.text = 0
 
     # --- the closing thread --------------------------------------------------------------------
 
     def join(self, deadline: float) -> bool:
-        if self._thread is threading.current_thread():
+        if self.thread is threading.current_thread():
             return True
-        self._thread.join(max(0.0, deadline - time.monotonic()))
-        if not self._thread.is_alive():
+        self.thread.join(max(0.0, deadline - time.monotonic()))
+        if not self.thread.is_alive():
             return True
-        with self._wake:
+        with self.wake:
             self._stop()
-            self._wake.notify()
+            self.wake.notify()
         return False
 
 

@@ -141,17 +141,14 @@ class LogFollower:
             for key, entry in list(self._containers.items()):
                 if entry.service == service and entry.pod.uid not in seen:
                     self._mark_gone(key, entry, cut)
+            patterns = self._patterns.get(service, ())
             for pod in pods:
                 for container in pod.containers:
-                    if self._wanted(service, container.name):
+                    if any(fnmatch.fnmatchcase(container.name, pattern) for pattern in patterns):
                         self._update(service, pod, container, cut)
             self._changed.notify_all()
         for stream in cut:  # without the lock: it runs what the stream's owner registered
             stream.set()
-
-    def _wanted(self, service: str, container: str) -> bool:
-        patterns = self._patterns.get(service, ())
-        return any(fnmatch.fnmatchcase(container, pattern) for pattern in patterns)
 
     def _update(
         self, service: str, pod: PodView, container: ContainerView, cut: list[Cancel]
@@ -283,15 +280,14 @@ class LogFollower:
             return self._stream(entry, read)
         except Cancelled:
             return End.BROKEN
-        except DevloopError as error:
+        except (DevloopError, OSError) as error:
             _LOG.debug("log of %s/%s: %s", entry.pod.name, entry.name, error)
+            if isinstance(error, OSError) or error.code is Code.CLUSTER_UNREACHABLE:
+                return End.BROKEN
             if error.code.final:
                 self._report_once(entry, error.diagnosis)
                 return End.FINAL
-            return End.BROKEN if error.code == Code.CLUSTER_UNREACHABLE else End.REFUSED
-        except OSError as error:
-            _LOG.debug("log of %s/%s: %s", entry.pod.name, entry.name, error)
-            return End.BROKEN
+            return End.REFUSED
         except Exception:  # noqa: BLE001 - see below
             # One stream's bug must not end what can be read with the next.
             _LOG.exception("log of %s/%s", entry.pod.name, entry.name)

@@ -13,13 +13,15 @@ from datetime import datetime
 
 from devloop import events
 from devloop.model import Outcome, StepOutcome
-from devloop.ui.render_error import explanation, not_a_problem, problem_line
 from devloop.ui.sanitize import plain
 from devloop.ui.text import (
     count,
     duration,
+    explanation,
+    not_a_problem,
     ordinal,
     pod_trouble,
+    problem_line,
     progress,
     serving_name,
     trigger_text,
@@ -27,13 +29,6 @@ from devloop.ui.text import (
 
 # A step that takes long reports how far it is this often, in seconds: CI kills what is silent.
 _PROGRESS_EVERY = 10.0
-
-
-def _log_prefix(event: events.LogLine, several: bool) -> str:
-    """`[web x2x7]`, or `[web x2x7 sidecar]` where a service has `several` containers to tell
-    apart."""
-    container = f" {event.container}" if several else ""
-    return f"[{event.service} {event.pod.rsplit('-', 1)[-1]}{container}]"
 
 
 class LineFormatter:
@@ -97,7 +92,8 @@ class LineFormatter:
 
     def _progress(self, event: events.StepProgress, ts: str) -> list[str]:
         since = self._quiet_since.setdefault(event.iter, ts)
-        if _seconds_between(since, ts) < _PROGRESS_EVERY:
+        quiet = datetime.fromisoformat(ts) - datetime.fromisoformat(since)
+        if quiet.total_seconds() < _PROGRESS_EVERY:
             return []
         self._quiet_since[event.iter] = ts
         return [f"devloop: #{event.iter} {event.service} {event.step} {progress(event)}"]
@@ -123,9 +119,11 @@ class LineFormatter:
     # --- the cluster ---------------------------------------------------------------------------
 
     def _log(self, event: events.LogLine) -> str:
+        """`[web x2x7] text`, `[web x2x7 sidecar] text` once a service has several containers."""
         containers = self._containers.setdefault(event.service, set())
         containers.add(event.container)
-        prefix = _log_prefix(event, len(containers) > 1)
+        container = f" {event.container}" if len(containers) > 1 else ""
+        prefix = f"[{event.service} {event.pod.rsplit('-', 1)[-1]}{container}]"
         return not_a_problem(f"{prefix} {plain(event.text)}".rstrip())
 
     def _pod(self, event: events.PodChanged) -> list[str]:
@@ -197,10 +195,6 @@ def _hold(event: events.HoldStarted) -> str:
         again = f"; next try in {event.until:.0f}s ({ordinal(event.attempt)})"
     code = f" [{event.code}]" if event.code else ""
     return f"devloop:{number} {event.service} holding{code}: {event.reason}{again}"
-
-
-def _seconds_between(start: str, end: str) -> float:
-    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
 
 
 def _end(event: events.IterationFinished) -> str:

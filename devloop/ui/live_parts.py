@@ -193,12 +193,9 @@ class LogPrefixes:
             return f"{name} {bar} "
         pods = self._pods.setdefault(service, {})
         bright = pods.setdefault(pod, len(pods)) % 2 == 1
-        colour = self._colour(service) + (90 if bright else 30)
-        return f"\x1b[{colour}m{name}\x1b[0m \x1b[2m{bar}\x1b[0m "
-
-    def _colour(self, service: str) -> int:
         if service in self._services:
             index = self._services.index(service)
         else:
             index = zlib.crc32(service.encode("utf-8", "replace"))
-        return self._COLOURS[index % len(self._COLOURS)]
+        colour = self._COLOURS[index % len(self._COLOURS)] + (90 if bright else 30)
+        return f"\x1b[{colour}m{name}\x1b[0m \x1b[2m{bar}\x1b[0m "

@@ -71,7 +71,7 @@ class LiveState:
     # --- what stays ----------------------------------------------------------------------------
 
     def take(self, record: events.Record) -> list[Row]:
-        event, now = record.event, _seconds(record.ts)
+        event, now = record.event, datetime.fromisoformat(record.ts).timestamp()
         running = self._iterations.get(getattr(event, "iter", None))
         match event:
             case events.SessionStarted():
@@ -328,7 +328,3 @@ def _changed(event: events.IterationStarted, more: str) -> str:
     shown = ", ".join(names[:3])
     left = event.trigger.count - 3 if len(names) > 3 else 0
     return f"{shown} {more} {left} more" if left > 0 else shown
-
-
-def _seconds(ts: str) -> float:
-    return datetime.fromisoformat(ts).timestamp()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from devloop.errors import Code, Diagnosis, Location
-from devloop.ui.render_error import format_diagnosis, problem_line
+from devloop.ui.text import format_diagnosis, problem_line
 
 FULL = Diagnosis(
     code=Code.BUILD_RUN_FAILED,

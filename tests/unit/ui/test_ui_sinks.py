@@ -164,7 +164,7 @@ def test_the_first_word_comes_before_anything_slow_is_imported(tmp_path: Path) -
 @pytest.mark.parametrize("output", ["lines", "json", "quiet", "auto"])
 def test_plain_outputs_import_no_rich(output: str) -> None:
     code = (
-        "import io, sys; from devloop.ui import make_sink; import devloop.ui.render_error;"
+        "import io, sys; from devloop.ui import make_sink; import devloop.ui.text;"
         f"make_sink({output!r}, io.StringIO(), env={{}});"
         "assert not [m for m in sys.modules if m.partition('.')[0] == 'rich']"
     )
