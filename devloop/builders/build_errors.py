@@ -127,12 +127,11 @@ def _instruction(
     failure: BuildFailure, place: BuildLocation
 ) -> tuple[Instruction | None, int | None]:
     """The instruction at fault and its line, as far as they are known."""
-    if failure.line is not None:
-        return place.dockerfile.at(failure.line), failure.line
+    line = failure.line
     # Other files than the user's Dockerfile cannot stand here: its copy keeps the name.
-    found = list(_SOURCE.finditer(failure.text))
-    if found:
+    if line is None and (found := list(_SOURCE.finditer(failure.text))):
         line = int(found[-1]["line"])
+    if line is not None:
         return place.dockerfile.at(line), line
     instruction = _by_vertex(failure.vertex, place.dockerfile)
     return instruction, instruction.start if instruction else None
@@ -177,29 +176,27 @@ def _parse(output: str, failure: BuildFailure, place: BuildLocation) -> Diagnosi
                 f"stages: {', '.join(names) or 'none has a name'}",
             ),
         )
-    match = _PARSE.search(output)
-    if match:
+    line, what = None, ""
+    if match := _PARSE.search(output):
         line = int(match["line"]) if match["line"] else None
         what = match["what"].strip() or "the Dockerfile is not understood"
     elif other := _PARSE_OTHER.search(output):
-        line, what = None, other[0].strip()
+        what = other[0].strip()
     else:
         return None
-    mine = place.dockerfile.problems
-    near_problem = next((p for p in mine if line is None or p.line == line), None)
-    if line is None and near_problem and not _SOURCE.search(failure.text):
-        line = near_problem.line
+    own = next((p for p in place.dockerfile.problems if line in (None, p.line)), None)
+    if line is None and own and not _SOURCE.search(failure.text):
+        line = own.line
     location = _location(failure, place, line)
-    if near_problem and near_problem.line == location.line:
-        location = Location(place.shown, near_problem.line, near_problem.column)
-    hint = near_problem.suggestion if near_problem else ""
+    if own and own.line == location.line:
+        location = Location(place.shown, own.line, own.column)
     what, _, guess = what.partition(" (did you mean ")
-    suggestion = f"did you mean {guess.rstrip(')?')}?" if guess else hint
+    hint = f"did you mean {guess.rstrip(')?')}?" if guess else own.suggestion if own else ""
     return Diagnosis(
         code=Code.BUILD_DOCKERFILE_PARSE,
         message=what,
         location=location,
-        suggestions=(suggestion,) if suggestion else (),
+        suggestions=(hint,) if hint else (),
     )
 
 
@@ -237,11 +234,8 @@ def _command(quoted: str, instruction: Instruction | None) -> str:
 def _copy(output: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis | None:
     instruction, _ = _instruction(failure, place)
     match = next((m for pattern in _MISSING if (m := pattern.search(output))), None)
-    if match is None:
-        return None
-    if failure.exporting or (
-        instruction is not None and instruction.keyword not in ("COPY", "ADD", "RUN")
-    ):
+    elsewhere = instruction is not None and instruction.keyword not in ("COPY", "ADD", "RUN")
+    if match is None or failure.exporting or elsewhere:
         return None
     path = match.groupdict().get("path") or ""
     if not path and instruction is not None:
@@ -299,7 +293,7 @@ def _base(output: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis
     if match is not None:
         image, why = match["image"] or match["full"], match["why"] or ""
     else:
-        image = next((value for value in (classic.groups() if classic else ()) if value), "")
+        image = next(filter(None, classic.groups() if classic else ()), "")
         image = (instruction.arguments or (image,))[0] if pulls and instruction else image
         why = docker_errors.first_line(failure.error)
     suggestions = []

@@ -10,7 +10,7 @@ import re
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from devloop.builders.rawjson import Note, one_line, plain
+from devloop.builders.rawjson import Note, NoteTaker, one_line, plain
 
 if TYPE_CHECKING:
     from devloop.builders.dockerfile import Dockerfile, Instruction
@@ -90,7 +90,7 @@ class PushStream:
     def __init__(self) -> None:
         self.digest = ""
         self.error = ""
-        self._noted: set[str] = set()
+        self._notes = NoteTaker()
 
     def feed(self, item: object) -> list[Note]:
         if not isinstance(item, dict):
@@ -106,18 +106,14 @@ class PushStream:
         layer = item.get("id")
         message = f"{status} {layer}" if isinstance(layer, str) else status
         detail = item.get("progressDetail")
-        current, total = (
-            (detail.get("current"), detail.get("total"))
-            if isinstance(detail, dict)
-            else (None, None)
+        amounts = detail if isinstance(detail, dict) else {}
+        current, total = amounts.get("current"), amounts.get("total")
+        return self._notes.note(
+            "export",
+            one_line(message),
+            current=current if isinstance(current, int) else None,
+            total=total if isinstance(total, int) and total > 0 else None,
         )
-        current = current if isinstance(current, int) else None
-        total = total if isinstance(total, int) and total > 0 else None
-        key = f"{message} {round(4 * current / total) if current and total else ''}"
-        if key in self._noted:
-            return []
-        self._noted.add(key)
-        return [Note(kind="export", message=one_line(message), current=current, total=total)]
 
 
 def error_of(item: dict[str, Any]) -> str:

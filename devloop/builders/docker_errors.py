@@ -57,14 +57,13 @@ def first_line(text: str, width: int = 240) -> str:
 
 
 def disk_full(text: str, where: str = "Docker") -> Diagnosis | None:
-    if not _DISK_FULL.search(text):
+    cause = next((first_line(line) for line in text.splitlines() if _DISK_FULL.search(line)), None)
+    if cause is None:
         return None
     return Diagnosis(
         code=Code.ENV_DISK_FULL,
         message=f"{where} has no space left",
-        cause=next(
-            (first_line(line) for line in text.splitlines() if _DISK_FULL.search(line)), None
-        ),
+        cause=cause,
         suggestions=(
             "see what takes the space: docker system df",
             "free it: docker builder prune, docker image prune",

@@ -11,6 +11,7 @@ Rules of the format: https://docs.docker.com/reference/dockerfile/ and BuildKit'
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import re
 from dataclasses import dataclass, field, replace
@@ -233,19 +234,15 @@ def parse(text: str) -> Dockerfile:
     lines = [line.removesuffix("\r") for line in lines]
     directives, first = _directives(lines)
     reader = _DockerfileReader(lines, "`" if directives.get("escape") == "`" else "\\")
-    numbered: list[Instruction] = []
-    stages: list[Stage] = []
+    groups: list[list[Instruction]] = [[]]
     for instruction in reader.instructions(first):
         if instruction.keyword == "FROM":
-            stages.append(_stage(len(stages), instruction))
-        numbered.append(replace(instruction, stage=len(stages) - 1))
+            groups.append([])
+        groups[-1].append(replace(instruction, stage=len(groups) - 2))
     result = Dockerfile(
         directives=directives,
-        instructions=tuple(numbered),
-        stages=tuple(
-            replace(s, instructions=tuple(i for i in numbered if i.stage == s.index))
-            for s in stages
-        ),
+        instructions=tuple(itertools.chain(*groups)),
+        stages=tuple(itertools.starmap(_stage, enumerate(groups[1:]))),
     )
     if result.custom_syntax:
         return result
@@ -275,40 +272,32 @@ class _DockerfileReader:
 
     def instructions(self, index: int) -> Iterator[Instruction]:
         while index < len(self._lines):
-            stripped = self._lines[index].strip()
-            if not stripped or stripped.startswith("#"):
+            if _nothing_in(self._lines[index]):
                 index += 1
                 continue
             instruction, index = self._one(index)
             yield instruction
 
     def _one(self, first: int) -> tuple[Instruction, int]:
-        index = first
         parts: list[str] = []
         last = first
-        while index < len(self._lines):
+        for index in range(first, len(self._lines)):
             line = self._lines[index]
-            stripped = line.strip()
-            if index > first and (not stripped or stripped.startswith("#")):
-                # Comments and (with a warning from BuildKit) empty lines do not end a continuation.
-                index += 1
+            # Comments and (with a warning from BuildKit) empty lines do not end a continuation.
+            if index > first and _nothing_in(line):
                 continue
             match = self._continued.search(line)
             parts.append(line[: match.start()] if match else line)
             last = index
-            index += 1
             if not match:
                 break
-        joined = "".join(parts).strip()
-        keyword, rest = _split_keyword(joined)
+        word, rest, *_ = *"".join(parts).strip().split(None, 1), "", ""
+        keyword = word.upper()
         flags, value = _flags(rest) if keyword in _WITH_FLAGS else ((), rest)
         heredocs: tuple[Heredoc, ...] = ()
         if keyword in _WITH_HEREDOC or (keyword == "ONBUILD" and "<<" in value):
-            heredocs, index = self._heredocs(value, last + 1)
+            heredocs = self._heredocs(value, last + 1)
             last = max([last, *(h.end - 1 for h in heredocs)])
-            index = max(index, last + 1)
-        else:
-            index = last + 1
         indent = len(self._lines[first]) - len(self._lines[first].lstrip())
         instruction = Instruction(
             keyword=keyword,
@@ -320,9 +309,9 @@ class _DockerfileReader:
             flags=flags,
             heredocs=heredocs,
         )
-        return instruction, index
+        return instruction, last + 1
 
-    def _heredocs(self, value: str, index: int) -> tuple[tuple[Heredoc, ...], int]:
+    def _heredocs(self, value: str, index: int) -> tuple[Heredoc, ...]:
         found = []
         for match in _HEREDOC.finditer(value):
             name = match[2].strip("\"'")
@@ -347,12 +336,12 @@ class _DockerfileReader:
                     expand=match[2] == name,
                 )
             )
-        return tuple(found), index
+        return tuple(found)
 
 
-def _split_keyword(joined: str) -> tuple[str, str]:
-    parts = joined.split(None, 1)
-    return (parts[0].upper() if parts else ""), (parts[1].strip() if len(parts) > 1 else "")
+def _nothing_in(line: str) -> bool:
+    """Whether it is empty or a comment."""
+    return not line.strip() or line.strip().startswith("#")
 
 
 def _flags(rest: str) -> tuple[tuple[tuple[str, str], ...], str]:
@@ -363,15 +352,15 @@ def _flags(rest: str) -> tuple[tuple[tuple[str, str], ...], str]:
     return tuple(found), rest
 
 
-def _stage(index: int, instruction: Instruction) -> Stage:
-    words = instruction.arguments
+def _stage(index: int, instructions: list[Instruction]) -> Stage:
+    words = instructions[0].arguments
     named = len(words) >= 3 and words[1].lower() == "as"
     return Stage(
         index=index,
         base=words[0] if words else "",
         name=words[2] if named else "",
-        platform=instruction.flag("platform") or "",
-        instructions=(),
+        platform=instructions[0].flag("platform") or "",
+        instructions=tuple(instructions),
     )
 
 
@@ -379,15 +368,10 @@ def _check(dockerfile: Dockerfile) -> Iterator[Problem]:
     if not dockerfile.instructions:
         yield Problem(line=1, column=1, message="the file has no instructions")
         return
-    for instruction in dockerfile.instructions:
-        message, suggestion = _wrong_with(instruction)
+    for each in dockerfile.instructions:
+        message, hint = _wrong_with(each)
         if message:
-            yield Problem(
-                line=instruction.start,
-                column=instruction.column,
-                message=message,
-                suggestion=suggestion,
-            )
+            yield Problem(line=each.start, column=each.column, message=message, suggestion=hint)
 
 
 def _wrong_with(instruction: Instruction) -> tuple[str, str]:

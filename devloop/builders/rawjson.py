@@ -60,6 +60,28 @@ class Note:
     total: int | None = None
 
 
+class NoteTaker:
+    """Makes notes, each of them once: statuses repeat several times a second with nothing but other
+    byte counts."""
+
+    def __init__(self) -> None:
+        self._noted: set[str] = set()
+
+    def note(
+        self,
+        kind: Literal["step", "export"],
+        message: str,
+        *,
+        current: int | None = None,
+        total: int | None = None,
+    ) -> list[Note]:
+        key = f"{kind} {message} {round(4 * current / total) if current and total else ''}"
+        if key in self._noted:
+            return []
+        self._noted.add(key)
+        return [Note(kind=kind, message=message, current=current, total=total)]
+
+
 def split_name(name: str) -> tuple[str, int, int, str] | None:
     """`[label 2/5] text` -> (stage name or "", 2, 5, text); None for an internal vertex.
 
@@ -79,7 +101,7 @@ class Solve:
     def __init__(self) -> None:
         self.vertices: dict[str, Vertex] = {}
         self.text: deque[str] = deque(maxlen=_KEPT_LINES)
-        self._noted: set[str] = set()
+        self._notes = NoteTaker()
         # buildx 0.13 spreads an object over many lines, later ones write one a line.
         self._object: list[str] = []
 
@@ -148,11 +170,11 @@ class Solve:
         if not begins or vertex.cached:
             return []
         if vertex.exports:
-            return self._note("export", vertex.name)
+            return self._notes.note("export", vertex.name)
         parts = split_name(vertex.name)
         if parts is None:
             return []
-        return self._note("step", one_line(vertex.name), current=parts[1], total=parts[2])
+        return self._notes.note("step", one_line(vertex.name), current=parts[1], total=parts[2])
 
     def _status(self, raw: dict[str, Any]) -> list[Note]:
         vertex = self.vertices.get(_string(raw.get("vertex")))
@@ -161,9 +183,9 @@ class Solve:
         current, total = _number(raw.get("current")), _number(raw.get("total"))
         what = _string(raw.get("id")) or _string(raw.get("name"))
         if vertex.exports and what:
-            return self._note("export", what, current=current or None, total=total or None)
+            return self._notes.note("export", what, current=current or None, total=total or None)
         if current >= _REPORTED_BYTES and what.startswith("transferring context"):
-            return self._note("step", f"sending the context, {size(current)}")
+            return self._notes.note("step", f"sending the context, {size(current)}")
         return []
 
     def _log(self, raw: dict[str, Any]) -> None:
@@ -182,21 +204,6 @@ class Solve:
         rest = [plain(text) for text in vertex.partial.values() if text]
         text = "\n".join([*vertex.log, *rest]).strip("\n").split("\n")
         return tuple(text[-lines:]) if text != [""] else ()
-
-    def _note(
-        self,
-        kind: Literal["step", "export"],
-        message: str,
-        *,
-        current: int | None = None,
-        total: int | None = None,
-    ) -> list[Note]:
-        # Statuses repeat several times a second with nothing but other byte counts.
-        key = f"{kind} {message} {round(4 * current / total) if current and total else ''}"
-        if key in self._noted:
-            return []
-        self._noted.add(key)
-        return [Note(kind=kind, message=message, current=current, total=total)]
 
 
 def plain(text: str) -> str:

@@ -117,8 +117,7 @@ class DaemonlessBuilder:
         def send() -> None:
             if made.base is not None:
                 self._upload.base(made.base, progress.report, cancel)
-            self._upload.put([*blobs, documents.config], cancel)
-            self._upload.finish(documents, tag_of(scan), cancel)
+            self._upload.send(documents, blobs, tag_of(scan), cancel)
 
         try:
             send()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -219,7 +220,7 @@ class _Placing:
         self.tree: dict[str, FileEntry] = {}
         self._copy = copy
         self._sources = sources
-        self._uid, self._gid = owner
+        self._entry = partial(FileEntry, uid=owner[0], gid=owner[1])
         self._head = head
         self._dest = copy.dest.strip("/")
         self._mode = None if copy.chmod is None else int(copy.chmod, 8)
@@ -237,7 +238,8 @@ class _Placing:
                 raise NeedsFullBuild(f"{source} is not in the context")
             before = len(self.tree)
             self._take(clean(pivot), Filter([clean(pattern)]), chosen=True)
-            if not self._any_since(before):
+            # Directories on the way alone are nothing.
+            if all(entry.implied for entry in list(self.tree.values())[before:]):
                 raise NeedsFullBuild(f"--parents {source} takes nothing")
             return
         chosen = is_pattern(source) or bool(self._copy.exclude)
@@ -247,10 +249,6 @@ class _Placing:
             links += [path, *self._take(path, None, chosen=chosen)]
         if is_pattern(source):
             self._check_sent(links, paths)
-
-    def _any_since(self, before: int) -> bool:
-        """Whether something besides directories on the way was placed."""
-        return any(not entry.implied for entry in list(self.tree.values())[before:])
 
     def _check_sent(self, links: Iterable[str], paths: Iterable[str]) -> None:
         """A builder is sent what the patterns name, and looks at what symlinks in it lead to."""
@@ -280,8 +278,10 @@ class _Placing:
             raise NeedsFullBuild(f"--parents {path} is not a directory")
         if self._copy.unclear and dest not in self.tree:
             raise NeedsFullBuild(f"builders differ in what {self._copy.dest} is")
-        if self._copy.instruction.keyword == "ADD":
-            self._check_archive(real, entry)
+        if self._copy.instruction.keyword == "ADD" and entry.type == "file" and entry.size:
+            data = None if self._head is None else self._head(real)
+            if may_be_archive(real, data):
+                raise NeedsFullBuild(f"ADD {real}, which may be an archive")
         there = self.tree.get(dest)
         into = not dest or (there is not None and there.type == "dir")
         name = path.rpartition("/")[2]
@@ -294,23 +294,17 @@ class _Placing:
         exclude = Filter(self._copy.exclude)
         inside = f"{dest}/" if dest else ""
         directory = f"{real}/" if real else ""
-        if include is None and not exclude:
-            for name, entry in self._sources.below(real):
-                self._put(inside + name, entry, directory + name)
-                if entry.type == "symlink":
-                    links.append(directory + name)
-            return links
         # A directory that is not selected comes with what is selected below it.
         waiting: dict[str, ContextEntry] = {}
         for name, entry in self._sources.below(real):
             selected = include is None or include.selects(name)
-            if exclude.selects(name) or not selected:
+            if (exclude and exclude.selects(name)) or not selected:
                 if entry.type == "dir":
                     waiting[name] = entry
                 continue
             above = name
             late = []
-            while (above := above.rpartition("/")[0]) in waiting:
+            while waiting and (above := above.rpartition("/")[0]) in waiting:
                 late.append(above)
             for above in reversed(late):
                 self._put(inside + above, waiting.pop(above), directory + above, unsure=True)
@@ -327,15 +321,9 @@ class _Placing:
             path = path.rpartition("/")[0]
         if path and self.tree[path].type != "dir":
             raise NeedsFullBuild(f"/{path} is no directory and has something in it")
-        for directory in reversed(missing):
-            self.tree[directory] = FileEntry(
-                path=directory,
-                type="dir",
-                mode=0o755,
-                uid=self._uid,
-                gid=self._gid,
-                implied=True,
-                unsure=self._unsure,
+        for path in reversed(missing):
+            self.tree[path] = self._entry(
+                path=path, type="dir", mode=0o755, implied=True, unsure=self._unsure
             )
 
     def _put(self, path: str, entry: ContextEntry, source: str, *, unsure: bool = False) -> None:
@@ -343,24 +331,16 @@ class _Placing:
         if there is not None and (there.type == "dir") != (entry.type == "dir"):
             raise NeedsFullBuild(f"/{path} is to be a {there.type} and a {entry.type}")
         mode = entry.mode if self._mode is None else self._mode
-        self.tree[path] = FileEntry(
+        self.tree[path] = self._entry(
             path=path,
             type=entry.type,
             mode=0o777 if entry.type == "symlink" else mode,
-            uid=self._uid,
-            gid=self._gid,
             size=entry.size if entry.type == "file" else 0,
             digest=entry.digest,
             link=entry.link,
             source=source if entry.type == "file" else "",
             unsure=unsure,
         )
-
-    def _check_archive(self, path: str, entry: ContextEntry) -> None:
-        if entry.type == "file" and entry.size:
-            data = None if self._head is None else self._head(path)
-            if may_be_archive(path, data):
-                raise NeedsFullBuild(f"ADD {path}, which may be an archive")
 
 
 _PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")

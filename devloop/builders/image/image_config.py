@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from devloop.builders.image.full_build import NeedsFullBuild
-from devloop.builders.image.text import PATH, joined, split
+from devloop.builders.image.text import PATH, joined, json_form, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -244,7 +244,7 @@ class _Applied:
         return after.with_history(f"ENTRYPOINT {_quoted(command)}")
 
     def _command(self) -> list[str]:
-        found = _list(self.instruction)
+        found = json_form(self.instruction)
         if found is not None:
             return found
         return [*(self.before.config.get("Shell") or ("/bin/sh", "-c")), self.instruction.value]
@@ -257,7 +257,7 @@ class _Applied:
         return self.before.set(ExposedPorts=exposed).with_history(f"EXPOSE map[{shown}]")
 
     def volume(self) -> ImageConfig:
-        words = _list(self.instruction)
+        words = json_form(self.instruction)
         words = self.instruction.value.split() if words is None else words
         names = [self.expand(word).strip() for word in words]
         if not names or not all(names):
@@ -274,7 +274,7 @@ class _Applied:
         return self.before.set(StopSignal=name).with_history(f"STOPSIGNAL {name}")
 
     def shell(self) -> ImageConfig:
-        shell = _list(self.instruction)
+        shell = json_form(self.instruction)
         if not shell:
             raise NeedsFullBuild(f"{self.instruction} is not a JSON list")
         return self.before.set(Shell=shell).with_history(f"SHELL [{' '.join(shell)}]")
@@ -323,22 +323,6 @@ def _quoted(items: list[str]) -> str:
     return "[" + " ".join(json.dumps(item, ensure_ascii=False) for item in items) + "]"
 
 
-def _list(instruction: Instruction) -> list[str] | None:
-    """The JSON form, None when it is not that."""
-    value = instruction.value
-    if not value.startswith("["):
-        return None
-    try:
-        found, end = json.JSONDecoder().raw_decode(value)
-    except ValueError:
-        return None
-    if value[end:].strip():
-        raise NeedsFullBuild(f"{instruction} has more after its JSON list")
-    if not all(isinstance(item, str) for item in found):
-        raise NeedsFullBuild(f"{instruction} is a list of more than strings")
-    return list(found)
-
-
 def _ports(text: str) -> Iterator[str]:
     match = _PORT.fullmatch(text)
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
@@ -356,7 +340,7 @@ def _health(instruction: Instruction) -> dict[str, Any]:
         return {"Test": ["NONE"]}
     if kind != "CMD" or not rest:
         raise NeedsFullBuild(f"{instruction} is not understood")
-    command = _list(replace(instruction, value=rest))
+    command = json_form(replace(instruction, value=rest))
     test = ["CMD-SHELL", rest] if command is None else ["CMD", *command]
     check: dict[str, Any] = {"Test": test}
     for flag, text in instruction.flags:

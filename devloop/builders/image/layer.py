@@ -133,6 +133,9 @@ def read_entries(
                 tar.members = []  # type: ignore[attr-defined]
     except (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError, ValueError) as error:
         raise NeedsFullBuild(f"{what} cannot be read: {error}") from None
+    # What follows the end of the archive counts for the digest.
+    for _ in chunks:
+        pass
 
 
 class _Chunks(io.RawIOBase):

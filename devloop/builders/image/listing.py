@@ -93,10 +93,8 @@ class Listings:
             for number, layer in enumerate(base.image.layers, 1):
                 tar = self._load(layer.digest)
                 if tar is None:
-                    size = layer.size / 1e6
-                    report(
-                        f"reading layer {number}/{len(key)} of {base.name} ({size:.1f} MB), once"
-                    )
+                    which = f"{number}/{len(key)} of {base.name} ({layer.size / 1e6:.1f} MB)"
+                    report(f"reading layer {which}, once")
                     tar = self._read(base, layer.digest, cancel)
                     self._save(layer.digest, tar)
                 tars.append(tar)
@@ -108,11 +106,7 @@ class Listings:
         with registry.open_blob(base.name, digest, cancel) as chunks:
             if chunks is None:
                 raise NeedsFullBuild(f"{base.host} does not have a layer of {base.name}")
-            tar = read_tar(until(cancel, chunks))
-            # What follows the archive's end belongs to the digest as well.
-            for _ in chunks:
-                pass
-            return tar
+            return read_tar(until(cancel, chunks))
 
     def _path(self, digest: str) -> Path:
         return self._directory / f"{digest.removeprefix('sha256:')}.json.gz"
@@ -149,13 +143,8 @@ def read_tar(chunks: Iterable[bytes]) -> _Tar:
     texts: dict[str, bytes] = {}
 
     def take(path: str, member: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
-        node = PathEntry(
-            _kind(member),
-            member.mode & 0o7777,
-            member.uid,
-            member.gid,
-            member.linkname if member.issym() else "",
-        )
+        link = member.linkname if member.issym() else ""
+        node = PathEntry(_kind(member), member.mode & 0o7777, member.uid, member.gid, link)
         entries.append((path, node))
         if path in _TEXTS:
             texts.pop(path, None)

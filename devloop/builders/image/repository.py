@@ -19,7 +19,7 @@ from devloop.builders.image.tar_writer import in_pieces
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from devloop.base.cancel import Cancel
     from devloop.builders.image.copies import FileEntry
@@ -60,11 +60,7 @@ class Repository:
         with self._registry.open_blob(self._name, layer.digest, cancel) as chunks:
             if chunks is None:
                 raise NeedsFullBuild("the registry does not have a layer of the image")
-            found = read_layer(chunks)
-            # What follows the end of the archive counts for the digest.
-            for _ in chunks:
-                pass
-            return found
+            return read_layer(chunks)
 
     def listing(self, image: Image, cancel: Cancel) -> Listing:
         """The paths in an image's layers. Raises `NeedsFullBuild`."""
@@ -115,24 +111,14 @@ class Upload:
         known, self._there = bool(self._there), set()
         return known
 
-    def put(self, blobs: Iterable[bytes], cancel: Cancel) -> None:
-        """Upload what is not known to be there, side by side."""
-        new = {digest: data for data in blobs if (digest := sha256(data)) not in self._there}
-        side_by_side(
-            [partial(self._registry.put_blob, self.name, data, cancel) for data in new.values()]
-        )
-        self._there.update(new)
-
     def base(self, base: Base, report: Callable[[str], None], cancel: Cancel) -> None:
         """Make sure of the layers that `base` has."""
         for layer in base.image.layers:
             if layer.digest in self._there:
                 continue
             if self._registry.head_blob(self.name, layer.digest, cancel) is None:
-                same = base.host == self.host
-                if not same or not self._registry.mount_blob(
-                    self.name, layer.digest, base.name, cancel
-                ):
+                mount = partial(self._registry.mount_blob, self.name, layer.digest, base.name)
+                if base.host != self.host or not mount(cancel):
                     self._stream(base, layer, report, cancel)
             self._there.add(layer.digest)
 
@@ -147,7 +133,11 @@ class Upload:
                 )
             self._registry.put_chunks(self.name, in_pieces(chunks, _PIECE), cancel)
 
-    def finish(self, documents: Documents, tag: str, cancel: Cancel) -> None:
-        self._registry.put_manifest(
-            self.name, tag, documents.manifest, documents.media_type, cancel
-        )
+    def send(self, documents: Documents, blobs: Sequence[bytes], tag: str, cancel: Cancel) -> None:
+        """Upload what is not known to be there, side by side, and the manifest after it."""
+        registry, name = self._registry, self.name
+        digests = ((sha256(data), data) for data in (*blobs, documents.config))
+        new = {digest: data for digest, data in digests if digest not in self._there}
+        side_by_side([partial(registry.put_blob, name, data, cancel) for data in new.values()])
+        self._there.update(new)
+        registry.put_manifest(name, tag, documents.manifest, documents.media_type, cancel)

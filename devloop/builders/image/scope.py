@@ -7,13 +7,12 @@ it, not before.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from devloop.builders.image.full_build import NeedsFullBuild
-from devloop.builders.image.text import PATH, expand, joined, split
+from devloop.builders.image.text import PATH, expand, joined, json_form, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -201,14 +200,6 @@ def stages_of(
 
 def words_of(instruction: Instruction) -> list[str]:
     """The words of a COPY or ADD, or the strings of its JSON form. Raises `NeedsFullBuild`."""
-    text = instruction.value
-    if text.startswith("["):
-        try:
-            words, end = json.JSONDecoder().raw_decode(text)
-        except ValueError:
-            # A pattern, more likely: BuildKit goes on with words then.
-            return _SPACE.split(text)
-        if text[end:].strip() or not all(isinstance(word, str) for word in words):
-            raise NeedsFullBuild(f"line {instruction.start} is not understood")
-        return list(words)
-    return _SPACE.split(text)
+    found = json_form(instruction)
+    # What only looks like JSON is a pattern, more likely: BuildKit goes on with words then.
+    return _SPACE.split(instruction.value) if found is None else found

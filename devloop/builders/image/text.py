@@ -7,6 +7,7 @@ releases know, is `NeedsFullBuild`; no shell is asked, and nothing is known here
 
 from __future__ import annotations
 
+import json
 import posixpath
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from devloop.builders.image.full_build import NeedsFullBuild
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from devloop.builders.dockerfile import Instruction
 
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -53,24 +56,27 @@ class _Lexer:
 
     def until(self, stop: str) -> str:
         """Up to `stop`, which is taken too; "" stands for the end."""
+        quoted = stop == '"'
         found: list[str] = []
         while char := self._peek():
-            if stop and char == stop:
+            if char == stop:
                 self._next()
                 return "".join(found)
-            if char == "'":
+            if char == "'" and not quoted:
                 found.append(self._single())
-            elif char == '"':
-                found.append(self._double())
-            elif char == "$":
+                continue
+            if char == "$":
                 found.append(self._dollar())
-            elif char == self._escape:
-                self._next()
-                found.append(self._next())
-            else:
-                found.append(self._next())
+                continue
+            self._next()
+            if char == '"':
+                char = self.until('"')
+            # Inside double quotes the escape character stands for itself before anything else.
+            elif char == self._escape and (not quoted or self._peek() in ('"', "$", char)):
+                char = self._next()
+            found.append(char)
         if stop:
-            raise self._refused(f"has no closing {stop}")
+            raise self._refused("has an open quote" if quoted else f"has no closing {stop}")
         return "".join(found)
 
     def _single(self) -> str:
@@ -80,23 +86,6 @@ class _Lexer:
         found = self._word[self._at + 1 : end]
         self._at = end + 1
         return found
-
-    def _double(self) -> str:
-        self._next()
-        found: list[str] = []
-        while char := self._peek():
-            if char == '"':
-                self._next()
-                return "".join(found)
-            if char == "$":
-                found.append(self._dollar())
-                continue
-            self._next()
-            # Inside double quotes the escape character stands for itself before anything else.
-            if char == self._escape and self._peek() in ('"', "$", self._escape):
-                char = self._next()
-            found.append(char)
-        raise self._refused("has an open quote")
 
     def _dollar(self) -> str:
         self._next()
@@ -136,6 +125,23 @@ class _Lexer:
             while (char := self._peek()) and (char == "_" or char.isalpha() or char.isdecimal()):
                 self._next()
         return self._word[start : self._at]
+
+
+def json_form(instruction: Instruction) -> list[str] | None:
+    """The strings of an instruction's JSON form, None when it is not that. Raises
+    `NeedsFullBuild`."""
+    value = instruction.value
+    if not value.startswith("["):
+        return None
+    try:
+        found, end = json.JSONDecoder().raw_decode(value)
+    except ValueError:
+        return None
+    if value[end:].strip():
+        raise NeedsFullBuild(f"{instruction} is not understood: there is more after its JSON list")
+    if not all(isinstance(item, str) for item in found):
+        raise NeedsFullBuild(f"{instruction} is not understood: its list has more than strings")
+    return list(found)
 
 
 def split(text: str, escape: str = "\\") -> list[str]:
