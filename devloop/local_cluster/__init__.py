@@ -127,10 +127,7 @@ def up(
         _delete_for_recreate(docker, name, machine, yes=yes, report=report)
         machine = look(docker, name)
     request = registries.RegistryRequest(
-        cluster=name,
-        image=wanted.registry_image,
-        port=wanted.registry_port,
-        port_owner=port_owner,
+        cluster=name, image=wanted.registry_image, port=wanted.registry_port, port_owner=port_owner
     )
     created = not machine.nodes
     if created:
@@ -156,10 +153,7 @@ def up(
             kind(docker, "export", "kubeconfig", "--name", name, limit=30)
             note(f"context kind-{name} written")
     return Up(
-        context=f"kind-{name}",
-        registry=host,
-        created=created,
-        seconds=time.monotonic() - began,
+        context=f"kind-{name}", registry=host, created=created, seconds=time.monotonic() - began
     )
 
 

@@ -101,10 +101,7 @@ def _run(docker: DockerHost, request: RegistryRequest, port: int, *, made_cluste
             request.image,
             labels=label | ({MADE_LABEL: "true"} if made_cluster else {}),
             # `devloop clean` deletes manifests; version 3 sends traces unless configured not to.
-            environment={
-                "REGISTRY_STORAGE_DELETE_ENABLED": "true",
-                "OTEL_TRACES_EXPORTER": "none",
-            },
+            environment={"REGISTRY_STORAGE_DELETE_ENABLED": "true", "OTEL_TRACES_EXPORTER": "none"},
             ports=[5000],
             host={
                 "port_bindings": {5000: ("127.0.0.1", port)},

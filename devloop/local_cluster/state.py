@@ -101,10 +101,7 @@ def _with_problems(seen: Status) -> Status:
         (seen.registry_running, "the registry's container is not running"),
         (seen.registry_reachable, f"the registry does not answer at {seen.registry or 'any port'}"),
         (seen.registry_connected, "the registry is not on the nodes' network"),
-        (
-            silent or seen.registry_announced,
-            "the cluster has no ConfigMap local-registry-hosting",
-        ),
+        (silent or seen.registry_announced, "the cluster has no ConfigMap local-registry-hosting"),
     )
     running = [n for n in seen.nodes if n.running]
     lost = tuple(text for ok, text in checks if not ok)

@@ -27,9 +27,7 @@ class _Abortable(Protocol):
 A = TypeVar("A", bound=_Abortable)
 
 
-def isolated(
-    method: Callable[Concatenate[A, P], bool | None],
-) -> Callable[Concatenate[A, P], bool]:
+def isolated(method: Callable[Concatenate[A, P], bool | None]) -> Callable[Concatenate[A, P], bool]:
     """A bug met in `method` aborts the object that it belongs to instead of ending the loop."""
 
     @functools.wraps(method)
