@@ -56,7 +56,7 @@ def command() -> None:
 def up(*, recreate: bool, yes: bool, **wanted: Any) -> None:
     """Create the cluster and its registry, or repair what is missing."""
     from devloop import local_cluster  # noqa: PLC0415 - see main.py: help must stay quick
-    from devloop.port_forward.port_owner import owner_of  # noqa: PLC0415 - as above
+    from devloop.port_forward.listeners import owner_of  # noqa: PLC0415 - as above
 
     ready = _with_docker(
         lambda docker: local_cluster.up(

@@ -33,8 +33,7 @@ class _State(enum.Enum):
 
 
 class ClientConnection:
-    """Methods are for the loop's thread only. `pod` is the uid of the pod it is attached to;
-    `epoch` and `waits_since` (the loop's time) are the route's notes."""
+    """Methods are for the loop's thread only. `epoch` is the route's note."""
 
     def __init__(
         self,
@@ -54,7 +53,6 @@ class ClientConnection:
         self._remote: PodStream | None = None
         self._state = _State.WAITING
         self.epoch = 0
-        self.waits_since = loop.time()
         self._exchange = Exchange()
         self._request = RequestBuffer()
         self._kept_back: bytearray | None = None  # of an answer that is not whole
@@ -79,9 +77,14 @@ class ClientConnection:
 
     @property
     def pod(self) -> str:
+        """The uid of the pod that it is attached to, if it is."""
         return self._remote.pod if self._remote is not None else ""
 
     # --- what the route does to a connection -----------------------------------------------
+
+    def wait(self) -> None:
+        """It waits for a stream from now on, and not for ever."""
+        self._timers.after(self._settings.connect_timeout, self.abort)
 
     @isolated
     def attach(self, remote: Duplex, pod: str, *, quiet: float = 0.0) -> None:
@@ -109,7 +112,7 @@ class ClientConnection:
         """No further request may go to this pod, but what is under way stays.
 
         True when the connection is free of its pod and waits for another stream."""
-        if self._state is not _State.ATTACHED:
+        if self._remote is None:
             return False
         self._leaving = True
         if self._is_between:
@@ -124,7 +127,7 @@ class ClientConnection:
         """The process is replaced: as `release`, and a request that may be repeated will be."""
         if self.release():
             return True
-        if self._state is not _State.ATTACHED or not self._is_repeatable:
+        if self._remote is None or not self._is_repeatable:
             return False
         self._detach()
         return True
@@ -136,7 +139,7 @@ class ClientConnection:
         Its final output may still be on its way, so the reset waits a moment."""
         if self.retry_elsewhere():
             return True
-        if self._state is _State.ATTACHED:
+        if self._remote is not None:
             self._give_up_soon()
         return False
 
@@ -173,8 +176,7 @@ class ClientConnection:
 
     @isolated
     def _remote_readable(self) -> None:
-        if self._state is _State.ATTACHED:
-            self._read_remote()
+        self._read_remote()
         self._turn_over()
 
     @isolated
@@ -207,12 +209,12 @@ class ClientConnection:
                 self._client.look_after()
 
     def _read_remote(self) -> None:
-        remote = self._remote
         moved = 0
-        room, turn = self._settings.room, self._settings.turn
-        while remote is not None and moved < turn and self._client.pending < room:
+        while self._remote is not None and moved < self._settings.turn:
+            if self._client.pending >= self._settings.room:
+                return
             try:
-                data = remote.receive()
+                data = self._remote.receive()
             except OSError as error:
                 self._broken(error)
                 return
@@ -223,8 +225,6 @@ class ClientConnection:
                 return
             moved += len(data)
             self._received(data)
-            if self._state is not _State.ATTACHED:
-                return
 
     def _received(self, data: bytes) -> None:
         kept = self._kept_back
@@ -374,7 +374,7 @@ class ClientConnection:
         """The pod has ended the stream."""
         if self._exchange.until_end and not self._leaving:
             self._pass_on_kept()
-        if self._state is not _State.ATTACHED:
+        if self._remote is None:
             return
         if self._is_between and not self._client_ended:
             self._park()

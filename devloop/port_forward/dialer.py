@@ -1,6 +1,7 @@
 """A few threads that open streams, so that the port forward's loop never waits for a network.
 
-Bounded, made when needed, gone when idle. Knows no deadlines: whoever asked sets the `Cancel`.
+Bounded, made when needed, gone when there is no more to dial. Knows no deadlines: whoever asked
+sets the `Cancel`.
 """
 
 from __future__ import annotations
@@ -32,12 +33,9 @@ class Dialer:
     def __init__(self, dial: Dial, settings: ForwardSettings) -> None:
         self._dial = dial
         self._most = settings.dial_threads
-        self._idle_timeout = settings.dial_thread_idle
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._jobs: collections.deque[Callable[[], None]] = collections.deque()
         self._threads: set[threading.Thread] = set()
-        self._idle = 0
-        self._made = 0
         self._cancels: set[Cancel] = set()
         self._closed = False
 
@@ -45,26 +43,23 @@ class Dialer:
         """Dial in some thread and hand the stream, or why there is none, to `done`,
         which is called in that thread. The returned `Cancel` ends the dial early."""
         cancel = Cancel()
-        with self._changed:
+        with self._lock:
             if self._closed:
                 cancel.set()
             self._cancels.add(cancel)
             self._jobs.append(lambda: self._one(pod, port, cancel, done))
-            if len(self._jobs) > self._idle and len(self._threads) < self._most:
-                self._made += 1
-                thread = supervised(f"dial-{self._made}", self._work)
+            if len(self._threads) < self._most:
+                thread = supervised("dial", self._work)
                 self._threads.add(thread)
                 thread.start()
-            self._changed.notify()
         return cancel
 
     def close(self, seconds: float) -> None:
         """End every dial and thread; waits at most `seconds`. `done` is called for all."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             cancels = tuple(self._cancels)
             threads = tuple(self._threads)
-            self._changed.notify_all()
         for cancel in cancels:
             cancel.set()
         deadline = time.monotonic() + seconds
@@ -76,10 +71,7 @@ class Dialer:
             job()
 
     def _next(self) -> Callable[[], None] | None:
-        with self._changed:
-            self._idle += 1
-            self._changed.wait_for(lambda: self._jobs or self._closed, self._idle_timeout)
-            self._idle -= 1
+        with self._lock:
             if self._jobs:
                 return self._jobs.popleft()
             self._threads.discard(threading.current_thread())
@@ -102,6 +94,6 @@ class Dialer:
             _LOG.exception("a bug in devloop: no stream to %s", pod.name)
             result = f"a bug in devloop: {error!r}"
         finally:
-            with self._changed:
+            with self._lock:
                 self._cancels.discard(cancel)
         done(result)

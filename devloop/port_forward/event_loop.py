@@ -1,45 +1,40 @@
 """What sockets and timers need on the asyncio loop that all forwarded ports share.
 
 The loop runs in one thread of its own and everything here belongs to that thread. Knows nothing of
-pods or clients.
+pods.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from devloop.port_forward.client_connection import ClientConnection
+
 
 _LOG = logging.getLogger(__name__)
 
+C = TypeVar("C", bound="ClientConnection")
 P = ParamSpec("P")
+T = TypeVar("T")
 
 
-class _Abortable(Protocol):
-    def abort(self) -> None: ...
+def isolated(method: Callable[Concatenate[C, P], T]) -> Callable[Concatenate[C, P], T | None]:
+    """A bug met in `method` resets the connection that it belongs to instead of ending the loop."""
 
-
-A = TypeVar("A", bound=_Abortable)
-
-
-def isolated(method: Callable[Concatenate[A, P], bool | None]) -> Callable[Concatenate[A, P], bool]:
-    """A bug met in `method` aborts the object that it belongs to instead of ending the loop."""
-
-    @functools.wraps(method)
-    def call(self: A, *args: P.args, **kwargs: P.kwargs) -> bool:
+    def call(self: C, /, *args: P.args, **kwargs: P.kwargs) -> T | None:
         try:
-            return bool(method(self, *args, **kwargs))
+            return method(self, *args, **kwargs)
         except Exception:  # noqa: BLE001 - one client's bug is not the others'
             _LOG.exception("a bug in devloop: a forwarded connection is reset")
             self.abort()
-            return False
+            return None
 
-    return cast("Callable[Concatenate[A, P], bool]", call)
+    return call
 
 
 class SocketEvents:

@@ -40,34 +40,23 @@ class _Head:
 
     def __init__(self, head: bytes) -> None:
         self.first, *lines = head.split(b"\r\n")
-        self.length: int | None = None
-        self.chunked = False
-        self.close = False
-        self.keep_alive = False
-        self.is_events = False
+        fields: dict[bytes, list[bytes]] = collections.defaultdict(list)
         for line in lines:
             name, colon, value = line.partition(b":")
             if not colon:
                 raise _Lost
-            self._field(name.lower(), value.strip().lower())
-        if self.chunked and self.length is not None:
+            fields[name.lower()].append(value.strip().lower())
+        lengths, codings = fields[b"content-length"], fields[b"transfer-encoding"]
+        if not all(map(bytes.isdigit, lengths)) or len({*map(int, lengths)}) > 1:
             raise _Lost
-
-    def _field(self, name: bytes, value: bytes) -> None:
-        if name == b"content-length":
-            if not value.isdigit() or self.length not in (None, int(value)):
-                raise _Lost
-            self.length = int(value)
-        elif name == b"transfer-encoding":
-            if value != b"chunked":
-                raise _Lost
-            self.chunked = True
-        elif name == b"content-type":
-            self.is_events = value.startswith(b"text/event-stream")
-        elif name == b"connection":
-            options = {option.strip() for option in value.split(b",")}
-            self.close = self.close or b"close" in options
-            self.keep_alive = self.keep_alive or b"keep-alive" in options
+        if codings and (lengths or {*codings} != {b"chunked"}):
+            raise _Lost
+        self.length = int(lengths[0]) if lengths else None
+        self.chunked = bool(codings)
+        self.is_events = any(x.startswith(b"text/event-stream") for x in fields[b"content-type"])
+        options = [x.strip() for value in fields[b"connection"] for x in value.split(b",")]
+        self.close = b"close" in options
+        self.keep_alive = b"keep-alive" in options
 
 
 class _Side:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, Literal
+import functools
+from typing import TYPE_CHECKING, Any
 
 from devloop.base.threads import report_bug, supervised
-from devloop.events import ForwardChanged
 from devloop.port_forward.dialer import Dialer
 from devloop.port_forward.event_loop import SocketEvents
 from devloop.port_forward.listeners import listen
@@ -58,8 +58,7 @@ class PortForwarder:
         self._loop = new_loop()
         self._loop.set_exception_handler(self._bug_in_loop)
         self._routes: list[Route] = []
-        self._listening: list[SocketEvents] = []
-        self._reported: dict[Route, tuple[str, str, str]] = {}
+        self._listening: dict[Socket, SocketEvents] = {}
         self._thread: threading.Thread | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
         self._bug: BaseException | None = None
@@ -69,30 +68,31 @@ class PortForwarder:
         """Open all listeners, or none. Errors: env/port-busy naming the owner."""
         try:
             for service, local, container in self._wanted:
-                self._routes.append(self._route(service, container, listen(local)))
+                self._open(service, local, container)
         except BaseException:
             self._release()
             raise
         self._loop.call_soon(self._begin)
         self._thread = supervised("forward", self._run, on_bug=self._on_bug)
         self._thread.start()
-        self._unsubscribe = self._pods.on_change(self._pods_changed)
+        self._unsubscribe = self._pods.on_change(lambda: self._in_loop(self._look))
 
-    def _route(self, service: str, container: int, listeners: tuple[Socket, ...]) -> Route:
+    def _open(self, service: str, local: int, container: int) -> None:
+        listeners = listen(local)
         route = Route(
             service,
+            listeners[0].getsockname()[1],
             container,
-            listeners=listeners,
             loop=self._loop,
             dialer=self._dialer,
-            report=self._report,
+            publish=self._publish,
             on_end=self._made_room,
             settings=self._settings,
         )
+        self._routes.append(route)
         for listener in listeners:
-            accept = self._acceptor(route, listener)
-            self._listening.append(SocketEvents(self._loop, listener.fileno(), accept))
-        return route
+            accept = functools.partial(self._accept, route, listener)
+            self._listening[listener] = SocketEvents(self._loop, listener.fileno(), accept)
 
     def close(self) -> None:
         """Reset what is open, close the ports; takes at most about 300 ms. Safe to repeat."""
@@ -107,9 +107,6 @@ class PortForwarder:
         # A closed loop has nothing left to do.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(callback)
-
-    def _pods_changed(self) -> None:
-        self._in_loop(self._look)
 
     # --- the thread ------------------------------------------------------------------------
 
@@ -132,17 +129,15 @@ class PortForwarder:
         loop.stop()
 
     def _release(self) -> None:
-        for events in self._listening:
+        for listener, events in self._listening.items():
             if not self._loop.is_closed():
                 events.stop()
-        for route in self._routes:
-            for listener in route.listeners:
-                listener.close()
+            listener.close()
         self._loop.close()
 
     def _begin(self) -> None:
         for route in self._routes:
-            self._report(route, "listening")
+            route.report("listening")
         self._accept_on(True)
         self._look()
         self._loop.call_later(self._settings.ping_interval, self._ping)
@@ -162,25 +157,22 @@ class PortForwarder:
 
     def _accept_on(self, wanted: bool) -> None:
         self._accepting = wanted
-        for events in self._listening:
+        for events in self._listening.values():
             events.want(read=wanted)
 
-    def _acceptor(self, route: Route, listener: Socket) -> Callable[[], None]:
-        def accept() -> None:
-            try:
-                client, _ = listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError:
-                # No descriptors left: clients wait in the kernel's queue meanwhile.
-                self._accept_on(False)
-                self._loop.call_later(self._settings.crowded_pause, self._accept_on, True)
-                return
-            route.take(client)
-            if self._connections >= self._settings.most_connections:
-                self._accept_on(False)
-
-        return accept
+    def _accept(self, route: Route, listener: Socket) -> None:
+        try:
+            client, _ = listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError:
+            # No descriptors left: clients wait in the kernel's queue meanwhile.
+            self._accept_on(False)
+            self._loop.call_later(self._settings.crowded_pause, self._accept_on, True)
+            return
+        route.take(client)
+        if self._connections >= self._settings.most_connections:
+            self._accept_on(False)
 
     @property
     def _connections(self) -> int:
@@ -189,25 +181,3 @@ class PortForwarder:
     def _made_room(self) -> None:
         if not self._accepting and self._connections < self._settings.most_connections:
             self._accept_on(True)
-
-    def _report(
-        self,
-        route: Route,
-        state: Literal["listening", "ready", "waiting", "closed"],
-        *,
-        pod: str = "",
-        reason: str = "",
-    ) -> None:
-        if self._reported.get(route) == (state, pod, reason):
-            return
-        self._reported[route] = (state, pod, reason)
-        self._publish(
-            ForwardChanged(
-                service=route.service,
-                local=route.local,
-                port=route.container,
-                state=state,
-                pod=pod,
-                reason=reason,
-            )
-        )

@@ -1,21 +1,28 @@
-"""The local ends: listening sockets on both loopback addresses of one port."""
+"""The local ends: listening sockets on both loopback addresses of one port, or who has it."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devloop.base import process
+from devloop.base.cancel import Cancel
 from devloop.base.sockets import listen_on_loopback
 from devloop.errors import Code, DevloopError
-from devloop.port_forward.port_owner import owner_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from devloop.base.sockets import Socket
 
 
-def listen(port: int, *, owner: Callable[[int], str | None] = owner_of) -> tuple[Socket, ...]:
+_LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h)
+_PROGRAM_SECONDS = 3.0
+
+
+def listen(port: int) -> tuple[Socket, ...]:
     """Listen on 127.0.0.1 and, where the machine has it, on ::1: browsers try either first.
 
     Port 0 takes any free one. A port is a promise to the user, so another one is never taken
@@ -24,10 +31,10 @@ def listen(port: int, *, owner: Callable[[int], str | None] = owner_of) -> tuple
     try:
         return listen_on_loopback(port)
     except OSError as error:
-        raise _refused(port, error, owner) from error
+        raise _refused(port, error) from error
 
 
-def _refused(port: int, error: OSError, owner: Callable[[int], str | None]) -> DevloopError:
+def _refused(port: int, error: OSError) -> DevloopError:
     if error.errno in (errno.EACCES, errno.EPERM):
         return DevloopError.of(
             Code.ENV_PORT_BUSY,
@@ -35,7 +42,7 @@ def _refused(port: int, error: OSError, owner: Callable[[int], str | None]) -> D
             cause="ports below 1024 need more rights",
             suggestions=(f'choose another one: ports: ["{port + 8000}:{port}"]',),
         )
-    program = owner(port)
+    program = owner_of(port)
     return DevloopError.of(
         Code.ENV_PORT_BUSY,
         f"the local port {port} is in use",
@@ -45,3 +52,58 @@ def _refused(port: int, error: OSError, owner: Callable[[int], str | None]) -> D
             f'choose another local port: ports: ["{port + 1}:CONTAINER_PORT"]',
         ),
     )
+
+
+def owner_of(port: int) -> str | None:
+    """The process that listens on `port`, as "name (pid N)"; None when that is not known.
+
+    Another user's process is often not to be seen, on Linux and macOS alike."""
+    pid = _pid_by_proc(port) if sys.platform == "linux" else _pid_by_lsof(port)
+    if pid is None:
+        return None
+    return f"{_name_of(pid)} (pid {pid})"
+
+
+def _pid_by_proc(port: int) -> int | None:
+    """By the tables of proc(5): their second column is the local address, the fourth the state,
+    the tenth the socket's inode."""
+    wanted = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                columns = line.split()
+                if columns[3] == _LISTEN and columns[1].endswith(f":{port:04X}"):
+                    wanted.add(f"socket:[{columns[9]}]")
+    if not wanted:
+        return None
+    for entry in os.listdir("/proc"):  # noqa: PTH208 - thousands of entries, names are enough
+        if not entry.isdigit():
+            continue
+        # Processes end while we look, and others' descriptors are not ours to read.
+        with contextlib.suppress(OSError), os.scandir(f"/proc/{entry}/fd") as descriptors:
+            for descriptor in descriptors:
+                if os.readlink(descriptor.path) in wanted:  # noqa: PTH115
+                    return int(entry)
+    return None
+
+
+def _pid_by_lsof(port: int) -> int | None:
+    text = _output(["lsof", "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fp"])
+    lines = text.splitlines()
+    return next((int(x[1:]) for x in lines if x[:1] == "p" and x[1:].isdigit()), None)
+
+
+def _name_of(pid: int) -> str:
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{pid}/comm").read_text().strip()
+    text = _output(["ps", "-o", "comm=", "-p", str(pid)])
+    return Path(text.strip()).name or "a process"
+
+
+def _output(argv: list[str]) -> str:
+    """What a program prints; nothing when it cannot be run or takes too long."""
+    try:
+        return process.capture(argv, cancel=Cancel(), limit=_PROGRAM_SECONDS).out
+    except (process.CannotRun, process.Overran):
+        return ""

@@ -1,4 +1,4 @@
-"""One stream to a pod, from attaching to detaching, and the client's bytes that go into it.
+"""One stream to a pod: the client's bytes that go into it, from attaching to detaching, or a probe.
 
 Never blocks. Decides nothing about retries; that is the connection's.
 """
@@ -130,3 +130,40 @@ class PodStream:
             self._stream.close()
         except Exception:  # noqa: BLE001 - the client goes on with another one
             _LOG.exception("a bug in devloop: a stream to a pod was not closed")
+
+
+def await_refusal(
+    loop: asyncio.AbstractEventLoop, stream: Duplex, seconds: float, done: Callable[[bool], None]
+) -> Callable[[], None]:
+    """Whether anybody listens behind `stream`: wait a moment for a refusal and send nothing.
+
+    Calls `done(refused)` once, at the latest after so many seconds; takes ownership of `stream`.
+    What is returned ends it early."""
+
+    def finish(refused: bool) -> None:
+        if not timer.cancelled():
+            timer.cancel()
+            events.stop()
+            stream.close()
+            done(refused)
+
+    def read() -> None:
+        if timer.cancelled():
+            return
+        try:
+            if stream.receive() is None:
+                return
+            refused = False
+        except OSError as error:
+            refused = isinstance(error, ConnectionRefusedError)
+        except Exception:  # noqa: BLE001 - no probe is worth the clients
+            _LOG.exception("a bug in devloop: a probe broke")
+            refused = False
+        finish(refused)
+
+    timer = loop.call_later(seconds, finish, False)
+    events = SocketEvents(loop, stream.fileno(), read)
+    events.want(read=True)
+    # What has come already may not make the descriptor readable.
+    loop.call_soon(read)
+    return lambda: finish(False)

@@ -8,37 +8,25 @@ from __future__ import annotations
 
 import collections
 import contextlib
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
+from devloop.events import ForwardChanged
 from devloop.port_forward.backends import BackendChooser
 from devloop.port_forward.client_connection import ClientConnection
 from devloop.port_forward.event_loop import Timers
-from devloop.port_forward.outage import Outage
-from devloop.port_forward.probe import await_refusal
-from devloop.port_forward.process_replacement import OldProcess, ProcessReplacement
+from devloop.port_forward.outage import OldProcess, Outage, ProcessReplacement
+from devloop.port_forward.pod_stream import await_refusal
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable
 
     from devloop.base.sockets import Socket
+    from devloop.events import Event
     from devloop.model import PodView
     from devloop.port_forward.dialer import Dialer
     from devloop.port_forward.ports import Duplex
     from devloop.port_forward.settings import ForwardSettings
-
-
-class ReportState(Protocol):
-    """Called with the state that a route is in."""
-
-    def __call__(
-        self,
-        route: Route,
-        state: Literal["listening", "ready", "waiting", "closed"],
-        *,
-        pod: str = "",
-        reason: str = "",
-    ) -> None: ...
 
 
 class Route:
@@ -48,19 +36,18 @@ class Route:
     def __init__(
         self,
         service: str,
+        local: int,
         container: int,
         *,
-        listeners: tuple[Socket, ...],
         loop: asyncio.AbstractEventLoop,
         dialer: Dialer,
-        report: ReportState,
+        publish: Callable[[Event], None],
         on_end: Callable[[], None],
         settings: ForwardSettings,
     ) -> None:
         self.service = service
-        self.container = container
-        self.listeners = listeners
-        self.local: int = listeners[0].getsockname()[1]
+        self._local = local
+        self._container = container
         self.connections: set[ClientConnection] = set()
         self.likely: tuple[PodView, ...] = ()
         self._on_end = on_end
@@ -68,7 +55,8 @@ class Route:
         self._loop = loop
         self._timers = Timers(loop)
         self._dialer = dialer
-        self._report = report
+        self._publish = publish
+        self._reported: ForwardChanged | None = None
         self._settings = settings
         self._chooser = BackendChooser()
         self._target: PodView | None = None
@@ -77,8 +65,7 @@ class Route:
         self._outage: Outage[ClientConnection] = Outage(settings)
         self._process = ProcessReplacement(settings)
         self._end_probe: Callable[[], None] = lambda: None
-        self._deleting: frozenset[str] | set[str] = frozenset()
-        self._sweeping = False
+        self._deleting: set[str] = set()
 
     def close(self, reason: str) -> None:
         """Reset all clients; streams that still arrive are closed."""
@@ -86,7 +73,26 @@ class Route:
         self._end_probe()
         for connection in tuple(self.connections):
             connection.abort()
-        self._report(self, "closed", reason=reason)
+        self.report("closed", reason=reason)
+
+    def report(
+        self,
+        state: Literal["listening", "ready", "waiting", "closed"],
+        *,
+        pod: str = "",
+        reason: str = "",
+    ) -> None:
+        event = ForwardChanged(
+            service=self.service,
+            local=self._local,
+            port=self._container,
+            state=state,
+            pod=pod,
+            reason=reason,
+        )
+        if event != self._reported:
+            self._reported = event
+            self._publish(event)
 
     # --- what connections report -----------------------------------------------------------
 
@@ -140,28 +146,13 @@ class Route:
         self._dispatch()
 
     def _wait(self, connection: ClientConnection, *, first: bool = False) -> None:
-        connection.waits_since = self._loop.time()
+        connection.wait()
         # It will not show any more whether it works again: another one has to.
         self._outage.end_trial(connection)
         if first:
             self._waiting.appendleft(connection)
         else:
             self._waiting.append(connection)
-        self._sweep_later()
-
-    def _sweep_later(self) -> None:
-        if self._waiting and not self._sweeping:
-            self._sweeping = True
-            self._loop.call_later(min(1.0, self._settings.connect_timeout / 4), self._sweep)
-
-    def _sweep(self) -> None:
-        """Let go of clients that have waited for too long."""
-        self._sweeping = False
-        latest = self._loop.time() - self._settings.connect_timeout
-        for connection in tuple(self._waiting):
-            if connection.waits_since < latest:
-                connection.abort()
-        self._sweep_later()
 
     # --- pods come and go ------------------------------------------------------------------
 
@@ -176,7 +167,7 @@ class Route:
         alive = {pod.uid for pod in pods}
         self._free(lambda c: bool(c.pod) and c.pod not in alive and c.leave())
         if target is None:
-            self._report(self, "waiting")
+            self.report("waiting")
         elif before is None or before.uid != target.uid:
             self._turn_to(target)
         if target is not None:
@@ -238,10 +229,10 @@ class Route:
         """Whether somebody waits for an answer of a process that is to go, or gone."""
         return any(c.alive and c.pod and self._left_behind(c) for c in self.connections)
 
-    def _free_left_behind(self, free: Callable[[ClientConnection], bool]) -> None:
+    def _free_left_behind(self, free: Callable[[ClientConnection], object]) -> None:
         self._free(lambda c: self._left_behind(c) and free(c))
 
-    def _free(self, free: Callable[[ClientConnection], bool]) -> None:
+    def _free(self, free: Callable[[ClientConnection], object]) -> None:
         """Have those wait for another stream that `free` has freed of theirs."""
         for connection in tuple(self.connections):
             if free(connection):
@@ -249,7 +240,7 @@ class Route:
 
     def _report_target(self) -> None:
         if self._target is not None:
-            self._report(self, "ready", pod=self._target.name)
+            self.report("ready", pod=self._target.name)
 
     # --- dialing ---------------------------------------------------------------------------
 
@@ -291,7 +282,7 @@ class Route:
             elif not isinstance(result, str):
                 result.close()
 
-        cancel = self._dialer.start(pod, self.container, arrived)
+        cancel = self._dialer.start(pod, self._container, arrived)
         timer = self._loop.call_later(self._settings.dial_timeout, cancel.set)
 
     def _dialed(
@@ -332,7 +323,7 @@ class Route:
                 self._process.new_epoch()
             self._try_in(pause)
             if self._outage.lasted(now) >= self._settings.report_after and self._target is not None:
-                self._report(self, "waiting", pod=self._target.name, reason=reason)
+                self.report("waiting", pod=self._target.name, reason=reason)
         self._dispatch()
 
     def _try_in(self, pause: float) -> None:

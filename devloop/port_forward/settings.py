@@ -34,7 +34,6 @@ class ForwardSettings:
     # --- streams to pods
     dial_timeout: float = 10.0
     dial_threads: int = 16
-    dial_thread_idle: float = 5.0  # that a thread waits for more work before it ends
     ping_interval: float = 60.0  # between two signs of life on quiet streams
     trust: float = 0.1  # without a refusal, after which a stream is taken to lead somewhere
     quiet: float = 0.008  # in which most refusals come

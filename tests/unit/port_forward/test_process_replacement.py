@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from devloop.port_forward.process_replacement import OldProcess, ProcessReplacement
+from devloop.port_forward.outage import OldProcess, ProcessReplacement
 from devloop.port_forward.settings import ForwardSettings
 
 
