@@ -6,26 +6,28 @@ nothing of pods, snapshots or of what to do after a failure.
 
 from __future__ import annotations
 
+import contextlib
 import select
 import time
 from typing import TYPE_CHECKING
 
-from devloop.base.cancel import Cancelled
-from devloop.sync.content import VerifiedContent, changed_meanwhile
+from devloop.base.file_content import ContentChanged, VerifiedFiles
+from devloop.errors import Code, DevloopError
 from devloop.sync.protocol import PREFERRED, STARTS, closing, code, keep_content, request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
-    from devloop.sync.changes import FileChange
+    from devloop.sync.changes import FileChange, SyncedFile
     from devloop.sync.ports import CommandStream
-    from devloop.sync.protocol import Kind, Start
+    from devloop.sync.protocol import Kind
 
 
 _SILENCE = 8.0  # seconds without a byte in either direction
 _GATHER = 1 << 18  # bytes of small requests that go out together
+_PIECE = 1 << 20
 
 
 class NoAgent(Exception):  # noqa: N818 - not a fault: the image is made like that
@@ -50,8 +52,7 @@ class Agent:
 
     def idle(self) -> None:
         """Look whether the stream still stands; for when it became readable between batches."""
-        if self._stream.receive() == b"":
-            raise ConnectionResetError(f"the agent ended: {self._stream.ended or 'by itself'}")
+        self._receive()
 
     def begin(self) -> None:
         """Give the interpreter its agent. Raises `NoAgent`."""
@@ -76,22 +77,43 @@ class Agent:
                 out += request(self.kind, change)
                 continue
             try:
-                content = VerifiedContent(context, placed.source, placed.entry)
-            except Exception:
+                with contextlib.closing(self._file(change, placed, context)) as pieces:
+                    for piece in pieces:
+                        out += piece
+                        if len(out) > _GATHER:
+                            self._send(out)
+                            out = bytearray()
+            except ContentChanged as error:
                 self._finish(out)
-                raise
-            with content:
-                out += request(self.kind, change)
-                for piece in content:
-                    out += piece
-                    if len(out) > _GATHER:
-                        self._send(out)
-                        out = bytearray()
-                out += keep_content(self.kind, keep=content.same)
-            if not content.same:
-                self._finish(out)
-                raise changed_meanwhile(placed.source)
+                raise DevloopError.of(
+                    Code.BUILD_CONTEXT_CHANGED, f"{placed.source} changed while it was being synced"
+                ) from error
         return self._finish(out)
+
+    def _file(self, change: FileChange, placed: SyncedFile, context: Path) -> Generator[bytes]:
+        """Request and content: exactly as many bytes as are announced, whatever happens to the
+        file meanwhile. Raises ContentChanged when it is not what the scan saw: before there was
+        anything, or after the agent is told to throw it away."""
+        left = placed.entry.size
+        try:
+            with VerifiedFiles(context) as files:
+                file = files.open(placed.source, left, placed.entry.digest)
+        except OSError as error:
+            raise ContentChanged(placed.source) from error
+        with file:
+            yield request(self.kind, change)
+            try:
+                for piece in file:
+                    left -= len(piece)
+                    yield piece
+            except (ContentChanged, OSError) as error:
+                while left:
+                    filler = bytes(min(left, _PIECE))
+                    left -= len(filler)
+                    yield filler
+                yield keep_content(self.kind, keep=False)
+                raise ContentChanged(placed.source) from error
+            yield keep_content(self.kind, keep=True)
 
     def _finish(self, out: bytearray) -> dict[int, str]:
         self._send(out + closing(self.kind))
@@ -112,62 +134,57 @@ class Agent:
             left = left[taken:]
             if taken:
                 quiet = time.monotonic() + _SILENCE
-            elif not self._ready(write=True):
-                _check(quiet)
+            else:
+                self._wait(select.POLLOUT, quiet)
 
     def _line(self) -> str:
         quiet = time.monotonic() + _SILENCE
         while (end := self._lines.find(b"\n")) < 0:
-            got = self._stream.receive()
-            if got == b"":
-                raise ConnectionResetError(f"the agent ended: {self._stream.ended or 'by itself'}")
-            if got:
+            if got := self._receive():
                 self._lines += got
             else:
                 self._stream.flush()
-                self._ready(write=False)
-                _check(quiet)
+                self._wait(select.POLLIN, quiet)
         line = bytes(self._lines[:end]).decode("utf-8", "replace")
         del self._lines[: end + 1]
         return line
 
-    def _ready(self, *, write: bool) -> bool:
-        """Wait a little for the stream; False when nothing came of it."""
+    def _receive(self) -> bytes | None:
+        got = self._stream.receive()
+        if got == b"":
+            raise ConnectionResetError(f"the agent ended: {self._stream.ended or 'by itself'}")
+        return got
+
+    def _wait(self, event: int, quiet: float) -> None:
+        """Wait a little for the stream. Raises TimeoutError when it has been quiet since then."""
         self._cancel.check()
         poll = select.poll()
-        poll.register(self._stream.fileno(), select.POLLOUT if write else select.POLLIN)
-        return bool(poll.poll(200))
+        poll.register(self._stream.fileno(), event)
+        if not poll.poll(200) and time.monotonic() > quiet:
+            raise TimeoutError(f"no answer in {_SILENCE:g} s")
 
 
-def _check(quiet: float) -> None:
-    if time.monotonic() > quiet:
-        raise TimeoutError(f"no answer in {_SILENCE:g} s")
-
-
-def start(open_stream: Callable[[Start], CommandStream], cancel: Cancel) -> Agent:
-    """Start an agent in whatever the image has.
+def start(open_stream: Callable[[Sequence[str]], CommandStream], cancel: Cancel) -> Agent:
+    """Start an agent in whatever the image has; `open_stream` starts a command.
 
     Raises `NoAgent`, what `open_stream` raises, OSError for a stream that broke, `Cancelled`."""
     reasons = []
     for name in PREFERRED:
-        stream = open_stream(STARTS[name])
+        stream = open_stream(STARTS[name].argv)
         agent = Agent(stream, cancel)
-        try:
-            agent.begin()
-        except NoAgent as lack:
-            agent.close()
-            reasons.append(str(lack))
-        except ConnectionResetError:
-            agent.close()
-            if stream.ended is None:
-                raise
-            reasons.append(stream.ended)
-        except BaseException:
-            agent.close()
-            raise
-        else:
-            return agent
-        if cancel.is_set():
-            raise Cancelled
+        with contextlib.ExitStack() as stack:
+            stack.callback(agent.close)
+            try:
+                agent.begin()
+            except NoAgent as lack:
+                reasons.append(str(lack))
+            except ConnectionResetError:
+                if stream.ended is None:
+                    raise
+                reasons.append(stream.ended)
+            else:
+                stack.pop_all()
+                return agent
+        cancel.check()
     lacks = [reason for reason in reasons if reason.startswith("the image lacks")]
     raise NoAgent(lacks[0] if lacks else "the image has neither a usable shell nor Python")

@@ -92,7 +92,7 @@ class ByRules:
 
     def targets(self, path: str, entry: ContextEntry) -> Sequence[str]:
         found = (rule.target(path, directory=entry.type == "dir") for rule in self._rules)
-        return [target.absolute for target in found if target is not None]
+        return [target.absolute for target in found if target]
 
     def placed(self, target: str, snapshot: Snapshot) -> SyncedFile | None:
         for rule in reversed(self._rules):
@@ -100,16 +100,13 @@ class ByRules:
                 entry = snapshot.entries.get(path)
                 if entry is None or (entry.type == "dir") != directory:
                     continue
-                found = rule.target(path, directory=directory)
-                if found is not None:
+                if found := rule.target(path, directory=directory):
                     return SyncedFile(target=found, entry=entry, source=path)
         return None
 
     def blocker(self, path: str, entry: ContextEntry) -> str | None:
         directory = entry.type == "dir"
-        covering = [
-            rule for rule in self._rules if rule.target(path, directory=directory) is not None
-        ]
+        covering = [rule for rule in self._rules if rule.target(path, directory=directory)]
         if not covering:
             return f"{path} matches no sync rule"
         if not directory and any(rule.restart for rule in covering):
@@ -121,15 +118,14 @@ class ByPlaces:
     """A placing by what the Dockerfile's COPY instructions do (`sync: auto`)."""
 
     def __init__(self, places: Mapping[str, tuple[SyncPlace, ...]]) -> None:
-        self._places = places
-        self._sources: dict[str, tuple[str, SyncPlace]] = {}
-        for source, found in places.items():
-            for place in found:
-                self._sources[place.path] = (source, place)
+        self.places = places
+        self._sources = {
+            place.path: (source, place) for source, found in places.items() for place in found
+        }
 
     def targets(self, path: str, entry: ContextEntry) -> Sequence[str]:
         del entry
-        return [place.path for place in self._places.get(path, ())]
+        return [place.path for place in self.places.get(path, ())]
 
     def placed(self, target: str, snapshot: Snapshot) -> SyncedFile | None:
         source, place = self._sources.get(target, ("", None))
@@ -145,7 +141,7 @@ class ByPlaces:
 
     def blocker(self, path: str, entry: ContextEntry) -> str | None:
         del entry
-        if path not in self._places:
+        if path not in self.places:
             return f"{path} is not known to be copied into the image as it is"
         return None
 
@@ -168,18 +164,15 @@ def difference(
 ) -> SyncPlan:
     """The steps from `old` to `new`: what is to be there first, parents before children, then what
     is to go. Of the `doubtful` targets, by absolute path, it is not known what is there."""
-    targets: dict[str, None] = dict.fromkeys(doubtful)
+    targets = set(doubtful)
     for path in _changed(old, new):
-        found: list[str] = []
         for state in (old, new):
             entry = state.snapshot.entries.get(path)
             if entry is None:
                 continue
-            reason = state.placing.blocker(path, entry)
-            if reason is not None:
+            if (reason := state.placing.blocker(path, entry)) is not None:
                 return SyncPlan(blocker=reason)
-            found += state.placing.targets(path, entry)
-        targets.update(dict.fromkeys(found))
+            targets.update(state.placing.targets(path, entry))
     put: dict[str, FileChange] = {}
     gone: dict[str, FileChange] = {}
     for target in sorted(targets):
@@ -188,6 +181,8 @@ def difference(
         if before == after and target not in doubtful:
             continue
         if after is not None:
+            if not after.target.path and after.entry.type != "dir":
+                return SyncPlan(blocker=f"{after.source} would replace the directory {target}")
             put[target] = FileChange(target=after.target, placed=after)
         elif before is not None:
             if not before.target.path:
@@ -195,10 +190,6 @@ def difference(
             gone[target] = FileChange(target=before.target)
         else:
             gone[target] = FileChange(target=doubtful[target])
-    for target, change in put.items():
-        assert change.placed is not None  # noqa: S101 - all of `put` have it
-        if not change.target.path and change.placed.entry.type != "dir":
-            return SyncPlan(blocker=f"{change.placed.source} would replace the directory {target}")
     last = [change for target, change in gone.items() if not _implied(target, put, gone)]
     return SyncPlan(changes=(*put.values(), *last))
 
@@ -211,18 +202,11 @@ def _changed(old: ContainerState, new: ContainerState) -> Iterable[str]:
             known = before.get(path)
             if known is not entry and known != entry:
                 yield path
-        for path in before:
-            if path not in after:
-                yield path
+        yield from (path for path in before if path not in after)
     if isinstance(old.placing, ByPlaces) and isinstance(new.placing, ByPlaces):
-        yield from _moved(old.placing, new.placing, after)
-
-
-def _moved(old: ByPlaces, new: ByPlaces, entries: Mapping[str, ContextEntry]) -> Iterable[str]:
-    """Paths that now go somewhere else, as when a COPY's pattern matches more than one file."""
-    for path, entry in entries.items():
-        if old.targets(path, entry) and old._places[path] != new._places.get(path):  # noqa: SLF001
-            yield path
+        # What now goes somewhere else, as when a COPY's pattern matches more than one file.
+        was, now = old.placing.places, new.placing.places
+        yield from (path for path in after if was.get(path) and was[path] != now.get(path))
 
 
 def _implied(target: str, put: Mapping[str, FileChange], gone: Mapping[str, FileChange]) -> bool:

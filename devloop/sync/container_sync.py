@@ -22,14 +22,14 @@ from devloop.errors import Code, DevloopError
 from devloop.sync.agent_session import NoAgent, start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from devloop.errors import Diagnosis
     from devloop.model import ImageRef, PodView
     from devloop.sync.agent_session import Agent
     from devloop.sync.changes import ContainerState, FileChange, SyncPlan
     from devloop.sync.ports import CommandStream, OpenStream
-    from devloop.sync.protocol import Start
     from devloop.sync.rules import SyncTarget
 
 
@@ -153,7 +153,7 @@ class ContainerSync:
             pass
         except Exception:  # noqa: BLE001 - it must not leave a save waiting
             _LOG.exception("the sync of %s", self.pod.name)
-            self._give_up(_failed(self, "devloop's own mistake: run again with -v"))
+            self._give_up(self._failed("devloop's own mistake: run again with -v"))
         finally:
             self._wake.close()
             self._waker.close()
@@ -172,25 +172,25 @@ class ContainerSync:
                     agent.close()
                 return
             except NoAgent as lack:
-                self._never(str(lack), _failed(self, str(lack)))
+                self._never(self._failed(str(lack)), str(lack))
                 return
             except DevloopError as error:
-                if error.code.final:
-                    reason = error.diagnosis.message
-                    self._never(reason, _failed(self, reason, like=error))
-                    return
                 trouble = error.diagnosis.message
+                if error.code.final:
+                    self._never(self._failed(trouble, like=error.diagnosis), trouble)
+                    return
             except OSError as error:
                 trouble = str(error)
-            self._broke(f"the stream to pod {self.pod.name} broke: {trouble}")
+            with self._lock:
+                self._trouble = f"the stream to pod {self.pod.name} broke: {trouble}"
             # Waited even if it stood for hours: see `FIRST_PAUSE`.
             pause = self._first_pause if time.monotonic() - opened > _LONGEST_PAUSE else pause
             if self._cancel.wait(pause):
                 return
             pause = min(pause * 1.6, _LONGEST_PAUSE)
 
-    def _open(self, how: Start) -> CommandStream:
-        return self._open_stream(self.pod, self.container, how.argv, self._cancel)
+    def _open(self, argv: Sequence[str]) -> CommandStream:
+        return self._open_stream(self.pod, self.container, argv, self._cancel)
 
     def _serve(self, agent: Agent) -> None:
         poll = select.poll()
@@ -212,7 +212,7 @@ class ContainerSync:
     def _bring(self, agent: Agent, wanted: ContainerState, attempt: SyncAttempt) -> None:
         plan = self._plan(self._state, wanted, self._doubtful)
         if plan.blocker is not None:
-            attempt.finish(_failed(self, plan.blocker))
+            attempt.finish(self._failed(plan.blocker))
             return
         if not plan.changes:
             self._state = wanted
@@ -240,18 +240,14 @@ class ContainerSync:
         self, changes: tuple[FileChange, ...], refused: Mapping[int, str], attempt: SyncAttempt
     ) -> None:
         detail = tuple(refused[n] for n in sorted(refused)[:10])
-        error = _failed(self, refused[min(refused)], detail=detail if len(detail) > 1 else ())
+        error = self._failed(refused[min(refused)], detail=detail if len(detail) > 1 else ())
         for number, reason in refused.items():
             if 0 <= number < len(changes):
                 directory = changes[number].target.absolute.rpartition("/")[0]
                 self._refused(Refused(directory=directory or "/", reason=reason, error=error))
         attempt.finish(error)
 
-    def _broke(self, trouble: str) -> None:
-        with self._lock:
-            self._trouble = trouble
-
-    def _never(self, reason: str, error: DevloopError) -> None:
+    def _never(self, error: DevloopError, reason: str) -> None:
         self._refused(Refused(directory="", reason=reason, error=error))
         self._give_up(error)
 
@@ -261,18 +257,13 @@ class ContainerSync:
             attempt = self._attempt
         attempt.finish(error)
 
-
-def _failed(
-    worker: ContainerSync,
-    reason: str,
-    *,
-    like: DevloopError | None = None,
-    detail: tuple[str, ...] = (),
-) -> DevloopError:
-    return DevloopError.of(
-        Code.SYNC_FAILED,
-        f"cannot sync into pod {worker.pod.name}: {reason}",
-        cause=like.diagnosis.cause if like else None,
-        suggestions=like.diagnosis.suggestions if like else (),
-        detail=like.diagnosis.detail if like else detail,
-    )
+    def _failed(
+        self, reason: str, *, like: Diagnosis | None = None, detail: tuple[str, ...] = ()
+    ) -> DevloopError:
+        return DevloopError.of(
+            Code.SYNC_FAILED,
+            f"cannot sync into pod {self.pod.name}: {reason}",
+            cause=like.cause if like else None,
+            suggestions=like.suggestions if like else (),
+            detail=like.detail if like else detail,
+        )

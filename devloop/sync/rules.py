@@ -69,17 +69,17 @@ class PathRule:
         if parts[:size] != self._prefix:
             return None
         below = parts[size:]
-        if not self._rest:
-            return self._plain(below, directory=directory)
-        if directory and any(_matches(below, self._rest[:n]) for n in range(len(self._rest))):
-            return SyncTarget(self._root, "/".join(below))
-        if below and _matches(below, self._rest):
-            return SyncTarget(self._root, "/".join(below))
-        return None
+        if not below and not directory:
+            return self._file_of_its_own()
+        # Without wildcards all below is covered; on the way to a match, directories are as well.
+        ends = range(len(self._rest) + 1) if directory else (len(self._rest),)
+        if self._rest and not any(match_parts(below, self._rest[:n], hidden=True) for n in ends):
+            return None
+        return SyncTarget(self._root, "/".join(below))
 
-    def _plain(self, below: tuple[str, ...], *, directory: bool) -> SyncTarget | None:
-        if below or directory or not self._prefix:
-            return SyncTarget(self._root, "/".join(below)) if below or directory else None
+    def _file_of_its_own(self) -> SyncTarget | None:
+        if self._rest or not self._prefix:
+            return None
         name = self._prefix[-1]
         if posixpath.basename(self._root) == name:
             return SyncTarget(posixpath.dirname(self._root), name)
@@ -88,12 +88,11 @@ class PathRule:
     def sources(self, target: str) -> Iterable[tuple[str, bool]]:
         """The paths, each as a file (False) or as a directory (True), that this rule brings to the
         absolute path `target`."""
-        candidates = []
+        root, candidates = self._root.rstrip("/") + "/", []
         if target == self._root:
             candidates.append("/".join(self._prefix))
-        elif target.startswith(self._root.rstrip("/") + "/"):
-            below = target[len(self._root.rstrip("/")) + 1 :]
-            candidates.append("/".join((*self._prefix, below)))
+        elif target.startswith(root):
+            candidates.append("/".join((*self._prefix, target.removeprefix(root))))
         if not self._rest and self._prefix:
             candidates.append("/".join(self._prefix))
         for path in dict.fromkeys(candidates):
@@ -101,7 +100,3 @@ class PathRule:
                 found = self.target(path, directory=directory)
                 if found is not None and found.absolute == target:
                     yield path, directory
-
-
-def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    return match_parts(parts, pattern, hidden=True)

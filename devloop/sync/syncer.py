@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.engine.ports import PodSource, Reporter
     from devloop.errors import Diagnosis
-    from devloop.model import ContainerView, ImageRef, PodView, Scan
+    from devloop.model import ContainerView, ImageRef, Scan
     from devloop.sync.changes import Placing, SyncPlace, SyncPlan
     from devloop.sync.container_sync import Refused, SyncAttempt
     from devloop.sync.ports import OpenStream
@@ -102,33 +102,28 @@ class FileSync:
         """From now on, containers that run `image` are known to start from what `scan` saw.
 
         It is also what is to be served, unless a sync of something newer came in between."""
-        desired = self._asked_for(scan)
-        state = (
-            desired.state
-            if desired is not None
-            else ContainerState(snapshot=scan.snapshot, placing=self._placing_or_none(scan))
-        )
+        asked = self._asked_for(scan)
+        desired = asked or self._desired_by(scan)
+        if isinstance(desired, str):
+            nothing = ContainerState(snapshot=scan.snapshot, placing=ByPlaces({}))
+            desired = _DesiredState(scan, nothing)
         with self._lock:
             key = _key_of(image)
             self._images.pop(key, None)
-            self._images[key] = _KnownContent(image, state)
-            self._forget()
-            if desired is not None or self._desired is None:
-                self._desired = desired or _DesiredState(scan, state)
+            self._images[key] = _KnownContent(image, desired.state)
+            # The oldest are dropped, but none that a container runs: it may start from it again.
+            used = {_key_of(worker.image) for worker in self._workers.values()}
+            spare = [key for key in self._images if key not in used]
+            for key in spare[:-_IMAGES]:
+                del self._images[key]
+            if asked is not None or self._desired is None:
+                self._desired = desired
         self._look()
 
-    def _forget(self) -> None:
-        """Drop the oldest images, but none that a container runs: it will start from it again."""
-        used = {_key_of(worker.image) for worker in self._workers.values()}
-        spare = [key for key in self._images if key not in used]
-        for key in spare[:-_IMAGES]:
-            del self._images[key]
-
     def blocker(self, scan: Scan) -> str | None:
-        placing = self._placing(scan)
-        if isinstance(placing, str):
-            return placing
-        asked = _DesiredState(scan, ContainerState(snapshot=scan.snapshot, placing=placing))
+        asked = self._desired_by(scan)
+        if isinstance(asked, str):
+            return asked
         with self._lock:
             self._asked = asked
             desired, workers = self._desired, tuple(self._workers.values())
@@ -140,7 +135,7 @@ class FileSync:
             return "the manifests changed"
         if (refused := self._refusal(scan, "")) is not None:
             return refused
-        plan = self._plan(desired.state, asked.state)
+        plan = self._plan(desired.state, asked.state, {})
         if plan.blocker is not None:
             return plan.blocker
         for change in plan.changes:
@@ -153,12 +148,9 @@ class FileSync:
 
     def sync(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> Served:
         reporter.started(Step.SYNC)
-        desired = self._asked_for(scan)
-        if desired is None:
-            placing = self._placing(scan)
-            if isinstance(placing, str):
-                raise DevloopError.of(Code.SYNC_FAILED, placing)
-            desired = _DesiredState(scan, ContainerState(snapshot=scan.snapshot, placing=placing))
+        desired = self._asked_for(scan) or self._desired_by(scan)
+        if isinstance(desired, str):
+            raise DevloopError.of(Code.SYNC_FAILED, desired)
         with self._lock:
             before, self._desired = self._desired, desired
             self._syncing = True
@@ -244,26 +236,20 @@ class FileSync:
                 self._ended = [*self._ended[-20:], worker]
             for key, (pod, container, known) in running.items():
                 if key not in self._workers:
-                    worker = self._worker(pod, container, known)
-                    self._workers[key] = worker
+                    worker = self._workers[key] = ContainerSync(
+                        pod=pod,
+                        container=container.name,
+                        image=known.image,
+                        state=known.state,
+                        context=self._context,
+                        open_stream=self._open_stream,
+                        plan=self._plan,
+                        refused=self._remember,
+                        first_pause=self._first_pause,
+                    )
                     if self._desired is not None:
                         worker.want(self._desired.state)
                     worker.start()
-
-    def _worker(
-        self, pod: PodView, container: ContainerView, known: _KnownContent
-    ) -> ContainerSync:
-        return ContainerSync(
-            pod=pod,
-            container=container.name,
-            image=known.image,
-            state=known.state,
-            context=self._context,
-            open_stream=self._open_stream,
-            plan=self._plan,
-            refused=self._remember,
-            first_pause=self._first_pause,
-        )
 
     def _known(self, container: ContainerView) -> _KnownContent | None:
         """What a running container started from, if that is known.
@@ -286,15 +272,15 @@ class FileSync:
 
     # --- plans ---------------------------------------------------------------------------------
 
-    def _placing(self, scan: Scan) -> Placing | str:
-        if self._places is None:
-            return self._by_rules
-        places = self._places(scan)
-        return places if isinstance(places, str) else ByPlaces(places)
-
-    def _placing_or_none(self, scan: Scan) -> Placing:
-        placing = self._placing(scan)
-        return ByPlaces({}) if isinstance(placing, str) else placing
+    def _desired_by(self, scan: Scan) -> _DesiredState | str:
+        """What `scan` asks of the containers, or why that is not known."""
+        placing: Placing = self._by_rules
+        if self._places is not None:
+            places = self._places(scan)
+            if isinstance(places, str):
+                return places
+            placing = ByPlaces(places)
+        return _DesiredState(scan, ContainerState(snapshot=scan.snapshot, placing=placing))
 
     def _asked_for(self, scan: Scan) -> _DesiredState | None:
         """What the last question was about, if it was `scan`."""
@@ -303,18 +289,14 @@ class FileSync:
         return asked if asked is not None and asked.scan is scan else None
 
     def _plan(
-        self,
-        old: ContainerState,
-        new: ContainerState,
-        doubtful: Mapping[str, SyncTarget] | None = None,
+        self, old: ContainerState, new: ContainerState, doubtful: Mapping[str, SyncTarget]
     ) -> SyncPlan:
         """`difference`, worked out once for containers that are alike."""
         if doubtful:
             return difference(old, new, doubtful)
         last = self._last_plan
         if last is None or last[0] is not old or last[1] is not new:
-            last = (old, new, difference(old, new))
-            self._last_plan = last
+            last = self._last_plan = (old, new, difference(old, new))
         return last[2]
 
     # --- what did not work ---------------------------------------------------------------------
