@@ -7,11 +7,14 @@ import sys
 from . import checks, cluster, console, demo, setup, shell, venv
 
 TEST_USAGE = """\
-usage: script/test [--unit] [--no-lint] [PYTEST ARGUMENT]...
+usage: script/test [--unit] [--no-lint] [--coverage] [PYTEST ARGUMENT]...
 
 Sets the machine up, checks style, types and imports, and runs the tests.
-  --unit     only what needs neither Docker nor a cluster, and how much of devloop it runs
-  --no-lint  only the tests
+  --unit      only what needs neither Docker nor a cluster
+  --no-lint   only the tests
+  --coverage  say how much of devloop the tests run, as a run of all tests does
+  --hypothesis-profile=thorough
+              try all examples of each property instead of a quarter of them
 Paths among the arguments are relative to the top of the repository. Tests named by their paths run
 in one process; of all others, those that need neither Docker nor a cluster run in several."""
 DEMO_USAGE = """\
@@ -27,12 +30,16 @@ Sets the machine up for tests and prints the variables they need."""
 
 def test(args: list[str]) -> int:
     """Run `script/test`."""
-    unit, lint = "--unit" in args, "--no-lint" not in args
-    rest = [arg for arg in args if arg not in ("--unit", "--no-lint")]
-    if unit or checks.need_no_machine(rest):
+    own = ("--unit", "--no-lint", "--coverage")
+    rest = [arg for arg in args if arg not in own]
+    unit = "--unit" in args or checks.need_no_machine(rest)
+    lint, coverage = "--no-lint" not in args, "--coverage" in args or not (unit or rest)
+    found: dict[str, str] = {}
+    if unit:
         venv.ensure()
-        return checks.run(rest, {}, unit=True, lint=lint)
-    return checks.run(rest, setup.ensure(cluster.for_tests()), unit=False, lint=lint)
+    else:
+        found = setup.ensure(cluster.for_tests())
+    return checks.run(rest, found, unit=unit, lint=lint, coverage=coverage)
 
 
 def env(args: list[str]) -> int:

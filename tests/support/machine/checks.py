@@ -1,8 +1,9 @@
 """`script/test`: every check of the project, the tests last, so that their summary ends it.
 
-The tests that need neither Docker nor a cluster, nor the machine to themselves, are spread over
-processes; the others share one machine's Docker and one cluster, and run one after the other. What
-the two parts did is counted together in a closing line that reads like pytest's own.
+The tests that need neither Docker nor a cluster are spread over processes: first those that keep
+the machine busy, then those that mostly wait and would be late beside the others. The rest share
+one machine's Docker and one cluster, and run one after the other. What the parts did is counted
+together in a closing line that reads like pytest's own.
 """
 
 from __future__ import annotations
@@ -36,12 +37,15 @@ LINT_SECONDS = 600
 # A run that hangs must still show in CI which test did; every test has its own, shorter limit.
 TESTS_SECONDS = 3600
 UNIT_ONLY = ("-m", "not docker and not kind")
-# What may run beside others, and what needs the machine to itself.
+# What may run beside anything, what only beside its like, and what needs Docker or a cluster.
 BESIDE_OTHERS = ("-m", "not docker and not kind and not realtime")
-ALONE = ("-m", "docker or kind or realtime")
-REALTIME_ONLY = ("-m", "realtime and not docker and not kind")
+REALTIME = ("-m", "realtime and not docker and not kind")
+ALONE = ("-m", "docker or kind")
 # More processes than this spend their time on collecting the same tests.
 SPREAD = ("-n", "auto", "--maxprocesses", "8", "--dist", "worksteal")
+# These sleep most of the time, on any number of cores.
+REALTIME_SPREAD = ("-n", "4", "--dist", "worksteal")
+REALTIME_MARK = "pytest.mark.realtime"
 COVERAGE = ("--cov=devloop", "--cov-report=")
 TEST_DIRECTORIES = ("tests", "sample_app/tests")
 REPORT = "DEVLOOP_TEST_REPORT"  # read by tests/support/run_report.py
@@ -70,7 +74,9 @@ class Outcome:
     collected: frozenset[str] = frozenset()
 
 
-def run(pytest_args: list[str], found: dict[str, str], *, unit: bool, lint: bool) -> int:
+def run(
+    pytest_args: list[str], found: dict[str, str], *, unit: bool, lint: bool, coverage: bool
+) -> int:
     """Run the checks with the variables that were found; return the first bad status, or 0."""
     began = time.monotonic()
     env = {**os.environ, **found}
@@ -86,7 +92,7 @@ def run(pytest_args: list[str], found: dict[str, str], *, unit: bool, lint: bool
         if status != 0:
             failed.append((" ".join(argv), status))
     outcomes: list[Outcome] = []
-    for arguments in parts(pytest_args, unit=unit):
+    for arguments in parts(pytest_args, unit=unit, coverage=coverage):
         outcomes.append(tests(arguments, env))
         if outcomes[-1].status in (INTERRUPTED, 130):
             break
@@ -102,17 +108,32 @@ def run(pytest_args: list[str], found: dict[str, str], *, unit: bool, lint: bool
     return next((status for status in statuses if status != 0), 0)
 
 
-def parts(pytest_args: Sequence[str], *, unit: bool) -> list[list[str]]:
+def parts(pytest_args: Sequence[str], *, unit: bool, coverage: bool) -> list[list[str]]:
     """Return the arguments of each run of pytest.
 
     Who names paths or markers wants a few tests soon: they run in one process.
     """
+    measured = COVERAGE if coverage else ()
     if "-m" in pytest_args or any(names_a_path(argument) for argument in pytest_args):
-        return [[*(UNIT_ONLY if unit else ()), *pytest_args]]
-    spread = [*SPREAD, *BESIDE_OTHERS, *pytest_args]
-    if unit:
-        return [[*spread, *COVERAGE], [*REALTIME_ONLY, *pytest_args]]
-    return [spread, [*ALONE, *pytest_args]]
+        return [[*(UNIT_ONLY if unit else ()), *measured, *pytest_args]]
+    spread = [*SPREAD, *BESIDE_OTHERS, *measured, *pytest_args]
+    # Their files are named: to collect all tests takes each process longer than to run its part.
+    waiting = [*REALTIME_SPREAD, *REALTIME, *pytest_args, *realtime_files(venv.ROOT)]
+    return [spread, waiting, *([] if unit else [[*ALONE, *pytest_args]])]
+
+
+def realtime_files(root: Path) -> list[str]:
+    """Return the test files that mark a test `realtime`, relative to `root`."""
+    return [file for file in test_files(root) if REALTIME_MARK in (root / file).read_text("utf-8")]
+
+
+def test_files(root: Path) -> list[str]:
+    """Return the test files of the tree, relative to `root` and sorted."""
+    return sorted(
+        file.relative_to(root).as_posix()
+        for directory in TEST_DIRECTORIES
+        for file in (root / directory).rglob("test_*.py")
+    )
 
 
 def names_a_path(argument: str) -> bool:
@@ -159,12 +180,8 @@ def uncollected(root: Path, outcomes: Iterable[Outcome]) -> list[str]:
 
     pytest passes over directories of some names (`build`, `dist`) without a word.
     """
-    files = {
-        file.relative_to(root).as_posix()
-        for directory in TEST_DIRECTORIES
-        for file in (root / directory).rglob("test_*.py")
-    }
-    return sorted(files.difference(*(outcome.collected for outcome in outcomes)))
+    collected = frozenset[str]().union(*(outcome.collected for outcome in outcomes))
+    return [file for file in test_files(root) if file not in collected]
 
 
 def closing_line(counts: Counter[str], seconds: float) -> str:

@@ -60,15 +60,30 @@ def test_both_sides_name_the_report_alike() -> None:
     assert checks.REPORT == run_report.VARIABLE
 
 
-def test_the_whole_tree_runs_in_two_parts_and_named_tests_in_one() -> None:
-    spread, machine = checks.parts([], unit=False)
+def test_the_whole_tree_runs_in_parts_and_named_tests_in_one() -> None:
+    spread, waiting, machine = checks.parts([], unit=False, coverage=False)
+    files = checks.realtime_files(venv.ROOT)
     assert spread == [*checks.SPREAD, *checks.BESIDE_OTHERS]
+    assert waiting == [*checks.REALTIME_SPREAD, *checks.REALTIME, *files]
     assert machine == [*checks.ALONE]
-    assert checks.parts(["-x"], unit=False) == [[*spread, "-x"], [*machine, "-x"]]
-    assert checks.parts([], unit=True) == [[*spread, *checks.COVERAGE], [*checks.REALTIME_ONLY]]
+    assert checks.parts([], unit=True, coverage=False) == [spread, waiting]
+    assert checks.parts(["-x"], unit=False, coverage=True) == [
+        [*spread, *checks.COVERAGE, "-x"],
+        [*checks.REALTIME_SPREAD, *checks.REALTIME, "-x", *files],
+        [*machine, "-x"],
+    ]
     for named in (["tests/unit"], ["tests/conftest.py::test_x"], ["-m", "kind"]):
-        assert checks.parts(named, unit=False) == [named]
-        assert checks.parts(named, unit=True) == [[*checks.UNIT_ONLY, *named]]
+        assert checks.parts(named, unit=False, coverage=False) == [named]
+        assert checks.parts(named, unit=True, coverage=True) == [
+            [*checks.UNIT_ONLY, *checks.COVERAGE, *named]
+        ]
+
+
+def test_files_with_a_realtime_test_are_found(tree: Path) -> None:
+    mark = f"import pytest\npytestmark = {checks.REALTIME_MARK}\n"
+    (tree / "tests/unit/test_late.py").write_text(mark)
+    (tree / "tests/unit/late.py").write_text(mark)
+    assert checks.realtime_files(tree) == ["tests/unit/test_late.py"]
 
 
 def test_only_paths_of_unit_tests_need_no_machine() -> None:
