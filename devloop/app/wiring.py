@@ -25,10 +25,9 @@ from devloop.errors import Code, Diagnosis, Location
 from devloop.events import DiagnosticRaised
 from devloop.logs.follower import LogFollower
 from devloop.manifests import renderings_of
-from devloop.registry.client import RegistryClient
+from devloop.registry.client import Registries, RegistryClient
 from devloop.registry.discovery import check as check_registry
 from devloop.registry.kindload import KindLoader
-from devloop.registry.registries import Registries
 from devloop.watch.hints import WatchHints
 from devloop.watch.source import ServiceSource
 

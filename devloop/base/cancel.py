@@ -18,8 +18,7 @@ class Cancel:
     """A one-way switch handed to every worker.
 
     A worker that blocks registers how to unblock itself with `closing`: kill the process group,
-    shut the socket. The callbacks run once, in the thread that calls `set`, and must not block.
-    """
+    shut the socket. The callbacks run once, in the thread that calls `set`, and must not block."""
 
     def __init__(self) -> None:
         self._event = threading.Event()

@@ -59,8 +59,8 @@ class FileContent(NamedTuple):
     settled: bool
 
 
-def read_small(name: str, dir_fd: int, settled_before: int) -> tuple[str, Key] | None:
-    """Digest and key of the usual file: small, and last changed before `settled_before` (wall
+def read_small(name: str, dir_fd: int, settled_before: int) -> FileContent | None:
+    """The content of the usual file: small, and last changed before `settled_before` (wall
     clock, ns; at least a moment ago), so that it cannot have changed while it was read and one
     look at it is enough. None for any other and for none at all: ask `hash_file`."""
     try:
@@ -77,7 +77,7 @@ def read_small(name: str, dir_fd: int, settled_before: int) -> tuple[str, Key] |
     key = key_of(status)
     if key[3] >= settled_before or key[1] != len(data) or not stat.S_ISREG(key[4]):
         return None
-    return hashlib.sha256(data).hexdigest(), key
+    return FileContent(hashlib.sha256(data).hexdigest(), key, True)
 
 
 def hash_file(

@@ -47,10 +47,13 @@ _POSIX_CLASS = {
     "word": r"0-9A-Za-z_",
     "xdigit": r"0-9A-Fa-f",
 }
+_POSIX_NAME = re.compile(r"\[:(.*?):\]", re.DOTALL)
 # Single characters that do not stand for themselves in the expression that moby builds.
 _AS_GO = {"*": "[^/]*", "?": "[^/]", "[": "[", "]": "]"} | {c: "\\" + c for c in ".+()|{}$"}
 _CONTROL = {"a": "\a", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+# What stands for itself in Python, too, or nearly.
 _ANCHOR = {"A": r"\A", "z": r"\Z", "b": r"\b", "B": r"\B"}
+_ANY = {"(.*/)?": "(?:.*/)?", ".*": ".*", "*": "*", "^": "^"}
 
 
 class PatternError(ValueError):
@@ -88,11 +91,9 @@ class Pattern:
         if not text:
             return None
         text = clean(text)
-        exception = text.startswith("!")
-        if exception:
-            text = text[1:]
-            if not text:
-                raise PatternError('"!" alone excludes nothing')
+        exception, text = text.startswith("!"), text.removeprefix("!")
+        if not text:
+            raise PatternError('"!" alone excludes nothing')
         _check_brackets(text)
         kind, go = _go_expression(text)
         match kind:
@@ -107,12 +108,8 @@ class Pattern:
                     python += "|" + re.escape(rest[1:])
             case _:
                 python = _Translator(go).python()
-        return cls(
-            text=text,
-            exception=exception,
-            kind=kind,
-            regex=re.compile(rf"(?:{python})\Z", re.ASCII),
-        )
+        regex = re.compile(rf"(?:{python})\Z", re.ASCII)
+        return cls(text=text, exception=exception, kind=kind, regex=regex)
 
     def matches(self, path: str) -> bool:
         return self.regex.match(path) is not None
@@ -218,19 +215,15 @@ class _Translator:
     def python(self) -> str:
         out: list[str] = []
         while self._at < len(self._go):
-            if self._go.startswith("(.*/)?", self._at):
-                out.append("(?:.*/)?")
-                self._at += 6
-            elif self._go.startswith(".*", self._at):
-                out.append(".*")
-                self._at += 2
+            # Of single characters: an anchor, or the star that follows a class.
+            whole = next((each for each in _ANY if self._go.startswith(each, self._at)), "")
+            if whole:
+                out.append(_ANY[whole])
+                self._at += len(whole)
             elif self._peek() == "[":
                 out.append(self._class())
             elif self._peek() == "\\":
                 out.append(self._escape())
-            elif self._peek() in "*^":
-                # An anchor, or the star that follows a class.
-                out.append(self._next())
             else:
                 out.append(re.escape(self._next()))
         return "".join(out)
@@ -244,14 +237,12 @@ class _Translator:
         return c
 
     def _escape(self) -> str:
-        c = self._go[self._at + 1]
-        if c in _ANCHOR:
+        anchor = _ANCHOR.get(self._go[self._at + 1])
+        if anchor is not None:
             self._at += 2
-            return _ANCHOR[c]
-        if c in _PERL_CLASS:
-            self._at += 2
-            return f"[{_PERL_CLASS[c]}]"
-        return re.escape(self._char())
+            return anchor
+        perl = self._perl_class()
+        return f"[{perl}]" if perl else re.escape(self._char())
 
     def _class(self) -> str:
         self._at += 1
@@ -266,16 +257,13 @@ class _Translator:
         return "".join(out) + "]"
 
     def _posix_class(self) -> str:
-        if not self._go.startswith("[:", self._at):
+        found = _POSIX_NAME.match(self._go, self._at)
+        if found is None:
             return ""
-        end = self._go.find(":]", self._at + 2)
-        if end < 0:
-            return ""
-        name = self._go[self._at + 2 : end]
-        if name not in _POSIX_CLASS:
-            raise PatternError(f"[:{name}:] is not a class of characters that devloop knows")
-        self._at = end + 2
-        return _POSIX_CLASS[name]
+        if found[1] not in _POSIX_CLASS:
+            raise PatternError(f"{found[0]} is not a class of characters that devloop knows")
+        self._at = found.end()
+        return _POSIX_CLASS[found[1]]
 
     def _perl_class(self) -> str:
         if self._peek() != "\\":

@@ -39,8 +39,7 @@ class IgnoreRules:
     """Compiled rules. Paths are relative to the context, with slashes, without a leading "./".
 
     A walker that goes down the tree uses `step`, anybody else `ignored` and `may_contain`. Safe to
-    use from several threads: the caches hold what can be worked out again.
-    """
+    use from several threads: the caches hold what can be worked out again."""
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
         self.patterns = tuple(patterns)

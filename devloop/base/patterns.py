@@ -11,12 +11,13 @@ from __future__ import annotations
 import os
 import re
 from fnmatch import fnmatchcase
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from devloop.base.editor_files import is_temporary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
 
 _MAGIC = re.compile(r"[*?[]")
@@ -72,7 +73,8 @@ class FilePatterns:
     def __init__(self, patterns: Iterable[str]) -> None:
         self.patterns = tuple(os.path.normpath(p) for p in patterns)
         self._parts = tuple(_split(p) for p in self.patterns)
-        self.tops = tuple("".join(f"/{p}" for p in _fixed(parts)) or "/" for parts in self._parts)
+        fixed = (takewhile(bool, map(_literal, parts)) for parts in self._parts)
+        self.tops = tuple("".join(f"/{name}" for name in names) or "/" for names in fixed)
         """For each pattern the path beneath which (itself included) all lies that it can match."""
 
     def files(self) -> list[str]:
@@ -142,14 +144,6 @@ def _split(pattern: str) -> Parts:
     parts = tuple(pattern.split("/")[1:])
     # At the end it stands for whatever is in a directory, not for what is none.
     return (*parts, "*") if parts[-1] == "**" else parts
-
-
-def _fixed(parts: Parts) -> Iterator[str]:
-    for part in parts:
-        name = _literal(part)
-        if name is None:
-            return
-        yield name
 
 
 def _is_manifest(name: str) -> bool:

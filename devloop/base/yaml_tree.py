@@ -135,14 +135,14 @@ def describe(node: Node) -> str:
         return "a list"
     if isinstance(node, Keys):
         return "a mapping"
-    value = node.value
-    if value is None:
-        return "nothing"
-    if isinstance(value, str):
-        shown = value if len(value) <= 60 else value[:57] + "..."
-        return f"the text {shown!r}"
-    if isinstance(value, bool):
-        return f"the truth value {node.text}"
+    match node.value:
+        case None:
+            return "nothing"
+        case str(text):
+            shown = text if len(text) <= 60 else text[:57] + "..."
+            return f"the text {shown!r}"
+        case bool():
+            return f"the truth value {node.text}"
     return f"the number {node.text[:40]}"
 
 
@@ -191,23 +191,21 @@ def _syntax_fault(error: Exception, shown: str, text: str) -> YamlFault:
     message, cause, hints, opened = explain(error)
     marks = [getattr(error, name, None) for name in ("problem_mark", "context_mark")]
     mark = next(filter(None, reversed(marks) if opened else marks), None)
-    line = column = None
+    place = Location(shown)
     if mark is not None:
-        line, column = mark.line + 1, mark.column + 1
+        place = Location(shown, mark.line + 1, mark.column + 1)
     elif isinstance(error, yaml.reader.ReaderError) and isinstance(error.position, int):
-        before = text[: error.position]
-        line, column = before.count("\n") + 1, len(before.rpartition("\n")[2]) + 1
+        place = Location.after(text[: error.position], shown)
     lines = text.split("\n")
-    shown_line = lines[line - 1].rstrip()[:200] if line and line <= len(lines) else ""
-    shown_line = "".join(
-        c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in shown_line
-    )
+    line = lines[place.line - 1].rstrip()[:200] if place.line and place.line <= len(lines) else ""
+    odd = (c for c in set(line) if not (c.isprintable() or c == "\t"))
+    line = line.translate(dict.fromkeys(map(ord, odd), "\N{REPLACEMENT CHARACTER}"))
     return YamlFault(
         message=f"not valid YAML: {message}",
-        location=Location(shown, line, column),
+        location=place,
         cause=cause,
         suggestions=hints,
-        detail=(f"{line} | {shown_line}",) if shown_line else (),
+        detail=(f"{place.line} | {line}",) if line else (),
     )
 
 

@@ -20,8 +20,7 @@ LARGEST_FILE = 4 * 1024 * 1024
 def read_text(path: Path, shown: str) -> str:
     """The text of a file named `shown` in messages.
 
-    Raises `DevloopError`: config/not-found, env/file-unreadable or config/parse (not UTF-8).
-    """
+    Raises `DevloopError`: config/not-found, env/file-unreadable or config/parse (not UTF-8)."""
 
     def fault(code: Code, message: str, cause: str | None = None) -> DevloopError:
         return DevloopError.of(code, message, location=Location(shown), cause=cause)
@@ -56,8 +55,7 @@ def compose_documents(text: str, shown: str, problems: Problems) -> tuple[Node, 
     """The documents of a YAML text; an empty one is left out.
 
     What is wrong goes to `problems`: after a syntax error nothing is returned; tags, merge keys,
-    duplicate keys and too many nodes are reported, and the rest is read on.
-    """
+    duplicate keys and too many nodes are reported, and the rest is read on."""
     nodes, faults = read_yaml(text, shown)
     for fault in faults:
         problems.add(

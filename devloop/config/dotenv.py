@@ -32,8 +32,7 @@ def parse_dotenv(
     """The variables of a .env file; `environment` wins over the file within `${...}`.
 
     Unquoted and double-quoted values may hold variables (unset ones are empty), single-quoted ones
-    are literal; a name without `=` takes its value from `environment`. Problems carry the line.
-    """
+    are literal; a name without `=` takes its value from `environment`. Problems carry the line."""
     found: dict[str, str] = {}
     text = text.replace("\r\n", "\n")
     at = 0

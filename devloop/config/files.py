@@ -30,8 +30,7 @@ def check_files(loaded: LoadedProject) -> tuple[Diagnosis, ...]:
     """What is missing, each at its key in devloop.yaml (or at the service's, for a default).
 
     Codes: config/context-missing, config/dockerfile-missing, config/manifest-missing,
-    config/file-missing.
-    """
+    config/file-missing."""
     problems = Problems()
     for service in loaded.project.services.values():
         if _check_context(loaded, service, problems):

@@ -25,8 +25,7 @@ class Text:
     """A text that follows `rule`.
 
     `number` also takes a number as it stands in the file (a port, seconds), `scalar` any single
-    value (a build argument); `for_shell` leaves `$NAME` alone, for a shell to read.
-    """
+    value (a build argument); `for_shell` leaves `$NAME` alone, for a shell to read."""
 
     rule: TextRule
     _: KW_ONLY
@@ -74,8 +73,7 @@ class Map:
     """A mapping whose keys are the user's own: services, build arguments.
 
     `noun` names one entry in messages; `null` lets an entry have no value; `--set` makes no new
-    entry in a `closed` one.
-    """
+    entry in a `closed` one."""
 
     key: TextRule
     value: Kind
@@ -112,8 +110,7 @@ class Block:
     `finish` gets the fields that were found (to change), the values as read and the scope: it fills
     in defaults that depend on others and checks rules between keys. `elsewhere` explains keys that
     people look for here, `later` names what those stand for that do not exist yet; `extra` is added
-    to the JSON Schema for rules between keys.
-    """
+    to the JSON Schema for rules between keys."""
 
     about: str
     keys: Mapping[str, Key]

@@ -38,8 +38,7 @@ class LoadedProject:
 
     `variables` are what `${NAME}` could name: env_file below the environment. `files` are the files
     that were read (absolute), whose change means loading again. `cwd` is what shown paths are
-    relative to.
-    """
+    relative to."""
 
     project: Project
     locations: Locations
@@ -50,8 +49,7 @@ class LoadedProject:
     def locate(self, *path: str | int) -> Location:
         """Where a setting stands: `locate("services", "web", "deploy", "workload")`.
 
-        The place of the key (of the item in a list); for a default, of the nearest key above it.
-        """
+        The place of the key (of the item in a list); for a default, of the nearest key above it."""
         return self.locations.key(path)
 
     def show(self, path: Path) -> str:
@@ -81,8 +79,7 @@ def show_path(path: Path, cwd: Path) -> str:
 def find_file(cwd: Path) -> Path:
     """The devloop.yaml of the working directory or the nearest directory above it.
 
-    Raises `DevloopError` config/not-found.
-    """
+    Raises `DevloopError` config/not-found."""
     for directory in (cwd, *cwd.parents):
         if os.path.lexists(directory / FILE_NAME):
             return directory / FILE_NAME
@@ -114,8 +111,7 @@ def load_project(
     `user_config` may name a file that does not exist. The other arguments are flags.
 
     Raises `DevloopError` when no file is found or it cannot be read, `ConfigErrors` with every
-    problem in it otherwise.
-    """
+    problem in it otherwise."""
     cwd = cwd.absolute()
     named = str(file) if file is not None else env.get("DEVLOOP_FILE", "")
     path = Path(os.path.normpath(cwd / named)) if named else find_file(cwd)

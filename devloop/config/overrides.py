@@ -30,8 +30,7 @@ def apply_sets(root: Keys, kind: Block, sets: Sequence[str], problems: Problems)
     """`root` with each `a.b.c=value` put in; what cannot be goes to `problems` (usage/arguments).
 
     A value is one YAML scalar as it stands, without comments and variables; one that begins with a
-    quote, `[` or `{` is read as YAML.
-    """
+    quote, `[` or `{` is read as YAML."""
     for text in sets:
         dotted, equals, value = text.partition("=")
         parts = tuple(dotted.strip().split("."))

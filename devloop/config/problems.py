@@ -29,8 +29,7 @@ class Locations:
     """Places of keys and of values by path; `file` stands for what is in no file.
 
     A path that the file does not have falls back to the nearest one above it: a default of a
-    service is shown at the service.
-    """
+    service is shown at the service."""
 
     file: Location
     keys: dict[Path, Location] = field(default_factory=dict)
@@ -68,8 +67,7 @@ def fault(message: str, *hints: str, cause: str | None = None) -> Fault:
 class ConfigErrors(DevloopError):  # noqa: N818 - it carries many
     """Everything wrong with the configuration; `diagnosis` is the first of `diagnoses`.
 
-    `diagnoses` is never empty and sorted by place.
-    """
+    `diagnoses` is never empty and sorted by place."""
 
     def __init__(self, diagnoses: Iterable[Diagnosis]) -> None:
         self.diagnoses = tuple(diagnoses)

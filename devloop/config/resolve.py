@@ -97,8 +97,7 @@ def secrets(items: _Items, scope: ServiceScope) -> tuple[str, ...]:
     """Secrets with absolute `src`.
 
     In a flow list, YAML parts `[id=pip,src=pip.conf]` at the comma; an item without `id=` is the
-    rest of the one before.
-    """
+    rest of the one before."""
     joined: list[tuple[int, str]] = []
     for position, text in items:
         if joined and not secret_fields(text).get("id"):

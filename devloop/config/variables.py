@@ -42,8 +42,7 @@ def expand(text: str, values: Mapping[str, str], *, bare: str = "refuse") -> Exp
     """Replaces the variables in `text`.
 
     `bare` says what a `$NAME` without braces is: `refuse` (a mistake), `keep` (text, for a shell to
-    read later) or `replace` (a variable, as in .env files).
-    """
+    read later) or `replace` (a variable, as in .env files)."""
     if "$" not in text:
         return Expanded(text=text, used=False, troubles=())
     reader = _VariableReader(text, values, bare)

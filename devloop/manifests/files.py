@@ -103,12 +103,9 @@ def _read(file: Path, shown: str) -> Iterator[ManifestObject]:
     except UnicodeDecodeError as error:
         raise _wrong(Location(shown), "the file is not UTF-8 text", str(error)) from error
     if "{{" in text and re.search(r"^\s*\{\{", text, re.MULTILINE):
-        line = text[: text.index("{{")].count("\n") + 1
-        raise _wrong(
-            Location(shown, line, 1),
-            "this is a Helm template, not a manifest",
-            "a line begins with {{",
-        )
+        place = Location(shown, text[: text.index("{{")].count("\n") + 1, 1)
+        message = "this is a Helm template, not a manifest"
+        raise _wrong(place, message, "a line begins with {{")
     # JSON is YAML, but for tabs between its tokens, which YAML's scanner refuses.
     text = text.replace("\t", " ") if file.suffix == ".json" else text
     nodes, faults = read_yaml(text, shown, lenient=True, most=_MOST_NODES, deepest=_DEEPEST)
@@ -198,13 +195,9 @@ def _scalar(node: Scalar) -> Any:
 
 
 def _int(text: str) -> int:
-    digits = text.replace("_", "").lower()
-    sign = -1 if digits.startswith("-") else 1
-    digits = digits.lstrip("+-")
-    for prefix, base in (("0x", 16), ("0b", 2), ("0o", 8)):
-        if digits.startswith(prefix):
-            return sign * int(digits[2:], base)
-    return sign * int(digits, 8 if digits.startswith("0") and len(digits) > 1 else 10)
+    digits = text.replace("_", "")
+    octal = re.fullmatch("[-+]?0[0-9]+", digits)
+    return int(digits, 8 if octal else 0)  # 0 reads 0x, 0b and 0o
 
 
 def _float(text: str) -> float | int:

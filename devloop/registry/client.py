@@ -1,4 +1,4 @@
-"""A small client for the OCI distribution API: manifests and blobs of one registry.
+"""A small client for the OCI distribution API: manifests and blobs of a registry.
 
 It is on the hot path (every deploy asks it for a digest), so connections stay open and nothing is
 asked twice. It must not know what an image is for; it moves bytes and checks digests.
@@ -337,6 +337,41 @@ class RegistryClient:
         if response.status not in (200, 404):
             raise self._transport.refused(response, doing)
         return response if response.status == 200 else None
+
+
+class Registries:
+    """From `host[:port]` to a client, opened when it is first asked for. Thread-safe. `known` is
+    used for its own host, and left open by `close`."""
+
+    def __init__(
+        self,
+        known: RegistryClient | None = None,
+        *,
+        make: Callable[[str], RegistryClient] = RegistryClient,
+    ) -> None:
+        self._known = {known.host: known} if known else {}
+        self._make = make
+        self._made: dict[str, RegistryClient] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, host: str) -> RegistryClient:
+        with self._lock:
+            found = self._known.get(host) or self._made.get(host)
+            if found is None:
+                found = self._made[host] = self._make(host)
+            return found
+
+    def close(self) -> None:
+        with self._lock:
+            made, self._made = list(self._made.values()), {}
+        for client in made:
+            client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
 def _checked(response: urllib3.BaseHTTPResponse, what: str, digest: str) -> Iterator[bytes]:

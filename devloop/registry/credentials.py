@@ -11,6 +11,7 @@ import base64
 import json
 import os
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -40,46 +41,31 @@ def for_host(host: str, config: Path | None = None) -> RegistryCredentials | Non
     """What Docker would send to `host` (with its port), None when it knows nothing.
 
     A broken config.json or helper counts as knowing nothing: Docker itself will say so."""
-    data = _read(config or _config_file())
-    names = _names(host)
-    helper = next((h for n in names if (h := _text(data, "credHelpers", n))), "")
-    store = helper or (data.get("credsStore") if isinstance(data.get("credsStore"), str) else "")
-    if store:
-        for name in names:
-            found = _ask(str(store), name)
-            if found is not None:
-                return found
-    auths = data.get("auths")
-    for name in names:
-        entry = auths.get(name) if isinstance(auths, dict) else None
-        if isinstance(entry, dict) and (found := _entry(entry)):
-            return found
-    return None
-
-
-def _config_file() -> Path:
-    directory = os.environ.get("DOCKER_CONFIG")
-    return (Path(directory) if directory else Path.home() / ".docker") / "config.json"
-
-
-def _read(path: Path) -> dict[str, Any]:
+    directory = os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker"
     try:
-        data = json.loads(path.read_text())
+        data = _mapping(json.loads((config or Path(directory) / "config.json").read_text()))
     except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
+        return None
+    names, helpers, auths = (
+        _names(host),
+        _mapping(data.get("credHelpers")),
+        _mapping(data.get("auths")),
+    )
+    stores = [*map(helpers.get, names), data.get("credsStore")]
+    store = next((each for each in stores if each and isinstance(each, str)), "")
+    asked = (_ask(store, name) for name in names if store)
+    kept = (_entry(_mapping(auths.get(name))) for name in names)
+    return next((found for found in chain(asked, kept) if found), None)
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _names(host: str) -> tuple[str, ...]:
     if host in _HUB:
         return (_HUB_KEY, "docker.io", "index.docker.io")
     return (host, f"https://{host}", f"http://{host}", f"https://{host}/v1/", f"https://{host}/v2/")
-
-
-def _text(data: dict[str, Any], key: str, name: str) -> str:
-    inner = data.get(key)
-    value = inner.get(name) if isinstance(inner, dict) else None
-    return value if isinstance(value, str) else ""
 
 
 def _entry(entry: dict[str, Any]) -> RegistryCredentials | None:
@@ -95,7 +81,7 @@ def _entry(entry: dict[str, Any]) -> RegistryCredentials | None:
 
 
 def _ask(helper: str, name: str) -> RegistryCredentials | None:
-    if "/" in helper or os.sep in helper:
+    if "/" in helper:
         return None
     try:
         done = process.capture(

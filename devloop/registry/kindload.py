@@ -60,22 +60,13 @@ def _failed(image: str, cluster: str, lines: deque[str]) -> DevloopError:
     errors = [line for line in output if "error" in line.lower()]
     cause = (errors or output or ["it gave no reason"])[-1][:240]
     if "no space left on device" in text:
-        return DevloopError.of(
-            Code.ENV_DISK_FULL,
-            f"the nodes of {cluster} have no space left",
-            cause=cause,
-            suggestions=("see what takes the space: docker system df",),
-        )
-    if "no nodes found for cluster" in text:
-        return DevloopError.of(
-            Code.CLUSTER_NOT_FOUND,
-            f"there is no kind cluster {cluster}",
-            cause=cause,
-            suggestions=("list the clusters: kind get clusters",),
-        )
-    return DevloopError.of(
-        Code.REGISTRY_PUSH_FAILED,
-        f"{image} could not be loaded into the nodes of {cluster}",
-        cause=cause,
-        detail=tuple(output[-20:]),
-    )
+        code, hint = Code.ENV_DISK_FULL, "see what takes the space: docker system df"
+        message = f"the nodes of {cluster} have no space left"
+    elif "no nodes found for cluster" in text:
+        code, hint = Code.CLUSTER_NOT_FOUND, "list the clusters: kind get clusters"
+        message = f"there is no kind cluster {cluster}"
+    else:
+        message = f"{image} could not be loaded into the nodes of {cluster}"
+        detail = tuple(output[-20:])
+        return DevloopError.of(Code.REGISTRY_PUSH_FAILED, message, cause=cause, detail=detail)
+    return DevloopError.of(code, message, cause=cause, suggestions=(hint,))

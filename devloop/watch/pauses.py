@@ -30,8 +30,7 @@ class Pace:
 
     What is known of the files decides, and what happened after the last hints: where saves go on (a
     formatter, an editor that writes several files), the wait grows until it covers that, and it
-    shrinks again where they do not.
-    """
+    shrinks again where they do not."""
 
     def __init__(self) -> None:
         self._seconds = _SHORTEST_SECONDS

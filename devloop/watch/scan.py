@@ -232,14 +232,9 @@ class TreeScanner:
         return child
 
     def _file(self, name: str, look: _Look, prefix: str) -> Leaf | None:
-        quick = read_small(name, look.fd, look.trusted_before)
-        if quick is not None:
-            self.read += 1
-            digest, key = quick
-            entry = ContextEntry("file", key[4] & 0o7777, key[1], digest)
-            return Leaf(name, entry, key, True)
+        content = read_small(name, look.fd, look.trusted_before)
         try:
-            content = hash_file(name, look.cancel, dir_fd=look.fd)
+            content = content or hash_file(name, look.cancel, dir_fd=look.fd)
         except OSError as error:
             raise unreadable(self._prefix + prefix + name, error) from error
         if content is None:
@@ -259,12 +254,10 @@ class TreeScanner:
             if known is not leaf:
                 changed = True
                 self._note(prefix + name, known, leaf)
-                if known is None or known.entry != leaf.entry:
-                    self._pending[prefix + name] = leaf.entry
         if len(old) != len(leaves) or old.keys() != leaves.keys():
             changed = True
             for name in old.keys() - leaves.keys():
-                self._pending[prefix + name] = None
+                self._note(prefix + name, old[name], None)
         if changed:
             self._dirty.add(directory)
             directory.replace(leaves)
@@ -275,12 +268,12 @@ class TreeScanner:
         if leaf is None and known is None:
             return
         self._dirty.add(directory)
-        if leaf is None or known is None or known.entry != leaf.entry:
-            self._pending[directory.below(name)] = leaf.entry if leaf else None
         self._note(directory.below(name), known, leaf)
         directory.put(name, leaf)
 
     def _note(self, path: str, before: Leaf | None, now: Leaf | None) -> None:
+        if before is None or now is None or before.entry != now.entry:
+            self._pending[path] = now.entry if now else None
         if before is not None and now is not None and before.key != now.key:
             self._rewritten[path] = self.looks
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,46 +42,31 @@ class Leaf:
         self.line = f"{entry.type}\0{name}\0{entry.mode}\0{entry.digest or entry.link}\0"
 
 
+@dataclass(slots=True, eq=False)
 class Directory:
     """A directory as last seen. `included` says that the rules do not leave it out; one that they
     do is still sent when something beneath it is: `shown` is its entry in the snapshot, if any."""
 
-    __slots__ = (
-        "depth",
-        "digest",
-        "directories",
-        "groups",
-        "identity",
-        "included",
-        "inherited",
-        "leaves",
-        "mode",
-        "name",
-        "parent",
-        "path",
-        "shown",
-        "stale",
-        "stamp",
-    )
+    parent: Directory | None
+    name: str
+    path: str = field(init=False)
+    depth: int = field(init=False)
+    included: bool = True
+    inherited: int = 0
+    identity: tuple[int, int] = (0, 0)
+    mode: int = -1
+    leaves: dict[str, Leaf] = field(default_factory=dict)
+    directories: dict[str, Directory] = field(default_factory=dict)
+    shown: ContextEntry | None = None
+    digest: bytes = b""
+    stamp: bytes = b""
+    # Only in a big directory: its leaves by the hash of their names, and the groups to hash again.
+    groups: list[_Group] | None = None
+    stale: set[int] = field(default_factory=set)
 
-    def __init__(self, parent: Directory | None, name: str) -> None:
-        self.parent = parent
-        self.name = name
-        self.path: str = parent.below(name) if parent else name
-        self.depth: int = parent.depth + 1 if parent else 0
-        self.included = True
-        self.inherited = 0
-        self.identity = (0, 0)
-        self.mode = -1
-        self.leaves: dict[str, Leaf] = {}
-        self.directories: dict[str, Directory] = {}
-        self.shown: ContextEntry | None = None
-        self.digest = b""
-        self.stamp = b""
-        # Only in a big directory: its leaves by the hash of their names, and the groups to hash
-        # again.
-        self.groups: list[_Group] | None = None
-        self.stale: set[int] = set()
+    def __post_init__(self) -> None:
+        self.path = self.parent.below(self.name) if self.parent else self.name
+        self.depth = self.parent.depth + 1 if self.parent else 0
 
     def below(self, name: str) -> str:
         return f"{self.path}/{name}" if self.path else name
@@ -130,15 +116,13 @@ class Directory:
         )
 
 
+@dataclass(slots=True)
 class _Group:
     """A part of a big directory's leaves, so that one change need not hash them all."""
 
-    __slots__ = ("digest", "leaves", "stamp")
-
-    def __init__(self) -> None:
-        self.leaves: dict[str, Leaf] = {}
-        self.digest = b""
-        self.stamp = b""
+    leaves: dict[str, Leaf] = field(default_factory=dict)
+    digest: bytes = b""
+    stamp: bytes = b""
 
 
 def _group_of(name: str) -> int:

@@ -19,7 +19,7 @@ from devloop.builders.select import make_builder, preflight
 from devloop.config.schema import Build, Deploy, Project, Service
 from devloop.errors import DevloopError
 from devloop.model import PushTarget
-from devloop.registry.registries import Registries
+from devloop.registry.client import Registries
 from tests.integration.builders.conftest import docker
 from tests.support.differential.compare import differences
 from tests.support.differential.images import Image, Reader

@@ -20,8 +20,7 @@ from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.listing import Listing, PathEntry
 from devloop.errors import Code, DevloopError
 from devloop.model import ImageRef, PushTarget
-from devloop.registry.client import RegistryClient
-from devloop.registry.registries import Registries
+from devloop.registry.client import Registries, RegistryClient
 from tests.unit.builders.kit import Notes, job, scan_of, write
 from tests.unit.builders.test_base_image import Local, publish, sha, tar
 from tests.unit.registry.fake_registry import State, serving

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from devloop.registry.client import RegistryClient
-from devloop.registry.registries import Registries
+from devloop.registry.client import Registries, RegistryClient
 
 
 class Noted(RegistryClient):
