@@ -9,6 +9,7 @@ would hang. Its connections here open their sockets themselves and leave them wi
 from __future__ import annotations
 
 import contextlib
+import http.client
 import importlib.util
 import socket
 import sys
@@ -27,16 +28,72 @@ from urllib3.exceptions import (
     NewConnectionError,
 )
 
-from devloop.base.net_shutter import BROKEN, Shutter, shut_by
-from devloop.base.sockets import keep_alive
+from devloop.base.sockets import keep_alive, shut
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from devloop.base.cancel import Cancel
 
-__all__ = ["BROKEN", "HttpClient", "ProxyUnsupported", "Shutter", "shut_by", "take_socket"]
+
+# What a connection that breaks raises, wherever it breaks.
+BROKEN = (OSError, http.client.HTTPException, HTTPError)
+
+
+class Shutter:
+    """Holds the socket that one call uses; `shut` makes whatever blocks on it return at once.
+
+    `shut` may come before there is a socket: the next one is then refused. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._copied = False
+        self.closed = False
+
+    def hold(self, sock: socket.socket, *, copy: bool = False) -> None:
+        """`copy`: a duplicate, for a socket that TLS is about to take over. Raises
+        ConnectionAbortedError when it was shut already."""
+        with self._lock:
+            self._drop()
+            self._socket, self._copied = (sock.dup() if copy else sock), copy
+            closed = self.closed
+        if closed:
+            raise ConnectionAbortedError("closed before it was connected")
+
+    def shut(self) -> None:
+        with self._lock:
+            self.closed = True
+            if self._socket is not None:
+                shut(self._socket)  # Linux also wakes a connect() under way
+
+    def release(self) -> None:
+        """Let go of the socket: it is another call's, or nobody's, from now on."""
+        with self._lock:
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._copied and self._socket is not None:
+            self._socket.close()
+        self._socket, self._copied = None, False
+
+
+@contextlib.contextmanager
+def shut_by(cancel: Cancel | None, shutter: Shutter) -> Iterator[None]:
+    """Let `cancel` shut `shutter` while in the block. Raises `Cancelled` instead of the broken
+    connection that comes of it."""
+    if cancel is None:
+        yield
+        return
+    cancel.check()
+    with cancel.closing(shutter.shut):
+        try:
+            yield
+        except BROKEN:
+            cancel.check()
+            raise
+    cancel.check()
 
 
 class ProxyUnsupported(Exception):  # noqa: N818 - the caller says what to do about it

@@ -46,10 +46,8 @@ def _check_context(loaded: LoadedProject, service: Service, problems: Problems) 
         return True
     where = loaded.locate("services", service.name, "build", "context")
     if context.exists():
-        wrong, hint = (
-            "is a file, not a directory",
-            f"name its directory: {loaded.show(context.parent)}",
-        )
+        wrong = "is a file, not a directory"
+        hint = f"name its directory: {loaded.show(context.parent)}"
     else:
         meant = _neighbour(context, directories=True)
         wrong, hint = "does not exist", f"did you mean {loaded.show(meant)}?" if meant else ""

@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from devloop.base.yaml_tree import Keys, describe
 from devloop.config.documents import compose_documents, read_text
-from devloop.config.dotenv import parse_dotenv
 from devloop.config.overrides import apply_sets, literal
 from devloop.config.problems import ConfigErrors, Locations, Problems
 from devloop.config.reader import MISSING, Reader
 from devloop.config.resolve import ServiceScope
 from devloop.config.schema import PROJECT, USER, project_of
+from devloop.config.variables import parse_dotenv
 from devloop.errors import Code, DevloopError, Location
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from devloop.config.grammar import Block
     from devloop.config.schema import Project
 
 
@@ -153,16 +154,11 @@ class _Loading:
             if error.code == Code.CONFIG_NOT_FOUND:
                 return {}
             raise
-        self.files.append(path)
-        root = _root(text, shown, self._problems)
-        if root is None:
-            return {}
-        return _dict(Reader(self._problems, self.locations, self.env).read(root, USER, ()))
+        root = self._root(text, path, shown)
+        return self._read(root, USER, self.env) if root is not None else {}
 
     def file_values(self, path: Path, shown: str, sets: Sequence[str]) -> dict[str, Any]:
-        text = read_text(path, shown)
-        self.files.append(path)
-        root = _root(text, shown, self._problems)
+        root = self._root(read_text(path, shown), path, shown)
         if root is None:
             if not self._problems:
                 place = Location(shown, 1, 1)
@@ -170,7 +166,7 @@ class _Loading:
             raise ConfigErrors(self._problems.sorted())
         root = apply_sets(root, PROJECT, sets, self._problems)
         self._read_env_file(root, path.parent)
-        return _dict(Reader(self._problems, self.locations, self.variables).read(root, PROJECT, ()))
+        return self._read(root, PROJECT, self.variables)
 
     def given_values(self, flags: Mapping[str, str | None]) -> dict[str, Any]:
         """What flags and, after them, DEVLOOP_* variables say; an empty one counts as unset."""
@@ -200,6 +196,25 @@ class _Loading:
                 found = tuple(each for each in found if each.code != Code.CONFIG_VARIABLE) or found
             raise ConfigErrors(found)
         return project
+
+    def _read(self, root: Keys, kind: Block, variables: Mapping[str, str]) -> dict[str, Any]:
+        values = Reader(self._problems, self.locations, variables).read(root, kind, ())
+        return values if isinstance(values, dict) else {}
+
+    def _root(self, text: str, path: Path, shown: str) -> Keys | None:
+        """The file's mapping; None when there is none, reported unless the file is empty."""
+        self.files.append(path)
+        nodes = compose_documents(text, shown, self._problems)
+        if len(nodes) > 1:
+            message = "the file holds more than one document"
+            hint = "remove what follows the line ---"
+            self._problems.add(Code.CONFIG_PARSE, message, nodes[1].location, hint)
+        root = next(iter(nodes), None)
+        if root is None or isinstance(root, Keys):
+            return root
+        message = f"the file must be a mapping (`key: value` lines), not {describe(root)}"
+        self._problems.add(Code.CONFIG_TYPE, message, root.location)
+        return None
 
     def _read_env_file(self, root: Keys, directory: Path) -> None:
         """Adds env_file's variables below the environment's own."""
@@ -231,22 +246,3 @@ class _Loading:
         for each in found.sorted():
             self._incomplete = True
             self._problems.take(each)
-
-
-def _dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _root(text: str, shown: str, problems: Problems) -> Keys | None:
-    """The file's mapping; None when there is none, reported unless the file is empty."""
-    nodes = compose_documents(text, shown, problems)
-    if not nodes:
-        return None
-    if len(nodes) > 1:
-        message, hint = "the file holds more than one document", "remove what follows the line ---"
-        problems.add(Code.CONFIG_PARSE, message, nodes[1].location, hint)
-    if isinstance(nodes[0], Keys):
-        return nodes[0]
-    message = f"the file must be a mapping (`key: value` lines), not {describe(nodes[0])}"
-    problems.add(Code.CONFIG_TYPE, message, nodes[0].location)
-    return None

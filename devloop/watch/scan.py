@@ -127,28 +127,21 @@ class TreeScanner:
 
     def _walk(self, top: Directory, fd: int, cancel: Cancel) -> None:
         """Bring `top`, open as `fd`, and all beneath it in line with the disk."""
-        stack: list[tuple[int, Iterator[Directory]]] = []
+        opened = [fd]  # the first is the caller's
         try:
-            todo = iter(self._list(top, fd, cancel))
-            while True:
-                directory = next(todo, None)
-                if directory is not None:
-                    inner = self._enter(directory, fd)
-                    if inner is not None:
-                        stack.append((fd, todo))
-                        fd, todo = inner, iter(())
-                        todo = iter(self._list(directory, fd, cancel))
-                elif stack:
-                    os.close(fd)
-                    fd, todo = stack.pop()
-                else:
-                    return
+            todo = [iter(self._list(top, fd, cancel))]
+            while todo:
+                directory = next(todo[-1], None)
+                if directory is None:
+                    todo.pop()
+                    if todo:
+                        os.close(opened.pop())
+                elif (inner := self._enter(directory, opened[-1])) is not None:
+                    opened.append(inner)
+                    todo.append(iter(self._list(directory, inner, cancel)))
         finally:
-            # The first on the stack is the caller's.
-            if stack:
-                os.close(fd)
-            for other, _ in stack[1:]:
-                os.close(other)
+            for inner in opened[1:]:
+                os.close(inner)
 
     def _enter(self, directory: Directory, parent_fd: int) -> int | None:
         """Open `directory`; None when it is not (or no longer) one to look into."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from devloop.config.dotenv import parse_dotenv
 from devloop.config.problems import Problems
-from devloop.config.variables import expand
+from devloop.config.variables import expand, parse_dotenv
 from devloop.errors import Location
 
 VALUES = {"A": "1", "EMPTY": "", "REF": "${A}", "HOME": "/h"}
