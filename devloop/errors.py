@@ -154,8 +154,7 @@ class Diagnosis:
     """What is wrong, where, why devloop thinks so and what to do next.
 
     `message` is one line. `cause` says why in one line, `suggestions` what to do, best first;
-    `detail` holds evidence to show below (source lines, the end of a log), one entry a line.
-    """
+    `detail` holds evidence to show below (source lines, the end of a log), one entry a line."""
 
     code: Code
     severity: Severity = "error"

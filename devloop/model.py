@@ -53,8 +53,7 @@ class ContextEntry:
     """One path of a build context as it stands on disk.
 
     `mode` holds the permission bits (0o7777 mask). `digest` is the content's sha256 in hex for a
-    file and empty otherwise; `link` is a symlink's target as bytes decoded with surrogateescape.
-    """
+    file and empty otherwise; `link` is a symlink's target as bytes decoded with surrogateescape."""
 
     type: Literal["file", "dir", "symlink"]
     mode: int = 0
@@ -70,8 +69,7 @@ class Snapshot:
     `digest` covers path, type, mode, link target and content and nothing else, so that a `touch`
     leaves it alone. `stamp` also covers inode, size, mtime and ctime: two snapshots with the same
     stamp saw files that nobody wrote to in between (a file rewritten to something else and back
-    has the same digest and another stamp).
-    """
+    has the same digest and another stamp)."""
 
     entries: Mapping[str, ContextEntry]
     digest: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from devloop.app import connect, find_registry, only_session
@@ -55,12 +55,12 @@ def clean(
             cancel=cancel,
         )
     host = target.push.partition("/")[0]
+    looked = Cleaning(host=host, dry_run=dry_run, found=found)
     if dry_run or not found:
-        return Cleaning(host=host, dry_run=dry_run, found=found)
+        return looked
     with only_session(project), contextlib.ExitStack() as stack:
         if not target.push:
-            removed = remove(found, built, None, cancel)
-            return Cleaning(host=host, dry_run=False, found=found, removed=removed)
+            return replace(looked, removed=remove(found, built, None, cancel))
         registry = stack.enter_context(RegistryClient(target.push))
         collector = _collector(host, stack, cancel) if found.manifests else None
         if collector is not None:
@@ -70,7 +70,7 @@ def clean(
                 confirm(host, others)
         removed = remove(found, built, registry, cancel)
         blobs = collector() if collector is not None and removed.manifests else 0
-    return Cleaning(host=host, dry_run=False, found=found, removed=removed, blobs=blobs)
+    return replace(looked, removed=removed, blobs=blobs)
 
 
 def _collector(host: str, stack: contextlib.ExitStack, cancel: Cancel) -> Callable[[], int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from devloop.builders.delta.copy_targets import Targets
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from devloop.app.pods import PodFeed
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
-    from devloop.config.schema import Build, Service
+    from devloop.config.schema import Service
     from devloop.errors import Diagnosis
     from devloop.model import PodView, Scan
     from devloop.sync.ports import CommandStream
@@ -32,7 +33,9 @@ def file_sync(
     ) -> CommandStream:
         return open_exec(connection, pod.namespace, pod.name, container, argv=argv, cancel=cancel)
 
-    rules = () if service.sync == "auto" else service.sync
+    inferred, rules = None, service.sync
+    if rules == "auto":
+        inferred, rules = functools.partial(_places, Targets(service.build)), ()
     return FileSync(
         service.name,
         context=service.build.context,
@@ -40,25 +43,18 @@ def file_sync(
         pods=feed,
         report=report,
         rules=[PathRule(src=r.src, dest=r.dest, restart=r.restart) for r in rules],
-        places=_inferred(service.build) if service.sync == "auto" else None,
+        places=inferred,
     )
 
 
-def _inferred(build: Build) -> Callable[[Scan], Mapping[str, tuple[SyncPlace, ...]] | str]:
-    targets = Targets(build)
-
-    def places(scan: Scan) -> Mapping[str, tuple[SyncPlace, ...]] | str:
-        try:
-            found = targets.of(scan)
-        except NeedsFullBuild as error:
-            return error.reason
-        except DevloopError as error:
-            return error.diagnosis.message
-        return {
-            path: tuple(
-                SyncPlace(path=f"/{p.path}", mode=p.mode, uid=p.uid, gid=p.gid) for p in placed
-            )
-            for path, placed in found.items()
-        }
-
-    return places
+def _places(targets: Targets, scan: Scan) -> Mapping[str, tuple[SyncPlace, ...]] | str:
+    try:
+        found = targets.of(scan)
+    except NeedsFullBuild as error:
+        return error.reason
+    except DevloopError as error:
+        return error.diagnosis.message
+    return {
+        path: tuple(SyncPlace(path=f"/{p.path}", mode=p.mode, uid=p.uid, gid=p.gid) for p in placed)
+        for path, placed in found.items()
+    }

@@ -14,7 +14,7 @@ from devloop.app import connect, only_session
 from devloop.app.wiring import Wiring, preflight_environment
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.platforms import own_platform
-from devloop.base.threads import report_bug, reporting_bugs, supervised
+from devloop.base.threads import reporting_bugs, supervised
 from devloop.config.files import check_files
 from devloop.config.problems import ConfigErrors, nearest
 from devloop.engine.bus import EventBus
@@ -170,7 +170,6 @@ class Session:
             environment,
             mode=self._mode,
             publish=self._bus.publish,
-            on_bug=report_bug,
             stack=stack,
         )
         if self._mode == "dev" or self._tail:  # it lasts until it is stopped

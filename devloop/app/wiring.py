@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from devloop.app import find_registry, workload_of
 from devloop.app.housekeeping import KEPT, Housekeeper, find_leftovers, remove
 from devloop.app.pods import PodFeed
+from devloop.base.threads import report_bug
 from devloop.builders.built_images import BuiltImages, RecordingBuilder
 from devloop.builders.select import make_builder, preflight
 from devloop.cluster.api.log_stream import node_platforms, open_log, server_time
@@ -80,7 +81,7 @@ def preflight_environment(
 
 
 class Wiring:
-    """One session's adapters. `publish` takes events, `on_bug` an exception in a listener."""
+    """One session's adapters. `publish` takes events."""
 
     def __init__(
         self,
@@ -91,7 +92,6 @@ class Wiring:
         *,
         mode: Literal["dev", "run"],
         publish: Callable[[Event], None],
-        on_bug: Callable[[BaseException], None],
         stack: contextlib.ExitStack,
     ) -> None:
         self._loaded = loaded
@@ -103,7 +103,7 @@ class Wiring:
         self._mode: Literal["dev", "run"] = mode
         self._publish = publish
         self._stack = stack
-        self._view = ClusterView(connection, on_bug=on_bug)
+        self._view = ClusterView(connection, on_bug=report_bug)
         stack.callback(self._view.close)
         self._feed = PodFeed(
             self._view,

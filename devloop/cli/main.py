@@ -21,20 +21,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-# name -> (module, one line of help); the order is the order in `devloop --help`.
-COMMANDS: dict[str, tuple[str, str]] = {
-    "dev": ("devloop.cli.dev", "Deploy, then rebuild and replace the pods at every save."),
-    "run": ("devloop.cli.run", "Build, push and deploy once; the exit status tells the result."),
-    "status": ("devloop.cli.status", "Show what runs, and the session if there is one."),
-    "down": ("devloop.cli.down", "Delete what devloop itself created, nothing else."),
-    "bench": (
-        "devloop.cli.bench",
-        "Time saves until they are served, against the cluster's baseline.",
-    ),
-    "clean": ("devloop.cli.clean", "Remove images and files that devloop left behind."),
-    "check": ("devloop.cli.check", "Validate devloop.yaml and the files it names."),
-    "schema": ("devloop.cli.schema", "Print the JSON Schema of devloop.yaml."),
-    "cluster": ("devloop.cli.cluster", "Make, show or remove a local cluster with a registry."),
+# name, which is its module's in devloop.cli -> one line of help; in the order of `devloop --help`.
+COMMANDS = {
+    "dev": "Deploy, then rebuild and replace the pods at every save.",
+    "run": "Build, push and deploy once; the exit status tells the result.",
+    "status": "Show what runs, and the session if there is one.",
+    "down": "Delete what devloop itself created, nothing else.",
+    "bench": "Time saves until they are served, against the cluster's baseline.",
+    "clean": "Remove images and files that devloop left behind.",
+    "check": "Validate devloop.yaml and the files it names.",
+    "schema": "Print the JSON Schema of devloop.yaml.",
+    "cluster": "Make, show or remove a local cluster with a registry.",
 }
 
 
@@ -47,7 +44,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(COMMANDS[cmd_name][0])
+        module = importlib.import_module(f"devloop.cli.{cmd_name}")
         found: click.Command = module.command
         return found
 
@@ -60,13 +57,9 @@ class _LazyGroup(click.Group):
             ctx.fail(f"No such command {args[0]!r}.{meant}")
         return super().resolve_command(ctx, args)
 
-    def format_commands(
-        self,
-        ctx: click.Context,  # noqa: ARG002
-        formatter: click.HelpFormatter,
-    ) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
-            formatter.write_dl([(name, help_) for name, (_, help_) in COMMANDS.items()])
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 @click.group(

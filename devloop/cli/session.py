@@ -37,13 +37,8 @@ def run_session(
     """Run a session to its end; returns the exit status. Errors before it could start raise."""
     with Signals(limit=_LIMIT) as signals:
         # Before anything is imported that takes as long as a person notices.
-        file = options.file or "devloop.yaml"
-        report_early(
-            f"{__version__} {mode}: reading {plain(str(file))}",
-            output,
-            color=options.color,
-            env=os.environ,
-        )
+        text = f"{__version__} {mode}: reading {plain(str(options.file or 'devloop.yaml'))}"
+        report_early(text, output, color=options.color, env=os.environ)
         from devloop.app.session import Session  # noqa: PLC0415 - see main.py: help must stay quick
         from devloop.cli.options import load  # noqa: PLC0415 - as above
 

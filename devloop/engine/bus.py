@@ -46,8 +46,7 @@ class EventBus:
     """The one stream of a session's events.
 
     `clock` gives seconds since the epoch. `on_lost(name, error)` is called, in the reader's
-    thread, when a sink raised: that subscription is over, the others go on.
-    """
+    thread, when a sink raised: that subscription is over, the others go on."""
 
     def __init__(
         self,
@@ -129,8 +128,7 @@ class _Subscription:
 
     All fields but the thread's own are guarded by the bus's lock. Log lines and other events wait
     apart, so that the oldest log line is found at once; numbers bring them back in order, and a
-    hole in the numbers is what was lost.
-    """
+    hole in the numbers is what was lost."""
 
     name: str
     sink: Callable[[Record], None]

@@ -10,23 +10,22 @@ import logging
 import queue
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.threads import report_bug, supervised
 from devloop.engine.plan import plan
 from devloop.engine.reduce import reduce, worker_bug
 from devloop.engine.state import (
-    Advanced,
     Began,
     CaughtUp,
-    Diagnosed,
     Done,
     Ended,
     Failed,
     Finished,
     Hinted,
     NotSynced,
+    Said,
     Started,
     Stopped,
     StopRequested,
@@ -34,8 +33,9 @@ from devloop.engine.state import (
     TaskKind,
     initial,
 )
+from devloop.engine.turn import STEP_OF
 from devloop.errors import DevloopError, ExitStatus
-from devloop.events import HoldStarted
+from devloop.events import DiagnosticRaised, HoldStarted, StepProgress
 
 if TYPE_CHECKING:
     import threading
@@ -318,6 +318,7 @@ class _Reporter:
     def __init__(self, post: Callable[[Fact], None], task: Task) -> None:
         self._post = post
         self._task = task
+        self._place: dict[str, Any] = {"iter": task.key, "service": task.service}
 
     def started(self, step: Step) -> None:
         self._post(Began(self._task, step))
@@ -325,10 +326,15 @@ class _Reporter:
     def progress(
         self, step: Step, message: str, *, current: int | None = None, total: int | None = None
     ) -> None:
-        self._post(Advanced(self._task, step, message, current, total))
+        place = {**self._place, "step": step}
+        self._say(StepProgress(**place, message=message, current=current, total=total))
 
     def finished(self, step: Step, outcome: StepOutcome, detail: str = "") -> None:
         self._post(Finished(self._task, step, outcome, detail))
 
     def diagnostic(self, diagnosis: Diagnosis) -> None:
-        self._post(Diagnosed(self._task, diagnosis))
+        step = STEP_OF[self._task.kind]
+        self._say(DiagnosticRaised.of(diagnosis, **self._place, step=step))
+
+    def _say(self, event: StepProgress | DiagnosticRaised) -> None:
+        self._post(Said(self._task, event))

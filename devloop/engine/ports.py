@@ -33,8 +33,7 @@ class Reporter(Protocol):
     """How a worker reports what it is doing. Safe to call from the worker's thread only.
 
     The engine closes every step that a worker left open when the worker ends: as `done`, `failed`
-    or `cancelled` by how it ended.
-    """
+    or `cancelled` by how it ended."""
 
     def started(self, step: Step) -> None: ...
 

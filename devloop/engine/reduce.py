@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Unpack, assert_never
 
 from devloop.engine.state import (
     WRITES,
-    Advanced,
     Began,
     Behind,
     CaughtUp,
-    Diagnosed,
     Dirty,
     Done,
     Ended,
@@ -28,6 +26,7 @@ from devloop.engine.state import (
     Iteration,
     NotSynced,
     Proof,
+    Said,
     Started,
     StopRequested,
     TaskKind,
@@ -35,7 +34,7 @@ from devloop.engine.state import (
 from devloop.engine.superseding import SUPERSEDED, count_superseded, goes_through, name_noise
 from devloop.engine.turn import STEP_OF, Turn
 from devloop.errors import Code, Diagnosis
-from devloop.events import DiagnosticRaised, StepProgress, Trigger, WatchChanged, WatchRescanned
+from devloop.events import DiagnosticRaised, Trigger, WatchChanged, WatchRescanned
 from devloop.model import Deployed, ImageRef, Outcome, Scan, Served, Step, StepOutcome
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def reduce(state: State, fact: Fact, now: float) -> tuple[State, list[Event]]:
         return _stop(state, fact, now, events), events
     name = fact.service if isinstance(fact, Hinted) else fact.task.service
     turn = Turn(state, state.services[name], now, events)
-    if isinstance(fact, Began | Advanced | Finished | Diagnosed) and not turn.is_current(fact.task):
+    if isinstance(fact, Began | Finished | Said) and not turn.is_current(fact.task):
         return state, events
     match fact:
         case Hinted():
@@ -75,21 +74,10 @@ def reduce(state: State, fact: Fact, now: float) -> tuple[State, list[Event]]:
             _ended(turn, task, result)
         case Began(_, step):
             turn.began(step)
-        case Advanced(task, step, message, done, total):
-            events.append(
-                StepProgress(
-                    iter=task.key,
-                    service=name,
-                    step=step,
-                    message=message,
-                    current=done,
-                    total=total,
-                )
-            )
         case Finished(_, step, outcome, detail):
             turn.finished(step, outcome, detail)
-        case Diagnosed(task, diagnosis):
-            turn.report(diagnosis, task.key, STEP_OF[task.kind])
+        case Said(_, event):
+            events.append(event)
         case _:
             assert_never(fact)
     return turn.result(), events
@@ -125,14 +113,13 @@ def _scanned(turn: Turn, scan: Scan, seen: Dirty, spares: int | None = None) -> 
     service = turn.service
     first = service.scan is None and service.failure is None
     turn.service = replace(turn.service, scan=scan)
-    if seen.paths is None and scan.changed and not first:
-        # What the watcher missed; an audit that finds nothing is not reported.
-        turn.events.append(
-            WatchRescanned(
-                service=service.name, reason="looked at everything", files=scan.files, ms=scan.ms
-            )
-        )
     if scan.changed and not first:
+        if seen.paths is None:
+            # What the watcher missed; an audit that finds nothing is not reported.
+            why = "looked at everything"
+            turn.events.append(
+                WatchRescanned(service=service.name, reason=why, files=scan.files, ms=scan.ms)
+            )
         turn.events.append(
             WatchChanged(service=service.name, paths=scan.changed[:LISTED], count=len(scan.changed))
         )

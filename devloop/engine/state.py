@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.errors import Code, Diagnosis, ExitStatus
-    from devloop.events import Trigger
+    from devloop.events import DiagnosticRaised, StepProgress, Trigger
     from devloop.model import Deployed, Fingerprint, ImageRef, Scan, Served, Step, StepOutcome
 
 
@@ -248,15 +248,6 @@ class Began:
 
 
 @dataclass(frozen=True, slots=True)
-class Advanced:
-    task: Task
-    step: Step
-    message: str
-    current: int | None = None
-    total: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Finished:
     task: Task
     step: Step
@@ -265,9 +256,11 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
-class Diagnosed:
+class Said:
+    """What a worker wants to have shown, as the event of its iteration."""
+
     task: Task
-    diagnosis: Diagnosis
+    event: StepProgress | DiagnosticRaised
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +271,7 @@ class StopRequested:
     why: str = ""
 
 
-Fact = Hinted | Started | Ended | Began | Advanced | Finished | Diagnosed | StopRequested
+Fact = Hinted | Started | Ended | Began | Finished | Said | StopRequested
 
 
 def initial(

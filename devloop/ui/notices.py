@@ -67,17 +67,9 @@ class Notices:
         self._ports[key] = event.state
         if known is not None:
             return []
-        url = f"http://localhost:{event.local}"
-        return [
-            Row.of(
-                "  ",
-                (self._glyphs.arrow, "ok"),
-                f" {'port':<12}",
-                (url, "place"),
-                f" to {event.service}:{event.port}",
-                hang=16,
-            )
-        ]
+        arrow, url = (self._glyphs.arrow, "ok"), (f"http://localhost:{event.local}", "place")
+        where = f" to {event.service}:{event.port}"
+        return [Row.of("  ", arrow, f" {'port':<12}", url, where, hang=16)]
 
     def _pod(self, event: PodChanged) -> list[Row]:
         """A pod that gets into trouble by itself; during an iteration the diagnosis says it."""
@@ -132,18 +124,10 @@ def _excerpt(lines: list[str], number: int, glyphs: Glyphs) -> list[Row]:
     width = len(str(number))
     rows = []
     for at in range(max(1, number - _ABOVE), number + 1):
-        here = at == number
-        mark = "  > " if here else "    "
-        rows.append(
-            Row(
-                (
-                    (mark, "bad"),
-                    (f"{at:>{width}} {glyphs.bar} ", "soft"),
-                    (lines[at - 1].expandtabs(4).rstrip(), "strong" if here else "none"),
-                ),
-                wrap=False,
-            )
-        )
+        mark, style = ("  > ", "strong") if at == number else ("    ", "none")
+        margin = (f"{at:>{width}} {glyphs.bar} ", "soft")
+        text = lines[at - 1].expandtabs(4).rstrip()
+        rows.append(Row(((mark, "bad"), margin, (text, style)), wrap=False))
     return rows
 
 

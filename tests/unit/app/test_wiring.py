@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from devloop.app import wiring as wirings
 from devloop.app.wiring import Wiring
-from devloop.base.threads import report_bug
 from devloop.cluster.api.connection import Connection
 from devloop.events import LogLine
 from tests.support.cluster_objects import deployment, pod, replicaset, service_config, terminated
@@ -59,7 +58,6 @@ def test_a_run_that_ends_shows_the_last_lines_of_what_crashed(
             cast("Any", None),
             mode="run",
             publish=events.append,
-            on_bug=report_bug,
             stack=stack,
         )
         wiring.follow_logs()
