@@ -61,12 +61,11 @@ def up(*, recreate: bool, yes: bool, **wanted: Any) -> None:
     ready = _with_docker(
         lambda docker: local_cluster.up(
             docker,
-            local_cluster.Wanted(**wanted),
+            local_cluster.Wanted(**wanted, port_owner=owner_of),
             report=_show,
             read_context=_read_context,
             recreate=recreate,
             yes=yes,
-            port_owner=owner_of,
         )
     )
     click.echo(

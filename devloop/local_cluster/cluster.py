@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from devloop.base import process
 from devloop.errors import Code, DevloopError
 from devloop.local_cluster.docker_host import DockerRefused, ExecResult, last_lines
-from devloop.local_cluster.kind import kind
 from devloop.local_cluster.machine import MARK, Machine, NodeContainer, Probe, look, probe
 from devloop.local_cluster.steps import ClusterProgress, Report, step
 from devloop.local_cluster.wiring import KIND_CONFIG
@@ -32,6 +33,7 @@ _CREATE = 900.0  # seconds; the node image may have to be pulled
 _API_SOON = 15.0  # time to come back before it is worth asking why not
 _API_RUNNING = 60.0
 _API_STARTED = 150.0
+_GRACE = 1.0  # that kind needs to clean up after a cancelled creation
 _ETCD = "/etc/kubernetes/manifests/etcd.yaml"
 
 
@@ -76,15 +78,13 @@ def _relay(line: str, report: Report) -> None:
         report(ClusterProgress(step="cluster", state="output", detail=text))
 
 
-def start(
-    docker: DockerHost, name: str, machine: Machine, report: Report, *, quiet: bool = False
-) -> Api:
+def start(docker: DockerHost, machine: Machine, report: Report, *, quiet: bool = False) -> Api:
     """Start what is stopped and wait for the API server; reports nothing when `quiet`.
 
     Errors: cluster/provision with the way out when the cluster does not come back."""
-    plane = control_plane(name, machine)
+    plane = control_plane(machine)
     if quiet:
-        return _await_api(docker, name, plane, _API_STARTED)
+        return _await_api(docker, machine, _API_STARTED)
     asleep = [node for node in machine.nodes if not node.running]
     with step(report, "cluster", slow="starting" if asleep else "") as note:
         for node in asleep:
@@ -92,36 +92,38 @@ def start(
                 docker.call("unpause" if node.state == "paused" else "start", node.name)
             except DockerRefused as error:
                 detail = error.diagnosis.detail
-                raise beyond_repair(name, f"node {node.name} does not start", detail) from error
+                raise beyond_repair(machine, f"node {node.name} does not start", detail) from error
         if asleep and not probe(docker, replace(plane, state="running")).finished:
-            raise beyond_repair(name, "its creation was cut short", ())
-        api = docker.until(lambda: ask_api(docker, plane)[0], _API_SOON)
+            raise beyond_repair(machine, "its creation was cut short")
+        api = docker.until(lambda: ask_api(docker, machine)[0], _API_SOON)
         if api is None and not _knows_its_address(docker, plane):
-            raise beyond_repair(name, f"node {plane.name} came back with another address", ())
+            raise beyond_repair(machine, f"node {plane.name} came back with another address")
         if api is None:
-            api = _await_api(docker, name, plane, _API_STARTED if asleep else _API_RUNNING)
+            api = _await_api(docker, machine, _API_STARTED if asleep else _API_RUNNING)
         note("started" if asleep else "runs")
     return api
 
 
-def control_plane(name: str, machine: Machine) -> NodeContainer:
+def control_plane(machine: Machine) -> NodeContainer:
     if machine.control_plane is None:
-        raise beyond_repair(name, "it has no control-plane node", ())
+        raise beyond_repair(machine, "it has no control-plane node")
     return machine.control_plane
 
 
-def kubectl(docker: DockerHost, node: NodeContainer, *args: str) -> ExecResult:
-    """A failed result also when the node does not run."""
+def kubectl(docker: DockerHost, machine: Machine, *args: str) -> ExecResult:
+    """A failed result also when there is no control-plane node that runs."""
     admin = ("kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "--request-timeout=5s")
+    if machine.control_plane is None:
+        return ExecResult(ok=False, out="", err="")
     try:
-        return docker.execute(node.name, (*admin, *args))
+        return docker.execute(machine.control_plane.name, (*admin, *args))
     except DockerRefused as error:
         return ExecResult(ok=False, out="", err="\n".join(error.diagnosis.detail))
 
 
-def ask_api(docker: DockerHost, plane: NodeContainer) -> tuple[Api | None, tuple[str, ...]]:
+def ask_api(docker: DockerHost, machine: Machine) -> tuple[Api | None, tuple[str, ...]]:
     """One request for all that is to be known, or the last lines of why there was no answer."""
-    answer = kubectl(docker, plane, "get", "nodes,configmaps", "-n=kube-public", "-o=json")
+    answer = kubectl(docker, machine, "get", "nodes,configmaps", "-n=kube-public", "-o=json")
     if not answer.ok:
         return None, last_lines(answer.err)
     ready: dict[str, bool] = {}
@@ -136,17 +138,17 @@ def ask_api(docker: DockerHost, plane: NodeContainer) -> tuple[Api | None, tuple
     return Api(ready, hosting), ()
 
 
-def _await_api(docker: DockerHost, name: str, plane: NodeContainer, seconds: float) -> Api:
+def _await_api(docker: DockerHost, machine: Machine, seconds: float) -> Api:
     why: tuple[str, ...] = ()
 
     def ask() -> Api | None:
         nonlocal why
-        api, why = ask_api(docker, plane)
+        api, why = ask_api(docker, machine)
         return api
 
     api = docker.until(ask, seconds)
     if api is None:
-        raise beyond_repair(name, "the API server does not answer", why)
+        raise beyond_repair(machine, "the API server does not answer", why)
     return api
 
 
@@ -162,41 +164,41 @@ def _knows_its_address(docker: DockerHost, plane: NodeContainer) -> bool:
     return manifest is None or any(address in manifest for address in addresses if address)
 
 
-def await_nodes(docker: DockerHost, name: str, machine: Machine, api: Api, report: Report) -> None:
+def await_nodes(docker: DockerHost, machine: Machine, api: Api, report: Report) -> None:
     """Wait until pods can run: the nodes are ready, and the service account that every pod of the
     default namespace gets exists, which comes a moment after the API server's first answer."""
     names = [node.name for node in machine.nodes]
-    plane = control_plane(name, machine)
-    ready = api.ready
-    account = ExecResult(ok=False, out="", err="")
+    waiting = [n for n in names if not api.ready.get(n)]
+    why = ""
 
     def nodes() -> bool | None:
-        nonlocal ready
-        if not all(ready.get(n) for n in names):
-            ready = _await_api(docker, name, plane, _API_RUNNING).ready
-        return all(ready.get(n) for n in names) or None
+        nonlocal waiting
+        if waiting:
+            ready = _await_api(docker, machine, _API_RUNNING).ready
+            waiting = [n for n in names if not ready.get(n)]
+        return not waiting or None
 
     def pods() -> bool | None:
-        nonlocal account
+        nonlocal why
         asked = ("get", "serviceaccount", "default", "-n=default", "-o=name")
-        account = kubectl(docker, plane, *asked)
+        account = kubectl(docker, machine, *asked)
+        why = account.err
         return account.ok or None
 
     with step(report, "nodes") as note:
         if docker.until(nodes, _API_STARTED) is None:
-            waiting = ", ".join(n for n in names if not ready.get(n))
-            raise beyond_repair(name, f"not ready: {waiting}", ())
+            raise beyond_repair(machine, f"not ready: {', '.join(waiting)}")
         if docker.until(pods, _API_STARTED) is None:
-            raise beyond_repair(name, "no pod can be created in it", last_lines(account.err))
+            raise beyond_repair(machine, "no pod can be created in it", last_lines(why))
         note(f"{len(names)}/{len(names)} ready")
 
 
-def beyond_repair(name: str, why: str, detail: tuple[str, ...]) -> DevloopError:
+def beyond_repair(machine: Machine, why: str, detail: tuple[str, ...] = ()) -> DevloopError:
     return DevloopError.of(
         Code.CLUSTER_PROVISION,
-        f"the cluster {name} is there but does not work: {why}",
+        f"the cluster {machine.name} is there but does not work: {why}",
         suggestions=(
-            f"recreate it: devloop cluster up --name {name} --recreate",
+            f"recreate it: devloop cluster up --name {machine.name} --recreate",
             "the registry keeps its images; what runs in the cluster is lost",
         ),
         detail=detail,
@@ -218,12 +220,12 @@ def delete(docker: DockerHost, name: str, what: str, report: Report) -> None:
         note("deleted")
 
 
-def in_kubeconfig(name: str, machine: Machine, ca: str, read_context: ReadContext) -> bool:
+def in_kubeconfig(machine: Machine, ca: str, read_context: ReadContext) -> bool:
     """Whether the user's kubeconfig leads to this very cluster: a context of its name that stayed
     behind from a deleted one does not."""
     plane = machine.control_plane
     port = plane.api_port if plane is not None else None
-    server, known = read_context(f"kind-{name}")
+    server, known = read_context(f"kind-{machine.name}")
     same_port = port is None or server.endswith(f":{port}")
     return bool(ca and server) and same_port and known.strip() == ca.strip()
 
@@ -237,3 +239,59 @@ def valid_name(name: str) -> None:
             f"not a valid cluster name: {name!r}",
             suggestions=("use small letters, digits and dashes, at most 42",),
         )
+
+
+def kind(
+    docker: DockerHost,
+    *args: str,
+    limit: float,
+    given: str | None = None,
+    on_line: Callable[[str], None] | None = None,
+) -> None:
+    """Run `kind ARGS`, which has no API but this, for at most `limit` seconds; `given` is its
+    input, `on_line` gets each line of its progress.
+
+    Errors: env/tool-missing, cluster/provision with its last lines, env/docker-unreachable when
+    that is why it failed, `Cancelled`."""
+    what = " ".join(("kind", *args[:2]))
+    try:
+        done = process.capture(
+            ("kind", *args),
+            cancel=docker.cancel,
+            limit=limit,
+            given=None if given is None else given.encode(),
+            on_error_line=on_line,
+            grace=_GRACE,
+        )
+    except process.CannotRun as error:
+        raise _missing(error) from error
+    except process.Overran as error:
+        raise DevloopError.of(
+            Code.CLUSTER_PROVISION,
+            f"`{what}` did not end in time",
+            detail=last_lines(error.err or error.out),
+        ) from error
+    if done.status != 0:
+        docker.call("ping")
+        raise DevloopError.of(
+            Code.CLUSTER_PROVISION,
+            f"`{what}` ended with {done.status}",
+            detail=last_lines(done.err if done.err.strip() else done.out),
+        )
+
+
+def _missing(error: process.CannotRun) -> DevloopError:
+    install = (
+        "install kind: brew install kind"
+        if sys.platform == "darwin"
+        else "install kind: https://kind.sigs.k8s.io/docs/user/quick-start/#installation"
+        " (or: go install sigs.k8s.io/kind@latest)"
+    )
+    return DevloopError.of(
+        Code.ENV_TOOL_MISSING,
+        "kind is not installed, or not on PATH"
+        if error.missing
+        else f"kind cannot be run: {error.reason}",
+        cause="`devloop cluster` runs kind",
+        suggestions=(install,),
+    )

@@ -62,8 +62,9 @@ class RegistryContainer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Nodes (control plane first) and registry as Docker has them now."""
+    """A cluster's nodes (control plane first) and registry as Docker has them now."""
 
+    name: str
     nodes: tuple[NodeContainer, ...] = ()
     registry: RegistryContainer | None = None
 
@@ -132,7 +133,7 @@ def parse(containers: list[dict[str, Any]], name: str) -> Machine:
                 networks=networks,
             )
     nodes.sort(key=lambda n: (n.role != "control-plane", n.name))
-    return Machine(nodes=tuple(nodes), registry=found)
+    return Machine(name=name, nodes=tuple(nodes), registry=found)
 
 
 def _published(container: dict[str, Any], port: str) -> int | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from devloop.base.sockets import is_bound
 from devloop.errors import Code, DevloopError
+from devloop.local_cluster.cluster import valid_name
 from devloop.local_cluster.docker_host import DockerRefused, last_lines
 from devloop.local_cluster.machine import CLUSTER_LABEL, MADE_LABEL, publisher, registry_name
 from devloop.local_cluster.steps import step
@@ -24,37 +25,40 @@ if TYPE_CHECKING:
     from devloop.local_cluster.steps import Report
 
 
-IMAGE = "registry:3"  # the one kind's guide uses
-PORT = 5001  # kind's guide again; 5000 belongs to AirPlay on macOS
+_PORT = 5001  # of kind's guide; 5000 belongs to AirPlay on macOS
 
 _ANSWER = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RegistryRequest:
-    """`port` None: the one that an existing registry has, else 5001."""
+class Wanted:
+    """What `up` is asked for. None means: as it is, or the default for something new.
 
-    cluster: str
-    image: str
-    port: int | None
-    port_owner: Callable[[int], str | None]
+    `port_owner` names the process that has a local port."""
+
+    name: str = "devloop"
+    node_image: str | None = None
+    registry_image: str = "registry:3"  # the one kind's guide uses
+    registry_port: int | None = None
+    port_owner: Callable[[int], str | None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        valid_name(self.name)
 
 
-def ensure(
-    docker: DockerHost, request: RegistryRequest, machine: Machine, *, report: Report
-) -> None:
+def ensure(docker: DockerHost, wanted: Wanted, machine: Machine, *, report: Report) -> None:
     """Have the registry running and answering on 127.0.0.1.
 
     Errors: env/port-busy, registry/unreachable, cluster/provision."""
     with step(report, "registry") as note:
-        note(_ensure(docker, request, machine))
+        note(_ensure(docker, wanted, machine))
 
 
-def _ensure(docker: DockerHost, request: RegistryRequest, machine: Machine) -> str:
+def _ensure(docker: DockerHost, wanted: Wanted, machine: Machine) -> str:
     there = machine.registry
     if there is not None and not there.ours:
-        return _adopt(docker, request, there)
-    if there is not None and there.port is not None and request.port in (None, there.port):
+        return _adopt(docker, wanted, there)
+    if there is not None and there.port is not None and wanted.registry_port in (None, there.port):
         if there.running:
             _await_answer(docker, there.name, there.port)
             return f"runs at localhost:{there.port}"
@@ -63,25 +67,25 @@ def _ensure(docker: DockerHost, request: RegistryRequest, machine: Machine) -> s
         except DockerRefused:
             # Any reason but its port (its network was deleted, its file system is damaged) ends
             # with a new container on the same volume.
-            _check_port(docker, there.port, request)
+            _check_port(docker, there.port, wanted)
         else:
             _await_answer(docker, there.name, there.port)
             return f"started at localhost:{there.port}"
-    port = request.port or (there.port if there is not None else None) or PORT
+    port = wanted.registry_port or (there.port if there is not None else None) or _PORT
     made_cluster = not machine.nodes or (there is not None and there.made_cluster)
     if is_bound(port):
-        raise _busy(docker, port, request)
+        raise _busy(docker, port, wanted)
     if there is not None:
         docker.remove(there.name)
-    _run(docker, request, port, made_cluster=made_cluster)
+    _run(docker, wanted, port, made_cluster=made_cluster)
     return f"{'recreated' if there else 'created'} at localhost:{port}"
 
 
-def _adopt(docker: DockerHost, request: RegistryRequest, there: RegistryContainer) -> str:
-    if there.port is None or request.port not in (None, there.port):
+def _adopt(docker: DockerHost, wanted: Wanted, there: RegistryContainer) -> str:
+    if there.port is None or wanted.registry_port not in (None, there.port):
         raise DevloopError.of(
             Code.CLUSTER_PROVISION,
-            f"the container {there.name} was not made by devloop for the cluster {request.cluster}",
+            f"the container {there.name} was not made by devloop for the cluster {wanted.name}",
             cause="it does not publish a registry at the port that is wanted",
             suggestions=(f"remove it: docker rm --force {there.name}", "use another --name"),
         )
@@ -91,14 +95,14 @@ def _adopt(docker: DockerHost, request: RegistryRequest, there: RegistryContaine
     return f"localhost:{there.port}, not made by devloop"
 
 
-def _run(docker: DockerHost, request: RegistryRequest, port: int, *, made_cluster: bool) -> None:
-    name = registry_name(request.cluster)
-    label = {CLUSTER_LABEL: request.cluster}
+def _run(docker: DockerHost, wanted: Wanted, port: int, *, made_cluster: bool) -> None:
+    name = registry_name(wanted.name)
+    label = {CLUSTER_LABEL: wanted.name}
     docker.call("create_volume", name, labels=label)
     try:
         docker.create(
             name,
-            request.image,
+            wanted.registry_image,
             labels=label | ({MADE_LABEL: "true"} if made_cluster else {}),
             # `devloop clean` deletes manifests; version 3 sends traces unless configured not to.
             environment={"REGISTRY_STORAGE_DELETE_ENABLED": "true", "OTEL_TRACES_EXPORTER": "none"},
@@ -113,28 +117,28 @@ def _run(docker: DockerHost, request: RegistryRequest, port: int, *, made_cluste
     except DockerRefused as error:
         # Docker keeps a container that it could create and not start.
         docker.remove(name)
-        _check_port(docker, port, request)
+        _check_port(docker, port, wanted)
         raise DevloopError.of(
             Code.CLUSTER_PROVISION,
-            f"the registry could not be started from {request.image}",
+            f"the registry could not be started from {wanted.registry_image}",
             suggestions=("name an image that is here or can be pulled: --registry-image",),
             detail=error.diagnosis.detail,
         ) from error
     _await_answer(docker, name, port)
 
 
-def remove(docker: DockerHost, cluster: str, machine: Machine, *, report: Report) -> list[str]:
+def remove(docker: DockerHost, machine: Machine, *, report: Report) -> list[str]:
     """Remove our container and volume if they are there; returns what was removed, in words."""
     removed: list[str] = []
-    listed = docker.call("volumes", filters={"label": f"{CLUSTER_LABEL}={cluster}"})
+    listed = docker.call("volumes", filters={"label": f"{CLUSTER_LABEL}={machine.name}"})
     volumes = [volume["Name"] for volume in listed["Volumes"] or ()]
     ours = machine.registry is not None and machine.registry.ours
     if not ours and not volumes:
         return removed
     with step(report, "registry") as note:
         if ours:
-            docker.remove(registry_name(cluster))
-            removed.append(f"container {registry_name(cluster)}")
+            docker.remove(registry_name(machine.name))
+            removed.append(f"container {registry_name(machine.name)}")
         for volume in volumes:
             docker.call("remove_volume", volume)
             removed.append(f"volume {volume}")
@@ -166,14 +170,14 @@ def _await_answer(docker: DockerHost, name: str, port: int) -> None:
         )
 
 
-def _check_port(docker: DockerHost, port: int, request: RegistryRequest) -> None:
+def _check_port(docker: DockerHost, port: int, wanted: Wanted) -> None:
     """Raise env/port-busy if somebody has the port. Docker's answer has the reason as text only."""
     if is_bound(port) or publisher(docker, port):
-        raise _busy(docker, port, request)
+        raise _busy(docker, port, wanted)
 
 
-def _busy(docker: DockerHost, port: int, request: RegistryRequest) -> DevloopError:
-    owner = publisher(docker, port) or request.port_owner(port)
+def _busy(docker: DockerHost, port: int, wanted: Wanted) -> DevloopError:
+    owner = publisher(docker, port) or wanted.port_owner(port)
     return DevloopError.of(
         Code.ENV_PORT_BUSY,
         f"port {port} on 127.0.0.1 is in use",

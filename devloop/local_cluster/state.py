@@ -11,6 +11,8 @@ from devloop.local_cluster.machine import look, registry_name
 from devloop.local_cluster.wiring import certs_dir, hosted_at, hosts_toml, is_ours, local_port
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from devloop.local_cluster.cluster import ReadContext
     from devloop.local_cluster.docker_host import DockerHost
 
@@ -53,8 +55,7 @@ def status(docker: DockerHost, name: str, *, read_context: ReadContext) -> Statu
     valid_name(name)
     machine = look(docker, name)
     registry = machine.registry
-    plane = machine.control_plane
-    api = ask_api(docker, plane)[0] if plane is not None and plane.running else None
+    api, _ = ask_api(docker, machine)
     hosting = api.hosting if api is not None else None
     host = hosted_at(hosting or {}) or (f"localhost:{registry.port}" if registry else "")
     probes = probe_all(docker, machine, certs_dir(local_port(host)))
@@ -65,34 +66,35 @@ def status(docker: DockerHost, name: str, *, read_context: ReadContext) -> Statu
             role=node.role,
             running=node.running,
             ready=bool(api and api.ready.get(node.name)),
-            wired=bool(seen.hosts_toml)
-            and seen.reads_certs_dir
-            and (foreign or seen.hosts_toml == hosts_toml(registry_name(name))),
+            wired=bool(probe.hosts_toml)
+            and probe.reads_certs_dir
+            and (foreign or probe.hosts_toml == hosts_toml(registry_name(name))),
         )
-        for node, seen in zip(machine.nodes, probes, strict=True)
+        for node, probe in zip(machine.nodes, probes, strict=True)
     )
-    made = Status(
+    seen = Status(
         cluster=name,
         context=f"kind-{name}",
         exists=bool(machine.nodes),
         created_by_devloop=any(p.marked for p in probes),
         api_reachable=api is not None,
-        in_kubeconfig=bool(probes) and in_kubeconfig(name, machine, probes[0].ca, read_context),
+        in_kubeconfig=bool(probes) and in_kubeconfig(machine, probes[0].ca, read_context),
         nodes=nodes,
         registry=host,
         registry_container=registry.name if registry else "",
         registry_running=bool(registry and registry.running) or foreign,
-        registry_reachable=bool(host) and registries.answers(local_port(host)),
+        registry_reachable=registries.answers(local_port(host)),
         registry_connected=bool(registry and machine.network in registry.networks) or foreign,
         registry_announced=hosting is not None,
     )
-    return _with_problems(made)
+    return replace(seen, problems=tuple(_problems(seen)))
 
 
-def _with_problems(seen: Status) -> Status:
+def _problems(seen: Status) -> Iterator[str]:
     if not seen.exists:
-        return replace(seen, problems=(f"there is no cluster {seen.cluster}",))
-    stopped = tuple(f"node {n.name} is stopped" for n in seen.nodes if not n.running)
+        yield f"there is no cluster {seen.cluster}"
+        return
+    yield from (f"node {n.name} is stopped" for n in seen.nodes if not n.running)
     # Of a cluster that does not answer, nobody knows what it would answer.
     silent = not seen.api_reachable
     checks = (
@@ -103,10 +105,8 @@ def _with_problems(seen: Status) -> Status:
         (seen.registry_connected, "the registry is not on the nodes' network"),
         (silent or seen.registry_announced, "the cluster has no ConfigMap local-registry-hosting"),
     )
+    yield from (text for ok, text in checks if not ok)
     running = [n for n in seen.nodes if n.running]
-    lost = tuple(text for ok, text in checks if not ok)
-    unready = tuple(f"node {n.name} is not ready" for n in running if not n.ready)
-    unwired = tuple(
-        f"node {n.name} does not pull from the registry" for n in running if not n.wired
-    )
-    return replace(seen, problems=(*stopped, *lost, *(() if silent else unready), *unwired))
+    if not silent:
+        yield from (f"node {n.name} is not ready" for n in running if not n.ready)
+    yield from (f"node {n.name} does not pull from the registry" for n in running if not n.wired)

@@ -26,7 +26,7 @@ from devloop.local_cluster import (
     registry,
     wiring,
 )
-from devloop.local_cluster.kind import kind
+from devloop.local_cluster.cluster import kind
 from tests.support.memory_docker import Box, MemoryDocker
 
 if TYPE_CHECKING:
@@ -330,12 +330,12 @@ def test_a_busy_port_leaves_the_old_registry_alone(host: Host) -> None:
 def test_a_busy_port_names_its_owner(host: Host) -> None:
     host.taken = {"5001"}
     with pytest.raises(DevloopError) as caught:
-        up(host, port_owner=lambda port: f"nginx (pid {port})")
+        up(host, Wanted(port_owner=lambda port: f"nginx (pid {port})"))
     assert caught.value.code == Code.ENV_PORT_BUSY
     assert caught.value.diagnosis.cause == "held by nginx (pid 5001)"
     host.boxes["other"] = Box(ports={"80/tcp": "5001"})
     with pytest.raises(DevloopError) as caught:
-        up(host, port_owner=lambda _: None)
+        up(host, Wanted(port_owner=lambda _: None))
     assert caught.value.diagnosis.cause == "held by container other (image)"
     assert host.kind_calls == []
 
