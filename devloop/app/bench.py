@@ -27,7 +27,7 @@ from devloop.base.process import CannotRun, run
 from devloop.base.threads import Background
 from devloop.builders.built_images import BuiltImage, BuiltImages
 from devloop.builders.image.full_build import NeedsFullBuild
-from devloop.builders.image.variants import push_variants
+from devloop.builders.image.repository import push_variants
 from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.deployments import Deployments
 from devloop.cluster.deploy.status import read_status

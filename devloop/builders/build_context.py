@@ -1,22 +1,36 @@
-"""The build context made from exactly the paths that a scan saw: as a tar, or as a directory.
+"""The build context as builders get it: exactly what the scan saw.
 
-The tar is for the classic builder, which takes its context in one piece; the directory for one that
-reads by itself and later: where files change faster than it reads, its image would never be what a
-scan saw. Every file is checked against the scan while it is read. File times are the disk's:
-BuildKit keeps them, and so does this.
+An image's tag is made from that, so a builder has to be given the same files: the scan leaves out
+`.git`, devloop's own state and editors' temporary files, and `build.ignore` adds patterns. Docker
+takes an ignore file only from beside the Dockerfile or from the context's root, so a merged one is
+written beside a copy of the Dockerfile. Matching patterns is not done here.
+
+The classic builder takes its context in one piece, as a tar. One that reads a directory by itself
+and later gets a copy where files change faster than it reads: its image would never be what a scan
+saw. In both, every file is checked against the scan while it is read, and file times are the
+disk's: BuildKit keeps them, and so does this.
+
+Which ignore file counts: https://docs.docker.com/build/concepts/context/#filename-and-location
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fnmatch
 import os
+import shutil
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devloop.base.editor_files import TEMPORARY, has_mark
 from devloop.base.file_content import ContentChanged, VerifiedFiles
 from devloop.builders.image.tar_writer import END, header, padding, reading_context
+from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Mapping
 
     from devloop.model import ContextEntry, Snapshot
 
@@ -65,10 +79,20 @@ def directories_of(snapshot: Snapshot) -> set[str]:
     return found
 
 
-def copy_context(context: Path, snapshot: Snapshot, into: Path) -> None:
-    """Copy what `snapshot` has below `context` to the directory `into`, with modes and times.
+@contextlib.contextmanager
+def copied(context: Path, snapshot: Snapshot) -> Iterator[Path]:
+    """A directory with what `snapshot` has below `context`, for as long as the block lasts. Raises
+    build/context-changed, env/disk-full and env/file-unreadable."""
+    with tempfile.TemporaryDirectory(prefix="devloop-context-") as directory:
+        try:
+            _copy(context, snapshot, Path(directory))
+        except OSError as error:
+            raise failed_preparing(error) from error
+        yield Path(directory)
 
-    Raises build/context-changed and env/file-unreadable, OSError of writing."""
+
+def _copy(context: Path, snapshot: Snapshot, into: Path) -> None:
+    """With modes and times."""
     ordered = sorted(directories_of(snapshot))
     for path in ordered:
         (into / path).mkdir(exist_ok=True)
@@ -99,3 +123,68 @@ def _like(original: Path, goal: Path, path: str, mode: int | None = None) -> Non
     if not goal.is_symlink():
         goal.chmod(found.st_mode & 0o7777 if mode is None else mode)
     os.utime(goal, (found.st_mtime, found.st_mtime), follow_symlinks=False)
+
+
+def ignore_file(context: Path, dockerfile: Path) -> Path | None:
+    """The ignore file that Docker would use: `<Dockerfile>.dockerignore`, else the context's."""
+    own = dockerfile.with_name(f"{dockerfile.name}.dockerignore")
+    return next((path for path in (own, context / ".dockerignore") if path.is_file()), None)
+
+
+def extra_patterns(text: str, ignore: Iterable[str], directories: Iterable[str]) -> tuple[str, ...]:
+    """The patterns to add at the end of an ignore file that reads `text`.
+
+    `ignore` is the config's `build.ignore`, `directories` the paths of the context's directories. A
+    pattern for temporary files that would also match one of those is left out: taking the directory
+    back in with "!" would take in what the user's own patterns leave out below it."""
+    lines = [*(line for line in text.splitlines() if not line.startswith("#")), *ignore]
+    exceptions = (line.strip()[1:].strip() for line in lines if line.strip().startswith("!"))
+    wanted = any(".git" in pattern.split("/") for pattern in exceptions)
+    names = {name for path in directories if has_mark(name := path.rpartition("/")[2])}
+    temporary = (
+        f"**/{pattern}"
+        for pattern in TEMPORARY
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in names)
+    )
+    # Twice, since a directory that an earlier pattern has matched already does not count again for
+    # what an exception ("!**/*.py") takes back from it (moby/patternmatcher).
+    git = () if wanted else ("**/.git", "**/.git/**")
+    return (*ignore, *git, "**/.devloop", "**/.devloop/**", *temporary)
+
+
+def merged(text: str, extra: tuple[str, ...]) -> str:
+    separator = "" if not text or text.endswith("\n") else "\n"
+    return text + separator + "".join(f"{pattern}\n" for pattern in extra)
+
+
+@contextlib.contextmanager
+def arranged(
+    context: Path, dockerfile: Path, ignore: tuple[str, ...], directories: Iterable[str]
+) -> Iterator[Path]:
+    """The Dockerfile to hand to BuildKit for as long as the block lasts: a copy with the merged
+    ignore file beside it. Raises env/disk-full and env/file-unreadable."""
+    with contextlib.ExitStack() as stack:
+        try:
+            own = ignore_file(context, dockerfile)
+            text = own.read_bytes().decode("utf-8", "surrogateescape") if own else ""
+            text = merged(text, extra_patterns(text, ignore, directories))
+            directory = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="devloop-build-", ignore_cleanup_errors=True)
+            )
+            copy = Path(directory, dockerfile.name)
+            shutil.copyfile(dockerfile, copy)
+            beside = copy.with_name(f"{copy.name}.dockerignore")
+            beside.write_bytes(text.encode("utf-8", "surrogateescape"))
+        except OSError as error:
+            raise failed_preparing(error) from error
+        yield copy
+
+
+def failed_preparing(error: OSError) -> DevloopError:
+    """The error for a fault of the disk before a build: env/disk-full or env/file-unreadable."""
+    code = Code.ENV_DISK_FULL if error.errno == errno.ENOSPC else Code.ENV_FILE_UNREADABLE
+    return DevloopError.of(
+        code,
+        f"cannot prepare the build: {error.filename or 'temporary directory'}",
+        cause=error.strerror or str(error),
+    )

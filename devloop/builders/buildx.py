@@ -23,18 +23,15 @@ from typing import TYPE_CHECKING, Literal
 from devloop.base import process
 from devloop.base.cancel import Cancelled
 from devloop.builders import docker_errors
-from devloop.builders.build_context import copy_context, directories_of
+from devloop.builders.build_context import arranged, copied, directories_of
 from devloop.builders.build_errors import BuildFailure, BuildLocation, diagnose
 from devloop.builders.docker_cli import ask_docker, cannot_run
 from devloop.builders.dockerfile import load
-from devloop.builders.ignore_file import arranged, failed_preparing
 from devloop.builders.job import ProgressReporter, tag_of
 from devloop.builders.rawjson import Solve, one_line
 from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from devloop.base.cancel import Cancel
     from devloop.builders.job import Job
     from devloop.engine.ports import Reporter
@@ -119,12 +116,12 @@ class Buildx:
         self, scan: Scan, progress: ProgressReporter, reporter: Reporter, cancel: Cancel
     ) -> ImageRef:
         # Secrets are read during the build, wherever the context is.
-        copied = self._overtaken >= _OVERTAKEN and not self._job.build.secrets
-        result = self._run(scan, progress, cancel, copied=copied)
+        copy = self._overtaken >= _OVERTAKEN and not self._job.build.secrets
+        result = self._run(scan, progress, cancel, copy=copy)
         if result.status != 0:
             self._route, why = self._detour(scan, self._explain(scan, result.solve), cancel)
             reporter.diagnostic(why)
-            result = self._run(scan, progress, cancel, copied=copied)
+            result = self._run(scan, progress, cancel, copy=copy)
             if result.status != 0:
                 raise DevloopError(self._explain(scan, result.solve))
         return self._job.publish(
@@ -133,15 +130,15 @@ class Buildx:
             cancel,
             summary=result.solve.summary,
             pushed=lambda: self._pushed(scan, result, progress, cancel),
-            checked=copied,
+            checked=copy,
         )
 
     def _run(
-        self, scan: Scan, progress: ProgressReporter, cancel: Cancel, *, copied: bool
+        self, scan: Scan, progress: ProgressReporter, cancel: Cancel, *, copy: bool
     ) -> _Result:
-        """One build; with `copied` of a copy of the context, known to be what `scan` saw."""
+        """One build; with `copy` of a copy of the context, known to be what `scan` saw."""
         job, build, solve = self._job, self._job.build, Solve()
-        directories = directories_of(scan.snapshot)
+        source, directories = build.context, directories_of(scan.snapshot)
 
         def on_line(line: str) -> None:
             for note in solve.feed(line):
@@ -153,10 +150,10 @@ class Buildx:
 
         with (
             tempfile.TemporaryDirectory(prefix="devloop-meta-") as directory,
-            self._context(scan, copied=copied) as context,
-            arranged(build.context, build.dockerfile, build.ignore, directories) as dockerfile,
+            copied(source, scan.snapshot) if copy else contextlib.nullcontext(source) as context,
+            arranged(source, build.dockerfile, build.ignore, directories) as dockerfile,
         ):
-            if copied:
+            if copy:
                 # The copy is verified, and so is the Dockerfile's from here on.
                 job.check_unchanged(scan)
             metadata = Path(directory) / "metadata.json"
@@ -186,21 +183,6 @@ class Buildx:
                 raise cannot_run(error) from error
             return _Result(status=status, solve=solve, digest=_digest(metadata))
 
-    @contextlib.contextmanager
-    def _context(self, scan: Scan, *, copied: bool) -> Iterator[Path]:
-        """The directory to build from, for as long as the block lasts."""
-        context = self._job.build.context
-        if not copied:
-            yield context
-            return
-        with tempfile.TemporaryDirectory(prefix="devloop-context-") as directory:
-            copy = Path(directory)
-            try:
-                copy_context(context, scan.snapshot, copy)
-            except OSError as error:
-                raise failed_preparing(error) from error
-            yield copy
-
     def _explain(self, scan: Scan, solve: Solve) -> Diagnosis:
         failed = solve.failed
         failure = BuildFailure(
@@ -218,11 +200,10 @@ class Buildx:
 
         Raises `diagnosis` when there is none."""
         job = self._job
-        if diagnosis.code != Code.REGISTRY_UNREACHABLE or self._route != "direct":
+        unreachable = diagnosis.code == Code.REGISTRY_UNREACHABLE
+        if not unreachable or self._route != "direct" or job.registry is None:
             raise DevloopError(diagnosis)
         try:
-            if job.registry is None:
-                raise DevloopError(diagnosis)
             job.registry.digest(job.repository, tag_of(scan), cancel)
         except DevloopError:
             raise DevloopError(diagnosis) from None

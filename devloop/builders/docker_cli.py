@@ -48,13 +48,10 @@ def cannot_run(error: process.CannotRun) -> DevloopError:
         return DevloopError.of(
             Code.CONFIG_CONTEXT_MISSING, f"the directory {error.directory} does not exist"
         )
+    program = error.program
     if error.missing:
-        return DevloopError.of(
-            Code.ENV_TOOL_MISSING, f"{error.program} is not installed or not on PATH"
-        )
-    return DevloopError.of(
-        Code.ENV_TOOL_MISSING, f"{error.program} cannot be run", cause=error.reason
-    )
+        return DevloopError.of(Code.ENV_TOOL_MISSING, f"{program} is not installed or not on PATH")
+    return DevloopError.of(Code.ENV_TOOL_MISSING, f"{program} cannot be run", cause=error.reason)
 
 
 def answers_ping(env: Mapping[str, str]) -> bool:
@@ -99,10 +96,8 @@ def local_images(repositories: Iterable[str], cancel: Cancel) -> tuple[str, ...]
     if shutil.which("docker") is None:
         return ()
     for repository in sorted(set(repositories)):
-        form = "{{.Repository}}:{{.Tag}}"
-        answer = ask_docker(
-            "image", "ls", "--format", form, repository, cancel=cancel, limit=_LIMIT
-        )
+        argv = ("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", repository)
+        answer = ask_docker(*argv, cancel=cancel, limit=_LIMIT)
         if answer is None or answer.status != 0:
             return ()
         mine = f"{repository}:{TAG_PREFIX}"

@@ -154,27 +154,28 @@ class Job:
         repository = self.repository
         try:
             held = self.registry.digest(repository, tag, cancel) if self.registry else digest
-            if held == digest != "":
-                return digest
-            # The same tag may have been pushed by another build of the same content meanwhile.
-            if digest and self.registry and self.registry.digest(repository, digest, cancel):
-                return digest
+            same = held == digest
+            if digest and not same and self.registry:
+                # The tag may have been pushed by another build of the same content meanwhile.
+                same = self.registry.digest(repository, digest, cancel) is not None
         except DevloopError:
             if digest:
                 return digest
             raise
-        if not digest and held:
-            return held
-        if not digest:
+        if digest and same:
+            return digest
+        if digest:
             raise DevloopError.of(
-                Code.REGISTRY_PUSH_FAILED,
-                f"the registry does not have {repository}:{tag} after the push",
+                Code.REGISTRY_DIGEST_MISMATCH,
+                f"{repository}:{tag} is not the image that was pushed",
+                cause=f"pushed {digest}, the registry has {held or 'nothing'}",
+                suggestions=("check that the name leads to one registry only",),
             )
+        if held:
+            return held
         raise DevloopError.of(
-            Code.REGISTRY_DIGEST_MISMATCH,
-            f"{repository}:{tag} is not the image that was pushed",
-            cause=f"pushed {digest}, the registry has {held or 'nothing'}",
-            suggestions=("check that the name leads to one registry only",),
+            Code.REGISTRY_PUSH_FAILED,
+            f"the registry does not have {repository}:{tag} after the push",
         )
 
     def publish(

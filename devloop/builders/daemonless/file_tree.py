@@ -7,6 +7,7 @@ BuildKit would refuse, or does differently from one release or driver to the nex
 
 from __future__ import annotations
 
+import itertools
 import re
 import stat
 from dataclasses import dataclass, field, replace
@@ -44,14 +45,9 @@ class Tree:
     ) -> tuple[Tree, tuple[FileEntry, ...]]:
         """As `mkdir -p` does it: the tree with the directory, and the entries of its layer, none
         when it was there."""
-        found = self.real(path)
-        parts = found.split("/") if found else []
-        paths = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
-        uid, gid = owner
-        made = {
-            above: FileEntry(path=above, type="dir", mode=0o755, uid=uid, gid=gid, implied=True)
-            for above in paths
-        }
+        paths = filter(None, itertools.accumulate(self.real(path).split("/"), "{}/{}".format))
+        entry = FileEntry(path="", type="dir", mode=0o755, uid=owner[0], gid=owner[1], implied=True)
+        made = {above: replace(entry, path=above) for above in paths}
         return self.with_layer(made, link=False)
 
     def with_layer(

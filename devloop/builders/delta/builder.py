@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancelled
 from devloop.base.threads import Background
+from devloop.builders.command import is_plain_build
 from devloop.builders.delta.analysis import rules
 from devloop.builders.delta.base_layers import BaseLayersReader
 from devloop.builders.delta.layer_state import LayerState
-from devloop.builders.delta.plain_build import is_plain_build
 from devloop.builders.delta.shortcut import BOUND_BYTES, BOUND_ENTRIES, Shortcut
 from devloop.builders.delta.verification import check_triggers, examine
 from devloop.builders.dockerfile import parse

@@ -6,16 +6,25 @@ image is taken over within a registry, or flows through from another one; it is 
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from devloop.base.threads import side_by_side
 from devloop.builders.image.base_image import Base
-from devloop.builders.image.documents import choose, config_digest, is_index, parse_image, sha256
+from devloop.builders.image.documents import (
+    choose,
+    config_digest,
+    is_index,
+    parse_image,
+    sha256,
+    timestamp,
+)
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.layer import read_layer
 from devloop.builders.image.listing import Listings
-from devloop.builders.image.tar_writer import in_pieces
+from devloop.builders.image.tar_writer import END, header, in_pieces, padding
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
     from devloop.builders.image.documents import Documents, Image, Layer
     from devloop.builders.image.listing import Listing
     from devloop.builders.job import OpenRegistry, Registry
+    from devloop.model import ImageRef
 
 
 # A delta and its config.
@@ -141,3 +151,25 @@ class Upload:
         side_by_side([partial(registry.put_blob, name, data, cancel) for data in new.values()])
         self._there.update(new)
         registry.put_manifest(name, tag, documents.manifest, documents.media_type, cancel)
+
+
+def push_variants(
+    registry: Registry, image: ImageRef, count: int, cancel: Cancel
+) -> tuple[ImageRef, ...]:
+    """Push `count` images, `image` plus one small file each, under its repository, for measuring
+    what a replacement costs when an image is new to the node.
+
+    Raises `NeedsFullBuild` for an image that cannot be read, and registry/*."""
+    repository = Repository(registry, image.repository)
+    base = repository.image(image.digest, None, cancel).without_delta()
+    made: list[ImageRef] = []
+    for number in range(count):
+        content = f"{time.time_ns()} {number}\n".encode()
+        head = header(".devloop-bench", "file", mode=0o644, size=len(content))
+        layer = head + content + padding(len(content)) + END
+        digest = sha256(layer)
+        documents = base.documents(timestamp(), base.bare(digest, len(layer)), "devloop bench")
+        tag = f"devloop-bench-{digest.removeprefix('sha256:')[:16]}"
+        repository.send(documents, [layer], tag, cancel)
+        made.append(replace(image, tag=tag, digest=documents.digest))
+    return tuple(made)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devloop.builders.build_errors import BuildFailure, BuildLocation, diagnose, nearest
-from devloop.builders.classic_stream import BuildStream, PushStream
+from devloop.builders.classic import BuildStream, PushStream
 from devloop.builders.docker_errors import (
     disk_full,
     docker_unreachable,

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from devloop.base.editor_files import is_temporary
 from devloop.base.ignore_rules import IgnoreRules
-from devloop.builders.build_context import stream
-from devloop.builders.ignore_file import arranged, extra_patterns, ignore_file, merged
+from devloop.builders.build_context import arranged, extra_patterns, ignore_file, merged, stream
 from devloop.errors import DevloopError
 from devloop.watch.rules import ContextRules
 from tests.unit.builders.kit import snapshot_of, write
