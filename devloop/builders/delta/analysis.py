@@ -3,12 +3,19 @@
 A changed file may go straight into a layer when nothing runs on it: only COPYs of the final stage
 read it, with no RUN after them. Who reads what is judged by the names in the instructions, broadly:
 what might read a path does. No file and no image is looked at here.
+
+Nor does a `builder: command` count that does more than build the Dockerfile as it stands: a script
+may compile first and copy the result; then a changed source means more than a changed layer, and
+nothing in the image would show it. Only commands that are plainly a build are believed.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
+import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devloop.builders.context_reads import first_read
@@ -17,7 +24,7 @@ from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.scope import stages_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from devloop.builders.dockerfile import Dockerfile, Instruction, Stage
     from devloop.builders.image.copies import Copy, StageState
@@ -25,6 +32,12 @@ if TYPE_CHECKING:
 
 # What adds a layer to an image; builders differ in whether an instruction without effect does.
 _LAYERS = frozenset({"ADD", "COPY", "RUN", "WORKDIR"})
+
+_SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh"})
+_BUILDERS = frozenset({"docker", "podman", "nerdctl", "buildah"})
+_VERBS = frozenset({"build", "push", "tag", "bud"})
+# What makes the image of something else than the Dockerfile and the context that devloop knows.
+_OTHERWISE = ("-f", "--file", "--target", "--build-arg", "--build-context", "--squash", "--no-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,3 +167,55 @@ class _Stages:
         return _InstructionReader(
             patterns=patterns, shown=f"{self._shown}:{by.start} {by.keyword}{whose}"
         )
+
+
+def is_plain_build(argv: Sequence[str], root: Path, context: Path) -> bool:
+    """Whether `argv`, run in `root`, is `docker build CONTEXT` (or another builder's) and pushes,
+    perhaps as `sh -c 'docker build ... && docker push ...'`."""
+    commands = list(_commands(argv))
+    if not commands or not all(_plain(words) for words in commands):
+        return False
+    built = [words for words in commands if "build" in words or "bud" in words]
+    return bool(built) and all(_place(words, root) == context for words in built)
+
+
+def _commands(argv: Sequence[str]) -> Iterator[list[str]]:
+    if len(argv) == 3 and Path(argv[0]).name in _SHELLS and argv[1].strip("-eux") == "c":
+        try:
+            lexer = shlex.shlex(argv[2].replace("\n", ";"), posix=True, punctuation_chars=True)
+            lexer.whitespace_split = True
+            words = list(lexer)
+        except ValueError:
+            yield [""]
+            return
+        command: list[str] = []
+        for word in (*words, ";"):
+            if word in ("&&", ";"):
+                if command:
+                    yield command
+                command = []
+            else:
+                command.append(word)
+    else:
+        yield list(argv)
+
+
+def _plain(words: Sequence[str]) -> bool:
+    if not words:
+        return False
+    if words[0] == "set":
+        return True
+    if Path(words[0]).name not in _BUILDERS:
+        return False
+    if any(set(word) <= set("|&;()<>") or "`" in word or "$(" in word for word in words):
+        return False
+    if any(word.startswith(_OTHERWISE) for word in words):
+        return False
+    rest = [word for word in words[1:] if word not in ("buildx", "image")]
+    return bool(rest) and rest[0] in _VERBS
+
+
+def _place(words: Sequence[str], root: Path) -> Path | None:
+    """The context: the last word, which has to be a directory."""
+    path = Path(os.path.normpath(root / words[-1]))
+    return path if path.is_dir() else None

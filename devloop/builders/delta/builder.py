@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancelled
 from devloop.base.threads import Background
-from devloop.builders.command import is_plain_build
-from devloop.builders.delta.analysis import rules
+from devloop.builders.delta.analysis import is_plain_build, rules
 from devloop.builders.delta.base_layers import BaseLayersReader
 from devloop.builders.delta.layer_state import LayerState
 from devloop.builders.delta.shortcut import BOUND_BYTES, BOUND_ENTRIES, Shortcut

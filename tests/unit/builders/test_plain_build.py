@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.builders.command import is_plain_build
+from devloop.builders.delta.analysis import is_plain_build
 
 if TYPE_CHECKING:
     from pathlib import Path
