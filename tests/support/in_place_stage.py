@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Any, Literal
 
 from devloop.base.cancel import Cancel
@@ -15,6 +16,7 @@ from devloop.model import ImageRef, WorkloadRef
 from tests.support.cluster_objects import deployment, owner, pod, running
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from devloop.cluster.api.connection import Connection
@@ -85,7 +87,8 @@ class InPlaceStage:
             services={"web": self.service},
         )
         self.reporter = Details()
-        self.deployments = Deployments(project, connection, view)
+        self.caught = "SIGTERM"
+        self.deployments = Deployments(project, connection, view, read_status=self._status)
         self.deployer: WorkloadDeployer = self.deployments.deployer(self.service)
         self.log = RecoveryLog(project.state_dir)
         for kind in ("pods", "replicasets", "deployments"):
@@ -103,6 +106,12 @@ class InPlaceStage:
 
     def follow(self, deployed: Deployed, cancel: Cancel | None = None) -> None:
         self.deployer.follow(deployed, SilentReporter(), cancel or self.cancel)
+
+    def _status(self, pod: Mapping[str, Any], container: str, cancel: Cancel) -> str:
+        """The container's /proc/1/status: its process has a handler for `caught`, if for any."""
+        del pod, container, cancel
+        caught = 1 << (signal.Signals[self.caught] - 1) if self.caught else 0
+        return f"Name:\tweb\nSigIgn:\t{0:016x}\nSigCgt:\t{caught:016x}\n"
 
     def paused(self) -> bool:
         return paused_by_devloop(self.api.objects[WEB])

@@ -9,6 +9,8 @@ the command is for, of retries or of which pod to take.
 from __future__ import annotations
 
 import json
+import select
+import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -45,6 +47,38 @@ def open_exec(
     query += [("command", word) for word in argv]
     path = f"/api/v1/namespaces/{namespace}/pods/{pod}/exec?{urlencode(query)}"
     return ExecStream(open_websocket(connection, path, _PROTOCOLS, cancel))
+
+
+def run_exec(
+    connection: Connection,
+    namespace: str,
+    pod: str,
+    container: str,
+    *,
+    argv: Sequence[str],
+    limit: float,
+    cancel: Cancel,
+) -> str:
+    """What `argv` writes to its standard output, once it has ended.
+
+    Raises as `open_exec` does, ConnectionResetError, TimeoutError after `limit` seconds and
+    ValueError, with the reason in words, when the command failed."""
+    stream = open_exec(connection, namespace, pod, container, argv=argv, cancel=cancel)
+    deadline = time.monotonic() + limit
+    found = bytearray()
+    try:
+        with cancel.closing(stream.shut):
+            while (piece := stream.receive()) != b"":
+                cancel.check()
+                if piece is not None:
+                    found += piece
+                elif not select.select([stream], (), (), max(0.0, deadline - time.monotonic()))[0]:
+                    raise TimeoutError(f"`{' '.join(argv)}` did not end in {limit:g} s")
+    finally:
+        stream.close()
+    if stream.ended:
+        raise ValueError(stream.ended)
+    return found.decode("utf-8", "replace")
 
 
 class ExecStream:
@@ -95,6 +129,10 @@ class ExecStream:
     def flush(self) -> bool:
         """Push what is queued; True when all of it has left. Raises ConnectionResetError."""
         return self._socket.flush()
+
+    def shut(self) -> None:
+        """End it, from any thread: whoever waits for it wakes up."""
+        self._socket.shut()
 
     def close(self) -> None:
         """Close at once, which also ends the command's standard input; safe to repeat."""

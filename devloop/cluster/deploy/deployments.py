@@ -22,6 +22,7 @@ from devloop.cluster.replace.in_place import InPlace
 from devloop.cluster.replace.live_objects import LiveObjects
 from devloop.cluster.replace.pod_restarts import PodRestarts
 from devloop.cluster.replace.recovery_log import RecoveryLog
+from devloop.cluster.replace.stop_signal import StopSignals, reading_by_exec
 from devloop.cluster.replace.workload_lock import WorkloadLock
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.api.view import ClusterView
+    from devloop.cluster.replace.stop_signal import ReadStatus
     from devloop.config.schema import Project, Service
     from devloop.engine.ports import Rendering
     from devloop.errors import Diagnosis
@@ -43,8 +45,9 @@ class Deployments:
     each service has, one lock and one in-place replacement a workload (two services may live in one
     Deployment).
 
-    `renderings` are by service; the image of one without is patched and nothing else. Checks the
-    context at once: raises safety/context, safety/protected-namespace."""
+    `renderings` are by service; the image of one without is patched and nothing else. `read_status`
+    looks at a container's process, by default with a command in it. Checks the context at once:
+    raises safety/context, safety/protected-namespace."""
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class Deployments:
         in_place_by_default: bool = False,
         renderings: Mapping[str, Rendering] = MappingProxyType({}),
         clock: Callable[[], float] = time.monotonic,
+        read_status: ReadStatus | None = None,
     ) -> None:
         guard.check_context(connection.context, connection.server, project.allow_contexts)
         self.project = project
@@ -65,6 +69,7 @@ class Deployments:
         self.discovery = Discovery(connection)
         self.applier = Applier(connection, project=project.name)
         self.clock = clock
+        self._read_status = read_status or reading_by_exec(connection)
         self.recovery_log = RecoveryLog(project.state_dir)
         self.in_place_by_default = (
             in_place_by_default
@@ -88,6 +93,7 @@ class Deployments:
                     objects=LiveObjects(self.view, ref),
                     recovery_log=self.recovery_log,
                     restarts=PodRestarts(history),
+                    signals=StopSignals(self._read_status),
                     lock=lock,
                 )
             return self._in_place[ref]

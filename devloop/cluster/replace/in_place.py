@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from devloop.cluster.replace.live_objects import LiveObjects
     from devloop.cluster.replace.pod_restarts import PodRestarts
     from devloop.cluster.replace.recovery_log import RecoveryLog
+    from devloop.cluster.replace.stop_signal import StopSignals
     from devloop.cluster.replace.workload_lock import WorkloadLock
     from devloop.cluster.rollout.rollout_status import Accepted
     from devloop.model import Deployed, ImageRef, WorkloadRef
@@ -70,6 +71,7 @@ class InPlace(Replacement):
         objects: LiveObjects,
         recovery_log: RecoveryLog,
         restarts: PodRestarts,
+        signals: StopSignals,
         lock: WorkloadLock,
     ) -> None:
         self._connection = connection
@@ -77,6 +79,8 @@ class InPlace(Replacement):
         self._lock = lock
         self._recovery_log = recovery_log
         self._restarts = restarts
+        self._signals = signals
+        self._asking: Background[None] | None = None
         self._objects = objects
         self._open: RecoveryEntry | None = None
         self._refusal = ""
@@ -92,8 +96,22 @@ class InPlace(Replacement):
             or self._behind(live, change.containers, change.image)
         ):
             return ""
-        blocker = change.unread or self._rules(change, live, cancel, restart=True)
-        return blocker or change.write.other_changes() or None
+        return (
+            change.unread
+            or self._rules(change, live, cancel, restart=True)
+            or change.write.other_changes()
+            or self._signal_blocker(change, live, cancel)
+            or None
+        )
+
+    def _signal_blocker(self, change: Change, live: Json, cancel: Cancel) -> str:
+        for pod in self._objects.current_pods(live):
+            for name in change.containers:
+                if pod_images(pod).get(name) == change.image.pinned:
+                    continue
+                if blocker := self._signals.blocker(pod, name, cancel):
+                    return blocker
+        return ""
 
     def _rules(self, change: Change, live: Json, cancel: Cancel, *, restart: bool) -> str | None:
         try:
@@ -335,8 +353,17 @@ class InPlace(Replacement):
     # --- the end -------------------------------------------------------------------------------
 
     def ready(self) -> None:
-        """Learn from how it went."""
+        """Learn from how it went, and ask ahead of the next save."""
         self._restarts.served(self._objects.pods())
+        if self._asking is not None:
+            self._asking.stop()
+        self._asking = Background("stop-signal", self._ask, expected=(DevloopError,))
+
+    def _ask(self, cancel: Cancel) -> None:
+        live = self._objects.workload()
+        for pod in self._objects.current_pods(live) if live is not None else ():
+            for name in pod_images(pod):
+                self._signals.blocker(pod, name, cancel)
 
     def rolled_back(self, live: Json, images: Mapping[str, str]) -> None:
         """See that no pod of the ReplicaSet that comes back is left with the image that failed."""
@@ -381,6 +408,8 @@ class InPlace(Replacement):
 
     def close(self, cancel: Cancel) -> None:
         """Nothing stays paused."""
+        if self._asking is not None:
+            self._asking.close()
         if (timer := self._timer) is not None:
             timer.close()
         self._settle(self._open, cancel)

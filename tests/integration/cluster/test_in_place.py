@@ -324,8 +324,9 @@ def _with_container(**more: Any) -> Any:
         (quick(spec={"minReadySeconds": 1}), "minReadySeconds"),
         (quick(spec={"replicas": 2, "strategy": {"type": "Recreate"}}), "Recreate"),
         (quick("StatefulSet"), "a statefulset"),
+        (workload(terminationGracePeriodSeconds=5), "web ignores SIGTERM"),
     ],
-    ids=["prestop", "min-ready", "recreate", "statefulset"],
+    ids=["prestop", "min-ready", "recreate", "statefulset", "ignores-sigterm"],
 )
 def test_rolled_with_the_reason(
     bench: Bench, push: Callable[[str], ImageRef], manifest: Any, reason: str

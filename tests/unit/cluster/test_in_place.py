@@ -47,6 +47,18 @@ one = pytest.mark.parametrize("replicas", [1])
 
 
 @one
+@pytest.mark.parametrize("caught", ["", "SIGINT"])
+def test_a_process_that_ignores_its_signal_is_rolled_from_the_first_save_on(
+    stage: InPlaceStage, caught: str
+) -> None:
+    stage.caught = caught
+    assert stage.deploy("b").how == "rolling"
+    assert stage.reporter.details[-1].endswith(
+        ", rolling: web ignores SIGTERM: it is process 1 and has no handler for it"
+    )
+
+
+@one
 def test_one_pod_is_restarted_at_once_and_all_agrees_again(stage: InPlaceStage) -> None:
     pod = stage.api.objects[f"{PODS}/web-new-x"]["metadata"]["uid"]
     deployed = stage.deploy("b")

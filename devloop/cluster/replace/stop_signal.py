@@ -1,0 +1,97 @@
+"""Whether the process of a container ends when it is asked to, known before it is asked.
+
+The first process of a PID namespace gets no default handling of signals: without a handler of its
+own it ignores SIGTERM (pid_namespaces(7)), and the kubelet waits out the whole grace period. A
+rolling update starts the next pod meanwhile; a restart in place would serve nothing until then. So
+its signal masks (proc(5)) are looked at with one command in the container. Restarts nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from typing import TYPE_CHECKING
+
+from devloop.base.cancel import Cancelled
+from devloop.cluster.api.exec_stream import run_exec
+from devloop.cluster.api.pod_view import Json, dig, items, metadata, name_of, number, text, uid_of
+from devloop.errors import DevloopError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from devloop.base.cancel import Cancel
+    from devloop.cluster.api.connection import Connection
+
+    ReadStatus = Callable[[Json, str, Cancel], str]
+    """From a pod and the name of one of its containers to its /proc/1/status. Raises
+    `DevloopError`, OSError and `Cancelled`."""
+
+
+# With a grace period up to this, a process that ignores the signal is away no longer than the next
+# pod of a rolling update takes.
+_SHORT_SECONDS = 1
+_LIMIT = 2.0  # seconds until an answer
+_CAUGHT = re.compile(r"^SigCgt:\s*([0-9a-f]+)", re.MULTILINE)
+
+
+class StopSignals:
+    """For the containers of one workload; asks once for each that handles its signal. Safe to use
+    from any thread."""
+
+    def __init__(self, read_status: ReadStatus) -> None:
+        self._read_status = read_status
+        self._handled: dict[tuple[str, str], str] = {}
+
+    def blocker(self, pod: Json, container: str, cancel: Cancel) -> str:
+        """Why the container's process may not end soon, "" when it does. Raises `Cancelled`."""
+        status = next(
+            (
+                found
+                for found in items(dig(pod, "status", "containerStatuses"))
+                if text(found.get("name")) == container
+            ),
+            {},
+        )
+        key, running = (uid_of(pod), container), text(status.get("containerID"))
+        if (
+            dig(status, "state", "running") is None
+            or self._handled.get(key) == running
+            or dig(pod, "spec", "shareProcessNamespace") is True
+            or dig(pod, "spec", "hostPID") is True
+            or number(dig(pod, "spec", "terminationGracePeriodSeconds"), 30) <= _SHORT_SECONDS
+        ):
+            return ""
+        # In the status since Kubernetes 1.33: the image's or the pod's own.
+        name = text(status.get("stopSignal")) or "SIGTERM"
+        try:
+            handled = _catches(self._read_status(pod, container, cancel), name)
+        except Cancelled:
+            raise
+        except (DevloopError, OSError, ValueError) as error:
+            why = error.diagnosis.message if isinstance(error, DevloopError) else str(error)
+            return f"it is not known whether {container} ends at {name}: {why}"
+        if not handled:
+            return f"{container} ignores {name}: it is process 1 and has no handler for it"
+        self._handled[key] = running
+        return ""
+
+
+def reading_by_exec(connection: Connection) -> ReadStatus:
+    """Reads with `cat` in the container."""
+
+    def read(pod: Json, container: str, cancel: Cancel) -> str:
+        place = (text(metadata(pod).get("namespace")), name_of(pod), container)
+        argv = ("cat", "/proc/1/status")
+        return run_exec(connection, *place, argv=argv, limit=_LIMIT, cancel=cancel)
+
+    return read
+
+
+def _catches(status: str, name: str) -> bool:
+    """Whether /proc/PID/status says that a signal is caught. Raises ValueError."""
+    found = _CAUGHT.search(status)
+    known = getattr(signal, name, None)
+    if found is None or not isinstance(known, signal.Signals):
+        raise ValueError(f"/proc/1/status does not say whether {name} is caught")
+    return bool(int(found[1], 16) >> (known - 1) & 1)
