@@ -43,8 +43,8 @@ class App:
         return json.loads(self.ask("GET", "/api/notes")[1])
 
 
-@pytest.fixture
-def app() -> Iterator[App]:
+@contextlib.contextmanager
+def running() -> Iterator[App]:
     with subprocess.Popen(
         [sys.executable, APP],
         env={**os.environ, "PORT": "0"},
@@ -61,6 +61,20 @@ def app() -> Iterator[App]:
         process.wait(timeout=30)
 
 
+@pytest.fixture(scope="module")
+def app() -> Iterator[App]:
+    """For tests that leave it as it was."""
+    with running() as app:
+        yield app
+
+
+@pytest.fixture
+def own_app() -> Iterator[App]:
+    """For a test that changes or ends it."""
+    with running() as app:
+        yield app
+
+
 def test_the_page(app: App) -> None:
     status, page = app.ask("GET", "/")
     assert status == 200
@@ -73,19 +87,19 @@ def test_health(app: App) -> None:
     assert app.ask("GET", "/healthz") == (200, "ok\n")
 
 
-def test_notes_come_and_go(app: App) -> None:
-    assert app.notes() == []
-    status, body = app.ask("POST", "/api/notes", b'{"text": " one  two "}')
+def test_notes_come_and_go(own_app: App) -> None:
+    assert own_app.notes() == []
+    status, body = own_app.ask("POST", "/api/notes", b'{"text": " one  two "}')
     assert (status, json.loads(body)) == (201, {"id": 1, "text": "one two"})
-    app.ask("POST", "/api/notes", b'{"text": "three"}')
-    assert [note["text"] for note in app.notes()] == ["three", "one two"]
-    assert app.ask("DELETE", "/api/notes/1")[0] == 204
-    assert app.ask("DELETE", "/api/notes/1")[0] == 404
-    assert [note["id"] for note in app.notes()] == [2]
+    own_app.ask("POST", "/api/notes", b'{"text": "three"}')
+    assert [note["text"] for note in own_app.notes()] == ["three", "one two"]
+    assert own_app.ask("DELETE", "/api/notes/1")[0] == 204
+    assert own_app.ask("DELETE", "/api/notes/1")[0] == 404
+    assert [note["id"] for note in own_app.notes()] == [2]
 
 
-def test_the_form_shows_what_was_written_as_text(app: App) -> None:
-    status, page = app.ask("POST", "/", b"text=%3Cb%3E+%26+you")
+def test_the_form_shows_what_was_written_as_text(own_app: App) -> None:
+    status, page = own_app.ask("POST", "/", b"text=%3Cb%3E+%26+you")
     assert status == 200  # after the redirect
     assert "<li>&lt;b&gt; &amp; you</li>" in page
 
@@ -113,7 +127,7 @@ def test_unknown_path(app: App) -> None:
     assert app.ask("GET", "/nothing")[0] == 404
 
 
-def test_stops_at_once_although_a_connection_is_open(app: App) -> None:
-    with socket.create_connection(("127.0.0.1", app.port)):
-        app.process.send_signal(signal.SIGTERM)
-        assert app.process.wait(timeout=30) == 0
+def test_stops_at_once_although_a_connection_is_open(own_app: App) -> None:
+    with socket.create_connection(("127.0.0.1", own_app.port)):
+        own_app.process.send_signal(signal.SIGTERM)
+        assert own_app.process.wait(timeout=30) == 0

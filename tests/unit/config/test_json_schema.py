@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
@@ -27,9 +28,14 @@ def plain(node: Node) -> Any:
     return {entry.key: plain(entry.value) for entry in node}
 
 
+@cache
+def validator() -> Any:
+    return jsonschema.Draft202012Validator(project_schema())
+
+
 def schema_accepts(text: str) -> bool:
     (document,) = read_yaml(text, "devloop.yaml").nodes
-    return bool(jsonschema.Draft202012Validator(project_schema()).is_valid(plain(document)))
+    return bool(validator().is_valid(plain(document)))
 
 
 def loader_accepts(text: str, directory: Path) -> bool:

@@ -113,7 +113,7 @@ def test_anchor_bomb_is_refused(tmp_path: Path) -> None:
 
 
 def test_deep_nesting_is_refused(tmp_path: Path) -> None:
-    refusal(tmp_path, HEAD + "x: " + "[" * 5000 + "]" * 5000)
+    refusal(tmp_path, HEAD + "x: " + "[\n" * 5000 + "]" * 5000)
 
 
 def test_places(tmp_path: Path) -> None:

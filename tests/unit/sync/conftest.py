@@ -81,11 +81,26 @@ def _path() -> str:
     return os.environ["PATH"]
 
 
-@pytest.fixture(params=INTERPRETERS)
-def agent(request: pytest.FixtureRequest) -> Iterator[Agent]:
-    if shutil.which(request.param) is None:
-        pytest.skip(f"{request.param} is not installed")
-    made = Agent(request.param)
+@pytest.fixture(scope="module", params=INTERPRETERS)
+def interpreter(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    if shutil.which(name) is None:
+        pytest.skip(f"{name} is not installed")
+    return name
+
+
+@pytest.fixture(scope="module")
+def agent(interpreter: str) -> Iterator[Agent]:
+    """An agent that serves one test after the other, as it serves one save after the other."""
+    made = Agent(interpreter)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def own_agent(interpreter: str) -> Iterator[Agent]:
+    """An agent that the test ends."""
+    made = Agent(interpreter)
     yield made
     if made.process.poll() is None:
         made.close()

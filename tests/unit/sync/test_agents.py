@@ -180,21 +180,21 @@ def test_what_cannot_be_done_is_said_and_the_rest_is_done(agent: Agent, root: Pa
     assert agent.apply(put(root, "next", b"3")) == []
 
 
-def test_the_end_of_input_ends_it_in_the_middle_of_a_file(agent: Agent, root: Path) -> None:
+def test_the_end_of_input_ends_it_in_the_middle_of_a_file(own_agent: Agent, root: Path) -> None:
     change, _ = put(root, "a", b"x" * 1000)
-    agent.send(request(agent.kind, change) + b"only some")
-    agent.close()
-    assert agent.process.returncode is not None
+    own_agent.send(request(own_agent.kind, change) + b"only some")
+    own_agent.close()
+    assert own_agent.process.returncode is not None
     assert tree(root) == {}
 
 
-def test_it_leaves_no_process_behind(agent: Agent, root: Path) -> None:
-    agent.apply(put(root, "a", b"x"), put(root, "b", b"y" * 100_000, 0o755))
+def test_it_leaves_no_process_behind(own_agent: Agent, root: Path) -> None:
+    own_agent.apply(put(root, "a", b"x"), put(root, "b", b"y" * 100_000, 0o755))
     found = subprocess.run(
-        ["ps", "-o", "pid=,stat=,args=", "--ppid", str(agent.process.pid)],
+        ["ps", "-o", "pid=,stat=,args=", "--ppid", str(own_agent.process.pid)],
         capture_output=True,
         text=True,
         check=False,
     )
     assert found.stdout == ""
-    assert agent.close() == 0
+    assert own_agent.close() == 0
