@@ -183,7 +183,7 @@ def _wire(
 def _announce(docker: DockerHost, machine: Machine, announcement: dict[str, Any]) -> None:
     docker.write(clusters.control_plane(machine).name, _HOSTING, json.dumps(announcement))
     applied = clusters.kubectl(docker, machine, "apply", f"--filename={_HOSTING}")
-    if not applied.ok:
+    if applied.status != 0:
         raise DevloopError.of(
             Code.CLUSTER_PROVISION,
             "the ConfigMap local-registry-hosting cannot be written",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from devloop.base import process
 from devloop.errors import Code, DevloopError
-from devloop.local_cluster.docker_host import DockerRefused, ExecResult, last_lines
+from devloop.local_cluster.docker_host import DockerRefused, last_lines
 from devloop.local_cluster.machine import MARK, Machine, NodeContainer, Probe, look, probe
 from devloop.local_cluster.steps import ClusterProgress, Report, step
 from devloop.local_cluster.wiring import KIND_CONFIG
@@ -110,21 +110,21 @@ def control_plane(machine: Machine) -> NodeContainer:
     return machine.control_plane
 
 
-def kubectl(docker: DockerHost, machine: Machine, *args: str) -> ExecResult:
+def kubectl(docker: DockerHost, machine: Machine, *args: str) -> process.Completed:
     """A failed result also when there is no control-plane node that runs."""
     admin = ("kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "--request-timeout=5s")
     if machine.control_plane is None:
-        return ExecResult(ok=False, out="", err="")
+        return process.Completed(status=1, out="", err="")
     try:
         return docker.execute(machine.control_plane.name, (*admin, *args))
     except DockerRefused as error:
-        return ExecResult(ok=False, out="", err="\n".join(error.diagnosis.detail))
+        return process.Completed(status=1, out="", err="\n".join(error.diagnosis.detail))
 
 
 def ask_api(docker: DockerHost, machine: Machine) -> tuple[Api | None, tuple[str, ...]]:
     """One request for all that is to be known, or the last lines of why there was no answer."""
     answer = kubectl(docker, machine, "get", "nodes,configmaps", "-n=kube-public", "-o=json")
-    if not answer.ok:
+    if answer.status != 0:
         return None, last_lines(answer.err)
     ready: dict[str, bool] = {}
     hosting = None
@@ -183,7 +183,7 @@ def await_nodes(docker: DockerHost, machine: Machine, api: Api, report: Report) 
         asked = ("get", "serviceaccount", "default", "-n=default", "-o=name")
         account = kubectl(docker, machine, *asked)
         why = account.err
-        return account.ok or None
+        return account.status == 0 or None
 
     with step(report, "nodes") as note:
         if docker.until(nodes, _API_STARTED) is None:

@@ -13,7 +13,6 @@ import posixpath
 import sys
 import tarfile
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import docker.errors
@@ -21,6 +20,7 @@ import docker.utils
 import urllib3.exceptions
 
 from devloop.base.cancel import Cancel
+from devloop.base.process import Completed
 from devloop.base.threads import Background
 from devloop.errors import Code, DevloopError
 
@@ -41,15 +41,6 @@ class DockerRefused(DevloopError):  # noqa: N818 - an answer, which callers may 
 
 class DockerNotFound(DockerRefused):
     """There is no such container, image, file or volume."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecResult:
-    """How a program inside a container ended."""
-
-    ok: bool
-    out: str
-    err: str
 
 
 def last_lines(text: str, lines: int = 8) -> tuple[str, ...]:
@@ -121,18 +112,15 @@ class DockerHost:
     def logs(self, container: str, lines: int | str = "all") -> str:
         return str(self.call("logs", container, tail=lines), "utf-8", "replace")
 
-    def execute(self, container: str, argv: Sequence[str]) -> ExecResult:
+    def execute(self, container: str, argv: Sequence[str]) -> Completed:
         """Run a program in a running container to its end."""
 
-        def execute() -> ExecResult:
+        def execute() -> Completed:
             identity = self._api.exec_create(container, list(argv))["Id"]
             out, err = self._api.exec_start(identity, demux=True)
             status = self._api.exec_inspect(identity)["ExitCode"]
-            return ExecResult(
-                ok=status == 0,
-                out=(out or b"").decode(errors="replace"),
-                err=(err or b"").decode(errors="replace"),
-            )
+            out, err = ((text or b"").decode(errors="replace") for text in (out, err))
+            return Completed(status=status, out=out, err=err)
 
         return self._run(f"run {argv[0]} in {container}", execute)
 
@@ -183,18 +171,13 @@ class DockerHost:
                 detail=last_lines(str(error.explanation or error)),
             ) from error
         except _FAULTS as error:
-            raise _unreachable(error) from error
-
-
-def _unreachable(error: Exception) -> DevloopError:
-    return DevloopError.of(
-        Code.ENV_DOCKER_UNREACHABLE,
-        "the Docker daemon does not answer",
-        cause=str(error),
-        suggestions=(
-            "start Docker Desktop"
-            if sys.platform == "darwin"
-            else "start it: sudo systemctl start docker",
-            "check `docker info`, DOCKER_HOST and `docker context ls`",
-        ),
-    )
+            desktop = sys.platform == "darwin"
+            raise DevloopError.of(
+                Code.ENV_DOCKER_UNREACHABLE,
+                "the Docker daemon does not answer",
+                cause=str(error),
+                suggestions=(
+                    "start Docker Desktop" if desktop else "start it: sudo systemctl start docker",
+                    "check `docker info`, DOCKER_HOST and `docker context ls`",
+                ),
+            ) from error

@@ -27,16 +27,12 @@ _ROLE_LABEL = "io.x-k8s.kind.role"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NodeContainer:
-    """A node's container. `state` is Docker's: running, exited, paused, created, ...
-    `api_port` is the API server's port on the host, known for control-plane nodes."""
+class _Container:
+    """`state` is Docker's: running, exited, paused, created, ..."""
 
     name: str
-    role: str
     state: str
-    image: str = ""
     networks: tuple[str, ...] = ()
-    api_port: int | None = None
 
     @property
     def running(self) -> bool:
@@ -44,20 +40,22 @@ class NodeContainer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RegistryContainer:
-    """The registry's container. `ours`: it carries devloop's label for this cluster.
-    `port` is where 127.0.0.1 leads to it, None when it publishes no port 5000."""
+class NodeContainer(_Container):
+    """`api_port` is the API server's port on the host, known for control-plane nodes."""
 
-    name: str
-    state: str
+    role: str
+    image: str = ""
+    api_port: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryContainer(_Container):
+    """`ours`: it carries devloop's label for this cluster. `port` is where 127.0.0.1 leads to it,
+    None when it publishes no port 5000."""
+
     ours: bool
     made_cluster: bool
     port: int | None
-    networks: tuple[str, ...] = ()
-
-    @property
-    def running(self) -> bool:
-        return self.state == "running"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,28 +107,21 @@ def parse(containers: list[dict[str, Any]], name: str) -> Machine:
     found: RegistryContainer | None = None
     for container in containers:
         labels = container["Config"].get("Labels") or {}
-        called = container["Name"].removeprefix("/")
-        state = container["State"]["Status"]
-        networks = tuple(sorted(container["NetworkSettings"].get("Networks") or {}))
+        common = {
+            "name": container["Name"].removeprefix("/"),
+            "state": container["State"]["Status"],
+            "networks": tuple(sorted(container["NetworkSettings"].get("Networks") or {})),
+        }
         if labels.get(_KIND_LABEL) == name:
-            nodes.append(
-                NodeContainer(
-                    name=called,
-                    role=labels.get(_ROLE_LABEL, ""),
-                    state=state,
-                    image=container["Config"].get("Image") or "",
-                    networks=networks,
-                    api_port=_published(container, "6443/tcp"),
-                )
-            )
-        elif called == registry_name(name):
+            role, image = labels.get(_ROLE_LABEL, ""), container["Config"].get("Image") or ""
+            port = _published(container, "6443/tcp")
+            nodes.append(NodeContainer(**common, role=role, image=image, api_port=port))
+        elif common["name"] == registry_name(name):
             found = RegistryContainer(
-                name=called,
-                state=state,
+                **common,
                 ours=labels.get(CLUSTER_LABEL) == name,
                 made_cluster=MADE_LABEL in labels,
                 port=_published(container, "5000/tcp"),
-                networks=networks,
             )
     nodes.sort(key=lambda n: (n.role != "control-plane", n.name))
     return Machine(name=name, nodes=tuple(nodes), registry=found)

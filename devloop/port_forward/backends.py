@@ -6,6 +6,7 @@ pod whose container is restarted in place stays the choice although it is not re
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ class BackendChooser:
     def __init__(self) -> None:
         self._known: dict[str, _KnownPod] = {}
         self._ages: dict[tuple[str, ...], int] = {}  # of images: higher is newer
-        self._newest = 0
+        self._newer = itertools.count(1)
 
     def look(self, pods: Iterable[PodView], now: float) -> BackendView:
         """What to do with `pods`, which are all that there are; `now` is monotonic.
@@ -62,7 +63,9 @@ class BackendChooser:
         replacing, replaced = set(), set()
         for pod in ordered:
             known = before.get(pod.uid)
-            images, ids = _images(pod), _ids(pod)
+            containers = [container for container in pod.containers if not container.init]
+            images = tuple(container.image for container in containers)
+            ids = tuple(container.container_id for container in containers)
             changed = known.changed if known is not None else None
             if known is not None and all(known.ids) and all(ids):
                 if known.ids != ids and _runs_its_images(pod):
@@ -72,7 +75,9 @@ class BackendChooser:
                     replacing.add(pod.uid)
                     changed = now
             self._known[pod.uid] = _KnownPod(images=images, ids=ids, changed=changed)
-        self._grade(ordered)
+        # An image that comes back after it was gone is as new as any.
+        present = dict.fromkeys(self._known[pod.uid].images for pod in ordered)
+        self._ages = {images: self._ages.get(images) or next(self._newer) for images in present}
         staying = [pod for pod in ordered if not pod.deleting]
         target = self._target(staying, now)
         coming = [pod for pod in staying if pod.node or pod.phase == "Running"]
@@ -85,18 +90,6 @@ class BackendChooser:
             replacing=frozenset(replacing),
             replaced=frozenset(replaced),
         )
-
-    def _grade(self, ordered: Iterable[PodView]) -> None:
-        """An image that comes back after it was gone is as new as any."""
-        present = {}
-        for pod in ordered:
-            images = self._known[pod.uid].images
-            if images not in self._ages and images not in present:
-                self._newest += 1
-                present[images] = self._newest
-            elif images not in present:
-                present[images] = self._ages[images]
-        self._ages = present
 
     def _target(self, pods: list[PodView], now: float) -> PodView | None:
         patience = _PATIENCE_WITH_OTHERS if any(pod.ready for pod in pods) else _PATIENCE
@@ -119,17 +112,9 @@ def _runs_its_images(pod: PodView) -> bool:
 
     The kubelet reports a container up to a second after it started: by then the pod may ask for
     the next one already, and this one is about to be killed."""
-    for container in pod.containers:
-        _, _, wanted = container.image.partition("@")
-        _, _, runs = container.image_id.partition("@")
-        if not container.init and wanted and runs and wanted != runs:
-            return False
-    return True
-
-
-def _images(pod: PodView) -> tuple[str, ...]:
-    return tuple(container.image for container in pod.containers if not container.init)
-
-
-def _ids(pod: PodView) -> tuple[str, ...]:
-    return tuple(container.container_id for container in pod.containers if not container.init)
+    digests = (
+        (container.image.partition("@")[2], container.image_id.partition("@")[2])
+        for container in pod.containers
+        if not container.init
+    )
+    return all(wanted == runs or not wanted or not runs for wanted, runs in digests)

@@ -46,9 +46,8 @@ class ClientConnection:
         self._loop = loop
         self._settings = settings
         self._client = ClientSocket(client)
-        self._client_events = SocketEvents(
-            loop, client.fileno(), self._client_readable, self._client_writable
-        )
+        on_events = self._client_readable, self._client_writable
+        self._client_events = SocketEvents(loop, client.fileno(), *on_events)
         self._timers = Timers(loop)  # of the present state: a change of stream clears them
         self._remote: PodStream | None = None
         self._state = _State.WAITING
@@ -140,7 +139,7 @@ class ClientConnection:
         if self.retry_elsewhere():
             return True
         if self._remote is not None:
-            self._give_up_soon()
+            self._timers.after(self._settings.final_output, self._give_up)
         return False
 
     @isolated
@@ -176,7 +175,20 @@ class ClientConnection:
 
     @isolated
     def _remote_readable(self) -> None:
-        self._read_remote()
+        moved, limits = 0, self._settings
+        while self._remote and moved < limits.turn and self._client.pending < limits.room:
+            try:
+                data = self._remote.receive()
+            except OSError as error:
+                self._broken(error)
+                break
+            if data is None:
+                break
+            if data:
+                moved += len(data)
+                self._received(data)
+            else:
+                self._remote_over()
         self._turn_over()
 
     @isolated
@@ -207,24 +219,6 @@ class ClientConnection:
                 self._finish_answer()
             else:
                 self._client.look_after()
-
-    def _read_remote(self) -> None:
-        moved = 0
-        while self._remote is not None and moved < self._settings.turn:
-            if self._client.pending >= self._settings.room:
-                return
-            try:
-                data = self._remote.receive()
-            except OSError as error:
-                self._broken(error)
-                return
-            if data is None:
-                return
-            if not data:
-                self._remote_over()
-                return
-            moved += len(data)
-            self._received(data)
 
     def _received(self, data: bytes) -> None:
         kept = self._kept_back
@@ -289,7 +283,7 @@ class ClientConnection:
                 self._expect_silence()
         except OSError:
             remote.stop_sending()
-            self._give_up_soon()
+            self._timers.after(self._settings.final_output, self._give_up)
             return
         if remote.trusted and len(self._request) >= self._settings.keep:
             self._request.forget()
@@ -327,9 +321,6 @@ class ClientConnection:
         self._repeats += 1
         may = self._request.untouched or self._is_repeatable
         return may and self._repeats <= self._settings.most_repeats
-
-    def _give_up_soon(self) -> None:
-        self._timers.after(self._settings.final_output, self._give_up)
 
     @isolated
     def _give_up(self) -> None:

@@ -141,10 +141,6 @@ class ProcessReplacement:
         self._going_since = self._began = None
         self.unsettled = False
 
-    def new_epoch(self) -> None:
-        """Nobody listens: whoever does next is another process."""
-        self.epoch += 1
-
     def answered(self, now: float) -> None:
         """Somebody listens again where nobody did."""
         if self._began is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 from typing import TYPE_CHECKING, Literal
 
 from devloop.events import ForwardChanged
@@ -258,12 +259,11 @@ class Route:
                 connection = next((c for c in self._waiting if c.asks), connection)
                 self._outage.trial = connection
             self._waiting.remove(connection)
-            self._dial(connection, self._target)
-
-    def _dial(self, connection: ClientConnection, pod: PodView) -> None:
-        began = self._dialing[connection] = self._loop.time()
-        connection.epoch = self._process.epoch
-        self._open(pod, lambda result: self._dialed(connection, pod, result, began))
+            began = self._dialing[connection] = self._loop.time()
+            connection.epoch = self._process.epoch
+            self._open(
+                self._target, functools.partial(self._dialed, connection, self._target, began)
+            )
 
     def _open(self, pod: PodView, opened: Callable[[Duplex | str], None]) -> None:
         """Open a stream to `pod`; `opened` gets it, or why there is none."""
@@ -286,7 +286,7 @@ class Route:
         timer = self._loop.call_later(self._settings.dial_timeout, cancel.set)
 
     def _dialed(
-        self, connection: ClientConnection, pod: PodView, result: Duplex | str, began: float
+        self, connection: ClientConnection, pod: PodView, began: float, result: Duplex | str
     ) -> None:
         self._outage.cost = self._loop.time() - began
         wanted = connection.alive and self._dialing.get(connection) == began
@@ -320,7 +320,7 @@ class Route:
         pause = self._outage.failed(now, began=began, refused=refused)
         if pause is not None:
             if first_refusal:
-                self._process.new_epoch()
+                self._process.epoch += 1  # whoever listens next is another process
             self._try_in(pause)
             if self._outage.lasted(now) >= self._settings.report_after and self._target is not None:
                 self.report("waiting", pod=self._target.name, reason=reason)

@@ -6,6 +6,8 @@ Pure. A plan is worked out for the paths that differ and no others, so that a sa
 
 from __future__ import annotations
 
+import itertools
+import operator
 import posixpath
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -150,12 +152,9 @@ def _below_copy(source: str, path: str, *, directory: bool) -> SyncTarget:
     """The root of a COPY's destination is what is left of `path` when the end that it shares with
     `source` is taken off; a file that gets another name is in it, a directory that does is it."""
     have, want = path.strip("/").split("/"), source.split("/")
-    shared = 0
-    while shared < min(len(have), len(want)) and have[-shared - 1] == want[-shared - 1]:
-        shared += 1
-    if not shared and not directory:
-        shared = 1
-    cut = len(have) - shared
+    alike = itertools.takewhile(bool, map(operator.eq, reversed(have), reversed(want)))
+    shared = sum(1 for _ in alike)
+    cut = len(have) - (shared or int(not directory))
     return SyncTarget("/" + "/".join(have[:cut]), "/".join(have[cut:]))
 
 

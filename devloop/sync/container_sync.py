@@ -51,24 +51,16 @@ class SyncAttempt:
     gone: bool = False
     changes: int = 0
 
-    def finish(self, error: DevloopError | None = None) -> None:
-        self.error = error
+    def finish(self, error: DevloopError | None = None, *, gone: bool = False) -> None:
+        self.error = self.error or error
+        self.gone = self.gone or gone
         self.done.set()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
-    """Why a container cannot be synced: for `directory` and, when that is "", at all."""
-
-    directory: str
-    reason: str
-    error: DevloopError
-
-
 class ContainerSync:
-    """One container from its start to its end. `plan` compares two states; `refused` gets
-    what will not work the next time either. `busy` while files are under way, which ends by itself
-    when the agent is silent for too long."""
+    """One container from its start to its end. `plan` compares two states. `refused` is called with
+    a directory, or "" for all, and why nothing can be brought there the next time either. `busy`
+    while files are under way, which ends by itself when the agent is silent for too long."""
 
     def __init__(
         self,
@@ -80,7 +72,7 @@ class ContainerSync:
         context: Path,
         open_stream: OpenStream,
         plan: Callable[[ContainerState, ContainerState, Mapping[str, SyncTarget]], SyncPlan],
-        refused: Callable[[Refused], None],
+        refused: Callable[[str, str, DevloopError], None],
         first_pause: float = FIRST_PAUSE,
     ) -> None:
         self._first_pause = first_pause
@@ -121,8 +113,7 @@ class ContainerSync:
             old, self._attempt = self._attempt, attempt
             self._wanted = state
             final = self._final
-        old.gone = True
-        old.done.set()
+        old.finish(gone=True)
         if final is not None:
             attempt.finish(final)
         self._nudge()
@@ -133,8 +124,7 @@ class ContainerSync:
         self._cancel.set()
         with self._lock:
             attempt = self._attempt
-        attempt.gone = True
-        attempt.done.set()
+        attempt.finish(gone=True)
         self._nudge()
 
     def join(self, timeout: float) -> None:
@@ -244,11 +234,11 @@ class ContainerSync:
         for number, reason in refused.items():
             if 0 <= number < len(changes):
                 directory = changes[number].target.absolute.rpartition("/")[0]
-                self._refused(Refused(directory=directory or "/", reason=reason, error=error))
+                self._refused(directory or "/", reason, error)
         attempt.finish(error)
 
     def _never(self, error: DevloopError, reason: str) -> None:
-        self._refused(Refused(directory="", reason=reason, error=error))
+        self._refused("", reason, error)
         self._give_up(error)
 
     def _give_up(self, error: DevloopError) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from devloop.errors import Diagnosis
     from devloop.model import ContainerView, ImageRef, Scan
     from devloop.sync.changes import Placing, SyncPlace, SyncPlan
-    from devloop.sync.container_sync import Refused, SyncAttempt
+    from devloop.sync.container_sync import SyncAttempt
     from devloop.sync.ports import OpenStream
     from devloop.sync.rules import PathRule, SyncTarget
 
@@ -301,17 +301,16 @@ class FileSync:
 
     # --- what did not work ---------------------------------------------------------------------
 
-    def _remember(self, refused: Refused) -> None:
+    def _remember(self, directory: str, reason: str, error: DevloopError) -> None:
         with self._lock:
             if self._desired is None:
                 return
             known = self._refusals.setdefault(_made_from(self._desired.scan), {})
-            is_new = refused.directory not in known
-            known[refused.directory] = refused.reason
             # The rest is reported by the sync that meets it.
-            is_new = is_new and not refused.directory and not self._syncing
-        if is_new and self._report is not None:
-            self._report(replace(refused.error.diagnosis, severity="warning"))
+            is_news = directory not in known and not directory and not self._syncing
+            known[directory] = reason
+        if is_news and self._report is not None:
+            self._report(replace(error.diagnosis, severity="warning"))
 
     def _refusal(self, scan: Scan, directory: str) -> str | None:
         with self._lock:

@@ -154,10 +154,10 @@ def test_programs_in_a_container(docker: DockerHost, create: Callable[..., str])
         docker.execute(name, SCRIPT)
     docker.call("start", name)
     result = docker.execute(name, SCRIPT)
-    assert (result.ok, result.out, result.err) == (False, "out\n", "err\n")
+    assert (result.status, result.out, result.err) == (3, "out\n", "err\n")
     docker.write(name, "/etc/made/a/file", "x")
     docker.write(name, "/etc/made/b/file", "x")
-    assert docker.execute(name, ("rm", "-r", "/etc/made/a")).ok
+    assert docker.execute(name, ("rm", "-r", "/etc/made/a")).status == 0
     assert docker.read(name, "/etc/made") == {"/etc/made/b/file": "x"}
 
 
