@@ -66,15 +66,11 @@ class Report:
 
     @property
     def rows(self) -> list[tuple[str, Figures]]:
-        rows: list[tuple[str, Figures]] = []
-        for stage in _STAGES:
-            values = [s.stages[stage] for s in self.samples if stage in s.stages]
-            if values:
-                rows.append((stage, Figures.of(values)))
-        rows.append(("total", Figures.of([s.total for s in self.samples])))
-        if self.baseline:
-            rows.append(("baseline", Figures.of(self.baseline)))
-        return rows
+        columns: dict[str, Sequence[float]] = {
+            stage: [s.stages[stage] for s in self.samples if stage in s.stages] for stage in _STAGES
+        }
+        columns |= {"total": [s.total for s in self.samples], "baseline": self.baseline}
+        return [(name, Figures.of(values)) for name, values in columns.items() if values]
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -69,28 +70,21 @@ def clean(
             if others := _others(registry, mine, cancel):
                 confirm(host, others)
         removed = remove(found, built, registry, cancel)
-        blobs = collector() if collector is not None and removed.manifests else 0
+        blobs = 0
+        if collector is not None and removed.manifests:
+            with contextlib.suppress(DevloopError):
+                blobs = collector()
     return replace(looked, removed=removed, blobs=blobs)
 
 
 def _collector(host: str, stack: contextlib.ExitStack, cancel: Cancel) -> Callable[[], int] | None:
     """Frees the registry's space; None without Docker, or for a registry that devloop did not make:
     space is a bonus."""
-    try:
+    with contextlib.suppress(DevloopError):
         docker = stack.enter_context(docker_host(cancel))
-        container = owned_registry(docker, host)
-    except DevloopError:
-        return None
-    if container is None:
-        return None
-
-    def free() -> int:
-        try:
-            return collect(docker, container)
-        except DevloopError:
-            return 0
-
-    return free
+        if (container := owned_registry(docker, host)) is not None:
+            return functools.partial(collect, docker, container)
+    return None
 
 
 def _others(registry: RegistryClient, mine: Collection[str], cancel: Cancel) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devloop.cluster.api.view import owned_by
@@ -21,30 +22,26 @@ if TYPE_CHECKING:
     from devloop.model import PodView, WorkloadRef
 
 
+@dataclass(eq=False)
 class PodFeed:
     """The pods of each service as last seen; publishes `pod.changed`.
 
     A listener (service, pods) is called after each change with all of the service's pods, in the
     watch's thread; it must not block."""
 
-    def __init__(
-        self,
-        view: ClusterView,
-        workloads: Mapping[str, WorkloadRef],
-        *,
-        publish: Callable[[Event], None],
-    ) -> None:
-        self._view = view
-        self._workloads = workloads
-        self._publish = publish
+    view: ClusterView
+    workloads: Mapping[str, WorkloadRef]
+    publish: Callable[[Event], None]
+
+    def __post_init__(self) -> None:
         self._lock = threading.Lock()
-        self._pods: dict[str, dict[str, PodView]] = {name: {} for name in workloads}
+        self._pods: dict[str, dict[str, PodView]] = {name: {} for name in self.workloads}
         self._listeners: list[Callable[[str, tuple[PodView, ...]], None]] = []
 
     def start(self) -> None:
-        for service, ref in self._workloads.items():
+        for service, ref in self.workloads.items():
             take = functools.partial(self._take, service)
-            self._view.subscribe_pods(ref.namespace, owned_by(ref), take)
+            self.view.subscribe_pods(ref.namespace, owned_by(ref), take)
 
     def listen(self, listener: Callable[[str, tuple[PodView, ...]], None]) -> Callable[[], None]:
         """Call `listener(service, pods)` after each change; returns how to stop that."""
@@ -78,7 +75,7 @@ class PodFeed:
                 pods[pod.uid] = pod
             now = tuple(pods.values())
             listeners = tuple(self._listeners)
-        self._publish(_changed(service, pod, gone=gone))
+        self.publish(_changed(service, pod, gone=gone))
         for listener in listeners:
             listener(service, now)
 

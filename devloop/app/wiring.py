@@ -80,80 +80,78 @@ def preflight_environment(
         return Environment(target=target, registry=registry, platforms=platforms.result())
 
 
+@dataclass(eq=False)
 class Wiring:
     """One session's adapters. `publish` takes events."""
 
-    def __init__(
-        self,
-        loaded: LoadedProject,
-        services: Mapping[str, Service],
-        connection: Connection,
-        environment: Environment,
-        *,
-        mode: Literal["dev", "run"],
-        publish: Callable[[Event], None],
-        stack: contextlib.ExitStack,
-    ) -> None:
-        self._loaded = loaded
-        self._project = loaded.project
-        self._services = services
-        self._connection = connection
-        self._renderings = renderings_of(services.values(), show=loaded.show)
-        self._environment = environment
-        self._mode: Literal["dev", "run"] = mode
-        self._publish = publish
-        self._stack = stack
-        self._view = ClusterView(connection, on_bug=report_bug)
-        stack.callback(self._view.close)
-        self._feed = PodFeed(
-            self._view,
-            {s.name: workload_of(s, connection.namespace) for s in services.values()},
-            publish=publish,
-        )
+    loaded: LoadedProject
+    services: Mapping[str, Service]
+    connection: Connection
+    environment: Environment
+    mode: Literal["dev", "run"]
+    publish: Callable[[Event], None]
+    stack: contextlib.ExitStack
+
+    def __post_init__(self) -> None:
+        self._project = self.loaded.project
+        self._renderings = renderings_of(self.services.values(), show=self.loaded.show)
+        self._view = ClusterView(self.connection, on_bug=report_bug)
+        self.stack.callback(self._view.close)
+        namespace = self.connection.namespace
+        workloads = {s.name: workload_of(s, namespace) for s in self.services.values()}
+        self._feed = PodFeed(self._view, workloads, publish=self.publish)
 
     def open_port_forwards(self) -> None:
         """Errors: env/port-busy."""
-        ports = [(s.name, p.local, p.container) for s in self._services.values() for p in s.ports]
+        ports = [(s.name, p.local, p.container) for s in self.services.values() for p in s.ports]
         if not ports:
             return
-        dial = PodPorts(self._connection)
-        self._stack.callback(dial.close)
+        dial = PodPorts(self.connection)
+        self.stack.callback(dial.close)
         # Imported late: asyncio takes a while, and many sessions have no ports.
         from devloop.port_forward.forwarder import PortForwarder  # noqa: PLC0415
 
-        forwarder = PortForwarder(ports, dial, self._feed, self._publish)
+        forwarder = PortForwarder(ports, dial, self._feed, self.publish)
         forwarder.start()
-        self._stack.callback(forwarder.close)
+        self.stack.callback(forwarder.close)
 
     def follow_logs(self) -> None:
         def read(pod: PodView, container: str, **how: Any) -> Iterator[bytes]:
-            return open_log(self._connection, pod.namespace, pod.name, container, **how)
+            return open_log(self.connection, pod.namespace, pod.name, container, **how)
 
         follower = LogFollower(
             read,
-            self._publish,
-            patterns={s.name: s.logs.containers for s in self._services.values()},
-            since=server_time(self._connection),
+            self.publish,
+            patterns={s.name: s.logs.containers for s in self.services.values()},
+            since=server_time(self.connection),
         )
-        self._stack.callback(follower.close)
-        if self._mode == "run":
+        self.stack.callback(follower.close)
+        if self.mode == "run":
             # It ends by itself when a rollout failed: what the app wrote last is the reason.
-            self._stack.callback(follower.drain, _LAST_LINES)
-        self._stack.callback(self._feed.listen(follower.pods_changed))
+            self.stack.callback(follower.drain, _LAST_LINES)
+        self.stack.callback(self._feed.listen(follower.pods_changed))
 
     def engine(self) -> Engine:
         """The engine with everything it needs. What an earlier session left half done in the
         cluster is recovered first."""
         self._feed.start()
-        deployments = self._deployments()
+        deployments = Deployments(
+            self._project,
+            self.connection,
+            self._view,
+            in_place_by_default=self.mode == "dev",
+            renderings=self._renderings,
+        )
+        for diagnosis in deployments.recover():
+            self._warn(diagnosis)
         sources = {
             name: ServiceSource(service, self._project.root, self._renderings.get(name))
-            for name, service in self._services.items()
+            for name, service in self.services.items()
         }
         builders = self._builders(sources)
         syncers = self._syncers()
         # Closed first: what is paused must run again, whatever else takes too long to close.
-        self._stack.callback(deployments.close)
+        self.stack.callback(deployments.close)
         return Engine(
             {
                 name: ServicePorts(
@@ -161,50 +159,38 @@ class Wiring:
                     builder=builders[name],
                     deployer=deployments.deployer(service),
                     syncer=syncers.get(name),
-                    roll_back=(service.deploy.on_failure or _ON_FAILURE[self._mode]) == "rollback",
+                    roll_back=(service.deploy.on_failure or _ON_FAILURE[self.mode]) == "rollback",
                 )
-                for name, service in self._services.items()
+                for name, service in self.services.items()
             },
-            mode=self._mode,
+            mode=self.mode,
             root=self._project.root,
-            publish=self._publish,
-            hints=self._hints(sources) if self._mode == "dev" else None,
+            publish=self.publish,
+            hints=self._hints(sources) if self.mode == "dev" else None,
         )
-
-    def _deployments(self) -> Deployments:
-        deployments = Deployments(
-            self._project,
-            self._connection,
-            self._view,
-            in_place_by_default=self._mode == "dev",
-            renderings=self._renderings,
-        )
-        for diagnosis in deployments.recover():
-            self._warn(diagnosis)
-        return deployments
 
     def _builders(self, sources: Mapping[str, ServiceSource]) -> dict[str, RecordingBuilder]:
-        target = self._environment.target
+        target = self.environment.target
         built = BuiltImages(self._project.state_dir)
-        registries = self._stack.enter_context(Registries(self._environment.registry))
+        registries = self.stack.enter_context(Registries(self.environment.registry))
         housekeeper = self._keep_house(built)
         made: dict[str, RecordingBuilder] = {}
-        for name, service in self._services.items():
+        for name, service in self.services.items():
             builder = make_builder(
                 service,
                 self._project,
                 target,
                 written_since=sources[name].written_since,
-                registry=self._environment.registry,
+                registry=self.environment.registry,
                 loader=KindLoader(target.kind_cluster) if target.kind_cluster else None,
                 open_registry=registries,
             )
-            self._stack.callback(builder.close)
+            self.stack.callback(builder.close)
             made[name] = RecordingBuilder(name, builder, built, housekeeper.image_built)
         return made
 
     def _keep_house(self, built: BuiltImages) -> Housekeeper:
-        registry = self._environment.registry
+        registry = self.environment.registry
 
         def tidy(cancel: Cancel) -> None:
             found = find_leftovers(
@@ -212,18 +198,18 @@ class Wiring:
                 self._project.state_dir,
                 host=registry.host if registry else "",
                 keep=KEPT,
-                in_use=digests_in_use(self._connection),
+                in_use=digests_in_use(self.connection),
                 cancel=cancel,
             )
             remove(found, built, registry, cancel)
 
         housekeeper = Housekeeper(built, tidy)
         housekeeper.start()
-        self._stack.callback(housekeeper.close)
+        self.stack.callback(housekeeper.close)
         return housekeeper
 
     def _syncers(self) -> dict[str, FileSync]:
-        wanted = [s for s in self._services.values() if s.sync] if self._mode == "dev" else []
+        wanted = [s for s in self.services.values() if s.sync] if self.mode == "dev" else []
         if not wanted:
             return {}
         # Imported late: most sessions have none, and every import delays the start.
@@ -232,20 +218,20 @@ class Wiring:
         made: dict[str, FileSync] = {}
         for service in wanted:
             notify = functools.partial(self._warn, service=service.name)
-            syncer = file_sync(service, self._connection, self._feed, notify)
-            self._stack.callback(syncer.close)
+            syncer = file_sync(service, self.connection, self._feed, notify)
+            self.stack.callback(syncer.close)
             made[service.name] = syncer
         return made
 
     def _hints(self, sources: Mapping[str, ServiceSource]) -> Hints:
-        files = self._loaded.files
+        files = self.loaded.files
         watched = WatchHints(
             tuple(sources.values()), files=files, warn=self._warn, woke=self._view.reconnect
         )
-        return ConfigNotice(watched, files, show=self._loaded.show, report=self._warn)
+        return ConfigNotice(watched, files, show=self.loaded.show, report=self._warn)
 
     def _warn(self, diagnosis: Diagnosis, service: str | None = None) -> None:
-        self._publish(DiagnosticRaised.of(diagnosis, service=service))
+        self.publish(DiagnosticRaised.of(diagnosis, service=service))
 
 
 class ConfigNotice:

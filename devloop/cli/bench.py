@@ -13,7 +13,7 @@ from devloop.cli.signals import interruptible
 from devloop.errors import Code, DevloopError, ExitStatus
 
 if TYPE_CHECKING:
-    from devloop.config.schema import Project, Service
+    from devloop.config.schema import Project
 
 
 @click.command("bench")
@@ -56,11 +56,15 @@ def command(
     project = load(options).project
     from devloop.app.bench import BenchPlan, bench, pick_file  # noqa: PLC0415 - see main.py
     from devloop.app.bench_report import as_json, as_table  # noqa: PLC0415 - as above
+    from devloop.app.session import chosen  # noqa: PLC0415 - as above
 
-    chosen = _service(project, service)
-    file = edited.resolve() if edited else pick_file(chosen, project)
+    if service is None and len(project.services) > 1:
+        names = "services: " + ", ".join(project.services)
+        raise DevloopError.of(Code.USAGE_ARGUMENTS, "which service?", cause=names)
+    (only,) = chosen(project, (service,) if service else ()).values()
+    file = edited.resolve() if edited else pick_file(only, project)
     plan = BenchPlan(
-        service=chosen, file=file, edits=edits, pause=pause, arguments=_arguments(options, project)
+        service=only, file=file, edits=edits, pause=pause, arguments=_arguments(options, project)
     )
     report = interruptible(
         lambda cancel: bench(project, plan, lambda line: click.echo(line, err=True), cancel)
@@ -69,28 +73,14 @@ def command(
     return ExitStatus.DONE
 
 
-def _service(project: Project, name: str | None) -> Service:
-    if name is None and len(project.services) == 1:
-        return next(iter(project.services.values()))
-    if name is None or name not in project.services:
-        raise DevloopError.of(
-            Code.CONFIG_UNKNOWN_SERVICE if name else Code.USAGE_ARGUMENTS,
-            f"devloop.yaml has no service {name!r}" if name else "which service?",
-            cause="services: " + ", ".join(project.services),
-        )
-    return project.services[name]
-
-
 def _arguments(options: CommonOptions, project: Project) -> tuple[str, ...]:
     """The options for a session on the same project in the same place."""
-    found = ["--file", str(project.file)]
-    for flag, value in (
-        ("--context", options.context),
-        ("--namespace", options.namespace),
-        ("--registry", options.registry),
-    ):
-        if value is not None:
-            found += [flag, value]
-    for each in options.sets:
-        found += ["--set", each]
-    return tuple(found)
+    named = {
+        "--file": str(project.file),
+        "--context": options.context,
+        "--namespace": options.namespace,
+        "--registry": options.registry,
+    }
+    pairs = [(flag, value) for flag, value in named.items() if value is not None]
+    pairs += [("--set", each) for each in options.sets]
+    return tuple(word for pair in pairs for word in pair)

@@ -24,7 +24,15 @@ def command(options: CommonOptions, output: Literal["text", "json"]) -> int:
     Prints one line a problem, as path:line:column: error[code]: message, and ends with 2 if there
     is any. Touches neither Docker nor a cluster.
     """
-    loaded, found = _check(options)
+    from devloop.config.files import check_files  # noqa: PLC0415 - only for this command
+
+    loaded: LoadedProject | None = None
+    try:
+        loaded = load(options)
+    except DevloopError as error:
+        found = getattr(error, "diagnoses", (error.diagnosis,))
+    else:
+        found = check_files(loaded)
     if output == "json":
         click.echo(json.dumps(_as_json(loaded, found), indent=2))
     elif loaded is not None and not found:
@@ -34,17 +42,6 @@ def command(options: CommonOptions, output: Literal["text", "json"]) -> int:
     for diagnosis in found if output == "text" else ():
         click.echo("\n".join(_lines(diagnosis)))
     return max((diagnosis.code.exit_status for diagnosis in found), default=ExitStatus.DONE)
-
-
-def _check(options: CommonOptions) -> tuple[LoadedProject | None, tuple[Diagnosis, ...]]:
-    """The project, if it could be loaded, and every problem."""
-    from devloop.config.files import check_files  # noqa: PLC0415 - only for this command
-
-    try:
-        loaded = load(options)
-    except DevloopError as error:
-        return None, getattr(error, "diagnoses", (error.diagnosis,))
-    return loaded, check_files(loaded)
 
 
 def _lines(diagnosis: Diagnosis) -> list[str]:

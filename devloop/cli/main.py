@@ -82,12 +82,10 @@ def main(argv: Sequence[str]) -> int:
         sys.stdout.flush()
     except DevloopError as error:
         return _show(error)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return ExitStatus.USAGE
-    except click.UsageError as error:
-        return _show_usage(error)
     except click.ClickException as error:
+        is_help = isinstance(error, click.exceptions.NoArgsIsHelpError)
+        if isinstance(error, click.UsageError) and not is_help:
+            return _show_usage(error)
         error.show()
         return ExitStatus.USAGE
     except (click.Abort, KeyboardInterrupt):

@@ -54,7 +54,7 @@ def run_session(
         )
         signals.stop = session.stop
         status = session.run()
-        if signals.seen:
+        if signals.first is not None:
             # The interpreter's own end has no time limit: it waits for the threads of executors
             # and frees every object.
             with contextlib.suppress(OSError):

@@ -42,12 +42,13 @@ class Signals:
 
     `stop` is called in a thread of its own; as long as it is None, the first signal leaves as well.
     The process is left `limit` seconds after the first signal, with None never. Restores the old
-    handlers at the end; in another thread than the main one it does nothing."""
+    handlers at the end; in another thread than the main one it does nothing. `first` is the status
+    that the first signal asks for."""
 
     def __init__(self, *, limit: float | None = None) -> None:
         self.stop: Callable[[ExitStatus, str], None] | None = None
         self._limit = limit
-        self._first: ExitStatus | None = None
+        self.first: ExitStatus | None = None
         self._leave = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -71,31 +72,26 @@ class Signals:
     def __exit__(self, *_: object) -> None:
         self._leave.close()
 
-    @property
-    def seen(self) -> bool:
-        """Whether a signal came."""
-        return self._first is not None
-
     def _listen(self, reader: int) -> None:
         deadline: float | None = None
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not select.select([reader], [], [], left)[0]:
-                os._exit(self._first or 0)
+                os._exit(self.first or 0)
             numbers = os.read(reader, 64)
             for number in numbers:
                 if number in _STATUS:
                     self._received(signal.Signals(number))
-            if self._limit is not None and self._first is not None and deadline is None:
+            if self._limit is not None and self.first is not None and deadline is None:
                 deadline = time.monotonic() + self._limit
             if _END in numbers:
                 return
 
     def _received(self, number: signal.Signals) -> None:
         status = _STATUS[number]
-        if self._first is not None or self.stop is None:
+        if self.first is not None or self.stop is None:
             os._exit(status)
-        self._first = status
+        self.first = status
         # Not here: this thread must see the second signal and the time limit, whatever blocks.
         supervised("stop", self.stop, status, f"stopped by {number.name}").start()
         if number is signal.SIGINT:

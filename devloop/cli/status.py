@@ -47,7 +47,10 @@ def command(options: CommonOptions, output: str) -> int:
         click.echo(json.dumps(report))
         return ExitStatus.DONE
     click.echo(f"{project.name}   context {report['context']}, namespace {report['namespace']}")
-    click.echo(_session_line(session))
+    if session is None or not session.get("running"):
+        click.echo("no session is running: `devloop dev` starts one")
+    else:
+        click.echo(f"session running: devloop {session['mode']}, pid {session['pid']}")
     for service, status in zip(services, found, strict=True):
         _show(service, status, session)
     return ExitStatus.DONE
@@ -72,12 +75,6 @@ def _as_json(status: WorkloadStatus) -> dict[str, Any]:
             for pod in status.pods
         ],
     }
-
-
-def _session_line(session: dict[str, Any] | None) -> str:
-    if session is None or not session.get("running"):
-        return "no session is running: `devloop dev` starts one"
-    return f"session running: devloop {session['mode']}, pid {session['pid']}"
 
 
 def _show(service: Service, status: WorkloadStatus, session: dict[str, Any] | None) -> None:

@@ -205,7 +205,12 @@ class _Subscription:
             if end is not None and (gap := self._gap(end + 1, None)):
                 self._hand_over([gap])
         except Exception as error:  # noqa: BLE001 - whatever a reader does, the others go on
-            self._lose(error)
+            with self.wake:
+                self._stop()
+            if not isinstance(error, OSError):
+                _LOG.error("the reader %s failed", self.name, exc_info=error)
+            if self.on_lost is not None:
+                self.on_lost(self.name, error)
 
     def _deliver(self, batch: list[Record]) -> None:
         renumbered: list[Record] = []
@@ -238,14 +243,6 @@ class _Subscription:
         self.seen += lost
         self.shift += 1
         return Record(self.seen + self.shift, ts or _rfc3339(time.time()), Dropped(count=lost))
-
-    def _lose(self, error: Exception) -> None:
-        with self.wake:
-            self._stop()
-        if not isinstance(error, OSError):
-            _LOG.error("the reader %s failed", self.name, exc_info=error)
-        if self.on_lost is not None:
-            self.on_lost(self.name, error)
 
     def _stop(self) -> None:
         self.over = True

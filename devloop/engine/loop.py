@@ -119,7 +119,10 @@ class Engine:
             hinting.set()
             for cancel in self._workers.values():
                 cancel.set()
-            self._wait_for_workers(deadline)
+            while self._workers and self._clock() < deadline:
+                self._absorb(deadline)
+            for task in self._workers:
+                _LOG.warning("left behind at the end: %s", task)
             if watcher is not None:
                 watcher.join(max(0.0, deadline - self._clock()))
 
@@ -128,15 +131,13 @@ class Engine:
     def _turn(self) -> ExitStatus:
         while True:
             wake = self._follow_plan()
-            if self._state.stop is not None:
-                return self._state.stop.status
-            if self._state.mode == "run" and self._all_settled():
-                return max(self._state.statuses.values(), default=ExitStatus.DONE)
+            state = self._state
+            if state.stop is not None:
+                return state.stop.status
+            settled = all(service.settled for service in state.services.values())
+            if state.mode == "run" and settled and len(state.statuses) == len(state.services):
+                return max(state.statuses.values(), default=ExitStatus.DONE)
             self._absorb(wake)
-
-    def _all_settled(self) -> bool:
-        services, statuses = self._state.services, self._state.statuses
-        return len(statuses) == len(services) and all(s.settled for s in services.values())
 
     def _absorb(self, wake: float | None) -> None:
         """Wait for a fact or for `wake`, then take in everything that is there."""
@@ -166,7 +167,10 @@ class Engine:
             if task not in wanted.tasks:
                 cancel.set()
         for task in sorted(wanted.tasks - self._workers.keys(), key=str):
-            self._start(task)
+            self._apply(Started(task))
+            cancel = self._workers[task] = Cancel()
+            service = self._state.services[task.service]
+            supervised(str(task), self._work, task, service, cancel).start()
         due = self._report_holds(wanted.holds, now)
         return min((t for t in (wanted.wake, due) if t is not None), default=None)
 
@@ -196,20 +200,7 @@ class Engine:
             self._holds[name] = (hold, due)
         return min((due for _, due in self._holds.values() if due is not None), default=None)
 
-    def _wait_for_workers(self, deadline: float) -> None:
-        while self._workers and self._clock() < deadline:
-            self._absorb(deadline)
-        for task in self._workers:
-            _LOG.warning("left behind at the end: %s", task)
-
     # --- workers -------------------------------------------------------------------------------
-
-    def _start(self, task: Task) -> None:
-        self._apply(Started(task))
-        cancel = Cancel()
-        self._workers[task] = cancel
-        service = self._state.services[task.service]
-        supervised(str(task), self._work, task, service, cancel).start()
 
     def _work(self, task: Task, service: ServiceState, cancel: Cancel) -> None:
         result: Result

@@ -31,8 +31,7 @@ from devloop.engine.state import (
     StopRequested,
     TaskKind,
 )
-from devloop.engine.superseding import SUPERSEDED, count_superseded, goes_through, name_noise
-from devloop.engine.turn import STEP_OF, Turn
+from devloop.engine.turn import STEP_OF, SUPERSEDED, Turn
 from devloop.errors import Code, Diagnosis
 from devloop.events import DiagnosticRaised, Trigger, WatchChanged, WatchRescanned
 from devloop.model import Deployed, ImageRef, Outcome, Scan, Served, Step, StepOutcome
@@ -127,15 +126,15 @@ def _scanned(turn: Turn, scan: Scan, seen: Dirty, spares: int | None = None) -> 
     fingerprint = scan.fingerprint
     if running is not None:
         same = running.scan.fingerprint == fingerprint or running.number == spares
-        if same or goes_through(running, scan):
+        if same or running.goes_through(scan):
             return
         if running.deployed is None:
-            count_superseded(turn, scan.changed)
+            turn.count_superseded(scan.changed)
         turn.end_iteration(Outcome.CANCELLED, why="superseded by a newer change")
     elif service.superseded[-1:] == ((),):
         # A builder found that something had changed; this scan says what.
         turn.service = replace(turn.service, superseded=service.superseded[:-1])
-        count_superseded(turn, scan.changed)
+        turn.count_superseded(scan.changed)
     trigger = _trigger(turn, scan, seen, first=first)
     failure = service.failure
     if fingerprint == service.served:
@@ -183,7 +182,7 @@ def _begin(turn: Turn, trigger: Trigger, scan: Scan) -> None:
     let_through = None
     if len(superseded) >= SUPERSEDED:
         let_through = frozenset(path for paths in superseded for path in paths)
-        name_noise(turn, number, scan)
+        turn.name_noise(number, scan)
     # A deploy that broke off may have changed some of the objects and not others.
     may_sync = turn.service.syncs and turn.service.applied and turn.service.proof is not None
     turn.service = replace(turn.service, failure=None)
@@ -300,7 +299,7 @@ def _task_failed(turn: Turn, task: Task, diagnosis: Diagnosis) -> None:
     changed = diagnosis.code is Code.BUILD_CONTEXT_CHANGED
     if changed and (turn.state.mode == "dev" or iteration.let_through is None):
         turn.end_iteration(Outcome.CANCELLED, why=diagnosis.message)
-        count_superseded(turn, ())
+        turn.count_superseded(())
         _hinted(turn, Hinted(service=turn.service.name, paths=None))
         return
     if turn.state.mode == "dev" and diagnosis.code.transient:
@@ -317,12 +316,8 @@ def _task_failed(turn: Turn, task: Task, diagnosis: Diagnosis) -> None:
     if iteration.failure is not None:
         _end(turn, Outcome.FAILED, failure=iteration.failure)
         return
-    failure = Failure(
-        fingerprint=iteration.scan.fingerprint,
-        iteration=iteration.number,
-        step=step,
-        diagnosis=diagnosis,
-    )
+    seen, number = iteration.scan.fingerprint, iteration.number
+    failure = Failure(fingerprint=seen, iteration=number, step=step, diagnosis=diagnosis)
     undo = iteration.deployed is not None and iteration.deployed.previous
     if task.kind is TaskKind.FOLLOW and turn.service.roll_back and undo:
         turn.close_steps(StepOutcome.FAILED)
@@ -360,12 +355,8 @@ def _caught_up(turn: Turn, task: Task, result: object) -> None:
 def _hold(turn: Turn, task: Task, diagnosis: Diagnosis) -> None:
     turn.close_steps(StepOutcome.FAILED)
     attempt = task.attempt + 1
-    hold = Hold(
-        reason=diagnosis.message,
-        until=turn.now + retry_delay(attempt),
-        code=diagnosis.code,
-        attempt=attempt,
-    )
+    until, why = turn.now + retry_delay(attempt), diagnosis.message
+    hold = Hold(reason=why, until=until, code=diagnosis.code, attempt=attempt)
     turn.iteration = replace(turn.iteration, attempt=attempt, hold=hold)
 
 

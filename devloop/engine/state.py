@@ -100,6 +100,12 @@ class Iteration:
     def task(self, service: str) -> Task:
         return Task(self.stage, service, self.number, self.attempt)
 
+    def goes_through(self, scan: Scan) -> bool:
+        """Whether what `scan` found does not supersede it: newest wins, but not for ever. Once it
+        is deployed, only what kept changing anyway is no reason to break its rollout off."""
+        noise = self.let_through
+        return noise is not None and (self.deployed is None or noise.issuperset(scan.changed))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:

@@ -1,22 +1,23 @@
 """One service's turn: what a fact changes of it, and the events that report so.
 
-Bookkeeping only: every iteration and step that is announced is closed once. What a fact means is
-decided in reduce.py.
+Bookkeeping only: every iteration and step that is announced is closed once, and what was superseded
+before its deploy is counted. What a fact means is decided in reduce.py.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from devloop import events
+from devloop.base.patterns import ignore_line
 from devloop.engine.state import OpenStep, TaskKind
-from devloop.errors import ExitStatus
+from devloop.errors import Code, Diagnosis, ExitStatus
 from devloop.model import Outcome, Step, StepOutcome
 
 if TYPE_CHECKING:
     from devloop.engine.state import Failure, Iteration, ServiceState, State, Task
-    from devloop.errors import Diagnosis
     from devloop.model import ImageRef, Scan
 
 
@@ -29,6 +30,12 @@ STEP_OF = {
     TaskKind.ROLLBACK: Step.DEPLOY,
     TaskKind.CATCH_UP: Step.BUILD,
 }
+
+# After so many iterations in a row that a newer change ended before their deploy, one goes through.
+SUPERSEDED = 3
+
+# How many changed paths of each are remembered.
+_LISTED = 20
 
 
 class Reason(TypedDict, total=False):
@@ -138,6 +145,37 @@ class Turn:
             self.service = replace(self.service, superseded=())
         if failure is not None:
             self.service = replace(self.service, failure=failure)
+
+    # --- superseding: newest wins, but not for ever ------------------------------------------
+
+    def count_superseded(self, changed: tuple[str, ...]) -> None:
+        superseded = (*self.service.superseded, changed[:_LISTED])
+        self.service = replace(self.service, superseded=superseded[-SUPERSEDED:])
+
+    def name_noise(self, number: int, scan: Scan) -> None:
+        """Report once which file changes faster than images are made."""
+        counted = Counter(path for paths in self.service.superseded for path in paths)
+        path = counted.most_common(1)[0][0] if counted else "a file"
+        if path == self.service.noisy:
+            return
+        self.service = replace(self.service, noisy=path)
+        # The path as .dockerignore has it, from one relative to the project.
+        parts = path.split("/")
+        tails = ("/".join(parts[start:]) for start in range(len(parts)))
+        if ignored := next((tail for tail in tails if tail in scan.snapshot.entries), None):
+            line = ignore_line(ignored)
+            tip = f"if the image does not need it, add this line to .dockerignore: {line}"
+        else:
+            tip = "keep what is written all the time out of the image with .dockerignore"
+        warning = Diagnosis(
+            code=Code.BUILD_KEEPS_CHANGING,
+            severity="warning",
+            message=f"{path} changes faster than an image is built and deployed",
+            cause=f"{SUPERSEDED} iterations in a row were superseded before their deploy; "
+            "this one is let through to its end",
+            suggestions=(tip,),
+        )
+        self.report(warning, number, Step.BUILD)
 
     # --- steps ------------------------------------------------------------------------------
 

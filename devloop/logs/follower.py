@@ -15,7 +15,7 @@ import fnmatch
 import logging
 import threading
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from devloop.base.cancel import Cancel, Cancelled
@@ -23,10 +23,10 @@ from devloop.base.threads import supervised
 from devloop.errors import Code, DevloopError
 from devloop.events import DiagnosticRaised, LogLine
 from devloop.logs.lines import Splitter, to_key
-from devloop.logs.position import Position
 from devloop.logs.reading import (
     End,
     Instance,
+    Position,
     RateLimit,
     ReadProgress,
     backoff,
@@ -94,6 +94,7 @@ class _Container:
     notice: threading.Thread | None = None
 
 
+@dataclass(eq=False)
 class LogFollower:
     """Publishes a `LogLine` for every line of the containers that `pods_changed` brings.
 
@@ -102,27 +103,18 @@ class LogFollower:
     write from then on is shown; empty shows every pod from its first line. `publish` is called
     from many threads."""
 
-    def __init__(
-        self,
-        open_log: OpenLog,
-        publish: Callable[[Event], None],
-        *,
-        patterns: Mapping[str, Sequence[str]],
-        since: str = "",
-        rate: int = _RATE,
-        clock: Callable[[], float] = time.monotonic,
-        backoff: Callable[[int], float] = backoff,
-        report_dropped_after: float = 1.0,
-    ) -> None:
-        self._report_dropped_after = report_dropped_after
+    open_log: OpenLog
+    publish: Callable[[Event], None]
+    _: KW_ONLY
+    patterns: Mapping[str, Sequence[str]]
+    since: str = ""
+    rate: int = _RATE
+    clock: Callable[[], float] = time.monotonic
+    backoff: Callable[[int], float] = backoff
+    report_dropped_after: float = 1.0
+
+    def __post_init__(self) -> None:
         self._ending = Cancel()
-        self._backoff = backoff
-        self._open_log = open_log
-        self._publish = publish
-        self._patterns = patterns
-        self._since = since
-        self._rate = rate
-        self._clock = clock
         self._changed = threading.Condition()
         self._containers: dict[tuple[str, str], _Container] = {}
         self._notices: set[threading.Thread] = set()
@@ -141,7 +133,7 @@ class LogFollower:
             for key, entry in list(self._containers.items()):
                 if entry.service == service and entry.pod.uid not in seen:
                     self._mark_gone(key, entry, cut)
-            patterns = self._patterns.get(service, ())
+            patterns = self.patterns.get(service, ())
             for pod in pods:
                 for container in pod.containers:
                     if any(fnmatch.fnmatchcase(container.name, pattern) for pattern in patterns):
@@ -162,23 +154,27 @@ class LogFollower:
             over=container.state in ("waiting", "terminated"),
         )
         if entry is None:
-            old = self._since and to_key(pod.created)[:19] < to_key(self._since)[:19]
+            old = self.since and to_key(pod.created)[:19] < to_key(self.since)[:19]
             entry = _Container(
                 service=service,
                 pod=pod,
                 name=container.name,
                 instance=instance,
-                position=Position(self._since if old else ""),
-                limit=RateLimit(self._rate),
+                position=Position(self.since if old else ""),
+                limit=RateLimit(self.rate),
             )
             self._containers[key] = entry
         if entry.reading and outdated(entry.instance, instance, deleting=pod.deleting):
             cut.append(entry.stream)
         entry.pod, entry.instance, entry.gone_since = pod, instance, None
-        self._wake(entry)
+        if not entry.reading and next_read(entry.progress, entry.instance):
+            entry.reading = True
+            name = f"log-{entry.service}-{entry.pod.suffix}-{entry.name}"
+            entry.thread = supervised(name, self._run, entry)
+            entry.thread.start()
 
     def _mark_gone(self, key: tuple[str, str], entry: _Container, cut: list[Cancel]) -> None:
-        now = self._clock()
+        now = self.clock()
         if entry.gone_since is None:
             entry.gone_since = now
             entry.instance = replace(entry.instance, over=True, gone=True)
@@ -189,13 +185,6 @@ class LogFollower:
         elif now - entry.gone_since > _FINAL_OUTPUT:
             entry.closed = True
             cut.append(entry.stream)
-
-    def _wake(self, entry: _Container) -> None:
-        if not entry.reading and next_read(entry.progress, entry.instance):
-            entry.reading = True
-            name = f"log-{entry.service}-{entry.pod.suffix}-{entry.name}"
-            entry.thread = supervised(name, self._run, entry)
-            entry.thread.start()
 
     # --- the end -------------------------------------------------------------------------------
 
@@ -257,7 +246,7 @@ class LogFollower:
         """Wait before the next try, but no longer than until something about it changes."""
         with self._changed:
             self._changed.wait_for(
-                lambda: entry.closed or entry.instance != instance, self._backoff(entry.failures)
+                lambda: entry.closed or entry.instance != instance, self.backoff(entry.failures)
             )
 
     def _settle(self, entry: _Container, read: Read, instance: Instance, end: End) -> bool:
@@ -295,7 +284,7 @@ class LogFollower:
 
     def _stream(self, entry: _Container, read: Read) -> End:
         splitter = Splitter()
-        chunks = self._open_log(
+        chunks = self.open_log(
             entry.pod,
             entry.name,
             since_time=entry.position.open(previous=read.previous),
@@ -334,12 +323,12 @@ class LogFollower:
             if not entry.position.is_new(piece):
                 continue
             entry.failures = 0
-            if not entry.limit.admit(self._clock()):
+            if not entry.limit.admit(self.clock()):
                 self._note_dropped(entry)
                 continue
             if entry.dropped:
                 self._report_dropped(entry)
-            self._publish(_line(entry, piece.text, piece.ts))
+            self.publish(_line(entry, piece.text, piece.ts))
 
     def _note_dropped(self, entry: _Container) -> None:
         """Count a line that was not shown. A flood can stop as suddenly as it began, so another
@@ -354,7 +343,7 @@ class LogFollower:
             entry.notice.start()
 
     def _notice(self, entry: _Container) -> None:
-        self._ending.wait(self._report_dropped_after)
+        self._ending.wait(self.report_dropped_after)
         self._report_dropped(entry)
         with self._changed:
             if entry.notice is not None:
@@ -366,15 +355,15 @@ class LogFollower:
             dropped, entry.dropped = entry.dropped, 0
             if not dropped or self._closed:
                 return
-        text = f"… {dropped:,} lines dropped: more than {self._rate:,} a second"
-        self._publish(_line(entry, text, ""))
+        text = f"… {dropped:,} lines dropped: more than {self.rate:,} a second"
+        self.publish(_line(entry, text, ""))
 
     def _report_once(self, entry: _Container, diagnosis: Diagnosis) -> None:
         with self._changed:
             if (entry.service, diagnosis.code) in self._reported:
                 return
             self._reported.add((entry.service, diagnosis.code))
-        self._publish(
+        self.publish(
             DiagnosticRaised.of(replace(diagnosis, severity="warning"), service=entry.service)
         )
 

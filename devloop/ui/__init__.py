@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from typing import TextIO
 
-    from devloop.events import Record
+    from devloop.ui.output import LineSink
+    from devloop.ui.terminal import TerminalSink
 
 
 OutputKind = Literal["auto", "live", "lines", "json", "quiet"]
 Color = Literal["auto", "always", "never"]
-
-
-class Sink(Protocol):
-    """A reader of the stream. Called in one thread; `close` may be called from any other, once no
-    more records come. Raises `OSError` when nobody reads what it writes."""
-
-    def __call__(self, record: Record) -> None: ...
-
-    def batch(self, records: Sequence[Record]) -> None:
-        """The same for several, at less than their cost one by one."""
-
-    def close(self) -> None: ...
 
 
 def make_sink(
@@ -34,9 +23,13 @@ def make_sink(
     *,
     color: Color = "auto",
     env: Mapping[str, str],
-) -> Sink:
+) -> LineSink | TerminalSink:
     """The reader for `--output`. `auto` is `live` on a terminal that can be written over, outside
-    CI and editors, and `lines` everywhere else."""
+    CI and editors, and `lines` everywhere else.
+
+    To be called in one thread; `batch` takes several records at less than their cost one by one;
+    `close` may be called from any other thread, once no more records come. Raises `OSError` when
+    nobody reads what it writes."""
     stream = sys.stdout if stream is None else stream
     output = _kind(output, stream, env)
     # Imported late: only the live view needs rich, and every import delays the first line.

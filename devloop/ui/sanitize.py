@@ -13,56 +13,44 @@ import re
 
 _RESET = "\x1b[0m"
 
+# What may not be shown as it is: sequences, and `odd` characters: controls (a tab is harmless), the
+# separators that `str.splitlines` knows, what reorders the text around it (CVE-2021-42574), and
+# halves of a surrogate pair, which no encoding can write.
 # No quantifier can give back what it took, so the time is linear in the text's length whatever it
 # holds. A control string that is not closed loses its introducer only: the rest is the app's text.
-_SEQUENCE = re.compile(
+_HIDDEN = re.compile(
     r"""
       (?P<sgr> \x1b\[ [0-9;:]*+ m )
     | (?: \x1b\[ | \x9b ) [0-?]*+ [\ -/]*+ [@-~]                                   # CSI
     | (?: \x1b[P\]X^_] | [\x90\x98\x9d-\x9f] ) [^\x00-\x1f\x7f-\x9f]*+
           (?: \x07 | \x1b\\ | \x9c )                                               # OSC, DCS ...
     | \x1b [\ -/]*+ [0-~]                                                          # all others
+    | (?P<odd> [\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff] )
     """,
     re.VERBOSE,
-)
-
-# Controls (a tab is harmless), the separators that `str.splitlines` knows, what reorders the text
-# around it (CVE-2021-42574), and halves of a surrogate pair, which no encoding can write.
-_UNSHOWABLE = re.compile(
-    r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 
 def plain(text: str) -> str:
     """`text` as one line of printable text and tabs."""
-    if text.isprintable():
-        return text
-    return _UNSHOWABLE.sub(_written_out, _SEQUENCE.sub("", text))
+    return text if text.isprintable() else _HIDDEN.sub(_written_out, text)
 
 
 def coloured(text: str) -> str:
     """`text` as one line that may set colours and ends with them reset."""
     if text.isprintable():
         return text
-    parts: list[str] = []
-    end = 0
-    dressed = False
-    for match in _SEQUENCE.finditer(text):
-        parts.append(_UNSHOWABLE.sub(_written_out, text[end : match.start()]))
-        if match["sgr"]:
-            parts.append(match["sgr"])
-            dressed = True
-        end = match.end()
-    parts.append(_UNSHOWABLE.sub(_written_out, text[end:]))
-    if dressed:
-        parts.append(_RESET)
-    return "".join(parts)
+    shown = _HIDDEN.sub(lambda match: match["sgr"] or _written_out(match), text)
+    return shown + _RESET if "\x1b" in shown else shown
 
 
 def _written_out(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if match[0] in "\n\r":
-        return "\\n" if match[0] == "\n" else "\\r"
+    odd = match["odd"]
+    if not odd:
+        return ""
+    code = ord(odd)
+    if odd in "\n\r":
+        return "\\n" if odd == "\n" else "\\r"
     if 0xDC80 <= code <= 0xDCFF:  # a byte that was not UTF-8, as `surrogateescape` carries it
         return f"\\x{code - 0xDC00:02x}"
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from devloop.logs.lines import Piece
-from devloop.logs.position import Position
 from devloop.logs.reading import (
     End,
     Instance,
+    Position,
     RateLimit,
     Read,
     ReadProgress,
