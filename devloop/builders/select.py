@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from devloop.base.cancel import Cancel
 from devloop.builders import docker_errors
 from devloop.builders.buildx import Buildx
+from devloop.builders.built_images import CachedImages, CachingBuilder
 from devloop.builders.command import Command
 from devloop.builders.daemonless.builder import DaemonlessBuilder, needs_builder
 from devloop.builders.delta.builder import DeltaBuilder
 from devloop.builders.docker_cli import answers_ping, ask_docker
 from devloop.builders.image.base_image import DockerImages
-from devloop.builders.image_cache import CachedImages, CachingBuilder
 from devloop.builders.job import LIMIT, Job, shown_path
 from devloop.errors import Code, DevloopError, Diagnosis
 

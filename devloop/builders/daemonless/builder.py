@@ -9,7 +9,7 @@ read, and their digests are compared, so nothing has to be looked at again after
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from devloop.builders.daemonless.stages import StageMaker
 from devloop.builders.dockerfile import load
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _OCI = "application/vnd.oci.image.manifest.v1+json"
 _OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+_DESCRIPTOR = ("mediaType", "size", "digest")
 # A layer is made in memory; what is bigger is the builder's, which streams. In bytes.
 _MOST = 256 << 20
 
@@ -163,13 +164,12 @@ def _start(made: StageImage) -> Image:
     if made.base is not None:
         image = made.base.image
         kind, config = image.media_type, str(image.manifest["config"]["mediaType"])
-        layers = tuple(replace(layer, descriptor=_plain(layer)) for layer in image.layers)
+        layers = tuple(
+            replace(layer, descriptor={key: layer.descriptor[key] for key in _DESCRIPTOR})
+            for layer in image.layers
+        )
     manifest = {"schemaVersion": 2, "mediaType": kind, "config": {"mediaType": config}}
     return Image(media_type=kind, manifest=manifest, config={}, layers=layers)
-
-
-def _plain(layer: Layer) -> dict[str, Any]:
-    return {key: layer.descriptor[key] for key in ("mediaType", "size", "digest")}
 
 
 def needs_builder(build: Build, shown: str) -> str | None:

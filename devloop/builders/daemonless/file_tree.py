@@ -15,8 +15,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from devloop.builders.image.copies import FileEntry
+from devloop.builders.image.copy_sources import follow
 from devloop.builders.image.full_build import NeedsFullBuild
-from devloop.builders.image.listing import Listing, PathEntry, follow
+from devloop.builders.image.listing import Listing, PathEntry
 from devloop.model import ContextEntry, Snapshot
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Tree:
 
     def real(self, path: str) -> str:
         """`path` (with or without a leading slash) with all symlinks in it followed."""
-        return follow(path, self.find)
+        return follow(f"/{path.lstrip('/')}", self.find)
 
     def with_directories(
         self, path: str, owner: tuple[int, int]

@@ -72,6 +72,9 @@ class StageMaker:
         self._escape = dockerfile.directives.get("escape", "\\")
         known = platform_arguments(self._platform, own_platform())
         self._outer = outer_arguments(dockerfile, build.args, known)
+        self._text = InstructionText(
+            expand=self._expand, escape=self._escape, given=build.args, outer=self._outer
+        )
         self._made: dict[int, StageImage] = {}
 
     def target(self) -> StageImage:
@@ -119,10 +122,7 @@ class StageMaker:
             return self._copy(made, instruction, stage)
         if instruction.keyword not in CONFIGURING:
             raise NeedsFullBuild(f"line {instruction.start}: {instruction.keyword}")
-        text = InstructionText(
-            expand=self._expand, escape=self._escape, given=self._build.args, outer=self._outer
-        )
-        after = replace(made, config=apply_instruction(made.config, instruction, text))
+        after = replace(made, config=apply_instruction(made.config, instruction, self._text))
         if instruction.keyword != "WORKDIR" or after.config.workdir == "/":
             return after
         user = after.config.user
@@ -161,12 +161,11 @@ class StageMaker:
         )
 
     def _origin(self, origin: str, instruction: Instruction, stage: Stage) -> StageImage:
-        number = int(origin) if origin.isdecimal() else None
-        found = [
-            s
-            for s in self._dockerfile.stages[: stage.index]
-            if (s.name.lower() == origin.lower() if number is None else s.index == number)
-        ]
+        found = self._dockerfile.stages[: stage.index]
+        if origin.isdecimal():
+            found = found[int(origin) : int(origin) + 1]
+        else:
+            found = tuple(s for s in found if s.name.lower() == origin.lower())
         if not found:
             raise NeedsFullBuild(f"line {instruction.start}: {instruction.keyword} --from={origin}")
         return self._stage(found[-1])

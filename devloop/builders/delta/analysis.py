@@ -188,14 +188,9 @@ def _commands(argv: Sequence[str]) -> Iterator[list[str]]:
         except ValueError:
             yield [""]
             return
-        command: list[str] = []
-        for word in (*words, ";"):
-            if word in ("&&", ";"):
-                if command:
-                    yield command
-                command = []
-            else:
-                command.append(word)
+        for ends, command in itertools.groupby(words, lambda word: word in ("&&", ";")):
+            if not ends:
+                yield list(command)
     else:
         yield list(argv)
 

@@ -16,6 +16,7 @@ import contextlib
 import os
 import threading
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancelled
@@ -34,13 +35,10 @@ from devloop.errors import DevloopError
 from devloop.model import Step, StepOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from devloop.base.cancel import Cancel
+    from devloop.builders.built_images import CachedImages
     from devloop.builders.dockerfile import Dockerfile
-    from devloop.builders.image.copies import FileEntry
-    from devloop.builders.image.documents import Image, Layer
-    from devloop.builders.image_cache import CachedImages
+    from devloop.builders.image.documents import Image
     from devloop.builders.job import Job, Registry
     from devloop.engine.ports import Builder, Reporter
     from devloop.errors import Diagnosis
@@ -122,9 +120,8 @@ class DeltaBuilder:
         elif self._registry is None and not self._reported:
             reason, self._reported = "images are loaded into the nodes, not pushed", True
         before = self._dockerfile()
-        image = self._fallback.build(
-            scan, _Explained(reporter, reason) if reason else reporter, cancel
-        )
+        explained = _Explained(reporter, reason) if reason else reporter
+        image = self._fallback.build(scan, explained, cancel)
         self._learn(scan, image, before)
         return image
 
@@ -135,20 +132,21 @@ class DeltaBuilder:
     def settle(self) -> None:
         """Wait until nothing goes on in the background, for tests and measurements. Never raises
         what went wrong there: the next build reports it."""
-        known, resting = self._known, self._resting
-        for finding in (known.finding if known else None, resting):
-            if finding is not None:
-                finding.join()
+        for each in self._running():
+            each.join()
         self._base_layers.settle()
 
     def close(self) -> None:
         """End what goes on in the background."""
-        known, resting = self._known, self._resting
+        running = self._running()
         self._known = self._resting = None
-        for finding in (known.finding if known else None, resting):
-            if finding is not None:
-                finding.close()
+        for each in running:
+            each.close()
         self._base_layers.close()
+
+    def _running(self) -> list[Background[Shortcut] | Background[None]]:
+        known = self._known
+        return list(filter(None, (known.finding if known else None, self._resting)))
 
     # --- an image made here --------------------------------------------------------------------
 
@@ -220,19 +218,15 @@ class DeltaBuilder:
     ) -> Shortcut:
         """Raises `NeedsFullBuild`, registry/* and Cancelled."""
         job, build = self._job, self._job.build
-        if build.builder == "command" and not is_plain_build(
-            build.command or (), job.root, build.context
-        ):
+        command = build.command or ()
+        if build.builder == "command" and not is_plain_build(command, job.root, build.context):
             raise NeedsFullBuild("the build command may do more than the Dockerfile says")
         repository = Repository(registry, image.repository)
         found = repository.image(image.digest, build.platform, cancel)
         dockerfile = parse(text.decode("utf-8", "replace"))
         base = _below(found, dockerfile)
         analysis = rules(dockerfile, build.target, build.args, base, job.shown)
-
-        def read(layer: Layer) -> Mapping[str, FileEntry]:
-            return repository.entries(layer, cancel)
-
+        read = partial(repository.entries, cancel=cancel)
         bare = found.without_delta()
         if check_triggers(bare, analysis.own, scan.snapshot, read):
             self._job.reads.learn(scan.recipe, analysis.patterns)
@@ -241,6 +235,7 @@ class DeltaBuilder:
         )
         repository.get_ready(cancel)
         first = min((copy_layer.index for copy_layer in base_state.copy_layers), default=0)
+        below = replace(bare, layers=bare.layers[:first])
         return Shortcut(
             repository,
             bare,
@@ -248,9 +243,7 @@ class DeltaBuilder:
             analysis,
             context=build.context,
             digest=image.digest,
-            base_layers=self._base_layers.read(
-                repository, replace(bare, layers=bare.layers[:first])
-            ),
+            base_layers=self._base_layers.read(repository, below),
         )
 
     def _head(self, path: str) -> bytes:

@@ -45,7 +45,15 @@ class DockerImages:
 
     def identity(self, reference: str, cancel: Cancel) -> str | None:
         if shutil.which("docker") is None:
-            return self._without_command(reference)
+            from devloop.builders.docker_client import ping  # noqa: PLC0415 - the docker SDK loads slowly
+
+            try:
+                ping(_SECONDS)
+            except DevloopError:
+                return None
+            raise NeedsFullBuild(
+                f"without the docker command Docker does not report whether it has {reference}"
+            )
         argv = ("image", "inspect", "--format", "{{.Id}}", "--", reference)
         answer = ask_docker(*argv, cancel=cancel, limit=_SECONDS)
         if answer is None:
@@ -57,17 +65,6 @@ class DockerImages:
         if docker_errors.docker_unreachable(answer.err):
             return None
         raise NeedsFullBuild(f"Docker does not report whether it has {reference}")
-
-    def _without_command(self, reference: str) -> str | None:
-        from devloop.builders.docker_client import ping  # noqa: PLC0415 - the docker SDK loads slowly
-
-        try:
-            ping(_SECONDS)
-        except DevloopError:
-            return None
-        raise NeedsFullBuild(
-            f"without the docker command Docker does not report whether it has {reference}"
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,8 +178,7 @@ class Bases:
         if config is None:
             return None
         image = parse_image(manifest.body, manifest.media_type, config)
-        if f"{image.config.get('os')}/{image.config.get('architecture')}" != "/".join(
-            platform.split("/")[:2]
-        ):
+        own = [image.config.get("os"), image.config.get("architecture")]
+        if own != platform.split("/")[:2]:
             raise NeedsFullBuild(f"{place.short} is not for {platform}")
         return Base(host=place.host, name=place.path, image=image), frozenset((*names, wanted))

@@ -15,7 +15,7 @@ import bisect
 import posixpath
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from devloop.base.ignore_pattern import Pattern, PatternError
 from devloop.base.ignore_rules import IgnoreRules
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 _ROOT = ContextEntry("dir", 0o755)
-# As many as fs.RootPath follows.
+# As many as fs.RootPath and the runtimes follow.
 _LINKS = 255
 
 
@@ -69,29 +69,12 @@ class Sources:
         if path in self._entries and self._entries[path].type != "symlink":
             # Scans do not go through symlinks, so no directory above it is one.
             return path
-        todo = [part for part in path.split("/") if part][::-1]
-        done: list[str] = []
-        links = 0
-        while todo:
-            part = todo.pop()
-            if part == ".":
-                continue
-            if part == "..":
-                done = done[:-1]
-                continue
-            entry = self._entries.get("/".join((*done, part)))
-            if entry is None or entry.type != "symlink":
-                done.append(part)
-                continue
-            links += 1
-            if links > _LINKS:
-                raise NeedsFullBuild(f"{path} leads through too many symlinks")
-            if _lost(posixpath.join("/", *done, entry.link), entry.link, links, more=bool(todo)):
+
+        def check(at: str, link: str, links: int, more: bool) -> None:
+            if _lost(at, link, links, more=more):
                 raise NeedsFullBuild(f"{path} leads through a link that builders lose their way in")
-            if entry.link.startswith("/"):
-                done = []
-            todo.extend([piece for piece in entry.link.split("/") if piece][::-1])
-        return "/".join(done)
+
+        return follow(path, self._entries.get, check)
 
     def matches(self, source: str) -> list[str]:
         """The paths that a source of a COPY stands for, in BuildKit's order; symlinks in the last
@@ -109,6 +92,41 @@ class Sources:
         inside = f"{directory}/" if directory else ""
         found = [inside + name for name, _ in self.below(directory) if match(name)]
         return sorted(found, key=lambda name: name.split("/"))
+
+
+def follow(
+    path: str,
+    find: Callable[[str], Any],
+    check: Callable[[str, str, int, bool], None] | None = None,
+) -> str:
+    """`path` with every symlink in it replaced, the last component too, never leaving the root.
+
+    `find` gives what stands at a path (something with `type` and `link`) or None. `check` is called
+    for each link with where it leads to, its text, how many were followed (it included) and whether
+    there is more to come. Raises `NeedsFullBuild` after 255 links, as the runtimes do."""
+    todo = [part for part in path.split("/") if part][::-1]
+    done: list[str] = []
+    links = 0
+    while todo:
+        part = todo.pop()
+        if part == ".":
+            continue
+        if part == "..":
+            done = done[:-1]
+            continue
+        node = find("/".join((*done, part)))
+        if node is None or node.type != "symlink":
+            done.append(part)
+            continue
+        links += 1
+        if links > _LINKS:
+            raise NeedsFullBuild(f"{path} leads through too many symlinks")
+        if check is not None:
+            check(posixpath.join("/", *done, node.link), node.link, links, bool(todo))
+        if node.link.startswith("/"):
+            done = []
+        todo.extend([piece for piece in node.link.split("/") if piece][::-1])
+    return "/".join(done)
 
 
 def _lost(target: str, link: str, links: int, *, more: bool) -> bool:

@@ -12,7 +12,7 @@ import io
 import os
 import tarfile
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from devloop.base.file_content import VerifiedFiles
 from devloop.builders.image.copies import FileEntry
@@ -81,17 +81,11 @@ def read_layer(chunks: Iterable[bytes]) -> dict[str, FileEntry]:
 def _read_entry(
     tar: tarfile.TarFile, member: tarfile.TarInfo, path: str, before: dict[str, FileEntry]
 ) -> FileEntry:
-    size, digest, mode = 0, "", member.mode & 0o7777
+    kind: Literal["file", "dir", "symlink"] = "file"
+    size, digest = 0, ""
     if member.isdir() or member.issym():
-        return FileEntry(
-            path=path,
-            type="dir" if member.isdir() else "symlink",
-            mode=mode if member.isdir() else 0o777,
-            uid=member.uid,
-            gid=member.gid,
-            link=member.linkname if member.issym() else "",
-        )
-    if any(key.startswith("SCHILY.xattr.") for key in member.pax_headers):
+        kind = "dir" if member.isdir() else "symlink"
+    elif any(key.startswith("SCHILY.xattr.") for key in member.pax_headers):
         pass
     elif member.islnk():
         first = before.get(os.path.normpath(f"/{member.linkname}").lstrip("/"))
@@ -104,7 +98,14 @@ def _read_entry(
             hashed.update(data)
         digest = hashed.hexdigest()
     return FileEntry(
-        path=path, type="file", mode=mode, uid=member.uid, gid=member.gid, size=size, digest=digest
+        path=path,
+        type=kind,
+        mode=0o777 if kind == "symlink" else member.mode & 0o7777,
+        uid=member.uid,
+        gid=member.gid,
+        size=size,
+        digest=digest,
+        link=member.linkname if kind == "symlink" else "",
     )
 
 

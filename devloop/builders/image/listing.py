@@ -16,9 +16,10 @@ import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from devloop.base.files import replace_file
+from devloop.builders.image.copy_sources import follow
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.layer import read_entries
 from devloop.builders.image.tar_writer import until
@@ -228,37 +229,9 @@ class _Stack:
     def _real(self, directory: str) -> str:
         """A directory as the entries below it are unpacked: symlinks in it followed."""
         if directory not in self._parents:
-            self._parents[directory] = follow(directory, self.nodes.get)
+            self._parents[directory] = follow(f"/{directory}", self.nodes.get)
         return self._parents[directory]
 
 
 def _join(directory: str, name: str) -> str:
     return f"{directory}/{name}" if directory else name
-
-
-def follow(path: str, find: Callable[[str], Any]) -> str:
-    """`path` with every symlink in it replaced, the last component too, never leaving the root.
-
-    `find` gives what stands at a path (something with `type` and `link`) or None. Raises
-    `NeedsFullBuild` after 255 links, as the runtimes do."""
-    todo = [part for part in path.split("/") if part][::-1]
-    done: list[str] = []
-    links = 0
-    while todo:
-        part = todo.pop()
-        if part in (".", ""):
-            continue
-        if part == "..":
-            done = done[:-1]
-            continue
-        node = find("/".join((*done, part)))
-        if node is None or node.type != "symlink":
-            done.append(part)
-            continue
-        links += 1
-        if links > 255:
-            raise NeedsFullBuild(f"/{path} leads through too many symlinks")
-        if node.link.startswith("/"):
-            done = []
-        todo.extend([piece for piece in node.link.split("/") if piece][::-1])
-    return "/".join(done)

@@ -15,8 +15,9 @@ import pytest
 from devloop.base.cancel import Cancel
 from devloop.base.image_reference import parse_reference
 from devloop.builders.image.base_image import Bases, DockerImages
+from devloop.builders.image.copy_sources import follow
 from devloop.builders.image.full_build import NeedsFullBuild
-from devloop.builders.image.listing import Listings, follow, merged, read_tar
+from devloop.builders.image.listing import Listings, merged, read_tar
 from devloop.errors import Code, DevloopError
 from devloop.registry.client import RegistryClient
 from tests.unit.registry.fake_registry import State, serving

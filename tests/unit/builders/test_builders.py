@@ -14,8 +14,8 @@ import pytest
 
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.builders.buildx import Buildx, arguments
+from devloop.builders.built_images import CachedImages, CachingBuilder
 from devloop.builders.command import Command
-from devloop.builders.image_cache import CachedImages, CachingBuilder
 from devloop.builders.job import shown_path, tag_of
 from devloop.builders.select import make_builder, preflight
 from devloop.config.schema import Build, Deploy, Project, Service

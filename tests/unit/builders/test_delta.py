@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devloop.base.cancel import Cancel, Cancelled
+from devloop.builders.built_images import CachedImages
 from devloop.builders.delta.builder import DeltaBuilder
 from devloop.builders.delta.layer_state import CopyLayer, place_all
 from devloop.builders.dockerfile import parse
@@ -19,7 +20,6 @@ from devloop.builders.image.copies import FileEntry, StageState, stage_copies
 from devloop.builders.image.documents import sha256
 from devloop.builders.image.layer import read_layer, write_layer
 from devloop.builders.image.repository import Repository
-from devloop.builders.image_cache import CachedImages
 from devloop.builders.job import tag_of
 from devloop.errors import Code, DevloopError
 from devloop.model import ImageRef, PushTarget, Step, StepOutcome
