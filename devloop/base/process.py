@@ -15,7 +15,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import IO, TYPE_CHECKING, TypeAlias
+from typing import IO, TYPE_CHECKING, Required, TypeAlias, TypedDict, Unpack
 
 from devloop.base.cancel import Cancelled
 
@@ -80,50 +80,42 @@ class Completed:
     err: str
 
 
+class Options(TypedDict, total=False):
+    """What `run` and `capture` take alike: `limit` and `grace` in seconds; `given` is the program's
+    input, /dev/null without it."""
+
+    cancel: Required[Cancel]
+    limit: Required[float]
+    given: bytes | None
+    cwd: Path | None
+    env: Mapping[str, str] | None
+    grace: float
+
+
 def run(
     argv: Sequence[str],
     *,
-    cancel: Cancel,
     on_line: Callable[[str], None],
     on_error_line: Callable[[str], None] | None = None,
-    limit: float,
     silence: Silence | None = None,
-    given: bytes | None = None,
-    cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
-    grace: float = GRACE,
+    **options: Unpack[Options],
 ) -> int:
     """The exit status (negative for a signal). `on_line` gets the lines of stdout and stderr as one
     stream, or those of stdout alone if `on_error_line` is there for those of stderr; both run in
-    the calling thread. `given` is the program's input, /dev/null without it.
+    the calling thread.
 
     Raises Cancelled within about `grace` seconds after the switch, Overran after `limit` seconds,
     and CannotRun."""
-    return _to_end(
-        argv,
-        _Lines(on_line).feed,
-        None if on_error_line is None else _Lines(on_error_line).feed,
-        cancel=cancel,
-        limit=limit,
-        silence=silence,
-        given=given,
-        cwd=cwd,
-        env=env,
-        grace=grace,
-    )
+    on_err = None if on_error_line is None else _Lines(on_error_line).feed
+    return _to_end(argv, _Lines(on_line).feed, on_err, silence=silence, **options)
 
 
 def capture(
     argv: Sequence[str],
     *,
-    cancel: Cancel,
-    limit: float,
     on_error_line: Callable[[str], None] | None = None,
-    given: bytes | None = None,
-    cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
-    grace: float = GRACE,
     terminal: bool = False,
+    **options: Unpack[Options],
 ) -> Completed:
     """Run a program and return all of its output, both streams apart. For programs whose output is
     an answer, not a log; the rest as `run`.
@@ -138,18 +130,7 @@ def capture(
         lines.feed(data)
 
     try:
-        status = _to_end(
-            argv,
-            out.extend,
-            feed_error,
-            cancel=cancel,
-            limit=limit,
-            given=given,
-            cwd=cwd,
-            env=env,
-            grace=grace,
-            terminal=terminal,
-        )
+        status = _to_end(argv, out.extend, feed_error, terminal=terminal, **options)
     except Overran:
         raise Overran(_text(out), _text(err)) from None
     return Completed(status=status, out=_text(out), err=_text(err))
@@ -170,10 +151,10 @@ def _to_end(
     cancel: Cancel,
     limit: float,
     silence: Silence | None = None,
-    given: bytes | None,
-    cwd: Path | None,
-    env: Mapping[str, str] | None,
-    grace: float,
+    given: bytes | None = None,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    grace: float = GRACE,
     terminal: bool = False,
 ) -> int:
     """The exit status. Both feeds get b"" at the end of their stream; without `on_err` there is

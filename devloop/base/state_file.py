@@ -13,6 +13,7 @@ import fcntl
 import json
 import logging
 import os
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from devloop.base.files import replace_file
@@ -28,25 +29,19 @@ _LOG = logging.getLogger(__name__)
 _SET_ASIDE = {errno.EACCES, errno.EPERM, errno.EISDIR}
 
 
+@dataclass(slots=True)
 class StateFile:
     """The file at `path`; safe to use from several threads and processes.
 
     `version` is the newest format that the caller understands. `durable` waits for the disk at
     every write. `report` gets one sentence for the first fault of reading and of writing each."""
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        version: int = 1,
-        durable: bool = False,
-        report: Callable[[str], None] = _LOG.error,
-    ) -> None:
-        self.path = path
-        self._version = version
-        self._durable = durable
-        self._report = report
-        self._reported: set[str] = set()
+    path: Path
+    _: KW_ONLY
+    version: int = 1
+    durable: bool = False
+    report: Callable[[str], None] = _LOG.error
+    _reported: set[str] = field(default_factory=set, init=False)
 
     def read(self, *, set_aside: bool = True) -> dict[str, Any] | None:
         """The object without its version; None when there is none that can be read.
@@ -63,7 +58,7 @@ class StateFile:
         else:
             value: dict[str, Any] = loaded if isinstance(loaded, dict) else {"v": None}
             version = value.pop("v", 1)
-            newer = isinstance(version, int) and version > self._version
+            newer = isinstance(version, int) and version > self.version
             if isinstance(version, int) and not newer:
                 return value
             why, damaged = "a newer devloop wrote it" if newer else "it is damaged", True
@@ -72,8 +67,8 @@ class StateFile:
 
     def write(self, value: Mapping[str, Any]) -> None:
         """Replace the file, whole and at once; directories are made. Raises OSError."""
-        data = json.dumps({"v": self._version, **value}, indent=1).encode()
-        replace_file(self.path, data, durable=self._durable)
+        data = json.dumps({"v": self.version, **value}, indent=1).encode()
+        replace_file(self.path, data, durable=self.durable)
 
     def save(self, value: Mapping[str, Any]) -> None:
         """`write` for what a session can do without: a fault of the disk is only reported."""
@@ -115,4 +110,4 @@ class StateFile:
     def _once(self, doing: str, text: str) -> None:
         if doing not in self._reported:
             self._reported.add(doing)
-            self._report(text)
+            self.report(text)

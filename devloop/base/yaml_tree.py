@@ -8,7 +8,7 @@ tags, merge keys, an alias bomb) is a fault with its place. Must not know any ke
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 import yaml
@@ -153,7 +153,7 @@ def read_yaml(
 
     `lenient` takes YAML's own tags and merges `<<` as kubectl does; else both are faults. Up to
     `most` values, counting each use of an alias, up to `deepest` levels deep."""
-    reading = _Reading(text, shown, lenient=lenient, most=most, deepest=deepest)
+    reading = _Reading(text=text, shown=shown, lenient=lenient, most=most, deepest=deepest)
     nodes: tuple[Node, ...] = ()
     try:
         nodes = tuple(reading.documents())
@@ -213,23 +213,23 @@ class _Stop(Exception):  # noqa: N818 - not an error: ends the reading of one fi
     """The tree is hopeless; the reason is among the faults."""
 
 
+@dataclass(slots=True, kw_only=True)
 class _Reading:
-    """One text on its way from PyYAML's nodes to ours, with limits kept."""
+    """One text on its way from PyYAML's nodes to ours, with limits kept. `known` has None for a
+    node while it is being read."""
 
-    def __init__(self, text: str, shown: str, *, lenient: bool, most: int, deepest: int) -> None:
-        self.faults: list[YamlFault] = []
-        self._text = text
-        self._shown = shown
-        self._lenient = lenient
-        self._most = most
-        self._deepest = deepest
-        # None while the node is being read.
-        self._known: dict[int, Node | None] = {}
-        self._size = 0
+    text: str
+    shown: str
+    lenient: bool
+    most: int
+    deepest: int
+    faults: list[YamlFault] = field(default_factory=list)
+    known: dict[int, Node | None] = field(default_factory=dict)
+    size: int = 0
 
     def documents(self) -> Iterator[Node]:
         # Kept until the end, so that no two of them have one id.
-        for composed in _compose(self._text):
+        for composed in _compose(self.text):
             node = self._node(composed, 0)
             # An empty document is an empty scalar that takes no room in the file.
             if not (isinstance(node, Scalar) and node.plain and node.raw == ""):
@@ -237,7 +237,7 @@ class _Reading:
 
     def _at(self, composed: Any) -> Location:
         mark = composed.start_mark
-        return Location(self._shown, mark.line + 1, mark.column + 1)
+        return Location(self.shown, mark.line + 1, mark.column + 1)
 
     def _fault(self, location: Location, message: str, **more: Any) -> None:
         self.faults.append(YamlFault(message=message, location=location, **more))
@@ -247,22 +247,22 @@ class _Reading:
         raise _Stop
 
     def _count(self, size: int, composed: Any) -> None:
-        self._size += size
-        if self._size > self._most:
-            self._stop(composed, f"more than {self._most:,} values, counting each use of an alias")
+        self.size += size
+        if self.size > self.most:
+            self._stop(composed, f"more than {self.most:,} values, counting each use of an alias")
 
     def _node(self, composed: Any, depth: int) -> Node:
-        if id(composed) in self._known:
-            known = self._known[id(composed)]
+        if id(composed) in self.known:
+            known = self.known[id(composed)]
             if known is None:
-                anchor = self._text[composed.start_mark.index :].split(None, 1)[0]
+                anchor = self.text[composed.start_mark.index :].split(None, 1)[0]
                 self._stop(composed, f"the anchor {anchor[:40]} contains itself")
             self._count(known.size, composed)
             return known
-        if depth > self._deepest:
-            self._stop(composed, f"nested more than {self._deepest} levels deep")
+        if depth > self.deepest:
+            self._stop(composed, f"nested more than {self.deepest} levels deep")
         self._count(1, composed)
-        self._known[id(composed)] = None
+        self.known[id(composed)] = None
         tag = self._tag(composed)
         node: Node
         if isinstance(composed, yaml.ScalarNode):
@@ -271,7 +271,7 @@ class _Reading:
                 location=self._at(composed),
                 text=composed.value,
                 plain=not composed.style,
-                raw=self._text[start.index : end.index],
+                raw=self.text[start.index : end.index],
                 tag=tag,
             )
         elif isinstance(composed, yaml.SequenceNode):
@@ -280,15 +280,15 @@ class _Reading:
             node = Items(location=self._at(composed), items=items, size=size)
         else:
             node = self._keys(composed, depth)
-        self._known[id(composed)] = node
+        self.known[id(composed)] = node
         return node
 
     def _tag(self, composed: Any) -> str | None:
         """The tag that is written before a value, if any."""
-        found = _TAGGED.match(self._text, composed.start_mark.index)
+        found = _TAGGED.match(self.text, composed.start_mark.index)
         if found is None:
             return None
-        if not (self._lenient and composed.tag in _OWN_TAGS):
+        if not (self.lenient and composed.tag in _OWN_TAGS):
             self._fault(
                 self._at(composed),
                 f"the tag {found[1][:40]} is not allowed here",
@@ -325,7 +325,7 @@ class _Reading:
 
     def _merge(self, entry: MappingEntry, merged: dict[str, MappingEntry]) -> None:
         """Add what `<<` brings; of several sources the first counts."""
-        if not self._lenient:
+        if not self.lenient:
             self._fault(
                 entry.location,
                 "merge keys (<<) are not allowed here",

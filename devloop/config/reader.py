@@ -5,7 +5,7 @@ Every problem is reported and reading goes on. Knows no key by name; reads no fi
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from devloop.base.yaml_tree import Items, Keys, MappingEntry, Node, Scalar, describe
@@ -34,20 +34,18 @@ def dotted(path: Path) -> str:
     return shown
 
 
+@dataclass(frozen=True, slots=True)
 class Reader:
     """Reads one file. `variables` are what `${NAME}` may name."""
 
-    def __init__(
-        self, problems: Problems, locations: Locations, variables: Mapping[str, str]
-    ) -> None:
-        self._problems = problems
-        self._locations = locations
-        self._variables = variables
+    problems: Problems
+    locations: Locations
+    variables: Mapping[str, str]
 
     def read(self, node: Node, kind: Kind, path: Path) -> Value:
         """The plain value at `path`: a text, a number, a dict, or for a list its items as pairs of
         position in the file and value; `MISSING` if it is wrong or empty by a variable."""
-        self._locations.values[path] = node.location
+        self.locations.values[path] = node.location
         match kind:
             case List():
                 return self._list(node, kind, path)
@@ -96,10 +94,10 @@ class Reader:
         """The text with its variables replaced (None after a problem), and whether it had any."""
         if node.literal:
             return node.text, False
-        expanded = expand(node.text, self._variables, bare=bare)
+        expanded = expand(node.text, self.variables, bare=bare)
         for trouble in expanded.troubles:
             place = _inside(node, trouble.dollar)
-            self._problems.add_fault(Code.CONFIG_VARIABLE, trouble, place)
+            self.problems.add_fault(Code.CONFIG_VARIABLE, trouble, place)
         return (None if expanded.troubles else expanded.text), expanded.used
 
     # Collections
@@ -130,10 +128,10 @@ class Reader:
         values: dict[str, Value] = {}
         for entry in node:
             where = (*path, entry.key)
-            self._locations.keys[where] = entry.location
+            self.locations.keys[where] = entry.location
             if (fault := kind.key.check(entry.key)) is not None:
                 fault = replace(fault, message=f"{kind.noun}: {fault.message}")
-                self._problems.add_fault(kind.key.code, fault, entry.location)
+                self.problems.add_fault(kind.key.code, fault, entry.location)
             elif kind.null and isinstance(entry.value, Scalar) and entry.value.value is None:
                 values[entry.key] = None
             else:
@@ -143,7 +141,7 @@ class Reader:
     def _block(self, node: Node, kind: Block, path: Path) -> Value:
         if isinstance(node, Scalar) and kind.short is not None and node.value is not None:
             where = (*path, kind.short)
-            self._locations.keys[where] = self._locations.key(path)
+            self.locations.keys[where] = self.locations.key(path)
             value = self.read(node, kind.keys[kind.short].kind, where)
             return {} if value is MISSING else {kind.short: value}
         if not isinstance(node, Keys):
@@ -156,7 +154,7 @@ class Reader:
             if key is None:
                 misspelt.add(self._unknown(entry, kind, path))
                 continue
-            self._locations.keys[where] = entry.location
+            self.locations.keys[where] = entry.location
             if (value := self.read(entry.value, key.kind, where)) is not MISSING:
                 values[entry.key] = value
         for name, key in kind.keys.items():
@@ -174,11 +172,11 @@ class Reader:
                 f"`{name}` is not supported yet",
                 f"this devloop has no {kind.later[name]}",
             )
-            self._problems.add(
+            self.problems.add(
                 Code.CONFIG_NOT_SUPPORTED, message, place, "remove the key", cause=cause
             )
             return None
-        self._problems.add(
+        self.problems.add(
             Code.CONFIG_UNKNOWN_KEY,
             f"unknown key `{name}`{_within(path)}",
             place,
@@ -191,7 +189,7 @@ class Reader:
         code = key.kind.code if isinstance(key.kind, Number) else Code.CONFIG_VALUE
         hint = {"version": "add `version: 1`", "build": "add `build: .`"}.get(name, "")
         message = f"the key `{name}` is missing{_within(path)}"
-        self._problems.add(code, message, self._locations.key(path), hint)
+        self.problems.add(code, message, self.locations.key(path), hint)
 
     def _wrong_type(self, node: Node, kind: Kind, path: Path, hint: str = "") -> Value:
         expected = _expected(kind)
@@ -200,20 +198,20 @@ class Reader:
             hint = "give it a value, or remove it"
         elif isinstance(node, Scalar) and node.plain and "text" in expected and not hint:
             hint = f'put it in quotes: "{node.text}"'
-        self._problems.add(
+        self.problems.add(
             Code.CONFIG_TYPE,
             f"`{dotted(path) or 'the file'}` must be {expected}, not {describe(node)}",
-            node.location if not empty else self._locations.key(path),
+            node.location if not empty else self.locations.key(path),
             hint,
         )
         return MISSING
 
     def _fault(self, fault: Fault, code: Code, path: Path) -> Value:
-        self._problems.add_fault(code, fault, self._locations.value(path))
+        self.problems.add_fault(code, fault, self.locations.value(path))
         return MISSING
 
     def _wrong(self, path: Path, message: str, hint: str = "") -> Value:
-        self._problems.add(Code.CONFIG_VALUE, message, self._locations.value(path), hint)
+        self.problems.add(Code.CONFIG_VALUE, message, self.locations.value(path), hint)
         return MISSING
 
 

@@ -12,7 +12,7 @@ The rules: docs.docker.com/compose/how-tos/environment-variables/variable-interp
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from devloop.config.problems import Fault, nearest
@@ -65,18 +65,18 @@ def expand(text: str, values: Mapping[str, str], *, bare: str = "refuse") -> Exp
     return Expanded(text=result, used=reader.used, troubles=tuple(reader.troubles))
 
 
+@dataclass(slots=True)
 class _VariableReader:
-    """A recursive-descent reader; `self.at` is where it stands."""
+    """A recursive-descent reader; `at` is where it stands. Text that will not be used is read,
+    `muted`, for its end only."""
 
-    def __init__(self, text: str, values: Mapping[str, str], bare: str) -> None:
-        self.text = text
-        self.values = values
-        self.bare = bare
-        self.at = 0
-        self.used = False
-        self.troubles: list[Trouble] = []
-        # Text that will not be used is read for its end only.
-        self.muted = False
+    text: str
+    values: Mapping[str, str]
+    bare: str
+    at: int = 0
+    used: bool = False
+    troubles: list[Trouble] = field(default_factory=list)
+    muted: bool = False
 
     def read(self, end: str | None, depth: int) -> str:
         """Reads until `end` (which is left unread) or the end of the text."""

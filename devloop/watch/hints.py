@@ -108,7 +108,7 @@ class WatchHints:
                 self._warn,
                 poll_seconds=self._poll_seconds,
                 polling=self._polling,
-                trees=self._trees,
+                trees=self._trees and not self._polling,
             )
             try:
                 with contextlib.closing(watches), cancel.closing(buffer.wake):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,35 +45,26 @@ _LOCAL_FUSE = frozenset(
 _MOUNTINFO = Path("/proc/self/mountinfo")
 
 
+@dataclass(slots=True, eq=False)
 class WatchSet:
     """Watches for `sources` and single `files` from the first `renew` until `close`.
 
     `trees` watches whole trees at once, for systems where that costs nothing; `polling` never asks
     the system. `warn` gets what is polled and why."""
 
-    def __init__(
-        self,
-        sources: Collection[ServiceSource],
-        files: Collection[str],
-        buffer: EventBuffer,
-        warn: Callable[[Diagnosis], None],
-        *,
-        poll_seconds: float,
-        polling: bool = False,
-        trees: bool = False,
-    ) -> None:
-        self.trees = trees and not polling
-        self._sources = sources
-        self._files = files
-        self._buffer = buffer
-        self._warn = warn
-        self._poll_seconds = poll_seconds
-        self._polling = polling
-        self._watched: frozenset[str] = frozenset()
-        self._polled: frozenset[str] = frozenset()
-        self._inotify: InotifyWatch | None = None
-        self._tree: TreeWatch | None = None
-        self._poll: PollWatch | None = None
+    sources: Collection[ServiceSource]
+    files: Collection[str]
+    buffer: EventBuffer
+    warn: Callable[[Diagnosis], None]
+    _: KW_ONLY
+    poll_seconds: float
+    polling: bool
+    trees: bool
+    _watched: frozenset[str] = field(default=frozenset(), init=False)
+    _polled: frozenset[str] = field(default=frozenset(), init=False)
+    _inotify: InotifyWatch | None = field(default=None, init=False)
+    _tree: TreeWatch | None = field(default=None, init=False)
+    _poll: PollWatch | None = field(default=None, init=False)
 
     def holds(self, path: str) -> bool:
         """Whether `path` itself is a watched directory (or was, until it went away)."""
@@ -80,7 +72,7 @@ class WatchSet:
 
     def roots(self) -> set[str]:
         """The tops of what is watched."""
-        return self._around.union(*(source.roots() for source in self._sources))
+        return self._around.union(*(source.roots() for source in self.sources))
 
     def renew(self, lost: Iterable[str] | None = None) -> set[str]:
         """Watch what matters now; the directories that were not watched before.
@@ -94,7 +86,7 @@ class WatchSet:
         new: set[str] = set()
         fresh: set[str] = set()
         for _ in range(_ROUNDS):
-            wanted = self._around.union(*(source.directories() for source in self._sources))
+            wanted = self._around.union(*(source.directories() for source in self.sources))
             fresh = self._watch(wanted, inside)
             self._watched = frozenset(wanted)
             new |= fresh
@@ -102,7 +94,7 @@ class WatchSet:
             if not fresh:
                 return new
         # They may have got directories still; whoever waits for events looks again.
-        self._buffer.put(FileEvent(ADDED, path, None) for path in fresh)
+        self.buffer.put(FileEvent(ADDED, path, None) for path in fresh)
         return new
 
     def close(self) -> None:
@@ -116,7 +108,7 @@ class WatchSet:
     @property
     def _around(self) -> set[str]:
         """Where the single files are, or will be."""
-        return {existing_directory(os.path.dirname(file)) for file in self._files}  # noqa: PTH120
+        return {existing_directory(os.path.dirname(file)) for file in self.files}  # noqa: PTH120
 
     def _renew_trees(self, lost: Iterable[str] | None) -> set[str]:
         # Imported late: it takes longer than all the rest of devloop's start.
@@ -125,7 +117,7 @@ class WatchSet:
         wanted = frozenset(self.roots())
         new = set(wanted.difference(self._watched.difference(lost or ())))
         if new or wanted != self._watched:
-            old, self._tree = self._tree, TreeWatch(sorted(wanted), self._buffer)
+            old, self._tree = self._tree, TreeWatch(sorted(wanted), self.buffer)
             # Only now, so that there is no moment without a watch.
             if old is not None:
                 old.close()
@@ -142,8 +134,8 @@ class WatchSet:
         for directory in sorted(wanted, key=lambda path: (path.count("/"), path)):
             kind = mounts.kind(directory)
             if kind:
-                self._warn(_silent(kind))
-            if kind or self._polling:
+                self.warn(_silent(kind))
+            if kind or self.polling:
                 polled.add(directory)
             else:
                 native.append(directory)
@@ -152,7 +144,7 @@ class WatchSet:
             new |= polled - self._polled
             old, self._poll = self._poll, None
             if polled:
-                self._poll = PollWatch(sorted(polled), self._buffer, seconds=self._poll_seconds)
+                self._poll = PollWatch(sorted(polled), self.buffer, seconds=self.poll_seconds)
             # Only now, so that there is no moment without a watch.
             if old is not None:
                 old.close()
@@ -169,7 +161,7 @@ class WatchSet:
         new: set[str] = set()
         index = 0
         try:
-            watch = self._inotify = self._inotify or InotifyWatch(self._buffer)
+            watch = self._inotify = self._inotify or InotifyWatch(self.buffer)
             known = watch.directories
             for path in known.difference(directories):
                 watch.remove(path)
@@ -182,7 +174,7 @@ class WatchSet:
         except LimitReachedError:
             held = self._inotify.directories if self._inotify else frozenset()
             polled.update(path for path in directories[index:] if path not in held)
-            self._warn(_limited(len(polled), self._poll_seconds))
+            self.warn(_limited(len(polled), self.poll_seconds))
         return new
 
 
