@@ -94,7 +94,7 @@ class IgnoreRules:
         whether they are ignored. For those it says yes to, ask `step`."""
         known = self._inherited.get(inherited)
         if known is None:
-            return _always, False
+            return lambda _path: True, False
         return (self._fresh if inherited else self._fresh_positive), known
 
     def ignored(self, path: str) -> bool:
@@ -167,10 +167,6 @@ def _union(patterns: Iterable[Pattern]) -> Callable[[str], bool]:
         )
 
     return may_match
-
-
-def _always(_path: str) -> bool:
-    return True
 
 
 def _parent(path: str) -> str:

@@ -50,15 +50,11 @@ class ImageReference:
         return self.path.removeprefix("library/")
 
 
-def is_registry_host(part: str) -> bool:
-    """Whether Docker takes the first of several parts of a name for a registry's host."""
-    return part == "localhost" or "." in part or ":" in part or part != part.lower()
-
-
 def split_registry(name: str) -> tuple[str, str]:
     """The registry's host, "" without one, and the rest of the name."""
     host, slash, rest = name.partition("/")
-    return (host, rest) if slash and is_registry_host(host) else ("", name)
+    is_host = host == "localhost" or "." in host or ":" in host or host != host.lower()
+    return (host, rest) if slash and is_host else ("", name)
 
 
 def parse_reference(text: str) -> ImageReference:

@@ -117,13 +117,12 @@ class Problems:
 
     def sorted(self) -> tuple[Diagnosis, ...]:
         """By file in the order of first appearance, then by line and column."""
-        files: dict[str, int] = {}
-        for found in self._found:
-            files.setdefault(found.location.path if found.location else "", len(files))
+        paths = (found.location.path if found.location else "" for found in self._found)
+        files = list(dict.fromkeys(paths))
 
         def place(found: Diagnosis) -> tuple[int, int, int]:
             at = found.location or Location("")
-            return files[at.path], at.line or 0, at.column or 0
+            return files.index(at.path), at.line or 0, at.column or 0
 
         return tuple(sorted(self._found, key=place))
 

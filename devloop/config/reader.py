@@ -167,11 +167,8 @@ class Reader:
     def _unknown(self, entry: MappingEntry, kind: Block, path: Path) -> str | None:
         """Returns the key that was probably meant."""
         name, place = entry.key, entry.location
-        if name in kind.later:
-            message, cause = (
-                f"`{name}` is not supported yet",
-                f"this devloop has no {kind.later[name]}",
-            )
+        if later := kind.later.get(name):
+            message, cause = f"`{name}` is not supported yet", f"this devloop has no {later}"
             self.problems.add(
                 Code.CONFIG_NOT_SUPPORTED, message, place, "remove the key", cause=cause
             )

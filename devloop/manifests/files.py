@@ -58,11 +58,9 @@ def find_files(patterns: Iterable[str]) -> tuple[Path, ...]:
     for pattern in patterns:
         files = FilePatterns([pattern]).files()
         if not files:
-            raise DevloopError.of(
-                Code.CONFIG_MANIFEST_MISSING,
-                f"no file matches the manifests pattern {pattern}",
-                suggestions=("correct `deploy.manifests`, or leave it out to patch only",),
-            )
+            message = f"no file matches the manifests pattern {pattern}"
+            hint = "correct `deploy.manifests`, or leave it out to patch only"
+            raise DevloopError.of(Code.CONFIG_MANIFEST_MISSING, message, suggestions=(hint,))
         found.update(dict.fromkeys(map(Path, files)))
     return tuple(found)
 
@@ -94,11 +92,9 @@ def _read(file: Path, shown: str) -> Iterator[ManifestObject]:
             raise _wrong(Location(shown), "the file is too large for a manifest", None)
         text = file.read_text("utf-8-sig")
     except OSError as error:
+        message, why = "a manifest cannot be read", error.strerror or str(error)
         raise DevloopError.of(
-            Code.ENV_FILE_UNREADABLE,
-            "a manifest cannot be read",
-            location=Location(shown),
-            cause=error.strerror or str(error),
+            Code.ENV_FILE_UNREADABLE, message, location=Location(shown), cause=why
         ) from error
     except UnicodeDecodeError as error:
         raise _wrong(Location(shown), "the file is not UTF-8 text", str(error)) from error

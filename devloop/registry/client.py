@@ -38,6 +38,8 @@ _ACCEPT = (
     "application/vnd.docker.distribution.manifest.v2+json"
 )
 
+_BYTES = {"Content-Type": "application/octet-stream"}
+
 # Pieces of a blob that is read bit by bit, in bytes.
 _CHUNK = 1 << 20
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -146,9 +148,10 @@ class RegistryClient:
     def put_manifest(
         self, name: str, reference: str, body: bytes, media_type: str, cancel: Cancel | None = None
     ) -> Descriptor:
+        path = f"/v2/{name}/manifests/{reference}"
         response = self._transport.call(
             "PUT",
-            f"/v2/{name}/manifests/{reference}",
+            path,
             scope=_push(name),
             headers={"Content-Type": media_type},
             body=body,
@@ -172,11 +175,9 @@ class RegistryClient:
         if response.status == 404:
             return False
         if response.status == 405:
-            raise DevloopError.of(
-                Code.REGISTRY_DELETE_REFUSED,
-                f"the registry {self.host} does not delete anything",
-                suggestions=("run it with REGISTRY_STORAGE_DELETE_ENABLED=true",),
-            )
+            message = f"the registry {self.host} does not delete anything"
+            hint = "run it with REGISTRY_STORAGE_DELETE_ENABLED=true"
+            raise DevloopError.of(Code.REGISTRY_DELETE_REFUSED, message, suggestions=(hint,))
         if response.status != 202:
             raise self._transport.refused(response, f"deleting from {name}")
         return True
@@ -225,13 +226,12 @@ class RegistryClient:
         """Upload in one piece; returns the digest. Uses what `ready_uploads` opened."""
         digest = sha256(data)
         location = self._opened(name)
-        if location is not None:
-            response = self._send(name, location, digest, data, cancel=cancel)
-            if response.status == 201:
-                return digest
-            # The registry may have forgotten what was opened long ago: open another.
-        location = self._begin(name, cancel)
-        self._finish(name, location, digest, data, cancel=cancel)
+        # The registry may have forgotten what was opened long ago: then open another.
+        if location and self._finish(name, location, digest, data, cancel).status == 201:
+            return digest
+        response = self._finish(name, self._begin(name, cancel), digest, data, cancel)
+        if response.status != 201:
+            raise self._push_failed(response, f"pushing a layer of {name}")
         return digest
 
     def ready_uploads(self, name: str, count: int, cancel: Cancel | None = None) -> None:
@@ -263,16 +263,9 @@ class RegistryClient:
         for chunk in chunks:
             if not chunk:
                 continue
+            headers = _BYTES | {"Content-Range": f"{offset}-{offset + len(chunk) - 1}"}
             response = self._transport.call(
-                "PATCH",
-                location,
-                scope=_push(name),
-                headers={
-                    "Content-Type": "application/octet-stream",
-                    "Content-Range": f"{offset}-{offset + len(chunk) - 1}",
-                },
-                body=chunk,
-                cancel=cancel,
+                "PATCH", location, scope=_push(name), headers=headers, body=chunk, cancel=cancel
             )
             if response.status != 202:
                 raise self._push_failed(response, f"pushing a layer of {name}")
@@ -280,7 +273,9 @@ class RegistryClient:
             offset += len(chunk)
             location = response.headers.get("Location") or location
         digest = f"sha256:{hashed.hexdigest()}"
-        self._finish(name, location, digest, b"", cancel=cancel)
+        response = self._finish(name, location, digest, b"", cancel)
+        if response.status != 201:
+            raise self._push_failed(response, f"pushing a layer of {name}")
         return digest, offset
 
     def _begin(self, name: str, cancel: Cancel | None) -> str:
@@ -292,23 +287,12 @@ class RegistryClient:
         return location
 
     def _finish(
-        self, name: str, location: str, digest: str, data: bytes, *, cancel: Cancel | None
-    ) -> None:
-        response = self._send(name, location, digest, data, cancel=cancel)
-        if response.status != 201:
-            raise self._push_failed(response, f"pushing a layer of {name}")
-
-    def _send(
-        self, name: str, location: str, digest: str, data: bytes, *, cancel: Cancel | None
+        self, name: str, location: str, digest: str, data: bytes, cancel: Cancel | None
     ) -> urllib3.BaseHTTPResponse:
         joint = "&" if "?" in location else "?"
+        path = f"{location}{joint}digest={urllib.parse.quote(digest)}"
         return self._transport.call(
-            "PUT",
-            f"{location}{joint}digest={urllib.parse.quote(digest)}",
-            scope=_push(name),
-            headers={"Content-Type": "application/octet-stream"},
-            body=data,
-            cancel=cancel,
+            "PUT", path, scope=_push(name), headers=_BYTES, body=data, cancel=cancel
         )
 
     def _push_failed(self, response: urllib3.BaseHTTPResponse, doing: str) -> DevloopError:
@@ -400,8 +384,5 @@ def _media_type(response: urllib3.BaseHTTPResponse) -> str:
 
 
 def _mismatch(what: str, wanted: str, got: str) -> DevloopError:
-    return DevloopError.of(
-        Code.REGISTRY_DIGEST_MISMATCH,
-        f"the registry gave another object for {what}",
-        cause=f"wanted {wanted}, got {got}",
-    )
+    message, cause = f"the registry gave another object for {what}", f"wanted {wanted}, got {got}"
+    return DevloopError.of(Code.REGISTRY_DIGEST_MISMATCH, message, cause=cause)

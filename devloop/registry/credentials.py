@@ -46,11 +46,8 @@ def for_host(host: str, config: Path | None = None) -> RegistryCredentials | Non
         data = _mapping(json.loads((config or Path(directory) / "config.json").read_text()))
     except (OSError, ValueError):
         return None
-    names, helpers, auths = (
-        _names(host),
-        _mapping(data.get("credHelpers")),
-        _mapping(data.get("auths")),
-    )
+    names, auths = _names(host), _mapping(data.get("auths"))
+    helpers = _mapping(data.get("credHelpers"))
     stores = [*map(helpers.get, names), data.get("credsStore")]
     store = next((each for each in stores if each and isinstance(each, str)), "")
     asked = (_ask(store, name) for name in names if store)
@@ -83,13 +80,9 @@ def _entry(entry: dict[str, Any]) -> RegistryCredentials | None:
 def _ask(helper: str, name: str) -> RegistryCredentials | None:
     if "/" in helper:
         return None
+    argv = [f"docker-credential-{helper}", "get"]
     try:
-        done = process.capture(
-            [f"docker-credential-{helper}", "get"],
-            cancel=Cancel(),
-            limit=_HELPER_SECONDS,
-            given=name.encode(),
-        )
+        done = process.capture(argv, cancel=Cancel(), limit=_HELPER_SECONDS, given=name.encode())
         data = json.loads(done.out) if done.status == 0 else {}
     except (process.CannotRun, process.Overran, ValueError):
         return None

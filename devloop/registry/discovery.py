@@ -94,9 +94,15 @@ def discover(*, config: str | None, hosting: str | None, kind_cluster: str | Non
     cluster that the context leads to. A registry that is named but is also the one that the cluster
     describes keeps the cluster's other names for it. Raises registry/discovery and
     registry/unreachable (nowhere to push)."""
+    described = Hosting()
+    try:
+        described = parse_hosting(hosting) if hosting is not None else described
+    except DevloopError:
+        # A description that is not asked for may be broken without harm.
+        if not config:
+            raise
     if config:
-        return _described(config, _lenient(hosting), "config")
-    described = parse_hosting(hosting) if hosting is not None else Hosting()
+        return _described(config, described, "config")
     if described.host:
         return _described(described.host, described, "cluster")
     if kind_cluster:
@@ -112,14 +118,6 @@ def discover(*, config: str | None, hosting: str | None, kind_cluster: str | Non
             *((f"the cluster says: {described.help}",) if described.help else ()),
         ),
     )
-
-
-def _lenient(hosting: str | None) -> Hosting:
-    """A description that is not asked for may be broken without harm."""
-    try:
-        return parse_hosting(hosting) if hosting is not None else Hosting()
-    except DevloopError:
-        return Hosting()
 
 
 def _described(push: str, hosting: Hosting, source: Literal["config", "cluster"]) -> PushTarget:

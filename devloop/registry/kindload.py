@@ -41,11 +41,12 @@ class KindLoader:
         try:
             status = process.run(argv, cancel=cancel, on_line=lines.append, limit=self._limit)
         except process.CannotRun as error:
-            raise DevloopError.of(
-                Code.ENV_TOOL_MISSING,
+            message, hint = (
                 f"{self._program} cannot be run",
-                cause=error.reason,
-                suggestions=("install kind: https://kind.sigs.k8s.io",),
+                "install kind: https://kind.sigs.k8s.io",
+            )
+            raise DevloopError.of(
+                Code.ENV_TOOL_MISSING, message, cause=error.reason, suggestions=(hint,)
             ) from error
         except process.Overran:
             lines.append(f"error: kind did not end within {self._limit:.0f} s")

@@ -92,11 +92,8 @@ class Tokens:
         body: bytes | None = None
         method, url = "GET", given["realm"]
         if known is not None and known.identity_token:
-            form = query | {
-                "grant_type": "refresh_token",
-                "refresh_token": known.identity_token,
-                "client_id": "devloop",
-            }
+            form = query | {"grant_type": "refresh_token", "client_id": "devloop"}
+            form["refresh_token"] = known.identity_token
             method, body = "POST", urllib.parse.urlencode(form).encode()
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         else:
@@ -117,7 +114,7 @@ class Tokens:
             )
             data = json.loads(response.data) if response.status == 200 else {}
         except (*BROKEN, ProxyUnsupported, ValueError):
-            return "", 0.0
+            data = None
         if not isinstance(data, dict):
             return "", 0.0
         token = data.get("token") or data.get("access_token") or ""

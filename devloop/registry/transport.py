@@ -77,8 +77,9 @@ class Transport:
         if response.status != 401:
             return response
         challenge = response.headers.get("WWW-Authenticate", "")
+        secure = self._local or self._scheme == "https"
         authorization = self._tokens.answer(
-            challenge, scope, self._credentials(), secure=self._secure, cancel=cancel
+            challenge, scope, self._credentials(), secure=secure, cancel=cancel
         )
         if authorization is None:
             return response
@@ -103,10 +104,6 @@ class Transport:
                     response.close()
         except BROKEN as error:
             raise self._unreachable(error) from error
-
-    @property
-    def _secure(self) -> bool:
-        return self._local or self._scheme == "https"
 
     def _credentials(self) -> RegistryCredentials | None:
         with self._lock:

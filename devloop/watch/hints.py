@@ -11,7 +11,7 @@ import contextlib
 import os
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from devloop.watch.pauses import GitOperations, Pace, SleepDetector
 from devloop.watch.watchset import WatchSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from devloop.base.cancel import Cancel
     from devloop.watch.event_buffer import BufferedEvents
@@ -64,6 +64,7 @@ class _Found:
         self.last = other.last
 
 
+@dataclass(slots=True, eq=False)
 class WatchHints:
     """The engine's `Hints` for several sources and single `files` (the config file).
 
@@ -73,27 +74,20 @@ class WatchHints:
     `trees` watches trees instead of directories (the default on macOS); `polling` never asks the
     system."""
 
-    def __init__(
-        self,
-        sources: Iterable[ServiceSource],
-        *,
-        files: Iterable[Path] = (),
-        warn: Callable[[Diagnosis], None] = lambda _: None,
-        woke: Callable[[], None] = lambda: None,
-        audit_seconds: float = 60.0,
-        poll_seconds: float = 0.3,
-        polling: bool = False,
-        trees: bool = sys.platform == "darwin",
-    ) -> None:
-        self._sources = tuple(sources)
-        self._files = frozenset(os.fspath(file) for file in files)
-        self._report = warn
-        self._woke = woke
-        self._reported: set[tuple[str, str]] = set()
-        self._audit_seconds = audit_seconds
-        self._poll_seconds = poll_seconds
-        self._polling = polling
-        self._trees = trees
+    sources: Collection[ServiceSource]
+    _: KW_ONLY
+    files: Iterable[Path] = ()
+    warn: Callable[[Diagnosis], None] = lambda _: None
+    woke: Callable[[], None] = lambda: None
+    audit_seconds: float = 60.0
+    poll_seconds: float = 0.3
+    polling: bool = False
+    trees: bool = sys.platform == "darwin"
+    _files: frozenset[str] = field(init=False)
+    _reported: set[tuple[str, str]] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        self._files = frozenset(os.fspath(file) for file in self.files)
 
     def hints(self, cancel: Cancel) -> Iterator[frozenset[Path] | None]:
         """See engine.ports.Hints."""
@@ -102,13 +96,13 @@ class WatchHints:
             began = time.monotonic()
             buffer = EventBuffer()
             watches = WatchSet(
-                self._sources,
+                self.sources,
                 self._files,
                 buffer,
-                self._warn,
-                poll_seconds=self._poll_seconds,
-                polling=self._polling,
-                trees=self._trees and not self._polling,
+                self._warn_once,
+                poll_seconds=self.poll_seconds,
+                polling=self.polling,
+                trees=self.trees and not self.polling,
             )
             try:
                 with contextlib.closing(watches), cancel.closing(buffer.wake):
@@ -117,18 +111,13 @@ class WatchHints:
                 if time.monotonic() - began > _HEALTHY_SECONDS:
                     failures = 0
                 failures += 1
-                self._warn(
-                    _failed(
-                        fault,
-                        Code.ENV_WATCH_RESTARTED,
-                        "the file watcher failed and is started again",
-                    )
-                )
-                if failures >= _FAILURES and not self._polling:
+                message = "the file watcher failed and is started again"
+                self._warn_once(_failed(fault, Code.ENV_WATCH_RESTARTED, message))
+                if failures >= _FAILURES and not self.polling:
                     # It fails as soon as it is started: better slow than blind.
-                    self._polling = True
+                    self.polling = True
                     message = "the file watcher keeps failing: files are polled instead"
-                    self._warn(_failed(fault, Code.ENV_WATCH_POLLING, message))
+                    self._warn_once(_failed(fault, Code.ENV_WATCH_POLLING, message))
                     continue
                 pause = _FIRST_PAUSE_SECONDS * 2 ** (failures - 1)
                 cancel.wait(min(pause, _LONGEST_PAUSE_SECONDS))
@@ -141,7 +130,7 @@ class WatchHints:
         git = GitOperations(watches.roots())
         sleep = SleepDetector()
         pace = Pace()
-        audit = time.monotonic() + self._audit_seconds
+        audit = time.monotonic() + self.audit_seconds
         if not cancel.is_set():
             yield None
         while not cancel.is_set():
@@ -151,7 +140,7 @@ class WatchHints:
             # Asked each time, so that it notices the sleep and not the hours since the last call.
             if sleep.woke():
                 found.everything = True
-                self._woke()
+                self.woke()
             if not found:
                 continue
             pace.came(found.last)
@@ -168,7 +157,7 @@ class WatchHints:
                 # Before the hint: the look that follows must come after the watch.
                 found.paths |= watches.renew(None if found.everything else found.lost)
             if found.everything:
-                audit = time.monotonic() + self._audit_seconds
+                audit = time.monotonic() + self.audit_seconds
                 yield None
             else:
                 yield frozenset(map(Path, found.paths))
@@ -204,7 +193,7 @@ class WatchHints:
             if not self._concerns(path, name):
                 continue
             found.paths.add(name)
-            if any(source.reshapes(path) for source in self._sources):
+            if any(source.reshapes(path) for source in self.sources):
                 # Other rules: other directories to watch, and other files in those that are.
                 found.everything = True
             # By the kind of event and not by inode: numbers are given again at once.
@@ -223,16 +212,16 @@ class WatchHints:
     def _concerns(self, path: Path, name: str) -> bool:
         if name in self._files or any(file.startswith(name + "/") for file in self._files):
             return True
-        return any(source.concerns(path) for source in self._sources)
+        return any(source.concerns(path) for source in self.sources)
 
-    def _warn(self, diagnosis: Diagnosis) -> None:
+    def _warn_once(self, diagnosis: Diagnosis) -> None:
         """Report it unless it was reported: renewing the watches finds the same again."""
         # The limit's message says how many directories, which is nothing new.
         limit = diagnosis.code == Code.ENV_INOTIFY_LIMIT
         key = (diagnosis.code, "" if limit else diagnosis.message)
         if key not in self._reported:
             self._reported.add(key)
-            self._report(diagnosis)
+            self.warn(diagnosis)
 
 
 def _is_empty(path: str) -> bool:

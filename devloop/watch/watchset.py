@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import os
 import re
+import stat
+import threading
+import time
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devloop.base.patterns import existing_directory
+from devloop.base.threads import supervised
 from devloop.errors import Code, Diagnosis
-from devloop.watch.event_buffer import ADDED, FileEvent
+from devloop.watch.event_buffer import ADDED, DELETED, MODIFIED, FileEvent
 from devloop.watch.inotify import InotifyWatch, LimitReachedError
-from devloop.watch.polling import PollWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 # A directory may get a directory between the walk and its watch; each round sees one level of that.
 _ROUNDS = 5
+_SHARE = 10
 _LIMIT = Path("/proc/sys/fs/inotify/max_user_watches")
 
 # File systems that keep quiet about changes that are made on the other side.
@@ -244,3 +248,70 @@ def _parse(line: str) -> tuple[str, str]:
     left, _, right = line.partition(" - ")
     point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), left.split(" ")[4])
     return point, right.split(" ")[0]
+
+
+_State = dict[str, tuple[int, ...]]
+
+
+class PollWatch:
+    """Polls `directories` (not what is beneath them) at most every `seconds` until closed.
+
+    Compares what `lstat` says of each entry, directory by directory, at a pace that never takes
+    more than a tenth of a core. watchfiles can poll too, but it follows symlinks and compares
+    modification times alone."""
+
+    def __init__(self, directories: Iterable[str], buffer: EventBuffer, *, seconds: float) -> None:
+        self._directories = tuple(directories)
+        self._buffer = buffer
+        self._seconds = seconds
+        self._stop = threading.Event()
+        # Before the constructor returns: what changes from now on is a change.
+        self._known = [_state(directory) for directory in self._directories]
+        self._thread = supervised("poll", self._run, on_bug=buffer.fail)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        pause = self._seconds
+        while not self._stop.wait(pause):
+            began = time.monotonic()
+            self._look()
+            pause = max(self._seconds, _SHARE * (time.monotonic() - began))
+
+    def _look(self) -> None:
+        for index, directory in enumerate(self._directories):
+            if self._stop.is_set():
+                return
+            before, now = self._known[index], _state(directory)
+            if before == now:
+                continue
+            self._known[index] = now
+            kinds = dict.fromkeys(now.keys() - before.keys(), ADDED)
+            kinds |= dict.fromkeys(before.keys() - now.keys(), DELETED)
+            both = now.keys() & before.keys()
+            kinds |= {path: MODIFIED for path in both if now[path] != before[path]}
+            self._buffer.put(FileEvent(kind, path) for path, kind in kinds.items())
+
+
+def _state(directory: str) -> _State:
+    """What a change of anything directly in `directory`, or of `directory` itself, would change."""
+    found: _State = {}
+    try:
+        status = os.stat(directory)  # noqa: PTH116 - names in any bytes
+        found[directory] = (status.st_dev, status.st_ino)
+        with os.scandir(directory) as listing:
+            for entry in listing:
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except OSError:
+                    continue
+                key: tuple[int, ...] = (status.st_dev, status.st_ino, status.st_mode)
+                if not stat.S_ISDIR(status.st_mode):
+                    key += (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+                found[f"{directory}/{entry.name}"] = key
+    except OSError:
+        pass
+    return found
