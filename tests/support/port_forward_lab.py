@@ -31,12 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Browser", "Lab", "Visit", "forwarded", "wrong_answers"]
 
-# GET answers the version, POST the body; it stops at once when asked to, in mid-request.
-SERVER = """
-import http.server, os, signal, time
-signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-class H(http.server.BaseHTTPRequestHandler):
-    wbufsize = -1
+# Answers in HTTP/1.1, to POST with what it got.
+ANSWERS = """
+import http.server, os, time
+class Answers(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def log_message(self, *a): pass
     def reply(self, body):
@@ -44,15 +42,25 @@ class H(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+    def do_POST(self):
+        self.reply(self.rfile.read(int(self.headers["Content-Length"])))
+"""
+# GET answers the version; it stops at once when asked to, in mid-request.
+SERVER = (
+    ANSWERS
+    + """
+import signal
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+class H(Answers):
+    wbufsize = -1
     def do_GET(self):
         if self.path.startswith("/slow"): time.sleep(5)
         self.reply(os.environ["VERSION"].encode())
-    def do_POST(self):
-        self.reply(self.rfile.read(int(self.headers["Content-Length"])))
 class W(http.server.ThreadingHTTPServer):
     request_queue_size = 128
 W(("", 8080), H).serve_forever()
 """
+)
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 

@@ -23,7 +23,7 @@ from devloop.cluster.api.pod_ports import PodPorts
 from devloop.cluster.api.pod_view import pod_view
 from devloop.cluster.api.tunnel import Tunnel, open_tunnel, start_port
 from devloop.errors import DevloopError
-from tests.support.port_forward_lab import forwarded
+from tests.support.port_forward_lab import ANSWERS, forwarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,22 +34,15 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.kind, pytest.mark.docker]
 
 MB = 1024 * 1024
-# GET names the pod (slowly when asked), POST returns the body, port 9000 echoes bytes.
-SERVER = """
-import http.server, os, socket, socketserver, threading, time
-class H(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def log_message(self, *a): pass
-    def reply(self, body):
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+# GET names the pod (slowly when asked), port 9000 echoes bytes.
+SERVER = (
+    ANSWERS
+    + """
+import socket, socketserver, threading
+class H(Answers):
     def do_GET(self):
         if self.path.startswith("/slow"): time.sleep(1)
         self.reply(os.uname().nodename.encode())
-    def do_POST(self):
-        self.reply(self.rfile.read(int(self.headers["Content-Length"])))
 class E(socketserver.BaseRequestHandler):
     def handle(self):
         while data := self.request.recv(65536): self.request.sendall(data)
@@ -62,6 +55,7 @@ class W(http.server.ThreadingHTTPServer):
 threading.Thread(target=T(("", 9000), E).serve_forever, daemon=True).start()
 W(("", 8080), H).serve_forever()
 """
+)
 
 
 @pytest.fixture(scope="module")

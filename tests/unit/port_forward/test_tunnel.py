@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import json
 import re
 import socket
 import threading
@@ -19,11 +18,11 @@ from hypothesis import strategies as st
 
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.cluster.api import pod_ports, spdy
-from devloop.cluster.api.connection import Connection
 from devloop.cluster.api.pod_ports import PodPorts
 from devloop.cluster.api.tunnel import Tunnel, TunnelPort
 from devloop.cluster.api.upgrade import UpgradedStream
 from devloop.errors import DevloopError
+from tests.support.kubeconfig import connected
 from tests.support.waiting import until
 from tests.unit.port_forward.fakes import next_of, pod
 from tests.unit.port_forward.test_websocket import unmasked
@@ -31,6 +30,8 @@ from tests.unit.port_forward.test_websocket import unmasked
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from devloop.cluster.api.connection import Connection
 
 ECHO, REFUSING, BROKEN, ENDING, MUTE, DEAF, PINGING, FLOOD = 80, 81, 82, 83, 84, 85, 86, 87
 
@@ -200,18 +201,8 @@ def node() -> Iterator[Node]:
 
 @pytest.fixture
 def connection(node: Node, tmp_path: Path) -> Iterator[Connection]:
-    server = f"http://127.0.0.1:{node.listener.getsockname()[1]}"
-    config = {
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": {"server": server}}],
-        "users": [{"name": "u", "user": {"token": "secret"}}],
-    }
-    path = tmp_path / "config"
-    path.write_text(json.dumps(config))
-    connection = Connection.open(env={"KUBECONFIG": str(path)})
-    yield connection
-    connection.close()
+    with connected(f"http://127.0.0.1:{node.listener.getsockname()[1]}", tmp_path) as connection:
+        yield connection
 
 
 @pytest.fixture

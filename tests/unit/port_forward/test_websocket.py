@@ -15,15 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devloop.base.cancel import Cancel, Cancelled
-from devloop.cluster.api.connection import Connection
 from devloop.cluster.api.websocket import WebSocket, WebSocketFrames, frame, open_websocket
 from devloop.errors import DevloopError
+from tests.support.kubeconfig import connected
 from tests.support.waiting import until
 from tests.unit.port_forward.fakes import next_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from devloop.cluster.api.connection import Connection
 
 BINARY, CLOSE, PING, PONG = 2, 8, 9, 10
 PATH = "/api/v1/namespaces/shop/pods/web-1/portforward"
@@ -124,17 +126,8 @@ def api() -> Iterator[Api]:
 
 @pytest.fixture
 def connection(api: Api, tmp_path: Path) -> Iterator[Connection]:
-    config = {
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": {"server": api.url}}],
-        "users": [{"name": "u", "user": {"token": "secret"}}],
-    }
-    path = tmp_path / "config"
-    path.write_text(json.dumps(config))
-    connection = Connection.open(env={"KUBECONFIG": str(path)})
-    yield connection
-    connection.close()
+    with connected(api.url, tmp_path) as connection:
+        yield connection
 
 
 def opened(connection: Connection, cancel: Cancel | None = None) -> WebSocket:

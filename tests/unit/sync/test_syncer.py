@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.ignore_rules import IgnoreRules
+from devloop.engine.loop import SilentReporter
 from devloop.errors import Code, DevloopError
 from devloop.model import ContainerView, Fingerprint, ImageRef, PodView, Scan
 from devloop.sync.protocol import STARTS
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from devloop.errors import Diagnosis
-    from devloop.model import Served, Step, StepOutcome
+    from devloop.model import Served
 
 
 class LocalStream:
@@ -76,20 +77,6 @@ class LocalStream:
     def close(self) -> None:
         self._sock.close()
         self._process.wait(30)
-
-
-class Reported:
-    """A Reporter that nobody reads."""
-
-    def started(self, step: Step) -> None: ...
-
-    def progress(
-        self, step: Step, message: str, *, current: int | None = None, total: int | None = None
-    ) -> None: ...
-
-    def finished(self, step: Step, outcome: StepOutcome, detail: str = "") -> None: ...
-
-    def diagnostic(self, diagnosis: Diagnosis) -> None: ...
 
 
 class World:
@@ -177,7 +164,7 @@ class World:
     def bring(self) -> Served:
         scan = self.scan()
         assert self.sync.blocker(scan) is None
-        return self.sync.sync(scan, Reported(), Cancel())
+        return self.sync.sync(scan, SilentReporter(), Cancel())
 
     def close(self) -> None:
         self.sync.close()
@@ -240,7 +227,7 @@ def test_an_image_made_in_the_background(world: World, tmp_path: Path) -> None:
     (world.context / "a").write_text("1")
     first = world.scan()
     assert world.sync.blocker(first) is None
-    world.sync.sync(first, Reported(), Cancel())
+    world.sync.sync(first, SilentReporter(), Cancel())
     shutil.copytree(world.context, tmp_path / "image")
     (world.context / "a").write_text("2")
     world.bring()
@@ -257,7 +244,7 @@ def test_the_image_that_runs_stays_known(world: World) -> None:
         (world.context / "a").write_text(str(n))
         scan = world.scan()
         assert world.sync.blocker(scan) is None
-        world.sync.sync(scan, Reported(), Cancel())
+        world.sync.sync(scan, SilentReporter(), Cancel())
         world.sync.image_contains(image(n), scan)
     assert (world.app / "a").read_text() == "11"
 
@@ -287,7 +274,7 @@ def test_a_file_that_changed_after_the_scan(world: World) -> None:
     assert world.sync.blocker(scan) is None
     (world.context / "b").write_bytes(b"y" * 3_000_000)
     with pytest.raises(DevloopError) as caught:
-        world.sync.sync(scan, Reported(), Cancel())
+        world.sync.sync(scan, SilentReporter(), Cancel())
     assert caught.value.code == "build/context-changed"
     assert not (world.app / "b").exists()
     world.bring()
@@ -304,7 +291,7 @@ def test_a_directory_that_became_a_link_is_not_followed(world: World, tmp_path: 
     shutil.move(world.context / "d", tmp_path / "d")
     (world.context / "d").symlink_to(tmp_path / "d")
     with pytest.raises(DevloopError) as caught:
-        world.sync.sync(scan, Reported(), Cancel())
+        world.sync.sync(scan, SilentReporter(), Cancel())
     assert caught.value.code == "build/context-changed"
 
 
@@ -321,7 +308,7 @@ def test_a_broken_stream_is_opened_again(world: World) -> None:
     assert "stream to pod web-0 broke" in str(world.sync.blocker(scan))
     world.open.set()
     until(lambda: world.sync.blocker(scan) is None)
-    world.sync.sync(scan, Reported(), Cancel())
+    world.sync.sync(scan, SilentReporter(), Cancel())
     assert (world.app / "a").read_text() == "2"
 
 
@@ -335,7 +322,7 @@ def test_a_cancelled_sync_ends_at_once(tmp_path: Path) -> None:
     timer.start()
     try:
         with pytest.raises(Cancelled):
-            world.sync.sync(world.scan(), Reported(), cancel)
+            world.sync.sync(world.scan(), SilentReporter(), cancel)
     finally:
         timer.join()
         world.close()
@@ -365,7 +352,7 @@ def test_a_sync_that_finds_no_interpreter_reports_it_itself(tmp_path: Path) -> N
 
     def sync() -> None:
         try:
-            world.sync.sync(world.scan(), Reported(), Cancel())
+            world.sync.sync(world.scan(), SilentReporter(), Cancel())
         except DevloopError as error:
             raised.append(error)
 
@@ -397,7 +384,7 @@ def test_a_cluster_that_forbids_it(tmp_path: Path) -> None:
         scan = world.scan()
         world.sync.image_contains(image(1), scan)
         with pytest.raises(DevloopError) as caught:
-            world.sync.sync(scan, Reported(), Cancel())
+            world.sync.sync(scan, SilentReporter(), Cancel())
         assert caught.value.code == "sync/failed"
         assert caught.value.diagnosis.suggestions == ("ask an administrator",)
         assert world.sync.blocker(scan) == "'dev' may not get pods/exec"
@@ -412,7 +399,7 @@ def test_what_was_refused_is_not_tried_again(world: World) -> None:
     world.sync.image_contains(image(1), world.scan())
     (world.context / "d" / "a").write_text("1")
     with pytest.raises(DevloopError, match="symlink in the image"):
-        world.sync.sync(world.scan(), Reported(), Cancel())
+        world.sync.sync(world.scan(), SilentReporter(), Cancel())
     (world.context / "d" / "a").write_text("2")
     assert "symlink in the image" in str(world.sync.blocker(world.scan()))
     (world.context / "d" / "a").unlink()
