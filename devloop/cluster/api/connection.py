@@ -64,7 +64,6 @@ class Connection:
         namespace: str | None = None,
         env: Mapping[str, str] | None = None,
         cancel: Cancel | None = None,
-        sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.context = resolved.name
@@ -75,7 +74,6 @@ class Connection:
         proxy = resolved.cluster.proxy
         self.proxy = proxy or proxy_for(self.server, os.environ if env is None else env)
         self._resolved = resolved
-        self._sleep = sleep
         self._clock = clock
         self._lock = threading.Lock()
         self._closed = False
@@ -232,7 +230,7 @@ class Connection:
 
     def _pause(self, seconds: float, cancel: Cancel | None) -> None:
         if cancel is None:
-            self._sleep(seconds)
+            time.sleep(seconds)
         elif cancel.wait(seconds):
             raise Cancelled
 

@@ -48,7 +48,6 @@ class Context:
     name: str
     namespace: str
     cluster: Cluster
-    cluster_name: str
     user_name: str
     user_entry: Json
     cluster_entry: Json
@@ -84,7 +83,6 @@ class Kubeconfig:
             name=wanted,
             namespace=str(context.get("namespace") or "default"),
             cluster=_cluster(entry),
-            cluster_name=cluster_name,
             user_name=user_name,
             user_entry=self.users.get(user_name, {}),
             cluster_entry=entry,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from devloop.base.cancel import Cancelled
 from devloop.base.threads import report_bug, supervised
 from devloop.cluster.api.api_errors import ApiError, status_error
+from devloop.cluster.api.pod_view import Json, dig, items, number
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
@@ -153,10 +154,9 @@ class Reflector:
         """Decide what an error means for the next round: list again, or resume the watch."""
         if not isinstance(error, ApiError):
             return  # the connection broke: what was seen is still true
-        if error.expired or error.too_large:
+        refused = error.status != 429 and error.status < 500  # forbidden, gone kind, bad request
+        if error.expired or error.too_large or refused:
             self._resume = False
-        elif error.status != 429 and error.status < 500:
-            self._resume = False  # forbidden, gone kind, bad request: start over
 
     def _list(self) -> None:
         """List at the last version seen; if the server has dropped or not reached that one, list
@@ -169,14 +169,11 @@ class Reflector:
             page = self._feed.list("")
         self._version = _version_of(page)
         self._resume = bool(self._version)
-        kind, api_version = str(page.get("kind") or ""), page.get("apiVersion")
-        kind = kind.removesuffix("List")
-        items = tuple(
-            {"kind": kind, "apiVersion": api_version, **item}
-            for item in page.get("items") or ()
-            if isinstance(item, dict)
-        )
-        self._sink(WatchEvent("SYNC", items=items))
+        kind = {
+            "kind": str(page.get("kind") or "").removesuffix("List"),
+            "apiVersion": page.get("apiVersion"),
+        }
+        self._sink(WatchEvent("SYNC", items=tuple(kind | i for i in items(page.get("items")))))
 
     def _watch(self) -> bool:
         """Follow until the server ends it. False when it ended suspiciously fast."""
@@ -198,24 +195,14 @@ class Reflector:
         if not isinstance(thing, dict):
             return
         if kind == "ERROR":
-            code = thing.get("code")
-            raise status_error(
-                code if isinstance(code, int) else 500,
-                thing,
-                method="GET",
-                path="",
-                server="the API server's watch",
-            )
-        version = _version_of(thing)
+            code = number(thing.get("code"), 500)
+            raise status_error(code, thing, method="GET", path="", server="the API server's watch")
         if kind in {"ADDED", "MODIFIED"}:
             self._sink(WatchEvent("PUT", object=thing))
         elif kind == "DELETED":
             self._sink(WatchEvent("DELETE", object=thing))
-        if version:
-            self._version = version
+        self._version = _version_of(thing) or self._version
 
 
 def _version_of(thing: Json) -> str:
-    metadata = thing.get("metadata")
-    version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
-    return str(version or "")
+    return str(dig(thing, "metadata", "resourceVersion") or "")

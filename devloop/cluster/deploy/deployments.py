@@ -17,10 +17,9 @@ from devloop.cluster.deploy import guard
 from devloop.cluster.deploy.apply import Applier
 from devloop.cluster.deploy.recover import recover
 from devloop.cluster.deploy.workload import WorkloadDeployer
-from devloop.cluster.replace.image_history import ImageHistory
 from devloop.cluster.replace.in_place import InPlace
 from devloop.cluster.replace.live_objects import LiveObjects
-from devloop.cluster.replace.pod_restarts import PodRestarts
+from devloop.cluster.replace.pod_restarts import ImageHistory, PodRestarts
 from devloop.cluster.replace.recovery_log import RecoveryLog
 from devloop.cluster.replace.stop_signal import StopSignals, reading_by_exec
 from devloop.cluster.replace.workload_lock import WorkloadLock

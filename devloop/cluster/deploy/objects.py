@@ -45,26 +45,14 @@ class PlannedObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployPlan:
-    """What to apply, in order. `containers` of the workload get the service's image; they are
-    empty when the manifests do not hold the workload (it is patched then)."""
+    """What to apply, in order; `own` is the service's workload among it. Its `containers` get the
+    service's image; they are empty when the manifests do not hold the workload (it is patched
+    then)."""
 
     objects: tuple[PlannedObject, ...]
     workload: WorkloadRef
     containers: tuple[str, ...] = ()
-
-    @property
-    def own(self) -> PlannedObject | None:
-        """The service's workload, if the manifests hold it."""
-        return next((o for o in self.objects if _is(o, self.workload)), None)
-
-
-def _is(planned: PlannedObject, ref: WorkloadRef) -> bool:
-    return (
-        planned.resource.kind == WORKLOAD_KINDS[ref.kind]
-        and planned.resource.api_version == "apps/v1"
-        and planned.name == ref.name
-        and planned.namespace == ref.namespace
-    )
+    own: PlannedObject | None = None
 
 
 # What others need comes first; what is not listed (custom resources) comes before workloads, which
@@ -123,14 +111,18 @@ def plan_objects(
     cluster/rejected."""
     manifests = tuple(manifests)
     defined = _defined_kinds(manifests)
-    own_kind = WORKLOAD_KINDS[service.deploy.workload_kind]
-    others = _foreign_workloads(service, services)
+    own_kind, own_name = _workload(service)
+    others = {
+        _workload(s)
+        for s in services.values()
+        if s.name != service.name and not s.deploy.patch_only
+    }
     planned: list[PlannedObject] = []
-    changed: tuple[str, ...] | None = None
-    own_namespace = namespace
+    changed: tuple[str, ...] = ()
+    mine: PlannedObject | None = None
     for manifest in manifests:
         version, kind, _, name = manifest.key
-        own = version == "apps/v1" and (kind, name) == (own_kind, service.deploy.workload_name)
+        own = version == "apps/v1" and (kind, name) == (own_kind, own_name)
         if not own and version == "apps/v1" and (kind, name) in others:
             continue
         resource = defined.get((version, kind)) or resource_of(version, kind, manifest.at("kind"))
@@ -140,33 +132,23 @@ def plan_objects(
         done = _set_images(
             thing, service, image, own=own, services=services, pinned=pinned, live=live
         )
+        place = manifest.location
+        one = PlannedObject(object=thing, resource=resource, namespace=where, location=place)
+        planned.append(one)
         if own:
-            changed, own_namespace = done, where
+            changed, mine = done, one
             if not done or service.deploy.container not in {None, *done}:
                 raise _not_used(manifest, service)
-        planned.append(
-            PlannedObject(
-                object=thing, resource=resource, namespace=where, location=manifest.location
-            )
-        )
-    if changed is None:
+    if mine is None:
         _refuse_other_name(manifests, service, services)
     planned.sort(key=lambda p: apply_order(p.resource.kind))  # stable: the files' order within
-    return DeployPlan(
-        objects=tuple(planned),
-        workload=WorkloadRef(
-            service.deploy.workload_kind, service.deploy.workload_name, own_namespace
-        ),
-        containers=changed or (),
-    )
+    where = mine.namespace if mine is not None else namespace
+    ref = WorkloadRef(service.deploy.workload_kind, service.deploy.workload_name, where)
+    return DeployPlan(objects=tuple(planned), workload=ref, containers=changed, own=mine)
 
 
-def _foreign_workloads(service: Service, services: Mapping[str, Service]) -> set[tuple[str, str]]:
-    return {
-        (WORKLOAD_KINDS[s.deploy.workload_kind], s.deploy.workload_name)
-        for s in services.values()
-        if s.name != service.name and not s.deploy.patch_only
-    }
+def _workload(service: Service) -> tuple[str, str]:
+    return WORKLOAD_KINDS[service.deploy.workload_kind], service.deploy.workload_name
 
 
 def _defined_kinds(manifests: Iterable[ManifestObject]) -> dict[tuple[str, str], Resource]:
@@ -176,15 +158,12 @@ def _defined_kinds(manifests: Iterable[ManifestObject]) -> dict[tuple[str, str],
         if manifest.key[1] != "CustomResourceDefinition":
             continue
         spec = manifest.object.get("spec")
-        group, names = dig(spec, "group"), dig(spec, "names")
-        kind, plural = dig(names, "kind"), dig(names, "plural")
+        group, scoped = dig(spec, "group"), dig(spec, "scope") != "Cluster"
+        kind, plural = dig(spec, "names", "kind"), dig(spec, "names", "plural")
         for version in items(dig(spec, "versions")):
             if group and kind and plural and version.get("name"):
-                api_version = f"{group}/{version['name']}"
-                scoped = dig(spec, "scope") != "Cluster"
-                found[api_version, str(kind)] = Resource(
-                    api_version, str(kind), str(plural), scoped
-                )
+                key = (f"{group}/{version['name']}", str(kind))
+                found[key] = Resource(*key, str(plural), scoped)
     return found
 
 
@@ -264,9 +243,7 @@ def _refuse_other_name(
 ) -> None:
     """The manifests lack the configured workload: fine if they are only what goes with it, but if
     a workload there that is no other service's uses the image, the name is wrong."""
-    taken = {
-        (WORKLOAD_KINDS[s.deploy.workload_kind], s.deploy.workload_name) for s in services.values()
-    }
+    taken = set(map(_workload, services.values()))
     for manifest in manifests:
         _, kind, _, name = manifest.key
         if kind not in WORKLOAD_KINDS.values() or (kind, name) in taken:
@@ -274,13 +251,12 @@ def _refuse_other_name(
         used = (str(c.get("image")) for _, c in containers_of(manifest.object))
         if any(image_use.score(image, service.image) for image in used):
             ref = f"{service.deploy.workload_kind}/{service.deploy.workload_name}"
+            wanted = f"{kind.lower()}/{name}"
             raise DevloopError.of(
                 Code.CONFIG_VALUE,
                 f"the manifests have no {ref}, but {kind} {name} uses the image {service.image}",
                 location=manifest.at("metadata", "name"),
-                suggestions=(
-                    f"set services.{service.name}.deploy.workload: {kind.lower()}/{name}",
-                ),
+                suggestions=(f"set services.{service.name}.deploy.workload: {wanted}",),
             )
 
 
@@ -291,11 +267,11 @@ def pick_container(
 
     The configured one; else those whose image matches; else the only one. Raises
     config/container-not-found or config/workload-ambiguous, listing what there is."""
-    found = [(str(c.get("name")), str(c.get("image"))) for _, c in containers_of(thing)]
-    main = [str(c.get("name")) for p, c in containers_of(thing) if "containers" in p]
-    listing = tuple(f"{name}: {used}" for name, used in found)
+    found = {str(c.get("name")): str(c.get("image")) for _, c in containers_of(thing)}
+    main = tuple(str(c.get("name")) for p, c in containers_of(thing) if "containers" in p)
+    listing = tuple(f"{name}: {used}" for name, used in found.items())
     if container is not None:
-        if container not in {name for name, _ in found}:
+        if container not in found:
             raise DevloopError.of(
                 Code.CONFIG_CONTAINER_NOT_FOUND,
                 f"{where} has no container {container!r}",
@@ -303,12 +279,11 @@ def pick_container(
                 detail=listing,
             )
         return (container,)
-    scores = {name: image_use.score(used, image) for name, used in found}
-    best = max(scores.values(), default=0)
-    if best:
-        return tuple(name for name, _ in found if scores[name] == best)
+    scores = {name: image_use.score(used, image) for name, used in found.items()}
+    if best := max(scores.values(), default=0):
+        return tuple(name for name in found if scores[name] == best)
     if len(main) == 1:
-        return (main[0],)
+        return main
     raise DevloopError.of(
         Code.CONFIG_WORKLOAD_AMBIGUOUS,
         f"no container of {where} uses the image {image}, and there are {len(main)}",

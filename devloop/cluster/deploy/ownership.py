@@ -25,7 +25,7 @@ from devloop.errors import Code, DevloopError, Diagnosis
 from devloop.model import CREATED_BY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 
 # sha256 of what was applied, so that a warm start knows without writing that nothing is to do.
@@ -81,30 +81,14 @@ def desired(manifest: Json, live: Json | None, project: str) -> dict[str, Any]:
     return body
 
 
-def same_but_images(wanted: Json, live: Json, containers: Iterable[str], project: str) -> bool:
+def same_but_images(wanted: Json, live: Json, containers: Collection[str], project: str) -> bool:
     """Whether `wanted` (a Deployment to apply) is what was applied last but for the image of
     `containers`, and the live pod template still says all of it."""
     had = images_of(live)
-    mine = set(containers)
-    spec = dig(wanted, "spec", "template", "spec")
-    before = {
-        **wanted,
-        "spec": {
-            **(dig(wanted, "spec") or {}),
-            "template": {
-                **(dig(wanted, "spec", "template") or {}),
-                "spec": {
-                    **(spec or {}),
-                    "containers": [
-                        {**c, "image": had.get(text(c.get("name")), "")}
-                        if text(c.get("name")) in mine
-                        else c
-                        for c in items(dig(spec, "containers"))
-                    ],
-                },
-            },
-        },
-    }
+    before = copy.deepcopy(dict(wanted))
+    for container in items(dig(before, "spec", "template", "spec", "containers")):
+        if text(container.get("name")) in containers:
+            container["image"] = had.get(text(container.get("name")), "")
     body = desired(before, live, project)
     mark = metadata(body)["annotations"][APPLIED]
     template = dig(body, "spec", "template")
@@ -154,10 +138,10 @@ def _quantity(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return None
     found = re.fullmatch(r"([+-]?[0-9.]+)([a-zA-Z]*)", str(value))
-    if not found or found.group(2) not in _UNITS:
+    if not found or found[2] not in _UNITS:
         return None
     try:
-        return float(found.group(1)) * _UNITS[found.group(2)]
+        return float(found[1]) * _UNITS[found[2]]
     except ValueError:
         return None
 
@@ -173,6 +157,12 @@ _GITOPS = {
     "helm": "Helm",
     "rancher": "Rancher Fleet",
     "fleetagent": "Rancher Fleet",
+}
+_GITOPS_MARKS = {
+    "argocd.argoproj.io/": "Argo CD",
+    "kustomize.toolkit.fluxcd.io/": "Flux",
+    "helm.toolkit.fluxcd.io/": "Flux",
+    "objectset.rio.cattle.io/": "Rancher Fleet",
 }
 _SCALERS = {"kube-controller-manager", "horizontal-pod-autoscaler", "keda", "keda-operator"}
 _CAUSE = re.compile(r'conflict with "(?P<manager>[^"]+)"(?: with subresource "(?P<sub>[^"]+)")?')
@@ -199,18 +189,12 @@ def judge_conflict(causes: Iterable[Json], what: str) -> ConflictDecision:
     for cause in causes:
         found = _CAUSE.search(text(cause.get("message")))
         field = text(cause.get("field"))
-        manager = found.group("manager") if found else "another manager"
-        sub = (found.group("sub") if found else None) or ""
-        if manager == MANAGER:
-            continue
-        if (
-            field == ".spec.replicas"
-            and sub == "scale"
-            and manager not in _SCALERS | _GITOPS.keys()
-        ):
+        manager = found["manager"] if found else "another manager"
+        by_hand = found is not None and found["sub"] == "scale" and field == ".spec.replicas"
+        if by_hand and manager not in {MANAGER, *_SCALERS, *_GITOPS}:
             scaled = manager
-            continue
-        owners.setdefault(manager, []).append(field or "?")
+        elif manager != MANAGER:
+            owners.setdefault(manager, []).append(field or "?")
     refused = {
         m: f for m, f in owners.items() if m in _GITOPS or (m in _SCALERS and ".spec.replicas" in f)
     }
@@ -252,16 +236,9 @@ def _report(owners: Mapping[str, list[str]], scaled: str, what: str) -> Diagnosi
 def gitops_manager(live: Json) -> str | None:
     """Who would put back what devloop patches, by the marks that GitOps tools leave; or None."""
     marks = {**labels(live), **(metadata(live).get("annotations") or {})}
-    if any(k.startswith("argocd.argoproj.io/") for k in marks):
-        return "Argo CD"
-    if any(
-        k.startswith(("kustomize.toolkit.fluxcd.io/", "helm.toolkit.fluxcd.io/")) for k in marks
-    ):
-        return "Flux"
-    if any(k.startswith("objectset.rio.cattle.io/") for k in marks):
-        return "Rancher Fleet"
-    for entry in items(metadata(live).get("managedFields")):
-        name = _GITOPS.get(text(entry.get("manager")))
-        if name not in {None, "Helm"}:
+    for prefix, name in _GITOPS_MARKS.items():
+        if any(mark.startswith(prefix) for mark in marks):
             return name
-    return None
+    managers = (text(e.get("manager")) for e in items(metadata(live).get("managedFields")))
+    names = (_GITOPS.get(manager) for manager in managers)
+    return next((name for name in names if name not in {None, "Helm"}), None)

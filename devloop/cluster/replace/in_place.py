@@ -30,7 +30,7 @@ from devloop.cluster.api.pod_view import (
 )
 from devloop.cluster.api.writes import delete_pod, patch_as_devloop
 from devloop.cluster.replace.in_place_rules import in_place_blocker, template_patch
-from devloop.cluster.replace.pause import paused_by_devloop, paused_by_other, resume, unmark
+from devloop.cluster.replace.pause import paused_by_devloop, paused_by_other, resume
 from devloop.cluster.replace.recovery_log import RecoveryEntry
 from devloop.cluster.replace.strategy import Change, Replaced, Replacement, Written
 from devloop.cluster.rollout.replica_sets import current_set, matching_set, pods_of
@@ -149,28 +149,35 @@ class InPlace(Replacement):
         it a rolling update."""
         live = change.live or {}
         pods = self._objects.current_pods(live)
-        self._forget_others({uid_of(p) for p in pods})
+        uids = {uid_of(p) for p in pods}
+        self._restarts.keep(uids)
+        self._objects.keep_pods(uids)
         entry = self._enter(change)
         self._objects.begin_events()
         replicas = number(dig(live, "spec", "replicas"), 1)
         single = replicas == 1 and len(pods) == 1
         todo = [p for p in pods if not _asks_for(p, entry)]
-        beside: Background[None] | None = None
-        if single and todo and self._open is None and self._restarts.includes(todo[0]):
+        restart = partial(self._restart, todo[0], entry) if todo else None
+        if restart and single and self._open is None and self._restarts.includes(todo[0]):
             # What went well before is sent at the same time: each of the two waits for the cluster.
-            pod = todo[0]
             self._recovery_log.write(entry)  # before either
             beside = Background(
-                "restart", lambda _: self._restart(pod, entry), expected=(DevloopError,)
+                "restart", lambda _: self._restart(todo[0], entry), expected=(DevloopError,)
             )
-            result = self._pause_beside(entry, change, beside, pod)
+            try:
+                result = self._pause(entry, change)
+            except BaseException:
+                # The Deployment did not get the image after all, so the pod goes: its ReplicaSet
+                # makes another with the image that it had.
+                beside.join()
+                self.recreate(todo[0])
+                raise
+            restart = partial(beside.result, Cancel())
         else:
             result = self._pause(entry, change)
         with self._or_roll(entry):
-            if beside is not None:
-                beside.result(Cancel())
-            elif todo:
-                self._restart(todo[0], entry)
+            if restart is not None:
+                restart()
             if single:
                 self._finish(entry)
         written = Written(object=self._objects.newest(result))
@@ -209,18 +216,6 @@ class InPlace(Replacement):
             after=dict.fromkeys(change.containers, change.image.pinned),
         )
 
-    def _pause_beside(
-        self, entry: RecoveryEntry, change: Change, restart: Background[None], pod: Json
-    ) -> Json:
-        """Pause while the pod is patched. If the Deployment does not get the image after all, the
-        pod goes: its ReplicaSet makes another with the image that it had."""
-        try:
-            return self._pause(entry, change)
-        except BaseException:
-            restart.join()
-            self.recreate(pod)
-            raise
-
     def _pause(self, entry: RecoveryEntry, change: Change) -> Json:
         self._recovery_log.write(entry)
         already = self._open is not None
@@ -239,7 +234,7 @@ class InPlace(Replacement):
 
     def _leave_paused(self, entry: RecoveryEntry) -> None:
         """Its owner paused it a moment before: it stays so, without devloop's mark."""
-        unmark(self._connection, self._ref, entry.uid)
+        resume(self._connection, self._ref, entry.uid, stay_paused=True)
         self._done(entry)
         raise DevloopError.of(
             Code.CLUSTER_PAUSED,
@@ -296,7 +291,7 @@ class InPlace(Replacement):
             live, entry = self._objects.workload(), self._open
             wanted = _wanted(deployed)
             if live is None or entry is None:
-                if live is not None and _has(live, wanted):
+                if live is not None and wanted.items() <= images_of(live).items():
                     self._sweep(live, wanted)
             elif not paused_by_devloop(live) or uid_of(live) != entry.uid:
                 # Somebody resumed it: the controller rolls, and that is followed as ever.
@@ -371,15 +366,14 @@ class InPlace(Replacement):
 
     def failed(self, deployed: Deployed) -> None:
         """If the rollout is still open, let the controller do the rest."""
-        self._settle(self._open_for(deployed), Cancel())
+        if (entry := self._open_for(deployed)) is not None:
+            self._settle(entry, Cancel())
 
     def superseded(self, deployed: Deployed) -> None:
         """As `failed`, unless a newer deploy takes the rollout over within a few seconds."""
-        entry = self._open_for(deployed)
-        if entry is None:
-            return
-        self._stop_timer()
-        self._timer = Background("settle", partial(self._settle_later, entry))
+        if (entry := self._open_for(deployed)) is not None:
+            self._stop_timer()
+            self._timer = Background("settle", partial(self._settle_later, entry))
 
     def _open_for(self, deployed: Deployed) -> RecoveryEntry | None:
         """The open rollout if it is the one of `deployed`, not that of another service."""
@@ -414,17 +408,9 @@ class InPlace(Replacement):
             timer.close()
         self._settle(self._open, cancel)
 
-    def _forget_others(self, uids: set[str]) -> None:
-        self._restarts.keep(uids)
-        self._objects.keep_pods(uids)
-
 
 def _wanted(deployed: Deployed) -> dict[str, str]:
     return dict.fromkeys(deployed.containers, deployed.image.pinned)
-
-
-def _has(live: Json, images: Mapping[str, str]) -> bool:
-    return images.items() <= images_of(live).items()
 
 
 def _asks_for(pod: Json, entry: RecoveryEntry) -> bool:

@@ -44,14 +44,12 @@ def with_pause(body: Json) -> dict[str, Any]:
     }
 
 
-def resume(connection: Connection, ref: WorkloadRef, uid: str) -> dict[str, Any] | None:
-    """End devloop's pause; None when the Deployment is gone. Only takes fields away, so that it
-    leaves no ownership behind."""
-    body = {"metadata": {"uid": uid, "labels": {PAUSE_LABEL: None}}, "spec": {"paused": None}}
+def resume(
+    connection: Connection, ref: WorkloadRef, uid: str, *, stay_paused: bool = False
+) -> dict[str, Any] | None:
+    """End devloop's pause, or with `stay_paused` only take its mark away; None when the Deployment
+    is gone. Only takes fields away, so that it leaves no ownership behind."""
+    body: dict[str, Any] = {"metadata": {"uid": uid, "labels": {PAUSE_LABEL: None}}}
+    if not stay_paused:
+        body["spec"] = {"paused": None}
     return patch_as_devloop(connection, workload_path(ref), body)
-
-
-def unmark(connection: Connection, ref: WorkloadRef, uid: str) -> None:
-    """Take devloop's mark away and leave the Deployment paused."""
-    body = {"metadata": {"uid": uid, "labels": {PAUSE_LABEL: None}}}
-    patch_as_devloop(connection, workload_path(ref), body)

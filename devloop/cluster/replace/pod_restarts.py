@@ -1,4 +1,5 @@
-"""What a session knows of the pods whose containers it restarted, and what it learns from them.
+"""What a session knows of the pods whose containers it restarted, what it learns from them, and
+which images they ran, from one session to the next.
 
 Thread-safe as long as two threads do not restart the same pod. Decides nothing: that is
 `in_place_rules`'s.
@@ -6,6 +7,7 @@ Thread-safe as long as two threads do not restart the same pod. Decides nothing:
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ from devloop.cluster.api.pod_view import (
 )
 from devloop.cluster.api.writes import MANAGER
 from devloop.cluster.replace.in_place_rules import Memory
+from devloop.cluster.replace.object_state import object_file
 from devloop.cluster.rollout.restarted_pod import (
     RestartRecord,
     in_back_off,
@@ -31,14 +34,65 @@ from devloop.cluster.rollout.restarted_pod import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
-    from devloop.cluster.replace.image_history import ImageHistory
+    from devloop.model import WorkloadRef
 
 
 # A process that needs longer than about a second to stop keeps its port closed for as long: it is
 # rolled. The times are whole seconds, and the kubelet itself may look at a pod only a second after
 # the patch, so 3 of them are needed to be sure.
 _SLOW_SECONDS = 3
+
+
+_BACK_OFF = 11 * 60.0  # seconds after it last ran: the ten minutes and the clocks' difference
+
+
+class ImageHistory:
+    """Which images one Deployment's pods ran. For one thread at a time.
+
+    The kubelet keeps in back-off a container that starts again with an image that its pod ran a
+    short while ago, as if it had crashed. Its back-off goes by pod and by the container's hash, so
+    by the image, and is forgotten ten minutes after the image's last start
+    (`MaxContainerBackOff`, twice: client-go's `flowcontrol.Backoff`). One file a workload under
+    `.devloop/image-history/<context>/<namespace>/`; without it the cluster is slower, not wrong."""
+
+    def __init__(self, state_dir: Path, context: str, ref: WorkloadRef) -> None:
+        root = state_dir / "image-history"
+        self._file = object_file(root, context, ref.namespace, f"deployment-{ref.name}")
+        # pod uid -> image -> when it was last known to run, in seconds since 1970
+        self._pods: dict[str, dict[str, float]] = _pods(self._file.read() or {})
+
+    def images(self, *, lately: bool = False) -> dict[str, frozenset[str]]:
+        """Pod uid -> the images that devloop knows it to have run; `lately` leaves out what is
+        in no back-off any more."""
+        since = time.time() - _BACK_OFF if lately else 0.0
+        return {uid: frozenset(_after(since, images)) for uid, images in self._pods.items()}
+
+    def note(self, uid: str, images: Iterable[str]) -> None:
+        """The pod ran these until now, or does from now on. What is in no back-off any more is
+        forgotten: a pod may live through thousands of saves."""
+        now = time.time()
+        before = _after(now - _BACK_OFF, self._pods.get(uid, {}))
+        self._pods[uid] = before | dict.fromkeys(images, now)
+        self._file.save(self._pods)
+
+    def keep(self, uids: Iterable[str]) -> None:
+        """Forget all pods but these."""
+        self._pods = {uid: self._pods[uid] for uid in uids if uid in self._pods}
+
+
+def _after(since: float, images: Mapping[str, float]) -> dict[str, float]:
+    return {image: at for image, at in images.items() if at >= since}
+
+
+def _pods(value: Json) -> dict[str, dict[str, float]]:
+    try:
+        return {
+            uid: {image: float(at) for image, at in images.items()} for uid, images in value.items()
+        }
+    except (ValueError, TypeError, AttributeError):
+        return {}
 
 
 class PodRestarts:

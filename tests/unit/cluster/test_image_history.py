@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.cluster.replace.image_history import ImageHistory
+from devloop.cluster.replace.pod_restarts import ImageHistory
 from devloop.model import WorkloadRef
 
 if TYPE_CHECKING:
