@@ -28,7 +28,7 @@ from devloop.builders.build_errors import BuildFailure, BuildLocation, diagnose
 from devloop.builders.docker_cli import ask_docker, cannot_run
 from devloop.builders.dockerfile import load
 from devloop.builders.job import ProgressReporter, tag_of
-from devloop.builders.rawjson import Solve, one_line
+from devloop.builders.rawjson import Solve, Vertex, one_line
 from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
@@ -124,13 +124,17 @@ class Buildx:
             result = self._run(scan, progress, cancel, copy=copy)
             if result.status != 0:
                 raise DevloopError(self._explain(scan, result.solve))
+        tag = tag_of(scan)
+
+        def pushed() -> str:
+            digest = result.digest
+            if self._route == "local":
+                digest = self._docker_push(f"{self._job.repository}:{tag}", progress, cancel)
+            return self._job.confirm(digest, tag, cancel)
+
+        summary = result.solve.summary
         return self._job.publish(
-            scan,
-            progress,
-            cancel,
-            summary=result.solve.summary,
-            pushed=lambda: self._pushed(scan, result, progress, cancel),
-            checked=copy,
+            scan, progress, cancel, summary=summary, pushed=pushed, checked=copy
         )
 
     def _run(
@@ -176,21 +180,20 @@ class Buildx:
                     silence=process.Silence(every=_STILL, report=still),
                 )
             except process.Overran:
-                vertex = solve.running
-                log = solve.tail(vertex, 20) if vertex else ()
-                raise job.overran(vertex.name if vertex else "", log) from None
+                running = solve.running or Vertex("")
+                raise job.overran(running.name, solve.tail(running, 20)) from None
             except process.CannotRun as error:
                 raise cannot_run(error) from error
             return _Result(status=status, solve=solve, digest=_digest(metadata))
 
     def _explain(self, scan: Scan, solve: Solve) -> Diagnosis:
-        failed = solve.failed
+        failed = solve.failed or Vertex("")
         failure = BuildFailure(
-            vertex=failed.name if failed else "",
-            error=failed.error if failed else "",
+            vertex=failed.name,
+            error=failed.error,
             text="\n".join(solve.text),
-            log=solve.tail(failed, 20) if failed else (),
-            exporting=failed is not None and failed.exports,
+            log=solve.tail(failed, 20),
+            exporting=failed.exports,
         )
         dockerfile = load(self._job.build.dockerfile, self._job.shown)
         return diagnose(failure, BuildLocation.of(self._job, scan, dockerfile))
@@ -236,14 +239,6 @@ class Buildx:
                 else "docker buildx use default",
             ),
         )
-
-    def _pushed(
-        self, scan: Scan, result: _Result, progress: ProgressReporter, cancel: Cancel
-    ) -> str:
-        tag, digest = tag_of(scan), result.digest
-        if self._route == "local":
-            digest = self._docker_push(f"{self._job.repository}:{tag}", progress, cancel)
-        return self._job.confirm(digest, tag, cancel)
 
     def _docker_push(self, reference: str, progress: ProgressReporter, cancel: Cancel) -> str:
         lines: deque[str] = deque(maxlen=200)

@@ -93,11 +93,6 @@ def _endpoint() -> dict[str, Any]:
     return {"base_url": found.Host} | ({"tls": tls} if tls is not None else {})
 
 
-def ping(timeout: float) -> None:
-    """Raise env/docker-unreachable unless Docker answers within `timeout` seconds."""
-    connect(timeout).close()
-
-
 def unreachable(error: Exception) -> DevloopError:
     """env/docker-unreachable with the reason that `error` gives."""
     return DevloopError(docker_errors.explain_docker(str(error), os.environ))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from devloop.errors import Code, Diagnosis
 
@@ -145,44 +145,34 @@ def push_failed(text: str, target: str) -> Diagnosis:
     if known is not None:
         return known
     host = target.partition("/")[0]
-    line, why = _push_failure(text, target)
-    reason = first_line(line.removeprefix("ERROR: "))
-    if why == "unauthorized":
-        return Diagnosis(
-            code=Code.REGISTRY_UNAUTHORIZED,
-            message=f"{host} does not accept the credentials for {target}",
-            cause=reason,
-            suggestions=(f"docker login {host}", "check that the account may push there"),
-        )
-    if why == "unreachable":
+    line, code = _push_failure(text, target)
+    message, suggestions = f"the image could not be pushed to {target}", list[str]()
+    if code is Code.REGISTRY_UNAUTHORIZED:
+        message = f"{host} does not accept the credentials for {target}"
+        suggestions = [f"docker login {host}", "check that the account may push there"]
+    elif code is Code.REGISTRY_UNREACHABLE:
+        message = f"the registry {host} does not answer"
         suggestions = ["check that the registry runs: devloop cluster up starts a local one"]
         if "HTTP response to HTTPS" in text:
             suggestions.insert(0, f'add "{host}" to insecure-registries in Docker\'s daemon.json')
         elif "certificate" in text or "tls:" in text:
             suggestions.insert(0, f"make Docker trust the certificate of {host}")
-        return Diagnosis(
-            code=Code.REGISTRY_UNREACHABLE,
-            message=f"the registry {host} does not answer",
-            cause=reason,
-            suggestions=tuple(suggestions),
-        )
     return Diagnosis(
-        code=Code.REGISTRY_PUSH_FAILED,
-        message=f"the image could not be pushed to {target}",
-        cause=reason,
+        code=code,
+        message=message,
+        cause=first_line(line.removeprefix("ERROR: ")),
+        suggestions=tuple(suggestions),
     )
 
 
-def _push_failure(
-    text: str, target: str
-) -> tuple[str, Literal["unauthorized", "unreachable", "other"]]:
+def _push_failure(text: str, target: str) -> tuple[str, Code]:
     """The line that says most, the last that names an error, and what it names. A connection that
     fails comes first: a registry that is away cannot refuse credentials, and may come back."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for line in reversed(lines):
         bare = _NAMES.sub(" ", line.replace(target, " "))
         if _REFUSED.search(bare):
-            return line, "unreachable"
+            return line, Code.REGISTRY_UNREACHABLE
         if _UNAUTHORIZED.search(bare):
-            return line, "unauthorized"
-    return (lines or ["no reason given"])[-1], "other"
+            return line, Code.REGISTRY_UNAUTHORIZED
+    return (lines or ["no reason given"])[-1], Code.REGISTRY_PUSH_FAILED

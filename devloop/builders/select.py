@@ -154,9 +154,9 @@ def preflight(services: Iterable[Service], cancel: Cancel | None = None) -> None
         return
     cancel = cancel or Cancel()
     if shutil.which("docker") is None:
-        from devloop.builders.docker_client import ping as ask  # noqa: PLC0415 - the docker SDK loads slowly
+        from devloop.builders.docker_client import connect  # noqa: PLC0415 - the docker SDK loads slowly
 
-        ask(_PREFLIGHT)
+        connect(_PREFLIGHT).close()
         return
     argv = ("version", "--format", "{{.Server.Version}}")
     answer = ask_docker(*argv, cancel=cancel, limit=_PREFLIGHT)

@@ -23,9 +23,8 @@ from devloop.builders.image.image_config import (
     scratch,
     started,
 )
-from devloop.builders.image.scope import Scope, outer_arguments
 from devloop.builders.image.tar_writer import reading_context
-from devloop.builders.image.text import expand
+from devloop.builders.image.text import Scope, expand, outer_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -143,7 +142,6 @@ class StageMaker:
         flags = tuple(flag for flag in instruction.flags if flag[0] != "from")
         scope = Scope(self._dockerfile, {})
         scope.start(made.config.variables, made.config.workdir)
-        scope.enter_stage()
         copy = understood(replace(instruction, flags=flags), scope)
         source = None if origin is None else self._origin(origin, instruction, stage)
         landing = self._landing(made.tree, copy)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from devloop.builders.context_reads import first_read
 from devloop.builders.image.copies import stage_copies
 from devloop.builders.image.full_build import NeedsFullBuild
-from devloop.builders.image.scope import stages_of
+from devloop.builders.image.text import stages_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

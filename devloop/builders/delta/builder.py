@@ -74,10 +74,6 @@ class _GivenUp:
     reason: str = ""
     times: int = 0
 
-    def again(self, recipe: str, reason: str) -> _GivenUp:
-        times = self.times + 1 if recipe == self.recipe else 1
-        return _GivenUp(recipe=recipe, reason=reason, times=times)
-
 
 class DeltaBuilder:
     """Stands in front of another builder of the same service. `close` ends its threads."""
@@ -158,7 +154,8 @@ class DeltaBuilder:
         try:
             shortcut = known.finding.result(cancel)
         except NeedsFullBuild as needed:
-            self._given_up = self._given_up.again(scan.recipe, needed.reason)
+            times = self._given_up.times if self._given_up.recipe == scan.recipe else 0
+            self._given_up = _GivenUp(recipe=scan.recipe, reason=needed.reason, times=times + 1)
             raise
         except Cancelled:
             cancel.check()

@@ -9,10 +9,10 @@ Nothing else is asked here; the layers stay where they are.
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from devloop.base.image_reference import ImageReference, parse_reference
+from devloop.base.image_reference import parse_reference
 from devloop.builders import docker_errors
 from devloop.builders.docker_cli import ask_docker
 from devloop.builders.image.documents import choose, config_digest, is_index, parse_image
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from devloop.base.cancel import Cancel
+    from devloop.base.image_reference import ImageReference
     from devloop.builders.image.documents import Image
     from devloop.builders.job import OpenRegistry
 
@@ -45,10 +46,10 @@ class DockerImages:
 
     def identity(self, reference: str, cancel: Cancel) -> str | None:
         if shutil.which("docker") is None:
-            from devloop.builders.docker_client import ping  # noqa: PLC0415 - the docker SDK loads slowly
+            from devloop.builders.docker_client import connect  # noqa: PLC0415 - the docker SDK loads slowly
 
             try:
-                ping(_SECONDS)
+                connect(_SECONDS).close()
             except DevloopError:
                 return None
             raise NeedsFullBuild(
@@ -117,12 +118,8 @@ class Bases:
         host, _, path = self._target.partition("/")
         if host != reference.host and mine != "":
             # Where there is a copy under the same name beside the images made from it.
-            copy = ImageReference(
-                host=host,
-                path="/".join(filter(None, (path, reference.short))),
-                tag=reference.tag,
-                digest=reference.digest,
-            )
+            path = "/".join(filter(None, (path, reference.short)))
+            copy = replace(reference, host=host, path=path)
             # Docker builds from its own image without asking the registry that the name speaks of,
             # which may be far away, count pulls or never have had it.
             places = [copy] if mine else [reference, copy]

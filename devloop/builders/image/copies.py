@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from devloop.builders.image.copy_sources import Filter, Sources, clean, is_pattern
 from devloop.builders.image.full_build import NeedsFullBuild
-from devloop.builders.image.scope import Scope, stages_of, words_of
+from devloop.builders.image.text import Scope, stages_of, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -141,7 +141,8 @@ def understood(instruction: Instruction, scope: Scope) -> Copy:
     known = full in scope.directories
     if not all(is_pattern(source) for source in sources):
         # Where nothing matches, nothing is made.
-        scope.note_directory(full if slash or any(not clean(s) for s in sources) else _above(full))
+        above = full.rpartition("/")[0] or "/"
+        scope.note_directory(full if slash or any(not clean(s) for s in sources) else above)
     return Copy(
         instruction=instruction,
         sources=tuple(sources),
@@ -179,10 +180,6 @@ def _switch(flags: Mapping[str, list[str]], name: str, where: str) -> bool:
     if value not in ("", "true", "false"):
         raise NeedsFullBuild(f"{where} --{name}={value}")
     return value != "false"
-
-
-def _above(path: str) -> str:
-    return path.rpartition("/")[0] or "/"
 
 
 def place(

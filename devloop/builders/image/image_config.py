@@ -38,12 +38,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9}
 _UNITS |= {"m": 60 * 10**9, "h": 3600 * 10**9}
 _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
-_HEALTH_FLAGS = {
-    "interval": "Interval",
-    "timeout": "Timeout",
-    "start-period": "StartPeriod",
-    "start-interval": "StartInterval",
-}
+_HEALTH_TIMES = frozenset({"interval", "timeout", "start-period", "start-interval"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,8 +339,8 @@ def _health(instruction: Instruction) -> dict[str, Any]:
     test = ["CMD-SHELL", rest] if command is None else ["CMD", *command]
     check: dict[str, Any] = {"Test": test}
     for flag, text in instruction.flags:
-        if flag in _HEALTH_FLAGS:
-            check[_HEALTH_FLAGS[flag]] = _nanoseconds(text)
+        if flag in _HEALTH_TIMES:
+            check[flag.title().replace("-", "")] = _nanoseconds(text)
         elif flag == "retries" and text.isdecimal():
             check["Retries"] = int(text)
         else:

@@ -23,24 +23,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from devloop.base.cancel import Cancel
-
 
 _CHUNK = 1 << 20
 _BUFFER = 1 << 18
 
 
-def write_layer(placed: Iterable[FileEntry], context: Path, cancel: Cancel | None = None) -> bytes:
+def write_layer(placed: Iterable[FileEntry], context: Path) -> bytes:
     """The tar of a layer with these entries, in their order; the same bytes for the same files.
 
     Files keep their time of modification, which interpreters compare with what they compiled;
     directories and symlinks have none. Raises build/context-changed for a file that is not any more
-    what was scanned, env/file-unreadable, and Cancelled."""
+    what was scanned, and env/file-unreadable."""
     parts: list[bytes] = []
     with VerifiedFiles(context) as files, reading_context():
         for entry in placed:
-            if cancel is not None:
-                cancel.check()
             mtime, content = 0, list[bytes]()
             if entry.type == "file":
                 mtime, content = files.read(entry.source, entry.size, entry.digest)

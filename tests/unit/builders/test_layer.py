@@ -14,7 +14,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from devloop.base.cancel import Cancel, Cancelled
 from devloop.builders.image.copies import FileEntry
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.layer import read_layer, write_layer
@@ -214,13 +213,6 @@ def test_a_context_behind_a_symlink(tmp_path: Path) -> None:
     entry = file(tmp_path / "real", "f")
     (tmp_path / "link").symlink_to("real")
     assert "app/f" in read_layer([write_layer([entry], tmp_path / "link")])
-
-
-def test_cancelled(tmp_path: Path) -> None:
-    cancel = Cancel()
-    cancel.set()
-    with pytest.raises(Cancelled):
-        write_layer([directory("app")], tmp_path, cancel)
 
 
 def tar_of(kind: int, *members: tarfile.TarInfo, content: bytes = b"content") -> bytes:
