@@ -59,17 +59,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="no Docker daemon: run script/test"))
 
 
-@pytest.fixture(autouse=True)
-def _clean_environment(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    for name in (*_FOREIGN, *(n for n in os.environ if n.startswith("DEVLOOP_"))):
-        if not name.startswith("DEVLOOP_TEST_") or name == run_report.VARIABLE:
-            monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no-config"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
-    if kubeconfig := os.environ.get("DEVLOOP_TEST_KUBECONFIG"):
-        monkeypatch.setenv("KUBECONFIG", kubeconfig)
+@pytest.fixture(scope="session", autouse=True)
+def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """For all tests: whoever changes a variable after that has it restored by `monkeypatch`."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        for name in (*_FOREIGN, *(n for n in os.environ if n.startswith("DEVLOOP_"))):
+            if not name.startswith("DEVLOOP_TEST_") or name == run_report.VARIABLE:
+                monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no-config"))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+        if kubeconfig := os.environ.get("DEVLOOP_TEST_KUBECONFIG"):
+            monkeypatch.setenv("KUBECONFIG", kubeconfig)
+        yield
 
 
 @pytest.fixture(autouse=True)
