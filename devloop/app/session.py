@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import threading
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from devloop import __version__
@@ -40,28 +39,23 @@ _DRAIN = 0.2
 _NAMED = 8
 
 
+@dataclass(eq=False)
 class Session:
     """One `devloop dev` or `devloop run`, from loading its project to its last event.
 
     `run` belongs to the main thread and returns the exit status; `stop` may come from any thread,
     before or while it runs, and makes it end soon."""
 
-    def __init__(
-        self,
-        load: Callable[[], LoadedProject],
-        *,
-        mode: Literal["dev", "run"],
-        only: tuple[str, ...] = (),
-        output: OutputKind = "auto",
-        color: Color = "auto",
-        tail: bool = False,
-    ) -> None:
-        self._load = load
-        self._mode = mode
-        self._only = only
-        self._tail = tail
-        self._early = functools.partial(report_early, output=output, color=color, env=os.environ)
-        self._sink = make_sink(output, color=color, env=os.environ)
+    load: Callable[[], LoadedProject]
+    _: KW_ONLY
+    mode: Literal["dev", "run"]
+    only: tuple[str, ...] = ()
+    output: OutputKind = "auto"
+    color: Color = "auto"
+    tail: bool = False
+
+    def __post_init__(self) -> None:
+        self._sink = make_sink(self.output, color=self.color, env=os.environ)
         self._bus = EventBus(on_lost=self._reader_gone)
         self._cancel = Cancel()
         self._stopped: tuple[ExitStatus, str] | None = None
@@ -108,7 +102,7 @@ class Session:
 
     def _report_early(self, text: str) -> None:
         try:
-            self._early(text)
+            report_early(text, self.output, color=self.color, env=os.environ)
         except OSError as error:
             self._reader_gone("output", error)
             raise Cancelled from error
@@ -137,9 +131,9 @@ class Session:
             self._ending.set()
 
     def _start_and_run(self, stack: contextlib.ExitStack) -> ExitStatus:
-        loaded = self._load()
+        loaded = self.load()
         project = loaded.project
-        services = chosen(project, self._only)
+        services = chosen(project, self.only)
         if problems := check_files(loaded):
             raise ConfigErrors(problems)
         stack.enter_context(only_session(project))
@@ -153,7 +147,7 @@ class Session:
         self._bus.publish(
             SessionStarted(
                 version=__version__,
-                mode=self._mode,
+                mode=self.mode,
                 project=project.name,
                 root=str(project.root),
                 context=connection.context,
@@ -168,18 +162,18 @@ class Session:
             services,
             connection,
             environment,
-            mode=self._mode,
+            mode=self.mode,
             publish=self._bus.publish,
             stack=stack,
         )
-        if self._mode == "dev" or self._tail:  # it lasts until it is stopped
+        if self.mode == "dev" or self.tail:  # it lasts until it is stopped
             wiring.open_port_forwards()
             wiring.follow_logs()
         self._engine = wiring.engine()
         status = ExitStatus.DONE
         if self._stopped is None:
             status = self._engine.run()
-            if self._tail and status is ExitStatus.DONE:
+            if self.tail and status is ExitStatus.DONE:
                 while not self._cancel.wait(3600):
                     pass
         return self._stopped[0] if self._stopped else status

@@ -218,9 +218,8 @@ class Wiring:
         made: dict[str, FileSync] = {}
         for service in wanted:
             notify = functools.partial(self._warn, service=service.name)
-            syncer = file_sync(service, self.connection, self._feed, notify)
-            self.stack.callback(syncer.close)
-            made[service.name] = syncer
+            made[service.name] = file_sync(service, self.connection, self._feed, notify)
+            self.stack.callback(made[service.name].close)
         return made
 
     def _hints(self, sources: Mapping[str, ServiceSource]) -> Hints:

@@ -75,12 +75,7 @@ def command(
 
 def _arguments(options: CommonOptions, project: Project) -> tuple[str, ...]:
     """The options for a session on the same project in the same place."""
-    named = {
-        "--file": str(project.file),
-        "--context": options.context,
-        "--namespace": options.namespace,
-        "--registry": options.registry,
-    }
-    pairs = [(flag, value) for flag, value in named.items() if value is not None]
-    pairs += [("--set", each) for each in options.sets]
+    given = {name: getattr(options, name) for name in ("context", "namespace", "registry")}
+    pairs = [("--file", str(project.file)), *(("--set", each) for each in options.sets)]
+    pairs += [(f"--{name}", value) for name, value in given.items() if value is not None]
     return tuple(word for pair in pairs for word in pair)

@@ -106,8 +106,7 @@ def status(*, name: str, output: str) -> None:
     if output == "json":
         click.echo(json.dumps({"v": 1, **dataclasses.asdict(seen), "ok": seen.ok}))
     else:
-        for line in _lines(seen):
-            click.echo(line)
+        click.echo("\n".join(_lines(seen)))
     if not seen.ok:
         raise SystemExit(ExitStatus.ENVIRONMENT)
 

@@ -78,8 +78,8 @@ def main(argv: Sequence[str]) -> int:
     """Run `devloop argv...`; returns the exit status and never raises."""
     try:
         status = command.main(list(argv), prog_name="devloop", standalone_mode=False)
-        code = int(status) if isinstance(status, int) else 0
         sys.stdout.flush()
+        return int(status) if isinstance(status, int) else 0
     except DevloopError as error:
         return _show(error)
     except click.ClickException as error:
@@ -98,7 +98,6 @@ def main(argv: Sequence[str]) -> int:
         return ExitStatus.DONE
     except Exception as error:  # noqa: BLE001 - the last net: a bug gets a report, not a traceback
         return _show_bug(error)
-    return code
 
 
 def _show(error: DevloopError) -> int:
@@ -107,8 +106,7 @@ def _show(error: DevloopError) -> int:
 
     color = wants_color(sys.stderr, "auto", os.environ)
     for diagnosis in getattr(error, "diagnoses", (error.diagnosis,)):
-        text = format_diagnosis(diagnosis, color=color, width=_width())
-        click.echo(text, err=True)
+        click.echo(format_diagnosis(diagnosis, color=color, width=_width()), err=True)
     return error.exit_status
 
 

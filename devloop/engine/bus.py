@@ -42,20 +42,17 @@ _TEXT_LIMIT = 8 * 1024 * 1024
 _BATCH = 256
 
 
+@dataclass(kw_only=True, eq=False)
 class EventBus:
     """The one stream of a session's events.
 
     `clock` gives seconds since the epoch. `on_lost(name, error)` is called, in the reader's
     thread, when a sink raised: that subscription is over, the others go on."""
 
-    def __init__(
-        self,
-        *,
-        clock: Callable[[], float] = time.time,
-        on_lost: Callable[[str, Exception], None] | None = None,
-    ) -> None:
-        self._clock = clock
-        self._on_lost = on_lost
+    clock: Callable[[], float] = time.time
+    on_lost: Callable[[str, Exception], None] | None = None
+
+    def __post_init__(self) -> None:
         self._lock = threading.Lock()
         self._seq = 0
         self._now = 0
@@ -70,7 +67,7 @@ class EventBus:
                 return
             self._ended = isinstance(event, SessionEnded)
             self._seq += 1
-            now = int(self._clock() * 1000)
+            now = int(self.clock() * 1000)
             if now != self._now:
                 # In a flood most events share their millisecond with the one before.
                 self._now, self._ts = now, _rfc3339(now / 1000)
@@ -100,7 +97,7 @@ class EventBus:
                 batch=batch,
                 capacity=capacity,
                 lock=self._lock,
-                on_lost=self._on_lost,
+                on_lost=self.on_lost,
                 seen=self._seq,
             )
             self._subscriptions.append(subscription)

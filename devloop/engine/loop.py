@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import time
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from devloop.base.cancel import Cancel, Cancelled
@@ -70,35 +70,31 @@ class ServicePorts:
     roll_back: bool = False
 
 
+@dataclass(eq=False)
 class Engine:
     """Runs the services until stopped (`dev`) or until each has its result (`run`).
 
     `publish` receives every event, from the engine's thread; it must not block."""
 
-    def __init__(
-        self,
-        services: Mapping[str, ServicePorts],
-        *,
-        mode: Literal["dev", "run"],
-        root: Path,
-        publish: Callable[[Event], None],
-        hints: Hints | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._ports = services
-        self._publish = publish
-        self._hints = hints
-        self._clock = clock
+    services: Mapping[str, ServicePorts]
+    _: KW_ONLY
+    mode: Literal["dev", "run"]
+    root: Path
+    publish: Callable[[Event], None]
+    hints: Hints | None = None
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
         self._queue: queue.SimpleQueue[Fact] = queue.SimpleQueue()
         self._workers: dict[Task, Cancel] = {}
         # What each service waits for, and when to publish that; None once it is.
         self._holds: dict[str, tuple[Hold, float | None]] = {}
         self._state = initial(
-            {name: ports.roll_back for name, ports in services.items()},
-            mode=mode,
-            root=root,
-            now=clock(),
-            syncs=[name for name, ports in services.items() if ports.syncer is not None],
+            {name: ports.roll_back for name, ports in self.services.items()},
+            mode=self.mode,
+            root=self.root,
+            now=self.clock(),
+            syncs=[name for name, ports in self.services.items() if ports.syncer is not None],
         )
 
     def post(self, fact: Fact) -> None:
@@ -115,16 +111,16 @@ class Engine:
         try:
             return self._turn()
         finally:
-            deadline = self._clock() + _STOP_LIMIT
+            deadline = self.clock() + _STOP_LIMIT
             hinting.set()
             for cancel in self._workers.values():
                 cancel.set()
-            while self._workers and self._clock() < deadline:
+            while self._workers and self.clock() < deadline:
                 self._absorb(deadline)
             for task in self._workers:
                 _LOG.warning("left behind at the end: %s", task)
             if watcher is not None:
-                watcher.join(max(0.0, deadline - self._clock()))
+                watcher.join(max(0.0, deadline - self.clock()))
 
     # --- the loop ------------------------------------------------------------------------------
 
@@ -141,7 +137,7 @@ class Engine:
 
     def _absorb(self, wake: float | None) -> None:
         """Wait for a fact or for `wake`, then take in everything that is there."""
-        timeout = None if wake is None else max(0.0, wake - self._clock())
+        timeout = None if wake is None else max(0.0, wake - self.clock())
         try:
             fact = self._queue.get(timeout=timeout)
         except queue.Empty:
@@ -156,12 +152,12 @@ class Engine:
     def _apply(self, fact: Fact) -> None:
         if isinstance(fact, Ended):
             self._workers.pop(fact.task, None)
-        self._state, events = reduce(self._state, fact, self._clock())
+        self._state, events = reduce(self._state, fact, self.clock())
         for event in events:
-            self._publish(event)
+            self.publish(event)
 
     def _follow_plan(self) -> float | None:
-        now = self._clock()
+        now = self.clock()
         wanted = plan(self._state, now)
         for task, cancel in self._workers.items():
             if task not in wanted.tasks:
@@ -186,7 +182,7 @@ class Engine:
             if known != hold:
                 due = now + (_LASTING if hold.until is None else 0.0)
             if due is not None and now >= due:
-                self._publish(
+                self.publish(
                     HoldStarted(
                         service=name,
                         iter=iteration.number,
@@ -220,11 +216,11 @@ class Engine:
         iteration = self._state.services[name].iteration
         if iteration is None or found.fingerprint.deploy != iteration.scan.fingerprint.deploy:
             return None
-        differs = self._ports[name].builder.may_differ(iteration.scan, found)
+        differs = self.services[name].builder.may_differ(iteration.scan, found)
         return None if differs else iteration.number
 
     def _call(self, task: Task, service: ServiceState, cancel: Cancel) -> Done:
-        ports = self._ports[task.service]
+        ports = self.services[task.service]
         if task.kind is TaskKind.SCAN:
             seen = service.looking_at
             found = ports.source.scan(seen.paths if seen else None, cancel)
@@ -261,16 +257,16 @@ class Engine:
     # --- hints ---------------------------------------------------------------------------------
 
     def _start_hints(self, cancel: Cancel) -> threading.Thread | None:
-        if self._hints is None:
+        if self.hints is None:
             return None
-        pump, hints = self._pump_hints, self._hints
+        pump, hints = self._pump_hints, self.hints
         thread = supervised("hints", pump, hints, cancel, on_bug=self._watcher_ended)
         thread.start()
         return thread
 
     def _pump_hints(self, hints: Hints, cancel: Cancel) -> None:
         for paths in hints.hints(cancel):
-            for name, ports in self._ports.items():
+            for name, ports in self.services.items():
                 mine = paths and frozenset(filter(ports.source.concerns, paths))
                 if mine is None or mine:
                     self.post(Hinted(service=name, paths=mine))
