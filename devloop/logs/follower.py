@@ -72,7 +72,7 @@ class OpenLog(Protocol):
 
 
 @dataclass(slots=True, kw_only=True)
-class _Container:
+class _FollowedContainer:
     """One container of one pod. `position`, `limit`, `failures` and `tail` belong to the thread
     that reads, the rest is guarded by the follower's lock."""
 
@@ -116,7 +116,7 @@ class LogFollower:
     def __post_init__(self) -> None:
         self._ending = Cancel()
         self._changed = threading.Condition()
-        self._containers: dict[tuple[str, str], _Container] = {}
+        self._containers: dict[tuple[str, str], _FollowedContainer] = {}
         self._notices: set[threading.Thread] = set()
         self._reported: set[tuple[str, str]] = set()
         self._closed = False
@@ -155,7 +155,7 @@ class LogFollower:
         )
         if entry is None:
             old = self.since and to_key(pod.created)[:19] < to_key(self.since)[:19]
-            entry = _Container(
+            entry = _FollowedContainer(
                 service=service,
                 pod=pod,
                 name=container.name,
@@ -173,7 +173,9 @@ class LogFollower:
             entry.thread = supervised(name, self._run, entry)
             entry.thread.start()
 
-    def _mark_gone(self, key: tuple[str, str], entry: _Container, cut: list[Cancel]) -> None:
+    def _mark_gone(
+        self, key: tuple[str, str], entry: _FollowedContainer, cut: list[Cancel]
+    ) -> None:
         now = self.clock()
         if entry.gone_since is None:
             entry.gone_since = now
@@ -218,7 +220,7 @@ class LogFollower:
 
     # --- a container's thread ------------------------------------------------------------------
 
-    def _run(self, entry: _Container) -> None:
+    def _run(self, entry: _FollowedContainer) -> None:
         while (step := self._next(entry)) is not None:
             read, instance = step
             entry.failures += 1  # until a new line proves the opposite
@@ -232,7 +234,7 @@ class LogFollower:
             elif not settled:
                 self._pause(entry, instance)
 
-    def _next(self, entry: _Container) -> tuple[Read, Instance] | None:
+    def _next(self, entry: _FollowedContainer) -> tuple[Read, Instance] | None:
         with self._changed:
             read = next_read(entry.progress, entry.instance)
             if read is None or entry.closed:
@@ -242,14 +244,14 @@ class LogFollower:
             entry.stream = Cancel()
             return read, entry.instance
 
-    def _pause(self, entry: _Container, instance: Instance) -> None:
+    def _pause(self, entry: _FollowedContainer, instance: Instance) -> None:
         """Wait before the next try, but no longer than until something about it changes."""
         with self._changed:
             self._changed.wait_for(
                 lambda: entry.closed or entry.instance != instance, self.backoff(entry.failures)
             )
 
-    def _settle(self, entry: _Container, read: Read, instance: Instance, end: End) -> bool:
+    def _settle(self, entry: _FollowedContainer, read: Read, instance: Instance, end: End) -> bool:
         """Note how a stream ended; True when there is no reason to wait before the next."""
         with self._changed:
             old = entry.progress
@@ -263,7 +265,7 @@ class LogFollower:
             entry.tail = []
         return True
 
-    def _read(self, entry: _Container, read: Read) -> End:
+    def _read(self, entry: _FollowedContainer, read: Read) -> End:
         """Show what is new of one stream; how it ended."""
         try:
             return self._stream(entry, read)
@@ -282,7 +284,7 @@ class LogFollower:
             _LOG.exception("log of %s/%s", entry.pod.name, entry.name)
             return End.BROKEN
 
-    def _stream(self, entry: _Container, read: Read) -> End:
+    def _stream(self, entry: _FollowedContainer, read: Read) -> End:
         splitter = Splitter()
         chunks = self.open_log(
             entry.pod,
@@ -311,7 +313,7 @@ class LogFollower:
 
     # --- lines ---------------------------------------------------------------------------------
 
-    def _show(self, entry: _Container, pieces: list[Piece]) -> None:
+    def _show(self, entry: _FollowedContainer, pieces: list[Piece]) -> None:
         for piece in pieces:
             if not piece.key:
                 # Every line of the app has a timestamp: this is the kubelet, explaining why it
@@ -330,7 +332,7 @@ class LogFollower:
                 self._report_dropped(entry)
             self.publish(_line(entry, piece.text, piece.ts))
 
-    def _note_dropped(self, entry: _Container) -> None:
+    def _note_dropped(self, entry: _FollowedContainer) -> None:
         """Count a line that was not shown. A flood can stop as suddenly as it began, so another
         thread sees to it that the loss is reported even if no line follows."""
         with self._changed:
@@ -342,7 +344,7 @@ class LogFollower:
             self._notices.add(entry.notice)
             entry.notice.start()
 
-    def _notice(self, entry: _Container) -> None:
+    def _notice(self, entry: _FollowedContainer) -> None:
         self._ending.wait(self.report_dropped_after)
         self._report_dropped(entry)
         with self._changed:
@@ -350,7 +352,7 @@ class LogFollower:
                 self._notices.discard(entry.notice)
             entry.notice = None
 
-    def _report_dropped(self, entry: _Container) -> None:
+    def _report_dropped(self, entry: _FollowedContainer) -> None:
         with self._changed:
             dropped, entry.dropped = entry.dropped, 0
             if not dropped or self._closed:
@@ -358,7 +360,7 @@ class LogFollower:
         text = f"… {dropped:,} lines dropped: more than {self.rate:,} a second"
         self.publish(_line(entry, text, ""))
 
-    def _report_once(self, entry: _Container, diagnosis: Diagnosis) -> None:
+    def _report_once(self, entry: _FollowedContainer, diagnosis: Diagnosis) -> None:
         with self._changed:
             if (entry.service, diagnosis.code) in self._reported:
                 return
@@ -368,7 +370,7 @@ class LogFollower:
         )
 
 
-def _line(entry: _Container, text: str, ts: str) -> LogLine:
+def _line(entry: _FollowedContainer, text: str, ts: str) -> LogLine:
     return LogLine(
         service=entry.service, pod=entry.pod.name, container=entry.name, text=text, ts=ts
     )
