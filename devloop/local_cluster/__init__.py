@@ -19,7 +19,7 @@ from devloop.errors import Code, DevloopError
 from devloop.local_cluster import cluster as clusters
 from devloop.local_cluster import registry as registries
 from devloop.local_cluster import wiring
-from devloop.local_cluster.docker_host import DockerHost, last_lines
+from devloop.local_cluster.docker_host import DockerHost, provision_error
 from devloop.local_cluster.machine import Machine, look
 from devloop.local_cluster.registry import Wanted
 from devloop.local_cluster.state import Status, status
@@ -77,7 +77,9 @@ def up(
         registries.ensure(docker, wanted, machine, report=report)
         clusters.create(docker, name, node_image, report)
         machine = look(docker, name)
-    api = clusters.start(docker, machine, report, quiet=created)
+        api = clusters.await_api(docker, machine)
+    else:
+        api = clusters.start(docker, machine, report)
     foreign = _foreign_registry(api, machine)
     if foreign:
         host, ca = foreign, clusters.probe_all(docker, machine)[0].ca
@@ -184,11 +186,8 @@ def _announce(docker: DockerHost, machine: Machine, announcement: dict[str, Any]
     docker.write(clusters.control_plane(machine).name, _HOSTING, json.dumps(announcement))
     applied = clusters.kubectl(docker, machine, "apply", f"--filename={_HOSTING}")
     if applied.status != 0:
-        raise DevloopError.of(
-            Code.CLUSTER_PROVISION,
-            "the ConfigMap local-registry-hosting cannot be written",
-            detail=last_lines(applied.err),
-        )
+        what = "the ConfigMap local-registry-hosting cannot be written"
+        raise provision_error(what, applied.err)
 
 
 def _unwire(docker: DockerHost, machine: Machine) -> bool:

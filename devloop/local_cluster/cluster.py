@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from devloop.base import process
 from devloop.errors import Code, DevloopError
-from devloop.local_cluster.docker_host import DockerRefused, last_lines
+from devloop.local_cluster.docker_host import DockerRefused, last_lines, provision_error
 from devloop.local_cluster.machine import MARK, Machine, NodeContainer, Probe, look, probe
 from devloop.local_cluster.steps import ClusterProgress, Report, step
 from devloop.local_cluster.wiring import KIND_CONFIG
@@ -52,6 +52,13 @@ def probe_all(docker: DockerHost, machine: Machine, certs_dir: str = "") -> tupl
 def create(docker: DockerHost, name: str, node_image: str | None, report: Report) -> None:
     """Create the cluster and mark its nodes as made by devloop; all of it or nothing."""
     image = ("--image", node_image) if node_image else ()
+
+    def relay(line: str) -> None:
+        # kind announces each of its steps with a bullet and an emoji, and repeats it with a tick.
+        if line.strip().startswith("•"):
+            text = line.encode("ascii", "ignore").decode().strip(" .")
+            report(ClusterProgress(step="cluster", state="output", detail=text))
+
     with step(report, "cluster", slow="creating with kind, about a minute") as note:
         try:
             kind(
@@ -59,7 +66,7 @@ def create(docker: DockerHost, name: str, node_image: str | None, report: Report
                 *("create", "cluster", "--name", name, "--config", "-", *image),
                 limit=_CREATE,
                 given=KIND_CONFIG,
-                on_line=lambda line: _relay(line, report),
+                on_line=relay,
             )
             for node in look(docker, name).nodes:
                 docker.write(node.name, MARK, "")
@@ -71,20 +78,11 @@ def create(docker: DockerHost, name: str, node_image: str | None, report: Report
         note("created")
 
 
-def _relay(line: str, report: Report) -> None:
-    # kind announces each of its steps with a bullet and an emoji, and repeats it with a tick.
-    if line.strip().startswith("•"):
-        text = line.encode("ascii", "ignore").decode().strip(" .")
-        report(ClusterProgress(step="cluster", state="output", detail=text))
-
-
-def start(docker: DockerHost, machine: Machine, report: Report, *, quiet: bool = False) -> Api:
-    """Start what is stopped and wait for the API server; reports nothing when `quiet`.
+def start(docker: DockerHost, machine: Machine, report: Report) -> Api:
+    """Start what is stopped and wait for the API server.
 
     Errors: cluster/provision with the way out when the cluster does not come back."""
     plane = control_plane(machine)
-    if quiet:
-        return _await_api(docker, machine, _API_STARTED)
     asleep = [node for node in machine.nodes if not node.running]
     with step(report, "cluster", slow="starting" if asleep else "") as note:
         for node in asleep:
@@ -99,7 +97,7 @@ def start(docker: DockerHost, machine: Machine, report: Report, *, quiet: bool =
         if api is None and not _knows_its_address(docker, plane):
             raise beyond_repair(machine, f"node {plane.name} came back with another address")
         if api is None:
-            api = _await_api(docker, machine, _API_STARTED if asleep else _API_RUNNING)
+            api = await_api(docker, machine, _API_STARTED if asleep else _API_RUNNING)
         note("started" if asleep else "runs")
     return api
 
@@ -138,7 +136,7 @@ def ask_api(docker: DockerHost, machine: Machine) -> tuple[Api | None, tuple[str
     return Api(ready, hosting), ()
 
 
-def _await_api(docker: DockerHost, machine: Machine, seconds: float) -> Api:
+def await_api(docker: DockerHost, machine: Machine, seconds: float = _API_STARTED) -> Api:
     why: tuple[str, ...] = ()
 
     def ask() -> Api | None:
@@ -174,7 +172,7 @@ def await_nodes(docker: DockerHost, machine: Machine, api: Api, report: Report) 
     def nodes() -> bool | None:
         nonlocal waiting
         if waiting:
-            ready = _await_api(docker, machine, _API_RUNNING).ready
+            ready = await_api(docker, machine, _API_RUNNING).ready
             waiting = [n for n in names if not ready.get(n)]
         return not waiting or None
 
@@ -266,18 +264,11 @@ def kind(
     except process.CannotRun as error:
         raise _missing(error) from error
     except process.Overran as error:
-        raise DevloopError.of(
-            Code.CLUSTER_PROVISION,
-            f"`{what}` did not end in time",
-            detail=last_lines(error.err or error.out),
-        ) from error
+        raise provision_error(f"`{what}` did not end in time", error.err or error.out) from error
     if done.status != 0:
         docker.call("ping")
-        raise DevloopError.of(
-            Code.CLUSTER_PROVISION,
-            f"`{what}` ended with {done.status}",
-            detail=last_lines(done.err if done.err.strip() else done.out),
-        )
+        shown = done.err if done.err.strip() else done.out
+        raise provision_error(f"`{what}` ended with {done.status}", shown)
 
 
 def _missing(error: process.CannotRun) -> DevloopError:

@@ -48,6 +48,11 @@ def last_lines(text: str, lines: int = 8) -> tuple[str, ...]:
     return tuple(line.rstrip() for line in text.splitlines() if line.strip())[-lines:]
 
 
+def provision_error(text: str, output: str) -> DevloopError:
+    """cluster/provision, with the last lines of a program's output."""
+    return DevloopError.of(Code.CLUSTER_PROVISION, text, detail=last_lines(output))
+
+
 class DockerHost:
     """A daemon behind `api`, a `docker.APIClient`. All requests are ended by `cancel`.
 

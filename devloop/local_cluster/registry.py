@@ -59,18 +59,16 @@ def _ensure(docker: DockerHost, wanted: Wanted, machine: Machine) -> str:
     if there is not None and not there.ours:
         return _adopt(docker, wanted, there)
     if there is not None and there.port is not None and wanted.registry_port in (None, there.port):
-        if there.running:
-            _await_answer(docker, there.name, there.port)
-            return f"runs at localhost:{there.port}"
         try:
-            docker.call("unpause" if there.state == "paused" else "start", there.name)
+            if not there.running:
+                docker.call("unpause" if there.state == "paused" else "start", there.name)
         except DockerRefused:
             # Any reason but its port (its network was deleted, its file system is damaged) ends
             # with a new container on the same volume.
             _check_port(docker, there.port, wanted)
         else:
             _await_answer(docker, there.name, there.port)
-            return f"started at localhost:{there.port}"
+            return f"{'runs' if there.running else 'started'} at localhost:{there.port}"
     port = wanted.registry_port or (there.port if there is not None else None) or _PORT
     made_cluster = not machine.nodes or (there is not None and there.made_cluster)
     if is_bound(port):
@@ -129,21 +127,18 @@ def _run(docker: DockerHost, wanted: Wanted, port: int, *, made_cluster: bool) -
 
 def remove(docker: DockerHost, machine: Machine, *, report: Report) -> list[str]:
     """Remove our container and volume if they are there; returns what was removed, in words."""
-    removed: list[str] = []
     listed = docker.call("volumes", filters={"label": f"{CLUSTER_LABEL}={machine.name}"})
     volumes = [volume["Name"] for volume in listed["Volumes"] or ()]
-    ours = machine.registry is not None and machine.registry.ours
+    ours = [machine.registry.name] if machine.registry and machine.registry.ours else []
     if not ours and not volumes:
-        return removed
+        return []
     with step(report, "registry") as note:
-        if ours:
-            docker.remove(registry_name(machine.name))
-            removed.append(f"container {registry_name(machine.name)}")
+        for container in ours:
+            docker.remove(container)
         for volume in volumes:
             docker.call("remove_volume", volume)
-            removed.append(f"volume {volume}")
         note("deleted")
-    return removed
+    return [*(f"container {c}" for c in ours), *(f"volume {v}" for v in volumes)]
 
 
 def answers(port: int, timeout: float = 2.0) -> bool:

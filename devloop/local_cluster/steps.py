@@ -32,15 +32,9 @@ def step(report: Report, name: str, slow: str = "") -> Iterator[Callable[[str], 
     `slow` is reported at the beginning, for steps that let the user wait. The block gets a function
     that takes what came of the step."""
     began = time.monotonic()
-    outcome = ""
-
-    def note(text: str) -> None:
-        nonlocal outcome
-        outcome = text
-
+    notes = [""]
     if slow:
         report(ClusterProgress(step=name, state="started", detail=slow))
-    yield note
-    report(
-        ClusterProgress(step=name, state="done", detail=outcome, seconds=time.monotonic() - began)
-    )
+    yield notes.append
+    seconds = time.monotonic() - began
+    report(ClusterProgress(step=name, state="done", detail=notes[-1], seconds=seconds))

@@ -8,7 +8,6 @@ the route's. An exception that nobody expected ends this connection and no other
 
 from __future__ import annotations
 
-import enum
 from typing import TYPE_CHECKING
 
 from devloop.base.sockets import ClientSocket
@@ -23,13 +22,6 @@ if TYPE_CHECKING:
     from devloop.port_forward.ports import Duplex
     from devloop.port_forward.route import Route
     from devloop.port_forward.settings import ForwardSettings
-
-
-class _State(enum.Enum):
-    WAITING = "waiting"
-    ATTACHED = "attached"
-    LINGERING = "lingering"
-    ENDED = "ended"
 
 
 class ClientConnection:
@@ -50,7 +42,8 @@ class ClientConnection:
         self._client_events = SocketEvents(loop, client.fileno(), *on_events)
         self._timers = Timers(loop)  # of the present state: a change of stream clears them
         self._remote: PodStream | None = None
-        self._state = _State.WAITING
+        self._lingering = False  # all is answered, but not yet sent
+        self.alive = True
         self.epoch = 0
         self._exchange = Exchange()
         self._request = RequestBuffer()
@@ -64,10 +57,6 @@ class ClientConnection:
         self._received_at = 0.0
         self._silence = 0.0
         self._settle()
-
-    @property
-    def alive(self) -> bool:
-        return self._state is not _State.ENDED
 
     @property
     def asks(self) -> bool:
@@ -94,7 +83,6 @@ class ClientConnection:
         self._timers.clear()
         self._request.rewind()
         self._leaving = False
-        self._state = _State.ATTACHED
         self._remote = PodStream(self._loop, remote, pod, self._remote_readable, self._turn_over)
         self._timers.after(self._settings.trust, self._nobody_refused)
         if quiet:
@@ -158,7 +146,7 @@ class ClientConnection:
             # The client has gone; what the pod still sends has no taker.
             self._end()
             return
-        if self._state is _State.LINGERING and not self._client.pending:
+        if self._lingering and not self._client.pending:
             self._finish()
         self._turn_over()
 
@@ -195,23 +183,23 @@ class ClientConnection:
     def _turn_over(self) -> None:
         if self._remote is not None:
             self._send_request(self._remote)
-        if self._state is not _State.ENDED:
+        if self.alive:
             self._settle()
 
     # --- bytes -----------------------------------------------------------------------------
 
     def _take_from_client(self, data: bytes) -> None:
-        if self._state is _State.LINGERING:
+        if self._lingering:
             if not data:
                 self._end()
         elif data:
-            was_parked = self._state is _State.WAITING and self._served and not self._request
+            was_parked = self._remote is None and self._served and not self._request
             self._request.add(data)
             self._exchange.asked(data)
             self._pod_sent_last = False
             if was_parked:
                 self._route.wants_backend(self)
-        elif self._state is _State.WAITING and not self._request:
+        elif self._remote is None and not self._request:
             self._end()  # somebody only looked whether the port is open, or is done
         else:
             self._client_ended = True
@@ -343,7 +331,6 @@ class ClientConnection:
         if self._kept_back is not None:
             self._kept_back = None
             self._exchange.retract()
-        self._state = _State.WAITING
         self._request.rewind()
         self._settle()
 
@@ -377,7 +364,7 @@ class ClientConnection:
 
     def _finish_answer(self) -> None:
         self._drop_remote()
-        self._state = _State.LINGERING
+        self._lingering = True
         self._request.clear()
         if not self._client.pending:
             self._finish()
@@ -401,9 +388,9 @@ class ClientConnection:
             remote.close()
 
     def _end(self, *, reset: bool = False) -> None:
-        if self._state is _State.ENDED:
+        if not self.alive:
             return
-        self._state = _State.ENDED
+        self.alive = False
         self._drop_remote()
         self._client_events.stop()
         self._client.close(reset=reset)
@@ -437,7 +424,7 @@ class ClientConnection:
         pending = self._client.pending
         if self._client_ended:
             read = False
-        elif self._state is _State.LINGERING:
+        elif self._lingering:
             read = not pending
         else:
             limits = self._settings

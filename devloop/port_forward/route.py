@@ -222,16 +222,13 @@ class Route:
         self._outage.resting = False
         self._free_left_behind(lambda c: c.pod == target.uid and c.leave())
 
-    def _left_behind(self, connection: ClientConnection) -> bool:
-        return connection.epoch < self._process.epoch
-
     @property
     def _is_anybody_left_behind(self) -> bool:
         """Whether somebody waits for an answer of a process that is to go, or gone."""
-        return any(c.alive and c.pod and self._left_behind(c) for c in self.connections)
+        return any(c.pod and c.epoch < self._process.epoch for c in self.connections)
 
     def _free_left_behind(self, free: Callable[[ClientConnection], object]) -> None:
-        self._free(lambda c: self._left_behind(c) and free(c))
+        self._free(lambda c: c.epoch < self._process.epoch and free(c))
 
     def _free(self, free: Callable[[ClientConnection], object]) -> None:
         """Have those wait for another stream that `free` has freed of theirs."""

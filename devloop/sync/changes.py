@@ -11,7 +11,7 @@ import operator
 import posixpath
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from devloop.sync.rules import SyncTarget
 
@@ -62,22 +62,6 @@ class SyncPlan:
     blocker: str | None = None
 
 
-class Placing(Protocol):
-    """Which path of a context goes where."""
-
-    def targets(self, path: str, entry: ContextEntry) -> Sequence[str]:
-        """The absolute paths in a container where `path` goes."""
-        ...
-
-    def placed(self, target: str, snapshot: Snapshot) -> SyncedFile | None:
-        """What should be at the absolute path `target`, None for nothing."""
-        ...
-
-    def blocker(self, path: str, entry: ContextEntry) -> str | None:
-        """Why a change of `path` must not be synced; None when it may be."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerState:
     """What a container has: a context, and where it goes."""
@@ -87,16 +71,18 @@ class ContainerState:
 
 
 class ByRules:
-    """A placing by `sync:` rules. Where two rules name one target, the later one counts."""
+    """Where `sync:` rules put things. Where two rules name one target, the later one counts."""
 
     def __init__(self, rules: Iterable[PathRule]) -> None:
         self._rules = tuple(rules)
 
     def targets(self, path: str, entry: ContextEntry) -> Sequence[str]:
+        """The absolute paths in a container where `path` goes."""
         found = (rule.target(path, directory=entry.type == "dir") for rule in self._rules)
         return [target.absolute for target in found if target]
 
     def placed(self, target: str, snapshot: Snapshot) -> SyncedFile | None:
+        """What should be at the absolute path `target`, None for nothing."""
         for rule in reversed(self._rules):
             for path, directory in rule.sources(target):
                 entry = snapshot.entries.get(path)
@@ -107,6 +93,7 @@ class ByRules:
         return None
 
     def blocker(self, path: str, entry: ContextEntry) -> str | None:
+        """Why a change of `path` must not be synced; None when it may be."""
         directory = entry.type == "dir"
         covering = [rule for rule in self._rules if rule.target(path, directory=directory)]
         if not covering:
@@ -117,7 +104,7 @@ class ByRules:
 
 
 class ByPlaces:
-    """A placing by what the Dockerfile's COPY instructions do (`sync: auto`)."""
+    """Where the Dockerfile's COPY instructions put things (`sync: auto`); methods as `ByRules`."""
 
     def __init__(self, places: Mapping[str, tuple[SyncPlace, ...]]) -> None:
         self.places = places
@@ -146,6 +133,9 @@ class ByPlaces:
         if path not in self.places:
             return f"{path} is not known to be copied into the image as it is"
         return None
+
+
+Placing = ByRules | ByPlaces
 
 
 def _below_copy(source: str, path: str, *, directory: bool) -> SyncTarget:

@@ -102,20 +102,16 @@ class ContainerSync:
     def blocker(self) -> str | None:
         """Why nothing can be brought to the container now; None while it can or may soon."""
         with self._lock:
-            if self._final is not None:
-                return self._final.diagnosis.message
-            return self._trouble
+            return self._final.diagnosis.message if self._final else self._trouble
 
     def want(self, state: ContainerState) -> SyncAttempt:
         """Bring the container to `state`, which takes the place of what was wanted before."""
         attempt = SyncAttempt()
         with self._lock:
-            old, self._attempt = self._attempt, attempt
-            self._wanted = state
-            final = self._final
-        old.finish(gone=True)
-        if final is not None:
-            attempt.finish(final)
+            self._attempt.finish(gone=True)
+            self._attempt, self._wanted = attempt, state
+            if self._final is not None:
+                attempt.finish(self._final)
         self._nudge()
         return attempt
 
@@ -123,8 +119,7 @@ class ContainerSync:
         """Tell the thread to end; safe from any thread, never blocks."""
         self._cancel.set()
         with self._lock:
-            attempt = self._attempt
-        attempt.finish(gone=True)
+            self._attempt.finish(gone=True)
         self._nudge()
 
     def join(self, timeout: float) -> None:
@@ -244,8 +239,7 @@ class ContainerSync:
     def _give_up(self, error: DevloopError) -> None:
         with self._lock:
             self._final = error
-            attempt = self._attempt
-        attempt.finish(error)
+            self._attempt.finish(error)
 
     def _failed(
         self, reason: str, *, like: Diagnosis | None = None, detail: tuple[str, ...] = ()

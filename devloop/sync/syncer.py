@@ -8,12 +8,12 @@ about images.
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from devloop.base.cancel import Cancelled
 from devloop.errors import Code, DevloopError
 from devloop.model import Served, Step, StepOutcome
 from devloop.sync.changes import ByPlaces, ByRules, ContainerState, difference
@@ -75,10 +75,15 @@ class FileSync:
         limit: float = _LIMIT,
         first_pause: float = FIRST_PAUSE,
     ) -> None:
-        self._first_pause = first_pause
+        self._new_worker = functools.partial(
+            ContainerSync,
+            context=context,
+            open_stream=open_stream,
+            plan=self._plan,
+            refused=self._remember,
+            first_pause=first_pause,
+        )
         self._service = service
-        self._context = context
-        self._open_stream = open_stream
         self._pods = pods
         self._by_rules = ByRules(rules)
         self._places = places
@@ -167,7 +172,9 @@ class FileSync:
             with self._lock:
                 self._syncing = False
         count = max((attempt.changes for _, attempt in attempts), default=0)
-        reporter.finished(Step.SYNC, StepOutcome.DONE, _summary(count, len(arrived)))
+        what = f"{count} path" + ("s" if count != 1 else "")
+        where = f" into {len(arrived)} containers" if len(arrived) != 1 else ""
+        reporter.finished(Step.SYNC, StepOutcome.DONE, what + where)
         pods = tuple(sorted({worker.pod.name for worker in arrived}))
         return Served(image=arrived[0].image, pods=pods)
 
@@ -204,8 +211,7 @@ class FileSync:
                         f"pod {worker.pod.name} did not take the files in {self._limit:g} s",
                         cause=worker.blocker,
                     )
-            if cancel.is_set():
-                raise Cancelled
+            cancel.check()
             if attempt.error is not None:
                 raise attempt.error
             if not attempt.gone:
@@ -236,16 +242,8 @@ class FileSync:
                 self._ended = [*self._ended[-20:], worker]
             for key, (pod, container, known) in running.items():
                 if key not in self._workers:
-                    worker = self._workers[key] = ContainerSync(
-                        pod=pod,
-                        container=container.name,
-                        image=known.image,
-                        state=known.state,
-                        context=self._context,
-                        open_stream=self._open_stream,
-                        plan=self._plan,
-                        refused=self._remember,
-                        first_pause=self._first_pause,
+                    worker = self._workers[key] = self._new_worker(
+                        pod=pod, container=container.name, image=known.image, state=known.state
                     )
                     if self._desired is not None:
                         worker.want(self._desired.state)
@@ -324,8 +322,3 @@ def _key_of(image: ImageRef) -> str:
 def _made_from(scan: Scan) -> tuple[str, str]:
     """What decides, beside the context, whether an image's containers can be synced into."""
     return scan.recipe, scan.fingerprint.deploy
-
-
-def _summary(changes: int, containers: int) -> str:
-    what = f"{changes} path" + ("s" if changes != 1 else "")
-    return what if containers == 1 else f"{what} into {containers} containers"
