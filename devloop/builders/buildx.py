@@ -212,32 +212,22 @@ class Buildx:
             raise DevloopError(diagnosis) from None
         driver = _driver(cancel)
         if driver in ("", "docker"):
-            raise DevloopError(
-                replace(
-                    diagnosis,
-                    message=f"Docker does not reach the registry {job.target.push}, "
-                    "which answers here",
-                    suggestions=(
-                        "if Docker runs on another computer, name a registry that both reach",
-                    ),
-                )
-            )
-        route: Route = "cluster" if driver == "kubernetes" and job.target.cluster else "local"
-        how = (
-            f"it pushes to {job.target.cluster} instead"
-            if route == "cluster"
-            else "its images come back to the local Docker, which pushes them: slower"
-        )
+            message = f"Docker does not reach the registry {job.target.push}, which answers here"
+            cure = "if Docker runs on another computer, name a registry that both reach"
+            raise DevloopError(replace(diagnosis, message=message, suggestions=(cure,)))
+        route: Route = "local"
+        how = "its images come back to the local Docker, which pushes them: slower"
+        if driver == "kubernetes" and job.target.cluster:
+            route, how = "cluster", f"it pushes to {job.target.cluster} instead"
+        cure = "docker buildx use default"
+        if driver == "docker-container":
+            cure = "docker buildx create --use --driver-opt network=host"
         return route, Diagnosis(
             code=diagnosis.code,
             severity="info",
             message=f"the {driver} builder does not reach {job.target.push}; {how}",
             cause=diagnosis.cause,
-            suggestions=(
-                "docker buildx create --use --driver-opt network=host"
-                if driver == "docker-container"
-                else "docker buildx use default",
-            ),
+            suggestions=(cure,),
         )
 
     def _docker_push(self, reference: str, progress: ProgressReporter, cancel: Cancel) -> str:

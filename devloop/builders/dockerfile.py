@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from devloop.errors import Code, DevloopError, Location
+from devloop.errors import Code, DevloopError, Location, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -219,12 +219,7 @@ def load(path: Path, shown: str) -> Dockerfile:
             Code.CONFIG_DOCKERFILE_MISSING, f"{shown} does not exist", location=Location(shown)
         ) from None
     except OSError as error:
-        raise DevloopError.of(
-            Code.ENV_FILE_UNREADABLE,
-            f"cannot read {shown}",
-            location=Location(shown),
-            cause=error.strerror or str(error),
-        ) from None
+        raise unreadable(shown, error) from None
     return parse(text)
 
 

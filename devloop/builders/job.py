@@ -122,11 +122,9 @@ class Job:
 
     def image_ref(self, scan: Scan, digest: str) -> ImageRef:
         """The image of `scan`; `digest` is "" for one that is in no registry."""
+        pull = self.target.pull_repository(self.image)
         return ImageRef(
-            repository=self.repository,
-            tag=tag_of(scan),
-            digest=digest,
-            pull_repository=self.target.pull_repository(self.image),
+            repository=self.repository, tag=tag_of(scan), digest=digest, pull_repository=pull
         )
 
     def check_unchanged(self, scan: Scan) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 _ID = re.compile(r"\d{1,9}")
+_WILD = re.compile(r"[*?\[\\]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,10 +170,5 @@ def _number(text: str) -> int | None:
 
 def _plain_part(source: str) -> str:
     """The directories of a pattern above its first wildcard."""
-    parts = []
-    for part in source.split("/"):
-        if re.search(r"[*?\[\\]", part):
-            break
-        if part not in ("", "."):
-            parts.append(part)
-    return "/".join(parts)
+    plain = itertools.takewhile(lambda part: not _WILD.search(part), source.split("/"))
+    return "/".join(part for part in plain if part not in ("", "."))

@@ -7,6 +7,7 @@ are read are those of /etc/passwd and /etc/group. Making layers and sending them
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from devloop.base.file_content import VerifiedFiles
@@ -27,7 +28,7 @@ from devloop.builders.image.tar_writer import reading_context
 from devloop.builders.image.text import Scope, expand, outer_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from devloop.builders.dockerfile import Dockerfile, Instruction, Stage
     from devloop.builders.image.base_image import Base
@@ -68,11 +69,12 @@ class StageMaker:
         self._find = find
         self._listing = listing
         self._platform = build.platform or own_platform()
-        self._escape = dockerfile.directives.get("escape", "\\")
+        escape = dockerfile.directives.get("escape", "\\")
+        self._expand = partial(expand, escape=escape)
         known = platform_arguments(self._platform, own_platform())
         self._outer = outer_arguments(dockerfile, build.args, known)
         self._text = InstructionText(
-            expand=self._expand, escape=self._escape, given=build.args, outer=self._outer
+            expand=self._expand, escape=escape, given=build.args, outer=self._outer
         )
         self._made: dict[int, StageImage] = {}
 
@@ -83,9 +85,6 @@ class StageMaker:
         if target is None:
             raise NeedsFullBuild(f"there is no stage {name}")
         return self._stage(target)
-
-    def _expand(self, word: str, variables: Mapping[str, str]) -> str:
-        return expand(word, variables, self._escape)
 
     def _stage(self, stage: Stage) -> StageImage:
         if stage.index not in self._made:

@@ -105,12 +105,8 @@ class Shortcut:
             image = image.with_layer(index, layer(entries))
         if change.delta:
             delta = layer(change.delta)
-        return DeltaImage(
-            change=change,
-            image=image,
-            documents=image.documents(timestamp(), delta, about="devloop delta"),
-            blobs=tuple(blobs),
-        )
+        documents = image.documents(timestamp(), delta, about="devloop delta")
+        return DeltaImage(change=change, image=image, documents=documents, blobs=tuple(blobs))
 
     def send(self, made: DeltaImage, tag: str, cancel: Cancel) -> str:
         """Upload it and go on from there; returns the manifest's digest. Raises `NeedsFullBuild`,

@@ -53,15 +53,13 @@ class Sources:
         if not directory:
             yield from self._entries.items()
             return
+        if self._paths is None:
+            self._paths = list(self._entries)
         paths = self._paths
-        if paths is None:
-            paths = self._paths = list(self._entries)
-        start = len(directory) + 1
         # "0" comes right after the slash.
-        end = bisect.bisect_left(paths, f"{directory}0")
-        for index in range(bisect.bisect_left(paths, f"{directory}/"), end):
-            path = paths[index]
-            yield path[start:], self._entries[path]
+        first, end = (bisect.bisect_left(paths, f"{directory}{char}") for char in "/0")
+        for path in paths[first:end]:
+            yield path[len(directory) + 1 :], self._entries[path]
 
     def real(self, path: str) -> str:
         """`path` with every symlink in it followed, the last part too. What does not exist stays as

@@ -113,18 +113,12 @@ class Image:
             "history": history,
             "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
         }
-        config_bytes = _encode(config)
+        data = _encode(config)
         manifest = dict(self.manifest) | {
-            "config": {
-                **self.manifest["config"],
-                "size": len(config_bytes),
-                "digest": sha256(config_bytes),
-            },
+            "config": {**self.manifest["config"], "size": len(data), "digest": sha256(data)},
             "layers": [dict(layer.descriptor) for layer in layers],
         }
-        return Documents(
-            manifest=_encode(manifest), config=config_bytes, media_type=self.media_type
-        )
+        return Documents(manifest=_encode(manifest), config=data, media_type=self.media_type)
 
 
 def is_index(media_type: str, body: bytes) -> bool:
@@ -165,12 +159,9 @@ def parse_image(manifest: bytes, media_type: str, config: bytes) -> Image:
     if kind not in _TAR:
         raise NeedsFullBuild(f"the image's manifest is of an unknown kind: {kind}")
     try:
-        descriptors = [dict(entry) for entry in parsed["layers"]]
-        diff_ids = [str(digest) for digest in parsed_config["rootfs"]["diff_ids"]]
-        layers = tuple(
-            Layer(descriptor=descriptor, diff_id=diff_id)
-            for descriptor, diff_id in zip(descriptors, diff_ids, strict=True)
-        )
+        diff_ids = map(str, parsed_config["rootfs"]["diff_ids"])
+        pairs = zip(map(dict, parsed["layers"]), diff_ids, strict=True)
+        layers = tuple(Layer(descriptor=found, diff_id=diff_id) for found, diff_id in pairs)
         history = [entry for entry in parsed_config.get("history") or () if isinstance(entry, dict)]
     except (KeyError, TypeError, ValueError):
         raise NeedsFullBuild("the image's manifest and config do not fit each other") from None
