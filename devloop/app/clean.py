@@ -12,7 +12,7 @@ from devloop.app.docker import docker_host
 from devloop.app.housekeeping import Leftovers, Removed, find_leftovers, remove
 from devloop.base.cancel import Cancel
 from devloop.builders.built_images import BuiltImages
-from devloop.cluster.deploy.in_use import digests_in_use
+from devloop.cluster.deploy.status import digests_in_use
 from devloop.errors import DevloopError
 from devloop.local_cluster.garbage import collect, owned_registry
 from devloop.registry.client import RegistryClient

@@ -20,7 +20,7 @@ from devloop.cluster.api.log_stream import node_platforms, open_log, server_time
 from devloop.cluster.api.pod_ports import PodPorts
 from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.deployments import Deployments
-from devloop.cluster.deploy.in_use import digests_in_use
+from devloop.cluster.deploy.status import digests_in_use
 from devloop.engine.loop import Engine, ServicePorts
 from devloop.errors import Code, Diagnosis, Location
 from devloop.events import DiagnosticRaised

@@ -88,7 +88,8 @@ _TYPED = "typed patch object"
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
 
-def _status_object(body: bytes) -> dict[str, Any]:
+def status_object(body: bytes) -> dict[str, Any]:
+    """A `metav1.Status` as it was sent; with its text as the message where it is none."""
     try:
         value = json.loads(body)
     except ValueError:
@@ -107,7 +108,7 @@ def status_error(
     retry_after: float | None = None,
 ) -> ApiError:
     """Turn an HTTP error answer into the error to raise; never fails itself."""
-    value = _status_object(body) if isinstance(body, bytes) else dict(body)
+    value = status_object(body) if isinstance(body, bytes) else dict(body)
     text = str(value.get("message") or "").strip()
     reason = str(value.get("reason") or "")
     details = value.get("details")

@@ -63,7 +63,6 @@ class Connection:
         *,
         namespace: str | None = None,
         env: Mapping[str, str] | None = None,
-        cancel: Cancel | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.context = resolved.name
@@ -78,7 +77,7 @@ class Connection:
         self._lock = threading.Lock()
         self._closed = False
         self._renewal: Background[_Login] | None = None
-        self._login = self._log_in(None, cancel or Cancel())
+        self._login = self._log_in(None, Cancel())
 
     @classmethod
     def open(
@@ -87,16 +86,15 @@ class Connection:
         namespace: str | None = None,
         *,
         env: Mapping[str, str] | None = None,
-        cancel: Cancel | None = None,
     ) -> Connection:
         """Resolve `context` (None: the current one) and get its credentials; sends nothing.
 
-        `env` (default: the process's) is read for KUBECONFIG, HOME and proxies; `cancel` ends a
-        credential plugin. Raises cluster/context-not-found, cluster/unauthorized, config/parse,
-        config/not-supported, env/file-unreadable, `Cancelled`."""
+        `env` (default: the process's) is read for KUBECONFIG, HOME and proxies. Raises
+        cluster/context-not-found, cluster/unauthorized, config/parse, config/not-supported,
+        env/file-unreadable."""
         env = os.environ if env is None else env
         resolved = kubeconfig.read(env).resolve(context)
-        return cls(resolved, namespace=namespace, env=env, cancel=cancel)
+        return cls(resolved, namespace=namespace, env=env)
 
     # --- credentials ---------------------------------------------------------------------------
 
@@ -198,6 +196,7 @@ class Connection:
         url = path + (f"?{urlencode(query)}" if query else "")
         attempt = 0
         while True:
+            attempt += 1
             try:
                 answer = self.send(
                     method,
@@ -210,7 +209,6 @@ class Connection:
                 )
                 return _object(answer.data)
             except ApiError as error:
-                attempt += 1
                 repeatable = error.passing and (method != "POST" or error.status == 429)
                 if not repeatable or attempt >= _ATTEMPTS:
                     raise

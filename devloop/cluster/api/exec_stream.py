@@ -8,12 +8,12 @@ the command is for, of retries or of which pod to take.
 
 from __future__ import annotations
 
-import json
 import select
 import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
+from devloop.cluster.api.api_errors import status_object
 from devloop.cluster.api.websocket import open_websocket
 
 if TYPE_CHECKING:
@@ -141,12 +141,7 @@ class ExecStream:
 
 def _how_it_ended(payload: bytes) -> str:
     """A `metav1.Status` in words."""
-    try:
-        status = json.loads(payload)
-    except ValueError:
-        status = {"message": payload.decode("utf-8", "replace")}
-    if not isinstance(status, dict):
-        status = {}
+    status = status_object(payload)
     if status.get("status") == "Success":
         return ""
     return str(status.get("message") or status.get("reason") or "it failed")

@@ -42,42 +42,39 @@ def _root(api_version: str) -> str:
     return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
 
 
-_TABLE = """
-v1 ConfigMap configmaps ns
-v1 Secret secrets ns
-v1 Service services ns
-v1 ServiceAccount serviceaccounts ns
-v1 Pod pods ns
-v1 PersistentVolumeClaim persistentvolumeclaims ns
-v1 LimitRange limitranges ns
-v1 ResourceQuota resourcequotas ns
-v1 Endpoints endpoints ns
-v1 Event events ns
-v1 Namespace namespaces -
-v1 Node nodes -
-v1 PersistentVolume persistentvolumes -
-apps/v1 Deployment deployments ns
-apps/v1 StatefulSet statefulsets ns
-apps/v1 DaemonSet daemonsets ns
-apps/v1 ReplicaSet replicasets ns
-batch/v1 Job jobs ns
-batch/v1 CronJob cronjobs ns
-networking.k8s.io/v1 Ingress ingresses ns
-networking.k8s.io/v1 NetworkPolicy networkpolicies ns
-networking.k8s.io/v1 IngressClass ingressclasses -
-policy/v1 PodDisruptionBudget poddisruptionbudgets ns
-autoscaling/v2 HorizontalPodAutoscaler horizontalpodautoscalers ns
-rbac.authorization.k8s.io/v1 Role roles ns
-rbac.authorization.k8s.io/v1 RoleBinding rolebindings ns
-rbac.authorization.k8s.io/v1 ClusterRole clusterroles -
-rbac.authorization.k8s.io/v1 ClusterRoleBinding clusterrolebindings -
-apiextensions.k8s.io/v1 CustomResourceDefinition customresourcedefinitions -
-storage.k8s.io/v1 StorageClass storageclasses -
-scheduling.k8s.io/v1 PriorityClass priorityclasses -
-"""
+def _plural(kind: str) -> str:
+    """apimachinery's rule (meta.UnsafeGuessKindToResource)."""
+    name = kind.lower()
+    if name == "endpoints":
+        return name
+    if name.endswith("y"):
+        return name.removesuffix("y") + "ies"
+    return name + ("es" if name.endswith("s") else "s")
+
+
+_NAMESPACED = {
+    "v1": "ConfigMap Secret Service ServiceAccount Pod PersistentVolumeClaim LimitRange "
+    "ResourceQuota Endpoints Event",
+    "apps/v1": "Deployment StatefulSet DaemonSet ReplicaSet",
+    "batch/v1": "Job CronJob",
+    "networking.k8s.io/v1": "Ingress NetworkPolicy",
+    "policy/v1": "PodDisruptionBudget",
+    "autoscaling/v2": "HorizontalPodAutoscaler",
+    "rbac.authorization.k8s.io/v1": "Role RoleBinding",
+}
+_CLUSTER_WIDE = {
+    "v1": "Namespace Node PersistentVolume",
+    "networking.k8s.io/v1": "IngressClass",
+    "rbac.authorization.k8s.io/v1": "ClusterRole ClusterRoleBinding",
+    "apiextensions.k8s.io/v1": "CustomResourceDefinition",
+    "storage.k8s.io/v1": "StorageClass",
+    "scheduling.k8s.io/v1": "PriorityClass",
+}
 _KNOWN = {
-    (version, kind): Resource(version, kind, plural, scope == "ns")
-    for version, kind, plural, scope in (line.split() for line in _TABLE.strip().splitlines())
+    (version, kind): Resource(version, kind, _plural(kind), table is _NAMESPACED)
+    for table in (_NAMESPACED, _CLUSTER_WIDE)
+    for version, kinds in table.items()
+    for kind in kinds.split()
 }
 WORKLOAD_KINDS: dict[WorkloadKind, str] = {
     "deployment": "Deployment",

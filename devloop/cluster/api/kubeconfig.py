@@ -104,16 +104,12 @@ class Kubeconfig:
                     "or set KUBECONFIG to your cluster's file",
                 ),
             )
-        if not wanted:
-            message = "the kubeconfig has no current context"
-            near = known[:1]
-        else:
-            message = f"the kubeconfig has no context {wanted!r}"
-            near = difflib.get_close_matches(wanted, known, n=1)
+        what = f"context {wanted!r}" if wanted else "current context"
+        near = difflib.get_close_matches(wanted, known, n=1) if wanted else known[:1]
         suggestions = tuple(f"did you mean --context {n}?" for n in near)
         return DevloopError.of(
             Code.CLUSTER_CONTEXT_NOT_FOUND,
-            message,
+            f"the kubeconfig has no {what}",
             location=self._location(),
             cause="contexts: " + ", ".join(known),
             suggestions=suggestions or (f"use one of: {', '.join(known)}",),

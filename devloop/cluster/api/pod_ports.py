@@ -181,8 +181,8 @@ class PodPorts:
         return None
 
     def _rest(self) -> float:
-        waits = [t for t in self._not_before.values() if t > time.monotonic()]
-        return min([_CHECK / 2, *(t - time.monotonic() for t in waits)]) if waits else _CHECK / 2
+        now = time.monotonic()
+        return min([_CHECK / 2, *(t - now for t in self._not_before.values() if t > now)])
 
     def _add(self, pod: PodView) -> None:
         try:

@@ -133,15 +133,13 @@ def pod_view(pod: Json) -> PodView:
 def _containers(pod: Json) -> tuple[ContainerView, ...]:
     """Init containers first, each in the order of the spec, reported by the kubelet or not."""
     found: list[ContainerView] = []
-    for spec_key, status_key, init in (
-        ("initContainers", "initContainerStatuses", True),
-        ("containers", "containerStatuses", False),
-    ):
-        reported = {text(s.get("name")): s for s in items(dig(pod, "status", status_key))}
-        for spec in items(dig(pod, "spec", spec_key)):
-            status = reported.pop(text(spec.get("name")), {})
-            found.append(_container(text(spec.get("name")), spec, status, init=init))
-        found.extend(_container(name, {}, status, init=init) for name, status in reported.items())
+    for key, init in (("initContainer", True), ("container", False)):
+        specs = {text(s.get("name")): s for s in items(dig(pod, "spec", f"{key}s"))}
+        reported = {text(s.get("name")): s for s in items(dig(pod, "status", f"{key}Statuses"))}
+        found += [
+            _container(name, specs.get(name, {}), reported.get(name, {}), init=init)
+            for name in specs | reported
+        ]
     return tuple(found)
 
 

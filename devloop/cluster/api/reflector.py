@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from devloop.cluster.api.pod_view import Json
 
 
+_LONGEST_PAUSE, _RESET_SECONDS = 30.0, 120.0
 # A watch that ends this soon without a word would spin if it were resumed at once.
 _VERY_SHORT_SECONDS = 1.0
 
@@ -61,32 +62,29 @@ class Feed(Protocol):
 
 
 class Backoff:
-    """Growing pauses: `base` seconds doubled each time up to `cap`, plus up to `jitter` times as
-    much by chance, from the start again after `reset` seconds without one (client-go's figures)."""
+    """Growing pauses: `base` seconds doubled each time, plus up to as much by chance, at most 30;
+    from the start again after two minutes without one (client-go's figures)."""
 
     def __init__(
         self,
         *,
         base: float = 0.8,
-        cap: float = 30.0,
-        jitter: float = 1.0,
-        reset: float = 120.0,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self._base, self._cap, self._jitter, self._reset = base, cap, jitter, reset
+        self._base = base
         self._clock, self._chance = clock, chance
         self._step = 0
         self._last = clock()
 
     def next(self) -> float:
         now = self._clock()
-        if now - self._last > self._reset:
+        if now - self._last > _RESET_SECONDS:
             self._step = 0
         self._last = now
-        pause = min(self._cap, self._base * 2.0**self._step)
+        pause = self._base * 2.0**self._step
         self._step = min(self._step + 1, 16)
-        return min(self._cap, pause * (1.0 + self._jitter * self._chance()))
+        return min(_LONGEST_PAUSE, pause * (1.0 + self._chance()))
 
 
 class Reflector:
@@ -103,16 +101,14 @@ class Reflector:
         name: str = "watch",
         backoff: Backoff | None = None,
         clock: Callable[[], float] = time.monotonic,
-        chance: Callable[[], float] = random.random,
         on_bug: Callable[[BaseException], None] = report_bug,
     ) -> None:
         self._feed = feed
         self._on_bug = on_bug
         self._sink = sink
         self._name = name
-        self._backoff = backoff or Backoff(clock=clock, chance=chance)
+        self._backoff = backoff or Backoff(clock=clock)
         self._clock = clock
-        self._chance = chance
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._version = ""  # the newest resourceVersion seen
@@ -179,7 +175,7 @@ class Reflector:
         """Follow until the server ends it. False when it ended suspiciously fast."""
         began = self._clock()
         # 5 to 10 minutes, by chance, so that not all watches of a session end together.
-        seconds = int(300 * (1.0 + self._chance()))
+        seconds = int(300 * (1.0 + random.random()))  # noqa: S311
         seen = False
         events = self._feed.watch(self._version, seconds)
         self._sink(WatchEvent("LIVE"))

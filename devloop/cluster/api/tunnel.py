@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 _PROTOCOL = "portforward.k8s.io"
+_OUR_PING = spdy.ping(b"\0\0\0\1")
 _MOST_QUEUED = 65536  # bytes of frames that may wait for the socket
 _LARGEST = 32768  # bytes of data a frame
 _MOST_USES = 200  # the runtime remembers each stream until the connection ends
@@ -116,17 +117,10 @@ class Tunnel:
         """Ask the other end for a sign of life. Raises OSError when none comes in `seconds`."""
         before = self._pongs
         with cancel.closing(self._carrier.shut):
-            self._exchange(
-                spdy.ping(b"\0\0\0\1"), lambda _frame: self._pongs > before, seconds, pongs=True
-            )
+            self._exchange(_OUR_PING, lambda _: self._pongs > before, seconds)
 
     def _exchange(
-        self,
-        message: bytes,
-        is_it: Callable[[spdy.Frame], bool],
-        seconds: float,
-        *,
-        pongs: bool = False,
+        self, message: bytes, is_it: Callable[[spdy.Frame], bool], seconds: float
     ) -> None:
         """Send `message` and read until a frame is it."""
         deadline = time.monotonic() + seconds
@@ -134,8 +128,8 @@ class Tunnel:
         while True:
             sent = self.flush()
             for frame in self._frames:
-                seen = self._noted(frame)
-                if (seen or pongs) and is_it(frame):
+                self._noted(frame)
+                if is_it(frame):
                     return
             chunk = self._carrier.receive()
             if chunk is None:
@@ -200,7 +194,7 @@ class Tunnel:
         self.flush()
 
     def ping(self) -> None:
-        self._out += spdy.ping(b"\0\0\0\1")
+        self._out += _OUR_PING
         self.flush()
 
     def flush(self) -> bool:

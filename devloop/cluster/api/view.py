@@ -11,7 +11,7 @@ import contextlib
 import json
 import threading
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from devloop.base.cancel import Cancelled
 from devloop.base.threads import report_bug
@@ -25,7 +25,7 @@ from devloop.cluster.api.pod_view import (
     pod_view,
     text,
 )
-from devloop.cluster.api.reflector import Backoff, Feed, Reflector, WatchEvent
+from devloop.cluster.api.reflector import Feed, Reflector, WatchEvent
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
@@ -132,8 +132,6 @@ class View:
         name: str,
         slim: bool = False,
         on_bug: Callable[[BaseException], None] = report_bug,
-        backoff: Backoff | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.error: DevloopError | None = None
         self.synced = threading.Event()
@@ -142,9 +140,7 @@ class View:
         self._lock = threading.RLock()
         self._store: dict[str, Json] = {}
         self._listeners: list[Callable[[WatchEvent], None]] = []
-        self._reflector = Reflector(
-            feed, self._take, name=name, backoff=backoff, clock=clock, on_bug=self._end
-        )
+        self._reflector = Reflector(feed, self._take, name=name, on_bug=self._end)
 
     def start(self) -> None:
         self._reflector.start()
@@ -326,12 +322,7 @@ class ClusterView:
 
     def workload(self, ref: WorkloadRef) -> View:
         """The view that holds `ref`."""
-        kinds: dict[str, Kind] = {
-            "deployment": "deployments",
-            "statefulset": "statefulsets",
-            "daemonset": "daemonsets",
-        }
-        return self.view(kinds[ref.kind], ref.namespace)
+        return self.view(cast("Kind", f"{ref.kind}s"), ref.namespace)
 
     def subscribe_pods(
         self,

@@ -189,12 +189,9 @@ class WebSocketFrames:
         if first & 0x70 or second & 0x80:
             raise _violation("reserved bits or a mask")
         length, start = second & 0x7F, 2
-        if length == 126:
-            start = 4
-            length = int.from_bytes(buffer[2:4], "big") if len(buffer) >= 4 else 0
-        elif length == 127:
-            start = 10
-            length = int.from_bytes(buffer[2:10], "big") if len(buffer) >= 10 else 0
+        if length > _LONGEST_CONTROL:
+            start = 4 if length == 126 else 10
+            length = int.from_bytes(buffer[2:start], "big") if len(buffer) >= start else 0
         if len(buffer) < start or len(buffer) < start + length:
             return None
         payload = bytes(buffer[start : start + length])

@@ -33,20 +33,12 @@ def last_writer(live: Json) -> str:
     return others[-1] if others else "somebody"
 
 
-def patch_as_devloop(
-    connection: Connection, path: str, body: Json, *, timeout: float = 30.0
-) -> dict[str, Any] | None:
+def patch_as_devloop(connection: Connection, path: str, body: Json) -> dict[str, Any] | None:
     """A strategic merge patch; None when the object is gone or is another one than the uid in
-    `body` says. `timeout` is seconds of silence. Errors: cluster/*."""
+    `body` says. Errors: cluster/*."""
+    query = {"fieldManager": MANAGER}
     try:
-        return connection.request(
-            "PATCH",
-            path,
-            body,
-            query={"fieldManager": MANAGER},
-            content_type=STRATEGIC,
-            timeout=timeout,
-        )
+        return connection.request("PATCH", path, body, query=query, content_type=STRATEGIC)
     except ApiError as error:
         if error.status == 404 or is_another(error):
             return None

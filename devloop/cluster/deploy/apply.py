@@ -125,7 +125,15 @@ class Applier:
                 )
             except ApiError as error:
                 if error.status == 404 and error.details.get("kind") == "namespaces":
-                    raise _no_namespace(planned) from error
+                    raise DevloopError.of(
+                        Code.CLUSTER_NOT_FOUND,
+                        f"the namespace {planned.namespace!r} does not exist",
+                        location=planned.location,
+                        suggestions=(
+                            f"kubectl create namespace {planned.namespace}",
+                            "or put a Namespace into the manifests",
+                        ),
+                    ) from error
                 if _immutable(planned, error) and live is not None and created_by(live):
                     self._delete(planned, cancel)
                     continue
@@ -186,15 +194,3 @@ class Applier:
 def _immutable(planned: PlannedObject, error: ApiError) -> bool:
     """A Job's template cannot change (a migration with the new image, say): it is recreated."""
     return planned.resource.kind == "Job" and error.status == 422 and "immutable" in error.text
-
-
-def _no_namespace(planned: PlannedObject) -> DevloopError:
-    return DevloopError.of(
-        Code.CLUSTER_NOT_FOUND,
-        f"the namespace {planned.namespace!r} does not exist",
-        location=planned.location,
-        suggestions=(
-            f"kubectl create namespace {planned.namespace}",
-            "or put a Namespace into the manifests",
-        ),
-    )

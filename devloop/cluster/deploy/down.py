@@ -103,22 +103,15 @@ def plan_deletion(candidates: Iterable[tuple[Resource, Json]], project: str) -> 
         meta = thing.get("metadata") or {}
         if created_by(thing) != project or controller_of(thing) or meta.get("deletionTimestamp"):
             continue
-        uid = text(meta.get("uid"))
-        found.setdefault(
-            uid,
-            Created(
-                resource=resource,
-                namespace=text(meta.get("namespace")),
-                name=name_of(thing),
-                uid=uid,
-            ),
-        )
-    return tuple(
-        sorted(
-            found.values(),
-            key=lambda c: (-apply_order(c.resource.kind), c.resource.kind, c.namespace, c.name),
-        )
-    )
+        where, uid = text(meta.get("namespace")), text(meta.get("uid"))
+        created = Created(resource=resource, namespace=where, name=name_of(thing), uid=uid)
+        found.setdefault(uid, created)
+
+    def order(created: Created) -> tuple[int, str, str, str]:
+        kind = created.resource.kind
+        return -apply_order(kind), kind, created.namespace, created.name
+
+    return tuple(sorted(found.values(), key=order))
 
 
 def delete(connection: Connection, created: Created) -> bool:

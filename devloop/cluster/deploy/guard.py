@@ -53,16 +53,14 @@ def local_reason(context: str, server: str) -> str | None:
     The name alone is not believed when the server has a public address or a real DNS name: a
     context can be called anything."""
     host = (urlsplit(server).hostname or "").lower()
-    if host in _LOCAL_HOSTS or host.endswith(".localhost"):
-        return f"the server is {host}"
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         address = None
-    if address is not None and address.is_loopback:
+    loopback = address is not None and address.is_loopback
+    if loopback or host in _LOCAL_HOSTS or host.endswith(".localhost"):
         return f"the server is {host}"
-    named = any(fnmatch.fnmatchcase(context, pattern) for pattern in _LOCAL_NAMES)
-    if not named:
+    if not any(fnmatch.fnmatchcase(context, pattern) for pattern in _LOCAL_NAMES):
         return None
     private = address is not None and (address.is_private or address.is_link_local)
     plain = address is None and "." not in host  # a container's name, as in `kind-control-plane`

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from devloop.base.image_reference import split_registry
 from devloop.cluster.api.kinds import WORKLOAD_KINDS, Resource, name_of
 from devloop.cluster.api.pod_view import Json, dig, items
-from devloop.cluster.deploy import image_use
 from devloop.errors import Code, DevloopError, Location
 from devloop.model import WorkloadRef
 
@@ -88,6 +88,45 @@ def containers_of(thing: Json) -> Iterator[tuple[tuple[str | int, ...], dict[str
         for index, entry in enumerate(entries if isinstance(entries, list) else ()):
             if isinstance(entry, dict):
                 yield (*base, key, index), entry
+
+
+def repository_path(image: str) -> tuple[str, ...]:
+    """The parts of an image's repository without registry, tag and digest; Docker Hub's `library/`
+    is left out."""
+    path = split_registry(image.strip().partition("@")[0])[1].removeprefix("library/")
+    *parents, name = path.split("/")
+    return tuple(part for part in (*parents, name.partition(":")[0]) if part)
+
+
+def score(image: str, wanted: str) -> int:
+    """How well `image` names the service image `wanted`: 0 not at all, 1000 exactly; in between,
+    one ends in the other, and a longer common end counts more."""
+    have, want = repository_path(image), repository_path(wanted)
+    if not have or not want:
+        return 0
+    if have == want:
+        return 1000
+    shorter = min(len(have), len(want))
+    return shorter if have[-shorter:] == want[-shorter:] else 0
+
+
+def owner(image: str, services: Mapping[str, str], *, prefer: str = "") -> str | None:
+    """The service (of name -> image name) that `image` belongs to; None when it is nobody's or
+    could be two services' alike, unless one of those is `prefer`.
+
+    The rule, for users: an image of a manifest belongs to a service when their repository names
+    agree, registry, tag and digest left aside. `shop/web` is meant by `shop/web`, `shop/web:1`,
+    `localhost:5001/shop/web:dev` and, if nothing fits better, by `web`; the service `web` is meant
+    by `web` and `ghcr.io/acme/web`. An exact name beats a shorter one, and an image that is exactly
+    another service's is never taken."""
+    scores = {name: score(image, wanted) for name, wanted in services.items()}
+    best = max(scores.values(), default=0)
+    names = [name for name, value in scores.items() if value == best]
+    if best == 0:
+        return None
+    if prefer in names:
+        return prefer
+    return names[0] if len(names) == 1 else None
 
 
 def plan_objects(
@@ -194,7 +233,7 @@ def _set_images(
         if own and service.deploy.container == name:
             whose: str | None = service.name
         else:
-            whose = image_use.owner(used, wanted, prefer=service.name)
+            whose = owner(used, wanted, prefer=service.name)
         # With `container` given, the image elsewhere in the pod (a migration in an init container)
         # still has to be the same build.
         if whose == service.name:
@@ -215,6 +254,10 @@ def pin(container: dict[str, Any], image: ImageRef) -> None:
         container["imagePullPolicy"] = "IfNotPresent"
 
 
+def _listed(found: Iterable[object]) -> str:
+    return ", ".join(dict.fromkeys(map(str, found))) or "none"
+
+
 def _not_used(manifest: ManifestObject, service: Service) -> DevloopError:
     found = list(containers_of(manifest.object))
     if service.deploy.container:
@@ -222,7 +265,7 @@ def _not_used(manifest: ManifestObject, service: Service) -> DevloopError:
             Code.CONFIG_CONTAINER_NOT_FOUND,
             f"{name_of(manifest.object)} has no container {service.deploy.container!r}",
             location=manifest.at("spec", "template", "spec", "containers"),
-            cause="containers: " + image_use.known(str(c.get("name")) for _, c in found),
+            cause="containers: " + _listed(c.get("name") for _, c in found),
             suggestions=("correct `deploy.container` in devloop.yaml",),
         )
     path = found[-1][0] if found else ("spec",)
@@ -230,7 +273,7 @@ def _not_used(manifest: ManifestObject, service: Service) -> DevloopError:
         Code.CONFIG_IMAGE_NOT_USED,
         f"no container of {name_of(manifest.object)} uses the image {service.image}",
         location=manifest.at(*path, "image"),
-        cause="images found: " + image_use.known(str(c.get("image")) for _, c in found),
+        cause="images found: " + _listed(c.get("image") for _, c in found),
         suggestions=(
             f"write image: {service.image} in the manifest",
             f"or name the container: services.{service.name}.deploy.container",
@@ -249,7 +292,7 @@ def _refuse_other_name(
         if kind not in WORKLOAD_KINDS.values() or (kind, name) in taken:
             continue
         used = (str(c.get("image")) for _, c in containers_of(manifest.object))
-        if any(image_use.score(image, service.image) for image in used):
+        if any(score(image, service.image) for image in used):
             ref = f"{service.deploy.workload_kind}/{service.deploy.workload_name}"
             wanted = f"{kind.lower()}/{name}"
             raise DevloopError.of(
@@ -279,7 +322,7 @@ def pick_container(
                 detail=listing,
             )
         return (container,)
-    scores = {name: image_use.score(used, image) for name, used in found.items()}
+    scores = {name: score(used, image) for name, used in found.items()}
     if best := max(scores.values(), default=0):
         return tuple(name for name in found if scores[name] == best)
     if len(main) == 1:

@@ -90,7 +90,6 @@ class WorkloadDeployer:
             deployed,
             timeout=self._service.deploy.timeout,
             hooks=hooks,
-            clock=self._shared.clock,
         )
         try:
             served, detail = rollout.follow(reporter, cancel)
@@ -178,28 +177,20 @@ class WorkloadDeployer:
         _refuse_paused(live, plan.own.object if plan.own is not None else {}, ref)
         before, after = self._around(plan)
         written = self._apply_others(before, reporter, cancel)
-        change, done, how = self._replace(plan, live, image, reporter, cancel)
+        replaced: tuple[Change, Replaced, str] | None = None
+        while replaced is None:
+            cancel.check()
+            change = self._change(plan, live, image, reporter, cancel)
+            try:
+                replaced = (change, *self._policy(ref).replace(change, cancel))
+            except Recreated:
+                live = self._connection.find(workload_path(ref))
+        change, done, how = replaced
         self._last = done.written.object
         if done.written.changed and done.how != "in-place":
             self._unread = ""
         written = self._apply_others(after, reporter, cancel) or written
         return self._deployed(change, done, changed=written or done.written.changed), how
-
-    def _replace(
-        self,
-        plan: DeployPlan,
-        live: Json | None,
-        image: ImageRef,
-        reporter: Reporter,
-        cancel: Cancel,
-    ) -> tuple[Change, Replaced, str]:
-        cancel.check()
-        change = self._change(plan, live, image, reporter, cancel)
-        try:
-            return change, *self._policy(change.ref).replace(change, cancel)
-        except Recreated:
-            live = self._connection.find(workload_path(change.ref))
-            return self._replace(plan, live, image, reporter, cancel)
 
     def _around(
         self, plan: DeployPlan
@@ -287,15 +278,13 @@ class WorkloadDeployer:
         manager = gitops_manager(live)
         if manager is not None and not self._warned:
             self._warned = True
-            message = f"{manager} manages {ref} and may put its own image back"
-            reporter.diagnostic(
-                Diagnosis(
-                    code=Code.CLUSTER_CONFLICT,
-                    severity="warning",
-                    message=message,
-                    suggestions=(f"pause {manager} for it while you work",),
-                )
+            warning = Diagnosis(
+                code=Code.CLUSTER_CONFLICT,
+                severity="warning",
+                message=f"{manager} manages {ref} and may put its own image back",
+                suggestions=(f"pause {manager} for it while you work",),
             )
+            reporter.diagnostic(warning)
         self._keep_original(live)
 
     def _plan(self, image: ImageRef, cancel: Cancel) -> DeployPlan:
@@ -377,12 +366,9 @@ class WorkloadDeployer:
 
 def _refuse_paused(live: Json | None, wanted: Json, ref: WorkloadRef) -> None:
     """A paused Deployment takes a new image and rolls nothing out."""
-    paused = (
-        dig(live, "spec", "paused") is True
-        and dig(wanted, "spec", "paused") is None
-        and not paused_by_devloop(live)
-    )
-    if paused or dig(wanted, "spec", "paused") is True:
+    asked = dig(wanted, "spec", "paused")
+    paused = dig(live, "spec", "paused") is True and not paused_by_devloop(live)
+    if asked is True or (asked is None and paused):
         raise DevloopError.of(
             Code.CLUSTER_PAUSED,
             f"{ref} is paused: it would not roll anything out",

@@ -4,13 +4,15 @@ Only the Deployment's strategy changes for it, never its pod template, so that p
 the end of a session starts no rollout. The grace is cut short pod by pod instead.
 """
 
+# ruff: noqa: ARG002 - the interface
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from devloop.cluster.api.kinds import workload_path
 from devloop.cluster.api.pod_view import Json, dig, metadata, number, uid_of
 from devloop.cluster.api.view import owned_by
-from devloop.cluster.api.writes import delete_pod
+from devloop.cluster.api.writes import delete_pod, patch_as_devloop
 from devloop.cluster.replace.rolling import RollingUpdate
 from devloop.cluster.replace.strategy import Change, Replaced
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.api.view import ClusterView
+    from devloop.cluster.replace.recovery_log import RecoveryEntry, RecoveryLog
     from devloop.cluster.replace.workload_lock import WorkloadLock
     from devloop.cluster.rollout.rollout_status import Accepted
     from devloop.model import Deployed
@@ -49,6 +52,14 @@ def strategy_patch(strategy: Json) -> dict[str, Any]:
     return {"rollingUpdate": {key: rolling.get(key) for key in _SURGE}}
 
 
+def restore_strategy(connection: Connection, log: RecoveryLog, entry: RecoveryEntry) -> None:
+    """Give a Deployment back the update strategy that `fast` took away."""
+    strategy = strategy_patch(entry.update_strategy)
+    body = {"metadata": {"uid": entry.uid}, "spec": {"strategy": strategy}}
+    patch_as_devloop(connection, workload_path(entry.ref), body)
+    log.remove(entry)
+
+
 class FastUpdate(RollingUpdate):
     """One service's."""
 
@@ -59,16 +70,11 @@ class FastUpdate(RollingUpdate):
         self._hurried: set[str] = set()
         self._restore: Callable[[], None] | None = None
 
-    def replace(self, change: Change, cancel: Cancel) -> Replaced:  # noqa: ARG002 - the interface
+    def replace(self, change: Change, cancel: Cancel) -> Replaced:
         self._restore = change.write.restore_strategy() or self._restore
         return Replaced(how="fast", written=self._resumed(change, change.write.fast()))
 
-    def advance(
-        self,
-        deployed: Deployed,
-        accepted: Accepted,  # noqa: ARG002 - the interface
-        cancel: Cancel,  # noqa: ARG002 - the interface
-    ) -> str:
+    def advance(self, deployed: Deployed, accepted: Accepted, cancel: Cancel) -> str:
         """Cut the grace of the workload's pods that are asked to stop, once for each."""
         ref = deployed.workload
         pods = self._view.view("pods", ref.namespace).items()

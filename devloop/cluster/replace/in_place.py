@@ -229,18 +229,15 @@ class InPlace(Replacement):
         self._stop_timer()
         self._open = entry
         if paused_by_other(result):
-            self._leave_paused(entry)
+            # Its owner paused it a moment before: it stays so, without devloop's mark.
+            resume(self._connection, self._ref, entry.uid, stay_paused=True)
+            self._done(entry)
+            raise DevloopError.of(
+                Code.CLUSTER_PAUSED,
+                f"{self._ref} was paused just now: it does not roll anything out",
+                suggestions=(f"kubectl -n {self._ref.namespace} rollout resume {self._ref}",),
+            )
         return result
-
-    def _leave_paused(self, entry: RecoveryEntry) -> None:
-        """Its owner paused it a moment before: it stays so, without devloop's mark."""
-        resume(self._connection, self._ref, entry.uid, stay_paused=True)
-        self._done(entry)
-        raise DevloopError.of(
-            Code.CLUSTER_PAUSED,
-            f"{self._ref} was paused just now: it does not roll anything out",
-            suggestions=(f"kubectl -n {self._ref.namespace} rollout resume {self._ref}",),
-        )
 
     def _restart(self, pod: Json, entry: RecoveryEntry) -> None:
         records = self._restarts.records(pod, entry.after)

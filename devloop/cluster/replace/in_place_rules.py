@@ -27,7 +27,7 @@ from devloop.cluster.replace.pause import paused_by_devloop
 from devloop.cluster.rollout.replica_sets import current_set, differs_from, other_sets, pods_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from devloop.model import ImageRef
 
@@ -48,8 +48,8 @@ class Memory:
 
 def in_place_blocker(
     live: Json,
-    replicasets: Iterable[Json],
-    pods: Iterable[Json],
+    sets: Sequence[Json],
+    pods: Sequence[Json],
     *,
     containers: tuple[str, ...],
     image: ImageRef,
@@ -60,30 +60,25 @@ def in_place_blocker(
 
     `restart` False asks only for Deployment and ReplicaSet to be brought to the image, with the
     pods left as they run."""
-    sets = tuple(replicasets)
-    everything = tuple(pods)
     current = current_set(live, sets)
+    others = other_sets(live, sets, current)
+    busy = any(number(dig(o, "spec", "replicas")) or pods_of(pods, uid_of(o)) for o in others)
     reason = (
         memory.refusal
-        or _image_blocker(image)
+        or ("" if image.digest else "the image has no digest to prove it by")
         or (_template_blocker(live, containers) if restart else _init_blocker(live, containers))
-        or _sets_blocker(live, sets, current, containers, image)
-        or _others_blocker(live, sets, current, everything)
+        or _sets_blocker(live, current, others, containers, image)
+        or ("a rollout is under way" if busy else "")
     )
     if reason or not restart:
         return reason or None
     assert current is not None  # noqa: S101 - _sets_blocker said so
-    mine = pods_of(everything, uid_of(current))
+    mine = pods_of(pods, uid_of(current))
     if not mine:
         return "no pod runs"
+    reasons = (_pod_blocker(pod, current, containers[0], image, memory) for pod in mine)
     reason = _strategy_blocker(live, mine) or _slow_blocker(containers, memory)
-    for pod in mine:
-        reason = reason or _pod_blocker(pod, current, containers[0], image, memory)
-    return reason or None
-
-
-def _image_blocker(image: ImageRef) -> str:
-    return "" if image.digest else "the image has no digest to prove it by"
+    return reason or next(filter(None, reasons), None)
 
 
 def _template_blocker(live: Json, containers: tuple[str, ...]) -> str:
@@ -113,8 +108,8 @@ def _init_blocker(live: Json, containers: tuple[str, ...]) -> str:
 
 def _sets_blocker(
     live: Json,
-    sets: tuple[Json, ...],
     current: Json | None,
+    others: list[Json],
     containers: tuple[str, ...],
     image: ImageRef,
 ) -> str:
@@ -124,20 +119,9 @@ def _sets_blocker(
         return "a rollout of another change is under way"
     if not paused_by_devloop(live) and images_of(live) != images_of(current):
         return "a rollout is under way"
-    for other in other_sets(live, sets, current):
-        # The controller takes the oldest ReplicaSet with an equal template: it would roll there.
-        if all(images_of(other).get(c) == image.pinned for c in containers):
-            return "it ran this image before"
-    return ""
-
-
-def _others_blocker(
-    live: Json, sets: tuple[Json, ...], current: Json | None, pods: tuple[Json, ...]
-) -> str:
-    for other in other_sets(live, sets, current):
-        if number(dig(other, "spec", "replicas")) or pods_of(pods, uid_of(other)):
-            return "a rollout is under way"
-    return ""
+    # The controller takes the oldest ReplicaSet with an equal template: it would roll there.
+    wanted = dict.fromkeys(containers, image.pinned).items()
+    return "it ran this image before" if any(wanted <= images_of(o).items() for o in others) else ""
 
 
 def _strategy_blocker(live: Json, pods: list[Json]) -> str:
@@ -150,10 +134,8 @@ def _strategy_blocker(live: Json, pods: list[Json]) -> str:
 
 
 def _slow_blocker(containers: tuple[str, ...], memory: Memory) -> str:
-    for name in containers:
-        if name in memory.slow:
-            return f"{name} needed {memory.slow[name]} s to stop"
-    return ""
+    slow = next((name for name in containers if name in memory.slow), None)
+    return f"{slow} needed {memory.slow[slow]} s to stop" if slow is not None else ""
 
 
 def _pod_blocker(pod: Json, current: Json, container: str, image: ImageRef, memory: Memory) -> str:

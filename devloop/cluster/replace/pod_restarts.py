@@ -175,12 +175,8 @@ def _seconds(stamp: object) -> float:
 
 def _last_write(thing: Json) -> float:
     """When devloop wrote the object, by the server's clock; infinity when it does not say."""
-    times = [
-        _seconds(e.get("time"))
-        for e in items(metadata(thing).get("managedFields"))
-        if e.get("manager") == MANAGER
-    ]
-    return max(times, default=float("inf"))
+    mine = (e for e in items(metadata(thing).get("managedFields")) if e.get("manager") == MANAGER)
+    return max((_seconds(e.get("time")) for e in mine), default=float("inf"))
 
 
 def _stopped(pod: Json, container: str) -> float:

@@ -4,7 +4,7 @@ One file a workload and strategy under `.devloop/recovery/<context>/<namespace>/
 before the first patch until after the last: services that share a Deployment may replace its pods
 in different ways. Written without fsync, since a process that is killed loses nothing it wrote;
 after a power failure the mark on the Deployment itself says so. Must not recover anything: that is
-`recover`'s.
+`deploy.deployments`'s.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from devloop.cluster.api.pod_view import Json, images_of
-from devloop.cluster.rollout.hooks import RolloutHooks
+from devloop.cluster.rollout.rollout import RolloutHooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

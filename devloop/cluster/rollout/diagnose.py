@@ -202,8 +202,8 @@ def _container(container: ContainerView, pod: PodView, events: Sequence[Json]) -
         return _oom(container, pod)
     if container.last_reason in _CREATE and not container.ready:
         return _create(container, pod)
-    again = container.restarts >= 1 and (ended or container.reason == "CrashLoopBackOff")
-    looping = container.reason == "CrashLoopBackOff" or container.restarts >= 2 or again
+    again = container.restarts >= (1 if ended else 2)
+    looping = container.reason == "CrashLoopBackOff" or again
     if container.init:
         return _init(container, pod, looping=looping)
     if container.ready and container.state == "running":

@@ -41,13 +41,8 @@ def other_sets(live: Json, replicasets: Iterable[Json], current: Json | None) ->
 
 def matching_set(live: Json, replicasets: Iterable[Json]) -> Json | None:
     """The ReplicaSet that the controller takes for the Deployment's template: the oldest equal."""
-    equal = [
-        r
-        for r in replicasets
-        if controlled_by(r, uid_of(live))
-        and images_of(r) == images_of(live)
-        and not differs_from(r, live, ())
-    ]
+    mine = other_sets(live, replicasets, None)
+    equal = [r for r in mine if images_of(r) == images_of(live) and not differs_from(r, live, ())]
     return min(equal, key=lambda r: text(metadata(r).get("creationTimestamp")), default=None)
 
 

@@ -5,6 +5,7 @@ makes is to delete a broken pod that keeps a StatefulSet from taking the fix
 (kubernetes/kubernetes#67250); what a replacement does on the way it does by its hooks.
 """
 
+# ruff: noqa: ARG002 - RolloutHooks is the base of what does something
 from __future__ import annotations
 
 import contextlib
@@ -30,12 +31,9 @@ from devloop.errors import Code, DevloopError
 from devloop.model import Served, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.api.view import ClusterView
-    from devloop.cluster.rollout.hooks import RolloutHooks
     from devloop.engine.ports import Reporter
     from devloop.errors import Diagnosis
     from devloop.model import Deployed
@@ -47,12 +45,41 @@ _BROKEN_SECONDS = 1.0
 _BACK_OFF = 2.5  # seconds; the status may be that of a moment ago
 
 
+class RolloutHooks:
+    """What a replacement does, and knows, while its rollout is followed. Those of a rolling update,
+    for which the controllers do everything: nothing. `Rollout` calls them in its own thread,
+    `advance` first at each look."""
+
+    def advance(self, deployed: Deployed, accepted: Accepted, cancel: Cancel) -> str:
+        """Do what is next. Returns the name of the ReplicaSet whose pods get the image where they
+        are, "" for none. `accepted` is that of `rollout_status.judge`. Errors: cluster/*."""
+        return ""
+
+    def seen(self, pod: Json, deployed: Deployed) -> Json:
+        """The pod as it is to be judged; the very same object where nothing is known of it."""
+        return pod
+
+    def newest(self, workload: Json) -> Json:
+        """The workload, newer where a write's answer is ahead of the watch."""
+        return workload
+
+    def is_news(self, event: Json) -> bool:
+        """Whether the event is one of this rollout: a pod that stays keeps those of before."""
+        return True
+
+    def in_back_off(self) -> list[Json]:
+        """The pods that the kubelet does not restart with the image yet."""
+        return []
+
+    def recreate(self, pod: Json) -> None:
+        """Have one of those replaced by a new pod."""
+
+
 class _Patience:
     """How long each trouble has lasted, without a break: what one look does not ask about is
     forgotten at the next."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         # key -> since when, for how many seconds: of this look, and of the one before
         self._now: dict[tuple[str, ...], tuple[float, float]] = {}
         self._before = self._now
@@ -63,9 +90,9 @@ class _Patience:
 
     def lasted(self, key: tuple[str, ...], grace: float) -> bool:
         """Whether `key` has been so for `grace` seconds (never, for infinity)."""
-        began, _ = self._now.get(key) or self._before.get(key) or (self._clock(), 0.0)
+        began, _ = self._now.get(key) or self._before.get(key) or (time.monotonic(), 0.0)
         self._now[key] = (began, grace)
-        return self._clock() - began >= grace
+        return time.monotonic() - began >= grace
 
     def next(self, now: float) -> float:
         """When the next one's patience ends that has not ended yet; infinity for none."""
@@ -84,13 +111,11 @@ class Rollout:
         *,
         timeout: float,
         hooks: RolloutHooks,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection = connection
         self._deployed = deployed
         self._hooks = hooks
         self._timeout = timeout
-        self._clock = clock
         ref = deployed.workload
         self._workloads = view.workload(ref)
         self._pods = view.view("pods", ref.namespace)
@@ -98,12 +123,12 @@ class Rollout:
         self._sets = view.view("replicasets", ref.namespace) if ref.kind == "deployment" else None
         # Those to wait for: events are a help; they may be forbidden.
         self._needed = [v for v in (self._workloads, self._pods, self._sets) if v is not None]
-        self._patience = _Patience(clock)
+        self._patience = _Patience()
         self._accepted: Accepted = frozenset()
         self._removed: set[str] = set()
         # pod uid -> container -> what it was when the rollout began
         self._found: dict[str, dict[str, RestartRecord]] | None = None
-        self._deadline = clock() + timeout
+        self._deadline = time.monotonic() + timeout
         self._reported = ""
         # A new workload may be in the view later than its deploy; one that was there is deleted.
         self._was_there = not deployed.changed
@@ -125,12 +150,12 @@ class Rollout:
                 if served is not None:
                     return served
                 # Until something would be decided without news from the cluster.
-                now = self._clock()
+                now = time.monotonic()
                 wake.wait(max(0.0, min(self._deadline, self._patience.next(now)) - now))
 
     def _look(self, reporter: Reporter, cancel: Cancel) -> tuple[Served, str] | None:
         view = self._look_around(cancel)
-        late = self._clock() >= self._deadline
+        late = time.monotonic() >= self._deadline
         self._patience.begin()
         status = judge(self._deployed, view, accepted=self._accepted)
         match status:

@@ -98,7 +98,7 @@ def judge(deployed: Deployed, view: RolloutView, *, accepted: Accepted = frozens
         return Waiting(message=f"waiting to see {ref}")
     changed = _changed_outside(deployed, workload)
     if changed is not None:
-        return changed
+        return Failing(error=changed)
     generation = number(metadata(workload).get("generation"))
     observed = number(dig(workload, "status", "observedGeneration"))
     if generation < deployed.generation or observed < max(generation, deployed.generation):
@@ -111,15 +111,13 @@ def judge(deployed: Deployed, view: RolloutView, *, accepted: Accepted = frozens
     return _daemonset(deployed, workload, mine, accepted)
 
 
-def _changed_outside(deployed: Deployed, workload: Json) -> Failing | None:
+def _changed_outside(deployed: Deployed, workload: Json) -> DevloopError | None:
     ref = deployed.workload
     if uid_of(workload) != deployed.uid:
-        return Failing(
-            error=DevloopError.of(
-                Code.SAFETY_CHANGED_OUTSIDE,
-                f"{ref} was deleted and recreated by somebody else",
-                suggestions=("deploy again",),
-            )
+        return DevloopError.of(
+            Code.SAFETY_CHANGED_OUTSIDE,
+            f"{ref} was deleted and recreated by somebody else",
+            suggestions=("deploy again",),
         )
     if number(metadata(workload).get("generation")) <= deployed.generation:
         return None
@@ -127,13 +125,11 @@ def _changed_outside(deployed: Deployed, workload: Json) -> Failing | None:
     if _has_image(now, deployed):
         return None
     other = [now.get(c) for c in deployed.containers if now.get(c) != deployed.image.pinned]
-    return Failing(
-        error=DevloopError.of(
-            Code.SAFETY_CHANGED_OUTSIDE,
-            f"{last_writer(workload)} changed the image of {ref} meanwhile",
-            cause=f"it is {other[0]} now, not {deployed.image.pinned}",
-            suggestions=("save a file to deploy again, or stop what writes there",),
-        )
+    return DevloopError.of(
+        Code.SAFETY_CHANGED_OUTSIDE,
+        f"{last_writer(workload)} changed the image of {ref} meanwhile",
+        cause=f"it is {other[0]} now, not {deployed.image.pinned}",
+        suggestions=("save a file to deploy again, or stop what writes there",),
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.cluster.deploy.in_use import digests_in_use
+from devloop.cluster.deploy.status import digests_in_use
 
 if TYPE_CHECKING:
     from devloop.cluster.api.connection import Connection
