@@ -21,6 +21,26 @@ def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
         time.sleep(STEP_SECONDS)
 
 
+class Overdue:
+    """Stands for the module `time` where a limit is looked after: an hour passes once `due()`.
+
+    It passes one look later, so that what a program wrote before that is read in between. `due` is
+    what the program leaves behind when it has written everything.
+    """
+
+    sleep = staticmethod(time.sleep)
+
+    def __init__(self, due: Callable[[], bool]) -> None:
+        self._due = due
+        self._is_due = False
+
+    def monotonic(self) -> float:
+        """Return what the clock shows by now, in seconds."""
+        later = 3600.0 if self._is_due else 0.0
+        self._is_due = self._is_due or self._due()
+        return time.monotonic() + later
+
+
 def runs(pid: int) -> bool:
     """Tell whether a process runs; one that ended and was not reaped yet does not."""
     try:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from devloop.base import process
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.process import CannotRun, Overran, Silence, capture, run
-from tests.support.waiting import runs, until
+from tests.support.waiting import Overdue, runs, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -131,9 +132,13 @@ def test_error_lines_come_while_the_program_runs() -> None:
     assert (err, done.err, done.out) == (["b", "c"], "c\n", "d\n")
 
 
-def test_what_was_read_until_the_limit_is_there() -> None:
+def test_what_was_read_until_the_limit_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "time", Overdue((tmp_path / "said").exists))
+    script = f"echo why >&2; : > {tmp_path}/said; exec sleep 60"
     with pytest.raises(Overran) as caught:
-        capture(["sh", "-c", "echo why >&2; sleep 60"], cancel=Cancel(), limit=0.5)
+        capture(["sh", "-c", script], cancel=Cancel(), limit=90.0)
     assert caught.value.err == "why\n"
 
 

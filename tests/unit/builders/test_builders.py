@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from devloop.base import process
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.builders.buildx import Buildx, arguments
 from devloop.builders.built_images import CachedImages, CachingBuilder
@@ -21,6 +22,7 @@ from devloop.builders.select import make_builder, preflight
 from devloop.config.schema import Build, Deploy, Project, Service
 from devloop.errors import Code, DevloopError
 from devloop.model import ImageRef, PushTarget
+from tests.support.waiting import Overdue
 from tests.unit.builders.kit import FakeRegistry, Notes, job, recorded, scan_of, write
 
 if TYPE_CHECKING:
@@ -267,11 +269,15 @@ def test_no_detour_when_the_registry_is_down(
     assert len(docker.calls) == 1
 
 
-def test_a_build_that_takes_too_long_names_its_step(docker: FakeDocker, context: Path) -> None:
+def test_a_build_that_takes_too_long_names_its_step(
+    docker: FakeDocker, context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     vertex = {"digest": "a", "name": "[2/2] RUN sleep 60", "started": "t"}
-    docker.answers(f"echo '{json.dumps({'vertexes': [vertex]})}'; exec sleep 60")
+    line = json.dumps({"vertexes": [vertex]})
+    docker.answers(f"echo '{line}'; : > {tmp_path}/said; exec sleep 60")
+    monkeypatch.setattr(process, "time", Overdue((tmp_path / "said").exists))
     with pytest.raises(DevloopError) as caught:
-        Buildx(job(context, limit=0.5)).build(scan_of(context), Notes(), Cancel())
+        Buildx(job(context, limit=90.0)).build(scan_of(context), Notes(), Cancel())
     assert caught.value.code == "build/timeout"
     assert "[2/2] RUN sleep 60" in (caught.value.diagnosis.cause or "")
 

@@ -288,7 +288,8 @@ def test_a_build_whose_files_changed_is_made_again() -> None:
     running.stop()
 
 
-def test_a_worker_that_does_not_end_holds_nobody_up() -> None:
+def test_a_worker_that_does_not_end_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_STOP_LIMIT", 0.05)
     world = World()
     release = threading.Event()
 
@@ -354,7 +355,8 @@ def test_a_watcher_that_dies_ends_the_session() -> None:
     assert bugs == [error]
 
 
-def test_what_can_be_synced_is_and_its_image_follows() -> None:
+def test_what_can_be_synced_is_and_its_image_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "CATCH_UP_AFTER", 0.1)
     world, hints = World(), ScriptedHints()
     running = Running(world.engine("dev", hints, syncs=True))
     until(lambda: world.outcomes() == [Outcome.READY])

@@ -28,6 +28,7 @@ from devloop.local_cluster import (
 )
 from devloop.local_cluster.cluster import kind
 from tests.support.memory_docker import Box, MemoryDocker
+from tests.support.waiting import Overdue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -634,11 +635,12 @@ def test_a_kind_that_does_not_end_is_given_up_with_its_last_lines(
     idle: DockerHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "kind"
-    program.write_text("#!/bin/sh\necho last >&2\nexec sleep 60\n")
+    program.write_text(f"#!/bin/sh\necho last >&2\n: > {tmp_path}/done\nexec sleep 60\n")
     program.chmod(0o755)
+    monkeypatch.setattr(process, "time", Overdue((tmp_path / "done").exists))
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     with pytest.raises(DevloopError, match="did not end in time") as caught:
-        kind(idle, "create", "cluster", limit=2)
+        kind(idle, "create", "cluster", limit=90)
     assert caught.value.diagnosis.detail == ("last",)
 
 

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devloop.base import process
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.errors import Code, DevloopError
 from devloop.model import PushTarget
 from devloop.registry.discovery import Hosting, check, discover, parse_hosting
 from devloop.registry.kindload import KindLoader
-from tests.support.waiting import runs, until
+from tests.support.waiting import Overdue, runs, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -184,12 +185,16 @@ def test_a_load_is_cancelled_with_all_its_children(tmp_path: Path) -> None:
     until(lambda: not runs(int((tmp_path / "pid").read_text())))
 
 
-def test_a_load_that_does_not_end_is_given_up_with_all_its_children(tmp_path: Path) -> None:
-    program = fake_kind(tmp_path, f"sleep 600 & echo $! > {tmp_path}/pid; echo saving; wait")
+def test_a_load_that_does_not_end_is_given_up_with_all_its_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, pid = tmp_path / "new", tmp_path / "pid"
+    program = fake_kind(tmp_path, f"echo saving; sleep 600 & echo $! > {new}; mv {new} {pid}; wait")
+    monkeypatch.setattr(process, "time", Overdue(pid.exists))
     with pytest.raises(DevloopError) as caught:
-        KindLoader("dev", program=program, limit=2.0).load("x:t", Cancel(), lambda _: None)
+        KindLoader("dev", program=program, limit=90.0).load("x:t", Cancel(), lambda _: None)
     assert caught.value.code == Code.REGISTRY_PUSH_FAILED
-    assert caught.value.diagnosis.cause == "error: kind did not end within 2 s"
+    assert caught.value.diagnosis.cause == "error: kind did not end within 90 s"
     assert caught.value.diagnosis.detail[0] == "saving"
     until(lambda: not runs(int((tmp_path / "pid").read_text())))
 
