@@ -286,9 +286,9 @@ class _DockerfileReader:
             last = index
             if not match:
                 break
-        word, rest, *_ = *"".join(parts).strip().split(None, 1), "", ""
-        keyword = word.upper()
-        flags, value = _flags(rest) if keyword in _WITH_FLAGS else ((), rest)
+        word, *rest = "".join(parts).strip().split(None, 1) or [""]
+        keyword, value = word.upper(), "".join(rest)
+        flags, value = _flags(value) if keyword in _WITH_FLAGS else ((), value)
         heredocs: tuple[Heredoc, ...] = ()
         if keyword in _WITH_HEREDOC or (keyword == "ONBUILD" and "<<" in value):
             heredocs = self._heredocs(value, last + 1)

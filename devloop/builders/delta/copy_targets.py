@@ -47,16 +47,16 @@ class Targets:
         snapshot = scan.snapshot
         links = [path for path, entry in snapshot.entries.items() if entry.type == "symlink"]
         trees = [place(copy, snapshot, _owner(copy)) for copy in found.copies]
-        targets: dict[str, list[FileEntry]] = {}
+        targets: dict[str, tuple[FileEntry, ...]] = {}
         for _, placed in merge(trees).values():
             if placed.source and not placed.unsure:
-                targets.setdefault(placed.source, []).append(placed)
+                targets[placed.source] = (*targets.get(placed.source, ()), placed)
         for path in tuple(targets):
             try:
                 found.check([path], links)
             except NeedsFullBuild:
                 del targets[path]
-        return {path: tuple(placed) for path, placed in targets.items()}
+        return targets
 
     def _read(self, recipe: str) -> Rules:
         if self._rules is None or self._rules[0] != recipe:
@@ -72,9 +72,7 @@ def _owner(copy: Copy) -> tuple[int, int]:
         return 0, 0
     numbers = _OWNER.fullmatch(copy.chown)
     if numbers is None:
-        raise NeedsFullBuild(
-            f"COPY --chown={copy.chown}: which number that is, only the image knows"
-        )
-    uid = 0 if numbers[1] == "root" else int(numbers[1])
-    gid = uid if numbers[2] is None else 0 if numbers[2] == "root" else int(numbers[2])
+        why = "which number that is, only the image knows"
+        raise NeedsFullBuild(f"COPY --chown={copy.chown}: {why}")
+    uid, gid = (0 if word == "root" else int(word) for word in numbers.groups(numbers[1]))
     return uid, gid

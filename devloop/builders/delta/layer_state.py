@@ -204,8 +204,10 @@ class LayerState:
                 placed[place_in_image] = new_placed
                 if self._tree[place_in_image] is old_placed:
                     self._tree[place_in_image] = new_placed
-                    stale = not same(new_placed, self._then.tree.get(place_in_image))
-                    (self._stale.add if stale else self._stale.discard)(place_in_image)
+                    if same(new_placed, self._then.tree.get(place_in_image)):
+                        self._stale.discard(place_in_image)
+                    else:
+                        self._stale.add(place_in_image)
         return True
 
     def _index(self) -> None:

@@ -139,10 +139,10 @@ def understood(instruction: Instruction, scope: Scope) -> Copy:
     full = scope.path(dest)
     slash = dest.endswith("/") or dest in ("", ".") or full == "/"
     known = full in scope.directories
-    if not all(is_pattern(source) for source in sources):
+    if not all(map(is_pattern, sources)):
         # Where nothing matches, nothing is made.
-        above = full.rpartition("/")[0] or "/"
-        scope.note_directory(full if slash or any(not clean(s) for s in sources) else above)
+        whole = slash or any(not clean(source) for source in sources)
+        scope.note_directory(full if whole else full.rpartition("/")[0])
     return Copy(
         instruction=instruction,
         sources=tuple(sources),

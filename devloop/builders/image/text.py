@@ -249,9 +249,9 @@ class Scope:
 
     def note_directory(self, path: str) -> None:
         """Take it that `path` is a directory from here on, and all above it."""
-        while path not in self.directories:
+        while path and path not in self.directories:
             self.directories.add(path)
-            path = path.rpartition("/")[0] or "/"
+            path = path.rpartition("/")[0]
 
     def replay(self, instruction: Instruction) -> None:
         """Follow an instruction other than COPY and ADD. Raises `NeedsFullBuild`."""

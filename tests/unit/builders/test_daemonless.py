@@ -229,6 +229,12 @@ def test_the_media_types_are_the_bases(bench: Bench) -> None:
     assert "annotations" not in manifest
 
 
+def test_a_variable_whose_value_only_a_builder_knows(bench: Bench) -> None:
+    text = "FROM scratch\nARG TARGETSTAGE\nENV S=$TARGETSTAGE\nCOPY b /\n"
+    with pytest.raises(NeedsFullBuild, match="TARGETSTAGE depends on the target"):
+        bench.build(bench.full(text))
+
+
 def test_without_a_registry_docker_has_to_load_the_image(bench: Bench) -> None:
     write(bench.context, {"Dockerfile": "FROM scratch\n"})
     target = PushTarget(kind_cluster="k")
