@@ -79,7 +79,9 @@ class BackendChooser:
         present = dict.fromkeys(self._known[pod.uid].images for pod in ordered)
         self._ages = {images: self._ages.get(images) or next(self._newer) for images in present}
         staying = [pod for pod in ordered if not pod.deleting]
-        target = self._target(staying, now)
+        patience = _PATIENCE_WITH_OTHERS if any(pod.ready for pod in staying) else _PATIENCE
+        fit = [pod for pod in staying if pod.ready or self._restarting(pod, now, patience)]
+        target = max(fit, key=self._rank, default=None)
         coming = [pod for pod in staying if pod.node or pod.phase == "Running"]
         likely = {
             pod.uid: pod for pod in (target, max(coming, key=self._rank, default=None)) if pod
@@ -90,11 +92,6 @@ class BackendChooser:
             replacing=frozenset(replacing),
             replaced=frozenset(replaced),
         )
-
-    def _target(self, pods: list[PodView], now: float) -> PodView | None:
-        patience = _PATIENCE_WITH_OTHERS if any(pod.ready for pod in pods) else _PATIENCE
-        fit = [pod for pod in pods if pod.ready or self._restarting(pod, now, patience)]
-        return max(fit, key=self._rank, default=None)
 
     def _rank(self, pod: PodView) -> tuple[int, str, str]:
         return self._ages[self._known[pod.uid].images], pod.created, pod.name

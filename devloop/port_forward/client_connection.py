@@ -38,8 +38,9 @@ class ClientConnection:
         self._loop = loop
         self._settings = settings
         self._client = ClientSocket(client)
-        on_events = self._client_readable, self._client_writable
-        self._client_events = SocketEvents(loop, client.fileno(), *on_events)
+        self._client_events = SocketEvents(
+            loop, client.fileno(), self._client_readable, self._client_writable
+        )
         self._timers = Timers(loop)  # of the present state: a change of stream clears them
         self._remote: PodStream | None = None
         self._lingering = False  # all is answered, but not yet sent
@@ -229,7 +230,7 @@ class ClientConnection:
         if self._kept_back is None:
             return
         kept_for = self._loop.time() - self._kept_since
-        replacing = self._leaving or self._route.unsettled
+        replacing = self._leaving or self._route.process.unsettled
         if replacing and kept_for < self._settings.keep_back_replacing:
             self._timers.after(self._settings.keep_back, self._kept_long_enough)
             return

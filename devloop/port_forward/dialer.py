@@ -67,15 +67,13 @@ class Dialer:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _work(self) -> None:
-        while (job := self._next()) is not None:
+        while True:
+            with self._lock:
+                if not self._jobs:
+                    self._threads.discard(threading.current_thread())
+                    return
+                job = self._jobs.popleft()
             job()
-
-    def _next(self) -> Callable[[], None] | None:
-        with self._lock:
-            if self._jobs:
-                return self._jobs.popleft()
-            self._threads.discard(threading.current_thread())
-            return None
 
     def _one(
         self, pod: PodView, port: int, cancel: Cancel, done: Callable[[Duplex | str], None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,8 +90,8 @@ def _pid_by_proc(port: int) -> int | None:
 
 def _pid_by_lsof(port: int) -> int | None:
     text = _output(["lsof", "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fp"])
-    lines = text.splitlines()
-    return next((int(x[1:]) for x in lines if x[:1] == "p" and x[1:].isdigit()), None)
+    found = re.search(r"^p(\d+)$", text, re.MULTILINE)
+    return int(found[1]) if found else None
 
 
 def _name_of(pid: int) -> str:

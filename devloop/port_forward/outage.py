@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import collections
 import enum
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from devloop.port_forward.settings import ForwardSettings
 
 
-T = TypeVar("T")
-
-
-class Outage(Generic[T]):
+class Outage:
     """The back-off of one route: after a failure one connection at a time tries whether it works
     again (the trial), and the others wait for what it meets.
 
@@ -29,7 +26,7 @@ class Outage(Generic[T]):
         self._since = 0.0
         self._failed_at = 0.0
         self.refused = False
-        self.trial: T | None = None
+        self.trial: object = None
         self.cost = 0.0
         self.resting = False
 
@@ -41,7 +38,7 @@ class Outage(Generic[T]):
         """Whether somebody may be dialled for; during an outage it becomes the trial."""
         return not self._failures or (self.trial is None and not self.resting)
 
-    def end_trial(self, connection: T) -> bool:
+    def end_trial(self, connection: object) -> bool:
         """`connection` will not show any more whether it works again; False if it was not to."""
         if self.trial is not connection:
             return False

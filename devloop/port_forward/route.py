@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 
 class Route:
-    """Owns the clients of one port. `likely` are the pods that may be dialled next; `on_end` is
-    called after a client has gone."""
+    """Owns the clients of one port. `likely` are the pods that may be dialled next; `process` is
+    that of the pod which is asked now; `on_end` is called after a client has gone."""
 
     def __init__(
         self,
@@ -63,8 +63,8 @@ class Route:
         self._target: PodView | None = None
         self._waiting: collections.deque[ClientConnection] = collections.deque()
         self._dialing: dict[ClientConnection, float] = {}
-        self._outage: Outage[ClientConnection] = Outage(settings)
-        self._process = ProcessReplacement(settings)
+        self._outage = Outage(settings)
+        self.process = ProcessReplacement(settings)
         self._end_probe: Callable[[], None] = lambda: None
         self._deleting: set[str] = set()
 
@@ -97,20 +97,15 @@ class Route:
 
     # --- what connections report -----------------------------------------------------------
 
-    @property
-    def unsettled(self) -> bool:
-        """Whether the pod's process is to be replaced, or was and it is not known yet by which."""
-        return self._process.unsettled
-
     def trusted(self, connection: ClientConnection) -> None:
         """The connection's stream leads somewhere."""
         self._outage.end_trial(connection)
-        if not self._outage or connection.epoch != self._process.epoch:
+        if not self._outage or connection.epoch != self.process.epoch:
             return
         refused = self._outage.refused
         self._outage.over()
         if refused:
-            self._process.answered(self._loop.time())
+            self.process.answered(self._loop.time())
             # Nobody listened and now somebody does: another process, which gets what the one
             # before it left unanswered.
             self._free_left_behind(ClientConnection.retry_elsewhere)
@@ -197,7 +192,7 @@ class Route:
         """New requests go to another pod than before."""
         self._outage.over()
         self._outage.trial = None
-        self._process.reset()
+        self.process.reset()
         # Whoever is answered by it must never get an answer of an older one again.
         self._free(lambda c: c.pod != target.uid and c.release())
         self._report_target()
@@ -205,30 +200,30 @@ class Route:
     def _process_is_going(self, target: PodView) -> None:
         """The pod asks for another image: nobody new is sent to its old process."""
         began = self._loop.time()
-        self._process.begin(began)
+        self.process.begin(began)
         self._free(lambda c: c.pod == target.uid and c.release())
         if self._is_anybody_left_behind:
             self._probe(target)
 
         def enough() -> None:
-            if self._process.is_overdue(began):
+            if self.process.is_overdue(began):
                 self._dispatch()
 
         self._loop.call_later(self._settings.old_process_timeout, enough)
 
     def _process_was_replaced(self, target: PodView) -> None:
         """The pod's new container runs."""
-        self._process.container_reported()
+        self.process.container_reported()
         self._outage.resting = False
         self._free_left_behind(lambda c: c.pod == target.uid and c.leave())
 
     @property
     def _is_anybody_left_behind(self) -> bool:
         """Whether somebody waits for an answer of a process that is to go, or gone."""
-        return any(c.pod and c.epoch < self._process.epoch for c in self.connections)
+        return any(c.pod and c.epoch < self.process.epoch for c in self.connections)
 
     def _free_left_behind(self, free: Callable[[ClientConnection], object]) -> None:
-        self._free(lambda c: c.epoch < self._process.epoch and free(c))
+        self._free(lambda c: c.epoch < self.process.epoch and free(c))
 
     def _free(self, free: Callable[[ClientConnection], object]) -> None:
         """Have those wait for another stream that `free` has freed of theirs."""
@@ -245,7 +240,7 @@ class Route:
     def _dispatch(self) -> None:
         """Dial for those who wait: for all of them, or after a failure for one at a time."""
         while self._waiting and self._target is not None and not self._closing:
-            if self._process.is_going:
+            if self.process.is_going:
                 self._probe(self._target)
                 return
             if not self._outage.allows_dial():
@@ -257,7 +252,7 @@ class Route:
                 self._outage.trial = connection
             self._waiting.remove(connection)
             began = self._dialing[connection] = self._loop.time()
-            connection.epoch = self._process.epoch
+            connection.epoch = self.process.epoch
             self._open(
                 self._target, functools.partial(self._dialed, connection, self._target, began)
             )
@@ -291,7 +286,7 @@ class Route:
         current = (
             self._target is not None
             and self._target.uid == pod.uid
-            and connection.epoch == self._process.epoch
+            and connection.epoch == self.process.epoch
         )
         if not isinstance(result, str):
             if wanted and current:
@@ -317,7 +312,7 @@ class Route:
         pause = self._outage.failed(now, began=began, refused=refused)
         if pause is not None:
             if first_refusal:
-                self._process.epoch += 1  # whoever listens next is another process
+                self.process.epoch += 1  # whoever listens next is another process
             self._try_in(pause)
             if self._outage.lasted(now) >= self._settings.report_after and self._target is not None:
                 self.report("waiting", pod=self._target.name, reason=reason)
@@ -325,7 +320,7 @@ class Route:
 
     def _try_in(self, pause: float) -> None:
         self._outage.resting = True
-        pause = max(pause, self._process.rest_until - self._loop.time())
+        pause = max(pause, self.process.rest_until - self._loop.time())
         self._timers.after(pause, self._end_rest)
 
     def _end_rest(self) -> None:
@@ -337,7 +332,7 @@ class Route:
 
     def _probe(self, pod: PodView) -> None:
         """Connect and send nothing while the old process may still answer, until nobody does."""
-        began = self._process.start_probe()
+        began = self.process.start_probe()
         if began is None:
             return
 
@@ -349,12 +344,12 @@ class Route:
             self._end_probe = await_refusal(self._loop, result, seconds, probed)
 
         def probed(refused: bool) -> None:
-            self._probed(self._process.probed(began, refused=refused))
+            self._probed(self.process.probed(began, refused=refused))
 
         self._open(pod, opened)
 
     def _probe_again(self) -> None:
-        if self._process.is_going and self._target is not None and self._is_anybody_left_behind:
+        if self.process.is_going and self._target is not None and self._is_anybody_left_behind:
             self._probe(self._target)
         else:
             self._dispatch()

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from devloop.sync.rules import PathRule
 
 
-_NOTHING: Mapping[str, SyncTarget] = MappingProxyType({})
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncPlace:
     """Where the image's build puts a path: an absolute `path`, with `mode`, `uid` and `gid`."""
@@ -112,8 +109,7 @@ class ByPlaces:
             place.path: (source, place) for source, found in places.items() for place in found
         }
 
-    def targets(self, path: str, entry: ContextEntry) -> Sequence[str]:
-        del entry
+    def targets(self, path: str, _entry: ContextEntry) -> Sequence[str]:
         return [place.path for place in self.places.get(path, ())]
 
     def placed(self, target: str, snapshot: Snapshot) -> SyncedFile | None:
@@ -128,8 +124,7 @@ class ByPlaces:
             owner=f"{place.uid}:{place.gid}",
         )
 
-    def blocker(self, path: str, entry: ContextEntry) -> str | None:
-        del entry
+    def blocker(self, path: str, _entry: ContextEntry) -> str | None:
         if path not in self.places:
             return f"{path} is not known to be copied into the image as it is"
         return None
@@ -149,7 +144,9 @@ def _below_copy(source: str, path: str, *, directory: bool) -> SyncTarget:
 
 
 def difference(
-    old: ContainerState, new: ContainerState, doubtful: Mapping[str, SyncTarget] = _NOTHING
+    old: ContainerState,
+    new: ContainerState,
+    doubtful: Mapping[str, SyncTarget] = MappingProxyType({}),
 ) -> SyncPlan:
     """The steps from `old` to `new`: what is to be there first, parents before children, then what
     is to go. Of the `doubtful` targets, by absolute path, it is not known what is there."""
@@ -162,7 +159,7 @@ def difference(
             if (reason := state.placing.blocker(path, entry)) is not None:
                 return SyncPlan(blocker=reason)
             targets.update(state.placing.targets(path, entry))
-    put: dict[str, FileChange] = {}
+    put: dict[str, SyncedFile] = {}
     gone: dict[str, FileChange] = {}
     for target in sorted(targets):
         before = old.placing.placed(target, old.snapshot)
@@ -172,7 +169,7 @@ def difference(
         if after is not None:
             if not after.target.path and after.entry.type != "dir":
                 return SyncPlan(blocker=f"{after.source} would replace the directory {target}")
-            put[target] = FileChange(target=after.target, placed=after)
+            put[target] = after
         elif before is not None:
             if not before.target.path:
                 return SyncPlan(blocker=f"the directory {before.source} is gone as a whole")
@@ -180,7 +177,8 @@ def difference(
         else:
             gone[target] = FileChange(target=doubtful[target])
     last = [change for target, change in gone.items() if not _implied(target, put, gone)]
-    return SyncPlan(changes=(*put.values(), *last))
+    first = [FileChange(target=placed.target, placed=placed) for placed in put.values()]
+    return SyncPlan(changes=(*first, *last))
 
 
 def _changed(old: ContainerState, new: ContainerState) -> Iterable[str]:
@@ -198,14 +196,10 @@ def _changed(old: ContainerState, new: ContainerState) -> Iterable[str]:
         yield from (path for path in after if was.get(path) and was[path] != now.get(path))
 
 
-def _implied(target: str, put: Mapping[str, FileChange], gone: Mapping[str, FileChange]) -> bool:
+def _implied(target: str, put: Mapping[str, SyncedFile], gone: Mapping[str, FileChange]) -> bool:
     """Whether `target` goes with a directory above it, which is removed or replaced."""
-    above = posixpath.dirname(target)
-    while above not in ("", "/"):
-        if above in gone:
+    above = target
+    while (above := posixpath.dirname(above)) not in ("", "/"):
+        if above in gone or (above in put and put[above].entry.type != "dir"):
             return True
-        change = put.get(above)
-        if change is not None and change.placed is not None and change.placed.entry.type != "dir":
-            return True
-        above = posixpath.dirname(above)
     return False

@@ -94,8 +94,6 @@ class ContainerSync:
         self._cancel = Cancel()
         self._wake, self._waker = wake_pair()
         self._thread = supervised(f"sync {pod.name}/{container}", self._run)
-
-    def start(self) -> None:
         self._thread.start()
 
     @property

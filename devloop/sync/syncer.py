@@ -113,11 +113,11 @@ class FileSync:
             nothing = ContainerState(snapshot=scan.snapshot, placing=ByPlaces({}))
             desired = _DesiredState(scan, nothing)
         with self._lock:
-            key = _key_of(image)
+            key = image.digest or image.pinned
             self._images.pop(key, None)
             self._images[key] = _KnownContent(image, desired.state)
             # The oldest are dropped, but none that a container runs: it may start from it again.
-            used = {_key_of(worker.image) for worker in self._workers.values()}
+            used = {w.image.digest or w.image.pinned for w in self._workers.values()}
             spare = [key for key in self._images if key not in used]
             for key in spare[:-_IMAGES]:
                 del self._images[key]
@@ -247,7 +247,6 @@ class FileSync:
                     )
                     if self._desired is not None:
                         worker.want(self._desired.state)
-                    worker.start()
 
     def _known(self, container: ContainerView) -> _KnownContent | None:
         """What a running container started from, if that is known.
@@ -313,10 +312,6 @@ class FileSync:
     def _refusal(self, scan: Scan, directory: str) -> str | None:
         with self._lock:
             return self._refusals.get(_made_from(scan), {}).get(directory)
-
-
-def _key_of(image: ImageRef) -> str:
-    return image.digest or image.pinned
 
 
 def _made_from(scan: Scan) -> tuple[str, str]:
