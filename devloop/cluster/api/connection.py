@@ -215,7 +215,8 @@ class Connection:
                 pause = error.retry_after
                 if pause is None:
                     pause = 0.2 * 2**attempt * (0.75 + random.random() / 2)  # noqa: S311
-                self._pause(min(pause, _LONGEST_PAUSE), cancel)
+                if (cancel or Cancel()).wait(min(pause, _LONGEST_PAUSE)):
+                    raise Cancelled from None
 
     def find(self, path: str, *, absent: Container[int] = (404,)) -> dict[str, Any] | None:
         """GET the object at `path`; None where the answer is one of `absent`. Else as `request`."""
@@ -225,12 +226,6 @@ class Connection:
             if error.status in absent:
                 return None
             raise
-
-    def _pause(self, seconds: float, cancel: Cancel | None) -> None:
-        if cancel is None:
-            time.sleep(seconds)
-        elif cancel.wait(seconds):
-            raise Cancelled
 
     def send(
         self,

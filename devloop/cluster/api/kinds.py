@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devloop.cluster.api.api_errors import ApiError
+from devloop.cluster.api.pod_view import Json, dig
 from devloop.errors import Code, DevloopError, Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from devloop.cluster.api.connection import Connection
-    from devloop.cluster.api.pod_view import Json
     from devloop.model import WorkloadKind, WorkloadRef
 
 
@@ -89,9 +89,7 @@ def workload_path(ref: WorkloadRef) -> str:
 
 def name_of(manifest: Json) -> str:
     """`Deployment web`, for messages."""
-    metadata = manifest.get("metadata")
-    name = metadata.get("name") if isinstance(metadata, dict) else None
-    return f"{manifest.get('kind')} {name}"
+    return f"{manifest.get('kind')} {dig(manifest, 'metadata', 'name')}"
 
 
 class Discovery:

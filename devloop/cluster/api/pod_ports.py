@@ -48,8 +48,8 @@ class PodPorts:
         self._changed = threading.Condition()
         self._pods: dict[str, PodView] = {}
         self._idle: dict[str, list[Tunnel]] = {}
-        self._not_before: dict[str, float] = {}
-        self._pauses: dict[str, float] = {}
+        # pod uid -> when to try again after a failure, and how long the pause after another is
+        self._pauses: dict[str, tuple[float, float]] = {}
         self._stop = Cancel()
         self._thread: threading.Thread | None = None
         self._in_websocket = False  # until somebody on the way turns out to know no SPDY
@@ -92,7 +92,6 @@ class PodPorts:
                 return
             self._pods = wanted
             leaving = [self._idle.pop(uid) for uid in self._idle.keys() - wanted.keys()]
-            self._not_before = {u: t for u, t in self._not_before.items() if u in wanted}
             self._pauses = {u: p for u, p in self._pauses.items() if u in wanted}
             if self._thread is None and wanted:
                 self._thread = supervised("tunnels", self._work)
@@ -167,7 +166,7 @@ class PodPorts:
         now = time.monotonic()
         for uid, pod in self._pods.items():
             short = len(self._idle.get(uid, ())) < self._spare
-            if short and self._not_before.get(uid, 0.0) <= now:
+            if short and self._pauses.get(uid, (0.0, 0.0))[0] <= now:
                 return pod
         return None
 
@@ -182,7 +181,7 @@ class PodPorts:
 
     def _rest(self) -> float:
         now = time.monotonic()
-        return min([_CHECK / 2, *(t - now for t in self._not_before.values() if t > now)])
+        return min([_CHECK / 2, *(t - now for t, _ in self._pauses.values() if t > now)])
 
     def _add(self, pod: PodView) -> None:
         try:
@@ -192,9 +191,9 @@ class PodPorts:
         except DevloopError:
             # Whoever really needs a stream learns why there is none.
             with self._changed:
-                pause = self._pauses.get(pod.uid, _PAUSE)
-                self._pauses[pod.uid] = min(pause * 1.5, _LONGEST_PAUSE)
-                self._not_before[pod.uid] = time.monotonic() + pause
+                _, pause = self._pauses.get(pod.uid, (0.0, _PAUSE))
+                again = time.monotonic() + pause
+                self._pauses[pod.uid] = (again, min(pause * 1.5, _LONGEST_PAUSE))
             return
         with self._changed:
             self._pauses.pop(pod.uid, None)

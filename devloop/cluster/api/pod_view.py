@@ -105,12 +105,16 @@ def _images(spec: object) -> dict[str, str]:
     }
 
 
+def container_status(pod: Json, container: str) -> Json:
+    """What the kubelet reports of a main container; empty when it reports nothing."""
+    statuses = items(dig(pod, "status", "containerStatuses"))
+    return next((s for s in statuses if text(s.get("name")) == container), {})
+
+
 def condition(thing: Json, kind: str) -> dict[str, Any]:
     """The status condition of type `kind`; empty when there is none."""
-    for entry in items(dig(thing, "status", "conditions")):
-        if entry.get("type") == kind:
-            return entry
-    return {}
+    entries = items(dig(thing, "status", "conditions"))
+    return next((entry for entry in entries if entry.get("type") == kind), {})
 
 
 def pod_view(pod: Json) -> PodView:

@@ -49,16 +49,13 @@ class Feed(Protocol):
 
     def list(self, resource_version: str) -> Json:
         """The whole List object; "" asks for the newest."""
-        ...
 
     def watch(self, resource_version: str, timeout_seconds: int) -> Iterator[Json]:
         """The events from `resource_version` on, opened when called. Ends when the server ends it;
         raises `DevloopError` when refused, cut or silent for too long."""
-        ...
 
     def shut(self) -> None:
         """Make a blocked `list` or `watch` return at once; called from another thread."""
-        ...
 
 
 class Backoff:

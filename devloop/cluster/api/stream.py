@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Self
 
-from devloop.base.cancel import Cancelled
+from devloop.base.cancel import Cancel
 from devloop.base.net import BROKEN
 from devloop.cluster.api.api_errors import connection_error
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from urllib3.response import BaseHTTPResponse
 
-    from devloop.base.cancel import Cancel
     from devloop.base.net import Shutter
 
 
@@ -37,10 +36,9 @@ class ResponseStream:
         self._shutter = shutter
         self._ended = False
         self._server = server
-        self._cancel = cancel
+        self._cancel = cancel or Cancel()
         self._cleanup = contextlib.ExitStack()
-        if cancel is not None:
-            self._cleanup.enter_context(cancel.closing(shutter.shut))
+        self._cleanup.enter_context(self._cancel.closing(shutter.shut))
 
     @property
     def date(self) -> str:
@@ -62,12 +60,12 @@ class ResponseStream:
             self._ended = True
         except (*BROKEN, ValueError) as error:
             # ValueError: the answer was closed under a reader that had not started its read.
-            self._raise_if_cancelled()
+            self._cancel.check()
             if not self._shutter.closed:
                 raise connection_error(error, self._server) from error
         finally:
             self.close()
-        self._raise_if_cancelled()
+        self._cancel.check()
 
     def lines(self) -> Iterator[bytes]:
         """The same as whole lines without their newline; a last line may lack one."""
@@ -77,10 +75,6 @@ class ResponseStream:
             yield from lines
         if rest:
             yield rest
-
-    def _raise_if_cancelled(self) -> None:
-        if self._cancel is not None and self._cancel.is_set():
-            raise Cancelled
 
     def shut(self) -> None:
         self._shutter.shut()

@@ -30,7 +30,7 @@ from devloop.errors import Code, DevloopError, Diagnosis
 from devloop.model import Deployed, ImageRef, Served, Step, StepOutcome, WorkloadRef
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.deploy.deployments import Deployments
@@ -192,9 +192,7 @@ class WorkloadDeployer:
         written = self._apply_others(after, reporter, cancel) or written
         return self._deployed(change, done, changed=written or done.written.changed), how
 
-    def _around(
-        self, plan: DeployPlan
-    ) -> tuple[tuple[PlannedObject, ...], tuple[PlannedObject, ...]]:
+    def _around(self, plan: DeployPlan) -> tuple[Sequence[PlannedObject], Sequence[PlannedObject]]:
         """What to apply before the workload and what after: in the plan's order, but the workload
         first if it alone can have changed, since nothing it needs is looked at again then but to
         see that it is still there."""
@@ -208,18 +206,15 @@ class WorkloadDeployer:
         return plan.objects[:at], plan.objects[at + 1 :]
 
     def _apply_others(
-        self, objects: tuple[PlannedObject, ...], reporter: Reporter, cancel: Cancel
+        self, objects: Sequence[PlannedObject], reporter: Reporter, cancel: Cancel
     ) -> bool:
         """Whether anything was written."""
         written = False
         for planned in objects:
             cancel.check()
-            workload = planned.resource.api_version == "apps/v1"
+            before = self._keep_original if planned.resource.api_version == "apps/v1" else None
             applied = self._shared.applier.apply(
-                planned,
-                reporter.diagnostic,
-                cancel,
-                before=self._keep_original if workload else None,
+                planned, reporter.diagnostic, cancel, before=before
             )
             written = written or applied.changed
             if applied.changed and not applied.created:

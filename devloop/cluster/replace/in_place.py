@@ -138,7 +138,7 @@ class InPlace(Replacement):
             return False
         return any(
             pod_images(p).get(c) != image.pinned
-            for p in pods_of(self._objects.pods(), uid_of(current))
+            for p in self._objects.current_pods(live)
             for c in containers
         )
 

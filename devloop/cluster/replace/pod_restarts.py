@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from devloop.cluster.api.pod_view import (
     Json,
     alive,
+    container_status,
     dig,
     items,
     metadata,
@@ -181,7 +182,5 @@ def _last_write(thing: Json) -> float:
 
 def _stopped(pod: Json, container: str) -> float:
     """When the container before this one ended, by the node's clock; 0 when nobody knows."""
-    for status in items(dig(pod, "status", "containerStatuses")):
-        if text(status.get("name")) == container:
-            return _seconds(dig(status, "lastState", "terminated", "finishedAt"))
-    return 0.0
+    status = container_status(pod, container)
+    return _seconds(dig(status, "lastState", "terminated", "finishedAt"))

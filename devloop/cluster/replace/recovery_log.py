@@ -60,16 +60,13 @@ class RecoveryLog:
 
     def entries(self) -> tuple[RecoveryEntry, ...]:
         """What was left open, by path; files that cannot be read are set aside."""
-        found = (StateFile(path).read() for path in sorted(self._root.glob("*/*/*.json")))
-        return tuple(e for value in found if value and (e := _entry(value)) is not None)
+        found = []
+        for path in sorted(self._root.glob("*/*/*.json")):
+            if value := StateFile(path).read():
+                with contextlib.suppress(TypeError):
+                    found.append(RecoveryEntry(**value))
+        return tuple(found)
 
     def _file(self, entry: RecoveryEntry) -> StateFile:
         name = f"{entry.strategy}-{entry.name}"
         return object_file(self._root, entry.context, entry.namespace, name)
-
-
-def _entry(value: dict[str, Any]) -> RecoveryEntry | None:
-    try:
-        return RecoveryEntry(**value)
-    except TypeError:
-        return None

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancelled
 from devloop.cluster.api.exec_stream import run_exec
-from devloop.cluster.api.pod_view import Json, dig, items, metadata, name_of, number, text, uid_of
+from devloop.cluster.api.pod_view import (
+    Json,
+    container_status,
+    dig,
+    metadata,
+    name_of,
+    number,
+    text,
+    uid_of,
+)
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
@@ -45,14 +54,7 @@ class StopSignals:
 
     def blocker(self, pod: Json, container: str, cancel: Cancel) -> str:
         """Why the container's process may not end soon, "" when it does. Raises `Cancelled`."""
-        status = next(
-            (
-                found
-                for found in items(dig(pod, "status", "containerStatuses"))
-                if text(found.get("name")) == container
-            ),
-            {},
-        )
+        status = container_status(pod, container)
         key, running = (uid_of(pod), container), text(status.get("containerID"))
         if (
             dig(status, "state", "running") is None

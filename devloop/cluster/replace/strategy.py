@@ -35,24 +35,19 @@ class Write(Protocol):
 
     def other_changes(self) -> str:
         """What is to be written besides the image, in a few words; "" for nothing."""
-        ...
 
     def plain(self) -> Written:
         """As wanted; the controllers do the rest."""
-        ...
 
     def fast(self) -> Written:
         """As wanted, with the update strategy of `replace: fast` where it has one to change."""
-        ...
 
     def restore_strategy(self) -> Callable[[], None] | None:
         """Called before `fast`: how to put back the strategy that `fast` takes away, written down
         where that is needed; None when it takes none."""
-        ...
 
     def paused(self) -> Json:
         """As wanted, paused and marked (see `pause`)."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -412,18 +412,13 @@ def _events_of(events: Iterable[Json], uid: str) -> list[Json]:
 
 
 def _event_time(event: Json) -> str:
-    return (
-        text(event.get("lastTimestamp"))
-        or text(event.get("eventTime"))
-        or text(dig(event, "metadata", "creationTimestamp"))
-    )
+    made = dig(event, "metadata", "creationTimestamp")
+    return text(event.get("lastTimestamp")) or text(event.get("eventTime")) or text(made)
 
 
 def _event_count(event: Json) -> int:
-    for count in (event.get("count"), dig(event, "series", "count")):
-        if isinstance(count, int):
-            return count
-    return 1
+    counts = (event.get("count"), dig(event, "series", "count"), 1)
+    return next(count for count in counts if isinstance(count, int))
 
 
 def _last_event(events: Sequence[Json], *reasons: str) -> Json | None:
