@@ -72,7 +72,9 @@ class Cancel:
         finally:
             with self._changed:
                 if self._callbacks.pop(key, None) is None:
-                    self._changed.wait_for(lambda: self._running is not key or self._is_setter())
+                    # A callback that itself leaves the block must not wait for its own end.
+                    own = self._setter == threading.get_ident()
+                    self._changed.wait_for(lambda: own or self._running is not key)
 
     def _next(self) -> Callable[[], object] | None:
         with self._changed:
@@ -80,10 +82,6 @@ class Cancel:
                 self._running = key
                 return self._callbacks.pop(key)
         return None
-
-    def _is_setter(self) -> bool:
-        """Whether the callback itself leaves the block: it must not wait for its own end."""
-        return self._setter == threading.get_ident()
 
 
 def _run(callback: Callable[[], object]) -> None:

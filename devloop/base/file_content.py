@@ -108,12 +108,7 @@ def hash_file(
                 digest = hashlib.sha256(data).hexdigest()
             else:
                 read, digest = _hash_chunks(fd, cancel)
-            after = os.fstat(fd)
-            settled = (
-                read == size == after.st_size
-                and before.st_mtime_ns == after.st_mtime_ns
-                and before.st_ctime_ns == after.st_ctime_ns
-            )
+            settled = read == size and key_of(before) == key_of(os.fstat(fd))
         finally:
             os.close(fd)
         content = FileContent(digest, key_of(before), settled)

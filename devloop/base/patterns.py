@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import re
 from fnmatch import fnmatchcase
-from itertools import takewhile
+from itertools import chain, takewhile
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from devloop.base.editor_files import is_temporary
@@ -117,12 +118,8 @@ class FilePatterns:
 
 def existing_directory(path: str) -> str:
     """`path` if it is a directory, else the nearest one above that is."""
-    while not os.path.isdir(path):  # noqa: PTH112
-        parent = os.path.dirname(path)  # noqa: PTH120
-        if parent == path:
-            break
-        path = parent
-    return path
+    candidates = chain([path], map(str, PurePath(path).parents))
+    return next(filter(os.path.isdir, candidates), "/")
 
 
 def is_directory(path: str) -> bool:

@@ -125,10 +125,8 @@ class ClientSocket:
         """Send `data`, or keep what cannot be sent now."""
         sent = 0
         if not self._pending:
-            try:
+            with contextlib.suppress(BlockingIOError, InterruptedError):
                 sent = self.sock.send(data)
-            except (BlockingIOError, InterruptedError):
-                sent = 0
         self._pending += data[sent:]
 
     def flush(self) -> None:

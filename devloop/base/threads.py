@@ -151,6 +151,5 @@ def side_by_side(calls: Sequence[Callable[[], object]]) -> None:
         run(call)
     for thread in threads:
         thread.join()
-    errors.sort(key=lambda error: isinstance(error, Cancelled))
     if errors:
-        raise errors[0]
+        raise min(errors, key=lambda error: isinstance(error, Cancelled))

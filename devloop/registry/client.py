@@ -148,14 +148,9 @@ class RegistryClient:
     def put_manifest(
         self, name: str, reference: str, body: bytes, media_type: str, cancel: Cancel | None = None
     ) -> Descriptor:
-        path = f"/v2/{name}/manifests/{reference}"
+        path, headers = f"/v2/{name}/manifests/{reference}", {"Content-Type": media_type}
         response = self._transport.call(
-            "PUT",
-            path,
-            scope=_push(name),
-            headers={"Content-Type": media_type},
-            body=body,
-            cancel=cancel,
+            "PUT", path, scope=_push(name), headers=headers, body=body, cancel=cancel
         )
         if response.status != 201:
             raise self._push_failed(response, f"pushing {name}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -90,16 +91,13 @@ class GitOperations:
 def _git_directory(directory: str) -> str | None:
     """The git directory of the work tree around `directory`; follows the file that a worktree or a
     submodule has instead."""
-    while True:
-        path = f"{directory.rstrip('/')}/.git"
+    for above in (PurePath(directory), *PurePath(directory).parents):
+        path = str(above / ".git")
         if os.path.isdir(path):  # noqa: PTH112
             return path
         if os.path.isfile(path):  # noqa: PTH113
             return _linked(path)
-        parent = os.path.dirname(directory)  # noqa: PTH120
-        if parent == directory:
-            return None
-        directory = parent
+    return None
 
 
 def _linked(path: str) -> str | None:

@@ -391,11 +391,8 @@ class TreeScanner:
                 affected.add(above)
                 above = above.parent
         for directory in sorted(affected, key=lambda directory: -directory.depth):
-            live = (
-                directory.included
-                or bool(directory.leaves)
-                or any(child.shown is not None for child in directory.directories.values())
-            )
+            beneath = any(child.shown is not None for child in directory.directories.values())
+            live = directory.included or directory.leaves or beneath
             entry = ContextEntry("dir", directory.mode) if live else None
             if entry != directory.shown:
                 directory.shown = entry
