@@ -13,20 +13,40 @@ import fcntl
 import json
 import logging
 import os
+import tempfile
 from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from devloop.base.files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
 
 _LOG = logging.getLogger(__name__)
 
 # Of any other fault (too many open files, a disk that fails) the file itself may be sound.
 _SET_ASIDE = {errno.EACCES, errno.EPERM, errno.EISDIR}
+
+
+def replace_file(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Write `data` under another name beside `path` and then give it that name, so that nobody
+    ever reads half of it.
+
+    Directories are made. `durable` waits for the disk, against a power failure; a process that is
+    killed loses nothing either way. What a kill leaves is named `.new-*`. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise
 
 
 @dataclass(slots=True)

@@ -12,8 +12,6 @@ from devloop.config.grammar import Block, Choice, Flag, Key, Kind, List, Map, Nu
 from devloop.config.rules import PORT
 from devloop.config.schema import PROJECT
 
-SCHEMA_ID = "urn:devloop:schema:devloop.yaml:1"
-
 _Schema: TypeAlias = dict[str, Any]
 
 # A text with a variable may become anything; only the loader can tell.
@@ -24,7 +22,7 @@ def project_schema() -> _Schema:
     """The schema as plain data, ready for `json.dumps`."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": SCHEMA_ID,
+        "$id": "urn:devloop:schema:devloop.yaml:1",
         "title": "devloop.yaml",
         **_of(PROJECT),
     }

@@ -16,8 +16,8 @@ from devloop.config.documents import compose_documents, read_text
 from devloop.config.overrides import apply_sets, literal
 from devloop.config.problems import ConfigErrors, Locations, Problems
 from devloop.config.reader import MISSING, Reader
-from devloop.config.resolve import ServiceScope
-from devloop.config.schema import PROJECT, USER, project_of
+from devloop.config.resolve import ServiceScope, make
+from devloop.config.schema import ALL, PROJECT, USER, Project
 from devloop.config.variables import parse_dotenv
 from devloop.errors import Code, DevloopError, Location
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from devloop.config.grammar import Block
-    from devloop.config.schema import Project
 
 
 FILE_NAME = "devloop.yaml"
@@ -188,8 +187,8 @@ class _Loading:
         scope = ServiceScope(
             file=path, variables=self.variables, locations=self.locations, problems=self._problems
         )
-        project = project_of(values, scope)
-        if project is None:
+        project = make(ALL, values, scope)
+        if not isinstance(project, Project):
             found = self._problems.sorted()
             if self._incomplete:
                 # Without env_file any variable may look unset.

@@ -6,7 +6,7 @@ Every problem is reported and reading goes on. Knows no key by name; reads no fi
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from devloop.base.yaml_tree import Items, Keys, MappingEntry, Node, Scalar, describe
 from devloop.config.grammar import Block, Choice, Flag, Key, Kind, List, Map, Number, Text
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 # What stands for a value that was left out or that was wrong (and then reported).
 MISSING: Final = object()
-
-Value: TypeAlias = Any
 
 
 def dotted(path: Path) -> str:
@@ -42,7 +40,7 @@ class Reader:
     locations: Locations
     variables: Mapping[str, str]
 
-    def read(self, node: Node, kind: Kind, path: Path) -> Value:
+    def read(self, node: Node, kind: Kind, path: Path) -> Any:
         """The plain value at `path`: a text, a number, a dict, or for a list its items as pairs of
         position in the file and value; `MISSING` if it is wrong or empty by a variable."""
         self.locations.values[path] = node.location
@@ -57,7 +55,7 @@ class Reader:
                 return self._single(node, kind, path)
         return self._wrong_type(node, kind, path)
 
-    def _single(self, node: Scalar, kind: Text | Number | Choice | Flag, path: Path) -> Value:
+    def _single(self, node: Scalar, kind: Text | Number | Choice | Flag, path: Path) -> Any:
         for_shell = isinstance(kind, Text) and kind.for_shell
         text, used = self._expand(node, bare="keep" if for_shell else "refuse")
         takes_empty = isinstance(kind, Number) or (isinstance(kind, Text) and kind.scalar)
@@ -83,7 +81,7 @@ class Reader:
                 return value
         return self._wrong_type(node, kind, path)
 
-    def _follow(self, text: str, kind: Text, path: Path) -> Value:
+    def _follow(self, text: str, kind: Text, path: Path) -> Any:
         if any("\ud800" <= character <= "\udfff" for character in text):
             return self._wrong(path, "the text is not valid Unicode")
         if (fault := kind.rule.check(text)) is not None:
@@ -102,7 +100,7 @@ class Reader:
 
     # Collections
 
-    def _list(self, node: Node, kind: List, path: Path) -> Value:
+    def _list(self, node: Node, kind: List, path: Path) -> Any:
         if kind.word and isinstance(node, Scalar) and node.value is not None:
             text, used = self._expand(node)
             if text is None or (used and text == ""):
@@ -120,12 +118,12 @@ class Reader:
         values = [self.read(item, kind.item, (*path, i)) for i, item in enumerate(node.items)]
         return [(i, value) for i, value in enumerate(values) if value is not MISSING]
 
-    def _map(self, node: Node, kind: Map, path: Path) -> Value:
+    def _map(self, node: Node, kind: Map, path: Path) -> Any:
         if not isinstance(node, Keys):
             return self._wrong_type(node, kind, path)
         if len(node.entries) < kind.least:
             return self._wrong(path, f"`{dotted(path)}` names no {kind.noun}")
-        values: dict[str, Value] = {}
+        values: dict[str, Any] = {}
         for entry in node:
             where = (*path, entry.key)
             self.locations.keys[where] = entry.location
@@ -138,7 +136,7 @@ class Reader:
                 values[entry.key] = self.read(entry.value, kind.value, where)
         return values
 
-    def _block(self, node: Node, kind: Block, path: Path) -> Value:
+    def _block(self, node: Node, kind: Block, path: Path) -> Any:
         if isinstance(node, Scalar) and kind.short is not None and node.value is not None:
             where = (*path, kind.short)
             self.locations.keys[where] = self.locations.key(path)
@@ -146,7 +144,7 @@ class Reader:
             return {} if value is MISSING else {kind.short: value}
         if not isinstance(node, Keys):
             return self._wrong_type(node, kind, path)
-        values: dict[str, Value] = {}
+        values: dict[str, Any] = {}
         misspelt: set[str | None] = set()
         for entry in node:
             where = (*path, entry.key)
@@ -188,7 +186,7 @@ class Reader:
         message = f"the key `{name}` is missing{_within(path)}"
         self.problems.add(code, message, self.locations.key(path), hint)
 
-    def _wrong_type(self, node: Node, kind: Kind, path: Path, hint: str = "") -> Value:
+    def _wrong_type(self, node: Node, kind: Kind, path: Path, hint: str = "") -> Any:
         expected = _expected(kind)
         empty = isinstance(node, Scalar) and node.plain and node.value is None
         if empty and not hint:
@@ -203,11 +201,11 @@ class Reader:
         )
         return MISSING
 
-    def _fault(self, fault: Fault, code: Code, path: Path) -> Value:
+    def _fault(self, fault: Fault, code: Code, path: Path) -> Any:
         self.problems.add_fault(code, fault, self.locations.value(path))
         return MISSING
 
-    def _wrong(self, path: Path, message: str, hint: str = "") -> Value:
+    def _wrong(self, path: Path, message: str, hint: str = "") -> Any:
         self.problems.add(Code.CONFIG_VALUE, message, self.locations.value(path), hint)
         return MISSING
 

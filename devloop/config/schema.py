@@ -9,7 +9,7 @@ devloop sees these values and never the YAML.
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from devloop.config import resolve, rules
 from devloop.config.grammar import Choice, Flag, Key, List, Map, Number, Text, block
@@ -402,11 +402,12 @@ class Project:
         return self.root / ".devloop"
 
 
-_ALL = block(Project, "devloop.yaml", finish=resolve.finish_project)
+# All keys of both files.
+ALL = block(Project, "devloop.yaml", finish=resolve.finish_project)
 
 PROJECT = replace(
-    _ALL,
-    keys={name: key for name, key in _ALL.keys.items() if key.files != "user"},
+    ALL,
+    keys={name: key for name, key in ALL.keys.items() if key.files != "user"},
     elsewhere={
         "context": (
             "a project does not choose the cluster: use --context, DEVLOOP_CONTEXT or "
@@ -416,15 +417,7 @@ PROJECT = replace(
     later={"profiles": "profiles"},
 )
 USER = replace(
-    _ALL,
+    ALL,
     about="~/.config/devloop/config.yaml",
-    keys={name: key for name, key in _ALL.keys.items() if key.files != "project"},
+    keys={name: key for name, key in ALL.keys.items() if key.files != "project"},
 )
-
-
-def project_of(values: dict[str, Any], scope: resolve.ServiceScope) -> Project | None:
-    """The project that checked `values` of all files, flags and variables make. None after a
-    problem, then or before."""
-    made = resolve.make(_ALL, values, scope)
-    assert made is None or isinstance(made, Project)  # noqa: S101 - what the block makes
-    return made

@@ -44,7 +44,6 @@ class BufferedEvents:
     begun: set[str] = field(default_factory=set)
     many: bool = False
     fault: BaseException | None = None
-    woken: bool = False
 
 
 class EventBuffer:
@@ -84,7 +83,6 @@ class EventBuffer:
     def wake(self) -> None:
         """End a `take` that waits."""
         with self._changed:
-            self._found.woken = True
             self._notify()
 
     def take(self, seconds: float) -> BufferedEvents:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from devloop.base.files import replace_file
+from devloop.base.state_file import replace_file
 from devloop.builders.image.copy_sources import follow
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.layer import read_entries

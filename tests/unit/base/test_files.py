@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.base.files import replace_file
+from devloop.base.state_file import replace_file
 
 if TYPE_CHECKING:
     from pathlib import Path
