@@ -50,6 +50,7 @@ _POSIX_CLASS = {
 _POSIX_NAME = re.compile(r"\[:(.*?):\]", re.DOTALL)
 # Single characters that do not stand for themselves in the expression that moby builds.
 _AS_GO = {"*": "[^/]*", "?": "[^/]", "[": "[", "]": "]"} | {c: "\\" + c for c in ".+()|{}$"}
+_NUMBER = re.compile(r"x(?P<hex>[0-9A-Fa-f]{2})|0[0-7]{0,2}|[1-7][0-7]{1,2}")
 _CONTROL = {"a": "\a", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 # What stands for itself in Python, too, or nearly.
 _ANCHOR = {"A": r"\A", "z": r"\Z", "b": r"\b", "B": r"\B"}
@@ -293,15 +294,11 @@ class _Translator:
         if c in _CONTROL:
             return _CONTROL[c]
         if c and not (c.isascii() and not c.isalnum()):
-            if c == "x" and re.match(r"[0-9A-Fa-f]{2}", self._go[self._at :]):
-                self._at += 2
-                return chr(int(self._go[self._at - 2 : self._at], 16))
-            if re.match(r"0|[1-7][0-7]", c + self._peek()):
-                digits = re.match(r"[0-7]{1,3}", self._go[self._at - 1 :])
-                assert digits is not None  # noqa: S101 - the line above has looked
-                self._at += len(digits[0]) - 1
-                return chr(int(digits[0], 8))
-            raise PatternError(f"\\{c} means nothing here")
+            number = _NUMBER.match(self._go, self._at - 1)
+            if number is None:
+                raise PatternError(f"\\{c} means nothing here")
+            self._at = number.end()
+            return chr(int(number["hex"], 16) if number["hex"] else int(number[0], 8))
         if not c:
             raise PatternError("a backslash at the end of brackets")
         return c

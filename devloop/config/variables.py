@@ -58,8 +58,6 @@ def expand(text: str, values: Mapping[str, str], *, bare: str = "refuse") -> Exp
 
     `bare` says what a `$NAME` without braces is: `refuse` (a mistake), `keep` (text, for a shell to
     read later) or `replace` (a variable, as in .env files)."""
-    if "$" not in text:
-        return Expanded(text=text, used=False, troubles=())
     reader = _VariableReader(text, values, bare)
     result = reader.read(None, 0)
     return Expanded(text=result, used=reader.used, troubles=tuple(reader.troubles))

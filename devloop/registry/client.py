@@ -15,7 +15,7 @@ import re
 import threading
 import time
 import urllib.parse
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from devloop.errors import Code, DevloopError
@@ -318,27 +318,24 @@ class RegistryClient:
         return response if response.status == 200 else None
 
 
+@dataclass(slots=True, eq=False)
 class Registries:
     """From `host[:port]` to a client, opened when it is first asked for. Thread-safe. `known` is
     used for its own host, and left open by `close`."""
 
-    def __init__(
-        self,
-        known: RegistryClient | None = None,
-        *,
-        make: Callable[[str], RegistryClient] = RegistryClient,
-    ) -> None:
-        self._known = {known.host: known} if known else {}
-        self._make = make
-        self._made: dict[str, RegistryClient] = {}
-        self._lock = threading.Lock()
+    known: RegistryClient | None = None
+    _: KW_ONLY
+    make: Callable[[str], RegistryClient] = RegistryClient
+    _made: dict[str, RegistryClient] = field(default_factory=dict, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __call__(self, host: str) -> RegistryClient:
         with self._lock:
-            found = self._known.get(host) or self._made.get(host)
-            if found is None:
-                found = self._made[host] = self._make(host)
-            return found
+            if self.known and self.known.host == host:
+                return self.known
+            if host not in self._made:
+                self._made[host] = self.make(host)
+            return self._made[host]
 
     def close(self) -> None:
         with self._lock:

@@ -15,7 +15,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel
 from devloop.base.file_content import FileCache
@@ -131,7 +131,7 @@ class ServiceSource:
             snapshot = scanner.scan(hints, cancel)
         except (FileNotFoundError, NotADirectoryError):
             raise self._missing(
-                Code.CONFIG_CONTEXT_MISSING, "context", "is not a directory", os.path.isdir
+                Code.CONFIG_CONTEXT_MISSING, "is not a directory", os.path.isdir
             ) from None
         self._outside = {}
         recipe = self._recipe_digest(cancel)
@@ -209,9 +209,7 @@ class ServiceSource:
         build = self._service.build
         dockerfile = self._content(self._dockerfile, cancel)
         if dockerfile is None and build.builder != "command":
-            raise self._missing(
-                Code.CONFIG_DOCKERFILE_MISSING, "dockerfile", "does not exist", os.path.isfile
-            )
+            raise self._missing(Code.CONFIG_DOCKERFILE_MISSING, "does not exist", os.path.isfile)
         return _digest(
             {
                 "version": _VERSION,
@@ -268,15 +266,10 @@ class ServiceSource:
         """`path` as the user would name it: relative to the project."""
         return os.path.relpath(path, self._project)
 
-    def _missing(
-        self,
-        code: Code,
-        key: Literal["context", "dockerfile"],
-        wrong: str,
-        fits: Callable[[str], bool],
-    ) -> DevloopError:
+    def _missing(self, code: Code, wrong: str, fits: Callable[[str], bool]) -> DevloopError:
         """The error for what `build.<key>` names, with the nearest that fits instead."""
-        path = self._context if key == "context" else self._dockerfile
+        is_context = code == Code.CONFIG_CONTEXT_MISSING
+        key, path = ("context", self._context) if is_context else ("dockerfile", self._dockerfile)
         directory, name = os.path.split(path)
         return DevloopError.of(
             code,
