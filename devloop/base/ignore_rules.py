@@ -122,8 +122,7 @@ class IgnoreRules:
         """Whether an exception may bring back something beneath the ignored `directory`, whose
         children inherit `inherited`."""
         # Only exceptions after the pattern that decided can still have a say.
-        for index in range(len(self.patterns) - 1, -1, -1):
-            pattern = self.patterns[index]
+        for index, pattern in reversed([*enumerate(self.patterns)]):
             if not pattern.exception:
                 if inherited & (1 << index):
                     return False

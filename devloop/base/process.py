@@ -283,9 +283,8 @@ def _end(process: subprocess.Popen[bytes], grace: float) -> None:
         _wait_unreaped(process, grace)
         _signal(process, signal.SIGKILL)
         process.wait()
-    for pipe in (process.stdin, process.stdout, process.stderr):
-        if pipe is not None:
-            pipe.close()
+    for pipe in filter(None, (process.stdin, process.stdout, process.stderr)):
+        pipe.close()
 
 
 def _wait_unreaped(process: subprocess.Popen[bytes], seconds: float) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 # Directories in which nobody keeps the Dockerfile that was meant.
 _SKIP = frozenset({".git", ".venv", "venv", "node_modules", "__pycache__", ".tox", ".devloop"})
 _MOST_SEEN = 5_000
+_LIKE = re.compile(r"dockerfile|containerfile|dockerfile\..*|.*\.dockerfile", re.DOTALL)
 
 
 def check_files(loaded: LoadedProject) -> tuple[Diagnosis, ...]:
@@ -137,9 +139,7 @@ def _dockerfile_below(context: Path) -> Path | None:
         for entry in entries:
             seen += 1
             name = entry.name.lower()
-            like = name in {"dockerfile", "containerfile"} or name.startswith("dockerfile.")
-            like = like or name.endswith(".dockerfile")
-            if like and not name.endswith(".dockerignore") and entry.is_file():
+            if _LIKE.fullmatch(name) and not name.endswith(".dockerignore") and entry.is_file():
                 return Path(entry.path)
             if entry.is_dir(follow_symlinks=False) and entry.name not in _SKIP:
                 directories.append(Path(entry.path))

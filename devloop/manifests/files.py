@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -31,23 +32,23 @@ _MOST_BYTES = 16 * 1024 * 1024
 _Path: TypeAlias = tuple[str | int, ...]
 
 
+@dataclass(frozen=True, slots=True)
 class FilesRendering:
     """The `Rendering` of plain manifest files; see engine.ports.
 
     `patterns` are absolute, as `FilePatterns` reads them; `show` turns a path into what a user
     would type."""
 
-    def __init__(self, patterns: Sequence[str], *, show: Callable[[Path], str] = os.fspath) -> None:
-        self._patterns = tuple(patterns)
-        self._show = show
+    patterns: Sequence[str]
+    show: Callable[[Path], str] = os.fspath
 
     def inputs(self) -> RenderingInputs:
-        return RenderingInputs(patterns=self._patterns)
+        return RenderingInputs(patterns=tuple(self.patterns))
 
     def objects(self, cancel: Cancel) -> tuple[ManifestObject, ...]:
         """Raises config/manifest, config/manifest-missing and env/file-unreadable."""
         cancel.check()
-        return read_manifests(find_files(self._patterns), show=self._show)
+        return read_manifests(find_files(self.patterns), show=self.show)
 
 
 def find_files(patterns: Iterable[str]) -> tuple[Path, ...]:

@@ -68,10 +68,7 @@ class EventBuffer:
                         found.begun.add(path)
             found.many |= many
             if len(found.changes) > _MANY:
-                found.many = True
-                for paths in (found.whole, found.unfinished, found.begun):
-                    paths.clear()
-                found.changes.clear()
+                self._found = BufferedEvents(many=True, fault=found.fault)
             self._notify()
 
     def fail(self, fault: BaseException) -> None:

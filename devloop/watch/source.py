@@ -7,6 +7,7 @@ build anything. Reads only; what cannot be read is an error with a place, never 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -311,10 +312,8 @@ class _IgnoreFile:
     def last_rules(self, *, refresh: bool = False) -> ContextRules:
         """The last good rules, for those who only want to know where to look: never raises."""
         if refresh or self._rules is None:
-            try:
+            with contextlib.suppress(DevloopError):
                 return self.rules()
-            except DevloopError:
-                pass
         return self._rules or ContextRules(IgnoreRules(()))
 
     def _read(self) -> tuple[str, bytes]:
