@@ -13,7 +13,6 @@ import json
 import posixpath
 import time
 from dataclasses import dataclass, replace
-from typing import Any
 
 from devloop.errors import Code, DevloopError
 from devloop.local_cluster import cluster as clusters
@@ -176,18 +175,14 @@ def _wire(
                 did.append(node.name)
         announcement = wiring.config_map(registry.name, registry.port)
         if api.hosting is None or api.hosting.get("data") != announcement["data"]:
-            _announce(docker, machine, announcement)
+            docker.write(clusters.control_plane(machine).name, _HOSTING, json.dumps(announcement))
+            applied = clusters.kubectl(docker, machine, "apply", f"--filename={_HOSTING}")
+            if applied.status != 0:
+                what = "the ConfigMap local-registry-hosting cannot be written"
+                raise provision_error(what, applied.err)
             did.append("ConfigMap")
         note(", ".join(did) or "in place")
     return f"localhost:{registry.port}", probes[0].ca
-
-
-def _announce(docker: DockerHost, machine: Machine, announcement: dict[str, Any]) -> None:
-    docker.write(clusters.control_plane(machine).name, _HOSTING, json.dumps(announcement))
-    applied = clusters.kubectl(docker, machine, "apply", f"--filename={_HOSTING}")
-    if applied.status != 0:
-        what = "the ConfigMap local-registry-hosting cannot be written"
-        raise provision_error(what, applied.err)
 
 
 def _unwire(docker: DockerHost, machine: Machine) -> bool:

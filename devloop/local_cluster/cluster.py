@@ -262,27 +262,22 @@ def kind(
             grace=_GRACE,
         )
     except process.CannotRun as error:
-        raise _missing(error) from error
+        install = (
+            "brew install kind"
+            if sys.platform == "darwin"
+            else "https://kind.sigs.k8s.io/docs/user/quick-start/#installation"
+            " (or: go install sigs.k8s.io/kind@latest)"
+        )
+        unknown = "kind is not installed, or not on PATH"
+        raise DevloopError.of(
+            Code.ENV_TOOL_MISSING,
+            unknown if error.missing else f"kind cannot be run: {error.reason}",
+            cause="`devloop cluster` runs kind",
+            suggestions=(f"install kind: {install}",),
+        ) from error
     except process.Overran as error:
         raise provision_error(f"`{what}` did not end in time", error.err or error.out) from error
     if done.status != 0:
         docker.call("ping")
         shown = done.err if done.err.strip() else done.out
         raise provision_error(f"`{what}` ended with {done.status}", shown)
-
-
-def _missing(error: process.CannotRun) -> DevloopError:
-    install = (
-        "install kind: brew install kind"
-        if sys.platform == "darwin"
-        else "install kind: https://kind.sigs.k8s.io/docs/user/quick-start/#installation"
-        " (or: go install sigs.k8s.io/kind@latest)"
-    )
-    return DevloopError.of(
-        Code.ENV_TOOL_MISSING,
-        "kind is not installed, or not on PATH"
-        if error.missing
-        else f"kind cannot be run: {error.reason}",
-        cause="`devloop cluster` runs kind",
-        suggestions=(install,),
-    )

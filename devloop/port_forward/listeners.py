@@ -32,27 +32,23 @@ def listen(port: int) -> tuple[Socket, ...]:
     try:
         return listen_on_loopback(port)
     except OSError as error:
-        raise _refused(port, error) from error
-
-
-def _refused(port: int, error: OSError) -> DevloopError:
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return DevloopError.of(
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise DevloopError.of(
+                Code.ENV_PORT_BUSY,
+                f"the local port {port} may not be opened",
+                cause="ports below 1024 need more rights",
+                suggestions=(f'choose another one: ports: ["{port + 8000}:{port}"]',),
+            ) from error
+        program = owner_of(port)
+        raise DevloopError.of(
             Code.ENV_PORT_BUSY,
-            f"the local port {port} may not be opened",
-            cause="ports below 1024 need more rights",
-            suggestions=(f'choose another one: ports: ["{port + 8000}:{port}"]',),
-        )
-    program = owner_of(port)
-    return DevloopError.of(
-        Code.ENV_PORT_BUSY,
-        f"the local port {port} is in use",
-        cause=f"used by {program}" if program else None,
-        suggestions=(
-            "stop that program",
-            f'choose another local port: ports: ["{port + 1}:CONTAINER_PORT"]',
-        ),
-    )
+            f"the local port {port} is in use",
+            cause=f"used by {program}" if program else None,
+            suggestions=(
+                "stop that program",
+                f'choose another local port: ports: ["{port + 1}:CONTAINER_PORT"]',
+            ),
+        ) from error
 
 
 def owner_of(port: int) -> str | None:

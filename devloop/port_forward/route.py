@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from devloop.port_forward.settings import ForwardSettings
 
 
+_State = Literal["listening", "ready", "waiting", "closed"]
+
+
 class Route:
     """Owns the clients of one port. `likely` are the pods that may be dialled next; `process` is
     that of the pod which is asked now; `on_end` is called after a client has gone."""
@@ -47,8 +50,10 @@ class Route:
         settings: ForwardSettings,
     ) -> None:
         self.service = service
-        self._local = local
         self._container = container
+        self._event = functools.partial(
+            ForwardChanged, service=service, local=local, port=container
+        )
         self.connections: set[ClientConnection] = set()
         self.likely: tuple[PodView, ...] = ()
         self._on_end = on_end
@@ -76,21 +81,8 @@ class Route:
             connection.abort()
         self.report("closed", reason=reason)
 
-    def report(
-        self,
-        state: Literal["listening", "ready", "waiting", "closed"],
-        *,
-        pod: str = "",
-        reason: str = "",
-    ) -> None:
-        event = ForwardChanged(
-            service=self.service,
-            local=self._local,
-            port=self._container,
-            state=state,
-            pod=pod,
-            reason=reason,
-        )
+    def report(self, state: _State, *, pod: str = "", reason: str = "") -> None:
+        event = self._event(state=state, pod=pod, reason=reason)
         if event != self._reported:
             self._reported = event
             self._publish(event)

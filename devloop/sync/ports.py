@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from devloop.engine.ports import ByteStream
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from devloop.base.cancel import Cancel
     from devloop.model import PodView
 
@@ -25,11 +24,6 @@ class CommandStream(ByteStream, Protocol):
         ...
 
 
-class OpenStream(Protocol):
-    """Starts a command in a running container. Blocks, in a thread of the syncer's.
-
-    Raises `DevloopError`, OSError, and soon after `cancel` was set `Cancelled`."""
-
-    def __call__(
-        self, pod: PodView, container: str, argv: Sequence[str], cancel: Cancel
-    ) -> CommandStream: ...
+OpenStream = Callable[["PodView", str, Sequence[str], "Cancel"], CommandStream]
+"""Starts a command, given by its arguments, in a container of this name. Blocks, in a thread of the
+syncer's. Raises `DevloopError`, OSError, and soon after the `Cancel` was set `Cancelled`."""
