@@ -267,11 +267,9 @@ class _Translator:
         return _POSIX_CLASS[found[1]]
 
     def _perl_class(self) -> str:
-        if self._peek() != "\\":
-            return ""
-        found = _PERL_CLASS.get(self._go[self._at + 1 : self._at + 2], "")
-        if found:
-            self._at += 2
+        following = self._go[self._at + 1 : self._at + 2]
+        found = _PERL_CLASS.get(following, "") if self._peek() == "\\" else ""
+        self._at += 2 if found else 0
         return found
 
     def _range(self) -> str:

@@ -84,9 +84,8 @@ class Reader:
     def _follow(self, text: str, kind: Text, path: Path) -> Any:
         if any("\ud800" <= character <= "\udfff" for character in text):
             return self._wrong(path, "the text is not valid Unicode")
-        if (fault := kind.rule.check(text)) is not None:
-            return self._fault(fault, kind.rule.code, path)
-        return text
+        fault = kind.rule.check(text)
+        return text if fault is None else self._fault(fault, kind.rule.code, path)
 
     def _expand(self, node: Scalar, *, bare: str = "refuse") -> tuple[str | None, bool]:
         """The text with its variables replaced (None after a problem), and whether it had any."""

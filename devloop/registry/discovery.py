@@ -57,8 +57,7 @@ def parse_hosting(text: str) -> Hosting:
         data = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
         raise _unreadable(f" is not YAML: {error}") from error
-    if data is None:
-        data = {}
+    data = {} if data is None else data
     if not isinstance(data, dict):
         raise _unreadable(" is not a mapping")
     for key, value in data.items():

@@ -70,8 +70,7 @@ class Transport:
 
         With a `shutter`, which ends the whole call, the answer's body is still to come."""
         sent = dict(headers or {})
-        known = self._tokens.known(scope)
-        if known:
+        if known := self._tokens.known(scope):
             sent["Authorization"] = known
         response = self._send(method, path, sent, body, cancel=cancel, shutter=shutter)
         if response.status != 401:

@@ -173,8 +173,7 @@ class WatchHints:
             left = min(found.last + window, cap) - time.monotonic()
             if left <= 0:
                 return
-            more = self._sift(buffer.take(left), watches)
-            if more:
+            if more := self._sift(buffer.take(left), watches):
                 found.add(more)
 
     def _wait_for_git(self, git: GitOperations, cancel: Cancel) -> None:
