@@ -52,6 +52,13 @@ def session(root: Path) -> Iterator[Session]:
         yield session
 
 
+@pytest.fixture
+def in_several_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine pauses between two of them, and all of them take their time."""
+    monkeypatch.setattr(pauses, "_NEW_SECONDS", 0.2)
+    monkeypatch.setattr(hints, "_CAP_SECONDS", 10.0)
+
+
 def in_place(path: Path, text: str) -> None:
     path.write_text(text)
 
@@ -145,11 +152,8 @@ def test_a_save_is_one_change(
     assert session.change(save, path, "three") == ("src/app.py",)
 
 
-def test_several_files_saved_together_are_one_change(
-    session: Session, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pauses, "_NEW_SECONDS", 0.2)  # a busy machine pauses between two of them
-
+@pytest.mark.usefixtures("in_several_steps")
+def test_several_files_saved_together_are_one_change(session: Session, root: Path) -> None:
     def save() -> None:
         for i in range(20):
             write(root / f"src/f{i}.py", "new")
@@ -253,7 +257,7 @@ def test_each_walk_for_watches_misses_a_directory(root: Path) -> None:
     source = Growing(root)
     with Session(source) as session:
         session.until(lambda: sum(e.endswith("/f") for e in session.entries) == source.LEVELS - 1)
-        time.sleep(0.2)
+        session.rest()
         deepest = max(Path(path) for path in source.directories() if "deep" in path)
         session.change(write, deepest / "f", "two")
 
@@ -277,7 +281,7 @@ def test_a_directory_deleted_and_made_again(session: Session, root: Path) -> Non
         write(root / "src/app.py", f"again {i}")
         write(root / "src/pkg/mod.py", f"again {i}")
         session.has("src/pkg/mod.py")
-        time.sleep(0.2)
+        session.rest()
         session.change(write, root / "src/pkg/mod.py", f"edit {i}")
 
 
@@ -290,12 +294,13 @@ def test_the_root_deleted_and_made_again(session: Session, root: Path, tmp_path:
         write(root / "Dockerfile", "FROM scratch\n")
         write(root / "src/new.py")
         session.has("src/new.py")
-        time.sleep(0.2)
+        session.rest()
         session.change(write, root / "src/new.py", "two")
         write(root / "src/new.py", "x")
         session.until(lambda: session.scans[-1].changed == ("src/new.py",))
 
 
+@pytest.mark.usefixtures("in_several_steps")
 def test_symlink_loops_and_pipes_do_no_harm(session: Session, root: Path) -> None:
     def act() -> None:
         (root / "src/loop").symlink_to(".")

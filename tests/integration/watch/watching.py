@@ -101,6 +101,12 @@ class Session:
         """Wait for the scans to be more than that."""
         self.until(lambda: len(self.scans) > than)
 
+    def rest(self) -> None:
+        """Wait until nothing more comes of what was done before."""
+        before = None
+        while before != (before := (len(self.hints), len(self.scans), len(self.errors))):
+            time.sleep(_REST)
+
     def change(self, action: Callable[..., object], *args: object) -> tuple[str, ...]:
         """Do something that must be seen as exactly one change; what it named."""
         start = len(self.scans)
