@@ -46,7 +46,6 @@ def read_status(connection: Connection, refs: Iterable[WorkloadRef]) -> tuple[Wo
         wanted, ready = ("spec", "replicas"), "readyReplicas"
         if ref.kind == "daemonset":
             wanted, ready = ("status", "desiredNumberScheduled"), "numberReady"
-        mine = owned_by(ref)
         found.append(
             WorkloadStatus(
                 workload=ref,
@@ -54,7 +53,7 @@ def read_status(connection: Connection, refs: Iterable[WorkloadRef]) -> tuple[Wo
                 images=images_of(thing),
                 wanted=number(dig(thing, *wanted)),
                 ready=number(dig(thing, "status", ready)),
-                pods=tuple(pod_view(pod) for pod in pods[ref.namespace] if mine(pod)),
+                pods=tuple(map(pod_view, filter(owned_by(ref), pods[ref.namespace]))),
             )
         )
     return tuple(found)

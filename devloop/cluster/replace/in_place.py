@@ -190,9 +190,8 @@ class InPlace(Replacement):
         Deployment as it is then, None where nothing was written; and why not, None when it is
         so."""
         live = change.live or {}
-        blocker = self._rules(change, live, cancel, restart=False)
-        blocker = blocker or change.write.other_changes() or None
-        if blocker is not None:
+        blocker = self._rules(change, live, cancel, restart=False) or change.write.other_changes()
+        if blocker:
             return None, blocker
         entry = self._enter(change)
         result = self._pause(entry, change)

@@ -12,7 +12,6 @@ import re
 import signal
 from typing import TYPE_CHECKING
 
-from devloop.base.cancel import Cancelled
 from devloop.cluster.api.exec_stream import run_exec
 from devloop.cluster.api.pod_view import (
     Json,
@@ -68,8 +67,6 @@ class StopSignals:
         name = text(status.get("stopSignal")) or "SIGTERM"
         try:
             handled = _catches(self._read_status(pod, container, cancel), name)
-        except Cancelled:
-            raise
         except (DevloopError, OSError, ValueError) as error:
             why = error.diagnosis.message if isinstance(error, DevloopError) else str(error)
             return f"it is not known whether {container} ends at {name}: {why}"
