@@ -55,7 +55,8 @@ def session(root: Path) -> Iterator[Session]:
 @pytest.fixture
 def in_several_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine pauses between two of them, and all of them take their time."""
-    monkeypatch.setattr(pauses, "_NEW_SECONDS", 0.2)
+    for name in ("_SHORTEST_SECONDS", "_NEW_SECONDS", "LONGEST_SECONDS"):
+        monkeypatch.setattr(pauses, name, 0.2)
     monkeypatch.setattr(hints, "_CAP_SECONDS", 10.0)
 
 
