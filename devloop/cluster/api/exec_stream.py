@@ -66,13 +66,15 @@ def run_exec(
     stream = open_exec(connection, namespace, pod, container, argv=argv, cancel=cancel)
     deadline = time.monotonic() + limit
     found = bytearray()
+    poll = select.poll()
+    poll.register(stream, select.POLLIN)
     try:
         with cancel.closing(stream.shut):
             while (piece := stream.receive()) != b"":
                 cancel.check()
                 if piece is not None:
                     found += piece
-                elif not select.select([stream], (), (), max(0.0, deadline - time.monotonic()))[0]:
+                elif not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
                     raise TimeoutError(f"`{' '.join(argv)}` did not end in {limit:g} s")
     finally:
         stream.close()
