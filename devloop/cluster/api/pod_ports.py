@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _SPARE = 2  # tunnels that wait for a first use, for each pod
 _MOST_IDLE = 16  # tunnels kept after use, for each pod
+_TRIES = 2  # with tunnels that waited; where two are silent the pod may be
 _REPLY = 1.0  # seconds until a tunnel that was idle counts as dead
 _FRESH_REPLY = 5.0
 _CHECK = 20.0  # seconds without traffic after which an idle tunnel is asked for a sign of life
@@ -60,7 +61,9 @@ class PodPorts:
         Raises `DevloopError` (cluster/not-found, cluster/forbidden, cluster/unreachable, ...),
         `Cancelled`."""
         release = functools.partial(self._release, pod.uid)
-        while (tunnel := self._take(pod.uid)) is not None:
+        for _ in range(_TRIES):
+            if (tunnel := self._take(pod.uid)) is None:
+                break
             try:
                 return start_port(tunnel, port, _REPLY, cancel, release)
             except OSError:
