@@ -116,6 +116,8 @@ class Code(enum.StrEnum):
     BUILD_CONTEXT_CHANGED = "build/context-changed", "a file changed while the image was built"
     BUILD_KEEPS_CHANGING = "build/keeps-changing", "files change faster than they are deployed"
     BUILD_TIMEOUT = "build/timeout", "the build took too long"
+    BUILD_CACHE_MOUNTS = "build/cache-mounts", "directories that are kept between builds"
+    BUILD_NO_CACHE_MOUNT = "build/no-cache-mount", "a slow step keeps no cache between builds"
     POD_CRASH_LOOP = "pod/crash-loop", "the container keeps exiting"
     POD_OOM_KILLED = "pod/oom-killed", "the container ran out of memory"
     POD_IMAGE_PULL = "pod/image-pull", "the node cannot pull the image"

@@ -144,6 +144,8 @@ class Session:
         connection = stack.enter_context(connect(project))
         environment = preflight_environment(project, services, connection, self._cancel, stack)
         services = built_for(services, environment.platforms)
+        if self.mode == "run":
+            services = as_written(services)
         self._bus.publish(
             SessionStarted(
                 version=__version__,
@@ -201,6 +203,11 @@ def names_of(project: Project, services: Mapping[str, Service]) -> str:
     """What a session works for, in few words."""
     names = ", ".join(services) if len(services) <= _NAMED else f"{len(services)} services"
     return names if names == project.name else f"{project.name} ({names})"
+
+
+def as_written(services: Mapping[str, Service]) -> dict[str, Service]:
+    """The services with their Dockerfiles as they stand: a cache is for the inner loop alone."""
+    return {n: replace(s, build=replace(s.build, cache=())) for n, s in services.items()}
 
 
 def built_for(services: Mapping[str, Service], platforms: tuple[str, ...]) -> dict[str, Service]:

@@ -19,7 +19,6 @@ import contextlib
 import errno
 import fnmatch
 import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +29,7 @@ from devloop.builders.image.tar_writer import END, header, padding, reading_cont
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from devloop.model import ContextEntry, Snapshot
 
@@ -159,10 +158,14 @@ def merged(text: str, extra: tuple[str, ...]) -> str:
 
 @contextlib.contextmanager
 def arranged(
-    context: Path, dockerfile: Path, ignore: tuple[str, ...], directories: Iterable[str]
+    context: Path,
+    dockerfile: Path,
+    ignore: tuple[str, ...],
+    directories: Iterable[str],
+    rewrite: Callable[[str], str] = lambda text: text,
 ) -> Iterator[Path]:
-    """The Dockerfile to hand to BuildKit for as long as the block lasts: a copy with the merged
-    ignore file beside it. Raises env/disk-full and env/file-unreadable."""
+    """The Dockerfile to hand to BuildKit for as long as the block lasts: what `rewrite` makes of
+    it, with the merged ignore file beside it. Raises env/disk-full and env/file-unreadable."""
     with contextlib.ExitStack() as stack:
         try:
             own = ignore_file(context, dockerfile)
@@ -172,7 +175,8 @@ def arranged(
                 tempfile.TemporaryDirectory(prefix="devloop-build-", ignore_cleanup_errors=True)
             )
             copy = Path(directory, dockerfile.name)
-            shutil.copyfile(dockerfile, copy)
+            written = rewrite(dockerfile.read_bytes().decode("utf-8", "surrogateescape"))
+            copy.write_bytes(written.encode("utf-8", "surrogateescape"))
             beside = copy.with_name(f"{copy.name}.dockerignore")
             beside.write_bytes(text.encode("utf-8", "surrogateescape"))
         except OSError as error:

@@ -133,11 +133,12 @@ def _instruction(
         line = int(found[-1]["line"])
     if line is not None:
         return place.dockerfile.at(line), line
-    instruction = _by_vertex(failure.vertex, place.dockerfile)
+    instruction = step_of(failure.vertex, place.dockerfile)
     return instruction, instruction.start if instruction else None
 
 
-def _by_vertex(name: str, dockerfile: Dockerfile) -> Instruction | None:
+def step_of(name: str, dockerfile: Dockerfile) -> Instruction | None:
+    """The instruction that BuildKit shows by `name`, as far as that is known."""
     parts = split_name(name)
     if parts is None:
         return None

@@ -17,6 +17,7 @@ import re
 import tempfile
 from collections import deque
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,7 +25,9 @@ from devloop.base import process
 from devloop.base.cancel import Cancelled
 from devloop.builders import docker_errors
 from devloop.builders.build_context import arranged, copied, directories_of
-from devloop.builders.build_errors import BuildFailure, BuildLocation, diagnose
+from devloop.builders.build_errors import BuildFailure, BuildLocation, diagnose, step_of
+from devloop.builders.cache_advice import SLOW, advice, as_built, report
+from devloop.builders.cache_mounts import additions, with_mounts
 from devloop.builders.docker_cli import ask_docker, cannot_run
 from devloop.builders.dockerfile import load
 from devloop.builders.job import ProgressReporter, tag_of
@@ -98,6 +101,7 @@ class Buildx:
         self._job = job
         self._route: Route = "direct"
         self._overtaken = 0  # builds in a row that a newer change ended
+        self._reported: set[object] = set()  # what is said once a session
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
         try:
@@ -115,6 +119,10 @@ class Buildx:
     def _build(
         self, scan: Scan, progress: ProgressReporter, reporter: Reporter, cancel: Cancel
     ) -> ImageRef:
+        build = self._job.build
+        if build.cache:
+            added = additions(load(build.dockerfile, self._job.shown), build)
+            self._report(Code.BUILD_CACHE_MOUNTS, report(added, self._job.shown), reporter)
         # Secrets are read during the build, wherever the context is.
         copy = self._overtaken >= _OVERTAKEN and not self._job.build.secrets
         result = self._run(scan, progress, cancel, copy=copy)
@@ -133,9 +141,26 @@ class Buildx:
             return self._job.confirm(digest, tag, cancel)
 
         summary = result.solve.summary
-        return self._job.publish(
+        image = self._job.publish(
             scan, progress, cancel, summary=summary, pushed=pushed, checked=copy
         )
+        self._advise(result.solve, reporter)
+        return image
+
+    def _advise(self, solve: Solve, reporter: Reporter) -> None:
+        """Name the slow steps that would be faster with a cache."""
+        slow = [vertex for vertex in solve.vertices.values() if vertex.seconds > SLOW]
+        with contextlib.suppress(OSError):
+            dockerfile = as_built(self._job.build)
+            steps = ((step_of(vertex.name, dockerfile), vertex.seconds) for vertex in slow)
+            seconds = {step.start: took for step, took in steps if step is not None}
+            for each in advice(dockerfile, self._job.build, self._job.shown, seconds):
+                self._report(each.suggestions, each, reporter)
+
+    def _report(self, key: object, diagnosis: Diagnosis, reporter: Reporter) -> None:
+        if key not in self._reported:
+            self._reported.add(key)
+            reporter.diagnostic(diagnosis)
 
     def _run(
         self, scan: Scan, progress: ProgressReporter, cancel: Cancel, *, copy: bool
@@ -155,7 +180,13 @@ class Buildx:
         with (
             tempfile.TemporaryDirectory(prefix="devloop-meta-") as directory,
             copied(source, scan.snapshot) if copy else contextlib.nullcontext(source) as context,
-            arranged(source, build.dockerfile, build.ignore, directories) as dockerfile,
+            arranged(
+                source,
+                build.dockerfile,
+                build.ignore,
+                directories,
+                partial(with_mounts, build=build),
+            ) as dockerfile,
         ):
             if copy:
                 # The copy is verified, and so is the Dockerfile's from here on.

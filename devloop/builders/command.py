@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from devloop.base import process
 from devloop.builders import docker_errors
+from devloop.builders.cache_advice import no_effect
 from devloop.builders.docker_cli import cannot_run
 from devloop.builders.job import ProgressReporter, tag_of
 from devloop.builders.rawjson import one_line, plain
@@ -33,9 +34,13 @@ class Command:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._argv = job.build.command or ()
+        self._builds = 0
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
         image = f"{self._job.repository}:{tag_of(scan)}"
+        self._builds += 1
+        if self._job.build.cache and self._builds == 1:
+            reporter.diagnostic(no_effect("`builder: command`"))
         progress = ProgressReporter(reporter)
         self._run(image, progress, cancel)
         return self._job.publish(

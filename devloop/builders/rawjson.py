@@ -12,6 +12,7 @@ import json
 import re
 from collections import deque
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 _NAME = re.compile(
@@ -28,14 +29,16 @@ _REPORTED_BYTES = 1_000_000
 
 @dataclass(slots=True)
 class Vertex:
-    """One node of the build graph. `log` holds the end of its output, `partial` what each stream
-    (1 stdout, 2 stderr) has written of a line that is not ended yet."""
+    """One node of the build graph. `seconds` is how long it took, 0 while it runs and from the
+    cache. `log` holds the end of its output, `partial` what each stream (1 stdout, 2 stderr) has
+    written of a line that is not ended yet."""
 
     digest: str
     name: str = ""
     started: bool = False
     completed: bool = False
     cached: bool = False
+    seconds: float = 0.0
     error: str = ""
     log: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES))
     partial: dict[int, str] = field(default_factory=dict)
@@ -166,6 +169,7 @@ class Solve:
         vertex.started = vertex.started or bool(raw.get("started"))
         vertex.completed = bool(raw.get("completed"))
         vertex.cached = vertex.cached or bool(raw.get("cached"))
+        vertex.seconds = 0.0 if vertex.cached else _seconds(raw)
         vertex.error = _string(raw.get("error")) or vertex.error
         if not begins or vertex.cached:
             return []
@@ -237,6 +241,14 @@ def _string(value: object) -> str:
 
 def _number(value: object) -> int:
     return value if isinstance(value, int) else 0
+
+
+def _seconds(raw: dict[str, Any]) -> float:
+    try:
+        start, end = (datetime.fromisoformat(_string(raw.get(k))) for k in ("started", "completed"))
+        return (end - start).total_seconds()
+    except (TypeError, ValueError):  # not both, or one without a time zone
+        return 0.0
 
 
 def _decoded(value: object) -> str:

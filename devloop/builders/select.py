@@ -14,6 +14,7 @@ from devloop.base.cancel import Cancel
 from devloop.builders import docker_errors
 from devloop.builders.buildx import Buildx
 from devloop.builders.built_images import CachedImages, CachingBuilder
+from devloop.builders.cache_advice import no_effect
 from devloop.builders.command import Command
 from devloop.builders.daemonless.builder import DaemonlessBuilder, needs_builder
 from devloop.builders.delta.builder import DeltaBuilder
@@ -117,6 +118,8 @@ class _DockerBuilder:
                     suggestions=(_INSTALL,),
                 )
             )
+        if self._job.build.cache:
+            reporter.diagnostic(no_effect("Docker's classic builder"))
         from devloop.builders.classic import Classic  # noqa: PLC0415 - the docker SDK loads slowly
 
         return Classic(self._job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,7 +23,7 @@ def command(options: CommonOptions, output: Literal["text", "json"]) -> int:
     """Validate devloop.yaml and the files it names.
 
     Prints one line a problem, as path:line:column: error[code]: message, and ends with 2 if there
-    is any. Touches neither Docker nor a cluster.
+    is any, whatever it hints at. Touches neither Docker nor a cluster.
     """
     from devloop.config.files import check_files  # noqa: PLC0415 - only for this command
 
@@ -32,16 +33,29 @@ def command(options: CommonOptions, output: Literal["text", "json"]) -> int:
     except DevloopError as error:
         found = getattr(error, "diagnoses", (error.diagnosis,))
     else:
-        found = check_files(loaded)
+        found = check_files(loaded) or _hints(loaded)
+    wrong = [diagnosis for diagnosis in found if diagnosis.severity == "error"]
     if output == "json":
         click.echo(json.dumps(_as_json(loaded, found), indent=2))
-    elif loaded is not None and not found:
+    elif loaded is not None and not wrong:
         services = len(loaded.project.services)
         shown = loaded.locations.file.path
         click.echo(f"{shown}: ok, {services} service{'s' if services != 1 else ''}")
     for diagnosis in found if output == "text" else ():
         click.echo("\n".join(_lines(diagnosis)))
-    return max((diagnosis.code.exit_status for diagnosis in found), default=ExitStatus.DONE)
+    return max((diagnosis.code.exit_status for diagnosis in wrong), default=ExitStatus.DONE)
+
+
+def _hints(loaded: LoadedProject) -> tuple[Diagnosis, ...]:
+    """Where a build would be faster with a cache."""
+    from devloop.builders.cache_advice import advice, as_built  # noqa: PLC0415 - likewise
+
+    found: list[Diagnosis] = []
+    for build in {s.build.dockerfile: s.build for s in loaded.project.services.values()}.values():
+        if build.builder in ("auto", "buildx"):
+            with contextlib.suppress(OSError):
+                found += advice(as_built(build), build, loaded.show(build.dockerfile))
+    return tuple(found)
 
 
 def _lines(diagnosis: Diagnosis) -> list[str]:
@@ -58,7 +72,7 @@ def _as_json(loaded: LoadedProject | None, found: tuple[Diagnosis, ...]) -> dict
     """The same with the keys that `diagnostic` events have."""
     return {
         "v": 1,
-        "ok": not found,
+        "ok": all(each.severity != "error" for each in found),
         "file": loaded.locations.file.path if loaded else None,
         "services": list(loaded.project.services) if loaded else [],
         "diagnostics": [dataclasses.asdict(each) for each in found],

@@ -287,3 +287,24 @@ SYNC_DEST = TextRule(
     explain=_sync_dest_fault,
     examples=("/app/templates",),
 )
+
+
+def _cache_fault(text: str) -> Fault:
+    if not text or "\0" in text:
+        return ANY_TEXT.explain(text)
+    if text.startswith("/"):
+        cause = "it holds letters, digits and . _ + @ - only, and no `..`"
+        return fault(f"{_quoted(text)} is not a directory that can be kept", cause=cause)
+    home, rest = text.startswith(("~/", ".")), text.removeprefix("~/").removeprefix("./")
+    better = f"/{'root' if home and not text.startswith('./') else 'app'}/{rest}"
+    hint = better if ".." not in text and "$" not in text else ""
+    return fault(f"{_quoted(text)} is not absolute; it is a directory in the build", hint)
+
+
+CACHE_DIRECTORY = TextRule(
+    name="a directory to keep",
+    pattern=rf"^/{_UP}[A-Za-z0-9._+@/-]+$",
+    longest=4096,
+    explain=_cache_fault,
+    examples=("/root/.cache/go-build",),
+)

@@ -101,6 +101,16 @@ class Build:
             read=lambda items, _: resolve.texts(items) or None,
         ),
     ] = None
+    cache: Annotated[
+        tuple[str, ...] | Literal["auto"],
+        Key(
+            List(Text(rules.CACHE_DIRECTORY), word="auto"),
+            "Directories of the build that every RUN finds as the build before left them (cache "
+            "mounts), in `devloop dev` with buildx. `auto` takes those of compilers and package "
+            "managers that are documented never to change what is built.",
+            default="none: the Dockerfile is built as it stands",
+        ),
+    ] = ()
 
 
 _BUILD = block(

@@ -225,6 +225,7 @@ class ServiceSource:
                 "ignore": build.ignore,
                 "builder": build.builder,
                 "command": build.command,
+                "cache": build.cache,
             }
         )
 

@@ -237,6 +237,11 @@ class Scope:
         """Go on with a stage that starts here: ENV hides what an ARG said in the one before."""
         self._variables.known |= self._env
 
+    def value(self, name: str) -> str | None:
+        """What a variable stands for: "" where that is in doubt, None where nothing sets it."""
+        found = self._variables.known.get(name)
+        return "" if isinstance(found, NeedsFullBuild) else found
+
     def expand(self, word: str) -> str:
         """Raises `NeedsFullBuild`."""
         return expand(word, self._variables, self._escape)

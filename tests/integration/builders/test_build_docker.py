@@ -196,6 +196,43 @@ def test_a_missing_secret_is_reported(bench: Bench) -> None:
     assert "/nonexistent/token" in found.message
 
 
+COMPILER = """\
+#!/bin/sh
+# Compiles $1 to $2, and keeps what it made.
+kept=/root/.cache/x/$(md5sum < "$1" | cut -c 1-32)
+mkdir -p /root/.cache/x
+[ -e "$kept" ] && echo kept > "$2" && exit
+cat /proc/sys/kernel/random/uuid > "$kept" && echo compiled > "$2"
+"""
+
+
+@pytest.mark.parametrize("cache", [(), ("/root/.cache/x",)], ids=["off", "on"])
+def test_a_compiler_finds_its_cache_again(bench: Bench, cache: tuple[str, ...]) -> None:
+    source = f"{uuid.uuid4()}"  # nobody has compiled it before
+    bench.write(compiler=COMPILER, source=source, other="one").dockerfile(
+        "FROM BASE AS build\nCOPY . /src\n"
+        "RUN true \\\n  && sh /src/compiler /src/source /out && true\n"
+        "FROM BASE\nCOPY --from=build /out /made/\n"
+    )
+    first = bench.files(bench.build(cache=cache), "/made")
+    bench.write(other="two")
+    second = bench.files(bench.build(cache=cache), "/made")
+    assert first["out"][2] == b"compiled\n"
+    assert second["out"][2] == (b"kept\n" if cache else b"compiled\n")
+    codes = [diagnosis.code for diagnosis in bench.notes.diagnostics]
+    assert codes == ["build/cache-mounts"] * (2 if cache else 0)
+
+
+def test_what_is_kept_is_not_in_the_image_and_errors_keep_their_line(bench: Bench) -> None:
+    bench.dockerfile("FROM BASE\nRUN mkdir -p /kept/x && date > /kept/x/a\n\nRUN ls /kept/x/b\n")
+    found = bench.fails(cache=("/kept/x",))
+    assert (found.code, str(found.location)) == ("build/run-failed", "app/Dockerfile:4:1")
+    bench.dockerfile("FROM BASE\nRUN mkdir -p /kept/x && date > /kept/x/a && date > /kept/b\n")
+    image = bench.build(cache=("/kept/x",))
+    # Older BuildKits leave the mount point.
+    assert bench.files(image, "/kept").keys() - {"x"} == {"b"}
+
+
 def odd_tree(bench: Bench) -> None:
     long = "x" * 90 + "/" + "y" * 120
     names = [

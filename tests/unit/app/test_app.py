@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devloop.app import only_session
-from devloop.app.session import built_for, chosen, names_of
+from devloop.app.session import as_written, built_for, chosen, names_of
 from devloop.config.loader import load_project
 from devloop.errors import DevloopError
 
@@ -75,6 +75,12 @@ def test_images_are_built_for_the_nodes(
     built = built_for(project.services, nodes)
     assert built["web"].build.platform == web
     assert built["api"].build.platform == "linux/riscv64"
+
+
+def test_an_image_to_keep_is_built_from_the_dockerfile_as_it_stands(project: Project) -> None:
+    service = project.services["web"]
+    cached = replace(service, build=replace(service.build, cache="auto"))
+    assert as_written({"web": cached}) == {"web": service}
 
 
 HOLDER = """

@@ -198,6 +198,56 @@ def replay(name: str, directory: Path) -> str:
     return f"cat {file} >&2\n"
 
 
+def slow_step(name: str, minute: int) -> str:
+    """A build with one step, which took 3 s and so many minutes."""
+    vertex = {
+        "digest": name,
+        "name": name,
+        "started": "2026-11-24T00:00:00Z",
+        "completed": f"2026-11-24T00:{minute:02}:03Z",
+    }
+    return f"echo '{json.dumps({'vertexes': [vertex]})}' >&2\n"
+
+
+def test_build_cache_reaches_the_builder_and_is_reported_once(
+    docker: FakeDocker, context: Path, tmp_path: Path
+) -> None:
+    write(context, {"Dockerfile": "FROM node\nRUN npm ci\nCOPY a /\n"})
+    given = tmp_path / "given"
+    docker.answers(
+        f'for a; do case "$a" in --file=*) cp "${{a#*=}}" {given};; esac; done\n'
+        + slow_step("[2/3] RUN --mount=type=cache,target=/c npm ci", 1)
+        + built()
+    )
+    builder, notes = Buildx(job(context, build={"cache": "auto"})), Notes()
+    builder.build(scan_of(context), notes, Cancel())
+    builder.build(scan_of(context), notes, Cancel())
+    mount = "--mount=type=cache,target=/root/.npm/_cacache"
+    assert given.read_text() == f"FROM node\nRUN {mount} npm ci\nCOPY a /\n"
+    assert [(d.code, d.message) for d in notes.diagnostics] == [
+        ("build/cache-mounts", "build.cache keeps /root/.npm/_cacache")
+    ]
+    Buildx(job(context)).build(scan_of(context), Notes(), Cancel())
+    assert given.read_text() == (context / "Dockerfile").read_text()
+
+
+def test_a_slow_step_without_a_cache_gets_a_word_once(docker: FakeDocker, context: Path) -> None:
+    write(context, {"Dockerfile": "FROM node\n\nRUN npm ci\nRUN npm i x\nRUN make\n"})
+    docker.answers(
+        slow_step("[2/4] RUN npm ci", 1)
+        + slow_step("[3/4] RUN npm i x", 0)
+        + slow_step("[4/4] RUN make", 2)
+        + built()
+    )
+    builder, notes = Buildx(job(context)), Notes()
+    builder.build(scan_of(context), notes, Cancel())
+    builder.build(scan_of(context), notes, Cancel())
+    assert [(d.code, d.severity, str(d.location)) for d in notes.diagnostics] == [
+        ("build/no-cache-mount", "info", "app/Dockerfile:3:1")
+    ]
+    assert notes.diagnostics[0].message.endswith("it took 63 s")
+
+
 def test_a_failed_build(docker: FakeDocker, context: Path, tmp_path: Path) -> None:
     write(context, {"Dockerfile": "FROM busybox-base:dev\nARG N=3\nRUN x\n"})
     docker.answers(replay("buildx-run", tmp_path) + "exit 1")
@@ -315,6 +365,24 @@ def test_a_command_gets_the_name_and_is_believed_by_the_registry_alone(context: 
     assert builder.build(scan, notes, Cancel()).digest == DIGEST
     assert notes.messages == [f"to localhost:5001/shop/web:{tag_of(scan)}"]
     assert (context / "where").read_text().strip() == str(context)
+
+
+def test_a_command_and_the_classic_builder_keep_no_directories(
+    context: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan, notes = scan_of(context), Notes()
+    build = {"builder": "command", "command": ("true",), "cache": "auto"}
+    builder = Command(job(context, build=build, registry=FakeRegistry({tag_of(scan): DIGEST})))
+    builder.build(scan, notes, Cancel())
+    builder.build(scan, notes, Cancel())
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+    classic = make(context, "classic", cache=("/c",))
+    for _ in range(2):
+        with pytest.raises(DevloopError):
+            classic.build(scan, notes, Cancel())
+    assert [d.message.partition(":")[0] for d in notes.diagnostics] == [
+        "build.cache has no effect"
+    ] * 2
 
 
 @pytest.mark.parametrize(

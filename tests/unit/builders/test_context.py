@@ -114,6 +114,14 @@ def test_the_arranged_dockerfile_lasts_as_long_as_the_block(tmp_path: Path) -> N
     assert not copy.parent.exists()
 
 
+def test_the_arranged_dockerfile_may_be_another_one(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_bytes(b"FROM x\r\nRUN \xff\n")
+    with arranged(
+        tmp_path, tmp_path / "Dockerfile", (), (), lambda text: text.replace("RUN", "RUN --y")
+    ) as copy:
+        assert copy.read_bytes() == b"FROM x\r\nRUN --y \xff\n"
+
+
 def test_an_unreadable_dockerfile_is_reported(tmp_path: Path) -> None:
     with (
         pytest.raises(DevloopError) as caught,

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import base64
 import json
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,6 +91,33 @@ def test_running_names_the_step_that_began_last() -> None:
     solve.feed('{"vertexes":[{"digest":"c","name":"[internal] load","started":"t"}]}')
     assert solve.running == solve.vertices["a"]
     assert Solve().running is None
+
+
+@pytest.mark.parametrize(
+    ("state", "seconds"),
+    [
+        ({"started": "2026-11-24T00:21:34.5Z"}, 0),
+        (
+            {"started": "2026-11-24T00:21:34.708310283Z", "completed": "2026-11-24T00:21:44.2083Z"},
+            9.49999,
+        ),
+        ({"started": "2026-11-24T00:21:34Z", "completed": "2026-11-24T01:21:40+01:00"}, 6),
+        ({"started": "2026-11-24T00:21:34Z", "completed": "2026-11-24T00:21:40"}, 0),
+        ({"started": "t", "completed": 5}, 0),
+        (
+            {
+                "started": "2026-11-24T00:21:34Z",
+                "completed": "2026-11-24T00:21:44Z",
+                "cached": True,
+            },
+            0,
+        ),
+    ],
+)
+def test_how_long_a_step_took(state: dict[str, Any], seconds: float) -> None:
+    solve = Solve()
+    solve.feed(json.dumps({"vertexes": [{"digest": "a", "name": "[1/2] RUN x", **state}]}))
+    assert solve.vertices["a"].seconds == pytest.approx(seconds)
 
 
 def test_logs_may_be_cut_anywhere_and_hold_escapes() -> None:

@@ -62,6 +62,27 @@ def test_files_are_checked_too(directory: Path, capsys: pytest.CaptureFixture[st
     )
 
 
+def test_a_missing_cache_is_a_hint_and_no_failure(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (directory / "devloop.yaml").write_text(GOOD)
+    (directory / "Dockerfile").write_text("FROM node\nRUN npm ci\nRUN npm run build\n")
+    assert main(["check"]) == 0
+    mount = "--mount=type=cache,target=/root/.npm/_cacache"
+    assert capsys.readouterr().out.splitlines() == [
+        "devloop.yaml: ok, 1 service",
+        "Dockerfile:2:1: info[build/no-cache-mount]: RUN npm ci: no cache is kept between builds",
+        f"  try: RUN {mount} npm ci",
+        "  try: or `build: {cache: auto}` in devloop.yaml",
+    ]
+    assert main(["check", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ok"] is True
+    cached = GOOD.replace("build: .", "build: {cache: auto}")
+    (directory / "devloop.yaml").write_text(cached)
+    assert main(["check"]) == 0
+    assert capsys.readouterr().out == "devloop.yaml: ok, 1 service\n"
+
+
 def test_a_syntax_error_shows_its_line(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (directory / "devloop.yaml").write_text("version: 1\nservices:\n\tweb: 1\n")
     assert main(["check"]) == 2

@@ -52,6 +52,7 @@ services:
       ssh: [default, git=keys/id]
       platform: linux/amd64
       ignore: ["*.md"]
+      cache: [/root/.cache/x]
       builder: command
       command: [sh, -c, 'make "$DEVLOOP_IMAGE"']
     deploy:
@@ -80,6 +81,7 @@ services:
     assert build.ssh == ("default", f"git={directory.path}/keys/id")
     assert build.command == ("sh", "-c", 'make "$DEVLOOP_IMAGE"')
     assert (build.target, build.platform, build.ignore) == ("dev", "linux/amd64", ("*.md",))
+    assert build.cache == ("/root/.cache/x",)
     assert (api.deploy.workload_kind, api.deploy.workload_name) == ("statefulset", "db")
     assert api.deploy.manifests == (
         f"{directory.path}/k8s/*.yaml",
@@ -367,6 +369,29 @@ def test_locate_falls_back_to_what_stands_above(directory: Directory) -> None:
 
 
 # Sync
+
+
+@pytest.mark.parametrize(
+    ("cache", "column", "message", "suggestion"),
+    [
+        ("[~/.npm]", 21, "'~/.npm' is not absolute; it is a directory in the build", "/root/.npm"),
+        ("[.npm]", 21, "'.npm' is not absolute; ", "/root/.npm"),
+        ("[/c, target]", 25, "'target' is not absolute; ", "/app/target"),
+        ("['./target']", 21, "'./target' is not absolute; ", "/app/target"),
+        ("['/a b']", 21, "'/a b' is not a directory that can be kept", None),
+        ("[/a/../b]", 21, "'/a/../b' is not a directory that can be kept", None),
+        ("[/]", 21, "'/' is not a directory that can be kept", None),
+        ("yes", 20, "`services.web.build.cache` must be a list or the word auto", None),
+    ],
+)
+def test_caches_that_cannot_be(
+    directory: Directory, cache: str, column: int, message: str, suggestion: str | None
+) -> None:
+    found = directory.error(service(build=f"build: {{cache: {cache}}}"))
+    assert found.location == Location("devloop.yaml", 4, column)
+    assert message in found.message
+    if suggestion is not None:
+        assert found.suggestions == (suggestion,)
 
 
 def test_sync_rules(directory: Directory) -> None:

@@ -67,6 +67,7 @@ def fingerprint(root: Path, **options: Any) -> Fingerprint:
         {"ssh": ("default",)},
         {"ignore": ("*.md",)},
         {"builder": "classic"},
+        {"cache": "auto"},
         {"builder": "command", "command": ("./build.sh",)},
     ],
     ids=lambda options: next(iter(options)),
