@@ -180,6 +180,7 @@ class DevloopError(Exception):
     def __init__(self, diagnosis: Diagnosis) -> None:
         super().__init__(f"{diagnosis.code}: {diagnosis.message}")
         self.diagnosis = diagnosis
+        self.diagnoses: tuple[Diagnosis, ...] = (diagnosis,)
 
     @classmethod
     def of(cls, code: Code, message: str, **details: Unpack[_Details]) -> DevloopError:

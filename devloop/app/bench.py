@@ -266,8 +266,7 @@ def _baseline(
         fresh = push_variants(registry, image, count, cancel)
         built = BuiltImages(project.state_dir)
         for each in fresh:
-            place = {"repository": each.repository, "tag": each.tag, "digest": each.digest}
-            built.add(BuiltImage(service=plan.service.name, **place))
+            built.add(BuiltImage.of(plan.service.name, each))
         notify(f"measuring the baseline: {count} images that are pushed already ...")
         return measure(deployments.deployer(plan.service), image, fresh, plan.pause, cancel)
 

@@ -122,7 +122,7 @@ class Session:
         except Cancelled:
             self._status = self._stopped[0] if self._stopped else ExitStatus.BUG
         except DevloopError as error:
-            for diagnosis in getattr(error, "diagnoses", (error.diagnosis,)):
+            for diagnosis in error.diagnoses:
                 self._bus.publish(DiagnosticRaised.of(diagnosis))
             self._status = error.exit_status
         except Exception as error:  # noqa: BLE001 - raised again in the main thread

@@ -26,8 +26,14 @@ from devloop.base.cancel import Cancelled
 from devloop.builders import docker_errors
 from devloop.builders.build_context import arranged, copied, directories_of
 from devloop.builders.build_errors import BuildFailure, BuildLocation, diagnose, step_of
-from devloop.builders.cache_advice import SLOW, advice, as_built, report
-from devloop.builders.cache_mounts import additions, with_mounts
+from devloop.builders.cache_mounts import (
+    SLOW,
+    additions,
+    advice,
+    as_built,
+    report,
+    with_mounts,
+)
 from devloop.builders.docker_cli import ask_docker, cannot_run
 from devloop.builders.dockerfile import load
 from devloop.builders.job import ProgressReporter, tag_of

@@ -42,6 +42,11 @@ class BuiltImage:
     tag: str
     digest: str
 
+    @classmethod
+    def of(cls, service: str, image: ImageRef) -> BuiltImage:
+        place = {"repository": image.repository, "tag": image.tag, "digest": image.digest}
+        return cls(service=service, **place)
+
 
 class BuiltImages:
     """The images built for one project, in `built-images.json`. Thread-safe."""
@@ -108,14 +113,7 @@ class RecordingBuilder:
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
         image = self._builder.build(scan, reporter, cancel)
         if image.digest:
-            self._built.add(
-                BuiltImage(
-                    service=self._service,
-                    repository=image.repository,
-                    tag=image.tag,
-                    digest=image.digest,
-                )
-            )
+            self._built.add(BuiltImage.of(self._service, image))
             self._on_image()
         return image
 

@@ -1,10 +1,11 @@
-"""Which RUNs of a Dockerfile would keep a compiler's or a package manager's cache between builds.
+"""Which RUNs of a Dockerfile would keep a compiler's or a package manager's cache between builds,
+and what is said about that.
 
-For `build.cache` and for the advice to write such a mount. Pure; what a RUN runs is judged by its
-words, and where a directory or what reads it is in doubt, the RUN is left alone. `auto` adds only
-what its tool documents never to change a build, and nothing that another step may need: what is in
-a cache mount is in no layer. An empty directory is left of it in the image, or, with newer
-BuildKits, nothing.
+For `build.cache` and for the advice to write such a mount. What a RUN runs is judged by its words,
+and where a directory or what reads it is in doubt, the RUN is left alone. `auto` adds only what its
+tool documents never to change a build, and nothing that another step may need: what is in a cache
+mount is in no layer. An empty directory is left of it in the image, or, with newer BuildKits,
+nothing.
 
 Cache mounts: https://docs.docker.com/reference/dockerfile/#run---mounttypecache
 """
@@ -15,18 +16,23 @@ import contextlib
 import itertools
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from devloop.builders.dockerfile import parse
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.text import Scope, joined, json_form
+from devloop.builders.rawjson import one_line
+from devloop.errors import Code, Diagnosis, Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from devloop.builders.dockerfile import Dockerfile, Instruction, Stage
     from devloop.config.schema import Build
+
+SLOW = 5.0
+"""From so many seconds on a step without a cache is worth a word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,9 +168,7 @@ def additions(dockerfile: Dockerfile, build: Build) -> tuple[CacheMounts, ...]:
 def missing(dockerfile: Dockerfile, build: Build) -> tuple[CacheMounts, ...]:
     """For each RUN of a known tool without any cache mount what to write."""
     found = _found(dockerfile, build, auto=False)
-    return tuple(
-        each for each in found if all(mount["type"] != "cache" for mount in each.run.mounts)
-    )
+    return tuple(f for f in found if all(mount["type"] != "cache" for mount in f.run.mounts))
 
 
 def with_mounts(text: str, build: Build) -> str:
@@ -173,6 +177,56 @@ def with_mounts(text: str, build: Build) -> str:
     for each in additions(parse(text), build):
         lines[each.run.start - 1] = each.added_to(lines[each.run.start - 1])
     return "\n".join(lines)
+
+
+def as_built(build: Build) -> Dockerfile:
+    """The Dockerfile with what `build.cache` adds. Raises OSError."""
+    return parse(with_mounts(build.dockerfile.read_text("utf-8", "replace"), build))
+
+
+def advice(
+    dockerfile: Dockerfile, build: Build, shown: str, seconds: dict[int, float] | None = None
+) -> Iterator[Diagnosis]:
+    """build/no-cache-mount for each RUN without a cache; with `seconds` (how long the slow steps
+    took, by line) for those only."""
+    automatic = {each.run.start for each in additions(dockerfile, replace(build, cache="auto"))}
+    for each in missing(dockerfile, build):
+        run = each.run
+        if seconds is not None and run.start not in seconds:
+            continue
+        yield Diagnosis(
+            code=Code.BUILD_NO_CACHE_MOUNT,
+            severity="info",
+            message=f"{one_line(str(run), 50)}: no cache is kept between builds"
+            + (f", it took {seconds[run.start]:.0f} s" if seconds else ""),
+            location=Location(shown, run.start, run.column),
+            suggestions=(
+                one_line(each.added_to(run.raw.partition("\n")[0]), 300)
+                + (f" ({each.note})" if each.note else ""),
+                *(["or `build: {cache: auto}` in devloop.yaml"] if run.start in automatic else []),
+            ),
+        )
+
+
+def report(added: Sequence[CacheMounts], shown: str) -> Diagnosis:
+    """build/cache-mounts: what was added to the Dockerfile."""
+    kept = ", ".join(dict.fromkeys(each.directories for each in added))
+    return Diagnosis(
+        code=Code.BUILD_CACHE_MOUNTS,
+        severity="info",
+        message=f"build.cache keeps {kept}" if kept else "build.cache finds nothing to keep",
+        location=Location(shown, added[0].run.start, added[0].run.column) if added else None,
+        detail=tuple(f"{shown}:{each.run.start} {each.directories}" for each in added),
+    )
+
+
+def no_effect(builder: str) -> Diagnosis:
+    """build/cache-mounts for a builder that cannot keep directories."""
+    return Diagnosis(
+        code=Code.BUILD_CACHE_MOUNTS,
+        severity="info",
+        message=f"build.cache has no effect: {builder} has no cache mounts",
+    )
 
 
 def _flag(directory: str, sharing: str = "") -> str:
@@ -199,27 +253,24 @@ def _found(dockerfile: Dockerfile, build: Build, *, auto: bool) -> Iterator[Cach
     for stage in needed:
         scope = Scope(dockerfile, build.args)
         earlier: list[Instruction] = []
-        caches = [
-            cache
-            for cache in _CACHES
-            if not auto or (cache.auto and not (cache.store and stage is needed[-1]))
-        ]
-        for part in chains[stage.index]:
-            scope.enter_stage()
-            for instruction in part.instructions:
-                if part is stage and instruction.keyword == "RUN":
-                    place = _RunPlace(dockerfile, chains, stage, instruction, earlier, scope)
-                    found = [(c, d) for c in caches if (d := place.directory(c, auto=auto))]
-                    if found:
-                        yield CacheMounts(
-                            run=instruction,
-                            flags=tuple(_flag(d, cache.sharing) for cache, d in found),
-                            note="; ".join({cache.note: None for cache, _ in found if cache.note}),
-                        )
-                # What is in doubt stays as it was; a word that asks for it is in doubt too.
-                with contextlib.suppress(NeedsFullBuild):
-                    scope.replay(instruction)
-                earlier.append(instruction)
+        final = stage is needed[-1]
+        caches = [c for c in _CACHES if not auto or (c.auto and not (c.store and final))]
+        for instruction in (i for part in chains[stage.index] for i in part.instructions):
+            if instruction.keyword == "FROM":
+                scope.enter_stage()
+            elif instruction.keyword == "RUN" and instruction.stage == stage.index:
+                place = _RunPlace(dockerfile, chains, stage, instruction, earlier, scope)
+                found = [(c, d) for c in caches if (d := place.directory(c, auto=auto))]
+                if found:
+                    yield CacheMounts(
+                        run=instruction,
+                        flags=tuple(_flag(d, cache.sharing) for cache, d in found),
+                        note="; ".join({cache.note: None for cache, _ in found if cache.note}),
+                    )
+            # What is in doubt stays as it was; a word that asks for it is in doubt too.
+            with contextlib.suppress(NeedsFullBuild):
+                scope.replay(instruction)
+            earlier.append(instruction)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,18 +287,15 @@ class _RunPlace:
     def directory(self, cache: _Cache, *, auto: bool) -> str | None:
         """Where the RUN keeps `cache`; None when it does not, or when that has to stay as it is."""
         words = [word for command in _commands(self.run) for word in command]
-        moved = {place.partition("/")[0] for place in cache.places.split()}
-        moved |= {*cache.elsewhere.split()}
-        if (
-            not _uses(cache, self.run)
-            or any(word.partition("=")[0] in moved for word in words)
-            or any(self.scope.value(name) is not None for name in cache.elsewhere.split())
-            or (cache.images and not self._starts_from(cache.images.split()))
-        ):
-            return None
+        elsewhere = cache.elsewhere.split()
+        moved = {*elsewhere, *(place.partition("/")[0] for place in cache.places.split())}
         directory = self._place(cache)
         if (
             directory is None
+            or not _uses(cache, self.run)
+            or any(word.partition("=")[0] in moved for word in words)
+            or any(self.scope.value(name) is not None for name in elsewhere)
+            or (cache.images and not self._starts_from(cache.images.split()))
             or any("$" in target or _meet(target, directory) for target in _targets(self.run))
             or any(self._fills(i, directory) for i in (*self.earlier, *self.stage.instructions))
             or self._is_read(directory)
@@ -286,31 +334,22 @@ class _RunPlace:
 
     def _is_read(self, directory: str) -> bool:
         """Whether another stage takes something out of the directory, or all that it is in."""
-        for instruction in self.dockerfile.instructions:
-            taken = [(instruction.flag("from"), instruction.arguments[:-1])]
-            taken += [
-                (mount.get("from"), (mount.get("source", mount.get("src", "/")),))
-                for mount in instruction.mounts
-            ]
-            for name, sources in taken:
-                origin = self.dockerfile.stage(name) if name else None
-                if origin is None or self.stage not in self.chains[origin.index]:
-                    continue
-                if any(_meet(_certain(source), directory) for source in sources):
-                    return True
-        return False
+        return any(
+            (origin := self.dockerfile.stage(name)) is not None
+            and self.stage in self.chains[origin.index]
+            and _meet(_certain(source), directory)
+            for instruction in self.dockerfile.instructions
+            for name, source in _taken(instruction)
+        )
 
     def _only(self, cache: _Cache) -> bool:
         """Whether no other step of the image can have filled the store, or may read it."""
         runs = [i for i in self.earlier if i.keyword == "RUN"]
+        used = [{each.programs for each in _CACHES if _uses(each, run)} for run in runs]
         return (
             [i for i in self.stage.instructions if i.keyword == "RUN"][-1] is self.run
             and sum(self.stage in chain for chain in self.chains) == 1
-            and all(
-                (programs := {each.programs for each in _CACHES if _uses(each, run)})
-                and cache.programs not in programs
-                for run in runs
-            )
+            and all(programs and cache.programs not in programs for programs in used)
         )
 
     def _given(self, cache: _Cache, words: Sequence[str]) -> bool:
@@ -329,6 +368,15 @@ class _RunPlace:
             if "rm" in words and ("$" in path or re.match(r"\.\w", path)):
                 return False
         return True
+
+
+def _taken(instruction: Instruction) -> Iterator[tuple[str, str]]:
+    """What an instruction takes from elsewhere: names of stages or images, and paths there."""
+    if name := instruction.flag("from"):
+        yield from ((name, source) for source in instruction.arguments[:-1])
+    for mount in instruction.mounts:
+        if name := mount.get("from"):
+            yield name, mount.get("source", mount.get("src", "/"))
 
 
 def _meet(one: str, other: str) -> bool:
@@ -362,27 +410,21 @@ def _calls(cache: _Cache, command: Sequence[str]) -> bool:
 def _commands(run: Instruction) -> Iterator[list[str]]:
     """The commands that a RUN's shell, or the shell that it names, would start; none where they
     cannot be told apart."""
-    text = run.value
-    try:
-        argv = json_form(run)
-    except NeedsFullBuild:
-        return
-    if argv is not None:
-        if not (argv[1:2] and re.fullmatch(r"-\w*c", argv[1])):
-            yield argv
-            return
-        text = " ".join(argv[2:3])
-    elif run.heredocs and re.fullmatch(r"<<-?\S+", text):
-        text = run.heredocs[0].text
-        if text.startswith("#!") and not re.match(r"#!.*\b(?:ba|da|a|z)?sh\b", text):
-            return
-    text = re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE).replace("\\\n", " ")
-    lexer = shlex.shlex(text, posix=True, punctuation_chars="();<>|&\n")
-    lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t\r", True, ""
-    try:
-        tokens = list(lexer)
-    except ValueError:
-        return
-    for ends, group in itertools.groupby(tokens, lambda token: set(token) <= set("();|&\n")):
-        if not ends:
-            yield list(group)
+    with contextlib.suppress(NeedsFullBuild, ValueError):
+        argv, text = json_form(run), run.value
+        if argv is not None:
+            if not (argv[1:2] and re.fullmatch(r"-\w*c", argv[1])):
+                yield argv
+                return
+            text = " ".join(argv[2:3])
+        elif run.heredocs and re.fullmatch(r"<<-?\S+", text):
+            text = run.heredocs[0].text
+            if text.startswith("#!") and not re.match(r"#!.*\b(?:ba|da|a|z)?sh\b", text):
+                return
+        text = re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE).replace("\\\n", " ")
+        lexer = shlex.shlex(text, posix=True, punctuation_chars="();<>|&\n")
+        lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t\r", True, ""
+        separators = set("();|&\n")
+        for ends, group in itertools.groupby(list(lexer), separators.issuperset):
+            if not ends:
+                yield list(group)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from devloop.base import process
 from devloop.builders import docker_errors
-from devloop.builders.cache_advice import no_effect
+from devloop.builders.cache_mounts import no_effect
 from devloop.builders.docker_cli import cannot_run
 from devloop.builders.job import ProgressReporter, tag_of
 from devloop.builders.rawjson import one_line, plain

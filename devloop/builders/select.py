@@ -14,7 +14,7 @@ from devloop.base.cancel import Cancel
 from devloop.builders import docker_errors
 from devloop.builders.buildx import Buildx
 from devloop.builders.built_images import CachedImages, CachingBuilder
-from devloop.builders.cache_advice import no_effect
+from devloop.builders.cache_mounts import no_effect
 from devloop.builders.command import Command
 from devloop.builders.daemonless.builder import DaemonlessBuilder, needs_builder
 from devloop.builders.delta.builder import DeltaBuilder

@@ -31,7 +31,7 @@ def command(options: CommonOptions, output: Literal["text", "json"]) -> int:
     try:
         loaded = load(options)
     except DevloopError as error:
-        found = getattr(error, "diagnoses", (error.diagnosis,))
+        found = error.diagnoses
     else:
         found = check_files(loaded) or _hints(loaded)
     wrong = [diagnosis for diagnosis in found if diagnosis.severity == "error"]
@@ -48,7 +48,7 @@ def command(options: CommonOptions, output: Literal["text", "json"]) -> int:
 
 def _hints(loaded: LoadedProject) -> tuple[Diagnosis, ...]:
     """Where a build would be faster with a cache."""
-    from devloop.builders.cache_advice import advice, as_built  # noqa: PLC0415 - likewise
+    from devloop.builders.cache_mounts import advice, as_built  # noqa: PLC0415 - likewise
 
     found: list[Diagnosis] = []
     for build in {s.build.dockerfile: s.build for s in loaded.project.services.values()}.values():

@@ -105,7 +105,7 @@ def _show(error: DevloopError) -> int:
     from devloop.ui.text import format_diagnosis  # noqa: PLC0415 - as above
 
     color = wants_color(sys.stderr, "auto", os.environ)
-    for diagnosis in getattr(error, "diagnoses", (error.diagnosis,)):
+    for diagnosis in error.diagnoses:
         click.echo(format_diagnosis(diagnosis, color=color, width=_width()), err=True)
     return error.exit_status
 

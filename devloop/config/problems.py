@@ -70,8 +70,9 @@ class ConfigErrors(DevloopError):  # noqa: N818 - it carries many
     `diagnoses` is never empty and sorted by place."""
 
     def __init__(self, diagnoses: Iterable[Diagnosis]) -> None:
-        self.diagnoses = tuple(diagnoses)
-        super().__init__(self.diagnoses[0])
+        found = tuple(diagnoses)
+        super().__init__(found[0])
+        self.diagnoses = found
 
 
 class Problems:

@@ -8,12 +8,14 @@ the command is for, of retries or of which pod to take.
 
 from __future__ import annotations
 
+import contextlib
 import select
 import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from devloop.cluster.api.api_errors import status_object
+from devloop.cluster.api.pod_view import metadata, name_of, text
 from devloop.cluster.api.websocket import open_websocket
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
+    from devloop.cluster.api.pod_view import Json
     from devloop.cluster.api.websocket import WebSocket
 
 
@@ -51,33 +54,30 @@ def open_exec(
 
 def run_exec(
     connection: Connection,
-    namespace: str,
-    pod: str,
+    pod: Json,
     container: str,
+    cancel: Cancel,
     *,
     argv: Sequence[str],
     limit: float,
-    cancel: Cancel,
 ) -> str:
     """What `argv` writes to its standard output, once it has ended.
 
     Raises as `open_exec` does, ConnectionResetError, TimeoutError after `limit` seconds and
     ValueError, with the reason in words, when the command failed."""
-    stream = open_exec(connection, namespace, pod, container, argv=argv, cancel=cancel)
+    place = (text(metadata(pod).get("namespace")), name_of(pod), container)
+    stream = open_exec(connection, *place, argv=argv, cancel=cancel)
     deadline = time.monotonic() + limit
     found = bytearray()
     poll = select.poll()
     poll.register(stream, select.POLLIN)
-    try:
-        with cancel.closing(stream.shut):
-            while (piece := stream.receive()) != b"":
-                cancel.check()
-                if piece is not None:
-                    found += piece
-                elif not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                    raise TimeoutError(f"`{' '.join(argv)}` did not end in {limit:g} s")
-    finally:
-        stream.close()
+    with contextlib.closing(stream), cancel.closing(stream.shut):
+        while (piece := stream.receive()) != b"":
+            cancel.check()
+            if piece is not None:
+                found += piece
+            elif not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise TimeoutError(f"`{' '.join(argv)}` did not end in {limit:g} s")
     if stream.ended:
         raise ValueError(stream.ended)
     return found.decode("utf-8", "replace")

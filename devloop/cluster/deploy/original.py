@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devloop.cluster.api.pod_view import Json, metadata, name_of, text, uid_of
-from devloop.cluster.replace.object_state import object_file, write_first
+from devloop.cluster.replace.recovery_log import object_file, write_first
 
 if TYPE_CHECKING:
     from pathlib import Path

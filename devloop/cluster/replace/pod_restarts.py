@@ -25,7 +25,7 @@ from devloop.cluster.api.pod_view import (
 )
 from devloop.cluster.api.writes import MANAGER
 from devloop.cluster.replace.in_place_rules import Memory
-from devloop.cluster.replace.object_state import object_file
+from devloop.cluster.replace.recovery_log import object_file
 from devloop.cluster.rollout.restarted_pod import (
     RestartRecord,
     in_back_off,

@@ -10,11 +10,13 @@ after a power failure the mark on the Deployment itself says so. Must not recove
 from __future__ import annotations
 
 import contextlib
+import errno
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 from devloop.base.state_file import StateFile
-from devloop.cluster.replace.object_state import object_file, write_first
+from devloop.errors import Code, DevloopError, Location
 from devloop.model import WorkloadRef
 
 if TYPE_CHECKING:
@@ -70,3 +72,29 @@ class RecoveryLog:
     def _file(self, entry: RecoveryEntry) -> StateFile:
         name = f"{entry.strategy}-{entry.name}"
         return object_file(self._root, entry.context, entry.namespace, name)
+
+
+# --- where anything is kept that is remembered of an object: one file an object ------------------
+
+
+def object_file(
+    root: Path, context: str, namespace: str, name: str, *, durable: bool = False
+) -> StateFile:
+    """`<root>/<context>/<namespace>/<name>.json`, quoted so that it never leaves `root`."""
+    quoted = [quote(part, safe="@:") for part in (context, namespace, f"{name}.json")]
+    path = root.joinpath(*(q if q.strip(".") else "%2E" * len(q) for q in quoted))
+    return StateFile(path, durable=durable)
+
+
+def write_first(file: StateFile, value: Mapping[str, Any], otherwise: str) -> None:
+    """Write what must be there before the cluster is changed. Raises env/disk-full or
+    env/file-unreadable, saying `otherwise`."""
+    try:
+        file.write(value)
+    except OSError as error:
+        raise DevloopError.of(
+            Code.ENV_DISK_FULL if error.errno == errno.ENOSPC else Code.ENV_FILE_UNREADABLE,
+            otherwise,
+            location=Location(str(file.path)),
+            cause=error.strerror or str(error),
+        ) from error

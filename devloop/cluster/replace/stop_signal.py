@@ -10,19 +10,11 @@ from __future__ import annotations
 
 import re
 import signal
+from functools import partial
 from typing import TYPE_CHECKING
 
 from devloop.cluster.api.exec_stream import run_exec
-from devloop.cluster.api.pod_view import (
-    Json,
-    container_status,
-    dig,
-    metadata,
-    name_of,
-    number,
-    text,
-    uid_of,
-)
+from devloop.cluster.api.pod_view import Json, container_status, dig, number, text, uid_of
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
@@ -78,13 +70,7 @@ class StopSignals:
 
 def reading_by_exec(connection: Connection) -> ReadStatus:
     """Reads with `cat` in the container."""
-
-    def read(pod: Json, container: str, cancel: Cancel) -> str:
-        place = (text(metadata(pod).get("namespace")), name_of(pod), container)
-        argv = ("cat", "/proc/1/status")
-        return run_exec(connection, *place, argv=argv, limit=_LIMIT, cancel=cancel)
-
-    return read
+    return partial(run_exec, connection, argv=("cat", "/proc/1/status"), limit=_LIMIT)
 
 
 def _catches(status: str, name: str) -> bool:

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devloop.builders.cache_advice import advice, report
-from devloop.builders.cache_mounts import additions, missing, with_mounts
+from devloop.builders.cache_mounts import additions, advice, missing, report, with_mounts
 from devloop.builders.dockerfile import parse
 from devloop.config.schema import Build
 
