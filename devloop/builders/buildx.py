@@ -26,14 +26,7 @@ from devloop.base.cancel import Cancelled
 from devloop.builders import docker_errors
 from devloop.builders.build_context import arranged, copied, directories_of
 from devloop.builders.build_errors import BuildFailure, BuildLocation, diagnose, step_of
-from devloop.builders.cache_mounts import (
-    SLOW,
-    additions,
-    advice,
-    as_built,
-    report,
-    with_mounts,
-)
+from devloop.builders.cache_mounts import SLOW, additions, advice, as_built, report, with_mounts
 from devloop.builders.docker_cli import ask_docker, cannot_run
 from devloop.builders.dockerfile import load
 from devloop.builders.job import ProgressReporter, tag_of
@@ -174,6 +167,7 @@ class Buildx:
         """One build; with `copy` of a copy of the context, known to be what `scan` saw."""
         job, build, solve = self._job, self._job.build, Solve()
         source, directories = build.context, directories_of(scan.snapshot)
+        rewrite = partial(with_mounts, build=build)
 
         def on_line(line: str) -> None:
             for note in solve.feed(line):
@@ -186,13 +180,7 @@ class Buildx:
         with (
             tempfile.TemporaryDirectory(prefix="devloop-meta-") as directory,
             copied(source, scan.snapshot) if copy else contextlib.nullcontext(source) as context,
-            arranged(
-                source,
-                build.dockerfile,
-                build.ignore,
-                directories,
-                partial(with_mounts, build=build),
-            ) as dockerfile,
+            arranged(source, build.dockerfile, build.ignore, directories, rewrite) as dockerfile,
         ):
             if copy:
                 # The copy is verified, and so is the Dockerfile's from here on.

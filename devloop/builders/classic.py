@@ -219,11 +219,8 @@ class BuildStream:
     def feed(self, item: object) -> list[Note]:
         if not isinstance(item, dict):
             return []
-        if error := error_of(item):
-            self.error = error
-        aux = item.get("aux")
-        if isinstance(aux, dict) and isinstance(aux.get("ID"), str):
-            self.image = aux["ID"]
+        self.error = error_of(item) or self.error
+        self.image = _aux(item, "ID") or self.image
         if isinstance(item.get("status"), str) and not item.get("progressDetail"):
             return [Note(kind="step", message=one_line(item["status"]))]
         if not isinstance(item.get("stream"), str):
@@ -275,11 +272,8 @@ class PushStream:
     def feed(self, item: object) -> list[Note]:
         if not isinstance(item, dict):
             return []
-        if error := error_of(item):
-            self.error = error
-        aux = item.get("aux")
-        if isinstance(aux, dict) and isinstance(aux.get("Digest"), str):
-            self.digest = aux["Digest"]
+        self.error = error_of(item) or self.error
+        self.digest = _aux(item, "Digest") or self.digest
         status = item.get("status")
         if not isinstance(status, str):
             return []
@@ -294,6 +288,12 @@ class PushStream:
             current=current if isinstance(current, int) else None,
             total=total if isinstance(total, int) and total > 0 else None,
         )
+
+
+def _aux(item: dict[str, Any], key: str) -> str:
+    aux = item.get("aux")
+    found = aux.get(key) if isinstance(aux, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 def error_of(item: dict[str, Any]) -> str:

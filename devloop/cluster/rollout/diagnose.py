@@ -137,9 +137,7 @@ def _unschedulable(pod: PodView, message: str) -> Finding:
         hint = "correct nodeSelector or affinity: no node has these labels"
     elif "untolerated taint" in message:
         hint = "add a toleration, or use a node without the taint"
-    elif (
-        "unbound immediate PersistentVolumeClaims" in message or "persistentvolumeclaim" in message
-    ):
+    elif re.search("unbound immediate PersistentVolumeClaims|persistentvolumeclaim", message):
         hint = "look at the PersistentVolumeClaim: it is not bound or does not exist"
     elif "free ports" in message:
         hint = "the hostPort is taken: a rolling update needs it twice; use strategy Recreate"
@@ -194,7 +192,7 @@ def _container(container: ContainerView, pod: PodView, events: Sequence[Json]) -
     if container.reason in _PULL:
         return _image_pull(container, pod, events)
     if "exec format error" in container.message:
-        return _wrong_arch(container, pod, container.message, grace=0.0)
+        return _wrong_arch(container, pod, container.message)
     if container.reason in _CREATE:
         return _create(container, pod)
     ended = container.state == "terminated"
@@ -219,7 +217,7 @@ def _image_pull(container: ContainerView, pod: PodView, events: Sequence[Json]) 
     ]
     story = text(failures[-1].get("message")) if failures else container.message
     if "no match for platform" in story or "does not match the specified platform" in story:
-        return _wrong_arch(container, pod, story, grace=0.0)
+        return _wrong_arch(container, pod, story)
     hints, certain = _pull_hint(story, container)
     tries = sum(map(_event_count, failures))
     # The last link of containerd's chain of causes is the one that says something.
@@ -259,7 +257,7 @@ def _pull_hint(story: str, container: ContainerView) -> tuple[tuple[str, ...], b
     return (inside,), False
 
 
-def _wrong_arch(container: ContainerView, pod: PodView, story: str, *, grace: float) -> Finding:
+def _wrong_arch(container: ContainerView, pod: PodView, story: str) -> Finding:
     return _finding(
         (pod, container),
         Code.POD_WRONG_ARCH,
@@ -267,7 +265,7 @@ def _wrong_arch(container: ContainerView, pod: PodView, story: str, *, grace: fl
         _one_line(story),
         "set `build.platform` to the nodes' platform (devloop does if you leave it out)",
         "or use a base image that has the nodes' platform",
-        grace=grace,
+        grace=0.0,
         log=True,
     )
 
