@@ -119,7 +119,7 @@ class Buildx:
         self, scan: Scan, progress: ProgressReporter, reporter: Reporter, cancel: Cancel
     ) -> ImageRef:
         build = self._job.build
-        if build.cache:
+        if build.cache and Code.BUILD_CACHE_MOUNTS not in self._reported:
             added = additions(load(build.dockerfile, self._job.shown), build)
             self._report(Code.BUILD_CACHE_MOUNTS, report(added, self._job.shown), reporter)
         # Secrets are read during the build, wherever the context is.
@@ -149,6 +149,8 @@ class Buildx:
     def _advise(self, solve: Solve, reporter: Reporter) -> None:
         """Name the slow steps that would be faster with a cache."""
         slow = [vertex for vertex in solve.vertices.values() if vertex.seconds > SLOW]
+        if not slow:
+            return
         with contextlib.suppress(OSError):
             dockerfile = as_built(self._job.build)
             steps = ((step_of(vertex.name, dockerfile), vertex.seconds) for vertex in slow)

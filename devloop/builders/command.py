@@ -34,12 +34,12 @@ class Command:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._argv = job.build.command or ()
-        self._builds = 0
+        self._reported = False  # that `build.cache` has no effect
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
         image = f"{self._job.repository}:{tag_of(scan)}"
-        self._builds += 1
-        if self._job.build.cache and self._builds == 1:
+        if self._job.build.cache and not self._reported:
+            self._reported = True
             reporter.diagnostic(no_effect("`builder: command`"))
         progress = ProgressReporter(reporter)
         self._run(image, progress, cancel)

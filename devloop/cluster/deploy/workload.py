@@ -103,7 +103,7 @@ class WorkloadDeployer:
             except DevloopError as error:
                 _LOG.warning("%s is left as it is for now: %s", deployed.workload, error)
             raise
-        hooks.ready()
+        hooks.ready(deployed)
         pinned = deployed.image.pinned
         self._unproven.discard(pinned)
         self._proven.update(dict.fromkeys(deployed.containers, pinned))

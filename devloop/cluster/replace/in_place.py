@@ -343,17 +343,18 @@ class InPlace(Replacement):
 
     # --- the end -------------------------------------------------------------------------------
 
-    def ready(self) -> None:
+    def ready(self, deployed: Deployed) -> None:
         """Learn from how it went, and ask ahead of the next save."""
         self._restarts.served(self._objects.pods())
         if self._asking is not None:
             self._asking.stop()
-        self._asking = Background("stop-signal", self._ask, expected=(DevloopError,))
+        ask = partial(self._ask, deployed.containers)
+        self._asking = Background("stop-signal", ask, expected=(DevloopError,))
 
-    def _ask(self, cancel: Cancel) -> None:
+    def _ask(self, containers: tuple[str, ...], cancel: Cancel) -> None:
         live = self._objects.workload()
         for pod in self._objects.current_pods(live) if live is not None else ():
-            for name in pod_images(pod):
+            for name in containers:
                 self._signals.blocker(pod, name, cancel)
 
     def rolled_back(self, live: Json, images: Mapping[str, str]) -> None:

@@ -91,7 +91,7 @@ class Replacement(RolloutHooks, ABC):
     def replace(self, change: Change, cancel: Cancel) -> Replaced:
         """Start, and return at once. Called when `blocker` has just returned None."""
 
-    def ready(self) -> None:
+    def ready(self, deployed: Deployed) -> None:
         """What was replaced is served."""
 
     def superseded(self, deployed: Deployed) -> None:
