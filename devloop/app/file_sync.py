@@ -9,7 +9,9 @@ from devloop.builders.delta.copy_targets import Targets
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.cluster.api.exec_stream import open_exec
 from devloop.errors import DevloopError
-from devloop.sync import FileSync, PathRule, SyncPlace
+from devloop.sync.changes import SyncPlace
+from devloop.sync.rules import PathRule
+from devloop.sync.syncer import FileSync
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

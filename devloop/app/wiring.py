@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from devloop.engine.ports import Hints
     from devloop.events import Event
     from devloop.model import PodView, PushTarget
-    from devloop.sync import FileSync
+    from devloop.sync.syncer import FileSync
 
 
 _LAST_LINES = 0.3  # seconds that the logs of containers that ended get at the end of a run

@@ -212,7 +212,6 @@ class BuildStream:
         self.step = 0
         self.text = ""
         self.error = ""
-        self.image = ""
         self.log: deque[str] = deque(maxlen=_KEPT_LINES)
         self._partial = ""
 
@@ -220,7 +219,6 @@ class BuildStream:
         if not isinstance(item, dict):
             return []
         self.error = error_of(item) or self.error
-        self.image = _aux(item, "ID") or self.image
         if isinstance(item.get("status"), str) and not item.get("progressDetail"):
             return [Note(kind="step", message=one_line(item["status"]))]
         if not isinstance(item.get("stream"), str):
@@ -273,7 +271,9 @@ class PushStream:
         if not isinstance(item, dict):
             return []
         self.error = error_of(item) or self.error
-        self.digest = _aux(item, "Digest") or self.digest
+        aux = item.get("aux")
+        digest = aux.get("Digest") if isinstance(aux, dict) else None
+        self.digest = digest if isinstance(digest, str) else self.digest
         status = item.get("status")
         if not isinstance(status, str):
             return []
@@ -288,12 +288,6 @@ class PushStream:
             current=current if isinstance(current, int) else None,
             total=total if isinstance(total, int) and total > 0 else None,
         )
-
-
-def _aux(item: dict[str, Any], key: str) -> str:
-    aux = item.get("aux")
-    found = aux.get(key) if isinstance(aux, dict) else None
-    return found if isinstance(found, str) else ""
 
 
 def error_of(item: dict[str, Any]) -> str:

@@ -38,7 +38,6 @@ class Status:
     in_kubeconfig: bool = False
     nodes: tuple[NodeStatus, ...] = ()
     registry: str = ""
-    registry_container: str = ""
     registry_running: bool = False
     registry_reachable: bool = False
     registry_connected: bool = False
@@ -81,7 +80,6 @@ def status(docker: DockerHost, name: str, *, read_context: ReadContext) -> Statu
         in_kubeconfig=bool(probes) and in_kubeconfig(machine, probes[0].ca, read_context),
         nodes=nodes,
         registry=host,
-        registry_container=registry.name if registry else "",
         registry_running=bool(registry and registry.running) or foreign,
         registry_reachable=registries.answers(local_port(host)),
         registry_connected=bool(registry and machine.network in registry.networks) or foreign,

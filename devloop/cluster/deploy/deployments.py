@@ -18,12 +18,12 @@ from devloop.cluster.api.pod_view import uid_of
 from devloop.cluster.deploy import guard
 from devloop.cluster.deploy.apply import Applier
 from devloop.cluster.deploy.workload import WorkloadDeployer
-from devloop.cluster.replace.fast import is_fast, restore_strategy
 from devloop.cluster.replace.in_place import InPlace
 from devloop.cluster.replace.live_objects import LiveObjects
 from devloop.cluster.replace.pause import paused_by_devloop, resume
 from devloop.cluster.replace.pod_restarts import ImageHistory, PodRestarts
 from devloop.cluster.replace.recovery_log import RecoveryLog
+from devloop.cluster.replace.rolling import is_fast, restore_strategy
 from devloop.cluster.replace.stop_signal import StopSignals, reading_by_exec
 from devloop.cluster.replace.workload_lock import WorkloadLock
 from devloop.errors import Code, DevloopError, Diagnosis

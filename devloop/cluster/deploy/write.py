@@ -18,9 +18,9 @@ from devloop.cluster.api.kinds import workload_path
 from devloop.cluster.api.pod_view import Json, dig, items, metadata, name_of, text, uid_of
 from devloop.cluster.api.writes import patch_as_devloop
 from devloop.cluster.deploy.ownership import same_but_images
-from devloop.cluster.replace.fast import is_fast, restore_strategy, with_fast_strategy
 from devloop.cluster.replace.pause import with_pause
 from devloop.cluster.replace.recovery_log import RecoveryEntry
+from devloop.cluster.replace.rolling import is_fast, restore_strategy, with_fast_strategy
 from devloop.cluster.replace.strategy import Written
 from devloop.errors import Code, DevloopError
 

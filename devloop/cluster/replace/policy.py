@@ -8,8 +8,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from devloop.cluster.replace.fast import FastUpdate
-from devloop.cluster.replace.rolling import RollingUpdate
+from devloop.cluster.replace.rolling import FastUpdate, RollingUpdate
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:

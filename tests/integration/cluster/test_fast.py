@@ -8,7 +8,7 @@ import pytest
 
 from devloop.cluster.api.pod_view import dig
 from devloop.cluster.deploy.deployments import Deployments
-from devloop.cluster.replace.fast import is_fast
+from devloop.cluster.replace.rolling import is_fast
 from tests.integration.cluster.conftest import QUICK, Bench, workload
 
 if TYPE_CHECKING:

@@ -308,7 +308,6 @@ def test_the_classic_streams() -> None:
     state = BuildStream()
     notes = [note for item in recorded_items("classic-ok") for note in state.feed(item)]
     assert state.error == ""
-    assert state.image.startswith("sha256:")
     assert state.summary.startswith("6 steps, ")
     assert notes[0].message == "[1/6] FROM busybox-base:dev AS base"
     assert state.instruction(parse(DOCKERFILES["ok"])) is not None
