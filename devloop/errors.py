@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import enum
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, Self, TypedDict, Unpack
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.location import Location
 
 __all__ = ["Code", "DevloopError", "Diagnosis", "ExitStatus", "Location", "Severity", "unreadable"]

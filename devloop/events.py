@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.errors import Diagnosis
 
 if TYPE_CHECKING:

@@ -6,10 +6,11 @@ Frozen data, no I/O, no third-party types; every adapter speaks in these.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.errors import Location
 
 if TYPE_CHECKING:

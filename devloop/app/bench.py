@@ -15,13 +15,13 @@ import queue
 import secrets
 import sys
 import time
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from devloop.app import connect, find_registry, only_session, workload_of
 from devloop.app.bench_report import Report, Sample
 from devloop.base.cancel import Cancel
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.patterns import FilePatterns
 from devloop.base.process import CannotRun, run
 from devloop.base.threads import Background

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from devloop.app import connect, find_registry, only_session
 from devloop.app.docker import docker_host
 from devloop.app.housekeeping import Leftovers, Removed, find_leftovers, remove
 from devloop.base.cancel import Cancel
+from devloop.base.lazy_dataclass import dataclass
 from devloop.builders.built_images import BuiltImages
 from devloop.cluster.deploy.status import digests_in_use
 from devloop.errors import DevloopError

@@ -11,10 +11,10 @@ import contextlib
 import shutil
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.threads import supervised
 from devloop.builders.docker_cli import local_images, remove_local
 from devloop.errors import Code, DevloopError

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import functools
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.cluster.api.view import owned_by
 from devloop.events import PodChanged
 

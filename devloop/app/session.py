@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, replace
 from typing import TYPE_CHECKING, Literal
 
 from devloop import __version__
 from devloop.app import connect, only_session
 from devloop.app.wiring import Wiring, preflight_environment
 from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.platforms import own_platform
 from devloop.base.threads import reporting_bugs, supervised
 from devloop.config.files import check_files

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import functools
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from devloop.app import find_registry, workload_of
 from devloop.app.housekeeping import KEPT, Housekeeper, find_leftovers, remove
 from devloop.app.pods import PodFeed
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.threads import report_bug
 from devloop.builders.built_images import BuiltImages, RecordingBuilder
 from devloop.builders.select import make_builder, preflight

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
 from typing import Literal
+
+from devloop.base.lazy_dataclass import dataclass
 
 Kind = Literal["exact", "prefix", "suffix", "regex"]
 

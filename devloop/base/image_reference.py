@@ -7,7 +7,8 @@ normalize.go).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from devloop.base.lazy_dataclass import dataclass
 
 HUB = "docker.io"
 

@@ -13,11 +13,11 @@ import selectors
 import signal
 import subprocess
 import time
-from dataclasses import dataclass
 from functools import partial
 from typing import IO, TYPE_CHECKING, Required, TypeAlias, TypedDict, Unpack
 
 from devloop.base.cancel import Cancelled
+from devloop.base.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -8,11 +8,12 @@ tags, merge keys, an alias bomb) is a fault with its place. Must not know any ke
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 import yaml
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.location import Location
 from devloop.base.yaml_errors import explain
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.builders import docker_errors
 from devloop.builders.job import shown_path
 from devloop.builders.rawjson import one_line, split_name

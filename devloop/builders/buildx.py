@@ -16,13 +16,14 @@ import os
 import re
 import tempfile
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from devloop.base import process
 from devloop.base.cancel import Cancelled
+from devloop.base.lazy_dataclass import dataclass
 from devloop.builders import docker_errors
 from devloop.builders.build_context import arranged, copied, directories_of
 from devloop.builders.build_errors import BuildFailure, BuildLocation, diagnose, step_of

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.state_file import StateFile
 from devloop.errors import DevloopError
 from devloop.model import Step, StepOutcome

@@ -16,9 +16,10 @@ import contextlib
 import itertools
 import re
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.builders.dockerfile import parse
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.text import Scope, joined, json_form

@@ -14,9 +14,10 @@ import difflib
 import itertools
 import json
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.errors import Code, DevloopError, Location, unreadable
 
 if TYPE_CHECKING:

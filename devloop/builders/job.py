@@ -7,9 +7,10 @@ protocols here; app.py wires them.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Protocol
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.builders.context_reads import ContextReads
 from devloop.builders.rawjson import one_line
 from devloop.errors import Code, DevloopError

@@ -11,9 +11,11 @@ import base64
 import json
 import re
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any, Literal
+
+from devloop.base.lazy_dataclass import dataclass
 
 _NAME = re.compile(
     r"^\[(?:(?P<label>[^\]]*?) )?(?P<step>\d+)/(?P<total>\d+)\] (?P<text>.*)$", re.DOTALL

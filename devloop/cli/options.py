@@ -6,12 +6,12 @@ import functools
 import logging
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:

@@ -7,10 +7,11 @@ files only; whether the files that devloop.yaml names exist is files.py's questi
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.yaml_tree import Keys, describe
 from devloop.config.documents import compose_documents, read_text
 from devloop.config.overrides import apply_sets, literal

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 from collections import ChainMap
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, TypeAlias
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.errors import Code, DevloopError, Diagnosis, Location
 
 if TYPE_CHECKING:

@@ -5,9 +5,10 @@ Every problem is reported and reading goes on. Knows no key by name; reads no fi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.yaml_tree import Items, Keys, MappingEntry, Node, Scalar, describe
 from devloop.config.grammar import Block, Choice, Flag, Key, Kind, List, Map, Number, Text
 from devloop.config.problems import Problems, nearest

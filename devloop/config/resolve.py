@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import glob
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.config.grammar import Block, List, Map
 from devloop.config.rules import label_from
 from devloop.errors import Code

@@ -7,11 +7,12 @@ explanation of what does not match it. Pure; reads no file.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from devloop.base import image_reference, platforms
 from devloop.base.image_reference import HOST_LABEL, IMAGE_PATH, PORT_NUMBER, split_registry
+from devloop.base.lazy_dataclass import dataclass
 from devloop.config.problems import fault
 from devloop.errors import Code
 

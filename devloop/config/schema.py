@@ -7,10 +7,11 @@ devloop sees these values and never the YAML.
 """
 # Annotations are read when this module is imported, so they cannot be put off (PEP 563).
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.config import resolve, rules
 from devloop.config.grammar import Choice, Flag, Key, List, Map, Number, Text, block
 from devloop.config.problems import Fault, fault

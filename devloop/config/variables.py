@@ -12,9 +12,10 @@ The rules: docs.docker.com/compose/how-tos/environment-variables/variable-interp
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.config.problems import Fault, nearest
 from devloop.errors import Code, Location
 

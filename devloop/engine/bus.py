@@ -18,10 +18,11 @@ import logging
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.threads import supervised
 from devloop.events import Dropped, LogLine, Record, SessionEnded
 

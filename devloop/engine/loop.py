@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import queue
 import time
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY  # noqa: TC003 - `dataclass` looks for it here
 from typing import TYPE_CHECKING, Any, Literal
 
 from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.threads import report_bug, supervised
 from devloop.engine.plan import plan
 from devloop.engine.reduce import reduce, worker_bug

@@ -3,9 +3,9 @@ makes it so."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.engine.state import WRITES, Hold, Task, TaskKind
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 import posixpath
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.errors import Code, DevloopError
 from devloop.local_cluster import cluster as clusters
 from devloop.local_cluster import registry as registries

@@ -11,10 +11,11 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from devloop.base import process
+from devloop.base.lazy_dataclass import dataclass
 from devloop.errors import Code, DevloopError
 from devloop.local_cluster.docker_host import DockerRefused, last_lines, provision_error
 from devloop.local_cluster.machine import MARK, Machine, NodeContainer, Probe, look, probe

@@ -5,9 +5,9 @@ Reads only; others decide and act.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.local_cluster.wiring import CERTS_DIR
 
 if TYPE_CHECKING:

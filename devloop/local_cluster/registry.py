@@ -7,9 +7,9 @@ the same name, so it can be recreated (another port, a lost network) without los
 from __future__ import annotations
 
 import http.client
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.sockets import is_bound
 from devloop.errors import Code, DevloopError
 from devloop.local_cluster.cluster import valid_name

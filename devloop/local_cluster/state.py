@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.local_cluster import registry as registries
 from devloop.local_cluster.cluster import ask_api, in_kubeconfig, probe_all, valid_name
 from devloop.local_cluster.machine import look, registry_name

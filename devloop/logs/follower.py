@@ -15,10 +15,11 @@ import fnmatch
 import logging
 import threading
 import time
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.threads import supervised
 from devloop.errors import Code, DevloopError
 from devloop.events import DiagnosticRaised, LogLine

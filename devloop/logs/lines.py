@@ -8,8 +8,9 @@ zeros of the fraction. Timestamps are compared as text, so they are brought to o
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+
+from devloop.base.lazy_dataclass import dataclass
 
 # A line longer than this many bytes is shown in pieces.
 LINE_LIMIT = 64 * 1024

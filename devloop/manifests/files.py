@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.patterns import FilePatterns
 from devloop.base.yaml_tree import Items, Keys, read_yaml
 from devloop.errors import Code, DevloopError, Location

@@ -15,9 +15,10 @@ import re
 import threading
 import time
 import urllib.parse
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, field
 from typing import TYPE_CHECKING, Self
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.errors import Code, DevloopError
 from devloop.registry import credentials
 from devloop.registry.transport import Transport

@@ -10,13 +10,14 @@ from __future__ import annotations
 import base64
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from devloop.base import process
 from devloop.base.cancel import Cancel
+from devloop.base.lazy_dataclass import dataclass
 
 _HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _HUB_KEY = "https://index.docker.io/v1/"

@@ -10,12 +10,12 @@ from __future__ import annotations
 import difflib
 import re
 import shutil
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import yaml
 
 from devloop.base.image_reference import REGISTRY
+from devloop.base.lazy_dataclass import dataclass
 from devloop.errors import Code, DevloopError
 from devloop.model import PushTarget
 

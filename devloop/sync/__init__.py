@@ -1,2 +1,1 @@
 """File sync: what was saved is copied into the running containers, over streams that stand open."""
-

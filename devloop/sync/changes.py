@@ -9,10 +9,11 @@ from __future__ import annotations
 import itertools
 import operator
 import posixpath
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.sync.rules import SyncTarget
 
 if TYPE_CHECKING:

@@ -12,10 +12,11 @@ import logging
 import select
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.sockets import wake_pair
 from devloop.base.threads import supervised
 from devloop.errors import Code, DevloopError

@@ -13,10 +13,11 @@ batch count from 1) and `done` after each batch.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Literal
+
+from devloop.base.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,9 +10,10 @@ prefix; the rest of a path is appended to the rule's `dest`, as Skaffold's `infe
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.patterns import is_magic, match_parts
 
 if TYPE_CHECKING:

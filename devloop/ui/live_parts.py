@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import io
 import zlib
-from dataclasses import dataclass
 
 from rich.color import ColorSystem
 from rich.console import Console
 from rich.text import Text
 from rich.theme import Theme
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.ui.sanitize import coloured, plain
 
 _THEME = Theme(

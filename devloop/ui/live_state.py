@@ -8,12 +8,13 @@ and in what `status` is asked with.
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from devloop import events
+from devloop.base.lazy_dataclass import dataclass
 from devloop.model import Outcome, Step, StepOutcome
 from devloop.ui.live_parts import Row
 from devloop.ui.notices import Notices, frame, note

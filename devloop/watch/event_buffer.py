@@ -7,8 +7,10 @@ limit only the fact that too much happened.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, NamedTuple
+
+from devloop.base.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

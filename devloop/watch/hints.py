@@ -11,10 +11,11 @@ import contextlib
 import os
 import sys
 import time
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.patterns import is_directory
 from devloop.errors import Code, Diagnosis
 from devloop.watch.event_buffer import MODIFIED, EventBuffer

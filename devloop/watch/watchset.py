@@ -13,10 +13,11 @@ import re
 import stat
 import threading
 import time
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.patterns import existing_directory
 from devloop.base.threads import supervised
 from devloop.errors import Code, Diagnosis

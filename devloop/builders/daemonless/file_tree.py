@@ -10,10 +10,11 @@ from __future__ import annotations
 import itertools
 import re
 import stat
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.builders.image.copies import FileEntry
 from devloop.builders.image.copy_sources import follow
 from devloop.builders.image.full_build import NeedsFullBuild

@@ -6,11 +6,12 @@ are read are those of /etc/passwd and /etc/group. Making layers and sending them
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from devloop.base.file_content import VerifiedFiles
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.platforms import own_platform
 from devloop.builders.daemonless.file_tree import Tree
 from devloop.builders.image.copies import place, understood

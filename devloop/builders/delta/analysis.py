@@ -14,10 +14,10 @@ from __future__ import annotations
 import itertools
 import os
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.builders.context_reads import first_read
 from devloop.builders.image.copies import stage_copies
 from devloop.builders.image.full_build import NeedsFullBuild

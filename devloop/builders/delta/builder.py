@@ -15,11 +15,12 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancelled
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.threads import Background
 from devloop.builders.delta.analysis import is_plain_build, rules
 from devloop.builders.delta.base_layers import BaseLayersReader

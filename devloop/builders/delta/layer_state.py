@@ -7,11 +7,12 @@ read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.builders.image.copies import FileEntry, merge, place
 from devloop.builders.image.full_build import NeedsFullBuild
 

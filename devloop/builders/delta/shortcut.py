@@ -6,9 +6,9 @@ counts as done before the registry has taken the manifest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.builders.delta.base_layers import check_places
 from devloop.builders.image.documents import sha256, timestamp
 from devloop.builders.image.full_build import NeedsFullBuild

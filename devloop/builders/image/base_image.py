@@ -9,10 +9,11 @@ Nothing else is asked here; the layers stay where they are.
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from devloop.base.image_reference import parse_reference
+from devloop.base.lazy_dataclass import dataclass
 from devloop.builders import docker_errors
 from devloop.builders.docker_cli import ask_docker
 from devloop.builders.image.documents import choose, config_digest, is_index, parse_image

@@ -10,11 +10,12 @@ is a directory there without a slash at its end here, is the callers' to find.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.builders.image.copy_sources import Filter, Sources, clean, is_pattern
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.text import Scope, stages_of, words_of

@@ -12,9 +12,10 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.builders.image.full_build import NeedsFullBuild
 
 if TYPE_CHECKING:

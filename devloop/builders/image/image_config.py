@@ -11,10 +11,11 @@ import json
 import posixpath
 import re
 import signal
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.text import PATH, joined, json_form, split
 

@@ -13,11 +13,12 @@ import gzip
 import json
 import os
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.state_file import replace_file
 from devloop.builders.image.copy_sources import follow
 from devloop.builders.image.full_build import NeedsFullBuild

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import urllib3.exceptions
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.net_tls import CertificateError, TlsError
 from devloop.base.sockets import UnknownHost
 from devloop.cluster.api.pod_view import items

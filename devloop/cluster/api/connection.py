@@ -12,7 +12,6 @@ import os
 import random
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -21,6 +20,7 @@ import urllib3
 from devloop import __version__
 from devloop.base import net
 from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.net_proxy import proxy_for
 from devloop.base.net_tls import TlsError, tls_context
 from devloop.base.threads import Background

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.cluster.api.api_errors import ApiError
 from devloop.cluster.api.pod_view import Json, dig
 from devloop.errors import Code, DevloopError, Location

@@ -12,12 +12,12 @@ import base64
 import binascii
 import difflib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.errors import Code, DevloopError, Location
 
 if TYPE_CHECKING:

@@ -13,10 +13,11 @@ from __future__ import annotations
 import random
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from devloop.base.cancel import Cancelled
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.threads import report_bug, supervised
 from devloop.cluster.api.api_errors import ApiError, status_error
 from devloop.cluster.api.pod_view import Json, dig, items, number

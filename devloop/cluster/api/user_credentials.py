@@ -12,12 +12,13 @@ import datetime as dt
 import json
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from devloop.base import process
+from devloop.base.lazy_dataclass import dataclass
 from devloop.cluster.api.kubeconfig import pem_of, text_of
 from devloop.errors import Code, DevloopError
 

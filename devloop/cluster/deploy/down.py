@@ -7,10 +7,10 @@ created it writes; the label merely finds candidates.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.cluster.api.api_errors import ApiError
 from devloop.cluster.api.kinds import Discovery, Resource
 from devloop.cluster.api.pod_view import Json, controller_of, items, name_of, text, uid_of

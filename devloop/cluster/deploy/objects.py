@@ -5,11 +5,11 @@ an order that works. Pure: the cluster is asked through the callables handed in.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from devloop.base.image_reference import split_registry
+from devloop.base.lazy_dataclass import dataclass
 from devloop.cluster.api.kinds import WORKLOAD_KINDS, Resource, name_of
 from devloop.cluster.api.pod_view import Json, dig, items
 from devloop.errors import Code, DevloopError, Location

@@ -7,9 +7,9 @@ import copy
 import hashlib
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.cluster.api.pod_view import (
     Json,
     annotation,

@@ -4,9 +4,9 @@ which images may still be needed, for housekeeping: those must not be deleted fr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.cluster.api.kinds import workload_path
 from devloop.cluster.api.pod_view import dig, images_of, items, number, pod_view, text
 from devloop.cluster.api.view import owned_by

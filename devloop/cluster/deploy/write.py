@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from devloop.base.cancel import Cancel
+from devloop.base.lazy_dataclass import dataclass
 from devloop.cluster.api.kinds import workload_path
 from devloop.cluster.api.pod_view import Json, dig, items, metadata, name_of, text, uid_of
 from devloop.cluster.api.writes import patch_as_devloop

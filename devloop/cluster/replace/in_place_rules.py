@@ -8,9 +8,10 @@ thing as a rollout only under conditions; this module knows them, `in_place` doe
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.cluster.api.pod_view import (
     STARTING,
     Json,

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.state_file import StateFile
 from devloop.errors import Code, DevloopError, Location
 from devloop.model import WorkloadRef

@@ -8,9 +8,9 @@ that applies a manifest or patches an image.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.cluster.api.pod_view import Json, images_of
 from devloop.cluster.rollout.rollout import RolloutHooks
 

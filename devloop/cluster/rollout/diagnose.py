@@ -7,9 +7,10 @@ for; when to look is `rollout`'s business.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.cluster.api.pod_view import Json, condition, dig, pod_view, text, uid_of
 from devloop.errors import Code, Diagnosis
 

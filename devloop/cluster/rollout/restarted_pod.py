@@ -6,9 +6,9 @@ that is news of the image it was given.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.cluster.api.pod_view import (
     Json,
     condition,

@@ -6,9 +6,9 @@ only when the kubelet reports the deployed image's digest. Must not wait, fetch 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.cluster.api.pod_view import (
     STARTING,
     Json,
