@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from devloop.app import find_registry, workload_of
 from devloop.app.housekeeping import KEPT, Housekeeper, find_leftovers, remove
 from devloop.app.pods import PodFeed
+from devloop.app.project_paths import project_paths
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.threads import report_bug
 from devloop.builders.built_images import BuiltImages, RecordingBuilder
@@ -135,19 +136,23 @@ class Wiring:
         """The engine with everything it needs. What an earlier session left half done in the
         cluster is recovered first."""
         self._feed.start()
+        sources = {
+            name: ServiceSource(service, self._project.root, self._renderings.get(name))
+            for name, service in self.services.items()
+        }
         deployments = Deployments(
             self._project,
             self.connection,
             self._view,
             in_place_by_default=self.mode == "dev",
             renderings=self._renderings,
+            project_paths={
+                name: project_paths(service.build, sources[name].last_snapshot)
+                for name, service in self.services.items()
+            },
         )
         for diagnosis in deployments.recover():
             self._warn(diagnosis)
-        sources = {
-            name: ServiceSource(service, self._project.root, self._renderings.get(name))
-            for name, service in self.services.items()
-        }
         builders = self._builders(sources)
         syncers = self._syncers()
         # Closed first: what is paused must run again, whatever else takes too long to close.

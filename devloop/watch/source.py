@@ -95,6 +95,11 @@ class ServiceSource:
             self._last, self._in_step = (found.snapshot, self._outside), True
         return replace(found, changed=changed, ms=(time.perf_counter() - started) * 1000)
 
+    def last_snapshot(self) -> Snapshot | None:
+        """That of the last scan, None before the first. Never waits for one that goes on."""
+        last = self._last
+        return last[0] if last is not None else None
+
     def written_since(self, scan: Scan) -> frozenset[str] | None:
         """The paths of the context that were written to since `scan`, be it with the same bytes;
         None when something else may have been, or when nobody knows.

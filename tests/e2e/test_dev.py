@@ -158,6 +158,27 @@ def test_crash_loop_and_recovery(
     cluster.serves("v1")
 
 
+def test_a_crash_is_shown_at_the_line_that_it_is_about(
+    devloop: Start, workspace: Workspace, cluster: Cluster
+) -> None:
+    session = devloop("dev")
+    session.finished("ready", seconds=120)
+    good = workspace.read("app.py")
+    line = good.splitlines().index('VERSION = "v0"') + 1
+    for broken, code in (
+        (good.replace('VERSION = "v0"', "VERSION = 1 / 0"), "ZeroDivisionError"),
+        (good.replace('VERSION = "v0"', 'VERSION = = "v0"'), "SyntaxError"),
+    ):
+        workspace.save("app.py", broken)
+        session.finished("failed")
+        problem = session.of("diagnostic")[-1]
+        assert problem["code"] == "pod/crash-loop"
+        assert code in problem["cause"]
+        assert problem["location"] == {"path": "app.py", "line": line, "column": None}
+    workspace.save("app.py", good)
+    session.finished("ready")
+
+
 def test_delete_and_rename(devloop: Start, workspace: Workspace, cluster: Cluster) -> None:
     workspace.save("one.txt", "1")
     session = devloop("dev")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 _LOG_PATH = "/api/v1/namespaces/{}/pods/{}/log"
-_TAIL_LINES = 40
+_TAIL_LINES = 200
 
 
 def open_log(

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from devloop.cluster.api.view import ClusterView
     from devloop.cluster.replace.recovery_log import RecoveryEntry
     from devloop.cluster.replace.stop_signal import ReadStatus
+    from devloop.cluster.rollout.stack_traces import ProjectPaths
     from devloop.config.schema import Project, Service
     from devloop.engine.ports import Rendering
     from devloop.model import ImageRef, WorkloadRef
@@ -48,9 +49,10 @@ class Deployments:
     each service has, one lock and one in-place replacement a workload (two services may live in one
     Deployment).
 
-    `renderings` are by service; the image of one without is patched and nothing else. `read_status`
-    looks at a container's process, by default with a command in it. Checks the context at once:
-    raises safety/context, safety/protected-namespace."""
+    `renderings` are by service; the image of one without is patched and nothing else.
+    `project_paths` are by service, too, and know what its image has. `read_status` looks at a
+    container's process, by default with a command in it. Checks the context at once: raises
+    safety/context, safety/protected-namespace."""
 
     def __init__(
         self,
@@ -60,6 +62,7 @@ class Deployments:
         *,
         in_place_by_default: bool = False,
         renderings: Mapping[str, Rendering] = MappingProxyType({}),
+        project_paths: Mapping[str, ProjectPaths] = MappingProxyType({}),
         read_status: ReadStatus | None = None,
     ) -> None:
         guard.check_context(connection.context, connection.server, project.allow_contexts)
@@ -77,6 +80,7 @@ class Deployments:
             and guard.local_reason(connection.context, connection.server) is not None
         )
         self.renderings = renderings
+        self.project_paths = project_paths
         self._deployers: tuple[WorkloadDeployer, ...] = ()
         self._guard = threading.Lock()
         self._pinned: dict[str, ImageRef] = {}

@@ -90,6 +90,7 @@ class WorkloadDeployer:
             deployed,
             timeout=self._service.deploy.timeout,
             hooks=hooks,
+            project_paths=self._shared.project_paths.get(self.name),
         )
         try:
             served, detail = rollout.follow(reporter, cancel)

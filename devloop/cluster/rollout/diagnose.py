@@ -17,6 +17,7 @@ from devloop.errors import Code, Diagnosis
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from devloop.cluster.rollout.stack_traces import ProjectPaths
     from devloop.model import ContainerView, PodView
 
 
@@ -354,9 +355,12 @@ _TELLING = re.compile(
 )
 
 
-def with_log(finding: Finding, lines: Sequence[str]) -> Diagnosis:
+def with_log(
+    finding: Finding, lines: Sequence[str], project_paths: ProjectPaths | None = None
+) -> Diagnosis:
     """The diagnosis with the container's last log lines as evidence, and the most telling of them
-    in its cause."""
+    in its cause; where they name a line of the project's source, that is its place.
+    `project_paths` knows the container's files."""
     kept = [line.rstrip() for line in lines if line.strip()]
     diagnosis = finding.diagnosis
     if any("exec format error" in line for line in kept[-3:]):
@@ -374,6 +378,11 @@ def with_log(finding: Finding, lines: Sequence[str]) -> Diagnosis:
     if diagnosis.code in {Code.POD_CRASH_LOOP, Code.POD_INIT_FAILING}:
         telling = next((line for line in reversed(kept) if _TELLING.search(line)), kept[-1])
         cause = f"{telling.strip()[:300]} ({cause})"
+        if project_paths is not None:
+            # Imported late: its many patterns take a while, and most sessions see no crash.
+            from devloop.cluster.rollout.stack_traces import crash_location  # noqa: PLC0415
+
+            diagnosis = replace(diagnosis, location=crash_location(kept, project_paths))
     return replace(diagnosis, cause=cause, detail=(*diagnosis.detail, *kept[-20:]))
 
 

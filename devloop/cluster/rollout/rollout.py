@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.api.view import ClusterView
+    from devloop.cluster.rollout.stack_traces import ProjectPaths
     from devloop.engine.ports import Reporter
     from devloop.errors import Diagnosis
     from devloop.model import Deployed
@@ -101,7 +102,8 @@ class _Patience:
 
 
 class Rollout:
-    """One rollout to follow. `timeout` is in seconds, from the call of `follow`."""
+    """One rollout to follow. `timeout` is in seconds, from the call of `follow`. `project_paths`
+    knows the files of the containers that get the image."""
 
     def __init__(
         self,
@@ -111,10 +113,12 @@ class Rollout:
         *,
         timeout: float,
         hooks: RolloutHooks,
+        project_paths: ProjectPaths | None = None,
     ) -> None:
         self._connection = connection
         self._deployed = deployed
         self._hooks = hooks
+        self._project_paths = project_paths
         self._timeout = timeout
         ref = deployed.workload
         self._workloads = view.workload(ref)
@@ -292,7 +296,8 @@ class Rollout:
         where = (self._connection, self._deployed.workload.namespace, finding.pod)
         lines = tail_log(*where, finding.container, previous=finding.previous)
         lines = lines or tail_log(*where, finding.container, previous=not finding.previous)
-        return with_log(finding, lines)
+        ours = finding.container in self._deployed.containers
+        return with_log(finding, lines, self._project_paths if ours else None)
 
     def _too_late(
         self, status: Waiting, findings: list[Finding], error: DevloopError | None

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from devloop.cluster.api.pod_view import pod_view
 from devloop.cluster.rollout.diagnose import NEVER, examine, exit_meaning, with_log
+from devloop.errors import Location
 from tests.support.cluster_objects import event, pod, running, terminated, waiting
 
 PULL = 'failed to pull and unpack image "localhost:5001/shop/web@sha256:aa": '
@@ -257,6 +258,16 @@ def test_the_log_becomes_evidence() -> None:
     assert str(diagnosis.cause).startswith("ModuleNotFoundError: No module named 'flask' (")
     assert diagnosis.detail == ("starting", "Traceback:", lines[2], "bye")
     assert with_log(found, []) == found.diagnosis
+
+
+def test_the_place_of_a_crash_is_that_in_the_project() -> None:
+    found = examine(pod(terminated(1, restarts=1)))
+    assert found is not None
+    lines = ["Traceback (most recent call last):", '  File "/app/app.py", line 3, in <module>']
+    diagnosis = with_log(found, lines, lambda _: {"/app/app.py": "web/app.py"})
+    assert diagnosis.location == Location("web/app.py", 3)
+    assert with_log(found, lines, lambda _: {}).location is None
+    assert with_log(found, lines).location is None
 
 
 def test_wrong_processor_is_seen_in_the_log() -> None:
