@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Literal
 
 from devloop import __version__
 from devloop.app import connect, only_session
-from devloop.app.wiring import Wiring, preflight_environment
+from devloop.app.preflight import preflight_environment
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.platforms import own_platform
-from devloop.base.threads import reporting_bugs, supervised
+from devloop.base.threads import Background, reporting_bugs, supervised
 from devloop.config.files import check_files
 from devloop.config.problems import ConfigErrors, nearest
 from devloop.engine.bus import EventBus
@@ -26,6 +26,7 @@ from devloop.ui.session_file import SessionFile
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from devloop.app.wiring import Wiring
     from devloop.config.loader import LoadedProject
     from devloop.config.schema import Project, Service
     from devloop.engine.loop import Engine
@@ -143,6 +144,8 @@ class Session:
         )
         self._bus.subscribe("session-file", SessionFile(project.state_dir))
         connection = stack.enter_context(connect(project))
+        adapters = Background("adapters", _import_wiring)
+        stack.callback(adapters.close)
         environment = preflight_environment(project, services, connection, self._cancel, stack)
         services = built_for(services, environment.platforms)
         if self.mode == "run":
@@ -160,7 +163,7 @@ class Session:
                 pid=os.getpid(),
             )
         )
-        wiring = Wiring(
+        wiring = adapters.result(self._cancel)(
             loaded,
             services,
             connection,
@@ -180,6 +183,12 @@ class Session:
                 while not self._cancel.wait(3600):
                     pass
         return self._stopped[0] if self._stopped else status
+
+
+def _import_wiring(_cancel: Cancel) -> type[Wiring]:
+    from devloop.app.wiring import Wiring  # noqa: PLC0415 - half of all modules: while others answer
+
+    return Wiring
 
 
 def _described(error: BaseException) -> str:

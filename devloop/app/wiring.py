@@ -6,18 +6,17 @@ Everything that is opened here is put on the session's stack to be closed in the
 from __future__ import annotations
 
 import functools
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
-from devloop.app import find_registry, workload_of
+from devloop.app import workload_of
 from devloop.app.housekeeping import KEPT, Housekeeper, find_leftovers, remove
 from devloop.app.pods import PodFeed
 from devloop.app.project_paths import project_paths
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.threads import report_bug
 from devloop.builders.built_images import BuiltImages, RecordingBuilder
-from devloop.builders.select import make_builder, preflight
-from devloop.cluster.api.log_stream import node_platforms, open_log, server_time
+from devloop.builders.select import make_builder
+from devloop.cluster.api.log_stream import open_log, server_time
 from devloop.cluster.api.pod_ports import PodPorts
 from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.deployments import Deployments
@@ -27,8 +26,7 @@ from devloop.errors import Code, Diagnosis, Location
 from devloop.events import DiagnosticRaised
 from devloop.logs.follower import LogFollower
 from devloop.manifests import renderings_of
-from devloop.registry.client import Registries, RegistryClient
-from devloop.registry.discovery import check as check_registry
+from devloop.registry.client import Registries
 from devloop.registry.kindload import KindLoader
 from devloop.watch.hints import WatchHints
 from devloop.watch.source import ServiceSource
@@ -38,47 +36,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from devloop.app.preflight import Environment
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
     from devloop.config.loader import LoadedProject
-    from devloop.config.schema import Project, Service
+    from devloop.config.schema import Service
     from devloop.engine.ports import Hints
     from devloop.events import Event
-    from devloop.model import PodView, PushTarget
+    from devloop.model import PodView
     from devloop.sync.syncer import FileSync
 
 
 _LAST_LINES = 0.3  # seconds that the logs of containers that ended get at the end of a run
 _ON_FAILURE = {"dev": "keep", "run": "rollback"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Environment:
-    """What a session found around it: where images go, a client of the registry there (None when
-    images are loaded into the nodes), and what the nodes run (OS/ARCH)."""
-
-    target: PushTarget
-    registry: RegistryClient | None
-    platforms: tuple[str, ...]
-
-
-def preflight_environment(
-    project: Project,
-    services: Mapping[str, Service],
-    connection: Connection,
-    cancel: Cancel,
-    stack: contextlib.ExitStack,
-) -> Environment:
-    """Find out at once, and side by side, what is not there: Docker, cluster, registry; and the
-    nodes' platforms. Errors: env/*, cluster/*, registry/*."""
-    with ThreadPoolExecutor(2, thread_name_prefix="devloop-preflight") as pool:
-        docker = pool.submit(preflight, services.values())
-        platforms = pool.submit(node_platforms, connection)
-        target = find_registry(project, connection)
-        registry = stack.enter_context(RegistryClient(target.push)) if target.push else None
-        check_registry(target, registry, cancel)
-        docker.result()
-        return Environment(target=target, registry=registry, platforms=platforms.result())
 
 
 @dataclass(eq=False)

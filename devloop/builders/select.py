@@ -10,24 +10,23 @@ import re
 import shutil
 from typing import TYPE_CHECKING
 
-from devloop.base.cancel import Cancel
-from devloop.builders import docker_errors
 from devloop.builders.buildx import Buildx
 from devloop.builders.built_images import CachedImages, CachingBuilder
 from devloop.builders.cache_mounts import no_effect
 from devloop.builders.command import Command
-from devloop.builders.daemonless.builder import DaemonlessBuilder, needs_builder
+from devloop.builders.daemonless.builder import DaemonlessBuilder
 from devloop.builders.delta.builder import DeltaBuilder
-from devloop.builders.docker_cli import answers_ping, ask_docker
+from devloop.builders.docker_cli import ask_docker
 from devloop.builders.image.base_image import DockerImages
 from devloop.builders.job import LIMIT, Job, shown_path
 from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
+    from devloop.base.cancel import Cancel
     from devloop.builders.job import Loader, OpenRegistry, Registry
-    from devloop.config.schema import Build, Project, Service
+    from devloop.config.schema import Project, Service
     from devloop.engine.ports import Builder, Reporter
     from devloop.model import ImageRef, PushTarget, Scan
 
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 _VERSION = re.compile(r"\bv?(\d+)\.(\d+)(?:\.\d+)?\b")
 # The first with --progress=rawjson, and the one that Debian 13 has.
 _OLDEST = (0, 13)
-_PREFLIGHT = 5.0
 _INSTALL = "install it: https://docs.docker.com/build/install-buildx/"
 # PATH and DOCKER_CONFIG with which buildx works: the plugin does not go away during a session.
 _WORKING: set[tuple[str, str]] = set()
@@ -142,27 +140,3 @@ def _buildx_problem(cancel: Cancel) -> str | None:
         return f"buildx {version[0]} is older than {_OLDEST[0]}.{_OLDEST[1]}"
     _WORKING.add(where)
     return None
-
-
-def _needs_docker(build: Build) -> bool:
-    return build.builder != "auto" or bool(needs_builder(build, shown_path(build.dockerfile)))
-
-
-def preflight(services: Iterable[Service], cancel: Cancel | None = None) -> None:
-    """Raise env/docker-unreachable within about five seconds when a service needs Docker and Docker
-    does not answer; services with `builder: command` do not need it, nor do those whose Dockerfile
-    runs nothing."""
-    builds = [service.build for service in services if service.build.builder != "command"]
-    if not builds or answers_ping(os.environ) or not any(map(_needs_docker, builds)):
-        return
-    cancel = cancel or Cancel()
-    if shutil.which("docker") is None:
-        from devloop.builders.docker_client import connect  # noqa: PLC0415 - the docker SDK loads slowly
-
-        connect(_PREFLIGHT).close()
-        return
-    argv = ("version", "--format", "{{.Server.Version}}")
-    answer = ask_docker(*argv, cancel=cancel, limit=_PREFLIGHT)
-    if answer is None or answer.status != 0:
-        text = "timed out" if answer is None else answer.out + answer.err
-        raise DevloopError(docker_errors.explain_docker(text, os.environ))

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devloop.base.cancel import Cancel, Cancelled
-from devloop.builders.select import make_builder, preflight
+from devloop.builders.preflight import preflight
+from devloop.builders.select import make_builder
 from devloop.config.schema import Build, Deploy, Project, Service
 from devloop.errors import DevloopError, Diagnosis
 from devloop.model import ImageRef, PushTarget, Scan

@@ -15,7 +15,8 @@ from devloop.builders.buildx import Buildx
 from devloop.builders.daemonless.builder import DaemonlessBuilder
 from devloop.builders.image.base_image import DockerImages
 from devloop.builders.image.full_build import NeedsFullBuild
-from devloop.builders.select import make_builder, preflight
+from devloop.builders.preflight import preflight
+from devloop.builders.select import make_builder
 from devloop.config.schema import Build, Deploy, Project, Service
 from devloop.errors import DevloopError
 from devloop.model import PushTarget

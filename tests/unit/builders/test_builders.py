@@ -18,7 +18,8 @@ from devloop.builders.buildx import Buildx, arguments
 from devloop.builders.built_images import CachedImages, CachingBuilder
 from devloop.builders.command import Command
 from devloop.builders.job import shown_path, tag_of
-from devloop.builders.select import make_builder, preflight
+from devloop.builders.preflight import preflight
+from devloop.builders.select import make_builder
 from devloop.config.schema import Build, Deploy, Project, Service
 from devloop.errors import Code, DevloopError
 from devloop.model import ImageRef, PushTarget
@@ -625,7 +626,7 @@ def test_preflight_does_not_wait_for_ever(
 ) -> None:
     # A context that only the CLI knows, so that it is the one to be asked.
     monkeypatch.setenv("DOCKER_CONTEXT", "slow")
-    monkeypatch.setattr("devloop.builders.select._PREFLIGHT", 0.2)
+    monkeypatch.setattr("devloop.builders.preflight._PREFLIGHT", 0.2)
     docker.answers("exec sleep 60")
     with pytest.raises(DevloopError) as caught:
         preflight([service(context, "buildx")[0]])

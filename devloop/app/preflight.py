@@ -1,0 +1,55 @@
+"""What a session asks before it begins, all in one place, and what it learns.
+
+Whatever is imported here is waited for before the first request goes out: nothing that only a
+session at work needs. Must not build, deploy or watch.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from devloop.app import find_registry
+from devloop.base.lazy_dataclass import dataclass
+from devloop.builders.preflight import preflight
+from devloop.cluster.api.log_stream import node_platforms
+from devloop.registry.client import RegistryClient
+from devloop.registry.discovery import check as check_registry
+
+if TYPE_CHECKING:
+    import contextlib
+    from collections.abc import Mapping
+
+    from devloop.base.cancel import Cancel
+    from devloop.cluster.api.connection import Connection
+    from devloop.config.schema import Project, Service
+    from devloop.model import PushTarget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """What a session found around it: where images go, a client of the registry there (None when
+    images are loaded into the nodes), and what the nodes run (OS/ARCH)."""
+
+    target: PushTarget
+    registry: RegistryClient | None
+    platforms: tuple[str, ...]
+
+
+def preflight_environment(
+    project: Project,
+    services: Mapping[str, Service],
+    connection: Connection,
+    cancel: Cancel,
+    stack: contextlib.ExitStack,
+) -> Environment:
+    """Find out at once, and side by side, what is not there: Docker, cluster, registry; and the
+    nodes' platforms. Errors: env/*, cluster/*, registry/*."""
+    with ThreadPoolExecutor(2, thread_name_prefix="devloop-preflight") as pool:
+        docker = pool.submit(preflight, services.values())
+        platforms = pool.submit(node_platforms, connection)
+        target = find_registry(project, connection)
+        registry = stack.enter_context(RegistryClient(target.push)) if target.push else None
+        check_registry(target, registry, cancel)
+        docker.result()
+        return Environment(target=target, registry=registry, platforms=platforms.result())
