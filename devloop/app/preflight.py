@@ -1,7 +1,8 @@
-"""What a session asks before it begins, all in one place, and what it learns.
+"""What a session asks at its start, all in one place: before it begins, and what the cluster can
+answer while the adapters are imported.
 
 Whatever is imported here is waited for before the first request goes out: nothing that only a
-session at work needs. Must not build, deploy or watch.
+session at work needs. Must not build or deploy.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from devloop.app import find_registry
+from devloop.app import find_registry, workload_of
 from devloop.base.lazy_dataclass import dataclass
+from devloop.base.threads import report_bug
 from devloop.builders.preflight import preflight
 from devloop.cluster.api.log_stream import node_platforms
+from devloop.cluster.api.view import ClusterView
 from devloop.registry.client import RegistryClient
 from devloop.registry.discovery import check as check_registry
 
@@ -53,3 +56,14 @@ def preflight_environment(
         check_registry(target, registry, cancel)
         docker.result()
         return Environment(target=target, registry=registry, platforms=platforms.result())
+
+
+def watch_workloads(
+    services: Mapping[str, Service], connection: Connection, stack: contextlib.ExitStack
+) -> ClusterView:
+    """The cluster as it is watched from now on; returns at once."""
+    view = ClusterView(connection, on_bug=report_bug)
+    stack.callback(view.close)
+    for service in services.values():
+        view.begin(workload_of(service, connection.namespace))
+    return view

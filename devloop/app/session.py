@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import threading
 from dataclasses import KW_ONLY, replace
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from devloop import __version__
 from devloop.app import connect, only_session
-from devloop.app.preflight import preflight_environment
+from devloop.app.preflight import preflight_environment, watch_workloads
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.platforms import own_platform
@@ -163,15 +164,20 @@ class Session:
                 pid=os.getpid(),
             )
         )
+        view = watch_workloads(services, connection, stack)
         wiring = adapters.result(self._cancel)(
             loaded,
             services,
             connection,
             environment,
+            view,
             mode=self.mode,
             publish=self._bus.publish,
             stack=stack,
         )
+        # What is there now stays: no collection need look through it ever again.
+        gc.freeze()
+        gc.enable()
         if self.mode == "dev" or self.tail:  # it lasts until it is stopped
             wiring.open_port_forwards()
             wiring.follow_logs()

@@ -13,12 +13,10 @@ from devloop.app.housekeeping import KEPT, Housekeeper, find_leftovers, remove
 from devloop.app.pods import PodFeed
 from devloop.app.project_paths import project_paths
 from devloop.base.lazy_dataclass import dataclass
-from devloop.base.threads import report_bug
 from devloop.builders.built_images import BuiltImages, RecordingBuilder
 from devloop.builders.select import make_builder
 from devloop.cluster.api.log_stream import open_log, server_time
 from devloop.cluster.api.pod_ports import PodPorts
-from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.deployments import Deployments
 from devloop.cluster.deploy.status import digests_in_use
 from devloop.engine.loop import Engine, ServicePorts
@@ -39,6 +37,7 @@ if TYPE_CHECKING:
     from devloop.app.preflight import Environment
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
+    from devloop.cluster.api.view import ClusterView
     from devloop.config.loader import LoadedProject
     from devloop.config.schema import Service
     from devloop.engine.ports import Hints
@@ -59,6 +58,7 @@ class Wiring:
     services: Mapping[str, Service]
     connection: Connection
     environment: Environment
+    view: ClusterView
     mode: Literal["dev", "run"]
     publish: Callable[[Event], None]
     stack: contextlib.ExitStack
@@ -66,11 +66,9 @@ class Wiring:
     def __post_init__(self) -> None:
         self._project = self.loaded.project
         self._renderings = renderings_of(self.services.values(), show=self.loaded.show)
-        self._view = ClusterView(self.connection, on_bug=report_bug)
-        self.stack.callback(self._view.close)
         namespace = self.connection.namespace
         workloads = {s.name: workload_of(s, namespace) for s in self.services.values()}
-        self._feed = PodFeed(self._view, workloads, publish=self.publish)
+        self._feed = PodFeed(self.view, workloads, publish=self.publish)
 
     def open_port_forwards(self) -> None:
         """Errors: env/port-busy."""
@@ -113,7 +111,7 @@ class Wiring:
         deployments = Deployments(
             self._project,
             self.connection,
-            self._view,
+            self.view,
             in_place_by_default=self.mode == "dev",
             renderings=self._renderings,
             project_paths={
@@ -200,7 +198,7 @@ class Wiring:
     def _hints(self, sources: Mapping[str, ServiceSource]) -> Hints:
         files = self.loaded.files
         watched = WatchHints(
-            tuple(sources.values()), files=files, warn=self._warn, woke=self._view.reconnect
+            tuple(sources.values()), files=files, warn=self._warn, woke=self.view.reconnect
         )
         return ConfigNotice(watched, files, show=self.loaded.show, report=self._warn)
 

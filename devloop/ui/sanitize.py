@@ -9,6 +9,7 @@ Sequences are those of ECMA-48 (5th edition, section 5) in their 7-bit and 8-bit
 
 from __future__ import annotations
 
+import functools
 import re
 
 _RESET = "\x1b[0m"
@@ -18,29 +19,32 @@ _RESET = "\x1b[0m"
 # halves of a surrogate pair, which no encoding can write.
 # No quantifier can give back what it took, so the time is linear in the text's length whatever it
 # holds. A control string that is not closed loses its introducer only: the rest is the app's text.
-_HIDDEN = re.compile(
-    r"""
+_HIDDEN = r"""
       (?P<sgr> \x1b\[ [0-9;:]*+ m )
     | (?: \x1b\[ | \x9b ) [0-?]*+ [\ -/]*+ [@-~]                                   # CSI
     | (?: \x1b[P\]X^_] | [\x90\x98\x9d-\x9f] ) [^\x00-\x1f\x7f-\x9f]*+
           (?: \x07 | \x1b\\ | \x9c )                                               # OSC, DCS ...
     | \x1b [\ -/]*+ [0-~]                                                          # all others
     | (?P<odd> [\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff] )
-    """,
-    re.VERBOSE,
-)
+    """
+
+
+@functools.cache
+def _hidden() -> re.Pattern[str]:
+    # Not at import, which is before the first line of output: most texts are plain.
+    return re.compile(_HIDDEN, re.VERBOSE)
 
 
 def plain(text: str) -> str:
     """`text` as one line of printable text and tabs."""
-    return text if text.isprintable() else _HIDDEN.sub(_written_out, text)
+    return text if text.isprintable() else _hidden().sub(_written_out, text)
 
 
 def coloured(text: str) -> str:
     """`text` as one line that may set colours and ends with them reset."""
     if text.isprintable():
         return text
-    shown = _HIDDEN.sub(lambda match: match["sgr"] or _written_out(match), text)
+    shown = _hidden().sub(lambda match: match["sgr"] or _written_out(match), text)
     return shown + _RESET if "\x1b" in shown else shown
 
 

@@ -324,6 +324,14 @@ class ClusterView:
         """The view that holds `ref`."""
         return self.view(cast("Kind", f"{ref.kind}s"), ref.namespace)
 
+    def begin(self, ref: WorkloadRef) -> None:
+        """Start the watches that a rollout of `ref` is followed by, so that what they find is here
+        when it is wanted."""
+        kinds: tuple[Kind, ...] = ("pods", "events")
+        for kind in (*kinds, "replicasets") if ref.kind == "deployment" else kinds:
+            self.view(kind, ref.namespace)
+        self.workload(ref)
+
     def subscribe_pods(
         self,
         namespace: str,

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from devloop.app import wiring as wirings
+from devloop.app.preflight import watch_workloads
 from devloop.app.wiring import Wiring
 from devloop.cluster.api.connection import Connection
 from devloop.events import LogLine
@@ -51,11 +52,13 @@ def test_a_run_that_ends_shows_the_last_lines_of_what_crashed(
         env = {"KUBECONFIG": str(api.kubeconfig(tmp_path)), "HOME": str(tmp_path)}
         connection = stack.enter_context(contextlib.closing(Connection.open(None, "dev", env=env)))
         project = SimpleNamespace(project=SimpleNamespace(root=tmp_path), show=str)
+        services = {"web": service_config(tmp_path)}
         wiring = Wiring(
             cast("Any", project),
-            {"web": service_config(tmp_path)},
+            services,
             connection,
             cast("Any", None),
+            watch_workloads(services, connection, stack),
             mode="run",
             publish=events.append,
             stack=stack,
