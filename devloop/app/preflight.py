@@ -14,7 +14,7 @@ from devloop.app import find_registry, workload_of
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.threads import report_bug
 from devloop.builders.preflight import preflight
-from devloop.cluster.api.log_stream import node_platforms
+from devloop.cluster.api.log_stream import node_platforms, server_time
 from devloop.cluster.api.view import ClusterView
 from devloop.registry.client import RegistryClient
 from devloop.registry.discovery import check as check_registry
@@ -32,11 +32,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
     """What a session found around it: where images go, a client of the registry there (None when
-    images are loaded into the nodes), and what the nodes run (OS/ARCH)."""
+    images are loaded into the nodes), what the nodes run (OS/ARCH), and the API server's clock when
+    the session began (RFC 3339; "" when it did not tell or was not asked)."""
 
     target: PushTarget
     registry: RegistryClient | None
     platforms: tuple[str, ...]
+    began: str
 
 
 def preflight_environment(
@@ -45,17 +47,26 @@ def preflight_environment(
     connection: Connection,
     cancel: Cancel,
     stack: contextlib.ExitStack,
+    *,
+    lasting: bool,
 ) -> Environment:
     """Find out at once, and side by side, what is not there: Docker, cluster, registry; and the
-    nodes' platforms. Errors: env/*, cluster/*, registry/*."""
+    nodes' platforms. `lasting` sessions want the time as well. Errors: env/*, cluster/*,
+    registry/*."""
+
+    def ask_cluster() -> tuple[tuple[str, ...], str]:
+        # One after the other, over one connection: the registry takes two requests as well.
+        return node_platforms(connection), server_time(connection) if lasting else ""
+
     with ThreadPoolExecutor(2, thread_name_prefix="devloop-preflight") as pool:
         docker = pool.submit(preflight, services.values())
-        platforms = pool.submit(node_platforms, connection)
+        cluster = pool.submit(ask_cluster)
         target = find_registry(project, connection)
         registry = stack.enter_context(RegistryClient(target.push)) if target.push else None
         check_registry(target, registry, cancel)
         docker.result()
-        return Environment(target=target, registry=registry, platforms=platforms.result())
+        platforms, began = cluster.result()
+        return Environment(target=target, registry=registry, platforms=platforms, began=began)
 
 
 def watch_workloads(

@@ -147,7 +147,10 @@ class Session:
         connection = stack.enter_context(connect(project))
         adapters = Background("adapters", _import_wiring)
         stack.callback(adapters.close)
-        environment = preflight_environment(project, services, connection, self._cancel, stack)
+        lasting = self.mode == "dev" or self.tail  # until it is stopped
+        environment = preflight_environment(
+            project, services, connection, self._cancel, stack, lasting=lasting
+        )
         services = built_for(services, environment.platforms)
         if self.mode == "run":
             services = as_written(services)
@@ -178,7 +181,7 @@ class Session:
         # What is there now stays: no collection need look through it ever again.
         gc.freeze()
         gc.enable()
-        if self.mode == "dev" or self.tail:  # it lasts until it is stopped
+        if lasting:
             wiring.open_port_forwards()
             wiring.follow_logs()
         self._engine = wiring.engine()

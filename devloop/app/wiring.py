@@ -15,7 +15,7 @@ from devloop.app.project_paths import project_paths
 from devloop.base.lazy_dataclass import dataclass
 from devloop.builders.built_images import BuiltImages, RecordingBuilder
 from devloop.builders.select import make_builder
-from devloop.cluster.api.log_stream import open_log, server_time
+from devloop.cluster.api.log_stream import open_log
 from devloop.cluster.api.pod_ports import PodPorts
 from devloop.cluster.deploy.deployments import Deployments
 from devloop.cluster.deploy.status import digests_in_use
@@ -92,7 +92,7 @@ class Wiring:
             read,
             self.publish,
             patterns={s.name: s.logs.containers for s in self.services.values()},
-            since=server_time(self.connection),
+            since=self.environment.began,
         )
         self.stack.callback(follower.close)
         if self.mode == "run":
@@ -157,6 +157,7 @@ class Wiring:
                 registry=self.environment.registry,
                 loader=KindLoader(target.kind_cluster) if target.kind_cluster else None,
                 open_registry=registries,
+                once=self.mode == "run",
             )
             self.stack.callback(builder.close)
             made[name] = RecordingBuilder(name, builder, built, housekeeper.image_built)

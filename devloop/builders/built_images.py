@@ -57,6 +57,9 @@ class BuiltImages:
         self._lines = state_dir / _LINES
 
     def add(self, image: BuiltImage) -> None:
+        """Make it the one that was used last."""
+        if self.all()[-1:] == (image,):
+            return  # as at most starts, where a write would be waited for
         with self._file.updating() as value:
             _put(value, [*(each for each in self._images(value) if each != image), image])
 

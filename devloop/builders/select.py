@@ -49,12 +49,14 @@ def make_builder(
     loader: Loader | None = None,
     open_registry: OpenRegistry | None = None,
     limit: float = LIMIT,
+    once: bool = False,
 ) -> DeltaBuilder:
     """The builder for one service, good for a whole session; `close` it at the end.
 
     For `written_since` see `Job`. `registry` is the client of the
     target's registry, `loader` needed for a target without one; with `open_registry`, images are
-    made without Docker where that is provably the same. What is installed is looked at when the
+    made without Docker where that is provably the same. `once`: no image follows the first, so none
+    is looked into for how to carry it on. What is installed is looked at when the
     first build begins; no error is raised here."""
     job = Job(
         build=service.build,
@@ -69,7 +71,7 @@ def make_builder(
     )
     images = CachedImages(project.state_dir / "images.json")
     fallback = CachingBuilder(job, _fallback(job, open_registry), images)
-    return DeltaBuilder(job, fallback, registry if target.push else None, images)
+    return DeltaBuilder(job, fallback, registry if target.push else None, images, once=once)
 
 
 def _fallback(job: Job, open_registry: OpenRegistry | None) -> Builder:

@@ -80,9 +80,17 @@ class DeltaBuilder:
     """Stands in front of another builder of the same service. `close` ends its threads."""
 
     def __init__(
-        self, job: Job, fallback: Builder, registry: Registry | None, images: CachedImages
+        self,
+        job: Job,
+        fallback: Builder,
+        registry: Registry | None,
+        images: CachedImages,
+        *,
+        once: bool = False,
     ) -> None:
-        """Without a `registry`, the fallback builder makes every image."""
+        """Without a `registry`, the fallback builder makes every image; so it does with `once`: no
+        image is expected after the first."""
+        self._once = once
         self._job = job
         self._fallback = fallback
         self._registry = registry
@@ -119,7 +127,8 @@ class DeltaBuilder:
         before = self._dockerfile()
         explained = _Explained(reporter, reason) if reason else reporter
         image = self._fallback.build(scan, explained, cancel)
-        self._learn(scan, image, before)
+        if not self._once:
+            self._learn(scan, image, before)
         return image
 
     def may_differ(self, before: Scan, after: Scan) -> bool:

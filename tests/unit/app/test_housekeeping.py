@@ -60,6 +60,14 @@ def test_the_list_of_built_images_is_in_the_order_of_their_last_use(tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["built-images.json"]
 
 
+def test_the_image_that_was_used_last_is_not_written_down_again(tmp_path: Path) -> None:
+    built = BuiltImages(tmp_path)
+    built.add(made(1))
+    before = (tmp_path / "built-images.json").stat()
+    built.add(made(1))
+    assert (tmp_path / "built-images.json").stat() == before
+
+
 def test_images_that_an_earlier_devloop_listed_are_known(tmp_path: Path) -> None:
     lines = [json.dumps(asdict(made(number))) for number in (1, 2, 1)]
     cut = '{"service": "web", "repos'

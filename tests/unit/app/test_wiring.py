@@ -8,10 +8,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from devloop.app import wiring as wirings
-from devloop.app.preflight import watch_workloads
+from devloop.app.preflight import Environment, watch_workloads
 from devloop.app.wiring import Wiring
 from devloop.cluster.api.connection import Connection
 from devloop.events import LogLine
+from devloop.model import PushTarget
 from tests.support.cluster_objects import deployment, pod, replicaset, service_config, terminated
 from tests.support.fake_api import fake_api
 from tests.support.waiting import until
@@ -57,7 +58,7 @@ def test_a_run_that_ends_shows_the_last_lines_of_what_crashed(
             cast("Any", project),
             services,
             connection,
-            cast("Any", None),
+            Environment(target=PushTarget(), registry=None, platforms=(), began=""),
             watch_workloads(services, connection, stack),
             mode="run",
             publish=events.append,

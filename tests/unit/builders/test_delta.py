@@ -545,3 +545,12 @@ def test_a_removed_file_makes_its_layer_again_in_its_place(bench: Bench) -> None
     assert len(layers) == len(bench.layers(first))
     assert layers[1].keys() == {"sub", "sub/c"}
     assert layers[2].keys() == {"app", "app/Dockerfile", "app/a", "app/sub", "app/sub/c"}
+
+
+def test_where_no_image_follows_the_first_is_not_looked_into(bench: Bench) -> None:
+    delta = DeltaBuilder(bench.job, bench.behind, bench.client, bench.images, once=True)
+    bench.notes = Notes()
+    delta.build(bench.scan(), bench.notes, Cancel())
+    assert bench.how == "4 steps"
+    assert delta._running() == []
+    delta.close()
