@@ -17,7 +17,6 @@ import re
 import tempfile
 from collections import deque
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -30,11 +29,14 @@ from devloop.builders.build_errors import BuildFailure, BuildLocation, diagnose,
 from devloop.builders.cache_mounts import SLOW, additions, advice, as_built, report, with_mounts
 from devloop.builders.docker_cli import ask_docker, cannot_run
 from devloop.builders.dockerfile import load
+from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.job import ProgressReporter, tag_of
 from devloop.builders.rawjson import Solve, Vertex, one_line
 from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from devloop.base.cancel import Cancel
     from devloop.builders.job import Job
     from devloop.engine.ports import Reporter
@@ -104,8 +106,20 @@ class Buildx:
         self._reported: set[object] = set()  # what is said once a session
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
+        with self.counted():
+            return self._build(scan, ProgressReporter(reporter), cancel)
+
+    @property
+    def undisturbed(self) -> bool:
+        """Whether the builder reads the context itself and pushes to the registry itself: no detour
+        was necessary so far, and not too many builds in a row were ended by a newer change."""
+        return self._route == "direct" and self._overtaken < _OVERTAKEN
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        """Around a build, to know whether a newer change ended it."""
         try:
-            image = self._build(scan, ProgressReporter(reporter), reporter, cancel)
+            yield
         except Cancelled:
             self._overtaken += 1
             raise
@@ -114,21 +128,43 @@ class Buildx:
             self._overtaken = self._overtaken + 1 if changed else 0
             raise
         self._overtaken = 0
-        return image
 
-    def _build(
-        self, scan: Scan, progress: ProgressReporter, reporter: Reporter, cancel: Cancel
-    ) -> ImageRef:
-        build = self._job.build
-        if build.cache and Code.BUILD_CACHE_MOUNTS not in self._reported:
-            added = additions(load(build.dockerfile, self._job.shown), build)
-            self._report(Code.BUILD_CACHE_MOUNTS, report(added, self._job.shown), reporter)
+    def build_part(
+        self,
+        scan: Scan,
+        progress: ProgressReporter,
+        cancel: Cancel,
+        *,
+        tag: str,
+        cut: Callable[[str], str],
+    ) -> tuple[str, str]:
+        """Build and push, as `tag`, what `cut` leaves of the Dockerfile's text (no line may move).
+        The digest, and what was built in words.
+
+        Whether the context is still what `scan` saw is the caller's to check. Raises
+        `NeedsFullBuild` when the builder does not reach the registry, and as `build` does."""
+        self._report_cache(progress.reporter)
+        result = self._run(scan, progress, cancel, tag=tag, cut=cut)
+        if result.status != 0:
+            diagnosis = self._explain(scan, result.solve)
+            if diagnosis.code is Code.REGISTRY_UNREACHABLE:
+                raise NeedsFullBuild(diagnosis.message)
+            raise DevloopError(diagnosis)
+        if not result.digest:
+            # The tag may be another build's by now.
+            raise NeedsFullBuild("the builder does not say what it has pushed")
+        digest = self._job.confirm(result.digest, tag, cancel)
+        self._advise(result.solve, progress.reporter)
+        return digest, result.solve.summary
+
+    def _build(self, scan: Scan, progress: ProgressReporter, cancel: Cancel) -> ImageRef:
+        self._report_cache(progress.reporter)
         # Secrets are read during the build, wherever the context is.
         copy = self._overtaken >= _OVERTAKEN and not self._job.build.secrets
         result = self._run(scan, progress, cancel, copy=copy)
         if result.status != 0:
             self._route, why = self._detour(scan, self._explain(scan, result.solve), cancel)
-            reporter.diagnostic(why)
+            progress.reporter.diagnostic(why)
             result = self._run(scan, progress, cancel, copy=copy)
             if result.status != 0:
                 raise DevloopError(self._explain(scan, result.solve))
@@ -144,8 +180,14 @@ class Buildx:
         image = self._job.publish(
             scan, progress, cancel, summary=summary, pushed=pushed, checked=copy
         )
-        self._advise(result.solve, reporter)
+        self._advise(result.solve, progress.reporter)
         return image
+
+    def _report_cache(self, reporter: Reporter) -> None:
+        build = self._job.build
+        if build.cache and Code.BUILD_CACHE_MOUNTS not in self._reported:
+            added = additions(load(build.dockerfile, self._job.shown), build)
+            self._report(Code.BUILD_CACHE_MOUNTS, report(added, self._job.shown), reporter)
 
     def _advise(self, solve: Solve, reporter: Reporter) -> None:
         """Name the slow steps that would be faster with a cache."""
@@ -165,16 +207,30 @@ class Buildx:
             reporter.diagnostic(diagnosis)
 
     def _run(
-        self, scan: Scan, progress: ProgressReporter, cancel: Cancel, *, copy: bool
+        self,
+        scan: Scan,
+        progress: ProgressReporter,
+        cancel: Cancel,
+        *,
+        copy: bool = False,
+        tag: str = "",
+        cut: Callable[[str], str] | None = None,
     ) -> _Result:
-        """One build; with `copy` of a copy of the context, known to be what `scan` saw."""
+        """One build; with `copy` of a copy of the context, known to be what `scan` saw. With `cut`
+        of the part of the Dockerfile that it leaves, as `tag`; then there is more to build."""
         job, build, solve = self._job, self._job.build, Solve()
         source, directories = build.context, directories_of(scan.snapshot)
-        rewrite = partial(with_mounts, build=build)
+
+        def rewrite(text: str) -> str:
+            text = with_mounts(text, build)
+            return cut(text) if cut else text
 
         def on_line(line: str) -> None:
             for note in solve.feed(line):
-                progress.take(note, solve.summary)
+                if cut:
+                    progress.report(note.message, current=note.current, total=note.total)
+                else:
+                    progress.take(note, solve.summary)
 
         def still(seconds: float) -> None:
             if vertex := solve.running:
@@ -193,7 +249,7 @@ class Buildx:
                 job,
                 dockerfile=dockerfile,
                 context=context,
-                tag=tag_of(scan),
+                tag=tag or tag_of(scan),
                 metadata=metadata,
                 route=self._route,
             )

@@ -214,7 +214,7 @@ class ProgressReporter:
     runs. `build` begins at once; `push` when the image is being written out, which ends `build`."""
 
     def __init__(self, reporter: Reporter) -> None:
-        self._reporter = reporter
+        self.reporter = reporter
         self.step = Step.BUILD
         reporter.started(Step.BUILD)
 
@@ -224,17 +224,17 @@ class ProgressReporter:
         self.report(note.message, current=note.current, total=note.total)
 
     def report(self, message: str, *, current: int | None = None, total: int | None = None) -> None:
-        self._reporter.progress(self.step, one_line(message, 120), current=current, total=total)
+        self.reporter.progress(self.step, one_line(message, 120), current=current, total=total)
 
     def push(self, summary: str) -> None:
         if self.step is Step.BUILD:
-            self._reporter.finished(Step.BUILD, StepOutcome.DONE, summary)
+            self.reporter.finished(Step.BUILD, StepOutcome.DONE, summary)
             self.step = Step.PUSH
-            self._reporter.started(Step.PUSH)
+            self.reporter.started(Step.PUSH)
 
     def done(self, summary: str, detail: str) -> None:
         self.push(summary)
-        self._reporter.finished(Step.PUSH, StepOutcome.DONE, detail)
+        self.reporter.finished(Step.PUSH, StepOutcome.DONE, detail)
 
 
 def tag_of(scan: Scan) -> str:

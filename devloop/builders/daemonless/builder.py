@@ -11,15 +11,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from devloop.builders.daemonless.images import StageImages
 from devloop.builders.daemonless.stages import StageMaker
 from devloop.builders.dockerfile import load
 from devloop.builders.image.base_image import Bases
-from devloop.builders.image.documents import Image, Layer, sha256, timestamp
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.image_config import CONFIGURING
-from devloop.builders.image.layer import write_layer
 from devloop.builders.image.listing import Listings
-from devloop.builders.image.repository import Upload
 from devloop.builders.job import ProgressReporter, tag_of
 from devloop.errors import Code, DevloopError
 from devloop.model import StepOutcome
@@ -28,22 +26,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
-    from devloop.builders.daemonless.stages import StageImage
     from devloop.builders.dockerfile import Dockerfile
     from devloop.builders.image.base_image import LocalImages
-    from devloop.builders.image.copies import FileEntry
-    from devloop.builders.image.documents import Documents
     from devloop.builders.job import Job, OpenRegistry
     from devloop.config.schema import Build
     from devloop.engine.ports import Builder, Reporter
     from devloop.model import ImageRef, Scan
-
-
-_OCI = "application/vnd.oci.image.manifest.v1+json"
-_OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
-_DESCRIPTOR = ("mediaType", "size", "digest")
-# A layer is made in memory; what is bigger is the builder's, which streams. In bytes.
-_MOST = 256 << 20
 
 
 class DaemonlessBuilder:
@@ -62,9 +50,8 @@ class DaemonlessBuilder:
         self._fallback = fallback
         self._bases = Bases(open_registry, job.target.push, local)
         self._listings = Listings(open_registry, cache)
-        self._upload = Upload(open_registry, job.repository)
+        self._images = StageImages(open_registry, job.repository, job.build.context)
         self._recipe: str | None = None
-        self._layers: dict[tuple[FileEntry, ...], Layer] = {}
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
         """See engine.ports.Builder. Without a Docker for the fallback builder, the error says why
@@ -110,66 +97,13 @@ class DaemonlessBuilder:
         ).target()
         if made.base is None and not made.layers:
             raise NeedsFullBuild("the image has no layer")
-        documents, blobs = self._image(made, cancel)
+        image = self._images.make(made, cancel)
         count = len(made.layers)
-        summary = f"{count} layer{'s' * (count != 1)} without a builder, {len(blobs)} new"
+        summary = f"{count} layer{'s' * (count != 1)} without a builder, {len(image.blobs)} new"
         progress.push(summary)
-
-        def send() -> None:
-            if made.base is not None:
-                self._upload.base(made.base, progress.report, cancel)
-            self._upload.send(documents, blobs, tag_of(scan), cancel)
-
-        try:
-            send()
-        except DevloopError as error:
-            if not self._upload.forget() or error.code != Code.REGISTRY_PUSH_FAILED:
-                raise
-            # What was known to be there may have been deleted: once more, with nothing assumed.
-            documents, blobs = self._image(made, cancel)
-            send()
-        progress.done(summary, f"{documents.digest[:19]}…")
-        return self._job.image_ref(scan, documents.digest)
-
-    def _image(self, made: StageImage, cancel: Cancel) -> tuple[Documents, list[bytes]]:
-        """The image's documents and the layers that the registry is not known to have."""
-        image = _start(made)
-        blobs: list[bytes] = []
-        known: dict[tuple[FileEntry, ...], Layer] = {}
-        own: list[Layer] = []
-        for entries in made.layers:
-            cancel.check()
-            known[entries] = self._layer(image, entries, blobs)
-            own.append(known[entries])
-        self._layers = known
-        created = timestamp()
-        config = made.config.document(created)
-        return replace(image, layers=(*image.layers, *own), config=config).documents(created), blobs
-
-    def _layer(self, image: Image, entries: tuple[FileEntry, ...], blobs: list[bytes]) -> Layer:
-        """The layer of `entries`, its bytes added to `blobs` unless the registry has them."""
-        known = self._layers.get(entries)
-        if known is not None and self._upload.has(known.digest):
-            # Its media type follows the base, which may be another by now.
-            return image.bare(known.digest, known.size)
-        if sum(entry.size for entry in entries) > _MOST:
-            raise NeedsFullBuild(f"a COPY of more than {_MOST >> 20} MB")
-        blobs.append(write_layer(entries, self._job.build.context))
-        return image.bare(sha256(blobs[-1]), len(blobs[-1]))
-
-
-def _start(made: StageImage) -> Image:
-    """The image below the stage's own layers, bare of what a base's manifest says of the base."""
-    kind, config, layers = _OCI, _OCI_CONFIG, tuple[Layer, ...]()
-    if made.base is not None:
-        image = made.base.image
-        kind, config = image.media_type, str(image.manifest["config"]["mediaType"])
-        layers = tuple(
-            replace(layer, descriptor={key: layer.descriptor[key] for key in _DESCRIPTOR})
-            for layer in image.layers
-        )
-    manifest = {"schemaVersion": 2, "mediaType": kind, "config": {"mediaType": config}}
-    return Image(media_type=kind, manifest=manifest, config={}, layers=layers)
+        digest = self._images.send(image, tag_of(scan), progress.report, cancel)
+        progress.done(summary, f"{digest[:19]}…")
+        return self._job.image_ref(scan, digest)
 
 
 def needs_builder(build: Build, shown: str) -> str | None:

@@ -1,7 +1,7 @@
 """What the stages of a Dockerfile come to, instruction by instruction, where none of them runs.
 
 From Dockerfile, snapshot and base images to a config and the entries of layers. The only bytes that
-are read are those of /etc/passwd and /etc/group. Making layers and sending them is full.py's.
+are read are those of /etc/passwd and /etc/group. Making layers and sending them is images.py's.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from devloop.builders.image.tar_writer import reading_context
 from devloop.builders.image.text import Scope, expand, outer_arguments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from devloop.builders.dockerfile import Dockerfile, Instruction, Stage
     from devloop.builders.image.base_image import Base
@@ -62,8 +62,10 @@ class StageMaker:
         *,
         find: Callable[[str, str], Base],
         listing: Callable[[Base], Listing],
+        built_here: bool = True,
     ) -> None:
-        """Raises `NeedsFullBuild`."""
+        """`built_here` says that a builder would run on this computer, so that what BuildKit says
+        of platforms is known. Raises `NeedsFullBuild`."""
         self._dockerfile = dockerfile
         self._build = build
         self._snapshot = snapshot
@@ -72,7 +74,7 @@ class StageMaker:
         self._platform = build.platform or own_platform()
         escape = dockerfile.directives.get("escape", "\\")
         self._expand = partial(expand, escape=escape)
-        known = platform_arguments(self._platform, own_platform())
+        known = platform_arguments(self._platform, own_platform()) if built_here else None
         self._outer = outer_arguments(dockerfile, build.args, known)
         self._text = InstructionText(
             expand=self._expand, escape=escape, given=build.args, outer=self._outer
@@ -87,12 +89,20 @@ class StageMaker:
             raise NeedsFullBuild(f"there is no stage {name}")
         return self._stage(target)
 
+    def carried_on(
+        self, made: StageImage, stage: Stage, instructions: Iterable[Instruction]
+    ) -> StageImage:
+        """What `instructions` of `stage`, which follow those that came to `made`, come to. Raises
+        as `target` does."""
+        for instruction in instructions:
+            made = self._next(made, instruction, stage)
+        return made
+
     def _stage(self, stage: Stage) -> StageImage:
         if stage.index not in self._made:
-            made = self._from(stage)
-            for instruction in stage.instructions[1:]:
-                made = self._next(made, instruction, stage)
-            self._made[stage.index] = made
+            self._made[stage.index] = self.carried_on(
+                self._from(stage), stage, stage.instructions[1:]
+            )
         return self._made[stage.index]
 
     def _from(self, stage: Stage) -> StageImage:

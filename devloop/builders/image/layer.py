@@ -20,26 +20,51 @@ from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.tar_writer import END, header, padding, reading_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
+
+    from devloop.base.cancel import Cancel
+    from devloop.model import Snapshot
+
+    Contents = Mapping[str, tuple[int, list[bytes]]]
+    """Path in the context -> time of modification in seconds, and the bytes."""
 
 
 _CHUNK = 1 << 20
 _BUFFER = 1 << 18
 
 
-def write_layer(placed: Iterable[FileEntry], context: Path) -> bytes:
+def read_contents(
+    paths: Iterable[str], snapshot: Snapshot, context: Path, cancel: Cancel
+) -> Contents:
+    """Files of the context as `snapshot` has them, to write layers of later. Raises Cancelled, and
+    as `write_layer` does."""
+    found: dict[str, tuple[int, list[bytes]]] = {}
+    with VerifiedFiles(context) as files, reading_context():
+        for path in paths:
+            cancel.check()
+            entry = snapshot.entries[path]
+            found[path] = files.read(path, entry.size, entry.digest)
+    return found
+
+
+def write_layer(
+    placed: Iterable[FileEntry], context: Path, contents: Contents | None = None
+) -> bytes:
     """The tar of a layer with these entries, in their order; the same bytes for the same files.
+    `contents` are those of files that were read before, of the same scan.
 
     Files keep their time of modification, which interpreters compare with what they compiled;
     directories and symlinks have none. Raises build/context-changed for a file that is not any more
     what was scanned, and env/file-unreadable."""
     parts: list[bytes] = []
+    known = contents or {}
     with VerifiedFiles(context) as files, reading_context():
         for entry in placed:
             mtime, content = 0, list[bytes]()
             if entry.type == "file":
-                mtime, content = files.read(entry.source, entry.size, entry.digest)
+                before = known.get(entry.source)
+                mtime, content = before or files.read(entry.source, entry.size, entry.digest)
             parts.append(
                 header(
                     entry.path,

@@ -103,6 +103,13 @@ class Listings:
             self._known[key] = merged(tars)
         return self._known[key]
 
+    def unread(self, base: Base) -> int:
+        """How many bytes, compressed, `of` would have to fetch and to read."""
+        layers = base.image.layers
+        if tuple(layer.digest for layer in layers) in self._known:
+            return 0
+        return sum(layer.size for layer in layers if not self._path(layer.digest).exists())
+
     def _read(self, base: Base, digest: str, cancel: Cancel) -> _Tar:
         registry = self._open(base.host)
         with registry.open_blob(base.name, digest, cancel) as chunks:
