@@ -5,7 +5,8 @@ devloop, held against `docker buildx build --no-cache`.
 
 Work is done in waves of fresh random cases. Each finished wave is a line of the log; started again
 with the same seed and log, it goes on after the last one. `--case FILE` runs one kept case alone.
-`BUILDX_BUILDER` chooses the builder for both sides.
+With `--split` all Dockerfiles run something, and what can be split between the builder and devloop
+is. `BUILDX_BUILDER` chooses the builder for both sides.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     log = Path(options.log) if options.log else None
     done = _read(log, options.seed)
     total = _total(done)
-    with _campaign() as (campaign, host):
+    with _campaign(split=options.split) as (campaign, host):
         if options.case:
             return _one_case(campaign, Path(options.case), host)
         started, before = time.monotonic(), total.edits
@@ -77,12 +78,13 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--log", help="a file of finished waves, to go on from")
     parser.add_argument("--findings", default="differential-findings", help="a directory for cases")
     parser.add_argument("--shrink", type=float, default=90, help="seconds for each finding")
+    parser.add_argument("--split", action="store_true", help="split builds wherever possible")
     parser.add_argument("--case", help="run this kept case alone")
     return parser.parse_args(argv)
 
 
 @contextlib.contextmanager
-def _campaign() -> Iterator[tuple[Campaign, str]]:
+def _campaign(*, split: bool) -> Iterator[tuple[Campaign, str]]:
     with (
         registry() as host,
         RegistryClient(host) as client,
@@ -90,7 +92,7 @@ def _campaign() -> Iterator[tuple[Campaign, str]]:
             prefix="differential-", ignore_cleanup_errors=True
         ) as directory,
     ):
-        yield Campaign(Path(directory), client, make_bases(host)), host
+        yield Campaign(Path(directory), client, make_bases(host), split=split), host
 
 
 def _finish(

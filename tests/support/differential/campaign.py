@@ -16,12 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from tests.support.differential.candidate import FULL, IN_PROCESS, Built, Candidate
+from tests.support.differential.candidate import FULL, IN_PROCESS, SPLIT, Built, Candidate
 from tests.support.differential.cases import Case, Step, arrange, perform
 from tests.support.differential.compare import differences
 from tests.support.differential.edits import Tree, random_edit, random_tree
 from tests.support.differential.images import Broken, Reader
-from tests.support.differential.recipes import random_recipe, varied
+from tests.support.differential.recipes import random_recipe, random_split_recipe, varied
 from tests.support.differential.reference import Bake, Target
 
 if TYPE_CHECKING:
@@ -98,9 +98,12 @@ def _plain(reason: str) -> str:
 class _Workspace:
     """One case in one directory, on its way."""
 
-    def __init__(self, root: Path, case: Case, client: RegistryClient, image: str) -> None:
+    def __init__(
+        self, root: Path, case: Case, client: RegistryClient, image: str, *, split: bool
+    ) -> None:
         self.root = root
         self.image = image
+        self._split = split
         self._client = client
         self.case = replace(case, steps=())
         arrange(root, case)
@@ -129,6 +132,7 @@ class _Workspace:
             context=self.root / "context",
             args=recipe.args,
             stage=recipe.stage,
+            split=self._split,
         )
 
     def build(self) -> Built:
@@ -137,7 +141,7 @@ class _Workspace:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
             self.built = Built(error=f"{type(error).__name__}: {error}", how="crashed")
         self.ways.setdefault(self.built.digest, self.built.how)
-        own = self.built.how in IN_PROCESS and not self.built.error
+        own = self.built.how in (*IN_PROCESS, SPLIT) and not self.built.error
         self.fruitless = 0 if own else self.fruitless + 1
         return self.built
 
@@ -170,11 +174,17 @@ class _Workspace:
 
 
 class Campaign:
-    """Everything in `directory`, every image under `differential/` of the client's registry."""
+    """Everything in `directory`, every image under `differential/` of the client's registry.
+
+    With `split`, all random Dockerfiles run something, devloop is often started again, so that it
+    has to build in full, and whatever can be split is."""
 
     _numbers = itertools.count()
 
-    def __init__(self, directory: Path, client: RegistryClient, bases: Bases) -> None:
+    def __init__(
+        self, directory: Path, client: RegistryClient, bases: Bases, *, split: bool = False
+    ) -> None:
+        self._split = split
         self._directory = directory
         self._client = client
         self._bases = bases
@@ -255,21 +265,25 @@ class Campaign:
             directories=tuple(e.path for e in tree if e.kind == "mkdir"),
             links=(),
         )
-        return Case(recipe=random_recipe(rng, seen, self._bases), tree=tree)
+        make = random_split_recipe if self._split else random_recipe
+        return Case(recipe=make(rng, seen, self._bases), tree=tree)
 
     def _random_step(self, rng: random.Random, space: _Workspace) -> Step:
         tree = Tree.of(space.root / "context")
+        again = 0.5 if self._split else 0.02
         if space.built.error and rng.random() < 0.6:
             # What it was made from comes back, and most likely all that is missing.
             return Step(edits=space.case.tree, recipe=space.case.recipe)
         if rng.random() < 0.015:
             return Step(recipe=varied(rng, space.case.last_recipe, tree, self._bases))
-        return Step(edits=random_edit(rng, tree), restart=rng.random() < 0.02)
+        return Step(edits=random_edit(rng, tree), restart=rng.random() < again)
 
     def _workspace(self, case: Case) -> _Workspace:
         number = next(self._numbers)
         image = f"differential/{self._directory.name.lower().strip('-_')}-{number}"
-        return _Workspace(self._directory / f"space{number}", case, self._client, image)
+        return _Workspace(
+            self._directory / f"space{number}", case, self._client, image, split=self._split
+        )
 
     def _compare(self, spaces: Sequence[_Workspace], tally: Tally) -> list[Finding | None]:
         names = {f"case{number}": space for number, space in enumerate(spaces)}
@@ -311,12 +325,12 @@ class Campaign:
         return differences(expected, got)
 
     def _by_cache(self, space: _Workspace, digest: str | None) -> bool:
-        """Whether an image is BuildKit's own and differs by its cache, which does not see that an
-        empty directory's mode changed, what is behind `--exclude`, or that a link leads nowhere by
-        now. With the cache BuildKit makes the same wrong image again; or the reference has renewed
-        the cache, and devloop begun anew makes the right one."""
+        """Whether an image is BuildKit's own, in part at least, and differs by its cache, which
+        does not see that an empty directory's mode changed, what is behind `--exclude`, or that a
+        link leads nowhere by now. With the cache BuildKit makes the same wrong image again; or the
+        reference has renewed the cache, and devloop begun anew makes the right one."""
         built = space.built
-        if built.error or space.ways.get(built.digest) != FULL:
+        if built.error or space.ways.get(built.digest) not in (FULL, SPLIT):
             return False
         if digest is None:
             return True
@@ -325,7 +339,7 @@ class Campaign:
             return True
         space.begin_anew()
         try:
-            return space.build().how == FULL and not self._differences(space, digest)
+            return space.build().how in (FULL, SPLIT) and not self._differences(space, digest)
         finally:
             space.built = built
 

@@ -5,11 +5,13 @@ Notes of each build how the image was made, from what the builder reports and no
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel
 from devloop.builders.select import make_builder
+from devloop.builders.split.builder import SPLIT_GAIN
 from devloop.config.schema import Build, Deploy, Project, Service
 from devloop.errors import DevloopError
 from devloop.model import PushTarget, Step, StepOutcome
@@ -22,10 +24,11 @@ if TYPE_CHECKING:
     from devloop.errors import Diagnosis
     from devloop.registry.client import RegistryClient
 
-__all__ = ["FULL", "IN_PROCESS", "Built", "Candidate"]
+__all__ = ["FULL", "IN_PROCESS", "SPLIT", "Built", "Candidate"]
 
 
 FULL, WHOLE, DELTA, LAYERS = "full build", "whole in-process", "delta", "layers made again"
+SPLIT = "split build"
 NOTHING, REMEMBERED = "nothing to do", "remembered"
 IN_PROCESS = (WHOLE, DELTA, LAYERS, NOTHING)
 
@@ -72,7 +75,10 @@ class Candidate:
         context: Path,
         args: Mapping[str, str],
         stage: str | None,
+        split: bool = False,
     ) -> None:
+        """With `split`, builds are split wherever they can be, and not only where that saves
+        time."""
         service = Service(
             name="app",
             image=image,
@@ -92,6 +98,7 @@ class Candidate:
             self._source.written_since,
             registry=client,
             open_registry=lambda _: client,
+            split_gain=-math.inf if split else SPLIT_GAIN,
         )
 
     def close(self) -> None:
@@ -133,6 +140,7 @@ def _way(lines: list[str]) -> tuple[str, str]:
 
 # The first that fits counts: a whole image made in-process may have begun as a full build.
 _WORDS = (
+    ("copied without the builder", SPLIT),
     ("without a builder", WHOLE),
     ("full build: ", FULL),
     ("delta: ", DELTA),

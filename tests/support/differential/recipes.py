@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
     from tests.support.differential.edits import Tree
 
-__all__ = ["BASE_FILES", "BASE_LINES", "Bases", "Recipe", "random_recipe", "varied"]
+__all__ = [
+    "BASE_FILES",
+    "BASE_LINES",
+    "Bases",
+    "Recipe",
+    "random_recipe",
+    "random_split_recipe",
+    "varied",
+]
 
 # The small base: users, symlinks where a COPY may go, directories with own modes and owners.
 # Each: path, type, mode, uid, gid, and the link's target or the file's content.
@@ -239,6 +247,32 @@ def random_recipe(rng: random.Random, tree: Tree, bases: Bases) -> Recipe:
     if rng.random() < 0.1:
         lines.insert(0, rng.choice(["ARG TOP=/top", "# plain comment", "# escape=\\"]))
     return Recipe(lines=tuple(lines), args=args, stage=stage, beside=rng.random() < 0.15)
+
+
+def random_split_recipe(rng: random.Random, tree: Tree, bases: Bases) -> Recipe:
+    """One whose last instructions need no builder, and something before them does."""
+    args = rng.choice([{}, {}, {"D": "/given"}, {"U": "1000:1000", "M": "0600"}, {"PORT": "81"}])
+    run = rng.choice(RUNS)
+    base = bases.shell
+
+    def body(base: str, copies: int) -> list[str]:
+        return _body(rng, tree, bases, base, copies)
+
+    shape = rng.choices(["run", "taken", "chain"], [50, 35, 15])[0]
+    if shape == "run":
+        lines = [f"FROM {base}", *body(base, rng.randint(0, 1)), run]
+    elif shape == "taken":
+        lines = [f"FROM {base} AS build", "RUN mkdir -p /made/in && echo made > /made/in/x"]
+        base = rng.choice([bases.small, bases.small, "scratch", bases.shell])
+        lines += [f"FROM {base}", *body(base, rng.randint(0, 1))]
+        lines.append(f"COPY --from=build /made/ {rng.choice(['/made/', '/app/', '/a/b/', '.'])}")
+    else:
+        lines = [f"FROM {base} AS first", *body(base, 1), run, *body(base, 1)]
+        lines.append("FROM first AS second")
+    lines += body(base, rng.randint(1, 3))
+    if rng.random() < 0.1:
+        lines.insert(0, rng.choice(["ARG TOP=/top", "# plain comment", "# escape=\\"]))
+    return Recipe(lines=tuple(lines), args=args, beside=rng.random() < 0.15)
 
 
 RUNS = (
