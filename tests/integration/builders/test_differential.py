@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.differential import kept
 from tests.support.differential.campaign import Campaign
-from tests.support.differential.candidate import IN_PROCESS
+from tests.support.differential.candidate import IN_PROCESS, SPLIT
 from tests.support.differential.place import make_bases
 from tests.support.differential.shrink import shrink
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.registry.client import RegistryClient
+    from tests.support.differential.campaign import Tally
     from tests.support.differential.recipes import Bases
 
 pytestmark = pytest.mark.docker
@@ -41,19 +42,31 @@ def campaign(tmp_path: Path, client: RegistryClient, bases: Bases) -> Campaign:
     return Campaign(tmp_path, client, bases)
 
 
-def test_random_edits_of_random_contexts(campaign: Campaign) -> None:
+def _wave(campaign: Campaign, *, spaces: int) -> Tally:
+    """Random edits for a while; fails where an image differs."""
     # Another seed tries other cases: DEVLOOP_TEST_SEED=2 pytest ...
     seed = os.environ.get("DEVLOOP_TEST_SEED", "short")
     end = time.monotonic() + WAVE
-    tally = campaign.wave(seed, spaces=8, rounds=12, until=lambda: time.monotonic() > end)
+    tally = campaign.wave(seed, spaces=spaces, rounds=12, until=lambda: time.monotonic() > end)
     if tally.findings:
         stop = time.monotonic() + SHRINK
         found = shrink(tally.findings[0], campaign.run, lambda: time.monotonic() < stop)
         data = json.dumps(found.case.to_json())
         pytest.fail(f"{len(tally.findings)} differ, the first:\n{found}\n{data}")
+    return tally
+
+
+def test_random_edits_of_random_contexts(campaign: Campaign) -> None:
+    tally = _wave(campaign, spaces=8)
     # A test in which the full builder does all the work compares it with itself.
     assert tally.share(*IN_PROCESS) > 0.4, (tally.ways, tally.reasons)
     assert tally.compared >= 8
+
+
+def test_random_builds_that_are_split(tmp_path: Path, client: RegistryClient, bases: Bases) -> None:
+    tally = _wave(Campaign(tmp_path, client, bases, split=True), spaces=6)
+    assert tally.share(SPLIT) > 0.2, (tally.ways, tally.reasons)
+    assert tally.compared >= 6
 
 
 def test_what_once_differed(campaign: Campaign, bases: Bases, registry: str) -> None:
