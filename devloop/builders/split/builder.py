@@ -174,6 +174,8 @@ class SplitBuilder:
             return self._listings.of(of, progress.report, cancel)
 
         try:
+            if base.image.config.get("os") != "linux":
+                raise NeedsFullBuild("the image is not for Linux")
             config = replace(started(base.image.config), args=division.args, cmd=division.cmd)
             division.check(config)
             lower = StageImage(base=base, config=config, tree=Tree(base=listing(base)))
