@@ -6,9 +6,10 @@ made nor sent again. A layer is made in memory; what is too big for that is `Nee
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.builders.image.documents import Image, Layer, sha256, timestamp
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.layer import write_layer

@@ -8,10 +8,11 @@ Dockerfile alone; whether the upper part can really be made without a builder, i
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from devloop.base.lazy_dataclass import dataclass
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.image_config import CONFIGURING
 from devloop.builders.image.text import Scope, split, stages_of
