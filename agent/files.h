@@ -1,0 +1,55 @@
+/* Changes of files below a root, and questions about them.
+
+   Everything returns false when it could not be done and says why in `why`, with the path. What needs
+   a place is done below directories that were opened one by one: no symlink below the root is
+   followed and nothing leaves it. */
+#ifndef DEVLOOP_FILES_H
+#define DEVLOOP_FILES_H
+
+#include "sha256.h"
+#include "text.h"
+
+#include <limits.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+typedef struct {
+    const char *root; /* absolute; may be a link itself */
+    char *path;       /* below it, without a slash at either end; "" is the root itself */
+} Place;
+
+typedef struct {
+    bool given; /* otherwise that of what is replaced, or of the directory */
+    uid_t user;
+    gid_t group;
+} Owner;
+
+/* A file that is being written beside its place. Whether that works is told at the end only, for its
+   content must be taken in any case. */
+typedef struct {
+    bool failed;
+    int directory;
+    int file;
+    const char *name;
+    Sha256 sum;
+} NewFile;
+
+/* Before all else: sets the umask, and the name of temporary files. */
+void files_prepare(void);
+
+void file_start(NewFile *new, Place place, Line *why);
+void file_add(NewFile *new, Place place, const char *bytes, size_t size, Line *why);
+/* Put it in its place if its content has that digest, or forget it; see README.md for its time. */
+bool file_end(NewFile *new, Place place, mode_t mode, Owner owner, const char *digest, Line *why);
+void file_forget(NewFile *new);
+
+bool make_link(Place place, Owner owner, const char *target, Line *why);
+bool make_directory(Place place, mode_t mode, Owner owner, Line *why);
+bool remove_all(Place place, Line *why);
+
+/* What stands there, as one line. */
+bool check(Place place, Line *found, Line *why);
+/* Whether this user may replace what stands there. */
+bool may_write(Place place, Line *why);
+
+#endif

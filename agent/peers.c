@@ -1,0 +1,87 @@
+/* Who is connected to the supervisor and who of them holds. Knows nothing of what messages mean.
+
+   Nothing here may wait for a peer: the supervisor is PID 1 of somebody's container. */
+#include "peers.h"
+
+#include "link.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct Peer {
+    bool connected;
+    bool holds;
+    int fd;
+};
+
+static Peer peers[MOST_PEERS];
+static int listening = -1;
+
+void peers_listen(const char *name) { listening = link_listen(name); }
+
+void peers_poll(struct pollfd *polls) {
+    polls[MOST_PEERS] = (struct pollfd){.fd = listening, .events = POLLIN};
+    for (int i = 0; i < MOST_PEERS; i++) {
+        polls[i] = (struct pollfd){.fd = peers[i].connected ? peers[i].fd : -1, .events = POLLIN};
+    }
+}
+
+static void drop(Peer *peer) {
+    if (peer->connected) close(peer->fd);
+    *peer = (Peer){0};
+}
+
+static void take_message(Peer *peer, void (*request)(Peer *, const char *text)) {
+    char text[MESSAGE_SIZE];
+    ssize_t size = recv(peer->fd, text, sizeof text - 1, MSG_DONTWAIT | MSG_TRUNC);
+    if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (size <= 0 || size > (ssize_t)sizeof text - 1) {
+        drop(peer);
+        return;
+    }
+    text[size] = '\0';
+    request(peer, text);
+}
+
+static void take_peer(void (*greet)(Peer *)) {
+    int fd = out_of_the_way(accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (fd < 0) return;
+    for (int i = 0; i < MOST_PEERS && link_trusted(fd); i++) {
+        if (peers[i].connected) continue;
+        peers[i] = (Peer){.connected = true, .fd = fd};
+        greet(&peers[i]);
+        return;
+    }
+    close(fd);
+}
+
+void peers_take(const struct pollfd *polls, void (*greet)(Peer *),
+                void (*request)(Peer *, const char *text)) {
+    for (int i = 0; i < MOST_PEERS; i++) {
+        if (polls[i].fd >= 0 && polls[i].revents && peers[i].connected) {
+            take_message(&peers[i], request);
+        }
+    }
+    if (listening >= 0 && polls[MOST_PEERS].revents) take_peer(greet);
+}
+
+void peer_hold(Peer *peer) { peer->holds = true; }
+
+bool peers_hold(void) {
+    for (int i = 0; i < MOST_PEERS; i++) {
+        if (peers[i].holds) return true;
+    }
+    return false;
+}
+
+void peer_tell(Peer *peer, const Line *line) {
+    if (!peer->connected) return;
+    ssize_t sent = send(peer->fd, line->text, line->size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent < 0 && errno != EINTR) drop(peer);
+}
+
+void peers_tell(const Line *line) {
+    for (int i = 0; i < MOST_PEERS; i++) peer_tell(&peers[i], line);
+}

@@ -1,0 +1,31 @@
+/* The `serve` processes that are connected to the supervisor. */
+#ifndef DEVLOOP_PEERS_H
+#define DEVLOOP_PEERS_H
+
+#include "text.h"
+
+#include <poll.h>
+#include <stdbool.h>
+
+enum { MOST_PEERS = 8, PEER_POLLS = MOST_PEERS + 1 };
+
+typedef struct Peer Peer;
+
+/* Not being able to listen is no error: then nobody ever connects. */
+void peers_listen(const char *name);
+
+/* Fill in what to wait for: always PEER_POLLS entries. */
+void peers_poll(struct pollfd *polls);
+
+/* Take what came: `greet` for each new peer, `request` for each message, which is a line of text. */
+void peers_take(const struct pollfd *polls, void (*greet)(Peer *),
+                void (*request)(Peer *, const char *text));
+
+void peer_hold(Peer *peer);
+bool peers_hold(void);
+
+/* Never waits: a peer that does not read is dropped. */
+void peer_tell(Peer *peer, const Line *line);
+void peers_tell(const Line *line);
+
+#endif

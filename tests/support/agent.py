@@ -1,0 +1,164 @@
+"""The agent for containers as a process of its own: its program, a supervisor, its peers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from functools import cache
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Self
+
+from devloop.base.platforms import own_platform
+from tests.support.machine import agent
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+OTHER_PROGRAM = "DEVLOOP_TEST_AGENT"
+"""The variable that names another program to test, as one made with a compiler's sanitizers."""
+
+
+@cache
+def program() -> Path:
+    """This machine's program, built from the sources as they are now."""
+    if other := os.environ.get(OTHER_PROGRAM):
+        return Path(other)
+    return agent.ensure() / own_platform().replace("/", "-")
+
+
+class Supervised:
+    """A command under `agent supervise`, which listens at a name of its own."""
+
+    def __init__(
+        self,
+        *argv: str,
+        options: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        preexec: Callable[[], object] | None = None,
+        stdin: int = subprocess.DEVNULL,
+        cwd: Path | None = None,
+        keep: Sequence[int] = (),
+    ) -> None:
+        self.name = uuid.uuid4().hex
+        self.process = subprocess.Popen(
+            [str(program()), "supervise", "--socket", self.name, *options, "--", *argv],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=env,
+            cwd=cwd,
+            preexec_fn=preexec,  # noqa: PLW1509 - what the command inherits is the test
+            pass_fds=keep,
+        )
+        self._peers: list[Peer] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for peer in self._peers:
+            peer.close()
+        if self.process.poll() is None:
+            left = descendants(self.pid)
+            self.process.kill()
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        self.process.wait(10)
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def out(self) -> IO[bytes]:
+        assert self.process.stdout is not None
+        return self.process.stdout
+
+    def line(self) -> str:
+        return self.out.readline().decode().removesuffix("\n")
+
+    def give(self, data: bytes) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(data)
+        self.process.stdin.flush()
+
+    def ended(self) -> int:
+        """Its exit status, as a shell says it."""
+        status = self.process.wait(20)
+        return status if status >= 0 else 128 - status
+
+    def peer(self) -> Peer:
+        """A new peer; the state that it was greeted with is its `first`."""
+        made = Peer(self.name)
+        self._peers.append(made)
+        return made
+
+
+class Peer:
+    """What `serve` is to the supervisor."""
+
+    def __init__(self, name: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._socket.settimeout(20)
+            until(lambda: self._connected(f"\0devloop-agent/{name}"))
+            self.first = self.hear()
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def _connected(self, address: str) -> bool:
+        """Whether it is: just started, the supervisor does not listen yet."""
+        try:
+            self._socket.connect(address)
+        except ConnectionRefusedError:
+            return False
+        return True
+
+    def say(self, text: str) -> None:
+        self._socket.send(text.encode())
+
+    def hear(self) -> str:
+        return self._socket.recv(1024).decode()
+
+    def ask(self, text: str) -> str:
+        self.say(text)
+        return self.hear()
+
+    def hear_all(self) -> list[str]:
+        """What it is told until the supervisor lets go of it."""
+        return list(iter(self.hear, ""))
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process has started and that still run, and theirs."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [n for child in map(int, children) for n in (child, *descendants(child))]
+
+
+def child_of(state: str) -> int:
+    """The process of `started PID ...`, `state started PID ...` or `event started PID ...`."""
+    words = state.split()
+    assert "started" in words, state
+    return int(words[words.index("started") + 1])
+
+
+def python(code: str) -> tuple[str, ...]:
+    """The argv that runs some Python quickly."""
+    return (sys.executable, "-SEs", "-c", code)
