@@ -2,18 +2,8 @@
    can tell no difference but its process number. Between fork and exec only what is safe there. */
 #include "child.h"
 
+#include "sys.h"
 #include "text.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <stdbool.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <termios.h>
-#include <unistd.h>
 
 enum { NOT_EXECUTABLE = 126, NOT_FOUND = 127 };
 
@@ -154,8 +144,8 @@ static bool parent_and_group(int proc, const char *pid, pid_t *parent, pid_t *gr
     char *at = strrchr(text, ')');
     if (!at || strlen(at) < 5) return false;
     char *after;
-    *parent = (pid_t)strtol(at + 4, &after, 10);
-    *group = (pid_t)strtol(after, NULL, 10);
+    *parent = (pid_t)strtoul(at + 4, &after, 10);
+    *group = (pid_t)strtoul(after, NULL, 10);
     return true;
 }
 

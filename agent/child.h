@@ -2,9 +2,7 @@
 #ifndef DEVLOOP_CHILD_H
 #define DEVLOOP_CHILD_H
 
-#include <signal.h>
-#include <stdint.h>
-#include <sys/types.h>
+#include "sys.h"
 
 /* What the supervisor changes of itself and the child must get as it was. */
 typedef struct {

@@ -4,15 +4,7 @@
    one above it without following a link, and what was looked at is not looked up again by its path. */
 #include "files.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h> /* renameat */
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
+#include "sys.h"
 
 enum {
     DIRECTORY = O_RDONLY | O_DIRECTORY | O_CLOEXEC,

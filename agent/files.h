@@ -7,11 +7,8 @@
 #define DEVLOOP_FILES_H
 
 #include "sha256.h"
+#include "sys.h"
 #include "text.h"
-
-#include <limits.h>
-#include <stdbool.h>
-#include <sys/types.h>
 
 typedef struct {
     const char *root; /* absolute; may be a link itself */

@@ -4,15 +4,8 @@
    the container's own mount namespace, which a process started by exec shares. */
 #include "link.h"
 
+#include "sys.h"
 #include "text.h"
-
-#include <fcntl.h>
-#include <stddef.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 enum { ABOVE_INHERITED = 64, WAITING_PEERS = 8 };
 

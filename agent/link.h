@@ -2,7 +2,7 @@
 #ifndef DEVLOOP_LINK_H
 #define DEVLOOP_LINK_H
 
-#include <stdbool.h>
+#include "sys.h"
 
 enum { MESSAGE_SIZE = 128 };
 

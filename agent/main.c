@@ -2,9 +2,8 @@
 
    One static program without a C library of the image, for it has to run in any image. */
 #include "agent.h"
+#include "sys.h"
 #include "text.h"
-
-#include <string.h>
 
 int main(int count, char **arguments) {
     if (count > 1 && strcmp(arguments[1], "supervise") == 0) return supervise(arguments + 2);

@@ -4,11 +4,7 @@
 #include "peers.h"
 
 #include "link.h"
-
-#include <errno.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
+#include "sys.h"
 
 struct Peer {
     bool connected;

@@ -2,10 +2,9 @@
 #ifndef DEVLOOP_PEERS_H
 #define DEVLOOP_PEERS_H
 
-#include "text.h"
+#include "sys.h"
 
-#include <poll.h>
-#include <stdbool.h>
+#include "text.h"
 
 enum { MOST_PEERS = 8, PEER_POLLS = MOST_PEERS + 1 };
 

@@ -6,16 +6,8 @@
 #include "agent.h"
 #include "files.h"
 #include "link.h"
+#include "sys.h"
 #include "text.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 enum {
     PROTOCOL = 1,
@@ -306,7 +298,7 @@ static void take_handles(void) {
     if (!found) {
         add(&line, "unknown");
     } else {
-        uint64_t mask = strtoull(found + strlen("\nSigCgt:\t"), NULL, 16);
+        uint64_t mask = strtoul(found + strlen("\nSigCgt:\t"), NULL, 16);
         add(&line, mask >> (number - 1) & 1 ? "yes" : "no");
     }
     put_line(&line);
@@ -370,7 +362,8 @@ static void dispatch(void) {
 int serve(char **arguments) {
     const char *name = NULL;
     if (*arguments && strcmp(*arguments, "--socket") == 0) name = arguments[1];
-    signal(SIGPIPE, SIG_IGN);
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    sigaction(SIGPIPE, &ignore, NULL);
     files_prepare();
     supervisor = link_connect(name);
     Line line = {0};

@@ -2,8 +2,7 @@
 #ifndef DEVLOOP_SHA256_H
 #define DEVLOOP_SHA256_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "sys.h"
 
 enum { SHA256_HEX = 64, SHA256_BLOCK = 64 };
 

@@ -14,17 +14,7 @@
 #include "child.h"
 #include "link.h"
 #include "peers.h"
-
-#include <errno.h>
-#include <limits.h>
-#include <poll.h>
-#include <string.h>
-#include <sys/prctl.h>
-#include <sys/signalfd.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
+#include "sys.h"
 
 enum {
     BY_SIGNAL = 128,        /* exit status = this + the signal's number, as shells and runc say it */

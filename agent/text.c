@@ -1,10 +1,7 @@
 /* Lines of text without stdio: printf alone would be a third of the program, and the supervisor must
    not allocate. Nothing here decides anything. */
+#include "sys.h"
 #include "text.h"
-
-#include <errno.h>
-#include <string.h>
-#include <unistd.h>
 
 void add_bytes(Line *line, const char *bytes, size_t size) {
     size_t room = LINE_SIZE - 1 - line->size;

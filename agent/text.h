@@ -2,9 +2,7 @@
 #ifndef DEVLOOP_TEXT_H
 #define DEVLOOP_TEXT_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "sys.h"
 
 enum { LINE_SIZE = 1024 };
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 
-from . import checks, cluster, console, demo, setup, shell, venv
+from . import agent, checks, cluster, console, demo, setup, shell, venv
 
 TEST_USAGE = """\
 usage: script/test [--unit] [--no-lint] [--coverage] [PYTEST ARGUMENT]...
@@ -39,6 +40,8 @@ def test(args: list[str]) -> int:
         venv.ensure()
     else:
         found = setup.ensure(cluster.for_tests())
+    if platform.system() == "Linux":
+        agent.ensure(venv.BIN / "python")
     return checks.run(rest, found, unit=unit, lint=lint, coverage=coverage)
 
 

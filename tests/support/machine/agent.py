@@ -17,7 +17,7 @@ RECIPE = ROOT / "agent/hatch_build.py"
 
 
 def recipe() -> ModuleType:
-    """Return the build hook of the package as a module; it is part of no package."""
+    """Return the recipe as a module; it is part of no package."""
     spec = importlib.util.spec_from_file_location("agent_hatch_build", RECIPE)
     assert spec is not None
     assert spec.loader is not None
@@ -34,7 +34,9 @@ def ensure(python: str | Path = sys.executable) -> Path:
     """
     module = recipe()
     if not module.is_built():
-        with console.step("building the agent for containers", "2 min the first time"):
-            shell.run([python, RECIPE], timeout=1800, cwd=ROOT)
+        with console.step(
+            "building the agent for containers", "5 s, and a download"
+        ):
+            shell.run([python, RECIPE], timeout=900, cwd=ROOT)
     binaries: Path = module.BINARIES
     return binaries

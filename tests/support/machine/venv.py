@@ -1,6 +1,4 @@
-"""The project's virtual environment: made once, brought up to date when pyproject.toml changes.
-
-With it the agent for containers, which an install builds and a change of its sources outdates."""
+"""The project's virtual environment: made once, brought up to date when pyproject.toml changes."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from . import agent, cache, console, debian, shell
+from . import cache, console, debian, shell
 
 ROOT = Path(__file__).resolve().parents[3]
 BIN = ROOT / ".venv/bin"
@@ -17,12 +15,6 @@ STAMP = ROOT / ".venv/.installed-from"
 
 
 def ensure() -> None:
-    """Have devloop, its agent for containers and its development tools in `.venv`."""
-    ensure_installed()
-    agent.ensure(BIN / "python")
-
-
-def ensure_installed() -> None:
     """Have devloop and its development tools in `.venv`."""
     python = BIN / "python"
     key = cache.key(ROOT / "pyproject.toml", sys.version)

@@ -334,21 +334,21 @@ def test_a_restart_gives_the_terminal_to_the_new_command_as_it_was() -> None:
             fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
             os.dup2(theirs, 0)
 
-        with Supervised(
-            "sh", "-c", "stty raw -echo; echo raw; trap '' TERM; while :; do sleep 1; done",
-            preexec=take,
-        ) as supervised:  # fmt: skip
-            before = termios.tcgetattr(ours)
+        # Ignored before it says that it is up: the stop may come right after that.
+        script = "trap '' TERM; stty -g; stty raw -echo; echo raw; while :; do sleep 1; done"
+        before = termios.tcgetattr(ours)
+        with Supervised("sh", "-c", script, preexec=take) as supervised:
+            as_it_was = supervised.line()
             assert supervised.line() == "raw"
             peer = supervised.peer()
             peer.ask("hold")
             peer.ask("stop 0")
-            assert peer.hear().startswith("ended signal 9 asked")
+            assert peer.hear() == "ended signal 9 asked 1"
             assert peer.hear() == "stopped 1"
             assert termios.tcgetattr(ours) != before
-            os.set_blocking(ours, False)
             peer.ask("restart 0")
             second = child_of(peer.hear())
+            assert supervised.line() == as_it_was
             assert supervised.line() == "raw"
             assert os.tcgetpgrp(ours) == second
 
