@@ -34,9 +34,7 @@ def ensure(python: str | Path = sys.executable) -> Path:
     """
     module = recipe()
     if not module.is_built():
-        with console.step(
-            "building the agent for containers", "5 s, and a download"
-        ):
+        with console.step("building the agent for containers", "5 s, and a download"):
             shell.run([python, RECIPE], timeout=900, cwd=ROOT)
     binaries: Path = module.BINARIES
     return binaries
