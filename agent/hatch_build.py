@@ -35,9 +35,9 @@ FLAGS = (
     *("-fno-asynchronous-unwind-tables", "-fno-sanitize=all"),
     *("-Wl,--gc-sections", "-Wl,--build-id=none"),
 )
-MOST_BYTES = 40_000
+MOST_BYTES = 64_000
 SOURCES = Path(__file__).resolve().parent
-BINARIES = SOURCES.parent / "devloop" / "sync" / "agents"
+BINARIES = SOURCES.parent / "devloop" / "agents"
 _STAMP = "built-from"
 _SECONDS = 300
 
@@ -175,7 +175,7 @@ class AgentBuildHook(BuildHookInterface):  # type: ignore[misc,valid-type]
                 sys.exit(f"error: {error}")
         if version != "editable":
             for name in TARGETS:
-                build_data["force_include"][str(BINARIES / name)] = f"devloop/sync/agents/{name}"
+                build_data["force_include"][str(BINARIES / name)] = f"devloop/agents/{name}"
 
 
 if __name__ == "__main__":

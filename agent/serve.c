@@ -6,6 +6,7 @@
 #include "agent.h"
 #include "files.h"
 #include "link.h"
+#include "ports.h"
 #include "sys.h"
 #include "text.h"
 
@@ -17,11 +18,13 @@ enum {
     MOST_FIELDS = 8,
     BUFFER = 1 << 17,
     MOST_REASON = 600,
+    LOOK_MS = 5, /* between two looks at who listens, while that is awaited */
 };
 
 static int supervisor = -1;
 static uint64_t step; /* of the batch, from 1 */
 static bool step_failed;
+static uint64_t awaited; /* the number of the start whose ports are awaited, 0 for none */
 
 /* --- output ---------------------------------------------------------------------------------- */
 
@@ -46,6 +49,33 @@ static void bad_text(const char *text) {
     bad(&why);
 }
 
+/* What follows the last space, as a number. */
+static uint64_t last_number(const char *text, size_t size) {
+    size_t from = size;
+    uint64_t number = 0;
+    while (from && text[from - 1] != ' ') from--;
+    return number_of(text + from, size - from, UINT64_MAX, &number) ? number : 0;
+}
+
+static void look_at_ports(void) {
+    if (!awaited || !ports_back()) return;
+    Line line = {0};
+    add(&line, "event listening ");
+    add_number(&line, awaited);
+    awaited = 0;
+    put_line(&line);
+}
+
+static void note_event(const char *event, const char *text, size_t size) {
+    if (strcmp(event, "started") == 0) {
+        awaited = last_number(text, size);
+        ports_started();
+    } else {
+        if (strcmp(event, "ended") == 0) ports_ended();
+        awaited = 0;
+    }
+}
+
 /* What happens by itself is an `event`; what the supervisor answers stands for itself. */
 static void hear_supervisor(void) {
     char text[MESSAGE_SIZE];
@@ -58,10 +88,12 @@ static void hear_supervisor(void) {
         for (size_t i = 0; i < sizeof events / sizeof events[0]; i++) {
             if (strlen(events[i]) == word && memcmp(events[i], text, word) == 0) {
                 add(&line, "event ");
+                note_event(events[i], text, (size_t)size);
             }
         }
         add_shown(&line, text, (size_t)size);
         put_line(&line);
+        look_at_ports();
     }
     if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
     close(supervisor);
@@ -80,8 +112,9 @@ static size_t buffered_from, buffered_to;
 static size_t take_some(size_t most, const char **bytes) {
     while (buffered_from == buffered_to) {
         struct pollfd polls[2] = {{.fd = 0, .events = POLLIN}, {.fd = supervisor, .events = POLLIN}};
-        if (poll(polls, 2, -1) < 0 && errno != EINTR) return 0;
+        if (poll(polls, 2, awaited ? LOOK_MS : -1) < 0 && errno != EINTR) return 0;
         if (polls[1].revents) hear_supervisor();
+        look_at_ports();
         if (!polls[0].revents) continue;
         ssize_t size = read(0, buffer, sizeof buffer);
         if (size < 0 && (errno == EINTR || errno == EAGAIN)) continue;
@@ -313,10 +346,15 @@ static void pass_to_supervisor(void) {
     }
     if (supervisor < 0) {
         bad_text("there is no supervisor in this container");
-    } else if (field[0][0] == 'r' && step_failed) {
+        return;
+    }
+    if (field[0][0] == 'r' && step_failed) {
         bad_text("not restarted, for a step before it failed");
-    } else if (line.size >= MESSAGE_SIZE ||
-               send(supervisor, line.text, line.size, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
+        return;
+    }
+    if (field[0][0] == 'r' && !awaited) ports_note();
+    if (line.size >= MESSAGE_SIZE ||
+        send(supervisor, line.text, line.size, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
         bad_text("the supervisor does not take it");
     }
 }
@@ -366,6 +404,7 @@ int serve(char **arguments) {
     sigaction(SIGPIPE, &ignore, NULL);
     files_prepare();
     supervisor = link_connect(name);
+    if (supervisor >= 0) ports_note();
     Line line = {0};
     add(&line, "agent ");
     add_number(&line, PROTOCOL);

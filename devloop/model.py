@@ -124,12 +124,14 @@ class ImageRef:
     """An image that exists. `repository` is host/path as the pusher names it; `pull_repository`
     the name under which the cluster's nodes pull it (KEP-1755 lets the two differ). `digest` is
     `sha256:...` of the manifest; empty only for an image loaded straight into the nodes, which is
-    known by its content `tag` alone."""
+    known by its content `tag` alone. `supervisor` is what stands before the command of a container
+    that runs it (see base.supervisor); the image's own command has it already."""
 
     repository: str
     tag: str
     digest: str = ""
     pull_repository: str = ""
+    supervisor: tuple[str, ...] = ()
 
     @property
     def pinned(self) -> str:
@@ -207,7 +209,9 @@ class Deployed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerView:
-    """One container's status. `image_id` is what the kubelet reports that it runs."""
+    """One container's status. `image_id` is what the kubelet reports that it runs; `mounts` are the
+    paths of its volumes. `starts_asked` counts how often devloop had its process start anew,
+    `starts_done` up to which of these the new one serves."""
 
     name: str
     image: str
@@ -223,6 +227,9 @@ class ContainerView:
     last_exit_code: int | None = None
     last_reason: str = ""
     init: bool = False
+    mounts: tuple[str, ...] = ()
+    starts_asked: int = 0
+    starts_done: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

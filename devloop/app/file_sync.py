@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
-from devloop.builders.delta.copy_targets import Targets
+from devloop.builders.delta.copy_targets import UNKNOWN, Targets
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.cluster.api.exec_stream import open_exec
+from devloop.cluster.api.log_stream import tail_log
+from devloop.cluster.rollout.ended_process import process_ended
 from devloop.errors import DevloopError
 from devloop.sync.changes import SyncPlace
+from devloop.sync.container_sync import Restarts
 from devloop.sync.rules import PathRule
 from devloop.sync.syncer import FileSync
 
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
 
     from devloop.app.pods import PodFeed
     from devloop.base.cancel import Cancel
+    from devloop.builders.image.copies import FileEntry
     from devloop.cluster.api.connection import Connection
+    from devloop.cluster.rollout.stack_traces import ProjectPaths
     from devloop.config.schema import Service
     from devloop.errors import Diagnosis
     from devloop.model import PodView, Scan
@@ -26,37 +30,72 @@ if TYPE_CHECKING:
 
 
 def file_sync(
-    service: Service, connection: Connection, feed: PodFeed, report: Callable[[Diagnosis], None]
+    service: Service,
+    connection: Connection,
+    feed: PodFeed,
+    report: Callable[[Diagnosis], None],
+    *,
+    paths: ProjectPaths,
+    hot: bool,
 ) -> FileSync:
-    """The syncer of a service with `sync:` in devloop.yaml. `report` gets what cannot be."""
+    """The syncer of a service with `sync:` in devloop.yaml, or of one that is replaced `hot`: all
+    that the Dockerfile copies, and the process starts anew. `paths` knows the project's files in
+    the containers. `report` gets what cannot be."""
 
     def open_stream(
         pod: PodView, container: str, argv: Sequence[str], cancel: Cancel
     ) -> CommandStream:
         return open_exec(connection, pod.namespace, pod.name, container, argv=argv, cancel=cancel)
 
+    def ended(pod: PodView, container: str, how: str) -> DevloopError:
+        lines = tail_log(connection, pod.namespace, pod.name, container)
+        return DevloopError(process_ended(pod.name, container, how, lines, paths))
+
     inferred, rules = None, service.sync
-    if rules == "auto":
-        inferred, rules = functools.partial(_places, Targets(service.build)), ()
+    if hot or rules == "auto":
+        inferred, rules = _Places(service).of, ()
     return FileSync(
         service.name,
         context=service.build.context,
         open_stream=open_stream,
         pods=feed,
-        report=report,
+        report=None if hot else report,
+        restarts=Restarts(
+            stop_timeout=service.deploy.stop_timeout,
+            limit=service.deploy.timeout,
+            ended=ended,
+            report=report,
+            starts=lambda pod, container, done: feed.process_starts(
+                service.name, pod, container, done=done
+            ),
+        ),
+        always=hot,
         rules=[PathRule(src=r.src, dest=r.dest, restart=r.restart) for r in rules],
         places=inferred,
     )
 
 
-def _places(targets: Targets, scan: Scan) -> Mapping[str, tuple[SyncPlace, ...]] | str:
-    try:
-        found = targets.of(scan)
-    except NeedsFullBuild as error:
-        return error.reason
-    except DevloopError as error:
-        return error.diagnosis.message
-    return {
-        path: tuple(SyncPlace(path=f"/{p.path}", mode=p.mode, uid=p.uid, gid=p.gid) for p in placed)
-        for path, placed in found.items()
-    }
+class _Places:
+    """Where the Dockerfile has the build put the context's paths."""
+
+    def __init__(self, service: Service) -> None:
+        self._targets = Targets(service.build)
+        self._last: tuple[object, Mapping[str, tuple[SyncPlace, ...]]] = (None, {})
+
+    def of(self, scan: Scan) -> Mapping[str, tuple[SyncPlace, ...]] | str:
+        """The same mapping for as long as nothing moves; a text says why it is not known."""
+        try:
+            found = self._targets.of(scan)
+        except NeedsFullBuild as error:
+            return error.reason
+        except DevloopError as error:
+            return error.diagnosis.message
+        if self._last[0] is not found:
+            places = {path: tuple(map(_place, placed)) for path, placed in found.items()}
+            self._last = (found, places)
+        return self._last[1]
+
+
+def _place(entry: FileEntry) -> SyncPlace:
+    owner = "" if entry.uid == UNKNOWN else f"{entry.uid}:{entry.gid}"
+    return SyncPlace(path=f"/{entry.path}", mode=entry.mode, owner=owner)

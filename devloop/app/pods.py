@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from devloop.base.lazy_dataclass import dataclass
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from devloop.cluster.api.view import ClusterView
     from devloop.events import Event
-    from devloop.model import PodView, WorkloadRef
+    from devloop.model import ContainerView, PodView, WorkloadRef
 
 
 @dataclass(eq=False)
@@ -37,6 +38,8 @@ class PodFeed:
         self._lock = threading.Lock()
         self._pods: dict[str, dict[str, PodView]] = {name: {} for name in self.workloads}
         self._listeners: list[Callable[[str, tuple[PodView, ...]], None]] = []
+        # (pod uid, container name) -> how often its process was to start anew, and did
+        self._starts: dict[tuple[str, str], tuple[int, int]] = {}
 
     def start(self) -> None:
         for service, ref in self.workloads.items():
@@ -59,10 +62,20 @@ class PodFeed:
 
     def current(self, service: str) -> tuple[PodView, ...]:
         with self._lock:
-            return tuple(self._pods[service].values())
+            return self._now(service)
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         return self.listen(lambda _service, _pods: callback())
+
+    # --- processes that devloop itself starts anew ---------------------------------------------
+
+    def process_starts(self, service: str, pod: PodView, container: str, *, done: bool) -> None:
+        """The process of a container is about to start anew, or has (`done`). From any thread."""
+        with self._lock:
+            key = (pod.uid, container)
+            asked, _ = before = self._starts.get(key, (0, 0))
+            self._starts[key] = (asked, asked) if done else (asked + 1, before[1])
+        self._tell(service)
 
     # --- the watch's thread --------------------------------------------------------------------
 
@@ -73,11 +86,29 @@ class PodFeed:
                 pods.pop(pod.uid, None)
             else:
                 pods[pod.uid] = pod
-            now = tuple(pods.values())
-            listeners = tuple(self._listeners)
+            living = {uid for seen in self._pods.values() for uid in seen}
+            self._starts = {key: n for key, n in self._starts.items() if key[0] in living}
         self.publish(_changed(service, pod, gone=gone))
+        self._tell(service)
+
+    def _tell(self, service: str) -> None:
+        with self._lock:
+            now = self._now(service)
+            listeners = tuple(self._listeners)
         for listener in listeners:
             listener(service, now)
+
+    def _now(self, service: str) -> tuple[PodView, ...]:
+        if not self._starts:
+            return tuple(self._pods[service].values())
+        return tuple(self._with_starts(pod) for pod in self._pods[service].values())
+
+    def _with_starts(self, pod: PodView) -> PodView:
+        def one(container: ContainerView) -> ContainerView:
+            asked, done = self._starts.get((pod.uid, container.name), (0, 0))
+            return replace(container, starts_asked=asked, starts_done=done)
+
+        return replace(pod, containers=tuple(map(one, pod.containers)))
 
 
 def _changed(service: str, pod: PodView, *, gone: bool) -> PodChanged:

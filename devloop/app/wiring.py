@@ -14,10 +14,12 @@ from devloop.app.pods import PodFeed
 from devloop.app.project_paths import project_paths
 from devloop.base.lazy_dataclass import dataclass
 from devloop.builders.built_images import BuiltImages, RecordingBuilder
+from devloop.builders.dev_image import DevImages
 from devloop.builders.select import make_builder
 from devloop.cluster.api.log_stream import open_log
 from devloop.cluster.api.pod_ports import PodPorts
 from devloop.cluster.deploy.deployments import Deployments
+from devloop.cluster.deploy.guard import local_reason
 from devloop.cluster.deploy.status import digests_in_use
 from devloop.engine.loop import Engine, ServicePorts
 from devloop.errors import Code, Diagnosis, Location
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.api.view import ClusterView
+    from devloop.cluster.rollout.stack_traces import ProjectPaths
     from devloop.config.loader import LoadedProject
     from devloop.config.schema import Service
     from devloop.engine.ports import Hints
@@ -108,21 +111,22 @@ class Wiring:
             name: ServiceSource(service, self._project.root, self._renderings.get(name))
             for name, service in self.services.items()
         }
+        paths = {
+            name: project_paths(service.build, sources[name].last_snapshot)
+            for name, service in self.services.items()
+        }
         deployments = Deployments(
             self._project,
             self.connection,
             self.view,
             in_place_by_default=self.mode == "dev",
             renderings=self._renderings,
-            project_paths={
-                name: project_paths(service.build, sources[name].last_snapshot)
-                for name, service in self.services.items()
-            },
+            project_paths=paths,
         )
         for diagnosis in deployments.recover():
             self._warn(diagnosis)
         builders = self._builders(sources)
-        syncers = self._syncers()
+        syncers = self._syncers(paths)
         # Closed first: what is paused must run again, whatever else takes too long to close.
         self.stack.callback(deployments.close)
         return Engine(
@@ -161,7 +165,20 @@ class Wiring:
             )
             self.stack.callback(builder.close)
             made[name] = RecordingBuilder(name, builder, built, housekeeper.image_built)
+            if self._supervised(service):
+                assert self.environment.registry is not None  # noqa: S101 - else it is not
+                platforms = self.environment.platforms
+                platform = service.build.platform or next(iter(platforms), None)
+                dev = DevImages(made[name], self.environment.registry, platform)
+                made[name] = RecordingBuilder(name, dev, built, housekeeper.image_built)
         return made
+
+    def _supervised(self, service: Service) -> bool:
+        """Whether the service's image gets devloop's supervisor: for people at work on a cluster of
+        their own."""
+        local = local_reason(self.connection.context, self.connection.server) is not None
+        registry = self.environment.registry is not None
+        return self.mode == "dev" and local and registry and service.deploy.supervise
 
     def _keep_house(self, built: BuiltImages) -> Housekeeper:
         registry = self.environment.registry
@@ -182,8 +199,16 @@ class Wiring:
         self.stack.callback(housekeeper.close)
         return housekeeper
 
-    def _syncers(self) -> dict[str, FileSync]:
-        wanted = [s for s in self.services.values() if s.sync] if self.mode == "dev" else []
+    def _syncers(self, paths: Mapping[str, ProjectPaths]) -> dict[str, FileSync]:
+        hot = {
+            name
+            for name, service in self.services.items()
+            if not service.sync
+            and service.deploy.replace in ("auto", "hot")
+            and self._supervised(service)
+        }
+        in_dev = self.services.values() if self.mode == "dev" else ()
+        wanted = [service for service in in_dev if service.sync or service.name in hot]
         if not wanted:
             return {}
         # Imported late: most sessions have none, and every import delays the start.
@@ -192,7 +217,14 @@ class Wiring:
         made: dict[str, FileSync] = {}
         for service in wanted:
             notify = functools.partial(self._warn, service=service.name)
-            made[service.name] = file_sync(service, self.connection, self._feed, notify)
+            made[service.name] = file_sync(
+                service,
+                self.connection,
+                self._feed,
+                notify,
+                paths=paths[service.name],
+                hot=service.name in hot,
+            )
             self.stack.callback(made[service.name].close)
         return made
 

@@ -177,15 +177,34 @@ class Deploy:
         ),
     ] = 120.0
     replace: Annotated[
-        Literal["auto", "in-place", "rolling", "fast"],
+        Literal["auto", "hot", "in-place", "rolling", "fast"],
         Key(
-            Choice(("auto", "in-place", "rolling", "fast")),
-            "How pods get the new image: `in-place` restarts their containers where that is "
-            "the same thing and rolls otherwise, `rolling` makes new pods as the workload "
-            "says, `fast` makes all of them at once and stops the old ones at once.",
-            default="auto: in-place in `devloop dev` on a local cluster, rolling everywhere else",
+            Choice(("auto", "hot", "in-place", "rolling", "fast")),
+            "How a change gets to the pods: `hot` writes the files into the running containers "
+            "and starts their process anew, `in-place` restarts the containers with the new "
+            "image, each where that is the same thing as the next; `rolling` makes new pods as "
+            "the workload says, `fast` makes all of them at once and stops the old ones at once.",
+            default="auto: hot in `devloop dev` on a local cluster, rolling everywhere else",
         ),
     ] = "auto"
+    supervise: Annotated[
+        bool,
+        Key(
+            Flag(),
+            "Whether the image gets devloop's supervisor as process 1, in `devloop dev` on a local "
+            "cluster with a registry: `hot` needs it.",
+            default="true",
+        ),
+    ] = True
+    stop_timeout: Annotated[
+        float,
+        Key(
+            Text(rules.DURATION, number=True),
+            "How long the process has from SIGTERM to SIGKILL when devloop starts it anew.",
+            default="1s",
+            read=lambda text, _: rules.seconds(text),
+        ),
+    ] = 1.0
     on_failure: Annotated[
         Literal["rollback", "keep"] | None,
         Key(

@@ -263,7 +263,9 @@ def _advance(turn: Turn, value: object) -> None:
     iteration = turn.iteration
     match value:
         case NotSynced(reason):
-            turn.skipped(Step.SYNC, reason)
+            if reason != turn.service.not_synced:
+                turn.skipped(Step.SYNC, reason)
+            turn.service = replace(turn.service, not_synced=reason)
             turn.to_stage(TaskKind.BUILD)
         case ImageRef():
             turn.to_stage(TaskKind.DEPLOY, image=value)
@@ -311,6 +313,9 @@ def _task_failed(turn: Turn, task: Task, diagnosis: Diagnosis) -> None:
         turn.close_steps(StepOutcome.FAILED)
         turn.to_stage(TaskKind.BUILD)
         return
+    if task.kind is TaskKind.SYNC:
+        # What an earlier sync brought is not all there is in the containers.
+        turn.service = replace(turn.service, behind=None)
     step = iteration.open_steps[-1].step if iteration.open_steps else STEP_OF[task.kind]
     turn.report(diagnosis, iteration.number, step)
     if iteration.failure is not None:

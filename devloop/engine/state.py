@@ -148,7 +148,8 @@ class ServiceState:
     """`proof` stays when a later write makes it doubtful; `served` is then None. `applied` says
     that the last deploy came to its end. `syncs` says that a change is first tried as a sync of
     files into what runs. `superseded` has, for each iteration in a row that a newer change ended
-    before it was deployed, the paths that had changed; `noisy` is the path last warned of."""
+    before it was deployed, the paths that had changed; `noisy` is the path last warned of,
+    `not_synced` the reason last given for a change that could not be synced."""
 
     name: str
     roll_back: bool = False
@@ -165,6 +166,7 @@ class ServiceState:
     iteration: Iteration | None = None
     superseded: tuple[tuple[str, ...], ...] = ()
     noisy: str = ""
+    not_synced: str = ""
     running: frozenset[Task] = frozenset()
 
     @property

@@ -37,7 +37,8 @@ class BackendView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _KnownPod:
-    """A pod as last seen: its containers' images, ids, and when one last changed (monotonic)."""
+    """A pod as last seen: the images and ids of its containers, each with that of its process, and
+    when one last changed (monotonic)."""
 
     images: tuple[str, ...]
     ids: tuple[str, ...]
@@ -65,8 +66,8 @@ class BackendChooser:
         for pod in ordered:
             known = before.get(pod.uid)
             containers = [container for container in pod.containers if not container.init]
-            images = tuple(container.image for container in containers)
-            ids = tuple(container.container_id for container in containers)
+            images = tuple(f"{c.image} {c.starts_asked}" for c in containers)
+            ids = tuple(c.container_id and f"{c.container_id} {c.starts_done}" for c in containers)
             changed = known.changed if known is not None else None
             if known is not None and all(known.ids) and all(ids):
                 if known.ids != ids and _runs_its_images(pod):
@@ -115,4 +116,6 @@ def _runs_its_images(pod: PodView) -> bool:
         for container in pod.containers
         if not container.init
     )
-    return all(wanted == runs or not wanted or not runs for wanted, runs in digests)
+    return all(wanted == runs or not wanted or not runs for wanted, runs in digests) and all(
+        container.starts_asked == container.starts_done for container in pod.containers
+    )

@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING
 
 from devloop.base.file_content import ContentChanged, VerifiedFiles
 from devloop.errors import Code, DevloopError
-from devloop.sync.protocol import PREFERRED, STARTS, closing, code, keep_content, request
+from devloop.sync.protocol import (
+    GREETINGS,
+    STARTS,
+    closing,
+    code,
+    hold,
+    is_aside,
+    keep_content,
+    news,
+    request,
+    restart,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -22,7 +33,7 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.sync.changes import FileChange, SyncedFile
     from devloop.sync.ports import CommandStream
-    from devloop.sync.protocol import Kind
+    from devloop.sync.protocol import Kind, ProcessNews
 
 
 _SILENCE = 8.0  # seconds without a byte in either direction
@@ -36,10 +47,13 @@ class NoAgent(Exception):  # noqa: N818 - not a fault: the image is made like th
 
 class Agent:
     """An agent that waits for requests. Raises OSError from all methods when the stream broke and
-    `Cancelled` when `cancel` was set, after which only `close` may be called."""
+    `Cancelled` when `cancel` was set, after which only `close` may be called. `supervised` says
+    whether it can start the container's process anew."""
 
     def __init__(self, stream: CommandStream, cancel: Cancel) -> None:
         self.kind: Kind = "sh"
+        self.supervised = False
+        self._told: list[ProcessNews] = []
         self._stream = stream
         self._cancel = cancel
         self._lines = bytearray()
@@ -52,11 +66,24 @@ class Agent:
 
     def idle(self) -> None:
         """Look whether the stream still stands; for when it became readable between batches."""
-        self._receive()
+        while got := self._receive():
+            self._lines += got
+        while (line := self._next_line()) is not None:
+            self._hear(line)
+
+    def process_news(self) -> list[ProcessNews]:
+        """What was told of the container's process since this was last asked."""
+        told, self._told = self._told, []
+        return told
 
     def begin(self) -> None:
         """Give the interpreter its agent. Raises `NoAgent`."""
         answer = self._line()
+        if answer in GREETINGS:
+            self.kind, self.supervised = "agent", GREETINGS[answer]
+            if self.supervised:
+                self._send(hold())
+            return
         if answer not in ("python", "sh"):
             raise NoAgent(answer)
         self.kind = "python" if answer == "python" else "sh"
@@ -65,8 +92,11 @@ class Agent:
         if answer != "ready":
             raise NoAgent(f"the image {answer}" if answer.startswith("lacks ") else answer)
 
-    def apply(self, changes: Sequence[FileChange], context: Path) -> dict[int, str]:
-        """Bring all `changes`; what could not be done, by its place in `changes`.
+    def apply(
+        self, changes: Sequence[FileChange], context: Path, stop_timeout: float | None = None
+    ) -> dict[int, str]:
+        """Bring all `changes` and, with `stop_timeout` (seconds), have the process started anew
+        when all of them are in place; what could not be done, by its place in `changes`.
 
         Raises build/context-changed when a file is not what the scan saw; then some may have been
         brought and others not."""
@@ -88,6 +118,8 @@ class Agent:
                 raise DevloopError.of(
                     Code.BUILD_CONTEXT_CHANGED, f"{placed.source} changed while it was being synced"
                 ) from error
+        if stop_timeout is not None:
+            out += restart(stop_timeout)
         return self._finish(out)
 
     def _file(self, change: FileChange, placed: SyncedFile, context: Path) -> Generator[bytes]:
@@ -138,16 +170,29 @@ class Agent:
                 self._wait(select.POLLOUT, quiet)
 
     def _line(self) -> str:
+        """The next answer to a request."""
         quiet = time.monotonic() + _SILENCE
-        while (end := self._lines.find(b"\n")) < 0:
-            if got := self._receive():
+        while (line := self._next_line()) is None or is_aside(line):
+            if line is not None:
+                self._hear(line)
+            elif got := self._receive():
                 self._lines += got
             else:
                 self._stream.flush()
                 self._wait(select.POLLIN, quiet)
+        return line
+
+    def _next_line(self) -> str | None:
+        end = self._lines.find(b"\n")
+        if end < 0:
+            return None
         line = bytes(self._lines[:end]).decode("utf-8", "replace")
         del self._lines[: end + 1]
         return line
+
+    def _hear(self, line: str) -> None:
+        if (told := news(line)) is not None:
+            self._told.append(told)
 
     def _receive(self) -> bytes | None:
         got = self._stream.receive()
@@ -164,12 +209,15 @@ class Agent:
             raise TimeoutError(f"no answer in {_SILENCE:g} s")
 
 
-def start(open_stream: Callable[[Sequence[str]], CommandStream], cancel: Cancel) -> Agent:
-    """Start an agent in whatever the image has; `open_stream` starts a command.
+def start(
+    open_stream: Callable[[Sequence[str]], CommandStream], cancel: Cancel, ways: Sequence[str]
+) -> Agent:
+    """Start an agent in whatever the image has, by the first of `ways` (keys of `STARTS`) that
+    works; `open_stream` starts a command.
 
     Raises `NoAgent`, what `open_stream` raises, OSError for a stream that broke, `Cancelled`."""
     reasons = []
-    for name in PREFERRED:
+    for name in ways:
         stream = open_stream(STARTS[name].argv)
         agent = Agent(stream, cancel)
         with contextlib.ExitStack() as stack:
@@ -187,4 +235,6 @@ def start(open_stream: Callable[[Sequence[str]], CommandStream], cancel: Cancel)
                 return agent
         cancel.check()
     lacks = [reason for reason in reasons if reason.startswith("the image lacks")]
+    if not lacks and "sh" not in ways:
+        raise NoAgent("the image is not one that devloop made for development")
     raise NoAgent(lacks[0] if lacks else "the image has neither a usable shell nor Python")

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncPlace:
-    """Where the image's build puts a path: an absolute `path`, with `mode`, `uid` and `gid`."""
+    """Where the image's build puts a path: an absolute `path`, with `mode`. `owner` is `uid:gid`,
+    or "" where only the image knows it."""
 
     path: str
     mode: int
-    uid: int = 0
-    gid: int = 0
+    owner: str = "0:0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +54,13 @@ class FileChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncPlan:
-    """The steps in order; `blocker`: why they would not be all there is to do."""
+    """The steps in order; `blocker`: why they would not be all there is to do. `restart`: the
+    process is to start anew after them, where it can; `needs_restart`: why it must, "" if not."""
 
     changes: tuple[FileChange, ...] = ()
     blocker: str | None = None
+    restart: bool = False
+    needs_restart: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,16 +99,25 @@ class ByRules:
         covering = [rule for rule in self._rules if rule.target(path, directory=directory)]
         if not covering:
             return f"{path} matches no sync rule"
-        if not directory and any(rule.restart for rule in covering):
-            return f"{path} has `restart: true`: the process starts again, with the new image"
         return None
+
+    def restart(self, path: str, entry: ContextEntry) -> str | None:
+        """None when the process goes on after a change of `path`; else why it must not."""
+        directory = entry.type == "dir"
+        if directory or not any(r.restart and r.target(path, directory=False) for r in self._rules):
+            return None
+        return f"{path} has `restart: true`: the process starts again, with the new image"
 
 
 class ByPlaces:
-    """Where the Dockerfile's COPY instructions put things (`sync: auto`); methods as `ByRules`."""
+    """Where the Dockerfile's COPY instructions put things; methods as `ByRules`. The process starts
+    anew after a change, or, with `may_stay`, goes on where nobody can restart it."""
 
-    def __init__(self, places: Mapping[str, tuple[SyncPlace, ...]]) -> None:
+    def __init__(
+        self, places: Mapping[str, tuple[SyncPlace, ...]], *, may_stay: bool = False
+    ) -> None:
         self.places = places
+        self._may_stay = may_stay
         self._sources = {
             place.path: (source, place) for source, found in places.items() for place in found
         }
@@ -122,13 +134,16 @@ class ByPlaces:
             target=_below_copy(source, place.path, directory=entry.type == "dir"),
             entry=replace(entry, mode=place.mode) if entry.type != "symlink" else entry,
             source=source,
-            owner=f"{place.uid}:{place.gid}",
+            owner=place.owner,
         )
 
     def blocker(self, path: str, _entry: ContextEntry) -> str | None:
         if path not in self.places:
             return f"{path} is not known to be copied into the image as it is"
         return None
+
+    def restart(self, _path: str, _entry: ContextEntry) -> str | None:
+        return "" if self._may_stay else "nobody in the container can start its process anew"
 
 
 Placing = ByRules | ByPlaces
@@ -151,15 +166,16 @@ def difference(
 ) -> SyncPlan:
     """The steps from `old` to `new`: what is to be there first, parents before children, then what
     is to go. Of the `doubtful` targets, by absolute path, it is not known what is there."""
-    targets = set(doubtful)
-    for path in _changed(old, new):
-        for state in (old, new):
-            entry = state.snapshot.entries.get(path)
-            if entry is None:
-                continue
-            if (reason := state.placing.blocker(path, entry)) is not None:
-                return SyncPlan(blocker=reason)
-            targets.update(state.placing.targets(path, entry))
+    targets, reasons = set(doubtful), set()
+    for state, path in itertools.product((old, new), tuple(_changed(old, new))):
+        entry = state.snapshot.entries.get(path)
+        if entry is None:
+            continue
+        if (reason := state.placing.blocker(path, entry)) is not None:
+            return SyncPlan(blocker=reason)
+        reasons.add(state.placing.restart(path, entry))
+        targets.update(state.placing.targets(path, entry))
+    reasons.discard(None)
     put: dict[str, SyncedFile] = {}
     gone: dict[str, FileChange] = {}
     for target in sorted(targets):
@@ -168,6 +184,8 @@ def difference(
         if before == after and target not in doubtful:
             continue
         if after is not None:
+            if before is None and not after.owner and isinstance(new.placing, ByPlaces):
+                return SyncPlan(blocker=f"{after.source} is new: its owner only the image knows")
             if not after.target.path and after.entry.type != "dir":
                 return SyncPlan(blocker=f"{after.source} would replace the directory {target}")
             put[target] = after
@@ -179,7 +197,11 @@ def difference(
             gone[target] = FileChange(target=doubtful[target])
     last = [change for target, change in gone.items() if not _implied(target, put, gone)]
     first = [FileChange(target=placed.target, placed=placed) for placed in put.values()]
-    return SyncPlan(changes=(*first, *last))
+    return SyncPlan(
+        changes=(*first, *last),
+        restart=bool(reasons),
+        needs_restart=max(filter(None, reasons), default=""),
+    )
 
 
 def _changed(old: ContainerState, new: ContainerState) -> Iterable[str]:
@@ -191,6 +213,8 @@ def _changed(old: ContainerState, new: ContainerState) -> Iterable[str]:
             if known is not entry and known != entry:
                 yield path
         yield from (path for path in before if path not in after)
+    if old.placing is new.placing:
+        return
     if isinstance(old.placing, ByPlaces) and isinstance(new.placing, ByPlaces):
         # What now goes somewhere else, as when a COPY's pattern matches more than one file.
         was, now = old.placing.places, new.placing.places

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import select
 import threading
 import time
@@ -21,16 +22,18 @@ from devloop.base.sockets import wake_pair
 from devloop.base.threads import supervised
 from devloop.errors import Code, DevloopError
 from devloop.sync.agent_session import NoAgent, start
+from devloop.sync.protocol import ANY_IMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from devloop.errors import Diagnosis
-    from devloop.model import ImageRef, PodView
+    from devloop.model import ContainerView, ImageRef, PodView
     from devloop.sync.agent_session import Agent
     from devloop.sync.changes import ContainerState, FileChange, SyncPlan
     from devloop.sync.ports import CommandStream, OpenStream
+    from devloop.sync.protocol import ProcessNews
     from devloop.sync.rules import SyncTarget
 
 
@@ -40,17 +43,19 @@ _LOG = logging.getLogger(__name__)
 # a second (its relist); until then a stream by name could reach a container of unknown content.
 FIRST_PAUSE = 2.0
 _LONGEST_PAUSE = 30.0
+_FIRST_REVIVAL, _LONGEST_REVIVAL = 1.0, 10.0
 
 
 @dataclass(slots=True)
 class SyncAttempt:
     """One desired state and what became of it; `done` is set at the end. `error` is None when the
-    container has it; `gone` when the container ended first."""
+    container has it; `gone` when the container ended first. `restarted`: by a new process."""
 
     done: threading.Event = field(default_factory=threading.Event)
     error: DevloopError | None = None
     gone: bool = False
     changes: int = 0
+    restarted: bool = False
 
     def finish(self, error: DevloopError | None = None, *, gone: bool = False) -> None:
         self.error = self.error or error
@@ -58,27 +63,86 @@ class SyncAttempt:
         self.done.set()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restarts:
+    """How a container's process is started anew: it has `stop_timeout` seconds to end, and `limit`
+    to listen again where the one before did. `ended` makes the error of one that ended by itself,
+    from how it did; `report` is told when it did so while nothing was awaited. `starts` is told
+    before each start (pod, container, False), and when the new process serves (True)."""
+
+    stop_timeout: float
+    limit: float
+    ended: Callable[[PodView, str, str], DevloopError]
+    report: Callable[[Diagnosis], None]
+    starts: Callable[[PodView, str, bool], None] = lambda _pod, _container, _done: None
+
+
+class _Revival:
+    """When a process is started again that ended without a save, as the kubelet would do it, but
+    sooner: what it needs may be back. One that ends at a save waits for the next one."""
+
+    def __init__(self) -> None:
+        self._due = math.inf
+        self._pause = _FIRST_REVIVAL
+        self._last = 0.0
+
+    def left(self) -> float:
+        return self._due - time.monotonic()
+
+    def done(self) -> None:
+        self._due, self._last = math.inf, time.monotonic()
+
+    def after_end(self) -> None:
+        lived = time.monotonic() - self._last
+        self._pause = min(self._pause * 2, _LONGEST_REVIVAL)
+        if lived > _LONGEST_REVIVAL * 2:
+            self._pause = _FIRST_REVIVAL
+        self._due = time.monotonic() + self._pause
+
+
+@dataclass(slots=True)
+class _AwaitedStart:
+    """A start of the process that `attempt` waits for; `count` is its number, once it is known."""
+
+    attempt: SyncAttempt
+    limit: float
+    count: int | None = None
+    since: float = field(default_factory=time.monotonic)
+
+    def left(self) -> float:
+        return self.since + self.limit - time.monotonic()
+
+    def is_about(self, told: ProcessNews) -> bool:
+        return self.count is not None and told.count >= self.count
+
+
 class ContainerSync:
     """One container from its start to its end. `plan` compares two states. `refused` is called with
-    a directory, or "" for all, and why nothing can be brought there the next time either. `busy`
-    while files are under way, which ends by itself when the agent is silent for too long."""
+    a directory, or "" for all, and why nothing can be brought there the next time either. `ways`
+    are the agents to try. `busy` while files are under way, which ends by itself when the agent is
+    silent for too long, and while the process starts."""
 
     def __init__(
         self,
         *,
         pod: PodView,
-        container: str,
+        container: ContainerView,
         image: ImageRef,
         state: ContainerState,
         context: Path,
         open_stream: OpenStream,
         plan: Callable[[ContainerState, ContainerState, Mapping[str, SyncTarget]], SyncPlan],
         refused: Callable[[str, str, DevloopError], None],
+        restarts: Restarts | None = None,
+        ways: Sequence[str] = ANY_IMAGE,
         first_pause: float = FIRST_PAUSE,
     ) -> None:
         self._first_pause = first_pause
+        self._ways = ways
+        self._restarts = restarts
         self.pod = pod
-        self.container = container
+        self.container = container.name
+        self.mounts = container.mounts
         self.image = image
         self._context = context
         self._open_stream = open_stream
@@ -90,11 +154,16 @@ class ContainerSync:
         self._wanted: ContainerState | None = None
         self._attempt = SyncAttempt()
         self.busy = False
+        # Whether a process may run that started before all of `_state` was in place.
+        self._old_process = False
+        self._awaited: _AwaitedStart | None = None
+        self._revival = _Revival()
+        self._supervised: bool | None = None
         self._trouble: str | None = None
         self._final: DevloopError | None = None
         self._cancel = Cancel()
         self._wake, self._waker = wake_pair()
-        self._thread = supervised(f"sync {pod.name}/{container}", self._run)
+        self._thread = supervised(f"sync {pod.name}/{container.name}", self._run)
         self._thread.start()
 
     @property
@@ -102,6 +171,10 @@ class ContainerSync:
         """Why nothing can be brought to the container now; None while it can or may soon."""
         with self._lock:
             return self._final.diagnosis.message if self._final else self._trouble
+
+    def cannot_restart(self) -> bool:
+        """Whether it is known that the process cannot be started anew."""
+        return self._restarts is None or self._supervised is False
 
     def want(self, state: ContainerState) -> SyncAttempt:
         """Bring the container to `state`, which takes the place of what was wanted before."""
@@ -147,13 +220,15 @@ class ContainerSync:
         while not self._cancel.is_set():
             opened = time.monotonic()
             try:
-                agent = start(self._open, self._cancel)
+                agent = start(self._open, self._cancel, self._ways)
+                self._supervised = agent.supervised
                 with self._lock:
                     self._trouble = None
                 try:
                     self._serve(agent)
                 finally:
                     agent.close()
+                    self.busy, self._awaited = False, None
                 return
             except NoAgent as lack:
                 self._never(self._failed(str(lack)), str(lack))
@@ -181,12 +256,25 @@ class ContainerSync:
         poll.register(self._wake, select.POLLIN)
         poll.register(agent.fileno(), select.POLLIN)
         while not self._cancel.is_set():
+            for told in agent.process_news():
+                self._hear(told)
             with self._lock:
                 wanted, attempt = self._wanted, self._attempt
-            if wanted is not None and not attempt.done.is_set():
+            awaited = self._awaited
+            if awaited is not None and attempt is not awaited.attempt:
+                awaited = self._awaited = None
+            if wanted is not None and awaited is None and not attempt.done.is_set():
                 self._bring(agent, wanted, attempt)
                 continue
-            for fd, _ in poll.poll():
+            if awaited is not None and awaited.left() <= 0:
+                self._end_start(self._silent(awaited.limit))
+                continue
+            if self._restarts is not None and self._revival.left() <= 0:
+                self._revival.done()
+                agent.apply((), self._context, self._restarts.stop_timeout)
+                continue
+            left = min(self._revival.left(), awaited.left() if awaited else math.inf)
+            for fd, _ in poll.poll(None if left == math.inf else left * 1000):
                 if fd == agent.fileno():
                     agent.idle()
                 else:
@@ -195,18 +283,26 @@ class ContainerSync:
 
     def _bring(self, agent: Agent, wanted: ContainerState, attempt: SyncAttempt) -> None:
         plan = self._plan(self._state, wanted, self._doubtful)
-        if plan.blocker is not None:
-            attempt.finish(self._failed(plan.blocker))
+        restarts = self._restarts if agent.supervised else None
+        blocker = plan.blocker or (plan.needs_restart if restarts is None else "")
+        if blocker:
+            attempt.finish(self._failed(blocker))
             return
-        if not plan.changes:
+        self._revival.done()
+        restart = restarts is not None and (plan.restart or self._old_process)
+        if not plan.changes and not restart:
             self._state = wanted
             attempt.finish()
             return
         # Until the agent has answered for it, what is there is not known.
         self._doubtful |= {c.target.absolute: c.target for c in plan.changes}
+        self._old_process = restart
         self.busy = True
+        if restarts is not None and restart:
+            restarts.starts(self.pod, self.container, False)
         try:
-            refused = agent.apply(plan.changes, self._context)
+            timeout = restarts.stop_timeout if restarts is not None and restart else None
+            refused = agent.apply(plan.changes, self._context, timeout)
         except DevloopError as error:
             attempt.finish(error)
             return
@@ -218,7 +314,56 @@ class ContainerSync:
         self._state = wanted
         self._doubtful = {}
         attempt.changes = len(plan.changes)
-        attempt.finish()
+        if restarts is None or not restart:
+            attempt.finish()
+            return
+        self._awaited = _AwaitedStart(attempt, restarts.limit)
+        self.busy = True
+
+    # --- the process ---------------------------------------------------------------------------
+
+    def _hear(self, told: ProcessNews) -> None:
+        awaited = self._awaited
+        if told.kind == "ended" and told.by_itself:
+            self._ended(told)
+        elif awaited is None:
+            return
+        elif told.kind in ("refused", "lost"):
+            self._end_start(self._failed(told.how))
+        elif told.kind == "restarting":
+            awaited.count = told.count
+        elif told.kind == "listening" and awaited.is_about(told):
+            self._old_process = False
+            awaited.attempt.restarted = True
+            assert self._restarts is not None  # noqa: S101 - it was started anew
+            self._restarts.starts(self.pod, self.container, True)
+            self._end_start()
+
+    def _ended(self, told: ProcessNews) -> None:
+        assert self._restarts is not None  # noqa: S101 - nobody holds it otherwise
+        awaited = self._awaited
+        if awaited is not None and not awaited.is_about(told):
+            return
+        error = self._restarts.ended(self.pod, self.container, told.how)
+        if awaited is not None:
+            self._end_start(error)
+        else:
+            self._restarts.report(error.diagnosis)
+            self._revival.after_end()
+
+    def _end_start(self, error: DevloopError | None = None) -> None:
+        assert self._awaited is not None  # noqa: S101 - it is what ends
+        attempt, self._awaited = self._awaited.attempt, None
+        self.busy = False
+        attempt.finish(error)
+
+    def _silent(self, limit: float) -> DevloopError:
+        return DevloopError.of(
+            Code.POD_DEADLINE,
+            f"the process in pod {self.pod.name} does not listen again after {limit:g} s",
+            cause="the files are in place and it was started anew; the one before listened",
+            suggestions=("raise `deploy.timeout` if it needs longer", "look at its log"),
+        )
 
     def _refuse(
         self, changes: tuple[FileChange, ...], refused: Mapping[int, str], attempt: SyncAttempt

@@ -1,13 +1,15 @@
 """How devloop talks to its agent in a container: the agents, their start, requests, answers.
 
-An agent is a short script that devloop sends to an interpreter of the image. It is started once,
-ahead of the first save, reads requests on standard input, writes each file beside its place and
-renames it, and ends with its input. There are two: one for Python, which starts no process for a
-file, and one for any POSIX shell with dd, mv and rm (busybox has them), which starts two. Between
-them is no image that a third could serve and these could not, except such with Perl or Node alone.
+An agent is started once, ahead of the first save, reads requests on standard input, writes each
+file beside its place and renames it, and ends with its input. Where devloop made the image, its own
+program is in it (see agent/README.md): it needs nothing else of the image, checks what it writes,
+and can start the container's process anew. For all other images there are two short scripts: one
+for Python, which starts no process for a file, and one for any POSIX shell with dd, mv and rm
+(busybox has them), which starts two.
 
 Pure: bytes in, bytes out. Answers are lines: `ready`, `lacks WHAT`, `bad STEP REASON` (steps of a
-batch count from 1) and `done` after each batch.
+batch count from 1) and `done` after each batch; at any time `event ...` and what the supervisor of
+the process answers (`ProcessNews`).
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from importlib import resources
 from typing import TYPE_CHECKING, Literal
 
 from devloop.base.lazy_dataclass import dataclass
+from devloop.base.linux_signals import signal_name
+from devloop.base.supervisor import PROGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
     from devloop.sync.changes import FileChange
 
 
-Kind = Literal["python", "sh"]
+Kind = Literal["agent", "python", "sh"]
 
 _TAKE_CODE_PYTHON = (
     "import os\n"
@@ -56,12 +60,53 @@ class Start:
 
 
 STARTS = {
+    "agent": Start("agent", (PROGRAM, "serve")),
     "either": Start("either", ("sh", "-c", _EITHER, "devloop-sync", _TAKE_CODE_PYTHON)),
     "sh": Start("sh", ("sh", "-c", _TAKE_CODE_SHELL, "devloop-sync")),
     "python": Start("python", ("python3", "-ISc", _TAKE_CODE_PYTHON)),
 }
 # A Python that is there but cannot run leaves the shell; an image without a shell may have Python.
-PREFERRED = ("either", "sh", "python")
+ANY_IMAGE = ("agent", "either", "sh", "python")
+DEV_IMAGE = ("agent",)
+GREETINGS = {"agent 1 supervised": True, "agent 1 alone": False}
+"""What the agent of version 1 begins with, and whether the container's process is supervised."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessNews:
+    """What became of the container's process: `started`; `listening` again where the one before
+    did; `ended`, as `how` says in words and `by_itself` or not; `restarting`: a restart that was
+    asked for comes with this start. `count` is the start's number. `refused` a restart, or `lost`
+    the supervisor: then `how` says why."""
+
+    kind: Literal["started", "listening", "ended", "restarting", "refused", "lost"]
+    count: int = 0
+    how: str = ""
+    by_itself: bool = False
+
+
+def news(line: str) -> ProcessNews | None:
+    """What a line tells of the process; None for an answer to something else."""
+    match line.removeprefix("event ").removeprefix("state ").split(" "):
+        case ["started", _, _, count]:
+            return ProcessNews("started", int(count))
+        case ["listening" | "restarting" as kind, count]:
+            return ProcessNews(kind, int(count))
+        case ["ended", what, number, by, count]:
+            ended = (
+                f"exited {number}" if what == "exit" else f"was ended by {signal_name(int(number))}"
+            )
+            return ProcessNews("ended", int(count), ended, by == "itself")
+        case ["refused", "restart", *why]:
+            return ProcessNews("refused", how=" ".join(why))
+        case ["lost"]:
+            return ProcessNews("lost", how="the container's supervisor is gone")
+    return None
+
+
+def is_aside(line: str) -> bool:
+    """Whether a line answers no request of a batch."""
+    return line.startswith(("event ", "state ", "holding ", "restarting ", "refused "))
 
 
 @cache
@@ -77,21 +122,40 @@ def code(kind: Kind) -> bytes:
 
 def request(kind: Kind, change: FileChange) -> bytes:
     """One step of a batch, without a file's content."""
-    return _for_python(change) if kind == "python" else _for_shell(change)
+    return _for_shell(change) if kind == "sh" else _in_fields(change, checked=kind == "agent")
 
 
 def keep_content(kind: Kind, *, keep: bool) -> bytes:
-    """What follows a file's content: whether it was what it should be."""
+    """What follows a file's content: whether it was what it should be. The agent sees that for
+    itself."""
+    if kind == "agent":
+        return b""
     answer = b"1" if keep else b"0"
     return answer if kind == "python" else answer + b"\n"
 
 
 def closing(kind: Kind) -> bytes:
     """What ends a batch and asks for `done`."""
-    return b"00000004done" if kind == "python" else b"1\nfinish\n"
+    return b"1\nfinish\n" if kind == "sh" else _framed(b"done")
 
 
-def _for_python(change: FileChange) -> bytes:
+def hold() -> bytes:
+    """Asks the supervisor to stay when the process ends."""
+    return _framed(b"hold")
+
+
+def restart(stop_timeout: float) -> bytes:
+    """The last step of a batch: the process is asked to end, after `stop_timeout` seconds killed,
+    and started again, unless a step before it failed."""
+    return _framed(b"restart", b"%d" % (stop_timeout * 1000))
+
+
+def _framed(*fields: bytes) -> bytes:
+    body = b"\0".join(fields)
+    return b"%08d" % len(body) + body
+
+
+def _in_fields(change: FileChange, *, checked: bool) -> bytes:
     root, path = os.fsencode(change.target.root), os.fsencode(change.target.path)
     placed = change.placed
     fields = [b"gone", root, path]
@@ -100,12 +164,12 @@ def _for_python(change: FileChange) -> bytes:
         match placed.entry.type:
             case "file":
                 fields = [b"put", root, path, mode, owner, b"%d" % placed.entry.size]
+                fields += [placed.entry.digest.encode()] if checked else []
             case "dir":
                 fields = [b"dir", root, path, mode, owner]
             case "symlink":
                 fields = [b"link", root, path, owner, os.fsencode(placed.entry.link)]
-    body = b"\0".join(fields)
-    return b"%08d" % len(body) + body
+    return _framed(*fields)
 
 
 def _for_shell(change: FileChange) -> bytes:

@@ -19,6 +19,7 @@ from devloop.errors import Code, DevloopError
 from devloop.model import Served, Step, StepOutcome
 from devloop.sync.changes import ByPlaces, ByRules, ContainerState, difference
 from devloop.sync.container_sync import FIRST_PAUSE, ContainerSync
+from devloop.sync.protocol import ANY_IMAGE, DEV_IMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from devloop.errors import Diagnosis
     from devloop.model import ContainerView, ImageRef, Scan
     from devloop.sync.changes import Placing, SyncPlace, SyncPlan
-    from devloop.sync.container_sync import SyncAttempt
+    from devloop.sync.container_sync import Restarts, SyncAttempt
     from devloop.sync.ports import OpenStream
     from devloop.sync.rules import PathRule, SyncTarget
 
@@ -60,8 +61,9 @@ class FileSync:
     `context` is the build context's directory. What goes where is set by `rules` or, without any,
     by `places` (`sync: auto`): from a scan to where the image's build puts its paths, without those
     of which that is not known and those that a later step of the build reads, or to the reason why
-    nothing is known. `report` gets, once, why containers cannot be synced into at all. `close` ends
-    it."""
+    nothing is known. `restarts`, where a container has a supervisor: how its process is started
+    anew after what the rules do not except; without `always`, a process that nobody can restart
+    goes on. `report` gets, once, why containers cannot be synced into at all. `close` ends it."""
 
     def __init__(
         self,
@@ -72,6 +74,8 @@ class FileSync:
         pods: PodSource,
         rules: Sequence[PathRule] = (),
         places: Callable[[Scan], Mapping[str, tuple[SyncPlace, ...]] | str] | None = None,
+        restarts: Restarts | None = None,
+        always: bool = False,
         report: Callable[[Diagnosis], None] | None = None,
         limit: float = _LIMIT,
         first_pause: float = FIRST_PAUSE,
@@ -82,12 +86,16 @@ class FileSync:
             open_stream=open_stream,
             plan=self._plan,
             refused=self._remember,
+            restarts=restarts,
+            ways=DEV_IMAGE if always else ANY_IMAGE,
             first_pause=first_pause,
         )
         self._service = service
         self._pods = pods
         self._by_rules = ByRules(rules)
         self._places = places
+        self._may_stay = not always
+        self._by_places: ByPlaces | None = None
         self._report = report
         self._limit = limit
         self._lock = threading.Lock()
@@ -144,8 +152,14 @@ class FileSync:
         plan = self._plan(desired.state, asked.state, {})
         if plan.blocker is not None:
             return plan.blocker
+        if plan.needs_restart and any(worker.cannot_restart() for worker in workers):
+            return plan.needs_restart
         for change in plan.changes:
-            above = change.target.absolute.rpartition("/")[0] or "/"
+            target = change.target.absolute
+            hidden = next((m for w in workers for m in w.mounts if _is_below(target, m)), None)
+            if hidden is not None and isinstance(asked.state.placing, ByPlaces):
+                return f"{target} is hidden by the volume at {hidden}"
+            above = target.rpartition("/")[0] or "/"
             if (refused := self._refusal(scan, above)) is not None:
                 return refused
         if not workers:
@@ -175,6 +189,8 @@ class FileSync:
         count = max((attempt.changes for _, attempt in attempts), default=0)
         what = f"{count} path" + ("s" if count != 1 else "")
         where = f" into {len(arrived)} containers" if len(arrived) != 1 else ""
+        if any(attempt.restarted for _, attempt in attempts):
+            where += ", process restarted"
         reporter.finished(Step.SYNC, StepOutcome.DONE, what + where)
         pods = tuple(sorted({worker.pod.name for worker in arrived}))
         return Served(image=arrived[0].image, pods=pods)
@@ -244,7 +260,7 @@ class FileSync:
             for key, (pod, container, known) in running.items():
                 if key not in self._workers:
                     worker = self._workers[key] = self._new_worker(
-                        pod=pod, container=container.name, image=known.image, state=known.state
+                        pod=pod, container=container, image=known.image, state=known.state
                     )
                     if self._desired is not None:
                         worker.want(self._desired.state)
@@ -277,7 +293,10 @@ class FileSync:
             places = self._places(scan)
             if isinstance(places, str):
                 return places
-            placing = ByPlaces(places)
+            last = self._by_places
+            if last is None or last.places is not places:
+                last = self._by_places = ByPlaces(places, may_stay=self._may_stay)
+            placing = last
         return _DesiredState(scan, ContainerState(snapshot=scan.snapshot, placing=placing))
 
     def _asked_for(self, scan: Scan) -> _DesiredState | None:
@@ -313,6 +332,10 @@ class FileSync:
     def _refusal(self, scan: Scan, directory: str) -> str | None:
         with self._lock:
             return self._refusals.get(_made_from(scan), {}).get(directory)
+
+
+def _is_below(path: str, mount: str) -> bool:
+    return f"{path}/".startswith(f"{mount.rstrip('/')}/")
 
 
 def _made_from(scan: Scan) -> tuple[str, str]:

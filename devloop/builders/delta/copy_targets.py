@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 _OWNER = re.compile(r"(\d{1,9}|root)(?::(\d{1,9}|root))?")
+UNKNOWN = -1
+"""For uid and gid of what belongs to a user whose number only the image knows."""
 
 
 class Targets:
@@ -36,11 +38,14 @@ class Targets:
         self._last: tuple[Scan, Mapping[str, tuple[FileEntry, ...]]] | None = None
 
     def of(self, scan: Scan) -> Mapping[str, tuple[FileEntry, ...]]:
-        """Context path -> what it becomes in the image. Left out is what is not known or is read by
-        something that runs. Raises `NeedsFullBuild` when nothing can be known, and config/*."""
-        if self._last is None or self._last[0] is not scan:
-            self._last = (scan, self._work_out(scan))
-        return self._last[1]
+        """Context path -> what it becomes in the image; uid and gid may be `UNKNOWN`. Left out is
+        what is not known or is read by something that runs. Raises `NeedsFullBuild` when nothing
+        can be known, and config/*. Where only contents differ from the scan before, it is the same
+        mapping, whose sizes and digests are then those of before."""
+        last = self._last
+        if last is None or not _same_tree(last[0], scan):
+            self._last = last = (scan, self._work_out(scan))
+        return last[1]
 
     def _work_out(self, scan: Scan) -> Mapping[str, tuple[FileEntry, ...]]:
         found = self._read(scan.recipe)
@@ -49,8 +54,8 @@ class Targets:
         trees = [place(copy, snapshot, _owner(copy)) for copy in found.copies]
         targets: dict[str, tuple[FileEntry, ...]] = {}
         for _, placed in merge(trees).values():
-            if placed.source and not placed.unsure:
-                targets[placed.source] = (*targets.get(placed.source, ()), placed)
+            if placed.origin and not placed.unsure:
+                targets[placed.origin] = (*targets.get(placed.origin, ()), placed)
         for path in tuple(targets):
             try:
                 found.check([path], links)
@@ -67,12 +72,29 @@ class Targets:
         return self._rules[1]
 
 
+def _same_tree(one: Scan, other: Scan) -> bool:
+    """Whether what is where does not differ. Scans pass on the entries that did not change."""
+    if one is other:
+        return True
+    before, after = one.snapshot.entries, other.snapshot.entries
+    if one.recipe != other.recipe or len(before) != len(after):
+        return False
+    changed = [(before.get(path), entry) for path, entry in after.items()]
+    return all(
+        was is entry
+        or (
+            was is not None
+            and (was.type, was.mode, was.link) == (entry.type, entry.mode, entry.link)
+        )
+        for was, entry in changed
+    )
+
+
 def _owner(copy: Copy) -> tuple[int, int]:
     if copy.chown is None:
         return 0, 0
     numbers = _OWNER.fullmatch(copy.chown)
     if numbers is None:
-        why = "which number that is, only the image knows"
-        raise NeedsFullBuild(f"COPY --chown={copy.chown}: {why}")
+        return UNKNOWN, UNKNOWN
     uid, gid = (0 if word == "root" else int(word) for word in numbers.groups(numbers[1]))
     return uid, gid

@@ -68,8 +68,9 @@ class Copy:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileEntry:
     """One path in the image, relative to / and without a leading slash. `source` is the path in the
-    context that its bytes come from, "" for what has none. `implied` marks a directory that is only
-    made, with this mode and owner, where it does not exist yet.
+    context that its bytes come from, "" for what has none; `origin` is the path there of what is
+    copied as it is, a directory or a symlink too. `implied` marks a directory that is only made,
+    with this mode and owner, where it does not exist yet.
 
     `unsure` marks a directory whose mode or owner is another in some cases: an implied one where it
     is made, by some releases of BuildKit; one that is not implied where it is there already."""
@@ -85,6 +86,7 @@ class FileEntry:
     source: str = ""
     implied: bool = False
     unsure: bool = False
+    origin: str = field(default="", compare=False)
 
 
 def stage_copies(
@@ -337,6 +339,7 @@ class _Placing:
             digest=entry.digest,
             link=entry.link,
             source=source if entry.type == "file" else "",
+            origin=source,
             unsure=unsure,
         )
 

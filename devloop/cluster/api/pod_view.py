@@ -165,6 +165,7 @@ def _container(name: str, spec: Json, status: Json, *, init: bool) -> ContainerV
         last_exit_code=_exit(last),
         last_reason=text(last.get("reason")),
         init=init,
+        mounts=tuple(text(m.get("mountPath")) for m in items(spec.get("volumeMounts"))),
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from devloop.base.image_reference import split_registry
 from devloop.base.lazy_dataclass import dataclass
+from devloop.base.supervisor import under
 from devloop.cluster.api.kinds import WORKLOAD_KINDS, Resource, name_of
 from devloop.cluster.api.pod_view import Json, dig, items
 from devloop.errors import Code, DevloopError, Location
@@ -247,9 +248,12 @@ def _set_images(
 
 
 def pin(container: dict[str, Any], image: ImageRef) -> None:
-    """Write the image. One without a digest lies on the nodes only, where `Always` would look for
-    it in a registry that has never seen it."""
+    """Write the image, and its supervisor before the container's own command. One without a digest
+    lies on the nodes only, where `Always` would look for it in a registry that has never seen
+    it."""
     container["image"] = image.pinned
+    if container.get("command"):
+        container["command"] = under(container["command"], image.supervisor)
     if not image.digest:
         container["imagePullPolicy"] = "IfNotPresent"
 

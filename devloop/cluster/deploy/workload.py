@@ -57,7 +57,9 @@ class WorkloadDeployer:
         self._ref = WorkloadRef(deploy.workload_kind, deploy.workload_name, shared.namespace)
         self._lock = shared.lock(self._ref)
         auto: ReplacedBy = "in-place" if shared.in_place_by_default else "rolling"
-        self._wanted = auto if deploy.replace == "auto" else deploy.replace
+        # An image that is deployed has not gone hot.
+        ways: dict[str, ReplacedBy] = {"in-place": "in-place", "rolling": "rolling", "fast": "fast"}
+        self._wanted = ways.get(deploy.replace, auto)
         self._policies: dict[WorkloadRef, ReplacementPolicy] = {}
         self._last: Json | None = None
         self._warned = False
@@ -254,6 +256,7 @@ class WorkloadDeployer:
             )
             write = replace(
                 self._image_patch(ref, live, dict.fromkeys(containers, image.pinned)),
+                supervisor=image.supervisor,
                 present_on_node=not image.digest,
                 before=partial(self._before_patch, ref, reporter),
             )

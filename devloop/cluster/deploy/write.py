@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from devloop.base.cancel import Cancel
 from devloop.base.lazy_dataclass import dataclass
+from devloop.base.supervisor import under
 from devloop.cluster.api.kinds import workload_path
 from devloop.cluster.api.pod_view import Json, dig, items, metadata, name_of, text, uid_of
 from devloop.cluster.api.writes import patch_as_devloop
@@ -26,7 +27,7 @@ from devloop.cluster.replace.strategy import Written
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.deploy.apply import Applier
@@ -87,7 +88,8 @@ class Recreated(Exception):  # noqa: N818 - not an error: look again
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePatch:
-    """`images` (container -> image) are patched, and nothing else; `present_on_node`: they are in
+    """`images` (container -> image) are patched, and nothing else but their command, if they have
+    one, which is under `supervisor` then; `present_on_node`: they are in
     no registry. `before` is called with the live object before each write. Raises `Recreated` when
     `live` is not the workload any more."""
 
@@ -96,11 +98,14 @@ class ImagePatch:
     ref: WorkloadRef
     live: Json
     images: Mapping[str, str]
+    supervisor: Sequence[str] = ()
     present_on_node: bool = False
     before: Callable[[Json], None] = lambda _: None
 
     def other_changes(self) -> str:
-        return ""
+        spec = dig(self._patch(), "spec", "template", "spec") or {}
+        commands = any("command" in change for changes in spec.values() for change in changes)
+        return "its command comes under another supervisor" if commands else ""
 
     def plain(self) -> Written:
         if not (patch := self._patch()):
@@ -139,18 +144,21 @@ class ImagePatch:
 
     def _patch(self) -> dict[str, Any]:
         """What gives the containers their images; empty when they have them."""
-        spec: dict[str, list[dict[str, str]]] = {}
+        spec: dict[str, list[dict[str, Any]]] = {}
         for key in ("initContainers", "containers"):
             for container in items(dig(self.live, "spec", "template", "spec", key)):
                 name = text(container.get("name"))
                 if name not in self.images:
                     continue
-                change: dict[str, str] = {}
+                change: dict[str, Any] = {}
                 if container.get("image") != self.images[name]:
                     change["image"] = self.images[name]
                 # `Always` would look for it in a registry.
                 if self.present_on_node and container.get("imagePullPolicy") == "Always":
                     change["imagePullPolicy"] = "IfNotPresent"
+                command = container.get("command") or []
+                if (wanted := under(command, self.supervisor)) != command:
+                    change["command"] = wanted
                 if change:
                     spec.setdefault(key, []).append({"name": name, **change})
         return {"spec": {"template": {"spec": spec}}} if spec else {}

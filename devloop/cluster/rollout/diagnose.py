@@ -355,6 +355,9 @@ _TELLING = re.compile(
 )
 
 
+_ENDED_BY_ITSELF = {Code.POD_CRASH_LOOP, Code.POD_INIT_FAILING, Code.POD_PROCESS_ENDED}
+
+
 def with_log(
     finding: Finding, lines: Sequence[str], project_paths: ProjectPaths | None = None
 ) -> Diagnosis:
@@ -375,7 +378,7 @@ def with_log(
     if not kept:
         return diagnosis
     cause = diagnosis.cause
-    if diagnosis.code in {Code.POD_CRASH_LOOP, Code.POD_INIT_FAILING}:
+    if diagnosis.code in _ENDED_BY_ITSELF:
         telling = next((line for line in reversed(kept) if _TELLING.search(line)), kept[-1])
         cause = f"{telling.strip()[:300]} ({cause})"
         if project_paths is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from devloop.base.cancel import Cancel
-from devloop.builders.delta.copy_targets import Targets
+from devloop.builders.delta.copy_targets import UNKNOWN, Targets
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.config.schema import Build, Deploy, Service
 from devloop.watch.source import ServiceSource
@@ -55,10 +56,30 @@ def test_what_nothing_runs_on_is_where_the_last_copy_puts_it(tmp_path: Path) -> 
     assert targets.of(scan) is found
 
 
+def test_a_user_by_name_is_left_open(tmp_path: Path) -> None:
+    targets, scan = project(tmp_path, "FROM base\nCOPY --chown=node . /app\n", "app.py")
+    [placed] = targets.of(scan)["app.py"]
+    assert (placed.path, placed.uid, placed.gid) == ("app/app.py", UNKNOWN, UNKNOWN)
+
+
+def test_nothing_is_worked_out_again_where_only_contents_differ(tmp_path: Path) -> None:
+    targets, scan = project(tmp_path, "FROM base\nCOPY . /app\n", "app.py", "b.py")
+    first = targets.of(scan)
+    entries = dict(scan.snapshot.entries)
+    entries["b.py"] = replace(entries["b.py"], digest="0" * 64, size=7)
+    other = replace(scan, snapshot=replace(scan.snapshot, entries=entries))
+    assert targets.of(other) is first
+    entries = {**entries, "b.py": replace(entries["b.py"], mode=0o600)}
+    moved = replace(scan, snapshot=replace(scan.snapshot, entries=entries))
+    assert targets.of(moved)["b.py"][0].mode == 0o600
+    entries = {path: entry for path, entry in entries.items() if path != "b.py"}
+    gone = replace(scan, snapshot=replace(scan.snapshot, entries=entries))
+    assert "b.py" not in targets.of(gone)
+
+
 @pytest.mark.parametrize(
     ("dockerfile", "words"),
     [
-        ("FROM base\nCOPY --chown=node . /app\n", "--chown=node"),
         ("FROM base\nCOPY . app\n", "WORKDIR"),
     ],
 )

@@ -19,6 +19,7 @@ from devloop.model import ContextEntry
 from devloop.sync.changes import FileChange, SyncedFile
 from devloop.sync.protocol import STARTS, closing, code, keep_content, request
 from devloop.sync.rules import SyncTarget
+from tests.support.agent import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,23 +28,28 @@ if TYPE_CHECKING:
     from devloop.sync.protocol import Kind
 
 # The same tests for each: the interpreters that images have under these names.
-INTERPRETERS = ("python3", "dash", "bash", "busybox")
+INTERPRETERS = ("agent", "python3", "dash", "bash", "busybox")
 
 
 class Agent:
     """One agent, spoken to as the syncer does."""
 
     def __init__(self, interpreter: str) -> None:
-        start = STARTS["python" if interpreter == "python3" else "sh"]
-        argv = list(start.argv)
-        if interpreter == "busybox":
+        kinds: dict[str, Kind] = {"agent": "agent", "python3": "python"}
+        self.kind = kinds.get(interpreter, "sh")
+        argv = list(STARTS[self.kind].argv)
+        if interpreter == "agent":
+            argv[0] = str(program())
+        elif interpreter == "busybox":
             argv[:1] = ["busybox", "sh"]
         elif interpreter != "python3":
             argv[0] = interpreter
         self.process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/", env={"PATH": _path()}
         )
-        self.kind: Kind = "python" if interpreter == "python3" else "sh"
+        if interpreter == "agent":
+            assert self.line() == "agent 1 alone"
+            return
         assert self.line() == self.kind
         self.send(code(self.kind))
         assert self.line() == "ready"
@@ -62,7 +68,8 @@ class Agent:
         for change, content in steps:
             self.send(request(self.kind, change))
             if content is not None:
-                self.send(content + keep_content(self.kind, keep=keep))
+                sent = b"?" * len(content) if self.kind == "agent" and not keep else content
+                self.send(sent + keep_content(self.kind, keep=keep))
         self.send(closing(self.kind))
         answers = list(iter(self.line, "done"))
         assert "" not in answers, "the agent ended"
@@ -84,7 +91,7 @@ def _path() -> str:
 @pytest.fixture(scope="module", params=INTERPRETERS)
 def interpreter(request: pytest.FixtureRequest) -> str:
     name: str = request.param
-    if shutil.which(name) is None:
+    if name != "agent" and shutil.which(name) is None:
         pytest.skip(f"{name} is not installed")
     return name
 

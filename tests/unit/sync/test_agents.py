@@ -85,7 +85,8 @@ def test_any_bytes_and_sizes(agent: Agent, root: Path, size: int) -> None:
 
 def test_content_that_was_not_what_it_should_be_is_forgotten(agent: Agent, root: Path) -> None:
     agent.apply(put(root, "a", b"old"))
-    assert agent.apply(put(root, "a", b"new"), put(root, "big", b"x" * 200_000), keep=False) == []
+    refused = agent.apply(put(root, "a", b"new"), put(root, "big", b"x" * 200_000), keep=False)
+    assert len(refused) == (2 if agent.kind == "agent" else 0), "only devloop's own looks itself"
     assert tree(root) == {"a": ("file", 0o644, b"old")}
 
 

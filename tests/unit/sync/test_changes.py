@@ -70,7 +70,28 @@ def test_restart() -> None:
     old = state(rules, a=file())
     entries = {"a": file(), "b.toml": file()}
     new = ContainerState(snapshot=Snapshot(entries=entries, digest="", stamp=""), placing=rules)
-    assert "b.toml has `restart: true`" in str(difference(old, new).blocker)
+    plan = difference(old, new)
+    assert plan.blocker is None
+    assert plan.restart
+    assert "b.toml has `restart: true`" in plan.needs_restart
+    assert not difference(old, state(rules, a=file("new"))).restart
+
+
+def test_what_is_copied_by_the_dockerfile_needs_a_new_process() -> None:
+    places = {"a": (SyncPlace(path="/app/a", mode=0o644),)}
+    for may_stay in (False, True):
+        by = ByPlaces(places, may_stay=may_stay)
+        plan = difference(state(by, a=file()), state(by, a=file("new")))
+        assert plan.restart
+        assert bool(plan.needs_restart) is not may_stay
+
+
+def test_a_new_file_whose_owner_only_the_image_knows_is_not_brought() -> None:
+    places = {name: (SyncPlace(path=f"/app/{name}", mode=0o644, owner=""),) for name in "ab"}
+    by = ByPlaces(places)
+    old = state(by, a=file())
+    assert steps(difference(old, state(by, a=file("new")))) == ["+/app/a"]
+    assert "b is new" in str(difference(old, state(by, a=file(), b=file())).blocker)
 
 
 def test_the_later_rule_counts_and_gives_way_again() -> None:
@@ -93,7 +114,7 @@ def test_what_is_doubtful_is_brought_again() -> None:
 def test_places() -> None:
     places = {
         "src": (SyncPlace(path="/srv/app", mode=0o755),),
-        "src/a": (SyncPlace(path="/srv/app/a", mode=0o600, uid=7, gid=8),),
+        "src/a": (SyncPlace(path="/srv/app/a", mode=0o600, owner="7:8"),),
         "one": (SyncPlace(path="/etc/two", mode=0o644), SyncPlace(path="/opt/one", mode=0o644)),
     }
     by = ByPlaces(places)

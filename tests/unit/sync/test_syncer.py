@@ -26,6 +26,7 @@ from devloop.sync.rules import PathRule
 from devloop.sync.syncer import FileSync
 from devloop.watch.rules import ContextRules
 from devloop.watch.scan import TreeScanner
+from tests.support.agent import program
 from tests.support.examples import examples
 from tests.support.waiting import until
 from tests.unit.sync.conftest import tree
@@ -93,6 +94,7 @@ class World:
         self.refuse: Exception | None = None
         self.open = threading.Event()
         self.open.set()
+        self.supervisor = "nobody"
         self._interpreter = interpreter
         self._scanner = TreeScanner(self.context, ContextRules(IgnoreRules(())))
         self._pods: tuple[PodView, ...] = ()
@@ -115,6 +117,10 @@ class World:
         if self.refuse is not None:
             raise self.refuse
         if self._interpreter == "none":
+            argv = ["false"]
+        elif self._interpreter == "agent":
+            argv = [str(program()), "serve", "--socket", self.supervisor]
+        elif argv == STARTS["agent"].argv:
             argv = ["false"]
         elif self._interpreter == "sh":
             argv = STARTS["sh"].argv
@@ -174,7 +180,7 @@ def image(n: int) -> ImageRef:
     return ImageRef(repository="r/web", tag=str(n), digest=f"sha256:{n}")
 
 
-@pytest.fixture(params=["python", "sh"])
+@pytest.fixture(params=["agent", "python", "sh"])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path, interpreter=request.param)
     yield made
@@ -415,7 +421,7 @@ _EDIT = st.tuples(
 )
 
 
-@pytest.mark.parametrize("interpreter", ["python", "sh"])
+@pytest.mark.parametrize("interpreter", ["agent", "python", "sh"])
 @settings(max_examples=examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(st.lists(_EDIT, max_size=6), max_size=4))
 def test_any_edits_make_the_container_equal(

@@ -1,0 +1,119 @@
+/* The TCP ports that the command listens on. Nobody is connected to and nothing is configured: what
+   listened before a stop and does not right after it was the command's. The listeners of other
+   containers of the pod stay, and so do not count.
+
+   Read from /proc/net/tcp and tcp6 (proc(5)); without /proc nothing is ever waited for. */
+#include "ports.h"
+#include "sys.h"
+
+enum { PORTS = 65536, WORDS = PORTS / 64, MOVED_MS = 1000 };
+
+typedef struct {
+    uint64_t word[WORDS];
+} Set;
+
+static Set noted;   /* listened when the command was last known to serve, or before a stop */
+static Set own;     /* the command's */
+static Set started; /* listened right after the start */
+static Set now;
+static bool known;     /* whether `own` is of this command, although nothing vanished */
+static uint64_t moved; /* since when another port listens, 0 for none */
+
+static uint64_t milliseconds(void) {
+    struct timespec at;
+    clock_gettime(CLOCK_BOOTTIME, &at);
+    return (uint64_t)at.tv_sec * 1000 + (uint64_t)at.tv_nsec / 1000000;
+}
+
+/* One line of the table: "  0: 0100007F:1F90 00000000:0000 0A ...". False for one that does not
+   listen; those that do come first in the table. */
+static bool take_line(Set *set, const char *line) {
+    const char *local = strstr(line, ": ");
+    const char *port = local ? strchr(local + 2, ':') : NULL;
+    const char *remote = port ? strchr(port, ' ') : NULL;
+    const char *state = remote ? strchr(remote + 1, ' ') : NULL;
+    if (!state) return true; /* the heading */
+    if (strncmp(state, " 0A ", 4) != 0) return false;
+    uint64_t number = strtoul(port + 1, NULL, 16) % PORTS;
+    set->word[number / 64] |= (uint64_t)1 << number % 64;
+    return true;
+}
+
+static void read_table(Set *set, const char *path) {
+    static char text[8192];
+    size_t size = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    for (bool more = true; more;) {
+        ssize_t got = read(fd, text + size, sizeof text - 1 - size);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) break;
+        size += (size_t)got;
+        text[size] = '\0';
+        char *line = text, *end;
+        while (more && (end = strchr(line, '\n'))) {
+            *end = '\0';
+            more = take_line(set, line);
+            line = end + 1;
+        }
+        size = (size_t)(text + size - line);
+        memmove(text, line, size);
+        if (size == sizeof text - 1) break; /* no line is as long */
+    }
+    close(fd);
+}
+
+static void look(Set *set) {
+    memset(set, 0, sizeof *set);
+    read_table(set, "/proc/net/tcp");
+    read_table(set, "/proc/net/tcp6");
+}
+
+/* Whether one of `left` is in none of the others, which may be NULL. */
+static bool any_but(const Set *left, const Set *right, const Set *other) {
+    for (size_t i = 0; i < WORDS; i++) {
+        if (left->word[i] & ~right->word[i] & ~(other ? other->word[i] : 0)) return true;
+    }
+    return false;
+}
+
+void ports_note(void) { look(&noted); }
+
+/* With `left` listening: what was noted and is not among them was the command's. */
+static bool take_vanished(const Set *left) {
+    if (!any_but(&noted, left, NULL)) return false;
+    for (size_t i = 0; i < WORDS; i++) own.word[i] = noted.word[i] & ~left->word[i];
+    return true;
+}
+
+void ports_ended(void) {
+    look(&now);
+    take_vanished(&now);
+    noted = now;
+    known = true;
+}
+
+void ports_started(void) {
+    look(&started);
+    /* One that ended, or was stopped, before it listened has the ports of the one before it. */
+    if (!take_vanished(&started) && !known) memset(&own, 0, sizeof own);
+    known = true;
+    moved = 0;
+}
+
+bool ports_back(void) {
+    look(&now);
+    bool back = !any_but(&own, &now, NULL);
+    if (!back && any_but(&now, &started, &own)) {
+        uint64_t at = milliseconds();
+        if (!moved) moved = at;
+        back = at - moved >= MOVED_MS;
+    } else if (!back) {
+        moved = 0;
+    }
+    if (back) {
+        noted = now;
+        known = false;
+    }
+    return back;
+}

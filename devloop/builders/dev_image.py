@@ -1,0 +1,125 @@
+"""The image that `devloop dev` deploys on a local cluster: the one that was built, one layer with
+devloop's own program more, and its command under the supervisor in it.
+
+The built image stays what the next one is made from. The same built image gives the same digest.
+Nothing is decided here about which sessions and clusters get it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from devloop.base.linux_signals import signal_number
+from devloop.base.supervisor import DIRECTORY, PROGRAM, is_init, program, supervise
+from devloop.builders.image.documents import sha256
+from devloop.builders.image.full_build import NeedsFullBuild
+from devloop.builders.image.repository import Repository
+from devloop.builders.image.tar_writer import END, header, padding
+from devloop.errors import Code, Diagnosis
+
+if TYPE_CHECKING:
+    from devloop.base.cancel import Cancel
+    from devloop.builders.image.documents import Documents, Image
+    from devloop.builders.job import Registry
+    from devloop.engine.ports import Reporter, ServiceBuilder
+    from devloop.model import ImageRef, Scan
+
+
+_ABOUT = "devloop supervisor"
+_KEPT = 8
+
+
+class DevImages:
+    """The `ServiceBuilder` of one service, around the one that builds. `platform` is the nodes'."""
+
+    def __init__(self, builder: ServiceBuilder, registry: Registry, platform: str | None) -> None:
+        self._builder = builder
+        self._registry = registry
+        self._platform = platform
+        self._made: dict[str, ImageRef] = {}
+        # Repositories that have the layer; the same for all of a session's images.
+        self._ready: set[tuple[str, str]] = set()
+        self._reported = ""
+
+    def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
+        """See engine.ports.Builder."""
+        built = self._builder.build(scan, reporter, cancel)
+        made = self._made.get(built.digest)
+        if made is None:
+            try:
+                made = self._make(built, cancel)
+            except NeedsFullBuild as error:
+                self._report(error.reason, reporter)
+                return built
+            self._made = {**dict(list(self._made.items())[-_KEPT:]), built.digest: made}
+        return made
+
+    def may_differ(self, before: Scan, after: Scan) -> bool:
+        """See engine.ports.ServiceBuilder."""
+        return self._builder.may_differ(before, after)
+
+    def _make(self, built: ImageRef, cancel: Cancel) -> ImageRef:
+        """Raises `NeedsFullBuild` where there is none, with the reason, and registry/*."""
+        if not built.digest:
+            raise NeedsFullBuild("it is in no registry")
+        repository = Repository(self._registry, built.repository)
+        image = repository.image(built.digest, self._platform, cancel)
+        settings = image.config.get("config") or {}
+        supervisor = supervise(signal_number(str(settings.get("StopSignal") or "")) or 15)
+        layer = _layer(_platform_of(image))
+        documents = _documents(image, settings, supervisor, layer)
+        known = (built.repository, sha256(layer))
+        repository.send(documents, [] if known in self._ready else [layer], _tag(built), cancel)
+        self._ready.add(known)
+        return replace(built, tag=_tag(built), digest=documents.digest, supervisor=supervisor)
+
+    def _report(self, reason: str, reporter: Reporter) -> None:
+        if reason == self._reported:
+            return
+        self._reported = reason
+        diagnosis = Diagnosis(
+            code=Code.BUILD_NO_SUPERVISOR,
+            severity="info",
+            message=f"a change restarts the container, not its process alone: {reason}",
+            suggestions=("`deploy: {supervise: false}` says that this is meant",),
+        )
+        reporter.diagnostic(diagnosis)
+
+
+def _tag(built: ImageRef) -> str:
+    return f"{built.tag}-dev"
+
+
+def _platform_of(image: Image) -> str:
+    return f"{image.config.get('os')}/{image.config.get('architecture')}"
+
+
+def _layer(platform: str) -> bytes:
+    """The layer's tar, always the same."""
+    content = program(platform)
+    if content is None:
+        raise NeedsFullBuild(f"there is no supervisor for {platform}")
+    head = header(PROGRAM.lstrip("/"), "file", mode=0o755, size=len(content))
+    folder = header(DIRECTORY.lstrip("/"), "dir", mode=0o755)
+    return b"".join((folder, head, content, padding(len(content)), END))
+
+
+def _documents(
+    image: Image, settings: dict[str, Any], supervisor: tuple[str, ...], layer: bytes
+) -> Documents:
+    entrypoint, command = (list(settings.get(key) or ()) for key in ("Entrypoint", "Cmd"))
+    if not (whole := [*entrypoint, *command]):
+        raise NeedsFullBuild("the image has no command")
+    if is_init(whole):
+        raise NeedsFullBuild(f"{whole[0]} has to be process 1")
+    digest = sha256(layer)
+    created = str(image.config.get("created") or "1970-01-01T00:00:00Z")
+    history = [*(image.config.get("history") or ()), {"created": created, "created_by": _ABOUT}]
+    config = {
+        **image.config,
+        "config": {**settings, "Entrypoint": [*supervisor, *entrypoint], "Cmd": command or None},
+        "history": history,
+    }
+    layers = (*image.layers, image.bare(digest, len(layer)))
+    return replace(image, config=config, layers=layers).documents(created)

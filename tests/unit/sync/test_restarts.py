@@ -1,0 +1,218 @@
+"""`FileSync` that starts a container's process anew, with the real supervisor and agent; the
+container is a directory and a process that serves a file of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devloop.base.cancel import Cancel
+from devloop.engine.loop import SilentReporter
+from devloop.errors import Code, DevloopError, Diagnosis
+from devloop.sync.changes import SyncPlace
+from devloop.sync.container_sync import Restarts
+from devloop.sync.rules import PathRule
+from devloop.sync.syncer import FileSync
+from tests.support.agent import Supervised, descendants, python
+from tests.support.waiting import until
+from tests.unit.sync.test_syncer import World, image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from devloop.model import PodView, Scan, Served
+
+# It reads its code when it starts, as programs do, and answers each connection with it.
+SERVER = """
+import os, socket, sys
+code = open(sys.argv[1] + "/code").read()
+if code.startswith("exit"):
+    sys.exit(int(code[4:]))
+server = socket.create_server(("127.0.0.1", int(sys.argv[2])))
+while True:
+    connection, _ = server.accept()
+    connection.sendall(code.encode())
+    connection.close()
+"""
+
+
+class Process:
+    """A world whose container has a supervised process."""
+
+    def __init__(self, directory: Path) -> None:
+        self.world = World(directory, interpreter="agent")
+        self.world.sync.close()
+        self.reported: list[Diagnosis] = []
+        self.ended: list[str] = []
+        self.changed_to("0")
+        shutil.copytree(self.world.context, self.world.app, dirs_exist_ok=True)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+        self.supervised = Supervised(*python(SERVER), str(self.world.app), str(self.port))
+        self.world.supervisor = self.supervised.name
+        self.sync = self._syncer()
+        until(lambda: self.answer() == "0")
+        self.world.run(image(1))
+        self.sync.image_contains(image(1), self.world.scan())
+
+    def _syncer(self) -> FileSync:
+        def ended(_pod: PodView, container: str, how: str) -> DevloopError:
+            self.ended.append(how)
+            return DevloopError.of(Code.POD_PROCESS_ENDED, f"{container} {how}")
+
+        return FileSync(
+            "web",
+            context=self.world.context,
+            open_stream=self.world._open,
+            pods=self.world,
+            places=self._places,
+            restarts=Restarts(
+                stop_timeout=1.0, limit=10.0, ended=ended, report=self.reported.append
+            ),
+            always=True,
+            limit=5.0,
+            first_pause=0.01,
+        )
+
+    def _places(self, scan: Scan) -> Mapping[str, tuple[SyncPlace, ...]]:
+        owner = f"{os.getuid()}:{os.getgid()}"
+        return {
+            path: (SyncPlace(path=f"{self.world.app}/{path}", mode=entry.mode, owner=owner),)
+            for path, entry in scan.snapshot.entries.items()
+        }
+
+    def changed_to(self, code: str) -> None:
+        (self.world.context / "code").write_text(code)
+
+    def answer(self) -> str | None:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+                return connection.makefile().read()
+        except OSError:
+            return None
+
+    def bring(self) -> Served:
+        scan = self.world.scan()
+        assert self.sync.blocker(scan) is None
+        return self.sync.sync(scan, SilentReporter(), Cancel())
+
+    def close(self) -> None:
+        self.sync.close()
+        self.supervised.__exit__()
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Process]:
+    made = Process(tmp_path)
+    yield made
+    made.close()
+
+
+def test_what_is_ready_is_served_by_a_process_that_read_it(process: Process) -> None:
+    for code in ("1", "2", "3"):
+        process.changed_to(code)
+        assert process.bring().pods == ("web-0",)
+        assert process.answer() == code
+    assert process.ended == []
+
+
+def test_a_process_that_ends_at_a_save_waits_for_the_next_one(process: Process) -> None:
+    for n in range(5):
+        process.changed_to(f"exit{n}")
+        with pytest.raises(DevloopError, match=f"web exited {n}"):
+            process.bring()
+        assert process.answer() is None
+        assert process.supervised.process.poll() is None
+        process.changed_to(str(n))
+        process.bring()
+        assert process.answer() == str(n)
+    assert process.reported == []
+
+
+def test_a_mending_save_may_be_the_content_of_before(process: Process) -> None:
+    process.changed_to("exit7")
+    with pytest.raises(DevloopError):
+        process.bring()
+    process.changed_to("0")
+    process.bring()
+    assert process.answer() == "0"
+
+
+def test_a_process_that_ends_without_a_save_is_reported_and_started_again(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devloop.sync.container_sync._FIRST_REVIVAL", 0.01)
+    process.changed_to("1")
+    process.bring()
+    before = _child(process)
+    os.kill(before, signal.SIGKILL)
+    until(lambda: process.answer() == "1" and _child(process) != before)
+    assert process.ended == ["was ended by SIGKILL"]
+    assert [found.code for found in process.reported] == ["pod/process-ended"]
+
+
+def test_a_broken_stream_in_the_middle_of_a_restart_restarts_once_more(process: Process) -> None:
+    process.changed_to("1")
+    process.bring()
+    process.world.streams[-1].break_()
+    process.changed_to("2")
+    until(lambda: process.sync.blocker(process.world.scan()) is None)
+    process.bring()
+    assert process.answer() == "2"
+
+
+def test_without_a_supervisor_there_is_no_restart(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    try:
+        process.world.supervisor = "nobody"
+        process.world.run(image(1), incarnation=2)
+        process.changed_to("1")
+        with pytest.raises(DevloopError, match="nobody in the container can start its process"):
+            process.sync.sync(process.world.scan(), SilentReporter(), Cancel())
+        assert "nobody in the container" in str(process.sync.blocker(process.world.scan()))
+        assert (process.world.app / "code").read_text() == "0"
+    finally:
+        process.close()
+
+
+def test_a_rule_says_what_needs_a_new_process() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        process = Process(Path(directory))
+        process.sync.close()
+        world = process.world
+        process.sync = FileSync(
+            "web",
+            context=world.context,
+            open_stream=world._open,
+            pods=world,
+            rules=[
+                PathRule(src="**", dest=str(world.app)),
+                PathRule(src="code", dest=str(world.app), restart=True),
+            ],
+            restarts=process.sync._new_worker.keywords["restarts"],
+            first_pause=0.01,
+        )
+        try:
+            process.sync.image_contains(image(1), world.scan())
+            before = _child(process)
+            (world.context / "template").write_text("x")
+            process.bring()
+            assert (world.app / "template").read_text() == "x"
+            assert _child(process) == before
+            process.changed_to("1")
+            process.bring()
+            assert process.answer() == "1"
+        finally:
+            process.close()
+
+
+def _child(process: Process) -> int:
+    [child] = descendants(process.supervised.pid)
+    return child
