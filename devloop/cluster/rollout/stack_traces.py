@@ -24,7 +24,7 @@ type them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
+class TraceFrame:
     """A place that a trace names. `path` is absolute in the container, or relative where the
     runtime writes no more. `line` and `column` count from 1."""
 
@@ -105,7 +105,7 @@ def crash_location(lines: Sequence[str], project_paths: ProjectPaths) -> Locatio
     return Location(known[place.path], place.line, next(filter(None, same), None))
 
 
-def frames(lines: Sequence[str]) -> list[Frame]:
+def frames(lines: Sequence[str]) -> list[TraceFrame]:
     """The places that traces in a log name: those of the last trace first, in each the innermost
     one first. A trace whose innermost frame may be cut off is left out."""
     text = [_COLOUR.sub("", line[:_LONGEST]).rstrip() for line in lines]
@@ -114,9 +114,9 @@ def frames(lines: Sequence[str]) -> list[Frame]:
     return [frame for _, trace in traces for frame in trace]
 
 
-def _traces(language: _Language, lines: Sequence[str]) -> Iterator[tuple[int, list[Frame]]]:
+def _traces(language: _Language, lines: Sequence[str]) -> Iterator[tuple[int, list[TraceFrame]]]:
     """Each trace of one language: the number of its last line and the frames, innermost first."""
-    found: list[list[tuple[int, Frame]]] = [[]]
+    found: list[list[tuple[int, TraceFrame]]] = [[]]
     # The last line that may have the next frame of a trace. The first one is what was cut off.
     reach = -1.0 if language.down else language.gap - 1
     for number, line in enumerate(lines):
@@ -135,10 +135,12 @@ def _traces(language: _Language, lines: Sequence[str]) -> Iterator[tuple[int, li
         yield trace[-1][0], inward[::-1] if language.down else inward
 
 
-def _frame(match: re.Match[str] | None) -> Frame | None:
+def _frame(match: re.Match[str] | None) -> TraceFrame | None:
     if match is None or not int(match["line"]):
         return None
     groups = match.groupdict()
     package = (groups.get("owner") or "").split(".")[:-2]
     column = int(groups.get("column") or 0) or None
-    return Frame(path="/".join((*package, match["path"])), line=int(match["line"]), column=column)
+    return TraceFrame(
+        path="/".join((*package, match["path"])), line=int(match["line"]), column=column
+    )

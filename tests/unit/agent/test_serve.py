@@ -373,11 +373,12 @@ def test_what_concerns_the_command_goes_to_the_supervisor(root: Path) -> None:
             assert serve.ask("hold") == "holding 1"
             assert serve.ask("state") == first
             serve.send(put(root, "a") + framed("restart", 1000) + framed("done"))
-            lines = sorted(serve.line() for _ in range(4))
+            lines = sorted(serve.line() for _ in range(5))
             assert lines[0] == "done"
             assert lines[1] == "event ended signal 15 asked 1"
-            assert lines[2].startswith("event started ")
-            assert lines[3] == "restarting 2"
+            assert lines[2] == "event listening 2"
+            assert lines[3].startswith("event started ")
+            assert lines[4] == "restarting 2"
             assert serve.ask("signal", 9) == "signalled 9"
             assert serve.line() == "event ended signal 9 itself 2"
             assert supervised.process.poll() is None
