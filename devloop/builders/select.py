@@ -11,7 +11,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from devloop.builders.buildx import Buildx
-from devloop.builders.built_images import CachedImages, CachingBuilder
+from devloop.builders.built_images import BuiltImage, BuiltImages, CachedImages, CachingBuilder
 from devloop.builders.cache_mounts import no_effect
 from devloop.builders.command import Command
 from devloop.builders.daemonless.builder import DaemonlessBuilder
@@ -73,27 +73,43 @@ def make_builder(
         limit=limit,
     )
     images = CachedImages(project.state_dir / "images.json")
-    fallback = CachingBuilder(job, _fallback(job, open_registry, split_gain), images)
+    built = BuiltImages(project.state_dir)
+
+    def split(buildx: Buildx) -> Builder:
+        if open_registry is None or registry is None or not target.push:
+            return buildx
+        # Not the service's own images, of which so many are kept.
+        name = f"{service.name} (base)"
+        return SplitBuilder(
+            job,
+            buildx,
+            open_registry,
+            record=lambda image: built.add(BuiltImage.of(name, image)),
+            gain=split_gain,
+        )
+
+    fallback = CachingBuilder(job, _fallback(job, open_registry, split), images)
     return DeltaBuilder(job, fallback, registry if target.push else None, images, once=once)
 
 
-def _fallback(job: Job, open_registry: OpenRegistry | None, split_gain: float) -> Builder:
+def _fallback(
+    job: Job, open_registry: OpenRegistry | None, split: Callable[[Buildx], Builder]
+) -> Builder:
     if job.build.builder == "command":
         return Command(job)
-    docker = _DockerBuilder(job, open_registry, split_gain)
+    docker = _DockerBuilder(job, split)
     if job.build.builder != "auto" or open_registry is None:
         return docker
     return DaemonlessBuilder(job, docker, open_registry, DockerImages())
 
 
 class _DockerBuilder:
-    """buildx where it works, else the classic API, unless the config demands one of them. Chosen
-    when the first build begins."""
+    """buildx where it works, with what `split` puts in front of it, else the classic API, unless
+    the config demands one of them. Chosen when the first build begins."""
 
-    def __init__(self, job: Job, open_registry: OpenRegistry | None, split_gain: float) -> None:
+    def __init__(self, job: Job, split: Callable[[Buildx], Builder]) -> None:
         self._job = job
-        self._open = open_registry
-        self._split_gain = split_gain
+        self._split = split
         self._builder: Builder | None = None
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
@@ -106,7 +122,7 @@ class _DockerBuilder:
         if wanted != "classic":
             problem = _buildx_problem(cancel)
             if problem is None:
-                return self._buildx()
+                return self._split(Buildx(self._job))
             if wanted == "buildx":
                 raise DevloopError.of(
                     Code.ENV_TOOL_MISSING,
@@ -128,12 +144,6 @@ class _DockerBuilder:
         from devloop.builders.classic import Classic  # noqa: PLC0415 - the docker SDK loads slowly
 
         return Classic(self._job)
-
-    def _buildx(self) -> Builder:
-        buildx = Buildx(self._job)
-        if self._open is None or self._job.registry is None or not self._job.target.push:
-            return buildx
-        return SplitBuilder(self._job, buildx, self._open, gain=self._split_gain)
 
 
 def _buildx_problem(cancel: Cancel) -> str | None:

@@ -33,6 +33,7 @@ from devloop.errors import DevloopError
 from devloop.model import StepOutcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
@@ -67,13 +68,16 @@ class SplitBuilder:
         buildx: Buildx,
         open_registry: OpenRegistry,
         *,
+        record: Callable[[ImageRef], None],
         gain: float = SPLIT_GAIN,
         cache: Path | None = None,
     ) -> None:
-        """A build is split where that is thought to save `gain` seconds."""
+        """A build is split where that is thought to save `gain` seconds. `record` is called with
+        the image of each lower part, so that it can be removed some time."""
         self._job = job
         self._buildx = buildx
         self._open = open_registry
+        self._record = record
         self._gain = gain
         self._listings = Listings(open_registry, cache)
         self._images = StageImages(open_registry, job.repository, job.build.context)
@@ -132,6 +136,7 @@ class SplitBuilder:
         digest, built = self._buildx.build_part(
             scan, progress, cancel, tag=_TAG, cut=division.lower
         )
+        self._record(replace(self._job.image_ref(scan, digest), tag=_TAG))
         # The upper part is read by digest; what the builder has read is read by now.
         self._job.check_unchanged(scan)
         try:

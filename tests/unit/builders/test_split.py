@@ -157,6 +157,7 @@ class Bench:
     base: tuple[bytes, ...] = (tar(("app", "dir"), ("app/old", b"old")),)
     written: frozenset[str] | None = frozenset()
     notes: Notes = field(default_factory=Notes)
+    recorded: list[ImageRef] = field(default_factory=list)
 
     @property
     def given(self) -> list[str]:
@@ -190,7 +191,14 @@ class Bench:
             written_since=lambda _: self.written,
         )
         cache = self.directory / "cache"
-        return SplitBuilder(work, Buildx(work), self.registries, gain=gain, cache=cache)
+        return SplitBuilder(
+            work,
+            Buildx(work),
+            self.registries,
+            record=self.recorded.append,
+            gain=gain,
+            cache=cache,
+        )
 
     def build(self, builder: SplitBuilder) -> ImageRef:
         self.notes = Notes()
@@ -228,6 +236,8 @@ def test_the_builder_makes_the_lower_part_and_the_copies_are_made_here(bench: Be
     image = bench.build(bench.builder())
     assert bench.given == [LOWER]
     assert bench.tags == ["devloop-base"]
+    assert [each.tag for each in bench.recorded] == ["devloop-base"]
+    assert f"shop/web@{bench.recorded[0].digest}" in bench.state.manifests
     assert image.tag == tag_of(bench.scan())
     layers = bench.manifest(image)["layers"]
     assert len(layers) == 2
