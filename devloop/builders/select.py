@@ -1,6 +1,7 @@
 """Chooses the builder of a service and reports why; the package's entry point for app.py.
 
-It must not build: it looks at what is installed and hands on.
+It must not build: it looks at what is installed and hands on. A builder is imported when it is
+chosen: at most starts the image is there already.
 """
 
 from __future__ import annotations
@@ -10,22 +11,19 @@ import re
 import shutil
 from typing import TYPE_CHECKING
 
-from devloop.builders.buildx import Buildx
 from devloop.builders.built_images import BuiltImage, BuiltImages, CachedImages, CachingBuilder
-from devloop.builders.cache_mounts import no_effect
-from devloop.builders.command import Command
 from devloop.builders.daemonless.builder import DaemonlessBuilder
 from devloop.builders.delta.builder import DeltaBuilder
 from devloop.builders.docker_cli import ask_docker
 from devloop.builders.image.base_image import DockerImages
 from devloop.builders.job import LIMIT, Job, shown_path
-from devloop.builders.split.builder import SPLIT_GAIN, SplitBuilder
 from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from devloop.base.cancel import Cancel
+    from devloop.builders.buildx import Buildx
     from devloop.builders.job import Loader, OpenRegistry, Registry
     from devloop.config.schema import Project, Service
     from devloop.engine.ports import Builder, Reporter
@@ -51,16 +49,15 @@ def make_builder(
     open_registry: OpenRegistry | None = None,
     limit: float = LIMIT,
     once: bool = False,
-    split_gain: float = SPLIT_GAIN,
+    split_gain: float | None = None,
 ) -> DeltaBuilder:
     """The builder for one service, good for a whole session; `close` it at the end.
 
-    For `written_since` see `Job`. `registry` is the client of the
-    target's registry, `loader` needed for a target without one; with `open_registry`, images are
-    made without Docker where that is provably the same, and parts of images where that saves
-    `split_gain` seconds. `once`: no image follows the first, so none is looked into for how to
-    carry it on. What is installed is looked at when the first build begins; no error is raised
-    here."""
+    For `written_since` see `Job`. `registry` is the client of the target's registry, `loader` is
+    needed for a target without one; with `open_registry`, images are made without Docker where that
+    is provably the same, and parts of images where that saves `split_gain` seconds (None: as many
+    as pay). `once`: no image follows the first, so none is looked into for how to carry it on. What
+    is installed is looked at when the first build begins; no error is raised here."""
     job = Job(
         build=service.build,
         image=service.image,
@@ -78,6 +75,8 @@ def make_builder(
     def split(buildx: Buildx) -> Builder:
         if open_registry is None or registry is None or not target.push:
             return buildx
+        from devloop.builders.split.builder import SPLIT_GAIN, SplitBuilder  # noqa: PLC0415 - chosen
+
         # Not the service's own images, of which so many are kept.
         name = f"{service.name} (base)"
         return SplitBuilder(
@@ -85,7 +84,7 @@ def make_builder(
             buildx,
             open_registry,
             record=lambda image: built.add(BuiltImage.of(name, image)),
-            gain=split_gain,
+            gain=SPLIT_GAIN if split_gain is None else split_gain,
         )
 
     fallback = CachingBuilder(job, _fallback(job, open_registry, split), images)
@@ -96,6 +95,8 @@ def _fallback(
     job: Job, open_registry: OpenRegistry | None, split: Callable[[Buildx], Builder]
 ) -> Builder:
     if job.build.builder == "command":
+        from devloop.builders.command import Command  # noqa: PLC0415 - chosen
+
         return Command(job)
     docker = _DockerBuilder(job, split)
     if job.build.builder != "auto" or open_registry is None:
@@ -122,6 +123,8 @@ class _DockerBuilder:
         if wanted != "classic":
             problem = _buildx_problem(cancel)
             if problem is None:
+                from devloop.builders.buildx import Buildx  # noqa: PLC0415 - chosen
+
                 return self._split(Buildx(self._job))
             if wanted == "buildx":
                 raise DevloopError.of(
@@ -140,6 +143,8 @@ class _DockerBuilder:
                 )
             )
         if self._job.build.cache:
+            from devloop.builders.cache_mounts import no_effect  # noqa: PLC0415 - few need it
+
             reporter.diagnostic(no_effect("Docker's classic builder"))
         from devloop.builders.classic import Classic  # noqa: PLC0415 - the docker SDK loads slowly
 
