@@ -9,6 +9,7 @@ _NAMES = (
     *("PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG"),
     *("XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS"),
 )
+_OTHER_NAMES = {"CLD": "CHLD", "IOT": "ABRT", "POLL": "IO"}
 _RTMIN, _RTMAX = 34, 64
 _REALTIME = re.compile(r"(RTMIN|RTMAX)(?:([+-])(\d{1,2}))?")
 
@@ -18,6 +19,7 @@ def signal_number(text: str) -> int | None:
     if text.isdecimal() and text.isascii():
         return int(text) if 0 < int(text) <= _RTMAX else None
     name = text.upper().removeprefix("SIG")
+    name = _OTHER_NAMES.get(name, name)
     if name in _NAMES:
         return _NAMES.index(name) + 1
     if (match := _REALTIME.fullmatch(name)) is None:

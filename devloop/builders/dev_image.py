@@ -70,7 +70,14 @@ class DevImages:
         layer = _layer(_platform_of(image))
         documents = _documents(image, settings, supervisor, layer)
         known = (built.repository, sha256(layer))
-        repository.send(documents, [] if known in self._ready else [layer], _tag(built), cancel)
+        try:
+            repository.send(documents, [] if known in self._ready else [layer], _tag(built), cancel)
+        except NeedsFullBuild:
+            if known not in self._ready:
+                raise
+            # The registry is another one by now, or has collected its garbage.
+            self._ready.discard(known)
+            repository.send(documents, [layer], _tag(built), cancel)
         self._ready.add(known)
         return replace(built, tag=_tag(built), digest=documents.digest, supervisor=supervisor)
 
