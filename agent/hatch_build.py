@@ -172,7 +172,9 @@ class AgentBuildHook(BuildHookInterface):  # type: ignore[misc,valid-type]
             try:
                 build(installed_compiler(), dict(os.environ))
             except BuildError as error:
-                sys.exit(f"error: {error}")
+                if version != "editable":
+                    sys.exit(f"error: {error}")
+                print(f"warning: {error}\ndevloop works without: nothing is replaced hot.")
         if version != "editable":
             for name in TARGETS:
                 build_data["force_include"][str(BINARIES / name)] = f"devloop/agents/{name}"
