@@ -174,7 +174,7 @@ class AgentBuildHook(BuildHookInterface):  # type: ignore[misc,valid-type]
             except BuildError as error:
                 if version != "editable":
                     sys.exit(f"error: {error}")
-                print(f"warning: {error}\ndevloop works without: nothing is replaced hot.")
+                sys.stderr.write(f"warning: {error}\nwithout it nothing is replaced hot\n")
         if version != "editable":
             for name in TARGETS:
                 build_data["force_include"][str(BINARIES / name)] = f"devloop/agents/{name}"
