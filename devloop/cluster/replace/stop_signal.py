@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _SHORT_SECONDS = 1
 _LIMIT = 2.0  # seconds until an answer
 _CAUGHT = re.compile(r"^SigCgt:\s*([0-9a-f]+)", re.MULTILINE)
+_BLOCKED = re.compile(r"^SigBlk:\s*([0-9a-f]+)", re.MULTILINE)
 _SUPERVISOR = re.compile(r"^Name:\s*agent$", re.MULTILINE)
 
 
@@ -76,9 +77,8 @@ def reading_by_exec(connection: Connection) -> ReadStatus:
 
 def _catches(status: str, name: str) -> bool:
     """Whether /proc/PID/status says that a signal is caught. Raises ValueError."""
-    if _SUPERVISOR.search(status):
-        return True  # by signalfd, which the masks do not show
-    found = _CAUGHT.search(status)
+    # The supervisor reads its signals from a signalfd, for which they are blocked.
+    found = (_BLOCKED if _SUPERVISOR.search(status) else _CAUGHT).search(status)
     number = signal_number(name)
     if found is None or number is None:
         raise ValueError(f"/proc/1/status does not say whether {name} is caught")

@@ -1,18 +1,24 @@
-"""What the adapters of a session do when it ends."""
+"""Which adapters a session has, and what they do when it ends."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+import pytest
+
+from devloop.app import file_sync as file_syncs
 from devloop.app import wiring as wirings
 from devloop.app.preflight import Environment, watch_workloads
 from devloop.app.wiring import Wiring
 from devloop.cluster.api.connection import Connection
+from devloop.config.schema import SyncRule
 from devloop.events import LogLine
 from devloop.model import PushTarget
+from devloop.registry.client import RegistryClient
 from tests.support.cluster_objects import deployment, pod, replicaset, service_config, terminated
 from tests.support.fake_api import fake_api
 from tests.support.waiting import until
@@ -21,8 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    import pytest
-
+    from devloop.config.schema import Service
     from devloop.events import Event
 
 
@@ -70,3 +75,98 @@ def test_a_run_that_ends_shows_the_last_lines_of_what_crashed(
         stack.callback(log.last.set)
         stack.close()
     assert [event.text for event in events if isinstance(event, LogLine)] == ["first", "last"]
+
+
+LOCAL = "https://127.0.0.1:6443"
+REMOTE = "https://prod.example.com"
+RULES = (SyncRule(src="**", dest="/app"),)
+
+
+def wired(
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    service: Service,
+    *,
+    mode: Any = "dev",
+    server: str = LOCAL,
+    registry: bool = True,
+) -> tuple[bool, bool | None]:
+    """Whether the service's image is supervised, and whether its syncer is a hot one; None where
+    it has none."""
+    supervised: list[object] = []
+    hot: list[bool] = []
+
+    def builder(*_: object, **__: object) -> object:
+        return SimpleNamespace(close=lambda: None)
+
+    def dev_images(of: object, *_: object) -> object:
+        supervised.append(of)
+        return of
+
+    def syncer(*_: object, **how: Any) -> object:
+        hot.append(how["hot"])
+        return SimpleNamespace(close=lambda: None)
+
+    monkeypatch.setattr(wirings, "make_builder", builder)
+    monkeypatch.setattr(wirings, "DevImages", dev_images)
+    monkeypatch.setattr(file_syncs, "file_sync", syncer)
+    project = SimpleNamespace(root=root, state_dir=root / ".devloop")
+    connection = SimpleNamespace(context="fake", server=server, namespace="dev")
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(contextlib.closing(RegistryClient("localhost:1")))
+        wiring = Wiring(
+            cast("Any", SimpleNamespace(project=project, show=str)),
+            {"web": service},
+            cast("Any", connection),
+            Environment(
+                target=PushTarget(),
+                registry=client if registry else None,
+                platforms=("linux/amd64",),
+                began="",
+            ),
+            cast("Any", None),
+            mode=mode,
+            publish=lambda _: None,
+            stack=stack,
+        )
+        source: Any = SimpleNamespace(written_since=lambda _: None)
+        wiring._builders({"web": source})
+        wiring._syncers({"web": cast("Any", None)})
+    return bool(supervised), hot[0] if hot else None
+
+
+@pytest.mark.parametrize(
+    ("deploy", "sync", "expected"),
+    [
+        ({}, (), (True, True)),
+        ({"replace": "hot"}, (), (True, True)),
+        ({"replace": "in-place"}, (), (True, None)),
+        ({"replace": "rolling"}, (), (True, None)),
+        ({"replace": "fast"}, (), (True, None)),
+        ({"supervise": False}, (), (False, None)),
+        ({"replace": "hot", "supervise": False}, (), (False, None)),
+        ({}, "auto", (True, False)),
+        ({}, RULES, (True, False)),
+        ({"supervise": False}, RULES, (False, False)),
+    ],
+)
+def test_a_service_is_hot_unless_it_says_otherwise(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    deploy: dict[str, Any],
+    sync: Any,
+    expected: tuple[bool, bool | None],
+) -> None:
+    service = service_config(tmp_path)
+    service = replace(service, sync=sync, deploy=replace(service.deploy, **deploy))
+    assert wired(tmp_path, monkeypatch, service) == expected
+
+
+@pytest.mark.parametrize("sync", [(), "auto"])
+@pytest.mark.parametrize("where", [{"mode": "run"}, {"server": REMOTE}, {"registry": False}])
+def test_nothing_is_hot_where_images_have_no_supervisor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: dict[str, Any], sync: Any
+) -> None:
+    service = replace(service_config(tmp_path), sync=sync)
+    syncs = False if sync and "mode" not in where else None
+    assert wired(tmp_path, monkeypatch, service, **where) == (False, syncs)

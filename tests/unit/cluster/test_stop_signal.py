@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 # As the kernel prints them: nginx, and a Python that handles nothing but SIGINT.
 NGINX = "SigIgn:\t0000000040001000\nSigCgt:\t0000000018016a07\n"
-PYTHON = "SigIgn:\t0000000001001000\nSigCgt:\t0000000000000002\n"
+PYTHON = (
+    "Name:\tpython3\nSigBlk:\t0000000000000000\n"
+    "SigIgn:\t0000000001001000\nSigCgt:\t0000000000000002\n"
+)
+# And devloop's supervisor, and what has its name by chance.
+SUPERVISOR = "Name:\tagent\nSigBlk:\tfffffffffffbfeff\nSigIgn:\t0\nSigCgt:\t0000000000000000\n"
+OTHER_AGENT = PYTHON.replace("python3", "agent")
 
 
 class Node:
@@ -63,6 +69,11 @@ def test_one_that_does_not_is_asked_again_as_it_may_only_have_begun() -> None:
         (PYTHON, "SIGINT", ""),
         (NGINX, "SIGQUIT", ""),
         (PYTHON, "SIGQUIT", "web ignores SIGQUIT"),
+        (SUPERVISOR, "SIGTERM", ""),
+        (SUPERVISOR, "SIGQUIT", ""),
+        (SUPERVISOR, "SIGRTMIN+3", ""),
+        (SUPERVISOR.replace("agent", "agents"), "SIGTERM", "web ignores SIGTERM"),
+        (OTHER_AGENT, "SIGTERM", "web ignores SIGTERM"),
         (NGINX, "SIGNONE", "it is not known whether web ends at SIGNONE"),
     ],
 )

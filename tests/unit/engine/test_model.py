@@ -508,6 +508,55 @@ def test_a_failed_sync_is_told_and_the_image_is_built() -> None:
     assert [(e.code, e.severity) for e in told] == [("sync/failed", "warning")]
 
 
+def saved(world: World, content: int) -> None:
+    """A save of web, up to where the sync of it runs."""
+    world.edit("web", content, 1)
+    world.wait(0.05)
+    world.succeed(next(t for t in world.running if t.kind is TaskKind.SCAN and t.service == "web"))
+    assert TaskKind.SYNC in web_tasks(world)
+
+
+def test_why_a_change_cannot_be_synced_is_told_once_for_the_same_reason() -> None:
+    world = advanced(*FIRST, syncs=True)
+    reasons = ["A", "A", "B", "B", "A"]
+    for content, reason in enumerate(reasons, start=1):
+        saved(world, content)
+        sync = next(t for t in world.running if t.kind is TaskKind.SYNC)
+        world.end(sync, Done(NotSynced(reason)))
+        for kind in FIRST[1:]:
+            world.succeed(next(t for t in world.running if t.kind is kind and t.service == "web"))
+            world.wait(0.05)
+    told = [e.detail for e in world.events if isinstance(e, StepFinished) and e.step is Step.SYNC]
+    assert told == ["A", "B", "A"]
+
+
+def test_a_process_that_ends_at_a_sync_fails_the_iteration_and_the_next_save_syncs_again() -> None:
+    world = advanced(*FIRST, syncs=True)
+    saved(world, 1)
+    world.succeed(next(t for t in world.running if t.kind is TaskKind.SYNC))
+    for content in (2, 3):
+        saved(world, content)
+        sync = next(t for t in world.running if t.kind is TaskKind.SYNC)
+        world.apply(Began(sync, Step.SYNC))
+        world.end(sync, failure("pod/process-ended"))
+        web = world.state.services["web"]
+        assert (web.iteration, web.behind, web.served) == (None, None, None)
+        assert web_tasks(world) == []
+        ended = [e for e in world.events if isinstance(e, IterationFinished)][-1]
+        assert (ended.outcome, ended.failed_step) == (Outcome.FAILED, Step.SYNC)
+        world.wait(60)
+        assert web_tasks(world) == []
+    told = [e for e in world.events if isinstance(e, DiagnosticRaised)]
+    assert [(e.code, e.severity) for e in told] == [("pod/process-ended", "error")] * 2
+    # What was synced last and what the image holds are both no longer what runs.
+    for content in (1, 0):
+        saved(world, content)
+        world.succeed(next(t for t in world.running if t.kind is TaskKind.SYNC))
+        assert world.state.services["web"].served == scan_of(content, None).fingerprint
+        assert world.state.services["web"].behind is not None
+    assert world.deploys == 1
+
+
 def test_going_back_after_a_sync_began_syncs_again() -> None:
     world = advanced(*FIRST, syncs=True)
     world.edit("web", 1, 1)

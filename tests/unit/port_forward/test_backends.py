@@ -19,6 +19,7 @@ def pod(
     created: str = "2026-01-01T00:00:00Z",
     reason: str = "",
     runs: str = "",
+    starts: tuple[int, int] = (0, 0),
 ) -> PodView:
     return PodView(
         name=name,
@@ -30,7 +31,13 @@ def pod(
         deleting=deleting,
         containers=(
             ContainerView(
-                name="main", image=image, image_id=runs, container_id=container, reason=reason
+                name="main",
+                image=image,
+                image_id=runs,
+                container_id=container,
+                reason=reason,
+                starts_asked=starts[0],
+                starts_done=starts[1],
             ),
         ),
     )
@@ -93,6 +100,47 @@ def test_a_restart_in_place_is_told_twice_and_keeps_the_pod() -> None:
     running = chooser.look([pod("a", image="app:2", container="c2", ready=False)], 1.5)
     assert seen(running) == (set(), {"uid-a"})
     assert running.target is not None
+
+
+def test_a_process_that_starts_anew_is_told_twice_and_keeps_the_pod() -> None:
+    chooser = BackendChooser()
+    chooser.look([pod("a")], 0.0)
+    for n in (1, 2, 3):
+        asked = chooser.look([pod("a", starts=(n, n - 1), ready=False)], float(n))
+        assert seen(asked) == ({"uid-a"}, set())
+        assert asked.target is not None
+        assert seen(chooser.look([pod("a", starts=(n, n - 1))], n + 0.1)) == (set(), set())
+        assert seen(chooser.look([pod("a", starts=(n, n))], n + 0.2)) == (set(), {"uid-a"})
+
+
+def test_a_process_that_is_asked_to_start_again_before_it_serves_is_going_again() -> None:
+    chooser = BackendChooser()
+    chooser.look([pod("a")], 0.0)
+    assert seen(chooser.look([pod("a", starts=(1, 0))], 1.0)) == ({"uid-a"}, set())
+    assert seen(chooser.look([pod("a", starts=(2, 0))], 2.0)) == ({"uid-a"}, set())
+    # The first start was told late: the process is about to be killed.
+    assert seen(chooser.look([pod("a", starts=(2, 1))], 2.1)) == (set(), set())
+    assert seen(chooser.look([pod("a", starts=(2, 2))], 2.2)) == (set(), {"uid-a"})
+
+
+def test_a_container_that_ends_while_its_process_starts_anew_is_replaced_with_the_next_one() -> (
+    None
+):
+    chooser = BackendChooser()
+    chooser.look([pod("a")], 0.0)
+    chooser.look([pod("a", starts=(1, 0))], 1.0)
+    assert seen(chooser.look([pod("a", starts=(1, 1), container="c2")], 2.0)) == (
+        set(),
+        {"uid-a"},
+    )
+
+
+def test_of_two_replicas_the_one_whose_process_started_anew_is_chosen() -> None:
+    chooser = BackendChooser()
+    old, young = pod("a"), pod("b", created="2026-01-01T00:00:05Z")
+    assert target(chooser, old, young) == "b"
+    assert target(chooser, pod("a", starts=(1, 1)), young) == "a"
+    assert target(chooser, pod("a", starts=(1, 1)), pod("b", starts=(1, 0))) == "b"
 
 
 def test_a_container_told_late_is_not_the_one_that_the_pod_asks_for_by_now() -> None:

@@ -1,0 +1,111 @@
+"""What everyone who follows a service's pods is shown, with the starts that devloop itself made."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from devloop.app.pods import PodFeed
+from devloop.events import PodChanged
+from devloop.model import ContainerView, PodView, WorkloadRef
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from devloop.events import Event
+
+
+class Feed:
+    """A feed of two services, and what it publishes and tells."""
+
+    def __init__(self) -> None:
+        self.watched: dict[str, Callable[[PodView, bool], None]] = {}
+        self.events: list[Event] = []
+        self.told: list[tuple[str, list[tuple[int, int]]]] = []
+        workloads = {name: WorkloadRef("deployment", name, "dev") for name in ("web", "api")}
+        takers: list[Any] = []
+        view = SimpleNamespace(subscribe_pods=lambda _namespace, _owned, take: takers.append(take))
+        self.feed = PodFeed(cast("Any", view), workloads, publish=self.events.append)
+        self.feed.start()
+        self.watched = dict(zip(workloads, takers, strict=True))
+        self.stop = self.feed.listen(
+            lambda service, pods: self.told.append((service, [s for p in pods for s in starts(p)]))
+        )
+
+    def see(self, pod: PodView, *, gone: bool = False) -> None:
+        self.watched["web"](pod, gone)
+
+    def starts(self) -> list[tuple[int, int]]:
+        return [s for pod in self.feed.current("web") for s in starts(pod)]
+
+
+def starts(pod: PodView) -> list[tuple[int, int]]:
+    return [(c.starts_asked, c.starts_done) for c in pod.containers]
+
+
+def pod(uid: str = "1", *names: str, ready: bool = True) -> PodView:
+    containers = tuple(ContainerView(name=name, image="web") for name in names or ("web",))
+    return PodView(name=f"web-{uid}", uid=uid, namespace="dev", ready=ready, containers=containers)
+
+
+@pytest.fixture
+def feed() -> Feed:
+    made = Feed()
+    made.see(pod())
+    made.told.clear()
+    made.events.clear()
+    return made
+
+
+def test_a_start_is_counted_when_it_is_asked_for_and_when_it_is_done(feed: Feed) -> None:
+    for n in (1, 2):
+        feed.feed.process_starts("web", pod(), "web", done=False)
+        assert feed.starts() == [(n, n - 1)]
+        feed.feed.process_starts("web", pod(), "web", done=True)
+        assert feed.starts() == [(n, n)]
+
+
+def test_one_that_is_done_serves_all_that_were_asked_for(feed: Feed) -> None:
+    for done in (False, False, True):
+        feed.feed.process_starts("web", pod(), "web", done=done)
+    assert feed.starts() == [(2, 2)]
+
+
+def test_listeners_are_told_at_once_and_nothing_is_published(feed: Feed) -> None:
+    feed.feed.process_starts("web", pod(), "web", done=False)
+    feed.feed.process_starts("web", pod(), "web", done=True)
+    assert feed.told == [("web", [(1, 0)]), ("web", [(1, 1)])]
+    assert feed.events == []
+    feed.stop()
+    feed.feed.process_starts("web", pod(), "web", done=False)
+    assert len(feed.told) == 2
+
+
+def test_what_the_watch_reports_keeps_the_count(feed: Feed) -> None:
+    feed.feed.process_starts("web", pod(), "web", done=False)
+    feed.see(pod(ready=False))
+    assert feed.told[-1] == ("web", [(1, 0)])
+    [event] = feed.events
+    assert isinstance(event, PodChanged)
+    assert not event.ready
+
+
+def test_it_is_the_container_s_alone(feed: Feed) -> None:
+    feed.see(pod("1", "web", "side"))
+    feed.see(pod("2"))
+    feed.feed.process_starts("web", pod(), "side", done=False)
+    assert feed.starts() == [(0, 0), (1, 0), (0, 0)]
+    assert feed.feed.current("api") == ()
+
+
+def test_it_is_forgotten_with_the_pod(feed: Feed) -> None:
+    feed.feed.process_starts("web", pod(), "web", done=False)
+    feed.see(pod(), gone=True)
+    assert feed.starts() == []
+    # Said too late; nobody sees it, and it goes with the next change.
+    feed.feed.process_starts("web", pod(), "web", done=True)
+    feed.see(pod("2"))
+    assert feed.feed._starts == {}
+    assert feed.starts() == [(0, 0)]
