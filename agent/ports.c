@@ -6,7 +6,7 @@
 #include "ports.h"
 #include "sys.h"
 
-enum { PORTS = 65536, WORDS = PORTS / 64, MOVED_MS = 1000 };
+enum { PORTS = 65536, WORDS = PORTS / 64, MOVED_MS = 1000, FEWER_MS = 10000 };
 
 typedef struct {
     uint64_t word[WORDS];
@@ -18,6 +18,7 @@ static Set started; /* listened right after the start */
 static Set now;
 static bool known;     /* whether `own` is of this command, although nothing vanished */
 static uint64_t moved; /* since when another port listens, 0 for none */
+static uint64_t fewer; /* since when some of `own` listen, 0 for none */
 
 static uint64_t milliseconds(void) {
     struct timespec at;
@@ -77,6 +78,14 @@ static bool any_but(const Set *left, const Set *right, const Set *other) {
     return false;
 }
 
+/* Whether one of `left` is in `right`. */
+static bool any_of(const Set *left, const Set *right) {
+    for (size_t i = 0; i < WORDS; i++) {
+        if (left->word[i] & right->word[i]) return true;
+    }
+    return false;
+}
+
 void ports_note(void) { look(&noted); }
 
 /* With `left` listening: what was noted and is not among them was the command's. */
@@ -98,18 +107,23 @@ void ports_started(void) {
     /* One that ended, or was stopped, before it listened has the ports of the one before it. */
     if (!take_vanished(&started) && !known) memset(&own, 0, sizeof own);
     known = true;
-    moved = 0;
+    moved = fewer = 0;
+}
+
+/* Whether `since`, which is kept here, is so long ago; `so`: it is still the case. */
+static bool lasts(uint64_t *since, bool so, uint64_t limit) {
+    uint64_t at = milliseconds();
+    if (!so) *since = 0;
+    else if (!*since) *since = at;
+    return so && at - *since >= limit;
 }
 
 bool ports_back(void) {
     look(&now);
     bool back = !any_but(&own, &now, NULL);
-    if (!back && any_but(&now, &started, &own)) {
-        uint64_t at = milliseconds();
-        if (!moved) moved = at;
-        back = at - moved >= MOVED_MS;
-    } else if (!back) {
-        moved = 0;
+    if (!back) {
+        bool moves = lasts(&moved, any_but(&now, &started, &own), MOVED_MS);
+        back = lasts(&fewer, any_of(&own, &now), FEWER_MS) || moves;
     }
     if (back) {
         noted = now;

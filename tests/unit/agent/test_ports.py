@@ -1,0 +1,262 @@
+"""`event listening`: the command serves again where it did. In a network of their own where that
+is allowed, for whatever else stops listening on this computer is taken for the command's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import uuid
+from functools import cache
+from typing import TYPE_CHECKING, Self
+
+import pytest
+
+from tests.support.agent import descendants, program, python
+from tests.support.waiting import until
+from tests.unit.agent.test_serve import framed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# Runs a file that is edited between its starts.
+COMMAND = """
+import signal, socket, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+kept = []
+def listen(port, family=socket.AF_INET):
+    made = socket.socket(family)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    made.bind(("", port))
+    made.listen()
+    kept.append(made)
+    return made
+def listen6(port):
+    listen(port, socket.AF_INET6)
+exec(open(sys.argv[1]).read())
+print("up", flush=True)
+signal.pause()
+"""
+ONE, TWO, OTHER = 18001, 18002, 18003
+
+
+@cache
+def isolation() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What makes a network for a program, and what enters it, before `-t PID`."""
+    root = os.geteuid() == 0
+    make = ("unshare", "-n") if root else ("unshare", "-Urn")
+    with contextlib.suppress(OSError):
+        if subprocess.run([*make, "true"], capture_output=True, check=False).returncode == 0:
+            return make, ("nsenter", "-n") if root else ("nsenter", "-Un", "--preserve-credentials")
+    return (), ()
+
+
+class Container:
+    """A supervised command and `serve` beside it."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._made: list[subprocess.Popen[bytes]] = []
+        self._name = uuid.uuid4().hex
+        self.served = 0
+        self._supervisor: subprocess.Popen[bytes] | None = None
+        self._serve: subprocess.Popen[bytes] | None = None
+
+    def start(self, code: str) -> Self:
+        self._file.write_text(code)
+        command = (*python(COMMAND), str(self._file))
+        argv = (str(program()), "supervise", "--socket", self._name, "--", *command)
+        self._supervisor = self._popen(*isolation()[0], *argv)
+        self.up()
+        self._serve = self.inside(str(program()), "serve", "--socket", self._name)
+        assert self.line() == "agent 1 supervised"
+        assert self.line().startswith("state started ")
+        self.send("hold")
+        assert self.line() == "holding 1"
+        return self
+
+    def inside(self, *argv: str) -> subprocess.Popen[bytes]:
+        """A program in the command's network."""
+        assert self._supervisor is not None
+        enter = isolation()[1]
+        return self._popen(*enter, *(("-t", str(self._supervisor.pid)) if enter else ()), *argv)
+
+    def _popen(self, *argv: str) -> subprocess.Popen[bytes]:
+        made = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        self._made.append(made)
+        return made
+
+    def up(self) -> None:
+        """Wait until the command says that it listens; before a restart, that is."""
+        assert self._supervisor is not None
+        assert line_of(self._supervisor) == "up"
+
+    def send(self, *fields: object) -> None:
+        assert self._serve is not None
+        assert self._serve.stdin is not None
+        self._serve.stdin.write(framed(*map(str, fields)))
+
+    def line(self) -> str:
+        assert self._serve is not None
+        return line_of(self._serve)
+
+    def restart(self, code: str | None = None) -> None:
+        """As `code` says, up to where the command is started."""
+        if code is not None:
+            self._file.write_text(code)
+        self.send("restart", 5000)
+        while not self.line().startswith("event started "):
+            pass  # what the one before came to
+
+    def listening(self) -> set[int]:
+        """The ports that listen when the agent says that the command does."""
+        assert self.line().startswith("event listening ")
+        return self.ports()
+
+    def ports(self) -> set[int]:
+        assert self._supervisor is not None
+        found = set()
+        for table in ("tcp", "tcp6"):
+            with open(f"/proc/{self._supervisor.pid}/net/{table}") as lines:  # noqa: PTH123
+                for fields in map(str.split, list(lines)[1:]):
+                    if fields[3] == "0A":
+                        found.add(int(fields[1].rpartition(":")[2], 16))
+        return found & {ONE, TWO, OTHER}
+
+    def close(self) -> None:
+        left = [pid for made in self._made for pid in descendants(made.pid)]
+        for made in self._made:
+            made.kill()
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, 9)
+        for made in self._made:
+            made.wait(10)
+            for stream in (made.stdin, made.stdout):
+                if stream is not None:
+                    stream.close()
+
+
+def line_of(process: subprocess.Popen[bytes]) -> str:
+    """The next line of its output. Fails the test where none comes."""
+    assert process.stdout is not None
+    line = b""
+    while not line.endswith(b"\n"):
+        assert select.select([process.stdout], [], [], 30)[0], f"silent after {line!r}"
+        got = os.read(process.stdout.fileno(), 1)
+        assert got, f"ended after {line!r}"
+        line += got
+    return line.decode().removesuffix("\n")
+
+
+@pytest.fixture
+def container(tmp_path: Path) -> Iterator[Container]:
+    made = Container(tmp_path / "code.py")
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "ports"),
+    [
+        (f"listen({ONE})", {ONE}),
+        (f"listen6({ONE})", {ONE}),
+        (f"listen({ONE}); listen({TWO})", {ONE, TWO}),
+        (f"listen({ONE}); time.sleep(0.3); listen6({TWO})", {ONE, TWO}),
+        (f"time.sleep(0.3); listen({ONE})", {ONE}),
+    ],
+)
+def test_the_command_listens_when_all_its_ports_do(
+    container: Container, code: str, ports: set[int]
+) -> None:
+    container.start(code)
+    for _ in range(3):
+        container.restart()
+        assert container.listening() == ports
+        container.up()
+
+
+def test_a_command_without_a_port_is_not_waited_for(container: Container) -> None:
+    container.start("pass")
+    container.restart("time.sleep(3600)")
+    assert container.listening() == set()
+
+
+def test_an_edit_may_add_a_port(container: Container) -> None:
+    container.start(f"listen({ONE})")
+    container.restart(f"listen({TWO}); time.sleep(0.3); listen({ONE})")
+    assert container.listening() == {ONE, TWO}
+    container.up()
+    container.restart(f"listen({TWO}); time.sleep(0.3); listen({ONE})")
+    assert container.listening() == {ONE, TWO}
+
+
+def test_an_edit_may_change_the_port(container: Container) -> None:
+    container.start(f"listen({ONE})")
+    container.restart(f"time.sleep(0.3); listen({TWO})")
+    assert container.listening() == {TWO}
+    container.up()
+    container.restart(f"time.sleep(0.3); listen({TWO})")
+    assert container.listening() == {TWO}
+
+
+def test_an_edit_may_take_a_port_away(container: Container) -> None:
+    container.start(f"listen({ONE}); listen({TWO})")
+    container.restart(f"time.sleep(0.3); listen({TWO})")
+    assert container.listening() == {TWO}
+    container.up()
+    container.restart(f"time.sleep(0.3); listen({TWO})")
+    assert container.listening() == {TWO}
+
+
+def test_another_port_that_is_closed_again_is_not_the_command_s(container: Container) -> None:
+    container.start(f"listen({ONE})")
+    container.restart(f"listen({TWO}).close(); time.sleep(0.3); listen({ONE})")
+    assert container.listening() == {ONE}
+
+
+@pytest.mark.parametrize("crashes", [1, 3])
+def test_a_command_that_crashes_leaves_its_ports_to_the_one_that_mends_it(
+    container: Container, crashes: int
+) -> None:
+    container.start(f"listen({ONE})")
+    for n in range(crashes):
+        container.restart(f"sys.exit({n})")
+        assert container.line() == f"event ended exit {n} itself {n + 2}"
+    container.restart(f"time.sleep(0.3); listen({ONE})")
+    assert container.listening() == {ONE}
+
+
+def test_a_command_that_crashed_by_itself_has_the_ports_that_it_had(container: Container) -> None:
+    container.start(f"listen({ONE})")
+    container.send("signal", 9)
+    assert container.line() == "signalled 9"
+    assert container.line() == "event ended signal 9 itself 1"
+    container.restart(f"time.sleep(0.3); listen({ONE})")
+    assert container.listening() == {ONE}
+
+
+def test_a_restart_before_it_listened_waits_for_the_same_ports(container: Container) -> None:
+    container.start(f"listen({ONE})")
+    container.restart("time.sleep(3600)")
+    container.restart(f"time.sleep(0.3); listen({ONE})")
+    assert container.listening() == {ONE}
+
+
+def test_the_listener_of_another_container_does_not_count(container: Container) -> None:
+    container.start(f"listen({ONE})")
+    listening = (
+        "import socket, sys; s = socket.create_server(('', int(sys.argv[1]))); "
+        "print('up', flush=True); sys.stdin.read()"
+    )
+    container.inside(sys.executable, "-SEs", "-c", listening, str(OTHER))
+    until(lambda: OTHER in container.ports())
+    for _ in range(2):
+        container.restart(f"time.sleep(0.3); listen({ONE})")
+        assert container.listening() == {ONE, OTHER}
+        container.up()
