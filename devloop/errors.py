@@ -171,6 +171,7 @@ class Diagnosis:
 
 
 class _Details(TypedDict, total=False):
+    severity: Severity
     location: Location | None
     cause: str | None
     suggestions: tuple[str, ...]

@@ -309,7 +309,8 @@ def _task_failed(turn: Turn, task: Task, diagnosis: Diagnosis) -> None:
         return
     if task.kind is TaskKind.SYNC and diagnosis.code is Code.SYNC_FAILED:
         # The image brings everything that a sync cannot.
-        turn.report(replace(diagnosis, severity="warning"), iteration.number, Step.SYNC)
+        mild = "warning" if diagnosis.severity == "error" else diagnosis.severity
+        turn.report(replace(diagnosis, severity=mild), iteration.number, Step.SYNC)
         turn.close_steps(StepOutcome.FAILED)
         turn.to_stage(TaskKind.BUILD)
         return

@@ -22,7 +22,7 @@ from devloop.base.sockets import wake_pair
 from devloop.base.threads import supervised
 from devloop.errors import Code, DevloopError
 from devloop.sync.agent_session import NoAgent, start
-from devloop.sync.protocol import ANY_IMAGE
+from devloop.sync.protocol import ANY_IMAGE, DEV_IMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -43,6 +43,7 @@ _LOG = logging.getLogger(__name__)
 # a second (its relist); until then a stream by name could reach a container of unknown content.
 FIRST_PAUSE = 2.0
 _LONGEST_PAUSE = 30.0
+_READ_ONLY = "Read-only file system"  # of all of a container, as a rule (EROFS)
 _FIRST_REVIVAL, _LONGEST_REVIVAL = 1.0, 10.0
 
 
@@ -371,7 +372,9 @@ class ContainerSync:
         detail = tuple(refused[n] for n in sorted(refused)[:10])
         error = self._failed(refused[min(refused)], detail=detail if len(detail) > 1 else ())
         for number, reason in refused.items():
-            if 0 <= number < len(changes):
+            if reason.endswith(_READ_ONLY):
+                self._refused("", reason.rpartition(": ")[2], error)
+            elif 0 <= number < len(changes):
                 directory = changes[number].target.absolute.rpartition("/")[0]
                 self._refused(directory or "/", reason, error)
         attempt.finish(error)
@@ -391,6 +394,8 @@ class ContainerSync:
         return DevloopError.of(
             Code.SYNC_FAILED,
             f"cannot sync into pod {self.pod.name}: {reason}",
+            # Where nobody asked for a sync, the image that follows is no loss.
+            severity="info" if self._ways == DEV_IMAGE else "warning",
             cause=like.cause if like else None,
             suggestions=like.suggestions if like else (),
             detail=like.detail if like else detail,
