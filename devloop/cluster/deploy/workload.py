@@ -68,12 +68,15 @@ class WorkloadDeployer:
         # Images that this session wrote and never saw served, and the last that it did see.
         self._unproven: set[str] = set()
         self._proven: dict[str, str] = {}
+        # What stands before commands, by the image that it is in.
+        self._supervisors: dict[str, tuple[str, ...]] = {}
 
     def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
         reporter.started(Step.DEPLOY)
         with self._lock.acquired(cancel):
             deployed, how = self._deploy(image, reporter, cancel)
             self._shared.remember(self.name, image)
+            self._supervisors[image.pinned] = image.supervisor
             if deployed.changed:
                 self._unproven.add(image.pinned)
         detail = "nothing to change"
@@ -130,7 +133,9 @@ class WorkloadDeployer:
                     if now.get(name) == deployed.image.pinned
                 }
                 if back:
-                    write = self._image_patch(ref, live, back)
+                    supervisors = {self._supervisors.get(image, ()) for image in back.values()}
+                    supervisor = supervisors.pop() if len(supervisors) == 1 else ()
+                    write = replace(self._image_patch(ref, live, back), supervisor=supervisor)
                     with contextlib.suppress(Recreated):
                         self._last = write.plain().object
                         self._policy(ref).hooks.rolled_back(self._last, back)
@@ -160,6 +165,7 @@ class WorkloadDeployer:
             if result is not None:
                 self._last = result
                 self._shared.remember(self.name, image)
+                self._supervisors[image.pinned] = image.supervisor
                 self._unproven.add(image.pinned)
             return blocker
 

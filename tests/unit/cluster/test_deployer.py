@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.supervisor import supervise
 from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.deployments import Deployments
 from devloop.cluster.deploy.ownership import created_by
@@ -197,6 +198,29 @@ def test_rollback_returns_to_the_last_image_that_was_served(stage: Stage) -> Non
     deployer.rollback(failed, stage.reporter, stage.cancel)
     spec = stage.api.objects[WEB]["spec"]["template"]["spec"]
     assert spec["containers"][0]["image"] == ONE.pinned
+
+
+@pytest.mark.parametrize("served", [(), supervise()])
+def test_rollback_returns_to_the_command_of_the_image(
+    stage: Stage, served: tuple[str, ...]
+) -> None:
+    wanted = manifest()
+    wanted["spec"]["template"]["spec"]["containers"][0]["command"] = ["app"]
+    deployer = stage.deployer(wanted)
+    stage.deploy(deployer, replace(ONE, supervisor=served))
+    failed = stage.deploy(deployer, replace(TWO, supervisor=supervise(3)))
+    assert _container(stage)["command"] == [*supervise(3), "app"]
+    failed = replace(failed, previous={"web": ONE.pinned})
+    deployer.rollback(failed, stage.reporter, stage.cancel)
+    assert (_container(stage)["image"], _container(stage)["command"]) == (
+        ONE.pinned,
+        [*served, "app"],
+    )
+
+
+def _container(stage: Stage) -> dict[str, Any]:
+    found: dict[str, Any] = stage.api.objects[WEB]["spec"]["template"]["spec"]["containers"][0]
+    return found
 
 
 def _set_for(stage: Stage, image: ImageRef) -> dict[str, Any]:
