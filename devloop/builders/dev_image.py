@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from devloop.base.linux_signals import signal_number
-from devloop.base.supervisor import DIRECTORY, PROGRAM, is_init, program, supervise
+from devloop.base.supervisor import DIRECTORY, PROGRAM, is_init, program, supervise, under
 from devloop.builders.image.documents import sha256
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.repository import Repository
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 
 _ABOUT = "devloop supervisor"
-_KEPT = 8
 
 
 class DevImages:
@@ -37,7 +36,6 @@ class DevImages:
         self._builder = builder
         self._registry = registry
         self._platform = platform
-        self._made: dict[str, ImageRef] = {}
         # Repositories that have the layer; the same for all of a session's images.
         self._ready: set[tuple[str, str]] = set()
         self._reported = ""
@@ -45,15 +43,11 @@ class DevImages:
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
         """See engine.ports.Builder."""
         built = self._builder.build(scan, reporter, cancel)
-        made = self._made.get(built.digest)
-        if made is None:
-            try:
-                made = self._make(built, cancel)
-            except NeedsFullBuild as error:
-                self._report(error.reason, reporter)
-                return built
-            self._made = {**dict(list(self._made.items())[-_KEPT:]), built.digest: made}
-        return made
+        try:
+            return self._make(built, cancel)
+        except NeedsFullBuild as error:
+            self._report(error.reason, reporter)
+            return built
 
     def may_differ(self, before: Scan, after: Scan) -> bool:
         """See engine.ports.ServiceBuilder."""
@@ -115,7 +109,9 @@ def _layer(platform: str) -> bytes:
 def _documents(
     image: Image, settings: dict[str, Any], supervisor: tuple[str, ...], layer: bytes
 ) -> Documents:
-    entrypoint, command = (list(settings.get(key) or ()) for key in ("Entrypoint", "Cmd"))
+    # It may start from a development image itself.
+    entrypoint = under(settings.get("Entrypoint") or (), ())
+    command = list(settings.get("Cmd") or ())
     if not (whole := [*entrypoint, *command]):
         raise NeedsFullBuild("the image has no command")
     if is_init(whole):

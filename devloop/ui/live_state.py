@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from devloop import events
 from devloop.base.lazy_dataclass import dataclass
+from devloop.errors import Code
 from devloop.model import Outcome, Step, StepOutcome
 from devloop.ui.live_parts import Row
 from devloop.ui.notices import Notices, frame, note
@@ -142,6 +143,8 @@ class LiveState:
 
     def _problem(self, event: events.DiagnosticRaised) -> list[Row]:
         running = self._iterations.get(event.iter)
+        if event.code == Code.SYNC_IMAGE and not event.cause:
+            return []  # as it should be, after each quiet save
         if event.severity != "error":
             return note(self._glyphs, event.message, f"[{event.code}]", event.cause or "")
         if running is None:
