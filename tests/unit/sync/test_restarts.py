@@ -161,8 +161,11 @@ def test_a_process_that_ends_without_a_save_is_reported_and_started_again(
 def test_a_broken_stream_in_the_middle_of_a_restart_restarts_once_more(process: Process) -> None:
     process.changed_to("1")
     process.bring()
+    process.world.open.clear()
     process.world.streams[-1].break_()
     process.changed_to("2")
+    until(lambda: process.sync.blocker(process.world.scan()) is not None)
+    process.world.open.set()
     until(lambda: process.sync.blocker(process.world.scan()) is None)
     process.bring()
     assert process.answer() == "2"
