@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from devloop.app.pods import PodFeed
     from devloop.base.cancel import Cancel
     from devloop.builders.image.copies import FileEntry
+    from devloop.builders.image.listing import Listing
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.rollout.stack_traces import ProjectPaths
     from devloop.config.schema import Service
@@ -36,11 +37,12 @@ def file_sync(
     report: Callable[[Diagnosis], None],
     *,
     paths: ProjectPaths,
+    below: Callable[[], Listing | None],
     hot: bool,
 ) -> FileSync:
     """The syncer of a service with `sync:` in devloop.yaml, or of one that is replaced `hot`: all
     that the Dockerfile copies, and the process starts anew. `paths` knows the project's files in
-    the containers. `report` gets what cannot be."""
+    the containers, `below` what its image has below the COPYs. `report` gets what cannot be."""
 
     def open_stream(
         pod: PodView, container: str, argv: Sequence[str], cancel: Cancel
@@ -72,6 +74,7 @@ def file_sync(
         always=hot,
         rules=[PathRule(src=r.src, dest=r.dest, restart=r.restart) for r in rules],
         places=inferred,
+        below=lambda path: type_below(below(), path),
     )
 
 
@@ -94,6 +97,19 @@ class _Places:
             places = {path: tuple(map(_place, placed)) for path, placed in found.items()}
             self._last = (found, places)
         return self._last[1]
+
+
+def type_below(listing: Listing | None, path: str) -> str | None:
+    """The type of what an image has at an absolute path: "" for nothing, None where that is not
+    known, a symlink's for what is behind one."""
+    if listing is None:
+        return None
+    parts = path.strip("/").split("/")
+    for size in range(1, len(parts) + 1):
+        node = listing.nodes.get("/".join(parts[:size]))
+        if node is not None and (node.type == "symlink" or size == len(parts)):
+            return node.type
+    return ""
 
 
 def _place(entry: FileEntry) -> SyncPlace:

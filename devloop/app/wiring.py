@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from devloop.app.preflight import Environment
     from devloop.base.cancel import Cancel
+    from devloop.builders.image.listing import Listing
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.api.view import ClusterView
     from devloop.cluster.rollout.stack_traces import ProjectPaths
@@ -125,8 +126,8 @@ class Wiring:
         )
         for diagnosis in deployments.recover():
             self._warn(diagnosis)
-        builders = self._builders(sources)
-        syncers = self._syncers(paths)
+        builders, below = self._builders(sources)
+        syncers = self._syncers(paths, below)
         # Closed first: what is paused must run again, whatever else takes too long to close.
         self.stack.callback(deployments.close)
         return Engine(
@@ -146,12 +147,16 @@ class Wiring:
             hints=self._hints(sources) if self.mode == "dev" else None,
         )
 
-    def _builders(self, sources: Mapping[str, ServiceSource]) -> dict[str, RecordingBuilder]:
+    def _builders(
+        self, sources: Mapping[str, ServiceSource]
+    ) -> tuple[dict[str, RecordingBuilder], dict[str, Callable[[], Listing | None]]]:
+        """The builders, and what is known below the COPYs of the image that each built last."""
         target = self.environment.target
         built = BuiltImages(self._project.state_dir)
         registries = self.stack.enter_context(Registries(self.environment.registry))
         housekeeper = self._keep_house(built)
         made: dict[str, RecordingBuilder] = {}
+        below: dict[str, Callable[[], Listing | None]] = {}
         for name, service in self.services.items():
             builder = make_builder(
                 service,
@@ -164,6 +169,7 @@ class Wiring:
                 once=self.mode == "run",
             )
             self.stack.callback(builder.close)
+            below[name] = builder.below_copies
             made[name] = RecordingBuilder(name, builder, built, housekeeper.image_built)
             if self._supervised(service):
                 assert self.environment.registry is not None  # noqa: S101 - else it is not
@@ -171,7 +177,7 @@ class Wiring:
                 platform = service.build.platform or next(iter(platforms), None)
                 dev = DevImages(made[name], self.environment.registry, platform)
                 made[name] = RecordingBuilder(name, dev, built, housekeeper.image_built)
-        return made
+        return made, below
 
     def _supervised(self, service: Service) -> bool:
         """Whether the service's image gets devloop's supervisor: for people at work on a cluster of
@@ -199,7 +205,11 @@ class Wiring:
         self.stack.callback(housekeeper.close)
         return housekeeper
 
-    def _syncers(self, paths: Mapping[str, ProjectPaths]) -> dict[str, FileSync]:
+    def _syncers(
+        self,
+        paths: Mapping[str, ProjectPaths],
+        below: Mapping[str, Callable[[], Listing | None]],
+    ) -> dict[str, FileSync]:
         hot = {
             name
             for name, service in self.services.items()
@@ -223,6 +233,7 @@ class Wiring:
                 self._feed,
                 notify,
                 paths=paths[service.name],
+                below=below[service.name],
                 hot=service.name in hot,
             )
             self.stack.callback(made[service.name].close)

@@ -17,7 +17,7 @@ from devloop.base.lazy_dataclass import dataclass
 from devloop.sync.rules import SyncTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from devloop.model import ContextEntry, Snapshot
     from devloop.sync.rules import PathRule
@@ -111,12 +111,20 @@ class ByRules:
 
 class ByPlaces:
     """Where the Dockerfile's COPY instructions put things; methods as `ByRules`. The process starts
-    anew after a change, or, with `may_stay`, goes on where nobody can restart it."""
+    anew after a change, or, with `may_stay`, goes on where nobody can restart it.
+
+    `below` gives the type of what the image has at an absolute path below these COPYs, "" for
+    nothing, None where that is not known."""
 
     def __init__(
-        self, places: Mapping[str, tuple[SyncPlace, ...]], *, may_stay: bool = False
+        self,
+        places: Mapping[str, tuple[SyncPlace, ...]],
+        *,
+        may_stay: bool = False,
+        below: Callable[[str], str | None] = lambda _: "",
     ) -> None:
         self.places = places
+        self.below = below
         self._may_stay = may_stay
         self._sources = {
             place.path: (source, place) for source, found in places.items() for place in found
@@ -183,6 +191,8 @@ def difference(
         after = new.placing.placed(target, new.snapshot)
         if before == after and target not in doubtful:
             continue
+        if (reason := _covers(old.placing, new.placing, target, before, after)) is not None:
+            return SyncPlan(blocker=reason)
         if after is not None:
             if before is None and not after.owner and isinstance(new.placing, ByPlaces):
                 return SyncPlan(blocker=f"{after.source} is new: its owner only the image knows")
@@ -202,6 +212,34 @@ def difference(
         restart=bool(reasons),
         needs_restart=max(filter(None, reasons), default=""),
     )
+
+
+def _covers(
+    old: Placing,
+    new: Placing,
+    target: str,
+    before: SyncedFile | None,
+    after: SyncedFile | None,
+) -> str | None:
+    """Why `target` is the builder's for what the image may have there below its COPYs: that comes
+    to light again when the copied path goes, and a builder copies no directory over something else
+    and nothing else over a directory."""
+    placing = new if isinstance(new, ByPlaces) else old
+    if not isinstance(placing, ByPlaces):
+        return None
+    if after is None:
+        there = placing.below(target)
+        if there == "":
+            return None
+        known = f"the image has a {there} below it" if there else "what is below it is not known"
+        return f"{target} is to go and {known}"
+    directory = after.entry.type == "dir"
+    if before is not None and (before.entry.type == "dir") == directory:
+        return None
+    there = placing.below(target)
+    if there and (there == "dir") != directory:
+        return f"{target} is a {there} in the base image"
+    return None
 
 
 def _changed(old: ContainerState, new: ContainerState) -> Iterable[str]:

@@ -61,7 +61,8 @@ class FileSync:
     `context` is the build context's directory. What goes where is set by `rules` or, without any,
     by `places` (`sync: auto`): from a scan to where the image's build puts its paths, without those
     of which that is not known and those that a later step of the build reads, or to the reason why
-    nothing is known. `restarts`, where a container has a supervisor: how its process is started
+    nothing is known; `below` is `ByPlaces`' of the image that was built last and may wait a second.
+    `restarts`, where a container has a supervisor: how its process is started
     anew after what the rules do not except; without `always`, a process that nobody can restart
     goes on. `report` gets, once, why containers cannot be synced into at all. `close` ends it."""
 
@@ -74,6 +75,7 @@ class FileSync:
         pods: PodSource,
         rules: Sequence[PathRule] = (),
         places: Callable[[Scan], Mapping[str, tuple[SyncPlace, ...]] | str] | None = None,
+        below: Callable[[str], str | None] = lambda _: "",
         restarts: Restarts | None = None,
         always: bool = False,
         report: Callable[[Diagnosis], None] | None = None,
@@ -94,6 +96,7 @@ class FileSync:
         self._pods = pods
         self._by_rules = ByRules(rules)
         self._places = places
+        self._below = below
         self._may_stay = not always
         self._by_places: ByPlaces | None = None
         self._report = report
@@ -295,7 +298,9 @@ class FileSync:
                 return places
             last = self._by_places
             if last is None or last.places is not places:
-                last = self._by_places = ByPlaces(places, may_stay=self._may_stay)
+                last = self._by_places = ByPlaces(
+                    places, may_stay=self._may_stay, below=self._below
+                )
             placing = last
         return _DesiredState(scan, ContainerState(snapshot=scan.snapshot, placing=placing))
 

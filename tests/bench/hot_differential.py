@@ -28,17 +28,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devloop.app.file_sync import _Places
+from devloop.app.file_sync import _Places, type_below
 from devloop.base.cancel import Cancel
 from devloop.config.schema import Build, Deploy, Service
 from devloop.engine.loop import SilentReporter
 from devloop.errors import DevloopError
 from devloop.model import ContainerView, ImageRef, PodView
+from devloop.registry.client import RegistryClient
 from devloop.sync.syncer import FileSync
 from devloop.watch.source import ServiceSource
 from tests.support.agent import program
 from tests.support.differential.campaign import Finding
-from tests.support.differential.candidate import Built
+from tests.support.differential.candidate import Built, Candidate
 from tests.support.differential.cases import Case, Step, arrange, perform
 from tests.support.differential.edits import Tree, random_edit, random_tree
 from tests.support.differential.images import Node, flatten, members
@@ -90,7 +91,7 @@ class _Space:
 
     _numbers = itertools.count()
 
-    def __init__(self, directory: Path, case: Case) -> None:
+    def __init__(self, directory: Path, case: Case, client: RegistryClient) -> None:
         self.name = f"{directory.name}-{next(self._numbers)}".lower().replace("_", "-")
         self.root = directory / self.name
         self.case = replace(case, steps=())
@@ -114,12 +115,23 @@ class _Space:
         self._images = self._containers = 0
         self._pods: tuple[PodView, ...] = ()
         self._callback: Callable[[], None] = lambda: None
+        # It builds beside, for what it then knows of the layers below.
+        self._candidate = Candidate(
+            self.root,
+            client=client,
+            image=f"differential/{self.name}",
+            dockerfile=recipe.dockerfile(self.root),
+            context=self.root / "context",
+            args=recipe.args,
+            stage=recipe.stage,
+        )
         self._sync = FileSync(
             "app",
             context=self.root / "context",
             open_stream=self._open,
             pods=self,
             places=_Places(service).of,
+            below=self._below,
             limit=60.0,
             first_pause=0.2,
         )
@@ -136,8 +148,12 @@ class _Space:
     ) -> LocalStream:
         return LocalStream(["docker", "exec", "-i", pod.uid, *argv])
 
+    def _below(self, path: str) -> str | None:
+        return type_below(self._candidate.builder.below_copies(), path)
+
     def close(self) -> None:
         self._sync.close()
+        self._candidate.close()
         for n in range(1, self._containers + 1):
             subprocess.run(
                 ["docker", "rm", "-f", "-v", f"{self.name}-{n}"], check=False, capture_output=True
@@ -161,6 +177,8 @@ class _Space:
             self.run()
         except (ChildProcessError, DevloopError) as error:
             return str(error)
+        self._candidate.build()
+        self._candidate.builder.settle()
         self._sync.image_contains(self._image, scan)
         return ""
 
@@ -236,7 +254,10 @@ def _differ(path: str, expected: Node | None, found: Node | None) -> bool:
 
 
 class _Run:
-    def __init__(self, directory: Path, bases: Bases, over: Callable[[], bool]) -> None:
+    def __init__(
+        self, directory: Path, client: RegistryClient, bases: Bases, over: Callable[[], bool]
+    ) -> None:
+        self._client = client
         self._directory = directory
         self._bases = bases
         self._over = over
@@ -256,7 +277,7 @@ class _Run:
                 links=(),
             )
             case = Case(recipe=random_recipe(rng, seen, self._bases), tree=tree)
-            space = _Space(self._directory, case)
+            space = _Space(self._directory, case, self._client)
             try:
                 if space.begin():
                     continue
@@ -268,7 +289,7 @@ class _Run:
     def _edits(self, space: _Space, rng: random.Random) -> None:
         fruitless, open_ = 0, 0
         for _ in range(_EDITS):
-            if self._over() or fruitless == 3:
+            if self._over() or fruitless == 2:
                 break
             tree = Tree.of(space.root / "context")
             step = Step(edits=random_edit(rng, tree), restart=rng.random() < 0.05)
@@ -303,7 +324,7 @@ class _Run:
 
     def case(self, case: Case) -> Finding | None:
         """From the beginning; what differs at the end, if the last edit was a hot one."""
-        space = _Space(self._directory, case)
+        space = _Space(self._directory, case, self._client)
         try:
             if space.begin():
                 return None
@@ -341,10 +362,14 @@ def main() -> int:
     parser.add_argument("--findings", default="hot-findings", help="a directory for cases")
     parser.add_argument("--case", help="run this kept case alone")
     options = parser.parse_args()
-    with registry() as host, tempfile.TemporaryDirectory(prefix="hotdiff-") as directory:
+    with (
+        registry() as host,
+        RegistryClient(host) as client,
+        tempfile.TemporaryDirectory(prefix="hotdiff-") as directory,
+    ):
         bases = make_bases(host)
         more = _within(options.minutes * 60)
-        run = _Run(Path(directory), bases, lambda: not more())
+        run = _Run(Path(directory), client, bases, lambda: not more())
         if options.case:
             kept = Case.from_json(json.loads(Path(options.case).read_text())["case"])
             found = run.case(kept.renamed(lambda line: line.replace("HOST", host)))

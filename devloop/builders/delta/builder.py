@@ -19,7 +19,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from devloop.base.cancel import Cancelled
+from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.threads import Background
 from devloop.builders.delta.analysis import is_plain_build, rules
@@ -36,10 +36,10 @@ from devloop.errors import DevloopError
 from devloop.model import Step, StepOutcome
 
 if TYPE_CHECKING:
-    from devloop.base.cancel import Cancel
     from devloop.builders.built_images import CachedImages
     from devloop.builders.dockerfile import Dockerfile
     from devloop.builders.image.documents import Image
+    from devloop.builders.image.listing import Listing
     from devloop.builders.job import Job, Registry
     from devloop.engine.ports import Builder, Reporter
     from devloop.errors import Diagnosis
@@ -134,6 +134,16 @@ class DeltaBuilder:
     def may_differ(self, before: Scan, after: Scan) -> bool:
         """See engine.ports.ServiceBuilder."""
         return self._job.reads.may_differ(before, after)
+
+    def below_copies(self) -> Listing | None:
+        """What the image that was built last has below the layers of its COPYs; None where that is
+        not known. Waits a second at most."""
+        known, cancel = self._known, Cancel()
+        if known is None or not known.finding.wait(0, cancel):
+            return None
+        with contextlib.suppress(Cancelled, DevloopError, NeedsFullBuild, OSError):
+            return known.finding.result(cancel).base_layers(cancel)
+        return None
 
     def settle(self) -> None:
         """Wait until nothing goes on in the background, for tests and measurements. Never raises

@@ -79,7 +79,7 @@ class Shortcut:
         self.published = state.change()
         self._rules = rules
         self._context = context
-        self._base_layers = base_layers
+        self.base_layers = base_layers
 
     def plan(self, scan: Scan, cancel: Cancel) -> LayerChange:
         """What to change of the layers for `scan`. Raises `NeedsFullBuild` and Cancelled."""
@@ -87,7 +87,7 @@ class Shortcut:
         self._rules.check(changed, self.state.links)
         self.state.move(scan.snapshot)
         if fresh := self.state.fresh():
-            check_places(fresh, self._base_layers(cancel))
+            check_places(fresh, self.base_layers(cancel))
         return self.state.change()
 
     def make(self, change: LayerChange) -> DeltaImage:

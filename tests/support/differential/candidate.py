@@ -91,7 +91,7 @@ class Candidate:
         self._source = ServiceSource(service, root)
         self._target = PushTarget(push=client.host)
         self.repository = self._target.repository(image)
-        self._builder = make_builder(
+        self.builder = make_builder(
             service,
             project,
             self._target,
@@ -102,14 +102,14 @@ class Candidate:
         )
 
     def close(self) -> None:
-        _close(self._builder)
+        _close(self.builder)
 
     def build(self) -> Built:
         """Scan and build; a fault of the product that is no `DevloopError` comes through."""
         notes = _Notes()
         try:
             scan = self._source.scan(None, Cancel())
-            image = self._builder.build(scan, notes, Cancel())
+            image = self.builder.build(scan, notes, Cancel())
         except DevloopError as error:
             how, reason = _way(notes.lines)
             return Built(error=error.diagnosis.code, how=how, reason=reason)

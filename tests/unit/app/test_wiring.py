@@ -97,7 +97,7 @@ def wired(
     hot: list[bool] = []
 
     def builder(*_: object, **__: object) -> object:
-        return SimpleNamespace(close=lambda: None)
+        return SimpleNamespace(close=lambda: None, below_copies=lambda: None)
 
     def dev_images(of: object, *_: object) -> object:
         supervised.append(of)
@@ -130,8 +130,8 @@ def wired(
             stack=stack,
         )
         source: Any = SimpleNamespace(written_since=lambda _: None)
-        wiring._builders({"web": source})
-        wiring._syncers({"web": cast("Any", None)})
+        _, below = wiring._builders({"web": source})
+        wiring._syncers({"web": cast("Any", None)}, below)
     return bool(supervised), hot[0] if hot else None
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from devloop.app.file_sync import type_below
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.builders.built_images import CachedImages
 from devloop.builders.delta.builder import DeltaBuilder
@@ -19,6 +20,7 @@ from devloop.builders.dockerfile import parse
 from devloop.builders.image.copies import FileEntry, StageState, stage_copies
 from devloop.builders.image.documents import sha256
 from devloop.builders.image.layer import read_layer, write_layer
+from devloop.builders.image.listing import Listing, PathEntry
 from devloop.builders.image.repository import Repository
 from devloop.builders.job import tag_of
 from devloop.errors import Code, DevloopError
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.builders.image.documents import Image
-    from devloop.builders.image.listing import Listing
     from devloop.engine.ports import Reporter
     from devloop.model import Scan
 
@@ -468,6 +469,30 @@ def test_what_comes_for_the_first_time_is_compared_with_the_base_layers(
     bench.build()
     # The builder could build it this time, so it can be carried on.
     assert bench.how.startswith("delta: ")
+
+
+def test_what_is_below_the_copies_can_be_asked_for(bench: Bench) -> None:
+    bench.behind.base = (other("app"), other("app/kept"))
+    assert bench.delta.below_copies() is None
+    for text in ("1", "2"):
+        bench.write(a=text)
+        bench.build()
+        below = bench.delta.below_copies()
+        assert below is not None
+        assert set(below.nodes) == {"app", "app/kept"}
+        assert type_below(below, "/app/kept") == "dir"
+        assert type_below(below, "/app/a") == ""
+    assert type_below(None, "/app/a") is None
+    linked = Listing(nodes={"app": PathEntry("symlink", link="srv")})
+    assert type_below(linked, "/app/a") == "symlink"
+
+
+def test_what_is_below_copies_is_not_known_of_layers_too_big_to_read(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devloop.builders.delta.base_layers._MOST", 10)
+    bench.build()
+    assert bench.delta.below_copies() is None
 
 
 def test_a_save_does_not_wait_long_for_the_base_layers(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from devloop.model import ContextEntry, Snapshot
 from devloop.sync.changes import ByPlaces, ByRules, ContainerState, SyncPlace, difference
 from devloop.sync.rules import PathRule, SyncTarget
@@ -135,6 +137,32 @@ def test_places() -> None:
     )
     without = state(ByPlaces({k: v for k, v in places.items() if k != "src"}), one=file())
     assert difference(old, without).blocker == "the directory src is gone as a whole"
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ("file", "/app/a is to go and the image has a file below it"),
+        (None, "/app/a is to go and what is below it is not known"),
+        ("", None),
+    ],
+)
+def test_what_goes_may_lay_open_what_the_base_image_has(there: str | None, said: str) -> None:
+    places = {"a": (SyncPlace(path="/app/a", mode=0o644),)}
+    by = ByPlaces(places, below=lambda _: there)
+    assert difference(state(by, a=file()), state(by)).blocker == said
+
+
+def test_what_is_new_may_not_be_what_the_base_image_has_another_thing_for() -> None:
+    places = {"a": (SyncPlace(path="/app/a", mode=0o644),)}
+    for there, blocked in (("dir", True), ("symlink", False), ("file", False), (None, False)):
+        by = ByPlaces(places, below={"/app/a": there}.get)
+        assert (difference(state(by), state(by, a=file())).blocker is not None) is blocked
+        assert (difference(state(by, a=FOLDER), state(by, a=file())).blocker is not None) is blocked
+    by = ByPlaces(places, below=lambda _: "file")
+    assert (
+        difference(state(by), state(by, a=FOLDER)).blocker == "/app/a is a file in the base image"
+    )
 
 
 def test_a_path_that_goes_somewhere_else_now() -> None:
