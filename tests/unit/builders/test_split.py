@@ -236,6 +236,8 @@ def test_the_builder_makes_the_lower_part_and_the_copies_are_made_here(bench: Be
     image = bench.build(bench.builder())
     assert bench.given == [LOWER]
     assert bench.tags == ["devloop-base"]
+    # A name of its own, so that BuildKit's copy of the whole context stays as it is.
+    assert bench.docker.calls[0][-1].endswith("/app-base")
     assert [each.tag for each in bench.recorded] == ["devloop-base"]
     assert f"shop/web@{bench.recorded[0].digest}" in bench.state.manifests
     assert image.tag == tag_of(bench.scan())
