@@ -158,7 +158,9 @@ class _Space:
             subprocess.run(
                 ["docker", "rm", "-f", "-v", f"{self.name}-{n}"], check=False, capture_output=True
             )
-        tags = [f"{self.name}:{n}" for n in range(1, self._images + 1)]
+        names = f"--filter=reference={self._candidate.repository}"
+        tags = _docker("image", "ls", names, "--format={{.Repository}}:{{.Tag}}").decode().split()
+        tags += [f"{self.name}:{n}" for n in range(1, self._images + 1)]
         subprocess.run(["docker", "rmi", "-f", *tags], check=False, capture_output=True)
         shutil.rmtree(self.root, ignore_errors=True)
 
