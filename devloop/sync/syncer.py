@@ -111,6 +111,8 @@ class FileSync:
         self._refusals: dict[tuple[str, str], dict[str, str]] = {}
         self._syncing = False
         self._closed = False
+        self._restarts = restarts
+        self._changed = threading.Event()
         self._unsubscribe = pods.on_change(self._look)
 
     # --- as engine.ports.Syncer ----------------------------------------------------------------
@@ -181,6 +183,8 @@ class FileSync:
         attempts = [(worker, worker.want(desired.state)) for worker in workers]
         try:
             arrived = self._wait(attempts, cancel)
+            if any(attempt.restarted for _, attempt in attempts):
+                self._until_ready({worker.pod.uid for worker in arrived}, reporter, cancel)
         except DevloopError:
             with self._lock:
                 if self._desired is desired:
@@ -240,10 +244,33 @@ class FileSync:
             raise DevloopError.of(Code.SYNC_FAILED, "the containers to sync into ended meanwhile")
         return arrived
 
+    def _until_ready(self, uids: set[str], reporter: Reporter, cancel: Cancel) -> None:
+        """Wait for the pods that Kubernetes has taken out of the Service, as after a crash: they
+        listen again, and its next look will tell. Those that it never found unready serve."""
+        deadline = time.monotonic() + (self._restarts.limit if self._restarts else self._limit)
+        with cancel.closing(self._changed.set):
+            while True:
+                self._changed.clear()
+                pods = self._pods.current(self._service)
+                away = [pod.name for pod in pods if pod.uid in uids and not pod.ready]
+                cancel.check()
+                if not away:
+                    return
+                reporter.progress(
+                    Step.SYNC, f"the process serves; waiting for pod {away[0]} to be ready"
+                )
+                if not self._changed.wait(deadline - time.monotonic()):
+                    raise DevloopError.of(
+                        Code.POD_DEADLINE,
+                        f"pod {away[0]} is not ready, although its process listens again",
+                        suggestions=("look at its readiness probe and its log",),
+                    )
+
     # --- what there is -------------------------------------------------------------------------
 
     def _look(self) -> None:
         """Bring the workers in line with the pods. Called from any thread; never blocks."""
+        self._changed.set()
         with self._lock:
             if self._closed:
                 return

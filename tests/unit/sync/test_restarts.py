@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -169,6 +170,27 @@ def test_a_broken_stream_in_the_middle_of_a_restart_restarts_once_more(process: 
     until(lambda: process.sync.blocker(process.world.scan()) is None)
     process.bring()
     assert process.answer() == "2"
+
+
+def test_a_pod_that_was_found_unready_is_waited_for(process: Process) -> None:
+    process.changed_to("exit1")
+    with pytest.raises(DevloopError):
+        process.bring()
+    process.world.run(image(1), ready=False)
+    process.changed_to("1")
+    scan, done = process.world.scan(), threading.Event()
+
+    def bring() -> None:
+        process.sync.sync(scan, SilentReporter(), Cancel())
+        done.set()
+
+    bringing = threading.Thread(target=bring)
+    bringing.start()
+    until(lambda: process.answer() == "1")
+    assert not done.wait(0.05)
+    process.world.run(image(1))
+    bringing.join(30)
+    assert done.is_set()
 
 
 def test_without_a_supervisor_there_is_no_restart(tmp_path: Path) -> None:

@@ -135,13 +135,14 @@ class World:
         self._callbacks.append(callback)
         return lambda: self._callbacks.remove(callback)
 
-    def run(self, *images: ImageRef, incarnation: int = 1) -> None:
+    def run(self, *images: ImageRef, incarnation: int = 1, ready: bool = True) -> None:
         """One pod for each of `images`."""
         self._pods = tuple(
             PodView(
                 name=f"web-{n}",
                 uid=str(n),
                 namespace="x",
+                ready=ready,
                 containers=(
                     ContainerView(
                         name="web",
