@@ -41,7 +41,7 @@ def test_first_deploy_and_edits(devloop: Start, workspace: Workspace, cluster: C
 def test_logs_before_and_after_a_replacement(
     devloop: Start, workspace: Workspace, replace: str
 ) -> None:
-    workspace.replace("devloop.yaml", "timeout: 60s", f"timeout: 60s\n      replace: {replace}")
+    workspace.replace("devloop.yaml", "replace: in-place", f"replace: {replace}")
     session = devloop("dev")
     session.finished("ready", seconds=120)
     first = session.logged("serving v0")
@@ -142,7 +142,7 @@ def test_build_error_and_recovery(devloop: Start, workspace: Workspace, cluster:
 def test_crash_loop_and_recovery(
     devloop: Start, workspace: Workspace, cluster: Cluster, replace: str
 ) -> None:
-    workspace.replace("devloop.yaml", "timeout: 60s", f"timeout: 60s\n      replace: {replace}")
+    workspace.replace("devloop.yaml", "replace: in-place", f"replace: {replace}")
     session = devloop("dev")
     session.finished("ready", seconds=120)
     good = workspace.read("app.py")

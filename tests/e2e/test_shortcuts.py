@@ -212,7 +212,7 @@ def test_a_crash_and_its_fix(devloop: Start, workspace: Workspace, cluster: Clus
 
 
 def test_rolling_makes_a_new_pod(devloop: Start, workspace: Workspace, cluster: Cluster) -> None:
-    workspace.replace("devloop.yaml", "timeout: 60s", "timeout: 60s\n      replace: rolling")
+    workspace.replace("devloop.yaml", "replace: in-place", "replace: rolling")
     session = devloop("dev")
     session.finished("ready", seconds=START)
     before = standing(cluster)
@@ -231,7 +231,7 @@ def test_rolling_makes_a_new_pod(devloop: Start, workspace: Workspace, cluster: 
 def test_fast_puts_back_what_it_changed(
     devloop: Start, workspace: Workspace, cluster: Cluster
 ) -> None:
-    workspace.replace("devloop.yaml", "timeout: 60s", "timeout: 60s\n      replace: fast")
+    workspace.replace("devloop.yaml", "replace: in-place", "replace: fast")
     workspace.replace(
         "k8s.yaml",
         "spec:\n  selector: {match",
