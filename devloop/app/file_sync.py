@@ -11,7 +11,7 @@ from devloop.cluster.api.log_stream import tail_log
 from devloop.cluster.rollout.ended_process import process_ended
 from devloop.errors import DevloopError
 from devloop.sync.changes import SyncPlace
-from devloop.sync.container_sync import Restarts
+from devloop.sync.process_start import Restarts
 from devloop.sync.rules import PathRule
 from devloop.sync.syncer import FileSync
 

@@ -13,15 +13,15 @@ import math
 import select
 import threading
 import time
-from dataclasses import field
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel, Cancelled
-from devloop.base.lazy_dataclass import dataclass
 from devloop.base.sockets import wake_pair
 from devloop.base.threads import supervised
 from devloop.errors import Code, DevloopError
 from devloop.sync.agent_session import NoAgent, start
+from devloop.sync.process_start import AwaitedStart, Revival, SyncAttempt
 from devloop.sync.protocol import ANY_IMAGE, DEV_IMAGE
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from devloop.sync.agent_session import Agent
     from devloop.sync.changes import ContainerState, FileChange, SyncPlan
     from devloop.sync.ports import CommandStream, OpenStream
+    from devloop.sync.process_start import Restarts
     from devloop.sync.protocol import ProcessNews
     from devloop.sync.rules import SyncTarget
 
@@ -44,77 +45,6 @@ _LOG = logging.getLogger(__name__)
 FIRST_PAUSE = 2.0
 _LONGEST_PAUSE = 30.0
 _READ_ONLY = "Read-only file system"  # of all of a container, as a rule (EROFS)
-_FIRST_REVIVAL, _LONGEST_REVIVAL = 1.0, 10.0
-
-
-@dataclass(slots=True)
-class SyncAttempt:
-    """One desired state and what became of it; `done` is set at the end. `error` is None when the
-    container has it; `gone` when the container ended first. `restarted`: by a new process."""
-
-    done: threading.Event = field(default_factory=threading.Event)
-    error: DevloopError | None = None
-    gone: bool = False
-    changes: int = 0
-    restarted: bool = False
-
-    def finish(self, error: DevloopError | None = None, *, gone: bool = False) -> None:
-        self.error = self.error or error
-        self.gone = self.gone or gone
-        self.done.set()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Restarts:
-    """How a container's process is started anew: it has `stop_timeout` seconds to end, and `limit`
-    to listen again where the one before did. `ended` makes the error of one that ended by itself,
-    from how it did; `report` is told when it did so while nothing was awaited. `starts` is told
-    before each start (pod, container, False), and when the new process serves (True)."""
-
-    stop_timeout: float
-    limit: float
-    ended: Callable[[PodView, str, str], DevloopError]
-    report: Callable[[Diagnosis], None]
-    starts: Callable[[PodView, str, bool], None] = lambda _pod, _container, _done: None
-
-
-class _Revival:
-    """When a process is started again that ended without a save, as the kubelet would do it, but
-    sooner: what it needs may be back. One that ends at a save waits for the next one."""
-
-    def __init__(self) -> None:
-        self._due = math.inf
-        self._pause = _FIRST_REVIVAL
-        self._last = 0.0
-
-    def left(self) -> float:
-        return self._due - time.monotonic()
-
-    def done(self) -> None:
-        self._due, self._last = math.inf, time.monotonic()
-
-    def after_end(self) -> None:
-        lived = time.monotonic() - self._last
-        self._pause = min(self._pause * 2, _LONGEST_REVIVAL)
-        if lived > _LONGEST_REVIVAL * 2:
-            self._pause = _FIRST_REVIVAL
-        self._due = time.monotonic() + self._pause
-
-
-@dataclass(slots=True)
-class _AwaitedStart:
-    """A start of the process that `attempt` waits for; `count` is its number, once it is known."""
-
-    attempt: SyncAttempt
-    limit: float
-    count: int | None = None
-    since: float = field(default_factory=time.monotonic)
-
-    def left(self) -> float:
-        return self.since + self.limit - time.monotonic()
-
-    def is_about(self, told: ProcessNews) -> bool:
-        return self.count is not None and told.count >= self.count
 
 
 class ContainerSync:
@@ -157,8 +87,8 @@ class ContainerSync:
         self.busy = False
         # Whether a process may run that started before all of `_state` was in place.
         self._old_process = False
-        self._awaited: _AwaitedStart | None = None
-        self._revival = _Revival()
+        self._awaited: AwaitedStart | None = None
+        self._revival = Revival()
         self._supervised: bool | None = None
         self._trouble: str | None = None
         self._final: DevloopError | None = None
@@ -318,7 +248,7 @@ class ContainerSync:
         if restarts is None or not restart:
             attempt.finish()
             return
-        self._awaited = _AwaitedStart(attempt, restarts.limit)
+        self._awaited = AwaitedStart(attempt, restarts.limit)
         self.busy = True
 
     # --- the process ---------------------------------------------------------------------------
@@ -349,7 +279,8 @@ class ContainerSync:
         if awaited is not None:
             self._end_start(error)
         else:
-            self._restarts.report(error.diagnosis)
+            hint = ("devloop starts it again in a moment",)
+            self._restarts.report(replace(error.diagnosis, suggestions=hint))
             self._revival.after_end()
 
     def _end_start(self, error: DevloopError | None = None) -> None:

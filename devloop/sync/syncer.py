@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from devloop.errors import Diagnosis
     from devloop.model import ContainerView, ImageRef, Scan
     from devloop.sync.changes import Placing, SyncPlace, SyncPlan
-    from devloop.sync.container_sync import Restarts, SyncAttempt
     from devloop.sync.ports import OpenStream
+    from devloop.sync.process_start import Restarts, SyncAttempt
     from devloop.sync.rules import PathRule, SyncTarget
 
 

@@ -18,7 +18,7 @@ from devloop.base.cancel import Cancel
 from devloop.engine.loop import SilentReporter
 from devloop.errors import Code, DevloopError, Diagnosis
 from devloop.sync.changes import SyncPlace
-from devloop.sync.container_sync import Restarts
+from devloop.sync.process_start import Restarts
 from devloop.sync.rules import PathRule
 from devloop.sync.syncer import FileSync
 from tests.support.agent import Supervised, descendants, python
@@ -149,7 +149,7 @@ def test_a_mending_save_may_be_the_content_of_before(process: Process) -> None:
 def test_a_process_that_ends_without_a_save_is_reported_and_started_again(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("devloop.sync.container_sync._FIRST_REVIVAL", 0.01)
+    monkeypatch.setattr("devloop.sync.process_start._FIRST_REVIVAL", 0.01)
     process.changed_to("1")
     process.bring()
     before = _child(process)
