@@ -262,6 +262,7 @@ def test_fast_puts_back_what_it_changed(
 
 
 def test_run_rolls(devloop: Start, workspace: Workspace, cluster: Cluster) -> None:
+    workspace.replace("devloop.yaml", "      replace: in-place\n", "")
     assert devloop("run").join(START) == 0
     before = standing(cluster)
     workspace.version("v1")
