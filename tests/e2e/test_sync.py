@@ -266,8 +266,23 @@ def test_restart_true_starts_the_process_anew(
     session.finished("ready", seconds=START)
     before = standing(cluster)
     workspace.version("v1")
+    done = synced(session)
+    assert "process restarted" in session.step("sync", done)["detail"]
+    cluster.serves("v1")
+    assert standing(cluster).pods == before.pods
+
+
+def test_restart_true_without_a_supervisor_is_an_image(
+    devloop: Start, workspace: Workspace, cluster: Cluster
+) -> None:
+    with_sync(workspace, "[{src: app.py, dest: /app, restart: true}]")
+    workspace.replace("devloop.yaml", "timeout: 60s", "timeout: 60s\n      supervise: false")
+    session = devloop("dev")
+    session.finished("ready", seconds=START)
+    before = standing(cluster)
+    workspace.version("v1")
     done = session.finished("ready", seconds=EDIT)
-    assert session.step("sync", done)["outcome"] == "skipped"
+    assert session.step("sync", done)["outcome"] in ("skipped", "failed"), session.story()
     cluster.serves("v1")
     after = standing(cluster)
     assert (after.pod.uid, after.pod.restarts) == (before.pod.uid, before.pod.restarts + 1)
@@ -305,7 +320,9 @@ def test_auto_goes_by_the_dockerfile(
 def test_an_image_without_shell_or_interpreter(
     devloop: Start, workspace: Workspace, cluster: Cluster
 ) -> None:
-    """Nothing in it could take the files: devloop says so once and goes the image way."""
+    """Without the supervisor nothing in it could take the files: devloop says so once and goes the
+    image way."""
+    workspace.replace("devloop.yaml", "timeout: 60s", "timeout: 60s\n      supervise: false")
     workspace.save("www/index.html", "v0")
     workspace.save(
         "Dockerfile",

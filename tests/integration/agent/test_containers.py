@@ -163,10 +163,10 @@ def test_it_serves_in_any_container(
             assert re.fullmatch(r"state started \d+ \d+ 1\n", first)
             serve.stdin.write(b"00000004hold00000012restart\0" + b"1000")
             serve.stdin.flush()
-            said = sorted(serve.stdout.readline().decode() for _ in range(4))
-            assert said[0] == "event ended signal 15 asked 1\n"
-            assert re.fullmatch(r"event started \d+ \d+ 2\n", said[1])
-            assert said[2:] == ["holding 1\n", "restarting 2\n"]
+            said = sorted(serve.stdout.readline().decode() for _ in range(5))
+            assert said[:2] == ["event ended signal 15 asked 1\n", "event listening 2\n"]
+            assert re.fullmatch(r"event started \d+ \d+ 2\n", said[2])
+            assert said[3:] == ["holding 1\n", "restarting 2\n"]
             assert process.stdout.readline() == b"agent 1 alone\n"
             serve.stdin.write(b"00000010may\0/x\0a/b")
             serve.stdin.flush()
