@@ -403,7 +403,10 @@ def test_many_restarts_leave_nothing_behind() -> None:
             assert peer.hear().startswith("started")
             if count == 20:
                 before = _held(supervised.pid)
-        assert _held(supervised.pid) == before or os.environ.get(OTHER_PROGRAM)
+        after = _held(supervised.pid)
+        assert after[0] == before[0] or os.environ.get(OTHER_PROGRAM)
+        # Pages come in when they are first used; what is left behind each time would be more.
+        assert after[1] <= before[1] + 64 or os.environ.get(OTHER_PROGRAM)
         until(lambda: len(descendants(supervised.pid)) == 2)
         print(f"{times} restarts: {before[1]} KiB", file=sys.stderr)
 
