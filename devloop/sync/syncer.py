@@ -62,9 +62,9 @@ class FileSync:
     by `places` (`sync: auto`): from a scan to where the image's build puts its paths, without those
     of which that is not known and those that a later step of the build reads, or to the reason why
     nothing is known; `below` is `ByPlaces`' of the image that was built last and may wait a second.
-    `restarts`, where a container has a supervisor: how its process is started
-    anew after what the rules do not except; without `always`, a process that nobody can restart
-    goes on. `report` gets, once, why containers cannot be synced into at all. `close` ends it."""
+    `restarts`, where a container has a supervisor: how its process is started anew after what the
+    rules do not except; without `always`, a process that nobody can restart goes on. `report` gets,
+    once, why containers cannot be synced into at all. `close` ends it."""
 
     def __init__(
         self,

@@ -13,12 +13,16 @@ from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
+import pytest
+
 from devloop.base.platforms import own_platform
 from tests.support.machine import agent
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="the agent is for Linux")
 
 OTHER_PROGRAM = "DEVLOOP_TEST_AGENT"
 """The variable that names another program to test, as one made with a compiler's sanitizers."""

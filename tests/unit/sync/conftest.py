@@ -19,7 +19,7 @@ from devloop.model import ContextEntry
 from devloop.sync.changes import FileChange, SyncedFile
 from devloop.sync.protocol import STARTS, closing, code, keep_content, request
 from devloop.sync.rules import SyncTarget
-from tests.support.agent import program
+from tests.support.agent import needs_linux, program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from devloop.sync.protocol import Kind
 
 # The same tests for each: the interpreters that images have under these names.
-INTERPRETERS = ("agent", "python3", "dash", "bash", "busybox")
+INTERPRETERS = (pytest.param("agent", marks=needs_linux), "python3", "dash", "bash", "busybox")
 
 
 class Agent:

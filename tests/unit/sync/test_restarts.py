@@ -21,7 +21,7 @@ from devloop.sync.changes import SyncPlace
 from devloop.sync.process_start import Restarts
 from devloop.sync.rules import PathRule
 from devloop.sync.syncer import FileSync
-from tests.support.agent import Supervised, descendants, python
+from tests.support.agent import Supervised, descendants, needs_linux, python
 from tests.support.waiting import until
 from tests.unit.sync.test_syncer import World, image
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from devloop.model import PodView, Scan, Served
+
+pytestmark = needs_linux
 
 # It reads its code when it starts, as programs do, and answers each connection with it.
 SERVER = """

@@ -26,7 +26,7 @@ from devloop.sync.rules import PathRule
 from devloop.sync.syncer import FileSync
 from devloop.watch.rules import ContextRules
 from devloop.watch.scan import TreeScanner
-from tests.support.agent import program
+from tests.support.agent import needs_linux, program
 from tests.support.examples import examples
 from tests.support.waiting import until
 from tests.unit.sync.conftest import tree
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
     from devloop.errors import Diagnosis
     from devloop.model import Served
+
+
+INTERPRETERS = [pytest.param("agent", marks=needs_linux), "python", "sh"]
 
 
 class LocalStream:
@@ -181,7 +184,7 @@ def image(n: int) -> ImageRef:
     return ImageRef(repository="r/web", tag=str(n), digest=f"sha256:{n}")
 
 
-@pytest.fixture(params=["agent", "python", "sh"])
+@pytest.fixture(params=INTERPRETERS)
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path, interpreter=request.param)
     yield made
@@ -422,7 +425,7 @@ _EDIT = st.tuples(
 )
 
 
-@pytest.mark.parametrize("interpreter", ["agent", "python", "sh"])
+@pytest.mark.parametrize("interpreter", INTERPRETERS)
 @settings(max_examples=examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(st.lists(_EDIT, max_size=6), max_size=4))
 def test_any_edits_make_the_container_equal(
