@@ -91,7 +91,10 @@ void ports_note(void) { look(&noted); }
 /* With `left` listening: what was noted and is not among them was the command's. */
 static bool take_vanished(const Set *left) {
     if (!any_but(&noted, left, NULL)) return false;
-    for (size_t i = 0; i < WORDS; i++) own.word[i] = noted.word[i] & ~left->word[i];
+    /* What was known of a command that did not listen stays: others' listeners come and go too. */
+    for (size_t i = 0; i < WORDS; i++) {
+        own.word[i] = (known ? own.word[i] : 0) | (noted.word[i] & ~left->word[i]);
+    }
     return true;
 }
 
