@@ -146,14 +146,19 @@ def _styled(text: str, colour: str) -> str:
     return click.style(text, fg=colour) if coloured else text
 
 
-def _read_context(name: str) -> tuple[str, str]:
+def _read_context(name: str) -> local_cluster.KnownContext:
     from devloop.cluster.api.kubeconfig import read  # noqa: PLC0415 - see main.py
+    from devloop.local_cluster import KnownContext  # noqa: PLC0415 - as above
 
     try:
-        cluster = read(os.environ).resolve(name).cluster
+        kubeconfig = read(os.environ)
     except DevloopError:
-        return "", ""
-    return cluster.server, cluster.ca
+        return KnownContext()
+    try:
+        cluster = kubeconfig.resolve(name).cluster
+    except DevloopError:
+        return KnownContext(current=kubeconfig.current)
+    return KnownContext(server=cluster.server, ca=cluster.ca, current=kubeconfig.current)
 
 
 def _with_docker(work: Callable[[local_cluster.DockerHost], T]) -> T:

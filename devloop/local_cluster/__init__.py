@@ -19,13 +19,23 @@ from devloop.errors import Code, DevloopError
 from devloop.local_cluster import cluster as clusters
 from devloop.local_cluster import registry as registries
 from devloop.local_cluster import wiring
+from devloop.local_cluster.cluster import KnownContext
 from devloop.local_cluster.docker_host import DockerHost, provision_error
 from devloop.local_cluster.machine import Machine, look
 from devloop.local_cluster.registry import Wanted
 from devloop.local_cluster.state import Status, status
 from devloop.local_cluster.steps import ClusterProgress, Report, step
 
-__all__ = ["ClusterProgress", "DockerHost", "Status", "Wanted", "down", "status", "up"]
+__all__ = [
+    "ClusterProgress",
+    "DockerHost",
+    "KnownContext",
+    "Status",
+    "Wanted",
+    "down",
+    "status",
+    "up",
+]
 
 # The announcement lies beside the manifests that kubeadm wrote, for `kubectl apply` to read.
 _HOSTING = "/etc/kubernetes/local-registry-hosting.json"
@@ -92,12 +102,15 @@ def up(
             machine = look(docker, name)
         host, ca = _wire(docker, machine, api, report)
     clusters.await_nodes(docker, machine, api, report)
-    if not clusters.in_kubeconfig(machine, ca, read_context):
+    context = f"kind-{name}"
+    known = read_context(context)
+    if known.current != context or not clusters.in_kubeconfig(machine, ca, known):
         with step(report, "kubeconfig") as note:
             clusters.kind(docker, "export", "kubeconfig", "--name", name, limit=30)
-            note(f"context kind-{name} written")
+            before = f", {known.current} was" if known.current not in ("", context) else ""
+            note(f"context {context} is current{before}")
     seconds = time.monotonic() - began
-    return Up(context=f"kind-{name}", registry=host, created=created, seconds=seconds)
+    return Up(context=context, registry=host, created=created, seconds=seconds)
 
 
 def down(docker: DockerHost, name: str, *, report: Report, yes: bool = False) -> RemovedCluster:

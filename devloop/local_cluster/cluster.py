@@ -26,9 +26,18 @@ if TYPE_CHECKING:
     from devloop.local_cluster.docker_host import DockerHost
 
 
-ReadContext = Callable[[str], tuple[str, str]]
-"""The API server's URL and its CA (PEM) that the user's kubeconfig has for a context; empty strings
-when it has none."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownContext:
+    """What the user's kubeconfig has for a context: the API server's URL and its CA (PEM), empty
+    where it has none; and the name of the context that is current, empty where none is."""
+
+    server: str = ""
+    ca: str = ""
+    current: str = ""
+
+
+ReadContext = Callable[[str], KnownContext]
+"""Look a context up by its name."""
 
 _CREATE = 900.0  # seconds; the node image may have to be pulled
 _API_SOON = 15.0  # time to come back before it is worth asking why not
@@ -219,14 +228,13 @@ def delete(docker: DockerHost, name: str, what: str, report: Report) -> None:
         note("deleted")
 
 
-def in_kubeconfig(machine: Machine, ca: str, read_context: ReadContext) -> bool:
+def in_kubeconfig(machine: Machine, ca: str, known: KnownContext) -> bool:
     """Whether the user's kubeconfig leads to this very cluster: a context of its name that stayed
     behind from a deleted one does not."""
     plane = machine.control_plane
     port = plane.api_port if plane is not None else None
-    server, known = read_context(f"kind-{machine.name}")
-    same_port = port is None or server.endswith(f":{port}")
-    return bool(ca and server) and same_port and known.strip() == ca.strip()
+    same_port = port is None or known.server.endswith(f":{port}")
+    return bool(ca and known.server) and same_port and known.ca.strip() == ca.strip()
 
 
 def valid_name(name: str) -> None:

@@ -37,6 +37,7 @@ class Status:
     created_by_devloop: bool = False
     api_reachable: bool = False
     in_kubeconfig: bool = False
+    current_context: str = ""
     nodes: tuple[NodeStatus, ...] = ()
     registry: str = ""
     registry_running: bool = False
@@ -60,6 +61,7 @@ def status(docker: DockerHost, name: str, *, read_context: ReadContext) -> Statu
     host = hosted_at(hosting or {}) or (f"localhost:{registry.port}" if registry else "")
     probes = probe_all(docker, machine, certs_dir(local_port(host)))
     foreign = hosting is not None and not is_ours(hosting)
+    known = read_context(f"kind-{name}")
     nodes = tuple(
         NodeStatus(
             name=node.name,
@@ -78,7 +80,8 @@ def status(docker: DockerHost, name: str, *, read_context: ReadContext) -> Statu
         exists=bool(machine.nodes),
         created_by_devloop=any(p.marked for p in probes),
         api_reachable=api is not None,
-        in_kubeconfig=bool(probes) and in_kubeconfig(machine, probes[0].ca, read_context),
+        in_kubeconfig=bool(probes) and in_kubeconfig(machine, probes[0].ca, known),
+        current_context=known.current,
         nodes=nodes,
         registry=host,
         registry_running=bool(registry and registry.running) or foreign,
@@ -99,6 +102,7 @@ def _problems(seen: Status) -> Iterator[str]:
     checks = (
         (seen.api_reachable, "the API server does not answer"),
         (silent or seen.in_kubeconfig, f"the kubeconfig has no working context {seen.context}"),
+        (bool(silent or seen.current_context), "the kubeconfig has no current context"),
         (seen.registry_running, "the registry's container is not running"),
         (seen.registry_reachable, f"the registry does not answer at {seen.registry or 'any port'}"),
         (seen.registry_connected, "the registry is not on the nodes' network"),

@@ -159,6 +159,10 @@ def _lose_context(local: Local) -> None:
     local.kubeconfig.unlink()
 
 
+def _leave_no_context_current(local: Local) -> None:
+    sh("kubectl", f"--kubeconfig={local.kubeconfig}", "config", "unset", "current-context")
+
+
 def _pause_node(local: Local) -> None:
     sh("docker", "pause", local.node)
 
@@ -176,6 +180,7 @@ def _stop_node(local: Local) -> None:
         _lose_hosts,
         _lose_config_map,
         _lose_context,
+        _leave_no_context_current,
         _pause_node,
         _stop_node,
     ],

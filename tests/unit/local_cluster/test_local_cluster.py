@@ -61,6 +61,7 @@ class Host(MemoryDocker):
         self.programs["kubectl"] = self.kubectl
         self.hosting: dict[str, Any] | None = None
         self.contexts: dict[str, tuple[str, str]] = {}
+        self.current = ""
         self.kind_calls: list[tuple[str, ...]] = []
         self.kind_fails: dict[str, str] = {}
         self.ready = True
@@ -72,8 +73,9 @@ class Host(MemoryDocker):
     def docker(self) -> DockerHost:
         return DockerHost(self, self.clock, clock=self.clock)
 
-    def read_context(self, name: str) -> tuple[str, str]:
-        return self.contexts.get(name, ("", ""))
+    def read_context(self, name: str) -> local_cluster.KnownContext:
+        server, ca = self.contexts.get(name, ("", ""))
+        return local_cluster.KnownContext(server=server, ca=ca, current=self.current)
 
     def kubectl(self, box: Box, argv: list[str]) -> tuple[int, str, str]:
         args = argv[2:]
@@ -114,8 +116,9 @@ class Host(MemoryDocker):
             self.boxes.pop(f"{name}-control-plane", None)
             self.hosting = None
             self.contexts.clear()
+            self.current = ""
         else:
-            self.contexts[f"kind-{name}"] = ("https://127.0.0.1:40001", CA)
+            self.add_context(name)
         return process.Completed(status=0, out="", err="")
 
     def make_cluster(self, name: str) -> None:
@@ -129,7 +132,11 @@ class Host(MemoryDocker):
                 "/etc/kubernetes/kubelet.conf": "kind: Config",
             },
         )
+        self.add_context(name)
+
+    def add_context(self, name: str) -> None:
         self.contexts[f"kind-{name}"] = ("https://127.0.0.1:40001", CA)
+        self.current = f"kind-{name}"
 
 
 @pytest.fixture
@@ -250,6 +257,11 @@ def _lose_kubeconfig(host: Host) -> None:
     host.contexts.clear()
 
 
+def _leave_no_context_current(host: Host) -> None:
+    # What kind does when it deletes the cluster whose context is.
+    host.current = ""
+
+
 def _keep_a_stale_context(host: Host) -> None:
     host.contexts["kind-devloop"] = ("https://127.0.0.1:40002", CA)
 
@@ -270,6 +282,7 @@ def _keep_a_context_with_another_ca(host: Host) -> None:
         _spoil_hosts,
         _lose_config_map,
         _lose_kubeconfig,
+        _leave_no_context_current,
         _keep_a_stale_context,
         _keep_a_context_with_another_ca,
     ],
@@ -283,6 +296,17 @@ def test_up_repairs(host: Host, damage: Callable[[Host], None]) -> None:
     stands, _ = up(host)
     assert not stands.created
     assert status(host).ok
+
+
+def test_up_makes_the_context_current_and_says_which_one_was(host: Host) -> None:
+    up(host)
+    host.current = "elsewhere"
+    assert status(host).ok
+    _, said = up(host)
+    assert host.current == "kind-devloop"
+    assert [p.detail for p in said if p.step == "kubeconfig" and p.state == "done"] == [
+        "context kind-devloop is current, elsewhere was"
+    ]
 
 
 def test_a_registry_that_cannot_start_is_recreated_on_its_volume(
