@@ -82,7 +82,8 @@ class Agent:
         if answer in GREETINGS:
             self.kind, self.supervised = "agent", GREETINGS[answer]
             if self.supervised:
-                self._send(hold())
+                # A batch of its own, for the steps of the next one are counted from here on.
+                self._finish(bytearray(hold()))
             return
         if answer not in ("python", "sh"):
             raise NoAgent(answer)

@@ -45,6 +45,8 @@ _LOG = logging.getLogger(__name__)
 FIRST_PAUSE = 2.0
 _LONGEST_PAUSE = 30.0
 _READ_ONLY = "Read-only file system"  # of all of a container, as a rule (EROFS)
+# Not so the next time: ENOSPC, EDQUOT, EIO, in the words of the agents.
+_PASSING = ("No space left on device", "Disk quota exceeded", "Input/output error")
 
 
 class ContainerSync:
@@ -300,12 +302,15 @@ class ContainerSync:
     def _refuse(
         self, changes: tuple[FileChange, ...], refused: Mapping[int, str], attempt: SyncAttempt
     ) -> None:
-        detail = tuple(refused[n] for n in sorted(refused)[:10])
-        error = self._failed(refused[min(refused)], detail=detail if len(detail) > 1 else ())
-        for number, reason in refused.items():
+        # The restart that is refused after them, for nothing but that, is no news.
+        steps = sorted(n for n in refused if n < len(changes)) or sorted(refused)
+        detail = tuple(refused[n] for n in steps[:10])
+        error = self._failed(detail[0], detail=detail if len(detail) > 1 else ())
+        for number in steps:
+            reason = refused[number]
             if reason.endswith(_READ_ONLY):
                 self._refused("", reason.rpartition(": ")[2], error)
-            elif 0 <= number < len(changes):
+            elif number < len(changes) and not any(p in reason for p in _PASSING):
                 directory = changes[number].target.absolute.rpartition("/")[0]
                 self._refused(directory or "/", reason, error)
         attempt.finish(error)

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 import threading
 from pathlib import Path
@@ -159,6 +160,44 @@ def test_a_process_that_ends_without_a_save_is_reported_and_started_again(
     until(lambda: process.answer() == "1" and _child(process) != before)
     assert process.ended == ["was ended by SIGKILL"]
     assert [found.code for found in process.reported] == ["pod/process-ended"]
+
+
+def test_what_cannot_be_brought_is_known_from_the_first_save_of_a_stream_on(
+    process: Process,
+) -> None:
+    (process.world.context / "d").mkdir()
+    (process.world.context / "d/a").write_text("0")
+    process.sync.image_contains(image(2), process.world.scan())
+    process.world.run(image(2), incarnation=2)
+    (process.world.app / "d").symlink_to(process.world.app)
+    (process.world.context / "d/a").write_text("1")
+    with pytest.raises(DevloopError) as caught:
+        process.bring()
+    reason = f"{process.world.app}/d is a symlink in the image"
+    assert caught.value.diagnosis.message.endswith(reason)
+    assert caught.value.diagnosis.detail == ()
+    assert process.sync.blocker(process.world.scan()) == reason
+    assert process.answer() == "0"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounts a small file system")
+def test_a_disk_that_was_full_is_tried_again(process: Process) -> None:
+    app = process.world.app
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(app)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("may not mount")
+    try:
+        shutil.copytree(process.world.context, app, dirs_exist_ok=True)
+        (process.world.context / "big").write_text("1" * 100_000)
+        process.changed_to("1")
+        with pytest.raises(DevloopError, match="big: No space left on device"):
+            process.bring()
+        assert process.answer() == "0"
+        (process.world.context / "big").write_text("1")
+        process.bring()
+        assert process.answer() == "1"
+    finally:
+        subprocess.run(["umount", "-l", str(app)], check=True)
 
 
 def test_a_broken_stream_in_the_middle_of_a_restart_restarts_once_more(process: Process) -> None:
