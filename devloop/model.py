@@ -189,11 +189,11 @@ ReplacedBy = Literal["rolling", "in-place", "fast"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deployed:
-    """What a deploy left in the cluster: wait for `workload` to reach `generation` with `image`
-    in `containers`. `changed` is False when the cluster already had it all. `previous` maps those
-    containers to the images they had before, for a rollback; empty when the workload is new.
-    `how` its pods come to run the image; `alone` says that the only pod is restarted with it:
+class DeployedWorkload:
+    """What a deploy left of one workload in the cluster: wait for `workload` to reach `generation`
+    with `image` in `containers`. `changed` is False when the cluster already had it all. `previous`
+    maps those containers to the images they had before, for a rollback; empty when the workload is
+    new. `how` its pods come to run the image; `alone` says that the only pod is restarted with it:
     nothing else serves meanwhile."""
 
     workload: WorkloadRef
@@ -205,6 +205,30 @@ class Deployed:
     how: ReplacedBy = "rolling"
     alone: bool = False
     previous: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployed:
+    """What a deploy of `image` left in the cluster: every workload of the service, the picked one
+    first. `changed` is False when the cluster already had it all, whatever came along included."""
+
+    image: ImageRef
+    workloads: tuple[DeployedWorkload, ...]
+    changed: bool = True
+
+    @property
+    def picked(self) -> DeployedWorkload:
+        return self.workloads[0]
+
+    @property
+    def alone(self) -> bool:
+        """Whether the image before is not served any more, as of some workload's only pod."""
+        return any(workload.alone for workload in self.workloads)
+
+    @property
+    def can_roll_back(self) -> bool:
+        """Whether there is an image to put back."""
+        return any(workload.previous for workload in self.workloads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

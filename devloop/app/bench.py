@@ -285,7 +285,7 @@ def measure(
             deployed = deployer.deploy(each, SilentReporter(), cancel)
             deployer.follow(deployed, SilentReporter(), cancel)
             found.append((time.monotonic() - began) * 1000)
-            how = deployed.how
+            how = deployed.picked.how
     except BaseException:
         # Not followed: who interrupts does not wait for it, and its errors are not the news.
         with contextlib.suppress(DevloopError):

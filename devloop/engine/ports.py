@@ -101,7 +101,7 @@ class Deployer(Protocol):
     """Gets one service's image served."""
 
     def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
-        """Write the cluster (apply the manifests, patch the workload) and return at once.
+        """Write the cluster (apply the manifests, patch the workloads) and return at once.
 
         Cancelled only between two writes. Errors: config/manifest*, cluster/*, safety/*."""
 
@@ -111,7 +111,7 @@ class Deployer(Protocol):
         Raises pod/* as soon as the failure is certain, at the latest at the deadline."""
 
     def rollback(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> None:
-        """Put `deployed.previous` back."""
+        """Put back the images that the workloads of `deployed` had before."""
 
     def adopt(self, image: ImageRef, cancel: Cancel) -> str | None:
         """Make pods to come start with `image` and leave those that run alone.

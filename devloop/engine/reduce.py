@@ -324,7 +324,7 @@ def _task_failed(turn: Turn, task: Task, diagnosis: Diagnosis) -> None:
         return
     seen, number = iteration.scan.fingerprint, iteration.number
     failure = Failure(fingerprint=seen, iteration=number, step=step, diagnosis=diagnosis)
-    undo = iteration.deployed is not None and iteration.deployed.previous
+    undo = iteration.deployed is not None and iteration.deployed.can_roll_back
     if task.kind is TaskKind.FOLLOW and turn.service.roll_back and undo:
         turn.close_steps(StepOutcome.FAILED)
         turn.to_stage(TaskKind.ROLLBACK, failure=failure)

@@ -32,6 +32,7 @@ from devloop.manifests.files import FilesRendering
 from devloop.model import (
     ContainerView,
     Deployed,
+    DeployedWorkload,
     ImageRef,
     Outcome,
     PodView,
@@ -117,7 +118,10 @@ class Loop:
 
     def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
         ref = WorkloadRef("deployment", "web", "default")
-        return Deployed(workload=ref, uid="u", generation=1, image=image, containers=("web",))
+        web = DeployedWorkload(
+            workload=ref, uid="u", generation=1, image=image, containers=("web",)
+        )
+        return Deployed(image=image, workloads=(web,))
 
     def follow(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
         return Served(image=deployed.image, pods=("web-1",))

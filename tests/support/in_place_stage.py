@@ -12,7 +12,7 @@ from devloop.cluster.replace.pause import paused_by_devloop
 from devloop.cluster.replace.recovery_log import RecoveryLog
 from devloop.config.schema import Build, Deploy, Project, Service
 from devloop.engine.loop import SilentReporter
-from devloop.model import ImageRef, WorkloadRef
+from devloop.model import Deployed, ImageRef, WorkloadRef
 from tests.support.cluster_objects import deployment, owner, pod, running
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.api.view import ClusterView
-    from devloop.cluster.deploy.workload import WorkloadDeployer
-    from devloop.model import Deployed, Step, StepOutcome
+    from devloop.cluster.deploy.service import ServiceDeployer
+    from devloop.model import DeployedWorkload, Step, StepOutcome
     from tests.support.fake_api import FakeApi
 
 __all__ = ["PODS", "REF", "WEB", "InPlaceStage", "image"]
@@ -89,7 +89,7 @@ class InPlaceStage:
         self.reporter = Details()
         self.caught = "SIGTERM"
         self.deployments = Deployments(project, connection, view, read_status=self._status)
-        self.deployer: WorkloadDeployer = self.deployments.deployer(self.service)
+        self.deployer: ServiceDeployer = self.deployments.deployer(self.service)
         self.log = RecoveryLog(project.state_dir)
         for kind in ("pods", "replicasets", "deployments"):
             view.view(kind, "dev").wait_synced(self.cancel)
@@ -101,11 +101,12 @@ class InPlaceStage:
             made["spec"] = before["spec"]
         self.api.put(f"{PODS}/web-new-{name}", made)
 
-    def deploy(self, letter: str) -> Deployed:
-        return self.deployer.deploy(image(letter), self.reporter, self.cancel)
+    def deploy(self, letter: str) -> DeployedWorkload:
+        return self.deployer.deploy(image(letter), self.reporter, self.cancel).picked
 
-    def follow(self, deployed: Deployed, cancel: Cancel | None = None) -> None:
-        self.deployer.follow(deployed, SilentReporter(), cancel or self.cancel)
+    def follow(self, deployed: DeployedWorkload, cancel: Cancel | None = None) -> None:
+        whole = Deployed(image=deployed.image, workloads=(deployed,))
+        self.deployer.follow(whole, SilentReporter(), cancel or self.cancel)
 
     def _status(self, pod: Mapping[str, Any], container: str, cancel: Cancel) -> str:
         """The container's /proc/1/status: its process has a handler for `caught`, if for any."""

@@ -1,6 +1,6 @@
 """The deployers of one project: where they are made, recovered and closed, and what they share.
 
-How one service's image gets served is `workload`'s.
+How one service's image gets served is `service`'s.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from devloop.cluster.api.kinds import Discovery, workload_path
 from devloop.cluster.api.pod_view import uid_of
 from devloop.cluster.deploy import guard
 from devloop.cluster.deploy.apply import Applier
-from devloop.cluster.deploy.workload import WorkloadDeployer
+from devloop.cluster.deploy.service import ServiceDeployer
 from devloop.cluster.replace.in_place import InPlace
 from devloop.cluster.replace.live_objects import LiveObjects
 from devloop.cluster.replace.pause import paused_by_devloop, resume
@@ -29,7 +29,7 @@ from devloop.cluster.replace.workload_lock import WorkloadLock
 from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.api.view import ClusterView
@@ -81,7 +81,7 @@ class Deployments:
         )
         self.renderings = renderings
         self.project_paths = project_paths
-        self._deployers: tuple[WorkloadDeployer, ...] = ()
+        self._deployers: tuple[ServiceDeployer, ...] = ()
         self._guard = threading.Lock()
         self._pinned: dict[str, ImageRef] = {}
         self._locks: dict[tuple[str, str], WorkloadLock] = {}
@@ -117,8 +117,13 @@ class Deployments:
         with self._guard:
             return self._locks.setdefault((ref.kind, ref.name), WorkloadLock())
 
-    def deployer(self, service: Service) -> WorkloadDeployer:
-        made = WorkloadDeployer(service, self)
+    def locks(self, refs: Iterable[WorkloadRef]) -> list[WorkloadLock]:
+        """Those of several, none twice, in the order in which everybody takes them."""
+        keys = sorted({(ref.kind, ref.name): ref for ref in refs}.items())
+        return [self.lock(ref) for _, ref in keys]
+
+    def deployer(self, service: Service) -> ServiceDeployer:
+        made = ServiceDeployer(service, self)
         self._deployers += (made,)
         return made
 

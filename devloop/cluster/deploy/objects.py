@@ -45,15 +45,22 @@ class PlannedObject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeployPlan:
-    """What to apply, in order; `own` is the service's workload among it. Its `containers` get the
-    service's image; they are empty when the manifests do not hold the workload (it is patched
-    then)."""
+class PlannedWorkload:
+    """A workload of the service. `own` is it as it shall be, and its `containers` get the service's
+    image; None and empty when the manifests do not hold it (it is patched then)."""
 
-    objects: tuple[PlannedObject, ...]
-    workload: WorkloadRef
+    ref: WorkloadRef
     containers: tuple[str, ...] = ()
     own: PlannedObject | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployPlan:
+    """What to apply, in order; the service's `workloads` are among it, or patched. The picked one
+    is the first of them."""
+
+    objects: tuple[PlannedObject, ...]
+    workloads: tuple[PlannedWorkload, ...]
 
 
 # What others need comes first; what is not listed (custom resources) comes before workloads, which
@@ -184,7 +191,8 @@ def plan_objects(
     planned.sort(key=lambda p: apply_order(p.resource.kind))  # stable: the files' order within
     where = mine.namespace if mine is not None else namespace
     ref = WorkloadRef(service.deploy.workload_kind, service.deploy.workload_name, where)
-    return DeployPlan(objects=tuple(planned), workload=ref, containers=changed, own=mine)
+    picked = PlannedWorkload(ref=ref, containers=changed, own=mine)
+    return DeployPlan(objects=tuple(planned), workloads=(picked,))
 
 
 def _workload(service: Service) -> tuple[str, str]:

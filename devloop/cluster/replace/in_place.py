@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from devloop.cluster.replace.stop_signal import StopSignals
     from devloop.cluster.replace.workload_lock import WorkloadLock
     from devloop.cluster.rollout.rollout_status import Accepted
-    from devloop.model import Deployed, ImageRef, WorkloadRef
+    from devloop.model import DeployedWorkload, ImageRef, WorkloadRef
 
 
 _LOG = logging.getLogger(__name__)
@@ -281,7 +281,7 @@ class InPlace(Replacement):
 
     # --- following it --------------------------------------------------------------------------
 
-    def advance(self, deployed: Deployed, accepted: Accepted, cancel: Cancel) -> str:
+    def advance(self, deployed: DeployedWorkload, accepted: Accepted, cancel: Cancel) -> str:
         """Restart the next pod once those before it serve, and finish after the last."""
         with self._lock.acquired(cancel):
             live, entry = self._objects.workload(), self._open
@@ -297,7 +297,7 @@ class InPlace(Replacement):
             return self._open.replicaset if self._open is not None else ""
 
     def _advance(
-        self, live: Json, entry: RecoveryEntry, deployed: Deployed, accepted: Accepted
+        self, live: Json, entry: RecoveryEntry, deployed: DeployedWorkload, accepted: Accepted
     ) -> None:
         pods = self._objects.current_pods(live)
         todo = [p for p in pods if not _asks_for(p, entry)]
@@ -310,7 +310,7 @@ class InPlace(Replacement):
             elif len(pods) >= number(dig(live, "spec", "replicas"), 1):
                 self._finish(entry)
 
-    def seen(self, pod: Json, deployed: Deployed) -> Json:
+    def seen(self, pod: Json, deployed: DeployedWorkload) -> Json:
         if mismatched(pod, deployed.containers, deployed.image.pinned):
             return pending(pod, deployed.containers)
         return self._restarts.normalised(pod)
@@ -343,7 +343,7 @@ class InPlace(Replacement):
 
     # --- the end -------------------------------------------------------------------------------
 
-    def ready(self, deployed: Deployed) -> None:
+    def ready(self, deployed: DeployedWorkload) -> None:
         """Learn from how it went, and ask ahead of the next save."""
         self._restarts.served(self._objects.pods())
         if self._asking is not None:
@@ -361,18 +361,18 @@ class InPlace(Replacement):
         """See that no pod of the ReplicaSet that comes back is left with the image that failed."""
         self._sweep(live, images)
 
-    def failed(self, deployed: Deployed) -> None:
+    def failed(self, deployed: DeployedWorkload) -> None:
         """If the rollout is still open, let the controller do the rest."""
         if (entry := self._open_for(deployed)) is not None:
             self._settle(entry, Cancel())
 
-    def superseded(self, deployed: Deployed) -> None:
+    def superseded(self, deployed: DeployedWorkload) -> None:
         """As `failed`, unless a newer deploy takes the rollout over within a few seconds."""
         if (entry := self._open_for(deployed)) is not None:
             self._stop_timer()
             self._timer = Background("settle", partial(self._settle_later, entry))
 
-    def _open_for(self, deployed: Deployed) -> RecoveryEntry | None:
+    def _open_for(self, deployed: DeployedWorkload) -> RecoveryEntry | None:
         """The open rollout if it is the one of `deployed`, not that of another service."""
         entry = self._open
         return entry if entry is not None and entry.after == _wanted(deployed) else None
@@ -406,7 +406,7 @@ class InPlace(Replacement):
         self._settle(self._open, cancel)
 
 
-def _wanted(deployed: Deployed) -> dict[str, str]:
+def _wanted(deployed: DeployedWorkload) -> dict[str, str]:
     return dict.fromkeys(deployed.containers, deployed.image.pinned)
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from devloop.cluster.replace.strategy import Written
     from devloop.cluster.replace.workload_lock import WorkloadLock
     from devloop.cluster.rollout.rollout_status import Accepted
-    from devloop.model import Deployed
+    from devloop.model import DeployedWorkload
 
 
 _SURGE = {"maxSurge": "100%", "maxUnavailable": 0}
@@ -97,7 +97,7 @@ class FastUpdate(RollingUpdate):
         self._restore = change.write.restore_strategy() or self._restore
         return Replaced(how="fast", written=self._resumed(change, change.write.fast()))
 
-    def advance(self, deployed: Deployed, accepted: Accepted, cancel: Cancel) -> str:
+    def advance(self, deployed: DeployedWorkload, accepted: Accepted, cancel: Cancel) -> str:
         """Cut the grace of the workload's pods that are asked to stop, once for each."""
         ref = deployed.workload
         pods = self._view.view("pods", ref.namespace).items()

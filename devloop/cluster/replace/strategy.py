@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from devloop.base.cancel import Cancel
-    from devloop.model import Deployed, ImageRef, ReplacedBy, WorkloadRef
+    from devloop.model import DeployedWorkload, ImageRef, ReplacedBy, WorkloadRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,13 +91,13 @@ class Replacement(RolloutHooks, ABC):
     def replace(self, change: Change, cancel: Cancel) -> Replaced:
         """Start, and return at once. Called when `blocker` has just returned None."""
 
-    def ready(self, deployed: Deployed) -> None:
+    def ready(self, deployed: DeployedWorkload) -> None:
         """What was replaced is served."""
 
-    def superseded(self, deployed: Deployed) -> None:
+    def superseded(self, deployed: DeployedWorkload) -> None:
         """The rollout is not followed any more, for a newer one or for good."""
 
-    def failed(self, deployed: Deployed) -> None:
+    def failed(self, deployed: DeployedWorkload) -> None:
         """The rollout failed. Errors: cluster/*."""
 
     def rolled_back(self, live: Json, images: Mapping[str, str]) -> None:

@@ -1,6 +1,6 @@
-"""Wait for a rollout: woken by the watches, never polling, and out as soon as the end is certain.
+"""A rollout, looked at again and again by `together`: out as soon as the end is certain.
 
-The thin loop around `rollout_status` (how far) and `diagnose` (what is wrong). The only write it
+The thin shell around `rollout_status` (how far) and `diagnose` (what is wrong). The only write it
 makes is to delete a broken pod that keeps a StatefulSet from taking the fix
 (kubernetes/kubernetes#67250); what a replacement does on the way it does by its hooks.
 """
@@ -8,8 +8,6 @@ makes is to delete a broken pod that keeps a StatefulSet from taking the fix
 # ruff: noqa: ARG002 - RolloutHooks is the base of what does something
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -33,11 +31,11 @@ from devloop.model import Served, Step
 if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
-    from devloop.cluster.api.view import ClusterView
+    from devloop.cluster.api.view import ClusterView, View
     from devloop.cluster.rollout.stack_traces import ProjectPaths
     from devloop.engine.ports import Reporter
     from devloop.errors import Diagnosis
-    from devloop.model import Deployed
+    from devloop.model import DeployedWorkload, WorkloadRef
 
 
 # A ready pod's status may still name the image before for a moment (an image with two digests).
@@ -51,12 +49,12 @@ class RolloutHooks:
     for which the controllers do everything: nothing. `Rollout` calls them in its own thread,
     `advance` first at each look."""
 
-    def advance(self, deployed: Deployed, accepted: Accepted, cancel: Cancel) -> str:
+    def advance(self, deployed: DeployedWorkload, accepted: Accepted, cancel: Cancel) -> str:
         """Do what is next. Returns the name of the ReplicaSet whose pods get the image where they
         are, "" for none. `accepted` is that of `rollout_status.judge`. Errors: cluster/*."""
         return ""
 
-    def seen(self, pod: Json, deployed: Deployed) -> Json:
+    def seen(self, pod: Json, deployed: DeployedWorkload) -> Json:
         """The pod as it is to be judged; the very same object where nothing is known of it."""
         return pod
 
@@ -102,14 +100,14 @@ class _Patience:
 
 
 class Rollout:
-    """One rollout to follow. `timeout` is in seconds, from the call of `follow`. `project_paths`
-    knows the files of the containers that get the image."""
+    """One workload's rollout, to be followed by `together`. `timeout` is in seconds, from now.
+    `project_paths` knows the files of the containers that get the image."""
 
     def __init__(
         self,
         connection: Connection,
         view: ClusterView,
-        deployed: Deployed,
+        deployed: DeployedWorkload,
         *,
         timeout: float,
         hooks: RolloutHooks,
@@ -137,27 +135,27 @@ class Rollout:
         # A new workload may be in the view later than its deploy; one that was there is deleted.
         self._was_there = not deployed.changed
 
-    def follow(self, reporter: Reporter, cancel: Cancel) -> tuple[Served, str]:
-        """Returns the proof and a few words ("1/1 ready"). Raises pod/*, safety/changed-outside,
-        cluster/*, `Cancelled`."""
-        wake = threading.Event()
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(cancel.closing(wake.set))
-            for view in (*self._needed, self._events):
-                stack.enter_context(view.subscribe(lambda _: wake.set()))
-            for view in self._needed:
-                view.wait_synced(cancel)
-            while True:
-                cancel.check()
-                wake.clear()
-                served = self._look(reporter, cancel)
-                if served is not None:
-                    return served
-                # Until something would be decided without news from the cluster.
-                now = time.monotonic()
-                wake.wait(max(0.0, min(self._deadline, self._patience.next(now)) - now))
+    @property
+    def workload(self) -> WorkloadRef:
+        return self._deployed.workload
 
-    def _look(self, reporter: Reporter, cancel: Cancel) -> tuple[Served, str] | None:
+    @property
+    def views(self) -> tuple[View, ...]:
+        """What tells of it."""
+        return *self._needed, self._events
+
+    def wait_synced(self, cancel: Cancel) -> None:
+        """Errors: cluster/* when what is needed is not known within a while."""
+        for view in self._needed:
+            view.wait_synced(cancel)
+
+    def due(self, now: float) -> float:
+        """When something would be decided without news from the cluster (monotonic)."""
+        return min(self._deadline, self._patience.next(now))
+
+    def look(self, reporter: Reporter, cancel: Cancel) -> tuple[Served, str] | None:
+        """Where it is now: the proof and a few words ("1/1 ready") once it is at its end. Raises
+        pod/*, safety/changed-outside, cluster/*."""
         view = self._look_around(cancel)
         late = time.monotonic() >= self._deadline
         self._patience.begin()

@@ -35,7 +35,7 @@ from devloop.errors import Code, DevloopError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from devloop.model import Deployed, PodView
+    from devloop.model import DeployedWorkload, PodView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,9 @@ def digest_of(image_id: str) -> str:
     return digest if at and digest.startswith("sha256:") else ""
 
 
-def judge(deployed: Deployed, view: RolloutView, *, accepted: Accepted = frozenset()) -> Status:
+def judge(
+    deployed: DeployedWorkload, view: RolloutView, *, accepted: Accepted = frozenset()
+) -> Status:
     """Decide."""
     ref = deployed.workload
     workload = view.workload
@@ -111,7 +113,7 @@ def judge(deployed: Deployed, view: RolloutView, *, accepted: Accepted = frozens
     return _daemonset(deployed, workload, mine, accepted)
 
 
-def _changed_outside(deployed: Deployed, workload: Json) -> DevloopError | None:
+def _changed_outside(deployed: DeployedWorkload, workload: Json) -> DevloopError | None:
     ref = deployed.workload
     if uid_of(workload) != deployed.uid:
         return DevloopError.of(
@@ -156,7 +158,7 @@ class _Revisions:
 
 
 def _revisions(
-    new: list[Json], every: Iterable[Json], deployed: Deployed, accepted: Accepted
+    new: list[Json], every: Iterable[Json], deployed: DeployedWorkload, accepted: Accepted
 ) -> _Revisions:
     good: list[PodView] = []
     stale: list[tuple[str, str]] = []
@@ -170,12 +172,12 @@ def _revisions(
     return _Revisions(new=new, old=old, good=good, stale=tuple(stale))
 
 
-def serves(pod: PodView, deployed: Deployed, accepted: Accepted) -> bool:
+def serves(pod: PodView, deployed: DeployedWorkload, accepted: Accepted) -> bool:
     """Whether the pod is ready and proven to run the deployed image."""
     return pod.ready and not pod.deleting and _wrong_image(pod, deployed, accepted) is None
 
 
-def _wrong_image(pod: PodView, deployed: Deployed, accepted: Accepted) -> str | None:
+def _wrong_image(pod: PodView, deployed: DeployedWorkload, accepted: Accepted) -> str | None:
     """None when all containers run the deployed image; else the image id that is wrong, "" while
     the kubelet reports none."""
     for container in pod.containers:
@@ -194,7 +196,7 @@ def _wrong_image(pod: PodView, deployed: Deployed, accepted: Accepted) -> str | 
     return None
 
 
-def _ready(deployed: Deployed, good: Iterable[PodView], detail: str) -> Ready:
+def _ready(deployed: DeployedWorkload, good: Iterable[PodView], detail: str) -> Ready:
     good = sorted(good, key=lambda p: p.name)
     ids = [c.image_id for p in good for c in p.containers if c.name in deployed.containers]
     return Ready(
@@ -204,14 +206,14 @@ def _ready(deployed: Deployed, good: Iterable[PodView], detail: str) -> Ready:
     )
 
 
-def _scaled_to_zero(deployed: Deployed) -> Ready:
+def _scaled_to_zero(deployed: DeployedWorkload) -> Ready:
     daemon = deployed.workload.kind == "daemonset"
     note = "no node wants it" if daemon else "scaled to 0: nothing runs"
     return Ready(pods=(), image_ids=(), detail=f"0/0 ready ({note})")
 
 
 def _deployment(
-    deployed: Deployed, view: RolloutView, workload: Json, accepted: Accepted
+    deployed: DeployedWorkload, view: RolloutView, workload: Json, accepted: Accepted
 ) -> Status:
     wanted = number(dig(workload, "spec", "replicas"), 1)
     if wanted == 0:
@@ -235,7 +237,7 @@ def _deployment(
     return refused or found.waiting(wanted, old=len(found.old))
 
 
-def _has_image(images: Mapping[str, str], deployed: Deployed) -> bool:
+def _has_image(images: Mapping[str, str], deployed: DeployedWorkload) -> bool:
     return all(images.get(c) == deployed.image.pinned for c in deployed.containers)
 
 
@@ -258,7 +260,7 @@ def _refused(workload: Json) -> Failing | None:
 
 
 def _statefulset(
-    deployed: Deployed, workload: Json, mine: list[Json], accepted: Accepted
+    deployed: DeployedWorkload, workload: Json, mine: list[Json], accepted: Accepted
 ) -> Status:
     replicas = number(dig(workload, "spec", "replicas"), 1)
     partition = number(dig(workload, "spec", "updateStrategy", "rollingUpdate", "partition"))
@@ -289,7 +291,7 @@ def _ordinal(pod: Json) -> int:
     return int(tail) if tail.isdigit() else 0
 
 
-def _keeps_old(deployed: Deployed, kept: list[Json], why: str) -> Failing:
+def _keeps_old(deployed: DeployedWorkload, kept: list[Json], why: str) -> Failing:
     ref = deployed.workload
     names = " ".join(text(metadata(p).get("name")) for p in kept)
     return Failing(
@@ -303,7 +305,9 @@ def _keeps_old(deployed: Deployed, kept: list[Json], why: str) -> Failing:
     )
 
 
-def _daemonset(deployed: Deployed, workload: Json, mine: list[Json], accepted: Accepted) -> Status:
+def _daemonset(
+    deployed: DeployedWorkload, workload: Json, mine: list[Json], accepted: Accepted
+) -> Status:
     wanted = number(dig(workload, "status", "desiredNumberScheduled"))
     updated = number(dig(workload, "status", "updatedNumberScheduled"))
     generation = annotation(workload, "deprecated.daemonset.template.generation")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from devloop.cluster.deploy.workload import WorkloadDeployer
+    from devloop.cluster.deploy.service import ServiceDeployer
     from devloop.errors import Diagnosis
     from devloop.model import Deployed, Served, Step, StepOutcome
 
@@ -193,7 +193,7 @@ class Bench:
             services={"web": service},
         )
 
-    def deployer(self, project: Project, view: ClusterView | None = None) -> WorkloadDeployer:
+    def deployer(self, project: Project, view: ClusterView | None = None) -> ServiceDeployer:
         shared = Deployments(
             project,
             self.connection,
@@ -205,7 +205,7 @@ class Bench:
         self.opened.append(shared)
         return shared.deployer(project.services["web"])
 
-    def serve(self, deployer: WorkloadDeployer, image: ImageRef) -> tuple[Deployed, Served]:
+    def serve(self, deployer: ServiceDeployer, image: ImageRef) -> tuple[Deployed, Served]:
         deployed = deployer.deploy(image, self.reporter, self.cancel)
         return deployed, deployer.follow(deployed, self.reporter, self.cancel)
 

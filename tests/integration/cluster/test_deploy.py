@@ -43,14 +43,14 @@ def test_manifests_are_applied_and_the_image_is_proven(
 
     deployed, served = bench.serve(deployer, one)
     assert deployed.changed
-    assert deployed.previous == {}
+    assert deployed.picked.previous == {}
     assert served.image_ids == (one.pinned,)
     assert images_of(bench.live()) == {"web": one.pinned}
 
     deployed, served = bench.serve(deployer, two)
-    assert deployed.previous == {"web": one.pinned}
+    assert deployed.picked.previous == {"web": one.pinned}
     assert served.image_ids == (two.pinned,)
-    assert deployed.generation == 2
+    assert deployed.picked.generation == 2
 
     deployer.rollback(deployed, bench.reporter, bench.cancel)
     assert images_of(bench.live()) == {"web": one.pinned}
@@ -102,7 +102,7 @@ def test_patch_only_changes_the_image_and_records_the_original(
     project = bench.project()
     deployer = bench.deployer(project)
     deployed, served = bench.serve(deployer, two)
-    assert deployed.previous == {"web": one.pinned}
+    assert deployed.picked.previous == {"web": one.pinned}
     assert served.image_ids == (two.pinned,)
     original = original_file(project.state_dir, bench.connection.context, bench.live())
     recorded = original.read()

@@ -121,7 +121,7 @@ def test_each_iteration_restarts_once_and_leaves_no_drift(
         assert now.revision == first.revision
         assert now.uids == first.uids
         assert served.image_ids == (image.pinned,)
-        assert deployed.previous == {"web": before.pinned}
+        assert deployed.picked.previous == {"web": before.pinned}
         before = image
     assert RecoveryLog(project.state_dir).entries() == ()
 
@@ -217,10 +217,10 @@ def test_pods_to_come_have_the_new_image(bench: Bench, push: Callable[[str], Ima
     bench.connection.request(
         "PATCH", scale, {"spec": {"replicas": 2}}, content_type="application/merge-patch+json"
     )
+    generation = bench.live()["metadata"]["generation"]
+    scaled = dataclasses.replace(deployed.picked, generation=generation)
     deployer.follow(
-        dataclasses.replace(deployed, generation=bench.live()["metadata"]["generation"]),
-        bench.reporter,
-        bench.cancel,
+        dataclasses.replace(deployed, workloads=(scaled,)), bench.reporter, bench.cancel
     )
     State(bench).agrees(push("two"), pods=2)
 
@@ -635,10 +635,10 @@ def test_a_deployment_that_refuses_the_image_gets_its_pod_back(
     deployer = bench.deployer(bench.project(quick(), replace="in-place"))
     bench.serve(deployer, push("one"))
     deployed, _ = bench.serve(deployer, push("two"))
-    rollout = bench.opened[-1].in_place(deployed.workload)
+    rollout = bench.opened[-1].in_place(deployed.picked.workload)
     uids = State(bench).uids
     change = Change(
-        ref=deployed.workload,
+        ref=deployed.picked.workload,
         live=bench.live(),
         containers=("web",),
         image=push("three"),

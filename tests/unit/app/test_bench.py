@@ -12,7 +12,7 @@ from devloop.cluster.api.connection import Connection
 from devloop.cluster.api.pod_view import images_of
 from devloop.cluster.api.view import ClusterView
 from devloop.errors import Code, DevloopError
-from devloop.model import Deployed, ImageRef, Served, WorkloadRef
+from devloop.model import Deployed, DeployedWorkload, ImageRef, Served, WorkloadRef
 from tests.support.fake_api import FakeApi, Fault, fake_api
 from tests.support.in_place_stage import WEB, InPlaceStage, image
 
@@ -92,9 +92,10 @@ class Instant:
     def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
         self.images.append(image)
         ref = WorkloadRef("deployment", "web", "dev")
-        return Deployed(
+        web = DeployedWorkload(
             workload=ref, uid="u", generation=1, image=image, containers=("web",), how="in-place"
         )
+        return Deployed(image=image, workloads=(web,))
 
     def follow(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
         if deployed.image == self.bad:

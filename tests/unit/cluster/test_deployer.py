@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.cluster.api.connection import Connection
-    from devloop.cluster.deploy.workload import WorkloadDeployer
+    from devloop.cluster.deploy.service import ServiceDeployer
     from devloop.errors import Diagnosis
 
 WEB = "/apis/apps/v1/namespaces/dev/deployments/web"
@@ -71,7 +71,7 @@ class Stage:
         shared = Deployments(project, self.connection, self.view, renderings=renderings)
         return shared.deployer(service)
 
-    def deploy(self, deployer: WorkloadDeployer, image: ImageRef) -> Any:
+    def deploy(self, deployer: ServiceDeployer, image: ImageRef) -> Any:
         return deployer.deploy(image, self.reporter, self.cancel)
 
     def writes(self) -> list[tuple[str, str]]:
@@ -103,7 +103,7 @@ CONFIG = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "d
 def test_one_write_an_object_and_none_when_nothing_changed(stage: Stage) -> None:
     deployer = stage.deployer(manifest(), CONFIG)
     first = stage.deploy(deployer, ONE)
-    assert (first.changed, first.previous, first.generation) == (True, {}, 1)
+    assert (first.changed, first.picked.previous, first.picked.generation) == (True, {}, 1)
     assert stage.writes() == [
         ("PATCH", "/api/v1/namespaces/dev/configmaps/c"),
         ("PATCH", WEB),
@@ -115,7 +115,7 @@ def test_one_write_an_object_and_none_when_nothing_changed(stage: Stage) -> None
     stage.api.calls.clear()
     changed = stage.deploy(deployer, TWO)
     assert changed.changed
-    assert changed.previous == {"web": ONE.pinned}
+    assert changed.picked.previous == {"web": ONE.pinned}
     assert stage.writes() == [("PATCH", WEB)]
     assert not stage.api.said("GET", "configmaps")
 
@@ -152,7 +152,7 @@ def test_an_existing_workload_is_recorded_before_it_is_written(stage: Stage) -> 
     stage.api.on_write.append(lambda *_: seen.append(record.exists()))
     deployed = stage.deploy(stage.deployer(manifest()), ONE)
     assert seen == [True]
-    assert deployed.previous == {"web": "shop/web:old"}
+    assert deployed.picked.previous == {"web": "shop/web:old"}
     kept = json.loads(record.read_text())["spec"]["template"]["spec"]["containers"]
     assert kept[0]["image"] == "shop/web:old"
     assert "kubectl-client-side-apply" in stage.reporter.diagnoses[0].message
@@ -194,7 +194,7 @@ def test_rollback_returns_to_the_last_image_that_was_served(stage: Stage) -> Non
     stage.deploy(deployer, TWO)
     three = ImageRef(repository=TWO.repository, tag="3", digest="sha256:" + "3" * 64)
     failed = stage.deploy(deployer, three)
-    assert failed.previous == {"web": ONE.pinned}
+    assert failed.picked.previous == {"web": ONE.pinned}
     deployer.rollback(failed, stage.reporter, stage.cancel)
     spec = stage.api.objects[WEB]["spec"]["template"]["spec"]
     assert spec["containers"][0]["image"] == ONE.pinned
@@ -210,7 +210,7 @@ def test_rollback_returns_to_the_command_of_the_image(
     stage.deploy(deployer, replace(ONE, supervisor=served))
     failed = stage.deploy(deployer, replace(TWO, supervisor=supervise(3)))
     assert _container(stage)["command"] == [*supervise(3), "app"]
-    failed = replace(failed, previous={"web": ONE.pinned})
+    failed = replace(failed, workloads=(replace(failed.picked, previous={"web": ONE.pinned}),))
     deployer.rollback(failed, stage.reporter, stage.cancel)
     assert (_container(stage)["image"], _container(stage)["command"]) == (
         ONE.pinned,
@@ -295,5 +295,5 @@ def test_a_workload_recreated_in_between_is_looked_at_again(stage: Stage) -> Non
     deployer = stage.deployer()
     stage.api.objects[WEB]["metadata"]["uid"] = "another"  # and the watch has not seen it yet
     deployed = stage.deploy(deployer, ONE)
-    assert deployed.uid == "another"
+    assert deployed.picked.uid == "another"
     assert len(stage.api.said("PATCH")) == 2

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.cluster.api.connection import Connection
-    from devloop.model import Deployed
+    from devloop.model import DeployedWorkload
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def timers(monkeypatch: pytest.MonkeyPatch) -> Timers:
     return made
 
 
-def _superseded(stage: InPlaceStage, deployed: Deployed) -> None:
+def _superseded(stage: InPlaceStage, deployed: DeployedWorkload) -> None:
     cancel = Cancel()
     cancel.set()
     with pytest.raises(Cancelled):

@@ -77,10 +77,10 @@ def images(found: DeployPlan, name: str) -> list[str]:
 def test_the_image_is_pinned(tmp_path: Path, written: str) -> None:
     found = plan(tmp_path, deployment("web", written, "redis:7"), service_config(tmp_path))
     assert images(found, "web") == [NEW.pinned, "redis:7"]
-    assert found.containers == ("c0",)
-    assert found.workload.namespace == "dev"
-    assert found.own is not None
-    assert found.own.path == "/apis/apps/v1/namespaces/dev/deployments/web"
+    assert found.workloads[0].containers == ("c0",)
+    assert found.workloads[0].ref.namespace == "dev"
+    assert found.workloads[0].own is not None
+    assert found.workloads[0].own.path == "/apis/apps/v1/namespaces/dev/deployments/web"
 
 
 def test_order_and_namespaces(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_the_same_image_in_other_objects_is_the_same_build(tmp_path: Path) -> No
     text = deployment("web", "web") + deployment("worker", "shop/web:x")
     found = plan(tmp_path, text, service_config(tmp_path))
     assert images(found, "worker") == [NEW.pinned]
-    assert found.containers == ("c0",)
+    assert found.workloads[0].containers == ("c0",)
 
 
 def test_another_services_workload_is_left_to_it(tmp_path: Path) -> None:
@@ -177,8 +177,8 @@ def test_a_workload_of_another_name_is_pointed_out(tmp_path: Path) -> None:
 def test_manifests_without_the_workload_are_fine(tmp_path: Path) -> None:
     text = "{apiVersion: v1, kind: ConfigMap, metadata: {name: c}}\n"
     found = plan(tmp_path, text, service_config(tmp_path))
-    assert found.own is None
-    assert found.containers == ()
+    assert found.workloads[0].own is None
+    assert found.workloads[0].containers == ()
 
 
 def live(*containers: tuple[str, str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from devloop.cluster.rollout.rollout_status import (
     digest_of,
     judge,
 )
-from devloop.model import Deployed, ImageRef, WorkloadKind, WorkloadRef
+from devloop.model import DeployedWorkload, ImageRef, WorkloadKind, WorkloadRef
 from tests.support.cluster_objects import (
     DIGEST,
     IMAGE,
@@ -29,10 +29,10 @@ from tests.unit.cluster.test_diagnose import THING
 OTHER = "localhost:5001/shop/web@sha256:" + "b" * 64
 
 
-def deployed(kind: WorkloadKind = "deployment", **change: Any) -> Deployed:
+def deployed(kind: WorkloadKind = "deployment", **change: Any) -> DeployedWorkload:
     image = ImageRef(repository="localhost:5001/shop/web", tag="x", digest=DIGEST)
     return replace(
-        Deployed(
+        DeployedWorkload(
             workload=WorkloadRef(kind, "web", "dev"),
             uid="uid-web",
             generation=2,

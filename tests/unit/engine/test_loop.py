@@ -19,6 +19,7 @@ from devloop.errors import Code, DevloopError, ExitStatus
 from devloop.events import DiagnosticRaised, Event, HoldStarted, IterationFinished
 from devloop.model import (
     Deployed,
+    DeployedWorkload,
     Fingerprint,
     ImageRef,
     Outcome,
@@ -76,13 +77,14 @@ class World:
 
     def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
         self.deployed.append(image.tag)
-        return Deployed(
+        web = DeployedWorkload(
             workload=WorkloadRef("deployment", "web", "default"),
             uid="u",
             generation=1,
             image=image,
             containers=("web",),
         )
+        return Deployed(image=image, workloads=(web,))
 
     def follow(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
         return Served(image=deployed.image, pods=("web-1",))

@@ -54,6 +54,7 @@ from devloop.events import (
 from devloop.model import (
     ContextEntry,
     Deployed,
+    DeployedWorkload,
     Fingerprint,
     ImageRef,
     Outcome,
@@ -259,7 +260,7 @@ class World(RuleBasedStateMachine):
                 self.end(task, Done(None))
 
     def deployed(self, image: ImageRef) -> Deployed:
-        return Deployed(
+        web = DeployedWorkload(
             workload=WorkloadRef("deployment", "web", "default"),
             uid="u",
             generation=1,
@@ -268,6 +269,7 @@ class World(RuleBasedStateMachine):
             alone=self.deploys % 2 == 1,
             previous={"web": "before"},
         )
+        return Deployed(image=image, workloads=(web,))
 
     @precondition(lambda self: self.running)
     @rule(

@@ -1,0 +1,244 @@
+"""One service's `Deployer`: its manifests applied, its image brought into each of its workloads,
+all of them followed together.
+
+What is written of one workload, and how its pods are replaced, is `workload`'s; what services share
+is handed in, see `deployments`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from devloop.base.cancel import Cancelled
+from devloop.cluster.api.kinds import WORKLOAD_KINDS, workload_path
+from devloop.cluster.api.pod_view import images_of
+from devloop.cluster.deploy import guard
+from devloop.cluster.deploy.objects import DeployPlan, PlannedWorkload, plan_objects
+from devloop.cluster.deploy.workload import WorkloadDeployer, keep_workload, refuse_paused
+from devloop.cluster.rollout.rollout import Rollout
+from devloop.cluster.rollout.together import follow_together
+from devloop.errors import DevloopError
+from devloop.model import Deployed, Served, Step, StepOutcome, WorkloadRef
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from devloop.base.cancel import Cancel
+    from devloop.cluster.deploy.deployments import Deployments
+    from devloop.cluster.deploy.objects import PlannedObject
+    from devloop.config.schema import Service
+    from devloop.engine.ports import Reporter
+    from devloop.model import DeployedWorkload, ImageRef, ReplacedBy
+
+
+_LOG = logging.getLogger(__name__)
+
+
+class ServiceDeployer:
+    """One service's `Deployer` (see engine.ports). Made by `Deployments.deployer`."""
+
+    def __init__(self, service: Service, shared: Deployments) -> None:
+        self.name = service.name
+        self._service = service
+        self._shared = shared
+        self._rendering = shared.renderings.get(service.name)
+        deploy = service.deploy
+        self._picked = WorkloadRef(deploy.workload_kind, deploy.workload_name, shared.namespace)
+        auto: ReplacedBy = "in-place" if shared.in_place_by_default else "rolling"
+        # An image that is deployed has not gone hot.
+        ways: dict[str, ReplacedBy] = {"in-place": "in-place", "rolling": "rolling", "fast": "fast"}
+        self._wanted = ways.get(deploy.replace, auto)
+        self._workloads: dict[WorkloadRef, WorkloadDeployer] = {}
+        # Those of the last plan: what to lock before the next one is made.
+        self._refs: frozenset[WorkloadRef] = frozenset({self._picked})
+        # What stands before commands, by the image that it is in.
+        self._supervisors: dict[str, tuple[str, ...]] = {}
+
+    def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
+        reporter.started(Step.DEPLOY)
+        with self._planned(image, cancel) as plan:
+            deployed, ways = self._deploy(plan, image, reporter, cancel)
+            self._remember(image)
+        outcome = StepOutcome.DONE if deployed.changed else StepOutcome.SKIPPED
+        reporter.finished(Step.DEPLOY, outcome, _detail(deployed, ways))
+        return deployed
+
+    def follow(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
+        reporter.started(Step.ROLLOUT)
+        try:
+            served, detail = follow_together(
+                list(map(self._rollout, deployed.workloads)), reporter, cancel
+            )
+        except Cancelled:
+            for each in deployed.workloads:
+                self._of(each.workload).hooks.superseded(each)
+            raise
+        except BaseException:
+            for each in deployed.workloads:
+                # What is wrong with the rollout is what counts; the recovery log keeps the rest.
+                try:
+                    self._of(each.workload).hooks.failed(each)
+                except DevloopError as error:
+                    _LOG.warning("%s is left as it is for now: %s", each.workload, error)
+            raise
+        for each in deployed.workloads:
+            self._of(each.workload).served(each)
+        reporter.finished(Step.ROLLOUT, StepOutcome.DONE, detail)
+        return served
+
+    def rollback(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> None:
+        """Put back what the workloads had before, unless they have moved on since."""
+        if not deployed.can_roll_back:
+            return
+        reporter.started(Step.DEPLOY)
+        done = [
+            self._of(each.workload).rollback(each, self._supervisors, cancel)
+            for each in deployed.workloads
+            if each.previous
+        ]
+        detail = ", ".join(filter(None, done)) or "nothing to put back"
+        reporter.finished(Step.DEPLOY, StepOutcome.DONE, detail)
+
+    def adopt(self, image: ImageRef, cancel: Cancel) -> str | None:
+        """Bring Deployments and ReplicaSets to the image and leave the pods as they run; None when
+        it is so, else why it cannot be."""
+        if self._wanted != "in-place":
+            return f"deploy.replace is {self._service.deploy.replace}"
+        blockers: list[str] = []
+        with self._planned(image, cancel) as plan:
+            for planned in plan.workloads:
+                wrote, blocker = self._of(planned.ref).adopt(planned, image, cancel)
+                if wrote:
+                    self._remember(image)
+                if blocker is not None:
+                    one = len(plan.workloads) == 1
+                    blockers.append(blocker if one else f"{planned.ref}: {blocker}")
+        return ", ".join(blockers) or None
+
+    def close(self, cancel: Cancel) -> None:
+        """The end of the session: nothing is left half done, as far as the cluster is reached."""
+        for workload in tuple(self._workloads.values()):
+            workload.close(cancel)
+
+    # --- what is written -----------------------------------------------------------------------
+
+    def _deploy(
+        self, plan: DeployPlan, image: ImageRef, reporter: Reporter, cancel: Cancel
+    ) -> tuple[Deployed, dict[WorkloadRef, str]]:
+        """Returns, too, a few words for each workload on how its pods come to run the image."""
+        for planned in plan.objects:
+            guard.check_namespace(planned.namespace)
+        live = {w.ref: self._of(w.ref).live() for w in plan.workloads}
+        for each in plan.workloads:
+            refuse_paused(live[each.ref], each.own.object if each.own else {}, each.ref)
+        written = False
+        done: dict[WorkloadRef, tuple[DeployedWorkload, str]] = {}
+        for one in self._in_order(plan):
+            cancel.check()
+            if isinstance(one, PlannedWorkload):
+                workload = self._of(one.ref)
+                done[one.ref] = workload.deploy(one, live[one.ref], image, reporter, cancel)
+                written = written or done[one.ref][0].changed
+            else:
+                written = self._apply(one, reporter, cancel) or written
+        deployed = tuple(done[each.ref][0] for each in plan.workloads)
+        ways = {ref: how for ref, (_, how) in done.items()}
+        return Deployed(image=image, workloads=deployed, changed=written), ways
+
+    def _in_order(self, plan: DeployPlan) -> Sequence[PlannedObject | PlannedWorkload]:
+        """What to write, first to last: the plan's order, but the workloads first if they alone
+        can have changed, since nothing they need is looked at again then but to see that it is
+        still there."""
+        own = {id(w.own): w for w in plan.workloads if w.own is not None}
+        patched = [w for w in plan.workloads if w.own is None]
+        rest = [planned for planned in plan.objects if id(planned) not in own]
+        if own and all(map(self._shared.applier.believes, rest)):
+            return [*own.values(), *patched, *rest]
+        return [*(own.get(id(planned), planned) for planned in plan.objects), *patched]
+
+    def _apply(self, planned: PlannedObject, reporter: Reporter, cancel: Cancel) -> bool:
+        """Whether anything was written."""
+        applies = planned.resource.api_version == "apps/v1"
+        applied = self._shared.applier.apply(
+            planned,
+            reporter.diagnostic,
+            cancel,
+            before=(lambda live: keep_workload(self._shared, live)) if applies else None,
+        )
+        if applied.changed and not applied.created:
+            for workload in self._workloads.values():
+                workload.unread = f"{planned} changed"
+        return applied.changed
+
+    @contextlib.contextmanager
+    def _planned(self, image: ImageRef, cancel: Cancel) -> Iterator[DeployPlan]:
+        """The plan, with the locks of all its workloads held since before it was made: what another
+        service writes into one of them meanwhile would be lost."""
+        while True:
+            with contextlib.ExitStack() as stack:
+                for lock in self._shared.locks(self._refs):
+                    stack.enter_context(lock.acquired(cancel))
+                plan = self._plan(image, cancel)
+                found = frozenset(planned.ref for planned in plan.workloads)
+                known, self._refs = self._refs, found
+                if found <= known:
+                    yield plan
+                    return
+
+    def _plan(self, image: ImageRef, cancel: Cancel) -> DeployPlan:
+        if self._rendering is None:
+            return DeployPlan(objects=(), workloads=(PlannedWorkload(ref=self._picked),))
+        return plan_objects(
+            self._rendering.objects(cancel),
+            self._service,
+            image,
+            namespace=self._shared.namespace,
+            services=self._shared.project.services,
+            pinned=self._shared.pinned(),
+            resource_of=self._shared.discovery.resource,
+            live_image=self._live_image,
+        )
+
+    def _live_image(self, kind: str, namespace: str, name: str, container: str) -> str | None:
+        for lower, known in WORKLOAD_KINDS.items():
+            if known == kind:
+                path = workload_path(WorkloadRef(lower, name, namespace))
+                return images_of(self._shared.connection.find(path) or {}).get(container)
+        return None
+
+    # --- what is known -------------------------------------------------------------------------
+
+    def _of(self, ref: WorkloadRef) -> WorkloadDeployer:
+        if ref not in self._workloads:
+            made = WorkloadDeployer(self._service, self._shared, ref, self._wanted)
+            self._workloads[ref] = made
+        return self._workloads[ref]
+
+    def _rollout(self, deployed: DeployedWorkload) -> Rollout:
+        return Rollout(
+            self._shared.connection,
+            self._shared.view,
+            deployed,
+            timeout=self._service.deploy.timeout,
+            hooks=self._of(deployed.workload).hooks,
+            project_paths=self._shared.project_paths.get(self.name),
+        )
+
+    def _remember(self, image: ImageRef) -> None:
+        self._shared.remember(self.name, image)
+        self._supervisors[image.pinned] = image.supervisor
+
+
+def _detail(deployed: Deployed, ways: dict[WorkloadRef, str]) -> str:
+    """`deployment/web -> 0a1b2c, in place`."""
+    if not deployed.changed:
+        return "nothing to change"
+    refs = [each.workload for each in deployed.workloads if each.changed]
+    refs = refs or [deployed.picked.workload]
+    groups = groupby(refs, key=ways.__getitem__)
+    return "; ".join(
+        f"{', '.join(map(str, same))} -> {deployed.image.short}{how}" for how, same in groups
+    )

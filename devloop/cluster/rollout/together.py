@@ -1,0 +1,82 @@
+"""Wait for the rollouts of one deploy: woken by the watches, never polling. Ready when all are; the
+first certain failure is the failure of all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from devloop.model import Served
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from devloop.base.cancel import Cancel
+    from devloop.cluster.rollout.rollout import Rollout
+    from devloop.engine.ports import Reporter
+    from devloop.errors import Diagnosis
+    from devloop.model import Step, StepOutcome
+
+
+def follow_together(
+    rollouts: Sequence[Rollout], reporter: Reporter, cancel: Cancel
+) -> tuple[Served, str]:
+    """Returns the proof and a few words ("1/1 ready"). Raises pod/*, safety/changed-outside,
+    cluster/*, `Cancelled`."""
+    wake = threading.Event()
+    several = len(rollouts) > 1
+    reporters = [_Named(reporter, f"{r.workload}: ") if several else reporter for r in rollouts]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(cancel.closing(wake.set))
+        for view in dict.fromkeys(view for rollout in rollouts for view in rollout.views):
+            stack.enter_context(view.subscribe(lambda _: wake.set()))
+        for rollout in rollouts:
+            rollout.wait_synced(cancel)
+        while True:
+            cancel.check()
+            wake.clear()
+            looks = [r.look(own, cancel) for r, own in zip(rollouts, reporters, strict=True)]
+            found = [look for look in looks if look is not None]
+            if len(found) == len(rollouts):
+                return _joined(rollouts, found)
+            now = time.monotonic()
+            wake.wait(max(0.0, min(rollout.due(now) for rollout in rollouts) - now))
+
+
+def _joined(rollouts: Sequence[Rollout], found: Sequence[tuple[Served, str]]) -> tuple[Served, str]:
+    if len(found) == 1:
+        return found[0]
+    served = [each for each, _ in found]
+    ids = (image_id for each in served for image_id in each.image_ids)
+    every = Served(
+        image=served[0].image,
+        pods=tuple(pod for each in served for pod in each.pods),
+        image_ids=tuple(dict.fromkeys(ids)),
+    )
+    words = (f"{r.workload} {detail}" for r, (_, detail) in zip(rollouts, found, strict=True))
+    return every, ", ".join(words)
+
+
+class _Named:
+    """A reporter whose progress says of which workload it is."""
+
+    def __init__(self, reporter: Reporter, prefix: str) -> None:
+        self._reporter = reporter
+        self._prefix = prefix
+
+    def started(self, step: Step) -> None:
+        self._reporter.started(step)
+
+    def progress(
+        self, step: Step, message: str, *, current: int | None = None, total: int | None = None
+    ) -> None:
+        self._reporter.progress(step, self._prefix + message, current=current, total=total)
+
+    def finished(self, step: Step, outcome: StepOutcome, detail: str = "") -> None:
+        self._reporter.finished(step, outcome, detail)
+
+    def diagnostic(self, diagnosis: Diagnosis) -> None:
+        self._reporter.diagnostic(diagnosis)
