@@ -20,6 +20,7 @@ from devloop.cluster.api.log_stream import open_log
 from devloop.cluster.api.pod_ports import PodPorts
 from devloop.cluster.deploy.deployments import Deployments
 from devloop.cluster.deploy.guard import local_reason
+from devloop.cluster.deploy.objects import check_manifests
 from devloop.cluster.deploy.status import digests_in_use
 from devloop.engine.loop import Engine, ServicePorts
 from devloop.errors import Code, Diagnosis, Location
@@ -109,7 +110,12 @@ class Wiring:
         cluster is recovered first."""
         self._feed.start()
         sources = {
-            name: ServiceSource(service, self._project.root, self._renderings.get(name))
+            name: ServiceSource(
+                service,
+                self._project.root,
+                self._renderings.get(name),
+                check=functools.partial(self._check_manifests, service),
+            )
             for name, service in self.services.items()
         }
         paths = {
@@ -146,6 +152,11 @@ class Wiring:
             publish=self.publish,
             hints=self._hints(sources) if self.mode == "dev" else None,
         )
+
+    def _check_manifests(self, service: Service, cancel: Cancel) -> None:
+        """Before anything is built for them."""
+        if (rendering := self._renderings.get(service.name)) is not None:
+            check_manifests(rendering.objects(cancel), service, self._project.services)
 
     def _builders(
         self, sources: Mapping[str, ServiceSource]

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _MAGIC = re.compile(r"[*?[]")
 # What glob.escape makes of a character that would be magic.
 _ESCAPED = re.compile(r"\[([*?[])\]")
-_SUFFIXES = (".yaml", ".yml", ".json")
+MANIFEST_SUFFIXES = (".yaml", ".yml", ".json")
+"""What the names of manifests end with: only such files stand for a directory."""
 
 Parts = tuple[str, ...]
 
@@ -55,7 +56,7 @@ def match_parts(
 
 
 def _match(name: str, part: str, *, hidden: bool = False) -> bool:
-    if name == part or name == _literal(part):
+    if _match_exactly(name, part):
         return True
     return fnmatchcase(name, part) and (hidden or name[:1] != "." or part[:1] == ".")
 
@@ -68,8 +69,9 @@ def _literal(part: str) -> str | None:
 class FilePatterns:
     """Absolute patterns in the order of the config file.
 
-    A pattern that matches a directory stands for the YAML and JSON files directly in it. Hidden
-    names match only a part that begins with a dot; editors' temporary files match nothing."""
+    A pattern that matches a directory stands for the YAML and JSON files directly in it, and so
+    does a wildcard without a suffix of its own (`*`, not `*.txt`). Hidden names match only a part
+    that begins with a dot; editors' temporary files match nothing."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self.patterns = tuple(os.path.normpath(p) for p in patterns)
@@ -99,7 +101,7 @@ class FilePatterns:
         """Whether `path`, if it is a file, is one of `files`."""
         parts = tuple(path.split("/")[1:])
         return not is_temporary(parts[-1]) and any(
-            match_parts(parts, pattern, hidden=False)
+            (match_parts(parts, pattern, hidden=False) and _suits(parts[-1], pattern[-1]))
             or (_is_manifest(parts[-1]) and match_parts(parts[:-1], pattern, hidden=False))
             for pattern in self._parts
         )
@@ -144,7 +146,20 @@ def _split(pattern: str) -> Parts:
 
 
 def _is_manifest(name: str) -> bool:
-    return name.endswith(_SUFFIXES) and name[0] != "."
+    return name.endswith(MANIFEST_SUFFIXES) and name[0] != "."
+
+
+def _suits(name: str, part: str) -> bool:
+    """Whether a file of this name is meant by `part`, which matches it: README.md lies beside the
+    manifests of `k8s/*`."""
+    if _match_exactly(name, part) or name.endswith(MANIFEST_SUFFIXES):
+        return True
+    _, dot, suffix = part.rpartition(".")
+    return bool(dot) and not is_magic(suffix)
+
+
+def _match_exactly(name: str, part: str) -> bool:
+    return name in (part, _literal(part))
 
 
 def _walk(here: str, parts: Parts, files: set[str], directories: set[str]) -> None:
@@ -165,7 +180,8 @@ def _walk(here: str, parts: Parts, files: set[str], directories: set[str]) -> No
                 _walk(path, parts, files, directories)
         elif _match(name, head):
             if not rest:
-                _found(path, files, directories)
+                if is_directory or _suits(name, head):
+                    _found(path, files, directories)
             elif is_directory:
                 _walk(path, rest, files, directories)
 

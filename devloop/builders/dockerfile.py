@@ -37,7 +37,8 @@ _WITH_HEREDOC = frozenset({"ADD", "COPY", "RUN"})
 
 _DIRECTIVE = re.compile(r"^#[ \t]*([A-Za-z][A-Za-z0-9]*)[ \t]*=[ \t]*(.+?)[ \t]*$")
 _FLAG = re.compile(r"--([A-Za-z][A-Za-z0-9-]*)(?:=(\"[^\"]*\"|'[^']*'|\S*))?(?:\s+|$)")
-_HEREDOC = re.compile(r"(?<!\S)\d*<<(-?)(\"[^\"<\s]+\"|'[^'<\s]+'|[A-Za-z_]\w*)(?=\s|$)")
+# As buildkit's `reHeredoc` in frontend/dockerfile/parser: any word but for `<`.
+_HEREDOC = re.compile(r"(?<!\S)\d*<<(-?)(\"[^\"<\s]+\"|'[^'<\s]+'|[^<\s'\"][^<\s'\"]*)(?=\s|$)")
 _REMOTE = re.compile(r"^(?:[a-z][a-z0-9+.-]*://|git@)", re.IGNORECASE)
 _OFFICIAL_SYNTAX = re.compile(r"^(?:docker\.io/)?docker/dockerfile(?:-upstream)?(?::|@|$)")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,10 +21,11 @@ if TYPE_CHECKING:
 def command(options: CommonOptions, output: Literal["text", "json"]) -> int:
     """Validate devloop.yaml and the files it names.
 
-    Prints one line a problem, as path:line:column: error[code]: message, and ends with 2 if there
-    is any, whatever it hints at. Touches neither Docker nor a cluster.
+    Looks into Dockerfiles and manifests as `run` would. Prints one line a problem, as
+    path:line:column: error[code]: message, and ends with 2 if there is any, whatever it hints at.
+    Touches neither Docker nor a cluster.
     """
-    from devloop.config.files import check_files  # noqa: PLC0415 - only for this command
+    from devloop.app.project_check import check_project  # noqa: PLC0415 - only for this command
 
     loaded: LoadedProject | None = None
     try:
@@ -33,7 +33,7 @@ def command(options: CommonOptions, output: Literal["text", "json"]) -> int:
     except DevloopError as error:
         found = error.diagnoses
     else:
-        found = check_files(loaded) or _hints(loaded)
+        found = check_project(loaded)
     wrong = [diagnosis for diagnosis in found if diagnosis.severity == "error"]
     if output == "json":
         click.echo(json.dumps(_as_json(loaded, found), indent=2))
@@ -43,19 +43,9 @@ def command(options: CommonOptions, output: Literal["text", "json"]) -> int:
         click.echo(f"{shown}: ok, {services} service{'s' if services != 1 else ''}")
     for diagnosis in found if output == "text" else ():
         click.echo("\n".join(_lines(diagnosis)))
-    return max((diagnosis.code.exit_status for diagnosis in wrong), default=ExitStatus.DONE)
-
-
-def _hints(loaded: LoadedProject) -> tuple[Diagnosis, ...]:
-    """Where a build would be faster with a cache."""
-    from devloop.builders.cache_mounts import advice, as_built  # noqa: PLC0415 - likewise
-
-    found: list[Diagnosis] = []
-    for build in {s.build.dockerfile: s.build for s in loaded.project.services.values()}.values():
-        if build.builder in ("auto", "buildx"):
-            with contextlib.suppress(OSError):
-                found += advice(as_built(build), build, loaded.show(build.dockerfile))
-    return tuple(found)
+    if not wrong:
+        return ExitStatus.DONE
+    return max(ExitStatus.USAGE, *(diagnosis.code.exit_status for diagnosis in wrong))
 
 
 def _lines(diagnosis: Diagnosis) -> list[str]:

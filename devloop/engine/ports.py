@@ -73,9 +73,11 @@ class Rendering(Protocol):
         """What the objects are made from now, for the fingerprint and the watch. Quick; reads no
         more than what names other inputs, and raises nothing for what is not there."""
 
-    def objects(self, cancel: Cancel) -> tuple[ManifestObject, ...]:
-        """The objects in the order to show and apply them, none twice. Errors: config/manifest*,
-        env/file-unreadable."""
+    def objects(
+        self, cancel: Cancel, notify: Callable[[Diagnosis], None] = ...
+    ) -> tuple[ManifestObject, ...]:
+        """The objects in the order to show and apply them, none twice; `notify` gets what was left
+        out. Errors: config/manifest*, env/file-unreadable."""
 
 
 class Builder(Protocol):

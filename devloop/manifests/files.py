@@ -15,19 +15,22 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.patterns import FilePatterns
 from devloop.base.yaml_tree import Items, Keys, read_yaml
-from devloop.errors import Code, DevloopError, Location
+from devloop.errors import Code, DevloopError, Diagnosis, Location
+from devloop.manifests.strangers import kustomization, what_else
 from devloop.model import ManifestObject, RenderingInputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from devloop.base.cancel import Cancel
-    from devloop.base.yaml_tree import Node, Scalar
+    from devloop.base.yaml_tree import Node, Scalar, YamlFault
 
 
 _MOST_NODES = 200_000
 _DEEPEST = 150
 _MOST_BYTES = 16 * 1024 * 1024
+# A template's line is at most so many lines above what YAML then does not understand.
+_BEFORE = 3
 
 _Path: TypeAlias = tuple[str | int, ...]
 
@@ -45,10 +48,15 @@ class FilesRendering:
     def inputs(self) -> RenderingInputs:
         return RenderingInputs(patterns=tuple(self.patterns))
 
-    def objects(self, cancel: Cancel) -> tuple[ManifestObject, ...]:
+    def objects(
+        self, cancel: Cancel, notify: Callable[[Diagnosis], None] = lambda _: None
+    ) -> tuple[ManifestObject, ...]:
         """Raises config/manifest, config/manifest-missing and env/file-unreadable."""
         cancel.check()
-        return read_manifests(find_files(self.patterns), show=self.show)
+        files = find_files(self.patterns)
+        named = {Path(os.path.normpath(pattern)) for pattern in self.patterns}
+        met = frozenset(file for file in files if file not in named)
+        return read_manifests(files, show=self.show, met=met, notify=notify)
 
 
 def find_files(patterns: Iterable[str]) -> tuple[Path, ...]:
@@ -67,16 +75,21 @@ def find_files(patterns: Iterable[str]) -> tuple[Path, ...]:
 
 
 def read_manifests(
-    files: Iterable[Path], *, show: Callable[[Path], str] = os.fspath
+    files: Iterable[Path],
+    *,
+    show: Callable[[Path], str] = os.fspath,
+    met: frozenset[Path] = frozenset(),
+    notify: Callable[[Diagnosis], None] = lambda _: None,
 ) -> tuple[ManifestObject, ...]:
     """All objects of all files in their order. `show` turns a path into what a user would type.
 
-    Raises config/manifest with the place for what is no manifest, and for the same object given
-    twice."""
+    Files that nobody named, but that a directory or a wildcard brought (`met`), are left out with a
+    note where they are something else's. Raises config/manifest with the place for what is no
+    manifest, and for the same object given twice."""
     found: list[ManifestObject] = []
     seen: dict[tuple[str, str, str, str], ManifestObject] = {}
     for file in files:
-        for manifest in _read(file, show(file)):
+        for manifest in _read(file, show(file), notify if file in met else None):
             other = seen.setdefault(manifest.key, manifest)
             if other is not manifest:
                 _, kind, _, name = manifest.key
@@ -87,11 +100,46 @@ def read_manifests(
     return tuple(found)
 
 
-def _read(file: Path, shown: str) -> Iterator[ManifestObject]:
+def _read(
+    file: Path, shown: str, notify: Callable[[Diagnosis], None] | None
+) -> Iterator[ManifestObject]:
+    """`notify` is for a file that may be left out, with a note; None for one that may not."""
+    text = _text(file, shown)
+    # JSON is YAML, but for tabs between its tokens, which YAML's scanner refuses.
+    text = text.replace("\t", " ") if file.suffix == ".json" else text
+    nodes, faults = read_yaml(text, shown, lenient=True, most=_MOST_NODES, deepest=_DEEPEST)
+    if faults:
+        raise _template(text, shown, faults[0]) or DevloopError.of(
+            Code.CONFIG_MANIFEST,
+            faults[0].message,
+            location=faults[0].location,
+            cause=faults[0].cause,
+            suggestions=faults[0].suggestions,
+            detail=faults[0].detail,
+        )
+    documents: list[tuple[Node, Any, dict[_Path, tuple[int, int]]]] = []
+    for node in nodes:
+        places: dict[_Path, tuple[int, int]] = {}
+        documents.append((node, _value(node, (), places), places))
+    documents = [each for each in documents if each[1] is not None]
+    other = what_else(file.name, [value for _, value, _ in documents])
+    if other and notify is not None:
+        notify(_left_out(shown, other, warn=kustomization(file.name)))
+        return
+    if other:
+        hints = ("name the files themselves in `deploy.manifests`",)
+        raise _wrong(Location(shown, 1, 1), f"this is no manifest: {other}", None, hints)
+    for node, value, places in documents:
+        if not isinstance(value, dict):
+            raise _wrong(node.location, "a manifest is a mapping with apiVersion and kind", None)
+        yield from _flatten(value, shown, places, ())
+
+
+def _text(file: Path, shown: str) -> str:
     try:
         if file.stat().st_size > _MOST_BYTES:
             raise _wrong(Location(shown), "the file is too large for a manifest", None)
-        text = file.read_text("utf-8-sig")
+        return file.read_text("utf-8-sig")
     except OSError as error:
         message, why = "a manifest cannot be read", error.strerror or str(error)
         raise DevloopError.of(
@@ -99,35 +147,43 @@ def _read(file: Path, shown: str) -> Iterator[ManifestObject]:
         ) from error
     except UnicodeDecodeError as error:
         raise _wrong(Location(shown), "the file is not UTF-8 text", str(error)) from error
-    if "{{" in text and re.search(r"^\s*\{\{", text, re.MULTILINE):
-        place = Location(shown, text[: text.index("{{")].count("\n") + 1, 1)
-        message = "this is a Helm template, not a manifest"
-        raise _wrong(place, message, "a line begins with {{")
-    # JSON is YAML, but for tabs between its tokens, which YAML's scanner refuses.
-    text = text.replace("\t", " ") if file.suffix == ".json" else text
-    nodes, faults = read_yaml(text, shown, lenient=True, most=_MOST_NODES, deepest=_DEEPEST)
-    if faults:
-        first = faults[0]
-        raise DevloopError.of(
-            Code.CONFIG_MANIFEST,
-            first.message,
-            location=first.location,
-            cause=first.cause,
-            suggestions=first.suggestions,
-            detail=first.detail,
-        )
-    for node in nodes:
-        places: dict[_Path, tuple[int, int]] = {}
-        value = _value(node, (), places)
-        if value is None:
-            continue
-        if not isinstance(value, dict):
-            raise _wrong(node.location, "a manifest is a mapping with apiVersion and kind", None)
-        yield from _flatten(value, shown, places, ())
 
 
-def _wrong(place: Location, message: str, cause: str | None) -> DevloopError:
-    return DevloopError.of(Code.CONFIG_MANIFEST, message, location=place, cause=cause)
+def _left_out(shown: str, why: str, *, warn: bool = False) -> Diagnosis:
+    return Diagnosis(
+        code=Code.CONFIG_MANIFEST,
+        severity="warning" if warn else "info",
+        message=f"{shown} is not applied: {why}",
+        location=Location(shown, 1, 1),
+        suggestions=("name the files themselves in `deploy.manifests` for no word of it",),
+    )
+
+
+def _template(text: str, shown: str, fault: YamlFault) -> DevloopError | None:
+    """What to say where a template's braces are why a file is no YAML: within a value, as in an
+    annotation, they are text as any other."""
+    lines = text.split("\n")
+    last = fault.location.line or 1
+    for number in range(last, max(0, last - _BEFORE), -1):
+        line = lines[number - 1] if number <= len(lines) else ""
+        if (column := line.find("{{")) >= 0:
+            return _wrong(
+                Location(shown, number, column + 1),
+                "this is a Helm template, not a manifest",
+                "a line holds {{ where YAML has no room for it",
+                ("render it first: helm template",),
+            )
+        if line.strip() and number < last:
+            break
+    return None
+
+
+def _wrong(
+    place: Location, message: str, cause: str | None, hints: tuple[str, ...] = ()
+) -> DevloopError:
+    return DevloopError.of(
+        Code.CONFIG_MANIFEST, message, location=place, cause=cause, suggestions=hints
+    )
 
 
 def _flatten(

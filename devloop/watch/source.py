@@ -46,8 +46,15 @@ class ServiceSource:
     scan in another thread (the watcher calls them)."""
 
     def __init__(
-        self, service: Service, project_root: Path, rendering: Rendering | None = None
+        self,
+        service: Service,
+        project_root: Path,
+        rendering: Rendering | None = None,
+        *,
+        check: Callable[[Cancel], None] = lambda _: None,
     ) -> None:
+        """`check` raises for manifests that cannot be deployed; it is asked once for each
+        content."""
         build = service.build
         self._service = service
         self._project = os.fspath(project_root)
@@ -62,6 +69,8 @@ class ServiceSource:
         self._secrets = tuple(s.get("src") or s.get("source") for s in secrets)
         self._secret_ids = [s.get("id", "") for s in secrets]
         self._rendering = rendering
+        self._check = check
+        self._checked = ""
         singles = [self._dockerfile, *self._ignore.candidates, *filter(None, self._secrets)]
         self._singles = tuple(dict.fromkeys(singles))
         self._inputs: RenderingInputs | None = None
@@ -85,12 +94,15 @@ class ServiceSource:
         """Look at the disk; see engine.ports.Source.
 
         Raises `config/dockerfile-missing`, `config/context-missing`, `config/value` (a bad ignore
-        pattern), `env/file-unreadable` and `Cancelled`; the scan after such an error looks at
-        everything."""
+        pattern), `env/file-unreadable`, what `check` raises, and `Cancelled`; the scan after one
+        that could not see everything looks at everything."""
         started = time.perf_counter()
         with self._lock:
             in_step, self._in_step = self._in_step, False
             found = self._look(hints, cancel)
+            if self._checked != found.fingerprint.deploy:
+                self._check(cancel)
+                self._checked = found.fingerprint.deploy
             changed = self._changes(found.snapshot, in_step=in_step)
             self._last, self._in_step = (found.snapshot, self._outside), True
         return replace(found, changed=changed, ms=(time.perf_counter() - started) * 1000)

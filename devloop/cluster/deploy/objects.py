@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from devloop.base.image_reference import split_registry
 from devloop.base.lazy_dataclass import dataclass
+from devloop.base.net_proxy import is_loopback
 from devloop.base.supervisor import under
 from devloop.cluster.api.kinds import WORKLOAD_KINDS, Resource, name_of
 from devloop.cluster.api.pod_view import Json, dig, items
-from devloop.errors import Code, DevloopError, Location
-from devloop.model import WorkloadRef
+from devloop.cluster.deploy.list_keys import without_doubles
+from devloop.errors import Code, DevloopError, Diagnosis, Location
+from devloop.model import ImageRef, WorkloadRef
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from devloop.config.schema import Service
-    from devloop.model import ImageRef, ManifestObject
+    from devloop.model import ManifestObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +59,11 @@ class PlannedWorkload:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployPlan:
     """What to apply, in order; the service's `workloads` are among it, or patched. The picked one
-    is the first of them."""
+    is the first of them. `notes` say where something else is applied than is written."""
 
     objects: tuple[PlannedObject, ...]
     workloads: tuple[PlannedWorkload, ...]
+    notes: tuple[Diagnosis, ...] = ()
 
 
 # What others need comes first; what is not listed (custom resources) comes before workloads, which
@@ -118,16 +121,32 @@ def score(image: str, wanted: str) -> int:
     return shorter if have[-shorter:] == want[-shorter:] else 0
 
 
+def theirs(image: str, wanted: str) -> bool:
+    """Whether `image` is another vendor's although its last name may be that of `wanted`: it names
+    a registry elsewhere, or its digest, and not the whole of `wanted`'s name.
+
+    `ghcr.io/acme/web` is the service image `acme/web` as it is released; to the service `web` it is
+    a sidecar that happens to be called so."""
+    registry = split_registry(image)[0]
+    host = registry.rpartition(":")[0] if registry.rpartition(":")[2].isdigit() else registry
+    elsewhere = bool(registry) and not is_loopback(host)
+    return ("@" in image or elsewhere) and repository_path(image) != repository_path(wanted)
+
+
 def owner(image: str, services: Mapping[str, str], *, prefer: str = "") -> str | None:
     """The service (of name -> image name) that `image` belongs to; None when it is nobody's or
     could be two services' alike, unless one of those is `prefer`.
 
     The rule, for users: an image of a manifest belongs to a service when their repository names
-    agree, registry, tag and digest left aside. `shop/web` is meant by `shop/web`, `shop/web:1`,
+    agree, registry and tag left aside. `shop/web` is meant by `shop/web`, `shop/web:1`,
     `localhost:5001/shop/web:dev` and, if nothing fits better, by `web`; the service `web` is meant
-    by `web` and `ghcr.io/acme/web`. An exact name beats a shorter one, and an image that is exactly
-    another service's is never taken."""
-    scores = {name: score(image, wanted) for name, wanted in services.items()}
+    by `web` and `acme/web`. An exact name beats a shorter one, and an image that is exactly another
+    service's is never taken. One of a registry that is not on this computer is somebody else's
+    unless its name is exact, and so is one that is given by its digest: see `theirs`."""
+    scores = {
+        name: 0 if theirs(image, wanted) else score(image, wanted)
+        for name, wanted in services.items()
+    }
     best = max(scores.values(), default=0)
     names = [name for name, value in scores.items() if value == best]
     if best == 0:
@@ -165,6 +184,7 @@ def plan_objects(
         if s.name != service.name and not s.deploy.patch_only
     }
     planned: list[PlannedObject] = []
+    notes: list[Diagnosis] = []
     changed: tuple[str, ...] = ()
     mine: PlannedObject | None = None
     for manifest in manifests:
@@ -176,9 +196,12 @@ def plan_objects(
         thing = copy.deepcopy(dict(manifest.object))
         where = _place(thing, resource, namespace)
         live = partial(live_image, kind, where, name)
-        done = _set_images(
+        notes += without_doubles(thing, manifest)
+        ours = _set_images(
             thing, service, image, own=own, services=services, pinned=pinned, live=live
         )
+        notes += _never_pulled(manifest, ours)
+        done = tuple(name for name, whose in ours.items() if whose == service.name)
         place = manifest.location
         one = PlannedObject(object=thing, resource=resource, namespace=where, location=place)
         planned.append(one)
@@ -192,7 +215,30 @@ def plan_objects(
     where = mine.namespace if mine is not None else namespace
     ref = WorkloadRef(service.deploy.workload_kind, service.deploy.workload_name, where)
     picked = PlannedWorkload(ref=ref, containers=changed, own=mine)
-    return DeployPlan(objects=tuple(planned), workloads=(picked,))
+    return DeployPlan(objects=tuple(planned), workloads=(picked,), notes=tuple(notes))
+
+
+def check_manifests(
+    manifests: Iterable[ManifestObject], service: Service, services: Mapping[str, Service]
+) -> tuple[Diagnosis, ...]:
+    """Raise what `plan_objects` would that can be known without cluster and image; returns what it
+    would note."""
+    image = ImageRef(repository=service.image, tag="", digest="sha256:")
+
+    def resource_of(version: str, kind: str, _: Location) -> Resource:
+        return Resource(version, kind, "")
+
+    plan = plan_objects(
+        manifests,
+        service,
+        image,
+        namespace="",
+        services=services,
+        pinned={},
+        resource_of=resource_of,
+        live_image=lambda *_: None,
+    )
+    return plan.notes
 
 
 def _workload(service: Service) -> tuple[str, str]:
@@ -233,36 +279,58 @@ def _set_images(
     services: Mapping[str, Service],
     pinned: Mapping[str, ImageRef],
     live: Callable[[str], str | None],
-) -> tuple[str, ...]:
-    """Write the images; returns the containers that got this service's."""
+) -> dict[str, str]:
+    """Write the images; returns the containers that got one of a service's, with that service."""
     wanted = {s.name: s.image for s in services.values()} | {service.name: service.image}
-    mine: list[str] = []
+    ours: dict[str, str] = {}
+    registry = image.repository.removesuffix(service.image)
+    found = {
+        str(c.get("name")): str(c.get("image") or "").removeprefix(registry)
+        for _, c in containers_of(thing)
+    }
+    owners = {name: owner(used, wanted, prefer=service.name) for name, used in found.items()}
+    if own and service.deploy.container:
+        owners[service.deploy.container] = service.name
+    elif own and service.name not in owners.values():
+        # The service's own workload: what is called like its image there is meant to be it.
+        owners |= {n: service.name for n, used in found.items() if score(used, service.image)}
     for _, container in containers_of(thing):
-        name, used = str(container.get("name")), str(container.get("image") or "")
-        if own and service.deploy.container == name:
-            whose: str | None = service.name
-        else:
-            whose = owner(used, wanted, prefer=service.name)
+        name = str(container.get("name"))
+        whose = owners[name]
         # With `container` given, the image elsewhere in the pod (a migration in an init container)
         # still has to be the same build.
         if whose == service.name:
-            mine.append(name)
+            ours[name] = whose
             pin(container, image)
         elif whose is not None and whose in pinned:
+            ours[name] = whose
             pin(container, pinned[whose])
         elif whose is not None:
             container["image"] = live(name) or container.get("image")
-    return tuple(mine)
+    return ours
+
+
+def _never_pulled(manifest: ManifestObject, ours: Collection[str]) -> Iterator[Diagnosis]:
+    """What to say of containers of `ours` that are written to have their image on the node."""
+    for path, container in containers_of(manifest.object):
+        if container.get("imagePullPolicy") == "Never" and container.get("name") in ours:
+            yield Diagnosis(
+                code=Code.CONFIG_MANIFEST,
+                severity="info",
+                message=f"imagePullPolicy of container {container.get('name')} is applied as "
+                "IfNotPresent: with Never no node would fetch the image that devloop built",
+                location=manifest.at(*path, "imagePullPolicy"),
+            )
 
 
 def pin(container: dict[str, Any], image: ImageRef) -> None:
     """Write the image, and its supervisor before the container's own command. One without a digest
-    lies on the nodes only, where `Always` would look for it in a registry that has never seen
-    it."""
+    lies on the nodes only, where `Always` would look for it in a registry that has never seen it;
+    with `Never` no node would get it from there."""
     container["image"] = image.pinned
     if container.get("command"):
         container["command"] = under(container["command"], image.supervisor)
-    if not image.digest:
+    if not image.digest or container.get("imagePullPolicy") == "Never":
         container["imagePullPolicy"] = "IfNotPresent"
 
 
@@ -334,7 +402,9 @@ def pick_container(
                 detail=listing,
             )
         return (container,)
-    scores = {name: score(used, image) for name, used in found.items()}
+    scores = {n: 0 if theirs(used, image) else score(used, image) for n, used in found.items()}
+    if not any(scores.values()):
+        scores = {name: score(used, image) for name, used in found.items()}
     if best := max(scores.values(), default=0):
         return tuple(name for name in found if scores[name] == best)
     if len(main) == 1:

@@ -58,11 +58,12 @@ def created_by(live: Json | None) -> str:
 
 
 def desired(manifest: Json, live: Json | None, project: str) -> dict[str, Any]:
-    """The body to apply: the manifest without what the server fills in, with devloop's marks.
+    """The body to apply: the manifest without what the server fills in and without keys that have
+    no value, with devloop's marks.
 
     `live` is the object as it is, None when it does not exist: only then, or when this project
     created it before, does it carry the created-by mark."""
-    body = copy.deepcopy(dict(manifest))
+    body: dict[str, Any] = _without_nulls(dict(manifest))
     body.pop("status", None)
     meta = body["metadata"] = {
         k: v for k, v in metadata(body).items() if k not in _SERVER_FIELDS and v is not None
@@ -79,6 +80,22 @@ def desired(manifest: Json, live: Json | None, project: str) -> dict[str, Any]:
         meta["labels"] = {**(meta.get("labels") or {}), PROJECT: project_label(project)}
     meta["annotations"] = {**(meta.get("annotations") or {}), **marks}
     return body
+
+
+# Mappings whose values are the user's own text, where nothing is not the same as no key.
+_FREE = frozenset({"data", "stringData", "binaryData", "labels", "annotations", "matchLabels"})
+
+
+def _without_nulls(value: Any) -> Any:
+    """A copy without the keys that have no value (`resources:`), which to the API server is as if
+    they were not given."""
+    if isinstance(value, dict):
+        return {
+            key: copy.deepcopy(each) if key in _FREE else _without_nulls(each)
+            for key, each in value.items()
+            if each is not None
+        }
+    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
 
 
 def same_but_images(wanted: Json, live: Json, containers: Collection[str], project: str) -> bool:

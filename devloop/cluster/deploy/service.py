@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -24,13 +25,14 @@ from devloop.errors import DevloopError
 from devloop.model import Deployed, Served, Step, StepOutcome, WorkloadRef
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.deploy.deployments import Deployments
     from devloop.cluster.deploy.objects import PlannedObject
     from devloop.config.schema import Service
     from devloop.engine.ports import Reporter
+    from devloop.errors import Diagnosis
     from devloop.model import DeployedWorkload, ImageRef, ReplacedBy
 
 
@@ -56,10 +58,12 @@ class ServiceDeployer:
         self._refs: frozenset[WorkloadRef] = frozenset({self._picked})
         # What stands before commands, by the image that it is in.
         self._supervisors: dict[str, tuple[str, ...]] = {}
+        self._reported: set[Diagnosis] = set()
 
     def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
         reporter.started(Step.DEPLOY)
         with self._planned(image, cancel) as plan:
+            self._report(plan.notes, reporter)
             deployed, ways = self._deploy(plan, image, reporter, cancel)
             self._remember(image)
         outcome = StepOutcome.DONE if deployed.changed else StepOutcome.SKIPPED
@@ -191,8 +195,9 @@ class ServiceDeployer:
     def _plan(self, image: ImageRef, cancel: Cancel) -> DeployPlan:
         if self._rendering is None:
             return DeployPlan(objects=(), workloads=(PlannedWorkload(ref=self._picked),))
-        return plan_objects(
-            self._rendering.objects(cancel),
+        notes: list[Diagnosis] = []
+        plan = plan_objects(
+            self._rendering.objects(cancel, notes.append),
             self._service,
             image,
             namespace=self._shared.namespace,
@@ -201,6 +206,14 @@ class ServiceDeployer:
             resource_of=self._shared.discovery.resource,
             live_image=self._live_image,
         )
+        return replace(plan, notes=(*notes, *plan.notes))
+
+    def _report(self, notes: Iterable[Diagnosis], reporter: Reporter) -> None:
+        """What the manifests have is said once, however often they are applied."""
+        for note in notes:
+            if note not in self._reported:
+                self._reported.add(note)
+                reporter.diagnostic(note)
 
     def _live_image(self, kind: str, namespace: str, name: str, container: str) -> str | None:
         for lower, known in WORKLOAD_KINDS.items():

@@ -153,8 +153,9 @@ class ImagePatch:
                 change: dict[str, Any] = {}
                 if container.get("image") != self.images[name]:
                     change["image"] = self.images[name]
-                # `Always` would look for it in a registry.
-                if self.present_on_node and container.get("imagePullPolicy") == "Always":
+                # `Always` would look for it in a registry, `Never` would not.
+                wrong = "Always" if self.present_on_node else "Never"
+                if container.get("imagePullPolicy") == wrong:
                     change["imagePullPolicy"] = "IfNotPresent"
                 command = container.get("command") or []
                 if (wanted := under(command, self.supervisor)) != command:

@@ -21,7 +21,7 @@ MATCHER = re.compile(r"^(.+):([0-9]+):([0-9]+): (error|warning|info)\[([a-z/-]+)
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "Dockerfile").touch()
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
     return tmp_path
 
 

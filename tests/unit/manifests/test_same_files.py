@@ -71,7 +71,9 @@ def agreed(root: Path, patterns: list[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("pattern", "found"),
     [
-        ("k8s/*", ["[a].yaml", "a.yaml", "notes.txt", "web.yaml"]),
+        ("k8s/*", ["[a].yaml", "a.yaml", "web.yaml"]),
+        ("k8s/*.txt", ["notes.txt"]),
+        ("k8s/[n]*", []),
         ("k8s/*.yaml", ["[a].yaml", "a.yaml", "web.yaml"]),
         ("k8s", ["[a].yaml", "a.yaml", "web.yaml"]),
         ("k8s/[a].yaml", ["[a].yaml", "a.yaml"]),

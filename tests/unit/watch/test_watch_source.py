@@ -16,8 +16,10 @@ from devloop.model import RenderingInputs
 from devloop.watch.source import ServiceSource
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from devloop.errors import Diagnosis
     from devloop.model import Fingerprint, ManifestObject, Scan
 
 
@@ -257,7 +259,9 @@ class Chart:
         patterns = (f"{self.root}/chart.txt", *(f"{self.root}/{name}" for name in named))
         return RenderingInputs(patterns=patterns, values=(self.version,))
 
-    def objects(self, cancel: Cancel) -> tuple[ManifestObject, ...]:
+    def objects(
+        self, cancel: Cancel, notify: Callable[[Diagnosis], None] = ...
+    ) -> tuple[ManifestObject, ...]:
         raise NotImplementedError
 
 
