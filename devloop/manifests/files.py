@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _MOST_NODES = 200_000
 _DEEPEST = 150
 _MOST_BYTES = 16 * 1024 * 1024
-# A template's line is at most so many lines above what YAML then does not understand.
-_BEFORE = 3
+# A line or a value that begins as a template's does.
+_BEGINS = re.compile(r"\s*(?:- +)*(?:[\w./-]+: +)?\{\{")
 
 _Path: TypeAlias = tuple[str | int, ...]
 
@@ -163,19 +163,23 @@ def _template(text: str, shown: str, fault: YamlFault) -> DevloopError | None:
     """What to say where a template's braces are why a file is no YAML: within a value, as in an
     annotation, they are text as any other."""
     lines = text.split("\n")
-    last = fault.location.line or 1
-    for number in range(last, max(0, last - _BEFORE), -1):
-        line = lines[number - 1] if number <= len(lines) else ""
-        if (column := line.find("{{")) >= 0:
-            return _wrong(
-                Location(shown, number, column + 1),
-                "this is a Helm template, not a manifest",
-                "a line holds {{ where YAML has no room for it",
-                ("render it first: helm template",),
-            )
-        if line.strip() and number < last:
+    last = min(fault.location.line or 1, len(lines))
+    line, column = last, lines[last - 1].find("{{")
+    for above in range(last - 1, 0, -1):
+        if column >= 0:
             break
-    return None
+        if begun := _BEGINS.match(lines[above - 1]):
+            line, column = above, begun.end() - 2
+        elif lines[above - 1].strip():
+            return None
+    if column < 0:
+        return None
+    return _wrong(
+        Location(shown, line, column + 1),
+        "this is a Helm template, not a manifest",
+        "{{ stands where YAML has no room for it",
+        ("render it first: helm template",),
+    )
 
 
 def _wrong(

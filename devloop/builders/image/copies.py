@@ -97,7 +97,7 @@ def stage_copies(
     Where the stage starts from another one of the file, that one's come first. `base` is the state
     of the image that the first of them starts from, None when it is not known. Raises
     `NeedsFullBuild` for what cannot be worked out (a relative WORKDIR on an unknown base, a remote
-    ADD source, a heredoc, a flag not known here)."""
+    ADD source, a heredoc beside files, a flag not known here)."""
     stages = stages_of(dockerfile, target, args)
     scope = Scope(dockerfile, args)
     if base is not None:
@@ -110,7 +110,10 @@ def stage_copies(
         for instruction in stage.instructions[1:]:
             if instruction.keyword not in ("COPY", "ADD"):
                 scope.replay(instruction)
-            elif not instruction.flag("from"):
+            elif not instruction.flag("from") and (
+                # What stands in the Dockerfile itself is as fixed as what another stage has.
+                instruction.sources or not instruction.heredocs
+            ):
                 found.append(understood(instruction, scope))
     return tuple(found)
 

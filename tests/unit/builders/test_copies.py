@@ -81,7 +81,7 @@ def test_the_state_below_is_taken_over() -> None:
         ("ARG TARGETARCH\nCOPY bin-$TARGETARCH /b", "depends on the platform"),
         ("ARG V=a\nENV V=b\nARG V=c\nCOPY $V /b", "an ENV and an ARG"),
         ("ARG A=a B=$A\nCOPY $B /b", "what the same ARG says"),
-        ("COPY <<EOF /b\nx\nEOF", "heredoc"),
+        ("COPY a <<EOF /b/\nx\nEOF", "heredoc"),
         ("ADD https://example.com/x /b", "not in the context"),
         ("ADD git@github.com:o/r.git /b", "not in the context"),
         ("ADD --checksum=sha256:x a /b", "--checksum"),
@@ -309,3 +309,9 @@ def test_archives() -> None:
     assert "x/b.tar" in place(copy, context, (0, 0), lambda _: b"no tar at all")
     with pytest.raises(NeedsFullBuild):
         place(copy, context, (0, 0), lambda _: tar()[:512])
+
+
+def test_files_that_stand_in_the_dockerfile_leave_other_copies_as_they_are() -> None:
+    text = "FROM scratch\nCOPY <<a.conf /etc/\nx\na.conf\nCOPY app.py /app/\n"
+    found = stage_copies(parse(text), None, {}, None)
+    assert [copy.sources for copy in found] == [("app.py",)]

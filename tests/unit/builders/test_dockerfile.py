@@ -185,3 +185,19 @@ def test_a_missing_file_is_the_configs_fault(tmp_path: Path) -> None:
         load(tmp_path / "Dockerfile", "app/Dockerfile")
     assert caught.value.code == "config/dockerfile-missing"
     assert str(caught.value.diagnosis.location) == "app/Dockerfile"
+
+
+def test_heredocs_may_be_named_as_files_are() -> None:
+    text = (
+        "FROM a\nCOPY <<app-conf <<more.conf /etc/\nFROM b\napp-conf\nsecond\nmore.conf\nCOPY . .\n"
+    )
+    found = parse(text)
+    assert found.problems == ()
+    (stage,) = found.stages
+    copy, last = stage.instructions[1:]
+    assert [(h.name, h.text) for h in copy.heredocs] == [
+        ("app-conf", "FROM b\n"),
+        ("more.conf", "second\n"),
+    ]
+    assert copy.sources == ()
+    assert last.sources == (".",)

@@ -128,3 +128,55 @@ def test_schema(capsys: pytest.CaptureFixture[str]) -> None:
     schema = json.loads(capsys.readouterr().out)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert schema["required"] == ["version", "services"]
+
+
+DEPLOYMENT = (
+    "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n"
+    "spec: {template: {spec: {containers: [{name: web, image: IMAGE}]}}}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "manifest", "line"),
+    [
+        ("", "web", "Dockerfile:1:1: error[build/dockerfile-parse]: the file has no instructions"),
+        (
+            "FROM x\nRUM y\n",
+            "web",
+            "Dockerfile:2:1: error[build/dockerfile-parse]: unknown instruction: RUM",
+        ),
+        ("FROM x\n", "[", "k8s.yaml:4:59: error[config/manifest]: not valid YAML"),
+        ("FROM x\n", "nginx", "k8s.yaml:4:58: error[config/image-not-used]: no container"),
+    ],
+)
+def test_files_that_are_not_what_they_are_named_for_are_found(
+    directory: Path,
+    capsys: pytest.CaptureFixture[str],
+    dockerfile: str,
+    manifest: str,
+    line: str,
+) -> None:
+    (directory / "devloop.yaml").write_text(
+        "version: 1\nservices: {web: {build: ., deploy: {manifests: [k8s.yaml]}}}\n"
+    )
+    (directory / "Dockerfile").write_text(dockerfile)
+    (directory / "k8s.yaml").write_text(DEPLOYMENT.replace("IMAGE", manifest))
+    assert main(["check"]) == 2
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith(line)
+    assert MATCHER.match(first)
+
+
+def test_a_note_on_a_manifest_is_no_failure(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (directory / "devloop.yaml").write_text(
+        "version: 1\nservices: {web: {build: ., deploy: {manifests: [k8s]}}}\n"
+    )
+    (directory / "k8s").mkdir()
+    (directory / "k8s/web.yaml").write_text(DEPLOYMENT.replace("IMAGE", "web"))
+    (directory / "k8s/kustomization.yaml").write_text("resources: [web.yaml]\n")
+    assert main(["check"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "devloop.yaml: ok, 1 service"
+    assert out[1].startswith("k8s/kustomization.yaml:1:1: warning[config/manifest]: ")

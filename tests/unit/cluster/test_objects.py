@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devloop.cluster.api.kinds import Resource
-from devloop.cluster.deploy.objects import DeployPlan, containers_of, pick_container, plan_objects
+from devloop.cluster.deploy.objects import (
+    DeployPlan,
+    check_manifests,
+    containers_of,
+    pick_container,
+    plan_objects,
+)
 from devloop.errors import DevloopError, Location
 from devloop.manifests.files import read_manifests
 from devloop.model import ImageRef, ManifestObject
@@ -199,3 +205,80 @@ def test_patch_only_picks_the_container() -> None:
     with pytest.raises(DevloopError) as caught:
         pick_container(two, container="z", **pick)
     assert caught.value.code == "config/container-not-found"
+
+
+def test_an_image_of_another_vendor_is_left_alone(tmp_path: Path) -> None:
+    service = service_config(tmp_path)
+    theirs = ["quay.io/vendor/web:1", "web@sha256:0", "registry.example.com:5000/web"]
+    text = deployment("web", "web", *theirs) + deployment("proxy", *theirs)
+    found = plan(tmp_path, text, service)
+    assert images(found, "web") == [NEW.pinned, *theirs]
+    assert images(found, "proxy") == theirs
+    assert found.containers == ("c0",)
+
+
+def test_the_released_name_of_an_image_is_that_image(tmp_path: Path) -> None:
+    text = deployment("web", "ghcr.io/shop/web:1") + deployment(
+        "worker", "ghcr.io/shop/web@sha256:1"
+    )
+    found = plan(tmp_path, text, service_config(tmp_path))
+    assert images(found, "web") == images(found, "worker") == [NEW.pinned]
+
+
+def test_an_image_of_the_own_registry_is_ours_with_its_path(tmp_path: Path) -> None:
+    image = ImageRef(repository="ghcr.io/acme/dev/shop/web", tag="t", digest="sha256:1")
+    text = deployment("web", "ghcr.io/acme/dev/shop/web:1", "ghcr.io/other/web")
+    found = plan(tmp_path, text, service_config(tmp_path), image=image)
+    assert images(found, "web") == [image.pinned, "ghcr.io/other/web"]
+
+
+def test_the_own_workload_may_name_the_image_as_it_is_elsewhere(tmp_path: Path) -> None:
+    found = plan(tmp_path, deployment("web", "ghcr.io/web:1"), service_config(tmp_path))
+    assert images(found, "web") == [NEW.pinned]
+
+
+def test_patch_only_prefers_what_is_ours() -> None:
+    spec = {"containers": [{"name": "a", "image": "quay.io/x/web"}, {"name": "b", "image": "web"}]}
+    thing = {"kind": "Deployment", "spec": {"template": {"spec": spec}}}
+    assert pick_container(thing, image="shop/web", container=None, where="x") == ("b",)
+    spec["containers"].pop()
+    assert pick_container(thing, image="shop/web", container=None, where="x") == ("a",)
+
+
+def test_never_pull_becomes_if_not_present_where_the_image_is_ours(tmp_path: Path) -> None:
+    text = (deployment("web", "web", "redis") + "        imagePullPolicy: Never\n").replace(
+        "image: web\n", "image: web\n        imagePullPolicy: Never\n"
+    )
+    found = plan(tmp_path, text, service_config(tmp_path))
+    policies = [c.get("imagePullPolicy") for _, c in containers_of(found.objects[0].object)]
+    assert policies == ["IfNotPresent", "Never"]
+    (note,) = found.notes
+    assert note.severity == "info"
+    assert str(note.location) == "m.yaml:12:26"
+
+
+def test_the_last_of_what_stands_twice_counts_with_a_warning(tmp_path: Path) -> None:
+    text = deployment("web", "web") + (
+        "        env: [{name: A, value: '1'}, {name: B, value: x}, {name: A, value: '2'}]\n"
+        "        ports: [{containerPort: 80, name: a}, {containerPort: 80, protocol: UDP},\n"
+        "                {containerPort: 80, protocol: TCP, name: b}]\n"
+    )
+    found = plan(tmp_path, text, service_config(tmp_path))
+    (_, container), *_ = containers_of(found.objects[0].object)
+    assert [(e["name"], e["value"]) for e in container["env"]] == [("B", "x"), ("A", "2")]
+    assert [p.get("name") for p in container["ports"]] == [None, "b"]
+    assert [(n.severity, n.message) for n in found.notes] == [
+        ("warning", "A stands twice in `env`: the last one counts"),
+        ("warning", "80 stands twice in `ports`: the last one counts"),
+    ]
+    assert [str(n.location) for n in found.notes] == ["m.yaml:12:15", "m.yaml:13:17"]
+
+
+def test_what_can_be_known_without_a_cluster_is_known_before_a_build(tmp_path: Path) -> None:
+    service = service_config(tmp_path)
+    found = manifests(tmp_path, deployment("web", "nginx", "redis"))
+    with pytest.raises(DevloopError) as caught:
+        check_manifests(found, service, {service.name: service})
+    assert caught.value.code == "config/image-not-used"
+    found = manifests(tmp_path, deployment("web", "web"))
+    assert check_manifests(found, service, {service.name: service}) == ()

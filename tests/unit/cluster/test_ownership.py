@@ -16,6 +16,7 @@ from devloop.cluster.deploy.ownership import (
     gitops_manager,
     judge_conflict,
     project_label,
+    same_but_images,
 )
 from devloop.model import CREATED_BY
 
@@ -196,3 +197,17 @@ def test_last_writer() -> None:
     ]
     assert last_writer({"metadata": {"managedFields": fields}}) == "kubectl-set"
     assert last_writer({}) == "somebody"
+
+
+def test_keys_without_a_value_are_as_if_they_were_not_given() -> None:
+    def deployment(image: str, **more: Any) -> dict[str, Any]:
+        container = {"name": "web", "image": image, **more}
+        template = {"spec": {"containers": [container], "volumes": [{"name": "x", **more}]}}
+        return {"kind": "Deployment", "metadata": {"name": "web"}, "spec": {"template": template}}
+
+    manifest = deployment("web:2", resources=None, emptyDir=None, command=None)
+    before = desired(deployment("web:1", resources=None, emptyDir=None, command=None), None, "p")
+    live = {**before, "spec": deployment("web:1", resources={}, emptyDir={})["spec"]}
+    assert same_but_images(manifest, live, ["web"], "p")
+    config = {"kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"empty": None}}
+    assert desired(config, None, "p")["data"] == {"empty": None}

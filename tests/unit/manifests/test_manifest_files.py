@@ -7,11 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devloop.base.cancel import Cancel
 from devloop.errors import DevloopError
-from devloop.manifests.files import find_files, read_manifests
+from devloop.manifests.files import FilesRendering, find_files, read_manifests
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from devloop.errors import Diagnosis
 
 HEAD = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"
 
@@ -141,3 +144,81 @@ def test_never_fails_otherwise(tmp_path_factory: pytest.TempPathFactory, text: s
     file.write_text(text, "utf-8", "replace")
     with contextlib.suppress(DevloopError):
         read_manifests([file])
+
+
+VAULT = """apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: a
+  annotations:
+    template: |
+      {{- with secret "kv/app" -}}
+      KEY={{ .Data.key }}
+      {{- end }}
+data: {x: "{{ y }}"}
+"""
+
+
+def test_braces_within_a_value_are_text(tmp_path: Path) -> None:
+    (found,) = read(tmp_path, VAULT)
+    assert found["metadata"]["annotations"]["template"].startswith("{{- with")
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (HEAD + "data:\n  x: {{ .Values.x }}\n", "m.yaml:5:6"),
+        (HEAD + "data:\n  {{- if .Values.x }}\n  x: 1\n  {{- end }}\n", "m.yaml:5:3"),
+        (HEAD + "data:\n  x: 1\n{{- end }}\n", "m.yaml:6:1"),
+    ],
+)
+def test_a_template_is_named_where_yaml_fails_by_it(tmp_path: Path, text: str, place: str) -> None:
+    assert refusal(tmp_path, text) == f"{place}: this is a Helm template, not a manifest"
+
+
+def test_another_mistake_is_not_blamed_on_braces_in_a_value(tmp_path: Path) -> None:
+    assert "stands twice" in refusal(tmp_path, VAULT + "kind: ConfigMap\n")
+
+
+KUSTOMIZATION = "resources: [a.yaml]\n"
+SKAFFOLD = "apiVersion: skaffold/v4beta6\nkind: Config\nmetadata: {name: x}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "severity", "said"),
+    [
+        ("kustomization.yaml", KUSTOMIZATION, "warning", "this directory is a kustomization"),
+        (
+            "kustomization.yaml",
+            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n",
+            "warning",
+            "this directory is a kustomization",
+        ),
+        ("values.yaml", "replicas: 2\nimage: {tag: x}\n", "info", "a Helm chart's values"),
+        ("Chart.yaml", "apiVersion: v2\nname: x\n", "info", "it describes a Helm chart"),
+        ("skaffold.yaml", SKAFFOLD, "info", "it configures Skaffold"),
+        ("prices.yaml", "a: 1\n", "info", "nothing in it has an apiVersion or a kind"),
+    ],
+)
+def test_what_is_no_manifest_is_left_out_with_a_word_unless_it_is_named(
+    tmp_path: Path, name: str, text: str, severity: str, said: str
+) -> None:
+    (tmp_path / "a.yaml").write_text(HEAD)
+    (tmp_path / name).write_text(text)
+    for pattern in (tmp_path / "*.yaml", tmp_path):
+        notes: list[Diagnosis] = []
+        found = FilesRendering([str(pattern)], show=lambda p: p.name).objects(
+            Cancel(), notes.append
+        )
+        assert [each.file for each in found] == ["a.yaml"]
+        assert [(n.severity, n.location and n.location.path) for n in notes] == [(severity, name)]
+        assert said in notes[0].message
+    with pytest.raises(DevloopError) as caught:
+        FilesRendering([str(tmp_path / name)]).objects(Cancel())
+    assert said in caught.value.diagnosis.message
+
+
+def test_a_manifest_with_a_mistake_is_never_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("apiVersion: v1\nmetadata: {name: a}\n")
+    with pytest.raises(DevloopError, match="no kind"):
+        FilesRendering([str(tmp_path)]).objects(Cancel())

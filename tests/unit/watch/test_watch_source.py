@@ -10,7 +10,7 @@ import pytest
 
 from devloop.base.cancel import Cancel
 from devloop.config.schema import Build, Deploy, Service
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from devloop.manifests.files import FilesRendering
 from devloop.model import RenderingInputs
 from devloop.watch.source import ServiceSource
@@ -288,3 +288,31 @@ def test_a_rendering_may_change_its_inputs(root: Path) -> None:
     prints = [scan.fingerprint.deploy for scan in (first, second, third, fourth)]
     assert len(set(prints)) == 4
     assert len({scan.fingerprint.build for scan in (first, second, third, fourth)}) == 1
+
+
+def test_manifests_are_checked_once_for_each_content_and_before_anything_is_built(
+    root: Path,
+) -> None:
+    asked: list[str] = []
+
+    def check(_: Cancel) -> None:
+        asked.append((root / "k8s/web.yaml").read_text())
+        if asked[-1] == "wrong":
+            raise DevloopError.of(Code.CONFIG_MANIFEST, "no manifest")
+
+    build = Build(context=root / "api", dockerfile=root / "api/Dockerfile")
+    deploy = Deploy(workload_name="web", manifests=(f"{root}/k8s/*",))
+    service = Service(name="web", image="web", build=build, deploy=deploy)
+    rendering = FilesRendering(deploy.manifests)
+    made = ServiceSource(service, root, rendering, check=check)
+    look(made)
+    write(root / "api/src/app.py", "other")
+    look(made)
+    assert asked == ["x"]
+    write(root / "k8s/web.yaml", "wrong")
+    for _ in range(2):
+        with pytest.raises(DevloopError, match="no manifest"):
+            look(made)
+    write(root / "k8s/web.yaml", "right")
+    assert look(made).changed == ("k8s/web.yaml",)
+    assert asked == ["x", "wrong", "wrong", "right"]
