@@ -214,7 +214,7 @@ def test_an_image_of_another_vendor_is_left_alone(tmp_path: Path) -> None:
     found = plan(tmp_path, text, service)
     assert images(found, "web") == [NEW.pinned, *theirs]
     assert images(found, "proxy") == theirs
-    assert found.containers == ("c0",)
+    assert found.workloads[0].containers == ("c0",)
 
 
 def test_the_released_name_of_an_image_is_that_image(tmp_path: Path) -> None:
