@@ -135,6 +135,7 @@ class Code(enum.StrEnum):
     SYNC_FAILED = "sync/failed", "files could not be copied into a container"
     SYNC_IMAGE = "sync/image", "an image holds what was synced, or why not"
     SAFETY_CONTEXT = "safety/context", "the context is not known to be local, nor allowed by name"
+    SAFETY_LEASE = "safety/lease", "another session works with the workload"
     SAFETY_PROTECTED_NAMESPACE = "safety/protected-namespace", "the namespace is the cluster's"
     SAFETY_CHANGED_OUTSIDE = "safety/changed-outside", "somebody else changed the workload"
     INTERNAL_BUG = "internal/bug", "a bug in devloop"

@@ -10,12 +10,14 @@ from dataclasses import KW_ONLY, replace
 from typing import TYPE_CHECKING, Literal
 
 from devloop import __version__
-from devloop.app import connect, only_session
+from devloop.app import connect, only_session, workload_of
 from devloop.app.preflight import preflight_environment, watch_workloads
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.platforms import own_platform
 from devloop.base.threads import Background, reporting_bugs, supervised
+from devloop.cluster.deploy.recovery import recover_abandoned
+from devloop.cluster.deploy.session_lease import SessionLeases
 from devloop.config.files import check_files
 from devloop.config.problems import ConfigErrors, nearest
 from devloop.engine.bus import EventBus
@@ -56,6 +58,7 @@ class Session:
     output: OutputKind = "auto"
     color: Color = "auto"
     tail: bool = False
+    takeover: bool = False
 
     def __post_init__(self) -> None:
         self._sink = make_sink(self.output, color=self.color, env=os.environ)
@@ -102,6 +105,11 @@ class Session:
         """End the session because of an exception that nobody expected; from any thread."""
         self._bug = self._bug or error
         self.stop(ExitStatus.BUG, f"a bug in devloop: {_described(error)}")
+
+    def _lease_lost(self, error: DevloopError) -> None:
+        """Another session writes what this one did: from now on it must not."""
+        self._bus.publish(DiagnosticRaised.of(error.diagnosis))
+        self.stop(error.exit_status, error.diagnosis.message)
 
     def _report_early(self, text: str) -> None:
         try:
@@ -167,6 +175,17 @@ class Session:
                 pid=os.getpid(),
             )
         )
+        leases = SessionLeases(
+            connection,
+            [workload_of(service, connection.namespace) for service in services.values()],
+            project=project.name,
+            takeover=self.takeover,
+            on_lost=self._lease_lost,
+            report=lambda diagnosis: self._bus.publish(DiagnosticRaised.of(diagnosis)),
+        )
+        stack.callback(leases.close)
+        acquired = Background("acquire leases", leases.acquire, expected=(DevloopError,))
+        stack.callback(acquired.close)
         view = watch_workloads(services, connection, stack)
         wiring = adapters.result(self._cancel)(
             loaded,
@@ -184,6 +203,9 @@ class Session:
         if lasting:
             wiring.open_port_forwards()
             wiring.follow_logs()
+        acquired.result(self._cancel)
+        for diagnosis in recover_abandoned(connection, leases.left_behind, own=True):
+            self._bus.publish(DiagnosticRaised.of(diagnosis))
         self._engine = wiring.engine()
         status = ExitStatus.DONE
         if self._stopped is None:

@@ -22,11 +22,22 @@ def command(options: CommonOptions, yes: bool, dry_run: bool) -> int:
     """
     project = load(options).project
     # Imported late, see main.py: help must stay quick.
-    from devloop.app import connect, only_session  # noqa: PLC0415
+    from devloop.app import connect, only_session, workload_of  # noqa: PLC0415
     from devloop.cluster.deploy.down import delete, find_created  # noqa: PLC0415 - as above
+    from devloop.cluster.deploy.recovery import (  # noqa: PLC0415 - as above
+        recover,
+        recover_abandoned,
+    )
+    from devloop.cluster.replace.recovery_log import RecoveryLog  # noqa: PLC0415 - as above
 
     lock = contextlib.nullcontext() if dry_run else only_session(project)
     with lock, connect(project) as connection:
+        if not dry_run:
+            # What stays must not stay as a killed session left it.
+            refs = [workload_of(s, connection.namespace) for s in project.services.values()]
+            found = recover(connection, RecoveryLog(project.state_dir))
+            for diagnosis in (*found, *recover_abandoned(connection, refs)):
+                click.echo(diagnosis.message)
         created = find_created(connection, project.name)
         if not created:
             click.echo(f"nothing to delete: devloop created nothing for {project.name} here")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from devloop.cli.options import CommonOptions, project_options
-from devloop.cli.session import OUTPUTS, Output, run_session
+from devloop.cli.session import OUTPUTS, Output, run_session, takeover_option
 
 
 @click.command("run")
@@ -14,11 +14,16 @@ from devloop.cli.session import OUTPUTS, Output, run_session
 @click.option(
     "--tail", is_flag=True, help="Stay when it is ready: follow the logs, keep the ports open."
 )
+@takeover_option
 @project_options
-def command(options: CommonOptions, services: tuple[str, ...], output: Output, tail: bool) -> int:
+def command(
+    options: CommonOptions, services: tuple[str, ...], output: Output, tail: bool, takeover: bool
+) -> int:
     """Build, push and deploy once, wait for the rollout, and end with the result.
 
     A rollout that fails is rolled back to the previous image, unless devloop.yaml says
     `on_failure: keep`.
     """
-    return run_session(options, mode="run", services=services, output=output, tail=tail)
+    return run_session(
+        options, mode="run", services=services, output=output, tail=tail, takeover=takeover
+    )

@@ -8,6 +8,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Literal
 
+import click
+
 from devloop import __version__
 from devloop.cli.signals import Signals
 from devloop.ui import report_early
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
 
     from devloop.cli.options import CommonOptions
 
+
+takeover_option = click.option(
+    "--takeover",
+    is_flag=True,
+    help="Take the workloads over from another devloop session, which ends.",
+)
 
 Output = Literal["auto", "live", "lines", "json", "quiet"]
 OUTPUTS = ("auto", "live", "lines", "json", "quiet")
@@ -36,6 +44,7 @@ def run_session(
     services: tuple[str, ...],
     output: Output,
     tail: bool = False,
+    takeover: bool = False,
 ) -> int:
     """Run a session to its end; returns the exit status. Errors before it could start raise."""
     with Signals(limit=_LIMIT) as signals, _uncollected():
@@ -53,6 +62,7 @@ def run_session(
             only=services,
             output=output,
             tail=tail,
+            takeover=takeover,
             color=options.color,
         )
         signals.stop = session.stop

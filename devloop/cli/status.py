@@ -21,23 +21,41 @@ if TYPE_CHECKING:
 def command(options: CommonOptions, output: str) -> int:
     """Show what runs of each service, and the session if there is one.
 
-    The cluster is asked; the session's part is what it wrote down last.
+    The cluster is asked; the session's part is what it wrote down last. Where a session was killed
+    in the middle of a replacement, what it left paused is resumed.
     """
     project = load(options).project
     from devloop.app import connect, workload_of  # noqa: PLC0415 - see main.py
+    from devloop.cluster.deploy.recovery import (  # noqa: PLC0415 - as above
+        recover,
+        recover_abandoned,
+    )
+    from devloop.cluster.deploy.session_lease import holder_of  # noqa: PLC0415 - as above
     from devloop.cluster.deploy.status import read_status  # noqa: PLC0415 - as above
+    from devloop.cluster.replace.recovery_log import RecoveryLog  # noqa: PLC0415 - as above
     from devloop.ui.session_file import read_session  # noqa: PLC0415 - as above
 
     with connect(project) as connection:
         services = tuple(project.services.values())
         refs = [workload_of(service, connection.namespace) for service in services]
-        found = read_status(connection, refs)
         session = read_session(project.state_dir)
+        notes: list[str] = []
+        running = bool(session and session.get("running"))
+        if not running:
+            # What a killed session left half done does not wait for the next one.
+            recovered = recover(connection, RecoveryLog(project.state_dir))
+            recovered += recover_abandoned(connection, refs)
+            notes = [diagnosis.message for diagnosis in recovered]
+            notes += [
+                f"{ref}: {by}, works with it" for ref in refs if (by := holder_of(connection, ref))
+            ]
+        found = read_status(connection, refs)
         report: dict[str, Any] = {
             "project": project.name,
             "context": connection.context,
             "namespace": connection.namespace,
             "session": session,
+            "notes": notes,
             "services": {
                 service.name: _as_json(status)
                 for service, status in zip(services, found, strict=True)
@@ -47,10 +65,12 @@ def command(options: CommonOptions, output: str) -> int:
         click.echo(json.dumps(report))
         return ExitStatus.DONE
     click.echo(f"{project.name}   context {report['context']}, namespace {report['namespace']}")
-    if session is None or not session.get("running"):
+    if session is None or not running:
         click.echo("no session is running: `devloop dev` starts one")
     else:
         click.echo(f"session running: devloop {session['mode']}, pid {session['pid']}")
+    for note in notes:
+        click.echo(note)
     for service, status in zip(services, found, strict=True):
         _show(service, status, session)
     return ExitStatus.DONE

@@ -39,6 +39,7 @@ _KINDS = {
     "daemonsets": "DaemonSet",
     "replicasets": "ReplicaSet",
     "jobs": "Job",
+    "leases": "Lease",
 }
 _PATH = re.compile(
     r"^/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+/[^/]+))(?:/namespaces/(?P<ns>[^/]+)(?=/))?"
@@ -188,6 +189,8 @@ class FakeApi:
         found = _PATH.match(call.path)
         if found is None:
             return 404, status(404, "NotFound", "the server could not find the requested resource")
+        if call.method == "POST" and found["name"] is None and found["plural"] in _KINDS:
+            return self._create(call, found["ns"])
         if found["sub"] is None and found["name"] is None:
             return self._collection(call, found)
         if found["plural"] not in _KINDS:
@@ -212,6 +215,18 @@ class FakeApi:
                 "items": things,
             }
 
+    def _create(self, call: Call, namespace: str | None) -> tuple[int, dict[str, Any]]:
+        with self.lock:
+            name = call.body["metadata"]["name"]
+            path = f"{call.path}/{name}"
+            if self.namespaces is not None and namespace not in {None, *self.namespaces}:
+                message = f'namespaces "{namespace}" not found'
+                return 404, status(404, "NotFound", message, name=namespace, kind="namespaces")
+            if path in self.objects:
+                message = f"{name} already exists"
+                return 409, status(409, "AlreadyExists", message, name=name)
+            return 201, self.put(path, call.body, manager=call.query.get("fieldManager", ""))
+
     def _single(
         self, call: Call, plural: str, name: str, namespace: str | None
     ) -> tuple[int, dict[str, Any]]:
@@ -227,6 +242,12 @@ class FakeApi:
                 return 404, status(404, "NotFound", message, name=name, kind=plural)
             if call.method == "GET":
                 return 200, copy.deepcopy(live or {})
+            if live is not None and _version_wanted(call) not in {
+                "",
+                live["metadata"]["resourceVersion"],
+            }:
+                message = "the object has been modified"
+                return 409, status(409, "Conflict", message, name=name, kind=plural)
             uid = _uid_wanted(call)
             if live is not None and uid and uid != live["metadata"]["uid"]:
                 if call.method == "DELETE":
@@ -295,7 +316,7 @@ def _discovery(path: str) -> dict[str, Any] | None:
         version = {"groupVersion": "apps/v1"}
         return {"groups": [{"name": "apps", "preferredVersion": version}]}
     apps = {"deployments", "statefulsets", "daemonsets", "replicasets"}
-    wanted = {"/api/v1": set(_KINDS) - apps - {"jobs"}, "/apis/apps/v1": apps}.get(path)
+    wanted = {"/api/v1": set(_KINDS) - apps - {"jobs", "leases"}, "/apis/apps/v1": apps}.get(path)
     if wanted is None:
         return None
     return {
@@ -316,6 +337,12 @@ def _uid_wanted(call: Call) -> str:
     if call.method == "DELETE":
         return str((body.get("preconditions") or {}).get("uid") or "")
     return str((body.get("metadata") or {}).get("uid") or "")
+
+
+def _version_wanted(call: Call) -> str:
+    body = call.body if isinstance(call.body, dict) else {}
+    where = "preconditions" if call.method == "DELETE" else "metadata"
+    return str((body.get(where) or {}).get("resourceVersion") or "")
 
 
 def _selected(thing: dict[str, Any], selector: str) -> bool:

@@ -7,37 +7,33 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel
 from devloop.base.threads import Background
-from devloop.cluster.api.kinds import Discovery, workload_path
-from devloop.cluster.api.pod_view import uid_of
+from devloop.cluster.api.kinds import Discovery
 from devloop.cluster.deploy import guard
 from devloop.cluster.deploy.apply import Applier
+from devloop.cluster.deploy.recovery import recover
 from devloop.cluster.deploy.service import ServiceDeployer
 from devloop.cluster.replace.in_place import InPlace
 from devloop.cluster.replace.live_objects import LiveObjects
-from devloop.cluster.replace.pause import paused_by_devloop, resume
 from devloop.cluster.replace.pod_restarts import ImageHistory, PodRestarts
 from devloop.cluster.replace.recovery_log import RecoveryLog
-from devloop.cluster.replace.rolling import is_fast, restore_strategy
 from devloop.cluster.replace.stop_signal import StopSignals, reading_by_exec
 from devloop.cluster.replace.workload_lock import WorkloadLock
-from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.api.view import ClusterView
-    from devloop.cluster.replace.recovery_log import RecoveryEntry
     from devloop.cluster.replace.stop_signal import ReadStatus
     from devloop.cluster.rollout.stack_traces import ProjectPaths
     from devloop.config.schema import Project, Service
     from devloop.engine.ports import Rendering
+    from devloop.errors import Diagnosis
     from devloop.model import ImageRef, WorkloadRef
 
 
@@ -143,38 +139,3 @@ class Deployments:
         for end in ends:
             end.wait(max(0.0, deadline - time.monotonic()), Cancel())
             end.stop()
-
-
-def recover(connection: Connection, log: RecoveryLog) -> tuple[Diagnosis, ...]:
-    """Recover what the log has of this context; returns what to report. What cannot be reached now
-    stays in the log.
-
-    A Deployment that its owner paused carries no mark of devloop's and stays paused."""
-    found = []
-    for entry in log.entries():
-        if entry.context != connection.context:
-            continue
-        try:
-            message = _recover(connection, log, entry)
-        except DevloopError as error:
-            found.append(replace(error.diagnosis, severity="warning"))
-            continue
-        log.remove(entry)
-        if message:
-            found.append(Diagnosis(code=Code.CLUSTER_PAUSED, severity="info", message=message))
-    return tuple(found)
-
-
-def _recover(connection: Connection, log: RecoveryLog, entry: RecoveryEntry) -> str:
-    """What was recovered, in words; "" when there was nothing."""
-    live = connection.find(workload_path(entry.ref))
-    if live is None or uid_of(live) != entry.uid:
-        return ""
-    if entry.strategy == "fast":
-        if not is_fast(live):
-            return ""
-        restore_strategy(connection, log, entry)
-        return f"{entry.ref} kept the strategy of a session that was killed: put back"
-    if paused_by_devloop(live) and resume(connection, entry.ref, entry.uid) is not None:
-        return f"{entry.ref} was left paused by a session that was killed: resumed"
-    return ""

@@ -10,6 +10,7 @@ import pytest
 from devloop.app import only_session
 from devloop.cli.main import main
 from devloop.cluster.deploy.ownership import desired
+from devloop.cluster.replace.pause import with_pause
 from devloop.config.loader import load_project
 from tests.support.cluster_objects import deployment
 from tests.support.fake_api import FakeApi, fake_api
@@ -53,3 +54,13 @@ def test_nothing_is_deleted_while_a_session_runs(
         # To look is allowed.
         assert main(["down", "--dry-run", "-n", "dev"]) == 0
     assert WEB in api.objects
+
+
+@pytest.mark.parametrize("command", [["status"], ["down", "--yes"]])
+def test_what_a_killed_session_left_paused_is_resumed(
+    api: FakeApi, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    api.put(WEB, with_pause(deployment()))
+    assert main([*command, "-n", "dev"]) == 0
+    assert "was left paused by a session that was killed: resumed" in capsys.readouterr().out
+    assert not api.objects[WEB]["spec"].get("paused")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devloop.cluster.api.view import ClusterView
-from devloop.cluster.deploy.deployments import recover
+from devloop.cluster.deploy.recovery import recover
 from devloop.cluster.replace.rolling import is_fast, strategy_patch, with_fast_strategy
 from tests.support.cluster_objects import deployment
 from tests.support.in_place_stage import WEB, InPlaceStage

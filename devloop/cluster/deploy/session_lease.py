@@ -1,0 +1,450 @@
+"""One session a workload: a Lease beside it names the session that works with it.
+
+The local lock keeps two sessions of one folder apart; this keeps apart those of two folders, two
+computers, two people. Decisions are pure (`judge`); `SessionLeases` asks, renews and gives back.
+What a session does that loses one is the session's affair: it is told.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from devloop.base.cancel import Cancel
+from devloop.base.lazy_dataclass import dataclass
+from devloop.base.threads import supervised
+from devloop.cluster.api.api_errors import ApiError
+from devloop.cluster.api.connection import STRATEGIC
+from devloop.cluster.api.pod_view import Json, annotation, dig, metadata, number, text, uid_of
+from devloop.cluster.api.writes import MANAGER
+from devloop.errors import Code, DevloopError, Diagnosis
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from devloop.cluster.api.connection import Connection
+    from devloop.model import WorkloadRef
+
+
+DURATION = 15.0  # seconds without a renewal after which a lease is anybody's
+RENEW = 5.0
+
+# Who asks the holder to give it up.
+_TAKEOVER = "devloop.dev/takeover"
+# Of a lease that its holder should have renewed by now, whoever comes waits for its end.
+_LATE = RENEW + 2.0
+_LOOK = 0.5
+_PARALLEL = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """A session, as a Lease's `holderIdentity` names it: `USER@HOST/PID/TOKEN`."""
+
+    user: str
+    host: str
+    pid: int
+    token: str
+
+    @classmethod
+    def own(cls) -> Holder:
+        try:
+            user = getpass.getuser()
+        except (OSError, KeyError):  # a user id without a name, as in many containers
+            user = str(os.getuid())
+        host = os.uname().nodename or "unknown"
+        return cls(user=user, host=host, pid=os.getpid(), token=secrets.token_hex(4))
+
+    @classmethod
+    def read(cls, identity: str) -> Holder | None:
+        """None for one that no devloop wrote."""
+        who, _, rest = identity.rpartition("/")[0].rpartition("/")
+        user, at, host = who.rpartition("@")
+        if not at or not rest.isdigit():
+            return None
+        return cls(user=user, host=host, pid=int(rest), token=identity.rpartition("/")[2])
+
+    @property
+    def identity(self) -> str:
+        return f"{self.user}@{self.host}/{self.pid}/{self.token}"
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.host}, pid {self.pid}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """Somebody else has the lease: `by` in words. `late` says that its holder should have renewed
+    it by now, or that its clock and ours differ too much to tell."""
+
+    by: str
+    renewed: str
+    late: bool
+
+
+def judge(
+    lease: Json, me: Holder, *, now: datetime, alive: Callable[[int], bool] | None = None
+) -> Held | None:
+    """Who else has this Lease; None when it is free or mine.
+
+    A holder of this very computer whose process is gone has given it up. `alive` tells whether a
+    process is there."""
+    identity = text(dig(lease, "spec", "holderIdentity"))
+    holder = Holder.read(identity)
+    if not identity or holder == me:
+        return None
+    if holder is not None and holder.host == me.host and not (alive or _alive)(holder.pid):
+        return None
+    renewed = text(dig(lease, "spec", "renewTime"))
+    age = _seconds_since(renewed, now)
+    if age is None:
+        return None
+    if age > (number(dig(lease, "spec", "leaseDurationSeconds")) or DURATION):
+        return None
+    late = age > _LATE or age < -_LATE
+    return Held(by=str(holder) if holder else identity, renewed=renewed, late=late)
+
+
+def lease_path(ref: WorkloadRef) -> str:
+    return f"{_collection(ref)}/{lease_name(ref)}"
+
+
+def lease_name(ref: WorkloadRef) -> str:
+    kind = "" if ref.kind == "deployment" else f"{ref.kind}-"
+    return f"devloop-{kind}{ref.name}"
+
+
+def holder_of(connection: Connection, ref: WorkloadRef) -> str | None:
+    """The session that works with a workload now, in words; "" when none does, None where leases
+    may not be read. Errors: cluster/*."""
+    try:
+        lease = connection.find(lease_path(ref))
+    except ApiError as error:
+        if error.status == 403:
+            return None
+        raise
+    held = judge(lease, Holder.own(), now=datetime.now(UTC)) if lease is not None else None
+    return held.by if held is not None else ""
+
+
+class SessionLeases:
+    """The leases of one session, one a workload. `acquire` once, then `close`.
+
+    `on_lost` is told, from the renewing thread, that another session has taken one over; `report`
+    gets what the user should know. With `takeover` the present holders are asked to go."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        refs: Iterable[WorkloadRef],
+        *,
+        project: str,
+        takeover: bool = False,
+        on_lost: Callable[[DevloopError], None],
+        report: Callable[[Diagnosis], None],
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        me: Holder | None = None,
+        renew: float = RENEW,
+        look: float = _LOOK,
+    ) -> None:
+        self.me = me or Holder.own()
+        self._connection = connection
+        self._refs = tuple(dict.fromkeys(refs))
+        self._project = project
+        self._takeover = takeover
+        self._on_lost = on_lost
+        self._report = report
+        self._clock = clock
+        self._interval = renew
+        self._look = look
+        self._lock = threading.Lock()
+        self._held: dict[WorkloadRef, Json] = {}
+        self._without: set[WorkloadRef] = set()
+        self._left: set[WorkloadRef] = set()
+        self._warned = False
+        self._ending = Cancel()
+        self._thread = supervised("leases", self._keep)
+
+    def acquire(self, cancel: Cancel) -> None:
+        """Have every lease, or raise safety/lease. A namespace that is not there yet, and a cluster
+        that does not let us have leases, stop nobody: see `report`. Errors: cluster/*."""
+        if not self._refs:
+            return
+        with ThreadPoolExecutor(
+            min(_PARALLEL, len(self._refs)), thread_name_prefix="devloop-leases"
+        ) as pool:
+            for done in [pool.submit(self._acquire, ref, cancel) for ref in self._refs]:
+                done.result()
+        if not self._ending.is_set():
+            self._thread.start()
+
+    @property
+    def left_behind(self) -> frozenset[WorkloadRef]:
+        """The workloads whose lease a session had that did not give it back."""
+        with self._lock:
+            return frozenset(self._left)
+
+    def close(self) -> None:
+        """Give back what is held; quick, and silent where the cluster is."""
+        self._ending.set()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(1.0)
+        with self._lock:
+            held, self._held = self._held, {}
+        if not held:
+            return
+        with ThreadPoolExecutor(
+            min(_PARALLEL, len(held)), thread_name_prefix="devloop-leases"
+        ) as pool:
+            list(pool.map(self._give_back, held.items()))
+
+    # --- having one ------------------------------------------------------------------------------
+
+    def _acquire(self, ref: WorkloadRef, cancel: Cancel) -> None:
+        began = since = self._clock()
+        seen, asked = "", False
+        while not self._created(ref) and ref not in self._without:
+            cancel.check()
+            lease = self._connection.find(lease_path(ref))
+            if lease is None:
+                continue
+            now = self._clock()
+            held = judge(lease, self.me, now=now)
+            if held is not None and held.renewed != seen:
+                if not self._takeover and (seen or not held.late):
+                    raise self._refused(ref, held)
+                seen, since = held.renewed, now
+            # Not renewed all the while that we looked: whatever the clocks say, nobody is there.
+            silent = (now - since).total_seconds() > DURATION
+            # One that was asked to go and stays is no session of this version.
+            patient = not asked or (now - began).total_seconds() < DURATION + RENEW
+            if held is None or silent or not patient:
+                if self._taken(ref, lease):
+                    return
+                continue
+            if self._takeover and not asked:
+                asked = self._ask_to_go(ref, lease)
+            cancel.wait(self._look)
+
+    def _created(self, ref: WorkloadRef) -> bool:
+        body = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {
+                "name": lease_name(ref),
+                "annotations": {"devloop.dev/project": self._project},
+            },
+            "spec": {**self._spec(), "acquireTime": _micro_time(self._clock())},
+        }
+        try:
+            made = self._connection.request(
+                "POST", _collection(ref), body, query={"fieldManager": MANAGER}
+            )
+        except ApiError as error:
+            if error.status == 409 and error.reason == "AlreadyExists":
+                return False
+            if error.status in {403, 404, 405}:
+                self._go_without(ref, error)
+                return False
+            raise
+        self._have(ref, made)
+        return True
+
+    def _taken(self, ref: WorkloadRef, lease: Json) -> bool:
+        """Whether a lease that is free is mine now: of two that try only one succeeds."""
+        turns = int(number(dig(lease, "spec", "leaseTransitions"))) + 1
+        now = _micro_time(self._clock())
+        spec = {**self._spec(), "acquireTime": now, "leaseTransitions": turns}
+        changed = self._patch(ref, lease, {"annotations": {_TAKEOVER: None}}, spec)
+        if changed is not None:
+            self._have(ref, changed)
+            with self._lock:
+                self._left.add(ref)
+        return changed is not None
+
+    def _ask_to_go(self, ref: WorkloadRef, lease: Json) -> bool:
+        mark = {"annotations": {_TAKEOVER: self.me.identity}}
+        return self._patch(ref, lease, mark, {}) is not None
+
+    def _have(self, ref: WorkloadRef, lease: Json) -> None:
+        with self._lock:
+            self._without.discard(ref)
+            self._held[ref] = lease
+
+    def _go_without(self, ref: WorkloadRef, error: ApiError) -> None:
+        self._without.add(ref)
+        # A namespace may come with the manifests: the renewing thread tries again.
+        if error.status == 404 and error.details.get("kind") == "namespaces":
+            return
+        with self._lock:
+            warned, self._warned = self._warned, True
+        if not warned:
+            self._report(
+                Diagnosis(
+                    code=Code.SAFETY_LEASE,
+                    severity="info",
+                    message="another session on the same workloads would not be noticed",
+                    cause=f"no Lease can be kept beside them: {error.diagnosis.message}",
+                )
+            )
+
+    def _refused(self, ref: WorkloadRef, held: Held) -> DevloopError:
+        return DevloopError.of(
+            Code.SAFETY_LEASE,
+            f"another devloop session works with {ref} in {ref.namespace}",
+            cause=f"{held.by}, renewed its lease at {held.renewed}",
+            suggestions=(
+                "end that session (Ctrl-C there)",
+                "or take the workload over from it: add --takeover",
+                f"look at it: kubectl -n {ref.namespace} get lease {lease_name(ref)}",
+            ),
+        )
+
+    # --- keeping it ------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        while not self._ending.wait(self._interval):
+            with self._lock:
+                held = dict(self._held)
+            for ref in self._refs:
+                if self._ending.is_set():
+                    return
+                try:
+                    self._renew(ref, held.get(ref))
+                except ApiError as error:
+                    if error.status in {403, 404, 405}:
+                        self._go_without(ref, error)
+                except DevloopError as error:
+                    if error.code is Code.SAFETY_LEASE:
+                        self._on_lost(error)
+                        return
+                    # The cluster does not answer: when it does again, the lease tells whose it is.
+
+    def _renew(self, ref: WorkloadRef, lease: Json | None) -> None:
+        if lease is None:
+            if ref not in self._without or not self._created(ref):
+                self._look_again(ref)
+            return
+        changed = self._patch(ref, lease, {}, self._spec())
+        if changed is not None:
+            self._have(ref, changed)
+        else:
+            self._look_again(ref)
+
+    def _look_again(self, ref: WorkloadRef) -> None:
+        """Somebody wrote the lease. Raises safety/lease when that was another session."""
+        lease = self._connection.find(lease_path(ref), absent=(403, 404, 405))
+        if lease is None:
+            self._created(ref)
+            return
+        identity = text(dig(lease, "spec", "holderIdentity"))
+        asker = annotation(lease, _TAKEOVER)
+        held = judge(lease, self.me, now=self._clock())
+        if identity == self.me.identity and not asker:
+            self._have(ref, lease)
+        elif identity != self.me.identity and held is None:
+            self._taken(ref, lease)
+        else:
+            holder = Holder.read(asker or identity)
+            with self._lock:
+                if identity != self.me.identity:
+                    self._held.pop(ref, None)
+                else:
+                    self._held[ref] = lease
+            raise DevloopError.of(
+                Code.SAFETY_LEASE,
+                f"another devloop session took over {ref} in {ref.namespace}",
+                cause=str(holder or asker or identity),
+                suggestions=("start again with --takeover to take it back",),
+            )
+
+    def _give_back(self, item: tuple[WorkloadRef, Json]) -> None:
+        ref, lease = item
+        body = {
+            "kind": "DeleteOptions",
+            "apiVersion": "v1",
+            "preconditions": {
+                "uid": uid_of(lease),
+                "resourceVersion": text(metadata(lease).get("resourceVersion")),
+            },
+        }
+        try:
+            self._connection.request("DELETE", lease_path(ref), body, timeout=1.0)
+        except ApiError as error:
+            if error.status != 409:
+                return
+        except DevloopError:
+            return  # it ends by itself
+        else:
+            return
+        with_now = self._still_mine(ref)
+        if with_now is not None:
+            self._give_back((ref, with_now))
+
+    def _still_mine(self, ref: WorkloadRef) -> Json | None:
+        try:
+            lease = self._connection.find(lease_path(ref))
+        except DevloopError:
+            return None
+        mine = text(dig(lease, "spec", "holderIdentity")) == self.me.identity
+        return lease if mine else None
+
+    def _spec(self) -> dict[str, Any]:
+        return {
+            "holderIdentity": self.me.identity,
+            "leaseDurationSeconds": int(DURATION),
+            "renewTime": _micro_time(self._clock()),
+        }
+
+    def _patch(
+        self, ref: WorkloadRef, lease: Json, meta: dict[str, Any], spec: dict[str, Any]
+    ) -> Json | None:
+        """The lease as it is then; None when somebody wrote it since `lease` was read."""
+        version = text(metadata(lease).get("resourceVersion"))
+        body = {
+            "metadata": {**meta, "uid": uid_of(lease), "resourceVersion": version},
+            "spec": spec,
+        }
+        try:
+            return self._connection.request(
+                "PATCH",
+                lease_path(ref),
+                body,
+                query={"fieldManager": MANAGER},
+                content_type=STRATEGIC,
+                timeout=RENEW,
+            )
+        except ApiError as error:
+            if error.status in {404, 409, 422}:
+                return None
+            raise
+
+
+def _collection(ref: WorkloadRef) -> str:
+    return f"/apis/coordination.k8s.io/v1/namespaces/{ref.namespace}/leases"
+
+
+def _micro_time(now: datetime) -> str:
+    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _seconds_since(moment: str, now: datetime) -> float | None:
+    try:
+        return (now - datetime.fromisoformat(moment)).total_seconds()
+    except ValueError:
+        return None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True  # another user's
+    return True
