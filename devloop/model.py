@@ -183,6 +183,11 @@ class WorkloadRef:
     def __str__(self) -> str:
         return f"{self.kind}/{self.name}"
 
+    @property
+    def serves(self) -> bool:
+        """Whether its pods are there to stay, and not to come to an end."""
+        return True
+
 
 # How a workload's pods come to run an image, see devloop.cluster.replace.
 ReplacedBy = Literal["rolling", "in-place", "fast"]

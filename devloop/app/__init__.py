@@ -16,14 +16,13 @@ from devloop.cluster.api.connection import Connection
 from devloop.cluster.api.log_stream import registry_hosting
 from devloop.cluster.deploy.guard import check_context, check_namespace
 from devloop.errors import Code, DevloopError, Location
-from devloop.model import WorkloadRef
 from devloop.registry.discovery import discover
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from devloop.config.schema import Project, Service
+    from devloop.config.schema import Project
     from devloop.model import PushTarget
 
 
@@ -37,10 +36,6 @@ def connect(project: Project) -> Iterator[Connection]:
         yield connection
     finally:
         connection.close()
-
-
-def workload_of(service: Service, namespace: str) -> WorkloadRef:
-    return WorkloadRef(service.deploy.workload_kind, service.deploy.workload_name, namespace)
 
 
 def find_registry(project: Project, connection: Connection) -> PushTarget:

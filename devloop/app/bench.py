@@ -18,8 +18,9 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from devloop.app import connect, find_registry, only_session, workload_of
+from devloop.app import connect, find_registry, only_session
 from devloop.app.bench_report import Report, Sample
+from devloop.app.workloads import workloads_of
 from devloop.base.cancel import Cancel
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.patterns import FilePatterns
@@ -261,7 +262,9 @@ def _baseline(
         )
         stack.callback(deployments.close)
         deployments.recover()
-        (status,) = read_status(connection, [workload_of(plan.service, connection.namespace)])
+        name = plan.service.name
+        found = workloads_of(project, [name], renderings, connection.namespace)
+        (status,) = read_status(connection, found[name][:1])
         image = _current(plan.service, status.images, target)
         fresh = push_variants(registry, image, count, cancel)
         built = BuiltImages(project.state_dir)

@@ -60,7 +60,7 @@ def file_sync(
         service.name,
         context=service.build.context,
         open_stream=open_stream,
-        pods=feed,
+        pods=feed.serving,
         report=None if hot else report,
         restarts=Restarts(
             stop_timeout=service.deploy.stop_timeout,

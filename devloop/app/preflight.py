@@ -10,7 +10,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from devloop.app import find_registry, workload_of
+from devloop.app import find_registry
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.threads import report_bug
 from devloop.builders.preflight import preflight
@@ -21,12 +21,12 @@ from devloop.registry.discovery import check as check_registry
 
 if TYPE_CHECKING:
     import contextlib
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
     from devloop.config.schema import Project, Service
-    from devloop.model import PushTarget
+    from devloop.model import PushTarget, WorkloadRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +70,11 @@ def preflight_environment(
 
 
 def watch_workloads(
-    services: Mapping[str, Service], connection: Connection, stack: contextlib.ExitStack
+    workloads: Iterable[WorkloadRef], connection: Connection, stack: contextlib.ExitStack
 ) -> ClusterView:
     """The cluster as it is watched from now on; returns at once."""
     view = ClusterView(connection, on_bug=report_bug)
     stack.callback(view.close)
-    for service in services.values():
-        view.begin(workload_of(service, connection.namespace))
+    for ref in workloads:
+        view.begin(ref)
     return view

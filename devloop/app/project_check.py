@@ -12,7 +12,7 @@ from devloop.base.ignore_rules import IgnoreFileError, IgnoreRules
 from devloop.builders.build_context import ignore_file
 from devloop.builders.cache_mounts import advice, as_built
 from devloop.builders.dockerfile import load
-from devloop.cluster.deploy.objects import check_manifests
+from devloop.cluster.deploy.check import check_manifests
 from devloop.config.files import check_files
 from devloop.errors import Code, DevloopError, Diagnosis, Location
 from devloop.manifests import renderings_of

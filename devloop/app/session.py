@@ -7,11 +7,13 @@ import gc
 import os
 import threading
 from dataclasses import KW_ONLY, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
 from devloop import __version__
-from devloop.app import connect, only_session, workload_of
+from devloop.app import connect, only_session
 from devloop.app.preflight import preflight_environment, watch_workloads
+from devloop.app.workloads import renderings_for, workloads_of
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.platforms import own_platform
@@ -175,9 +177,18 @@ class Session:
                 pid=os.getpid(),
             )
         )
+        renderings = renderings_for(project.services.values(), show=loaded.show)
+        workloads = workloads_of(
+            project,
+            services,
+            renderings,
+            connection.namespace,
+            registry=environment.target.repository(""),
+        )
+        refs = tuple(dict.fromkeys(chain(*workloads.values())))
         leases = SessionLeases(
             connection,
-            [workload_of(service, connection.namespace) for service in services.values()],
+            [ref for ref in refs if ref.serves],
             project=project.name,
             takeover=self.takeover,
             on_lost=self._lease_lost,
@@ -186,13 +197,15 @@ class Session:
         stack.callback(leases.close)
         acquired = Background("acquire leases", leases.acquire, expected=(DevloopError,))
         stack.callback(acquired.close)
-        view = watch_workloads(services, connection, stack)
+        view = watch_workloads(refs, connection, stack)
         wiring = adapters.result(self._cancel)(
             loaded,
             services,
             connection,
             environment,
             view,
+            renderings=renderings,
+            workloads=workloads,
             mode=self.mode,
             publish=self._bus.publish,
             stack=stack,

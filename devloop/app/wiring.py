@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, Literal
 
-from devloop.app import workload_of
 from devloop.app.housekeeping import KEPT, Housekeeper, find_leftovers, remove
 from devloop.app.pods import PodFeed
 from devloop.app.project_paths import project_paths
@@ -18,15 +17,14 @@ from devloop.builders.dev_image import DevImages
 from devloop.builders.select import make_builder
 from devloop.cluster.api.log_stream import open_log
 from devloop.cluster.api.pod_ports import PodPorts
+from devloop.cluster.deploy.check import check_manifests
 from devloop.cluster.deploy.deployments import Deployments
 from devloop.cluster.deploy.guard import local_reason
-from devloop.cluster.deploy.objects import check_manifests
 from devloop.cluster.deploy.status import digests_in_use
 from devloop.engine.loop import Engine, ServicePorts
 from devloop.errors import Code, Diagnosis, Location
 from devloop.events import DiagnosticRaised
 from devloop.logs.follower import LogFollower
-from devloop.manifests import renderings_of
 from devloop.registry.client import Registries
 from devloop.registry.kindload import KindLoader
 from devloop.watch.hints import WatchHints
@@ -45,9 +43,9 @@ if TYPE_CHECKING:
     from devloop.cluster.rollout.stack_traces import ProjectPaths
     from devloop.config.loader import LoadedProject
     from devloop.config.schema import Service
-    from devloop.engine.ports import Hints
+    from devloop.engine.ports import Hints, Rendering
     from devloop.events import Event
-    from devloop.model import PodView
+    from devloop.model import PodView, WorkloadRef
     from devloop.sync.syncer import FileSync
 
 
@@ -57,23 +55,23 @@ _ON_FAILURE = {"dev": "keep", "run": "rollback"}
 
 @dataclass(eq=False)
 class Wiring:
-    """One session's adapters. `publish` takes events."""
+    """One session's adapters. `renderings` are the project's, `workloads` what runs each service as
+    far as its manifests say now, the picked one first. `publish` takes events."""
 
     loaded: LoadedProject
     services: Mapping[str, Service]
     connection: Connection
     environment: Environment
     view: ClusterView
+    renderings: Mapping[str, Rendering]
+    workloads: Mapping[str, tuple[WorkloadRef, ...]]
     mode: Literal["dev", "run"]
     publish: Callable[[Event], None]
     stack: contextlib.ExitStack
 
     def __post_init__(self) -> None:
         self._project = self.loaded.project
-        self._renderings = renderings_of(self.services.values(), show=self.loaded.show)
-        namespace = self.connection.namespace
-        workloads = {s.name: workload_of(s, namespace) for s in self.services.values()}
-        self._feed = PodFeed(self.view, workloads, publish=self.publish)
+        self._feed = PodFeed(self.view, self.workloads, publish=self.publish)
 
     def open_port_forwards(self) -> None:
         """Errors: env/port-busy."""
@@ -85,7 +83,7 @@ class Wiring:
         # Imported late: asyncio takes a while, and many sessions have no ports.
         from devloop.port_forward.forwarder import PortForwarder  # noqa: PLC0415
 
-        forwarder = PortForwarder(ports, dial, self._feed, self.publish)
+        forwarder = PortForwarder(ports, dial, self._feed.picked, self.publish)
         forwarder.start()
         self.stack.callback(forwarder.close)
 
@@ -113,7 +111,7 @@ class Wiring:
             name: ServiceSource(
                 service,
                 self._project.root,
-                self._renderings.get(name),
+                self.renderings.get(name),
                 check=functools.partial(self._check_manifests, service),
             )
             for name, service in self.services.items()
@@ -127,8 +125,9 @@ class Wiring:
             self.connection,
             self.view,
             in_place_by_default=self.mode == "dev",
-            renderings=self._renderings,
+            renderings=self.renderings,
             project_paths=paths,
+            runs=self._feed.follow,
         )
         for diagnosis in deployments.recover():
             self._warn(diagnosis)
@@ -155,7 +154,7 @@ class Wiring:
 
     def _check_manifests(self, service: Service, cancel: Cancel) -> None:
         """Before anything is built for them."""
-        if (rendering := self._renderings.get(service.name)) is not None:
+        if (rendering := self.renderings.get(service.name)) is not None:
             check_manifests(rendering.objects(cancel), service, self._project.services)
 
     def _builders(

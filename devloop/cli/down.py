@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from itertools import chain
 
 import click
 
@@ -22,7 +23,8 @@ def command(options: CommonOptions, yes: bool, dry_run: bool) -> int:
     """
     project = load(options).project
     # Imported late, see main.py: help must stay quick.
-    from devloop.app import connect, only_session, workload_of  # noqa: PLC0415
+    from devloop.app import connect, only_session  # noqa: PLC0415
+    from devloop.app.workloads import renderings_for, workloads_of  # noqa: PLC0415 - as above
     from devloop.cluster.deploy.down import delete, find_created  # noqa: PLC0415 - as above
     from devloop.cluster.deploy.recovery import (  # noqa: PLC0415 - as above
         recover,
@@ -34,7 +36,9 @@ def command(options: CommonOptions, yes: bool, dry_run: bool) -> int:
     with lock, connect(project) as connection:
         if not dry_run:
             # What stays must not stay as a killed session left it.
-            refs = [workload_of(s, connection.namespace) for s in project.services.values()]
+            renderings = renderings_for(project.services.values())
+            workloads = workloads_of(project, project.services, renderings, connection.namespace)
+            refs = tuple(dict.fromkeys(chain(*workloads.values())))
             found = recover(connection, RecoveryLog(project.state_dir))
             for diagnosis in (*found, *recover_abandoned(connection, refs)):
                 click.echo(diagnosis.message)

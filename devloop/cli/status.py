@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,8 +12,9 @@ from devloop.cli.options import CommonOptions, load, output_option, project_opti
 from devloop.errors import ExitStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from devloop.cluster.deploy.status import WorkloadStatus
-    from devloop.config.schema import Service
 
 
 @click.command("status")
@@ -25,7 +27,8 @@ def command(options: CommonOptions, output: str) -> int:
     in the middle of a replacement, what it left paused is resumed.
     """
     project = load(options).project
-    from devloop.app import connect, workload_of  # noqa: PLC0415 - see main.py
+    from devloop.app import connect  # noqa: PLC0415 - see main.py
+    from devloop.app.workloads import renderings_for, workloads_of  # noqa: PLC0415 - as above
     from devloop.cluster.deploy.recovery import (  # noqa: PLC0415 - as above
         recover,
         recover_abandoned,
@@ -36,8 +39,9 @@ def command(options: CommonOptions, output: str) -> int:
     from devloop.ui.session_file import read_session  # noqa: PLC0415 - as above
 
     with connect(project) as connection:
-        services = tuple(project.services.values())
-        refs = [workload_of(service, connection.namespace) for service in services]
+        renderings = renderings_for(project.services.values())
+        workloads = workloads_of(project, project.services, renderings, connection.namespace)
+        refs = tuple(dict.fromkeys(chain(*workloads.values())))
         session = read_session(project.state_dir)
         notes: list[str] = []
         running = bool(session and session.get("running"))
@@ -49,7 +53,7 @@ def command(options: CommonOptions, output: str) -> int:
             notes += [
                 f"{ref}: {by}, works with it" for ref in refs if (by := holder_of(connection, ref))
             ]
-        found = read_status(connection, refs)
+        found = {name: read_status(connection, own) for name, own in workloads.items()}
         report: dict[str, Any] = {
             "project": project.name,
             "context": connection.context,
@@ -57,8 +61,8 @@ def command(options: CommonOptions, output: str) -> int:
             "session": session,
             "notes": notes,
             "services": {
-                service.name: _as_json(status)
-                for service, status in zip(services, found, strict=True)
+                name: _as_json(statuses[0]) | {"others": list(map(_as_json, statuses[1:]))}
+                for name, statuses in found.items()
             },
         }
     if output == "json":
@@ -71,14 +75,15 @@ def command(options: CommonOptions, output: str) -> int:
         click.echo(f"session running: devloop {session['mode']}, pid {session['pid']}")
     for note in notes:
         click.echo(note)
-    for service, status in zip(services, found, strict=True):
-        _show(service, status, session)
+    for name, (status, *others) in found.items():
+        _show(name, status, others, session)
     return ExitStatus.DONE
 
 
 def _as_json(status: WorkloadStatus) -> dict[str, Any]:
     return {
         "workload": str(status.workload),
+        "namespace": status.workload.namespace,
         "found": status.found,
         "images": status.images,
         "wanted": status.wanted,
@@ -97,11 +102,29 @@ def _as_json(status: WorkloadStatus) -> dict[str, Any]:
     }
 
 
-def _show(service: Service, status: WorkloadStatus, session: dict[str, Any] | None) -> None:
+def _show(
+    service: str,
+    status: WorkloadStatus,
+    others: Sequence[WorkloadStatus],
+    session: dict[str, Any] | None,
+) -> None:
     if not status.found:
-        click.echo(f"\n{service.name}   {status.workload} does not exist")
-        return
-    click.echo(f"\n{service.name}   {status.workload}   {status.ready}/{status.wanted} ready")
+        click.echo(f"\n{service}   {status.workload} does not exist")
+    else:
+        click.echo(f"\n{service}   {status.workload}   {status.ready}/{status.wanted} ready")
+        _show_pods(status)
+    for other in others:
+        how = f"{other.ready}/{other.wanted} ready" if other.found else "does not exist"
+        click.echo(f"  also    {other.workload}   {how}")
+        _show_pods(other)
+    last = ((session or {}).get("services") or {}).get(service) or {}
+    if hold := last.get("hold"):
+        click.echo(f"  holding {hold['reason']}")
+    if last.get("outcome"):
+        click.echo(f"  last    #{last.get('iter')} {last['outcome']}")
+
+
+def _show_pods(status: WorkloadStatus) -> None:
     for container, image in status.images.items():
         click.echo(f"  image   {container}: {image}")
     for pod in status.pods:
@@ -109,8 +132,3 @@ def _show(service: Service, status: WorkloadStatus, session: dict[str, Any] | No
         restarts = sum(c.restarts for c in pod.containers)
         times = f", {restarts} restarts" if restarts else ""
         click.echo(f"  pod     {pod.name} {state}{times}")
-    last = ((session or {}).get("services") or {}).get(service.name) or {}
-    if hold := last.get("hold"):
-        click.echo(f"  holding {hold['reason']}")
-    if last.get("outcome"):
-        click.echo(f"  last    #{last.get('iter')} {last['outcome']}")

@@ -154,8 +154,9 @@ def finish_build(found: _Values, _values: _Values, scope: ServiceScope) -> None:
 
 def finish_deploy(found: _Values, _values: _Values, scope: ServiceScope) -> None:
     service = scope.where[-2]
-    kind, _, name = found.get("workload_name", f"deployment/{service}").partition("/")
-    found |= {"workload_kind": kind, "workload_name": name}
+    given = found.get("workload_name")
+    kind, _, name = (given or f"deployment/{service}").partition("/")
+    found |= {"workload_kind": kind, "workload_name": name, "workload_default": given is None}
 
 
 def finish_service(found: _Values, _values: _Values, scope: ServiceScope) -> None:

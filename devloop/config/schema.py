@@ -136,19 +136,23 @@ _BUILD = block(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deploy:
-    """Where a service runs. `manifests` are absolute patterns in the order of the file (see
-    base.patterns); `timeout` is in seconds."""
+    """Where a service runs. `workload_default`: nobody named the workload. `manifests` are absolute
+    patterns in the order of the file (see base.patterns); `timeout` is in seconds."""
 
     workload_kind: Literal["deployment", "statefulset", "daemonset"] = "deployment"
     workload_name: Annotated[
         str,
         Key(
             Text(rules.WORKLOAD),
-            "The workload as KIND/NAME: a deployment, statefulset or daemonset.",
+            "The workload that ports and the short status speak of, as KIND/NAME: a deployment, "
+            "statefulset or daemonset. Everything else in the manifests that runs the image is "
+            "deployed and followed as well.",
             name="workload",
-            default="deployment/<service>",
+            default="of what runs the image in the manifests: the one called like the service, or "
+            "the first; without manifests deployment/<service>",
         ),
     ]
+    workload_default: bool = False
     container: Annotated[
         str | None,
         Key(

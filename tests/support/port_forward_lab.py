@@ -77,7 +77,7 @@ class Lab:
         self.connection = Connection.open(os.environ["DEVLOOP_TEST_CONTEXT"])
         self._view = ClusterView(self.connection)
         ref = WorkloadRef(kind="deployment", name="web", namespace=namespace)
-        self.feed = PodFeed(self._view, {"web": ref}, publish=lambda _: None)
+        self.feed = PodFeed(self._view, {"web": [ref]}, publish=lambda _: None)
 
     def start(self) -> None:
         self._push()

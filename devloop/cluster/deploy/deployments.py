@@ -23,9 +23,10 @@ from devloop.cluster.replace.pod_restarts import ImageHistory, PodRestarts
 from devloop.cluster.replace.recovery_log import RecoveryLog
 from devloop.cluster.replace.stop_signal import StopSignals, reading_by_exec
 from devloop.cluster.replace.workload_lock import WorkloadLock
+from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.api.view import ClusterView
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from devloop.config.schema import Project, Service
     from devloop.engine.ports import Rendering
     from devloop.errors import Diagnosis
-    from devloop.model import ImageRef, WorkloadRef
+    from devloop.model import ImageRef, ManifestObject, WorkloadRef
 
 
 _CLOSE_SECONDS = 5.0
@@ -47,8 +48,9 @@ class Deployments:
 
     `renderings` are by service; the image of one without is patched and nothing else.
     `project_paths` are by service, too, and know what its image has. `read_status` looks at a
-    container's process, by default with a command in it. Checks the context at once: raises
-    safety/context, safety/protected-namespace."""
+    container's process, by default with a command in it. `runs(service, workloads)` gets
+    what runs a service's image before each deploy, the picked one first. Checks the context at
+    once: raises safety/context, safety/protected-namespace."""
 
     def __init__(
         self,
@@ -60,6 +62,7 @@ class Deployments:
         renderings: Mapping[str, Rendering] = MappingProxyType({}),
         project_paths: Mapping[str, ProjectPaths] = MappingProxyType({}),
         read_status: ReadStatus | None = None,
+        runs: Callable[[str, tuple[WorkloadRef, ...]], None] = lambda _service, _refs: None,
     ) -> None:
         guard.check_context(connection.context, connection.server, project.allow_contexts)
         self.project = project
@@ -76,6 +79,7 @@ class Deployments:
             and guard.local_reason(connection.context, connection.server) is not None
         )
         self.renderings = renderings
+        self.runs = runs
         self.project_paths = project_paths
         self._deployers: tuple[ServiceDeployer, ...] = ()
         self._guard = threading.Lock()
@@ -98,6 +102,16 @@ class Deployments:
                     lock=lock,
                 )
             return self._in_place[ref]
+
+    def holds(self, asking: Rendering, service: str, manifest: ManifestObject) -> bool:
+        """Whether the manifests of `service` have the same object as those of `asking`."""
+        rendering = self.renderings.get(service)
+        if rendering is None or rendering == asking:
+            return rendering is not None
+        try:
+            return any(manifest.key == other.key for other in rendering.objects(Cancel()))
+        except DevloopError:
+            return True  # its own deploy reports what is wrong with them
 
     def pinned(self) -> dict[str, ImageRef]:
         """The images that this session deployed, by service."""

@@ -12,17 +12,17 @@ from devloop.base.image_reference import split_registry
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.net_proxy import is_loopback
 from devloop.base.supervisor import under
-from devloop.cluster.api.kinds import WORKLOAD_KINDS, Resource, name_of
+from devloop.cluster.api.kinds import Resource, name_of
 from devloop.cluster.api.pod_view import Json, dig, items
 from devloop.cluster.deploy.list_keys import without_doubles
 from devloop.errors import Code, DevloopError, Diagnosis, Location
-from devloop.model import ImageRef, WorkloadRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
+    from devloop.cluster.deploy.own_workloads import OwnWorkloads
     from devloop.config.schema import Service
-    from devloop.model import ManifestObject
+    from devloop.model import ImageRef, ManifestObject, WorkloadRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,8 @@ class PlannedWorkload:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployPlan:
     """What to apply, in order; the service's `workloads` are among it, or patched. The picked one
-    is the first of them. `notes` say where something else is applied than is written."""
+    is the first of them. `notes` are for the user, where something else is applied than is written
+    among them."""
 
     objects: tuple[PlannedObject, ...]
     workloads: tuple[PlannedWorkload, ...]
@@ -161,6 +162,7 @@ def plan_objects(
     service: Service,
     image: ImageRef,
     *,
+    own: OwnWorkloads,
     namespace: str,
     services: Mapping[str, Service],
     pinned: Mapping[str, ImageRef],
@@ -169,80 +171,45 @@ def plan_objects(
 ) -> DeployPlan:
     """Work out what to apply for `service`.
 
-    `services` are all of the project, `pinned` the images known of them; `resource_of(apiVersion,
-    kind, location)` asks the cluster's discovery; `live_image(kind, namespace, name, container)`
-    is the image a container has now. The workload of another service that brings manifests of its
-    own is left to that service; containers that use another service's image get its pinned image,
-    else keep the live one. Raises config/image-not-used, config/container-not-found, config/value,
-    cluster/rejected."""
+    `own` are its workloads, as of `own_workloads`; `services` are all of the project, `pinned` the
+    images known of them; `resource_of(apiVersion, kind, location)` asks the cluster's discovery;
+    `live_image(kind, namespace, name, container)` is the image a container has now. What `own`
+    leaves to another service is left out; containers that use another service's image get its
+    pinned image, else keep the live one. Raises config/image-not-used,
+    config/container-not-found, cluster/rejected."""
     manifests = tuple(manifests)
     defined = _defined_kinds(manifests)
-    own_kind, own_name = _workload(service)
-    others = {
-        _workload(s)
-        for s in services.values()
-        if s.name != service.name and not s.deploy.patch_only
-    }
+    mine = {workload.manifest.key: workload for workload in own.workloads if workload.manifest}
     planned: list[PlannedObject] = []
-    notes: list[Diagnosis] = []
-    changed: tuple[str, ...] = ()
-    mine: PlannedObject | None = None
+    notes = list(own.notes)
+    found: dict[WorkloadRef, PlannedWorkload] = {}
     for manifest in manifests:
-        version, kind, _, name = manifest.key
-        own = version == "apps/v1" and (kind, name) == (own_kind, own_name)
-        if not own and version == "apps/v1" and (kind, name) in others:
+        if manifest.key in own.left:
             continue
+        version, kind, _, name = manifest.key
         resource = defined.get((version, kind)) or resource_of(version, kind, manifest.at("kind"))
         thing = copy.deepcopy(dict(manifest.object))
         where = _place(thing, resource, namespace)
         live = partial(live_image, kind, where, name)
         notes += without_doubles(thing, manifest)
+        workload = mine.get(manifest.key)
+        picked = workload is not None and workload.picked
         ours = _set_images(
-            thing, service, image, own=own, services=services, pinned=pinned, live=live
+            thing, service, image, own=picked, services=services, pinned=pinned, live=live
         )
         notes += _never_pulled(manifest, ours)
         done = tuple(name for name, whose in ours.items() if whose == service.name)
         place = manifest.location
         one = PlannedObject(object=thing, resource=resource, namespace=where, location=place)
         planned.append(one)
-        if own:
-            changed, mine = done, one
-            if not done or service.deploy.container not in {None, *done}:
+        if workload is not None:
+            found[workload.ref] = PlannedWorkload(ref=workload.ref, containers=done, own=one)
+            wrong = service.deploy.container not in {None, *done}
+            if not done or (picked and wrong):
                 raise _not_used(manifest, service)
-    if mine is None:
-        _refuse_other_name(manifests, service, services)
     planned.sort(key=lambda p: apply_order(p.resource.kind))  # stable: the files' order within
-    where = mine.namespace if mine is not None else namespace
-    ref = WorkloadRef(service.deploy.workload_kind, service.deploy.workload_name, where)
-    picked = PlannedWorkload(ref=ref, containers=changed, own=mine)
-    return DeployPlan(objects=tuple(planned), workloads=(picked,), notes=tuple(notes))
-
-
-def check_manifests(
-    manifests: Iterable[ManifestObject], service: Service, services: Mapping[str, Service]
-) -> tuple[Diagnosis, ...]:
-    """Raise what `plan_objects` would that can be known without cluster and image; returns what it
-    would note."""
-    image = ImageRef(repository=service.image, tag="", digest="sha256:")
-
-    def resource_of(version: str, kind: str, _: Location) -> Resource:
-        return Resource(version, kind, "")
-
-    plan = plan_objects(
-        manifests,
-        service,
-        image,
-        namespace="",
-        services=services,
-        pinned={},
-        resource_of=resource_of,
-        live_image=lambda *_: None,
-    )
-    return plan.notes
-
-
-def _workload(service: Service) -> tuple[str, str]:
-    return WORKLOAD_KINDS[service.deploy.workload_kind], service.deploy.workload_name
+    workloads = (found.get(ref) or PlannedWorkload(ref=ref) for ref in own.refs)
+    return DeployPlan(objects=tuple(planned), workloads=tuple(workloads), notes=tuple(notes))
 
 
 def _defined_kinds(manifests: Iterable[ManifestObject]) -> dict[tuple[str, str], Resource]:
@@ -270,6 +237,26 @@ def _place(thing: dict[str, Any], resource: Resource, namespace: str) -> str:
     return str(metadata["namespace"])
 
 
+def owners_of(
+    thing: Json, service: Service, services: Mapping[str, Service], *, own: bool, registry: str
+) -> dict[str, str | None]:
+    """Whose image each container is to run: a service's name, None for nobody's. `own` says that
+    it is the workload which devloop.yaml names for `service`. `registry` is the project's, with a
+    slash."""
+    wanted = {s.name: s.image for s in services.values()} | {service.name: service.image}
+    found = {
+        str(c.get("name")): str(c.get("image") or "").removeprefix(registry)
+        for _, c in containers_of(thing)
+    }
+    owners = {name: owner(used, wanted, prefer=service.name) for name, used in found.items()}
+    if own and service.deploy.container:
+        owners[service.deploy.container] = service.name
+    elif own and service.name not in owners.values():
+        # The service's own workload: what is called like its image there is meant to be it.
+        owners |= {n: service.name for n, used in found.items() if score(used, service.image)}
+    return owners
+
+
 def _set_images(
     thing: dict[str, Any],
     service: Service,
@@ -281,19 +268,9 @@ def _set_images(
     live: Callable[[str], str | None],
 ) -> dict[str, str]:
     """Write the images; returns the containers that got one of a service's, with that service."""
-    wanted = {s.name: s.image for s in services.values()} | {service.name: service.image}
     ours: dict[str, str] = {}
     registry = image.repository.removesuffix(service.image)
-    found = {
-        str(c.get("name")): str(c.get("image") or "").removeprefix(registry)
-        for _, c in containers_of(thing)
-    }
-    owners = {name: owner(used, wanted, prefer=service.name) for name, used in found.items()}
-    if own and service.deploy.container:
-        owners[service.deploy.container] = service.name
-    elif own and service.name not in owners.values():
-        # The service's own workload: what is called like its image there is meant to be it.
-        owners |= {n: service.name for n, used in found.items() if score(used, service.image)}
+    owners = owners_of(thing, service, services, own=own, registry=registry)
     for _, container in containers_of(thing):
         name = str(container.get("name"))
         whose = owners[name]
@@ -359,28 +336,6 @@ def _not_used(manifest: ManifestObject, service: Service) -> DevloopError:
             f"or name the container: services.{service.name}.deploy.container",
         ),
     )
-
-
-def _refuse_other_name(
-    manifests: Iterable[ManifestObject], service: Service, services: Mapping[str, Service]
-) -> None:
-    """The manifests lack the configured workload: fine if they are only what goes with it, but if
-    a workload there that is no other service's uses the image, the name is wrong."""
-    taken = set(map(_workload, services.values()))
-    for manifest in manifests:
-        _, kind, _, name = manifest.key
-        if kind not in WORKLOAD_KINDS.values() or (kind, name) in taken:
-            continue
-        used = (str(c.get("image")) for _, c in containers_of(manifest.object))
-        if any(score(image, service.image) for image in used):
-            ref = f"{service.deploy.workload_kind}/{service.deploy.workload_name}"
-            wanted = f"{kind.lower()}/{name}"
-            raise DevloopError.of(
-                Code.CONFIG_VALUE,
-                f"the manifests have no {ref}, but {kind} {name} uses the image {service.image}",
-                location=manifest.at("metadata", "name"),
-                suggestions=(f"set services.{service.name}.deploy.workload: {wanted}",),
-            )
 
 
 def pick_container(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from devloop.cluster.api.kinds import WORKLOAD_KINDS, workload_path
 from devloop.cluster.api.pod_view import images_of
 from devloop.cluster.deploy import guard
 from devloop.cluster.deploy.objects import DeployPlan, PlannedWorkload, plan_objects
+from devloop.cluster.deploy.own_workloads import own_workloads, patched
 from devloop.cluster.deploy.workload import WorkloadDeployer, keep_workload, refuse_paused
 from devloop.cluster.rollout.rollout import Rollout
 from devloop.cluster.rollout.together import follow_together
@@ -48,14 +50,13 @@ class ServiceDeployer:
         self._shared = shared
         self._rendering = shared.renderings.get(service.name)
         deploy = service.deploy
-        self._picked = WorkloadRef(deploy.workload_kind, deploy.workload_name, shared.namespace)
         auto: ReplacedBy = "in-place" if shared.in_place_by_default else "rolling"
         # An image that is deployed has not gone hot.
         ways: dict[str, ReplacedBy] = {"in-place": "in-place", "rolling": "rolling", "fast": "fast"}
         self._wanted = ways.get(deploy.replace, auto)
         self._workloads: dict[WorkloadRef, WorkloadDeployer] = {}
         # Those of the last plan: what to lock before the next one is made.
-        self._refs: frozenset[WorkloadRef] = frozenset({self._picked})
+        self._refs = patched(service, shared.namespace).refs
         # What stands before commands, by the image that it is in.
         self._supervisors: dict[str, tuple[str, ...]] = {}
         self._reported: set[Diagnosis] = set()
@@ -186,24 +187,40 @@ class ServiceDeployer:
                 for lock in self._shared.locks(self._refs):
                     stack.enter_context(lock.acquired(cancel))
                 plan = self._plan(image, cancel)
-                found = frozenset(planned.ref for planned in plan.workloads)
+                found = tuple(planned.ref for planned in plan.workloads)
                 known, self._refs = self._refs, found
-                if found <= known:
+                if set(found) <= set(known):
                     yield plan
                     return
 
     def _plan(self, image: ImageRef, cancel: Cancel) -> DeployPlan:
+        shared = self._shared
         if self._rendering is None:
-            return DeployPlan(objects=(), workloads=(PlannedWorkload(ref=self._picked),))
+            own = patched(self._service, shared.namespace)
+            shared.runs(self.name, own.refs)
+            return DeployPlan(
+                objects=(), workloads=tuple(PlannedWorkload(ref=ref) for ref in own.refs)
+            )
         notes: list[Diagnosis] = []
+        manifests = self._rendering.objects(cancel, notes.append)
+        own = own_workloads(
+            manifests,
+            self._service,
+            shared.project.services,
+            namespace=shared.namespace,
+            registry=image.repository.removesuffix(self._service.image),
+            holds=partial(shared.holds, self._rendering),
+        )
+        shared.runs(self.name, own.refs)
         plan = plan_objects(
-            self._rendering.objects(cancel, notes.append),
+            manifests,
             self._service,
             image,
-            namespace=self._shared.namespace,
-            services=self._shared.project.services,
-            pinned=self._shared.pinned(),
-            resource_of=self._shared.discovery.resource,
+            own=own,
+            namespace=shared.namespace,
+            services=shared.project.services,
+            pinned=shared.pinned(),
+            resource_of=shared.discovery.resource,
             live_image=self._live_image,
         )
         return replace(plan, notes=(*notes, *plan.notes))

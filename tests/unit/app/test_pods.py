@@ -24,7 +24,7 @@ class Feed:
         self.watched: dict[str, Callable[[PodView, bool], None]] = {}
         self.events: list[Event] = []
         self.told: list[tuple[str, list[tuple[int, int]]]] = []
-        workloads = {name: WorkloadRef("deployment", name, "dev") for name in ("web", "api")}
+        workloads = {name: [WorkloadRef("deployment", name, "dev")] for name in ("web", "api")}
         takers: list[Any] = []
         view = SimpleNamespace(subscribe_pods=lambda _namespace, _owned, take: takers.append(take))
         self.feed = PodFeed(cast("Any", view), workloads, publish=self.events.append)
@@ -109,3 +109,55 @@ def test_it_is_forgotten_with_the_pod(feed: Feed) -> None:
     feed.see(pod("2"))
     assert feed.feed._starts == {}
     assert feed.starts() == [(0, 0)]
+
+
+class Namespaces:
+    """A view whose pods are handed out by the test: (namespace, pod as JSON)."""
+
+    def __init__(self) -> None:
+        self.takers: dict[str, list[tuple[Any, Callable[[PodView, bool], None]]]] = {}
+
+    def subscribe_pods(self, namespace: str, owned: Any, take: Any) -> Callable[[], None]:
+        entry = (owned, take)
+        self.takers.setdefault(namespace, []).append(entry)
+        return lambda: self.takers[namespace].remove(entry)
+
+    def see(self, namespace: str, name: str, kind: str) -> None:
+        thing = owned_pod(kind, name)
+        for owned, take in tuple(self.takers.get(namespace, ())):
+            if owned(thing):
+                take(PodView(name=f"{name}-0", uid=name, namespace=namespace), False)
+
+
+def owned_pod(kind: str, name: str) -> dict[str, Any]:
+    owner = {"kind": kind, "name": name, "uid": "u", "controller": True}
+    return {"metadata": {"name": f"{name}-0", "ownerReferences": [owner]}}
+
+
+def test_the_pods_of_all_workloads_are_shown_and_those_of_the_picked_one_apart() -> None:
+    view = Namespaces()
+    events: list[Event] = []
+    refs = [WorkloadRef("statefulset", "web", "shop"), WorkloadRef("daemonset", "agent", "dev")]
+    feed = PodFeed(cast("Any", view), {"web": refs}, publish=events.append)
+    feed.start()
+    view.see("shop", "web", "StatefulSet")
+    view.see("dev", "web", "StatefulSet")  # another of that name, which is none of ours
+    view.see("dev", "agent", "DaemonSet")
+    assert [p.uid for p in feed.current("web")] == ["web", "agent"]
+    assert [p.uid for p in feed.picked.current("web")] == ["web"]
+    assert len(events) == 2
+
+
+def test_a_workload_that_joins_is_followed_and_one_that_leaves_is_gone() -> None:
+    view = Namespaces()
+    events: list[Event] = []
+    web, other = WorkloadRef("statefulset", "web", "dev"), WorkloadRef("daemonset", "agent", "dev")
+    feed = PodFeed(cast("Any", view), {"web": [web]}, publish=events.append)
+    feed.start()
+    view.see("dev", "web", "StatefulSet")
+    feed.follow("web", (other,))
+    view.see("dev", "agent", "DaemonSet")
+    view.see("dev", "web", "StatefulSet")
+    assert [p.uid for p in feed.current("web")] == ["agent"]
+    changes = [(e.pod, e.phase) for e in events if isinstance(e, PodChanged)]
+    assert changes == [("web-0", ""), ("web-0", "Gone"), ("agent-0", "")]

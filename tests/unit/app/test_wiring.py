@@ -17,7 +17,7 @@ from devloop.app.wiring import Wiring
 from devloop.cluster.api.connection import Connection
 from devloop.config.schema import SyncRule
 from devloop.events import LogLine
-from devloop.model import PushTarget
+from devloop.model import PushTarget, WorkloadRef
 from devloop.registry.client import RegistryClient
 from tests.support.cluster_objects import deployment, pod, replicaset, service_config, terminated
 from tests.support.fake_api import fake_api
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
     from devloop.config.schema import Service
     from devloop.events import Event
+
+
+WEB = WorkloadRef("deployment", "web", "dev")
 
 
 class SlowLog(list[bytes | None]):
@@ -64,7 +67,9 @@ def test_a_run_that_ends_shows_the_last_lines_of_what_crashed(
             services,
             connection,
             Environment(target=PushTarget(), registry=None, platforms=(), began=""),
-            watch_workloads(services, connection, stack),
+            watch_workloads([WEB], connection, stack),
+            renderings={},
+            workloads={"web": (WEB,)},
             mode="run",
             publish=events.append,
             stack=stack,
@@ -125,6 +130,8 @@ def wired(
                 began="",
             ),
             cast("Any", None),
+            renderings={},
+            workloads={"web": (WEB,)},
             mode=mode,
             publish=lambda _: None,
             stack=stack,

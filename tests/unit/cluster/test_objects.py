@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devloop.cluster.api.kinds import Resource
+from devloop.cluster.deploy.check import check_manifests
 from devloop.cluster.deploy.objects import (
     DeployPlan,
-    check_manifests,
     containers_of,
     pick_container,
     plan_objects,
 )
+from devloop.cluster.deploy.own_workloads import own_workloads
 from devloop.errors import DevloopError, Location
 from devloop.manifests.files import read_manifests
 from devloop.model import ImageRef, ManifestObject
@@ -60,12 +61,16 @@ def plan(
     pinned: dict[str, ImageRef] | None = None,
     live: dict[str, str] | None = None,
 ) -> DeployPlan:
+    found = manifests(tmp_path, text)
+    services = {s.name: s for s in (service, *others)}
+    own = own_workloads(found, service, services, namespace="dev", holds=lambda _s, _m: True)
     return plan_objects(
-        manifests(tmp_path, text),
+        found,
         service,
         image,
+        own=own,
         namespace="dev",
-        services={s.name: s for s in (service, *others)},
+        services=services,
         pinned=pinned or {},
         resource_of=resource,
         live_image=lambda _k, _ns, _n, container: (live or {}).get(container),

@@ -44,15 +44,10 @@ INTERPRETERS = [pytest.param("agent", marks=needs_linux), "python", "sh"]
 class LocalStream:
     """A process's standard streams, as the API server's stream behaves."""
 
-    def __init__(self, argv: Sequence[str], user: int | None = None) -> None:
+    def __init__(self, argv: Sequence[str]) -> None:
         self._sock, theirs = socket.socketpair()
         self._process = subprocess.Popen(
-            argv,
-            stdin=theirs.fileno(),
-            stdout=theirs.fileno(),
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            user=user,
+            argv, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.DEVNULL, cwd="/"
         )
         theirs.close()
         self._sock.setblocking(False)
@@ -103,7 +98,6 @@ class World:
         self.open = threading.Event()
         self.open.set()
         self.supervisor = "nobody"
-        self.user: int | None = None
         self._interpreter = interpreter
         self._scanner = TreeScanner(self.context, ContextRules(IgnoreRules(())))
         self._pods: tuple[PodView, ...] = ()
@@ -133,7 +127,7 @@ class World:
             argv = ["false"]
         elif self._interpreter == "sh":
             argv = STARTS["sh"].argv
-        stream = LocalStream(argv, self.user)
+        stream = LocalStream(argv)
         self.streams.append(stream)
         return stream
 

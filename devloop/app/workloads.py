@@ -1,0 +1,74 @@
+"""What runs each service: read from its manifests at the start, before anything is built. Each
+deploy finds it anew.
+
+Imports what renders manifests only when it is asked: a session's first requests go out before.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from devloop.base.cancel import Cancel
+from devloop.errors import DevloopError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from devloop.config.schema import Project, Service
+    from devloop.engine.ports import Rendering
+    from devloop.model import ManifestObject, WorkloadRef
+
+
+def renderings_for(
+    services: Iterable[Service], *, show: Callable[[Path], str] = str
+) -> dict[str, Rendering]:
+    """As `devloop.manifests.renderings_of`."""
+    from devloop.manifests import renderings_of  # noqa: PLC0415 - see above
+
+    return renderings_of(services, show=show)
+
+
+def workloads_of(
+    project: Project,
+    services: Iterable[str],
+    renderings: Mapping[str, Rendering],
+    namespace: str,
+    *,
+    registry: str = "",
+) -> dict[str, tuple[WorkloadRef, ...]]:
+    """The workloads of each of `services`, the picked one first. `renderings` are the project's,
+    `namespace` is that of manifests that name none, `registry` where images go,
+    with a slash. What is wrong with manifests is left to the deploy to say: until then their
+    service has the workload that devloop.yaml names."""
+    from devloop.cluster.deploy.own_workloads import own_workloads, patched  # noqa: PLC0415
+
+    objects = functools.cache(lambda name: _objects(renderings.get(name)))
+
+    def holds(service: str, manifest: ManifestObject) -> bool:
+        return any(manifest.key == other.key for other in objects(service))
+
+    found: dict[str, tuple[WorkloadRef, ...]] = {}
+    for name in services:
+        service = project.services[name]
+        try:
+            own = own_workloads(
+                objects(name),
+                service,
+                project.services,
+                namespace=namespace,
+                holds=holds,
+                registry=registry,
+            )
+        except DevloopError:
+            own = patched(service, namespace)
+        found[name] = own.refs
+    return found
+
+
+def _objects(rendering: Rendering | None) -> tuple[ManifestObject, ...]:
+    try:
+        return rendering.objects(Cancel()) if rendering is not None else ()
+    except DevloopError:
+        return ()
