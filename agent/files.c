@@ -9,6 +9,8 @@
 enum {
     DIRECTORY = O_RDONLY | O_DIRECTORY | O_CLOEXEC,
     DEEPEST = 200, /* directories in each other that are removed; each is a descriptor and 1 KB */
+    MOST_MEMORY = 16 << 20, /* of the container's own, for a file that has no place beside its own */
+    MOST_WAIT_S = 3,        /* for a later full second */
 };
 
 #ifndef STATX_ATTR_MOUNT_ROOT /* linux/stat.h has it, which goes badly with sys/stat.h */
@@ -197,13 +199,29 @@ static bool what_it_is_like(int directory, const char *name, struct stat *like, 
 
 /* A later full second than that of the file that it replaces: many programs compare seconds and size
    and would take a second change within a second for none. */
+static time_t least_second(const struct stat *replaced) {
+    return replaced->st_mtim.tv_sec + 1 + (replaced->st_mtim.tv_nsec > 0);
+}
+
 static bool set_time(int file, const struct stat *replaced) {
     struct timespec times[2];
     clock_gettime(CLOCK_REALTIME, &times[0]);
     times[1] = times[0];
-    time_t least = replaced->st_mtim.tv_sec + 1 + (replaced->st_mtim.tv_nsec > 0);
+    time_t least = least_second(replaced);
     if (times[1].tv_sec < least) times[1] = (struct timespec){.tv_sec = least};
     return futimens(file, times) == 0;
+}
+
+/* Who may not set another time than now waits for it. */
+static bool wait_for_time(const struct stat *replaced) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    time_t least = least_second(replaced);
+    if (now.tv_sec >= least) return true;
+    if (least - now.tv_sec > MOST_WAIT_S) return false;
+    struct timespec left = {.tv_sec = least - now.tv_sec - 1, .tv_nsec = 1000000000 - now.tv_nsec};
+    while (nanosleep(&left, &left) < 0 && errno == EINTR) continue;
+    return true;
 }
 
 /* The temporary takes its place. */
@@ -214,6 +232,60 @@ static bool settle(int directory, const char *name) {
 
 /* --- files ----------------------------------------------------------------------------------- */
 
+/* Whether something is mounted right there. A kernel before 5.8 does not tell. */
+static bool is_mounted(int directory, const char *name) {
+    struct statx of;
+    if (statx(directory, name, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &of) < 0) return false;
+    return of.stx_attributes & of.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT;
+}
+
+/* Whether the file that stands there can get a new content where it is: it is the owner's that is
+   wanted, and it has no other name. */
+static bool rewritable(int directory, const char *name, Owner owner) {
+    struct stat of;
+    if (fstatat(directory, name, &of, AT_SYMLINK_NOFOLLOW) < 0) return false;
+    if (!S_ISREG(of.st_mode) || of.st_nlink != 1 || is_mounted(directory, name)) return false;
+    if (owner.given && (of.st_uid != owner.user || of.st_gid != owner.group)) return false;
+    return faccessat(directory, name, W_OK, 0) == 0;
+}
+
+static bool copy(int from, int to) {
+    static char piece[1 << 16];
+    ssize_t size;
+    if (lseek(from, 0, SEEK_SET) < 0) return false;
+    while ((size = read(from, piece, sizeof piece)) > 0) {
+        if (!write_all(to, piece, (size_t)size)) return false;
+    }
+    return size == 0;
+}
+
+static bool has_space(int file, uint64_t size) {
+    if (!size || fallocate(file, FALLOC_FL_KEEP_SIZE, 0, (long)size) == 0) return true;
+    return errno == EOPNOTSUPP;
+}
+
+/* For want of the permission to replace a file: `new`, which is whole, over what stands in its place.
+   Where there is space for all of it, and never shorter than it was or will be, so that who reads it
+   meanwhile sees a mixture only while it is written. False with the file as it was, mostly. */
+static bool rewrite(NewFile *new, mode_t mode, Owner owner) {
+    struct stat of;
+    if (!rewritable(new->directory, new->name, owner)) return false;
+    int to = openat(new->directory, new->name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (to < 0) return false;
+    bool done = fstat(to, &of) == 0 && S_ISREG(of.st_mode) && of.st_nlink == 1;
+    mode_t old = of.st_mode & 07777;
+    bool mine = done && fchmod(to, mode) == 0; /* only an owner may, who may set the time as well */
+    done = done && (mine || old == mode) && (mine || wait_for_time(&of));
+    done = done && has_space(to, new->size);
+    done = done && copy(new->file, to) && ftruncate(to, (long)new->size) == 0;
+    if (mine) {
+        /* a write takes some bits of the mode away */
+        done = done && fchmod(to, mode) == 0 && set_time(to, &of);
+    }
+    close(to);
+    return done;
+}
+
 void file_start(NewFile *new, Place place, Line *why) {
     *new = (NewFile){.failed = true, .directory = -1, .file = -1};
     sha256_start(&new->sum);
@@ -223,9 +295,16 @@ void file_start(NewFile *new, Place place, Line *why) {
         fail(why, place, "a file needs a name");
         return;
     }
-    int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
     if (remove_at(new->directory, temporary, 0)) {
         new->file = openat(new->directory, temporary, flags, 0600);
+    }
+    if (new->file < 0 && errno == EACCES) {
+        if (rewritable(new->directory, new->name, (Owner){0})) {
+            new->refused = EACCES;
+            new->file = memfd_create("devloop", MFD_CLOEXEC);
+        }
+        errno = EACCES;
     }
     new->failed = new->file < 0;
     if (new->failed) failed(why, place);
@@ -234,7 +313,10 @@ void file_start(NewFile *new, Place place, Line *why) {
 void file_add(NewFile *new, Place place, const char *bytes, size_t size, Line *why) {
     if (new->failed) return;
     sha256_add(&new->sum, bytes, size);
-    if (write_all(new->file, bytes, size)) return;
+    new->size += size;
+    bool fits = !new->refused || new->size <= MOST_MEMORY;
+    if (fits && write_all(new->file, bytes, size)) return;
+    if (!fits) errno = new->refused;
     new->failed = true;
     failed(why, place);
 }
@@ -242,32 +324,41 @@ void file_add(NewFile *new, Place place, const char *bytes, size_t size, Line *w
 void file_forget(NewFile *new) {
     if (new->file >= 0) close(new->file);
     if (new->directory < 0) return;
-    if (new->file >= 0) unlinkat(new->directory, temporary, 0);
+    if (new->file >= 0 && !new->refused) unlinkat(new->directory, temporary, 0);
     close(new->directory);
+}
+
+/* The whole file, beside its place, gets into it. */
+static bool replace(NewFile *new, mode_t mode, Owner owner) {
+    struct stat like;
+    bool replaced;
+    return fchmod(new->file, mode) == 0 &&
+           what_it_is_like(new->directory, new->name, &like, &replaced) &&
+           (!replaced || !S_ISREG(like.st_mode) || set_time(new->file, &like)) &&
+           own(new->directory, temporary, owner, &like) &&
+           /* a change of the owner takes these bits away */
+           (!(mode & 06000) || fchmod(new->file, mode) == 0) &&
+           settle(new->directory, new->name);
 }
 
 bool file_end(NewFile *new, Place place, mode_t mode, Owner owner, const char *digest, Line *why) {
     bool done = false;
     char hex[SHA256_HEX];
-    struct stat like;
-    bool replaced;
     sha256_end(&new->sum, hex);
     if (new->failed) {
         /* said already */
     } else if (memcmp(hex, digest, SHA256_HEX) != 0) {
         fail(why, place, "its content is not what it should be");
-    } else if (fchmod(new->file, mode) < 0 ||
-               !what_it_is_like(new->directory, new->name, &like, &replaced) ||
-               (replaced && S_ISREG(like.st_mode) && !set_time(new->file, &like)) ||
-               !own(new->directory, temporary, owner, &like) ||
-               /* a change of the owner takes these bits away */
-               (mode & 06000 && fchmod(new->file, mode) < 0) ||
-               !settle(new->directory, new->name)) {
-        failed(why, place);
-    } else {
+    } else if (!new->refused && replace(new, mode, owner)) {
         done = true;
         close(new->file);
         new->file = -1; /* nothing is left to remove */
+    } else {
+        /* It belongs to a group that this user is not in, or its directory to somebody else. */
+        int error = new->refused ? new->refused : errno;
+        done = (error == EACCES || error == EPERM) && rewrite(new, mode, owner);
+        errno = error;
+        if (!done) failed(why, place);
     }
     file_forget(new);
     return done;
@@ -400,13 +491,6 @@ bool check(Place place, Line *found, Line *why) {
     return done;
 }
 
-/* Whether something is mounted right there. A kernel before 5.8 does not tell. */
-static bool is_mounted(int directory, const char *name) {
-    struct statx of;
-    if (statx(directory, name, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &of) < 0) return false;
-    return of.stx_attributes & of.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT;
-}
-
 /* Whether this process may give files away: bit CAP_CHOWN of its effective capabilities. */
 static bool may_chown(void) {
     struct {
@@ -419,31 +503,40 @@ static bool may_chown(void) {
     return syscall(SYS_capget, &header, sets) == 0 && (sets[0].effective & 1);
 }
 
-static bool may_write_at(int directory, const char *name, Place place, Line *why) {
-    struct stat of, root, like;
-    if (fstat(directory, &of) < 0 || stat("/", &root) < 0) return failed(why, place);
-    bool is_root = of.st_ino == root.st_ino && strcmp(name, ".") == 0;
-    if (of.st_dev != root.st_dev || (!is_root && is_mounted(directory, name))) {
-        return fail(why, place, "it is on a mount of its own");
+static bool is_in(gid_t group) {
+    static gid_t groups[1024];
+    int count = getgroups((int)(sizeof groups / sizeof groups[0]), groups);
+    for (int i = 0; i < count; i++) {
+        if (groups[i] == group) return true;
     }
-    if (faccessat(directory, ".", W_OK | X_OK, 0) < 0) return failed(why, place);
-    bool replaced;
-    if (!what_it_is_like(directory, name, &like, &replaced)) return failed(why, place);
-    bool mine = like.st_uid == geteuid() && like.st_gid == getegid();
-    if (!mine && !may_chown()) {
-        return fail(why, place, replaced ? "it belongs to another user"
-                                         : "its directory belongs to another user");
-    }
-    return true;
+    return group == getegid();
 }
 
-bool may_write(Place place, Line *why) {
+static bool may_at(int directory, const char *name, const char *what, Owner owner, Place place,
+                   Line *why) {
+    struct stat like;
+    bool replaced;
+    if (strcmp(what, "put") == 0 && rewritable(directory, name, owner)) return true;
+    if (strcmp(name, ".") != 0 && is_mounted(directory, name)) {
+        return fail(why, place, "something is mounted there");
+    }
+    if (faccessat(directory, ".", W_OK | X_OK, 0) < 0) return failed(why, place);
+    if (!what_it_is_like(directory, name, &like, &replaced)) return failed(why, place);
+    if (strcmp(what, "gone") == 0) return true;
+    uid_t user = owner.given ? owner.user : like.st_uid;
+    gid_t group = owner.given ? owner.group : like.st_gid;
+    if ((user == geteuid() && is_in(group)) || may_chown()) return true;
+    return fail(why, place, "it is to belong to another user or group");
+}
+
+bool may(Place place, const char *what, Owner owner, Line *why) {
     if (!usable(place, why)) return false;
     char root[PATH_MAX];
     size_t size = strlen(place.root);
     if (size >= sizeof root) return fail(why, place, strerror(ENAMETOOLONG));
     memcpy(root, place.root, size + 1);
-    /* What is missing is made; it is the last that is there that must allow it. */
+    /* What is missing is made, and what is no directory may become one before: it is the last
+       directory that is there that must allow it. */
     int fd;
     bool whole = true;
     while ((fd = open(root, DIRECTORY)) < 0 && errno == ENOENT && strcmp(root, "/") != 0) {
@@ -459,10 +552,9 @@ bool may_write(Place place, Line *why) {
         int inner = openat(fd, part, DIRECTORY | O_NOFOLLOW);
         int error = errno;
         *slash = '/';
-        if (inner < 0 && error != ENOENT) {
-            errno = error == ELOOP ? ENOTDIR : error;
+        if (inner < 0 && error != ENOENT && error != ENOTDIR && error != ELOOP) {
             close(fd);
-            return fail(why, place, strerror(errno));
+            return fail(why, place, strerror(error));
         }
         if (inner < 0) {
             whole = false;
@@ -473,7 +565,7 @@ bool may_write(Place place, Line *why) {
         }
     }
     const char *name = whole && *part ? part : ".";
-    bool may = may_write_at(fd, name, place, why);
+    bool it_may = may_at(fd, name, what, owner, place, why);
     close(fd);
-    return may;
+    return it_may;
 }

@@ -27,6 +27,8 @@ typedef struct {
     bool failed;
     int directory;
     int file;
+    int refused; /* the error for which `file` is in memory and not beside its place, or 0 */
+    uint64_t size;
     const char *name;
     Sha256 sum;
 } NewFile;
@@ -46,7 +48,7 @@ bool remove_all(Place place, Line *why);
 
 /* What stands there, as one line. */
 bool check(Place place, Line *found, Line *why);
-/* Whether this user may replace what stands there. */
-bool may_write(Place place, Line *why);
+/* Whether this user may do there what `what` names (put, dir, link, gone), for that owner. */
+bool may(Place place, const char *what, Owner owner, Line *why);
 
 #endif

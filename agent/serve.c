@@ -301,7 +301,12 @@ static void take_check(void) {
 
 static void take_may(void) {
     Line why = {0}, line = {0};
-    if (may_write(place(), &why)) {
+    Owner owner;
+    if (!read_owner(field[4], &owner)) {
+        bad_text("may is ROOT PATH WHAT OWNER");
+        return;
+    }
+    if (may(place(), field[3], owner, &why)) {
         add(&line, "yes");
     } else {
         add(&line, "no ");
@@ -375,7 +380,7 @@ static void dispatch(void) {
     } known[] = {
         {"dir", 5, take_dir},       {"link", 5, take_link},
         {"gone", 3, take_gone},     {"check", 3, take_check},
-        {"may", 3, take_may},       {"handles", 3, take_handles},
+        {"may", 5, take_may},       {"handles", 3, take_handles},
         {"hold", 1, pass_to_supervisor},    {"state", 1, pass_to_supervisor},
         {"restart", 2, pass_to_supervisor}, {"stop", 2, pass_to_supervisor},
         {"signal", 2, pass_to_supervisor},

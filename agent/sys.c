@@ -101,6 +101,16 @@ int close(int fd) { return (int)CALL(SYS_close, fd); }
 
 long lseek(int fd, long offset, int whence) { return CALL(SYS_lseek, fd, offset, whence); }
 
+int ftruncate(int fd, long size) { return (int)CALL(SYS_ftruncate, fd, size); }
+
+int fallocate(int fd, int mode, long from, long size) {
+    return (int)CALL(SYS_fallocate, fd, mode, from, size);
+}
+
+int memfd_create(const char *name, unsigned flags) {
+    return (int)CALL(SYS_memfd_create, name, flags);
+}
+
 int fcntl(int fd, int command, int argument) {
     return (int)CALL(SYS_fcntl, fd, command, argument);
 }
@@ -250,6 +260,12 @@ uid_t getuid(void) { return (uid_t)CALL(SYS_getuid); }
 uid_t geteuid(void) { return (uid_t)CALL(SYS_geteuid); }
 
 gid_t getegid(void) { return (gid_t)CALL(SYS_getegid); }
+
+int getgroups(int most, gid_t *groups) { return (int)CALL(SYS_getgroups, most, groups); }
+
+int nanosleep(const struct timespec *time, struct timespec *left) {
+    return (int)CALL(SYS_nanosleep, time, left);
+}
 
 int clock_gettime(clockid_t clock, struct timespec *now) {
     return (int)CALL(SYS_clock_gettime, clock, now);

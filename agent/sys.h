@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -48,6 +49,8 @@ enum {
     SYS_mkdirat = 258, SYS_fchownat = 260, SYS_newfstatat = 262, SYS_unlinkat = 263,
     SYS_renameat = 264, SYS_symlinkat = 266, SYS_readlinkat = 267, SYS_faccessat = 269,
     SYS_ppoll = 271, SYS_utimensat = 280, SYS_accept4 = 288, SYS_signalfd4 = 289, SYS_statx = 332,
+    SYS_nanosleep = 35, SYS_ftruncate = 77, SYS_fallocate = 285, SYS_memfd_create = 319,
+    SYS_getgroups = 115,
 };
 
 enum { O_DIRECTORY = 0200000, O_NOFOLLOW = 0400000 };
@@ -65,7 +68,8 @@ enum {
     SYS_umask = 166, SYS_prctl = 167, SYS_getpid = 172, SYS_getuid = 174, SYS_geteuid = 175,
     SYS_getegid = 177, SYS_socket = 198, SYS_bind = 200, SYS_listen = 201, SYS_connect = 203,
     SYS_sendto = 206, SYS_recvfrom = 207, SYS_getsockopt = 209, SYS_clone = 220, SYS_execve = 221,
-    SYS_accept4 = 242, SYS_statx = 291,
+    SYS_accept4 = 242, SYS_statx = 291, SYS_ftruncate = 46, SYS_fallocate = 47, SYS_nanosleep = 101,
+    SYS_getgroups = 158, SYS_memfd_create = 279,
 };
 
 enum { O_DIRECTORY = 040000, O_NOFOLLOW = 0100000 };
@@ -198,7 +202,7 @@ enum {
 };
 
 enum {
-    O_RDONLY = 0, O_WRONLY = 1, O_CREAT = 0100, O_EXCL = 0200, O_NONBLOCK = 04000,
+    O_RDONLY = 0, O_WRONLY = 1, O_RDWR = 2, O_CREAT = 0100, O_EXCL = 0200, O_NONBLOCK = 04000,
     O_CLOEXEC = 02000000,
     AT_FDCWD = -100, AT_SYMLINK_NOFOLLOW = 0x100, AT_REMOVEDIR = 0x200,
     SEEK_SET = 0, X_OK = 1, W_OK = 2, F_DUPFD_CLOEXEC = 1030, STATX_TYPE = 1,
@@ -217,7 +221,7 @@ enum {
     PR_SET_CHILD_SUBREAPER = 36,
     TCSANOW = 0, TCGETS = 0x5401, TCSETS = 0x5402, TIOCGPGRP = 0x540f, TIOCSPGRP = 0x5410,
     CLOCK_REALTIME = 0, CLOCK_MONOTONIC = 1, CLOCK_BOOTTIME = 7,
-    POLLIN = 1,
+    POLLIN = 1, MFD_CLOEXEC = 1, FALLOC_FL_KEEP_SIZE = 1,
     AF_UNIX = 1, SOCK_SEQPACKET = 5, SOCK_CLOEXEC = O_CLOEXEC, SOCK_NONBLOCK = O_NONBLOCK,
     MSG_TRUNC = 0x20, MSG_DONTWAIT = 0x40, MSG_NOSIGNAL = 0x4000,
     SOL_SOCKET = 1, SO_PEERCRED = 17,
@@ -235,6 +239,9 @@ ssize_t read(int fd, void *to, size_t size);
 ssize_t write(int fd, const void *from, size_t size);
 int close(int fd);
 long lseek(int fd, long offset, int whence);
+int ftruncate(int fd, long size);
+int fallocate(int fd, int mode, long from, long size);
+int memfd_create(const char *name, unsigned flags);
 int fcntl(int fd, int command, int argument);
 int poll(struct pollfd *polls, size_t count, int milliseconds);
 
@@ -283,7 +290,9 @@ int setpgid(pid_t process, pid_t group);
 uid_t getuid(void);
 uid_t geteuid(void);
 gid_t getegid(void);
+int getgroups(int most, gid_t *groups);
 int clock_gettime(clockid_t clock, struct timespec *now);
+int nanosleep(const struct timespec *time, struct timespec *left);
 
 pid_t tcgetpgrp(int fd);
 int tcsetpgrp(int fd, pid_t group);

@@ -22,6 +22,7 @@ from devloop.sync.protocol import (
     is_aside,
     keep_content,
     news,
+    permission,
     request,
     restart,
 )
@@ -92,6 +93,18 @@ class Agent:
         answer = self._line()
         if answer != "ready":
             raise NoAgent(f"the image {answer}" if answer.startswith("lacks ") else answer)
+
+    def may(self, changes: Sequence[FileChange]) -> str | None:
+        """Why the container's user may not bring one of `changes`, as PATH: REASON; None where
+        nothing is known against it."""
+        if self.kind != "agent":
+            return None
+        self._send(b"".join(map(permission, changes)) + closing(self.kind))
+        found = None
+        while (line := self._line()) != "done":
+            answer, _, reason = line.partition(" ")
+            found = found or (reason if answer == "no" else None)
+        return found
 
     def apply(
         self, changes: Sequence[FileChange], context: Path, stop_timeout: float | None = None

@@ -13,10 +13,11 @@ import math
 import select
 import threading
 import time
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.lazy_dataclass import dataclass
 from devloop.base.sockets import wake_pair
 from devloop.base.threads import supervised
 from devloop.errors import Code, DevloopError
@@ -38,15 +39,28 @@ if TYPE_CHECKING:
     from devloop.sync.rules import SyncTarget
 
 
+_ASKED_AT_ONCE = 100
+_KNOWN_PERMISSIONS = 4096
+
 _LOG = logging.getLogger(__name__)
 
 # A stream often breaks because its container ended. The kubelet reports the next one within about
 # a second (its relist); until then a stream by name could reach a container of unknown content.
 FIRST_PAUSE = 2.0
 _LONGEST_PAUSE = 30.0
-_READ_ONLY = "Read-only file system"  # of all of a container, as a rule (EROFS)
+READ_ONLY = "Read-only file system"  # of all of a container, as a rule (EROFS)
 # Not so the next time: ENOSPC, EDQUOT, EIO, in the words of the agents.
 _PASSING = ("No space left on device", "Disk quota exceeded", "Input/output error")
+
+
+@dataclass(slots=True)
+class PermissionQuestion:
+    """Whether a container's user may bring `changes`. Once `done` is set, `reason` says why not, as
+    PATH: REASON; None where nothing is known against it."""
+
+    changes: tuple[FileChange, ...]
+    done: threading.Event = field(default_factory=threading.Event)
+    reason: str | None = None
 
 
 class ContainerSync:
@@ -86,6 +100,8 @@ class ContainerSync:
         self._lock = threading.Lock()
         self._wanted: ContainerState | None = None
         self._attempt = SyncAttempt()
+        self._question: PermissionQuestion | None = None
+        self._permitted: set[SyncTarget] = set()
         self.busy = False
         # Whether a process may run that started before all of `_state` was in place.
         self._old_process = False
@@ -119,6 +135,16 @@ class ContainerSync:
                 attempt.finish(self._final)
         self._nudge()
         return attempt
+
+    def may(self, changes: Sequence[FileChange]) -> PermissionQuestion | None:
+        """Ask whether the container's user may bring `changes`; None when that is known."""
+        with self._lock:
+            unknown = [change for change in changes if change.target not in self._permitted]
+            if not unknown:
+                return None
+            question = self._question = PermissionQuestion(tuple(unknown[:_ASKED_AT_ONCE]))
+        self._nudge()
+        return question
 
     def stop(self) -> None:
         """Tell the thread to end; safe from any thread, never blocks."""
@@ -191,6 +217,7 @@ class ContainerSync:
         while not self._cancel.is_set():
             for told in agent.process_news():
                 self._hear(told)
+            self._answer(agent)
             with self._lock:
                 wanted, attempt = self._wanted, self._attempt
             awaited = self._awaited
@@ -213,6 +240,21 @@ class ContainerSync:
                 else:
                     with contextlib.suppress(OSError):
                         self._wake.recv(4096)
+
+    def _answer(self, agent: Agent) -> None:
+        with self._lock:
+            question, self._question = self._question, None
+        if question is None:
+            return
+        try:
+            question.reason = agent.may(question.changes)
+        finally:
+            question.done.set()
+        if question.reason is None:
+            with self._lock:
+                if len(self._permitted) > _KNOWN_PERMISSIONS:
+                    self._permitted.clear()
+                self._permitted.update(change.target for change in question.changes)
 
     def _bring(self, agent: Agent, wanted: ContainerState, attempt: SyncAttempt) -> None:
         plan = self._plan(self._state, wanted, self._doubtful)
@@ -308,7 +350,7 @@ class ContainerSync:
         error = self._failed(detail[0], detail=detail if len(detail) > 1 else ())
         for number in steps:
             reason = refused[number]
-            if reason.endswith(_READ_ONLY):
+            if reason.endswith(READ_ONLY):
                 self._refused("", reason.rpartition(": ")[2], error)
             elif number < len(changes) and not any(p in reason for p in _PASSING):
                 directory = changes[number].target.absolute.rpartition("/")[0]

@@ -125,6 +125,15 @@ def request(kind: Kind, change: FileChange) -> bytes:
     return _for_shell(change) if kind == "sh" else _in_fields(change, checked=kind == "agent")
 
 
+def permission(change: FileChange) -> bytes:
+    """Asks devloop's own agent whether the container's user may do this: `yes` or `no REASON`."""
+    root, path = os.fsencode(change.target.root), os.fsencode(change.target.path)
+    if change.placed is None:
+        return _framed(b"may", root, path, b"gone", b"")
+    what = {"file": b"put", "dir": b"dir", "symlink": b"link"}[change.placed.entry.type]
+    return _framed(b"may", root, path, what, change.placed.owner.encode())
+
+
 def keep_content(kind: Kind, *, keep: bool) -> bytes:
     """What follows a file's content: whether it was what it should be. The agent sees that for
     itself."""

@@ -15,10 +15,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from devloop.base.lazy_dataclass import dataclass
-from devloop.errors import Code, DevloopError
+from devloop.errors import Code, DevloopError, Diagnosis
 from devloop.model import Served, Step, StepOutcome
 from devloop.sync.changes import ByPlaces, ByRules, ContainerState, difference
-from devloop.sync.container_sync import FIRST_PAUSE, ContainerSync
+from devloop.sync.container_sync import FIRST_PAUSE, READ_ONLY, ContainerSync
 from devloop.sync.protocol import ANY_IMAGE, DEV_IMAGE
 
 if TYPE_CHECKING:
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
     from devloop.engine.ports import PodSource, Reporter
-    from devloop.errors import Diagnosis
     from devloop.model import ContainerView, ImageRef, Scan
-    from devloop.sync.changes import Placing, SyncPlace, SyncPlan
+    from devloop.sync.changes import FileChange, Placing, SyncPlace, SyncPlan
     from devloop.sync.ports import OpenStream
     from devloop.sync.process_start import Restarts, SyncAttempt
     from devloop.sync.rules import PathRule, SyncTarget
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 # That no container runs. Snapshots of 20,000 files are 2 MB each.
 _IMAGES = 4
 _LIMIT = 10.0  # seconds until an agent takes the files; how long they are is their own matter
+_ASKED = 2.0  # seconds for a container to say what its user may write
 _ENDED = 1.0  # seconds for the threads to end
 
 
@@ -109,6 +109,7 @@ class FileSync:
         self._asked: _DesiredState | None = None
         self._last_plan: tuple[ContainerState, ContainerState, SyncPlan] | None = None
         self._refusals: dict[tuple[str, str], dict[str, str]] = {}
+        self._told: set[str] = set()
         self._syncing = False
         self._closed = False
         self._restarts = restarts
@@ -169,7 +170,8 @@ class FileSync:
                 return refused
         if not workers:
             return "no container runs an image of known content"
-        return next((worker.blocker for worker in workers if worker.blocker), self._unknown_pod())
+        reason = next((worker.blocker for worker in workers if worker.blocker), None)
+        return reason or self._unknown_pod() or self._forbidden(workers, plan.changes)
 
     def sync(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> Served:
         reporter.started(Step.SYNC)
@@ -360,6 +362,43 @@ class FileSync:
             known[directory] = reason
         if is_news and self._report is not None:
             self._report(replace(error.diagnosis, severity="warning"))
+
+    def _forbidden(
+        self, workers: Sequence[ContainerSync], changes: Sequence[FileChange]
+    ) -> str | None:
+        """Why the user of one of the containers may not bring `changes`. All are asked before any
+        of them is changed; who does not answer will, when it is."""
+        questions = [worker.may(changes) for worker in workers]
+        deadline = time.monotonic() + _ASKED
+        for question in filter(None, questions):
+            question.done.wait(max(0.0, deadline - time.monotonic()))
+            if question.reason is not None:
+                path, _, why = question.reason.rpartition(": ")
+                return self._tell_forbidden(path.rpartition("/")[0] or "/", why)
+        return None
+
+    def _tell_forbidden(self, directory: str, why: str) -> str:
+        if why == READ_ONLY:
+            reason = "the container's file system is read-only"
+            hint = (
+                "without `readOnlyRootFilesystem` in development a save restarts the process alone"
+            )
+        else:
+            reason = f"the container's user may not write to {directory}: {why}"
+            hint = (
+                "`COPY --chown=USER:GROUP` gives the files to the user that the container runs as"
+            )
+        if self._restarts is not None and reason not in self._told:
+            self._told.add(reason)
+            self._restarts.report(
+                Diagnosis(
+                    code=Code.SYNC_FAILED,
+                    severity="info",
+                    message=f"a change restarts the container, not its process alone: {reason}",
+                    suggestions=(hint, "`deploy: {replace: in-place}` says that this is meant"),
+                )
+            )
+        return reason
 
     def _refusal(self, scan: Scan, directory: str) -> str | None:
         with self._lock:

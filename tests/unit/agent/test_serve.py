@@ -160,12 +160,9 @@ def test_whatever_stands_in_the_place_of_a_link_stays_where_it_leads(
     (tmp_path / "out").mkdir()
     (root / "d").symlink_to(tmp_path / "out")
     (root / "f").symlink_to(tmp_path / "new")
-    answers = serve.batch(
-        put(root, "d/a"), put(root, "f"), framed("check", root, "d/a"), framed("may", root, "d/a")
-    )
+    answers = serve.batch(put(root, "d/a"), put(root, "f"), framed("check", root, "d/a"))
     assert answers[0] == f"bad 1 {root}/d is a symlink in the image"
     assert answers[1].startswith("bad 3 ")
-    assert answers[2].startswith("no ")
     assert sorted(tree(tmp_path)) == ["app", "app/d", "app/f", "out"]
     assert (root / "f").read_bytes() == b"x"
 
@@ -273,38 +270,112 @@ def test_check(serve: Serve, root: Path) -> None:
 
 
 def test_who_may_write(serve: Serve, root: Path) -> None:
+    def may(root: Path | str, path: str, what: str = "put", owner: str = "") -> str:
+        return serve.ask("may", root, path, what, owner)
+
     (root / "f").touch()
-    expected = "yes" if os.stat("/").st_dev == root.stat().st_dev else "no "  # noqa: PTH116
-    for path in ("", "f", "new", "new/deeper/file"):
-        assert serve.ask("may", root, path).startswith(expected)
-    assert serve.ask("may", root / "not" / "there", "x").startswith(expected)
-    assert "Not a directory" in serve.ask("may", root / "f", "x")
-    assert serve.ask("may", root, "f/x").startswith("no ")
-    assert serve.ask("may", "/proc", "x").startswith("no ")
-    assert serve.ask("may", "relative", "x") == "no relative/x: the root is not absolute"
+    for path in ("f", "new", "new/deeper/file"):
+        for what in ("put", "dir", "link", "gone"):
+            assert may(root, path, what) == "yes"
+    assert may(root, "", "dir") == "yes"
+    assert may(root / "not" / "there", "x") == "yes"
+    assert "Not a directory" in may(root / "f", "x")
+    assert may(root, "f/x") == "yes"  # it may become a directory in the same batch
+    assert may("relative", "x") == "no relative/x: the root is not absolute"
+    assert may(root, "x", "put", "nobody").startswith("bad ")
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
-def test_another_user(root: Path, tmp_path: Path) -> None:
+ME = 10001
+
+
+@pytest.fixture
+def foreign(root: Path, tmp_path: Path) -> Iterator[Serve]:
+    """An agent of another user, who owns nothing yet and gets to `root`."""
+    if os.getuid() != 0:
+        pytest.skip("becomes another user")
     for place in (tmp_path, *tmp_path.parents):
         if place.stat().st_uid == 0 and not place.stat().st_mode & 0o001:
             place.chmod(place.stat().st_mode | 0o011)
+    with Serve(user=ME) as serve:
+        yield serve
+
+
+def test_another_user(foreign: Serve, root: Path) -> None:
     (root / "theirs").mkdir()
-    os.chown(root / "theirs", 10001, 10001)
+    os.chown(root / "theirs", ME, ME)
     (root / "open").mkdir()
     (root / "open").chmod(0o777)
-    with Serve(user=10001) as serve:
-        assert serve.ask("may", root, "a").endswith("Permission denied")
-        assert serve.ask("may", root, "theirs/a") == "yes"
-        assert serve.ask("may", root, "open/a").endswith("directory belongs to another user")
-        answers = serve.batch(
-            put(root, "a"),
-            put(root, "theirs/a"),
-            put(root, "open/a"),
-            put(root, "theirs/b", owner="0:0"),
-        )
-        assert len(answers) == 3
+    assert foreign.ask("may", root, "a", "put", "").endswith("Permission denied")
+    assert foreign.ask("may", root, "theirs/a", "put", "") == "yes"
+    assert foreign.ask("may", root, "theirs/a", "put", "0:0").endswith("another user or group")
+    assert foreign.ask("may", root, "open/a", "put", "").endswith("another user or group")
+    assert foreign.ask("may", root, "open/a", "gone", "") == "yes"
+    answers = foreign.batch(
+        put(root, "a"),
+        put(root, "theirs/a"),
+        put(root, "open/a"),
+        put(root, "theirs/b", owner="0:0"),
+    )
+    assert len(answers) == 3
     assert sorted(tree(root)) == ["open", "theirs", "theirs/a"]
+
+
+@pytest.mark.parametrize("content", [b"", b"n", b"new", b"longer than it was", b"x" * 200_000])
+@pytest.mark.parametrize(
+    ("folder", "file", "mode"),
+    [
+        ("0:0:755", f"{ME}:{ME}", "644"),  # WORKDIR as root, COPY --chown
+        (f"{ME}:{ME}:755", f"{ME}:5", "4644"),  # runAsUser without runAsGroup
+        ("0:5:755", f"{ME}:5", "600"),
+        (f"0:{ME}:775", f"0:{ME}", "664"),  # as OpenShift has it: the group may
+    ],
+)
+def test_a_file_that_may_only_be_written_to(
+    foreign: Serve, root: Path, content: bytes, folder: str, file: str, mode: str
+) -> None:
+    user, group, bits = folder.split(":")
+    os.chown(root, int(user), int(group))
+    root.chmod(int(bits, 8))
+    (root / "a").write_bytes(b"before")
+    os.chown(root / "a", *map(int, file.split(":")))
+    (root / "a").chmod(int(mode, 8))
+    before = (root / "a").stat()
+    assert foreign.ask("may", root, "a", "put", file) == "yes"
+    assert foreign.batch(put(root, "a", content, mode=mode, owner=file)) == []
+    now = (root / "a").stat()
+    assert (root / "a").read_bytes() == content
+    assert f"{now.st_uid}:{now.st_gid}" == file
+    assert (now.st_ino, now.st_mode) == (before.st_ino, before.st_mode)
+    assert now.st_mtime_ns // SECOND > before.st_mtime_ns // SECOND
+    assert os.listdir(root) == ["a"]  # noqa: PTH208
+
+
+def test_a_file_that_may_only_be_written_to_is_left_alone_where_it_would_not_be_as_it_should(
+    foreign: Serve, root: Path
+) -> None:
+    for name in ("linked", "plain", "other", "big"):
+        (root / name).write_bytes(b"before")
+        os.chown(root / name, ME, ME)
+    os.link(root / "linked", root / "too")
+    before = tree(root)
+    own = f"{ME}:{ME}"
+    assert foreign.ask("may", root, "linked", "put", own).startswith("no ")
+    assert foreign.ask("may", root, "other", "put", f"{ME}:5").startswith("no ")
+    answers = foreign.batch(
+        put(root, "linked", owner=own),
+        put(root, "plain", owner=own, digest="0" * 64),
+        put(root, "other", owner=f"{ME}:5"),
+        put(root, "big", b"x" * (17 << 20), owner=own),
+        put(root, "new", owner=own),
+    )
+    assert [answer.rpartition(": ")[2] for answer in answers] == [
+        "Permission denied",
+        "its content is not what it should be",
+        "Permission denied",
+        "Permission denied",
+        "Permission denied",
+    ]
+    assert tree(root) == before
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="gives files away")
@@ -321,7 +392,7 @@ def test_owners(serve: Serve, root: Path) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="mounts a small file system")
-def test_a_full_disk(serve: Serve, root: Path) -> None:
+def test_a_full_disk(serve: Serve, root: Path, tmp_path: Path) -> None:
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(root)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("may not mount")
@@ -330,7 +401,7 @@ def test_a_full_disk(serve: Serve, root: Path) -> None:
         [answer] = serve.batch(put(root, "a", b"x" * 3_000_000), put(root, "b"))
         assert answer == f"bad 1 {root}/a: No space left on device"
         assert tree(root) == {"a": ("file", 0o644, b"old"), "b": ("file", 0o644, b"x")}
-        assert serve.ask("may", root, "a").endswith("on a mount of its own")
+        assert serve.ask("may", tmp_path, "app", "link", "").endswith("something is mounted there")
     finally:
         subprocess.run(["umount", "-l", str(root)], check=True)
 

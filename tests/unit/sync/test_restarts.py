@@ -55,6 +55,7 @@ class Process:
         self.world.sync.close()
         self.reported: list[Diagnosis] = []
         self.ended: list[str] = []
+        self.owner = f"{os.getuid()}:{os.getgid()}"
         self.changed_to("0")
         shutil.copytree(self.world.context, self.world.app, dirs_exist_ok=True)
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -86,9 +87,8 @@ class Process:
         )
 
     def _places(self, scan: Scan) -> Mapping[str, tuple[SyncPlace, ...]]:
-        owner = f"{os.getuid()}:{os.getgid()}"
         return {
-            path: (SyncPlace(path=f"{self.world.app}/{path}", mode=entry.mode, owner=owner),)
+            path: (SyncPlace(path=f"{self.world.app}/{path}", mode=entry.mode, owner=self.owner),)
             for path, entry in scan.snapshot.entries.items()
         }
 
@@ -167,10 +167,13 @@ def test_what_cannot_be_brought_is_known_from_the_first_save_of_a_stream_on(
 ) -> None:
     (process.world.context / "d").mkdir()
     (process.world.context / "d/a").write_text("0")
-    process.sync.image_contains(image(2), process.world.scan())
-    process.world.run(image(2), incarnation=2)
+    process.bring()
+    process.world.streams[-1].break_()
+    until(lambda: len(process.world.streams) == 2)
+    shutil.rmtree(process.world.app / "d")
     (process.world.app / "d").symlink_to(process.world.app)
     (process.world.context / "d/a").write_text("1")
+    until(lambda: process.sync.blocker(process.world.scan()) is None)
     with pytest.raises(DevloopError) as caught:
         process.bring()
     reason = f"{process.world.app}/d is a symlink in the image"
@@ -178,6 +181,32 @@ def test_what_cannot_be_brought_is_known_from_the_first_save_of_a_stream_on(
     assert caught.value.diagnosis.detail == ()
     assert process.sync.blocker(process.world.scan()) == reason
     assert process.answer() == "0"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becomes another user")
+def test_a_user_who_may_not_write_is_no_failure(process: Process) -> None:
+    world = process.world
+    for place in (world.app, *world.app.parents):
+        if place.stat().st_uid == 0 and not place.stat().st_mode & 0o001:
+            place.chmod(place.stat().st_mode | 0o011)
+    world.user = 10001
+    world.run(image(1), incarnation=2)
+    for code in ("1", "2"):
+        process.changed_to(code)
+        until(lambda: "may not write" in str(process.sync.blocker(process.world.scan())))
+        assert process.sync.blocker(process.world.scan()) == (
+            f"the container's user may not write to {world.app}: Permission denied"
+        )
+    assert process.answer() == "0"
+    [told] = process.reported
+    assert (told.code, told.severity) == ("sync/failed", "info")
+    assert "COPY --chown" in told.suggestions[0]
+    # Whether a file may be written to says the file.
+    os.chown(world.app / "code", 10001, 0)
+    assert process.sync.blocker(process.world.scan()) is not None
+    process.owner = "10001:0"
+    process.changed_to("3")
+    assert process.sync.blocker(process.world.scan()) is None
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="mounts a small file system")

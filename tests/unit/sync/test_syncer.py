@@ -44,10 +44,15 @@ INTERPRETERS = [pytest.param("agent", marks=needs_linux), "python", "sh"]
 class LocalStream:
     """A process's standard streams, as the API server's stream behaves."""
 
-    def __init__(self, argv: Sequence[str]) -> None:
+    def __init__(self, argv: Sequence[str], user: int | None = None) -> None:
         self._sock, theirs = socket.socketpair()
         self._process = subprocess.Popen(
-            argv, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.DEVNULL, cwd="/"
+            argv,
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            user=user,
         )
         theirs.close()
         self._sock.setblocking(False)
@@ -98,6 +103,7 @@ class World:
         self.open = threading.Event()
         self.open.set()
         self.supervisor = "nobody"
+        self.user: int | None = None
         self._interpreter = interpreter
         self._scanner = TreeScanner(self.context, ContextRules(IgnoreRules(())))
         self._pods: tuple[PodView, ...] = ()
@@ -127,7 +133,7 @@ class World:
             argv = ["false"]
         elif self._interpreter == "sh":
             argv = STARTS["sh"].argv
-        stream = LocalStream(argv)
+        stream = LocalStream(argv, self.user)
         self.streams.append(stream)
         return stream
 
