@@ -5,6 +5,7 @@ an order that works. Pure: the cluster is asked through the callables handed in.
 from __future__ import annotations
 
 import copy
+from dataclasses import field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -49,11 +50,13 @@ class PlannedObject:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedWorkload:
     """A workload of the service. `own` is it as it shall be, and its `containers` get the service's
-    image; None and empty when the manifests do not hold it (it is patched then)."""
+    image; None and empty when the manifests do not hold it (it is patched then, and `configs` are
+    the hashes of those among the manifests that it may read, see `config_reads`)."""
 
     ref: WorkloadRef
     containers: tuple[str, ...] = ()
     own: PlannedObject | None = None
+    configs: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

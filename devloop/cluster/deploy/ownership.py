@@ -70,9 +70,8 @@ def desired(manifest: Json, live: Json | None, project: str) -> dict[str, Any]:
     }
     if body.get("kind") == "Secret" and isinstance(body.get("stringData"), dict):
         # The server stores it as `data` and forgets who owns it; so say `data` right away.
-        plain = body.pop("stringData")
-        encoded = {k: base64.b64encode(str(v).encode()).decode() for k, v in plain.items()}
-        body["data"] = {**(body.get("data") or {}), **encoded}
+        body["data"] = stored_data(body)["data"]
+        del body["stringData"]
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), default=str)
     marks = {APPLIED: hashlib.sha256(canonical.encode()).hexdigest()[:32]}
     if live is None or created_by(live) == project:
@@ -80,6 +79,16 @@ def desired(manifest: Json, live: Json | None, project: str) -> dict[str, Any]:
         meta["labels"] = {**(meta.get("labels") or {}), PROJECT: project_label(project)}
     meta["annotations"] = {**(meta.get("annotations") or {}), **marks}
     return body
+
+
+def stored_data(thing: Json) -> dict[str, Any]:
+    """What a ConfigMap or Secret holds, as the server stores it: `data` and `binaryData`."""
+    data = thing.get("data") or {}
+    plain = thing.get("stringData")
+    if thing.get("kind") == "Secret" and isinstance(plain, dict):
+        encoded = {k: base64.b64encode(str(v).encode()).decode() for k, v in plain.items()}
+        data = {**data, **encoded}
+    return {"data": data, "binaryData": thing.get("binaryData") or {}}
 
 
 # Mappings whose values are the user's own text, where nothing is not the same as no key.

@@ -18,6 +18,7 @@ from devloop.base.cancel import Cancelled
 from devloop.cluster.api.kinds import WORKLOAD_KINDS, workload_path
 from devloop.cluster.api.pod_view import images_of
 from devloop.cluster.deploy import guard
+from devloop.cluster.deploy.config_reads import config_hashes, mark_templates
 from devloop.cluster.deploy.objects import DeployPlan, PlannedWorkload, plan_objects
 from devloop.cluster.deploy.own_workloads import own_workloads, patched
 from devloop.cluster.deploy.workload import WorkloadDeployer, keep_workload, refuse_paused
@@ -173,9 +174,6 @@ class ServiceDeployer:
             cancel,
             before=(lambda live: keep_workload(self._shared, live)) if applies else None,
         )
-        if applied.changed and not applied.created:
-            for workload in self._workloads.values():
-                workload.unread = f"{planned} changed"
         return applied.changed
 
     @contextlib.contextmanager
@@ -223,7 +221,10 @@ class ServiceDeployer:
             resource_of=shared.discovery.resource,
             live_image=self._live_image,
         )
-        return replace(plan, notes=(*notes, *plan.notes))
+        hashes = config_hashes(plan.objects)
+        mark_templates(plan.objects, hashes)
+        workloads = (w if w.own is not None else replace(w, configs=hashes) for w in plan.workloads)
+        return replace(plan, workloads=tuple(workloads), notes=(*notes, *plan.notes))
 
     def _report(self, notes: Iterable[Diagnosis], reporter: Reporter) -> None:
         """What the manifests have is said once, however often they are applied."""

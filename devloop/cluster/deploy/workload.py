@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from devloop.cluster.api.kinds import WORKLOAD_KINDS, workload_path
 from devloop.cluster.api.pod_view import Json, dig, images_of, metadata, number, uid_of
+from devloop.cluster.deploy.config_reads import changed_reads, reads_in, reads_of
 from devloop.cluster.deploy.objects import pick_container
 from devloop.cluster.deploy.original import keep_original
 from devloop.cluster.deploy.ownership import created_by, gitops_manager
@@ -48,8 +49,6 @@ class WorkloadDeployer:
         self, service: Service, shared: Deployments, ref: WorkloadRef, wanted: ReplacedBy
     ) -> None:
         self.ref = ref
-        # What was applied since the pods started that they may read only when they start.
-        self.unread = ""
         self._service = service
         self._shared = shared
         self._connection = shared.connection
@@ -93,8 +92,8 @@ class WorkloadDeployer:
                 live = self._connection.find(workload_path(self.ref))
         change, done, how = replaced
         self._last = done.written.object
-        if done.written.changed and done.how != "in-place":
-            self.unread = ""
+        if done.written.changed and (changed := changed_reads(change.live, reads_in(self._last))):
+            how = f", {changed} changed: new pods"
         deployed = self._deployed(change, done)
         if deployed.changed:
             self._unproven.add(image.pinned)
@@ -197,11 +196,10 @@ class WorkloadDeployer:
                 self._image_patch(live, dict.fromkeys(containers, image.pinned)),
                 supervisor=image.supervisor,
                 present_on_node=not image.digest,
+                reads=reads_of(dig(live, "spec", "template"), ref.namespace, planned.configs),
                 before=partial(self._before_patch, reporter),
             )
-        return Change(
-            ref=ref, live=live, containers=containers, image=image, write=write, unread=self.unread
-        )
+        return Change(ref=ref, live=live, containers=containers, image=image, write=write)
 
     def _image_patch(self, live: Json, images: Mapping[str, str]) -> ImagePatch:
         return ImagePatch(

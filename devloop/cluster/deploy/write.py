@@ -19,6 +19,7 @@ from devloop.base.supervisor import under
 from devloop.cluster.api.kinds import workload_path
 from devloop.cluster.api.pod_view import Json, dig, items, metadata, name_of, text, uid_of
 from devloop.cluster.api.writes import patch_as_devloop
+from devloop.cluster.deploy.config_reads import READS, changed_reads, reads_in
 from devloop.cluster.deploy.ownership import same_but_images
 from devloop.cluster.replace.pause import with_pause
 from devloop.cluster.replace.recovery_log import RecoveryEntry
@@ -54,7 +55,8 @@ class ManifestApply:
         same = self.live is None or same_but_images(
             self.own.object, self.live, self.containers, self.applier.project
         )
-        return "" if same else "its manifest changed"
+        changed = changed_reads(self.live, reads_in(self.own.object))
+        return "" if same else f"{changed or 'its manifest'} changed"
 
     def plain(self) -> Written:
         return self._apply(self.own)
@@ -89,9 +91,9 @@ class Recreated(Exception):  # noqa: N818 - not an error: look again
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePatch:
     """`images` (container -> image) are patched, and nothing else but their command, if they have
-    one, which is under `supervisor` then; `present_on_node`: they are in
-    no registry. `before` is called with the live object before each write. Raises `Recreated` when
-    `live` is not the workload any more."""
+    one, which is under `supervisor` then; `present_on_node`: they are in no registry. `reads` is
+    the template's annotation, see `config_reads`, "" for none. `before` is called with the live
+    object before each write. Raises `Recreated` when `live` is not the workload any more."""
 
     connection: Connection
     recovery_log: RecoveryLog
@@ -100,11 +102,15 @@ class ImagePatch:
     images: Mapping[str, str]
     supervisor: Sequence[str] = ()
     present_on_node: bool = False
+    reads: str = ""
     before: Callable[[Json], None] = lambda _: None
 
     def other_changes(self) -> str:
-        spec = dig(self._patch(), "spec", "template", "spec") or {}
-        commands = any("command" in change for changes in spec.values() for change in changes)
+        template = dig(self._patch(), "spec", "template") or {}
+        if "metadata" in template:
+            return f"{changed_reads(self.live, self.reads) or 'what its pods read'} changed"
+        changes = (change for found in template.get("spec", {}).values() for change in found)
+        commands = any("command" in change for change in changes)
         return "its command comes under another supervisor" if commands else ""
 
     def plain(self) -> Written:
@@ -162,7 +168,10 @@ class ImagePatch:
                     change["command"] = wanted
                 if change:
                     spec.setdefault(key, []).append({"name": name, **change})
-        return {"spec": {"template": {"spec": spec}}} if spec else {}
+        template: dict[str, Any] = {"spec": spec} if spec else {}
+        if self.reads and self.reads != reads_in(self.live):
+            template["metadata"] = {"annotations": {READS: self.reads}}
+        return {"spec": {"template": template}} if template else {}
 
     def _send(self, patch: Json) -> Json:
         self.before(self.live)

@@ -97,8 +97,7 @@ class InPlace(Replacement):
         ):
             return ""
         return (
-            change.unread
-            or self._rules(change, live, cancel, restart=True)
+            self._rules(change, live, cancel, restart=True)
             or change.write.other_changes()
             or self._signal_blocker(change, live, cancel)
             or None

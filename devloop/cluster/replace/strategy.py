@@ -52,15 +52,13 @@ class Write(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One image for one workload. `live` is the workload as it is, None when it does not exist.
-    `unread` is what changed that pods read only when they start, "" for nothing."""
+    """One image for one workload. `live` is the workload as it is, None when it does not exist."""
 
     ref: WorkloadRef
     live: Json | None
     containers: tuple[str, ...]
     image: ImageRef
     write: Write
-    unread: str = ""
 
     @property
     def image_differs(self) -> bool:

@@ -37,6 +37,7 @@ TWO = ImageRef(repository="localhost:5001/shop/web", tag="2", digest="sha256:" +
 class Recorder:
     diagnoses: list[Diagnosis] = field(default_factory=list)
     finished_with: list[str] = field(default_factory=list)
+    details: list[str] = field(default_factory=list)
 
     def started(self, step: Any) -> None:
         pass
@@ -46,6 +47,7 @@ class Recorder:
 
     def finished(self, step: Any, outcome: Any, detail: str = "") -> None:
         self.finished_with.append(f"{step} {outcome}")
+        self.details.append(detail)
 
     def diagnostic(self, diagnosis: Diagnosis) -> None:
         self.diagnoses.append(diagnosis)
@@ -118,6 +120,48 @@ def test_one_write_an_object_and_none_when_nothing_changed(stage: Stage) -> None
     assert changed.picked.previous == {"web": ONE.pinned}
     assert stage.writes() == [("PATCH", WEB)]
     assert not stage.api.said("GET", "configmaps")
+
+
+def reading() -> dict[str, Any]:
+    found = manifest()
+    found["spec"]["template"]["spec"]["containers"][0]["envFrom"] = [
+        {"configMapRef": {"name": "c"}}
+    ]
+    return found
+
+
+def test_a_changed_configmap_changes_the_template_of_what_reads_it(stage: Stage) -> None:
+    stage.deploy(stage.deployer(reading(), CONFIG), ONE)
+    before = stage.api.objects[WEB]["spec"]["template"]["metadata"]["annotations"]
+    stage.api.calls.clear()
+    deployer = stage.deployer(reading(), {**CONFIG, "data": {"a": "other"}})
+    assert stage.deploy(deployer, ONE).changed
+    assert [path for _, path in stage.writes()] == ["/api/v1/namespaces/dev/configmaps/c", WEB]
+    assert stage.api.objects[WEB]["spec"]["template"]["metadata"]["annotations"] != before
+    assert stage.reporter.details[-1] == ("deployment/web -> 111111, ConfigMap c changed: new pods")
+
+
+def test_a_changed_configmap_restarts_nothing_that_does_not_read_it(stage: Stage) -> None:
+    stage.deploy(stage.deployer(manifest(), CONFIG), ONE)
+    stage.api.calls.clear()
+    stage.deploy(stage.deployer(manifest(), {**CONFIG, "data": {"a": "other"}}), ONE)
+    assert [path for _, path in stage.writes()] == ["/api/v1/namespaces/dev/configmaps/c"]
+
+
+def test_a_workload_that_exists_gets_new_pods_for_a_configmap_of_the_manifests(
+    stage: Stage,
+) -> None:
+    stage.api.put(WEB, reading())
+    deployer = stage.deployer(CONFIG)
+    stage.deploy(deployer, ONE)
+    stage.deploy(stage.deployer({**CONFIG, "data": {"a": "other"}}), ONE)
+    assert stage.reporter.details[-1] == ("deployment/web -> 111111, ConfigMap c changed: new pods")
+
+
+def test_without_manifests_there_is_no_annotation(stage: Stage) -> None:
+    stage.api.put(WEB, reading())
+    stage.deploy(stage.deployer(), ONE)
+    assert "annotations" not in stage.api.objects[WEB]["spec"]["template"]["metadata"]
 
 
 def test_a_session_that_starts_warm_writes_nothing(stage: Stage) -> None:
