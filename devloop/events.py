@@ -68,9 +68,11 @@ class WatchRescanned(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trigger:
-    """Why an iteration began. At most 20 paths are listed, `count` counts all."""
+    """Why an iteration began. At most 20 paths are listed, `count` counts all. `retry` is another
+    try with the same bytes, because somebody saved them or asked for it; `recovered` says that the
+    pods of a failed rollout became ready by themselves."""
 
-    kind: Literal["start", "files"]
+    kind: Literal["start", "files", "retry", "recovered"]
     paths: tuple[str, ...] = ()
     count: int = 0
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from devloop.engine.state import Fact, Hold, Result, ServiceState
     from devloop.errors import Diagnosis
     from devloop.events import Event
-    from devloop.model import Scan, Step, StepOutcome
+    from devloop.model import Scan, Served, Step, StepOutcome
 
 
 _LOG = logging.getLogger(__name__)
@@ -229,6 +229,10 @@ class Engine:
         if task.kind is TaskKind.CATCH_UP:
             assert service.behind is not None  # noqa: S101 - it is what the task is about
             return Done(_catch_up(ports, service.behind.scan, cancel))
+        if task.kind is TaskKind.RECOVER:
+            assert service.unserved is not None  # noqa: S101 - it is what the task is about
+            scan, deployed = service.unserved.scan, service.unserved.deployed
+            return Done(_contained(ports, ports.deployer.await_recovery(deployed, cancel), scan))
         reporter = _Reporter(self.post, task)
         iteration = service.iteration
         assert iteration is not None  # noqa: S101 - only iterations have these tasks
@@ -247,9 +251,7 @@ class Engine:
             case TaskKind.FOLLOW:
                 assert iteration.deployed is not None  # noqa: S101 - the deploy came before
                 served = ports.deployer.follow(iteration.deployed, reporter, cancel)
-                if ports.syncer is not None:
-                    ports.syncer.image_contains(served.image, iteration.scan)
-                return Done(served)
+                return Done(_contained(ports, served, iteration.scan))
             case TaskKind.ROLLBACK:
                 assert iteration.deployed is not None  # noqa: S101 - the deploy came before
                 ports.deployer.rollback(iteration.deployed, reporter, cancel)
@@ -276,6 +278,12 @@ class Engine:
         # A session that no longer notices saves would serve stale code: end it, loudly.
         report_bug(error)
         self.stop(ExitStatus.BUG, f"the watcher ended with {type(error).__name__}: {error}")
+
+
+def _contained(ports: ServicePorts, served: Served, scan: Scan) -> Served:
+    if ports.syncer is not None:
+        ports.syncer.image_contains(served.image, scan)
+    return served
 
 
 def _catch_up(ports: ServicePorts, scan: Scan, cancel: Cancel) -> CaughtUp:

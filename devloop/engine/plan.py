@@ -45,7 +45,7 @@ def plan(state: State, now: float) -> Plan:
     holds: list[tuple[str, Hold]] = []
     builds = sum(task.kind is TaskKind.BUILD for s in state.services.values() for task in s.running)
     for service in state.services.values():
-        step = _next_step(service, now) or _catch_up(service, now)
+        step = _next_step(service, now) or _catch_up(service, now) or _recovery(service)
         if isinstance(step, Task) and step.kind is TaskKind.BUILD and step not in service.running:
             if builds < MAX_BUILDS:
                 builds += 1
@@ -90,6 +90,14 @@ def _next_step(service: ServiceState, now: float) -> Task | Hold | None:
         if task.kind is TaskKind.DEPLOY and unsure and iteration.let_through is None:
             return Hold(reason="waits for another look at the files")
     return task
+
+
+def _recovery(service: ServiceState) -> Task | None:
+    """While a failed deploy is all there is: look whether its pods become ready after all."""
+    unserved = service.unserved
+    if unserved is None or service.iteration is not None:
+        return None
+    return unserved.task(service.name)
 
 
 def _catch_up(service: ServiceState, now: float) -> Task | Hold | None:

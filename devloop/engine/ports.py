@@ -112,6 +112,13 @@ class Deployer(Protocol):
 
         Raises pod/* as soon as the failure is certain, at the latest at the deadline."""
 
+    def await_recovery(self, deployed: Deployed, cancel: Cancel) -> Served:
+        """Wait, for as long as it takes, until the pods of a rollout that failed are ready after
+        all.
+
+        Raises cluster/* or safety/* when they never will be: the workload was deleted, or somebody
+        else has changed its image."""
+
     def rollback(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> None:
         """Put back the images that the workloads of `deployed` had before."""
 

@@ -1,7 +1,8 @@
 """The next state, and what to report, from a state and a fact. Pure: no clock, no I/O, no threads.
 
 The rules in one place: work is needed when the disk's fingerprint is neither served nor known to
-have failed; the newest fingerprint wins; every started step and iteration is finished once.
+have failed, and when somebody asks for another try; the newest fingerprint wins; every started step
+and iteration is finished once.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Unpack, assert_never
 
 from devloop.engine.state import (
     WRITES,
+    Asked,
     Began,
     Behind,
     CaughtUp,
@@ -28,8 +30,10 @@ from devloop.engine.state import (
     Proof,
     Said,
     Started,
+    Stopped,
     StopRequested,
     TaskKind,
+    Unserved,
 )
 from devloop.engine.turn import STEP_OF, SUPERSEDED, Turn
 from devloop.errors import Code, Diagnosis
@@ -50,6 +54,9 @@ LISTED = 20
 # How often a worker may end as if cancelled although nobody cancelled it.
 _MOST_ATTEMPTS = 3
 
+# What a failed build wrote is heard of so many seconds after its end, where files are polled.
+_ECHO = 1.0
+
 
 def retry_delay(attempt: int) -> float:
     """Seconds before try number `attempt` + 1: 1, 2, 4, 8, then 10."""
@@ -60,13 +67,15 @@ def reduce(state: State, fact: Fact, now: float) -> tuple[State, list[Event]]:
     events: list[Event] = []
     if isinstance(fact, StopRequested):
         return _stop(state, fact, now, events), events
-    name = fact.service if isinstance(fact, Hinted) else fact.task.service
+    name = fact.service if isinstance(fact, Hinted | Asked) else fact.task.service
     turn = Turn(state, state.services[name], now, events)
     if isinstance(fact, Began | Finished | Said) and not turn.is_current(fact.task):
         return state, events
     match fact:
         case Hinted():
             _hinted(turn, fact)
+        case Asked():
+            _asked(turn)
         case Started(task):
             _started(turn, task)
         case Ended(task, result):
@@ -108,10 +117,16 @@ def _hinted(turn: Turn, fact: Hinted) -> None:
     turn.service = replace(turn.service, dirty=dirty)
 
 
+def _asked(turn: Turn) -> None:
+    """Begins with a look at the disk, as everything does."""
+    turn.service = replace(turn.service, asked=True)
+    _hinted(turn, Hinted(service=turn.service.name, paths=None))
+
+
 def _scanned(turn: Turn, scan: Scan, seen: Dirty, spares: int | None = None) -> None:
     service = turn.service
     first = service.scan is None and service.failure is None
-    turn.service = replace(turn.service, scan=scan)
+    turn.service = replace(turn.service, scan=scan, asked=False)
     if scan.changed and not first:
         if seen.paths is None:
             # What the watcher missed; an audit that finds nothing is not reported.
@@ -127,6 +142,9 @@ def _scanned(turn: Turn, scan: Scan, seen: Dirty, spares: int | None = None) -> 
     if running is not None:
         same = running.scan.fingerprint == fingerprint or running.number == spares
         if same or running.goes_through(scan):
+            if running.hold is not None and (service.asked or seen.paths):
+                # Somebody thinks that what it waits for is there.
+                turn.iteration = replace(running, hold=replace(running.hold, until=turn.now))
             return
         if running.deployed is None:
             turn.count_superseded(scan.changed)
@@ -137,14 +155,19 @@ def _scanned(turn: Turn, scan: Scan, seen: Dirty, spares: int | None = None) -> 
         turn.count_superseded(scan.changed)
     trigger = _trigger(turn, scan, seen, first=first)
     failure = service.failure
-    if fingerprint == service.served:
+    if service.asked:
+        _begin(turn, trigger if first or scan.changed else Trigger(kind="retry"), scan)
+    elif fingerprint == service.served:
         # A first look or an audit that finds nothing new is not reported, unless it shows
         # that an unreadable disk, a failed or a cancelled try is over.
         if running is not None or failure is not None or seen.paths:
             _unchanged(turn, trigger, scan, "the content equals what is serving")
         turn.service = replace(turn.service, failure=None)
     elif failure is not None and failure.fingerprint == fingerprint:
-        if running is not None or seen.paths:
+        if running is None and seen.paths and seen.first >= failure.at + _ECHO:
+            # The same bytes were saved: what was wrong may have been outside of them.
+            _begin(turn, replace(trigger, kind="retry"), scan)
+        elif running is not None or seen.paths:
             why = f"the content equals #{failure.iteration}, which failed: "
             _unchanged(turn, trigger, scan, why + failure.diagnosis.message)
     else:
@@ -159,7 +182,9 @@ def _scan_failed(turn: Turn, diagnosis: Diagnosis, seen: Dirty) -> None:
         return
     first = turn.service.scan is None
     number = turn.announce(_trigger(turn, None, seen, first=first), None)
-    failure = Failure(fingerprint=None, iteration=number, step=Step.SCAN, diagnosis=diagnosis)
+    failure = Failure(
+        fingerprint=None, iteration=number, step=Step.SCAN, diagnosis=diagnosis, at=turn.now
+    )
     turn.report(diagnosis, number, Step.SCAN)
     turn.close(number, Outcome.FAILED, ms=0.0, failure=failure)
 
@@ -183,9 +208,11 @@ def _begin(turn: Turn, trigger: Trigger, scan: Scan) -> None:
     if len(superseded) >= SUPERSEDED:
         let_through = frozenset(path for paths in superseded for path in paths)
         turn.name_noise(number, scan)
-    # A deploy that broke off may have changed some of the objects and not others.
+    # A deploy that broke off may have changed some of the objects and not others; another try with
+    # the same bytes finds nothing to sync.
     may_sync = turn.service.syncs and turn.service.applied and turn.service.proof is not None
-    turn.service = replace(turn.service, failure=None)
+    may_sync = may_sync and trigger.kind != "retry"
+    turn.service = replace(turn.service, failure=None, unserved=None)
     turn.iteration = Iteration(
         number=number,
         trigger=trigger,
@@ -231,6 +258,9 @@ def _ended(turn: Turn, task: Task, result: object) -> None:
         return
     if task.kind is TaskKind.CATCH_UP:
         _caught_up(turn, task, result)
+        return
+    if task.kind is TaskKind.RECOVER:
+        _recovered(turn, task, result)
         return
     if not turn.is_current(task):
         return
@@ -323,13 +353,20 @@ def _task_failed(turn: Turn, task: Task, diagnosis: Diagnosis) -> None:
         _end(turn, Outcome.FAILED, failure=iteration.failure)
         return
     seen, number = iteration.scan.fingerprint, iteration.number
-    failure = Failure(fingerprint=seen, iteration=number, step=step, diagnosis=diagnosis)
+    failure = Failure(
+        fingerprint=seen, iteration=number, step=step, diagnosis=diagnosis, at=turn.now
+    )
     undo = iteration.deployed is not None and iteration.deployed.can_roll_back
     if task.kind is TaskKind.FOLLOW and turn.service.roll_back and undo:
         turn.close_steps(StepOutcome.FAILED)
         turn.to_stage(TaskKind.ROLLBACK, failure=failure)
-    else:
-        _end(turn, Outcome.FAILED, failure=failure)
+        return
+    if task.kind is TaskKind.FOLLOW and turn.state.mode == "dev" and iteration.deployed:
+        unserved = Unserved(
+            scan=iteration.scan, key=number, deployed=iteration.deployed, since=turn.now
+        )
+        turn.service = replace(turn.service, unserved=unserved)
+    _end(turn, Outcome.FAILED, failure=failure)
 
 
 def worker_bug(message: str) -> Diagnosis:
@@ -356,6 +393,28 @@ def _caught_up(turn: Turn, task: Task, result: object) -> None:
             return
     turn.service = replace(turn.service, behind=None)
     turn.events.append(DiagnosticRaised.of(report, service=turn.service.name))
+
+
+def _recovered(turn: Turn, task: Task, result: object) -> None:
+    """The pods of a failed rollout became ready by themselves, or never will."""
+    unserved = turn.service.unserved
+    if unserved is None or unserved.task(turn.service.name) != task:
+        return
+    if isinstance(result, Stopped) and unserved.attempt < _MOST_ATTEMPTS:
+        again = replace(unserved, attempt=unserved.attempt + 1)
+        turn.service = replace(turn.service, unserved=again)
+        return
+    turn.service = replace(turn.service, unserved=None)
+    if not (isinstance(result, Done) and isinstance(result.value, Served)):
+        # It was deleted, or somebody else has it now: that is found out at the next deploy.
+        return
+    image, fingerprint = result.value.image, unserved.scan.fingerprint
+    number = turn.announce_recovery(unserved.since)
+    proof = Proof(fingerprint=fingerprint, iteration=number, image=image)
+    turn.service = replace(turn.service, served=fingerprint, proof=proof, behind=None, failure=None)
+    why = f"the pods of #{unserved.key} became ready by themselves: serving {image.short}"
+    ms = (turn.now - unserved.since) * 1000
+    turn.close(number, Outcome.READY, ms=ms, image=image, why=why)
 
 
 def _hold(turn: Turn, task: Task, diagnosis: Diagnosis) -> None:

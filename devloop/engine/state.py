@@ -32,6 +32,7 @@ class TaskKind(enum.StrEnum):
     FOLLOW = "follow"
     ROLLBACK = "rollback"
     CATCH_UP = "catch-up"
+    RECOVER = "recover"
 
 
 WRITES = frozenset({TaskKind.SYNC, TaskKind.DEPLOY, TaskKind.ROLLBACK})
@@ -111,13 +112,15 @@ class Iteration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why the last iteration failed; no retry until the fingerprint differs. `fingerprint` is
-    None when the disk itself could not be read."""
+    """Why the last iteration failed, and when (the loop's clock in seconds); no retry until the
+    fingerprint differs or somebody asks for one, with a save say. `fingerprint` is None when the
+    disk itself could not be read."""
 
     fingerprint: Fingerprint | None
     iteration: int
     step: Step
     diagnosis: Diagnosis
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,9 +147,25 @@ class Behind:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unserved:
+    """What the failed iteration `key` deployed and left in the cluster: its pods may become ready
+    yet, since whatever they miss may come. Looked at on until another iteration begins."""
+
+    scan: Scan
+    key: int
+    deployed: Deployed
+    since: float
+    attempt: int = 0
+
+    def task(self, service: str) -> Task:
+        return Task(TaskKind.RECOVER, service, self.key, self.attempt)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceState:
     """`proof` stays when a later write makes it doubtful; `served` is then None. `applied` says
-    that the last deploy came to its end. `syncs` says that a change is first tried as a sync of
+    that the last deploy came to its end, `asked` that the user wants another try whatever the disk
+    has. `syncs` says that a change is first tried as a sync of
     files into what runs. `superseded` has, for each iteration in a row that a newer change ended
     before it was deployed, the paths that had changed; `noisy` is the path last warned of,
     `not_synced` the reason last given for a change that could not be synced."""
@@ -155,6 +174,8 @@ class ServiceState:
     roll_back: bool = False
     syncs: bool = False
     behind: Behind | None = None
+    unserved: Unserved | None = None
+    asked: bool = False
     dirty: Dirty | None = None
     looking_at: Dirty | None = None
     scans: int = 0
@@ -200,6 +221,13 @@ class Hinted:
 
     service: str
     paths: frozenset[Path] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The user wants another try, whatever the disk has."""
+
+    service: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +309,7 @@ class StopRequested:
     why: str = ""
 
 
-Fact = Hinted | Started | Ended | Began | Finished | Said | StopRequested
+Fact = Hinted | Asked | Started | Ended | Began | Finished | Said | StopRequested
 
 
 def initial(

@@ -29,6 +29,7 @@ STEP_OF = {
     TaskKind.FOLLOW: Step.ROLLOUT,
     TaskKind.ROLLBACK: Step.DEPLOY,
     TaskKind.CATCH_UP: Step.BUILD,
+    TaskKind.RECOVER: Step.ROLLOUT,
 }
 
 # After so many iterations in a row that a newer change ended before their deploy, one goes through.
@@ -86,17 +87,29 @@ class Turn:
     def announce(self, trigger: events.Trigger, scan: Scan | None) -> int:
         """Open the next iteration, with the step of its scan, which is over before anyone knows
         whether an iteration follows; None for a scan that failed. Returns the number."""
-        number = self.state.next_iteration
-        self.state = replace(self.state, next_iteration=number + 1)
-        self.events.append(
-            events.IterationStarted(iter=number, service=self.service.name, trigger=trigger)
-        )
+        number = self._open(trigger)
         if scan is None:
             self._whole_step(number, Step.SCAN, StepOutcome.FAILED)
         else:
             self._whole_step(
                 number, Step.SCAN, StepOutcome.DONE, ms=scan.ms, detail=f"{scan.files} files"
             )
+        return number
+
+    def announce_recovery(self, since: float) -> int:
+        """Open the next iteration, with the step that it consists of: the rollout is through that
+        was looked at on `since` it failed. Returns the number."""
+        number = self._open(events.Trigger(kind="recovered"))
+        ms = self._ms_since(since)
+        self._whole_step(number, Step.ROLLOUT, StepOutcome.DONE, ms=ms, detail="ready after all")
+        return number
+
+    def _open(self, trigger: events.Trigger) -> int:
+        number = self.state.next_iteration
+        self.state = replace(self.state, next_iteration=number + 1)
+        self.events.append(
+            events.IterationStarted(iter=number, service=self.service.name, trigger=trigger)
+        )
         return number
 
     def end_iteration(self, outcome: Outcome, **reason: Unpack[Reason]) -> None:

@@ -62,8 +62,8 @@ def serving_name(serving: Serving) -> str:
 
 
 def trigger_text(trigger: Trigger) -> str:
-    """`start`, `1 file`, `12 files`."""
-    return "start" if trigger.kind == "start" else count(trigger.count, "file")
+    """`start`, `1 file`, `12 files`, `retry`, `recovered`."""
+    return count(trigger.count, "file") if trigger.kind == "files" else trigger.kind
 
 
 def pod_trouble(event: PodChanged) -> str:
