@@ -154,20 +154,27 @@ def _scanned(turn: Turn, scan: Scan, seen: Dirty, spares: int | None = None) -> 
         turn.service = replace(turn.service, superseded=service.superseded[:-1])
         turn.count_superseded(scan.changed)
     trigger = _trigger(turn, scan, seen, first=first)
-    failure = service.failure
     if service.asked:
         _begin(turn, trigger if first or scan.changed else Trigger(kind="retry"), scan)
-    elif fingerprint == service.served:
+    else:
+        _compare(turn, trigger, scan, seen, ended=running is not None)
+
+
+def _compare(turn: Turn, trigger: Trigger, scan: Scan, seen: Dirty, *, ended: bool) -> None:
+    """Begin an iteration, or say why there is nothing to do. `ended`: one was ended just now."""
+    service, fingerprint = turn.service, scan.fingerprint
+    failure = service.failure
+    if fingerprint == service.served:
         # A first look or an audit that finds nothing new is not reported, unless it shows
         # that an unreadable disk, a failed or a cancelled try is over.
-        if running is not None or failure is not None or seen.paths:
+        if ended or failure is not None or seen.paths:
             _unchanged(turn, trigger, scan, "the content equals what is serving")
         turn.service = replace(turn.service, failure=None)
     elif failure is not None and failure.fingerprint == fingerprint:
-        if running is None and seen.paths and seen.first >= failure.at + _ECHO:
+        if not ended and seen.paths and seen.first >= failure.at + _ECHO:
             # The same bytes were saved: what was wrong may have been outside of them.
             _begin(turn, replace(trigger, kind="retry"), scan)
-        elif running is not None or seen.paths:
+        elif ended or seen.paths:
             why = f"the content equals #{failure.iteration}, which failed: "
             _unchanged(turn, trigger, scan, why + failure.diagnosis.message)
     else:

@@ -126,6 +126,9 @@ class Loop:
     def follow(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
         return Served(image=deployed.image, pods=("web-1",))
 
+    def await_recovery(self, deployed: Deployed, cancel: Cancel) -> Served:
+        raise NotImplementedError
+
     def rollback(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> None:
         raise AssertionError("nothing fails here")
 

@@ -84,6 +84,7 @@ class Deployments:
         self._deployers: tuple[ServiceDeployer, ...] = ()
         self._guard = threading.Lock()
         self._pinned: dict[str, ImageRef] = {}
+        self._workloads: dict[str, frozenset[WorkloadRef]] = {}
         self._locks: dict[tuple[str, str], WorkloadLock] = {}
         self._in_place: dict[WorkloadRef, InPlace] = {}
 
@@ -121,6 +122,17 @@ class Deployments:
     def remember(self, service: str, image: ImageRef) -> None:
         with self._guard:
             self._pinned[service] = image
+
+    def deploys(self, service: str, refs: frozenset[WorkloadRef]) -> None:
+        """`refs` are all the workloads that the service's manifests ask for, as far as known."""
+        with self._guard:
+            self._workloads[service] = refs
+
+    def others(self, ref: WorkloadRef) -> frozenset[WorkloadRef]:
+        """What this session deploys into the namespace of `ref` besides it."""
+        with self._guard:
+            every = [other for refs in self._workloads.values() for other in refs]
+        return frozenset(r for r in every if r != ref and r.namespace == ref.namespace)
 
     def lock(self, ref: WorkloadRef) -> WorkloadLock:
         """By kind and name: the manifests may name another namespace only later."""

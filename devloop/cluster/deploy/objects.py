@@ -89,6 +89,16 @@ def apply_order(kind: str) -> int:
     return _RANK.get(kind, 4)
 
 
+def workloads_of(objects: Iterable[PlannedObject]) -> frozenset[WorkloadRef]:
+    """Those whose pods will run: not the ones that are asked to have none."""
+    kinds = {kind: lower for lower, kind in WORKLOAD_KINDS.items()}
+    return frozenset(
+        WorkloadRef(kinds[planned.resource.kind], planned.name, planned.namespace)
+        for planned in objects
+        if planned.resource.kind in kinds and dig(planned.object, "spec", "replicas") != 0
+    )
+
+
 _TEMPLATE: dict[str, tuple[str, ...]] = {
     "Pod": ("spec",),
     "CronJob": ("spec", "jobTemplate", "spec", "template", "spec"),

@@ -19,11 +19,11 @@ from devloop.cluster.api.kinds import WORKLOAD_KINDS, workload_path
 from devloop.cluster.api.pod_view import images_of
 from devloop.cluster.deploy import guard
 from devloop.cluster.deploy.config_reads import config_hashes, mark_templates
-from devloop.cluster.deploy.objects import DeployPlan, PlannedWorkload, plan_objects
+from devloop.cluster.deploy.objects import DeployPlan, PlannedWorkload, plan_objects, workloads_of
 from devloop.cluster.deploy.own_workloads import own_workloads, patched
 from devloop.cluster.deploy.workload import WorkloadDeployer, keep_workload, refuse_paused
 from devloop.cluster.rollout.rollout import Rollout
-from devloop.cluster.rollout.together import follow_together
+from devloop.cluster.rollout.together import await_recovery, follow_together
 from devloop.errors import DevloopError
 from devloop.model import Deployed, Served, Step, StepOutcome, WorkloadRef
 
@@ -61,6 +61,8 @@ class ServiceDeployer:
         # What stands before commands, by the image that it is in.
         self._supervisors: dict[str, tuple[str, ...]] = {}
         self._reported: set[Diagnosis] = set()
+        if self._rendering is not None:
+            shared.deploys(self.name, self._refs)
 
     def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
         reporter.started(Step.DEPLOY)
@@ -93,6 +95,12 @@ class ServiceDeployer:
         for each in deployed.workloads:
             self._of(each.workload).served(each)
         reporter.finished(Step.ROLLOUT, StepOutcome.DONE, detail)
+        return served
+
+    def await_recovery(self, deployed: Deployed, cancel: Cancel) -> Served:
+        served = await_recovery(list(map(self._rollout, deployed.workloads)), cancel)
+        for each in deployed.workloads:
+            self._of(each.workload).served(each)
         return served
 
     def rollback(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> None:
@@ -137,6 +145,7 @@ class ServiceDeployer:
         """Returns, too, a few words for each workload on how its pods come to run the image."""
         for planned in plan.objects:
             guard.check_namespace(planned.namespace)
+        self._shared.deploys(self.name, workloads_of(plan.objects))
         live = {w.ref: self._of(w.ref).live() for w in plan.workloads}
         for each in plan.workloads:
             refuse_paused(live[each.ref], each.own.object if each.own else {}, each.ref)
@@ -256,6 +265,7 @@ class ServiceDeployer:
             timeout=self._service.deploy.timeout,
             hooks=self._of(deployed.workload).hooks,
             project_paths=self._shared.project_paths.get(self.name),
+            others=partial(self._shared.others, deployed.workload),
         )
 
     def _remember(self, image: ImageRef) -> None:

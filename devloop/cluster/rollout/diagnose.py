@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 
 NEVER = float("inf")  # a grace: evidence for the deadline, not a reason to end before it
 # How long a state may last before it counts: seconds.
-_UNSCHEDULABLE_GRACE = 5.0
-_MOUNT_GRACE = 8.0
+_UNSCHEDULABLE_GRACE = 15.0  # an autoscaler looks every ten
+_TO_COME_GRACE = 30.0  # what somebody else may be about to make: a Secret, a volume
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """Something wrong with a pod. `grace` is for how many seconds it must have been so to end the
     rollout: 0 at once, infinity never. `log` asks for a container's log as evidence; `previous`
-    for that of its last run."""
+    for that of its last run. `may_need_others` says that the program itself ended, perhaps for want
+    of what is deployed with it; `missing` is the object that is not there: kind in lower case,
+    name."""
 
     diagnosis: Diagnosis
     grace: float
@@ -39,6 +41,8 @@ class Finding:
     container: str = ""
     log: bool = False
     previous: bool = False
+    may_need_others: bool = False
+    missing: tuple[str, str] | None = None
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -55,6 +59,8 @@ def _finding(
     detail: tuple[str, ...] = (),
     log: bool = False,
     previous: bool = False,
+    may_need_others: bool = False,
+    missing: re.Match[str] | None = None,
 ) -> Finding:
     """One about a pod, or about a pod's container."""
     pod, container = where if isinstance(where, tuple) else (where, None)
@@ -67,6 +73,8 @@ def _finding(
         container=container.name if container else "",
         log=log,
         previous=previous,
+        may_need_others=may_need_others,
+        missing=(missing[1].lower(), missing[2]) if missing else None,
     )
 
 
@@ -116,7 +124,8 @@ def _whole_pod(pod: Json, seen: PodView, events: Sequence[Json]) -> Finding | No
             f"pod {seen.name} cannot start: {what}",
             _one_line(message),
             "create it, or correct the volume's name in the manifest",
-            grace=_MOUNT_GRACE if missing else NEVER,
+            grace=_TO_COME_GRACE if missing else NEVER,
+            missing=missing,
         )
     probe = _last_event(events, "Unhealthy")
     if probe is not None and not seen.ready:
@@ -134,17 +143,18 @@ def _whole_pod(pod: Json, seen: PodView, events: Sequence[Json]) -> Finding | No
 
 
 def _unschedulable(pod: PodView, message: str) -> Finding:
-    hint = "free some room, or ask for less in resources.requests"
+    hint, grace = "free some room, or ask for less in resources.requests", _UNSCHEDULABLE_GRACE
     if "didn't match" in message and "affinity" in message:
         hint = "correct nodeSelector or affinity: no node has these labels"
     elif "untolerated taint" in message:
         hint = "add a toleration, or use a node without the taint"
     elif re.search("unbound immediate PersistentVolumeClaims|persistentvolumeclaim", message):
         hint = "look at the PersistentVolumeClaim: it is not bound or does not exist"
+        grace = _TO_COME_GRACE
     elif "free ports" in message:
         hint = "the hostPort is taken: a rolling update needs it twice; use strategy Recreate"
     code, what = Code.POD_UNSCHEDULABLE, f"no node takes pod {pod.name}"
-    return _finding(pod, code, what, _one_line(message), hint, grace=_UNSCHEDULABLE_GRACE)
+    return _finding(pod, code, what, _one_line(message), hint, grace=grace)
 
 
 def _probe_failing(
@@ -163,12 +173,14 @@ def _probe_failing(
         "check the probe's path and port, and that the app listens on 0.0.0.0",
         grace=grace,
         log=True,
+        may_need_others=True,
     )
 
 
 # --- one of its containers -----------------------------------------------------------------------
 
 _MISSING = re.compile(r'(configmap|secret) "([^"]+)" not found')
+_MISSING_KEY = re.compile(r"couldn't find key \S+ in (ConfigMap|Secret) [^/\s]+/(\S+)")
 _PULL = {
     "ErrImagePull",
     "ImagePullBackOff",
@@ -202,8 +214,8 @@ def _container(container: ContainerView, pod: PodView, events: Sequence[Json]) -
         return _oom(container, pod)
     if container.last_reason in _CREATE and not container.ready:
         return _create(container, pod)
-    again = container.restarts >= (1 if ended else 2)
-    looping = container.reason == "CrashLoopBackOff" or again
+    # One that runs may do better this time.
+    looping = container.reason == "CrashLoopBackOff" or (ended and container.restarts >= 1)
     if container.init:
         return _init(container, pod, looping=looping)
     if container.ready and container.state == "running":
@@ -276,6 +288,7 @@ def _create(container: ContainerView, pod: PodView) -> Finding:
     message = container.message
     hint = "correct the container's configuration in the manifest"
     missing = _MISSING.search(message)
+    to_come = missing or _MISSING_KEY.search(message)
     if missing:
         hint = f"create the {missing[1]} {missing[2]!r}, or correct its name in the manifest"
     elif "not found in $PATH" in message or "no such file or directory" in message:
@@ -290,7 +303,9 @@ def _create(container: ContainerView, pod: PodView) -> Finding:
         f"container {container.name} of pod {pod.name} cannot be started",
         _one_line(message) or container.reason or container.last_reason,
         hint,
-        grace=0.0,
+        grace=_TO_COME_GRACE if to_come else 0.0,
+        missing=missing,
+        may_need_others=container.reason == "PostStartHookError",
     )
 
 
@@ -324,6 +339,7 @@ def _init(container: ContainerView, pod: PodView, *, looping: bool) -> Finding |
         grace=0.0 if looping else NEVER,
         log=True,
         previous=container.state != "terminated",
+        may_need_others=True,
     )
 
 
@@ -345,6 +361,7 @@ def _crash(
         grace=grace,
         log=True,
         previous=container.state != "terminated",
+        may_need_others=True,
     )
 
 

@@ -9,12 +9,15 @@ makes is to delete a broken pod that keeps a StatefulSet from taking the fix
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from devloop.cluster.api.log_stream import tail_log
 from devloop.cluster.api.pod_view import Json, dig, images_of, items, metadata, name_of, uid_of
 from devloop.cluster.api.writes import delete_pod
+from devloop.cluster.rollout.cures import is_there, node_is_made
 from devloop.cluster.rollout.diagnose import NEVER, Finding, examine, with_log
+from devloop.cluster.rollout.patience import Patience, cured_by_waiting, leaving
 from devloop.cluster.rollout.restarted_pod import RestartRecord, found_records, normalised
 from devloop.cluster.rollout.rollout_status import (
     Accepted,
@@ -29,6 +32,8 @@ from devloop.errors import Code, DevloopError
 from devloop.model import Served, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.api.view import ClusterView, View
@@ -42,6 +47,8 @@ if TYPE_CHECKING:
 _STALE_SECONDS = 5.0
 _BROKEN_SECONDS = 1.0
 _BACK_OFF = 2.5  # seconds; the status may be that of a moment ago
+# What is over after so many seconds is not worth a warning.
+_FLEETING = 1.0
 
 
 class RolloutHooks:
@@ -74,34 +81,10 @@ class RolloutHooks:
         """Have one of those replaced by a new pod."""
 
 
-class _Patience:
-    """How long each trouble has lasted, without a break: what one look does not ask about is
-    forgotten at the next."""
-
-    def __init__(self) -> None:
-        # key -> since when, for how many seconds: of this look, and of the one before
-        self._now: dict[tuple[str, ...], tuple[float, float]] = {}
-        self._before = self._now
-
-    def begin(self) -> None:
-        """Another look."""
-        self._before, self._now = self._now, {}
-
-    def lasted(self, key: tuple[str, ...], grace: float) -> bool:
-        """Whether `key` has been so for `grace` seconds (never, for infinity)."""
-        began, _ = self._now.get(key) or self._before.get(key) or (time.monotonic(), 0.0)
-        self._now[key] = (began, grace)
-        return time.monotonic() - began >= grace
-
-    def next(self, now: float) -> float:
-        """When the next one's patience ends that has not ended yet; infinity for none."""
-        ends = (began + grace for began, grace in self._now.values())
-        return min((end for end in ends if end > now), default=NEVER)
-
-
 class Rollout:
     """One workload's rollout, to be followed by `together`. `timeout` is in seconds, from now.
-    `project_paths` knows the files of the containers that get the image."""
+    `project_paths` knows the files of the containers that get the image, `others` the workloads
+    that are deployed together with this one: its program may need them."""
 
     def __init__(
         self,
@@ -112,11 +95,13 @@ class Rollout:
         timeout: float,
         hooks: RolloutHooks,
         project_paths: ProjectPaths | None = None,
+        others: Callable[[], Collection[WorkloadRef]] = tuple,
     ) -> None:
         self._connection = connection
         self._deployed = deployed
         self._hooks = hooks
         self._project_paths = project_paths
+        self._others = others
         self._timeout = timeout
         ref = deployed.workload
         self._workloads = view.workload(ref)
@@ -125,13 +110,16 @@ class Rollout:
         self._sets = view.view("replicasets", ref.namespace) if ref.kind == "deployment" else None
         # Those to wait for: events are a help; they may be forbidden.
         self._needed = [v for v in (self._workloads, self._pods, self._sets) if v is not None]
-        self._patience = _Patience()
+        self._patience = Patience()
         self._accepted: Accepted = frozenset()
         self._removed: set[str] = set()
         # pod uid -> container -> what it was when the rollout began
         self._found: dict[str, dict[str, RestartRecord]] | None = None
         self._deadline = time.monotonic() + timeout
         self._reported = ""
+        # What was warned of, and the troubles that are known to be over soon, with what cures them.
+        self._warned: set[tuple[str, ...]] = set()
+        self._coming: dict[tuple[str, ...], str] = {}
         # A new workload may be in the view later than its deploy; one that was there is deleted.
         self._was_there = not deployed.changed
 
@@ -162,14 +150,25 @@ class Rollout:
         status = judge(self._deployed, view, accepted=self._accepted)
         match status:
             case Ready():
-                image, ids = self._deployed.image, status.image_ids
-                return Served(image=image, pods=status.pods, image_ids=ids), status.detail
-            case Failing():
-                if self._patience.lasted((status.error.code,), status.grace) or late:
-                    raise status.error
+                return self._proof(status), status.detail
+            case Failing(error=error):
+                cure = leaving(view.pods) if status.wants_room else ""
+                if late or (not cure and self._patience.lasted((error.code,), status.grace)):
+                    raise error
+                self._report(_waiting_for(cure, error.diagnosis.message), reporter)
+                self._warn((error.code,), error.diagnosis, cure, status.grace, reporter)
             case Waiting():
                 self._waiting(status, reporter, late=late)
         return None
+
+    def look_for_recovery(self) -> tuple[Served, str] | None:
+        """As `look`, of a rollout that failed: does nothing for it and has no deadline. Raises
+        safety/changed-outside and cluster/not-found, after which it can come to no end."""
+        pods = tuple(map(self._seen, self._pods.items()))
+        status = judge(self._deployed, self._view_of(pods), accepted=self._accepted)
+        if isinstance(status, Failing) and status.error.code is Code.SAFETY_CHANGED_OUTSIDE:
+            raise status.error
+        return (self._proof(status), status.detail) if isinstance(status, Ready) else None
 
     def _look_around(self, cancel: Cancel) -> RolloutView:
         pods = self._pods.items()
@@ -179,12 +178,18 @@ class Rollout:
                 uid_of(p): found_records(p, deployed.containers, deployed.image) for p in pods
             }
         restarted = self._hooks.advance(self._deployed, self._accepted, cancel)
+        return self._view_of(tuple(map(self._seen, pods)), restarted)
+
+    def _view_of(self, pods: tuple[Json, ...], restarted: str = "") -> RolloutView:
         return RolloutView(
             workload=self._seen_workload(),
             restarted=restarted,
             replicasets=tuple(self._sets.items()) if self._sets is not None else (),
-            pods=tuple(map(self._seen, pods)),
+            pods=pods,
         )
+
+    def _proof(self, ready: Ready) -> Served:
+        return Served(image=self._deployed.image, pods=ready.pods, image_ids=ready.image_ids)
 
     def _seen(self, pod: Json) -> Json:
         """The pod as it is to be judged: by what became of it since the rollout began."""
@@ -208,24 +213,65 @@ class Rollout:
 
     def _waiting(self, status: Waiting, reporter: Reporter, *, late: bool) -> None:
         error = self._workloads.error or self._pods.error
-        message = status.message if error is None else f"{error.diagnosis.message}: reconnecting"
-        if message != self._reported:
-            self._reported = message
-            reporter.progress(
-                Step.ROLLOUT, message, current=status.ready, total=status.wanted or None
-            )
         events = list(filter(self._hooks.is_news, self._events.items()))
         # What becomes of one that goes says nothing about those that stay.
         stay = (p for p in status.pods if not metadata(p).get("deletionTimestamp"))
-        findings = [found for p in stay if (found := examine(p, events)) is not None]
-        for finding in findings:
-            if self._patience.lasted(finding.key, finding.grace):
-                raise DevloopError(self._evidence(finding))
+        found = [(p, finding) for p in stay if (finding := examine(p, events)) is not None]
+        message = status.message if error is None else f"{error.diagnosis.message}: reconnecting"
+        findings = []
+        cures = []
+        for pod, finding in found:
+            cures.append(cure := self._cure(pod, finding))
+            if cure or 0 < finding.grace < NEVER:
+                self._warn(finding.key, finding, cure, finding.grace, reporter)
+            findings.append(finding)
+        self._report(_waiting_for(next(filter(None, cures), ""), message), reporter, status)
         self._check_stale(status)
         self._unblock(status, events, reporter)
         self._recreate_in_back_off(reporter)
         if late:
             raise self._too_late(status, findings, error)
+
+    def _cure(self, pod: Json, finding: Finding) -> str:
+        """What is waited for, "" where the grace alone is; raises when that is over in vain."""
+        key = finding.key
+        cure = cured_by_waiting(finding, pod, self._pods.items(), self._others())
+        cure = cure or self._coming.get(key, "")
+        if cure or not self._patience.lasted(key, finding.grace):
+            return cure
+        namespace = self._deployed.workload.namespace
+        if finding.missing is not None and is_there(self._connection, namespace, *finding.missing):
+            cure = f"the node to see {finding.missing[0]} {finding.missing[1]!r}"
+        elif finding.diagnosis.code is Code.POD_UNSCHEDULABLE:
+            cure = "a new node" if node_is_made(self._connection, pod) else ""
+        if not cure:
+            raise DevloopError(self._evidence(finding))
+        self._coming[key] = cure
+        return cure
+
+    def _report(self, message: str, reporter: Reporter, status: Waiting | None = None) -> None:
+        if message != self._reported:
+            self._reported = message
+            ready, wanted = (status.ready, status.wanted) if status else (None, None)
+            reporter.progress(Step.ROLLOUT, message, current=ready, total=wanted or None)
+
+    def _warn(
+        self,
+        key: tuple[str, ...],
+        trouble: Finding | Diagnosis,
+        cure: str,
+        grace: float,
+        reporter: Reporter,
+    ) -> None:
+        """Say once, and at once, what is wrong and what is waited for."""
+        known = (*key[1:], cure)
+        if known in self._warned or not self._patience.lasted(("warn", *key), _FLEETING):
+            return
+        self._warned.add(known)
+        diagnosis = self._evidence(trouble) if isinstance(trouble, Finding) else trouble
+        words = f"waits for {cure}" if cure else f"waits {grace:g} s for it"
+        message = f"{diagnosis.message}; {words}"
+        reporter.diagnostic(replace(diagnosis, severity="warning", message=message))
 
     def _check_stale(self, status: Waiting) -> None:
         for pod, image_id in status.stale:
@@ -316,3 +362,7 @@ class Rollout:
             ),
             detail=(f"images: {images}",) if images else (),
         )
+
+
+def _waiting_for(cure: str, message: str) -> str:
+    return f"waiting for {cure}: {message}" if cure else message

@@ -6,6 +6,7 @@ only when the kubelet reports the deployed image's digest. Must not wait, fetch 
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from devloop.base.lazy_dataclass import dataclass
@@ -72,10 +73,12 @@ class Ready:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failing:
-    """`grace` is for how many seconds it must have been so to count."""
+    """`grace` is for how many seconds it must have been so to count; `wants_room` says that pods
+    that are gone may cure it."""
 
     error: DevloopError
     grace: float = 0.0
+    wants_room: bool = False
 
 
 Status = Waiting | Ready | Failing
@@ -247,7 +250,10 @@ def _refused(workload: Json) -> Failing | None:
     if failure.get("status") != "True":
         return None
     message = " ".join(text(failure.get("message")).split())
-    # A quota may have room again when the old pods are gone.
+    # A quota may have room again when the old pods are gone; a service account or the server of a
+    # webhook may come a little later than what needs it.
+    quota = "exceeded quota" in message
+    passing = quota or re.search("failed calling webhook|serviceaccount .* not found", message)
     return Failing(
         error=DevloopError.of(
             Code.CLUSTER_REJECTED,
@@ -255,7 +261,8 @@ def _refused(workload: Json) -> Failing | None:
             cause=message or None,
             suggestions=("correct what the cause names, then deploy again",),
         ),
-        grace=15.0 if "exceeded quota" in message else 2.0,
+        grace=15.0 if passing else 2.0,
+        wants_room=quota,
     )
 
 

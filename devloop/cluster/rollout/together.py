@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from devloop.model import Served
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.rollout.rollout import Rollout
@@ -26,9 +26,38 @@ def follow_together(
 ) -> tuple[Served, str]:
     """Returns the proof and a few words ("1/1 ready"). Raises pod/*, safety/changed-outside,
     cluster/*, `Cancelled`."""
-    wake = threading.Event()
     several = len(rollouts) > 1
     reporters = [_Named(reporter, f"{r.workload}: ") if several else reporter for r in rollouts]
+
+    def look() -> list[tuple[Served, str] | None]:
+        return [r.look(own, cancel) for r, own in zip(rollouts, reporters, strict=True)]
+
+    def seconds() -> float:
+        now = time.monotonic()
+        return max(0.0, min(rollout.due(now) for rollout in rollouts) - now)
+
+    return _joined(rollouts, _until_ready(rollouts, look, seconds, cancel))
+
+
+def await_recovery(rollouts: Sequence[Rollout], cancel: Cancel) -> Served:
+    """Wait, for as long as it takes, until rollouts that failed are through after all. Raises
+    safety/changed-outside and cluster/not-found when they never will be, `Cancelled`."""
+
+    def look() -> list[tuple[Served, str] | None]:
+        return [rollout.look_for_recovery() for rollout in rollouts]
+
+    served, _ = _joined(rollouts, _until_ready(rollouts, look, lambda: None, cancel))
+    return served
+
+
+def _until_ready(
+    rollouts: Sequence[Rollout],
+    look: Callable[[], list[tuple[Served, str] | None]],
+    seconds: Callable[[], float | None],
+    cancel: Cancel,
+) -> list[tuple[Served, str]]:
+    """Look at each piece of news, and at the latest after so many `seconds`."""
+    wake = threading.Event()
     with contextlib.ExitStack() as stack:
         stack.enter_context(cancel.closing(wake.set))
         for view in dict.fromkeys(view for rollout in rollouts for view in rollout.views):
@@ -38,12 +67,10 @@ def follow_together(
         while True:
             cancel.check()
             wake.clear()
-            looks = [r.look(own, cancel) for r, own in zip(rollouts, reporters, strict=True)]
-            found = [look for look in looks if look is not None]
+            found = [each for each in look() if each is not None]
             if len(found) == len(rollouts):
-                return _joined(rollouts, found)
-            now = time.monotonic()
-            wake.wait(max(0.0, min(rollout.due(now) for rollout in rollouts) - now))
+                return found
+            wake.wait(seconds())
 
 
 def _joined(rollouts: Sequence[Rollout], found: Sequence[tuple[Served, str]]) -> tuple[Served, str]:

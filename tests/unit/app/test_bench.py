@@ -102,6 +102,9 @@ class Instant:
             raise DevloopError.of(Code.POD_CRASH_LOOP, "it crashes")
         return Served(image=deployed.image, pods=("web-1",), image_ids=())
 
+    def await_recovery(self, deployed: Deployed, cancel: Cancel) -> Served:
+        raise NotImplementedError
+
     def rollback(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> None:
         raise NotImplementedError
 

@@ -83,8 +83,16 @@ CASES: list[tuple[str, dict[str, Any], list[Any], str, float, str]] = [
         pod(waiting("CreateContainerConfigError", 'secret "db" not found')),
         [],
         "pod/config-error",
-        0,
+        30,
         'secret "db" not found',
+    ),
+    (
+        "missing key of a secret",
+        pod(waiting("CreateContainerConfigError", "couldn't find key url in Secret dev/db")),
+        [],
+        "pod/config-error",
+        30,
+        "find key url",
     ),
     (
         "no such command",
@@ -113,11 +121,11 @@ CASES: list[tuple[str, dict[str, Any], list[Any], str, float, str]] = [
         "must keep running",
     ),
     (
-        "runs again but restarted too often",
+        "runs again and may do better",
         pod(running(ready=False, restarts=2, lastState={"terminated": {"exitCode": 139}})),
         [],
         "pod/crash-loop",
-        0,
+        NEVER,
         "segmentation",
     ),
     (
@@ -139,6 +147,14 @@ CASES: list[tuple[str, dict[str, Any], list[Any], str, float, str]] = [
     (
         "liveness kills it",
         pod(running(ready=False, restarts=2, lastState={"terminated": {"exitCode": 137}})),
+        [event("Unhealthy", "Liveness probe failed: HTTP probe failed with statuscode: 500")],
+        "pod/probe-failing",
+        NEVER,
+        "statuscode: 500",
+    ),
+    (
+        "liveness killed it again",
+        pod(waiting("CrashLoopBackOff", restarts=2, last={"exitCode": 137})),
         [event("Unhealthy", "Liveness probe failed: HTTP probe failed with statuscode: 500")],
         "pod/probe-failing",
         0,
@@ -169,7 +185,7 @@ CASES: list[tuple[str, dict[str, Any], list[Any], str, float, str]] = [
         ),
         [],
         "pod/unschedulable",
-        5,
+        15,
         "Insufficient cpu",
     ),
     (
@@ -177,7 +193,7 @@ CASES: list[tuple[str, dict[str, Any], list[Any], str, float, str]] = [
         pod(waiting("ContainerCreating")),
         [event("FailedMount", 'MountVolume.SetUp failed for volume "c" : configmap "c" not found')],
         "pod/config-error",
-        8,
+        30,
         'configmap "c" not found',
     ),
     (

@@ -52,6 +52,7 @@ class World:
         self.synced: list[str] = []
         self.held: dict[str, str] = {}
         self.events: list[Event] = []
+        self.recovers = False
         self.on_build: Callable[[str, Cancel], None] = lambda _content, _cancel: None
 
     def scan(self, hints: frozenset[Path] | None, cancel: Cancel) -> Scan:
@@ -87,6 +88,12 @@ class World:
         return Deployed(image=image, workloads=(web,))
 
     def follow(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
+        return Served(image=deployed.image, pods=("web-1",))
+
+    def await_recovery(self, deployed: Deployed, cancel: Cancel) -> Served:
+        while not self.recovers:
+            if cancel.wait(0.01):
+                raise Cancelled
         return Served(image=deployed.image, pods=("web-1",))
 
     def rollback(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> None:
@@ -211,6 +218,20 @@ def test_run_ends_with_its_failure(error: Exception, status: ExitStatus, code: s
     assert world.outcomes() == [Outcome.FAILED]
     assert [e.code for e in world.events if isinstance(e, DiagnosticRaised)] == [code]
     assert world.deployed == []
+
+
+def test_dev_reports_pods_that_become_ready_after_a_failed_rollout() -> None:
+    world, hints = World(), ScriptedHints()
+
+    def follow(deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
+        raise DevloopError.of(Code.POD_CRASH_LOOP, "it crashes")
+
+    world.follow = follow  # type: ignore[method-assign]
+    running = Running(world.engine("dev", hints))
+    until(lambda: world.outcomes() == [Outcome.FAILED])
+    world.recovers = True
+    until(lambda: world.outcomes() == [Outcome.FAILED, Outcome.READY])
+    running.stop()
 
 
 def test_dev_goes_on_after_a_failure_and_a_newer_save_cancels_the_build() -> None:

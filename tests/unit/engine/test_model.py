@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 from devloop.engine.plan import MAX_BUILDS, REST, plan
 from devloop.engine.reduce import reduce
 from devloop.engine.state import (
+    Asked,
     Began,
     CaughtUp,
     Done,
@@ -182,6 +183,11 @@ class World(RuleBasedStateMachine):
         self.apply(Hinted(service=service, paths=frozenset({ROOT / "app.py"})))
         self.follow_plan()
 
+    @rule(service=st.sampled_from(SERVICES))
+    def ask(self, service: str) -> None:
+        self.apply(Asked(service=service))
+        self.follow_plan()
+
     @rule(seconds=st.sampled_from([0.001, 0.02, 1.0, 20.0]))
     def time_passes(self, seconds: float) -> None:
         self.wait(seconds)
@@ -232,10 +238,8 @@ class World(RuleBasedStateMachine):
                 self.apply(Began(task, Step.SYNC))
                 self.cluster[task.service] = iteration.scan.fingerprint.build
                 self.end(task, Done(Served(image=service.proof.image, pods=("web-1",))))
-            case TaskKind.CATCH_UP:
-                assert service.behind is not None
-                image = image_of(service.behind.scan.fingerprint.build)
-                self.end(task, Done(CaughtUp(image, adopted=True)))
+            case TaskKind.CATCH_UP | TaskKind.RECOVER:
+                self.succeed_beside(task)
             case TaskKind.BUILD:
                 assert iteration is not None
                 self.apply(Began(task, Step.BUILD))
@@ -258,6 +262,19 @@ class World(RuleBasedStateMachine):
             case TaskKind.ROLLBACK:
                 self.cluster[task.service] = "previous"
                 self.end(task, Done(None))
+
+    def succeed_beside(self, task: Task) -> None:
+        """What goes on while there is no iteration."""
+        service = self.state.services[task.service]
+        if task.kind is TaskKind.CATCH_UP:
+            assert service.behind is not None
+            image = image_of(service.behind.scan.fingerprint.build)
+            self.end(task, Done(CaughtUp(image, adopted=True)))
+            return
+        assert service.unserved is not None
+        image = service.unserved.deployed.image
+        assert self.cluster[task.service] == image.tag
+        self.end(task, Done(Served(image=image, pods=("web-1",))))
 
     def deployed(self, image: ImageRef) -> Deployed:
         web = DeployedWorkload(
@@ -390,10 +407,10 @@ class World(RuleBasedStateMachine):
         assert plan(self.state, self.now).tasks == frozenset()
 
 
-def advanced(*steps: TaskKind, syncs: bool = False) -> World:
+def advanced(*steps: TaskKind, syncs: bool = False, roll_back: bool = False) -> World:
     """A world with one service's first iteration past `steps`."""
     world = World()
-    world.start(roll_back=False, syncs=syncs)
+    world.start(roll_back=roll_back, syncs=syncs)
     for kind in steps:
         world.succeed(next(t for t in world.running if t.kind is kind and t.service == "web"))
         world.wait(0.05)

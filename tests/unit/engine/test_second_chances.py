@@ -1,0 +1,165 @@
+"""What reopens an iteration that failed: pods that become ready by themselves, a save of the same
+bytes, the user's word. By the driver of the engine's model.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devloop.engine.state import Asked, Done, Hinted, Stopped, TaskKind
+from devloop.events import IterationFinished, IterationStarted, StepFinished
+from devloop.model import Outcome, Served, Step
+from tests.unit.engine.test_model import (
+    FIRST,
+    ROOT,
+    advanced,
+    failure,
+    image_of,
+    scan_of,
+    web_tasks,
+)
+
+if TYPE_CHECKING:
+    from devloop.engine.state import Task
+    from tests.unit.engine.test_model import World
+
+SAVE = Hinted(service="web", paths=frozenset({ROOT / "app.py"}))
+
+
+def task_of(world: World, kind: TaskKind) -> Task:
+    return next(t for t in world.running if t.service == "web" and t.kind is kind)
+
+
+def failed_at(kind: TaskKind, code: str) -> World:
+    """A world whose first iteration failed at `kind`."""
+    world = advanced(*FIRST[: FIRST.index(kind)])
+    world.end(task_of(world, kind), failure(code))
+    return world
+
+
+def saved_again(world: World) -> None:
+    """A save of the same bytes, and the look at the disk that follows."""
+    world.apply(SAVE)
+    world.wait(0.05)
+    world.succeed(task_of(world, TaskKind.SCAN))
+
+
+def last(world: World) -> tuple[IterationStarted, IterationFinished | None]:
+    began = [e for e in world.events if isinstance(e, IterationStarted) and e.service == "web"][-1]
+    ended = [e for e in world.events if isinstance(e, IterationFinished) and e.iter == began.iter]
+    return began, next(iter(ended), None)
+
+
+def test_pods_that_become_ready_after_a_failed_rollout_make_the_iteration_ready() -> None:
+    world = failed_at(TaskKind.FOLLOW, "pod/crash-loop")
+    assert web_tasks(world) == [TaskKind.RECOVER]
+    world.wait(40)
+    image = image_of("content-0")
+    world.end(task_of(world, TaskKind.RECOVER), Done(Served(image=image, pods=("web-1",))))
+    began, ended = last(world)
+    assert began.trigger.kind == "recovered"
+    assert ended is not None
+    assert (ended.outcome, ended.ms) == (Outcome.READY, 40_000)
+    assert "became ready by themselves" in ended.why
+    steps = [e for e in world.events if isinstance(e, StepFinished) and e.iter == began.iter]
+    assert [(s.step, s.ms) for s in steps] == [(Step.ROLLOUT, 40_000)]
+    web = world.state.services["web"]
+    assert (web.failure, web.unserved) == (None, None)
+    assert web.served == scan_of(0, None).fingerprint
+    assert web_tasks(world) == []
+
+
+def test_a_workload_that_is_gone_is_not_looked_at_any_more_and_stays_failed() -> None:
+    world = failed_at(TaskKind.FOLLOW, "pod/crash-loop")
+    before = len(world.events)
+    world.end(task_of(world, TaskKind.RECOVER), failure("cluster/not-found"))
+    assert web_tasks(world) == []
+    assert world.state.services["web"].failure is not None
+    assert world.events[before:] == []
+
+
+def test_a_look_that_breaks_off_is_taken_up_again_but_not_for_ever() -> None:
+    world = failed_at(TaskKind.FOLLOW, "pod/crash-loop")
+    for _ in range(4):
+        world.end(task_of(world, TaskKind.RECOVER), Stopped())
+    assert web_tasks(world) == []
+
+
+def test_what_was_rolled_back_is_not_looked_at_on() -> None:
+    world = advanced(*FIRST[:-1], roll_back=True)
+    world.end(task_of(world, TaskKind.FOLLOW), failure("pod/crash-loop"))
+    world.succeed(task_of(world, TaskKind.ROLLBACK))
+    assert web_tasks(world) == []
+
+
+def test_a_newer_save_ends_the_look_at_what_failed() -> None:
+    world = failed_at(TaskKind.FOLLOW, "pod/crash-loop")
+    world.edit("web", 1, 1)
+    world.wait(0.05)
+    world.succeed(task_of(world, TaskKind.SCAN))
+    assert task_of(world, TaskKind.RECOVER) in world.cancelled
+    assert TaskKind.BUILD in web_tasks(world)
+    assert world.state.services["web"].unserved is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (TaskKind.BUILD, "build/run-failed"),
+        (TaskKind.DEPLOY, "cluster/not-found"),
+        (TaskKind.FOLLOW, "pod/config-error"),
+    ],
+)
+def test_a_save_of_the_same_bytes_after_a_failure_tries_again(kind: TaskKind, code: str) -> None:
+    world = failed_at(kind, code)
+    world.wait(5)
+    saved_again(world)
+    began, ended = last(world)
+    assert (began.trigger.kind, began.trigger.paths) == ("retry", ("app.py",))
+    assert ended is None
+    assert TaskKind.BUILD in web_tasks(world)
+
+
+def test_what_a_failed_build_wrote_itself_does_not_try_again() -> None:
+    world = failed_at(TaskKind.BUILD, "build/command-failed")
+    saved_again(world)
+    _, ended = last(world)
+    assert ended is not None
+    assert ended.outcome is Outcome.UNCHANGED
+    assert "which failed" in ended.why
+
+
+def test_an_audit_that_finds_the_same_bytes_does_not_try_again() -> None:
+    world = failed_at(TaskKind.BUILD, "build/run-failed")
+    world.wait(60)
+    world.apply(Hinted(service="web", paths=None))
+    world.wait(0.05)
+    before = len(world.events)
+    world.succeed(task_of(world, TaskKind.SCAN))
+    assert world.events[before:] == []
+
+
+def test_who_asks_for_another_try_gets_one_at_once_whatever_the_disk_has() -> None:
+    world = advanced(*FIRST)
+    for _ in range(2):
+        world.apply(Asked(service="web"))
+        world.follow_plan()
+        world.succeed(task_of(world, TaskKind.SCAN))
+        assert last(world)[0].trigger.kind == "retry"
+        for kind in FIRST[1:]:
+            world.succeed(task_of(world, kind))
+        ended = last(world)[1]
+        assert ended is not None
+        assert ended.outcome is Outcome.READY
+
+
+def test_a_save_ends_the_wait_for_what_may_be_there_by_now() -> None:
+    world = failed_at(TaskKind.BUILD, "registry/unreachable")
+    for _ in range(3):
+        world.wait(10)
+        world.end(task_of(world, TaskKind.BUILD), failure("registry/unreachable"))
+    assert TaskKind.BUILD not in web_tasks(world)
+    saved_again(world)
+    assert TaskKind.BUILD in web_tasks(world)
