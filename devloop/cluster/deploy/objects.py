@@ -13,17 +13,18 @@ from devloop.base.image_reference import split_registry
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.net_proxy import is_loopback
 from devloop.base.supervisor import under
-from devloop.cluster.api.kinds import Resource, name_of
+from devloop.cluster.api.kinds import WORKLOAD_KINDS, Resource, name_of
 from devloop.cluster.api.pod_view import Json, dig, items
 from devloop.cluster.deploy.list_keys import without_doubles
 from devloop.errors import Code, DevloopError, Diagnosis, Location
+from devloop.model import WorkloadRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from devloop.cluster.deploy.own_workloads import OwnWorkloads
     from devloop.config.schema import Service
-    from devloop.model import ImageRef, ManifestObject, WorkloadRef
+    from devloop.model import ImageRef, ManifestObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

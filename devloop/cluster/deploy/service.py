@@ -62,7 +62,7 @@ class ServiceDeployer:
         self._supervisors: dict[str, tuple[str, ...]] = {}
         self._reported: set[Diagnosis] = set()
         if self._rendering is not None:
-            shared.deploys(self.name, self._refs)
+            shared.deploys(self.name, frozenset(self._refs))
 
     def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
         reporter.started(Step.DEPLOY)
