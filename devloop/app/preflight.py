@@ -16,6 +16,7 @@ from devloop.base.threads import report_bug
 from devloop.builders.preflight import preflight
 from devloop.cluster.api.log_stream import node_platforms, server_time
 from devloop.cluster.api.view import ClusterView
+from devloop.errors import DevloopError
 from devloop.registry.client import RegistryClient
 from devloop.registry.discovery import check as check_registry
 
@@ -49,9 +50,11 @@ def preflight_environment(
     stack: contextlib.ExitStack,
     *,
     lasting: bool,
+    patient: bool = False,
 ) -> Environment:
     """Find out at once, and side by side, what is not there: Docker, cluster, registry; and the
-    nodes' platforms. `lasting` sessions want the time as well. Errors: env/*, cluster/*,
+    nodes' platforms. `lasting` sessions want the time as well; `patient` ones wait for a registry
+    that is away, as they do later on: the first push says so. Errors: env/*, cluster/*,
     registry/*."""
 
     def ask_cluster() -> tuple[tuple[str, ...], str]:
@@ -63,7 +66,11 @@ def preflight_environment(
         cluster = pool.submit(ask_cluster)
         target = find_registry(project, connection)
         registry = stack.enter_context(RegistryClient(target.push)) if target.push else None
-        check_registry(target, registry, cancel)
+        try:
+            check_registry(target, registry, cancel)
+        except DevloopError as error:
+            if not (patient and error.code.transient):
+                raise
         docker.result()
         platforms, began = cluster.result()
         return Environment(target=target, registry=registry, platforms=platforms, began=began)

@@ -159,7 +159,13 @@ class Session:
         stack.callback(adapters.close)
         lasting = self.mode == "dev" or self.tail  # until it is stopped
         environment = preflight_environment(
-            project, services, connection, self._cancel, stack, lasting=lasting
+            project,
+            services,
+            connection,
+            self._cancel,
+            stack,
+            lasting=lasting,
+            patient=self.mode == "dev",
         )
         services = built_for(services, environment.platforms)
         if self.mode == "run":

@@ -33,21 +33,29 @@ _STATUS = {
     int(signal.SIGHUP): ExitStatus.TERMINATED,
 }
 
+# Two presses of a key are further apart, in seconds.
+_MOMENT = 0.15
+
 # What ends the thread; no signal has this number.
 _END = b"\0"
 
 
 class Signals:
-    """The first signal says so at once and stops the command, the second leaves now.
+    """The first signal says so at once and stops the command, a second one leaves now.
 
     `stop` is called in a thread of its own; as long as it is None, the first signal leaves as well.
-    The process is left `limit` seconds after the first signal, with None never. Restores the old
-    handlers at the end; in another thread than the main one it does nothing. `first` is the status
-    that the first signal asks for."""
+    What comes within `moment` seconds of the first is the same request: `timeout`, systemd and
+    editors signal a process and its group, and who starts another passes on what both got. The
+    process is left `limit` seconds after the first signal, with None never. A hangup or interrupt
+    that is ignored when this begins (`nohup`, `devloop dev &` in a script) stays so. Restores the
+    old handlers at the end; in another thread than the main one it does nothing. `first` is the
+    status that the first signal asks for."""
 
-    def __init__(self, *, limit: float | None = None) -> None:
+    def __init__(self, *, limit: float | None = None, moment: float = _MOMENT) -> None:
         self.stop: Callable[[ExitStatus, str], None] | None = None
         self._limit = limit
+        self._moment = moment
+        self._since = 0.0
         self.first: ExitStatus | None = None
         self._leave = contextlib.ExitStack()
 
@@ -65,6 +73,8 @@ class Signals:
         before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         self._leave.callback(signal.set_wakeup_fd, before)
         for number in _STATUS:
+            if number != signal.SIGTERM and signal.getsignal(number) is signal.SIG_IGN:
+                continue
             self._leave.callback(signal.signal, number, signal.getsignal(number))
             signal.signal(number, lambda *_: None)
         return self
@@ -89,9 +99,11 @@ class Signals:
 
     def _received(self, number: signal.Signals) -> None:
         status = _STATUS[number]
+        if self.first is not None and time.monotonic() - self._since < self._moment:
+            return
         if self.first is not None or self.stop is None:
             os._exit(status)
-        self.first = status
+        self.first, self._since = status, time.monotonic()
         # Not here: this thread must see the second signal and the time limit, whatever blocks.
         supervised("stop", self.stop, status, f"stopped by {number.name}").start()
         if number is signal.SIGINT:

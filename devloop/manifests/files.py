@@ -127,7 +127,7 @@ def _read(
         notify(_left_out(shown, other, warn=kustomization(file.name)))
         return
     if other:
-        hints = ("name the files themselves in `deploy.manifests`",)
+        hints = ("name the manifests in `deploy.manifests`",)
         raise _wrong(Location(shown, 1, 1), f"this is no manifest: {other}", None, hints)
     for node, value, places in documents:
         if not isinstance(value, dict):
@@ -155,7 +155,7 @@ def _left_out(shown: str, why: str, *, warn: bool = False) -> Diagnosis:
         severity="warning" if warn else "info",
         message=f"{shown} is not applied: {why}",
         location=Location(shown, 1, 1),
-        suggestions=("name the files themselves in `deploy.manifests` for no word of it",),
+        suggestions=("name the manifests themselves in `deploy.manifests`",),
     )
 
 

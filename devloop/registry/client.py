@@ -90,6 +90,9 @@ class RegistryClient:
     def ping(self, cancel: Cancel | None = None) -> None:
         """Raise registry/unreachable or registry/unauthorized unless the API answers."""
         response = self._transport.call("GET", "/v2/", scope="", cancel=cancel)
+        html = _media_type(response).startswith("text/html")
+        if response.status in (404, 405) or (html and response.status < 400):
+            raise self._transport.no_registry(response)
         if response.status != 200:
             raise self._transport.refused(response, "asking for its API")
 

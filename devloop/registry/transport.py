@@ -73,18 +73,28 @@ class Transport:
         if known := self._tokens.known(scope):
             sent["Authorization"] = known
         response = self._send(method, path, sent, body, cancel=cancel, shutter=shutter)
-        if response.status != 401:
-            return response
-        challenge = response.headers.get("WWW-Authenticate", "")
-        secure = self._local or self._scheme == "https"
-        authorization = self._tokens.answer(
-            challenge, scope, self._credentials(), secure=secure, cancel=cancel
-        )
-        if authorization is None:
-            return response
-        response.drain_conn()
-        sent["Authorization"] = authorization
-        return self._send(method, path, sent, body, cancel=cancel, shutter=shutter)
+        renew = False
+        refused: RegistryCredentials | None = None
+        while response.status == 401:
+            credentials, fresh = self._credentials(renew=renew)
+            if renew and credentials == refused:
+                break
+            authorization = self._tokens.answer(
+                response.headers.get("WWW-Authenticate", ""),
+                scope,
+                credentials,
+                secure=self._local or self._scheme == "https",
+                cancel=cancel,
+            )
+            if authorization is not None:
+                response.drain_conn()
+                sent["Authorization"] = authorization
+                response = self._send(method, path, sent, body, cancel=cancel, shutter=shutter)
+            # A token or password may have changed since it was asked for: once more, then.
+            if fresh:
+                break
+            renew, refused = True, credentials
+        return response
 
     @contextlib.contextmanager
     def stream(
@@ -104,11 +114,13 @@ class Transport:
         except BROKEN as error:
             raise self._unreachable(error) from error
 
-    def _credentials(self) -> RegistryCredentials | None:
+    def _credentials(self, *, renew: bool) -> tuple[RegistryCredentials | None, bool]:
+        """What to prove who we are with, and whether it was asked for just now."""
         with self._lock:
-            if not self._known:
-                self._known.append(self._lookup(self.host))
-            return self._known[0]
+            fresh = renew or not self._known
+            if fresh:
+                self._known = [self._lookup(self.host)]
+            return self._known[0], fresh
 
     def _send(
         self,
@@ -172,6 +184,19 @@ class Transport:
         message = f"the registry {self.host} does not answer"
         return DevloopError.of(
             Code.REGISTRY_UNREACHABLE, message, cause=_reason(error), suggestions=(hint,)
+        )
+
+    def no_registry(self, response: urllib3.BaseHTTPResponse) -> DevloopError:
+        """The error for a server that does not know the API at all (the distribution
+        specification's end-1)."""
+        who = response.headers.get("Server", "")
+        answered = f"{response.status} {response.reason or ''}".strip()
+        hint = "devloop cluster up starts one" if self._local else "check the name"
+        return DevloopError.of(
+            Code.REGISTRY_UNREACHABLE,
+            f"what answers at {self.host} is no registry",
+            cause=f"GET /v2/ was answered with {answered}{f' by {who}' if who else ''}",
+            suggestions=(f"name the port of a registry in `registry:`; {hint}",),
         )
 
     def refused(

@@ -131,10 +131,11 @@ status = []
 def stop(*given):
     status.extend(given)
     asked.set()
-with Signals(limit={limit}) as signals:
+with Signals(limit={limit}, moment={moment}) as signals:
     {stop}
     print("ready", flush=True)
     asked.wait()
+    print("ended", flush=True)
     sys.exit(int(status[0]))
 """
 
@@ -158,7 +159,7 @@ def test_a_signal_ends_the_process(
     number: signal.Signals, stop: str, status: int, limit: float | None
 ) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", SIGNALLED.format(stop=stop, limit=limit)],
+        [sys.executable, "-c", SIGNALLED.format(stop=stop, limit=limit, moment=60)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -176,7 +177,7 @@ def test_a_second_ctrl_c_leaves_at_once() -> None:
         [
             sys.executable,
             "-c",
-            SIGNALLED.format(stop="signals.stop = lambda status, why: None", limit=None),
+            SIGNALLED.format(stop="signals.stop = lambda status, why: None", limit=None, moment=0),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -191,3 +192,33 @@ def test_a_second_ctrl_c_leaves_at_once() -> None:
     os.kill(process.pid, signal.SIGINT)
     process.communicate(timeout=30)
     assert process.returncode == 130
+
+
+def test_two_signals_at_once_are_one_request() -> None:
+    stop = "signals.stop = lambda *given: threading.Timer(0.3, stop, given).start()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", SIGNALLED.format(stop=stop, limit=None, moment=60)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGHUP)
+    assert process.communicate(timeout=30)[0] == "ended\n"
+    assert process.returncode == 143
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_was_ignored_stays_ignored(number: signal.Signals) -> None:
+    ignoring = f"import signal; signal.signal({int(number)}, signal.SIG_IGN)\n"
+    script = SIGNALLED.format(stop="signals.stop = stop", limit=None, moment=0)
+    process = subprocess.Popen(
+        [sys.executable, "-c", ignoring + script], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 143

@@ -146,6 +146,52 @@ def test_wrong_credentials(
     assert "wrong" not in repr(caught.value.diagnosis) + repr(known)
 
 
+@pytest.mark.parametrize("auth", ["basic", "bearer"])
+def test_a_login_that_changed_is_asked_for_again_once(host: str, state: State, auth: str) -> None:
+    state.auth = auth
+    asked: list[str] = []
+
+    def lookup(host: str) -> RegistryCredentials:
+        asked.append(host)
+        return RegistryCredentials(user="me", secret=password)
+
+    password = "secret"
+    with RegistryClient(host, lookup=lookup) as client:
+        client.ping()
+        client.ping()
+        assert len(asked) == 1
+        state.password = password = "changed"
+        state.tokens += 10
+        client.put_manifest("a", "t", BODY, TYPE)
+        assert len(asked) == 2
+        state.password = "unknown to us"
+        state.tokens += 10
+        with pytest.raises(DevloopError) as caught:
+            client.digest("a", "t")
+        assert caught.value.code == "registry/unauthorized"
+        assert len(asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [(404, b"File not found", "text/html"), (200, b"<h1>Hello</h1>", "text/html; charset=utf-8")],
+)
+def test_a_server_that_is_no_registry_is_named_as_that(
+    client: RegistryClient, state: State, status: int, body: bytes, kind: str
+) -> None:
+    def fault(handler: BaseHTTPRequestHandler) -> bool:
+        assert isinstance(handler, Handler)
+        handler.answer(status, body, Content_Type=kind)
+        return True
+
+    state.fault = fault
+    with pytest.raises(DevloopError) as caught:
+        client.ping()
+    assert caught.value.code == "registry/unreachable"
+    assert caught.value.diagnosis.message == f"what answers at {client.host} is no registry"
+    assert (caught.value.diagnosis.cause or "").startswith(f"GET /v2/ was answered with {status}")
+
+
 def _fails_with(status: int, body: bytes = b"sorry") -> object:
     def fault(handler: BaseHTTPRequestHandler) -> bool:
         assert isinstance(handler, Handler)
