@@ -31,7 +31,12 @@ def connect(project: Project) -> Iterator[Connection]:
     """The project's cluster, if devloop may work with it. Errors: cluster/*, safety/*."""
     connection = Connection.open(project.context, project.namespace)
     try:
-        check_context(connection.context, connection.server, project.allow_contexts)
+        check_context(
+            connection.context,
+            connection.server,
+            project.allow_contexts,
+            lambda: connection.local_tool,
+        )
         check_namespace(connection.namespace)
         yield connection
     finally:

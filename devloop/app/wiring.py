@@ -192,7 +192,9 @@ class Wiring:
     def _supervised(self, service: Service) -> bool:
         """Whether the service's image gets devloop's supervisor: for people at work on a cluster of
         their own."""
-        local = local_reason(self.connection.context, self.connection.server) is not None
+        connection = self.connection
+        reason = local_reason(connection.context, connection.server, lambda: connection.local_tool)
+        local = reason is not None
         registry = self.environment.registry is not None
         return self.mode == "dev" and local and registry and service.deploy.supervise
 

@@ -209,6 +209,15 @@ class Deploy:
             read=lambda text, _: rules.seconds(text),
         ),
     ] = 1.0
+    recreate: Annotated[
+        bool,
+        Key(
+            Flag(),
+            "Whether an object that devloop created is deleted and made anew where a change of it "
+            "is not possible otherwise, as of a selector. Volumes and namespaces never are.",
+            default="false: the change is refused, with the command to delete it",
+        ),
+    ] = False
     on_failure: Annotated[
         Literal["rollback", "keep"] | None,
         Key(
@@ -409,6 +418,15 @@ class Project:
         Key(
             List(Text(rules.CONTEXT_PATTERN)),
             "Kubernetes contexts, by name, that devloop may change although not local.",
+            files="both",
+        ),
+    ] = ()
+    allow_namespaces: Annotated[
+        tuple[str, ...],
+        Key(
+            List(Text(rules.LABEL)),
+            "Namespaces of the cluster itself (kube-system) in which the manifests' Roles and "
+            "RoleBindings may be applied. Nothing else ever is.",
             files="both",
         ),
     ] = ()

@@ -111,8 +111,8 @@ class FakeApi:
     def kubeconfig(self, directory: Path, user: dict[str, Any] | None = None) -> Path:
         path = directory / "kubeconfig"
         document = {
-            "current-context": "fake",
-            "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "me"}}],
+            "current-context": "kind-fake",
+            "contexts": [{"name": "kind-fake", "context": {"cluster": "fake", "user": "me"}}],
             "clusters": [{"name": "fake", "cluster": {"server": self.url}}],
             "users": [{"name": "me", "user": user or {}}],
         }

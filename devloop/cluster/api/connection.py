@@ -7,6 +7,7 @@ Must not know what the objects mean.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -26,6 +27,8 @@ from devloop.base.net_tls import TlsError, tls_context
 from devloop.base.threads import Background
 from devloop.cluster.api import kubeconfig, user_credentials
 from devloop.cluster.api.api_errors import ApiError, connection_error, status_error
+from devloop.cluster.api.local_nodes import local_tool
+from devloop.cluster.api.pod_view import dig, items
 from devloop.cluster.api.stream import ResponseStream
 from devloop.errors import Code, DevloopError
 
@@ -78,6 +81,12 @@ class Connection:
         self._closed = False
         self._renewal: Background[_Login] | None = None
         self._login = self._log_in(None, Cancel())
+
+    @functools.cached_property
+    def local_tool(self) -> str:
+        """The tool for local clusters that made the nodes; "" when none did, or they may not be
+        listed. Asks the cluster once."""
+        return local_tool(items(dig(self.find("/api/v1/nodes", absent={403}), "items")))
 
     @classmethod
     def open(

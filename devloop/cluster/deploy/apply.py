@@ -6,6 +6,7 @@ Shared by all services of a project. Must not know about images or services.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from devloop.cluster.api.api_errors import ApiError
 from devloop.cluster.api.connection import APPLY
 from devloop.cluster.api.pod_view import Json, annotation, condition, dig, metadata
 from devloop.cluster.api.writes import MANAGER
+from devloop.cluster.deploy.objects import KEPT_KINDS
 from devloop.cluster.deploy.ownership import APPLIED, covers, created_by, desired, judge_conflict
 from devloop.cluster.replace.pause import with_pause
 from devloop.cluster.replace.strategy import Written
@@ -134,9 +136,12 @@ class Applier:
                             "or put a Namespace into the manifests",
                         ),
                     ) from error
-                if _immutable(planned, error) and live is not None and created_by(live):
+                again = _immutable(planned, error) or (planned.recreate and is_for_good(error))
+                if again and live is not None and created_by(live):
                     self._delete(planned, cancel)
                     continue
+                if is_for_good(error):
+                    raise cannot_change(planned, error, live, self.project) from error
                 if error.status != 409:
                     raise error.at(planned.location) from error
                 causes = [c for c in error.causes if c.get("reason") == "FieldManagerConflict"]
@@ -189,6 +194,47 @@ class Applier:
             cancel.check()
             result = self.connection.request("GET", planned.path)
         return result
+
+
+# How the API server refuses the change of a field that is for good: a selector, a StatefulSet's
+# templates, a claim's size, a Service's address, a binding's role, a Secret's type.
+_FOR_GOOD = re.compile(
+    r"field is immutable|is immutable after|may not be changed|cannot change roleRef|"
+    r"updates to \w+ spec for fields other than|may not change once set|"
+    r"can not be less than",
+    re.IGNORECASE,
+)
+
+
+def is_for_good(error: ApiError) -> bool:
+    """Whether the server refuses to change a field that an object has for good."""
+    return error.status == 422 and _FOR_GOOD.search(error.text) is not None
+
+
+def cannot_change(
+    planned: PlannedObject, error: ApiError, live: Json | None, project: str
+) -> DevloopError:
+    """cluster/rejected with the fields, and how to have the object made anew."""
+    fields = list(dict.fromkeys(str(cause.get("field") or "") for cause in error.causes))
+    fields = [field for field in fields if field]
+    what = " and ".join(fields) or "what the manifest has now"
+    scope = f"-n {planned.namespace} " if planned.namespace else ""
+    delete = f"kubectl {scope}delete {planned.resource.kind.lower()}/{planned.name}"
+    group = planned.resource.api_version.rpartition("/")[0]
+    if group:
+        kind = f"{planned.resource.plural}.{group}"
+        delete = f"kubectl {scope}delete {kind} {planned.name}"
+    hints = [f"{delete}, then save again: it is made as the manifest has it"]
+    if created_by(live) == project and planned.resource.kind not in KEPT_KINDS:
+        hints.append("or let devloop do so with what it created: `deploy: {recreate: true}`")
+    return DevloopError.of(
+        Code.CLUSTER_REJECTED,
+        f"{what} of {planned} cannot be changed while it exists",
+        location=planned.location,
+        cause="; ".join(f"{c.get('field')}: {c.get('message')}" for c in error.causes)[:300]
+        or error.text[:300],
+        suggestions=tuple(hints),
+    )
 
 
 def _immutable(planned: PlannedObject, error: ApiError) -> bool:

@@ -64,7 +64,8 @@ class Deployments:
         read_status: ReadStatus | None = None,
         runs: Callable[[str, tuple[WorkloadRef, ...]], None] = lambda _service, _refs: None,
     ) -> None:
-        guard.check_context(connection.context, connection.server, project.allow_contexts)
+        facts = (connection.context, connection.server)
+        guard.check_context(*facts, project.allow_contexts, lambda: connection.local_tool)
         self.project = project
         self.connection = connection
         self.view = view
@@ -76,7 +77,7 @@ class Deployments:
         self.recovery_log = RecoveryLog(project.state_dir)
         self.in_place_by_default = (
             in_place_by_default
-            and guard.local_reason(connection.context, connection.server) is not None
+            and guard.local_reason(*facts, lambda: connection.local_tool) is not None
         )
         self.renderings = renderings
         self.runs = runs

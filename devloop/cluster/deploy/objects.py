@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedObject:
-    """One object as it shall be in the cluster. `path` is its URL path."""
+    """One object as it shall be in the cluster. `path` is its URL path; `recreate`: where it cannot
+    be changed it may be deleted, if devloop created it."""
 
     object: dict[str, Any]
     resource: Resource
     namespace: str
     location: Location
+    recreate: bool = False
 
     @property
     def name(self) -> str:
@@ -84,6 +86,12 @@ _ORDER = (
     ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration", "APIService"),
 )
 _RANK = {kind: rank for rank, kinds in enumerate(_ORDER) for kind in kinds}
+
+
+# What goes with these is more than an object.
+KEPT_KINDS = frozenset(
+    {"Namespace", "CustomResourceDefinition", "PersistentVolume", "PersistentVolumeClaim"}
+)
 
 
 def apply_order(kind: str) -> int:
@@ -214,7 +222,13 @@ def plan_objects(
         notes += _never_pulled(manifest, ours)
         done = tuple(name for name, whose in ours.items() if whose == service.name)
         place = manifest.location
-        one = PlannedObject(object=thing, resource=resource, namespace=where, location=place)
+        one = PlannedObject(
+            object=thing,
+            resource=resource,
+            namespace=where,
+            location=place,
+            recreate=service.deploy.recreate and resource.kind not in KEPT_KINDS,
+        )
         planned.append(one)
         if workload is not None:
             found[workload.ref] = PlannedWorkload(ref=workload.ref, containers=done, own=one)

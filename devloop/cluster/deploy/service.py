@@ -144,7 +144,11 @@ class ServiceDeployer:
     ) -> tuple[Deployed, dict[WorkloadRef, str]]:
         """Returns, too, a few words for each workload on how its pods come to run the image."""
         for planned in plan.objects:
-            guard.check_namespace(planned.namespace)
+            guard.check_namespace(
+                planned.namespace,
+                planned.resource.kind,
+                self._shared.project.allow_namespaces,
+            )
         self._shared.deploys(self.name, workloads_of(plan.objects))
         live = {w.ref: self._of(w.ref).live() for w in plan.workloads}
         for each in plan.workloads:

@@ -116,7 +116,7 @@ def wired(
     monkeypatch.setattr(wirings, "DevImages", dev_images)
     monkeypatch.setattr(file_syncs, "file_sync", syncer)
     project = SimpleNamespace(root=root, state_dir=root / ".devloop")
-    connection = SimpleNamespace(context="fake", server=server, namespace="dev")
+    connection = SimpleNamespace(context="kind-fake", server=server, namespace="dev")
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(contextlib.closing(RegistryClient("localhost:1")))
         wiring = Wiring(

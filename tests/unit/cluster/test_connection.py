@@ -27,7 +27,7 @@ def opened(api: FakeApi, tmp_path: Path, user: dict[str, Any] | None = None) -> 
 
 
 def test_keeps_the_connection_and_speaks_plain_dicts(api: FakeApi, connection: Connection) -> None:
-    assert connection.context == "fake"
+    assert connection.context == "kind-fake"
     assert connection.namespace == "dev"
     for _ in range(3):
         assert connection.request("GET", "/version")["gitVersion"].startswith("v1.")

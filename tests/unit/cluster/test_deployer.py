@@ -191,7 +191,7 @@ def test_only_what_did_not_exist_is_marked(stage: Stage) -> None:
 
 def test_an_existing_workload_is_recorded_before_it_is_written(stage: Stage) -> None:
     stage.api.put(WEB, manifest("shop/web:old"), manager="kubectl-client-side-apply")
-    record = stage.root / ".devloop/before/fake/dev/deployment-web.json"
+    record = stage.root / ".devloop/before/kind-fake/dev/deployment-web.json"
     seen: list[bool] = []
     stage.api.on_write.append(lambda *_: seen.append(record.exists()))
     deployed = stage.deploy(stage.deployer(manifest()), ONE)
