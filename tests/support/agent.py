@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import uuid
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
@@ -17,10 +19,10 @@ import pytest
 
 from devloop.base.platforms import own_platform
 from tests.support.machine import agent
-from tests.support.waiting import until
+from tests.support.waiting import runs, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="the agent is for Linux")
 
@@ -154,6 +156,67 @@ def descendants(pid: int) -> list[int]:
     except OSError:
         return []
     return [n for child in map(int, children) for n in (child, *descendants(child))]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """What a process holds. Sizes are in KiB; `proportional` shares pages with whoever else has
+    them, `dirty` are those that are nobody else's and were written to."""
+
+    descriptors: tuple[str, ...]
+    resident: int
+    proportional: int
+    dirty: int
+    zombies: int
+    children: int
+
+    @classmethod
+    def of(cls, pid: int) -> Footprint:
+        sizes = dict(re.findall(r"(\w+): +(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text()))
+        below = descendants(pid)
+        return cls(
+            descriptors=tuple(sorted(path.name for path in Path(f"/proc/{pid}/fd").iterdir())),
+            resident=int(sizes["Rss"]),
+            proportional=int(sizes["Pss"]),
+            dirty=int(sizes["Private_Dirty"]),
+            zombies=sum(not runs(process) for process in below),
+            children=len(below),
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.resident} KiB resident, {self.proportional} proportional, {self.dirty} dirty; "
+            f"{len(self.descriptors)} descriptors, {self.children} children, {self.zombies} zombies"
+        )
+
+
+# Forks what vanishes at once, what stays in its group and what leaves it.
+RESTARTED = (
+    "sh",
+    "-c",
+    "(sleep 0 &); sleep 1000 & (setsid sh -c 'exec sleep 1000' &); trap : HUP; wait",
+)
+
+
+def restart_often(times: int, every: int = 100) -> Iterator[tuple[int, Footprint]]:
+    """Start one command anew so many times, by peers that come and go: after `every` so many how
+    many it were, and what the supervisor holds while the command has its three processes."""
+    with Supervised(*RESTARTED) as supervised:
+        holder = supervised.peer()
+        assert holder.ask("hold") == "holding 1"
+        for count in range(1, times + 1):
+            peer = supervised.peer()
+            assert (
+                peer.ask(f"restart {1 if count % 3 == 0 else 20_000}") == f"restarting {count + 1}"
+            )
+            while not peer.hear().startswith("started"):
+                pass
+            peer.close()
+            while not holder.hear().startswith("started"):
+                pass
+            if count % every == 0:
+                until(lambda: [runs(pid) for pid in descendants(supervised.pid)] == [True] * 3)
+                yield count, Footprint.of(supervised.pid)
 
 
 def child_of(state: str) -> int:

@@ -7,14 +7,20 @@ import resource
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.agent import OTHER_PROGRAM, Supervised, child_of, descendants, program, python
+from tests.support.agent import (
+    OTHER_PROGRAM,
+    Supervised,
+    child_of,
+    descendants,
+    program,
+    python,
+    restart_often,
+)
 from tests.support.waiting import runs, until
-from tests.unit.agent.test_supervise import resident_kib
 
 # An hour: what must end before it ends because of something else.
 LONG = 3_600_000
@@ -391,25 +397,10 @@ def test_its_own_namespace_is_where_it_is_found() -> None:
 
 
 def test_many_restarts_leave_nothing_behind() -> None:
-    """`DEVLOOP_TEST_RESTARTS=10000` for more."""
-    times = int(os.environ.get("DEVLOOP_TEST_RESTARTS", "50"))
-    with Supervised("sh", "-c", "sleep 100 & wait") as supervised:
-        peer = supervised.peer()
-        peer.ask("hold")
-        before: tuple[list[str], int] = ([], 0)
-        for count in range(2, times + 2):
-            assert peer.ask(f"restart {LONG}") == f"restarting {count}"
-            assert peer.hear().startswith("ended signal 15 asked")
-            assert peer.hear().startswith("started")
-            if count == 20:
-                before = _held(supervised.pid)
-        after = _held(supervised.pid)
-        assert after[0] == before[0] or os.environ.get(OTHER_PROGRAM)
-        # Pages come in when they are first used; what is left behind each time would be more.
-        assert after[1] <= before[1] + 64 or os.environ.get(OTHER_PROGRAM)
-        until(lambda: len(descendants(supervised.pid)) == 2)
-        print(f"{times} restarts: {before[1]} KiB", file=sys.stderr)
-
-
-def _held(pid: int) -> tuple[list[str], int]:
-    return sorted(os.listdir(f"/proc/{pid}/fd")), resident_kib(pid)  # noqa: PTH208 - as it says
+    """`python -m tests.bench.restarts` is for more of them."""
+    # Pages come in when they are first used; what is left behind each time would be more.
+    _, first, *_, last = (found for _, found in restart_often(120, every=30))
+    assert last.descriptors == first.descriptors or os.environ.get(OTHER_PROGRAM)
+    assert last.resident <= first.resident + 16 or os.environ.get(OTHER_PROGRAM)
+    assert last.zombies == 0
+    assert last.resident < 1024 or os.environ.get(OTHER_PROGRAM)
