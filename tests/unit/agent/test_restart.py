@@ -176,7 +176,7 @@ def test_leftovers_of_a_command_that_ended_by_itself_go_before_the_next_start() 
     with Supervised("sh", "-c", script, stdin=subprocess.PIPE) as supervised:
         peer = supervised.peer()
         peer.ask("hold")
-        supervised.give(b"\n\n")
+        supervised.give(b"\n")
         left = [int(supervised.line()) for _ in range(2)]
         assert peer.hear() == "ended exit 1 itself 1"
         assert all(map(runs, left))
