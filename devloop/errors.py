@@ -100,6 +100,7 @@ class Code(enum.StrEnum):
     CLUSTER_CONFLICT = "cluster/conflict", "another field manager owns what devloop would change"
     CLUSTER_PAUSED = "cluster/paused", "the Deployment is paused by its owner"
     CLUSTER_REJECTED = "cluster/rejected", "the cluster refused the object"
+    CLUSTER_LEFT_OVER = "cluster/left-over", "the manifests have an object of the cluster no more"
     CLUSTER_PROVISION = "cluster/provision", "the local cluster could not be made"
     REGISTRY_DISCOVERY = "registry/discovery", "the cluster's word on its registry cannot be read"
     REGISTRY_UNREACHABLE = "registry/unreachable", "the registry does not answer", True

@@ -40,6 +40,9 @@ _KINDS = {
     "replicasets": "ReplicaSet",
     "jobs": "Job",
     "leases": "Lease",
+    "persistentvolumes": "PersistentVolume",
+    "persistentvolumeclaims": "PersistentVolumeClaim",
+    "customresourcedefinitions": "CustomResourceDefinition",
 }
 _PATH = re.compile(
     r"^/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+/[^/]+))(?:/namespaces/(?P<ns>[^/]+)(?=/))?"

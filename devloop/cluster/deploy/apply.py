@@ -86,6 +86,11 @@ class Applier:
         """Whether this is what was applied last, however long ago; looks at nothing."""
         return self._remembered(planned, lately=False) is not None
 
+    def forget(self, path: str) -> None:
+        """What was there is not any more."""
+        with self._lock:
+            self._known.pop(path, None)
+
     def apply_paused(
         self,
         planned: PlannedObject,

@@ -15,6 +15,7 @@ from devloop.base.threads import Background
 from devloop.cluster.api.kinds import Discovery
 from devloop.cluster.deploy import guard
 from devloop.cluster.deploy.apply import Applier
+from devloop.cluster.deploy.left_over import AppliedObjects, LeftOvers
 from devloop.cluster.deploy.recovery import recover
 from devloop.cluster.deploy.service import ServiceDeployer
 from devloop.cluster.replace.in_place import InPlace
@@ -75,6 +76,10 @@ class Deployments:
         self.applier = Applier(connection, project=project.name)
         self._read_status = read_status or reading_by_exec(connection)
         self.recovery_log = RecoveryLog(project.state_dir)
+        self.applied = AppliedObjects(project.state_dir, connection.context, self.namespace)
+        self.left_overs = LeftOvers(
+            project, connection, self.applied, renderings, deleted=self.applier.forget
+        )
         self.in_place_by_default = (
             in_place_by_default
             and guard.local_reason(*facts, lambda: connection.local_tool) is not None

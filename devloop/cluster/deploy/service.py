@@ -95,6 +95,9 @@ class ServiceDeployer:
         for each in deployed.workloads:
             self._of(each.workload).served(each)
         reporter.finished(Step.ROLLOUT, StepOutcome.DONE, detail)
+        if self._rendering is not None:
+            runs = [each.workload for each in deployed.workloads]
+            self._shared.left_overs.remove(self.name, runs, reporter.diagnostic, cancel)
         return served
 
     def await_recovery(self, deployed: Deployed, cancel: Cancel) -> Served:
@@ -150,6 +153,8 @@ class ServiceDeployer:
                 self._shared.project.allow_namespaces,
             )
         self._shared.deploys(self.name, workloads_of(plan.objects))
+        if self._rendering is not None:
+            self._shared.applied.about_to_apply(self.name, plan.objects)
         live = {w.ref: self._of(w.ref).live() for w in plan.workloads}
         for each in plan.workloads:
             refuse_paused(live[each.ref], each.own.object if each.own else {}, each.ref)

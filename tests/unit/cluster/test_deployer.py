@@ -186,7 +186,7 @@ def test_only_what_did_not_exist_is_marked(stage: Stage) -> None:
     stage.deploy(deployer, TWO)
     assert created_by(stage.api.objects[WEB]) == "shop"
     assert created_by(stage.api.objects["/api/v1/namespaces/dev/configmaps/c"]) == ""
-    assert not (stage.root / ".devloop").exists()
+    assert not (stage.root / ".devloop/before").exists()
 
 
 def test_an_existing_workload_is_recorded_before_it_is_written(stage: Stage) -> None:
@@ -341,3 +341,27 @@ def test_a_workload_recreated_in_between_is_looked_at_again(stage: Stage) -> Non
     deployed = stage.deploy(deployer, ONE)
     assert deployed.picked.uid == "another"
     assert len(stage.api.said("PATCH")) == 2
+
+
+def test_what_the_manifests_have_no_more_goes_once_the_rest_is_served(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = {**CONFIG, "metadata": {"name": "old"}}
+    path = "/api/v1/namespaces/dev/configmaps/old"
+    stage.deploy(stage.deployer(manifest(), old), ONE)
+    (stage.root / "1.json").unlink()
+    deployer = stage.deployer(manifest())
+    deployed = stage.deploy(deployer, ONE)
+    assert path in stage.api.objects
+    monkeypatch.setattr(
+        "devloop.cluster.deploy.service.follow_together", lambda *_: (None, "1/1 ready")
+    )
+    deployer.follow(deployed, stage.reporter, stage.cancel)
+    assert path not in stage.api.objects
+    assert [d.message for d in stage.reporter.diagnoses] == [
+        "ConfigMap old deleted: the manifests have it no more"
+    ]
+    # What comes back is made again at once, whatever was known of it.
+    deployer = stage.deployer(manifest(), old)
+    stage.deploy(deployer, ONE)
+    assert path in stage.api.objects
