@@ -66,6 +66,17 @@ _PULL_CLASSIC = re.compile(
     r"(?:failed to )?pull(?:ing)? (?:from )?(?:host )?(?P<other>\S+)",
     re.IGNORECASE,
 )
+# What commands say that want the repository: git itself, and tools that read a version from it.
+_GIT = re.compile(
+    r"not a git repository|setuptools[-_]scm|hatch[-_]vcs|versioneer|unable to detect version|"
+    r"error obtaining VCS status|\bgit (?:describe|rev-parse|log|show|status)\b|(?<!\w)\.git\b",
+    re.IGNORECASE,
+)
+_WITHOUT_GIT = "devloop leaves .git out of the build context: it changes with each git command"
+_WITH_GIT = (
+    "keep it with a line `!.git` in .dockerignore",
+    "or pass what it is for as a build argument: `build.args`",
+)
 _KILLED = {
     137: "it was killed (SIGKILL), most often for want of memory",
     139: "it crashed (SIGSEGV)",
@@ -212,13 +223,22 @@ def _run(output: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis 
     cause = _KILLED.get(code or 0)
     if code == 127:
         cause = "a command is not found in the image (or a script's interpreter or line ends)"
+    without_git = _needs_git("\n".join((command, *failure.log)), place)
     return Diagnosis(
         code=Code.BUILD_RUN_FAILED,
         message=f"RUN {ended}: {command}",
         location=_location(failure, place),
-        cause=cause,
+        cause=_WITHOUT_GIT if without_git else cause,
+        suggestions=_WITH_GIT if without_git else (),
         detail=failure.log[-_DETAIL_LINES:],
     )
+
+
+def _needs_git(text: str, place: BuildLocation) -> bool:
+    """Whether a command may have failed because devloop left out the `.git` that is there."""
+    if not _GIT.search(text) or not os.path.lexists(place.context / ".git"):
+        return False
+    return not any(name.split("/")[0] == ".git" for name in place.names)
 
 
 def _command(quoted: str, instruction: Instruction | None) -> str:

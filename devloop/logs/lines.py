@@ -15,6 +15,10 @@ from devloop.base.lazy_dataclass import dataclass
 # A line longer than this many bytes is shown in pieces.
 LINE_LIMIT = 64 * 1024
 
+# Of what draws over itself without an end of line so many bytes are one piece: a progress bar is
+# seen every few seconds while it grows.
+REDRAWN_LIMIT = 4 * 1024
+
 # The longest prefix is 36 bytes; a line without a space by then has none.
 _PREFIX_LIMIT = 40
 
@@ -29,20 +33,25 @@ class Piece:
 
     `key` orders pieces by time and is empty for a line without a timestamp: the kubelet's own
     messages. `ts` is the timestamp as received. `index` counts the pieces of one line from 0;
-    `more`: others follow."""
+    `more`: it goes on in the next; `joined`: it goes on from the last."""
 
     key: str
     ts: str
     index: int
     body: bytes
     more: bool = False
+    joined: bool = False
 
     @property
     def text(self) -> str:
-        """What to show: decoded, without a carriage return at the end, marked where it was cut."""
-        body = self.body if self.more else self.body.removesuffix(b"\r")
-        text = body.decode("utf-8", "replace")
-        return f"{'…' if self.index else ''}{text}{'…' if self.more else ''}"
+        """What to show: decoded, marked where it was cut. Of what draws over itself, as a progress
+        bar does with a carriage return, that is the last part."""
+        *before, last = self.body.rstrip(b"\r").split(b"\r")
+        if not last.strip():
+            last = next((part for part in reversed(before) if part.strip()), last)
+        text = last.decode("utf-8", "replace")
+        joined = self.joined and not before
+        return f"{'…' if joined else ''}{text}{'…' if self.more else ''}"
 
 
 class Splitter:
@@ -54,18 +63,23 @@ class Splitter:
         self._rest = b""
         self._stamp = ("", "")
         self._index = 0
+        self._joined = False
 
     def feed(self, chunk: bytes) -> list[Piece]:
         *lines, rest = (self._rest + chunk).split(b"\n")
         pieces: list[Piece] = []
         for line in lines:
             body = self._cut(line, pieces)
-            pieces.append(Piece(*self._stamp, self._index, body))
-            self._index = 0
+            pieces.append(Piece(*self._stamp, self._index, body, joined=self._joined))
+            self._index, self._joined = 0, False
         self._rest = rest
-        if len(rest) > LINE_LIMIT + _PREFIX_LIMIT:
+        if len(rest) > REDRAWN_LIMIT + _PREFIX_LIMIT and self._has_full_piece(rest):
             self._rest = self._cut(rest, pieces)
         return pieces
+
+    def _has_full_piece(self, line: bytes) -> bool:
+        body = line if self._index else _stamped(line)[1]
+        return len(body) > LINE_LIMIT or b"\r" in body[:REDRAWN_LIMIT]
 
     def end(self) -> list[Piece]:
         """The last line, if it had no newline. Whether it is whole only the caller can know."""
@@ -76,13 +90,21 @@ class Splitter:
         body = line
         if self._index == 0:
             self._stamp, body = _stamped(line)
-        while len(body) > LINE_LIMIT:
-            cut = LINE_LIMIT
-            while cut > LINE_LIMIT - 4 and body[cut] & 0xC0 == 0x80:  # inside a character
-                cut -= 1
-            pieces.append(Piece(*self._stamp, self._index, body[:cut], more=True))
+        while len(body) > REDRAWN_LIMIT:
+            if (end := body.rfind(b"\r", 0, REDRAWN_LIMIT)) >= 0:
+                piece = Piece(*self._stamp, self._index, body[:end], joined=self._joined)
+                body, self._joined = body[end + 1 :], False
+            elif len(body) > LINE_LIMIT:
+                cut = LINE_LIMIT
+                while cut > LINE_LIMIT - 4 and body[cut] & 0xC0 == 0x80:  # inside a character
+                    cut -= 1
+                kept = body[:cut]
+                piece = Piece(*self._stamp, self._index, kept, more=True, joined=self._joined)
+                body, self._joined = body[cut:], True
+            else:
+                break
+            pieces.append(piece)
             self._index += 1
-            body = body[cut:]
         return body
 
 

@@ -1,6 +1,7 @@
 """Say in plain words what is wrong with a pod, from its status, its events and its last log lines.
 
-Pure; never raises, whatever the JSON looks like. Decides what is certain enough to end a rollout
+Pure but for a look at the first line of a script that does not start; never raises, whatever the
+JSON looks like. Decides what is certain enough to end a rollout
 for; when to look is `rollout`'s business.
 """
 
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from devloop.base.lazy_dataclass import dataclass
 from devloop.cluster.api.pod_view import Json, condition, dig, pod_view, text, uid_of
-from devloop.errors import Code, Diagnosis
+from devloop.cluster.rollout.line_ends import windows_line_ends
+from devloop.errors import Code, Diagnosis, Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -395,7 +397,9 @@ def with_log(
     if not kept:
         return diagnosis
     cause = diagnosis.cause
+    line_ends = None
     if diagnosis.code in _ENDED_BY_ITSELF:
+        line_ends = windows_line_ends(kept, project_paths)
         telling = next((line for line in reversed(kept) if _TELLING.search(line)), kept[-1])
         cause = f"{telling.strip()[:300]} ({cause})"
         if project_paths is not None:
@@ -403,6 +407,11 @@ def with_log(
             from devloop.cluster.rollout.stack_traces import crash_location  # noqa: PLC0415
 
             diagnosis = replace(diagnosis, location=crash_location(kept, project_paths))
+    if line_ends is not None:
+        cause = line_ends.cause
+        place = Location(line_ends.path, 1, 1) if line_ends.path else diagnosis.location
+        hints = (*line_ends.suggestions, *diagnosis.suggestions)
+        diagnosis = replace(diagnosis, location=place, suggestions=hints)
     return replace(diagnosis, cause=cause, detail=(*diagnosis.detail, *kept[-20:]))
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -342,3 +343,25 @@ def test_no_object_of_a_stream_raises(items: list[object]) -> None:
         build.feed(item)
         push.feed(item)
     _ = (build.summary, build.instruction(parse(DOCKERFILES["ok"])))
+
+
+@pytest.mark.parametrize(
+    ("line", "repository", "names", "hinted"),
+    [
+        ("fatal: not a git repository", True, NAMES, True),
+        ("LookupError: setuptools-scm was unable to detect version for /app", True, NAMES, True),
+        ("fatal: not a git repository", False, NAMES, False),
+        ("fatal: not a git repository", True, (*NAMES, ".git/HEAD"), False),
+        ("make: *** [all] Error 2", True, NAMES, False),
+    ],
+)
+def test_a_step_that_wants_the_repository_is_told_that_it_was_left_out(
+    line: str, repository: bool, names: tuple[str, ...], hinted: bool, tmp_path: Path
+) -> None:
+    if repository:
+        (tmp_path / ".git").mkdir()
+    error = 'process "/bin/sh -c make" did not complete successfully: exit code: 128'
+    where = replace(place("ok", tmp_path), names=names)
+    found = diagnose(BuildFailure(error=error, log=(line,)), where)
+    assert found.code == "build/run-failed"
+    assert any("!.git" in hint for hint in found.suggestions) is hinted

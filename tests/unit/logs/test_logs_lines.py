@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devloop.logs.lines import LINE_LIMIT, Piece, Splitter, second_before, to_key
+from devloop.logs.lines import LINE_LIMIT, REDRAWN_LIMIT, Piece, Splitter, second_before, to_key
 
 TS = "2026-11-23T14:31:07.123456789Z"
 KEY = "2026-11-23T14:31:07.123456789"
@@ -49,7 +49,10 @@ def read(data: bytes, sizes: list[int] | None = None) -> list[Piece]:
         (b"", ""),
         (b"  indented ", "  indented "),
         (b"windows\r", "windows"),
-        (b"50%\r100%", "50%\r100%"),
+        (b"50%\r100%", "100%"),
+        (b"\r 50%\r100%\r\r", "100%"),
+        (b"100%\r   ", "100%"),
+        (b"\r", ""),
         (b"caf\xc3\xa9 \xff\xfe", "café \ufffd\ufffd"),
         (b"nul\x00", "nul\x00"),
     ],
@@ -90,6 +93,10 @@ BODIES = st.lists(
     ),
     max_size=6,
 )
+BARS = st.lists(
+    st.one_of(st.just(b"\r"), st.integers(1, 2 * REDRAWN_LIMIT).map(lambda n: b"=" * n)),
+    max_size=12,
+).map(b"".join)
 
 
 @given(BODIES, st.lists(st.integers(1, LINE_LIMIT), max_size=8), st.booleans())
@@ -99,3 +106,23 @@ def test_chunks_do_not_matter(bodies: list[bytes], sizes: list[int], newline: bo
     assert pieces == read(data)
     whole = b"".join(p.body + b"\n" * (not p.more) for p in pieces)
     assert whole == b"".join(body + b"\n" for body in bodies) or not bodies
+
+
+@given(st.lists(BARS, max_size=4), st.lists(st.integers(1, REDRAWN_LIMIT), max_size=8))
+def test_chunks_do_not_matter_for_what_draws_over_itself(
+    bodies: list[bytes], sizes: list[int]
+) -> None:
+    data = b"".join(TS.encode() + b" " + body + b"\n" for body in bodies)
+    pieces = read(data, sizes)
+    assert pieces == read(data)
+    assert all("\r" not in piece.text for piece in pieces)
+
+
+def test_a_progress_bar_is_shown_while_it_grows() -> None:
+    splitter = Splitter()
+    shown = [p.text for p in splitter.feed(TS.encode() + b" ")]
+    for percent in range(100):
+        shown += [p.text for p in splitter.feed(f"\r{percent}% {'#' * percent}".encode())]
+    shown += [p.text for p in splitter.feed(b"\n")]
+    assert [text.partition("%")[0] for text in shown] == ["85", "99"]
+    assert not any("…" in text for text in shown)
