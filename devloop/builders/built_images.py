@@ -124,6 +124,9 @@ class RecordingBuilder:
     def may_differ(self, before: Scan, after: Scan) -> bool:
         return self._builder.may_differ(before, after)
 
+    def wrote(self, before: Scan, after: Scan) -> bool:
+        return self._builder.wrote(before, after)
+
 
 class CachedImages:
     """`(repository, build fingerprint) -> digest`, in a JSON file; the last 20 of each repository.

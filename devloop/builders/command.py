@@ -11,12 +11,14 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from devloop.base import process
+from devloop.base.patterns import ignore_line
 from devloop.builders import docker_errors
 from devloop.builders.cache_mounts import no_effect
 from devloop.builders.docker_cli import cannot_run
-from devloop.builders.job import ProgressReporter, tag_of
+from devloop.builders.job import ProgressReporter, context_changed, tag_of
+from devloop.builders.own_outputs import rewritten_otherwise
 from devloop.builders.rawjson import one_line, plain
-from devloop.errors import Code, DevloopError
+from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
@@ -34,6 +36,7 @@ class Command:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._argv = job.build.command or ()
+        self._named: set[str] = set()  # the outputs that were warned of
         self._reported = False  # that `build.cache` has no effect
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
@@ -42,14 +45,42 @@ class Command:
             self._reported = True
             reporter.diagnostic(no_effect("`builder: command`"))
         progress = ProgressReporter(reporter)
-        self._run(image, progress, cancel)
+        outputs = self._job.outputs
+        outputs.begins(scan)
+        try:
+            self._run(image, progress, cancel)
+        except BaseException:
+            outputs.ends(self._job.written_since(scan) or frozenset(), whole=False)
+            raise
+        self._check_unchanged(scan, reporter)
         return self._job.publish(
             scan,
             progress,
             cancel,
             summary=one_line(" ".join(self._argv), 40),
             pushed=lambda: self._digest(image, cancel),
+            checked=True,
         )
+
+    def _check_unchanged(self, scan: Scan, reporter: Reporter) -> None:
+        """Raise build/context-changed unless what was written while the command ran has the same
+        bytes, or is the command's own output."""
+        written = self._job.written_since(scan)
+        if written is None:
+            raise context_changed()
+        context, outputs = self._job.build.context, self._job.outputs
+        try:
+            other = rewritten_otherwise(context, scan, written)
+        except OSError:
+            raise context_changed() from None
+        mine = outputs.may_hold(other)
+        outputs.ends(written, whole=True)
+        if not mine:
+            raise context_changed()
+        for path in other:
+            if path not in self._named:
+                self._named.add(path)
+                reporter.diagnostic(_own_output(path))
 
     def _run(self, image: str, progress: ProgressReporter, cancel: Cancel) -> None:
         shown = one_line(" ".join(self._argv), 80)
@@ -112,3 +143,13 @@ class Command:
                 suggestions=('push the image named by "$DEVLOOP_IMAGE"',),
             )
         return found
+
+
+def _own_output(path: str) -> Diagnosis:
+    return Diagnosis(
+        code=Code.BUILD_CONTEXT_CHANGED,
+        severity="warning",
+        message=f"the build command writes {path} in the context, with other bytes each time",
+        cause="what a build writes itself starts no other one",
+        suggestions=(f"add this line to .dockerignore: {ignore_line(path)}",),
+    )

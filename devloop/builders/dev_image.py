@@ -53,6 +53,10 @@ class DevImages:
         """See engine.ports.ServiceBuilder."""
         return self._builder.may_differ(before, after)
 
+    def wrote(self, before: Scan, after: Scan) -> bool:
+        """See engine.ports.ServiceBuilder."""
+        return self._builder.wrote(before, after)
+
     def _make(self, built: ImageRef, cancel: Cancel) -> ImageRef:
         """Raises `NeedsFullBuild` where there is none, with the reason, and registry/*."""
         if not built.digest:

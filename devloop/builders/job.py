@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from devloop.base.lazy_dataclass import dataclass
 from devloop.builders.context_reads import ContextReads
+from devloop.builders.own_outputs import OwnOutputs
 from devloop.builders.rawjson import one_line
 from devloop.errors import Code, DevloopError
 from devloop.model import ImageRef, Step, StepOutcome
@@ -115,6 +116,7 @@ class Job:
     loader: Loader | None = None
     limit: float = LIMIT
     reads: ContextReads = field(default_factory=ContextReads)
+    outputs: OwnOutputs = field(default_factory=OwnOutputs)
 
     @property
     def repository(self) -> str:
@@ -136,9 +138,21 @@ class Job:
         tag (which is made from the scan) tell the truth about the image."""
         written = self.written_since(scan)
         if written is None or (written and self.reads.may_read(scan, written)):
-            raise DevloopError.of(
-                Code.BUILD_CONTEXT_CHANGED, "a file changed while the image was being built"
-            )
+            raise context_changed()
+
+    def may_differ(self, before: Scan, after: Scan) -> bool:
+        """Whether the images of two scans may differ."""
+        return self.reads.may_differ(before, after) and not self._written(before, after, sure=False)
+
+    def wrote(self, before: Scan, after: Scan) -> bool:
+        """Whether all that differs is sure to be the build's own output."""
+        return self._written(before, after, sure=True)
+
+    def _written(self, before: Scan, after: Scan, *, sure: bool) -> bool:
+        if self.build.builder != "command" or before.recipe != after.recipe:
+            return False
+        changed = after.snapshot.changed_since(before.snapshot)
+        return self.outputs.hold(changed) if sure else self.outputs.may_hold(changed)
 
     def confirm(self, digest: str, tag: str, cancel: Cancel) -> str:
         """The digest under which the registry holds what was just pushed as `tag`.
@@ -235,6 +249,12 @@ class ProgressReporter:
     def done(self, summary: str, detail: str) -> None:
         self.push(summary)
         self.reporter.finished(Step.PUSH, StepOutcome.DONE, detail)
+
+
+def context_changed() -> DevloopError:
+    return DevloopError.of(
+        Code.BUILD_CONTEXT_CHANGED, "a file changed while the image was being built"
+    )
 
 
 def tag_of(scan: Scan) -> str:

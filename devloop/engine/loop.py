@@ -212,20 +212,25 @@ class Engine:
             result = Failed(worker_bug(f"{task.kind} ended with {type(error).__name__}: {error}"))
         self.post(Ended(task, result))
 
-    def _spared(self, name: str, found: Scan) -> int | None:
-        """The iteration that what a scan found makes no difference to."""
-        iteration = self._state.services[name].iteration
-        if iteration is None or found.fingerprint.deploy != iteration.scan.fingerprint.deploy:
-            return None
-        differs = self.services[name].builder.may_differ(iteration.scan, found)
-        return None if differs else iteration.number
+    def _scanned(self, name: str, found: Scan) -> Done:
+        """What a scan found, and whether it makes a difference to the iteration under way, or to
+        the last one."""
+        service, builder = self._state.services[name], self.services[name].builder
+        iteration = service.iteration
+        before = iteration.scan if iteration is not None else service.scan
+        if before is None or found.fingerprint.deploy != before.fingerprint.deploy:
+            return Done(found)
+        wrote = builder.wrote(before, found)
+        if iteration is None or not (wrote or not builder.may_differ(before, found)):
+            return Done(found, wrote=wrote)
+        return Done(found, spares=iteration.number, wrote=wrote)
 
     def _call(self, task: Task, service: ServiceState, cancel: Cancel) -> Done:
         ports = self.services[task.service]
         if task.kind is TaskKind.SCAN:
             seen = service.looking_at
             found = ports.source.scan(seen.paths if seen else None, cancel)
-            return Done(found, spares=self._spared(task.service, found))
+            return self._scanned(task.service, found)
         if task.kind is TaskKind.CATCH_UP:
             assert service.behind is not None  # noqa: S101 - it is what the task is about
             return Done(_catch_up(ports, service.behind.scan, cancel))

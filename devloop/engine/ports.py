@@ -93,6 +93,11 @@ class Builder(Protocol):
 class ServiceBuilder(Builder, Protocol):
     """The one that the engine asks for a service's images."""
 
+    def wrote(self, before: Scan, after: Scan) -> bool:
+        """Whether the build itself wrote all in which `after` differs from `before`: then it is no
+        change of the project. Quick; asks nobody."""
+        ...
+
     def may_differ(self, before: Scan, after: Scan) -> bool:
         """Whether the images of two scans may differ; False only where that is proven. Quick; asks
         nobody."""

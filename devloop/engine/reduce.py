@@ -123,7 +123,7 @@ def _asked(turn: Turn) -> None:
     _hinted(turn, Hinted(service=turn.service.name, paths=None))
 
 
-def _scanned(turn: Turn, scan: Scan, seen: Dirty, spares: int | None = None) -> None:
+def _scanned(turn: Turn, scan: Scan, seen: Dirty, done: Done) -> None:
     service = turn.service
     first = service.scan is None and service.failure is None
     turn.service = replace(turn.service, scan=scan, asked=False)
@@ -140,7 +140,11 @@ def _scanned(turn: Turn, scan: Scan, seen: Dirty, spares: int | None = None) -> 
     running = service.iteration
     fingerprint = scan.fingerprint
     if running is not None:
-        same = running.scan.fingerprint == fingerprint or running.number == spares
+        spared = running.number == done.spares
+        same = running.scan.fingerprint == fingerprint or spared
+        if spared and done.wrote:
+            # What its own build wrote is no change: it stands for this, too.
+            turn.iteration = running = replace(running, scan=scan)
         if same or running.goes_through(scan):
             if running.hold is not None and (service.asked or seen.paths):
                 # Somebody thinks that what it waits for is there.
@@ -153,6 +157,10 @@ def _scanned(turn: Turn, scan: Scan, seen: Dirty, spares: int | None = None) -> 
         # A builder found that something had changed; this scan says what.
         turn.service = replace(turn.service, superseded=service.superseded[:-1])
         turn.count_superseded(scan.changed)
+    failure = service.failure
+    if running is None and failure and done.wrote and seen.first < failure.at + _ECHO:
+        turn.service = replace(turn.service, failure=replace(failure, fingerprint=fingerprint))
+        return
     trigger = _trigger(turn, scan, seen, first=first)
     if service.asked:
         _begin(turn, trigger if first or scan.changed else Trigger(kind="retry"), scan)
@@ -259,7 +267,7 @@ def _ended(turn: Turn, task: Task, result: object) -> None:
         if seen is None or turn.state.stop is not None:
             return
         if isinstance(result, Done) and isinstance(result.value, Scan):
-            _scanned(turn, result.value, seen, result.spares)
+            _scanned(turn, result.value, seen, result)
         elif isinstance(result, Failed):
             _scan_failed(turn, result.diagnosis, seen)
         return

@@ -254,10 +254,12 @@ class CaughtUp:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """`spares` is the number of the iteration that what a scan found makes no difference to."""
+    """`spares` is the number of the iteration that what a scan found makes no difference to;
+    `wrote` says that what differs from the iteration's or the last scan is a build's output."""
 
     value: Scan | ImageRef | Deployed | Served | NotSynced | CaughtUp | None = None
     spares: int | None = None
+    wrote: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,11 @@ class DeltaBuilder:
 
     def may_differ(self, before: Scan, after: Scan) -> bool:
         """See engine.ports.ServiceBuilder."""
-        return self._job.reads.may_differ(before, after)
+        return self._job.may_differ(before, after)
+
+    def wrote(self, before: Scan, after: Scan) -> bool:
+        """See engine.ports.ServiceBuilder."""
+        return self._job.wrote(before, after)
 
     def below_copies(self) -> Listing | None:
         """What the image that was built last has below the layers of its COPYs; None where that is

@@ -53,6 +53,9 @@ class Builds:
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
         return self.built
 
+    def wrote(self, before: Scan, after: Scan) -> bool:
+        return False
+
     def may_differ(self, before: Scan, after: Scan) -> bool:
         return before is not after
 

@@ -163,3 +163,25 @@ def test_a_save_ends_the_wait_for_what_may_be_there_by_now() -> None:
     assert TaskKind.BUILD not in web_tasks(world)
     saved_again(world)
     assert TaskKind.BUILD in web_tasks(world)
+
+
+def test_what_its_own_build_wrote_belongs_to_the_iteration() -> None:
+    world = advanced(*FIRST[:2])
+    world.apply(SAVE)
+    world.wait(0.05)
+    task = task_of(world, TaskKind.SCAN)
+    world.end(task, Done(scan_of(7, 0), spares=last(world)[0].iter, wrote=True))
+    for kind in FIRST[2:]:
+        world.succeed(task_of(world, kind))
+        world.wait(0.05)
+    assert world.state.services["web"].served == scan_of(7, None).fingerprint
+    assert web_tasks(world) == []
+
+
+def test_what_a_failed_build_wrote_last_is_no_change() -> None:
+    world = failed_at(TaskKind.BUILD, "build/command-failed")
+    world.apply(SAVE)
+    world.wait(0.05)
+    before = len(world.events)
+    world.end(task_of(world, TaskKind.SCAN), Done(scan_of(7, None), wrote=True))
+    assert (web_tasks(world), world.events[before:]) == ([], [])
