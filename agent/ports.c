@@ -2,11 +2,16 @@
    listened before a stop and does not right after it was the command's. The listeners of other
    containers of the pod stay, and so do not count.
 
-   Read from /proc/net/tcp and tcp6 (proc(5)); without /proc nothing is ever waited for. */
+   The kernel is asked with sock_diag(7), or else /proc/net/tcp and tcp6 are read (proc(5)). For these
+   it goes through its table of all connections, which takes milliseconds on a machine with a lot of
+   memory, and the command that starts needs the processor itself. Without either nothing is ever
+   waited for. */
 #include "ports.h"
 #include "sys.h"
 
-enum { PORTS = 65536, WORDS = PORTS / 64, MOVED_MS = 1000, FEWER_MS = 10000 };
+enum { PORTS = 65536, WORDS = PORTS / 64, MOVED_MS = 1000 };
+
+uint64_t ports_fewer_ms = 10000;
 
 typedef struct {
     uint64_t word[WORDS];
@@ -19,6 +24,36 @@ static Set now;
 static bool known;     /* whether `own` is of this command, although nothing vanished */
 static uint64_t moved; /* since when another port listens, 0 for none */
 static uint64_t fewer; /* since when some of `own` listen, 0 for none */
+
+static char text[8192]; /* the kernel sends at most as much at once, and no line is as long */
+
+/* linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h */
+enum {
+    NETLINK = 16, SOCK_DIAG = 4, BY_FAMILY = 20, FAILED = 2, ALL_SENT = 3, REQUEST = 1, DUMP = 0x300,
+    IPV4 = 2, IPV6 = 10, TCP = 6, LISTENS = 10, DATAGRAMS = 2
+};
+
+typedef struct {
+    uint32_t size; /* with this head */
+    uint16_t type, flags;
+    uint32_t number, to;
+} Head;
+
+typedef struct {
+    Head head;
+    uint8_t family, protocol, more, padding;
+    uint32_t states;
+    uint8_t of_one[48];
+} Question;
+
+typedef struct {
+    Head head;
+    uint8_t family, state, timer, tries;
+    uint8_t port[2]; /* the high byte first */
+} Listener;
+
+static int kernel = -1; /* the socket that it is asked at */
+static bool refused;    /* here it tells nothing */
 
 static uint64_t milliseconds(void) {
     struct timespec at;
@@ -40,8 +75,53 @@ static bool take_line(Set *set, const char *line) {
     return true;
 }
 
+/* What of an answer was received. False for one that is an error; `all`: there is no more to come. */
+static bool take_listeners(Set *set, size_t size, bool *all) {
+    for (size_t at = 0; at + sizeof(Head) <= size && !*all;) {
+        Listener one;
+        size_t left = size - at;
+        memcpy(&one, text + at, left < sizeof one ? left : sizeof one);
+        if (one.head.size < sizeof(Head) || one.head.size > left || one.head.type == FAILED) {
+            return false;
+        }
+        *all = one.head.type == ALL_SENT;
+        if (one.head.type == BY_FAMILY && one.head.size >= sizeof one) {
+            size_t number = (size_t)one.port[0] << 8 | one.port[1];
+            set->word[number / 64] |= (uint64_t)1 << number % 64;
+        }
+        at += (one.head.size + 3) & ~(size_t)3;
+    }
+    return true;
+}
+
+/* Who listens for one family. False where the kernel does not tell. */
+static bool ask(Set *set, uint8_t family) {
+    Question question = {
+        .head = {.size = sizeof question, .type = BY_FAMILY, .flags = REQUEST | DUMP},
+        .family = family,
+        .protocol = TCP,
+        .states = 1 << LISTENS,
+    };
+    if (send(kernel, &question, sizeof question, MSG_DONTWAIT) < 0) return false;
+    for (bool all = false; !all;) {
+        ssize_t got = recv(kernel, text, sizeof text, MSG_DONTWAIT | MSG_TRUNC);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0 || (size_t)got > sizeof text) return false;
+        if (!take_listeners(set, (size_t)got, &all)) return false;
+    }
+    return true;
+}
+
+static bool ask_kernel(Set *set) {
+    if (refused) return false;
+    if (kernel < 0) kernel = socket(NETLINK, DATAGRAMS | SOCK_CLOEXEC, SOCK_DIAG);
+    if (kernel >= 0 && ask(set, IPV4) && ask(set, IPV6)) return true;
+    refused = true;
+    close(kernel);
+    return false;
+}
+
 static void read_table(Set *set, const char *path) {
-    static char text[8192];
     size_t size = 0;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return;
@@ -59,12 +139,14 @@ static void read_table(Set *set, const char *path) {
         }
         size = (size_t)(text + size - line);
         memmove(text, line, size);
-        if (size == sizeof text - 1) break; /* no line is as long */
+        if (size == sizeof text - 1) break;
     }
     close(fd);
 }
 
 static void look(Set *set) {
+    memset(set, 0, sizeof *set);
+    if (ask_kernel(set)) return;
     memset(set, 0, sizeof *set);
     read_table(set, "/proc/net/tcp");
     read_table(set, "/proc/net/tcp6");
@@ -126,7 +208,7 @@ bool ports_back(void) {
     bool back = !any_but(&own, &now, NULL);
     if (!back) {
         bool moves = lasts(&moved, any_but(&now, &started, &own), MOVED_MS);
-        back = lasts(&fewer, any_of(&own, &now), FEWER_MS) || moves;
+        back = lasts(&fewer, any_of(&own, &now), ports_fewer_ms) || moves;
     }
     if (back) {
         noted = now;

@@ -4,6 +4,9 @@
 
 #include "sys.h"
 
+/* How long some of the command's ports are enough before it has fewer of them. */
+extern uint64_t ports_fewer_ms;
+
 /* Note who listens now: before a stop, and whenever the command is known to serve. */
 void ports_note(void);
 

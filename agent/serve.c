@@ -404,7 +404,12 @@ static void dispatch(void) {
 
 int serve(char **arguments) {
     const char *name = NULL;
-    if (*arguments && strcmp(*arguments, "--socket") == 0) name = arguments[1];
+    for (; arguments[0] && arguments[1]; arguments += 2) {
+        if (strcmp(arguments[0], "--socket") == 0) name = arguments[1];
+        if (strcmp(arguments[0], "--fewer") == 0) {
+            number_of(arguments[1], strlen(arguments[1]), UINT32_MAX, &ports_fewer_ms);
+        }
+    }
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     sigaction(SIGPIPE, &ignore, NULL);
     files_prepare();

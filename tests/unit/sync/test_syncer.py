@@ -128,7 +128,8 @@ class World:
         if self._interpreter == "none":
             argv = ["false"]
         elif self._interpreter == "agent":
-            argv = [str(program()), "serve", "--socket", self.supervisor]
+            # Here other tests' listeners come and go, and one that goes would be waited for.
+            argv = [str(program()), "serve", "--socket", self.supervisor, "--fewer", "100"]
         elif argv == STARTS["agent"].argv:
             argv = ["false"]
         elif self._interpreter == "sh":
