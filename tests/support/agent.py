@@ -29,13 +29,20 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="the agent is f
 OTHER_PROGRAM = "DEVLOOP_TEST_AGENT"
 """The variable that names another program to test, as one made with a compiler's sanitizers."""
 
+# The person's own, as tests have another: there the compiler would be downloaded again.
+_CACHE = os.environ.get("XDG_CACHE_HOME")
+
 
 @cache
 def program() -> Path:
     """This machine's program, built from the sources as they are now."""
     if other := os.environ.get(OTHER_PROGRAM):
         return Path(other)
-    return agent.ensure() / own_platform().replace("/", "-")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("XDG_CACHE_HOME", raising=False)
+        if _CACHE is not None:
+            environment.setenv("XDG_CACHE_HOME", _CACHE)
+        return agent.ensure() / own_platform().replace("/", "-")
 
 
 class Supervised:

@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _program_is_built() -> None:
-    """Before the tests' own environment is laid, in which no compiler would be found again."""
+    """Before the first test, which would be blamed for what the compiler leaves running."""
     if _LINUX:
         from tests.support.agent import program  # noqa: PLC0415 - needs Linux
 

@@ -86,9 +86,9 @@ def test_a_child_that_keeps_the_pipe_does_not_hold_us(tmp_path: Path) -> None:
 
 
 def test_a_program_that_closes_its_output_is_waited_for_and_cancelled(tmp_path: Path) -> None:
-    assert shell("exec >&- 2>&-; sleep 0.3; exit 3")[0] == 3
+    assert shell("exec >&- 2>&-; sleep 0.1; exit 3")[0] == 3
     cancel = Cancel()
-    threading.Timer(0.2, cancel.set).start()
+    threading.Timer(0.05, cancel.set).start()
     with pytest.raises(Cancelled):
         shell("exec >&- 2>&-; sleep 60", cancel=cancel)
 

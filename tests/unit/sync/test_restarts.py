@@ -113,7 +113,8 @@ class Process:
 
 
 @pytest.fixture
-def process(tmp_path: Path) -> Iterator[Process]:
+def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
+    monkeypatch.setattr("devloop.sync.process_start._FIRST_REVIVAL", 0.01)
     made = Process(tmp_path)
     yield made
     made.close()
@@ -150,9 +151,8 @@ def test_a_mending_save_may_be_the_content_of_before(process: Process) -> None:
 
 
 def test_a_process_that_ends_without_a_save_is_reported_and_started_again(
-    process: Process, monkeypatch: pytest.MonkeyPatch
+    process: Process,
 ) -> None:
-    monkeypatch.setattr("devloop.sync.process_start._FIRST_REVIVAL", 0.01)
     process.changed_to("1")
     process.bring()
     before = _child(process)
