@@ -199,7 +199,14 @@ class WorkloadDeployer:
                 reads=reads_of(dig(live, "spec", "template"), ref.namespace, planned.configs),
                 before=partial(self._before_patch, reporter),
             )
-        return Change(ref=ref, live=live, containers=containers, image=image, write=write)
+        return Change(
+            ref=ref,
+            live=live,
+            containers=containers,
+            image=image,
+            write=write,
+            insists=self._service.deploy.replace == "in-place",
+        )
 
     def _image_patch(self, live: Json, images: Mapping[str, str]) -> ImagePatch:
         return ImagePatch(

@@ -125,6 +125,7 @@ class InPlace(Replacement):
             image=change.image,
             memory=self._restarts.memory(self._refusal),
             restart=restart,
+            insists=change.insists,
         )
 
     def _behind(self, live: Json, containers: tuple[str, ...], image: ImageRef) -> bool:

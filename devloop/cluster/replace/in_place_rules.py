@@ -56,10 +56,12 @@ def in_place_blocker(
     image: ImageRef,
     memory: Memory,
     restart: bool = True,
+    insists: bool = False,
 ) -> str | None:
     """Why the Deployment's pods cannot get `image` in place; None when they can.
 
-    `restart` False asks only for Deployment and ReplicaSet to be brought to the image, with the
+    `insists`: the user asks for it by name, and takes what a container finds in its pod. `restart`
+    False asks only for Deployment and ReplicaSet to be brought to the image, with the
     pods left as they run."""
     current = current_set(live, sets)
     others = other_sets(live, sets, current)
@@ -68,6 +70,7 @@ def in_place_blocker(
         memory.refusal
         or ("" if image.digest else "the image has no digest to prove it by")
         or (_template_blocker(live, containers) if restart else _init_blocker(live, containers))
+        or ("" if insists or not restart else _leftovers_blocker(live, containers))
         or _sets_blocker(live, current, others, containers, image)
         or ("a rollout is under way" if busy else "")
     )
@@ -99,6 +102,22 @@ def _template_blocker(live: Json, containers: tuple[str, ...]) -> str:
         return "it has a preStop hook"
     if own.get("imagePullPolicy") == "Never":
         return "imagePullPolicy is Never"
+    return ""
+
+
+def _leftovers_blocker(live: Json, containers: tuple[str, ...]) -> str:
+    """A new container gets its own file system, but an emptyDir is the pod's: what the last run
+    left there, as a pid file or a copy of its assets, a new pod would not have."""
+    spec = dig(live, "spec", "template", "spec")
+    empty = {text(v.get("name")) for v in items(dig(spec, "volumes")) if "emptyDir" in v}
+    for container in items(dig(spec, "containers")):
+        for mount in items(container.get("volumeMounts")):
+            ours = text(container.get("name")) in containers and mount.get("name") in empty
+            if ours and mount.get("readOnly") is not True:
+                return (
+                    f"emptyDir {mount['name']} would keep what the last run left there "
+                    "(deploy.replace: in-place does it all the same)"
+                )
     return ""
 
 

@@ -52,13 +52,15 @@ class Write(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One image for one workload. `live` is the workload as it is, None when it does not exist."""
+    """One image for one workload. `live` is the workload as it is, None when it does not exist.
+    `insists`: the user asks for replacement in place by name."""
 
     ref: WorkloadRef
     live: Json | None
     containers: tuple[str, ...]
     image: ImageRef
     write: Write
+    insists: bool = False
 
     @property
     def image_differs(self) -> bool:

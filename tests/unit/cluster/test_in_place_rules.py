@@ -62,6 +62,7 @@ class Scene:
         self.containers = ("web",)
         self.image = NEW
         self.restart = True
+        self.insists = False
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -79,6 +80,7 @@ class Scene:
             image=self.image,
             memory=self.memory,
             restart=self.restart,
+            insists=self.insists,
         )
 
 
@@ -400,3 +402,41 @@ def test_pods_with_another_image_of_ours_are_pending() -> None:
     seen = pending(thing, ("web",))
     assert not pod_view(seen).ready
     assert dig(seen, "metadata", "uid") == UID
+
+
+def _with_volume(volume: dict[str, Any], **mount: Any) -> Scene:
+    scene = Scene()
+    scene.spec["volumes"] = [{"name": "run", **volume}]
+    scene.spec["containers"][0]["volumeMounts"] = [{"name": "run", "mountPath": "/run", **mount}]
+    return scene
+
+
+def test_what_the_last_run_left_in_an_empty_dir_is_not_left_to_the_next_one() -> None:
+    scene = _with_volume({"emptyDir": {}})
+    found = scene.blocker()
+    assert found is not None
+    assert found.startswith("emptyDir run would keep what the last run left there")
+    scene.insists = True
+    assert scene.blocker() is None
+    scene.insists, scene.restart = False, False
+    assert scene.blocker() is None
+
+
+@pytest.mark.parametrize(
+    "scene",
+    [
+        _with_volume({"emptyDir": {}}, readOnly=True),
+        # What stays for a new pod as well is no reason.
+        _with_volume({"persistentVolumeClaim": {"claimName": "data"}}),
+        _with_volume({"hostPath": {"path": "/data"}}),
+    ],
+)
+def test_other_volumes_do_not_speak_against_replacement_in_place(scene: Scene) -> None:
+    assert scene.blocker() is None
+
+
+def test_the_empty_dir_of_another_container_stays_as_it_is() -> None:
+    scene = _with_volume({"emptyDir": {}})
+    mounts = scene.spec["containers"][0].pop("volumeMounts")
+    scene.spec["containers"].append({"name": "proxy", "image": "x", "volumeMounts": mounts})
+    assert scene.blocker() is None
