@@ -66,6 +66,8 @@ class ContextEntry:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """A tree at one moment: relative POSIX path -> entry, sorted by path, ignored paths left out.
+    Files that are named like an editor's temporary ones are among the entries where they were there
+    for a while, and nothing else says anything of them.
 
     `digest` covers path, type, mode, link target and content and nothing else, so that a `touch`
     leaves it alone. `stamp` also covers inode, size, mtime and ctime: two snapshots with the same

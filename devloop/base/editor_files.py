@@ -1,8 +1,8 @@
 """Names that are nobody's source: what editors write beside a file while they save it.
 
 Such files come and go within milliseconds, so they must neither start an iteration nor be part of
-what an image is made from. Only the name is looked at, and only names that a tool is known to use:
-a file left out by mistake would be a stale image, which is worse than one scan too many.
+what an image is made from, unless they stay: a project's own file may be called so, and then it is
+in the image as with `docker build`. Only names that a tool is known to use count.
 
 Sources: Tilt's internal/ignore/ephemeral.go for the list of editors, each editor's own manual.
 """

@@ -23,8 +23,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devloop.base.editor_files import TEMPORARY, has_mark
+from devloop.base.editor_files import TEMPORARY, has_mark, is_temporary
 from devloop.base.file_content import ContentChanged, VerifiedFiles
+from devloop.base.patterns import ignore_line
 from devloop.builders.image.tar_writer import END, header, padding, reading_context
 from devloop.errors import Code, DevloopError
 
@@ -44,12 +45,26 @@ def stream(
     contents = dict(replaced or {})
     with VerifiedFiles(context) as files, reading_context():
         for path, entry in snapshot.entries.items():
-            if path not in contents:
+            if path in contents:
+                continue
+            if is_temporary(path.rpartition("/")[2]):
+                yield from _passing_member(context, files, path, entry)
+            else:
                 yield from _member(context, files, path, entry)
     for path in sorted(contents):
         data = contents[path]
         yield header(path, "file", mode=0o644, size=len(data)) + data + padding(len(data))
     yield END
+
+
+def _passing_member(
+    context: Path, files: VerifiedFiles, path: str, entry: ContextEntry
+) -> Iterator[bytes]:
+    """An editor's temporary file, unless the editor has removed or rewritten it meanwhile."""
+    try:
+        yield from [b"".join(_member(context, files, path, entry))]
+    except ContentChanged:
+        return
 
 
 def _member(context: Path, files: VerifiedFiles, path: str, entry: ContextEntry) -> Iterator[bytes]:
@@ -130,12 +145,15 @@ def ignore_file(context: Path, dockerfile: Path) -> Path | None:
     return next((path for path in (own, context / ".dockerignore") if path.is_file()), None)
 
 
-def extra_patterns(text: str, ignore: Iterable[str], directories: Iterable[str]) -> tuple[str, ...]:
+def extra_patterns(
+    text: str, ignore: Iterable[str], directories: Iterable[str], files: Iterable[str] = ()
+) -> tuple[str, ...]:
     """The patterns to add at the end of an ignore file that reads `text`.
 
-    `ignore` is the config's `build.ignore`, `directories` the paths of the context's directories. A
-    pattern for temporary files that would also match one of those is left out: taking the directory
-    back in with "!" would take in what the user's own patterns leave out below it."""
+    `ignore` is the config's `build.ignore`, `directories` the paths of the context's directories,
+    `files` its files: those that are named like temporary ones stay nevertheless. A pattern for
+    temporary files that would also match one of the directories is left out: taking it back in with
+    "!" would take in what the user's own patterns leave out below it."""
     lines = [*(line for line in text.splitlines() if not line.startswith("#")), *ignore]
     exceptions = (line.strip()[1:].strip() for line in lines if line.strip().startswith("!"))
     wanted = any(".git" in pattern.split("/") for pattern in exceptions)
@@ -148,7 +166,8 @@ def extra_patterns(text: str, ignore: Iterable[str], directories: Iterable[str])
     # Twice, since a directory that an earlier pattern has matched already does not count again for
     # what an exception ("!**/*.py") takes back from it (moby/patternmatcher).
     git = () if wanted else ("**/.git", "**/.git/**")
-    return (*ignore, *git, "**/.devloop", "**/.devloop/**", *temporary)
+    staying = (f"!{ignore_line(path)}" for path in files if is_temporary(path.rpartition("/")[2]))
+    return (*ignore, *git, "**/.devloop", "**/.devloop/**", *temporary, *staying)
 
 
 def merged(text: str, extra: tuple[str, ...]) -> str:
@@ -161,7 +180,7 @@ def arranged(
     context: Path,
     dockerfile: Path,
     ignore: tuple[str, ...],
-    directories: Iterable[str],
+    snapshot: Snapshot,
     rewrite: Callable[[str], str] = lambda text: text,
 ) -> Iterator[Path]:
     """The Dockerfile to hand to BuildKit for as long as the block lasts: what `rewrite` makes of
@@ -170,7 +189,8 @@ def arranged(
         try:
             own = ignore_file(context, dockerfile)
             text = own.read_bytes().decode("utf-8", "surrogateescape") if own else ""
-            text = merged(text, extra_patterns(text, ignore, directories))
+            paths = directories_of(snapshot), snapshot.entries
+            text = merged(text, extra_patterns(text, ignore, *paths))
             directory = stack.enter_context(
                 tempfile.TemporaryDirectory(prefix="devloop-build-", ignore_cleanup_errors=True)
             )

@@ -24,7 +24,7 @@ from devloop.base import process
 from devloop.base.cancel import Cancelled
 from devloop.base.lazy_dataclass import dataclass
 from devloop.builders import docker_errors
-from devloop.builders.build_context import arranged, copied, directories_of
+from devloop.builders.build_context import arranged, copied
 from devloop.builders.build_errors import BuildFailure, BuildLocation, diagnose, step_of
 from devloop.builders.cache_mounts import SLOW, additions, advice, as_built, report, with_mounts
 from devloop.builders.docker_cli import ask_docker, cannot_run
@@ -219,7 +219,7 @@ class Buildx:
         """One build; with `copy` of a copy of the context, known to be what `scan` saw. With `cut`
         of the part of the Dockerfile that it leaves, as `tag`; then there is more to build."""
         job, build, solve = self._job, self._job.build, Solve()
-        source, directories = build.context, directories_of(scan.snapshot)
+        source = build.context
 
         def rewrite(text: str) -> str:
             text = with_mounts(text, build)
@@ -239,7 +239,7 @@ class Buildx:
         with (
             tempfile.TemporaryDirectory(prefix="devloop-meta-") as directory,
             copied(source, scan.snapshot) if copy else contextlib.nullcontext(source) as context,
-            arranged(source, build.dockerfile, build.ignore, directories, rewrite) as dockerfile,
+            arranged(source, build.dockerfile, build.ignore, scan.snapshot, rewrite) as dockerfile,
         ):
             if copy:
                 # The copy is verified, and so is the Dockerfile's from here on.

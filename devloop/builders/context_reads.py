@@ -11,6 +11,8 @@ import fnmatch
 import posixpath
 from typing import TYPE_CHECKING
 
+from devloop.base.editor_files import is_temporary
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -43,7 +45,11 @@ class ContextReads:
 
     def may_differ(self, before: Scan, after: Scan) -> bool:
         """Whether the images of two scans may differ."""
-        changed = after.snapshot.changed_since(before.snapshot)
+        changed = {
+            path
+            for path in after.snapshot.changed_since(before.snapshot)
+            if not is_temporary(path.rpartition("/")[2])
+        }
         # A symlink may be on the way before or after.
         return before.recipe != after.recipe or any(
             self.may_read(scan, changed) for scan in (before, after)

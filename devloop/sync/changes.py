@@ -13,6 +13,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from devloop.base.editor_files import is_temporary
 from devloop.base.lazy_dataclass import dataclass
 from devloop.sync.rules import SyncTarget
 
@@ -248,15 +249,20 @@ def _changed(old: ContainerState, new: ContainerState) -> Iterable[str]:
         # Scans pass on the entries that did not change, so that most are the very same object.
         for path, entry in after.items():
             known = before.get(path)
-            if known is not entry and known != entry:
+            if known is not entry and known != entry and not _passing(path):
                 yield path
-        yield from (path for path in before if path not in after)
+        yield from (path for path in before if path not in after and not _passing(path))
     if old.placing is new.placing:
         return
     if isinstance(old.placing, ByPlaces) and isinstance(new.placing, ByPlaces):
         # What now goes somewhere else, as when a COPY's pattern matches more than one file.
         was, now = old.placing.places, new.placing.places
         yield from (path for path in after if was.get(path) and was[path] != now.get(path))
+
+
+def _passing(path: str) -> bool:
+    """Whether it is an editor's temporary file: the next image has it, no container needs it."""
+    return is_temporary(posixpath.basename(path))
 
 
 def _implied(target: str, put: Mapping[str, SyncedFile], gone: Mapping[str, FileChange]) -> bool:

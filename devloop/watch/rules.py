@@ -37,6 +37,10 @@ class ContextRules:
             self.ignore.step(inherited, path)[0] or is_temporary(name) or name in self._left_out
         )
 
+    def temporary_file(self, inherited: int, path: str, name: str) -> bool:
+        """Whether the file `path` is left out for its temporary-looking name alone."""
+        return is_temporary(name) and not self.ignore.step(inherited, path)[0]
+
     def files_in(self, inherited: int) -> Callable[[str, str], bool]:
         """`file` for the files of one directory, as a function of path and name; quicker."""
         may_match, ignored = self.ignore.quick(inherited)

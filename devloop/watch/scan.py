@@ -18,6 +18,7 @@ import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+from devloop.base.editor_files import has_mark
 from devloop.base.file_content import RACY_NS, hash_file, key_of, read_small
 from devloop.errors import unreadable
 from devloop.model import ContextEntry, Snapshot
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 
 _DIRECTORY = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
+# An editor's temporary file is gone by then, or the editor is at it still and its content is old.
+_PASSING_NS = 60 * 10**9
 _SWAPPED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
@@ -69,6 +72,8 @@ class TreeScanner:
         self._pending: dict[str, ContextEntry | None] = {}
         self._entries: dict[str, ContextEntry] = {}
         self._complete = False
+        # Files with names of editors' temporary ones that have stayed: see `_stays`.
+        self._staying: set[str] = set()
         # Which look found a path with other timestamps than the one before.
         self._rewritten: dict[str, int] = {}
 
@@ -101,7 +106,8 @@ class TreeScanner:
                 with _uncollected():
                     self._walk(self._top, fd, cancel)
             else:
-                for path in sorted(narrow):
+                # Nobody reports what becomes of those that stay.
+                for path in sorted(narrow | self._staying):
                     self._look(path, fd, cancel)
         finally:
             os.close(fd)
@@ -174,6 +180,7 @@ class TreeScanner:
         prefix = directory.below("")
         in_context = self._rules.files_in(directory.inherited)
         known = directory.leaves.get
+        first = not directory.listed
         try:
             with os.scandir(fd) as listing:
                 for found in listing:
@@ -182,7 +189,9 @@ class TreeScanner:
                         child = self._child(directory, name)
                         if child is not None:
                             directories[name] = child
-                    elif in_context(prefix + name, name):
+                    elif in_context(prefix + name, name) or (
+                        has_mark(name) and self._stays(directory, found, first=first)
+                    ):
                         leaf = known(name)
                         if leaf is None or not leaf.trusted or not _same(found, leaf):
                             leaf = self._leaf(found, look, prefix)
@@ -196,10 +205,27 @@ class TreeScanner:
             if name not in directories:
                 self._drop(child)
         self._replace(directory, leaves)
+        directory.listed = True
         if directories.keys() != directory.directories.keys():
             self._order = None
         directory.directories = directories
         return list(directories.values())
+
+    def _stays(self, directory: Directory, found: os.DirEntry[str], *, first: bool) -> bool:
+        """Whether a file that is named like an editor's temporary one is in the context, as it is
+        with Docker: it was there before anybody looked (`first`), or for a good while."""
+        path = directory.below(found.name)
+        if not self._rules.temporary_file(directory.inherited, path, found.name):
+            return False
+        if not first and path not in self._staying:
+            try:
+                changed = found.stat(follow_symlinks=False).st_ctime_ns
+            except FileNotFoundError:
+                return False
+            if changed > self._clock() - _PASSING_NS:
+                return False
+        self._staying.add(path)
+        return True
 
     def _leaf(self, found: os.DirEntry[str], look: _Look, prefix: str) -> Leaf | None:
         if found.is_file(follow_symlinks=False):
@@ -314,6 +340,12 @@ class TreeScanner:
             for other in opened:
                 os.close(other)
 
+    def _in_context(self, directory: Directory, name: str) -> bool:
+        path = directory.below(name)
+        if path in self._staying:
+            return self._rules.temporary_file(directory.inherited, path, name)
+        return self._rules.file(directory.inherited, path, name)
+
     def _look_at(self, directory: Directory, name: str, fd: int, cancel: Cancel) -> None:
         look = _Look(fd, self._clock() - RACY_NS, cancel)
         try:
@@ -326,7 +358,7 @@ class TreeScanner:
         leaf = None
         if stat.S_ISDIR(mode):
             child = self._child(directory, name)
-        elif mode and self._rules.file(directory.inherited, directory.below(name), name):
+        elif mode and self._in_context(directory, name):
             if stat.S_ISLNK(mode):
                 leaf = _link(name, fd)
             elif stat.S_ISREG(mode):

@@ -19,6 +19,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel
+from devloop.base.editor_files import is_temporary
 from devloop.base.file_content import FileCache
 from devloop.base.ignore_rules import IgnoreFileError, IgnoreRules
 from devloop.base.patterns import FilePatterns, existing_directory, is_directory
@@ -130,8 +131,9 @@ class ServiceSource:
         same_files = now.snapshot.stamp == scan.snapshot.stamp
         if same_files and now.fingerprint.build == scan.fingerprint.build:
             return frozenset()
-        rewritten = self._scanner.rewritten_since(scan.look)
-        return now.snapshot.changed_since(scan.snapshot) | rewritten or None
+        written = now.snapshot.changed_since(scan.snapshot)
+        written |= self._scanner.rewritten_since(scan.look)
+        return frozenset(path for path in written if not _passing(path)) or None
 
     def _look(self, hints: frozenset[Path] | None, cancel: Cancel) -> Scan:
         """What is on disk, not yet compared with the look before."""
@@ -276,7 +278,7 @@ class ServiceSource:
             return ()
         before, old = self._last
         inside = self._scanner.changes if in_step else snapshot.changed_since(before)
-        paths = {self._prefix + path for path in inside}
+        paths = {self._prefix + path for path in inside if not _passing(path)}
         now = self._outside
         paths.update([self._shown(p) for p in old.keys() | now.keys() if old.get(p) != now.get(p)])
         return tuple(sorted(paths))
@@ -382,6 +384,11 @@ def _nearest(directory: str, name: str, fits: Callable[[str], bool]) -> list[str
         return []
     names = [n for n in names if not n.endswith(".dockerignore")]
     return difflib.get_close_matches(name, names, n=2)
+
+
+def _passing(path: str) -> bool:
+    """Whether it is an editor's temporary file, which is in the context and changes nothing."""
+    return is_temporary(path.rpartition("/")[2])
 
 
 def _digest(parts: dict[str, object]) -> str:

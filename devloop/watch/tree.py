@@ -14,6 +14,7 @@ import zlib
 from dataclasses import field
 from typing import TYPE_CHECKING
 
+from devloop.base.editor_files import is_temporary
 from devloop.base.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
@@ -32,14 +33,17 @@ _pack_key = struct.Struct("<QqqqI").pack
 
 
 class Leaf:
-    """A file or symlink as last seen. `trusted` says that an equal `key` proves equal content."""
+    """A file or symlink as last seen. `trusted` says that an equal `key` proves equal content;
+    `passing`, that it is an editor's temporary file by its name: no digest covers it, so that it
+    comes and goes without starting anything."""
 
-    __slots__ = ("entry", "key", "line", "trusted")
+    __slots__ = ("entry", "key", "line", "passing", "trusted")
 
     def __init__(self, name: str, entry: ContextEntry, key: Key, trusted: bool) -> None:
         self.entry = entry
         self.key = key
         self.trusted = trusted
+        self.passing = is_temporary(name)
         # NUL cannot occur in a name or a link, so no two leaves can read the same.
         self.line = f"{entry.type}\0{name}\0{entry.mode}\0{entry.digest or entry.link}\0"
 
@@ -57,6 +61,7 @@ class Directory:
     inherited: int = 0
     identity: tuple[int, int] = (0, 0)
     mode: int = -1
+    listed: bool = False
     leaves: dict[str, Leaf] = field(default_factory=dict)
     directories: dict[str, Directory] = field(default_factory=dict)
     shown: ContextEntry | None = None
@@ -134,7 +139,7 @@ def _group_of(name: str) -> int:
 def _hashes(leaves: dict[str, Leaf]) -> tuple[bytes, bytes]:
     """Digest of content and of timestamps, whatever the order of `leaves`. The second says nothing
     of names: it is only ever used together with the first."""
-    ordered = [leaves[name] for name in sorted(leaves)]
+    ordered = [leaf for name in sorted(leaves) if not (leaf := leaves[name]).passing]
     lines = "".join([leaf.line for leaf in ordered])
     stamps = b"".join([_pack_key(*leaf.key) for leaf in ordered])
     return hashlib.sha256(_encoded(lines)).digest(), hashlib.sha256(stamps).digest()

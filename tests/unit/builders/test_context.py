@@ -16,6 +16,7 @@ from devloop.base.editor_files import is_temporary
 from devloop.base.ignore_rules import IgnoreRules
 from devloop.builders.build_context import arranged, extra_patterns, ignore_file, merged, stream
 from devloop.errors import DevloopError
+from devloop.model import Snapshot
 from devloop.watch.rules import ContextRules
 from tests.unit.builders.kit import snapshot_of, write
 
@@ -104,9 +105,20 @@ def test_docker_prefers_the_file_beside_the_dockerfile(tmp_path: Path) -> None:
     assert ignore_file(tmp_path, dockerfile) == tmp_path / "docker" / "Dockerfile.dockerignore"
 
 
+EMPTY = Snapshot(entries={}, digest="", stamp="")
+
+
+def test_a_file_that_stays_is_sent_whatever_its_name() -> None:
+    paths = ("data/4913", "#1#", "a b~", "[x]~", "app.py")
+    patterns = extra_patterns("data/*.log\n", (), ("data",), paths)
+    docker = IgnoreRules.parse(merged("data/*.log\n", patterns))
+    assert [path for path in paths if docker.ignored(path)] == []
+    assert all(docker.ignored(path) for path in ("data/x.log", "4913", "x~", "b~", "data/.#1"))
+
+
 def test_the_arranged_dockerfile_lasts_as_long_as_the_block(tmp_path: Path) -> None:
     write(tmp_path, {"my.Dockerfile": "FROM x\n", ".dockerignore": "*.log"})
-    with arranged(tmp_path, tmp_path / "my.Dockerfile", ("*.md",), ()) as copy:
+    with arranged(tmp_path, tmp_path / "my.Dockerfile", ("*.md",), EMPTY) as copy:
         assert copy.name == "my.Dockerfile"
         assert copy.read_text() == "FROM x\n"
         text = copy.with_name("my.Dockerfile.dockerignore").read_text()
@@ -117,7 +129,7 @@ def test_the_arranged_dockerfile_lasts_as_long_as_the_block(tmp_path: Path) -> N
 def test_the_arranged_dockerfile_may_be_another_one(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_bytes(b"FROM x\r\nRUN \xff\n")
     with arranged(
-        tmp_path, tmp_path / "Dockerfile", (), (), lambda text: text.replace("RUN", "RUN --y")
+        tmp_path, tmp_path / "Dockerfile", (), EMPTY, lambda text: text.replace("RUN", "RUN --y")
     ) as copy:
         assert copy.read_bytes() == b"FROM x\r\nRUN --y \xff\n"
 
@@ -125,7 +137,7 @@ def test_the_arranged_dockerfile_may_be_another_one(tmp_path: Path) -> None:
 def test_an_unreadable_dockerfile_is_reported(tmp_path: Path) -> None:
     with (
         pytest.raises(DevloopError) as caught,
-        arranged(tmp_path, tmp_path / "Dockerfile", (), ()),
+        arranged(tmp_path, tmp_path / "Dockerfile", (), EMPTY),
     ):
         pass
     assert caught.value.code == "env/file-unreadable"
