@@ -1,9 +1,12 @@
-"""Which file of the project a path in one of a service's containers is, for what a crash names."""
+"""What the Dockerfile says of paths: which file of the project a path in one of a service's
+containers is, for what a crash names, and whether a build reads a path at all.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from devloop.builders.context_reads import first_read
 from devloop.builders.dockerfile import load
 from devloop.builders.image.origins import Origins
 from devloop.builders.job import shown_path
@@ -15,6 +18,22 @@ if TYPE_CHECKING:
     from devloop.cluster.rollout.stack_traces import ProjectPaths
     from devloop.config.schema import Build
     from devloop.model import Snapshot
+
+
+def may_read(build: Build, path: str) -> bool:
+    """Whether an image that is built by `build` may depend on `path` of its context, by its
+    Dockerfile alone: a base image's ONBUILD, which reads more, is the builder's to find. Builders
+    that take the whole context read everything."""
+    if build.builder in ("classic", "command"):
+        return True
+    try:
+        dockerfile = load(build.dockerfile, shown_path(build.dockerfile))
+    except DevloopError:
+        return True
+    if dockerfile.custom_syntax or dockerfile.problems:
+        return True
+    patterns = [source for each in dockerfile.instructions for source in each.sources]
+    return first_read(patterns, [path]) is not None
 
 
 def project_paths(build: Build, snapshot: Callable[[], Snapshot | None]) -> ProjectPaths:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from devloop.app.housekeeping import KEPT, Housekeeper, find_leftovers, remove
 from devloop.app.pods import PodFeed
-from devloop.app.project_paths import project_paths
+from devloop.app.project_paths import may_read, project_paths
 from devloop.base.lazy_dataclass import dataclass
 from devloop.builders.built_images import BuiltImages, RecordingBuilder
 from devloop.builders.dev_image import DevImages
@@ -113,6 +113,7 @@ class Wiring:
                 self._project.root,
                 self.renderings.get(name),
                 check=functools.partial(self._check_manifests, service),
+                needed=functools.partial(may_read, service.build),
             )
             for name, service in self.services.items()
         }

@@ -55,8 +55,15 @@ class TreeScanner:
     scans so far."""
 
     def __init__(
-        self, root: Path, rules: ContextRules, *, clock: Callable[[], int] = time.time_ns
+        self,
+        root: Path,
+        rules: ContextRules,
+        *,
+        clock: Callable[[], int] = time.time_ns,
+        needed: Callable[[str], bool] = lambda _: True,
     ) -> None:
+        """`needed` is asked of paths in the context that may not be read: one that no build reads
+        does no harm."""
         self.root = root
         self.changes: tuple[str, ...] = ()
         self.files = 0
@@ -64,6 +71,7 @@ class TreeScanner:
         self.looks = 0
         self._rules = rules
         self._clock = clock
+        self._needed = needed
         self._prefix = os.fspath(root).rstrip("/") + "/"
         self._top = Directory(None, "")
         self._order: list[Directory] | None = None
@@ -157,9 +165,12 @@ class TreeScanner:
             if error.errno in _SWAPPED:
                 self._drop(directory)
                 return None
-            if not directory.included and error.errno == errno.EACCES:
+            if error.errno == errno.EACCES and not (
+                directory.included and self._needed(directory.path)
+            ):
                 # BuildKit passes over what it may not read when it would not send it anyway.
                 self._clear(directory)
+                self._closed(directory, parent_fd)
                 return None
             raise unreadable(self._prefix + directory.path, error) from error
         status = os.fstat(fd)
@@ -169,6 +180,14 @@ class TreeScanner:
             self._dirty.add(directory)
         directory.identity = _identity(status)
         return fd
+
+    def _closed(self, directory: Directory, parent_fd: int) -> None:
+        """Know a directory by what can be seen from outside."""
+        with contextlib.suppress(OSError):
+            mode = stat.S_IMODE(os.lstat(directory.name, dir_fd=parent_fd).st_mode)
+            if directory.mode != mode:
+                directory.mode = mode
+                self._dirty.add(directory)
 
     def _list(self, directory: Directory, fd: int, cancel: Cancel) -> list[Directory]:
         """Bring what is directly in `directory` in line with the disk; the directories to enter
@@ -255,6 +274,8 @@ class TreeScanner:
         try:
             content = content or hash_file(name, look.cancel, dir_fd=look.fd)
         except OSError as error:
+            if error.errno == errno.EACCES and not self._needed(prefix + name):
+                return None
             raise unreadable(self._prefix + prefix + name, error) from error
         if content is None:
             return None

@@ -53,9 +53,11 @@ class ServiceSource:
         rendering: Rendering | None = None,
         *,
         check: Callable[[Cancel], None] = lambda _: None,
+        needed: Callable[[str], bool] = lambda _: True,
     ) -> None:
-        """`check` raises for manifests that cannot be deployed; it is asked once for each
-        content."""
+        """`check` raises for manifests that cannot be deployed; it is asked once for each content.
+        `needed` says whether a build may read a path of the context, and is asked of those that may
+        not be read here."""
         build = service.build
         self._service = service
         self._project = os.fspath(project_root)
@@ -71,6 +73,7 @@ class ServiceSource:
         self._secret_ids = [s.get("id", "") for s in secrets]
         self._rendering = rendering
         self._check = check
+        self._needed = needed
         self._checked = ""
         singles = [self._dockerfile, *self._ignore.candidates, *filter(None, self._secrets)]
         self._singles = tuple(dict.fromkeys(singles))
@@ -143,7 +146,9 @@ class ServiceSource:
         rules = self._ignore.rules()
         scanner = self._scanner
         if scanner is None:
-            scanner = self._scanner = TreeScanner(self._service.build.context, rules)
+            scanner = self._scanner = TreeScanner(
+                self._service.build.context, rules, needed=self._needed
+            )
         elif rules is not self._rules:
             scanner.use(rules)
         self._rules = rules

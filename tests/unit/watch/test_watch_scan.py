@@ -8,7 +8,7 @@ import stat
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -219,6 +219,39 @@ def test_a_read_error_names_the_path_and_the_next_scan_works(
     assert str(path) in raised.value.diagnosis.message
     # The failed scan's hints are gone, so the next looks at everything.
     assert tree.scan(set(), Cancel()) == fresh(tmp_path)
+
+
+def test_what_may_not_be_read_does_no_harm_where_no_build_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "pgdata/base/1")
+    write(tmp_path / "secret")
+    app = write(tmp_path / "app.py")
+    (tmp_path / "pgdata").chmod(0o700)
+    asked: list[str] = []
+
+    def needed(path: str) -> bool:
+        asked.append(path)
+        return path == "app.py"
+
+    real = os.open
+
+    def opened(path: Any, *given: Any, **more: Any) -> int:
+        if os.fspath(path) in ("pgdata", "secret"):
+            raise PermissionError(13, "Permission denied")
+        return real(path, *given, **more)
+
+    monkeypatch.setattr(os, "open", opened)
+    with pytest.raises(DevloopError, match="cannot read"):
+        fresh(tmp_path)
+    tree = TreeScanner(tmp_path, rules(), needed=needed)
+    before = tree.scan(None, Cancel())
+    assert before.entries.keys() == {"app.py", "pgdata"}
+    assert before.entries["pgdata"].mode == 0o700
+    assert set(asked) == {"pgdata", "secret"}
+    write(app, "two")
+    assert tree.scan({app, tmp_path / "pgdata"}, Cancel()).digest != before.digest
+    assert tree.changes == ("app.py",)
 
 
 def _refuse(*_: object, **__: object) -> None:
