@@ -165,8 +165,9 @@ class DiagnosticRaised(Diagnosis, Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldStarted(Event):
-    """An iteration waits, and why. `until` is seconds from now to the next try, None when
-    something else than time ends it; `code` is empty when it is no error that is waited out."""
+    """An iteration waits, and why; without `iter` a session that is about to end. `until` is
+    seconds from now to the next try, None when something else than time ends it; `code` is empty
+    when it is no error that is waited out."""
 
     type: ClassVar[str] = "hold"
     service: str

@@ -229,6 +229,8 @@ class Session:
         status = ExitStatus.DONE
         if self._stopped is None:
             status = self._engine.run()
+            if not lasting:
+                wiring.hand_over(self._cancel)
             if self.tail and status is ExitStatus.DONE:
                 while not self._cancel.wait(3600):
                     pass

@@ -23,7 +23,7 @@ from devloop.cluster.deploy.guard import local_reason
 from devloop.cluster.deploy.status import digests_in_use
 from devloop.engine.loop import Engine, ServicePorts
 from devloop.errors import Code, Diagnosis, Location
-from devloop.events import DiagnosticRaised
+from devloop.events import DiagnosticRaised, HoldStarted
 from devloop.logs.follower import LogFollower
 from devloop.registry.client import Registries
 from devloop.registry.kindload import KindLoader
@@ -130,6 +130,7 @@ class Wiring:
             project_paths=paths,
             runs=self._feed.follow,
         )
+        self._deployments = deployments
         for diagnosis in deployments.recover():
             self._warn(diagnosis)
         builders, below = self._builders(sources)
@@ -152,6 +153,16 @@ class Wiring:
             publish=self.publish,
             hints=self._hints(sources) if self.mode == "dev" else None,
         )
+
+    def hand_over(self, cancel: Cancel) -> None:
+        """Wait a moment until Services lead to new pods only, for whoever calls them next."""
+
+        def report(service: str, reason: str) -> None:
+            self.publish(
+                HoldStarted(service=service, iter=None, reason=reason, code="", until=None)
+            )
+
+        self._deployments.hand_over(report, cancel)
 
     def _check_manifests(self, service: Service, cancel: Cancel) -> None:
         """Before anything is built for them."""

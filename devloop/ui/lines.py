@@ -189,7 +189,9 @@ def _step(event: events.StepFinished) -> str:
 
 
 def _hold(event: events.HoldStarted) -> str:
-    number = "" if event.iter is None else f" #{event.iter}"
+    if event.iter is None:
+        return f"devloop: {event.service} {event.reason}"
+    number = f" #{event.iter}"
     again = ""
     if event.until is not None:
         again = f"; next try in {event.until:.0f}s ({ordinal(event.attempt)})"

@@ -103,6 +103,9 @@ class LiveState:
                 running.failed = None
                 again = again or event.attempt > 1
                 return [] if again else [self._hold_row(running, event, event.until)]
+            case events.HoldStarted() if event.iter is None:
+                text = f"{self._glyphs.hold} {event.service} {event.reason}"
+                return [Row.of((text, "soft"), hang=2)]
         busy = frozenset(one.event.service for one in self._iterations.values())
         rows = self._notices.take(event, busy=busy)
         if self._session is None:  # ports are opened before all is known that the head says

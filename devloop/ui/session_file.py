@@ -95,7 +95,7 @@ def _update(service: dict[str, Any], event: events.Event) -> bool:
             service |= {"iter": event.iter, "state": "working", "step": None, "hold": None}
         case events.StepStarted():
             service |= {"state": "working", "step": str(event.step), "hold": None}
-        case events.HoldStarted():
+        case events.HoldStarted() if event.iter is not None:
             hold = {"code": event.code, "reason": event.reason, "attempt": event.attempt}
             service |= {"state": "holding", "step": None, "hold": hold}
         case events.IterationFinished():

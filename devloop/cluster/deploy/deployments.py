@@ -24,6 +24,7 @@ from devloop.cluster.replace.pod_restarts import ImageHistory, PodRestarts
 from devloop.cluster.replace.recovery_log import RecoveryLog
 from devloop.cluster.replace.stop_signal import StopSignals, reading_by_exec
 from devloop.cluster.replace.workload_lock import WorkloadLock
+from devloop.cluster.rollout.handover import wait_for_handover
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.api.view import ClusterView
     from devloop.cluster.replace.stop_signal import ReadStatus
+    from devloop.cluster.rollout.handover import Replacement
     from devloop.cluster.rollout.stack_traces import ProjectPaths
     from devloop.config.schema import Project, Service
     from devloop.engine.ports import Rendering
@@ -89,6 +91,8 @@ class Deployments:
         self.project_paths = project_paths
         self._deployers: tuple[ServiceDeployer, ...] = ()
         self._guard = threading.Lock()
+        # What was replaced last and is served, by service.
+        self.replaced: dict[str, Replacement] = {}
         self._pinned: dict[str, ImageRef] = {}
         self._workloads: dict[str, frozenset[WorkloadRef]] = {}
         self._locks: dict[tuple[str, str], WorkloadLock] = {}
@@ -159,6 +163,12 @@ class Deployments:
         """Recover what an earlier session of this project left half done, before the first deploy.
         Returns what to report; asks the cluster nothing when there is nothing to recover."""
         return recover(self.connection, self.recovery_log)
+
+    def hand_over(self, report: Callable[[str, str], None], cancel: Cancel) -> None:
+        """Wait a moment until whoever calls a Service reaches new pods only. `report` gets a
+        service and what is waited for. Raises nothing."""
+        replaced = tuple(self.replaced.values())
+        wait_for_handover(self.connection, self.view, replaced, report, cancel)
 
     def close(self, deadline: float | None = None) -> None:
         """Leave nothing half done: called when the session ends, before the views are closed.

@@ -22,6 +22,7 @@ from devloop.cluster.deploy.config_reads import config_hashes, mark_templates
 from devloop.cluster.deploy.objects import DeployPlan, PlannedWorkload, plan_objects, workloads_of
 from devloop.cluster.deploy.own_workloads import own_workloads, patched
 from devloop.cluster.deploy.workload import WorkloadDeployer, keep_workload, refuse_paused
+from devloop.cluster.rollout.handover import Replacement
 from devloop.cluster.rollout.rollout import Rollout
 from devloop.cluster.rollout.together import await_recovery, follow_together
 from devloop.errors import DevloopError
@@ -95,6 +96,11 @@ class ServiceDeployer:
         for each in deployed.workloads:
             self._of(each.workload).served(each)
         reporter.finished(Step.ROLLOUT, StepOutcome.DONE, detail)
+        if deployed.changed:
+            refs = frozenset(e.workload for e in deployed.workloads if e.workload.serves)
+            self._shared.replaced[self.name] = Replacement(
+                service=self.name, workloads=refs, pods=frozenset(served.pods)
+            )
         if self._rendering is not None:
             runs = [each.workload for each in deployed.workloads]
             self._shared.left_overs.remove(self.name, runs, reporter.diagnostic, cancel)
