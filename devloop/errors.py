@@ -118,6 +118,7 @@ class Code(enum.StrEnum):
     BUILD_CONTEXT_CHANGED = "build/context-changed", "a file changed while the image was built"
     BUILD_KEEPS_CHANGING = "build/keeps-changing", "files change faster than they are deployed"
     BUILD_TIMEOUT = "build/timeout", "the build took too long"
+    BUILD_BASE_MOVED = "build/base-moved", "a base image's tag means another image now"
     BUILD_CACHE_MOUNTS = "build/cache-mounts", "directories that are kept between builds"
     BUILD_NO_CACHE_MOUNT = "build/no-cache-mount", "a slow step keeps no cache between builds"
     BUILD_NO_SUPERVISOR = "build/no-supervisor", "the image's process cannot be supervised"

@@ -61,6 +61,7 @@ class Session:
     color: Color = "auto"
     tail: bool = False
     takeover: bool = False
+    pull: bool = False
 
     def __post_init__(self) -> None:
         self._sink = make_sink(self.output, color=self.color, env=os.environ)
@@ -215,6 +216,7 @@ class Session:
             mode=self.mode,
             publish=self._bus.publish,
             stack=stack,
+            pull=self.pull,
         )
         # What is there now stays: no collection need look through it ever again.
         gc.freeze()

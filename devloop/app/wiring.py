@@ -12,6 +12,7 @@ from devloop.app.housekeeping import KEPT, Housekeeper, find_leftovers, remove
 from devloop.app.pods import PodFeed
 from devloop.app.project_paths import may_read, project_paths
 from devloop.base.lazy_dataclass import dataclass
+from devloop.builders.base_moves import BaseLookup, BaseMoves
 from devloop.builders.built_images import BuiltImages, RecordingBuilder
 from devloop.builders.dev_image import DevImages
 from devloop.builders.select import make_builder
@@ -22,6 +23,7 @@ from devloop.cluster.deploy.deployments import Deployments
 from devloop.cluster.deploy.guard import local_reason
 from devloop.cluster.deploy.status import digests_in_use
 from devloop.engine.loop import Engine, ServicePorts
+from devloop.engine.state import Hinted
 from devloop.errors import Code, Diagnosis, Location
 from devloop.events import DiagnosticRaised, HoldStarted
 from devloop.logs.follower import LogFollower
@@ -50,6 +52,9 @@ if TYPE_CHECKING:
 
 
 _LAST_LINES = 0.3  # seconds that the logs of containers that ended get at the end of a run
+# How long, in seconds, a session's start waits at most to know whether base images moved.
+_PULL_PATIENCE = 15.0
+_RUN_PATIENCE = 1.0
 _ON_FAILURE = {"dev": "keep", "run": "rollback"}
 
 
@@ -68,9 +73,12 @@ class Wiring:
     mode: Literal["dev", "run"]
     publish: Callable[[Event], None]
     stack: contextlib.ExitStack
+    pull: bool = False
 
     def __post_init__(self) -> None:
         self._project = self.loaded.project
+        self._registries = self.stack.enter_context(Registries(self.environment.registry))
+        self._bases = self._look_at_bases()
         self._feed = PodFeed(self.view, self.workloads, publish=self.publish)
 
     def open_port_forwards(self) -> None:
@@ -114,6 +122,7 @@ class Wiring:
                 self.renderings.get(name),
                 check=functools.partial(self._check_manifests, service),
                 needed=functools.partial(may_read, service.build),
+                bases=functools.partial(self._bases.marks, name),
             )
             for name, service in self.services.items()
         }
@@ -137,7 +146,7 @@ class Wiring:
         syncers = self._syncers(paths, below)
         # Closed first: what is paused must run again, whatever else takes too long to close.
         self.stack.callback(deployments.close)
-        return Engine(
+        engine = Engine(
             {
                 name: ServicePorts(
                     source=sources[name],
@@ -153,6 +162,29 @@ class Wiring:
             publish=self.publish,
             hints=self._hints(sources) if self.mode == "dev" else None,
         )
+        self._bases.on_move(functools.partial(self._base_moved, engine))
+        return engine
+
+    def _look_at_bases(self) -> BaseMoves:
+        """At once, while others answer. Who asked for it waits for the registry; a `run`, which
+        ends with what it sees at its start, for a moment."""
+        target = self.environment.target.push
+        patience = _PULL_PATIENCE if self.pull else _RUN_PATIENCE if self.mode == "run" else 0.0
+        bases = BaseMoves(
+            {name: service.build for name, service in self.services.items()},
+            BaseLookup(self._registries, target, pull=self.pull),
+            self._project.state_dir,
+            report=self._warn,
+            patience=patience,
+            lasting=self.mode == "dev",
+        )
+        self.stack.callback(bases.close)
+        bases.start()
+        return bases
+
+    def _base_moved(self, engine: Engine, service: str) -> None:
+        where = frozenset({self.services[service].build.dockerfile})
+        engine.post(Hinted(service=service, paths=where))
 
     def hand_over(self, cancel: Cancel) -> None:
         """Wait a moment until Services lead to new pods only, for whoever calls them next."""
@@ -175,7 +207,6 @@ class Wiring:
         """The builders, and what is known below the COPYs of the image that each built last."""
         target = self.environment.target
         built = BuiltImages(self._project.state_dir)
-        registries = self.stack.enter_context(Registries(self.environment.registry))
         housekeeper = self._keep_house(built)
         made: dict[str, RecordingBuilder] = {}
         below: dict[str, Callable[[], Listing | None]] = {}
@@ -187,8 +218,9 @@ class Wiring:
                 written_since=sources[name].written_since,
                 registry=self.environment.registry,
                 loader=KindLoader(target.kind_cluster) if target.kind_cluster else None,
-                open_registry=registries,
+                open_registry=self._registries,
                 once=self.mode == "run",
+                pull=self.pull,
             )
             self.stack.callback(builder.close)
             below[name] = builder.below_copies

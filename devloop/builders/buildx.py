@@ -93,6 +93,8 @@ def arguments(
     argv += [f"--ssh={ssh}" for ssh in build.ssh]
     if build.platform:
         argv.append(f"--platform={build.platform}")
+    if job.pull:
+        argv.append("--pull")
     return [*argv, "--", str(context)]
 
 
@@ -300,7 +302,7 @@ class Buildx:
             job.registry.digest(job.repository, tag_of(scan), cancel)
         except DevloopError:
             raise DevloopError(diagnosis) from None
-        driver = _driver(cancel)
+        driver = driver_in_use(cancel)
         if driver in ("", "docker"):
             message = f"Docker does not reach the registry {job.target.push}, which answers here"
             cure = "if Docker runs on another computer, name a registry that both reach"
@@ -352,7 +354,7 @@ def _digest(metadata: Path) -> str:
     return digest if isinstance(digest, str) else ""
 
 
-def _driver(cancel: Cancel) -> str:
+def driver_in_use(cancel: Cancel) -> str:
     """The driver of the builder in use, "" when that cannot be known."""
     answer = ask_docker("buildx", "inspect", cancel=cancel, limit=10.0)
     found = _DRIVER.search(answer.out) if answer is not None else None

@@ -126,6 +126,7 @@ class Classic:
                     buildargs=job.build.args or None,
                     target=job.build.target,
                     platform=job.build.platform,
+                    pull=job.pull,
                     rm=True,
                     forcerm=True,
                 ):

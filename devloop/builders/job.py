@@ -104,7 +104,8 @@ class Job:
 
     `image` is the name without registry and tag, `root` the project's directory, `shown` the
     Dockerfile as the user would type it. `written_since` names the paths of the context that were
-    written to since a scan, None when more than those may have been. `limit` is in seconds."""
+    written to since a scan, None when more than those may have been. `limit` is in seconds.
+    With `pull` the registry's base images count, whatever the local Docker has."""
 
     build: Build
     image: str
@@ -115,6 +116,7 @@ class Job:
     registry: Registry | None = None
     loader: Loader | None = None
     limit: float = LIMIT
+    pull: bool = False
     reads: ContextReads = field(default_factory=ContextReads)
     outputs: OwnOutputs = field(default_factory=OwnOutputs)
 

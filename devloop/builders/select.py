@@ -15,7 +15,7 @@ from devloop.builders.built_images import BuiltImage, BuiltImages, CachedImages,
 from devloop.builders.daemonless.builder import DaemonlessBuilder
 from devloop.builders.delta.builder import DeltaBuilder
 from devloop.builders.docker_cli import ask_docker
-from devloop.builders.image.base_image import DockerImages
+from devloop.builders.image.base_image import DockerImages, RegistryImages
 from devloop.builders.job import LIMIT, Job, shown_path
 from devloop.errors import Code, DevloopError, Diagnosis
 
@@ -49,6 +49,7 @@ def make_builder(
     open_registry: OpenRegistry | None = None,
     limit: float = LIMIT,
     once: bool = False,
+    pull: bool = False,
     split_gain: float | None = None,
 ) -> DeltaBuilder:
     """The builder for one service, good for a whole session; `close` it at the end.
@@ -56,8 +57,9 @@ def make_builder(
     For `written_since` see `Job`. `registry` is the client of the target's registry, `loader` is
     needed for a target without one; with `open_registry`, images are made without Docker where that
     is provably the same, and parts of images where that saves `split_gain` seconds (None: as many
-    as pay). `once`: no image follows the first, so none is looked into for how to carry it on. What
-    is installed is looked at when the first build begins; no error is raised here."""
+    as pay). `pull`: see `Job`. `once`: no image follows the first, so none is looked into for how
+    to carry it on. What is installed is looked at when the first build begins; no error is raised
+    here."""
     job = Job(
         build=service.build,
         image=service.image,
@@ -68,6 +70,7 @@ def make_builder(
         registry=registry,
         loader=loader,
         limit=limit,
+        pull=pull,
     )
     images = CachedImages(project.state_dir / "images.json")
     built = BuiltImages(project.state_dir)
@@ -101,7 +104,8 @@ def _fallback(
     docker = _DockerBuilder(job, split)
     if job.build.builder != "auto" or open_registry is None:
         return docker
-    return DaemonlessBuilder(job, docker, open_registry, DockerImages())
+    local = RegistryImages() if job.pull else DockerImages()
+    return DaemonlessBuilder(job, docker, open_registry, local)
 
 
 class _DockerBuilder:

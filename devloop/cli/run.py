@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from devloop.cli.options import CommonOptions, project_options
-from devloop.cli.session import OUTPUTS, Output, run_session, takeover_option
+from devloop.cli.session import OUTPUTS, Output, pull_option, run_session, takeover_option
 
 
 @click.command("run")
@@ -14,10 +14,17 @@ from devloop.cli.session import OUTPUTS, Output, run_session, takeover_option
 @click.option(
     "--tail", is_flag=True, help="Stay when it is ready: follow the logs, keep the ports open."
 )
+@pull_option
 @takeover_option
 @project_options
 def command(
-    options: CommonOptions, services: tuple[str, ...], output: Output, tail: bool, takeover: bool
+    options: CommonOptions,
+    services: tuple[str, ...],
+    *,
+    output: Output,
+    tail: bool,
+    pull: bool,
+    takeover: bool,
 ) -> int:
     """Build, push and deploy once, wait for the rollout, and end with the result.
 
@@ -25,5 +32,11 @@ def command(
     `on_failure: keep`.
     """
     return run_session(
-        options, mode="run", services=services, output=output, tail=tail, takeover=takeover
+        options,
+        mode="run",
+        services=services,
+        output=output,
+        tail=tail,
+        takeover=takeover,
+        pull=pull,
     )

@@ -27,6 +27,12 @@ takeover_option = click.option(
     help="Take the workloads over from another devloop session, which ends.",
 )
 
+pull_option = click.option(
+    "--pull",
+    is_flag=True,
+    help="Take base images from their registry, whatever the local Docker has.",
+)
+
 Output = Literal["auto", "live", "lines", "json", "quiet"]
 OUTPUTS = ("auto", "live", "lines", "json", "quiet")
 
@@ -45,6 +51,7 @@ def run_session(
     output: Output,
     tail: bool = False,
     takeover: bool = False,
+    pull: bool = False,
 ) -> int:
     """Run a session to its end; returns the exit status. Errors before it could start raise."""
     with Signals(limit=_LIMIT) as signals, _uncollected():
@@ -63,6 +70,7 @@ def run_session(
             output=output,
             tail=tail,
             takeover=takeover,
+            pull=pull,
             color=options.color,
         )
         signals.stop = session.stop

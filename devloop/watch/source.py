@@ -30,7 +30,7 @@ from devloop.watch.rules import ContextRules
 from devloop.watch.scan import TreeScanner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from devloop.config.schema import Service
@@ -54,10 +54,12 @@ class ServiceSource:
         *,
         check: Callable[[Cancel], None] = lambda _: None,
         needed: Callable[[str], bool] = lambda _: True,
+        bases: Callable[[Cancel], Mapping[str, str]] = lambda _: {},
     ) -> None:
         """`check` raises for manifests that cannot be deployed; it is asked once for each content.
         `needed` says whether a build may read a path of the context, and is asked of those that may
-        not be read here."""
+        not be read here. `bases` are the base images that moved under their names: name ->
+        digest."""
         build = service.build
         self._service = service
         self._project = os.fspath(project_root)
@@ -74,6 +76,8 @@ class ServiceSource:
         self._rendering = rendering
         self._check = check
         self._needed = needed
+        self._bases = bases
+        self._moved: Mapping[str, str] = {}
         self._checked = ""
         singles = [self._dockerfile, *self._ignore.candidates, *filter(None, self._secrets)]
         self._singles = tuple(dict.fromkeys(singles))
@@ -90,7 +94,7 @@ class ServiceSource:
         self._complete = False
         # What the last scan returned, and whether the last look was that scan: if not, the
         # scanner's changes are not those since then.
-        self._last: tuple[Snapshot, dict[str, str | None]] | None = None
+        self._last: tuple[Snapshot, dict[str, str | None], Mapping[str, str]] | None = None
         self._in_step = False
         self._lock = threading.Lock()
 
@@ -108,7 +112,7 @@ class ServiceSource:
                 self._check(cancel)
                 self._checked = found.fingerprint.deploy
             changed = self._changes(found.snapshot, in_step=in_step)
-            self._last, self._in_step = (found.snapshot, self._outside), True
+            self._last, self._in_step = (found.snapshot, self._outside, self._moved), True
         return replace(found, changed=changed, ms=(time.perf_counter() - started) * 1000)
 
     def last_snapshot(self) -> Snapshot | None:
@@ -235,8 +239,10 @@ class ServiceSource:
         dockerfile = self._content(self._dockerfile, cancel)
         if dockerfile is None and build.builder != "command":
             raise self._missing(Code.CONFIG_DOCKERFILE_MISSING, "does not exist", os.path.isfile)
+        self._moved = moved = dict(self._bases(cancel))
         return _digest(
             {
+                **({"bases": moved} if moved else {}),
                 "version": _VERSION,
                 "dockerfile": dockerfile,
                 "image": self._service.image,
@@ -281,12 +287,14 @@ class ServiceSource:
         """What differs from the last scan, as the user would name it."""
         if self._last is None or self._scanner is None:
             return ()
-        before, old = self._last
+        before, old, bases = self._last
         inside = self._scanner.changes if in_step else snapshot.changed_since(before)
         paths = {self._prefix + path for path in inside if not _passing(path)}
         now = self._outside
         paths.update([self._shown(p) for p in old.keys() | now.keys() if old.get(p) != now.get(p)])
-        return tuple(sorted(paths))
+        moved = self._moved
+        names = [n for n in bases.keys() | moved.keys() if bases.get(n) != moved.get(n)]
+        return (*(f"base {name}" for name in sorted(names)), *sorted(paths))
 
     def _shown(self, path: str) -> str:
         """`path` as the user would name it: relative to the project."""

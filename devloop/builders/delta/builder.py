@@ -174,7 +174,7 @@ class DeltaBuilder:
         self, known: _KnownImage, scan: Scan, reporter: Reporter, cancel: Cancel
     ) -> ImageRef:
         if scan.recipe != known.scan.recipe:
-            raise NeedsFullBuild("the Dockerfile or the build's settings changed")
+            raise NeedsFullBuild("the Dockerfile, its base image or the build's settings changed")
         try:
             shortcut = known.finding.result(cancel)
         except NeedsFullBuild as needed:

@@ -78,6 +78,23 @@ class Base:
     image: Image
 
 
+class RegistryImages:
+    """For who wants the registry's images whatever Docker has."""
+
+    def identity(self, reference: str, cancel: Cancel) -> str | None:  # noqa: ARG002 - the interface
+        return ""
+
+
+def places_of(reference: ImageReference, target: str) -> tuple[ImageReference, ...]:
+    """Where an image may be found without Docker: where its name says, and in the registry of
+    `target` (`host[:port][/path]`), where there may be a copy beside the images made from it."""
+    host, _, path = target.partition("/")
+    if host in ("", reference.host):
+        return (reference,)
+    path = "/".join(filter(None, (path, reference.short)))
+    return reference, replace(reference, host=host, path=path)
+
+
 class Bases:
     """The images of one service's Dockerfile, each asked for once until `forget`."""
 
@@ -116,14 +133,11 @@ class Bases:
             raise NeedsFullBuild(str(error)) from None
         mine = "" if reference.digest else self._local.identity(text, cancel)
         places = [reference]
-        host, _, path = self._target.partition("/")
-        if host != reference.host and mine != "":
-            # Where there is a copy under the same name beside the images made from it.
-            path = "/".join(filter(None, (path, reference.short)))
-            copy = replace(reference, host=host, path=path)
+        if mine != "":
+            places = list(places_of(reference, self._target))
             # Docker builds from its own image without asking the registry that the name speaks of,
             # which may be far away, count pulls or never have had it.
-            places = [copy] if mine else [reference, copy]
+            places = places[-1:] if mine else places
         failure: DevloopError | None = None
         others: list[str] = []
         for place in places:

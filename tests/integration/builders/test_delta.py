@@ -302,7 +302,7 @@ def test_a_run_that_reads_the_change_goes_to_the_builder(make_loop: Callable[...
 def test_another_dockerfile_goes_to_the_builder(loop: Loop) -> None:
     loop.dockerfile("FROM BASE\nCOPY . /elsewhere\n")
     loop.check(how="")
-    assert "full build: the Dockerfile or the build's settings changed" in loop.how
+    assert "full build: the Dockerfile, its base image or the build's settings changed" in loop.how
     change(loop)
     loop.check(how="delta: ")
 

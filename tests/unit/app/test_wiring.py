@@ -60,7 +60,9 @@ def test_a_run_that_ends_shows_the_last_lines_of_what_crashed(
         api.logs["web-new-x", "web", False] = log
         env = {"KUBECONFIG": str(api.kubeconfig(tmp_path)), "HOME": str(tmp_path)}
         connection = stack.enter_context(contextlib.closing(Connection.open(None, "dev", env=env)))
-        project = SimpleNamespace(project=SimpleNamespace(root=tmp_path), show=str)
+        project = SimpleNamespace(
+            project=SimpleNamespace(root=tmp_path, state_dir=tmp_path / ".devloop"), show=str
+        )
         services = {"web": service_config(tmp_path)}
         wiring = Wiring(
             cast("Any", project),

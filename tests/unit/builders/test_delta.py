@@ -198,8 +198,9 @@ def test_another_recipe_goes_to_the_builder(bench: Bench) -> None:
     bench.build(bench.scan("one"))
     bench.build(bench.scan("two"))
     assert bench.behind.built == 2
-    assert bench.how == "4 steps; full build: the Dockerfile or the build's settings changed"
-    assert bench.notes.messages == ["full build: the Dockerfile or the build's settings changed"]
+    why = "full build: the Dockerfile, its base image or the build's settings changed"
+    assert bench.how == f"4 steps; {why}"
+    assert bench.notes.messages == [why]
 
 
 def test_a_failed_builder_does_not_spoil_what_is_known(bench: Bench) -> None:

@@ -316,3 +316,19 @@ def test_manifests_are_checked_once_for_each_content_and_before_anything_is_buil
     write(root / "k8s/web.yaml", "right")
     assert look(made).changed == ("k8s/web.yaml",)
     assert asked == ["x", "wrong", "wrong", "right"]
+
+
+def test_a_base_image_that_moved_belongs_to_the_recipe_and_is_named(root: Path) -> None:
+    service = source(root)._service
+    bases: dict[str, str] = {}
+    made = ServiceSource(service, root, bases=lambda _: bases)
+    first = look(made)
+    bases["python:3.13"] = "sha256:1"
+    moved = look(made, root / "api/Dockerfile")
+    assert moved.recipe != first.recipe
+    assert moved.fingerprint.build != first.fingerprint.build
+    assert moved.fingerprint.deploy == first.fingerprint.deploy
+    assert moved.changed == ("base python:3.13",)
+    assert look(made).changed == ()
+    bases.clear()
+    assert look(made).fingerprint == first.fingerprint
