@@ -10,7 +10,7 @@ int main(int count, char **arguments) {
     if (count > 1 && strcmp(arguments[1], "serve") == 0) return serve(arguments + 2);
     static const char usage[] =
         "usage: agent supervise [--stop-signal N] [--socket NAME] -- ARGV...\n"
-        "       agent serve [--socket NAME] [--fewer MS]\n";
+        "       agent serve [--socket NAME]\n";
     write_all(2, usage, sizeof usage - 1);
     return BAD_USAGE;
 }

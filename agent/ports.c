@@ -9,9 +9,7 @@
 #include "ports.h"
 #include "sys.h"
 
-enum { PORTS = 65536, WORDS = PORTS / 64, MOVED_MS = 1000 };
-
-uint64_t ports_fewer_ms = 10000;
+enum { PORTS = 65536, WORDS = PORTS / 64, NEWS_MS = 1000, MOST_NAMED = 16 };
 
 typedef struct {
     uint64_t word[WORDS];
@@ -21,9 +19,9 @@ static Set noted;   /* listened when the command was last known to serve, or bef
 static Set own;     /* the command's */
 static Set started; /* listened right after the start */
 static Set now;
-static bool known;     /* whether `own` is of this command, although nothing vanished */
-static uint64_t moved; /* since when another port listens, 0 for none */
-static uint64_t fewer; /* since when some of `own` listen, 0 for none */
+static Line told; /* the last news */
+static bool known;  /* whether `own` is of this command, which does not listen on all of it yet */
+static uint64_t began;
 
 static char text[8192]; /* the kernel sends at most as much at once, and no line is as long */
 
@@ -152,67 +150,73 @@ static void look(Set *set) {
     read_table(set, "/proc/net/tcp6");
 }
 
-/* Whether one of `left` is in none of the others, which may be NULL. */
-static bool any_but(const Set *left, const Set *right, const Set *other) {
+/* Whether one of `left` is not in `right`. */
+static bool any_but(const Set *left, const Set *right) {
     for (size_t i = 0; i < WORDS; i++) {
-        if (left->word[i] & ~right->word[i] & ~(other ? other->word[i] : 0)) return true;
-    }
-    return false;
-}
-
-/* Whether one of `left` is in `right`. */
-static bool any_of(const Set *left, const Set *right) {
-    for (size_t i = 0; i < WORDS; i++) {
-        if (left->word[i] & right->word[i]) return true;
+        if (left->word[i] & ~right->word[i]) return true;
     }
     return false;
 }
 
 void ports_note(void) { look(&noted); }
 
-/* With `left` listening: what was noted and is not among them was the command's. */
-static bool take_vanished(const Set *left) {
-    if (!any_but(&noted, left, NULL)) return false;
-    /* What was known of a command that did not listen stays: others' listeners come and go too. */
-    for (size_t i = 0; i < WORDS; i++) {
-        own.word[i] = (known ? own.word[i] : 0) | (noted.word[i] & ~left->word[i]);
-    }
-    return true;
+/* With `left` listening: what was noted and is not among them was the command's. One that ended, or
+   was stopped, before it listened has the ports of the one before it; what was known of it stays
+   when something vanishes, for others' listeners come and go too. */
+static void take_vanished(const Set *left) {
+    if (!known) memset(&own, 0, sizeof own);
+    for (size_t i = 0; i < WORDS; i++) own.word[i] |= noted.word[i] & ~left->word[i];
+    known = true;
 }
 
 void ports_ended(void) {
     look(&now);
     take_vanished(&now);
     noted = now;
-    known = true;
 }
 
 void ports_started(void) {
     look(&started);
-    /* One that ended, or was stopped, before it listened has the ports of the one before it. */
-    if (!take_vanished(&started) && !known) memset(&own, 0, sizeof own);
-    known = true;
-    moved = fewer = 0;
+    take_vanished(&started);
+    told.size = 0;
+    began = milliseconds();
 }
 
-/* Whether `since`, which is kept here, is so long ago; `so`: it is still the case. */
-static bool lasts(uint64_t *since, bool so, uint64_t limit) {
-    uint64_t at = milliseconds();
-    if (!so) *since = 0;
-    else if (!*since) *since = at;
-    return so && at - *since >= limit;
+void ports_settle(void) {
+    look(&noted);
+    known = false;
 }
 
 bool ports_back(void) {
     look(&now);
-    bool back = !any_but(&own, &now, NULL);
-    if (!back) {
-        bool moves = lasts(&moved, any_but(&now, &started, &own), MOVED_MS);
-        back = lasts(&fewer, any_of(&own, &now), ports_fewer_ms) || moves;
+    if (any_but(&own, &now)) return false;
+    noted = now;
+    known = false;
+    return true;
+}
+
+/* The ports that are in `left` and, as `in` says, in `right` or not, but not in `other`. */
+static void add_ports(Line *line, const Set *left, const Set *right, bool in, const Set *other) {
+    int named = 0;
+    add(line, " ");
+    for (size_t i = 0; i < WORDS; i++) {
+        uint64_t word = left->word[i] & (in ? right->word[i] : ~right->word[i]);
+        if (other) word &= ~other->word[i];
+        for (unsigned bit = 0; word && bit < 64 && named < MOST_NAMED; bit++) {
+            if (!(word >> bit & 1)) continue;
+            if (named++) add(line, ",");
+            add_number(line, i * 64 + bit);
+        }
     }
-    if (back) {
-        noted = now;
-        known = false;
-    }
-    return back;
+    if (!named) add(line, "-");
+}
+
+bool ports_news(Line *news) {
+    if (milliseconds() - began < NEWS_MS) return false;
+    add_ports(news, &own, &now, false, NULL);
+    add_ports(news, &own, &now, true, NULL);
+    add_ports(news, &now, &started, false, &own);
+    if (news->size == told.size && memcmp(news->text, told.text, told.size) == 0) return false;
+    told = *news;
+    return true;
 }

@@ -19,12 +19,15 @@ enum {
     BUFFER = 1 << 17,
     MOST_REASON = 600,
     LOOK_MS = 5, /* between two looks at who listens, while that is awaited */
+    LATER_MS = 50,      /* after as many of them as MOST_LOOKS */
+    MOST_LOOKS = 2000,
 };
 
 static int supervisor = -1;
 static uint64_t step; /* of the batch, from 1 */
 static bool step_failed;
 static uint64_t awaited; /* the number of the start whose ports are awaited, 0 for none */
+static unsigned looks;   /* for them */
 
 /* --- output ---------------------------------------------------------------------------------- */
 
@@ -58,17 +61,22 @@ static uint64_t last_number(const char *text, size_t size) {
 }
 
 static void look_at_ports(void) {
-    if (!awaited || !ports_back()) return;
-    Line line = {0};
-    add(&line, "event listening ");
+    Line line = {0}, news = {0};
+    if (!awaited) return;
+    looks++;
+    bool back = ports_back();
+    if (!back && !ports_news(&news)) return;
+    add(&line, back ? "event listening " : "event waiting ");
     add_number(&line, awaited);
-    awaited = 0;
+    add_bytes(&line, news.text, news.size);
+    if (back) awaited = 0;
     put_line(&line);
 }
 
 static void note_event(const char *event, const char *text, size_t size) {
     if (strcmp(event, "started") == 0) {
         awaited = last_number(text, size);
+        looks = 0;
         ports_started();
     } else {
         if (strcmp(event, "ended") == 0) ports_ended();
@@ -112,7 +120,8 @@ static size_t buffered_from, buffered_to;
 static size_t take_some(size_t most, const char **bytes) {
     while (buffered_from == buffered_to) {
         struct pollfd polls[2] = {{.fd = 0, .events = POLLIN}, {.fd = supervisor, .events = POLLIN}};
-        if (poll(polls, 2, awaited ? LOOK_MS : -1) < 0 && errno != EINTR) return 0;
+        int pause = !awaited ? -1 : looks < MOST_LOOKS ? LOOK_MS : LATER_MS;
+        if (poll(polls, 2, pause) < 0 && errno != EINTR) return 0;
         if (polls[1].revents) hear_supervisor();
         look_at_ports();
         if (!polls[0].revents) continue;
@@ -364,6 +373,11 @@ static void pass_to_supervisor(void) {
     }
 }
 
+static void take_settle(void) {
+    awaited = 0;
+    ports_settle();
+}
+
 static void take_done(void) {
     Line line = {0};
     add(&line, "done");
@@ -382,6 +396,7 @@ static void dispatch(void) {
         {"gone", 3, take_gone},     {"check", 3, take_check},
         {"may", 5, take_may},       {"handles", 3, take_handles},
         {"hold", 1, pass_to_supervisor},    {"state", 1, pass_to_supervisor},
+        {"settle", 1, take_settle},
         {"restart", 2, pass_to_supervisor}, {"stop", 2, pass_to_supervisor},
         {"signal", 2, pass_to_supervisor},
     };
@@ -404,12 +419,7 @@ static void dispatch(void) {
 
 int serve(char **arguments) {
     const char *name = NULL;
-    for (; arguments[0] && arguments[1]; arguments += 2) {
-        if (strcmp(arguments[0], "--socket") == 0) name = arguments[1];
-        if (strcmp(arguments[0], "--fewer") == 0) {
-            number_of(arguments[1], strlen(arguments[1]), UINT32_MAX, &ports_fewer_ms);
-        }
-    }
+    if (*arguments && strcmp(*arguments, "--socket") == 0) name = arguments[1];
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     sigaction(SIGPIPE, &ignore, NULL);
     files_prepare();

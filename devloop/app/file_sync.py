@@ -67,6 +67,7 @@ def file_sync(
             limit=service.deploy.timeout,
             ended=ended,
             report=report,
+            ports=frozenset(port.container for port in service.ports),
             starts=lambda pod, container, done: feed.process_starts(
                 service.name, pod, container, done=done
             ),

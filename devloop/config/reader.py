@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 # What stands for a value that was left out or that was wrong (and then reported).
 MISSING: Final = object()
+# Truth values elsewhere, texts in YAML 1.2.
+_YES = ("yes", "y", "on", "true")
+_NO = ("no", "n", "off", "false")
 
 
 def dotted(path: Path) -> str:
@@ -110,8 +113,11 @@ class Reader:
         if not isinstance(node, Items):
             hint = ""
             if isinstance(node, Scalar) and node.value is not None:
-                in_list = f"write a list: [{node.raw or node.text}]"
-                hint = _did_you_mean(node.text, (kind.word,)) or in_list
+                hint = f"write a list: [{node.raw or node.text}]"
+                if kind.word and node.text.lower() in _YES:
+                    hint = f"write `{kind.word}`, or a list"
+                elif kind.word:
+                    hint = _did_you_mean(node.text, (kind.word,)) or hint
             return self._wrong_type(node, kind, path, hint)
         if len(node.items) < kind.least:
             return self._wrong(path, f"`{dotted(path)}` has no items")
@@ -193,6 +199,9 @@ class Reader:
             hint = "give it a value, or remove it"
         elif isinstance(node, Scalar) and node.plain and "text" in expected and not hint:
             hint = f'put it in quotes: "{node.text}"'
+        elif isinstance(kind, Flag) and isinstance(node, Scalar):
+            for word, meant in (("true", _YES), ("false", _NO)):
+                hint = f"write {word}" if node.text.lower() in meant else hint
         self.problems.add(
             Code.CONFIG_TYPE,
             f"`{dotted(path) or 'the file'}` must be {expected}, not {describe(node)}",

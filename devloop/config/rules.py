@@ -199,6 +199,7 @@ WORKLOAD = TextRule(
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _LONGEST = 24 * 3600.0
+_LONGEST_STOP = 3600.0  # as agent/supervise.c has it
 _SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 
 
@@ -225,6 +226,17 @@ DURATION = TextRule(
     ),
     also=_range_fault,
     examples=("120s", "2m", "500ms"),
+)
+
+STOP_TIMEOUT = replace(
+    DURATION,
+    name="a stop timeout",
+    also=lambda text: (
+        None
+        if 0 < seconds(text) <= _LONGEST_STOP
+        else fault("a stop timeout is longer than 0 and at most 1h", "1s", "10s")
+    ),
+    examples=("1s", "10s", "500ms"),
 )
 
 ANY_TEXT = TextRule(

@@ -203,7 +203,7 @@ class Deploy:
     stop_timeout: Annotated[
         float,
         Key(
-            Text(rules.DURATION, number=True),
+            Text(rules.STOP_TIMEOUT, number=True),
             "How long the process has from SIGTERM to SIGKILL when devloop starts it anew.",
             default="1s",
             read=lambda text, _: rules.seconds(text),

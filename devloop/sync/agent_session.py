@@ -25,6 +25,7 @@ from devloop.sync.protocol import (
     permission,
     request,
     restart,
+    settle,
 )
 
 if TYPE_CHECKING:
@@ -105,6 +106,10 @@ class Agent:
             answer, _, reason = line.partition(" ")
             found = found or (reason if answer == "no" else None)
         return found
+
+    def settle(self) -> None:
+        """The process is not awaited to listen on all of its ports any more."""
+        self._finish(bytearray(settle()))
 
     def apply(
         self, changes: Sequence[FileChange], context: Path, stop_timeout: float | None = None

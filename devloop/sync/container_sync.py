@@ -90,6 +90,7 @@ class ContainerSync:
         self.pod = pod
         self.container = container.name
         self.mounts = container.mounts
+        self._declared = container.ports
         self.image = image
         self._context = context
         self._open_stream = open_stream
@@ -227,7 +228,11 @@ class ContainerSync:
                 self._bring(agent, wanted, attempt)
                 continue
             if awaited is not None and awaited.left() <= 0:
-                self._end_start(self._silent(awaited.limit))
+                if awaited.settled():
+                    agent.settle()
+                    self._serves_again(awaited)
+                else:
+                    self._end_start(awaited.silent(self.pod.name))
                 continue
             if self._restarts is not None and self._revival.left() <= 0:
                 self._revival.done()
@@ -292,7 +297,7 @@ class ContainerSync:
         if restarts is None or not restart:
             attempt.finish()
             return
-        self._awaited = AwaitedStart(attempt, restarts.limit)
+        self._awaited = AwaitedStart(attempt, restarts.limit, self._declared | restarts.ports)
         self.busy = True
 
     # --- the process ---------------------------------------------------------------------------
@@ -308,11 +313,16 @@ class ContainerSync:
         elif told.kind == "restarting":
             awaited.count = told.count
         elif told.kind == "listening" and awaited.is_about(told):
-            self._old_process = False
-            awaited.attempt.restarted = True
-            assert self._restarts is not None  # noqa: S101 - it was started anew
-            self._restarts.starts(self.pod, self.container, True)
-            self._end_start()
+            self._serves_again(awaited)
+        elif told.kind == "waiting" and awaited.is_about(told):
+            awaited.waits(told)
+
+    def _serves_again(self, awaited: AwaitedStart) -> None:
+        self._old_process = False
+        awaited.attempt.restarted = True
+        assert self._restarts is not None  # noqa: S101 - it was started anew
+        self._restarts.starts(self.pod, self.container, True)
+        self._end_start()
 
     def _ended(self, told: ProcessNews) -> None:
         assert self._restarts is not None  # noqa: S101 - nobody holds it otherwise
@@ -332,14 +342,6 @@ class ContainerSync:
         attempt, self._awaited = self._awaited.attempt, None
         self.busy = False
         attempt.finish(error)
-
-    def _silent(self, limit: float) -> DevloopError:
-        return DevloopError.of(
-            Code.POD_DEADLINE,
-            f"the process in pod {self.pod.name} does not listen again after {limit:g} s",
-            cause="the files are in place and it was started anew; the one before listened",
-            suggestions=("raise `deploy.timeout` if it needs longer", "look at its log"),
-        )
 
     def _refuse(
         self, changes: tuple[FileChange, ...], refused: Mapping[int, str], attempt: SyncAttempt

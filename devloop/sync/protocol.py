@@ -75,14 +75,18 @@ GREETINGS = {"agent 1 supervised": True, "agent 1 alone": False}
 @dataclass(frozen=True, slots=True)
 class ProcessNews:
     """What became of the container's process: `started`; `listening` again where the one before
-    did; `ended`, as `how` says in words and `by_itself` or not; `restarting`: a restart that was
-    asked for comes with this start. `count` is the start's number. `refused` a restart, or `lost`
-    the supervisor: then `how` says why."""
+    did; `waiting` for that, with what of its ports is `missing`, what is `back`, and what `other`
+    ports listen; `ended`, as `how` says in words and `by_itself` or not; `restarting`: a restart
+    that was asked for comes with this start. `count` is the start's number. `refused` a restart, or
+    `lost` the supervisor: then `how` says why."""
 
-    kind: Literal["started", "listening", "ended", "restarting", "refused", "lost"]
+    kind: Literal["started", "listening", "waiting", "ended", "restarting", "refused", "lost"]
     count: int = 0
     how: str = ""
     by_itself: bool = False
+    missing: frozenset[int] = frozenset()
+    back: frozenset[int] = frozenset()
+    other: frozenset[int] = frozenset()
 
 
 def news(line: str) -> ProcessNews | None:
@@ -92,6 +96,9 @@ def news(line: str) -> ProcessNews | None:
             return ProcessNews("started", int(count))
         case ["listening" | "restarting" as kind, count]:
             return ProcessNews(kind, int(count))
+        case ["waiting", count, *ports]:
+            missing, back, other = map(_ports, ports)
+            return ProcessNews("waiting", int(count), missing=missing, back=back, other=other)
         case ["ended", what, number, by, count]:
             ended = (
                 f"exited {number}" if what == "exit" else f"was ended by {signal_name(int(number))}"
@@ -102,6 +109,10 @@ def news(line: str) -> ProcessNews | None:
         case ["lost"]:
             return ProcessNews("lost", how="the container's supervisor is gone")
     return None
+
+
+def _ports(text: str) -> frozenset[int]:
+    return frozenset(map(int, text.split(","))) if text != "-" else frozenset()
 
 
 def is_aside(line: str) -> bool:
@@ -157,6 +168,11 @@ def restart(stop_timeout: float) -> bytes:
     """The last step of a batch: the process is asked to end, after `stop_timeout` seconds killed,
     and started again, unless a step before it failed."""
     return _framed(b"restart", b"%d" % (stop_timeout * 1000))
+
+
+def settle() -> bytes:
+    """The process serves as it is: the ports that are missing are not awaited any more."""
+    return _framed(b"settle")
 
 
 def _framed(*fields: bytes) -> bytes:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 _IMAGES = 4
 _LIMIT = 10.0  # seconds until an agent takes the files; how long they are is their own matter
 _ASKED = 2.0  # seconds for a container to say what its user may write
+_LOOK = 0.5  # seconds between two looks at what takes longer
 _ENDED = 1.0  # seconds for the threads to end
 
 
@@ -184,7 +185,7 @@ class FileSync:
             workers = tuple(self._workers.values())
         attempts = [(worker, worker.want(desired.state)) for worker in workers]
         try:
-            arrived = self._wait(attempts, cancel)
+            arrived = self._wait(attempts, reporter, cancel)
             if any(attempt.restarted for _, attempt in attempts):
                 self._until_ready({worker.pod.uid for worker in arrived}, reporter, cancel)
         except DevloopError:
@@ -222,15 +223,21 @@ class FileSync:
     # --- waiting -------------------------------------------------------------------------------
 
     def _wait(
-        self, attempts: Sequence[tuple[ContainerSync, SyncAttempt]], cancel: Cancel
+        self,
+        attempts: Sequence[tuple[ContainerSync, SyncAttempt]],
+        reporter: Reporter,
+        cancel: Cancel,
     ) -> list[ContainerSync]:
         """The workers whose containers have what was wanted, without those that ended meanwhile."""
         deadline = time.monotonic() + self._limit
-        arrived = []
+        arrived, waits = [], ""
         for worker, attempt in attempts:
             with cancel.closing(attempt.done.set):
-                while not attempt.done.wait(max(0.2, deadline - time.monotonic())):
-                    if worker.busy:
+                while not attempt.done.wait(_LOOK):
+                    if attempt.waits != waits:
+                        waits = attempt.waits
+                        reporter.progress(Step.SYNC, f"pod {worker.pod.name}: {waits}")
+                    if worker.busy or time.monotonic() < deadline:
                         continue
                     raise DevloopError.of(
                         Code.SYNC_FAILED,

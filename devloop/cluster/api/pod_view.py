@@ -166,7 +166,23 @@ def _container(name: str, spec: Json, status: Json, *, init: bool) -> ContainerV
         last_reason=text(last.get("reason")),
         init=init,
         mounts=tuple(text(m.get("mountPath")) for m in items(spec.get("volumeMounts"))),
+        ports=_ports(spec),
     )
+
+
+def _ports(spec: Json) -> frozenset[int]:
+    """The TCP ports of a container's spec: what it declares, and what its probes connect to."""
+    declared = [p for p in items(spec.get("ports")) if p.get("protocol", "TCP") == "TCP"]
+    named = {p.get("name"): p.get("containerPort") for p in declared}
+    probed = [
+        dig(spec, probe, how, "port")
+        for probe in ("readinessProbe", "livenessProbe", "startupProbe")
+        for how in ("httpGet", "tcpSocket", "grpc")
+        if dig(spec, probe, how, "host") is None
+    ]
+    found = [*named.values(), *(named.get(port, port) for port in probed)]
+    found += [int(port) for port in found if isinstance(port, str) and port.isdecimal()]
+    return frozenset(port for port in found if isinstance(port, int))
 
 
 def _state(value: object) -> tuple[State, dict[str, Any]]:

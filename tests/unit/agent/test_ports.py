@@ -9,6 +9,7 @@ import errno
 import os
 import platform
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -133,7 +134,9 @@ class Container:
 
     def listening(self) -> set[int]:
         """The ports that listen when the agent says that the command does."""
-        assert self.line().startswith("event listening ")
+        while (line := self.line()).startswith("event waiting "):
+            pass  # Python takes its time to start
+        assert line.startswith("event listening ")
         return self.ports()
 
     def ports(self) -> set[int]:
@@ -244,22 +247,47 @@ def test_an_edit_may_add_a_port(container: Container) -> None:
     assert container.listening() == {ONE, TWO}
 
 
-def test_an_edit_may_change_the_port(container: Container) -> None:
-    container.start(f"listen({ONE})")
-    container.restart(f"time.sleep(0.1); listen({TWO})")
-    assert container.listening() == {TWO}
+@pytest.mark.parametrize(
+    ("before", "after", "news"),
+    [
+        (f"listen({ONE})", f"listen({TWO})", f"{ONE} - {TWO}"),
+        (f"listen({ONE}); listen({TWO})", f"listen({TWO})", f"{ONE} {TWO} -"),
+        (f"listen({ONE}); listen({TWO})", "pass", f"{ONE},{TWO} - -"),
+        (f"listen({ONE})", f"listen({TWO}).close()", f"{ONE} - -"),
+    ],
+)
+def test_an_edit_may_take_a_port_away_or_move_it(
+    container: Container, before: str, after: str, news: str
+) -> None:
+    container.start(before)
+    container.restart(after)
+    assert container.line() == f"event waiting 2 {news}"
     container.up()
-    container.restart(f"time.sleep(0.1); listen({TWO})")
-    assert container.listening() == {TWO}
+    left = container.ports()
+    # Until it is said that nothing more is to come, the ports are those of before.
+    container.restart()
+    assert container.line() == f"event waiting 3 {news}"
+    container.up()
+    container.send("settle")
+    container.restart(f"time.sleep(0.3); {after}")
+    assert container.listening() == left
 
 
-def test_an_edit_may_take_a_port_away(container: Container) -> None:
-    container.start(f"listen({ONE}); listen({TWO})", "--fewer", "200")
-    container.restart(f"time.sleep(0.1); listen({TWO})")
-    assert container.listening() == {TWO}
-    container.up()
-    container.restart(f"time.sleep(0.1); listen({TWO})")
-    assert container.listening() == {TWO}
+def test_what_is_awaited_is_told_at_each_change(container: Container) -> None:
+    container.start(f"listen({ONE}); listen({TWO})")
+    container.restart(
+        "import signal as s; s.pthread_sigmask(s.SIG_BLOCK, [s.SIGUSR1, s.SIGUSR2])\n"
+        f"s.sigwait([s.SIGUSR1]); listen({TWO}); listen({OTHER})\n"
+        f"s.sigwait([s.SIGUSR2]); listen({ONE})"
+    )
+    assert container.line() == f"event waiting 2 {ONE},{TWO} - -"
+    container.send("signal", signal.SIGUSR1.value)
+    left = {"signalled 10", f"event waiting 2 {ONE} {TWO} {OTHER}"}
+    while left:
+        left.discard(container.line())
+    container.send("signal", signal.SIGUSR2.value)
+    assert {container.line(), container.line()} == {"signalled 12", "event listening 2"}
+    assert container.ports() == {ONE, TWO, OTHER}
 
 
 def test_another_port_that_is_closed_again_is_not_the_command_s(container: Container) -> None:

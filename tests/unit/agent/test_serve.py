@@ -289,35 +289,42 @@ ME = 10001
 
 
 @pytest.fixture
-def foreign(root: Path, tmp_path: Path) -> Iterator[Serve]:
-    """An agent of another user, who owns nothing yet and gets to `root`."""
+def foreign() -> Iterator[Serve]:
+    """An agent of another user, who owns nothing yet."""
     if os.getuid() != 0:
         pytest.skip("becomes another user")
-    for place in (tmp_path, *tmp_path.parents):
-        if place.stat().st_uid == 0 and not place.stat().st_mode & 0o001:
-            place.chmod(place.stat().st_mode | 0o011)
     with Serve(user=ME) as serve:
         yield serve
 
 
-def test_another_user(foreign: Serve, root: Path) -> None:
-    (root / "theirs").mkdir()
-    os.chown(root / "theirs", ME, ME)
-    (root / "open").mkdir()
-    (root / "open").chmod(0o777)
-    assert foreign.ask("may", root, "a", "put", "").endswith("Permission denied")
-    assert foreign.ask("may", root, "theirs/a", "put", "") == "yes"
-    assert foreign.ask("may", root, "theirs/a", "put", "0:0").endswith("another user or group")
-    assert foreign.ask("may", root, "open/a", "put", "").endswith("another user or group")
-    assert foreign.ask("may", root, "open/a", "gone", "") == "yes"
+@pytest.fixture
+def open_root() -> Iterator[Path]:
+    """One that other users get to: pytest's own directories are closed by each run that begins."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        made = Path(directory) / "app"
+        made.mkdir()
+        yield made
+
+
+def test_another_user(foreign: Serve, open_root: Path) -> None:
+    (open_root / "theirs").mkdir()
+    os.chown(open_root / "theirs", ME, ME)
+    (open_root / "open").mkdir()
+    (open_root / "open").chmod(0o777)
+    assert foreign.ask("may", open_root, "a", "put", "").endswith("Permission denied")
+    assert foreign.ask("may", open_root, "theirs/a", "put", "") == "yes"
+    assert foreign.ask("may", open_root, "theirs/a", "put", "0:0").endswith("another user or group")
+    assert foreign.ask("may", open_root, "open/a", "put", "").endswith("another user or group")
+    assert foreign.ask("may", open_root, "open/a", "gone", "") == "yes"
     answers = foreign.batch(
-        put(root, "a"),
-        put(root, "theirs/a"),
-        put(root, "open/a"),
-        put(root, "theirs/b", owner="0:0"),
+        put(open_root, "a"),
+        put(open_root, "theirs/a"),
+        put(open_root, "open/a"),
+        put(open_root, "theirs/b", owner="0:0"),
     )
     assert len(answers) == 3
-    assert sorted(tree(root)) == ["open", "theirs", "theirs/a"]
+    assert sorted(tree(open_root)) == ["open", "theirs", "theirs/a"]
 
 
 @pytest.mark.parametrize("content", [b"", b"n", b"new", b"longer than it was", b"x" * 200_000])
@@ -331,42 +338,42 @@ def test_another_user(foreign: Serve, root: Path) -> None:
     ],
 )
 def test_a_file_that_may_only_be_written_to(
-    foreign: Serve, root: Path, content: bytes, folder: str, file: str, mode: str
+    foreign: Serve, open_root: Path, content: bytes, folder: str, file: str, mode: str
 ) -> None:
     user, group, bits = folder.split(":")
-    os.chown(root, int(user), int(group))
-    root.chmod(int(bits, 8))
-    (root / "a").write_bytes(b"before")
-    os.chown(root / "a", *map(int, file.split(":")))
-    (root / "a").chmod(int(mode, 8))
-    before = (root / "a").stat()
-    assert foreign.ask("may", root, "a", "put", file) == "yes"
-    assert foreign.batch(put(root, "a", content, mode=mode, owner=file)) == []
-    now = (root / "a").stat()
-    assert (root / "a").read_bytes() == content
+    os.chown(open_root, int(user), int(group))
+    open_root.chmod(int(bits, 8))
+    (open_root / "a").write_bytes(b"before")
+    os.chown(open_root / "a", *map(int, file.split(":")))
+    (open_root / "a").chmod(int(mode, 8))
+    before = (open_root / "a").stat()
+    assert foreign.ask("may", open_root, "a", "put", file) == "yes"
+    assert foreign.batch(put(open_root, "a", content, mode=mode, owner=file)) == []
+    now = (open_root / "a").stat()
+    assert (open_root / "a").read_bytes() == content
     assert f"{now.st_uid}:{now.st_gid}" == file
     assert (now.st_ino, now.st_mode) == (before.st_ino, before.st_mode)
     assert now.st_mtime_ns // SECOND > before.st_mtime_ns // SECOND
-    assert os.listdir(root) == ["a"]  # noqa: PTH208
+    assert os.listdir(open_root) == ["a"]  # noqa: PTH208
 
 
 def test_a_file_that_may_only_be_written_to_is_left_alone_where_it_would_not_be_as_it_should(
-    foreign: Serve, root: Path
+    foreign: Serve, open_root: Path
 ) -> None:
     for name in ("linked", "plain", "other", "big"):
-        (root / name).write_bytes(b"before")
-        os.chown(root / name, ME, ME)
-    os.link(root / "linked", root / "too")
-    before = tree(root)
+        (open_root / name).write_bytes(b"before")
+        os.chown(open_root / name, ME, ME)
+    os.link(open_root / "linked", open_root / "too")
+    before = tree(open_root)
     own = f"{ME}:{ME}"
-    assert foreign.ask("may", root, "linked", "put", own).startswith("no ")
-    assert foreign.ask("may", root, "other", "put", f"{ME}:5").startswith("no ")
+    assert foreign.ask("may", open_root, "linked", "put", own).startswith("no ")
+    assert foreign.ask("may", open_root, "other", "put", f"{ME}:5").startswith("no ")
     answers = foreign.batch(
-        put(root, "linked", owner=own),
-        put(root, "plain", owner=own, digest="0" * 64),
-        put(root, "other", owner=f"{ME}:5"),
-        put(root, "big", b"x" * (17 << 20), owner=own),
-        put(root, "new", owner=own),
+        put(open_root, "linked", owner=own),
+        put(open_root, "plain", owner=own, digest="0" * 64),
+        put(open_root, "other", owner=f"{ME}:5"),
+        put(open_root, "big", b"x" * (17 << 20), owner=own),
+        put(open_root, "new", owner=own),
     )
     assert [answer.rpartition(": ")[2] for answer in answers] == [
         "Permission denied",
@@ -375,7 +382,7 @@ def test_a_file_that_may_only_be_written_to_is_left_alone_where_it_would_not_be_
         "Permission denied",
         "Permission denied",
     ]
-    assert tree(root) == before
+    assert tree(open_root) == before
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="gives files away")

@@ -143,3 +143,30 @@ def test_workload_of() -> None:
         "web-db",
     )
     assert workload_of({}) is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "ports"),
+    [
+        ({}, set()),
+        ({"ports": [{"containerPort": 80}, {"containerPort": 53, "protocol": "UDP"}]}, {80}),
+        (
+            {
+                "ports": [{"name": "http", "containerPort": 80, "protocol": "TCP"}],
+                "readinessProbe": {"httpGet": {"path": "/", "port": "http"}},
+                "livenessProbe": {"tcpSocket": {"port": 81}},
+                "startupProbe": {"grpc": {"port": 82}},
+            },
+            {80, 81, 82},
+        ),
+        ({"readinessProbe": {"httpGet": {"port": "8080"}}}, {8080}),
+        ({"readinessProbe": {"httpGet": {"port": "nowhere"}}}, set()),
+        ({"readinessProbe": {"tcpSocket": {"port": 80, "host": "elsewhere"}}}, set()),
+        ({"readinessProbe": {"exec": {"command": ["true"]}}}, set()),
+    ],
+)
+def test_the_ports_of_a_container_are_those_that_its_spec_names(
+    spec: dict[str, Any], ports: set[int]
+) -> None:
+    found = pod_view({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "c", **spec}]}})
+    assert [container.ports for container in found.containers] == [ports]

@@ -381,7 +381,15 @@ def test_locate_falls_back_to_what_stands_above(directory: Directory) -> None:
         ("['/a b']", 21, "'/a b' is not a directory that can be kept", None),
         ("[/a/../b]", 21, "'/a/../b' is not a directory that can be kept", None),
         ("[/]", 21, "'/' is not a directory that can be kept", None),
-        ("yes", 20, "`services.web.build.cache` must be a list or the word auto", None),
+        (
+            "yes",
+            20,
+            "`services.web.build.cache` must be a list or the word auto",
+            "write `auto`, or a list",
+        ),
+        ("true", 20, "`services.web.build.cache` must be a list", "write `auto`, or a list"),
+        ("Auto", 20, "`services.web.build.cache` must be a list", "did you mean `auto`?"),
+        ("[1]", 21, "`services.web.build.cache[0]` must be text", 'put it in quotes: "1"'),
     ],
 )
 def test_caches_that_cannot_be(
@@ -392,6 +400,32 @@ def test_caches_that_cannot_be(
     assert message in found.message
     if suggestion is not None:
         assert found.suggestions == (suggestion,)
+
+
+@pytest.mark.parametrize(
+    ("keys", "code", "message", "suggestion"),
+    [
+        ("deploy: {replace: hott}", "config/value", "one of auto, hot, in-place", "`hot`"),
+        ("deploy: {replace: true}", "config/value", "one of auto, hot, in-place", None),
+        ("deploy: {replace: [hot]}", "config/type", "one of auto, hot, in-place", None),
+        ("deploy: {supervise: no}", "config/type", "not the text 'no'", "write false"),
+        ("deploy: {supervise: 'true'}", "config/type", "true or false", "write true"),
+        ("deploy: {supervise: 1}", "config/type", "true or false", None),
+        ("deploy: {stop_timeout: 0}", "config/value", "longer than 0 and at most 1h", "1s"),
+        ("deploy: {stop_timeout: 61m}", "config/value", "longer than 0 and at most 1h", "1s"),
+        ("deploy: {stop_timeout: fast}", "config/value", "not a length of time", "120s"),
+        ("deploy: {stop_timeout: [1]}", "config/type", "a number or text like 1s", None),
+        ("deploy: {stop_timeout: }", "config/type", "not nothing", "give it a value"),
+    ],
+)
+def test_hot_keys_that_cannot_be(
+    directory: Directory, keys: str, code: str, message: str, suggestion: str | None
+) -> None:
+    found = directory.error(service(keys))
+    assert (found.code, found.location and found.location.line) == (code, 5)
+    assert message in found.message
+    assert (suggestion or "") in "".join(found.suggestions)
+    assert bool(suggestion) == bool(found.suggestions)
 
 
 def test_sync_rules(directory: Directory) -> None:

@@ -104,6 +104,7 @@ class World:
         self.open.set()
         self.supervisor = "nobody"
         self.user: int | None = None
+        self.ports: frozenset[int] = frozenset()
         self._interpreter = interpreter
         self._scanner = TreeScanner(self.context, ContextRules(IgnoreRules(())))
         self._pods: tuple[PodView, ...] = ()
@@ -160,6 +161,7 @@ class World:
                         image_id=f"{image.repository}@{image.digest}",
                         container_id=f"c{incarnation}",
                         state="running",
+                        ports=self.ports,
                     ),
                 ),
             )
