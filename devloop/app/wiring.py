@@ -23,7 +23,7 @@ from devloop.cluster.deploy.deployments import Deployments
 from devloop.cluster.deploy.guard import local_reason
 from devloop.cluster.deploy.status import digests_in_use
 from devloop.engine.loop import Engine, ServicePorts
-from devloop.engine.state import Hinted
+from devloop.engine.state import ChangedOutside, Hinted
 from devloop.errors import Code, Diagnosis, Location
 from devloop.events import DiagnosticRaised, HoldStarted
 from devloop.logs.follower import LogFollower
@@ -163,6 +163,10 @@ class Wiring:
             hints=self._hints(sources) if self.mode == "dev" else None,
         )
         self._bases.on_move(functools.partial(self._base_moved, engine))
+        if self.mode == "dev":
+            self._deployments.outside.start(
+                lambda service, change: engine.post(ChangedOutside(service, change))
+            )
         return engine
 
     def _look_at_bases(self) -> BaseMoves:

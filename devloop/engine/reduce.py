@@ -17,6 +17,7 @@ from devloop.engine.state import (
     Began,
     Behind,
     CaughtUp,
+    ChangedOutside,
     Dirty,
     Done,
     Ended,
@@ -67,7 +68,8 @@ def reduce(state: State, fact: Fact, now: float) -> tuple[State, list[Event]]:
     events: list[Event] = []
     if isinstance(fact, StopRequested):
         return _stop(state, fact, now, events), events
-    name = fact.service if isinstance(fact, Hinted | Asked) else fact.task.service
+    own = Hinted | Asked | ChangedOutside
+    name = fact.service if isinstance(fact, own) else fact.task.service
     turn = Turn(state, state.services[name], now, events)
     if isinstance(fact, Began | Finished | Said) and not turn.is_current(fact.task):
         return state, events
@@ -76,6 +78,8 @@ def reduce(state: State, fact: Fact, now: float) -> tuple[State, list[Event]]:
             _hinted(turn, fact)
         case Asked():
             _asked(turn)
+        case ChangedOutside(_, change):
+            _changed_outside(turn, change)
         case Started(task):
             _started(turn, task)
         case Ended(task, result):
@@ -123,6 +127,33 @@ def _asked(turn: Turn) -> None:
     _hinted(turn, Hinted(service=turn.service.name, paths=None))
 
 
+def _changed_outside(turn: Turn, change: Diagnosis | None) -> None:
+    """What runs is not what was proven any more; the next save takes it back, not before."""
+    service = turn.service
+    if turn.state.stop is not None or (change is None and service.taken is None):
+        return
+    if change is None:
+        # Whether its pods follow, nobody has looked at.
+        change = Diagnosis(
+            code=Code.SAFETY_CHANGED_OUTSIDE,
+            severity="info",
+            message="the workload is again as devloop left it",
+            suggestions=("save a file of the service to see it served",),
+        )
+    turn.service = replace(
+        service,
+        served=None,
+        proof=None,
+        applied=False,
+        behind=None,
+        unserved=None,
+        taken=change,
+    )
+    # One that is deployed notices it by itself, one that is to be deployed takes it back.
+    if service.iteration is None:
+        turn.events.append(DiagnosticRaised.of(change, service=service.name))
+
+
 def _scanned(turn: Turn, scan: Scan, seen: Dirty, done: Done) -> None:
     service = turn.service
     first = service.scan is None and service.failure is None
@@ -161,6 +192,9 @@ def _scanned(turn: Turn, scan: Scan, seen: Dirty, done: Done) -> None:
     if running is None and failure and done.wrote and seen.first < failure.at + _ECHO:
         turn.service = replace(turn.service, failure=replace(failure, fingerprint=fingerprint))
         return
+    wished = service.asked or scan.changed or seen.paths
+    if service.taken is not None and running is None and failure is None and not wished:
+        return  # an audit is nobody's wish to take it back
     trigger = _trigger(turn, scan, seen, first=first)
     if service.asked:
         _begin(turn, trigger if first or scan.changed else Trigger(kind="retry"), scan)
@@ -227,7 +261,7 @@ def _begin(turn: Turn, trigger: Trigger, scan: Scan) -> None:
     # the same bytes finds nothing to sync.
     may_sync = turn.service.syncs and turn.service.applied and turn.service.proof is not None
     may_sync = may_sync and trigger.kind != "retry"
-    turn.service = replace(turn.service, failure=None, unserved=None)
+    turn.service = replace(turn.service, failure=None, unserved=None, taken=None)
     turn.iteration = Iteration(
         number=number,
         trigger=trigger,
@@ -315,30 +349,45 @@ def _advance(turn: Turn, value: object) -> None:
         case ImageRef():
             turn.to_stage(TaskKind.DEPLOY, image=value)
         case Deployed():
-            turn.service = replace(turn.service, applied=True, superseded=())
+            turn.service = replace(turn.service, applied=True, superseded=(), taken=None)
             if value.alone:
                 # What was served before is gone, whether this one gets ready or not.
                 turn.service = replace(turn.service, proof=None)
             turn.to_stage(TaskKind.FOLLOW, deployed=value)
         case Served(image=image):
-            scan, number, deployed = iteration.scan, iteration.number, iteration.deployed
-            fingerprint = scan.fingerprint
-            proof = Proof(fingerprint=fingerprint, iteration=number, image=image)
-            turn.service = replace(turn.service, served=fingerprint, proof=proof, behind=None)
-            if iteration.stage is TaskKind.SYNC:
-                behind = Behind(scan=scan, key=number, since=turn.now)
-                turn.service = replace(turn.service, behind=behind)
-                _end(turn, Outcome.READY, why="synced into what runs")
-            elif iteration.trigger.kind == "start" and not (deployed and deployed.changed):
-                _end(turn, Outcome.UNCHANGED, why="the cluster serves this already")
-            else:
-                _end(turn, Outcome.READY, why=f"serving {image.short}")
+            _served(turn, image)
         case _ if (failure := iteration.failure) is not None:
             # The rollback is through; the failure that caused it ends the iteration.
             why = f"{failure.diagnosis.message}; rolled back"
             _end(turn, Outcome.FAILED, why=why, failure=failure, rolled_back=True)
         case _:
             raise TypeError(f"a {iteration.stage} worker returned {value!r}")
+
+
+def _served(turn: Turn, image: ImageRef) -> None:
+    iteration, taken = turn.iteration, turn.service.taken
+    synced = iteration.stage is TaskKind.SYNC
+    if taken is not None and synced:
+        # What was synced went into pods that somebody replaces: the save is the newer wish.
+        turn.close_steps(StepOutcome.DONE)
+        turn.service = replace(turn.service, taken=None)
+        turn.to_stage(TaskKind.BUILD)
+        return
+    if taken is not None:
+        _task_failed(turn, iteration.task(turn.service.name), replace(taken, severity="error"))
+        return
+    scan, number, deployed = iteration.scan, iteration.number, iteration.deployed
+    fingerprint = scan.fingerprint
+    proof = Proof(fingerprint=fingerprint, iteration=number, image=image)
+    turn.service = replace(turn.service, served=fingerprint, proof=proof, behind=None)
+    if synced:
+        behind = Behind(scan=scan, key=number, since=turn.now)
+        turn.service = replace(turn.service, behind=behind)
+        _end(turn, Outcome.READY, why="synced into what runs")
+    elif iteration.trigger.kind == "start" and not (deployed and deployed.changed):
+        _end(turn, Outcome.UNCHANGED, why="the cluster serves this already")
+    else:
+        _end(turn, Outcome.READY, why=f"serving {image.short}")
 
 
 def _task_failed(turn: Turn, task: Task, diagnosis: Diagnosis) -> None:
@@ -376,7 +425,8 @@ def _task_failed(turn: Turn, task: Task, diagnosis: Diagnosis) -> None:
         turn.close_steps(StepOutcome.FAILED)
         turn.to_stage(TaskKind.ROLLBACK, failure=failure)
         return
-    if task.kind is TaskKind.FOLLOW and turn.state.mode == "dev" and iteration.deployed:
+    ours = turn.service.taken is None
+    if task.kind is TaskKind.FOLLOW and turn.state.mode == "dev" and iteration.deployed and ours:
         unserved = Unserved(
             scan=iteration.scan, key=number, deployed=iteration.deployed, since=turn.now
         )

@@ -168,7 +168,8 @@ class ServiceState:
     has. `syncs` says that a change is first tried as a sync of
     files into what runs. `superseded` has, for each iteration in a row that a newer change ended
     before it was deployed, the paths that had changed; `noisy` is the path last warned of,
-    `not_synced` the reason last given for a change that could not be synced."""
+    `not_synced` the reason last given for a change that could not be synced. `taken` is what
+    somebody else changed of what runs, until a save comes that takes it back."""
 
     name: str
     roll_back: bool = False
@@ -188,6 +189,7 @@ class ServiceState:
     superseded: tuple[tuple[str, ...], ...] = ()
     noisy: str = ""
     not_synced: str = ""
+    taken: Diagnosis | None = None
     running: frozenset[Task] = frozenset()
 
     @property
@@ -228,6 +230,14 @@ class Asked:
     """The user wants another try, whatever the disk has."""
 
     service: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedOutside:
+    """Somebody else changed what runs of a service, or (None) put it back."""
+
+    service: str
+    change: Diagnosis | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +321,7 @@ class StopRequested:
     why: str = ""
 
 
-Fact = Hinted | Asked | Started | Ended | Began | Finished | Said | StopRequested
+Fact = Hinted | Asked | ChangedOutside | Started | Ended | Began | Finished | Said | StopRequested
 
 
 def initial(

@@ -16,6 +16,7 @@ from devloop.cluster.api.kinds import Discovery
 from devloop.cluster.deploy import guard
 from devloop.cluster.deploy.apply import Applier
 from devloop.cluster.deploy.left_over import AppliedObjects, LeftOvers
+from devloop.cluster.deploy.outside import OutsideWatch
 from devloop.cluster.deploy.recovery import recover
 from devloop.cluster.deploy.service import ServiceDeployer
 from devloop.cluster.replace.in_place import InPlace
@@ -82,6 +83,7 @@ class Deployments:
         self.left_overs = LeftOvers(
             project, connection, self.applied, renderings, deleted=self.applier.forget
         )
+        self.outside = OutsideWatch(view, self.lock)
         self.in_place_by_default = (
             in_place_by_default
             and guard.local_reason(*facts, lambda: connection.local_tool) is not None
@@ -177,6 +179,7 @@ class Deployments:
         cluster is silent; the recovery log then keeps what is left for the next start."""
         if deadline is None:
             deadline = time.monotonic() + _CLOSE_SECONDS
+        self.outside.close()
         ends = [Background(f"close {d.name}", d.close) for d in self._deployers]
         for end in ends:
             end.wait(max(0.0, deadline - time.monotonic()), Cancel())

@@ -91,8 +91,10 @@ class WorkloadDeployer:
             except Recreated:
                 live = self._connection.find(workload_path(self.ref))
         change, done, how = replaced
-        self._last = done.written.object
-        if done.written.changed and (changed := changed_reads(change.live, reads_in(self._last))):
+        self._left_as(done.written.object)
+        if done.written.changed and (
+            changed := changed_reads(change.live, reads_in(done.written.object))
+        ):
             how = f", {changed} changed: new pods"
         deployed = self._deployed(change, done)
         if deployed.changed:
@@ -130,8 +132,9 @@ class WorkloadDeployer:
             supervisor = found.pop() if len(found) == 1 else ()
             write = replace(self._image_patch(live, back), supervisor=supervisor)
             with contextlib.suppress(Recreated):
-                self._last = write.plain().object
-                self.hooks.rolled_back(self._last, back)
+                left = write.plain().object
+                self._left_as(left)
+                self.hooks.rolled_back(left, back)
             return f"{self.ref} -> {', '.join(sorted({_short(i) for i in back.values()}))}"
 
     def adopt(
@@ -152,7 +155,7 @@ class WorkloadDeployer:
         except Recreated:
             return False, f"{ref} was recreated"
         if result is not None:
-            self._last = result
+            self._left_as(result)
             self._unproven.add(image.pinned)
         return result is not None, blocker
 
@@ -235,6 +238,10 @@ class WorkloadDeployer:
         keep_workload(self._shared, live)
 
     # --- what is known -------------------------------------------------------------------------
+
+    def _left_as(self, written: Json) -> None:
+        self._last = written
+        self._shared.outside.wrote(self.ref, self._service.name, written)
 
     def live(self) -> Json | None:
         """The workload as it is: from the watch where that is up to date, else asked for."""

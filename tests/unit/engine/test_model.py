@@ -27,6 +27,7 @@ from devloop.engine.state import (
     Asked,
     Began,
     CaughtUp,
+    ChangedOutside,
     Done,
     Ended,
     Fact,
@@ -186,6 +187,18 @@ class World(RuleBasedStateMachine):
     @rule(service=st.sampled_from(SERVICES))
     def ask(self, service: str) -> None:
         self.apply(Asked(service=service))
+        self.follow_plan()
+
+    @rule(service=st.sampled_from(SERVICES), back=st.booleans())
+    def somebody_changes_what_runs(self, service: str, *, back: bool) -> None:
+        """Told only between two writes, as the watch does; `back`: puts it as it was."""
+        writing = {TaskKind.DEPLOY, TaskKind.ROLLBACK, TaskKind.CATCH_UP}
+        if any(t.kind in writing and t.service == service for t in self.running):
+            return
+        if not back:
+            self.cluster[service] = "somebody's"
+        change = Diagnosis(code=Code.SAFETY_CHANGED_OUTSIDE, message="it was changed")
+        self.apply(ChangedOutside(service, None if back else change))
         self.follow_plan()
 
     @rule(seconds=st.sampled_from([0.001, 0.02, 1.0, 20.0]))
@@ -390,6 +403,8 @@ class World(RuleBasedStateMachine):
             elif service.failure is not None:
                 assert service.failure.fingerprint == wanted
                 assert any(isinstance(e, DiagnosticRaised) for e in self.events)
+            elif service.taken is not None:
+                assert service.served is None
             else:
                 assert service.served == wanted
                 assert self.cluster[name] == wanted.build
@@ -525,6 +540,56 @@ def test_a_failed_sync_is_told_and_the_image_is_built() -> None:
     assert web_tasks(world) == [TaskKind.BUILD]
     told = [e for e in world.events if isinstance(e, DiagnosticRaised)]
     assert [(e.code, e.severity) for e in told] == [("sync/failed", "warning")]
+
+
+def changed_outside(world: World) -> None:
+    change = Diagnosis(
+        code=Code.SAFETY_CHANGED_OUTSIDE, severity="warning", message="web was changed by anna"
+    )
+    world.cluster["web"] = "anna's"
+    world.apply(ChangedOutside("web", change))
+    world.follow_plan()
+
+
+def test_a_save_of_the_same_bytes_takes_back_what_somebody_changed_but_no_audit_does() -> None:
+    world = advanced(*FIRST, syncs=True)
+    changed_outside(world)
+    told = [e.message for e in world.events if isinstance(e, DiagnosticRaised)]
+    assert told == ["web was changed by anna"]
+    world.apply(Hinted(service="web", paths=None))
+    world.settle()
+    assert world.cluster["web"] == "anna's"
+    world.edit("web", 0, 1)
+    world.settle()
+    assert world.cluster["web"] == "content-0"
+    assert web_outcomes(world)[-1].value == "ready"
+
+
+def test_what_was_synced_is_not_brought_into_a_workload_that_somebody_changed() -> None:
+    world = advanced(*FIRST, syncs=True)
+    saved(world, 1)
+    world.succeed(next(t for t in world.running if t.kind is TaskKind.SYNC))
+    changed_outside(world)
+    world.wait(5.0)
+    assert TaskKind.CATCH_UP not in web_tasks(world)
+    assert world.cluster["web"] == "anna's"
+    # The next save is no sync into pods of an unknown image.
+    world.edit("web", 2, 1)
+    world.wait(0.05)
+    world.succeed(next(t for t in world.running if t.kind is TaskKind.SCAN and t.service == "web"))
+    assert web_tasks(world) == [TaskKind.BUILD]
+
+
+def test_no_message_says_the_opposite_of_what_somebody_made_of_it() -> None:
+    world = advanced(*FIRST)
+    changed_outside(world)
+    world.edit("web", 1, 1)
+    world.wait(0.05)
+    world.succeed(next(t for t in world.running if t.kind is TaskKind.SCAN and t.service == "web"))
+    build = next(t for t in world.running if t.kind is TaskKind.BUILD and t.service == "web")
+    world.end(build, failure("build/run-failed"))
+    finished = [e for e in world.events if isinstance(e, IterationFinished)][-1]
+    assert finished.serving is None
 
 
 def saved(world: World, content: int) -> None:

@@ -1,0 +1,141 @@
+"""Somebody else's hands: a workload that does not look any more as this session left it.
+
+Looks at what the watch brings anyway, and only at the pod template's spec: what is scaled,
+restarted or annotated still runs what devloop deployed. What follows from a change is the engine's
+to decide.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from devloop.base.cancel import Cancel
+from devloop.base.threads import supervised
+from devloop.cluster.api.pod_view import dig, images_of, metadata, name_of, number, uid_of
+from devloop.cluster.api.writes import last_writer
+from devloop.cluster.deploy.ownership import gitops_manager
+from devloop.errors import Code, Diagnosis
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from devloop.cluster.api.pod_view import Json
+    from devloop.cluster.api.reflector import WatchEvent
+    from devloop.cluster.api.view import ClusterView
+    from devloop.cluster.replace.workload_lock import WorkloadLock
+    from devloop.model import WorkloadRef
+
+
+# Several writes in a row are one change; a watch brings them within a few milliseconds.
+_REST = 0.1
+
+
+def outside_change(ref: WorkloadRef, left: Json, now: Json | None) -> Diagnosis | None:
+    """What somebody else made of a workload that this session `left` so; None for nothing that
+    matters to what its pods run, or where `now` is older than `left`."""
+    if now is None:
+        return _changed(f"{ref} was deleted", "save a file of the service to deploy it again")
+    if uid_of(now) == uid_of(left) and _generation(now) < _generation(left):
+        return None
+    template = ("spec", "template", "spec")
+    if dig(now, *template) == dig(left, *template):
+        return None
+    before = images_of(left)
+    images = [f"{c} runs {i}" for c, i in images_of(now).items() if before.get(c) != i]
+    what = ", ".join(images) or "its pod template is another"
+    manager = gitops_manager(now)
+    tip = "save a file of the service to take it over again"
+    if manager is not None:
+        tip = f"pause {manager} for {ref} while you work, or take it out of {manager}'s hands"
+    return _changed(f"{ref} was changed by {last_writer(now)}: {what}", tip)
+
+
+def _changed(message: str, tip: str) -> Diagnosis:
+    return Diagnosis(
+        code=Code.SAFETY_CHANGED_OUTSIDE,
+        severity="warning",
+        message=message,
+        cause="what runs is not what is on disk",
+        suggestions=(tip,),
+    )
+
+
+def _generation(thing: Json) -> int:
+    return number(metadata(thing).get("generation"))
+
+
+class OutsideWatch:
+    """Looks on at the workloads that a session writes; does nothing until `start`. Never judges
+    while devloop itself writes: `lock_of` gives a workload's lock."""
+
+    def __init__(self, view: ClusterView, lock_of: Callable[[WorkloadRef], WorkloadLock]) -> None:
+        self._report: Callable[[str, Diagnosis | None], None] | None = None
+        self._view = view
+        self._lock_of = lock_of
+        self._changed = threading.Condition()
+        self._left: dict[WorkloadRef, Json] = {}
+        self._services: dict[WorkloadRef, set[str]] = {}
+        self._suspects: set[WorkloadRef] = set()
+        self._told: dict[WorkloadRef, Diagnosis] = {}
+        self._ending = Cancel()
+        self._thread: threading.Thread | None = None
+
+    def start(self, report: Callable[[str, Diagnosis | None], None]) -> None:
+        """Tell `report` (service, what was changed) for each service that deploys a workload which
+        somebody else changed, once a change; with None when it is again as it was left. From a
+        thread of its own. Called before the first write."""
+        self._report = report
+        self._thread = supervised("outside", self._look_on)
+        self._thread.start()
+
+    def wrote(self, ref: WorkloadRef, service: str, left: Json) -> None:
+        """From now on the workload is expected to be so. Called with its lock held."""
+        if self._report is None:
+            return
+        with self._changed:
+            first = ref not in self._left
+            self._left[ref] = left
+            self._services.setdefault(ref, set()).add(service)
+            self._told.pop(ref, None)
+        if first:
+            self._view.workload(ref).add(lambda event: self._take(ref, event))
+
+    def close(self) -> None:
+        self._ending.set()
+        with self._changed:
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(1.0)
+
+    def _take(self, ref: WorkloadRef, event: WatchEvent) -> None:
+        if event.type not in {"PUT", "DELETE"} or name_of(event.object) != ref.name:
+            return
+        now = event.object if event.type == "PUT" else None
+        with self._changed:
+            if ref in self._told or outside_change(ref, self._left[ref], now) is not None:
+                self._suspects.add(ref)
+                self._changed.notify_all()
+
+    def _look_on(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._suspects or self._ending.is_set())
+            self._ending.wait(_REST)
+            with self._changed:
+                suspects, self._suspects = self._suspects, set()
+            for ref in suspects:
+                with self._lock_of(ref).acquired(self._ending):
+                    self._look(ref)
+            self._ending.check()
+
+    def _look(self, ref: WorkloadRef) -> None:
+        now = self._view.workload(ref).get(ref.name)
+        with self._changed:
+            found, known = outside_change(ref, self._left[ref], now), self._told.pop(ref, None)
+            if found is not None:
+                self._told[ref] = found
+            services = sorted(self._services[ref])
+        if found != known and self._report is not None:
+            for service in services:
+                self._report(service, found)
