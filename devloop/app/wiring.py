@@ -6,12 +6,15 @@ Everything that is opened here is put on the session's stack to be closed in the
 from __future__ import annotations
 
 import functools
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from devloop.app.housekeeping import KEPT, Housekeeper, find_leftovers, remove
 from devloop.app.pods import PodFeed
 from devloop.app.project_paths import may_read, project_paths
 from devloop.base.lazy_dataclass import dataclass
+from devloop.base.patterns import link_targets
 from devloop.builders.base_moves import BaseLookup, BaseMoves
 from devloop.builders.built_images import BuiltImages, RecordingBuilder
 from devloop.builders.dev_image import DevImages
@@ -35,7 +38,6 @@ from devloop.watch.source import ServiceSource
 if TYPE_CHECKING:
     import contextlib
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
     from devloop.app.preflight import Environment
     from devloop.base.cancel import Cancel
@@ -302,7 +304,10 @@ class Wiring:
     def _hints(self, sources: Mapping[str, ServiceSource]) -> Hints:
         files = self.loaded.files
         watched = WatchHints(
-            tuple(sources.values()), files=files, warn=self._warn, woke=self.view.reconnect
+            tuple(sources.values()),
+            files=(*files, *(target for file in files for target in _targets(file))),
+            warn=self._warn,
+            woke=self.view.reconnect,
         )
         return ConfigNotice(watched, files, show=self.loaded.show, report=self._warn)
 
@@ -336,7 +341,7 @@ class ConfigNotice:
         """See engine.ports.Hints."""
         for paths in self._hints.hints(cancel):
             for file in self._loaded:
-                if paths is None or file in paths:
+                if paths is None or not paths.isdisjoint((file, *_targets(file))):
                     self._look(file)
             yield paths
 
@@ -355,6 +360,10 @@ class ConfigNotice:
                     location=Location(shown, 1, 1),
                 )
             )
+
+
+def _targets(file: Path) -> tuple[Path, ...]:
+    return tuple(map(Path, link_targets(os.fspath(file))))
 
 
 def _content(file: Path) -> bytes | None:

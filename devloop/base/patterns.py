@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _MAGIC = re.compile(r"[*?[]")
 # What glob.escape makes of a character that would be magic.
 _ESCAPED = re.compile(r"\[([*?[])\]")
+_MOST_LINKS = 40  # as Linux has it
 MANIFEST_SUFFIXES = (".yaml", ".yml", ".json")
 """What the names of manifests end with: only such files stand for a directory."""
 
@@ -127,6 +128,20 @@ def existing_directory(path: str) -> str:
 def is_directory(path: str) -> bool:
     """Whether a directory is at `path`, and no symlink to one."""
     return os.path.isdir(path) and not os.path.islink(path)  # noqa: PTH112, PTH114
+
+
+def link_targets(path: str) -> tuple[str, ...]:
+    """Where a symlink leads, hop by hop, as absolute paths; empty for what is none."""
+    found: list[str] = []
+    while len(found) < _MOST_LINKS:
+        try:
+            target = os.readlink(path)  # noqa: PTH115 - any bytes
+        except OSError:
+            break
+        above = os.path.realpath(os.path.dirname(path))  # noqa: PTH120
+        path = os.path.normpath(os.path.join(above, target))  # noqa: PTH118
+        found.append(path)
+    return tuple(found)
 
 
 def ignore_line(path: str) -> str:

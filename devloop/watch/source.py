@@ -22,7 +22,12 @@ from devloop.base.cancel import Cancel
 from devloop.base.editor_files import is_temporary
 from devloop.base.file_content import FileCache
 from devloop.base.ignore_rules import IgnoreFileError, IgnoreRules
-from devloop.base.patterns import FilePatterns, existing_directory, is_directory
+from devloop.base.patterns import (
+    FilePatterns,
+    existing_directory,
+    is_directory,
+    link_targets,
+)
 from devloop.config.resolve import secret_fields
 from devloop.errors import Code, DevloopError, Location, unreadable
 from devloop.model import Fingerprint, RenderingInputs, Scan
@@ -82,7 +87,10 @@ class ServiceSource:
         singles = [self._dockerfile, *self._ignore.candidates, *filter(None, self._secrets)]
         self._singles = tuple(dict.fromkeys(singles))
         self._inputs: RenderingInputs | None = None
+        # Where those of the files outside of the context lead that are symlinks.
+        self._targets: frozenset[str] = frozenset()
         self._read_inputs()
+        self._follow_links()
         self._prefix = f"{os.path.relpath(self._context, self._project)}/".removeprefix("./")
         self._scanner: TreeScanner | None = None
         self._rules: ContextRules | None = None
@@ -182,7 +190,7 @@ class ServiceSource:
         something in it may."""
         text = os.fspath(path)
         # With many services nearly every path is asked about in vain.
-        if text in self._above:
+        if text in self._above or text in self._targets:
             return True
         if not text.startswith(self._tops):
             return False
@@ -199,8 +207,11 @@ class ServiceSource:
         text = os.fspath(path)
         if text in self._ignore.candidates:
             return True
-        before = self._inputs
-        return self._patterns.concerns(text) and self._read_inputs() != before
+        before, targets = self._inputs, self._targets
+        named = self._patterns.concerns(text)
+        if (named or text in self._singles or text in targets) and self._follow_links() != targets:
+            return True
+        return named and self._read_inputs() != before
 
     def directories(self) -> set[str]:
         """The directories whose direct changes matter, as they stand on disk now: everything that
@@ -220,8 +231,14 @@ class ServiceSource:
 
     def _around(self) -> set[str]:
         """Where the files outside of the context are, or will be."""
-        singles = {existing_directory(os.path.dirname(path)) for path in self._singles}  # noqa: PTH120
+        paths = (*self._singles, *self._follow_links())
+        singles = {existing_directory(os.path.dirname(path)) for path in paths}  # noqa: PTH120
         return singles | self._patterns.directories()
+
+    def _follow_links(self) -> frozenset[str]:
+        links = filter(os.path.islink, (*self._singles, *self._patterns.files()))
+        self._targets = frozenset(target for link in links for target in link_targets(link))
+        return self._targets
 
     def _read_inputs(self) -> RenderingInputs:
         inputs = self._rendering.inputs() if self._rendering is not None else RenderingInputs()

@@ -48,3 +48,13 @@ def test_each_new_content_is_told_once(tmp_path: Path) -> None:
 def test_a_touch_a_replacing_editor_and_the_way_back_are_no_news(tmp_path: Path) -> None:
     assert said(tmp_path, "a", None, "a") == []
     assert len(said(tmp_path, "b", "a")) == 1
+
+
+def test_a_change_behind_a_link_is_one_of_the_file(tmp_path: Path) -> None:
+    real, file = tmp_path / "shared.yaml", tmp_path / "devloop.yaml"
+    real.write_text("a")
+    file.symlink_to("shared.yaml")
+    told: list[Diagnosis] = []
+    notice = ConfigNotice(Steps(real, ("b",)), (file,), show=lambda p: p.name, report=told.append)
+    assert list(notice.hints(Cancel())) == [frozenset({real})]
+    assert [each.message.partition(" ")[0] for each in told] == ["devloop.yaml"]

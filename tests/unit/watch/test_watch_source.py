@@ -332,3 +332,37 @@ def test_a_base_image_that_moved_belongs_to_the_recipe_and_is_named(root: Path) 
     assert look(made).changed == ()
     bases.clear()
     assert look(made).fingerprint == first.fingerprint
+
+
+@pytest.mark.parametrize("link", ["api/Dockerfile", "k8s/web.yaml", "pip.conf"])
+def test_what_a_link_leads_to_is_watched_as_the_link_is(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, link: str
+) -> None:
+    shared = tmp_path_factory.mktemp("shared")
+    real, other = write(shared / "real", "FROM a"), write(shared / "more/other", "FROM b")
+    hop = shared / "hop"
+    hop.symlink_to("real")
+    (root / link).unlink()
+    (root / link).symlink_to(hop)
+    build = Build(
+        context=root / "api",
+        dockerfile=root / "api/Dockerfile",
+        secrets=(f"id=pip,src={root}/pip.conf",),
+    )
+    deploy = Deploy(workload_name="web", manifests=(f"{root}/k8s/*.yaml",))
+    service = Service(name="web", image="web", build=build, deploy=deploy)
+    made = ServiceSource(service, root, FilesRendering(deploy.manifests))
+    first = look(made)
+    assert made.concerns(real)
+    assert made.concerns(hop)
+    assert not made.concerns(other)
+    assert {str(shared), str((root / link).parent)} <= made.directories()
+    write(real, "FROM c")
+    second = look(made, real)
+    assert second.fingerprint != first.fingerprint
+    assert second.changed == (link,)
+    (root / link).unlink()
+    (root / link).symlink_to(other)
+    assert made.reshapes(root / link)
+    assert made.concerns(other)
+    assert str(other.parent) in made.directories()
