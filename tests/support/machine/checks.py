@@ -42,7 +42,7 @@ BESIDE_OTHERS = ("-m", "not docker and not kind and not realtime")
 REALTIME = ("-m", "realtime and not docker and not kind")
 ALONE = ("-m", "docker or kind")
 # More processes than this spend their time on collecting the same tests.
-SPREAD = ("-n", "auto", "--maxprocesses", "8", "--dist", "worksteal")
+MOST_PROCESSES = 8
 # These sleep most of the time, on any number of cores.
 REALTIME_SPREAD = ("-n", "8", "--dist", "worksteal")
 REALTIME_MARK = "pytest.mark.realtime"
@@ -116,10 +116,17 @@ def parts(pytest_args: Sequence[str], *, unit: bool, coverage: bool) -> list[lis
     measured = COVERAGE if coverage else ()
     if "-m" in pytest_args or any(names_a_path(argument) for argument in pytest_args):
         return [[*(UNIT_ONLY if unit else ()), *measured, *pytest_args]]
-    spread = [*SPREAD, *BESIDE_OTHERS, *measured, *pytest_args]
+    spread = [*spread_over(os.cpu_count() or 1), *BESIDE_OTHERS, *measured, *pytest_args]
     # Their files are named: to collect all tests takes each process longer than to run its part.
     waiting = [*REALTIME_SPREAD, *REALTIME, *pytest_args, *realtime_files(venv.ROOT)]
     return [spread, waiting, *([] if unit else [[*ALONE, *pytest_args]])]
+
+
+def spread_over(cores: int) -> tuple[str, ...]:
+    """Return the arguments that use all cores: a third of the time a test waits for a process, a
+    socket or a timer, so that there are half as many processes again."""
+    processes = min(max(2, cores * 3 // 2), MOST_PROCESSES)
+    return "-n", str(processes), "--dist", "worksteal"
 
 
 def realtime_files(root: Path) -> list[str]:

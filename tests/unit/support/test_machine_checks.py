@@ -60,10 +60,15 @@ def test_both_sides_name_the_report_alike() -> None:
     assert checks.REPORT == run_report.VARIABLE
 
 
+@pytest.mark.parametrize(("cores", "processes"), [(1, "2"), (2, "3"), (4, "6"), (64, "8")])
+def test_there_are_more_processes_than_cores(cores: int, processes: str) -> None:
+    assert checks.spread_over(cores)[:2] == ("-n", processes)
+
+
 def test_the_whole_tree_runs_in_parts_and_named_tests_in_one() -> None:
     spread, waiting, machine = checks.parts([], unit=False, coverage=False)
     files = checks.realtime_files(venv.ROOT)
-    assert spread == [*checks.SPREAD, *checks.BESIDE_OTHERS]
+    assert spread == [*checks.spread_over(os.cpu_count() or 1), *checks.BESIDE_OTHERS]
     assert waiting == [*checks.REALTIME_SPREAD, *checks.REALTIME, *files]
     assert machine == [*checks.ALONE]
     assert checks.parts([], unit=True, coverage=False) == [spread, waiting]
