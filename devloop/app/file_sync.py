@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from devloop.app.pods import PodFeed
     from devloop.base.cancel import Cancel
+    from devloop.builders.delta.builder import DeltaBuilder
+    from devloop.builders.delta.copy_targets import ShownCopies
     from devloop.builders.image.copies import FileEntry
     from devloop.builders.image.listing import Listing
     from devloop.cluster.api.connection import Connection
@@ -37,12 +39,13 @@ def file_sync(
     report: Callable[[Diagnosis], None],
     *,
     paths: ProjectPaths,
-    below: Callable[[], Listing | None],
+    builder: DeltaBuilder,
     hot: bool,
 ) -> FileSync:
     """The syncer of a service with `sync:` in devloop.yaml, or of one that is replaced `hot`: all
     that the Dockerfile copies, and the process starts anew. `paths` knows the project's files in
-    the containers, `below` what its image has below the COPYs. `report` gets what cannot be."""
+    the containers, `builder` what its last image shows of the COPYs and below them. `report` gets
+    what cannot be."""
 
     def open_stream(
         pod: PodView, container: str, argv: Sequence[str], cancel: Cancel
@@ -55,7 +58,7 @@ def file_sync(
 
     inferred, rules = None, service.sync
     if hot or rules == "auto":
-        inferred, rules = _Places(service).of, ()
+        inferred, rules = Places(service, builder.shown_copies).of, ()
     return FileSync(
         service.name,
         context=service.build.context,
@@ -75,15 +78,15 @@ def file_sync(
         always=hot,
         rules=[PathRule(src=r.src, dest=r.dest, restart=r.restart) for r in rules],
         places=inferred,
-        below=lambda path: type_below(below(), path),
+        below=lambda path: type_below(builder.below_copies(), path),
     )
 
 
-class _Places:
-    """Where the Dockerfile has the build put the context's paths."""
+class Places:
+    """Where the Dockerfile has the build put the context's paths; `shown` is as for `Targets`."""
 
-    def __init__(self, service: Service) -> None:
-        self._targets = Targets(service.build)
+    def __init__(self, service: Service, shown: Callable[[str], ShownCopies | None]) -> None:
+        self._targets = Targets(service.build, shown)
         self._last: tuple[object, Mapping[str, tuple[SyncPlace, ...]]] = (None, {})
 
     def of(self, scan: Scan) -> Mapping[str, tuple[SyncPlace, ...]] | str:

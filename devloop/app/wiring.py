@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from devloop.app.preflight import Environment
     from devloop.base.cancel import Cancel
-    from devloop.builders.image.listing import Listing
+    from devloop.builders.delta.builder import DeltaBuilder
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.api.view import ClusterView
     from devloop.cluster.rollout.stack_traces import ProjectPaths
@@ -144,8 +144,8 @@ class Wiring:
         self._deployments = deployments
         for diagnosis in deployments.recover():
             self._warn(diagnosis)
-        builders, below = self._builders(sources)
-        syncers = self._syncers(paths, below)
+        builders, inner = self._builders(sources)
+        syncers = self._syncers(paths, inner)
         # Closed first: what is paused must run again, whatever else takes too long to close.
         self.stack.callback(deployments.close)
         engine = Engine(
@@ -209,13 +209,14 @@ class Wiring:
 
     def _builders(
         self, sources: Mapping[str, ServiceSource]
-    ) -> tuple[dict[str, RecordingBuilder], dict[str, Callable[[], Listing | None]]]:
-        """The builders, and what is known below the COPYs of the image that each built last."""
+    ) -> tuple[dict[str, RecordingBuilder], dict[str, DeltaBuilder]]:
+        """The builders, and the ones inside them that know what the image shows that each built
+        last."""
         target = self.environment.target
         built = BuiltImages(self._project.state_dir)
         housekeeper = self._keep_house(built)
         made: dict[str, RecordingBuilder] = {}
-        below: dict[str, Callable[[], Listing | None]] = {}
+        inner: dict[str, DeltaBuilder] = {}
         for name, service in self.services.items():
             builder = make_builder(
                 service,
@@ -229,7 +230,7 @@ class Wiring:
                 pull=self.pull,
             )
             self.stack.callback(builder.close)
-            below[name] = builder.below_copies
+            inner[name] = builder
             made[name] = RecordingBuilder(name, builder, built, housekeeper.image_built)
             if self._supervised(service):
                 assert self.environment.registry is not None  # noqa: S101 - else it is not
@@ -237,7 +238,7 @@ class Wiring:
                 platform = service.build.platform or next(iter(platforms), None)
                 dev = DevImages(made[name], self.environment.registry, platform)
                 made[name] = RecordingBuilder(name, dev, built, housekeeper.image_built)
-        return made, below
+        return made, inner
 
     def _supervised(self, service: Service) -> bool:
         """Whether the service's image gets devloop's supervisor: for people at work on a cluster of
@@ -270,7 +271,7 @@ class Wiring:
     def _syncers(
         self,
         paths: Mapping[str, ProjectPaths],
-        below: Mapping[str, Callable[[], Listing | None]],
+        builders: Mapping[str, DeltaBuilder],
     ) -> dict[str, FileSync]:
         hot = {
             name
@@ -295,7 +296,7 @@ class Wiring:
                 self._feed,
                 notify,
                 paths=paths[service.name],
-                below=below[service.name],
+                builder=builders[service.name],
                 hot=service.name in hot,
             )
             self.stack.callback(made[service.name].close)

@@ -114,8 +114,9 @@ class ByPlaces:
     """Where the Dockerfile's COPY instructions put things; methods as `ByRules`. The process starts
     anew after a change, or, with `may_stay`, goes on where nobody can restart it.
 
-    `below` gives the type of what the image has at an absolute path below these COPYs, "" for
-    nothing, None where that is not known."""
+    A path of which no place is named does not matter to the build. `below` gives the type of what
+    the image has at an absolute path below these COPYs, "" for nothing, None where that is not
+    known."""
 
     def __init__(
         self,
@@ -151,7 +152,9 @@ class ByPlaces:
             return f"{path} is not known to be copied into the image as it is"
         return None
 
-    def restart(self, _path: str, _entry: ContextEntry) -> str | None:
+    def restart(self, path: str, _entry: ContextEntry) -> str | None:
+        if not self.places.get(path, True):
+            return None
         return "" if self._may_stay else "nobody in the container can start its process anew"
 
 
@@ -190,7 +193,7 @@ def difference(
     for target in sorted(targets):
         before = old.placing.placed(target, old.snapshot)
         after = new.placing.placed(target, new.snapshot)
-        if before == after and target not in doubtful:
+        if _alike(before, after) and target not in doubtful:
             continue
         if (reason := _covers(old.placing, new.placing, target, before, after)) is not None:
             return SyncPlan(blocker=reason)
@@ -257,7 +260,27 @@ def _changed(old: ContainerState, new: ContainerState) -> Iterable[str]:
     if isinstance(old.placing, ByPlaces) and isinstance(new.placing, ByPlaces):
         # What now goes somewhere else, as when a COPY's pattern matches more than one file.
         was, now = old.placing.places, new.placing.places
-        yield from (path for path in after if was.get(path) and was[path] != now.get(path))
+        yield from (
+            path
+            for path in after
+            if path in was and (path not in now or not _same_places(was[path], now[path]))
+        )
+
+
+def _same_places(was: tuple[SyncPlace, ...], now: tuple[SyncPlace, ...]) -> bool:
+    """An owner that is known by now and was not then is no other one."""
+    if was is now or was == now:
+        return True
+    return len(was) == len(now) and all(
+        replace(one, owner=other.owner) == other if "" in (one.owner, other.owner) else one == other
+        for one, other in zip(was, now, strict=True)
+    )
+
+
+def _alike(before: SyncedFile | None, after: SyncedFile | None) -> bool:
+    if before is None or after is None or "" not in (before.owner, after.owner):
+        return before == after
+    return replace(before, owner=after.owner) == after
 
 
 def _passing(path: str) -> bool:

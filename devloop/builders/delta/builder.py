@@ -24,12 +24,13 @@ from devloop.base.lazy_dataclass import dataclass
 from devloop.base.threads import Background
 from devloop.builders.delta.analysis import is_plain_build, rules
 from devloop.builders.delta.base_layers import BaseLayersReader
+from devloop.builders.delta.copy_targets import ShownCopies
 from devloop.builders.delta.layer_state import LayerState
 from devloop.builders.delta.shortcut import BOUND_BYTES, BOUND_ENTRIES, Shortcut
 from devloop.builders.delta.verification import check_triggers, examine
 from devloop.builders.dockerfile import parse
 from devloop.builders.image.copies import StageState
-from devloop.builders.image.full_build import NeedsFullBuild
+from devloop.builders.image.full_build import HasTriggers, NeedsFullBuild
 from devloop.builders.image.repository import Repository
 from devloop.builders.job import tag_of
 from devloop.errors import DevloopError
@@ -54,6 +55,9 @@ _IDLE = 2.0
 # In this many seconds an image is usually served.
 _SERVED = 0.7
 
+# So long, in seconds, a save waits for what the last image shows; the look began with its build.
+_PATIENCE = 1.0
+
 # So often are the images of one recipe looked at in vain; it may have been the files.
 _TRIES = 3
 
@@ -72,7 +76,7 @@ class _GivenUp:
     """The recipe of which no image could be carried on, how often in a row, and why."""
 
     recipe: str | None = None
-    reason: str = ""
+    reason: NeedsFullBuild | None = None
     times: int = 0
 
 
@@ -121,7 +125,7 @@ class DeltaBuilder:
                 self._known = None
                 raise
         elif self._given_up.recipe == scan.recipe:
-            reason = self._given_up.reason
+            reason = self._given_up.reason.reason if self._given_up.reason else ""
         elif self._registry is None and not self._reported:
             reason, self._reported = "images are loaded into the nodes, not pushed", True
         before = self._dockerfile()
@@ -148,6 +152,27 @@ class DeltaBuilder:
         with contextlib.suppress(Cancelled, DevloopError, NeedsFullBuild, OSError):
             return known.finding.result(cancel).base_layers(cancel)
         return None
+
+    def shown_copies(self, recipe: str) -> ShownCopies | None:
+        """What the image that was built last has shown of its COPYs; None where that is not known,
+        or of another recipe. Waits a second at most. Raises `HasTriggers`."""
+        known, cancel, given_up = self._known, Cancel(), self._given_up
+        if known is None and given_up.recipe == recipe:
+            if isinstance(given_up.reason, HasTriggers):
+                raise given_up.reason
+            return None
+        if (
+            known is None
+            or known.scan.recipe != recipe
+            or not known.finding.wait(_PATIENCE, cancel)
+        ):
+            return None
+        try:
+            return known.finding.result(cancel).shown
+        except HasTriggers:
+            raise
+        except (Cancelled, DevloopError, NeedsFullBuild, OSError):
+            return None
 
     def settle(self) -> None:
         """Wait until nothing goes on in the background, for tests and measurements. Never raises
@@ -179,7 +204,7 @@ class DeltaBuilder:
             shortcut = known.finding.result(cancel)
         except NeedsFullBuild as needed:
             times = self._given_up.times if self._given_up.recipe == scan.recipe else 0
-            self._given_up = _GivenUp(recipe=scan.recipe, reason=needed.reason, times=times + 1)
+            self._given_up = _GivenUp(recipe=scan.recipe, reason=needed, times=times + 1)
             raise
         except Cancelled:
             cancel.check()
@@ -249,7 +274,8 @@ class DeltaBuilder:
         analysis = rules(dockerfile, build.target, build.args, base, job.shown)
         read = partial(repository.entries, cancel=cancel)
         bare = found.without_delta()
-        if check_triggers(bare, analysis.own, scan.snapshot, read):
+        told = check_triggers(bare, analysis.own, scan.snapshot, read)
+        if told:
             self._job.reads.learn(scan.recipe, analysis.patterns)
         base_state = examine(
             found, analysis.copies, scan.snapshot, analysis.depth, read=read, head=self._head
@@ -264,6 +290,12 @@ class DeltaBuilder:
             analysis,
             context=build.context,
             digest=image.digest,
+            shown=ShownCopies(
+                base=base,
+                owners={each.copy.instruction.start: each.owner for each in base_state.copy_layers},
+                above=base_state.above,
+                reads=analysis.patterns if told else None,
+            ),
             base_layers=self._base_layers.read(repository, below),
         )
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
     from devloop.builders.delta.analysis import Rules
+    from devloop.builders.delta.copy_targets import ShownCopies
     from devloop.builders.delta.layer_state import Frozen, LayerChange, LayerState
     from devloop.builders.image.copies import FileEntry
     from devloop.builders.image.documents import Documents, Image, Layer
@@ -68,10 +69,11 @@ class Shortcut:
         *,
         context: Path,
         digest: str,
+        shown: ShownCopies,
         base_layers: Callable[[Cancel], Listing],
     ) -> None:
-        """`image` comes without its delta layer; `digest` is that of the one with it, `base_layers`
-        what is below the COPYs. Raises `NeedsFullBuild`."""
+        """`image` comes without its delta layer; `digest` is that of the one with it, `shown` what
+        it tells of the COPYs, `base_layers` what is below them. Raises `NeedsFullBuild`."""
         self.repository = repository
         self.digest = digest
         self.image = image
@@ -79,6 +81,7 @@ class Shortcut:
         self.published = state.change()
         self._rules = rules
         self._context = context
+        self.shown = shown
         self.base_layers = base_layers
 
     def plan(self, scan: Scan, cancel: Cancel) -> LayerChange:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from devloop.builders.context_reads import may_match
 from devloop.builders.delta.layer_state import BaseState, CopyLayer, ancestors, place_all, same
 from devloop.builders.image.copies import FileEntry, place
-from devloop.builders.image.full_build import NeedsFullBuild
+from devloop.builders.image.full_build import HasTriggers, NeedsFullBuild
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -160,7 +160,7 @@ def _check_delta(delta: Entries, tree: Entries) -> None:
 def check_triggers(
     image: Image, own: int, snapshot: Snapshot, read: Callable[[Layer], Entries]
 ) -> bool:
-    """Raise `NeedsFullBuild` when a layer below the `own` uppermost has a file of the context and
+    """Raise `HasTriggers` when a layer below the `own` uppermost has a file of the context and
     may have it from there. False when the history does not tell."""
     history = [e for e in image.config.get("history") or () if not e.get("empty_layer")]
     if len(history) != len(image.layers):
@@ -173,7 +173,7 @@ def check_triggers(
         if layer.size > most or not _reads(str(step.get("created_by") or ""), snapshot):
             continue
         if any(entry.digest in digests for entry in read(layer).values() if entry.digest):
-            raise NeedsFullBuild("the base image has files of the context (ONBUILD?)")
+            raise HasTriggers("the base image has files of the context (ONBUILD?)")
     return True
 
 

@@ -10,3 +10,8 @@ class NeedsFullBuild(Exception):  # noqa: N818 - not an error: the full builder 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class HasTriggers(NeedsFullBuild):
+    """The base image's ONBUILD has copied from the context: what that does stands in no Dockerfile
+    here, and nothing may be concluded from the one there is."""

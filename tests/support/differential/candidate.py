@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from devloop.builders.delta.copy_targets import ShownCopies
     from devloop.errors import Diagnosis
     from devloop.registry.client import RegistryClient
 
@@ -89,6 +90,7 @@ class Candidate:
             name="app", root=root, file=root / "devloop.yaml", services={"app": service}
         )
         self._source = ServiceSource(service, root)
+        self._recipe = ""
         self._target = PushTarget(push=client.host)
         self.repository = self._target.repository(image)
         self.builder = make_builder(
@@ -101,6 +103,10 @@ class Candidate:
             split_gain=-math.inf if split else SPLIT_GAIN,
         )
 
+    def shown_copies(self) -> ShownCopies | None:
+        """What the image that was built last has shown of its COPYs."""
+        return self.builder.shown_copies(self._recipe)
+
     def close(self) -> None:
         _close(self.builder)
 
@@ -109,6 +115,7 @@ class Candidate:
         notes = _Notes()
         try:
             scan = self._source.scan(None, Cancel())
+            self._recipe = scan.recipe
             image = self.builder.build(scan, notes, Cancel())
         except DevloopError as error:
             how, reason = _way(notes.lines)

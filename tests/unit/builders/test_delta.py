@@ -19,6 +19,7 @@ from devloop.builders.delta.layer_state import CopyLayer, place_all
 from devloop.builders.dockerfile import parse
 from devloop.builders.image.copies import FileEntry, StageState, stage_copies
 from devloop.builders.image.documents import sha256
+from devloop.builders.image.full_build import HasTriggers
 from devloop.builders.image.layer import read_layer, write_layer
 from devloop.builders.image.listing import Listing, PathEntry
 from devloop.builders.image.repository import Repository
@@ -486,6 +487,29 @@ def test_what_is_below_the_copies_can_be_asked_for(bench: Bench) -> None:
     assert type_below(None, "/app/a") is None
     linked = Listing(nodes={"app": PathEntry("symlink", link="srv")})
     assert type_below(linked, "/app/a") == "symlink"
+
+
+def test_what_an_image_shows_of_its_copies_can_be_asked_for(bench: Bench) -> None:
+    assert bench.delta.shown_copies("") is None
+    bench.build()
+    shown = bench.delta.shown_copies("")
+    assert shown is not None
+    assert (shown.base.workdir, dict(shown.owners), shown.above) == ("/", {2: (0, 0)}, frozenset())
+    assert shown.reads == (".",)
+    assert bench.delta.shown_copies("another recipe") is None
+    bench.write(a="2")
+    bench.build()
+    assert bench.delta.shown_copies("") is shown
+
+
+def test_what_a_trigger_did_is_not_forgotten(bench: Bench) -> None:
+    triggers(bench)
+    for text in "12345":
+        bench.write(a=text)
+        bench.build()
+        with pytest.raises(HasTriggers):
+            bench.delta.shown_copies("")
+    assert bench.delta.shown_copies("another recipe") is None
 
 
 def test_what_is_below_copies_is_not_known_of_layers_too_big_to_read(

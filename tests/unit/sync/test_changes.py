@@ -169,3 +169,31 @@ def test_a_path_that_goes_somewhere_else_now() -> None:
     old = state(ByPlaces({"a": (SyncPlace(path="/app/b", mode=0o644),)}), a=file())
     new = state(ByPlaces({"a": (SyncPlace(path="/app/a", mode=0o644),)}), a=file())
     assert steps(difference(old, new)) == ["+/app/a", "-/app/b"]
+
+
+def test_an_owner_that_is_known_by_now_is_no_change() -> None:
+    def at(owner: str) -> ByPlaces:
+        return ByPlaces(
+            {name: (SyncPlace(path=f"/app/{name}", mode=0o644, owner=owner),) for name in "ab"}
+        )
+
+    old = state(at(""), a=file(), b=file())
+    plan = difference(old, state(at("7:8"), a=file("new"), b=file()))
+    assert steps(plan) == ["+/app/a"]
+    assert plan.changes[0].placed is not None
+    assert plan.changes[0].placed.owner == "7:8"
+    assert steps(difference(state(at("1:2"), a=file()), state(at("7:8"), a=file()))) == ["+/app/a"]
+
+
+def test_what_the_build_does_not_read_is_no_change_until_it_has_a_place() -> None:
+    here = (SyncPlace(path="/app/a", mode=0o644),)
+    unread = ByPlaces({"a": here, "README": ()})
+    old = state(unread, a=file(), README=file())
+    plan = difference(old, state(unread, a=file(), README=file("new")))
+    assert (steps(plan), plan.restart, plan.needs_restart) == ([], False, "")
+    assert steps(difference(old, state(unread, a=file()))) == []
+    plan = difference(old, state(unread, a=file("new"), README=file("new")))
+    assert (steps(plan), plan.restart) == (["+/app/a"], True)
+    read = ByPlaces({"a": here, "README": (SyncPlace(path="/app/README", mode=0o644),)})
+    assert steps(difference(old, state(read, a=file(), README=file()))) == ["+/app/README"]
+    assert difference(old, state(ByPlaces({"a": here}), a=file(), README=file())).blocker

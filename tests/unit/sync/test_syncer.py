@@ -80,6 +80,9 @@ class LocalStream:
     def flush(self) -> bool:
         return True
 
+    def kill(self) -> None:
+        self._process.kill()
+
     def break_(self) -> None:
         self._sock.shutdown(socket.SHUT_RDWR)
 
