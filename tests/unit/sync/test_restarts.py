@@ -280,6 +280,7 @@ class Progress(SilentReporter):
         self.told.append(message)
 
 
+@pytest.mark.realtime
 @pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("moves", [True, False])
 def test_a_port_that_the_manifest_names_is_waited_for(

@@ -132,8 +132,7 @@ class World:
         if self._interpreter == "none":
             argv = ["false"]
         elif self._interpreter == "agent":
-            # Here other tests' listeners come and go, and one that goes would be waited for.
-            argv = [str(program()), "serve", "--socket", self.supervisor, "--fewer", "100"]
+            argv = [str(program()), "serve", "--socket", self.supervisor]
         elif argv == STARTS["agent"].argv:
             argv = ["false"]
         elif self._interpreter == "sh":
