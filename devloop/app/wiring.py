@@ -54,9 +54,10 @@ if TYPE_CHECKING:
 
 
 _LAST_LINES = 0.3  # seconds that the logs of containers that ended get at the end of a run
-# How long, in seconds, a session's start waits at most to know whether base images moved.
+# How long, in seconds, a session's start waits at most for registries to say whether base images
+# moved.
 _PULL_PATIENCE = 15.0
-_RUN_PATIENCE = 1.0
+_RUN_PATIENCE = 0.5
 _ON_FAILURE = {"dev": "keep", "run": "rollback"}
 
 
@@ -175,7 +176,7 @@ class Wiring:
         """At once, while others answer. Who asked for it waits for the registry; a `run`, which
         ends with what it sees at its start, for a moment."""
         target = self.environment.target.push
-        patience = _PULL_PATIENCE if self.pull else _RUN_PATIENCE if self.mode == "run" else 0.0
+        patience = _PULL_PATIENCE if self.pull else _RUN_PATIENCE if self.mode == "run" else None
         bases = BaseMoves(
             {name: service.build for name, service in self.services.items()},
             BaseLookup(self._registries, target, pull=self.pull),

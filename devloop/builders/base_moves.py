@@ -8,10 +8,12 @@ counts as unchanged, and nobody waits long for an answer.
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import shutil
 import threading
-import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devloop.base.cancel import Cancel
@@ -30,7 +32,6 @@ from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from pathlib import Path
 
     from devloop.builders.dockerfile import Dockerfile
     from devloop.builders.job import OpenRegistry
@@ -86,16 +87,19 @@ class BaseLookup:
         self._pull = pull
         self._driver: str | None = None
 
-    def names(self, reference: str, cancel: Cancel) -> tuple[str, ...]:
-        """All digests that it is known by; none when that cannot be known. Raises Cancelled."""
-        local: tuple[str, ...] | None = ()
-        if not self._pull and shutil.which("docker") is not None:
-            local = _local_names(reference, cancel)
-            if local is None:
-                _LOG.info("Docker does not say what %s is: it counts as unchanged", reference)
-                return ()
-        if local and self._takes_local(cancel):
-            return local
+    def local(self, reference: str, cancel: Cancel) -> tuple[str, ...] | None:
+        """The digests by which Docker knows it, if the builder takes it from there; none where it
+        is the registry's to say; None when Docker does not answer. Raises Cancelled."""
+        if self._pull or shutil.which("docker") is None:
+            return ()
+        names = _local_names(reference, cancel)
+        if names is None:
+            _LOG.info("Docker does not say what %s is: it counts as unchanged", reference)
+        return () if names and not self._takes_local(cancel) else names
+
+    def remote(self, reference: str, cancel: Cancel) -> tuple[str, ...]:
+        """The digest that a registry has for it; none when that cannot be known. Raises
+        Cancelled."""
         image = parse_reference(reference)
         for place in places_of(image, self._target):
             try:
@@ -112,6 +116,8 @@ class BaseLookup:
 
     def _takes_local(self, cancel: Cancel) -> bool:
         """Whether the builder would: one in a container or a cluster has its own store."""
+        if self._driver is None and _default_builder():
+            self._driver = "docker"
         if self._driver is None:
             from devloop.builders.buildx import driver_in_use  # noqa: PLC0415 - chosen
 
@@ -121,15 +127,34 @@ class BaseLookup:
 
 def _local_names(reference: str, cancel: Cancel) -> tuple[str, ...] | None:
     """None when Docker has no such image (an empty tuple); None when it does not say."""
-    form = '{{.Id}} {{join .RepoDigests " "}}'
+    form = "[{{json .Id}}, {{json .RepoDigests}}]"
     argv = ("image", "inspect", "--format", form, "--", reference)
     answer = ask_docker(*argv, cancel=cancel, limit=_SECONDS)
     if answer is None:
         return None
     if answer.status != 0:
         return () if "no such image" in answer.err.lower() else None
-    identity, *digests = answer.out.split()
-    return identity, *(digest.rpartition("@")[2] for digest in digests)
+    try:
+        identity, digests = json.loads(answer.out)
+        return str(identity), *(str(digest).rpartition("@")[2] for digest in digests or ())
+    except ValueError:
+        return None
+
+
+def _default_builder() -> bool:
+    """Whether buildx is sure to use the builder in Docker itself: no other was ever chosen. Asking
+    buildx takes several times as long as all else."""
+    if os.environ.get("BUILDX_BUILDER"):
+        return False
+    docker = Path(os.environ.get("DOCKER_CONFIG") or Path("~/.docker").expanduser())
+    directory = Path(os.environ.get("BUILDX_CONFIG") or docker / "buildx")
+    try:
+        chosen = json.loads((directory / "current").read_bytes())
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return isinstance(chosen, dict) and chosen.get("Name") == ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,8 +178,9 @@ class _Known:
 class BaseMoves:
     """The base images of a session's services. Thread-safe.
 
-    `builds` are by service. `patience` is how long, in seconds, the first `marks` wait for the
-    first look; with `lasting`, more looks follow. `report` gets each move."""
+    `builds` are by service. `patience` is how long, in seconds, `marks` waits for the registries at
+    first, None for not at all; Docker on this computer is waited for before that. With `lasting`,
+    more looks follow. `report` gets each move."""
 
     def __init__(
         self,
@@ -163,7 +189,7 @@ class BaseMoves:
         state_dir: Path,
         *,
         report: Callable[[Diagnosis], None],
-        patience: float,
+        patience: float | None,
         lasting: bool,
         every: float = _EVERY,
     ) -> None:
@@ -181,13 +207,13 @@ class BaseMoves:
         self._on_move: Callable[[str], None] = lambda _: None
         self._cancel = Cancel()
         self._wake = threading.Event()
-        self._since = time.monotonic()
+        self._local_asked = threading.Event()
+        self._waits = patience is not None
         self._first: Background[None] | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        self._since = time.monotonic()
-        self._first = Background("bases", self._look, expected=(DevloopError,))
+        self._first = Background("bases", self._look)
         if self._lasting:
             self._thread = supervised("base-images", self._run, self._first)
             self._thread.start()
@@ -209,15 +235,20 @@ class BaseMoves:
         than when they were first looked at. Reads the Dockerfile, asks nobody. Raises
         Cancelled."""
         references = self._references(service)
-        if references and self._first is not None:
-            left = self._since + self._patience - time.monotonic()
-            if left > 0:
-                self._first.wait(left, cancel)
+        if references and self._waits:
+            self._wait(cancel)
         with self._lock:
             if not self._asked.issuperset(references):
                 self._wake.set()
             found = {name: self._known[name].mark for name in references if name in self._known}
         return {name: mark for name, mark in found.items() if mark}
+
+    def _wait(self, cancel: Cancel) -> None:
+        assert self._first is not None  # noqa: S101 - it is started before anybody asks
+        with cancel.closing(self._local_asked.set):
+            self._local_asked.wait(_SECONDS)
+        self._first.wait(self._patience, cancel)
+        self._waits = False
 
     def _references(self, service: str) -> tuple[str, ...]:
         try:
@@ -247,19 +278,28 @@ class BaseMoves:
     def _look(self, cancel: Cancel) -> None:
         references = {service: self._references(service) for service in self._builds}
         moved: set[str] = set()
-        for name in dict.fromkeys(name for names in references.values() for name in names):
-            with self._lock:
-                self._asked.add(name)
-            try:
-                names = self._lookup.names(name, cancel)
-            except DevloopError as error:
-                _LOG.info("%s counts as unchanged: %s", name, error)
-                continue
-            if names and self._seen(name, names):
+        names = tuple(dict.fromkeys(name for found in references.values() for name in found))
+        with self._lock:
+            self._asked.update(names)
+        try:
+            local = {name: self._local(name, cancel) for name in names}
+            moved.update(name for name, known in local.items() if known and self._seen(name, known))
+        finally:
+            self._local_asked.set()
+        for name in (name for name, known in local.items() if known == ()):
+            known = self._lookup.remote(name, cancel)
+            if known and self._seen(name, known):
                 moved.add(name)
         for service, images in references.items():
             if moved.intersection(images):
                 self._on_move(service)
+
+    def _local(self, name: str, cancel: Cancel) -> tuple[str, ...] | None:
+        try:
+            return self._lookup.local(name, cancel)
+        except DevloopError as error:
+            _LOG.info("%s counts as unchanged: %s", name, error)
+            return None
 
     def _seen(self, name: str, names: tuple[str, ...]) -> bool:
         """Whether it moved."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,11 @@ class Answers:
         self.of = names
         self.asked: list[str] = []
 
-    def names(self, reference: str, cancel: Cancel) -> tuple[str, ...]:
+    def local(self, reference: str, cancel: Cancel) -> tuple[str, ...] | None:
+        del reference, cancel
+        return ()
+
+    def remote(self, reference: str, cancel: Cancel) -> tuple[str, ...]:
         del cancel
         self.asked.append(reference)
         return self.of.get(reference, ())
@@ -171,17 +176,17 @@ def test_nobody_waits_longer_than_is_allowed(session: Session) -> None:
     stuck = threading.Event()
 
     class Stuck(Answers):
-        def names(self, reference: str, cancel: Cancel) -> tuple[str, ...]:
+        def remote(self, reference: str, cancel: Cancel) -> tuple[str, ...]:
             with cancel.closing(stuck.set):
                 stuck.wait(30)
-            return super().names(reference, cancel)
+            return super().remote(reference, cancel)
 
     bases = BaseMoves(
         {"web": build(session.root)},
         Stuck(),  # type: ignore[arg-type]
         session.root,
         report=session.reported.append,
-        patience=0.0,
+        patience=None,
         lasting=False,
     )
     session.open.append(bases)
@@ -215,17 +220,20 @@ class Places:
         monkeypatch.setattr("shutil.which", lambda _: docker and "docker")
         monkeypatch.setattr(base_moves, "ask_docker", lambda *_, **__: docker)
         monkeypatch.setattr("devloop.builders.buildx.driver_in_use", lambda _: self.driver)
+        monkeypatch.setenv("BUILDX_BUILDER", "mine")
 
     def names(self, *, pull: bool = False) -> tuple[str, ...]:
         def opened(host: str) -> Any:
             self.opened.append(host)
             return self.hosts.get(host, Registry())
 
-        return BaseLookup(opened, "localhost:5005/team", pull=pull).names("base:1", Cancel())
+        lookup = BaseLookup(opened, "localhost:5005/team", pull=pull)
+        local = lookup.local("base:1", Cancel())
+        return local or (lookup.remote("base:1", Cancel()) if local == () else ())
 
 
 def has(*words: str) -> Completed:
-    return Completed(status=0, out=" ".join(words) + "\n", err="")
+    return Completed(status=0, out=json.dumps([words[0], words[1:]]) + "\n", err="")
 
 
 ABSENT = Completed(status=1, out="", err="Error: No such image: base:1")
