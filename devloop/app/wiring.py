@@ -24,6 +24,7 @@ from devloop.cluster.api.pod_ports import PodPorts
 from devloop.cluster.deploy.check import check_manifests
 from devloop.cluster.deploy.deployments import Deployments
 from devloop.cluster.deploy.guard import local_reason
+from devloop.cluster.deploy.project_configs import ProjectConfigs
 from devloop.cluster.deploy.status import digests_in_use
 from devloop.engine.loop import Engine, ServicePorts
 from devloop.engine.state import ChangedOutside, Hinted
@@ -118,11 +119,12 @@ class Wiring:
         """The engine with everything it needs. What an earlier session left half done in the
         cluster is recovered first."""
         self._feed.start()
+        configs = ProjectConfigs(self.renderings, self.connection.namespace)
         sources = {
             name: ServiceSource(
                 service,
                 self._project.root,
-                self.renderings.get(name),
+                configs.watched(name) if name in self.renderings else None,
                 check=functools.partial(self._check_manifests, service),
                 needed=functools.partial(may_read, service.build),
                 bases=functools.partial(self._bases.marks, name),
@@ -139,6 +141,7 @@ class Wiring:
             self.view,
             in_place_by_default=self.mode == "dev",
             renderings=self.renderings,
+            configs=configs,
             project_paths=paths,
             runs=self._feed.follow,
         )

@@ -35,12 +35,40 @@ def config_hashes(objects: Iterable[PlannedObject]) -> dict[tuple[str, str], dic
     found: dict[tuple[str, str], dict[str, str]] = {}
     for planned in objects:
         kind = planned.resource.kind
-        if kind in _KINDS and planned.resource.api_version == "v1":
-            held = [kind, planned.name, stored_data(planned.object)]
-            canonical = json.dumps(held, sort_keys=True, separators=(",", ":"), default=str)
-            digest = hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        if is_config(planned.resource.api_version, kind):
+            digest = hash_of(kind, planned.name, planned.object)
             found.setdefault((kind, planned.namespace), {})[planned.name] = digest
     return found
+
+
+def merged(
+    under: Mapping[tuple[str, str], Mapping[str, str]],
+    over: Mapping[tuple[str, str], Mapping[str, str]],
+) -> dict[tuple[str, str], dict[str, str]]:
+    """Both, and where both have the same object that of `over`."""
+    return {key: {**under.get(key, {}), **over.get(key, {})} for key in {**under, **over}}
+
+
+def is_config(api_version: str, kind: str) -> bool:
+    return api_version == "v1" and kind in _KINDS
+
+
+def hash_of(kind: str, name: str, thing: Json) -> str:
+    held = [kind, name, stored_data(thing)]
+    canonical = json.dumps(held, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def reads_more(
+    objects: Iterable[PlannedObject], hashes: Mapping[tuple[str, str], Mapping[str, str]]
+) -> bool:
+    """Whether a pod template among `objects` reads what is not among `hashes`."""
+    return any(
+        name not in hashes.get((kind, planned.namespace), ())
+        for planned in objects
+        if planned.resource.kind in WORKLOAD_KINDS.values()
+        for kind, name in references(dig(planned.object, "spec", "template"))
+    )
 
 
 def reads_of(
@@ -49,7 +77,7 @@ def reads_of(
     """The annotation's value for a pod template; "" when it reads none of `hashes`."""
     found = {
         f"{kind.lower()}/{name}={hashes[kind, namespace][name]}"
-        for kind, name in _references(dig(template, "spec"))
+        for kind, name in references(template)
         if name in hashes.get((kind, namespace), ())
     }
     return " ".join(sorted(found))
@@ -92,8 +120,9 @@ def _parsed(value: str) -> dict[tuple[str, str], str]:
     return found
 
 
-def _references(spec: object) -> Iterator[tuple[str, str]]:
-    """(kind, name) of each that a pod's spec names to be read by its containers."""
+def references(template: object) -> Iterator[tuple[str, str]]:
+    """(kind, name) of each that a pod template names to be read by its containers."""
+    spec = dig(template, "spec")
     for key in ("initContainers", "containers"):
         for container in items(dig(spec, key)):
             for source in items(container.get("envFrom")):

@@ -17,6 +17,7 @@ from devloop.cluster.deploy import guard
 from devloop.cluster.deploy.apply import Applier
 from devloop.cluster.deploy.left_over import AppliedObjects, LeftOvers
 from devloop.cluster.deploy.outside import OutsideWatch
+from devloop.cluster.deploy.project_configs import ProjectConfigs
 from devloop.cluster.deploy.recovery import recover
 from devloop.cluster.deploy.service import ServiceDeployer
 from devloop.cluster.replace.in_place import InPlace
@@ -64,6 +65,7 @@ class Deployments:
         *,
         in_place_by_default: bool = False,
         renderings: Mapping[str, Rendering] = MappingProxyType({}),
+        configs: ProjectConfigs | None = None,
         project_paths: Mapping[str, ProjectPaths] = MappingProxyType({}),
         read_status: ReadStatus | None = None,
         runs: Callable[[str, tuple[WorkloadRef, ...]], None] = lambda _service, _refs: None,
@@ -89,6 +91,7 @@ class Deployments:
             and guard.local_reason(*facts, lambda: connection.local_tool) is not None
         )
         self.renderings = renderings
+        self.configs = configs or ProjectConfigs(renderings, self.namespace)
         self.runs = runs
         self.project_paths = project_paths
         self._deployers: tuple[ServiceDeployer, ...] = ()

@@ -18,7 +18,7 @@ from devloop.base.cancel import Cancelled
 from devloop.cluster.api.kinds import WORKLOAD_KINDS, workload_path
 from devloop.cluster.api.pod_view import images_of
 from devloop.cluster.deploy import guard
-from devloop.cluster.deploy.config_reads import config_hashes, mark_templates
+from devloop.cluster.deploy.config_reads import config_hashes, mark_templates, merged, reads_more
 from devloop.cluster.deploy.objects import DeployPlan, PlannedWorkload, plan_objects, workloads_of
 from devloop.cluster.deploy.own_workloads import own_workloads, patched
 from devloop.cluster.deploy.workload import WorkloadDeployer, keep_workload, refuse_paused
@@ -246,6 +246,8 @@ class ServiceDeployer:
             live_image=self._live_image,
         )
         hashes = config_hashes(plan.objects)
+        if reads_more(plan.objects, hashes):
+            hashes = merged(shared.configs.beside(self.name), hashes)
         mark_templates(plan.objects, hashes)
         workloads = (w if w.own is not None else replace(w, configs=hashes) for w in plan.workloads)
         return replace(plan, workloads=tuple(workloads), notes=(*notes, *plan.notes))
