@@ -176,6 +176,51 @@ def test_a_container_that_may_not_write_is_restarted_in_place(
         done = session.finished("ready", seconds=EDIT)
         assert ", in place" in session.step("deploy", done)["detail"], session.story()
         cluster.serves(version)
+    # The way is known before anything fails, and what would help is said once.
+    assert "failed" not in [e["outcome"] for e in session.of("step.finished")], session.story()
+    [told] = [e for e in session.of("diagnostic") if e["code"] == "sync/failed"]
+    assert (told["severity"], len(told["suggestions"])) == ("info", 2), told
+
+
+def test_a_user_who_owns_the_files_but_not_their_directory_goes_hot(
+    devloop: Start, workspace: Workspace, cluster: Cluster
+) -> None:
+    workspace.replace("Dockerfile", "COPY . .", "COPY --chown=1:1 . .")
+    workspace.replace(
+        "k8s.yaml",
+        "          readinessProbe:",
+        "          securityContext: {runAsUser: 1}\n          readinessProbe:",
+    )
+    session = devloop("dev")
+    session.finished("ready", seconds=START)
+    before = standing(cluster)
+    for version in ("v1", "v2"):
+        workspace.version(version)
+        is_hot(session, session.finished("ready", seconds=EDIT))
+        assert cluster.answer() == version
+    assert standing(cluster).pods == before.pods
+    # A new file needs the directory.
+    workspace.save("new.txt", "1")
+    done = session.finished("ready", seconds=EDIT)
+    assert ", in place" in session.step("deploy", done)["detail"], session.story()
+    cluster.files(has="new.txt")
+
+
+def test_a_port_that_the_manifest_names_is_not_given_up(
+    devloop: Start, workspace: Workspace, cluster: Cluster
+) -> None:
+    workspace.replace("devloop.yaml", "timeout: 60s", "timeout: 12s")
+    session = devloop("dev")
+    session.finished("ready", seconds=START)
+    workspace.replace("app.py", "8080", "8081")
+    failed = session.finished("failed", seconds=EDIT)
+    [told] = [e for e in session.of("diagnostic") if e.get("iter") == failed["iter"]]
+    assert told["code"] == "pod/deadline"
+    assert "8080" in told["message"]
+    assert "8081" in told["suggestions"][0]
+    workspace.replace("app.py", "8081", "8080")
+    session.finished("ready", seconds=EDIT)
+    cluster.serves("v0")
 
 
 def test_three_replicas(devloop: Start, workspace: Workspace, cluster: Cluster) -> None:
