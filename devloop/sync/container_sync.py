@@ -138,8 +138,11 @@ class ContainerSync:
         return attempt
 
     def may(self, changes: Sequence[FileChange]) -> PermissionQuestion | None:
-        """Ask whether the container's user may bring `changes`; None when that is known."""
+        """Ask whether the container's user may bring `changes`; None when that is known, or there
+        is nobody yet to answer."""
         with self._lock:
+            if self._supervised is None or self._cancel.is_set():
+                return None
             unknown = [change for change in changes if change.target not in self._permitted]
             if not unknown:
                 return None
@@ -152,6 +155,8 @@ class ContainerSync:
         self._cancel.set()
         with self._lock:
             self._attempt.finish(gone=True)
+            if self._question is not None:
+                self._question.done.set()
         self._nudge()
 
     def join(self, timeout: float) -> None:
