@@ -7,15 +7,10 @@
 #include "sys.h"
 
 enum {
-    DIRECTORY = O_RDONLY | O_DIRECTORY | O_CLOEXEC,
     DEEPEST = 200, /* directories in each other that are removed; each is a descriptor and 1 KB */
     MOST_MEMORY = 16 << 20, /* of the container's own, for a file that has no place beside its own */
     MOST_WAIT_S = 3,        /* for a later full second */
 };
-
-#ifndef STATX_ATTR_MOUNT_ROOT /* linux/stat.h has it, which goes badly with sys/stat.h */
-#define STATX_ATTR_MOUNT_ROOT 0x2000
-#endif
 
 static char temporary[32];
 
@@ -25,109 +20,6 @@ void files_prepare(void) {
     add_number(&name, (uint64_t)getpid());
     memcpy(temporary, name.text, name.size);
     umask(0);
-}
-
-/* Of a long path its beginning: the reason after it must fit. */
-static void add_path(Line *line, Place place) {
-    add_shown(line, place.root, strnlen(place.root, LINE_SIZE / 4));
-    if (!place.path[0]) return;
-    add(line, "/");
-    add_shown(line, place.path, strnlen(place.path, LINE_SIZE / 4));
-}
-
-static bool fail(Line *why, Place place, const char *reason) {
-    if (why->size) return false; /* the first reason counts */
-    add_path(why, place);
-    add(why, ": ");
-    add(why, reason);
-    return false;
-}
-
-static bool failed(Line *why, Place place) { return fail(why, place, strerror(errno)); }
-
-/* --- ways ------------------------------------------------------------------------------------ */
-
-static bool usable(Place place, Line *why) {
-    if (place.root[0] != '/') return fail(why, place, "the root is not absolute");
-    if (strlen(place.root) + 1 + strlen(place.path) >= PATH_MAX) {
-        return fail(why, place, strerror(ENAMETOOLONG));
-    }
-    for (const char *at = place.path; *at;) {
-        size_t size = strcspn(at, "/");
-        bool dots = (size == 1 && at[0] == '.') || (size == 2 && at[0] == '.' && at[1] == '.');
-        if (size == 0 || dots) return fail(why, place, "not a path below the root");
-        at += size;
-        if (*at && !*++at) return fail(why, place, "not a path below the root");
-    }
-    return true;
-}
-
-static mode_t type_at(int directory, const char *name) {
-    struct stat found;
-    if (fstatat(directory, name, &found, AT_SYMLINK_NOFOLLOW) < 0) return 0;
-    return found.st_mode & S_IFMT;
-}
-
-static int open_root(const char *root, bool make) {
-    int fd = open(root, DIRECTORY);
-    if (fd >= 0 || errno != ENOENT || !make) return fd;
-    char path[PATH_MAX];
-    size_t size = strlen(root);
-    if (size >= sizeof path) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    memcpy(path, root, size + 1);
-    for (size_t at = 1; at <= size; at++) {
-        if (path[at] != '/' && path[at] != '\0') continue;
-        char after = path[at];
-        path[at] = '\0';
-        if (mkdir(path, 0755) < 0 && errno != EEXIST) return -1;
-        path[at] = after;
-    }
-    return open(root, DIRECTORY);
-}
-
-/* The directory that a place is in, and its name there. The root itself is "." in itself. -1 with
-   nothing in `why` when the way ends and is not to be made. */
-static int enter(Place place, bool make, const char **name, Line *why) {
-    if (!usable(place, why)) return -1;
-    int fd = open_root(place.root, make);
-    char *part = place.path;
-    char *slash;
-    while (fd >= 0 && (slash = strchr(part, '/'))) {
-        *slash = '\0';
-        if (make && mkdirat(fd, part, 0755) < 0 && errno != EEXIST) {
-            failed(why, place);
-        } else {
-            int inner = openat(fd, part, DIRECTORY | O_NOFOLLOW);
-            if (inner < 0) {
-                int error = errno;
-                bool link = type_at(fd, part) == S_IFLNK;
-                errno = error == ENOTDIR && !make ? ENOENT : error;
-                if (link) {
-                    add_path(why, place);
-                    add(why, " is a symlink in the image");
-                } else if (make || errno != ENOENT) {
-                    failed(why, place);
-                }
-                *slash = '/';
-                close(fd);
-                return -1;
-            }
-            close(fd);
-            fd = inner;
-        }
-        *slash = '/';
-        if (why->size) {
-            close(fd);
-            return -1;
-        }
-        part = slash + 1;
-    }
-    if (fd < 0 && (make || errno != ENOENT)) failed(why, place);
-    *name = *part ? part : ".";
-    return fd;
 }
 
 /* --- removing -------------------------------------------------------------------------------- */
@@ -191,12 +83,6 @@ static bool own(int directory, const char *made, Owner owner, const struct stat 
     return fchownat(directory, made, user, group, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-/* What stands at `name`, or else its directory. False when neither can be looked at. */
-static bool what_it_is_like(int directory, const char *name, struct stat *like, bool *replaced) {
-    *replaced = fstatat(directory, name, like, AT_SYMLINK_NOFOLLOW) == 0;
-    return *replaced || (errno == ENOENT && fstat(directory, like) == 0);
-}
-
 /* A later full second than that of the file that it replaces: many programs compare seconds and size
    and would take a second change within a second for none. */
 static time_t least_second(const struct stat *replaced) {
@@ -231,23 +117,6 @@ static bool settle(int directory, const char *name) {
 }
 
 /* --- files ----------------------------------------------------------------------------------- */
-
-/* Whether something is mounted right there. A kernel before 5.8 does not tell. */
-static bool is_mounted(int directory, const char *name) {
-    struct statx of;
-    if (statx(directory, name, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &of) < 0) return false;
-    return of.stx_attributes & of.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT;
-}
-
-/* Whether the file that stands there can get a new content where it is: it is the owner's that is
-   wanted, and it has no other name. */
-static bool rewritable(int directory, const char *name, Owner owner) {
-    struct stat of;
-    if (fstatat(directory, name, &of, AT_SYMLINK_NOFOLLOW) < 0) return false;
-    if (!S_ISREG(of.st_mode) || of.st_nlink != 1 || is_mounted(directory, name)) return false;
-    if (owner.given && (of.st_uid != owner.user || of.st_gid != owner.group)) return false;
-    return faccessat(directory, name, W_OK, 0) == 0;
-}
 
 static bool copy(int from, int to) {
     static char piece[1 << 16];
@@ -413,159 +282,4 @@ bool remove_all(Place place, Line *why) {
                                        : remove_at(directory, name, 0) || failed(why, place);
     close(directory);
     return done;
-}
-
-/* --- questions ------------------------------------------------------------------------------- */
-
-static bool add_digest(int directory, const char *name, Line *found) {
-    int file = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (file < 0) return false;
-    static char piece[1 << 16];
-    char hex[SHA256_HEX];
-    ssize_t size;
-    Sha256 sum;
-    sha256_start(&sum);
-    while ((size = read(file, piece, sizeof piece)) > 0) sha256_add(&sum, piece, (size_t)size);
-    int error = errno;
-    close(file);
-    errno = error;
-    sha256_end(&sum, hex);
-    add_bytes(found, hex, sizeof hex);
-    return size == 0;
-}
-
-static void add_numbers(Line *line, const char *type, const struct stat *of) {
-    add(line, type);
-    add_octal(line, of->st_mode & 07777);
-    add(line, " ");
-    add_number(line, of->st_uid);
-    add(line, " ");
-    add_number(line, of->st_gid);
-}
-
-static bool describe(int directory, const char *name, const struct stat *of, Line *found) {
-    char target[PATH_MAX];
-    ssize_t size;
-    switch (of->st_mode & S_IFMT) {
-        case S_IFREG:
-            add_numbers(found, "file ", of);
-            add(found, " ");
-            add_number(found, (uint64_t)of->st_size);
-            add(found, " ");
-            return add_digest(directory, name, found);
-        case S_IFDIR:
-            add_numbers(found, "dir ", of);
-            return true;
-        case S_IFLNK:
-            size = readlinkat(directory, name, target, sizeof target);
-            add(found, "link ");
-            add_octal(found, of->st_mode & 07777);
-            add(found, " ");
-            if (size > 0) add_escaped(found, target, (size_t)size);
-            if (found->size == LINE_SIZE - 1) errno = ENAMETOOLONG;
-            return size > 0 && found->size < LINE_SIZE - 1;
-        default:
-            add_numbers(found, "other ", of);
-            return true;
-    }
-}
-
-bool check(Place place, Line *found, Line *why) {
-    const char *name;
-    struct stat of;
-    int directory = enter(place, false, &name, why);
-    if (directory < 0) {
-        if (why->size) return false;
-        add(found, "nothing");
-        return true;
-    }
-    bool done = true;
-    if (fstatat(directory, name, &of, AT_SYMLINK_NOFOLLOW) == 0) {
-        done = describe(directory, name, &of, found) || failed(why, place);
-    } else if (errno == ENOENT || errno == ENOTDIR) {
-        add(found, "nothing");
-    } else {
-        done = failed(why, place);
-    }
-    close(directory);
-    return done;
-}
-
-/* Whether this process may give files away: bit CAP_CHOWN of its effective capabilities. */
-static bool may_chown(void) {
-    struct {
-        uint32_t version;
-        int pid;
-    } header = {0x20080522, 0};
-    struct {
-        uint32_t effective, permitted, inheritable;
-    } sets[2] = {{0}};
-    return syscall(SYS_capget, &header, sets) == 0 && (sets[0].effective & 1);
-}
-
-static bool is_in(gid_t group) {
-    static gid_t groups[1024];
-    int count = getgroups((int)(sizeof groups / sizeof groups[0]), groups);
-    for (int i = 0; i < count; i++) {
-        if (groups[i] == group) return true;
-    }
-    return group == getegid();
-}
-
-static bool may_at(int directory, const char *name, const char *what, Owner owner, Place place,
-                   Line *why) {
-    struct stat like;
-    bool replaced;
-    if (strcmp(what, "put") == 0 && rewritable(directory, name, owner)) return true;
-    if (strcmp(name, ".") != 0 && is_mounted(directory, name)) {
-        return fail(why, place, "something is mounted there");
-    }
-    if (faccessat(directory, ".", W_OK | X_OK, 0) < 0) return failed(why, place);
-    if (!what_it_is_like(directory, name, &like, &replaced)) return failed(why, place);
-    if (strcmp(what, "gone") == 0) return true;
-    uid_t user = owner.given ? owner.user : like.st_uid;
-    gid_t group = owner.given ? owner.group : like.st_gid;
-    if ((user == geteuid() && is_in(group)) || may_chown()) return true;
-    return fail(why, place, "it is to belong to another user or group");
-}
-
-bool may(Place place, const char *what, Owner owner, Line *why) {
-    if (!usable(place, why)) return false;
-    char root[PATH_MAX];
-    size_t size = strlen(place.root);
-    if (size >= sizeof root) return fail(why, place, strerror(ENAMETOOLONG));
-    memcpy(root, place.root, size + 1);
-    /* What is missing is made, and what is no directory may become one before: it is the last
-       directory that is there that must allow it. */
-    int fd;
-    bool whole = true;
-    while ((fd = open(root, DIRECTORY)) < 0 && errno == ENOENT && strcmp(root, "/") != 0) {
-        char *slash = strrchr(root, '/');
-        slash[slash == root ? 1 : 0] = '\0';
-        whole = false;
-    }
-    if (fd < 0) return failed(why, place);
-    char *part = place.path;
-    char *slash;
-    while (whole && (slash = strchr(part, '/'))) {
-        *slash = '\0';
-        int inner = openat(fd, part, DIRECTORY | O_NOFOLLOW);
-        int error = errno;
-        *slash = '/';
-        if (inner < 0 && error != ENOENT && error != ENOTDIR && error != ELOOP) {
-            close(fd);
-            return fail(why, place, strerror(error));
-        }
-        if (inner < 0) {
-            whole = false;
-        } else {
-            close(fd);
-            fd = inner;
-            part = slash + 1;
-        }
-    }
-    const char *name = whole && *part ? part : ".";
-    bool it_may = may_at(fd, name, what, owner, place, why);
-    close(fd);
-    return it_may;
 }

@@ -1,4 +1,4 @@
-/* Changes of files below a root, and questions about them.
+/* Changes of files below a root.
 
    Everything returns false when it could not be done and says why in `why`, with the path. What needs
    a place is done below directories that were opened one by one: no symlink below the root is
@@ -6,20 +6,10 @@
 #ifndef DEVLOOP_FILES_H
 #define DEVLOOP_FILES_H
 
+#include "places.h"
 #include "sha256.h"
 #include "sys.h"
 #include "text.h"
-
-typedef struct {
-    const char *root; /* absolute; may be a link itself */
-    char *path;       /* below it, without a slash at either end; "" is the root itself */
-} Place;
-
-typedef struct {
-    bool given; /* otherwise that of what is replaced, or of the directory */
-    uid_t user;
-    gid_t group;
-} Owner;
 
 /* A file that is being written beside its place. Whether that works is told at the end only, for its
    content must be taken in any case. */
@@ -45,10 +35,5 @@ void file_forget(NewFile *new);
 bool make_link(Place place, Owner owner, const char *target, Line *why);
 bool make_directory(Place place, mode_t mode, Owner owner, Line *why);
 bool remove_all(Place place, Line *why);
-
-/* What stands there, as one line. */
-bool check(Place place, Line *found, Line *why);
-/* Whether this user may do there what `what` names (put, dir, link, gone), for that owner. */
-bool may(Place place, const char *what, Owner owner, Line *why);
 
 #endif

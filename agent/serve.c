@@ -7,6 +7,7 @@
 #include "files.h"
 #include "link.h"
 #include "ports.h"
+#include "questions.h"
 #include "sys.h"
 #include "text.h"
 
