@@ -158,6 +158,10 @@ def _one_line(text: str) -> str:
 
 _ADMISSION = "an admission rule of the cluster refused it: change the manifest as it asks"
 _REJECTED_HINTS = (
+    (
+        "immutable when `immutable` is set",
+        "give it another name, there and where pods read it: nodes keep an immutable one",
+    ),
     (_TYPED, "correct the field's name or place in the manifest"),
     ("admission webhook", _ADMISSION),
     ("ValidatingAdmissionPolicy", _ADMISSION),

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,12 @@ def test_the_command_line(context: Path) -> None:
         *("--secret=id=pip,src=/p", "--ssh=default", "--platform=linux/arm64"),
         *("--", str(context)),
     ]
+
+
+def test_pull_is_the_builder_s_to_do_as_well(context: Path) -> None:
+    work = replace(job(context), pull=True)
+    argv = arguments(work, dockerfile=Path("D"), context=context, tag="t", metadata=Path("m"))
+    assert "--pull" in argv
 
 
 @pytest.mark.parametrize(

@@ -348,9 +348,9 @@ def test_what_the_manifests_have_no_more_goes_once_the_rest_is_served(
 ) -> None:
     old = {**CONFIG, "metadata": {"name": "old"}}
     path = "/api/v1/namespaces/dev/configmaps/old"
-    stage.deploy(stage.deployer(manifest(), old), ONE)
+    deployer = stage.deployer(manifest(), old)
+    stage.deploy(deployer, ONE)
     (stage.root / "1.json").unlink()
-    deployer = stage.deployer(manifest())
     deployed = stage.deploy(deployer, ONE)
     assert path in stage.api.objects
     monkeypatch.setattr(
@@ -361,7 +361,7 @@ def test_what_the_manifests_have_no_more_goes_once_the_rest_is_served(
     assert [d.message for d in stage.reporter.diagnoses] == [
         "ConfigMap old deleted: the manifests have it no more"
     ]
-    # What comes back is made again at once, whatever was known of it.
-    deployer = stage.deployer(manifest(), old)
+    # What comes back is made again at once, although it was applied a moment ago.
+    (stage.root / "1.json").write_text(json.dumps(old))
     stage.deploy(deployer, ONE)
     assert path in stage.api.objects
