@@ -208,7 +208,7 @@ class ForwardChanged(Event):
     type: ClassVar[str] = "forward.changed"
     service: str
     local: int
-    port: int
+    port: int | str
     state: Literal["listening", "ready", "waiting", "closed"]
     pod: str = ""
     reason: str = ""

@@ -241,9 +241,9 @@ class Deployed:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerView:
     """One container's status. `image_id` is what the kubelet reports that it runs; `mounts` are the
-    paths of its volumes, `ports` the TCP ports that its spec names, its probes' among them.
-    `starts_asked` counts how often devloop had its process start anew, `starts_done` up to which
-    of these the new one serves."""
+    paths of its volumes, `ports` the TCP ports that its spec names, its probes' among them,
+    `named_ports` those that it gives a name. `starts_asked` counts how often devloop had its
+    process start anew, `starts_done` up to which of these the new one serves."""
 
     name: str
     image: str
@@ -261,6 +261,7 @@ class ContainerView:
     init: bool = False
     mounts: tuple[str, ...] = ()
     ports: frozenset[int] = frozenset()
+    named_ports: tuple[tuple[str, int], ...] = ()
     starts_asked: int = 0
     starts_done: int = 0
 

@@ -70,7 +70,12 @@ def file_sync(
             limit=service.deploy.timeout,
             ended=ended,
             report=report,
-            ports=frozenset(port.container for port in service.ports),
+            # One that is given by its name is among those that the container declares.
+            ports=frozenset(
+                port.container
+                for port in service.ports
+                if isinstance(port.container, int) and not port.target
+            ),
             starts=lambda pod, container, done: feed.process_starts(
                 service.name, pod, container, done=done
             ),

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from devloop.app.forward_targets import ForwardTargets
 from devloop.app.housekeeping import KEPT, Housekeeper, find_leftovers, remove
 from devloop.app.pods import PodFeed
 from devloop.app.project_paths import may_read, project_paths
@@ -87,16 +88,32 @@ class Wiring:
 
     def open_port_forwards(self) -> None:
         """Errors: env/port-busy."""
-        ports = [(s.name, p.local, p.container) for s in self.services.values() for p in s.ports]
-        if not ports:
+        wanted = [
+            (service.name, port) for service in self.services.values() for port in service.ports
+        ]
+        if not wanted:
             return
-        dial = PodPorts(self.connection)
-        self.stack.callback(dial.close)
         # Imported late: asyncio takes a while, and many sessions have no ports.
         from devloop.port_forward.forwarder import PortForwarder  # noqa: PLC0415
 
-        forwarder = PortForwarder(ports, dial, self._feed.picked, self.publish)
+        targets = ForwardTargets(
+            self._feed.picked,
+            {port.target for _, port in wanted if port.target},
+            namespace=self.connection.namespace,
+            view=self.view,
+            connection=self.connection,
+        )
+        dial = PodPorts(self.connection, number_of=targets.port_of)
+        self.stack.callback(dial.close)
+        forwarder = PortForwarder(
+            [(name, port.local, port.shown, port.address, port.target) for name, port in wanted],
+            dial,
+            targets,
+            self.publish,
+        )
         forwarder.start()
+        self.stack.callback(targets.close)
+        targets.start()
         self.stack.callback(forwarder.close)
 
     def follow_logs(self) -> None:

@@ -33,6 +33,12 @@ def listen_on_loopback(port: int) -> tuple[socket.socket, ...]:
     return tuple(sockets)
 
 
+def listen_at(address: str, port: int) -> tuple[socket.socket, ...]:
+    """Listen at one address, as text: `0.0.0.0` for all. Never blocks."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return (_listen(family, address, port),)
+
+
 def _listen(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
     if sys.platform == "darwin" and port and _somebody_answers(family, host, port):
         # BSD lets SO_REUSEADDR bind one address of a port whose wildcard is taken, and the other

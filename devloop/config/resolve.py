@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from devloop.config.problems import Path as Where
 
 
+_PORT = re.compile(
+    r"(?:(?P<address>[0-9.]*\.[0-9.]*|\[[^]]*\]|localhost):)?(?P<local>[0-9]+)"
+    r"(?::(?:(?P<target>[a-z]+/[^:]+):)?(?P<port>[^:/]+))?"
+)
 _Values: TypeAlias = dict[str, Any]
 # A list as the reader leaves it: each item with its position in the file.
 _Items: TypeAlias = "Iterable[tuple[int, Any]]"
@@ -134,10 +139,14 @@ def ssh(items: _Items, scope: ServiceScope) -> tuple[str, ...]:
     return tuple(found)
 
 
-def port(text: str) -> tuple[int, int]:
-    """The local port and the container's."""
-    local, _, container = text.partition(":")
-    return int(local), int(container or local)
+def port(text: str) -> tuple[str, int, str, str]:
+    """The address ("" for loopback), the local port, the object ("" for the service's own workload)
+    and its port, a number or a name."""
+    found = _PORT.fullmatch(text)
+    assert found is not None, text  # noqa: S101 - rules.PORT let it through
+    address = (found["address"] or "").strip("[]")
+    address = "" if address in ("localhost", "127.0.0.1") else address
+    return address, int(found["local"]), found["target"] or "", found["port"] or found["local"]
 
 
 def finish_build(found: _Values, _values: _Values, scope: ServiceScope) -> None:
@@ -178,7 +187,7 @@ def _check_ports(services: Mapping[str, Any], scope: ServiceScope) -> None:
     for name, values in services.items():
         for position, text in values.get("ports", ()) if isinstance(values, dict) else ():
             where: Where = ("services", name, "ports", position)
-            local, container = port(text)
+            _, local, _, container = port(text)
             first = taken.setdefault(local, where)
             if first is not where:
                 replace(scope, where=where[:-1]).refuse(

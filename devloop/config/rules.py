@@ -6,6 +6,7 @@ explanation of what does not match it. Pure; reads no file.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -151,26 +152,54 @@ PLATFORM = TextRule(
 )
 
 
+# Kubernetes takes a name of letters, digits and dashes with a letter in it for a port's (RFC 6335).
+_PORT_NAME = "[a-z0-9-]*[a-z][a-z0-9-]*"
+_ADDRESS = r"[0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9a-fA-F:]+\]|localhost"
+_TARGET_KINDS = ("service", "deployment", "statefulset", "daemonset", "pod")
+
+
 def _port_fault(text: str) -> Fault:
-    parts = text.split(":")
-    if len(parts) == 3:
-        message = "the host cannot be chosen: ports are opened on 127.0.0.1"
-        return fault(message, ":".join(parts[1:]))
+    parts = re.sub(r"^\[[^]]*\]", "address", text).split(":")
     if text.lower().endswith("/tcp"):
         return fault("ports are TCP; nothing is written behind them", text.partition("/")[0])
     if text.lower().endswith("/udp"):
         return fault("only TCP ports can be forwarded")
     if len(parts) <= 2 and all(re.fullmatch("[0-9]+", part) for part in parts):
         return fault(f"{_quoted(text)}: a port is a number from 1 to 65535")
-    return fault(f"{_quoted(text)} is not of the form PORT or LOCAL:CONTAINER")
+    if "/" in text:
+        kind, _, rest = parts[-2].partition("/") if len(parts) > 1 else ("", "", "")
+        full = {"svc": "service", "po": "pod", **_SHORT_KINDS}.get(kind, "")
+        hint = text.replace(f"{kind}/{rest}", f"{full}/{rest}") if full and rest else ""
+        return fault(
+            f"{_quoted(text)} does not name an object and its port",
+            hint,
+            cause=f"the form is LOCAL:KIND/NAME:PORT with {', '.join(_TARGET_KINDS)}",
+        )
+    return fault(f"{_quoted(text)} is not of the form [ADDRESS:]LOCAL:PORT")
+
+
+def _address_fault(text: str) -> Fault | None:
+    address = re.match(f"({_ADDRESS}):", text)
+    if address is None or address[1] == "localhost":
+        return None
+    try:
+        ipaddress.ip_address(address[1].strip("[]"))
+    except ValueError:
+        return fault(f"{_quoted(address[1])} is not an address of this computer")
+    return None
 
 
 PORT = TextRule(
     name="a port",
-    pattern=f"^{PORT_NUMBER}(:{PORT_NUMBER})?$",
-    longest=11,
+    pattern=(
+        f"^(({_ADDRESS}):)?{PORT_NUMBER}"
+        f"(:(({'|'.join(_TARGET_KINDS)})/{_LABEL}(\\.{_LABEL})*:)?"
+        f"({PORT_NUMBER}|{_PORT_NAME}))?$"
+    ),
+    longest=330,
     explain=_port_fault,
-    examples=("8080", "9000:80"),
+    also=_address_fault,
+    examples=("8080", "9000:80", "8081:http", "5432:service/db:5432", "0.0.0.0:8082:80"),
 )
 
 _KINDS = ("deployment", "statefulset", "daemonset")

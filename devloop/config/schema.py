@@ -243,10 +243,21 @@ _DEPLOY = block(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Port:
-    """A local port (on 127.0.0.1) that leads to a container's port."""
+    """A local port that leads to a container's port, given by its number or its name.
+
+    `address` is where it is open, "" for loopback. `target` is the object whose pods have the port,
+    as KIND/NAME, "" for the service's own workload; of a Kubernetes Service the port is the
+    Service's."""
 
     local: int
-    container: int
+    container: int | str
+    address: str = ""
+    target: str = ""
+
+    @property
+    def shown(self) -> int | str:
+        """The port with its object: 80, `http`, `service/db:5432`."""
+        return f"{self.target}:{self.container}" if self.target else self.container
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,11 +337,17 @@ class Service:
         tuple[Port, ...],
         Key(
             List(Text(rules.PORT, number=True)),
-            "Ports to keep open on 127.0.0.1 for the whole session: PORT, or LOCAL:CONTAINER "
-            "in quotes.",
+            "Ports to keep open for the whole session: PORT, or [ADDRESS:]LOCAL:PORT in quotes. "
+            "PORT is a container's, by number or name, or that of another object: "
+            "service/NAME:PORT. The address is 127.0.0.1 unless one is given.",
             read=lambda items, _: tuple(
-                Port(local=local, container=container)
-                for local, container in map(resolve.port, resolve.texts(items))
+                Port(
+                    local=local,
+                    container=int(port) if port.isdigit() else port,
+                    address=address,
+                    target=target,
+                )
+                for address, local, target, port in map(resolve.port, resolve.texts(items))
             ),
         ),
     ] = ()

@@ -39,7 +39,7 @@ class Dialer:
         self._cancels: set[Cancel] = set()
         self._closed = False
 
-    def start(self, pod: PodView, port: int, done: Callable[[Duplex | str], None]) -> Cancel:
+    def start(self, pod: PodView, port: int | str, done: Callable[[Duplex | str], None]) -> Cancel:
         """Dial in some thread and hand the stream, or why there is none, to `done`,
         which is called in that thread. The returned `Cancel` ends the dial early."""
         cancel = Cancel()
@@ -76,7 +76,7 @@ class Dialer:
             job()
 
     def _one(
-        self, pod: PodView, port: int, cancel: Cancel, done: Callable[[Duplex | str], None]
+        self, pod: PodView, port: int | str, cancel: Cancel, done: Callable[[Duplex | str], None]
     ) -> None:
         result: Duplex | str = "cancelled"
         try:

@@ -33,13 +33,14 @@ if TYPE_CHECKING:
 class PortForwarder:
     """Forwards local ports to the newest pod of their service that can answer.
 
-    `ports` are (service, local port, container port); local 0 takes any free one. `publish` and
+    `ports` are (service, local port, container port), or longer by the address to listen at ("" for
+    loopback) and by whose pods to ask `pods` for; local 0 takes any free one. `publish` and
     `on_bug` are called in the forwarder's thread and must not block. Call `start`, then `close`
     once."""
 
     def __init__(
         self,
-        ports: Sequence[tuple[str, int, int]],
+        ports: Sequence[tuple[str, int, int] | tuple[str, int, int | str, str, str]],
         dial: Dial,
         pods: PodSource,
         publish: Callable[[Event], None],
@@ -67,8 +68,8 @@ class PortForwarder:
     def start(self) -> None:
         """Open all listeners, or none. Errors: env/port-busy naming the owner."""
         try:
-            for service, local, container in self._wanted:
-                self._open(service, local, container)
+            for wanted in self._wanted:
+                self._open(*wanted)
         except BaseException:
             self._release()
             raise
@@ -77,12 +78,15 @@ class PortForwarder:
         self._thread.start()
         self._unsubscribe = self._pods.on_change(lambda: self._in_loop(self._look))
 
-    def _open(self, service: str, local: int, container: int) -> None:
-        listeners = listen(local)
+    def _open(
+        self, service: str, local: int, container: int | str, address: str = "", backend: str = ""
+    ) -> None:
+        listeners = listen(local, address)
         route = Route(
             service,
             listeners[0].getsockname()[1],
             container,
+            backend=backend,
             loop=self._loop,
             dialer=self._dialer,
             publish=self._publish,
@@ -144,7 +148,7 @@ class PortForwarder:
 
     def _look(self) -> None:
         for route in self._routes:
-            route.look(self._pods.current(route.service))
+            route.look(self._pods.current(route.backend))
         self._dial.prepare({pod.uid: pod for r in self._routes for pod in r.likely}.values())
 
     def _ping(self) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from devloop.base import process
 from devloop.base.cancel import Cancel
-from devloop.base.sockets import listen_on_loopback
+from devloop.base.sockets import listen_at, listen_on_loopback
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
@@ -23,15 +23,22 @@ _LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp (include/net/tcp_states.h)
 _PROGRAM_SECONDS = 3.0
 
 
-def listen(port: int) -> tuple[Socket, ...]:
-    """Listen on 127.0.0.1 and, where the machine has it, on ::1: browsers try either first.
+def listen(port: int, address: str = "") -> tuple[Socket, ...]:
+    """Listen at `address`; without one on 127.0.0.1 and, where the machine has it, on ::1: browsers
+    try either first.
 
     Port 0 takes any free one. A port is a promise to the user, so another one is never taken
     instead. Errors: env/port-busy naming the owner, env/port-busy for a port below 1024 that
     needs more rights."""
     try:
-        return listen_on_loopback(port)
+        return listen_at(address, port) if address else listen_on_loopback(port)
     except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise DevloopError.of(
+                Code.ENV_PORT_BUSY,
+                f"this computer has no address {address} to open the port {port} at",
+                suggestions=(f'for all of its addresses: ports: ["0.0.0.0:{port}:{port}"]',),
+            ) from error
         if error.errno in (errno.EACCES, errno.EPERM):
             raise DevloopError.of(
                 Code.ENV_PORT_BUSY,

@@ -30,8 +30,9 @@ class Duplex(ByteStream, Protocol):
 class Dial(Protocol):
     """Opens streams to containers' ports."""
 
-    def __call__(self, pod: PodView, port: int, cancel: Cancel) -> Duplex:
-        """Open a stream. Blocks, in a thread of the port forward's.
+    def __call__(self, pod: PodView, port: int | str, cancel: Cancel) -> Duplex:
+        """Open a stream; `port` is as it was asked for, a number or words. Blocks, in a thread of
+        the port forward's.
 
         Raises `DevloopError` or OSError, and soon after `cancel` was set `Cancelled`."""
         ...

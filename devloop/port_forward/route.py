@@ -34,15 +34,17 @@ _State = Literal["listening", "ready", "waiting", "closed"]
 
 
 class Route:
-    """Owns the clients of one port. `likely` are the pods that may be dialled next; `process` is
-    that of the pod which is asked now; `on_end` is called after a client has gone."""
+    """Owns the clients of one port; `backend` is whose pods have it, the service's by default.
+    `likely` are the pods that may be dialled next; `process` is that of the pod which is asked now;
+    `on_end` is called after a client has gone."""
 
     def __init__(
         self,
         service: str,
         local: int,
-        container: int,
+        container: int | str,
         *,
+        backend: str = "",
         loop: asyncio.AbstractEventLoop,
         dialer: Dialer,
         publish: Callable[[Event], None],
@@ -50,6 +52,7 @@ class Route:
         settings: ForwardSettings,
     ) -> None:
         self.service = service
+        self.backend = backend or service
         self._container = container
         self._event = functools.partial(
             ForwardChanged, service=service, local=local, port=container

@@ -20,7 +20,7 @@ from devloop.cluster.api.tunnel import Tunnel, TunnelPort, open_tunnel, start_po
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from devloop.cluster.api.connection import Connection
     from devloop.model import PodView
@@ -41,10 +41,17 @@ _FINAL = frozenset({401, 404, 429})
 
 class PodPorts:
     """Opens streams to pods' ports (`port_forward.ports.Dial`). Safe to use from many threads; call
-    `close` once."""
+    `close` once. `number_of` gives the number of a port in a pod, where it is given by words."""
 
-    def __init__(self, connection: Connection, *, spare: int = _SPARE) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        spare: int = _SPARE,
+        number_of: Callable[[PodView, int | str], int] = lambda _, port: int(port),
+    ) -> None:
         self._connection = connection
+        self._number_of = number_of
         self._spare = spare
         self._changed = threading.Condition()
         self._pods: dict[str, PodView] = {}
@@ -55,23 +62,24 @@ class PodPorts:
         self._thread: threading.Thread | None = None
         self._in_websocket = False  # until somebody on the way turns out to know no SPDY
 
-    def __call__(self, pod: PodView, port: int, cancel: Cancel) -> TunnelPort:
+    def __call__(self, pod: PodView, port: int | str, cancel: Cancel) -> TunnelPort:
         """Open a stream to `port`. Blocks until the node has taken it, usually for milliseconds.
 
         Raises `DevloopError` (cluster/not-found, cluster/forbidden, cluster/unreachable, ...),
         `Cancelled`."""
+        number = self._number_of(pod, port)
         release = functools.partial(self._release, pod.uid)
         for _ in range(_TRIES):
             if (tunnel := self._take(pod.uid)) is None:
                 break
             try:
-                return start_port(tunnel, port, _REPLY, cancel, release)
+                return start_port(tunnel, number, _REPLY, cancel, release)
             except OSError:
                 # It died while nobody looked, and nothing was sent on it: the next one.
                 self._distrust(pod.uid)
         tunnel = self._open(pod, cancel)
         try:
-            return start_port(tunnel, port, _FRESH_REPLY, cancel, release)
+            return start_port(tunnel, number, _FRESH_REPLY, cancel, release)
         except OSError as error:
             raise self._connection.lost(error) from error
 

@@ -166,6 +166,11 @@ def _container(name: str, spec: Json, status: Json, *, init: bool) -> ContainerV
         last_reason=text(last.get("reason")),
         init=init,
         mounts=tuple(text(m.get("mountPath")) for m in items(spec.get("volumeMounts"))),
+        named_ports=tuple(
+            (text(port["name"]), number(port.get("containerPort")))
+            for port in items(spec.get("ports"))
+            if port.get("name")
+        ),
         ports=_ports(spec),
     )
 

@@ -132,7 +132,7 @@ class App:
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
 
-    def __call__(self, pod: PodView, port: int, cancel: Cancel) -> Pair:
+    def __call__(self, pod: PodView, port: int | str, cancel: Cancel) -> Pair:
         with self._lock:
             self.dialed.append(pod.name)
             failing = self.failing.pop(0) if self.failing else None

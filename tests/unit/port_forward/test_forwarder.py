@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import socket
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,6 +35,7 @@ from tests.unit.port_forward.fakes import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from devloop.events import Event
     from devloop.model import PodView
 
 MB = 1024 * 1024
@@ -443,6 +445,28 @@ def test_each_change_is_published_once() -> None:
         ("waiting", ""),
         ("closed", ""),
     ]
+
+
+def test_a_port_may_be_open_at_an_address() -> None:
+    app, pods = App(answer), Pods(pod("a"))
+    seen: list[Event] = []
+    ready = threading.Event()
+
+    def publish(event: Event) -> None:
+        seen.append(event)
+        ready.set()
+
+    forwarder = PortForwarder([("web", 0, "http", "0.0.0.0", "pod/a")], app, pods, publish)
+    forwarder.start()
+    try:
+        assert ready.wait(10)
+        assert isinstance(seen[0], ForwardChanged)
+        assert seen[0].port == "http"
+        # All of 127/8 leads here on Linux alone.
+        host = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+        socket.create_connection((host, seen[0].local), 10).close()
+    finally:
+        forwarder.close()
 
 
 def test_a_busy_port_is_refused_at_start_with_its_owner() -> None:

@@ -310,7 +310,7 @@ def test_an_unsafe_request_is_not_asked_again_in_the_middle_of_its_answer() -> N
 class Tardy(Cut):
     """The second dial has its stream only when nobody wants it any more."""
 
-    def __call__(self, pod: PodView, port: int, cancel: Cancel) -> Pair:
+    def __call__(self, pod: PodView, port: int | str, cancel: Cancel) -> Pair:
         stream = super().__call__(pod, port, cancel)
         if len(self.dialed) == 2:
             cancel.wait(30)

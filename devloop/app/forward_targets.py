@@ -1,0 +1,195 @@
+"""Where forwarded ports lead that are given by a name or as another object's: `8080:http`,
+`5432:service/db:5432`.
+
+The pods of such an object are followed as those of services are; what a name means is looked up
+when a pod is dialled. A Service may come with the first deploy, or change: it is asked for again
+and again, at a person's pace.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from typing import TYPE_CHECKING, cast
+
+from devloop.base.cancel import Cancel
+from devloop.base.lazy_dataclass import dataclass
+from devloop.base.threads import supervised
+from devloop.cluster.api.pod_view import dig, items, labels, name_of, text
+from devloop.cluster.api.view import owned_by
+from devloop.errors import Code, DevloopError
+from devloop.model import WorkloadRef
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from devloop.cluster.api.connection import Connection
+    from devloop.cluster.api.pod_view import Json
+    from devloop.cluster.api.view import ClusterView
+    from devloop.engine.ports import PodSource
+    from devloop.model import PodView, WorkloadKind
+
+
+_UNKNOWN_SECONDS, _KNOWN_SECONDS = 1.0, 15.0
+
+
+class ForwardTargets:
+    """The pods of services (`own`) and of the objects `targets` (KIND/NAME in `namespace`), as a
+    `PodSource`, and what their ports are. Call `start`, then `close` once."""
+
+    def __init__(
+        self,
+        own: PodSource,
+        targets: Iterable[str],
+        *,
+        namespace: str,
+        view: ClusterView,
+        connection: Connection,
+    ) -> None:
+        self._own = own
+        self._targets = {target: _Target() for target in targets}
+        self._namespace = namespace
+        self._view = view
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._listeners: list[Callable[[], None]] = []
+        self._stop = Cancel()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        for target in self._targets:
+            kind, name = target.split("/")
+            if kind == "pod":
+                self._follow(target, functools.partial(_is_called, name))
+            elif kind != "service":
+                ref = WorkloadRef(cast("WorkloadKind", kind), name, self._namespace)
+                self._follow(target, owned_by(ref))
+        if any(target.startswith("service/") for target in self._targets):
+            self._thread = supervised("forward-targets", self._look_again)
+            self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        for target in self._targets.values():
+            target.end()
+        if self._thread is not None:
+            self._thread.join(0.3)
+
+    # --- as engine.ports.PodSource -------------------------------------------------------------
+
+    def current(self, service: str) -> tuple[PodView, ...]:
+        """`service` may be one of the targets."""
+        target = self._targets.get(service)
+        if target is None:
+            return self._own.current(service)
+        with self._lock:
+            return tuple(target.pods.values())
+
+    def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
+        ends = self._own.on_change(callback)
+        with self._lock:
+            self._listeners.append(callback)
+
+        def stop() -> None:
+            ends()
+            with self._lock:
+                self._listeners.remove(callback)
+
+        return stop
+
+    # --- what a port is in a pod ---------------------------------------------------------------
+
+    def port_of(self, pod: PodView, port: int | str) -> int:
+        """The number of `port` (`http`, `service/db:5432`) in `pod`. Raises config/value when it
+        has none."""
+        wanted: int | str = port
+        if isinstance(port, str) and "/" in port:
+            target, _, wanted = port.rpartition(":")
+            if target.startswith("service/"):
+                with self._lock:
+                    service = self._targets[target].service
+                wanted = _target_port(service, wanted)
+        if isinstance(wanted, int) or wanted.isdigit():
+            return int(wanted)
+        named = dict(each for c in pod.containers if not c.init for each in c.named_ports)
+        if wanted in named:
+            return named[wanted]
+        there = ", ".join(named) or "none has a name"
+        raise DevloopError.of(
+            Code.CONFIG_VALUE, f"pod {pod.name} has no port {wanted!r}; its ports: {there}"
+        )
+
+    # --- objects -------------------------------------------------------------------------------
+
+    def _follow(self, target: str, belongs: Callable[[Json], bool]) -> None:
+        followed = self._targets[target]
+        followed.end()
+        pods: dict[str, PodView] = {}
+        with self._lock:
+            followed.pods = pods
+
+        def take(pod: PodView, gone: bool) -> None:
+            with self._lock:
+                if gone:
+                    pods.pop(pod.uid, None)
+                else:
+                    pods[pod.uid] = pod
+                listeners = tuple(self._listeners)
+            for listener in listeners:
+                listener()
+
+        followed.end = self._view.subscribe_pods(self._namespace, belongs, take)
+
+    def _look_again(self) -> None:
+        pause = 0.0
+        while not self._stop.wait(pause):
+            found = [t for t in self._targets if t.startswith("service/") and self._look(t)]
+            all_there = len(found) == sum(t.startswith("service/") for t in self._targets)
+            pause = _KNOWN_SECONDS if all_there else _UNKNOWN_SECONDS
+
+    def _look(self, target: str) -> bool:
+        """Whether the Service is there."""
+        path = f"/api/v1/namespaces/{self._namespace}/services/{target.partition('/')[2]}"
+        try:
+            service = self._connection.find(path, absent={403, 404})
+        except DevloopError:
+            return False
+        known = self._targets[target]
+        if service is not None:
+            before = dig(known.service, "spec", "selector")
+            with self._lock:
+                known.service = service
+            selector = dig(service, "spec", "selector") or {}
+            if selector and selector != before:
+                self._follow(target, functools.partial(_is_selected, selector))
+        return service is not None
+
+
+@dataclass(slots=True, eq=False)
+class _Target:
+    """`service` is the Kubernetes Service as last seen; `end` stops following the pods."""
+
+    pods: dict[str, PodView]
+    service: Json
+    end: Callable[[], None]
+
+    def __init__(self) -> None:
+        self.pods, self.service, self.end = {}, {}, lambda: None
+
+
+def _is_called(name: str, pod: Json) -> bool:
+    return name_of(pod) == name
+
+
+def _is_selected(selector: Json, pod: Json) -> bool:
+    return selector.items() <= labels(pod).items()
+
+
+def _target_port(service: Json, wanted: str) -> int | str:
+    """The pods' port behind a Service's, which is given by number or name; else `wanted`, as a port
+    of the pods themselves."""
+    for port in items(dig(service, "spec", "ports")):
+        if wanted in (str(port.get("port")), text(port.get("name"))):
+            target = port.get("targetPort") or port.get("port")
+            return target if isinstance(target, int) else text(target)
+    return wanted
