@@ -13,6 +13,22 @@ WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 """What a socket that never blocks raises, plain or TLS, when there is nothing to do now."""
 
 
+def tls_beside_system(ca: str, cert: str, key: str) -> ssl.SSLContext | None:
+    """A client context that trusts `ca` beside the system's authorities; None where there is
+    nothing to add, or where a text is no certificate."""
+    if not (ca or cert):
+        return None
+    context = ssl.create_default_context()
+    try:
+        if ca:
+            context.load_verify_locations(cadata=ca)
+        if cert:
+            _load_pair(context, cert, key)
+    except ssl.SSLError:
+        return None
+    return context
+
+
 def tls_context(*, ca: str, cert: str, key: str, insecure: bool) -> ssl.SSLContext:
     """A client context from PEM texts; raises ssl.SSLError for texts that are no certificates."""
     if insecure:

@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 _VERSION = re.compile(r"\bv?(\d+)\.(\d+)(?:\.\d+)?\b")
 # The first with --progress=rawjson, and the one that Debian 13 has.
 _OLDEST = (0, 13)
+# What stands for buildx with Podman: the same words on the command line, other options and output.
+_PODMAN = re.compile(r"\b(?:buildah|podman)\b", re.IGNORECASE)
+_WITH_PODMAN = (
+    "start Podman's API (systemctl --user start podman.socket) and name it in DOCKER_HOST",
+    "or `builder: command` with podman build and podman push",
+)
 _INSTALL = "install it: https://docs.docker.com/build/install-buildx/"
 # PATH and DOCKER_CONFIG with which buildx works: the plugin does not go away during a session.
 _WORKING: set[tuple[str, str]] = set()
@@ -135,7 +141,9 @@ class _DockerBuilder:
                     Code.ENV_TOOL_MISSING,
                     "docker buildx cannot be used",
                     cause=problem,
-                    suggestions=(_INSTALL, "or set builder: auto in devloop.yaml"),
+                    suggestions=_WITH_PODMAN
+                    if _PODMAN.search(problem)
+                    else (_INSTALL, "or set builder: auto in devloop.yaml"),
                 )
             reporter.diagnostic(
                 Diagnosis(
@@ -143,7 +151,7 @@ class _DockerBuilder:
                     severity="info",
                     message="building with Docker's classic builder",
                     cause=problem,
-                    suggestions=(_INSTALL,),
+                    suggestions=_WITH_PODMAN if _PODMAN.search(problem) else (_INSTALL,),
                 )
             )
         if self._job.build.cache:
@@ -167,6 +175,8 @@ def _buildx_problem(cancel: Cancel) -> str | None:
         return "docker buildx did not answer"
     if answer.status != 0:
         return "the buildx plugin is not installed"
+    if _PODMAN.search(answer.out):
+        return f"docker is Podman here, whose buildx is another program: {answer.out.strip()[:80]}"
     version = _VERSION.search(answer.out)
     if version and (int(version[1]), int(version[2])) < _OLDEST:
         return f"buildx {version[0]} is older than {_OLDEST[0]}.{_OLDEST[1]}"

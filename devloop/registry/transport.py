@@ -19,7 +19,9 @@ from urllib3.exceptions import TimeoutError as TimedOut
 
 from devloop.base.net import BROKEN, HttpClient, ProxyUnsupported, Shutter, shut_by
 from devloop.base.net_proxy import is_loopback, proxy_for
+from devloop.base.net_tls import tls_beside_system
 from devloop.errors import Code, DevloopError
+from devloop.registry.docker_trust import DockerTrust, trust_of
 from devloop.registry.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -46,7 +48,14 @@ class Transport:
         self._server = _HUB.get(self.host, self.host)
         self._local = is_loopback(re.sub(r":\d+$", "", self._server))
         self._scheme = "http" if self._local else "https"
-        self._http = HttpClient(proxy=lambda url: proxy_for(url, os.environ), insecure=self._local)
+        trust = DockerTrust() if self._local else trust_of(self.host, os.environ)
+        # Where Docker asks for no certificate, credentials go as they go with Docker.
+        self._trusted = self._local or trust.insecure
+        self._http = HttpClient(
+            proxy=lambda url: proxy_for(url, os.environ),
+            tls=None if trust.insecure else tls_beside_system(trust.ca, trust.cert, trust.key),
+            insecure=self._trusted,
+        )
         self._lookup = lookup
         self._known: list[RegistryCredentials | None] = []
         self._lock = threading.Lock()
@@ -83,7 +92,7 @@ class Transport:
                 response.headers.get("WWW-Authenticate", ""),
                 scope,
                 credentials,
-                secure=self._local or self._scheme == "https",
+                secure=self._trusted or self._scheme == "https",
                 cancel=cancel,
             )
             if authorization is not None:
@@ -158,7 +167,7 @@ class Transport:
                 if (
                     not _is_plain(str(error))
                     or self._scheme == "http"
-                    or "Authorization" in headers
+                    or ("Authorization" in headers and not self._trusted)
                 ):
                     raise self._unreachable(error) from error
                 self._scheme = "http"

@@ -570,6 +570,7 @@ def test_buildx_is_chosen_where_it_works(docker: FakeDocker, context: Path) -> N
     [
         ("echo 'docker: unknown command: docker buildx' >&2; exit 1", "plugin is not installed"),
         ("echo github.com/docker/buildx v0.12.1 abc", "0.12.1 is older than 0.13"),
+        ("echo buildah 1.33.7", "docker is Podman here"),
     ],
 )
 def test_without_buildx(
