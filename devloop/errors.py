@@ -129,6 +129,7 @@ class Code(enum.StrEnum):
     POD_WRONG_ARCH = "pod/wrong-arch", "the image is made for another processor"
     POD_UNSCHEDULABLE = "pod/unschedulable", "no node takes the pod"
     POD_PROBE_FAILING = "pod/probe-failing", "a probe keeps failing"
+    POD_RUN_FAILED = "pod/run-failed", "a Job or a Pod came to its end without success"
     POD_CONFIG_ERROR = "pod/config-error", "the container cannot be created"
     POD_INIT_FAILING = "pod/init-failing", "an init container fails"
     POD_EVICTED = "pod/evicted", "the node evicted the pod"

@@ -173,14 +173,15 @@ class PushTarget:
         return self.push or f"kind load ({self.kind_cluster})"
 
 
-WorkloadKind = Literal["deployment", "statefulset", "daemonset"]
-
-
 @dataclass(frozen=True, slots=True)
 class WorkloadRef:
-    kind: WorkloadKind
+    """What runs pods. `kind` is in lower case. `api` is empty for Kubernetes' own kinds, else where
+    the API has it: GROUP/VERSION/PLURAL."""
+
+    kind: str
     name: str
     namespace: str
+    api: str = ""
 
     def __str__(self) -> str:
         return f"{self.kind}/{self.name}"
@@ -188,7 +189,7 @@ class WorkloadRef:
     @property
     def serves(self) -> bool:
         """Whether its pods are there to stay, and not to come to an end."""
-        return True
+        return self.kind not in {"job", "cronjob"}
 
 
 # How a workload's pods come to run an image, see devloop.cluster.replace.

@@ -202,13 +202,13 @@ PORT = TextRule(
     examples=("8080", "9000:80", "8081:http", "5432:service/db:5432", "0.0.0.0:8082:80"),
 )
 
-_KINDS = ("deployment", "statefulset", "daemonset")
+_KINDS = ("deployment", "statefulset", "daemonset", "replicaset", "pod", "job", "cronjob")
 _SHORT_KINDS = {"deploy": "deployment", "sts": "statefulset", "ds": "daemonset"}
 
 
 def _workload_fault(text: str) -> Fault:
     kind, slash, name = text.partition("/")
-    form = "the form is KIND/NAME with deployment, statefulset or daemonset"
+    form = f"the form is KIND/NAME with {', '.join(_KINDS[:-1])} or {_KINDS[-1]}"
     if not slash:
         better = label_from(text)
         message = f"{_quoted(text)} does not say of which kind the workload is"

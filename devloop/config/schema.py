@@ -139,14 +139,14 @@ class Deploy:
     """Where a service runs. `workload_default`: nobody named the workload. `manifests` are absolute
     patterns in the order of the file (see base.patterns); `timeout` is in seconds."""
 
-    workload_kind: Literal["deployment", "statefulset", "daemonset"] = "deployment"
+    workload_kind: str = "deployment"
     workload_name: Annotated[
         str,
         Key(
             Text(rules.WORKLOAD),
             "The workload that ports and the short status speak of, as KIND/NAME: a deployment, "
-            "statefulset or daemonset. Everything else in the manifests that runs the image is "
-            "deployed and followed as well.",
+            "statefulset, daemonset, replicaset, pod, job or cronjob. Everything else in the "
+            "manifests that runs the image is deployed and followed as well.",
             name="workload",
             default="of what runs the image in the manifests: the one called like the service, or "
             "the first; without manifests deployment/<service>",

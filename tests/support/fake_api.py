@@ -39,6 +39,7 @@ _KINDS = {
     "daemonsets": "DaemonSet",
     "replicasets": "ReplicaSet",
     "jobs": "Job",
+    "cronjobs": "CronJob",
     "leases": "Lease",
     "persistentvolumes": "PersistentVolume",
     "persistentvolumeclaims": "PersistentVolumeClaim",
@@ -294,6 +295,10 @@ class FakeApi:
             return 409, status(409, "Conflict", message, causes=causes)
         thing = copy.deepcopy(live or {})
         _merge(thing, call.body)
+        is_job = call.path.rsplit("/", 2)[1] == "jobs"
+        if live is not None and is_job and thing["spec"] != live["spec"]:
+            message = "Job.batch is invalid: spec.template: field is immutable"
+            return 422, status(422, "Invalid", message)
         for leaf, value in _leaves(call.body):
             shared = owners.get(leaf, set()) if have.get(leaf) == value else set()
             owners[leaf] = {manager, *shared}
@@ -319,7 +324,10 @@ def _discovery(path: str) -> dict[str, Any] | None:
         version = {"groupVersion": "apps/v1"}
         return {"groups": [{"name": "apps", "preferredVersion": version}]}
     apps = {"deployments", "statefulsets", "daemonsets", "replicasets"}
-    wanted = {"/api/v1": set(_KINDS) - apps - {"jobs", "leases"}, "/apis/apps/v1": apps}.get(path)
+    wanted = {
+        "/api/v1": set(_KINDS) - apps - {"jobs", "cronjobs", "leases"},
+        "/apis/apps/v1": apps,
+    }.get(path)
     if wanted is None:
         return None
     return {

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from devloop.cluster.api.connection import Connection
-    from devloop.model import WorkloadKind, WorkloadRef
+    from devloop.model import WorkloadRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +76,33 @@ _KNOWN = {
     for version, kinds in table.items()
     for kind in kinds.split()
 }
-WORKLOAD_KINDS: dict[WorkloadKind, str] = {
+WORKLOAD_KINDS = {
     "deployment": "Deployment",
     "statefulset": "StatefulSet",
     "daemonset": "DaemonSet",
 }
+"""What rolls its pods out, by its kind in lower case."""
+
+# What runs pods, by its kind in lower case.
+WORKLOADS = {
+    kind.lower(): _KNOWN[version, kind]
+    for version, kind in (
+        ("apps/v1", "Deployment"),
+        ("apps/v1", "StatefulSet"),
+        ("apps/v1", "DaemonSet"),
+        ("apps/v1", "ReplicaSet"),
+        ("v1", "Pod"),
+        ("batch/v1", "Job"),
+        ("batch/v1", "CronJob"),
+    )
+}
 
 
 def workload_path(ref: WorkloadRef) -> str:
-    return f"/apis/apps/v1/namespaces/{ref.namespace}/{ref.kind}s/{ref.name}"
+    if ref.api:
+        version, _, plural = ref.api.rpartition("/")
+        return Resource(version, ref.kind, plural).path(ref.namespace, ref.name)
+    return WORKLOADS[ref.kind].path(ref.namespace, ref.name)
 
 
 def name_of(manifest: Json) -> str:

@@ -87,9 +87,17 @@ def alive(pods: Iterable[Json]) -> list[Json]:
     ]
 
 
+def template_path(workload: Json) -> tuple[str, ...]:
+    """Where the spec of a workload's pods is: a Deployment's, a CronJob's, a Pod's own."""
+    spec = dig(workload, "spec")
+    if dig(spec, "jobTemplate") is not None:
+        return "spec", "jobTemplate", "spec", "template", "spec"
+    return ("spec",) if dig(spec, "containers") else ("spec", "template", "spec")
+
+
 def images_of(workload: Json) -> dict[str, str]:
-    """Container -> image of a workload's template, init containers included."""
-    return _images(dig(workload, "spec", "template", "spec"))
+    """Container -> image of a workload's pods, init containers included."""
+    return _images(dig(workload, *template_path(workload)))
 
 
 def pod_images(pod: Json) -> dict[str, str]:

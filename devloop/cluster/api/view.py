@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 import time
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 from devloop.base.cancel import Cancelled
 from devloop.base.threads import report_bug
 from devloop.cluster.api.api_errors import connection_error
+from devloop.cluster.api.kinds import workload_path
 from devloop.cluster.api.pod_view import (
     Json,
     controller_of,
@@ -281,8 +283,29 @@ def workload_of(pod: Json) -> tuple[str, str] | None:
 
 
 def owned_by(ref: WorkloadRef) -> Callable[[Json], bool]:
-    """A predicate for `subscribe_pods`: the pods of one workload, of all its revisions."""
+    """A predicate for `subscribe_pods`: the pods of one workload, of all its revisions.
+
+    A CronJob names its Jobs `<cronjob>-<minutes since 1970>`. What a custom resource makes is told
+    by its name or by its label, where it is in ReplicaSets (Argo Rollouts) or Knative's."""
+    if ref.kind == "pod":
+        return lambda pod: name_of(pod) == ref.name and controller_of(pod) is None
+    if ref.kind == "cronjob":
+        of_its_jobs = re.compile(rf"{re.escape(ref.name)}-\d{{8,10}}")
+        return lambda pod: _is_job_named(workload_of(pod), of_its_jobs)
+    if ref.api:
+        return lambda pod: _is_custom(pod, ref)
     return lambda pod: workload_of(pod) == (ref.kind, ref.name)
+
+
+def _is_job_named(owner: tuple[str, str] | None, name: re.Pattern[str]) -> bool:
+    return owner is not None and owner[0] == "job" and name.fullmatch(owner[1]) is not None
+
+
+def _is_custom(pod: Json, ref: WorkloadRef) -> bool:
+    kind, name = workload_of(pod) or ("", "")
+    of_its_set = kind == "replicaset" and name.rpartition("-")[0] == ref.name
+    knative = labels(pod).get("serving.knative.dev/service") == ref.name
+    return (kind, name) == (ref.kind, ref.name) or of_its_set or knative
 
 
 class ClusterView:
@@ -296,33 +319,35 @@ class ClusterView:
         self._connection = connection
         self._on_bug = on_bug
         self._lock = threading.Lock()
-        self._views: dict[tuple[str, str], tuple[View, ConnectionFeed]] = {}
+        self._views: dict[str, tuple[View, ConnectionFeed]] = {}  # by the collection's path
         self._closed = False
 
     def view(self, kind: Kind, namespace: str) -> View:
         """The shared view of `kind` in `namespace`; its watch starts now if it is the first."""
-        key = (kind, namespace)
-        with self._lock:
-            if self._closed:
-                raise Cancelled
-            if key in self._views:
-                return self._views[key][0]
-            root = "/api/v1" if kind in {"pods", "events"} else "/apis/apps/v1"
-            path = f"{root}/namespaces/{namespace}/{kind}"
-            feed = ConnectionFeed(self._connection, path, _SELECTORS.get(kind, {}))
-            view = View(
-                feed,
-                name=f"watch {kind} {namespace}",
-                slim=kind in {"pods", "replicasets", "events"},
-                on_bug=self._on_bug,
-            )
-            self._views[key] = (view, feed)
-            view.start()
-            return view
+        root = "/api/v1" if kind in {"pods", "events"} else "/apis/apps/v1"
+        return self._at(f"{root}/namespaces/{namespace}/{kind}")
 
     def workload(self, ref: WorkloadRef) -> View:
         """The view that holds `ref`."""
-        return self.view(cast("Kind", f"{ref.kind}s"), ref.namespace)
+        return self._at(workload_path(ref).rpartition("/")[0])
+
+    def _at(self, path: str) -> View:
+        with self._lock:
+            if self._closed:
+                raise Cancelled
+            if path in self._views:
+                return self._views[path][0]
+            _, namespace, plural = path.rsplit("/", 2)
+            feed = ConnectionFeed(self._connection, path, _SELECTORS.get(plural, {}))
+            view = View(
+                feed,
+                name=f"watch {plural} {namespace}",
+                slim=plural in {"pods", "replicasets", "events"},
+                on_bug=self._on_bug,
+            )
+            self._views[path] = (view, feed)
+            view.start()
+            return view
 
     def begin(self, ref: WorkloadRef) -> None:
         """Start the watches that a rollout of `ref` is followed by, so that what they find is here

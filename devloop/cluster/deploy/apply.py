@@ -13,10 +13,28 @@ from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.api.api_errors import ApiError
 from devloop.cluster.api.connection import APPLY
-from devloop.cluster.api.pod_view import Json, annotation, condition, dig, metadata
+from devloop.cluster.api.pod_view import (
+    Json,
+    annotation,
+    condition,
+    dig,
+    images_of,
+    metadata,
+    number,
+    uid_of,
+)
 from devloop.cluster.api.writes import MANAGER
 from devloop.cluster.deploy.objects import KEPT_KINDS
-from devloop.cluster.deploy.ownership import APPLIED, covers, created_by, desired, judge_conflict
+from devloop.cluster.deploy.ownership import (
+    APPLIED,
+    covers,
+    created_by,
+    desired,
+    gitops_manager,
+    judge_conflict,
+    scale_note,
+    scaled_by,
+)
 from devloop.cluster.replace.pause import with_pause
 from devloop.cluster.replace.strategy import Written
 from devloop.errors import Code, DevloopError
@@ -47,6 +65,8 @@ class Applier:
         self._lock = threading.Lock()
         # path -> what was applied last and came back: spares a look in later iterations.
         self._known: dict[str, tuple[str, Json, float]] = {}
+        # The paths of what somebody else scales, as was said.
+        self._scaled: set[str] = set()
 
     def apply(
         self,
@@ -70,11 +90,15 @@ class Applier:
         body = desired(planned.object, live, self.project)
         mark = metadata(body)["annotations"][APPLIED]
         if live is not None:
-            if annotation(live, APPLIED) == mark and covers(live, body):
+            self._note_replicas(planned, live, notify)
+            over = _is_over(planned, live, body)
+            if not over and annotation(live, APPLIED) == mark and covers(live, body):
                 self._remember(planned, mark, live)
                 return Written(object=live, changed=False)
             if before is not None and not created_by(live):
                 before(live)
+            if over:
+                self._delete(planned, live, cancel)
         result = self._write(planned, body, notify, cancel, live)
         if planned.resource.kind == "CustomResourceDefinition":
             result = self._established(planned, result, cancel)
@@ -100,8 +124,27 @@ class Applier:
     ) -> Json:
         """Apply a Deployment that is paused and marked so (see `replace.pause`), by the same
         manager: who owns which field stays as it was. To resume it is left to the caller."""
+        self._note_replicas(planned, live, notify)
         body = with_pause(desired(planned.object, live, self.project))
         return self._write(planned, body, notify, cancel, live)
+
+    def _note_replicas(
+        self, planned: PlannedObject, live: Json, notify: Callable[[Diagnosis], None]
+    ) -> None:
+        wanted = dig(planned.object, "spec", "replicas")
+        differs = wanted is not None and wanted != dig(live, "spec", "replicas")
+        if differs and (manager := scaled_by(live)):
+            self._leave_replicas(planned, manager, notify)
+
+    def _leave_replicas(
+        self, planned: PlannedObject, manager: str, notify: Callable[[Diagnosis], None]
+    ) -> None:
+        """They are not devloop's, which is said once."""
+        with self._lock:
+            known = planned.path in self._scaled
+            self._scaled.add(planned.path)
+        if not known:
+            notify(scale_note(str(planned), manager))
 
     def _remembered(self, planned: PlannedObject, *, lately: bool = True) -> Json | None:
         with self._lock:
@@ -141,9 +184,9 @@ class Applier:
                             "or put a Namespace into the manifests",
                         ),
                     ) from error
-                again = _immutable(planned, error) or (planned.recreate and is_for_good(error))
-                if again and live is not None and created_by(live):
-                    self._delete(planned, cancel)
+                mine = planned.recreate and is_for_good(error) and created_by(live)
+                if live is not None and (_immutable(planned, error) or mine):
+                    self._delete(planned, live, cancel)
                     continue
                 if is_for_good(error):
                     raise cannot_change(planned, error, live, self.project) from error
@@ -157,7 +200,8 @@ class Applier:
                     raise decision.error.at(planned.location) from error
                 if decision.info is not None:
                     notify(decision.info)
-                if decision.leave_replicas:
+                if decision.scaled_by:
+                    self._leave_replicas(planned, decision.scaled_by, notify)
                     body["spec"] = {k: v for k, v in body["spec"].items() if k != "replicas"}
                 query["force"] = "true"
         raise DevloopError.of(
@@ -166,12 +210,27 @@ class Applier:
             location=planned.location,
         )
 
-    def _delete(self, planned: PlannedObject, cancel: Cancel) -> None:
-        """Delete an object that devloop created and wait until it is gone."""
-        body = {"propagationPolicy": "Background"}
-        self.connection.request("DELETE", planned.path, body)
-        deadline = time.monotonic() + _GONE_SECONDS
-        while self.connection.find(planned.path) is not None:
+    def _delete(self, planned: PlannedObject, live: Json, cancel: Cancel) -> None:
+        """Delete a Job or a Pod that is made again, and wait until it is gone. Raises
+        cluster/conflict for one that a controller would make again as it was."""
+        if (manager := gitops_manager(live)) is not None:
+            raise DevloopError.of(
+                Code.CLUSTER_CONFLICT,
+                f"{manager} owns {planned}, which would have to be made again",
+                location=planned.location,
+                suggestions=(f"pause {manager} for it, or take it out of deploy.manifests",),
+            )
+        body = {"propagationPolicy": "Background", "preconditions": {"uid": uid_of(live)}}
+        try:
+            self.connection.request("DELETE", planned.path, body)
+        except ApiError as error:
+            if error.status not in {404, 409}:  # it is gone, or another one already
+                raise error.at(planned.location) from error
+        grace = number(dig(live, "spec", "terminationGracePeriodSeconds"))
+        deadline = time.monotonic() + _GONE_SECONDS + grace
+        while (still := self.connection.find(planned.path)) is not None:
+            if uid_of(still) != uid_of(live):
+                return
             if time.monotonic() >= deadline:
                 raise DevloopError.of(
                     Code.CLUSTER_REJECTED,
@@ -242,6 +301,29 @@ def cannot_change(
     )
 
 
+# What ends, or whose pod is itself: it is made again when what it runs changes.
+_MADE_AGAIN = {("batch/v1", "Job"), ("v1", "Pod")}
+
+
+def _made_again(planned: PlannedObject) -> bool:
+    return (planned.resource.api_version, planned.resource.kind) in _MADE_AGAIN
+
+
 def _immutable(planned: PlannedObject, error: ApiError) -> bool:
-    """A Job's template cannot change (a migration with the new image, say): it is recreated."""
-    return planned.resource.kind == "Job" and error.status == 422 and "immutable" in error.text
+    """A Job's template cannot change (a migration with the new image, say), nor most of a Pod."""
+    refused = "immutable" in error.text or "may not change" in error.text
+    return _made_again(planned) and error.status == 422 and refused
+
+
+def _is_over(planned: PlannedObject, live: Json, wanted: Json) -> bool:
+    """Whether what is there is of no use any more: a Job that failed, a Pod that ended, or one with
+    another image, which would only restart in its place."""
+    if not _made_again(planned):
+        return False
+    ended = dig(live, "status", "phase") in {"Succeeded", "Failed"}
+    failed = condition(live, "Failed").get("status") == "True"
+    return failed or ended or (planned.resource.kind == "Pod" and _other_images(live, wanted))
+
+
+def _other_images(live: Json, wanted: Json) -> bool:
+    return not images_of(wanted).items() <= images_of(live).items()

@@ -232,8 +232,7 @@ def plan_objects(
         planned.append(one)
         if workload is not None:
             found[workload.ref] = PlannedWorkload(ref=workload.ref, containers=done, own=one)
-            wrong = service.deploy.container not in {None, *done}
-            if not done or (picked and wrong):
+            if picked and (not done or service.deploy.container not in {None, *done}):
                 raise _not_used(manifest, service)
     planned.sort(key=lambda p: apply_order(p.resource.kind))  # stable: the files' order within
     workloads = (found.get(ref) or PlannedWorkload(ref=ref) for ref in own.refs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devloop.base.lazy_dataclass import dataclass
-from devloop.cluster.api.kinds import WORKLOAD_KINDS, name_of
+from devloop.cluster.api.kinds import WORKLOADS, name_of
 from devloop.cluster.deploy.objects import containers_of, owners_of
 from devloop.errors import Code, DevloopError, Diagnosis
 from devloop.model import WorkloadRef
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from devloop.config.schema import Service
-    from devloop.model import ManifestObject, WorkloadKind
+    from devloop.model import ManifestObject
 
 
-_KINDS: dict[tuple[str, str], WorkloadKind] = {
-    ("apps/v1", kind): lower for lower, kind in WORKLOAD_KINDS.items()
-}
+_KINDS = {(found.api_version, found.kind): lower for lower, found in WORKLOADS.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnWorkload:
     """A workload of a service, and its manifest; None for one that exists already and is patched.
-    `picked`: ports and the short status speak of it."""
+    `picked`: ports and the short status speak of it. `along`: a Job that runs other images, and has
+    to come to its end as well."""
 
     ref: WorkloadRef
     manifest: ManifestObject | None = None
     picked: bool = False
+    along: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,18 +79,24 @@ def own_workloads(
     if picked is None and running:
         if not service.deploy.workload_default:
             raise _other_name(running[0], service)
-        named = [m for m in running if m.key[3] == service.name]
-        picked = (named or running)[0]
-        if len(running) > 1 and not named:
-            note = _says_which(picked, running, service)
-    if picked is None:
-        return OwnWorkloads(workloads=patched(service, namespace).workloads, left=left)
+        serving = [m for m in running if _ref(m, namespace).serves] or running
+        named = [m for m in serving if m.key[3] == service.name]
+        picked = (named or serving)[0]
+        if len(serving) > 1 and not named:
+            note = _says_which(picked, serving, service)
     # A picked one that does not run the image is reported by who writes it.
-    ordered = (picked, *(m for m in running if m is not picked))
+    first = () if picked is None else (picked,)
+    workloads = [
+        OwnWorkload(ref=_ref(m, namespace), manifest=m, picked=m is picked)
+        for m in (*first, *(m for m in running if m is not picked))
+    ] or [*patched(service, namespace).workloads]
+    workloads += [
+        OwnWorkload(ref=_ref(m, namespace), manifest=m, along=True)
+        for m in mine
+        if m.key[1] == "Job" and m not in running and m is not picked
+    ]
     return OwnWorkloads(
-        workloads=tuple(
-            OwnWorkload(ref=_ref(m, namespace), manifest=m, picked=m is picked) for m in ordered
-        ),
+        workloads=tuple(workloads),
         left=left,
         notes=(note,) if note is not None else (),
     )

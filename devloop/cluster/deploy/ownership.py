@@ -62,9 +62,12 @@ def desired(manifest: Json, live: Json | None, project: str) -> dict[str, Any]:
     no value, with devloop's marks.
 
     `live` is the object as it is, None when it does not exist: only then, or when this project
-    created it before, does it carry the created-by mark."""
+    created it before, does it carry the created-by mark. Replicas that somebody else set are not in
+    it: see `scaled_by`."""
     body: dict[str, Any] = _without_nulls(dict(manifest))
     body.pop("status", None)
+    if live is not None and "replicas" in (dig(body, "spec") or {}) and scaled_by(live):
+        del body["spec"]["replicas"]
     meta = body["metadata"] = {
         k: v for k, v in metadata(body).items() if k not in _SERVER_FIELDS and v is not None
     }
@@ -105,6 +108,28 @@ def _without_nulls(value: Any) -> Any:
             if each is not None
         }
     return [_without_nulls(each) for each in value] if isinstance(value, list) else value
+
+
+def scaled_by(live: Json) -> str:
+    """Who set the replicas by hand or by an autoscaler: they stay theirs, whatever the manifest
+    says. "" for nobody: they are the manifest's."""
+    for entry in items(metadata(live).get("managedFields")):
+        if dig(entry, "fieldsV1", "f:spec", "f:replicas") is not None:
+            manager = text(entry.get("manager"))
+            if _scales(manager, text(entry.get("subresource"))):
+                return manager
+    return ""
+
+
+def scale_note(what: str, manager: str) -> Diagnosis:
+    """What to report, once, of replicas that stay another's."""
+    who = "an autoscaler" if manager in _SCALERS else manager
+    return Diagnosis(
+        code=Code.CLUSTER_CONFLICT,
+        severity="info",
+        message=f"left the replicas of {what} as {who} set them",
+        suggestions=("remove spec.replicas from the manifest: it does not decide them",),
+    )
 
 
 def same_but_images(wanted: Json, live: Json, containers: Collection[str], project: str) -> bool:
@@ -190,73 +215,69 @@ _GITOPS_MARKS = {
     "helm.toolkit.fluxcd.io/": "Flux",
     "objectset.rio.cattle.io/": "Rancher Fleet",
 }
+_BY_HAND = {"kubectl-edit", "kubectl-patch"}
 _SCALERS = {"kube-controller-manager", "horizontal-pod-autoscaler", "keda", "keda-operator"}
 _CAUSE = re.compile(r'conflict with "(?P<manager>[^"]+)"(?: with subresource "(?P<sub>[^"]+)")?')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConflictDecision:
-    """What to do about a conflict: `error` to raise, or take over (after leaving `replicas` out
-    when somebody scaled by hand), and what to report."""
+    """What to do about a conflict: `error` to raise, or take over, after leaving out the replicas
+    where `scaled_by` set them, and what to report."""
 
     error: DevloopError | None = None
-    leave_replicas: bool = False
+    scaled_by: str = ""
     info: Diagnosis | None = None
 
 
 def judge_conflict(causes: Iterable[Json], what: str) -> ConflictDecision:
     """Decide on the causes of a 409 to a server-side apply (Status.details.causes).
 
-    GitOps controllers and autoscalers are not fought: cluster/conflict names them and the fields.
-    A `kubectl scale` is left alone. Everybody else (`kubectl apply`, `kubectl edit`, other tools)
-    is taken over from, and named."""
+    GitOps controllers are not fought: cluster/conflict names them and the fields. Replicas that an
+    autoscaler or a person set stay theirs. Everybody else (`kubectl apply`, `kubectl edit`, other
+    tools) is taken over from, and named."""
     owners: dict[str, list[str]] = {}
     scaled = ""
     for cause in causes:
         found = _CAUSE.search(text(cause.get("message")))
         field = text(cause.get("field"))
         manager = found["manager"] if found else "another manager"
-        by_hand = found is not None and found["sub"] == "scale" and field == ".spec.replicas"
-        if by_hand and manager not in {MANAGER, *_SCALERS, *_GITOPS}:
+        subresource = text(found["sub"]) if found is not None else ""
+        if field == ".spec.replicas" and _scales(manager, subresource):
             scaled = manager
         elif manager != MANAGER:
             owners.setdefault(manager, []).append(field or "?")
-    refused = {
-        m: f for m, f in owners.items() if m in _GITOPS or (m in _SCALERS and ".spec.replicas" in f)
-    }
+    refused = {manager: fields for manager, fields in owners.items() if manager in _GITOPS}
     if refused:
         return ConflictDecision(error=_refuse(refused, what))
-    return ConflictDecision(leave_replicas=bool(scaled), info=_report(owners, scaled, what))
+    return ConflictDecision(scaled_by=scaled, info=_report(owners, what))
+
+
+def _scales(manager: str, subresource: str) -> bool:
+    theirs = subresource == "scale" or manager in _SCALERS or manager in _BY_HAND
+    return theirs and manager != MANAGER and manager not in _GITOPS
 
 
 def _refuse(refused: Mapping[str, list[str]], what: str) -> DevloopError:
     manager, fields = next(iter(refused.items()))
-    if manager in _GITOPS:
-        who = f"{_GITOPS[manager]} ({manager})"
-        hint = f"pause {_GITOPS[manager]} for {what}, or take the object out of deploy.manifests"
-    else:
-        who = f"an autoscaler ({manager})"
-        hint = "remove spec.replicas from the manifest: the autoscaler decides it"
     return DevloopError.of(
         Code.CLUSTER_CONFLICT,
-        f"{who} owns what devloop would change in {what}",
+        f"{_GITOPS[manager]} ({manager}) owns what devloop would change in {what}",
         cause="fields: " + ", ".join(fields[:6]) + (" ..." if len(fields) > 6 else ""),
-        suggestions=(hint,),
+        suggestions=(
+            f"pause {_GITOPS[manager]} for {what}, or take the object out of deploy.manifests",
+        ),
         detail=tuple(f"{m}: {f}" for m, all_ in refused.items() for f in all_),
     )
 
 
-def _report(owners: Mapping[str, list[str]], scaled: str, what: str) -> Diagnosis | None:
-    parts = []
-    if owners:
-        count = sum(map(len, owners.values()))
-        fields = f"{count} field{'s' if count > 1 else ''}"
-        parts.append(f"took over {fields} of {what} from {', '.join(owners)}")
-    if scaled:
-        parts.append(f"left the replicas of {what} as {scaled} set them")
-    if not parts:
+def _report(owners: Mapping[str, list[str]], what: str) -> Diagnosis | None:
+    if not owners:
         return None
-    return Diagnosis(code=Code.CLUSTER_CONFLICT, severity="info", message="; ".join(parts))
+    count = sum(map(len, owners.values()))
+    fields = f"{count} field{'s' if count > 1 else ''}"
+    message = f"took over {fields} of {what} from {', '.join(owners)}"
+    return Diagnosis(code=Code.CLUSTER_CONFLICT, severity="info", message=message)
 
 
 def gitops_manager(live: Json) -> str | None:

@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancelled
-from devloop.cluster.api.kinds import WORKLOAD_KINDS, workload_path
+from devloop.cluster.api.kinds import WORKLOADS, workload_path
 from devloop.cluster.api.pod_view import images_of
 from devloop.cluster.deploy import guard
 from devloop.cluster.deploy.config_reads import config_hashes, mark_templates, merged, reads_more
@@ -24,6 +24,7 @@ from devloop.cluster.deploy.own_workloads import own_workloads, patched
 from devloop.cluster.deploy.workload import WorkloadDeployer, keep_workload, refuse_paused
 from devloop.cluster.rollout.handover import Replacement
 from devloop.cluster.rollout.rollout import Rollout
+from devloop.cluster.rollout.run import Run
 from devloop.cluster.rollout.together import await_recovery, follow_together
 from devloop.errors import DevloopError
 from devloop.model import Deployed, Served, Step, StepOutcome, WorkloadRef
@@ -191,7 +192,7 @@ class ServiceDeployer:
 
     def _apply(self, planned: PlannedObject, reporter: Reporter, cancel: Cancel) -> bool:
         """Whether anything was written."""
-        applies = planned.resource.api_version == "apps/v1"
+        applies = planned.resource.kind.lower() in WORKLOADS
         applied = self._shared.applier.apply(
             planned,
             reporter.diagnostic,
@@ -260,11 +261,10 @@ class ServiceDeployer:
                 reporter.diagnostic(note)
 
     def _live_image(self, kind: str, namespace: str, name: str, container: str) -> str | None:
-        for lower, known in WORKLOAD_KINDS.items():
-            if known == kind:
-                path = workload_path(WorkloadRef(lower, name, namespace))
-                return images_of(self._shared.connection.find(path) or {}).get(container)
-        return None
+        if kind.lower() not in WORKLOADS:
+            return None
+        path = workload_path(WorkloadRef(kind.lower(), name, namespace))
+        return images_of(self._shared.connection.find(path) or {}).get(container)
 
     # --- what is known -------------------------------------------------------------------------
 
@@ -274,7 +274,15 @@ class ServiceDeployer:
             self._workloads[ref] = made
         return self._workloads[ref]
 
-    def _rollout(self, deployed: DeployedWorkload) -> Rollout:
+    def _rollout(self, deployed: DeployedWorkload) -> Rollout | Run:
+        if deployed.workload.api or deployed.workload.kind in {"job", "cronjob", "pod"}:
+            return Run(
+                self._shared.connection,
+                self._shared.view,
+                deployed,
+                timeout=self._service.deploy.timeout,
+                project_paths=self._shared.project_paths.get(self.name),
+            )
         return Rollout(
             self._shared.connection,
             self._shared.view,

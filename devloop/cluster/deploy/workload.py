@@ -13,7 +13,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from devloop.cluster.api.kinds import WORKLOAD_KINDS, workload_path
+from devloop.cluster.api.kinds import WORKLOADS, workload_path
 from devloop.cluster.api.pod_view import Json, dig, images_of, metadata, number, uid_of
 from devloop.cluster.deploy.config_reads import changed_reads, reads_in, reads_of
 from devloop.cluster.deploy.objects import pick_container
@@ -143,6 +143,11 @@ class WorkloadDeployer:
         """Bring Deployment and ReplicaSet to the image and leave the pods as they run. Whether
         anything was written, and why it is not so; None when it is."""
         ref, live = self.ref, self.live()
+        if ref.kind == "job":
+            return False, None  # the next deploy makes it again
+        if ref.kind == "cronjob" and live is not None:
+            deployed, _ = self.deploy(planned, live, image, SilentReporter(), cancel)
+            return deployed.changed, None
         if live is None or ref.kind != "deployment":
             return False, f"{ref} is not there" if live is None else f"a {ref.kind}"
         if dig(live, "spec", "paused") is True and not paused_by_devloop(live):
@@ -190,7 +195,7 @@ class WorkloadDeployer:
             raise missing_workload(self._connection, ref)
         else:
             containers = pick_container(
-                {"kind": WORKLOAD_KINDS[ref.kind], **live},
+                {"kind": WORKLOADS[ref.kind].kind, **live},
                 image=self._service.image,
                 container=self._service.deploy.container,
                 where=str(ref),
@@ -249,10 +254,11 @@ class WorkloadDeployer:
         if view.synced.is_set() and view.error is None:
             seen = view.get(self.ref.name)
             last = self._last
+            made_again = self.ref.kind in {"job", "pod"}  # by devloop itself, maybe a moment ago
             if seen is not None and (
                 last is None
-                or uid_of(last) != uid_of(seen)
-                or _generation(seen) >= _generation(last)
+                or (uid_of(last) != uid_of(seen) and not made_again)
+                or (uid_of(last) == uid_of(seen) and _generation(seen) >= _generation(last))
             ):
                 return seen
         return self._connection.find(workload_path(self.ref))
@@ -264,7 +270,7 @@ class WorkloadDeployer:
         previous = {
             name: self._proven.get(name, had[name]) if had[name] in self._unproven else had[name]
             for name in change.containers
-            if had.get(name) not in {None, change.image.pinned}
+            if had.get(name) not in {None, change.image.pinned} and _goes_back(change.ref)
         }
         return DeployedWorkload(
             workload=change.ref,
@@ -281,7 +287,7 @@ class WorkloadDeployer:
 
 def keep_workload(shared: Deployments, live: Json) -> None:
     """Keep the original of a workload that devloop did not create."""
-    if live.get("kind") in WORKLOAD_KINDS.values() and not created_by(live):
+    if str(live.get("kind")).lower() in WORKLOADS and not created_by(live):
         keep_original(shared.project.state_dir, shared.connection.context, live)
 
 
@@ -296,6 +302,12 @@ def refuse_paused(live: Json | None, wanted: Json, ref: WorkloadRef) -> None:
             cause="spec.paused is true",
             suggestions=(f"kubectl -n {ref.namespace} rollout resume {ref}",),
         )
+
+
+def _goes_back(ref: WorkloadRef) -> bool:
+    """Whether an image can be put back by a patch, and what runs is another then: no Job runs
+    again, and only a controller knows what a custom resource's pods are made from."""
+    return ref.kind != "job" and not ref.api
 
 
 def _generation(thing: Json) -> int:

@@ -17,7 +17,16 @@ from devloop.base.cancel import Cancel
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.supervisor import under
 from devloop.cluster.api.kinds import workload_path
-from devloop.cluster.api.pod_view import Json, dig, items, metadata, name_of, text, uid_of
+from devloop.cluster.api.pod_view import (
+    Json,
+    dig,
+    items,
+    metadata,
+    name_of,
+    template_path,
+    text,
+    uid_of,
+)
 from devloop.cluster.api.writes import patch_as_devloop
 from devloop.cluster.deploy.config_reads import READS, changed_reads, reads_in
 from devloop.cluster.deploy.ownership import same_but_images
@@ -106,7 +115,7 @@ class ImagePatch:
     before: Callable[[Json], None] = lambda _: None
 
     def other_changes(self) -> str:
-        template = dig(self._patch(), "spec", "template") or {}
+        template = dig(self._patch(), *template_path(self.live)[:-1]) or {}
         if "metadata" in template:
             return f"{changed_reads(self.live, self.reads) or 'what its pods read'} changed"
         changes = (change for found in template.get("spec", {}).values() for change in found)
@@ -152,7 +161,7 @@ class ImagePatch:
         """What gives the containers their images; empty when they have them."""
         spec: dict[str, list[dict[str, Any]]] = {}
         for key in ("initContainers", "containers"):
-            for container in items(dig(self.live, "spec", "template", "spec", key)):
+            for container in items(dig(self.live, *template_path(self.live), key)):
                 name = text(container.get("name"))
                 if name not in self.images:
                     continue
@@ -171,7 +180,10 @@ class ImagePatch:
         template: dict[str, Any] = {"spec": spec} if spec else {}
         if self.reads and self.reads != reads_in(self.live):
             template["metadata"] = {"annotations": {READS: self.reads}}
-        return {"spec": {"template": template}} if template else {}
+        patch = template
+        for part in reversed(template_path(self.live)[:-1]):
+            patch = {part: patch}
+        return patch if template else {}
 
     def _send(self, patch: Json) -> Json:
         self.before(self.live)

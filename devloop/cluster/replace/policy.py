@@ -8,7 +8,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from devloop.cluster.replace.rolling import FastUpdate, RollingUpdate
+from devloop.cluster.replace.rolling import FastUpdate, NewPods, RollingUpdate
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
@@ -38,8 +38,12 @@ def order_for(
     """The policy of one service for one workload, whose lock is `lock`; `in_place` gives what
     services share."""
     rolling = RollingUpdate(connection)
+    if ref.kind == "replicaset":
+        return ReplacementPolicy(NewPods(connection, view))
     if wanted == "rolling":
         return ReplacementPolicy(rolling)
+    if not ref.serves or ref.kind == "pod" or ref.api:
+        return ReplacementPolicy(rolling)  # made again, or left to whoever controls it
     if ref.kind != "deployment":
         return ReplacementPolicy(rolling, unfit=f"a {ref.kind}")
     if wanted == "fast":

@@ -12,11 +12,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from devloop.cluster.api.kinds import workload_path
-from devloop.cluster.api.pod_view import Json, dig, metadata, number, uid_of
+from devloop.cluster.api.pod_view import Json, dig, metadata, number, pod_images, uid_of
 from devloop.cluster.api.view import owned_by
 from devloop.cluster.api.writes import delete_pod, patch_as_devloop
 from devloop.cluster.replace.pause import paused_by_devloop, resume
 from devloop.cluster.replace.strategy import Change, Replaced, Replacement
+from devloop.cluster.rollout.replica_sets import pods_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,6 +82,26 @@ class RollingUpdate(Replacement):
             return written
         resumed = resume(self._connection, change.ref, uid_of(written.object))
         return replace(written, object=resumed or written.object)
+
+
+class NewPods(RollingUpdate):
+    """Of a ReplicaSet without a Deployment, which makes pods from its template and replaces none:
+    those that have another image are deleted."""
+
+    def __init__(self, connection: Connection, view: ClusterView) -> None:
+        super().__init__(connection)
+        self._view = view
+        self._deleted: set[str] = set()
+
+    def advance(self, deployed: DeployedWorkload, accepted: Accepted, cancel: Cancel) -> str:
+        wanted = dict.fromkeys(deployed.containers, deployed.image.pinned)
+        pods = self._view.view("pods", deployed.workload.namespace).items()
+        self._deleted &= {uid_of(pod) for pod in pods}
+        for pod in pods_of(pods, deployed.uid):
+            if not wanted.items() <= pod_images(pod).items() and uid_of(pod) not in self._deleted:
+                self._deleted.add(uid_of(pod))
+                delete_pod(self._connection, pod)
+        return ""
 
 
 class FastUpdate(RollingUpdate):

@@ -113,6 +113,8 @@ def judge(
     mine = [p for p in view.pods if controlled_by(p, deployed.uid)]
     if ref.kind == "statefulset":
         return _statefulset(deployed, workload, mine, accepted)
+    if ref.kind == "replicaset":
+        return _replicaset(deployed, workload, mine, accepted)
     return _daemonset(deployed, workload, mine, accepted)
 
 
@@ -310,6 +312,20 @@ def _keeps_old(deployed: DeployedWorkload, kept: list[Json], why: str) -> Failin
         ),
         grace=1.0,
     )
+
+
+def _replicaset(
+    deployed: DeployedWorkload, workload: Json, mine: list[Json], accepted: Accepted
+) -> Status:
+    """One that no Deployment controls: its pods do not know of revisions."""
+    wanted = number(dig(workload, "spec", "replicas"), 1)
+    if wanted == 0:
+        return _scaled_to_zero(deployed)
+    new = [p for p in mine if _has_image(pod_images(p), deployed)]
+    found = _revisions(new, mine, deployed, accepted)
+    if len(found.good) >= wanted and not found.old:
+        return _ready(deployed, found.good, f"{len(found.good)}/{wanted} ready")
+    return found.waiting(wanted, old=len(found.old))
 
 
 def _daemonset(

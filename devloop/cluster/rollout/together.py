@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from devloop.model import Served
 
@@ -15,14 +15,37 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from devloop.base.cancel import Cancel
-    from devloop.cluster.rollout.rollout import Rollout
+    from devloop.cluster.api.view import View
     from devloop.engine.ports import Reporter
     from devloop.errors import Diagnosis
-    from devloop.model import Step, StepOutcome
+    from devloop.model import Step, StepOutcome, WorkloadRef
+
+
+class Followed(Protocol):
+    """A `Rollout` or a `Run`."""
+
+    @property
+    def workload(self) -> WorkloadRef: ...
+    @property
+    def views(self) -> tuple[View, ...]:
+        """What tells of it."""
+
+    def wait_synced(self, cancel: Cancel) -> None:
+        """Errors: cluster/* when what is needed is not known within a while."""
+
+    def due(self, now: float) -> float:
+        """When something would be decided without news from the cluster (monotonic)."""
+
+    def look(self, reporter: Reporter, cancel: Cancel) -> tuple[Served, str] | None:
+        """Where it is now: the proof and a few words once it is at its end. Raises pod/*,
+        safety/changed-outside, cluster/*."""
+
+    def look_for_recovery(self) -> tuple[Served, str] | None:
+        """As `look`, of one that failed: does nothing for it and has no deadline."""
 
 
 def follow_together(
-    rollouts: Sequence[Rollout], reporter: Reporter, cancel: Cancel
+    rollouts: Sequence[Followed], reporter: Reporter, cancel: Cancel
 ) -> tuple[Served, str]:
     """Returns the proof and a few words ("1/1 ready"). Raises pod/*, safety/changed-outside,
     cluster/*, `Cancelled`."""
@@ -39,7 +62,7 @@ def follow_together(
     return _joined(rollouts, _until_ready(rollouts, look, seconds, cancel))
 
 
-def await_recovery(rollouts: Sequence[Rollout], cancel: Cancel) -> Served:
+def await_recovery(rollouts: Sequence[Followed], cancel: Cancel) -> Served:
     """Wait, for as long as it takes, until rollouts that failed are through after all. Raises
     safety/changed-outside and cluster/not-found when they never will be, `Cancelled`."""
 
@@ -51,7 +74,7 @@ def await_recovery(rollouts: Sequence[Rollout], cancel: Cancel) -> Served:
 
 
 def _until_ready(
-    rollouts: Sequence[Rollout],
+    rollouts: Sequence[Followed],
     look: Callable[[], list[tuple[Served, str] | None]],
     seconds: Callable[[], float | None],
     cancel: Cancel,
@@ -73,7 +96,9 @@ def _until_ready(
             wake.wait(seconds())
 
 
-def _joined(rollouts: Sequence[Rollout], found: Sequence[tuple[Served, str]]) -> tuple[Served, str]:
+def _joined(
+    rollouts: Sequence[Followed], found: Sequence[tuple[Served, str]]
+) -> tuple[Served, str]:
     if len(found) == 1:
         return found[0]
     served = [each for each, _ in found]

@@ -182,7 +182,7 @@ def test_a_hand_scaled_deployment_stays_scaled(
     assert any("left the replicas" in d.message for d in bench.reporter.diagnoses)
 
 
-def test_an_autoscaled_deployment_is_a_conflict(
+def test_the_replicas_of_an_autoscaler_stay_its_own_and_that_is_said_once(
     bench: Bench, push: Callable[[str], ImageRef]
 ) -> None:
     manifest = workload(spec={"replicas": 0})
@@ -195,10 +195,11 @@ def test_an_autoscaled_deployment_is_a_conflict(
         query={"fieldManager": "kube-controller-manager"},
         content_type="application/merge-patch+json",
     )
-    with pytest.raises(DevloopError) as caught:
-        deployer.deploy(push("two"), bench.reporter, bench.cancel)
-    assert caught.value.code == "cluster/conflict"
-    assert "autoscaler" in caught.value.diagnosis.message
+    for label in ("two", "three"):
+        deployer.deploy(push(label), bench.reporter, bench.cancel)
+        assert bench.live()["spec"]["replicas"] == 1
+    told = [d.message for d in bench.reporter.diagnoses if "left the replicas" in d.message]
+    assert told == ["left the replicas of Deployment web as an autoscaler set them"]
 
 
 def test_statefulset(bench: Bench, push: Callable[[str], ImageRef]) -> None:

@@ -17,6 +17,7 @@ from devloop.cluster.deploy.ownership import (
     judge_conflict,
     project_label,
     same_but_images,
+    scaled_by,
 )
 from devloop.model import CREATED_BY
 
@@ -152,8 +153,7 @@ def test_people_are_taken_over_from(manager: str) -> None:
         ("argocd-controller", IMAGE, ""),
         ("kustomize-controller", IMAGE, ""),
         ("helm", IMAGE, ""),
-        ("kube-controller-manager", ".spec.replicas", "scale"),
-        ("keda", ".spec.replicas", ""),
+        ("argocd-controller", ".spec.replicas", ""),
     ],
 )
 def test_controllers_are_not_fought(manager: str, field: str, sub: str) -> None:
@@ -164,10 +164,41 @@ def test_controllers_are_not_fought(manager: str, field: str, sub: str) -> None:
     assert f"{manager}: {field}" in verdict.error.diagnosis.detail
 
 
-def test_a_hand_made_scale_is_left() -> None:
-    verdict = judge_conflict([cause("kubectl", ".spec.replicas", "scale")], "Deployment web")
-    assert verdict.error is None
-    assert verdict.leave_replicas
+SCALES = [
+    ("kubectl", "scale"),
+    ("kube-controller-manager", "scale"),
+    ("keda", ""),
+    ("kubectl-edit", ""),
+]
+
+
+@pytest.mark.parametrize(("manager", "sub"), SCALES)
+def test_replicas_are_never_a_conflict(manager: str, sub: str) -> None:
+    verdict = judge_conflict([cause(manager, ".spec.replicas", sub)], "Deployment web")
+    assert (verdict.error, verdict.scaled_by, verdict.info) == (None, manager, None)
+
+
+def scaled(manager: str, sub: str = "") -> dict[str, Any]:
+    entry = {
+        "manager": manager,
+        "subresource": sub,
+        "fieldsV1": {"f:spec": {"f:replicas": {}}},
+    }
+    return {"metadata": {"name": "web", "managedFields": [entry]}, "spec": {"replicas": 5}}
+
+
+@pytest.mark.parametrize(("manager", "sub"), SCALES)
+def test_replicas_that_somebody_set_are_not_applied(manager: str, sub: str) -> None:
+    wanted = {"metadata": {"name": "web"}, "spec": {"replicas": 1, "paused": False}}
+    assert scaled_by(scaled(manager, sub)) == manager
+    assert desired(wanted, scaled(manager, sub), "p")["spec"] == {"paused": False}
+
+
+@pytest.mark.parametrize("manager", ["devloop", "kubectl-client-side-apply", "argocd-controller"])
+def test_replicas_of_a_manifest_are_applied(manager: str) -> None:
+    wanted = {"metadata": {"name": "web"}, "spec": {"replicas": 1}}
+    assert scaled_by(scaled(manager)) == ""
+    assert desired(wanted, scaled(manager), "p")["spec"] == {"replicas": 1}
 
 
 def test_our_own_earlier_patch_is_no_news() -> None:

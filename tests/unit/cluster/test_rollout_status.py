@@ -14,7 +14,7 @@ from devloop.cluster.rollout.rollout_status import (
     digest_of,
     judge,
 )
-from devloop.model import DeployedWorkload, ImageRef, WorkloadKind, WorkloadRef
+from devloop.model import DeployedWorkload, ImageRef, WorkloadRef
 from tests.support.cluster_objects import (
     DIGEST,
     IMAGE,
@@ -29,7 +29,7 @@ from tests.unit.cluster.test_diagnose import THING
 OTHER = "localhost:5001/shop/web@sha256:" + "b" * 64
 
 
-def deployed(kind: WorkloadKind = "deployment", **change: Any) -> DeployedWorkload:
+def deployed(kind: str = "deployment", **change: Any) -> DeployedWorkload:
     image = ImageRef(repository="localhost:5001/shop/web", tag="x", digest=DIGEST)
     return replace(
         DeployedWorkload(

@@ -167,7 +167,7 @@ BAD: dict[str, str] = {
     "port a mapping": service("ports: [{target: 80}]"),
     "port null": service("ports: [null]"),
     "ports a number": service("ports: 8080"),
-    "workload kind": service("deploy: {workload: pod/x}"),
+    "workload kind": service("deploy: {workload: service/x}"),
     "workload short kind": service("deploy: {workload: sts/x}"),
     "workload without kind": service("deploy: {workload: web}"),
     "container": service("deploy: {container: A}"),
