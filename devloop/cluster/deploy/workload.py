@@ -246,7 +246,8 @@ class WorkloadDeployer:
 
     def _left_as(self, written: Json) -> None:
         self._last = written
-        self._shared.outside.wrote(self.ref, self._service.name, written)
+        if self.ref.serves:  # a Job may be removed as soon as it has ended
+            self._shared.outside.wrote(self.ref, self._service.name, written)
 
     def live(self) -> Json | None:
         """The workload as it is: from the watch where that is up to date, else asked for."""
