@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel
 from devloop.base.lazy_dataclass import dataclass
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from devloop.cluster.api.pod_view import Json
     from devloop.cluster.api.view import ClusterView
     from devloop.engine.ports import PodSource
-    from devloop.model import PodView, WorkloadKind
+    from devloop.model import PodView
 
 
 _UNKNOWN_SECONDS, _KNOWN_SECONDS = 1.0, 15.0
@@ -62,7 +62,7 @@ class ForwardTargets:
             if kind == "pod":
                 self._follow(target, functools.partial(_is_called, name))
             elif kind != "service":
-                ref = WorkloadRef(cast("WorkloadKind", kind), name, self._namespace)
+                ref = WorkloadRef(kind, name, self._namespace)
                 self._follow(target, owned_by(ref))
         if any(target.startswith("service/") for target in self._targets):
             self._thread = supervised("forward-targets", self._look_again)
