@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from devloop.base.lazy_dataclass import dataclass
-from devloop.cluster.api.kinds import WORKLOAD_KINDS, Resource
+from devloop.cluster.api.kinds import Resource
 from devloop.cluster.api.pod_view import controller_of, dig, uid_of
 from devloop.cluster.deploy.down import Created, delete
 from devloop.cluster.deploy.objects import apply_order
@@ -218,12 +218,12 @@ class LeftOvers:
 
     def _stays(self, each: AppliedObject, runs: Iterable[WorkloadRef]) -> bool:
         patched = {
-            (WORKLOAD_KINDS[s.deploy.workload_kind], s.deploy.workload_name)
+            (s.deploy.workload_kind, s.deploy.workload_name)
             for s in self._project.services.values()
             if s.deploy.patch_only
         }
-        patched |= {(WORKLOAD_KINDS[ref.kind], ref.name) for ref in runs}
-        return (each.resource.kind, each.name) in patched
+        patched |= {(ref.kind, ref.name) for ref in runs}
+        return (each.resource.kind.lower(), each.name) in patched
 
     def _remove(self, each: AppliedObject, report: Callable[[Diagnosis], None]) -> None:
         live = self._connection.find(each.path)
