@@ -51,7 +51,7 @@ def test_it_serves_in_any_container(
             assert re.fullmatch(r"event started \d+ \d+ 2\n", said[2])
             assert said[3:] == ["holding 1\n", "restarting 2\n"]
             assert process.stdout.readline() == b"agent 1 alone\n"
-            serve.stdin.write(b"00000010may\0/x\0a/b")
+            serve.stdin.write(b"00000015may\0/x\0a/b\0put\0")
             serve.stdin.flush()
             may = serve.stdout.readline().decode()
             assert may.startswith("yes" if not {"--read-only", "--user"} & {*options} else "no ")

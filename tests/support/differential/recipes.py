@@ -306,7 +306,8 @@ def _stages(rng: random.Random, tree: Tree, bases: Bases, base: str) -> list[str
     second = [f"FROM {other}", *_body(rng, tree, bases, other, 2)]
     source = rng.choice(["/", "/sure", "/sure/.", "/sure/*", "/sure/sub"])
     flags = rng.choice(["", "--chown=5:6 ", "--link ", "--chmod=700 "])
-    second.insert(rng.randint(1, len(second)), f"COPY --from=build {flags}{source} /from/")
+    dest = rng.choice(["/from/", "/from/", "/app/", "/app/sub/", "."])
+    second.insert(rng.randint(1, len(second)), f"COPY --from=build {flags}{source} {dest}")
     if rng.random() < 0.2:
         # A stage that nothing needs.
         second[:0] = [f"FROM {bases.small} AS unused", "COPY . /unused", "RUN false"]
