@@ -80,7 +80,12 @@ def _of_manifests(loaded: LoadedProject) -> Iterator[Diagnosis]:
         notes: list[Diagnosis] = []
         try:
             manifests = rendering.objects(Cancel(), notes.append)
-            notes += check_manifests(manifests, services[name], services)
+            notes += check_manifests(
+                manifests,
+                services[name],
+                services,
+                allow_namespaces=loaded.project.allow_namespaces,
+            )
         except DevloopError as error:
             yield from error.diagnoses
         yield from notes

@@ -226,7 +226,12 @@ class Wiring:
     def _check_manifests(self, service: Service, cancel: Cancel) -> None:
         """Before anything is built for them."""
         if (rendering := self.renderings.get(service.name)) is not None:
-            check_manifests(rendering.objects(cancel), service, self._project.services)
+            check_manifests(
+                rendering.objects(cancel),
+                service,
+                self._project.services,
+                allow_namespaces=self._project.allow_namespaces,
+            )
 
     def _builders(
         self, sources: Mapping[str, ServiceSource]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from devloop.base.cancel import Cancelled
 from devloop.cluster.api.kinds import WORKLOADS, workload_path
 from devloop.cluster.api.pod_view import images_of
-from devloop.cluster.deploy import guard
+from devloop.cluster.deploy.check import refuse_protected
 from devloop.cluster.deploy.config_reads import config_hashes, mark_templates, merged, reads_more
 from devloop.cluster.deploy.objects import DeployPlan, PlannedWorkload, plan_objects, workloads_of
 from devloop.cluster.deploy.own_workloads import own_workloads, patched
@@ -154,11 +154,7 @@ class ServiceDeployer:
     ) -> tuple[Deployed, dict[WorkloadRef, str]]:
         """Returns, too, a few words for each workload on how its pods come to run the image."""
         for planned in plan.objects:
-            guard.check_namespace(
-                planned.namespace,
-                planned.resource.kind,
-                self._shared.project.allow_namespaces,
-            )
+            refuse_protected(planned, self._shared.project.allow_namespaces)
         self._shared.deploys(self.name, workloads_of(plan.objects))
         if self._rendering is not None:
             self._shared.applied.about_to_apply(self.name, plan.objects)

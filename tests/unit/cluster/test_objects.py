@@ -287,3 +287,19 @@ def test_what_can_be_known_without_a_cluster_is_known_before_a_build(tmp_path: P
     assert caught.value.code == "config/image-not-used"
     found = manifests(tmp_path, deployment("web", "web"))
     assert check_manifests(found, service, {service.name: service}) == ()
+
+
+def test_a_workload_in_the_clusters_own_namespace_is_refused_before_a_build(
+    tmp_path: Path,
+) -> None:
+    service = service_config(tmp_path)
+    binding = (
+        "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\n"
+        "metadata: {name: reader, namespace: kube-system}\n"
+    )
+    found = manifests(tmp_path, deployment("web", "web") + binding)
+    with pytest.raises(DevloopError) as caught:
+        check_manifests(found, service, {service.name: service})
+    assert caught.value.code == "safety/protected-namespace"
+    assert str(caught.value.diagnosis.location) == "m.yaml:13:1"
+    check_manifests(found, service, {service.name: service}, allow_namespaces=("kube-system",))
