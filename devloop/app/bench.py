@@ -263,7 +263,7 @@ def _baseline(
         stack.callback(deployments.close)
         deployments.recover()
         name = plan.service.name
-        found = workloads_of(project, [name], renderings, connection.namespace)
+        found = workloads_of(project, [name], renderings, connection)
         (status,) = read_status(connection, found[name][:1])
         image = _current(plan.service, status.images, target)
         fresh = push_variants(registry, image, count, cancel)

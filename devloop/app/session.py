@@ -189,7 +189,7 @@ class Session:
             project,
             services,
             renderings,
-            connection.namespace,
+            connection,
             registry=environment.target.repository(""),
         )
         refs = tuple(dict.fromkeys(chain(*workloads.values())))

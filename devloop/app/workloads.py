@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+    from devloop.cluster.api.connection import Connection
+    from devloop.cluster.api.kinds import Resource
     from devloop.config.schema import Project, Service
     from devloop.engine.ports import Rendering
     from devloop.model import ManifestObject, WorkloadRef
@@ -34,17 +36,22 @@ def workloads_of(
     project: Project,
     services: Iterable[str],
     renderings: Mapping[str, Rendering],
-    namespace: str,
+    connection: Connection,
     *,
     registry: str = "",
 ) -> dict[str, tuple[WorkloadRef, ...]]:
     """The workloads of each of `services`, the picked one first. `renderings` are the project's,
-    `namespace` is that of manifests that name none, `registry` where images go,
-    with a slash. What is wrong with manifests is left to the deploy to say: until then their
-    service has the workload that devloop.yaml names."""
+    `registry` is where images go, with a slash. Manifests that name no namespace have the
+    connection's; the cluster is asked about custom resources only. What is wrong with manifests is
+    left to the deploy to say: until then their service has the workload that devloop.yaml names."""
+    from devloop.cluster.api.kinds import Discovery  # noqa: PLC0415
     from devloop.cluster.deploy.own_workloads import own_workloads, patched  # noqa: PLC0415
 
     objects = functools.cache(lambda name: _objects(renderings.get(name)))
+    discovery = Discovery(connection)
+
+    def resource_of(manifest: ManifestObject) -> Resource:
+        return discovery.resource(manifest.key[0], manifest.key[1], manifest.at("kind"))
 
     def holds(service: str, manifest: ManifestObject) -> bool:
         return any(manifest.key == other.key for other in objects(service))
@@ -57,12 +64,13 @@ def workloads_of(
                 objects(name),
                 service,
                 project.services,
-                namespace=namespace,
+                namespace=connection.namespace,
                 holds=holds,
                 registry=registry,
+                resource_of=resource_of,
             )
         except DevloopError:
-            own = patched(service, namespace)
+            own = patched(service, connection.namespace)
         found[name] = own.refs
     return found
 

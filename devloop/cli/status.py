@@ -40,7 +40,7 @@ def command(options: CommonOptions, output: str) -> int:
 
     with connect(project) as connection:
         renderings = renderings_for(project.services.values())
-        workloads = workloads_of(project, project.services, renderings, connection.namespace)
+        workloads = workloads_of(project, project.services, renderings, connection)
         refs = tuple(dict.fromkeys(chain(*workloads.values())))
         session = read_session(project.state_dir)
         notes: list[str] = []
@@ -111,10 +111,10 @@ def _show(
     if not status.found:
         click.echo(f"\n{service}   {status.workload} does not exist")
     else:
-        click.echo(f"\n{service}   {status.workload}   {status.ready}/{status.wanted} ready")
+        click.echo(f"\n{service}   {status.workload}   {_state(status)}")
         _show_pods(status)
     for other in others:
-        how = f"{other.ready}/{other.wanted} ready" if other.found else "does not exist"
+        how = _state(other) if other.found else "does not exist"
         click.echo(f"  also    {other.workload}   {how}")
         _show_pods(other)
     last = ((session or {}).get("services") or {}).get(service) or {}
@@ -122,6 +122,13 @@ def _show(
         click.echo(f"  holding {hold['reason']}")
     if last.get("outcome"):
         click.echo(f"  last    #{last.get('iter')} {last['outcome']}")
+
+
+def _state(status: WorkloadStatus) -> str:
+    if status.workload.kind == "cronjob":
+        return "runs when it is time"
+    done = "completed" if status.workload.kind == "job" else "ready"
+    return f"{status.ready}/{status.wanted} {done}"
 
 
 def _show_pods(status: WorkloadStatus) -> None:

@@ -115,13 +115,42 @@ _TEMPLATE: dict[str, tuple[str, ...]] = {
 
 
 def containers_of(thing: Json) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:
-    """The containers and init containers of whatever holds a pod template, each with its path."""
+    """The containers and init containers of whatever holds a pod template, each with its path: in
+    a custom resource wherever a list of that name is."""
+    if is_custom(thing):
+        yield from _anywhere(thing.get("spec"), ("spec",))
+        return
     base = _TEMPLATE.get(str(thing.get("kind")), ("spec", "template", "spec"))
+    yield from _listed_in(dig(thing, *base), base)
+
+
+def _listed_in(
+    spec: object, base: tuple[str | int, ...]
+) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:
     for key in ("initContainers", "containers"):
-        entries = dig(thing, *base, key)
+        entries = dig(spec, key)
         for index, entry in enumerate(entries if isinstance(entries, list) else ()):
             if isinstance(entry, dict):
                 yield (*base, key, index), entry
+
+
+def _anywhere(
+    value: object, base: tuple[str | int, ...]
+) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:
+    if isinstance(value, dict):
+        yield from _listed_in(value, base)
+        for key, each in value.items():
+            if key not in {"initContainers", "containers"}:
+                yield from _anywhere(each, (*base, key))
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _anywhere(each, (*base, index))
+
+
+def is_custom(thing: Json) -> bool:
+    """Whether it is of a kind that is not Kubernetes' own."""
+    group = str(thing.get("apiVersion")).rpartition("/")[0]
+    return "." in group and not group.endswith(".k8s.io")
 
 
 def repository_path(image: str) -> tuple[str, ...]:
@@ -200,7 +229,7 @@ def plan_objects(
     pinned image, else keep the live one. Raises config/image-not-used,
     config/container-not-found, cluster/rejected."""
     manifests = tuple(manifests)
-    defined = _defined_kinds(manifests)
+    defined = defined_kinds(manifests)
     mine = {workload.manifest.key: workload for workload in own.workloads if workload.manifest}
     planned: list[PlannedObject] = []
     notes = list(own.notes)
@@ -239,7 +268,7 @@ def plan_objects(
     return DeployPlan(objects=tuple(planned), workloads=tuple(workloads), notes=tuple(notes))
 
 
-def _defined_kinds(manifests: Iterable[ManifestObject]) -> dict[tuple[str, str], Resource]:
+def defined_kinds(manifests: Iterable[ManifestObject]) -> dict[tuple[str, str], Resource]:
     """The kinds that CustomResourceDefinitions among the manifests bring themselves."""
     found: dict[tuple[str, str], Resource] = {}
     for manifest in manifests:

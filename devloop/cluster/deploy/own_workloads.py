@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from devloop.base.lazy_dataclass import dataclass
 from devloop.cluster.api.kinds import WORKLOADS, name_of
-from devloop.cluster.deploy.objects import containers_of, owners_of
+from devloop.cluster.deploy.objects import containers_of, is_custom, owners_of
 from devloop.errors import Code, DevloopError, Diagnosis
 from devloop.model import WorkloadRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from devloop.cluster.api.kinds import Resource
     from devloop.config.schema import Service
     from devloop.model import ManifestObject
 
@@ -62,16 +63,25 @@ def own_workloads(
     namespace: str,
     holds: Callable[[str, ManifestObject], bool],
     registry: str = "",
+    resource_of: Callable[[ManifestObject], Resource] | None = None,
 ) -> OwnWorkloads:
     """Of a service with `manifests`. `namespace` is for those that name none; `services` are all of
     the project; `holds(service, manifest)` says whether another service's manifests have the same
-    object; `registry` is the project's, with a slash. Raises config/value when `deploy.workload`
-    names nothing there although others use the image."""
+    object; `registry` is the project's, with a slash. Custom resources that hold containers
+    count where `resource_of` tells how the cluster has them. Raises config/value when
+    `deploy.workload` names nothing there although others use the image."""
     search = _Search(service, services, holds, registry)
+    manifests = tuple(manifests)
     found = [m for m in manifests if m.key[:2] in _KINDS]
+    found += [m for m in manifests if resource_of is not None and is_custom(m.object)]
     left = frozenset(m.key for m in found if search.is_left(m))
     mine = [m for m in found if m.key not in left]
     running = [m for m in mine if search.runs(m)]
+    resources = {m.key: resource_of(m) for m in running if resource_of and m.key[:2] not in _KINDS}
+
+    def ref(manifest: ManifestObject) -> WorkloadRef:
+        return _ref(manifest, namespace, resources.get(manifest.key))
+
     picked = next((m for m in mine if _is_configured(m, service)), None)
     if picked not in running and running and service.deploy.workload_default:
         picked = None  # it is only called like the service
@@ -79,7 +89,7 @@ def own_workloads(
     if picked is None and running:
         if not service.deploy.workload_default:
             raise _other_name(running[0], service)
-        serving = [m for m in running if _ref(m, namespace).serves] or running
+        serving = [m for m in running if ref(m).serves] or running
         named = [m for m in serving if m.key[3] == service.name]
         picked = (named or serving)[0]
         if len(serving) > 1 and not named:
@@ -87,18 +97,19 @@ def own_workloads(
     # A picked one that does not run the image is reported by who writes it.
     first = () if picked is None else (picked,)
     workloads = [
-        OwnWorkload(ref=_ref(m, namespace), manifest=m, picked=m is picked)
+        OwnWorkload(ref=ref(m), manifest=m, picked=m is picked)
         for m in (*first, *(m for m in running if m is not picked))
     ] or [*patched(service, namespace).workloads]
     workloads += [
-        OwnWorkload(ref=_ref(m, namespace), manifest=m, along=True)
+        OwnWorkload(ref=ref(m), manifest=m, along=True)
         for m in mine
-        if m.key[1] == "Job" and m not in running and m is not picked
+        if m.key[:2] == ("batch/v1", "Job") and m not in running and m is not picked
     ]
+    notes = [_pinned(m) for m in running if m.key in resources]
     return OwnWorkloads(
         workloads=tuple(workloads),
         left=left,
-        notes=(note,) if note is not None else (),
+        notes=(*(note for note in (note,) if note is not None), *notes),
     )
 
 
@@ -154,9 +165,12 @@ def _is_configured(manifest: ManifestObject, service: Service) -> bool:
     return (lower, name) == (service.deploy.workload_kind, service.deploy.workload_name)
 
 
-def _ref(manifest: ManifestObject, namespace: str) -> WorkloadRef:
+def _ref(manifest: ManifestObject, namespace: str, custom: Resource | None) -> WorkloadRef:
     version, kind, where, name = manifest.key
-    return WorkloadRef(_KINDS[version, kind], name, where or namespace)
+    if custom is None:
+        return WorkloadRef(_KINDS[version, kind], name, where or namespace)
+    api = f"{custom.api_version}/{custom.plural}"
+    return WorkloadRef(kind.lower(), name, where or namespace, api)
 
 
 def _other_name(manifest: ManifestObject, service: Service) -> DevloopError:
@@ -174,6 +188,17 @@ def _typed(manifest: ManifestObject) -> str:
     """As devloop.yaml names it."""
     _, kind, _, name = manifest.key
     return f"{kind.lower()}/{name}"
+
+
+def _pinned(manifest: ManifestObject) -> Diagnosis:
+    """A word on what is done to an object that is not Kubernetes' own."""
+    return Diagnosis(
+        code=Code.CONFIG_MANIFEST,
+        severity="info",
+        message=f"{name_of(manifest.object)} is deployed with the image that devloop built, and is "
+        "ready when its status says so",
+        location=manifest.location,
+    )
 
 
 def _says_which(

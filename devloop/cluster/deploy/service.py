@@ -19,7 +19,13 @@ from devloop.cluster.api.kinds import WORKLOADS, workload_path
 from devloop.cluster.api.pod_view import images_of
 from devloop.cluster.deploy.check import refuse_protected
 from devloop.cluster.deploy.config_reads import config_hashes, mark_templates, merged, reads_more
-from devloop.cluster.deploy.objects import DeployPlan, PlannedWorkload, plan_objects, workloads_of
+from devloop.cluster.deploy.objects import (
+    DeployPlan,
+    PlannedWorkload,
+    defined_kinds,
+    plan_objects,
+    workloads_of,
+)
 from devloop.cluster.deploy.own_workloads import own_workloads, patched
 from devloop.cluster.deploy.workload import WorkloadDeployer, keep_workload, refuse_paused
 from devloop.cluster.rollout.handover import Replacement
@@ -33,12 +39,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from devloop.base.cancel import Cancel
+    from devloop.cluster.api.kinds import Resource
     from devloop.cluster.deploy.deployments import Deployments
     from devloop.cluster.deploy.objects import PlannedObject
     from devloop.config.schema import Service
     from devloop.engine.ports import Reporter
     from devloop.errors import Diagnosis
-    from devloop.model import DeployedWorkload, ImageRef, ReplacedBy
+    from devloop.model import DeployedWorkload, ImageRef, ManifestObject, ReplacedBy
 
 
 _LOG = logging.getLogger(__name__)
@@ -222,6 +229,13 @@ class ServiceDeployer:
             )
         notes: list[Diagnosis] = []
         manifests = self._rendering.objects(cancel, notes.append)
+        defined = defined_kinds(manifests)
+
+        def resource_of(manifest: ManifestObject) -> Resource:
+            version, kind = manifest.key[:2]
+            known = defined.get((version, kind))
+            return known or shared.discovery.resource(version, kind, manifest.at("kind"))
+
         own = own_workloads(
             manifests,
             self._service,
@@ -229,6 +243,7 @@ class ServiceDeployer:
             namespace=shared.namespace,
             registry=image.repository.removesuffix(self._service.image),
             holds=partial(shared.holds, self._rendering),
+            resource_of=resource_of,
         )
         shared.runs(self.name, own.refs)
         plan = plan_objects(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from devloop.base.lazy_dataclass import dataclass
 from devloop.cluster.api.kinds import workload_path
-from devloop.cluster.api.pod_view import dig, images_of, items, number, pod_view, text
+from devloop.cluster.api.pod_view import Json, dig, images_of, items, number, pod_view, text
 from devloop.cluster.api.view import owned_by
 
 if TYPE_CHECKING:
@@ -43,20 +43,32 @@ def read_status(connection: Connection, refs: Iterable[WorkloadRef]) -> tuple[Wo
         if thing is None:
             found.append(WorkloadStatus(workload=ref, found=False, images={}))
             continue
-        wanted, ready = ("spec", "replicas"), "readyReplicas"
-        if ref.kind == "daemonset":
-            wanted, ready = ("status", "desiredNumberScheduled"), "numberReady"
+        wanted, ready = _counts(ref, thing)
         found.append(
             WorkloadStatus(
                 workload=ref,
                 found=True,
                 images=images_of(thing),
-                wanted=number(dig(thing, *wanted)),
-                ready=number(dig(thing, "status", ready)),
+                wanted=wanted,
+                ready=ready,
                 pods=tuple(map(pod_view, filter(owned_by(ref), pods[ref.namespace]))),
             )
         )
     return tuple(found)
+
+
+def _counts(ref: WorkloadRef, thing: Json) -> tuple[int, int]:
+    """How many pods are wanted, and how many are ready; of a Job, how many are to complete and
+    have."""
+    if ref.kind == "daemonset":
+        wanted, ready = dig(thing, "status", "desiredNumberScheduled"), "numberReady"
+    elif ref.kind == "job":
+        wanted, ready = dig(thing, "spec", "completions") or 1, "succeeded"
+    elif ref.kind == "pod":
+        return 1, int(pod_view(thing).ready)
+    else:
+        wanted, ready = dig(thing, "spec", "replicas"), "readyReplicas"
+    return number(wanted), number(dig(thing, "status", ready))
 
 
 # ReplicaSets and ControllerRevisions are what `kubectl rollout undo` goes back to.

@@ -240,7 +240,10 @@ class WorkloadDeployer:
 
     def keep_original(self, live: Json) -> None:
         """Before the first write to a workload that devloop did not create."""
-        keep_workload(self._shared, live)
+        if not self.ref.api:
+            keep_workload(self._shared, live)
+        elif not created_by(live):
+            keep_original(self._shared.project.state_dir, self._connection.context, live)
 
     # --- what is known -------------------------------------------------------------------------
 

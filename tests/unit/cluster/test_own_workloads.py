@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from devloop.cluster.api.kinds import Resource
 from devloop.cluster.deploy.own_workloads import OwnWorkloads, own_workloads
 from devloop.errors import DevloopError
 from devloop.manifests.files import read_manifests
@@ -125,3 +126,49 @@ def test_what_runs_anothers_image_is_deployed_where_the_other_does_not_have_it(
     api = default(tmp_path, name="api", image="shop/api", manifests=("api.yaml",))
     text = workload("Deployment", "web", "web") + workload("Deployment", "api", "shop/api")
     assert find(tmp_path, text, web, api, holds=False).left == frozenset()
+
+
+ROLLOUT = (
+    "---\napiVersion: argoproj.io/v1alpha1\nkind: Rollout\nmetadata: {name: web}\n"
+    "spec: {template: {spec: {containers: [{name: c, image: web}]}}}\n"
+)
+KNATIVE = (
+    "---\napiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: web}\n"
+    "spec: {template: {spec: {containers: [{image: shop/web}]}}}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (ROLLOUT, WorkloadRef("rollout", "web", "dev", "argoproj.io/v1alpha1/rollouts")),
+        (KNATIVE, WorkloadRef("service", "web", "dev", "serving.knative.dev/v1/services")),
+    ],
+)
+def test_a_custom_resource_that_runs_the_image_is_a_workload(
+    tmp_path: Path, text: str, expected: WorkloadRef
+) -> None:
+    (tmp_path / "m.yaml").write_text(text)
+    service = default(tmp_path)
+    found = own_workloads(
+        read_manifests([tmp_path / "m.yaml"], show=lambda path: path.name),
+        service,
+        {service.name: service},
+        namespace="dev",
+        holds=lambda _service, _manifest: True,
+        resource_of=lambda m: Resource(m.key[0], m.key[1], f"{m.key[1].lower()}s"),
+    )
+    assert found.refs == (expected,)
+    assert len(found.notes) == 1
+
+
+def job(name: str, image: str) -> str:
+    return workload("Job", name, image).replace("apps/v1", "batch/v1")
+
+
+def test_jobs_come_along_and_what_serves_is_picked(tmp_path: Path) -> None:
+    text = job("migrate", "flyway:9") + job("seed", "web") + workload("Deployment", "site", "web")
+    found = find(tmp_path, text, default(tmp_path))
+    assert names(found) == ["deployment/site", "job/seed", "job/migrate"]
+    assert [w.along for w in found.workloads] == [False, False, True]
+    assert found.notes == ()
