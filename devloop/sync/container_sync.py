@@ -138,10 +138,10 @@ class ContainerSync:
         return attempt
 
     def may(self, changes: Sequence[FileChange]) -> PermissionQuestion | None:
-        """Ask whether the container's user may bring `changes`; None when that is known, or there
-        is nobody yet to answer."""
+        """Ask whether the container's user may bring `changes`, as soon as there is an agent; None
+        when that is known, or there will be none."""
         with self._lock:
-            if self._supervised is None or self._cancel.is_set():
+            if self._final is not None or self._cancel.is_set():
                 return None
             unknown = [change for change in changes if change.target not in self._permitted]
             if not unknown:
@@ -372,6 +372,8 @@ class ContainerSync:
         with self._lock:
             self._final = error
             self._attempt.finish(error)
+            if self._question is not None:
+                self._question.done.set()
 
     def _failed(
         self, reason: str, *, like: Diagnosis | None = None, detail: tuple[str, ...] = ()

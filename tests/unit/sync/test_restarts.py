@@ -208,13 +208,17 @@ def test_a_user_who_may_not_write_is_no_failure() -> None:
 def _may_not_write(process: Process) -> None:
     world = process.world
     world.user = 10001
+    world.open.clear()
     world.run(image(1), incarnation=2)
+    # A save that comes before there is an agent waits for its answer.
+    opening = threading.Timer(0.05, world.open.set)
+    opening.start()
     for code in ("1", "2"):
         process.changed_to(code)
-        until(lambda: "may not write" in str(process.sync.blocker(process.world.scan())))
         assert process.sync.blocker(process.world.scan()) == (
             f"the container's user may not write to {world.app}: Permission denied"
         )
+    opening.join()
     assert process.answer() == "0"
     [told] = process.reported
     assert (told.code, told.severity) == ("sync/failed", "info")
