@@ -70,11 +70,12 @@ class Agent:
         """Look whether the stream still stands; for when it became readable between batches."""
         while got := self._receive():
             self._lines += got
-        while (line := self._next_line()) is not None:
-            self._hear(line)
 
     def process_news(self) -> list[ProcessNews]:
-        """What was told of the container's process since this was last asked."""
+        """What was told of the container's process since this was last asked; between batches."""
+        # It may have come together with the end of the last batch: nothing is to be read then.
+        while (line := self._next_line()) is not None:
+            self._hear(line)
         told, self._told = self._told, []
         return told
 
