@@ -13,6 +13,7 @@ import os
 import random
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -67,7 +68,9 @@ class Connection:
         namespace: str | None = None,
         env: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.time,
+        again: Callable[[], kubeconfig.Context] | None = None,
     ) -> None:
+        """`again` reads the kubeconfig once more: somebody may have logged in meanwhile."""
         self.context = resolved.name
         self.namespace = namespace or resolved.namespace
         self.server = resolved.cluster.server
@@ -76,6 +79,7 @@ class Connection:
         proxy = resolved.cluster.proxy
         self.proxy = proxy or proxy_for(self.server, os.environ if env is None else env)
         self._resolved = resolved
+        self._again = again
         self._clock = clock
         self._lock = threading.Lock()
         self._closed = False
@@ -103,15 +107,23 @@ class Connection:
         env/file-unreadable."""
         env = os.environ if env is None else env
         resolved = kubeconfig.read(env).resolve(context)
-        return cls(resolved, namespace=namespace, env=env)
+
+        def again() -> kubeconfig.Context:
+            return kubeconfig.read(env).resolve(resolved.name)
+
+        return cls(resolved, namespace=namespace, env=env, again=again)
 
     # --- credentials ---------------------------------------------------------------------------
 
     def _log_in(self, before: _Login | None, cancel: Cancel) -> _Login:
+        if before is not None:
+            self._resolved = self._reread()
         # Later on the terminal belongs to the session.
         credentials = user_credentials.obtain(
             self._resolved, cancel=cancel, interactive=before is None
         )
+        if before is not None and credentials == before.credentials:
+            return before
         headers = urllib3.HTTPHeaderDict()
         headers["User-Agent"] = f"devloop/{__version__}"
         headers["Accept"] = "application/json"
@@ -125,6 +137,18 @@ class Connection:
         else:
             http = self._http(credentials)
         return _Login(credentials=credentials, headers=headers, http=http)
+
+    def _reread(self) -> kubeconfig.Context:
+        """The context with its user as the kubeconfig has it now; the cluster stays what it was."""
+        if self._again is None:
+            return self._resolved
+        try:
+            found = self._again()
+        except (DevloopError, OSError):  # somebody is just writing it
+            return self._resolved
+        if found.cluster.server != self.server:
+            return self._resolved
+        return replace(self._resolved, user_name=found.user_name, user_entry=found.user_entry)
 
     def _http(self, credentials: user_credentials.UserCredentials) -> net.HttpClient:
         cluster = self._resolved.cluster
@@ -284,9 +308,8 @@ class Connection:
                 raise self.lost(error) from error
             if answer.status < 400:
                 return answer
-            if answer.status != 401 or renewed or not login.credentials.renewable:
+            if answer.status != 401 or renewed or self._renewed(login, cancel) is login:
                 raise self.refused(answer, method, url)
-            self._renewed(login, cancel)
             renewed = True
 
     def _current(self, cancel: Cancel | None) -> _Login:

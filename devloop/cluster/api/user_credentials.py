@@ -40,18 +40,14 @@ _HEADER_SAFE = "!#$&'*+-.^_`|~"
 class UserCredentials:
     """`cert` and `key` are PEM text, `authorization` a header's value.
 
-    `source` tells whether a refused request is worth a second try after `obtain` ran again,
-    `expires` (seconds since 1970) when they are to be replaced without being asked."""
+    `source` tells where they come from, `expires` (seconds since 1970) when they are to be replaced
+    without being asked."""
 
     authorization: str = ""
     cert: str = ""
     key: str = ""
     source: Literal["none", "static", "file", "plugin"] = "none"
     expires: float | None = None
-
-    @property
-    def renewable(self) -> bool:
-        return self.source in {"file", "plugin"}
 
 
 def obtain(context: Context, *, cancel: Cancel, interactive: bool) -> UserCredentials:

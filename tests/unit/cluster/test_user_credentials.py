@@ -191,6 +191,23 @@ def test_a_plugin_runs_once_again_after_a_401(api: FakeApi, tmp_path: Path) -> N
     connection.close()
 
 
+def test_who_logs_in_again_meanwhile_needs_no_new_session(api: FakeApi, tmp_path: Path) -> None:
+    env = {"KUBECONFIG": str(api.kubeconfig(tmp_path, {"token": "t1"}))}
+    api.token = "t1"
+    connection = Connection.open(None, env=env)
+    assert connection.request("GET", "/version")
+    api.token = "t2"
+    for text in (None, "{", ""):  # as it was, half written, gone
+        if text is not None:
+            (tmp_path / "kubeconfig").write_text(text)
+        with pytest.raises(DevloopError) as caught:
+            connection.request("GET", "/version")
+        assert caught.value.code == "cluster/unauthorized"
+    api.kubeconfig(tmp_path, {"token": "t2"})
+    assert connection.request("GET", "/version")
+    connection.close()
+
+
 def test_a_plugins_answer_is_kept_until_it_expires(api: FakeApi, tmp_path: Path) -> None:
     clock = Time()
     status = {"token": "tN", "expirationTimestamp": "2001-09-09T01:46:50Z"}
