@@ -89,7 +89,8 @@ def test_the_nearest_directory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pattern", "found"),
     [
-        ("k8s/*", ["[a].yaml", "deep/b.json", "notes.txt", "web.yaml"]),
+        ("k8s/*", ["[a].yaml", "deep/b.json", "web.yaml"]),
+        ("k8s/*.txt", ["notes.txt"]),
         ("k8s", ["[a].yaml", "web.yaml"]),
         ("k8s/", ["[a].yaml", "web.yaml"]),
         ("k8s/[a].yaml", ["[a].yaml"]),
@@ -98,7 +99,7 @@ def test_the_nearest_directory(tmp_path: Path) -> None:
         ("k8s/.hidden.yaml", [".hidden.yaml"]),
         ("k8s/.h*", [".hidden.yaml"]),
         ("k8s/web.yaml~", []),
-        ("k8s/**", ["[a].yaml", "deep/b.json", "notes.txt", "web.yaml"]),
+        ("k8s/**", ["[a].yaml", "deep/b.json", "web.yaml"]),
         ("k8s/**/*.json", ["deep/b.json"]),
         ("**/deep", ["deep/b.json"]),
     ],
