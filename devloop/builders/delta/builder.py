@@ -107,6 +107,8 @@ class DeltaBuilder:
         self._reported = False
         self._resting: Background[None] | None = None
         self._base_layers = BaseLayersReader()
+        # For what its image shows somebody has waited already.
+        self._awaited: Background[Shortcut] | None = None
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
         """See engine.ports.Builder."""
@@ -155,17 +157,18 @@ class DeltaBuilder:
 
     def shown_copies(self, recipe: str) -> ShownCopies | None:
         """What the image that was built last has shown of its COPYs; None where that is not known,
-        or of another recipe. Waits a second at most. Raises `HasTriggers`."""
+        or of another recipe. Waits a second at most, and for one image once. Raises
+        `HasTriggers`."""
         known, cancel, given_up = self._known, Cancel(), self._given_up
         if known is None and given_up.recipe == recipe:
             if isinstance(given_up.reason, HasTriggers):
                 raise given_up.reason
             return None
-        if (
-            known is None
-            or known.scan.recipe != recipe
-            or not known.finding.wait(_PATIENCE, cancel)
-        ):
+        if known is None or known.scan.recipe != recipe:
+            return None
+        patience = 0.0 if self._awaited is known.finding else _PATIENCE
+        self._awaited = known.finding
+        if not known.finding.wait(patience, cancel):
             return None
         try:
             return known.finding.result(cancel).shown

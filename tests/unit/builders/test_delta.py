@@ -13,6 +13,7 @@ import pytest
 
 from devloop.app.file_sync import type_below
 from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.threads import Background
 from devloop.builders.built_images import CachedImages
 from devloop.builders.delta.builder import DeltaBuilder
 from devloop.builders.delta.layer_state import CopyLayer, place_all
@@ -500,6 +501,22 @@ def test_what_an_image_shows_of_its_copies_can_be_asked_for(bench: Bench) -> Non
     bench.write(a="2")
     bench.build()
     assert bench.delta.shown_copies("") is shown
+
+
+def test_what_an_image_shows_is_waited_for_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.build()
+    waits: list[float | None] = []
+
+    def wait(_: object, seconds: float | None, __: Cancel) -> bool:
+        waits.append(seconds)
+        return False
+
+    monkeypatch.setattr(Background, "wait", wait)
+    for _ in range(3):
+        assert bench.delta.shown_copies("") is None
+    assert waits == [1.0, 0.0, 0.0]
 
 
 def test_what_a_trigger_did_is_not_forgotten(bench: Bench) -> None:
