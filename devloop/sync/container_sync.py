@@ -50,6 +50,7 @@ FIRST_PAUSE = 2.0
 _LONGEST_PAUSE = 30.0
 READ_ONLY = "Read-only file system"  # of all of a container, as a rule (EROFS)
 # Not so the next time: ENOSPC, EDQUOT, EIO, in the words of the agents.
+_HINT_PASSING = "free space where the container writes; until then a save makes an image"
 _PASSING = ("No space left on device", "Disk quota exceeded", "Input/output error")
 
 
@@ -354,7 +355,12 @@ class ContainerSync:
         # The restart that is refused after them, for nothing but that, is no news.
         steps = sorted(n for n in refused if n < len(changes)) or sorted(refused)
         detail = tuple(refused[n] for n in steps[:10])
-        error = self._failed(detail[0], detail=detail if len(detail) > 1 else ())
+        passing = any(p in detail[0] for p in _PASSING)
+        error = self._failed(
+            detail[0],
+            detail=detail if len(detail) > 1 else (),
+            suggestions=(_HINT_PASSING,) if passing else (),
+        )
         for number in steps:
             reason = refused[number]
             if reason.endswith(READ_ONLY):
@@ -376,7 +382,12 @@ class ContainerSync:
                 self._question.done.set()
 
     def _failed(
-        self, reason: str, *, like: Diagnosis | None = None, detail: tuple[str, ...] = ()
+        self,
+        reason: str,
+        *,
+        like: Diagnosis | None = None,
+        detail: tuple[str, ...] = (),
+        suggestions: tuple[str, ...] = (),
     ) -> DevloopError:
         return DevloopError.of(
             Code.SYNC_FAILED,
@@ -384,6 +395,6 @@ class ContainerSync:
             # Where nobody asked for a sync, the image that follows is no loss.
             severity="info" if self._ways == DEV_IMAGE else "warning",
             cause=like.cause if like else None,
-            suggestions=like.suggestions if like else (),
+            suggestions=like.suggestions if like else suggestions,
             detail=like.detail if like else detail,
         )

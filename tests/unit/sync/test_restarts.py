@@ -241,8 +241,9 @@ def test_a_disk_that_was_full_is_tried_again(process: Process) -> None:
         shutil.copytree(process.world.context, app, dirs_exist_ok=True)
         (process.world.context / "big").write_text("1" * 100_000)
         process.changed_to("1")
-        with pytest.raises(DevloopError, match="big: No space left on device"):
+        with pytest.raises(DevloopError, match="big: No space left on device") as caught:
             process.bring()
+        assert "free space" in caught.value.diagnosis.suggestions[0]
         assert process.answer() == "0"
         (process.world.context / "big").write_text("1")
         process.bring()
