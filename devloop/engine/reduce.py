@@ -11,12 +11,12 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack, assert_never
 
+from devloop.engine.beside import MOST_ATTEMPTS, caught_up, recovered
 from devloop.engine.state import (
     WRITES,
     Asked,
     Began,
     Behind,
-    CaughtUp,
     ChangedOutside,
     Dirty,
     Done,
@@ -31,7 +31,6 @@ from devloop.engine.state import (
     Proof,
     Said,
     Started,
-    Stopped,
     StopRequested,
     TaskKind,
     Unserved,
@@ -51,9 +50,6 @@ if TYPE_CHECKING:
 
 # How many changed paths an event lists; all are counted.
 LISTED = 20
-
-# How often a worker may end as if cancelled although nobody cancelled it.
-_MOST_ATTEMPTS = 3
 
 # What a failed build wrote is heard of so many seconds after its end, where files are polled.
 _ECHO = 1.0
@@ -306,10 +302,10 @@ def _ended(turn: Turn, task: Task, result: object) -> None:
             _scan_failed(turn, result.diagnosis, seen)
         return
     if task.kind is TaskKind.CATCH_UP:
-        _caught_up(turn, task, result)
+        caught_up(turn, task, result)
         return
     if task.kind is TaskKind.RECOVER:
-        _recovered(turn, task, result)
+        recovered(turn, task, result)
         return
     if not turn.is_current(task):
         return
@@ -321,7 +317,7 @@ def _ended(turn: Turn, task: Task, result: object) -> None:
             _task_failed(turn, task, diagnosis)
         case _:
             # Cancelled by nobody: try again rather than hang, but not for ever.
-            if task.attempt >= _MOST_ATTEMPTS:
+            if task.attempt >= MOST_ATTEMPTS:
                 why = f"{task.kind} ends again and again as if it had been cancelled"
                 _task_failed(turn, task, worker_bug(why))
                 return
@@ -442,58 +438,9 @@ def worker_bug(message: str) -> Diagnosis:
     )
 
 
-def _caught_up(turn: Turn, task: Task, result: object) -> None:
-    behind = turn.service.behind
-    if behind is None or behind.task(turn.service.name) != task:
-        return
-    match result:
-        case Done(CaughtUp() as caught_up):
-            report = _catch_up_report(caught_up)
-        case Failed(diagnosis):
-            # The pods have the files; the next change tries again and reports all.
-            report = replace(diagnosis, severity="warning")
-        case _:
-            again = replace(behind, since=turn.now, attempt=behind.attempt + 1)
-            turn.service = replace(turn.service, behind=again)
-            return
-    turn.service = replace(turn.service, behind=None)
-    turn.events.append(DiagnosticRaised.of(report, service=turn.service.name))
-
-
-def _recovered(turn: Turn, task: Task, result: object) -> None:
-    """The pods of a failed rollout became ready by themselves, or never will."""
-    unserved = turn.service.unserved
-    if unserved is None or unserved.task(turn.service.name) != task:
-        return
-    if isinstance(result, Stopped) and unserved.attempt < _MOST_ATTEMPTS:
-        again = replace(unserved, attempt=unserved.attempt + 1)
-        turn.service = replace(turn.service, unserved=again)
-        return
-    turn.service = replace(turn.service, unserved=None)
-    if not (isinstance(result, Done) and isinstance(result.value, Served)):
-        # It was deleted, or somebody else has it now: that is found out at the next deploy.
-        return
-    image, fingerprint = result.value.image, unserved.scan.fingerprint
-    number = turn.announce_recovery(unserved.since)
-    proof = Proof(fingerprint=fingerprint, iteration=number, image=image)
-    turn.service = replace(turn.service, served=fingerprint, proof=proof, behind=None, failure=None)
-    why = f"the pods of #{unserved.key} became ready by themselves: serving {image.short}"
-    ms = (turn.now - unserved.since) * 1000
-    turn.close(number, Outcome.READY, ms=ms, image=image, why=why)
-
-
 def _hold(turn: Turn, task: Task, diagnosis: Diagnosis) -> None:
     turn.close_steps(StepOutcome.FAILED)
     attempt = task.attempt + 1
     until, why = turn.now + retry_delay(attempt), diagnosis.message
     hold = Hold(reason=why, until=until, code=diagnosis.code, attempt=attempt)
     turn.iteration = replace(turn.iteration, attempt=attempt, hold=hold)
-
-
-def _catch_up_report(caught_up: CaughtUp) -> Diagnosis:
-    if caught_up.adopted:
-        message = f"image {caught_up.image.short} holds what was synced: pods to come start with it"
-    else:
-        message = "pods to come start with the older image and get the synced files at once"
-    cause = caught_up.reason or None
-    return Diagnosis(code=Code.SYNC_IMAGE, severity="info", message=message, cause=cause)
