@@ -87,15 +87,50 @@ def _node(finding: Finding) -> str:
 
 
 def _other(finding: Finding, pod: Json, pods: Iterable[Json], others: Iterable[WorkloadRef]) -> str:
-    """The first of `others` that was not ready when the container last started."""
+    """The first of `others` that was not ready when the container last started, and may be when it
+    starts next."""
     started = _last_start(pod, finding.container)
     mine = alive(pods)
-    for ref in sorted(others, key=str):
-        theirs = [p for p in mine if workload_of(p) == (ref.kind, ref.name)]
-        since = [found for found in map(_ready_since, theirs) if found is not None]
-        if not since or (started is not None and min(since) > started):
+    groups = {
+        ref: [p for p in mine if workload_of(p) == (ref.kind, ref.name)] for ref in set(others)
+    }
+    for ref in sorted(groups, key=str):
+        theirs = groups[ref]
+        rest = [group for other, group in groups.items() if other != ref]
+        if not _ready_at(theirs, started) and (not _all_down(theirs) or _owed_a_run(theirs, rest)):
             return str(ref)
     return ""
+
+
+def _ready_at(pods: Iterable[Json], moment: dt.datetime | None) -> bool:
+    """Whether one of the pods was sure to serve at that moment; None for now."""
+    since = [found for found in map(_ready_since, pods) if found is not None]
+    return bool(since) and (moment is None or min(since) <= moment)
+
+
+def _all_down(pods: Iterable[Json]) -> bool:
+    """Whether there are pods and each of them waits for another try of a program that exited."""
+    runs = [_last_run(pod) for pod in pods]
+    return bool(runs) and None not in runs
+
+
+def _owed_a_run(pods: Iterable[Json], others: Iterable[list[Json]]) -> bool:
+    """Whether one of the pods may do better at its next try: something else, which has not exited
+    itself, was not ready at its last. So two with the same fault do not wait for each other."""
+    starts = [start for start in map(_last_run, pods) if start is not None]
+    coming = [group for group in others if not _all_down(group)]
+    return any(not _ready_at(group, start) for group in coming for start in starts)
+
+
+def _last_run(pod: Json) -> dt.datetime | None:
+    """When the run began of a container that exited and does not run again yet; None for none."""
+    for status in _statuses(pod):
+        ended = dig(status, "state", "terminated")
+        if dig(status, "state", "waiting", "reason") == "CrashLoopBackOff":
+            ended = dig(status, "lastState", "terminated")
+        if isinstance(ended, dict) and ended.get("exitCode") != 0:
+            return _time(ended.get("startedAt"))
+    return None
 
 
 def _ready_since(pod: Json) -> dt.datetime | None:

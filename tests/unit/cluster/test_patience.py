@@ -70,6 +70,36 @@ def test_a_crash_may_be_for_want_of_what_was_not_ready_when_it_started(
     assert cure(crashed(started=40), *others) == ("deployment/db" if waits else "")
 
 
+def other(name: str, made: dict[str, Any]) -> dict[str, Any]:
+    """The pod as one of the Deployment `name`."""
+    made["metadata"]["name"] = f"{name}-1-x"
+    made["metadata"]["ownerReferences"][0]["name"] = f"{name}-1"
+    labels(made)["pod-template-hash"] = "1"
+    return made
+
+
+def test_two_that_exit_for_the_same_fault_do_not_wait_for_each_other() -> None:
+    worker = WorkloadRef("deployment", "worker", "dev")
+    web, sibling = crashed(started=40), other("worker", crashed(started=41))
+    found = examine(web)
+    assert found is not None
+    assert cured_by_waiting(found, web, [web, sibling], [worker]) == ""
+    # But for a third that both may need, which is ready since their last tries.
+    late = db(1, ready_since=60, probed=True)
+    assert cured_by_waiting(found, web, [web, sibling, late], [worker, DB]) == "deployment/db"
+    early = db(1, ready_since=9, probed=True)
+    assert cured_by_waiting(found, web, [web, sibling, early], [worker, DB]) == ""
+
+
+def test_one_waits_for_another_that_is_owed_a_run_by_a_third() -> None:
+    api = WorkloadRef("deployment", "api", "dev")
+    web, sibling = crashed(started=70), other("api", crashed(started=50))
+    found = examine(web)
+    assert found is not None
+    since = db(1, ready_since=60, probed=True)
+    assert cured_by_waiting(found, web, [web, sibling, since], [api, DB]) == "deployment/api"
+
+
 def test_a_program_that_is_out_of_memory_needs_nobody_else() -> None:
     last = {"exitCode": 137, "reason": "OOMKilled", "startedAt": at(1)}
     assert cure(pod(waiting("CrashLoopBackOff", restarts=2, last=last))) == ""
