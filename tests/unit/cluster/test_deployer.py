@@ -365,3 +365,24 @@ def test_what_the_manifests_have_no_more_goes_once_the_rest_is_served(
     (stage.root / "1.json").write_text(json.dumps(old))
     stage.deploy(deployer, ONE)
     assert path in stage.api.objects
+
+
+def test_a_configmap_among_the_manifests_of_another_service_counts(stage: Stage) -> None:
+    web = service_config(stage.root, manifests=(str(stage.root / "web.json"),))
+    api = service_config(stage.root, name="api", manifests=(str(stage.root / "api.json"),))
+    (stage.root / "web.json").write_text(json.dumps(reading()))
+    (stage.root / "api.json").write_text(json.dumps(CONFIG))
+    project = Project(
+        name="shop",
+        root=stage.root,
+        file=stage.root / "devloop.yaml",
+        services={"web": web, "api": api},
+    )
+    renderings = renderings_of([web, api])
+    shared = Deployments(project, stage.connection, stage.view, renderings=renderings)
+    deployer = shared.deployer(web)
+    stage.deploy(deployer, ONE)
+    assert stage.writes() == [("PATCH", WEB)]
+    (stage.root / "api.json").write_text(json.dumps({**CONFIG, "data": {"a": "other"}}))
+    assert stage.deploy(deployer, ONE).changed
+    assert stage.reporter.details[-1] == "deployment/web -> 111111, ConfigMap c changed: new pods"
