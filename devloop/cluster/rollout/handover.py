@@ -57,26 +57,30 @@ def wait_for_handover(
     namespaces = {ref.namespace for one in replaced for ref in one.workloads}
     began = clock()
     gone: _Pods = frozenset()
-    left: float | None = None  # since when nobody is sent to an old pod
+    left: float | None = None  # since when nothing is left of an old pod
+    told = False
     while True:
         old = {one.service: _old(view, one) for one in replaced}
         every: _Pods = frozenset().union(*old.values())
         try:
-            ready, serving = _named(connection, namespaces)
+            serving = _serving(connection, namespaces)
         except DevloopError:
             return
         now = clock()
         gone |= every
-        if left is None and not ready & gone:
-            left = now
-        if now == began:
+        if not told:
+            told = True
             if not every or not serving & (every | _new(replaced)):
                 return
             for service, pods in old.items():
                 if pods:
                     report(service, _words(pods))
-        done = left is not None and now - left >= _PROXY and not every and not serving & gone
-        if done or now - began >= _LIMIT or cancel.wait(_PAUSE):
+        if every or serving & gone:
+            left = None
+        elif left is None:
+            left = now
+        over = left is not None and now - left >= _PROXY
+        if over or now - began >= _LIMIT or cancel.wait(_PAUSE):
             return
 
 
@@ -98,20 +102,18 @@ def _new(replaced: Iterable[Replacement]) -> _Pods:
     )
 
 
-def _named(connection: Connection, namespaces: Iterable[str]) -> tuple[_Pods, _Pods]:
-    """The pods that the EndpointSlices call ready, and those that they call serving. Raises
-    cluster/*."""
-    ready, serving = set(), set()
+def _serving(connection: Connection, namespaces: Iterable[str]) -> _Pods:
+    """The pods that the EndpointSlices call serving, be they about to stop. Raises cluster/*."""
+    found: set[tuple[str, str]] = set()
     for namespace in namespaces:
         path = f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
-        for found in items(connection.request("GET", path, timeout=_LIMIT).get("items")):
-            for endpoint in items(found.get("endpoints")):
-                pod = (namespace, text(dig(endpoint, "targetRef", "name")))
-                if dig(endpoint, "conditions", "ready") is not False:
-                    ready.add(pod)
-                if dig(endpoint, "conditions", "serving") is not False:
-                    serving.add(pod)
-    return frozenset(ready), frozenset(serving)
+        for each in items(connection.request("GET", path, timeout=_LIMIT).get("items")):
+            found.update(
+                (namespace, text(dig(endpoint, "targetRef", "name")))
+                for endpoint in items(each.get("endpoints"))
+                if dig(endpoint, "conditions", "serving") is not False
+            )
+    return frozenset(found)
 
 
 def _words(pods: _Pods) -> str:
