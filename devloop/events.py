@@ -70,9 +70,10 @@ class WatchRescanned(Event):
 class Trigger:
     """Why an iteration began. At most 20 paths are listed, `count` counts all. `retry` is another
     try with the same bytes, because somebody saved them or asked for it; `recovered` says that the
-    pods of a failed rollout became ready by themselves."""
+    pods of a failed rollout became ready by themselves; `image` that the services in `paths` have
+    another image, which the manifests use as well."""
 
-    kind: Literal["start", "files", "retry", "recovered"]
+    kind: Literal["start", "files", "retry", "recovered", "image"]
     paths: tuple[str, ...] = ()
     count: int = 0
 

@@ -218,11 +218,13 @@ class DeployedWorkload:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployed:
     """What a deploy of `image` left in the cluster: every workload of the service, the picked one
-    first. `changed` is False when the cluster already had it all, whatever came along included."""
+    first. `changed` is False when the cluster already had it all, whatever came along included.
+    `uses` are the images of other services that the manifests run, by service."""
 
     image: ImageRef
     workloads: tuple[DeployedWorkload, ...]
     changed: bool = True
+    uses: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def picked(self) -> DeployedWorkload:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from devloop import __version__
 from devloop.app import connect, only_session
 from devloop.app.preflight import preflight_environment, watch_workloads
-from devloop.app.workloads import renderings_for, workloads_of
+from devloop.app.workloads import renderings_for, with_used_services, workloads_of
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.platforms import own_platform
@@ -168,6 +168,9 @@ class Session:
             lasting=lasting,
             patient=self.mode == "dev",
         )
+        renderings = renderings_for(project.services.values(), show=loaded.show)
+        registry = environment.target.repository("")
+        services = with_used_services(project, services, renderings, registry)
         services = built_for(services, environment.platforms)
         if self.mode == "run":
             services = as_written(services)
@@ -184,13 +187,12 @@ class Session:
                 pid=os.getpid(),
             )
         )
-        renderings = renderings_for(project.services.values(), show=loaded.show)
         workloads = workloads_of(
             project,
             services,
             renderings,
             connection,
-            registry=environment.target.repository(""),
+            registry=registry,
         )
         refs = tuple(dict.fromkeys(chain(*workloads.values())))
         leases = SessionLeases(

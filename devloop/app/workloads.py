@@ -75,6 +75,56 @@ def workloads_of(
     return found
 
 
+def with_used_services(
+    project: Project,
+    services: Mapping[str, Service],
+    renderings: Mapping[str, Rendering],
+    registry: str,
+) -> dict[str, Service]:
+    """`services`, and those of the project whose images their manifests run. `registry` is where
+    images go, with a slash. Errors: config/value for services that wait for each other."""
+    if len(project.services) == 1:
+        return dict(services)
+    from devloop.cluster.deploy.image_uses import refuse_cycle, with_used  # noqa: PLC0415
+
+    uses = uses_of(project, renderings, registry=registry)
+    names = with_used(services, uses)
+    refuse_cycle({name: uses.get(name, frozenset()) for name in names})
+    return {name: services.get(name, project.services[name]) for name in names}
+
+
+def uses_of(
+    project: Project, renderings: Mapping[str, Rendering], *, registry: str = ""
+) -> dict[str, frozenset[str]]:
+    """For each service the others whose images its manifests run; see `image_uses`. Manifests with
+    faults run nobody's."""
+    from devloop.cluster.deploy.image_uses import image_uses  # noqa: PLC0415 - see above
+    from devloop.cluster.deploy.own_workloads import own_workloads  # noqa: PLC0415 - see above
+
+    objects = functools.cache(lambda name: _objects(renderings.get(name)))
+
+    def holds(service: str, manifest: ManifestObject) -> bool:
+        return any(manifest.key == other.key for other in objects(service))
+
+    found: dict[str, frozenset[str]] = {}
+    for name, service in project.services.items():
+        try:
+            own = own_workloads(
+                objects(name),
+                service,
+                project.services,
+                namespace="",
+                holds=holds,
+                registry=registry,
+            )
+        except DevloopError:
+            continue
+        found[name] = image_uses(
+            objects(name), service, project.services, own=own, registry=registry
+        )
+    return found
+
+
 def _objects(rendering: Rendering | None) -> tuple[ManifestObject, ...]:
     try:
         return rendering.objects(Cancel()) if rendering is not None else ()

@@ -29,6 +29,8 @@ def caught_up(turn: Turn, task: Task, result: object) -> None:
     match result:
         case Done(CaughtUp() as found):
             report = _catch_up_report(found)
+            if found.adopted:
+                turn.service = replace(turn.service, offers=found.image.pinned)
         case Failed(diagnosis):
             # The pods have the files; the next change tries again and reports all.
             report = replace(diagnosis, severity="warning")

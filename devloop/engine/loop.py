@@ -16,8 +16,10 @@ from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.threads import report_bug, supervised
 from devloop.engine.plan import plan
+from devloop.engine.ports import ImagesMissing
 from devloop.engine.reduce import reduce, worker_bug
 from devloop.engine.state import (
+    Awaits,
     Began,
     CaughtUp,
     Done,
@@ -249,10 +251,15 @@ class Engine:
                     return Done(NotSynced(blocker))
                 return Done(ports.syncer.sync(iteration.scan, reporter, cancel))
             case TaskKind.BUILD:
-                return Done(ports.builder.build(iteration.scan, reporter, cancel))
+                image = ports.builder.build(iteration.scan, reporter, cancel)
+                ports.deployer.image_built(image)
+                return Done(image)
             case TaskKind.DEPLOY:
                 assert iteration.image is not None  # noqa: S101 - the build came before
-                return Done(ports.deployer.deploy(iteration.image, reporter, cancel))
+                try:
+                    return Done(ports.deployer.deploy(iteration.image, reporter, cancel))
+                except ImagesMissing as missing:
+                    return Done(Awaits(missing.services))
             case TaskKind.FOLLOW:
                 assert iteration.deployed is not None  # noqa: S101 - the deploy came before
                 served = ports.deployer.follow(iteration.deployed, reporter, cancel)

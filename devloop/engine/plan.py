@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devloop.base.lazy_dataclass import dataclass
+from devloop.engine.other_images import hold_for
 from devloop.engine.state import WRITES, Hold, Task, TaskKind
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def plan(state: State, now: float) -> Plan:
     holds: list[tuple[str, Hold]] = []
     builds = sum(task.kind is TaskKind.BUILD for s in state.services.values() for task in s.running)
     for service in state.services.values():
-        step = _next_step(service, now) or _catch_up(service, now) or _recovery(service)
+        step = _next_step(state, service, now) or _catch_up(service, now) or _recovery(service)
         if isinstance(step, Task) and step.kind is TaskKind.BUILD and step not in service.running:
             if builds < MAX_BUILDS:
                 builds += 1
@@ -72,7 +73,7 @@ def _scan(service: ServiceState, now: float) -> Task | Hold | None:
     return Hold(reason="waits for the saves to end", until=due)
 
 
-def _next_step(service: ServiceState, now: float) -> Task | Hold | None:
+def _next_step(state: State, service: ServiceState, now: float) -> Task | Hold | None:
     iteration = service.iteration
     if iteration is None:
         return None
@@ -89,6 +90,8 @@ def _next_step(service: ServiceState, now: float) -> Task | Hold | None:
         unsure = service.dirty or service.scanning
         if task.kind is TaskKind.DEPLOY and unsure and iteration.let_through is None:
             return Hold(reason="waits for another look at the files")
+        if task.kind is TaskKind.DEPLOY and (missing := hold_for(state, service)) is not None:
+            return missing
     return task
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
@@ -104,13 +104,25 @@ class ServiceBuilder(Builder, Protocol):
         ...
 
 
+class ImagesMissing(Exception):  # noqa: N818 - not an error: they are being made
+    """The manifests run images of other `services`, which this session has not made yet."""
+
+    def __init__(self, services: Iterable[str]) -> None:
+        super().__init__(", ".join(services))
+        self.services = frozenset(services)
+
+
 class Deployer(Protocol):
     """Gets one service's image served."""
+
+    def image_built(self, image: ImageRef) -> None:
+        """From now on the manifests of other services may use `image`. Quick."""
 
     def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
         """Write the cluster (apply the manifests, patch the workloads) and return at once.
 
-        Cancelled only between two writes. Errors: config/manifest*, cluster/*, safety/*."""
+        Cancelled only between two writes. Raises `ImagesMissing` before the first. Errors:
+        config/manifest*, cluster/*, safety/*."""
 
     def follow(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
         """Wait until every wanted pod is ready and reports the deployed image.

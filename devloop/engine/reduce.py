@@ -12,9 +12,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack, assert_never
 
 from devloop.engine.beside import MOST_ATTEMPTS, caught_up, recovered
+from devloop.engine.other_images import in_vain, moved_on
 from devloop.engine.state import (
     WRITES,
     Asked,
+    Awaits,
     Began,
     Behind,
     ChangedOutside,
@@ -88,7 +90,28 @@ def reduce(state: State, fact: Fact, now: float) -> tuple[State, list[Event]]:
             events.append(event)
         case _:
             assert_never(fact)
-    return turn.result(), events
+    return _between_services(turn.result(), now, events), events
+
+
+def _between_services(state: State, now: float, events: list[Event]) -> State:
+    """What the images of one service mean for others."""
+    if state.stop is not None:
+        return state
+    for name in state.services:
+        turn = Turn(state, state.services[name], now, events)
+        missing = in_vain(state, turn.service) if state.mode == "run" else None
+        scan = turn.service.scan
+        if missing is not None:
+            _task_failed(turn, turn.iteration.task(name), missing)
+        elif scan is not None and (moved := moved_on(state, turn.service)):
+            followed = {other: state.services[other].offers for other in moved}
+            turn.service = replace(turn.service, followed={**turn.service.followed, **followed})
+            trigger = Trigger(kind="image", paths=moved, count=len(moved))
+            _begin(turn, trigger, scan)
+        else:
+            continue
+        state = turn.result()
+    return state
 
 
 def _stop(state: State, fact: StopRequested, now: float, events: list[Event]) -> State:
@@ -256,7 +279,7 @@ def _begin(turn: Turn, trigger: Trigger, scan: Scan) -> None:
     # A deploy that broke off may have changed some of the objects and not others; another try with
     # the same bytes finds nothing to sync.
     may_sync = turn.service.syncs and turn.service.applied and turn.service.proof is not None
-    may_sync = may_sync and trigger.kind != "retry"
+    may_sync = may_sync and trigger.kind not in {"retry", "image"}
     turn.service = replace(turn.service, failure=None, unserved=None, taken=None)
     turn.iteration = Iteration(
         number=number,
@@ -343,9 +366,14 @@ def _advance(turn: Turn, value: object) -> None:
             turn.service = replace(turn.service, not_synced=reason)
             turn.to_stage(TaskKind.BUILD)
         case ImageRef():
+            turn.service = replace(turn.service, made=value.pinned)
             turn.to_stage(TaskKind.DEPLOY, image=value)
+        case Awaits(services):
+            turn.iteration = replace(iteration, awaits=services, attempt=iteration.attempt + 1)
         case Deployed():
-            turn.service = replace(turn.service, applied=True, superseded=(), taken=None)
+            turn.service = replace(
+                turn.service, applied=True, superseded=(), taken=None, uses=value.uses
+            )
             if value.alone:
                 # What was served before is gone, whether this one gets ready or not.
                 turn.service = replace(turn.service, proof=None)
@@ -380,7 +408,9 @@ def _served(turn: Turn, image: ImageRef) -> None:
         behind = Behind(scan=scan, key=number, since=turn.now)
         turn.service = replace(turn.service, behind=behind)
         _end(turn, Outcome.READY, why="synced into what runs")
-    elif iteration.trigger.kind == "start" and not (deployed and deployed.changed):
+        return
+    turn.service = replace(turn.service, offers=image.pinned)
+    if iteration.trigger.kind == "start" and not (deployed and deployed.changed):
         _end(turn, Outcome.UNCHANGED, why="the cluster serves this already")
     else:
         _end(turn, Outcome.READY, why=f"serving {image.short}")

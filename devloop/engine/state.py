@@ -85,7 +85,7 @@ class Iteration:
     """One try to get what is on disk served. `stage` is the task it is at; `hold` is set while it
     waits for its next try; `failure` once it failed and only the rollback is left. `let_through`
     is not None for one that a newer change does not supersede before it is deployed: the paths
-    that keep changing, which do not even then."""
+    that keep changing, which do not even then. `awaits` are the services whose images it needs."""
 
     number: int
     trigger: Trigger
@@ -99,6 +99,7 @@ class Iteration:
     image: ImageRef | None = None
     deployed: Deployed | None = None
     failure: Failure | None = None
+    awaits: frozenset[str] = frozenset()
 
     def task(self, service: str) -> Task:
         return Task(self.stage, service, self.number, self.attempt)
@@ -169,7 +170,10 @@ class ServiceState:
     files into what runs. `superseded` has, for each iteration in a row that a newer change ended
     before it was deployed, the paths that had changed; `noisy` is the path last warned of,
     `not_synced` the reason last given for a change that could not be synced. `taken` is what
-    somebody else changed of what runs, until a save comes that takes it back."""
+    somebody else changed of what runs, until a save comes that takes it back. `made` is the image
+    that was built last, `offers` the one that pods to come start with; `uses` are those of other
+    services that the last deploy ran, and `followed` what they offered when this service last began
+    an iteration for that, all by service. Images are as they are written into a pod."""
 
     name: str
     roll_back: bool = False
@@ -190,6 +194,10 @@ class ServiceState:
     noisy: str = ""
     not_synced: str = ""
     taken: Diagnosis | None = None
+    made: str = ""
+    offers: str = ""
+    uses: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    followed: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     running: frozenset[Task] = frozenset()
 
     @property
@@ -253,6 +261,13 @@ class NotSynced:
 
 
 @dataclass(frozen=True, slots=True)
+class Awaits:
+    """The manifests use images of other services that are not made yet; nothing was written."""
+
+    services: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class CaughtUp:
     """An image holds what was synced. `adopted` says whether pods to come start with it; if not,
     `reason` is why."""
@@ -267,7 +282,7 @@ class Done:
     """`spares` is the number of the iteration that what a scan found makes no difference to;
     `wrote` says that what differs from the iteration's or the last scan is a build's output."""
 
-    value: Scan | ImageRef | Deployed | Served | NotSynced | CaughtUp | None = None
+    value: Scan | ImageRef | Deployed | Served | NotSynced | Awaits | CaughtUp | None = None
     spares: int | None = None
     wrote: bool = False
 

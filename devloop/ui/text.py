@@ -62,7 +62,9 @@ def serving_name(serving: Serving) -> str:
 
 
 def trigger_text(trigger: Trigger) -> str:
-    """`start`, `1 file`, `12 files`, `retry`, `recovered`."""
+    """`start`, `1 file`, `12 files`, `retry`, `recovered`, `image of base`."""
+    if trigger.kind == "image":
+        return f"image of {', '.join(trigger.paths)}"
     return count(trigger.count, "file") if trigger.kind == "files" else trigger.kind
 
 

@@ -99,6 +99,7 @@ class Deployments:
         # What was replaced last and is served, by service.
         self.replaced: dict[str, Replacement] = {}
         self._pinned: dict[str, ImageRef] = {}
+        self._built: dict[str, ImageRef] = {}
         self._workloads: dict[str, frozenset[WorkloadRef]] = {}
         self._locks: dict[tuple[str, str], WorkloadLock] = {}
         self._in_place: dict[WorkloadRef, InPlace] = {}
@@ -130,9 +131,20 @@ class Deployments:
             return True  # its own deploy reports what is wrong with them
 
     def pinned(self) -> dict[str, ImageRef]:
-        """The images that this session deployed, by service."""
+        """The images that this session deployed, by service; of one that it has not deployed yet,
+        the one that it built."""
         with self._guard:
-            return dict(self._pinned)
+            return {**self._built, **self._pinned}
+
+    def built(self, service: str, image: ImageRef) -> None:
+        with self._guard:
+            self._built[service] = image
+
+    def awaited(self) -> frozenset[str]:
+        """The services that this session builds, and has no image of yet."""
+        with self._guard:
+            known = {*self._built, *self._pinned}
+            return frozenset(deployer.name for deployer in self._deployers) - known
 
     def remember(self, service: str, image: ImageRef) -> None:
         with self._guard:

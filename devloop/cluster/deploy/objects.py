@@ -66,11 +66,14 @@ class PlannedWorkload:
 class DeployPlan:
     """What to apply, in order; the service's `workloads` are among it, or patched. The picked one
     is the first of them. `notes` are for the user, where something else is applied than is written
-    among them."""
+    among them. `uses` are the images of other services that it runs, by service; those of `missing`
+    are not known yet."""
 
     objects: tuple[PlannedObject, ...]
     workloads: tuple[PlannedWorkload, ...]
     notes: tuple[Diagnosis, ...] = ()
+    uses: Mapping[str, str] = field(default_factory=dict)
+    missing: frozenset[str] = frozenset()
 
 
 # What others need comes first; what is not listed (custom resources) comes before workloads, which
@@ -219,6 +222,7 @@ def plan_objects(
     pinned: Mapping[str, ImageRef],
     resource_of: Callable[[str, str, Location], Resource],
     live_image: Callable[[str, str, str, str], str | None],
+    awaited: Collection[str] = (),
 ) -> DeployPlan:
     """Work out what to apply for `service`.
 
@@ -226,14 +230,15 @@ def plan_objects(
     images known of them; `resource_of(apiVersion, kind, location)` asks the cluster's discovery;
     `live_image(kind, namespace, name, container)` is the image a container has now. What `own`
     leaves to another service is left out; containers that use another service's image get its
-    pinned image, else keep the live one. Raises config/image-not-used,
-    config/container-not-found, cluster/rejected."""
+    pinned image, else keep the live one, unless the other is `awaited`. Raises
+    config/image-not-used, config/container-not-found, cluster/rejected."""
     manifests = tuple(manifests)
     defined = defined_kinds(manifests)
     mine = {workload.manifest.key: workload for workload in own.workloads if workload.manifest}
     planned: list[PlannedObject] = []
     notes = list(own.notes)
     found: dict[WorkloadRef, PlannedWorkload] = {}
+    others: set[str] = set()
     for manifest in manifests:
         if manifest.key in own.left:
             continue
@@ -246,8 +251,16 @@ def plan_objects(
         workload = mine.get(manifest.key)
         picked = workload is not None and workload.picked
         ours = _set_images(
-            thing, service, image, own=picked, services=services, pinned=pinned, live=live
+            thing,
+            service,
+            image,
+            own=picked,
+            services=services,
+            pinned=pinned,
+            awaited=awaited,
+            live=live,
         )
+        others |= {whose for whose in ours.values() if whose != service.name}
         notes += _never_pulled(manifest, ours)
         done = tuple(name for name, whose in ours.items() if whose == service.name)
         place = manifest.location
@@ -265,7 +278,13 @@ def plan_objects(
                 raise _not_used(manifest, service)
     planned.sort(key=lambda p: apply_order(p.resource.kind))  # stable: the files' order within
     workloads = (found.get(ref) or PlannedWorkload(ref=ref) for ref in own.refs)
-    return DeployPlan(objects=tuple(planned), workloads=tuple(workloads), notes=tuple(notes))
+    return DeployPlan(
+        objects=tuple(planned),
+        workloads=tuple(workloads),
+        notes=tuple(notes),
+        uses={name: pinned[name].pinned for name in sorted(others) if name in pinned},
+        missing=frozenset(others - set(pinned)),
+    )
 
 
 def defined_kinds(manifests: Iterable[ManifestObject]) -> dict[tuple[str, str], Resource]:
@@ -321,6 +340,7 @@ def _set_images(
     own: bool,
     services: Mapping[str, Service],
     pinned: Mapping[str, ImageRef],
+    awaited: Collection[str],
     live: Callable[[str], str | None],
 ) -> dict[str, str]:
     """Write the images; returns the containers that got one of a service's, with that service."""
@@ -338,6 +358,8 @@ def _set_images(
         elif whose is not None and whose in pinned:
             ours[name] = whose
             pin(container, pinned[whose])
+        elif whose in awaited:
+            ours[name] = str(whose)
         elif whose is not None:
             container["image"] = live(name) or container.get("image")
     return ours

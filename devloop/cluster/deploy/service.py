@@ -32,6 +32,7 @@ from devloop.cluster.rollout.handover import Replacement
 from devloop.cluster.rollout.rollout import Rollout
 from devloop.cluster.rollout.run import Run
 from devloop.cluster.rollout.together import await_recovery, follow_together
+from devloop.engine.ports import ImagesMissing
 from devloop.errors import DevloopError
 from devloop.model import Deployed, Served, Step, StepOutcome, WorkloadRef
 
@@ -73,10 +74,17 @@ class ServiceDeployer:
         if self._rendering is not None:
             shared.deploys(self.name, frozenset(self._refs))
 
+    def image_built(self, image: ImageRef) -> None:
+        self._shared.built(self.name, image)
+
     def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
         reporter.started(Step.DEPLOY)
         with self._planned(image, cancel) as plan:
             self._report(plan.notes, reporter)
+            if plan.missing:
+                missing = ImagesMissing(sorted(plan.missing))
+                reporter.finished(Step.DEPLOY, StepOutcome.SKIPPED, f"waits for {missing}")
+                raise missing
             deployed, ways = self._deploy(plan, image, reporter, cancel)
             self._remember(image)
         outcome = StepOutcome.DONE if deployed.changed else StepOutcome.SKIPPED
@@ -180,7 +188,8 @@ class ServiceDeployer:
                 written = self._apply(one, reporter, cancel) or written
         deployed = tuple(done[each.ref][0] for each in plan.workloads)
         ways = {ref: how for ref, (_, how) in done.items()}
-        return Deployed(image=image, workloads=deployed, changed=written), ways
+        whole = Deployed(image=image, workloads=deployed, changed=written, uses=plan.uses)
+        return whole, ways
 
     def _in_order(self, plan: DeployPlan) -> Sequence[PlannedObject | PlannedWorkload]:
         """What to write, first to last: the plan's order, but the workloads first if they alone
@@ -256,6 +265,7 @@ class ServiceDeployer:
             pinned=shared.pinned(),
             resource_of=shared.discovery.resource,
             live_image=self._live_image,
+            awaited=shared.awaited(),
         )
         hashes = config_hashes(plan.objects)
         if reads_more(plan.objects, hashes):
