@@ -7,6 +7,7 @@ nothing of pods, snapshots or of what to do after a failure.
 from __future__ import annotations
 
 import contextlib
+import re
 import select
 import time
 from typing import TYPE_CHECKING
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 _SILENCE = 8.0  # seconds without a byte in either direction
 _GATHER = 1 << 18  # bytes of small requests that go out together
 _PIECE = 1 << 20
+# How the kubelet says that a command was killed, as at its container's end: that tells nothing of
+# what the image has.
+_KILLED = re.compile(r"\b(?:137|143)$")
 
 
 class NoAgent(Exception):  # noqa: N818 - not a fault: the image is made like that
@@ -247,7 +251,7 @@ def start(
             except NoAgent as lack:
                 reasons.append(str(lack))
             except ConnectionResetError:
-                if stream.ended is None:
+                if stream.ended is None or _KILLED.search(stream.ended):
                     raise
                 reasons.append(stream.ended)
             else:

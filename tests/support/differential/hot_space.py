@@ -57,6 +57,16 @@ def _docker(*arguments: str) -> bytes:
     return done.stdout
 
 
+class _Exec(LocalStream):
+    """`docker exec` says with status 1 that there is no such container, or that it has ended."""
+
+    def receive(self) -> bytes | None:
+        got = super().receive()
+        if self.ended == "exit status 1":
+            self.ended = None
+        return got
+
+
 class HotSpace:
     """One case on its way: a context, a container and the product's sync between them."""
 
@@ -123,7 +133,7 @@ class HotSpace:
     def _open(
         self, pod: PodView, _container: str, argv: Sequence[str], _cancel: Cancel
     ) -> LocalStream:
-        stream = LocalStream(["docker", "exec", "-i", pod.uid, *argv])
+        stream = _Exec(["docker", "exec", "-i", pod.uid, *argv])
         self._streams = [*self._streams[-2:], stream]
         return stream
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.sync.protocol import request
+from devloop.base.cancel import Cancel
+from devloop.sync.agent_session import NoAgent, start
+from devloop.sync.protocol import DEV_IMAGE, request
 from tests.unit.sync.conftest import directory, gone, link, put, tree
 
 if TYPE_CHECKING:
@@ -199,3 +202,42 @@ def test_it_leaves_no_process_behind(own_agent: Agent, root: Path) -> None:
     )
     assert found.stdout == ""
     assert own_agent.close() == 0
+
+
+class Ended:
+    """A stream whose command has ended before it said anything."""
+
+    def __init__(self, how: str) -> None:
+        self.ended: str | None = how
+        self._here, self._there = socket.socketpair()
+
+    def fileno(self) -> int:
+        return self._here.fileno()
+
+    def receive(self) -> bytes:
+        return b""
+
+    def send(self, data: bytes | bytearray | memoryview) -> int:
+        return len(data)
+
+    def flush(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._here.close()
+        self._there.close()
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ("command terminated with exit code 127", NoAgent),
+        ("command terminated with exit code 137", ConnectionResetError),
+        ("command terminated with non-zero exit code: exit status 143", ConnectionResetError),
+    ],
+)
+def test_an_agent_that_is_killed_says_nothing_of_the_image(
+    how: str, expected: type[Exception]
+) -> None:
+    with pytest.raises(expected):
+        start(lambda _: Ended(how), Cancel(), DEV_IMAGE)

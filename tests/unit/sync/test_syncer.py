@@ -68,7 +68,8 @@ class LocalStream:
             return None
         if not got:
             self._process.wait(30)
-            self.ended = f"exit status {self._process.returncode}"
+            status = self._process.returncode
+            self.ended = f"exit status {status if status >= 0 else 128 - status}"
         return got
 
     def send(self, data: bytes | bytearray | memoryview) -> int:
