@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.api.view import ClusterView
     from devloop.cluster.replace.stop_signal import ReadStatus
-    from devloop.cluster.rollout.handover import Replacement
+    from devloop.cluster.rollout.handover import PodsReplaced
     from devloop.cluster.rollout.stack_traces import ProjectPaths
     from devloop.config.schema import Project, Service
     from devloop.engine.ports import Rendering
@@ -97,7 +97,7 @@ class Deployments:
         self._deployers: tuple[ServiceDeployer, ...] = ()
         self._guard = threading.Lock()
         # What was replaced last and is served, by service.
-        self.replaced: dict[str, Replacement] = {}
+        self.replaced: dict[str, PodsReplaced] = {}
         self._pinned: dict[str, ImageRef] = {}
         self._built: dict[str, ImageRef] = {}
         self._workloads: dict[str, frozenset[WorkloadRef]] = {}

@@ -28,7 +28,7 @@ from devloop.cluster.deploy.objects import (
 )
 from devloop.cluster.deploy.own_workloads import own_workloads, patched
 from devloop.cluster.deploy.workload import WorkloadDeployer, keep_workload, refuse_paused
-from devloop.cluster.rollout.handover import Replacement
+from devloop.cluster.rollout.handover import PodsReplaced
 from devloop.cluster.rollout.rollout import Rollout
 from devloop.cluster.rollout.run import Run
 from devloop.cluster.rollout.together import await_recovery, follow_together
@@ -114,7 +114,7 @@ class ServiceDeployer:
         reporter.finished(Step.ROLLOUT, StepOutcome.DONE, detail)
         if deployed.changed:
             refs = frozenset(e.workload for e in deployed.workloads if e.workload.serves)
-            self._shared.replaced[self.name] = Replacement(
+            self._shared.replaced[self.name] = PodsReplaced(
                 service=self.name, workloads=refs, pods=frozenset(served.pods)
             )
         if self._rendering is not None:

@@ -34,7 +34,7 @@ _Pods = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replacement:
+class PodsReplaced:
     """What a service got: its `workloads`, and the `pods` that serve for them now."""
 
     service: str
@@ -45,7 +45,7 @@ class Replacement:
 def wait_for_handover(
     connection: Connection,
     view: ClusterView,
-    replaced: Collection[Replacement],
+    replaced: Collection[PodsReplaced],
     report: Callable[[str, str], None],
     cancel: Cancel,
     *,
@@ -84,7 +84,7 @@ def wait_for_handover(
             return
 
 
-def _old(view: ClusterView, one: Replacement) -> _Pods:
+def _old(view: ClusterView, one: PodsReplaced) -> _Pods:
     refs = {(ref.kind, ref.name, ref.namespace) for ref in one.workloads}
     return frozenset(
         (namespace, name_of(pod))
@@ -96,7 +96,7 @@ def _old(view: ClusterView, one: Replacement) -> _Pods:
     )
 
 
-def _new(replaced: Iterable[Replacement]) -> _Pods:
+def _new(replaced: Iterable[PodsReplaced]) -> _Pods:
     return frozenset(
         (ref.namespace, pod) for one in replaced for ref in one.workloads for pod in one.pods
     )

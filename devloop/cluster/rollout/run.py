@@ -14,9 +14,9 @@ from devloop.cluster.rollout.diagnose import NEVER, Finding, examine, with_log
 from devloop.cluster.rollout.patience import Patience
 from devloop.cluster.rollout.run_status import (
     HOPELESS,
-    Done,
-    Ended,
-    Running,
+    RunDone,
+    RunEnded,
+    RunGoing,
     judge_run,
     running_container,
 )
@@ -95,15 +95,15 @@ class Run:
             return None
         status = judge_run(self._deployed, thing, self._pods.items())
         match status:
-            case Done():
+            case RunDone():
                 if self._patience.lasted(("done",), status.grace) or late:
                     return self._served(status), status.detail
-            case Ended():
+            case RunEnded():
                 diagnosis = Diagnosis(
                     code=Code.POD_RUN_FAILED, message=status.message, cause=status.cause
                 )
                 raise DevloopError(self._with_log(diagnosis, status.pod, status.container))
-            case Running():
+            case RunGoing():
                 self._report(reporter, status.message)
                 self._raise_certain(status)
                 if late:
@@ -116,7 +116,7 @@ class Run:
         if thing is None or uid_of(thing) != self._deployed.uid:
             return None
         status = judge_run(self._deployed, thing, self._pods.items())
-        return (self._served(status), status.detail) if isinstance(status, Done) else None
+        return (self._served(status), status.detail) if isinstance(status, RunDone) else None
 
     def _report(self, reporter: Reporter, message: str) -> None:
         error = self._things.error or self._pods.error
@@ -132,14 +132,14 @@ class Run:
             dig(last, "spec") or {}
         )
         if removed and not number(dig(last, "status", "failed")):
-            return self._served(Done(detail="")), "completed and removed"
+            return self._served(RunDone(detail="")), "completed and removed"
         raise DevloopError.of(
             Code.CLUSTER_NOT_FOUND,
             f"{self.workload} was deleted before its end",
             suggestions=("deploy again",),
         )
 
-    def _served(self, status: Done) -> Served:
+    def _served(self, status: RunDone) -> Served:
         ids = [
             str(each.get("imageID"))
             for pod in status.pods
@@ -152,7 +152,7 @@ class Run:
             image_ids=tuple(dict.fromkeys(ids)),
         )
 
-    def _raise_certain(self, status: Running) -> None:
+    def _raise_certain(self, status: RunGoing) -> None:
         events = self._events.items()
         for pod in status.pods:
             found = examine(pod, events)

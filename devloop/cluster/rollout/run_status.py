@@ -39,7 +39,7 @@ _GOOD = ("Ready", "Available", "Healthy", "Succeeded")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
+class RunDone:
     """It is where it is to be. `pods` prove it, where it has some. `grace` is for how many seconds
     it must have been so."""
 
@@ -49,7 +49,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class RunEnded:
     """It failed for good; `pod` and `container` are those whose log tells why, "" for none."""
 
     message: str
@@ -59,14 +59,14 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
+class RunGoing:
     """Not there yet. `pods` are those whose troubles count."""
 
     message: str
     pods: tuple[Json, ...] = ()
 
 
-RunStatus = Done | Ended | Running
+RunStatus = RunDone | RunEnded | RunGoing
 
 
 def judge_run(deployed: DeployedWorkload, thing: Json, pods: Iterable[Json]) -> RunStatus:
@@ -79,7 +79,7 @@ def judge_run(deployed: DeployedWorkload, thing: Json, pods: Iterable[Json]) -> 
     if ref.kind == "cronjob" and not ref.api:
         suspended = dig(thing, "spec", "suspend") is True
         when = "suspended" if suspended else f"schedule {text(dig(thing, 'spec', 'schedule'))}"
-        return Done(detail=f"updated ({when})")
+        return RunDone(detail=f"updated ({when})")
     return _custom(deployed, thing)
 
 
@@ -98,41 +98,41 @@ def _job(deployed: DeployedWorkload, job: Json, pods: list[Json]) -> RunStatus:
     wanted = number(dig(job, "spec", "completions"), 1)
     done = number(dig(job, "status", "succeeded"))
     if condition(job, "Complete").get("status") == "True":
-        return Done(detail=f"{done}/{wanted} completed" if wanted != 1 else "completed")
+        return RunDone(detail=f"{done}/{wanted} completed" if wanted != 1 else "completed")
     failed = condition(job, "Failed")
     if failed.get("status") == "True":
         pod, container = _last_failed(pods)
         why = text(failed.get("message")) or text(failed.get("reason")) or "it failed"
-        return Ended(
+        return RunEnded(
             message=f"{deployed.workload} failed{_exit(container)}",
             cause=" ".join(why.split()),
             pod=pod,
             container=container.name if container is not None else "",
         )
     if dig(job, "spec", "suspend") is True:
-        return Done(detail="suspended: nothing runs")
+        return RunDone(detail="suspended: nothing runs")
     at_work = [p for p in pods if dig(p, "status", "phase") not in {"Succeeded", "Failed"}]
     message = f"{done}/{wanted} completed"
     tries = number(dig(job, "status", "failed"))
     message += f", {tries} failed" if tries else ""
-    return Running(message=message, pods=tuple(at_work))
+    return RunGoing(message=message, pods=tuple(at_work))
 
 
 def _pod(deployed: DeployedWorkload, pod: Json) -> RunStatus:
     seen = pod_view(pod)
     if seen.phase == "Succeeded":
-        return Done(detail="completed")
+        return RunDone(detail="completed")
     if seen.phase == "Failed" and text(dig(pod, "status", "reason")) != "Evicted":
         _, container = _last_failed([pod])
-        return Ended(
+        return RunEnded(
             message=f"{deployed.workload} failed{_exit(container)}",
             cause=text(dig(pod, "status", "message")) or "its restartPolicy starts it no more",
             pod=seen.name,
             container=container.name if container is not None else "",
         )
     if serves(seen, deployed, frozenset()):
-        return Done(detail="1/1 ready", pods=(pod,))
-    return Running(message="0/1 ready", pods=(pod,))
+        return RunDone(detail="1/1 ready", pods=(pod,))
+    return RunGoing(message="0/1 ready", pods=(pod,))
 
 
 def _custom(deployed: DeployedWorkload, thing: Json) -> RunStatus:
@@ -143,14 +143,14 @@ def _custom(deployed: DeployedWorkload, thing: Json) -> RunStatus:
     behind = str(observed).isdigit() and int(str(observed)) < generation
     found = items(dig(thing, "status", "conditions"))
     if not found and not behind:
-        return Done(detail="applied, nothing says whether it is ready", grace=NO_STATUS)
+        return RunDone(detail="applied, nothing says whether it is ready", grace=NO_STATUS)
     good = next((c for kind in _GOOD for c in found if c.get("type") == kind), None)
     if behind or good is None or good.get("status") != "True":
         why = "its controller has not seen it" if behind or good is None else _words(good)
         if good is None and not behind:
-            return Done(detail="applied, no condition says whether it is ready", grace=NO_STATUS)
-        return Running(message=f"waiting for {deployed.workload}: {why}")
-    return Done(detail=f"{good['type']}")
+            return RunDone(detail="applied, no condition says whether it is ready", grace=NO_STATUS)
+        return RunGoing(message=f"waiting for {deployed.workload}: {why}")
+    return RunDone(detail=f"{good['type']}")
 
 
 def _words(found: Json) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devloop.cluster.rollout.handover import Replacement, wait_for_handover
+from devloop.cluster.rollout.handover import PodsReplaced, wait_for_handover
 from devloop.errors import Code, DevloopError
 from devloop.model import WorkloadRef
 from tests.support.cluster_objects import pod, running
@@ -58,7 +58,7 @@ class World:
 
     def seconds(self) -> float:
         """How long the wait takes."""
-        replaced = Replacement(service="web", workloads=frozenset({WEB}), pods=frozenset({"new"}))
+        replaced = PodsReplaced(service="web", workloads=frozenset({WEB}), pods=frozenset({"new"}))
         world: Any = self
         wait_for_handover(
             world,
