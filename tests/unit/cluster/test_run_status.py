@@ -32,7 +32,7 @@ def job(*conditions: tuple[str, str], message: str = "", **status: Any) -> dict[
     return {"spec": {"completions": 1}, "status": {"conditions": found, **status}}
 
 
-def job_pod(*containers: dict[str, Any], name: str = "migrate-x", phase: str = "RunGoing") -> Any:
+def job_pod(*containers: dict[str, Any], name: str = "migrate-x", phase: str = "Running") -> Any:
     made = pod(*containers, name=name, status={"phase": phase})
     made["metadata"]["ownerReferences"] = owner("Job", "migrate", "uid-migrate")
     return made
