@@ -62,12 +62,13 @@ class Flag:
 @dataclass(frozen=True, slots=True)
 class List:
     """A list; `least` is the number of items that it must have. `word`, if any, may stand in the
-    list's place, and is then read as a text."""
+    list's place, and is then read as a text; with `single` an item may, for a list of it alone."""
 
     item: Kind
     _: KW_ONLY
     least: int = 0
     word: str = ""
+    single: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

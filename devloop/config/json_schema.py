@@ -42,6 +42,8 @@ def _of(kind: Kind) -> _Schema:
             items: _Schema = {"type": "array", "items": _of(kind.item)}
             if kind.least:
                 items["minItems"] = kind.least
+            if kind.single:
+                return {"anyOf": [_of(kind.item), items]}
             return {"anyOf": [{"enum": [kind.word]}, items, _VARIABLE]} if kind.word else items
         case Map():
             value = _of(kind.value)

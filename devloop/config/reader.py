@@ -104,6 +104,9 @@ class Reader:
     # Collections
 
     def _list(self, node: Node, kind: List, path: Path) -> Any:
+        if kind.single and isinstance(node, Scalar) and node.value is not None:
+            value = self.read(node, kind.item, path)
+            return MISSING if value is MISSING else [(0, value)]
         if kind.word and isinstance(node, Scalar) and node.value is not None:
             text, used = self._expand(node)
             if text is None or (used and text == ""):
@@ -241,6 +244,8 @@ def _expected(kind: Kind) -> str:
         case Flag():
             return "true or false"
         case List():
+            if kind.single:
+                return f"{_expected(kind.item)}, or a list"
             return f"a list or the word {kind.word}" if kind.word else "a list"
         case Map():
             return "a mapping"

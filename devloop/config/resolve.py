@@ -163,9 +163,13 @@ def finish_build(found: _Values, _values: _Values, scope: ServiceScope) -> None:
 
 def finish_deploy(found: _Values, _values: _Values, scope: ServiceScope) -> None:
     service = scope.where[-2]
-    given = found.get("workload_name")
-    kind, _, name = (given or f"deployment/{service}").partition("/")
-    found |= {"workload_kind": kind, "workload_name": name, "workload_default": given is None}
+    given: tuple[str, ...] = found.get("workloads") or ()
+    kind, _, name = (given[0] if given else f"deployment/{service}").partition("/")
+    found |= {"workload_kind": kind, "workload_name": name, "workload_default": not given}
+    if len(given) > 1 and found.get("manifests"):
+        hint = f"workload: {given[0]}"
+        what = "several workloads are for a service without manifests: of those in the manifests "
+        scope.refuse("workload", what + "everything that runs the image is followed", hint)
 
 
 def finish_service(found: _Values, _values: _Values, scope: ServiceScope) -> None:

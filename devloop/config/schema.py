@@ -136,23 +136,27 @@ _BUILD = block(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deploy:
-    """Where a service runs. `workload_default`: nobody named the workload. `manifests` are absolute
-    patterns in the order of the file (see base.patterns); `timeout` is in seconds."""
+    """Where a service runs. `workload_kind` and `workload_name` are those of the first of
+    `workloads`; with `workload_default` nobody named one. `manifests` are absolute patterns in the
+    order of the file (see base.patterns); `timeout` is in seconds."""
 
     workload_kind: str = "deployment"
-    workload_name: Annotated[
-        str,
+    workload_name: str
+    workload_default: bool = False
+    workloads: Annotated[
+        tuple[str, ...],
         Key(
-            Text(rules.WORKLOAD),
+            List(Text(rules.WORKLOAD), least=1, single=True),
             "The workload that ports and the short status speak of, as KIND/NAME: a deployment, "
             "statefulset, daemonset, replicaset, pod, job or cronjob. Everything else in the "
-            "manifests that runs the image is deployed and followed as well.",
+            "manifests that runs the image is deployed and followed as well. Without manifests a "
+            "list of several, which exist already: the image of each is patched.",
             name="workload",
             default="of what runs the image in the manifests: the one called like the service, or "
             "the first; without manifests deployment/<service>",
+            read=lambda items, _: resolve.texts(items),
         ),
-    ]
-    workload_default: bool = False
+    ] = ()
     container: Annotated[
         str | None,
         Key(

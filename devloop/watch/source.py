@@ -289,6 +289,7 @@ class ServiceSource:
                 "values": self._inputs.values if self._inputs else (),
                 "kind": deploy.workload_kind,
                 "name": deploy.workload_name,
+                "more": deploy.workloads[1:],
                 "container": deploy.container,
             }
         )

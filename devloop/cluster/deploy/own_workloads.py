@@ -51,8 +51,11 @@ class OwnWorkloads:
 
 
 def patched(service: Service, namespace: str) -> OwnWorkloads:
-    """Of a service without manifests."""
-    return OwnWorkloads(workloads=(OwnWorkload(ref=_configured(service, namespace), picked=True),))
+    """Of a service without manifests: those that devloop.yaml names."""
+    first = _configured(service, namespace)
+    named = (text.partition("/") for text in service.deploy.workloads[1:])
+    refs = dict.fromkeys((first, *(WorkloadRef(kind, name, namespace) for kind, _, name in named)))
+    return OwnWorkloads(workloads=tuple(OwnWorkload(ref=ref, picked=ref == first) for ref in refs))
 
 
 def own_workloads(

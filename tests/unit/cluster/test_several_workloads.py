@@ -132,3 +132,18 @@ def test_what_runs_a_service_is_told_before_it_is_written(
     (service, refs), writes = told[0]
     assert (service, [str(ref) for ref in refs]) == ("web", ["deployment/web", "statefulset/queue"])
     assert writes == []
+
+
+def test_several_that_exist_already_are_patched(stage: Stage) -> None:
+    stage.api.put(WEB, manifest("shop/web:old"))
+    stage.api.put("/apis/apps/v1/namespaces/dev/statefulsets/queue", queue("shop/web:old"))
+    deployer = stage.deployer()
+    deploy = replace(deployer._service.deploy, workloads=("deployment/web", "statefulset/queue"))
+    deployer._service = replace(deployer._service, deploy=deploy)
+    deployed = stage.deploy(deployer, ONE)
+    assert [str(w.workload) for w in deployed.workloads] == ["deployment/web", "statefulset/queue"]
+    assert [w.previous for w in deployed.workloads] == [{"web": "shop/web:old"}] * 2
+    assert [call.path for call in stage.api.said("PATCH")] == [
+        WEB,
+        "/apis/apps/v1/namespaces/dev/statefulsets/queue",
+    ]

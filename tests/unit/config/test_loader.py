@@ -368,6 +368,24 @@ def test_locate_falls_back_to_what_stands_above(directory: Directory) -> None:
     assert loaded.locate("registry") == Location("devloop.yaml")
 
 
+# Workloads
+
+
+def test_a_list_of_workloads_names_the_picked_one_first(directory: Directory) -> None:
+    text = service("deploy: {workload: [cronjob/tick, deployment/web]}")
+    deploy = directory.load(text).project.services["web"].deploy
+    assert (deploy.workload_kind, deploy.workload_name) == ("cronjob", "tick")
+    assert deploy.workloads == ("cronjob/tick", "deployment/web")
+    assert not deploy.workload_default
+
+
+def test_a_list_of_workloads_is_for_services_without_manifests(directory: Directory) -> None:
+    given = "deploy: {workload: [deployment/a, deployment/b], manifests: [k8s/*.yaml]}"
+    error = directory.error(service(given))
+    assert error.code == "config/value"
+    assert error.suggestions == ("workload: deployment/a",)
+
+
 # Sync
 
 
