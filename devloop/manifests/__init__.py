@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from devloop.manifests.files import FilesRendering
+from devloop.manifests.remembered import RememberedRendering
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,7 +27,7 @@ def renderings_of(
     """The rendering of each service by name, without those whose image alone is patched. `show`
     turns a path into what a user would type."""
     return {
-        service.name: FilesRendering(service.deploy.manifests, show=show)
+        service.name: RememberedRendering(FilesRendering(service.deploy.manifests, show=show))
         for service in services
         if not service.deploy.patch_only
     }
