@@ -7,12 +7,14 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from devloop.app.workloads import uses_of
 from devloop.base.cancel import Cancel
 from devloop.base.ignore_rules import IgnoreFileError, IgnoreRules
 from devloop.builders.build_context import ignore_file
 from devloop.builders.cache_mounts import advice, as_built
 from devloop.builders.dockerfile import load
 from devloop.cluster.deploy.check import check_manifests
+from devloop.cluster.deploy.image_uses import refuse_cycle
 from devloop.config.files import check_files
 from devloop.errors import Code, DevloopError, Diagnosis, Location
 from devloop.manifests import renderings_of
@@ -76,6 +78,10 @@ def _of_build(loaded: LoadedProject, build: Build) -> Iterator[Diagnosis]:
 def _of_manifests(loaded: LoadedProject) -> Iterator[Diagnosis]:
     services = loaded.project.services
     renderings = renderings_of(services.values(), show=loaded.show)
+    try:
+        refuse_cycle(uses_of(loaded.project, renderings))
+    except DevloopError as error:
+        yield from error.diagnoses
     for name, rendering in renderings.items():
         notes: list[Diagnosis] = []
         try:

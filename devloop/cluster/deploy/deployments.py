@@ -16,6 +16,7 @@ from devloop.cluster.api.kinds import Discovery
 from devloop.cluster.deploy import guard
 from devloop.cluster.deploy.apply import Applier
 from devloop.cluster.deploy.left_over import AppliedObjects, LeftOvers
+from devloop.cluster.deploy.objects import owners_of
 from devloop.cluster.deploy.outside import OutsideWatch
 from devloop.cluster.deploy.project_configs import ProjectConfigs
 from devloop.cluster.deploy.recovery import recover
@@ -129,6 +130,22 @@ class Deployments:
             return any(manifest.key == other.key for other in rendering.objects(Cancel()))
         except DevloopError:
             return True  # its own deploy reports what is wrong with them
+
+    def runs_elsewhere(self, service: str) -> bool:
+        """Whether the manifests of another service run the image of `service`."""
+        services = self.project.services
+        for name, rendering in self.renderings.items():
+            try:
+                manifests = rendering.objects(Cancel()) if name != service else ()
+            except DevloopError:
+                continue  # its own deploy reports what is wrong with them
+            for manifest in manifests:
+                owners = owners_of(
+                    manifest.object, services[name], services, own=False, registry=""
+                )
+                if service in owners.values():
+                    return True
+        return False
 
     def pinned(self) -> dict[str, ImageRef]:
         """The images that this session deployed, by service; of one that it has not deployed yet,

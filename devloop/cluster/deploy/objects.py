@@ -393,6 +393,22 @@ def _listed(found: Iterable[object]) -> str:
     return ", ".join(dict.fromkeys(map(str, found))) or "none"
 
 
+def no_manifest_uses(
+    service: Service, ref: WorkloadRef, objects: Iterable[PlannedObject]
+) -> DevloopError:
+    """Nothing that is applied runs the image, and what would be patched is not there."""
+    found = [c.get("image") for each in objects for _, c in containers_of(each.object)]
+    return DevloopError.of(
+        Code.CONFIG_IMAGE_NOT_USED,
+        f"no manifest of {service.name} uses the image {service.image}, and {ref} does not exist",
+        cause="images found: " + _listed(found),
+        suggestions=(
+            f"write image: {service.image} in the manifest of what runs it",
+            f"or name what exists already: services.{service.name}.deploy.workload",
+        ),
+    )
+
+
 def _not_used(manifest: ManifestObject, service: Service) -> DevloopError:
     found = list(containers_of(manifest.object))
     if service.deploy.container:

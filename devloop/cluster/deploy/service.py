@@ -22,7 +22,9 @@ from devloop.cluster.deploy.config_reads import config_hashes, mark_templates, m
 from devloop.cluster.deploy.objects import (
     DeployPlan,
     PlannedWorkload,
+    containers_of,
     defined_kinds,
+    no_manifest_uses,
     plan_objects,
     workloads_of,
 )
@@ -92,6 +94,8 @@ class ServiceDeployer:
         return deployed
 
     def follow(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
+        if not deployed.workloads:
+            return Served(image=deployed.image, pods=())
         reporter.started(Step.ROLLOUT)
         try:
             served, detail = follow_together(
@@ -175,6 +179,10 @@ class ServiceDeployer:
             self._shared.applied.about_to_apply(self.name, plan.objects)
         live = {w.ref: self._of(w.ref).live() for w in plan.workloads}
         for each in plan.workloads:
+            missing = each.own is None and live[each.ref] is None
+            if missing and any(any(containers_of(p.object)) for p in plan.objects):
+                raise no_manifest_uses(self._service, each.ref, plan.objects)
+        for each in plan.workloads:
             refuse_paused(live[each.ref], each.own.object if each.own else {}, each.ref)
         written = False
         done: dict[WorkloadRef, tuple[DeployedWorkload, str]] = {}
@@ -231,11 +239,11 @@ class ServiceDeployer:
     def _plan(self, image: ImageRef, cancel: Cancel) -> DeployPlan:
         shared = self._shared
         if self._rendering is None:
-            own = patched(self._service, shared.namespace)
-            shared.runs(self.name, own.refs)
-            return DeployPlan(
-                objects=(), workloads=tuple(PlannedWorkload(ref=ref) for ref in own.refs)
-            )
+            refs = patched(self._service, shared.namespace).refs
+            if self._only_in_others(refs[0]):
+                refs = ()
+            shared.runs(self.name, refs)
+            return DeployPlan(objects=(), workloads=tuple(PlannedWorkload(ref=ref) for ref in refs))
         notes: list[Diagnosis] = []
         manifests = self._rendering.objects(cancel, notes.append)
         defined = defined_kinds(manifests)
@@ -273,6 +281,11 @@ class ServiceDeployer:
         mark_templates(plan.objects, hashes)
         workloads = (w if w.own is not None else replace(w, configs=hashes) for w in plan.workloads)
         return replace(plan, workloads=tuple(workloads), notes=(*notes, *plan.notes))
+
+    def _only_in_others(self, ref: WorkloadRef) -> bool:
+        """Whether the image runs in the workloads of other services only."""
+        default = self._service.deploy.workload_default
+        return default and self._shared.runs_elsewhere(self.name) and self._of(ref).live() is None
 
     def _report(self, notes: Iterable[Diagnosis], reporter: Reporter) -> None:
         """What the manifests have is said once, however often they are applied."""

@@ -47,8 +47,8 @@ class Followed(Protocol):
 def follow_together(
     rollouts: Sequence[Followed], reporter: Reporter, cancel: Cancel
 ) -> tuple[Served, str]:
-    """Returns the proof and a few words ("1/1 ready"). Raises pod/*, safety/changed-outside,
-    cluster/*, `Cancelled`."""
+    """Returns the proof of at least one and a few words ("1/1 ready"). Raises pod/*,
+    safety/changed-outside, cluster/*, `Cancelled`."""
     several = len(rollouts) > 1
     reporters = [_Named(reporter, f"{r.workload}: ") if several else reporter for r in rollouts]
 

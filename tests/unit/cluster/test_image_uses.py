@@ -84,3 +84,25 @@ def test_a_deploy_waits_for_the_image_of_another_service(stage: Stage) -> None:
     assert deployed.uses == {"tools": TWO.pinned}
     pods = stage.api.objects[WEB]["spec"]["template"]["spec"]
     assert pods["initContainers"][0]["image"] == TWO.pinned
+
+
+def test_a_service_whose_image_runs_only_in_others_deploys_nothing(stage: Stage) -> None:
+    wanted = manifest()
+    wanted["spec"]["template"]["spec"]["initContainers"] = [{"name": "prep", "image": "tools"}]
+    tools = default(stage.root, name="tools", image="shop/tools")
+    other = stage.deployer(wanted, others=(tools,))._shared.deployer(tools)
+    deployed = stage.deploy(other, TWO)
+    assert (deployed.workloads, deployed.changed) == ((), False)
+    assert other.follow(deployed, stage.reporter, stage.cancel).pods == ()
+    assert stage.writes() == []
+
+
+def test_an_image_that_nothing_runs_is_an_error_before_anything_is_written(stage: Stage) -> None:
+    wanted = manifest("redis:7")
+    wanted["metadata"]["name"] = "cache"
+    with pytest.raises(DevloopError) as caught:
+        stage.deploy(stage.deployer(wanted), ONE)
+    diagnosis = caught.value.diagnosis
+    assert diagnosis.code == "config/image-not-used"
+    assert diagnosis.cause == "images found: redis:7"
+    assert stage.writes() == []

@@ -172,7 +172,7 @@ def test_the_pods_of_a_bare_replicaset_are_replaced(stage: Stage) -> None:
     deployer = stage.deployer(bare)
     deployer._service = replace(
         deployer._service,
-        deploy=replace(deployer._service.deploy, workload_default=True, timeout=1.0),
+        deploy=replace(deployer._service.deploy, workload_default=True, timeout=30.0),
     )
     deployed = stage.deploy(deployer, ONE)
     assert str(deployed.picked.workload) == "replicaset/web"
