@@ -16,9 +16,15 @@ void peers_listen(const char *name);
 /* Fill in what to wait for: always PEER_POLLS entries. */
 void peers_poll(struct pollfd *polls);
 
-/* Take what came: `greet` for each new peer, `request` for each message, which is a line of text. */
+/* Take what came: `greet` for each new peer, `request` for each message, which is a line of text, and
+   `answer` for each peer that asks, once there is no message of anyone left: also of those who are
+   gone by now. */
 void peers_take(const struct pollfd *polls, void (*greet)(Peer *),
-                void (*request)(Peer *, const char *text));
+                void (*request)(Peer *, const char *text), void (*answer)(Peer *));
+void peer_asks(Peer *peer);
+
+/* Of the container's content: a number of content.h's. */
+uint64_t *peer_known(Peer *peer);
 
 void peer_hold(Peer *peer);
 bool peers_hold(void);

@@ -27,8 +27,10 @@ enum {
 static int supervisor = -1;
 static uint64_t step; /* of the batch, from 1 */
 static bool step_failed;
+static bool announced; /* that this batch changes files */
 static uint64_t awaited; /* the number of the start whose ports are awaited, 0 for none */
 static unsigned looks;   /* for them */
+static bool restarting;  /* a start was asked for that has not come yet */
 
 /* --- output ---------------------------------------------------------------------------------- */
 
@@ -78,6 +80,7 @@ static void note_event(const char *event, const char *text, size_t size) {
     if (strcmp(event, "started") == 0) {
         awaited = last_number(text, size);
         looks = 0;
+        restarting = false;
         ports_started();
     } else {
         if (strcmp(event, "ended") == 0) ports_ended();
@@ -234,6 +237,16 @@ static bool read_owner(const char *text, Owner *owner) {
 
 static Place place(void) { return (Place){.root = field[1], .path = field[2]}; }
 
+/* Before the first change of a batch the supervisor is told, so that what it says of the container's
+   content is true whenever this process is killed. */
+static bool announce(Line *why) {
+    static const char changing[] = "changing";
+    if (announced || supervisor < 0) return true;
+    announced = send(supervisor, changing, strlen(changing), MSG_NOSIGNAL) >= 0;
+    if (!announced) add(why, "the supervisor does not take it");
+    return announced;
+}
+
 /* put ROOT PATH MODE OWNER SIZE SHA256, and the content. False at the end of input. */
 static bool take_put(void) {
     const char *size_text = field_from_end(1);
@@ -253,7 +266,7 @@ static bool take_put(void) {
         add(&why, "put is ROOT PATH MODE OWNER SIZE SHA256");
     } else {
         at = place();
-        file_start(&new, at, &why);
+        if (announce(&why)) file_start(&new, at, &why);
     }
     while (left) {
         const char *bytes;
@@ -280,7 +293,7 @@ static void take_dir(void) {
     Owner owner;
     if (!read_mode(field[3], &mode) || !read_owner(field[4], &owner)) {
         bad_text("dir is ROOT PATH MODE OWNER");
-    } else if (!make_directory(place(), mode, owner, &why)) {
+    } else if (!announce(&why) || !make_directory(place(), mode, owner, &why)) {
         bad(&why);
     }
 }
@@ -290,14 +303,14 @@ static void take_link(void) {
     Owner owner;
     if (!read_owner(field[3], &owner)) {
         bad_text("link is ROOT PATH OWNER TARGET");
-    } else if (!make_link(place(), owner, field[4], &why)) {
+    } else if (!announce(&why) || !make_link(place(), owner, field[4], &why)) {
         bad(&why);
     }
 }
 
 static void take_gone(void) {
     Line why = {0};
-    if (!remove_all(place(), &why)) bad(&why);
+    if (!announce(&why) || !remove_all(place(), &why)) bad(&why);
 }
 
 static void take_check(void) {
@@ -363,11 +376,13 @@ static void pass_to_supervisor(void) {
         bad_text("there is no supervisor in this container");
         return;
     }
+    if (field[0][0] == 'm' && step_failed) return; /* those who failed say so */
     if (field[0][0] == 'r' && step_failed) {
         bad_text("not restarted, for a step before it failed");
         return;
     }
-    if (field[0][0] == 'r' && !awaited) ports_note();
+    if (field[0][0] == 'r' && !awaited && !restarting) ports_note();
+    if (field[0][0] == 'r') restarting = true;
     if (line.size >= MESSAGE_SIZE ||
         send(supervisor, line.text, line.size, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
         bad_text("the supervisor does not take it");
@@ -384,7 +399,7 @@ static void take_done(void) {
     add(&line, "done");
     put_line(&line);
     step = 0;
-    step_failed = false;
+    step_failed = announced = false;
 }
 
 static void dispatch(void) {
@@ -398,6 +413,7 @@ static void dispatch(void) {
         {"may", 5, take_may},       {"handles", 3, take_handles},
         {"hold", 1, pass_to_supervisor},    {"state", 1, pass_to_supervisor},
         {"settle", 1, take_settle},
+        {"content", 1, pass_to_supervisor}, {"mark", 2, pass_to_supervisor},
         {"restart", 2, pass_to_supervisor}, {"stop", 2, pass_to_supervisor},
         {"signal", 2, pass_to_supervisor},
     };

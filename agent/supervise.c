@@ -12,6 +12,7 @@
 */
 #include "agent.h"
 #include "child.h"
+#include "content.h"
 #include "link.h"
 #include "peers.h"
 #include "sys.h"
@@ -243,10 +244,24 @@ static void take_signal(Peer *peer, const char *text) {
     }
 }
 
+static void tell_content(Peer *peer) {
+    Line line = {0};
+    *peer_known(peer) = content_known();
+    add(&line, "content ");
+    add(&line, content_now());
+    peer_tell(peer, &line);
+}
+
 static void take_request(Peer *peer, const char *text) {
     const char *rest;
     if (strcmp(text, "state") == 0) {
         tell_state(peer);
+    } else if (strcmp(text, "content") == 0) {
+        peer_asks(peer);
+    } else if (strcmp(text, "changing") == 0) {
+        *peer_known(peer) = content_changing(*peer_known(peer));
+    } else if ((rest = after(text, "mark "))) {
+        if (!content_mark(peer_known(peer), rest)) refuse(peer, "mark", "the content is not known");
     } else if (strcmp(text, "hold") == 0) {
         if (leaving) {
             refuse(peer, "hold", "the container is ending");
@@ -360,7 +375,7 @@ int supervise(char **arguments) {
         poll(polls, PEER_POLLS + 1, wait_ms());
         take_signals(signals);
         reap();
-        peers_take(polls, tell_state, take_request);
+        peers_take(polls, tell_state, take_request, tell_content);
         advance();
     }
 }

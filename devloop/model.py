@@ -300,6 +300,25 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What an earlier session left in the cluster, with nothing to change but files: pods to come
+    start with `image`; `pods` are those that run, all of them ready."""
+
+    image: ImageRef
+    pods: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """What the containers of an earlier session have is known. Pods to come start with `image`;
+    `current`: what runs has all that is on disk, and `held`: so has the image."""
+
+    image: ImageRef
+    current: bool = False
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RenderingInputs:
     """What a service's objects are made from: every file that one of the absolute `patterns` names
     (see base.patterns), and `values`, anything else that counts (a chart's version, say)."""

@@ -11,12 +11,14 @@ from devloop.cluster.api.log_stream import tail_log
 from devloop.cluster.rollout.ended_process import process_ended
 from devloop.errors import DevloopError
 from devloop.sync.changes import SyncPlace
+from devloop.sync.contents import RememberedContents
 from devloop.sync.process_start import Restarts
 from devloop.sync.rules import PathRule
 from devloop.sync.syncer import FileSync
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from devloop.app.pods import PodFeed
     from devloop.base.cancel import Cancel
@@ -41,11 +43,12 @@ def file_sync(
     paths: ProjectPaths,
     builder: DeltaBuilder,
     hot: bool,
+    contents: Path,
 ) -> FileSync:
     """The syncer of a service with `sync:` in devloop.yaml, or of one that is replaced `hot`: all
     that the Dockerfile copies, and the process starts anew. `paths` knows the project's files in
-    the containers, `builder` what its last image shows of the COPYs and below them. `report` gets
-    what cannot be."""
+    the containers, `builder` what its last image shows of the COPYs and below them; `contents` is
+    the directory where later sessions find what containers have. `report` gets what cannot be."""
 
     def open_stream(
         pod: PodView, container: str, argv: Sequence[str], cancel: Cancel
@@ -80,6 +83,8 @@ def file_sync(
                 service.name, pod, container, done=done
             ),
         ),
+        contents=RememberedContents(contents, service.name),
+        resumed=builder.resume,
         always=hot,
         rules=[PathRule(src=r.src, dest=r.dest, restart=r.restart) for r in rules],
         places=inferred,

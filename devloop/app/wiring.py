@@ -324,6 +324,7 @@ class Wiring:
                 paths=paths[service.name],
                 builder=builders[service.name],
                 hot=service.name in hot,
+                contents=self._project.state_dir / "contents",
             )
             self.stack.callback(made[service.name].close)
         return made

@@ -37,7 +37,7 @@ from devloop.engine.state import (
     initial,
 )
 from devloop.engine.turn import STEP_OF
-from devloop.errors import DevloopError, ExitStatus
+from devloop.errors import Code, DevloopError, Diagnosis, ExitStatus
 from devloop.events import DiagnosticRaised, HoldStarted, StepProgress
 
 if TYPE_CHECKING:
@@ -45,11 +45,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from devloop.engine.ports import Deployer, Hints, ServiceBuilder, Source, Syncer
+    from devloop.engine.ports import Deployer, Hints, Reporter, ServiceBuilder, Source, Syncer
     from devloop.engine.state import Fact, Hold, Result, ServiceState
-    from devloop.errors import Diagnosis
     from devloop.events import Event
-    from devloop.model import Scan, Served, Step, StepOutcome
+    from devloop.model import Deployed, Resumed, Scan, Served, Step, StepOutcome
 
 
 _LOG = logging.getLogger(__name__)
@@ -244,6 +243,8 @@ class Engine:
         iteration = service.iteration
         assert iteration is not None  # noqa: S101 - only iterations have these tasks
         match task.kind:
+            case TaskKind.RESUME:
+                return Done(_resume(ports, iteration.scan, cancel))
             case TaskKind.SYNC:
                 assert ports.syncer is not None  # noqa: S101 - only then is there a sync
                 blocker = ports.syncer.blocker(iteration.scan)
@@ -262,8 +263,7 @@ class Engine:
                     return Done(Awaits(missing.services))
             case TaskKind.FOLLOW:
                 assert iteration.deployed is not None  # noqa: S101 - the deploy came before
-                served = ports.deployer.follow(iteration.deployed, reporter, cancel)
-                return Done(_contained(ports, served, iteration.scan))
+                return Done(_follow(ports, iteration.deployed, iteration.scan, reporter, cancel))
             case TaskKind.ROLLBACK:
                 assert iteration.deployed is not None  # noqa: S101 - the deploy came before
                 ports.deployer.rollback(iteration.deployed, reporter, cancel)
@@ -296,6 +296,45 @@ def _contained(ports: ServicePorts, served: Served, scan: Scan) -> Served:
     if ports.syncer is not None:
         ports.syncer.image_contains(served.image, scan)
     return served
+
+
+def _resume(ports: ServicePorts, scan: Scan, cancel: Cancel) -> Resumed | NotSynced:
+    """What an earlier session left, where this one can go on from it."""
+    assert ports.syncer is not None  # noqa: S101 - only then is there something to resume
+    try:
+        images = ports.syncer.recall(scan)
+        if isinstance(images, str):
+            return NotSynced(images)
+        standing = ports.deployer.standing(images, cancel)
+        if isinstance(standing, str):
+            return NotSynced(standing)
+        found = ports.syncer.resume(scan, standing.image, standing.pods, cancel)
+    except DevloopError as error:
+        # It is in the way of a deploy as well, which says it better.
+        return NotSynced(error.diagnosis.message)
+    return NotSynced(found) if isinstance(found, str) else found
+
+
+def _follow(
+    ports: ServicePorts, deployed: Deployed, scan: Scan, reporter: Reporter, cancel: Cancel
+) -> Served:
+    served = _contained(ports, ports.deployer.follow(deployed, reporter, cancel), scan)
+    # Where the image is the one of before, the container may be too, with files that nobody knows.
+    if ports.syncer is None or all(each.previous for each in deployed.workloads):
+        return served
+    strays = ports.syncer.strays(cancel)
+    if not strays:
+        return served
+    reporter.diagnostic(
+        Diagnosis(
+            code=Code.SYNC_FAILED,
+            severity="info",
+            message=f"{', '.join(strays)}: another pod takes its place",
+            cause="files were written into it by somebody else, and which ones is not known",
+        )
+    )
+    ports.deployer.recreate(deployed, strays, cancel)
+    return ports.deployer.follow(deployed, reporter, cancel)
 
 
 def _catch_up(ports: ServicePorts, scan: Scan, cancel: Cancel) -> CaughtUp:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
         ManifestObject,
         PodView,
         RenderingInputs,
+        Resumed,
         Scan,
         Served,
+        Standing,
         Step,
         StepOutcome,
     )
@@ -144,6 +146,14 @@ class Deployer(Protocol):
 
         None when it is so, else why it cannot be, in words for the user."""
 
+    def standing(self, images: Mapping[str, ImageRef], cancel: Cancel) -> Standing | str:
+        """What stands in the cluster, where it is all that a deploy of one of `images` (by digest)
+        would leave there and every pod is ready; else why not, in words for the user. Writes
+        nothing."""
+
+    def recreate(self, deployed: Deployed, pods: Sequence[str], cancel: Cancel) -> None:
+        """Have new pods take the place of those with these names."""
+
 
 class PodSource(Protocol):
     """The pods of each service as the cluster last reported them. No call blocks."""
@@ -181,6 +191,23 @@ class Syncer(Protocol):
 
     def image_contains(self, image: ImageRef, scan: Scan) -> None:
         """From now on, containers that run `image` are known to start from what `scan` saw."""
+
+    def recall(self, scan: Scan) -> Mapping[str, ImageRef] | str:
+        """Begin to look into the containers that an earlier session left. The images that it
+        deployed with these manifests, by digest; or why that is of no use, "" when there was no
+        session. Waits a moment at most."""
+
+    def resume(
+        self, scan: Scan, image: ImageRef, pods: Sequence[str], cancel: Cancel
+    ) -> Resumed | str:
+        """What the containers of `pods` have, which are all there are; pods to come start with
+        `image`. From then on `blocker` and `sync` go on from there. A text says why it is not known
+        of one of them. Only after a `recall` that gave `image`."""
+
+    def strays(self, cancel: Cancel) -> tuple[str, ...]:
+        """The pods that have something else than what is to be served and cannot be brought to it:
+        files of another session, of which this one knows nothing. Waits until all others have
+        it."""
 
     def blocker(self, scan: Scan) -> str | None:
         """None when all in which `scan` differs from what runs can be synced; else why not, in

@@ -40,7 +40,7 @@ from devloop.engine.state import (
 from devloop.engine.turn import STEP_OF, SUPERSEDED, Turn
 from devloop.errors import Code, Diagnosis
 from devloop.events import DiagnosticRaised, Trigger, WatchChanged, WatchRescanned
-from devloop.model import Deployed, ImageRef, Outcome, Scan, Served, Step, StepOutcome
+from devloop.model import Deployed, ImageRef, Outcome, Resumed, Scan, Served, Step, StepOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -281,12 +281,13 @@ def _begin(turn: Turn, trigger: Trigger, scan: Scan) -> None:
     may_sync = turn.service.syncs and turn.service.applied and turn.service.proof is not None
     may_sync = may_sync and trigger.kind not in {"retry", "image"}
     turn.service = replace(turn.service, failure=None, unserved=None, taken=None)
+    stage = TaskKind.SYNC if may_sync else TaskKind.BUILD
     turn.iteration = Iteration(
         number=number,
         trigger=trigger,
         scan=scan,
         since=turn.now,
-        stage=TaskKind.SYNC if may_sync else TaskKind.BUILD,
+        stage=TaskKind.RESUME if turn.service.resumes else stage,
         let_through=let_through,
     )
 
@@ -307,7 +308,7 @@ def _started(turn: Turn, task: Task) -> None:
         )
     elif task.kind in WRITES and task.kind is not TaskKind.SYNC:
         # From here on the cluster may hold something else than what was proven.
-        turn.service = replace(turn.service, served=None, applied=False)
+        turn.service = replace(turn.service, served=None, applied=False, resumes=False)
     if turn.is_current(task):
         turn.iteration = replace(turn.iteration, hold=None)
 
@@ -361,10 +362,12 @@ def _advance(turn: Turn, value: object) -> None:
     iteration = turn.iteration
     match value:
         case NotSynced(reason):
-            if reason != turn.service.not_synced:
+            if reason and reason != turn.service.not_synced:
                 turn.skipped(Step.SYNC, reason)
             turn.service = replace(turn.service, not_synced=reason)
             turn.to_stage(TaskKind.BUILD)
+        case Resumed():
+            _resumed(turn, value)
         case ImageRef():
             turn.service = replace(turn.service, made=value.pinned)
             turn.to_stage(TaskKind.DEPLOY, image=value)
@@ -414,6 +417,25 @@ def _served(turn: Turn, image: ImageRef) -> None:
         _end(turn, Outcome.UNCHANGED, why="the cluster serves this already")
     else:
         _end(turn, Outcome.READY, why=f"serving {image.short}")
+
+
+def _resumed(turn: Turn, found: Resumed) -> None:
+    """What an earlier session left is as if this one had done it."""
+    number, scan = turn.iteration.number, turn.iteration.scan
+    if turn.service.taken is not None:
+        turn.to_stage(TaskKind.BUILD)
+        return
+    proof = Proof(fingerprint=scan.fingerprint, iteration=number, image=found.image)
+    pinned = found.image.pinned
+    turn.service = replace(
+        turn.service, resumes=False, applied=True, proof=proof, made=pinned, offers=pinned
+    )
+    if not found.current:
+        turn.to_stage(TaskKind.SYNC)
+        return
+    behind = None if found.held else Behind(scan=scan, key=number, since=turn.now)
+    turn.service = replace(turn.service, served=scan.fingerprint, behind=behind)
+    _end(turn, Outcome.UNCHANGED, why="the cluster serves this already")
 
 
 def _task_failed(turn: Turn, task: Task, diagnosis: Diagnosis) -> None:

@@ -19,13 +19,23 @@ if TYPE_CHECKING:
 
     from devloop.errors import Code, Diagnosis, ExitStatus
     from devloop.events import DiagnosticRaised, StepProgress, Trigger
-    from devloop.model import Deployed, Fingerprint, ImageRef, Scan, Served, Step, StepOutcome
+    from devloop.model import (
+        Deployed,
+        Fingerprint,
+        ImageRef,
+        Resumed,
+        Scan,
+        Served,
+        Step,
+        StepOutcome,
+    )
 
 
 class TaskKind(enum.StrEnum):
     """What a worker can be doing for a service."""
 
     SCAN = "scan"
+    RESUME = "resume"
     SYNC = "sync"
     BUILD = "build"
     DEPLOY = "deploy"
@@ -166,8 +176,9 @@ class Unserved:
 class ServiceState:
     """`proof` stays when a later write makes it doubtful; `served` is then None. `applied` says
     that the last deploy came to its end, `asked` that the user wants another try whatever the disk
-    has. `syncs` says that a change is first tried as a sync of
-    files into what runs. `superseded` has, for each iteration in a row that a newer change ended
+    has. `syncs` says that a change is first tried as a sync of files into what runs; `resumes`,
+    that nothing was deployed yet, so that what runs may be an earlier session's. `superseded` has,
+    for each iteration in a row that a newer change ended
     before it was deployed, the paths that had changed; `noisy` is the path last warned of,
     `not_synced` the reason last given for a change that could not be synced. `taken` is what
     somebody else changed of what runs, until a save comes that takes it back. `made` is the image
@@ -178,6 +189,7 @@ class ServiceState:
     name: str
     roll_back: bool = False
     syncs: bool = False
+    resumes: bool = False
     behind: Behind | None = None
     unserved: Unserved | None = None
     asked: bool = False
@@ -282,7 +294,9 @@ class Done:
     """`spares` is the number of the iteration that what a scan found makes no difference to;
     `wrote` says that what differs from the iteration's or the last scan is a build's output."""
 
-    value: Scan | ImageRef | Deployed | Served | NotSynced | Awaits | CaughtUp | None = None
+    value: Scan | ImageRef | Deployed | Served | Resumed | NotSynced | Awaits | CaughtUp | None = (
+        None
+    )
     spares: int | None = None
     wrote: bool = False
 
@@ -354,7 +368,13 @@ def initial(
         mode=mode,
         root=root,
         services={
-            name: ServiceState(name=name, roll_back=roll_back, syncs=name in syncs, dirty=start)
+            name: ServiceState(
+                name=name,
+                roll_back=roll_back,
+                syncs=name in syncs,
+                resumes=name in syncs,
+                dirty=start,
+            )
             for name, roll_back in services.items()
         },
     )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 STEP_OF = {
     TaskKind.SCAN: Step.SCAN,
+    TaskKind.RESUME: Step.SYNC,
     TaskKind.SYNC: Step.SYNC,
     TaskKind.BUILD: Step.BUILD,
     TaskKind.DEPLOY: Step.DEPLOY,

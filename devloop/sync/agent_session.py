@@ -19,9 +19,11 @@ from devloop.sync.protocol import (
     STARTS,
     closing,
     code,
+    content,
     hold,
     is_aside,
     keep_content,
+    mark,
     news,
     permission,
     request,
@@ -54,11 +56,13 @@ class NoAgent(Exception):  # noqa: N818 - not a fault: the image is made like th
 class Agent:
     """An agent that waits for requests. Raises OSError from all methods when the stream broke and
     `Cancelled` when `cancel` was set, after which only `close` may be called. `supervised` says
-    whether it can start the container's process anew."""
+    whether it can start the container's process anew, `content` what the container's files were
+    when this began (see `protocol`), None where nobody knows."""
 
     def __init__(self, stream: CommandStream, cancel: Cancel) -> None:
         self.kind: Kind = "sh"
         self.supervised = False
+        self.content: str | None = None
         self._told: list[ProcessNews] = []
         self._stream = stream
         self._cancel = cancel
@@ -77,7 +81,8 @@ class Agent:
 
     def process_news(self) -> list[ProcessNews]:
         """What was told of the container's process since this was last asked; between batches."""
-        # It may have come together with the end of the last batch: nothing is to be read then.
+        # It may have come together with the end of the last batch: nothing is readable then.
+        self.idle()
         while (line := self._next_line()) is not None:
             self._hear(line)
         told, self._told = self._told, []
@@ -89,8 +94,7 @@ class Agent:
         if answer in GREETINGS:
             self.kind, self.supervised = "agent", GREETINGS[answer]
             if self.supervised:
-                # A batch of its own, for the steps of the next one are counted from here on.
-                self._finish(bytearray(hold()))
+                self._ask_content()
             return
         if answer not in ("python", "sh"):
             raise NoAgent(answer)
@@ -116,11 +120,29 @@ class Agent:
         """The process is not awaited to listen on all of its ports any more."""
         self._finish(bytearray(settle()))
 
+    def _ask_content(self) -> None:
+        self._send(hold() + content() + closing(self.kind))
+        awaited = {"content", "done"}
+        while awaited:
+            line = self._any_line()
+            if line.startswith("content "):
+                self.content = line.removeprefix("content ")
+            elif line != "done" and is_aside(line):
+                self._hear(line)
+                continue
+            # An agent of before knows no `content`, and says so.
+            awaited.discard("done" if line == "done" else "content")
+
     def apply(
-        self, changes: Sequence[FileChange], context: Path, stop_timeout: float | None = None
+        self,
+        changes: Sequence[FileChange],
+        context: Path,
+        stop_timeout: float | None = None,
+        name: str = "",
     ) -> dict[int, str]:
         """Bring all `changes` and, with `stop_timeout` (seconds), have the process started anew
-        when all of them are in place; what could not be done, by its place in `changes`.
+        when all of them are in place; what could not be done, by its place in `changes`. `name` is
+        the mark of what the container has then, "" for none.
 
         Raises build/context-changed when a file is not what the scan saw; then some may have been
         brought and others not."""
@@ -144,6 +166,9 @@ class Agent:
                 ) from error
         if stop_timeout is not None:
             out += restart(stop_timeout)
+        if name and changes and self.content is not None:
+            # Last: what has the mark is also what the process was started after.
+            out += mark(name)
         return self._finish(out)
 
     def _file(self, change: FileChange, placed: SyncedFile, context: Path) -> Generator[bytes]:
@@ -195,11 +220,14 @@ class Agent:
 
     def _line(self) -> str:
         """The next answer to a request."""
+        while is_aside(line := self._any_line()):
+            self._hear(line)
+        return line
+
+    def _any_line(self) -> str:
         quiet = time.monotonic() + _SILENCE
-        while (line := self._next_line()) is None or is_aside(line):
-            if line is not None:
-                self._hear(line)
-            elif got := self._receive():
+        while (line := self._next_line()) is None:
+            if got := self._receive():
                 self._lines += got
             else:
                 self._stream.flush()

@@ -66,10 +66,12 @@ class SyncPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerState:
-    """What a container has: a context, and where it goes."""
+    """What a container has: a context, and where it goes. `mark` names it for whoever comes later,
+    in hexadecimal; "" where that would take more than what the image is made from."""
 
     snapshot: Snapshot
     placing: Placing
+    mark: str = ""
 
 
 class ByRules:

@@ -23,7 +23,7 @@ from devloop.base.threads import supervised
 from devloop.errors import Code, DevloopError
 from devloop.sync.agent_session import NoAgent, start
 from devloop.sync.process_start import AwaitedStart, Revival, SyncAttempt
-from devloop.sync.protocol import ANY_IMAGE, DEV_IMAGE
+from devloop.sync.protocol import ANY_IMAGE, DEV_IMAGE, IMAGES, UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -65,10 +65,12 @@ class PermissionQuestion:
 
 
 class ContainerSync:
-    """One container from its start to its end. `plan` compares two states. `refused` is called with
-    a directory, or "" for all, and why nothing can be brought there the next time either. `ways`
-    are the agents to try. `busy` while files are under way, which ends by itself when the agent is
-    silent for too long, and while the process starts."""
+    """One container from its start to its end. `state` is what its image has; `recall` gives what a
+    mark names, None for one that is not known; `looked` is called when it is `opened`: when the
+    first look into it is over, and `found` is what it said that it has. `plan` compares two states.
+    `refused` is called with a directory, or "" for all, and why nothing can be brought there the
+    next time either. `ways` are the agents to try. `busy` while files are under way, which ends by
+    itself when the agent is silent for too long, and while the process starts."""
 
     def __init__(
         self,
@@ -81,6 +83,8 @@ class ContainerSync:
         open_stream: OpenStream,
         plan: Callable[[ContainerState, ContainerState, Mapping[str, SyncTarget]], SyncPlan],
         refused: Callable[[str, str, DevloopError], None],
+        recall: Callable[[str], ContainerState | None] = lambda _: None,
+        looked: Callable[[], None] = lambda: None,
         restarts: Restarts | None = None,
         ways: Sequence[str] = ANY_IMAGE,
         first_pause: float = FIRST_PAUSE,
@@ -97,7 +101,11 @@ class ContainerSync:
         self._open_stream = open_stream
         self._plan = plan
         self._refused = refused
-        self._state = state
+        self._recall = recall
+        self._image_state = self._state = state
+        self._looked = looked
+        self.opened = False
+        self.found: str | None = None
         self._doubtful: dict[str, SyncTarget] = {}
         self._lock = threading.Lock()
         self._wanted: ContainerState | None = None
@@ -107,10 +115,12 @@ class ContainerSync:
         self.busy = False
         # Whether a process may run that started before all of `_state` was in place.
         self._old_process = False
+        self._wrote = False
         self._awaited: AwaitedStart | None = None
         self._revival = Revival()
         self._supervised: bool | None = None
         self._trouble: str | None = None
+        self._unknown = False
         self._final: DevloopError | None = None
         self._cancel = Cancel()
         self._wake, self._waker = wake_pair()
@@ -123,6 +133,16 @@ class ContainerSync:
         with self._lock:
             return self._final.diagnosis.message if self._final else self._trouble
 
+    @property
+    def state(self) -> ContainerState:
+        """What it has, once it is `opened` without a `blocker`."""
+        return self._state
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether it has something else than its image and nobody knows what."""
+        return self._unknown
+
     def cannot_restart(self) -> bool:
         """Whether it is known that the process cannot be started anew."""
         return self._restarts is None or self._supervised is False
@@ -131,6 +151,8 @@ class ContainerSync:
         """Bring the container to `state`, which takes the place of what was wanted before."""
         attempt = SyncAttempt()
         with self._lock:
+            if self._wanted is state and not self._attempt.done.is_set():
+                return self._attempt
             self._attempt.finish(gone=True)
             self._attempt, self._wanted = attempt, state
             if self._final is not None:
@@ -178,6 +200,7 @@ class ContainerSync:
             _LOG.exception("the sync of %s", self.pod.name)
             self._give_up(self._failed("devloop's own mistake: run again with -v"))
         finally:
+            self._first_look_is_over()
             self._wake.close()
             self._waker.close()
 
@@ -191,6 +214,9 @@ class ContainerSync:
                 with self._lock:
                     self._trouble = None
                 try:
+                    if not self._take_over(agent.content):
+                        return
+                    self._first_look_is_over()
                     self._serve(agent)
                 finally:
                     agent.close()
@@ -208,11 +234,31 @@ class ContainerSync:
                 trouble = str(error)
             with self._lock:
                 self._trouble = f"the stream to pod {self.pod.name} broke: {trouble}"
+            self._first_look_is_over()
             # Waited even if it stood for hours: see `FIRST_PAUSE`.
             pause = self._first_pause if time.monotonic() - opened > _LONGEST_PAUSE else pause
             if self._cancel.wait(pause):
                 return
             pause = min(pause * 1.6, _LONGEST_PAUSE)
+
+    def _take_over(self, content: str | None) -> bool:
+        """Go on from what the container says that it has; False when that is not known."""
+        self.found = content
+        own = bool(self._doubtful) or (self._wrote and not self._state.mark)
+        if content in (None, self._state.mark) or (content == UNKNOWN and own):
+            return True
+        state = self._image_state if content == IMAGES else self._recall(content or "")
+        if content == UNKNOWN or state is None:
+            self._unknown = True
+            self._give_up(self._failed("somebody else changed its files, and how is not known"))
+            return False
+        self._state, self._doubtful = state, {}
+        return True
+
+    def _first_look_is_over(self) -> None:
+        if not self.opened:
+            self.opened = True
+            self._looked()
 
     def _open(self, argv: Sequence[str]) -> CommandStream:
         return self._open_stream(self.pod, self.container, argv, self._cancel)
@@ -283,12 +329,13 @@ class ContainerSync:
         # Until the agent has answered for it, what is there is not known.
         self._doubtful |= {c.target.absolute: c.target for c in plan.changes}
         self._old_process = restart
+        self._wrote = True
         self.busy = True
         if restarts is not None and restart:
             restarts.starts(self.pod, self.container, False)
         try:
             timeout = restarts.stop_timeout if restarts is not None and restart else None
-            refused = agent.apply(plan.changes, self._context, timeout)
+            refused = agent.apply(plan.changes, self._context, timeout, wanted.mark)
         except DevloopError as error:
             attempt.finish(error)
             return
@@ -314,7 +361,8 @@ class ContainerSync:
             self._ended(told)
         elif awaited is None:
             return
-        elif told.kind in ("refused", "lost"):
+        elif told.kind in ("refused", "mixed", "lost"):
+            self._unknown = self._unknown or told.kind == "mixed"
             self._end_start(self._failed(told.how))
         elif told.kind == "restarting":
             awaited.count = told.count

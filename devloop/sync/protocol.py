@@ -9,7 +9,9 @@ for Python, which starts no process for a file, and one for any POSIX shell with
 
 Pure: bytes in, bytes out. Answers are lines: `ready`, `lacks WHAT`, `bad STEP REASON` (steps of a
 batch count from 1) and `done` after each batch; at any time `event ...` and what the supervisor of
-the process answers (`ProcessNews`).
+the process answers (`ProcessNews`), who also keeps what the container's files are (`content ...`)
+for as long as they are there: `IMAGES` until somebody changes them, then `UNKNOWN` until the one
+who did gives them a mark.
 """
 
 from __future__ import annotations
@@ -70,6 +72,7 @@ ANY_IMAGE = ("agent", "either", "sh", "python")
 DEV_IMAGE = ("agent",)
 GREETINGS = {"agent 1 supervised": True, "agent 1 alone": False}
 """What the agent of version 1 begins with, and whether the container's process is supervised."""
+IMAGES, UNKNOWN = "image", "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +80,12 @@ class ProcessNews:
     """What became of the container's process: `started`; `listening` again where the one before
     did; `waiting` for that, with what of its ports is `missing`, what is `back`, and what `other`
     ports listen; `ended`, as `how` says in words and `by_itself` or not; `restarting`: a restart
-    that was asked for comes with this start. `count` is the start's number. `refused` a restart, or
-    `lost` the supervisor: then `how` says why."""
+    that was asked for comes with this start. `count` is the start's number. `refused` a restart,
+    `lost` the supervisor, or `mixed`: somebody else changes the files too; then `how` says why."""
 
-    kind: Literal["started", "listening", "waiting", "ended", "restarting", "refused", "lost"]
+    kind: Literal[
+        "started", "listening", "waiting", "ended", "restarting", "refused", "mixed", "lost"
+    ]
     count: int = 0
     how: str = ""
     by_itself: bool = False
@@ -104,6 +109,8 @@ def news(line: str) -> ProcessNews | None:
                 f"exited {number}" if what == "exit" else f"was ended by {signal_name(int(number))}"
             )
             return ProcessNews("ended", int(count), ended, by == "itself")
+        case ["refused", "mark", *_]:
+            return ProcessNews("mixed", how="somebody else changes its files as well")
         case ["refused", "restart", *why]:
             return ProcessNews("refused", how=" ".join(why))
         case ["lost"]:
@@ -117,7 +124,8 @@ def _ports(text: str) -> frozenset[int]:
 
 def is_aside(line: str) -> bool:
     """Whether a line answers no request of a batch."""
-    return line.startswith(("event ", "state ", "holding ", "restarting ", "refused "))
+    asides = ("event ", "state ", "holding ", "restarting ", "refused ", "content ")
+    return line.startswith(asides)
 
 
 @cache
@@ -162,6 +170,17 @@ def closing(kind: Kind) -> bytes:
 def hold() -> bytes:
     """Asks the supervisor to stay when the process ends."""
     return _framed(b"hold")
+
+
+def content() -> bytes:
+    """Asks the supervisor what the container's files are."""
+    return _framed(b"content")
+
+
+def mark(word: str) -> bytes:
+    """Names what they are once a batch is through, unless a step of it failed: in hexadecimal, 64
+    digits at most."""
+    return _framed(b"mark", word.encode())
 
 
 def restart(stop_timeout: float) -> bytes:

@@ -16,19 +16,21 @@ from typing import TYPE_CHECKING
 
 from devloop.base.lazy_dataclass import dataclass
 from devloop.errors import Code, DevloopError, Diagnosis
-from devloop.model import Served, Step, StepOutcome
+from devloop.model import Resumed, Served, Step, StepOutcome
 from devloop.sync.changes import ByPlaces, ByRules, ContainerState, difference
 from devloop.sync.container_sync import FIRST_PAUSE, READ_ONLY, ContainerSync
+from devloop.sync.earlier_session import EarlierSession, KnownContent
 from devloop.sync.protocol import ANY_IMAGE, DEV_IMAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
     from devloop.engine.ports import PodSource, Reporter
     from devloop.model import ContainerView, ImageRef, Scan
     from devloop.sync.changes import FileChange, Placing, SyncPlace, SyncPlan
+    from devloop.sync.contents import RememberedContents
     from devloop.sync.ports import OpenStream
     from devloop.sync.process_start import Restarts, SyncAttempt
     from devloop.sync.rules import PathRule, SyncTarget
@@ -50,12 +52,6 @@ class _DesiredState:
     state: ContainerState
 
 
-@dataclass(frozen=True, slots=True)
-class _KnownContent:
-    image: ImageRef
-    state: ContainerState
-
-
 class FileSync:
     """The engine's `Syncer` for one service. Safe to use from any thread.
 
@@ -64,8 +60,10 @@ class FileSync:
     of which that is not known and those that a later step of the build reads, or to the reason why
     nothing is known; `below` is `ByPlaces`' of the image that was built last and may wait a second.
     `restarts`, where a container has a supervisor: how its process is started anew after what the
-    rules do not except; without `always`, a process that nobody can restart goes on. `report` gets,
-    once, why containers cannot be synced into at all. `close` ends it."""
+    rules do not except; without `always`, a process that nobody can restart goes on. `contents`
+    are of earlier sessions, for `places` alone: what rules of then brought, nobody knows. `resumed`
+    is told of the scans of their images before `places` is asked about these. `report` gets, once,
+    why containers cannot be synced into at all. `close` ends it."""
 
     def __init__(
         self,
@@ -78,17 +76,32 @@ class FileSync:
         places: Callable[[Scan], Mapping[str, tuple[SyncPlace, ...]] | str] | None = None,
         below: Callable[[str], str | None] = lambda _: "",
         restarts: Restarts | None = None,
+        contents: RememberedContents | None = None,
+        resumed: Callable[[Scan], None] = lambda _: None,
         always: bool = False,
         report: Callable[[Diagnosis], None] | None = None,
         limit: float = _LIMIT,
         first_pause: float = FIRST_PAUSE,
     ) -> None:
+        # What rules brought in an earlier session takes more to be known than what its scan saw.
+        self._earlier: EarlierSession | None = None
+        if contents is not None and places is not None:
+            self._earlier = EarlierSession(
+                service,
+                contents,
+                pods=pods,
+                state_of=self._state_of,
+                workers=self._living,
+                resumed=resumed,
+            )
         self._new_worker = functools.partial(
             ContainerSync,
             context=context,
             open_stream=open_stream,
             plan=self._plan,
             refused=self._remember,
+            recall=self._earlier.marked if self._earlier else lambda _: None,
+            looked=self._earlier.looked if self._earlier else lambda: None,
             restarts=restarts,
             ways=DEV_IMAGE if always else ANY_IMAGE,
             first_pause=first_pause,
@@ -97,13 +110,15 @@ class FileSync:
         self._pods = pods
         self._by_rules = ByRules(rules)
         self._places = places
+        # Whether all that is known is what an earlier session left.
+        self._resumed = False
         self._below = below
         self._may_stay = not always
         self._by_places: ByPlaces | None = None
         self._report = report
         self._limit = limit
         self._lock = threading.Lock()
-        self._images: dict[str, _KnownContent] = {}
+        self._images: dict[str, KnownContent] = {}
         self._workers: dict[tuple[str, str], ContainerSync] = {}
         self._ended: list[ContainerSync] = []
         self._desired: _DesiredState | None = None
@@ -131,7 +146,7 @@ class FileSync:
         with self._lock:
             key = image.digest or image.pinned
             self._images.pop(key, None)
-            self._images[key] = _KnownContent(image, desired.state)
+            self._images[key] = KnownContent(image=image, state=desired.state)
             # The oldest are dropped, but none that a container runs: it may start from it again.
             used = {w.image.digest or w.image.pinned for w in self._workers.values()}
             spare = [key for key in self._images if key not in used]
@@ -139,24 +154,48 @@ class FileSync:
                 del self._images[key]
             if asked is not None or self._desired is None:
                 self._desired = desired
+        if self._earlier is not None:
+            self._earlier.remember(scan, image)
         self._look()
 
     def blocker(self, scan: Scan) -> str | None:
         asked = self._desired_by(scan)
         if isinstance(asked, str):
             return asked
-        with self._lock:
-            self._asked = asked
-            desired, workers = self._desired, tuple(self._workers.values())
-        if desired is None:
-            return "it is not known yet what the running containers contain"
-        if scan.recipe != desired.scan.recipe:
-            return "what shapes the image changed, not the context alone"
-        if scan.fingerprint.deploy != desired.scan.fingerprint.deploy:
-            return "the manifests changed"
+        states = self._states(asked)
+        if isinstance(states, str):
+            return states
         if (refused := self._refusal(scan, "")) is not None:
             return refused
-        plan = self._plan(desired.state, asked.state, {})
+        workers = self._living()
+        plans = [self._plan(state, asked.state, {}) for state in states]
+        for plan in plans:
+            if (reason := self._plan_blocker(plan, asked, workers)) is not None:
+                return reason
+        if not workers:
+            return "no container runs an image of known content"
+        reason = next((worker.blocker for worker in workers if worker.blocker), None)
+        changes = tuple(change for plan in plans for change in plan.changes)
+        return reason or self._unknown_pod() or self._forbidden(workers, changes)
+
+    def _states(self, asked: _DesiredState) -> list[ContainerState] | str:
+        """What the containers have, as far as that differs; or why `asked` is beyond any sync."""
+        with self._lock:
+            self._asked = asked
+            desired, resumed = self._desired, self._resumed
+        if desired is None:
+            if resumed:
+                return _distinct(self._living())
+            return "it is not known yet what the running containers contain"
+        if asked.scan.recipe != desired.scan.recipe:
+            return "what shapes the image changed, not the context alone"
+        if asked.scan.fingerprint.deploy != desired.scan.fingerprint.deploy:
+            return "the manifests changed"
+        return [desired.state]
+
+    def _plan_blocker(
+        self, plan: SyncPlan, asked: _DesiredState, workers: Sequence[ContainerSync]
+    ) -> str | None:
         if plan.blocker is not None:
             return plan.blocker
         if plan.needs_restart and any(worker.cannot_restart() for worker in workers):
@@ -167,12 +206,9 @@ class FileSync:
             if hidden is not None and isinstance(asked.state.placing, ByPlaces):
                 return f"{target} is hidden by the volume at {hidden}"
             above = target.rpartition("/")[0] or "/"
-            if (refused := self._refusal(scan, above)) is not None:
+            if (refused := self._refusal(asked.scan, above)) is not None:
                 return refused
-        if not workers:
-            return "no container runs an image of known content"
-        reason = next((worker.blocker for worker in workers if worker.blocker), None)
-        return reason or self._unknown_pod() or self._forbidden(workers, plan.changes)
+        return None
 
     def sync(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> Served:
         reporter.started(Step.SYNC)
@@ -196,6 +232,8 @@ class FileSync:
         finally:
             with self._lock:
                 self._syncing = False
+        if self._earlier is not None:
+            self._earlier.remember(scan)
         count = max((attempt.changes for _, attempt in attempts), default=0)
         what = f"{count} path" + ("s" if count != 1 else "")
         where = f" into {len(arrived)} containers" if len(arrived) != 1 else ""
@@ -214,11 +252,62 @@ class FileSync:
             workers = [*self._workers.values(), *self._ended]
             self._workers = {}
         self._unsubscribe()
+        if self._earlier is not None:
+            self._earlier.close()
         for worker in workers:
             worker.stop()
         deadline = time.monotonic() + _ENDED
         for worker in workers:
             worker.join(max(0.0, deadline - time.monotonic()))
+
+    # --- what an earlier session left ----------------------------------------------------------
+
+    def recall(self, scan: Scan) -> Mapping[str, ImageRef] | str:
+        found = self._earlier.images(scan) if self._earlier is not None else ""
+        if isinstance(found, str):
+            return found
+        known, images = found
+        with self._lock:
+            self._images.update({content.image.digest: content for content in known})
+        self._look()
+        return images
+
+    def resume(
+        self, scan: Scan, image: ImageRef, pods: Sequence[str], cancel: Cancel
+    ) -> Resumed | str:
+        assert self._earlier is not None  # noqa: S101 - it recalled images
+        asked = self._desired_by(scan)
+        if isinstance(asked, str):
+            return asked
+        coming = self._earlier.content(image, scan)
+        if isinstance(coming, str):
+            return coming
+        with self._lock:
+            self._images[image.digest] = coming
+        self._look()
+        if (blocker := self._earlier.blocker(pods, cancel)) is not None:
+            return blocker
+        plans = [self._plan(state, asked.state, {}) for state in _distinct(self._living())]
+        current = not any(plan.changes or plan.blocker for plan in plans)
+        with self._lock:
+            self._resumed = True
+            if current:
+                self._desired = asked
+        return Resumed(image=image, current=current, held=coming.state.mark == asked.state.mark)
+
+    def strays(self, cancel: Cancel) -> tuple[str, ...]:
+        desired = self._desired
+        if self._earlier is None or desired is None:
+            return ()
+        return self._earlier.strays(desired.state, cancel)
+
+    def _living(self) -> tuple[ContainerSync, ...]:
+        with self._lock:
+            return tuple(self._workers.values())
+
+    def _state_of(self, scan: Scan) -> ContainerState | str:
+        desired = self._desired_by(scan)
+        return desired if isinstance(desired, str) else desired.state
 
     # --- waiting -------------------------------------------------------------------------------
 
@@ -304,7 +393,7 @@ class FileSync:
                     if self._desired is not None:
                         worker.want(self._desired.state)
 
-    def _known(self, container: ContainerView) -> _KnownContent | None:
+    def _known(self, container: ContainerView) -> KnownContent | None:
         """What a running container started from, if that is known.
 
         With a digest, what the kubelet reports counts; an image that was loaded into the nodes has
@@ -338,7 +427,9 @@ class FileSync:
                     places, may_stay=self._may_stay, below=self._below
                 )
             placing = last
-        return _DesiredState(scan, ContainerState(snapshot=scan.snapshot, placing=placing))
+        mark = scan.fingerprint.build if self._earlier is not None else ""
+        state = ContainerState(snapshot=scan.snapshot, placing=placing, mark=mark)
+        return _DesiredState(scan, state)
 
     def _asked_for(self, scan: Scan) -> _DesiredState | None:
         """What the last question was about, if it was `scan`."""
@@ -410,6 +501,11 @@ class FileSync:
     def _refusal(self, scan: Scan, directory: str) -> str | None:
         with self._lock:
             return self._refusals.get(_made_from(scan), {}).get(directory)
+
+
+def _distinct(workers: Iterable[ContainerSync]) -> list[ContainerState]:
+    """What the containers have, once each."""
+    return list({id(worker.state): worker.state for worker in workers}.values())
 
 
 def _is_below(path: str, mount: str) -> bool:

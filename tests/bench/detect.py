@@ -45,12 +45,12 @@ from devloop.watch.source import ServiceSource
 from tests.bench.logs import chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from devloop.base.cancel import Cancel
     from devloop.engine.ports import Reporter
     from devloop.events import Event
-    from devloop.model import Scan
+    from devloop.model import Scan, Standing
 
 
 class Loop:
@@ -139,6 +139,12 @@ class Loop:
         raise AssertionError("nothing fails here")
 
     def adopt(self, image: ImageRef, cancel: Cancel) -> str | None:
+        raise AssertionError("nothing is synced here")
+
+    def standing(self, images: Mapping[str, ImageRef], cancel: Cancel) -> Standing | str:
+        raise AssertionError("nothing is synced here")
+
+    def recreate(self, deployed: Deployed, pods: Sequence[str], cancel: Cancel) -> None:
         raise AssertionError("nothing is synced here")
 
 

@@ -1,12 +1,14 @@
 """How long a warm `devloop dev` takes from exec to its first line, its session and to watching.
 
-    eval "$(script/env)"; python -m tests.bench.start [--runs 10] [--json]
+    eval "$(script/env)"; python -m tests.bench.start [--runs 10] [--edit auto|in-place] [--json]
 
 A session on an unchanged tree: everything was built, pushed and deployed by a run before. `first`
 is the first byte of `--output lines`, `help` all of `devloop --help`, `started` the
 `session.started` event, `settled` the end of the first look at the cluster, after which files are
 watched and the deployed image is proven to be the one on disk; `patches` counts what was written
-to the Deployment meanwhile. `python` is the interpreter alone, started and ended: the baseline.
+to the Deployment meanwhile. With `--edit`, one file was edited since the session before, and
+`ready` and `served` are the times until the iteration's end and until the Service serves it, with
+that `deploy.replace`. `python` is the interpreter alone, started and ended: the baseline.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
+from tests.e2e.conftest import Cluster
 from tests.e2e.session import Workspace
 
 NAMESPACE = "start-bench"
@@ -31,7 +35,8 @@ DEVLOOP = (sys.executable, "-m", "devloop")
 
 class Bench:
     def __init__(self, root: Path) -> None:
-        self._root = Workspace(root).root
+        self._workspace = Workspace(root)
+        self._root = self._workspace.root
         self._env = {
             **os.environ,
             "BASE": os.environ["DEVLOOP_TEST_BASE_IMAGE"],
@@ -93,6 +98,47 @@ class Bench:
         self._end(process)
         return started * 1000, took * 1000
 
+    def edited(self, replace: str, proxy: str, runs: int) -> dict[str, list[float]]:
+        """Sessions that each begin with one file edited, the first of them only to deploy."""
+        workspace = self._workspace
+        config = workspace.read("devloop.yaml").replace("replace: in-place", f"replace: {replace}")
+        workspace.save("devloop.yaml", config)
+        times: dict[str, list[float]] = {"started": [], "ready": [], "served": []}
+        for number in range(runs + 1):
+            workspace.version(f"v{number}")
+            began = time.perf_counter()
+            process = self._start("dev", "-n", NAMESPACE, "--output", "json")
+            found = self._until_served(process, proxy, f"v{number}", began)
+            for name, took in found.items():
+                times[name] += [took * 1000] if number else []
+            time.sleep(4)  # the image follows
+            self._end(process)
+        return times
+
+    def _until_served(
+        self, process: subprocess.Popen[bytes], proxy: str, wanted: str, began: float
+    ) -> dict[str, float]:
+        found: dict[str, float] = {}
+
+        def look() -> None:
+            cluster = Cluster(NAMESPACE, proxy)
+            while cluster.answer() != wanted:
+                time.sleep(0.005)
+            found["served"] = time.perf_counter() - began
+
+        looking = threading.Thread(target=look, daemon=True)
+        looking.start()
+        assert process.stdout is not None
+        for line in process.stdout:
+            event: dict[str, Any] = json.loads(line)
+            if event["type"] == "session.started":
+                found["started"] = time.perf_counter() - began
+            if event["type"] == "iteration.finished":
+                found["ready"] = time.perf_counter() - began
+                break
+        looking.join(60)
+        return found
+
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGINT)
         process.communicate(timeout=10)
@@ -130,13 +176,36 @@ def measure(runs: int) -> dict[str, float]:
     return {"runs": runs, **spread, "patches": patches}
 
 
+def measure_edits(runs: int, replace: str) -> dict[str, float | str]:
+    words = ["kubectl", "proxy", "--port=0"]
+    with (
+        tempfile.TemporaryDirectory(prefix="devloop-bench-") as directory,
+        subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as proxy,
+    ):
+        assert proxy.stdout is not None
+        address = "http://" + proxy.stdout.readline().split()[-1]
+        subprocess.run(["kubectl", "create", "namespace", NAMESPACE], check=False)
+        try:
+            times = Bench(Path(directory, "app")).edited(replace, address, runs)
+        finally:
+            proxy.terminate()
+            subprocess.run(
+                ["kubectl", "delete", "namespace", NAMESPACE, "--wait=false"], check=True
+            )
+    medians = {f"{name}_ms_p50": round(statistics.median(t), 1) for name, t in times.items()}
+    return {"runs": runs, "replace": replace, **medians}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--edit", choices=["auto", "in-place"])
     options = parser.parse_args()
-    found = measure(options.runs)
-    print(json.dumps(found) if options.json else "  ".join(f"{k} {v:g}" for k, v in found.items()))
+    found: dict[str, Any] = (
+        measure_edits(options.runs, options.edit) if options.edit else {**measure(options.runs)}
+    )
+    print(json.dumps(found) if options.json else "  ".join(f"{k} {v}" for k, v in found.items()))
 
 
 if __name__ == "__main__":

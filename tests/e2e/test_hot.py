@@ -266,14 +266,14 @@ def test_a_killed_session_leaves_a_container_that_kubernetes_looks_after(
     pod = standing(cluster).pod
     # The container ends with the process, and the command in it too.
     with contextlib.suppress(AssertionError):
-        cluster.kubectl("exec", pod.name, "--", "python3", "-c", _KILL_CHILD)
+        cluster.kubectl("exec", pod.name, "--", "python3", "-c", KILL_CHILD)
     until(cluster, lambda now: now.pod.restarts == 1 and now.pod.ready, "restarted", seconds=60)
     session = devloop("dev")
     session.finished("ready", seconds=START)
     cluster.serves("v1")
 
 
-_KILL_CHILD = """
+KILL_CHILD = """
 import os, signal
 for pid in filter(str.isdigit, os.listdir("/proc")):
     command = open(f"/proc/{pid}/cmdline", "rb").read()

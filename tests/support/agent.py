@@ -110,9 +110,10 @@ class Supervised:
         status = self.process.wait(20)
         return status if status >= 0 else 128 - status
 
-    def peer(self) -> Peer:
-        """A new peer; the state that it was greeted with is its `first`."""
-        made = Peer(self.name)
+    def peer(self, *, greeted: bool = True) -> Peer:
+        """A new peer; the state that it was greeted with is its `first`, unless that is still to
+        be heard."""
+        made = Peer(self.name, greeted=greeted)
         self._peers.append(made)
         return made
 
@@ -120,12 +121,12 @@ class Supervised:
 class Peer:
     """What `serve` is to the supervisor."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, greeted: bool = True) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._socket.settimeout(20)
             until(lambda: self._connected(f"\0devloop-agent/{name}"))
-            self.first = self.hear()
+            self.first = self.hear() if greeted else ""
         except BaseException:
             self._socket.close()
             raise

@@ -177,6 +177,13 @@ class DeltaBuilder:
         except (Cancelled, DevloopError, NeedsFullBuild, OSError):
             return None
 
+    def resume(self, scan: Scan) -> None:
+        """Go on from the image that an earlier session made of `scan`, where that is remembered:
+        look into it as into one that was just built. The Dockerfile must be that of `scan`."""
+        digest = self._images.find(self._job.repository, scan.fingerprint.build)
+        if digest is not None and self._known is None and not self._once:
+            self._learn(scan, self._job.image_ref(scan, digest), self._dockerfile())
+
     def settle(self) -> None:
         """Wait until nothing goes on in the background, for tests and measurements. Never raises
         what went wrong there: the next build reports it."""

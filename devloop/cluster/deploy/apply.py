@@ -87,18 +87,16 @@ class Applier:
             if known is not None:
                 return Written(object=known, changed=False)
             live = self.connection.find(planned.path)
-        body = desired(planned.object, live, self.project)
-        mark = metadata(body)["annotations"][APPLIED]
         if live is not None:
             self._note_replicas(planned, live, notify)
-            over = _is_over(planned, live, body)
-            if not over and annotation(live, APPLIED) == mark and covers(live, body):
-                self._remember(planned, mark, live)
+            if self.has(planned, live):
                 return Written(object=live, changed=False)
             if before is not None and not created_by(live):
                 before(live)
-            if over:
-                self._delete(planned, live, cancel)
+        body = desired(planned.object, live, self.project)
+        mark = metadata(body)["annotations"][APPLIED]
+        if live is not None and _is_over(planned, live, body):
+            self._delete(planned, live, cancel)
         result = self._write(planned, body, notify, cancel, live)
         if planned.resource.kind == "CustomResourceDefinition":
             result = self._established(planned, result, cancel)
@@ -114,6 +112,20 @@ class Applier:
         """What was there is not any more."""
         with self._lock:
             self._known.pop(path, None)
+
+    def has(self, planned: PlannedObject, live: Json | None = None) -> bool:
+        """Whether the cluster has it, so that `apply` would write nothing. `live` as there."""
+        if live is None:
+            live = self.connection.find(planned.path)
+        if live is None:
+            return False
+        body = desired(planned.object, live, self.project)
+        mark = metadata(body)["annotations"][APPLIED]
+        same = annotation(live, APPLIED) == mark and covers(live, body)
+        if not same or _is_over(planned, live, body):
+            return False
+        self._remember(planned, mark, live)
+        return True
 
     def apply_paused(
         self,

@@ -29,6 +29,7 @@ from devloop.cluster.deploy.objects import (
     workloads_of,
 )
 from devloop.cluster.deploy.own_workloads import own_workloads, patched
+from devloop.cluster.deploy.recreate import recreate
 from devloop.cluster.deploy.workload import WorkloadDeployer, keep_workload, refuse_paused
 from devloop.cluster.rollout.handover import PodsReplaced
 from devloop.cluster.rollout.rollout import Rollout
@@ -36,10 +37,10 @@ from devloop.cluster.rollout.run import Run
 from devloop.cluster.rollout.together import await_recovery, follow_together
 from devloop.engine.ports import ImagesMissing
 from devloop.errors import DevloopError
-from devloop.model import Deployed, Served, Step, StepOutcome, WorkloadRef
+from devloop.model import Deployed, Served, Standing, Step, StepOutcome, WorkloadRef
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.kinds import Resource
@@ -160,6 +161,37 @@ class ServiceDeployer:
                     one = len(plan.workloads) == 1
                     blockers.append(blocker if one else f"{planned.ref}: {blocker}")
         return ", ".join(blockers) or None
+
+    def standing(self, images: Mapping[str, ImageRef], cancel: Cancel) -> Standing | str:
+        """See engine.ports.Deployer."""
+        known = {image.pinned: image for image in images.values()}
+        live = self._of(self._refs[0]).live() if self._refs else None
+        if live is None:
+            return ""
+        image = next((known[i] for i in images_of(live).values() if i in known), None)
+        if image is None:
+            return f"{self._refs[0]} has an image that is not of an earlier session"
+        pods: list[str] = []
+        with self._planned(image, cancel) as plan:
+            if plan.missing or plan.uses or not plan.workloads:
+                return "its manifests run the images of other services"
+            own = {id(planned.own) for planned in plan.workloads}
+            for planned in plan.workloads:
+                found = self._of(planned.ref).standing(planned, image, cancel)
+                if isinstance(found, str):
+                    return found
+                pods += found
+            for other in plan.objects:
+                if id(other) not in own and not self._shared.applier.has(other):
+                    return f"{other} changed"
+            self._shared.deploys(self.name, workloads_of(plan.objects))
+            self._remember(image)
+        return Standing(image=image, pods=tuple(pods))
+
+    def recreate(self, deployed: Deployed, pods: Sequence[str], cancel: Cancel) -> None:
+        """See engine.ports.Deployer."""
+        for namespace in {each.workload.namespace for each in deployed.workloads}:
+            recreate(self._shared.connection, self._shared.view, namespace, pods, cancel)
 
     def close(self, cancel: Cancel) -> None:
         """The end of the session: nothing is left half done, as far as the cluster is reached."""

@@ -19,7 +19,9 @@ from devloop.cluster.deploy.config_reads import changed_reads, reads_in, reads_o
 from devloop.cluster.deploy.objects import pick_container
 from devloop.cluster.deploy.original import keep_original
 from devloop.cluster.deploy.ownership import created_by, gitops_manager
+from devloop.cluster.deploy.standing import standing_pods
 from devloop.cluster.deploy.write import ImagePatch, ManifestApply, Recreated, missing_workload
+from devloop.cluster.replace.live_objects import LiveObjects
 from devloop.cluster.replace.pause import paused_by_devloop
 from devloop.cluster.replace.policy import order_for
 from devloop.cluster.replace.strategy import Change
@@ -163,6 +165,29 @@ class WorkloadDeployer:
             self._left_as(result)
             self._unproven.add(image.pinned)
         return result is not None, blocker
+
+    def standing(
+        self, planned: PlannedWorkload, image: ImageRef, cancel: Cancel
+    ) -> tuple[str, ...] | str:
+        """The pods, where a deploy of `image` would write nothing and all of them are ready; else
+        why not, in words for the user."""
+        ref, live = self.ref, self.live()
+        if live is None or ref.kind != "deployment":
+            return f"{ref} is not there" if live is None else f"{ref}: it is no Deployment"
+        change = self._change(planned, live, image, SilentReporter(), cancel)
+        if change.image_differs:
+            return f"{ref} has more than one image"
+        if reason := change.write.other_changes():
+            return reason
+        if planned.own is not None and not self._shared.applier.has(planned.own, live):
+            return f"{ref} changed"
+        objects = LiveObjects(self._shared.view, ref)
+        objects.wait_synced(cancel)
+        pods = standing_pods(live, objects.replicasets(), objects.pods(), change.containers)
+        if not isinstance(pods, str):
+            self._left_as(live)
+            self._proven.update(dict.fromkeys(change.containers, image.pinned))
+        return pods
 
     def close(self, cancel: Cancel) -> None:
         """Nothing is left half done, as far as the cluster is reached."""

@@ -17,11 +17,12 @@ from tests.support.fake_api import FakeApi, Fault, fake_api
 from tests.support.in_place_stage import WEB, InPlaceStage, image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import Any
 
     from devloop.engine.ports import Reporter
+    from devloop.model import Standing
 
 
 @pytest.fixture
@@ -112,6 +113,12 @@ class Instant:
         raise NotImplementedError
 
     def adopt(self, image: ImageRef, cancel: Cancel) -> str | None:
+        raise NotImplementedError
+
+    def standing(self, images: Mapping[str, ImageRef], cancel: Cancel) -> Standing | str:
+        raise NotImplementedError
+
+    def recreate(self, deployed: Deployed, pods: Sequence[str], cancel: Cancel) -> None:
         raise NotImplementedError
 
 

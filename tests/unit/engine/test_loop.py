@@ -16,23 +16,25 @@ from devloop.engine import loop
 from devloop.engine import plan as planning
 from devloop.engine.loop import Engine, ServicePorts
 from devloop.errors import Code, DevloopError, ExitStatus
-from devloop.events import DiagnosticRaised, Event, HoldStarted, IterationFinished
+from devloop.events import DiagnosticRaised, Event, HoldStarted, IterationFinished, StepFinished
 from devloop.model import (
     Deployed,
     DeployedWorkload,
     Fingerprint,
     ImageRef,
     Outcome,
+    Resumed,
     Scan,
     Served,
     Snapshot,
+    Standing,
     Step,
     WorkloadRef,
 )
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from devloop.base.cancel import Cancel
     from devloop.engine.ports import Reporter
@@ -53,6 +55,12 @@ class World:
         self.held: dict[str, str] = {}
         self.events: list[Event] = []
         self.recovers = False
+        # What an earlier session left.
+        self.earlier: list[ImageRef] = []
+        self.stands: Standing | str = "nothing stands"
+        self.resumed: Resumed | str = "nothing is known"
+        self.astray: tuple[str, ...] = ()
+        self.recreated: list[str] = []
         self.on_build: Callable[[str, Cancel], None] = lambda _content, _cancel: None
 
     def scan(self, hints: frozenset[Path] | None, cancel: Cancel) -> Scan:
@@ -109,6 +117,13 @@ class World:
         self.adopted.append(image.tag)
         return None
 
+    def standing(self, images: Mapping[str, ImageRef], cancel: Cancel) -> Standing | str:
+        return self.stands if images else "nothing stands"
+
+    def recreate(self, deployed: Deployed, pods: Sequence[str], cancel: Cancel) -> None:
+        self.recreated += pods
+        self.astray = ()
+
     # --- as a syncer: contents in upper case need an image ---------------------------------
 
     def image_contains(self, image: ImageRef, scan: Scan) -> None:
@@ -117,10 +132,21 @@ class World:
     def blocker(self, scan: Scan) -> str | None:
         return "upper case" if scan.fingerprint.build.isupper() else None
 
+    def recall(self, scan: Scan) -> Mapping[str, ImageRef] | str:
+        return {image.digest: image for image in self.earlier} or ""
+
+    def resume(
+        self, scan: Scan, image: ImageRef, pods: Sequence[str], cancel: Cancel
+    ) -> Resumed | str:
+        return self.resumed
+
+    def strays(self, cancel: Cancel) -> tuple[str, ...]:
+        return self.astray
+
     def sync(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> Served:
         reporter.started(Step.SYNC)
         self.synced.append(scan.fingerprint.build)
-        image = ImageRef(repository="r/web", tag=self.deployed[-1])
+        image = ImageRef(repository="r/web", tag=[*map(_tag, self.earlier), *self.deployed][-1])
         return Served(image=image, pods=("web-1",))
 
     def engine(
@@ -139,6 +165,10 @@ class World:
 
     def outcomes(self) -> list[Outcome]:
         return [e.outcome for e in self.events if isinstance(e, IterationFinished)]
+
+
+def _tag(image: ImageRef) -> str:
+    return image.tag
 
 
 class ScriptedHints:
@@ -402,4 +432,68 @@ def test_what_can_be_synced_is_and_its_image_follows(monkeypatch: pytest.MonkeyP
     assert world.held == {"a": "a", "b": "b", "C": "C"}
     told = [e.code for e in world.events if isinstance(e, DiagnosticRaised)]
     assert told == ["sync/image"]
+    running.stop()
+
+
+def test_a_start_goes_on_from_what_an_earlier_session_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(planning, "CATCH_UP_AFTER", 0.1)
+    world, hints = World(), ScriptedHints()
+    old = ImageRef(repository="r/web", tag="old", digest="sha256:old")
+    world.earlier, world.stands = [old], Standing(image=old, pods=("web-1",))
+    world.resumed = Resumed(image=old)
+    running = Running(world.engine("dev", hints, syncs=True))
+    until(lambda: world.adopted == ["a"])
+    assert world.outcomes() == [Outcome.READY]
+    assert world.synced == ["a"]
+    assert world.deployed == []
+    running.stop()
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_start_whose_containers_have_it_all_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, held: bool
+) -> None:
+    monkeypatch.setattr(planning, "CATCH_UP_AFTER", 0.1)
+    world, hints = World(), ScriptedHints()
+    old = ImageRef(repository="r/web", tag="old", digest="sha256:old")
+    world.earlier, world.stands = [old], Standing(image=old, pods=("web-1",))
+    world.resumed = Resumed(image=old, current=True, held=held)
+    running = Running(world.engine("dev", hints, syncs=True))
+    until(lambda: world.outcomes() == [Outcome.UNCHANGED])
+    if not held:
+        until(lambda: world.adopted == ["a"])
+    world.content = "b"
+    hints.give(frozenset({PROJECT / "app.py"}))
+    until(lambda: world.outcomes() == [Outcome.UNCHANGED, Outcome.READY])
+    assert world.synced == ["b"]
+    assert world.deployed == []
+    running.stop()
+
+
+@pytest.mark.parametrize("lacks", ["standing", "content", "images"])
+def test_a_start_that_does_not_know_what_runs_deploys(lacks: str) -> None:
+    world, hints = World(), ScriptedHints()
+    old = ImageRef(repository="r/web", tag="old", digest="sha256:old")
+    if lacks != "images":
+        world.earlier = [old]
+    if lacks == "content":
+        world.stands = Standing(image=old, pods=("web-1",))
+    running = Running(world.engine("dev", hints, syncs=True))
+    until(lambda: world.outcomes() == [Outcome.READY])
+    assert world.deployed == ["a"]
+    assert world.synced == []
+    why = [e.detail for e in world.events if isinstance(e, StepFinished) and e.step is Step.SYNC]
+    said = {"standing": "nothing stands", "content": "nothing is known"}
+    assert why == [said[lacks]] if lacks in said else why == []
+    running.stop()
+
+
+def test_a_pod_whose_files_nobody_knows_is_replaced() -> None:
+    world, hints = World(), ScriptedHints()
+    world.astray = ("web-1",)
+    running = Running(world.engine("dev", hints, syncs=True))
+    until(lambda: world.outcomes() == [Outcome.READY])
+    assert world.recreated == ["web-1"]
     running.stop()

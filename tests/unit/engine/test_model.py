@@ -60,6 +60,7 @@ from devloop.model import (
     Fingerprint,
     ImageRef,
     Outcome,
+    Resumed,
     Scan,
     Served,
     Snapshot,
@@ -96,16 +97,18 @@ def failure(code: str) -> Failed:
 
 
 class World(RuleBasedStateMachine):
-    """`disk` is the content that a scan would see, `cluster` what the Deployment holds."""
+    """`disk` is the content that a scan would see, `cluster` what the containers hold; `left` what
+    an earlier session left in them, None where that is not known."""
 
     state: State
 
-    @initialize(roll_back=st.booleans(), syncs=st.booleans())
-    def start(self, *, roll_back: bool, syncs: bool = False) -> None:
+    @initialize(roll_back=st.booleans(), syncs=st.booleans(), left=st.sampled_from([None, 0, 1]))
+    def start(self, *, roll_back: bool, syncs: bool = False, left: int | None = None) -> None:
         self.now = 0.0
         self.disk = dict.fromkeys(SERVICES, 0)
         self.seen: dict[str, int | None] = dict.fromkeys(SERVICES)
-        self.cluster: dict[str, str] = dict.fromkeys(SERVICES, "")
+        self.left = None if left is None else f"content-{left}"
+        self.cluster: dict[str, str] = dict.fromkeys(SERVICES, self.left or "")
         self.half_done: set[str] = set()
         self.deploys = 0
         self.unhinted: set[str] = set()
@@ -235,22 +238,20 @@ class World(RuleBasedStateMachine):
                 self.half_done.add(task.service)
             self.end(task, Stopped())
             return
+        if task.kind is TaskKind.RESUME:
+            assert iteration is not None
+            self.end(task, Done(self.resumed(task.service, iteration.scan)))
+            return
         match task.kind:
             case TaskKind.SCAN:
-                if task.service in self.unreadable:
-                    self.end(task, failure("config/dockerfile-missing"))
-                    return
-                content = self.disk[task.service]
-                before = self.seen[task.service]
-                self.seen[task.service] = content
-                self.end(task, Done(scan_of(content, before)))
+                self.end(task, self.scanned(task.service))
             case TaskKind.SYNC:
                 assert iteration is not None
-                assert service.proof is not None
+                assert service.proof is not None or service.taken is not None
                 assert task.service not in self.half_done
                 self.apply(Began(task, Step.SYNC))
                 self.cluster[task.service] = iteration.scan.fingerprint.build
-                self.end(task, Done(Served(image=service.proof.image, pods=("web-1",))))
+                self.end(task, Done(Served(image=image_of("before"), pods=("web-1",))))
             case TaskKind.CATCH_UP | TaskKind.RECOVER:
                 self.succeed_beside(task)
             case TaskKind.BUILD:
@@ -288,6 +289,18 @@ class World(RuleBasedStateMachine):
         image = service.unserved.deployed.image
         assert self.cluster[task.service] == image.tag
         self.end(task, Done(Served(image=image, pods=("web-1",))))
+
+    def scanned(self, service: str) -> Result:
+        if service in self.unreadable:
+            return failure("config/dockerfile-missing")
+        content, before = self.disk[service], self.seen[service]
+        self.seen[service] = content
+        return Done(scan_of(content, before))
+
+    def resumed(self, service: str, scan: Scan) -> Resumed | NotSynced:
+        if self.left is None or self.cluster[service] != self.left:
+            return NotSynced("")
+        return Resumed(image=image_of(self.left), current=scan.fingerprint.build == self.left)
 
     def deployed(self, image: ImageRef) -> Deployed:
         web = DeployedWorkload(
@@ -423,9 +436,11 @@ class World(RuleBasedStateMachine):
 
 
 def advanced(*steps: TaskKind, syncs: bool = False, roll_back: bool = False) -> World:
-    """A world with one service's first iteration past `steps`."""
+    """A world with one service's first iteration past `steps`; no session was before it."""
     world = World()
     world.start(roll_back=roll_back, syncs=syncs)
+    if syncs:
+        steps = (*steps[:1], TaskKind.RESUME, *steps[1:])
     for kind in steps:
         world.succeed(next(t for t in world.running if t.kind is kind and t.service == "web"))
         world.wait(0.05)

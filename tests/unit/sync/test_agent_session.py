@@ -11,7 +11,10 @@ from tests.unit.sync.test_syncer import LocalStream
 if TYPE_CHECKING:
     from pathlib import Path
 
-SAYS = r"agent 1 supervised\ndone\ndone\nrestarting 2\nevent started 7 8 2\nevent listening 2\n"
+SAYS = (
+    r"agent 1 supervised\ncontent image\ndone\n"
+    r"done\nrestarting 2\nevent started 7 8 2\nevent listening 2\n"
+)
 
 
 def test_news_that_come_with_the_end_of_a_batch_are_heard(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from devloop.base.cancel import Cancel
 from devloop.engine.loop import SilentReporter
 from devloop.errors import Code, DevloopError, Diagnosis
 from devloop.sync.changes import SyncPlace
+from devloop.sync.contents import RememberedContents
 from devloop.sync.process_start import Restarts
 from devloop.sync.rules import PathRule
 from devloop.sync.syncer import FileSync
@@ -64,20 +65,27 @@ class Process:
     def __init__(self, directory: Path) -> None:
         self.world = World(directory, interpreter="agent")
         self.world.sync.close()
+        self.contents = directory / "contents"
         self.reported: list[Diagnosis] = []
         self.ended: list[str] = []
         self.owner = f"{os.getuid()}:{os.getgid()}"
         self.changed_to("0")
         shutil.copytree(self.world.context, self.world.app, dirs_exist_ok=True)
         self.port = free_port()
-        self.supervised = Supervised(*python(SERVER), str(self.world.app), str(self.port))
-        self.world.supervisor = self.supervised.name
+        self.start()
         self.sync = self.syncer()
-        until(lambda: self.answer() == "0")
         self.world.run(image(1))
         self.sync.image_contains(image(1), self.world.scan())
 
+    def start(self) -> None:
+        """The container begins, with what is in its directory."""
+        self.supervised = Supervised(*python(SERVER), str(self.world.app), str(self.port))
+        self.world.supervisor = self.supervised.name
+        until(lambda: self.answer() is not None)
+
     def syncer(self, limit: float = 30.0) -> FileSync:
+        """That of a session that begins."""
+
         def ended(_pod: PodView, container: str, how: str) -> DevloopError:
             self.ended.append(how)
             return DevloopError.of(Code.POD_PROCESS_ENDED, f"{container} {how}")
@@ -91,6 +99,7 @@ class Process:
             restarts=Restarts(
                 stop_timeout=1.0, limit=limit, ended=ended, report=self.reported.append
             ),
+            contents=RememberedContents(self.contents, "web"),
             always=True,
             limit=5.0,
             first_pause=0.01,

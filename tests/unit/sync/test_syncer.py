@@ -109,6 +109,7 @@ class World:
         self.supervisor = "nobody"
         self.user: int | None = None
         self.ports: frozenset[int] = frozenset()
+        self.deploy, self.recipe = "d", "r"
         self._interpreter = interpreter
         self._scanner = TreeScanner(self.context, ContextRules(IgnoreRules(())))
         self._pods: tuple[PodView, ...] = ()
@@ -180,8 +181,8 @@ class World:
 
     def scan(self) -> Scan:
         snapshot = self._scanner.scan(None, Cancel())
-        fingerprint = Fingerprint(build=snapshot.digest, deploy="d")
-        return Scan(fingerprint=fingerprint, snapshot=snapshot, recipe="r")
+        fingerprint = Fingerprint(build=snapshot.digest, deploy=self.deploy)
+        return Scan(fingerprint=fingerprint, snapshot=snapshot, recipe=self.recipe)
 
     def bring(self) -> Served:
         scan = self.scan()
