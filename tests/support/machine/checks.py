@@ -44,7 +44,7 @@ ALONE = ("-m", "docker or kind")
 # More processes than this spend their time on collecting the same tests.
 MOST_PROCESSES = 8
 # These sleep most of the time, on any number of cores.
-REALTIME_SPREAD = ("-n", "8", "--dist", "worksteal")
+REALTIME_SPREAD = ("-n", "4", "--dist", "worksteal")
 REALTIME_MARK = "pytest.mark.realtime"
 COVERAGE = ("--cov=devloop", "--cov-report=")
 TEST_DIRECTORIES = ("tests", "sample_app/tests")

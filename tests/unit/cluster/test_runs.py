@@ -11,6 +11,7 @@ from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.ownership import created_by
 from devloop.errors import DevloopError
 from tests.support.cluster_objects import owner, pod, running, terminated
+from tests.support.waiting import until
 from tests.unit.cluster.test_deployer import ONE, TWO, Stage, manifest
 
 if TYPE_CHECKING:
@@ -135,6 +136,8 @@ def test_a_job_that_failed_is_tried_again(stage: Stage) -> None:
     deployer = stage.deployer(idle(), migrate())
     first = stage.deploy(deployer, ONE)
     ends(stage, "Failed")
+    jobs = stage.view.workload(first.workloads[1].workload)
+    until(lambda: "status" in (jobs.get("migrate") or {}))
     again = stage.deploy(stage.deployer(idle(), migrate()), ONE)
     assert again.changed
     assert again.workloads[1].uid != first.workloads[1].uid
