@@ -29,11 +29,11 @@ def command(options: CommonOptions, output: str) -> int:
     project = load(options).project
     from devloop.app import connect  # noqa: PLC0415 - see main.py
     from devloop.app.workloads import renderings_for, workloads_of  # noqa: PLC0415 - as above
+    from devloop.cluster.deploy.lease import holder_of  # noqa: PLC0415 - as above
     from devloop.cluster.deploy.recovery import (  # noqa: PLC0415 - as above
         recover,
         recover_abandoned,
     )
-    from devloop.cluster.deploy.session_lease import holder_of  # noqa: PLC0415 - as above
     from devloop.cluster.deploy.status import read_status  # noqa: PLC0415 - as above
     from devloop.cluster.replace.recovery_log import RecoveryLog  # noqa: PLC0415 - as above
     from devloop.ui.session_file import read_session  # noqa: PLC0415 - as above

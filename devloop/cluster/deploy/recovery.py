@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from devloop.cluster.api.kinds import workload_path
 from devloop.cluster.api.pod_view import uid_of
-from devloop.cluster.deploy.session_lease import holder_of
+from devloop.cluster.deploy.lease import holder_of
 from devloop.cluster.replace.pause import paused_by_devloop, resume
 from devloop.cluster.replace.rolling import is_fast, restore_strategy
 from devloop.errors import Code, DevloopError, Diagnosis

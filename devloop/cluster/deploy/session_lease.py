@@ -1,135 +1,46 @@
-"""One session a workload: a Lease beside it names the session that works with it.
+"""One session a workload: its Lease is had, renewed and given back.
 
 The local lock keeps two sessions of one folder apart; this keeps apart those of two folders, two
-computers, two people. Decisions are pure (`judge`); `SessionLeases` asks, renews and gives back.
-What a session does that loses one is the session's affair: it is told.
+computers, two people. Whose a Lease is, `lease` decides; what a session does that loses one is the
+session's affair: it is told.
 """
 
 from __future__ import annotations
 
-import getpass
-import os
-import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from devloop.base.cancel import Cancel
-from devloop.base.lazy_dataclass import dataclass
 from devloop.base.threads import supervised
 from devloop.cluster.api.api_errors import ApiError
 from devloop.cluster.api.connection import STRATEGIC
 from devloop.cluster.api.pod_view import Json, annotation, dig, metadata, number, text, uid_of
 from devloop.cluster.api.writes import MANAGER
+from devloop.cluster.deploy.lease import (
+    DURATION,
+    RENEW,
+    Holder,
+    judge,
+    lease_collection,
+    lease_name,
+    lease_path,
+)
 from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from devloop.cluster.api.connection import Connection
+    from devloop.cluster.deploy.lease import Held
     from devloop.model import WorkloadRef
 
 
-DURATION = 15.0  # seconds without a renewal after which a lease is anybody's
-RENEW = 5.0
-
 # Who asks the holder to give it up.
 _TAKEOVER = "devloop.dev/takeover"
-# Of a lease that its holder should have renewed by now, whoever comes waits for its end.
-_LATE = RENEW + 2.0
 _LOOK = 0.5
 _PARALLEL = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """A session, as a Lease's `holderIdentity` names it: `USER@HOST/PID/TOKEN`."""
-
-    user: str
-    host: str
-    pid: int
-    token: str
-
-    @classmethod
-    def own(cls) -> Holder:
-        try:
-            user = getpass.getuser()
-        except (OSError, KeyError):  # a user id without a name, as in many containers
-            user = str(os.getuid())
-        host = os.uname().nodename or "unknown"
-        return cls(user=user, host=host, pid=os.getpid(), token=secrets.token_hex(4))
-
-    @classmethod
-    def read(cls, identity: str) -> Holder | None:
-        """None for one that no devloop wrote."""
-        who, _, rest = identity.rpartition("/")[0].rpartition("/")
-        user, at, host = who.rpartition("@")
-        if not at or not rest.isdigit():
-            return None
-        return cls(user=user, host=host, pid=int(rest), token=identity.rpartition("/")[2])
-
-    @property
-    def identity(self) -> str:
-        return f"{self.user}@{self.host}/{self.pid}/{self.token}"
-
-    def __str__(self) -> str:
-        return f"{self.user}@{self.host}, pid {self.pid}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """Somebody else has the lease: `by` in words. `late` says that its holder should have renewed
-    it by now, or that its clock and ours differ too much to tell."""
-
-    by: str
-    renewed: str
-    late: bool
-
-
-def judge(
-    lease: Json, me: Holder, *, now: datetime, alive: Callable[[int], bool] | None = None
-) -> Held | None:
-    """Who else has this Lease; None when it is free or mine.
-
-    A holder of this very computer whose process is gone has given it up. `alive` tells whether a
-    process is there."""
-    identity = text(dig(lease, "spec", "holderIdentity"))
-    holder = Holder.read(identity)
-    if not identity or holder == me:
-        return None
-    if holder is not None and holder.host == me.host and not (alive or _alive)(holder.pid):
-        return None
-    renewed = text(dig(lease, "spec", "renewTime"))
-    age = _seconds_since(renewed, now)
-    if age is None:
-        return None
-    if age > (number(dig(lease, "spec", "leaseDurationSeconds")) or DURATION):
-        return None
-    late = age > _LATE or age < -_LATE
-    return Held(by=str(holder) if holder else identity, renewed=renewed, late=late)
-
-
-def lease_path(ref: WorkloadRef) -> str:
-    return f"{_collection(ref)}/{lease_name(ref)}"
-
-
-def lease_name(ref: WorkloadRef) -> str:
-    kind = "" if ref.kind == "deployment" else f"{ref.kind}-"
-    return f"devloop-{kind}{ref.name}"
-
-
-def holder_of(connection: Connection, ref: WorkloadRef) -> str | None:
-    """The session that works with a workload now, in words; "" when none does, None where leases
-    may not be read. Errors: cluster/*."""
-    try:
-        lease = connection.find(lease_path(ref))
-    except ApiError as error:
-        if error.status == 403:
-            return None
-        raise
-    held = judge(lease, Holder.own(), now=datetime.now(UTC)) if lease is not None else None
-    return held.by if held is not None else ""
 
 
 class SessionLeases:
@@ -243,7 +154,7 @@ class SessionLeases:
         }
         try:
             made = self._connection.request(
-                "POST", _collection(ref), body, query={"fieldManager": MANAGER}
+                "POST", lease_collection(ref), body, query={"fieldManager": MANAGER}
             )
         except ApiError as error:
             if error.status == 409 and error.reason == "AlreadyExists":
@@ -425,26 +336,5 @@ class SessionLeases:
             raise
 
 
-def _collection(ref: WorkloadRef) -> str:
-    return f"/apis/coordination.k8s.io/v1/namespaces/{ref.namespace}/leases"
-
-
 def _micro_time(now: datetime) -> str:
     return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _seconds_since(moment: str, now: datetime) -> float | None:
-    try:
-        return (now - datetime.fromisoformat(moment)).total_seconds()
-    except ValueError:
-        return None
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True  # another user's
-    return True

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devloop.cluster.api.kinds import workload_path
+from devloop.cluster.deploy.lease import Holder, lease_path
 from devloop.cluster.deploy.recovery import recover_abandoned
-from devloop.cluster.deploy.session_lease import Holder, lease_path
 from devloop.cluster.replace.pause import with_pause
 from devloop.model import WorkloadRef
 from tests.support.cluster_objects import deployment

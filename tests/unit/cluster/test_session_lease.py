@@ -12,14 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devloop.base.cancel import Cancel
-from devloop.cluster.deploy.session_lease import (
-    Holder,
-    SessionLeases,
-    holder_of,
-    judge,
-    lease_name,
-    lease_path,
-)
+from devloop.cluster.deploy.lease import Holder, holder_of, judge, lease_name, lease_path
+from devloop.cluster.deploy.session_lease import SessionLeases
 from devloop.errors import Code, DevloopError, ExitStatus
 from devloop.model import WorkloadRef
 from tests.support.fake_api import FakeApi, Fault, status
