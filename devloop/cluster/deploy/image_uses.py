@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devloop.cluster.deploy.objects import containers_of, owners_of
+from devloop.cluster.deploy.image_owners import containers_of
+from devloop.cluster.deploy.objects import owners_of
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:

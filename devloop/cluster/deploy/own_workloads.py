@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from devloop.base.lazy_dataclass import dataclass
 from devloop.cluster.api.kinds import WORKLOADS, name_of
-from devloop.cluster.deploy.objects import containers_of, is_custom, owners_of
+from devloop.cluster.deploy.image_owners import containers_of, is_custom
+from devloop.cluster.deploy.objects import owners_of
 from devloop.errors import Code, DevloopError, Diagnosis
 from devloop.model import WorkloadRef
 

@@ -19,10 +19,10 @@ from devloop.cluster.api.kinds import WORKLOADS, workload_path
 from devloop.cluster.api.pod_view import images_of
 from devloop.cluster.deploy.check import refuse_protected
 from devloop.cluster.deploy.config_reads import config_hashes, mark_templates, merged, reads_more
+from devloop.cluster.deploy.image_owners import containers_of
 from devloop.cluster.deploy.objects import (
     DeployPlan,
     PlannedWorkload,
-    containers_of,
     defined_kinds,
     no_manifest_uses,
     plan_objects,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devloop.cluster.deploy.objects import owner, repository_path, score
+from devloop.cluster.deploy.image_owners import owner, repository_path, score
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,8 @@ import pytest
 
 from devloop.cluster.api.kinds import Resource
 from devloop.cluster.deploy.check import check_manifests
-from devloop.cluster.deploy.objects import (
-    DeployPlan,
-    containers_of,
-    pick_container,
-    plan_objects,
-)
+from devloop.cluster.deploy.image_owners import containers_of
+from devloop.cluster.deploy.objects import DeployPlan, pick_container, plan_objects
 from devloop.cluster.deploy.own_workloads import own_workloads
 from devloop.errors import DevloopError, Location
 from devloop.manifests.files import read_manifests
