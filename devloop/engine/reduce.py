@@ -7,11 +7,19 @@ and iteration is finished once.
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack, assert_never
 
 from devloop.engine.beside import MOST_ATTEMPTS, caught_up, recovered
+from devloop.engine.disk import (
+    asked,
+    begin,
+    changed_outside,
+    files_trigger,
+    hinted,
+    scan_failed,
+    scanned,
+)
 from devloop.engine.other_images import in_vain, moved_on
 from devloop.engine.state import (
     WRITES,
@@ -20,7 +28,6 @@ from devloop.engine.state import (
     Began,
     Behind,
     ChangedOutside,
-    Dirty,
     Done,
     Ended,
     Failed,
@@ -28,7 +35,6 @@ from devloop.engine.state import (
     Finished,
     Hinted,
     Hold,
-    Iteration,
     NotSynced,
     Proof,
     Said,
@@ -37,24 +43,15 @@ from devloop.engine.state import (
     TaskKind,
     Unserved,
 )
-from devloop.engine.turn import STEP_OF, SUPERSEDED, Turn
+from devloop.engine.turn import STEP_OF, Turn
 from devloop.errors import Code, Diagnosis
-from devloop.events import DiagnosticRaised, Trigger, WatchChanged, WatchRescanned
+from devloop.events import Trigger
 from devloop.model import Deployed, ImageRef, Outcome, Resumed, Scan, Served, Step, StepOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from devloop.engine.state import Fact, State, Task
     from devloop.engine.turn import Reason
     from devloop.events import Event
-
-
-# How many changed paths an event lists; all are counted.
-LISTED = 20
-
-# What a failed build wrote is heard of so many seconds after its end, where files are polled.
-_ECHO = 1.0
 
 
 def retry_delay(attempt: int) -> float:
@@ -73,11 +70,11 @@ def reduce(state: State, fact: Fact, now: float) -> tuple[State, list[Event]]:
         return state, events
     match fact:
         case Hinted():
-            _hinted(turn, fact)
+            hinted(turn, fact)
         case Asked():
-            _asked(turn)
+            asked(turn)
         case ChangedOutside(_, change):
-            _changed_outside(turn, change)
+            changed_outside(turn, change)
         case Started(task):
             _started(turn, task)
         case Ended(task, result):
@@ -107,7 +104,7 @@ def _between_services(state: State, now: float, events: list[Event]) -> State:
             followed = {other: state.services[other].offers for other in moved}
             turn.service = replace(turn.service, followed={**turn.service.followed, **followed})
             trigger = Trigger(kind="image", paths=moved, count=len(moved))
-            _begin(turn, trigger, scan)
+            begin(turn, trigger, scan)
         else:
             continue
         state = turn.result()
@@ -123,178 +120,6 @@ def _stop(state: State, fact: StopRequested, now: float, events: list[Event]) ->
             turn.end_iteration(Outcome.CANCELLED, why=fact.why or "stopped", stopped=True)
         state = turn.result()
     return replace(state, stop=fact)
-
-
-# --- the disk ---------------------------------------------------------------------------
-
-
-def _hinted(turn: Turn, fact: Hinted) -> None:
-    if turn.state.stop is not None:
-        return
-    old = turn.service.dirty
-    if old is None:
-        dirty = Dirty(first=turn.now, last=turn.now, paths=fact.paths)
-    else:
-        paths = None if old.paths is None or fact.paths is None else old.paths | fact.paths
-        dirty = replace(old, last=turn.now, paths=paths)
-    turn.service = replace(turn.service, dirty=dirty)
-
-
-def _asked(turn: Turn) -> None:
-    """Begins with a look at the disk, as everything does."""
-    turn.service = replace(turn.service, asked=True)
-    _hinted(turn, Hinted(service=turn.service.name, paths=None))
-
-
-def _changed_outside(turn: Turn, change: Diagnosis | None) -> None:
-    """What runs is not what was proven any more; the next save takes it back, not before."""
-    service = turn.service
-    if turn.state.stop is not None or (change is None and service.taken is None):
-        return
-    if change is None:
-        # Whether its pods follow, nobody has looked at.
-        change = Diagnosis(
-            code=Code.SAFETY_CHANGED_OUTSIDE,
-            severity="info",
-            message="the workload is again as devloop left it",
-            suggestions=("save a file of the service to see it served",),
-        )
-    turn.service = replace(
-        service,
-        served=None,
-        proof=None,
-        applied=False,
-        behind=None,
-        unserved=None,
-        taken=change,
-    )
-    # One that is deployed notices it by itself, one that is to be deployed takes it back.
-    if service.iteration is None:
-        turn.events.append(DiagnosticRaised.of(change, service=service.name))
-
-
-def _scanned(turn: Turn, scan: Scan, seen: Dirty, done: Done) -> None:
-    service = turn.service
-    first = service.scan is None and service.failure is None
-    turn.service = replace(turn.service, scan=scan, asked=False)
-    if scan.changed and not first:
-        if seen.paths is None:
-            # What the watcher missed; an audit that finds nothing is not reported.
-            why = "looked at everything"
-            turn.events.append(
-                WatchRescanned(service=service.name, reason=why, files=scan.files, ms=scan.ms)
-            )
-        turn.events.append(
-            WatchChanged(service=service.name, paths=scan.changed[:LISTED], count=len(scan.changed))
-        )
-    running = service.iteration
-    fingerprint = scan.fingerprint
-    if running is not None:
-        spared = running.number == done.spares
-        same = running.scan.fingerprint == fingerprint or spared
-        if spared and done.wrote:
-            # What its own build wrote is no change: it stands for this, too.
-            turn.iteration = running = replace(running, scan=scan)
-        if same or running.goes_through(scan):
-            if running.hold is not None and (service.asked or seen.paths):
-                # Somebody thinks that what it waits for is there.
-                turn.iteration = replace(running, hold=replace(running.hold, until=turn.now))
-            return
-        if running.deployed is None:
-            turn.count_superseded(scan.changed)
-        turn.end_iteration(Outcome.CANCELLED, why="superseded by a newer change")
-    elif service.superseded[-1:] == ((),):
-        # A builder found that something had changed; this scan says what.
-        turn.service = replace(turn.service, superseded=service.superseded[:-1])
-        turn.count_superseded(scan.changed)
-    failure = service.failure
-    if running is None and failure and done.wrote and seen.first < failure.at + _ECHO:
-        turn.service = replace(turn.service, failure=replace(failure, fingerprint=fingerprint))
-        return
-    wished = service.asked or scan.changed or seen.paths
-    if service.taken is not None and running is None and failure is None and not wished:
-        return  # an audit is nobody's wish to take it back
-    trigger = _trigger(turn, scan, seen, first=first)
-    if service.asked:
-        _begin(turn, trigger if first or scan.changed else Trigger(kind="retry"), scan)
-    else:
-        _compare(turn, trigger, scan, seen, ended=running is not None)
-
-
-def _compare(turn: Turn, trigger: Trigger, scan: Scan, seen: Dirty, *, ended: bool) -> None:
-    """Begin an iteration, or say why there is nothing to do. `ended`: one was ended just now."""
-    service, fingerprint = turn.service, scan.fingerprint
-    failure = service.failure
-    if fingerprint == service.served:
-        # A first look or an audit that finds nothing new is not reported, unless it shows
-        # that an unreadable disk, a failed or a cancelled try is over.
-        if ended or failure is not None or seen.paths:
-            _unchanged(turn, trigger, scan, "the content equals what is serving")
-        turn.service = replace(turn.service, failure=None)
-    elif failure is not None and failure.fingerprint == fingerprint:
-        if not ended and seen.paths and seen.first >= failure.at + _ECHO:
-            # The same bytes were saved: what was wrong may have been outside of them.
-            _begin(turn, replace(trigger, kind="retry"), scan)
-        elif ended or seen.paths:
-            why = f"the content equals #{failure.iteration}, which failed: "
-            _unchanged(turn, trigger, scan, why + failure.diagnosis.message)
-    else:
-        _begin(turn, trigger, scan)
-
-
-def _scan_failed(turn: Turn, diagnosis: Diagnosis, seen: Dirty) -> None:
-    failure = turn.service.failure
-    if turn.service.iteration is not None:
-        turn.end_iteration(Outcome.CANCELLED, why="its source cannot be read any more")
-    elif failure and failure.fingerprint is None and failure.diagnosis == diagnosis:
-        return
-    first = turn.service.scan is None
-    number = turn.announce(_trigger(turn, None, seen, first=first), None)
-    failure = Failure(
-        fingerprint=None, iteration=number, step=Step.SCAN, diagnosis=diagnosis, at=turn.now
-    )
-    turn.report(diagnosis, number, Step.SCAN)
-    turn.close(number, Outcome.FAILED, ms=0.0, failure=failure)
-
-
-def _trigger(turn: Turn, scan: Scan | None, seen: Dirty, *, first: bool) -> Trigger:
-    if first:
-        return Trigger(kind="start")
-    if scan is not None and scan.changed:
-        return _files(scan.changed)
-    return _files(sorted(os.path.relpath(path, turn.state.root) for path in seen.paths or ()))
-
-
-def _files(paths: Sequence[str]) -> Trigger:
-    return Trigger(kind="files", paths=tuple(paths[:LISTED]), count=len(paths))
-
-
-def _begin(turn: Turn, trigger: Trigger, scan: Scan) -> None:
-    number = turn.announce(trigger, scan)
-    superseded = turn.service.superseded
-    let_through = None
-    if len(superseded) >= SUPERSEDED:
-        let_through = frozenset(path for paths in superseded for path in paths)
-        turn.name_noise(number, scan)
-    # A deploy that broke off may have changed some of the objects and not others; another try with
-    # the same bytes finds nothing to sync.
-    may_sync = turn.service.syncs and turn.service.applied and turn.service.proof is not None
-    may_sync = may_sync and trigger.kind not in {"retry", "image"}
-    turn.service = replace(turn.service, failure=None, unserved=None, taken=None)
-    stage = TaskKind.SYNC if may_sync else TaskKind.BUILD
-    turn.iteration = Iteration(
-        number=number,
-        trigger=trigger,
-        scan=scan,
-        since=turn.now,
-        stage=TaskKind.RESUME if turn.service.resumes else stage,
-        let_through=let_through,
-    )
-
-
-def _unchanged(turn: Turn, trigger: Trigger, scan: Scan, why: str) -> None:
-    number = turn.announce(trigger, scan)
-    turn.close(number, Outcome.UNCHANGED, ms=scan.ms, why=why)
 
 
 # --- tasks ------------------------------------------------------------------------------
@@ -321,9 +146,9 @@ def _ended(turn: Turn, task: Task, result: object) -> None:
         if seen is None or turn.state.stop is not None:
             return
         if isinstance(result, Done) and isinstance(result.value, Scan):
-            _scanned(turn, result.value, seen, result)
+            scanned(turn, result.value, seen, result)
         elif isinstance(result, Failed):
-            _scan_failed(turn, result.diagnosis, seen)
+            scan_failed(turn, result.diagnosis, seen)
         return
     if task.kind is TaskKind.CATCH_UP:
         caught_up(turn, task, result)
@@ -355,7 +180,7 @@ def _end(turn: Turn, outcome: Outcome, **reason: Unpack[Reason]) -> None:
     turn.end_iteration(outcome, **reason)
     newest, done = turn.service.scan, (ended.scan.fingerprint, turn.service.served)
     if newest is not None and newest.fingerprint not in done:
-        _begin(turn, _files(newest.changed), newest)
+        begin(turn, files_trigger(newest.changed), newest)
 
 
 def _advance(turn: Turn, value: object) -> None:
@@ -444,7 +269,7 @@ def _task_failed(turn: Turn, task: Task, diagnosis: Diagnosis) -> None:
     if changed and (turn.state.mode == "dev" or iteration.let_through is None):
         turn.end_iteration(Outcome.CANCELLED, why=diagnosis.message)
         turn.count_superseded(())
-        _hinted(turn, Hinted(service=turn.service.name, paths=None))
+        hinted(turn, Hinted(service=turn.service.name, paths=None))
         return
     if turn.state.mode == "dev" and diagnosis.code.transient:
         _hold(turn, task, diagnosis)
