@@ -120,6 +120,16 @@ class Devloop:
         assert event["outcome"] == outcome, self.story()
         return event
 
+    def ready_at_last(self, seconds: float = 60) -> Event:
+        """The end of the iteration that gets ready, after any that a newer save superseded."""
+        event = self.wait(
+            lambda e: e["type"] == "iteration.finished" and e["outcome"] != "cancelled",
+            "iteration that is not superseded",
+            seconds,
+        )
+        assert event["outcome"] == "ready", self.story()
+        return event
+
     def started(self, step: str, seconds: float = 60) -> Event:
         return self.wait(
             lambda e: e["type"] == "step.started" and e["step"] == step, f"step {step}", seconds

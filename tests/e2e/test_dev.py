@@ -134,7 +134,7 @@ def test_build_error_and_recovery(devloop: Start, workspace: Workspace, cluster:
     cluster.serves("v0")
     workspace.replace("Dockerfile", "RUN echo out of luck && exit 3", "RUN true")
     workspace.version("v1")
-    session.finished("ready")
+    session.ready_at_last()
     cluster.serves("v1")
 
 
