@@ -176,7 +176,9 @@ class FileSync:
             return "no container runs an image of known content"
         reason = next((worker.blocker for worker in workers if worker.blocker), None)
         changes = tuple(change for plan in plans for change in plan.changes)
-        return reason or self._unknown_pod() or self._forbidden(workers, changes)
+        reason = reason or self._unknown_pod() or self._forbidden(workers, changes)
+        # Found out while the containers were asked, and told then.
+        return reason or self._refusal(scan, "")
 
     def _states(self, asked: _DesiredState) -> list[ContainerState] | str:
         """What the containers have, as far as that differs; or why `asked` is beyond any sync."""
