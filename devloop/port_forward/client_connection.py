@@ -230,8 +230,12 @@ class ClientConnection:
         if self._kept_back is None:
             return
         kept_for = self._loop.time() - self._kept_since
-        replacing = self._leaving or self._route.process.unsettled
-        if replacing and kept_for < self._settings.keep_back_replacing:
+        limit = 0.0
+        if self._leaving or self._route.process.unsettled:
+            limit = self._settings.keep_back_replacing
+        elif self._exchange.counted:
+            limit = self._settings.keep_back_counted
+        if kept_for < limit:
             self._timers.after(self._settings.keep_back, self._kept_long_enough)
             return
         self._pass_on_kept()

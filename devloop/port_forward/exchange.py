@@ -177,6 +177,11 @@ class Exchange:
         )
 
     @property
+    def counted(self) -> bool:
+        """The answer under way says how long it is: its client has no use for a part of it."""
+        return self._down.where is _Where.BODY
+
+    @property
     def until_end(self) -> bool:
         """The answer under way is whole when the connection ends, however it does."""
         return self._down.where is _Where.UNTIL_END

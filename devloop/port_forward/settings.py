@@ -28,6 +28,7 @@ class ForwardSettings:
     # An answer to a safe request is kept back until it is whole, so that one whose process is
     # killed between its head and its body can be asked for once more.
     keep_back: float = 0.1
+    keep_back_counted: float = 2.0  # where it says how long it is; an end is told a second late
     keep_back_replacing: float = 5.0  # when its process is about to go
     most_kept_back: int = 65536
 

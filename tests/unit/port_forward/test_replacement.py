@@ -294,6 +294,20 @@ def test_a_process_that_was_overtaken_may_be_killed_in_the_middle_of_an_answer()
         assert answer(sock) == 3
 
 
+def test_an_answer_that_says_how_long_it_is_is_asked_again_before_anybody_knows_why() -> None:
+    """The runtime tells of a process' end up to a second late, and the watch may be later still."""
+    pods, site = Pods(pod("a")), Cut()
+    with opened(site, pods, manual=True) as forwarder, connect(forwarder) as sock:
+        sock.sendall(GET)
+        advancing(forwarder, lambda: len(site.requests) == 1)
+        for _ in range(12):
+            forwarder.loop.advance(0.1)
+        site.version = 2
+        site.kill()
+        advancing(forwarder, lambda: len(site.requests) == 2)
+        assert answer(sock) == 2
+
+
 def test_an_unsafe_request_is_not_asked_again_in_the_middle_of_its_answer() -> None:
     pods, site = Pods(pod("a")), Cut()
     with opened(site, pods) as forwarder, connect(forwarder) as sock:
@@ -340,7 +354,7 @@ def test_a_probe_that_waits_for_a_refusal_ends_with_the_rest() -> None:
 
 
 def test_an_answer_is_not_kept_back_for_long() -> None:
-    """One that comes in drops, one that is big, one of events."""
+    """One that comes in drops, with its length and without; one that is big, one of events."""
     sent = threading.Semaphore(0)
 
     def drops(_name: str, end: socket.socket) -> None:
@@ -349,23 +363,25 @@ def test_an_answer_is_not_kept_back_for_long() -> None:
             end.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n" + bytes(70000))
         elif kind.startswith(b"GET /events"):
             end.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
+        elif kind.startswith(b"GET /chunks"):
+            end.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
         else:
             end.sendall(HEAD)
         sent.release()
         end.recv(1)
 
     with opened(App(drops), Pods(pod("a")), manual=True) as forwarder:
-        for path, waits in (("/", True), ("/big", False), ("/events", False)):
+        for path, waits in (("/", 2.0), ("/chunks", 0.1), ("/big", 0), ("/events", 0)):
             with connect(forwarder) as sock:
                 sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
                 assert sent.acquire(timeout=30)
                 forwarder.turn_over()
-                if waits:
+                for _ in range(round(waits / 0.1)):
                     sock.setblocking(False)
                     with pytest.raises(BlockingIOError):
                         sock.recv(1)
                     sock.settimeout(30)
-                    forwarder.loop.advance(0.11)
+                    forwarder.loop.advance(0.101)
                 assert sock.recv(100000).startswith(b"HTTP/1.1 200 OK")
 
 
