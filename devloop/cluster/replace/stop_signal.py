@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from devloop.base.linux_signals import signal_number
+from devloop.base.supervisor import PROGRAM
 from devloop.cluster.api.exec_stream import run_exec
 from devloop.cluster.api.pod_view import Json, container_status, dig, number, text, uid_of
 from devloop.errors import DevloopError
@@ -71,8 +72,19 @@ class StopSignals:
 
 
 def reading_by_exec(connection: Connection) -> ReadStatus:
-    """Reads with `cat` in the container."""
-    return partial(run_exec, connection, argv=("cat", "/proc/1/status"), limit=_LIMIT)
+    """Reads with `cat` in the container, or with devloop's own program where there is no `cat`."""
+
+    def read(pod: Json, container: str, cancel: Cancel) -> str:
+        run = partial(run_exec, connection, pod, container, cancel, limit=_LIMIT)
+        try:
+            return run(argv=("cat", "/proc/1/status"))
+        except (DevloopError, OSError, ValueError) as error:
+            try:
+                return run(argv=(PROGRAM, "status"))
+            except (DevloopError, OSError, ValueError):
+                raise error from None
+
+    return read
 
 
 def _catches(status: str, name: str) -> bool:

@@ -376,3 +376,12 @@ def _switches(pid: int) -> list[str]:
 def resident_kib(pid: int) -> int:
     [line] = [n for n in Path(f"/proc/{pid}/status").read_text().splitlines() if "VmRSS" in n]
     return int(line.split()[1])
+
+
+def test_what_the_kernel_says_of_process_1_is_told_without_cat() -> None:
+    told = subprocess.run([program(), "status"], capture_output=True, text=True, check=True).stdout
+    names = [line.partition(":")[0] for line in told.splitlines()]
+    assert names == [
+        line.partition(":")[0] for line in Path("/proc/1/status").read_text().splitlines()
+    ]
+    assert {"Name", "SigBlk", "SigCgt"} <= {*names}

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from devloop.base.cancel import Cancel, Cancelled
-from devloop.cluster.replace.stop_signal import StopSignals
+from devloop.base.supervisor import PROGRAM
+from devloop.cluster.replace import stop_signal
+from devloop.cluster.replace.stop_signal import StopSignals, reading_by_exec
 from devloop.errors import Code, DevloopError
 from tests.support.cluster_objects import pod, running, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from devloop.cluster.api.connection import Connection
 
 # As the kernel prints them: nginx, and a Python that handles nothing but SIGINT.
 NGINX = "SigIgn:\t0000000040001000\nSigCgt:\t0000000018016a07\n"
@@ -118,3 +122,22 @@ def test_one_that_ends_soon_in_any_case_is_not_asked(spec: dict[str, Any]) -> No
 
 def test_one_that_does_not_run_has_nothing_to_stop() -> None:
     assert blocker(Node(PYTHON), waiting("CrashLoopBackOff")) == ""
+
+
+@pytest.mark.parametrize("has", ["cat", PROGRAM, ""])
+def test_without_cat_devloops_own_program_is_asked(
+    monkeypatch: pytest.MonkeyPatch, has: str
+) -> None:
+    def run(*_: object, argv: tuple[str, ...], limit: float) -> str:
+        assert limit > 0
+        if argv[0] != has:
+            raise ValueError(f"{argv[0]}: not found")
+        return SUPERVISOR
+
+    monkeypatch.setattr(stop_signal, "run_exec", run)
+    read = reading_by_exec(cast("Connection", None))
+    if has:
+        assert read(pod(running()), "web", Cancel()) == SUPERVISOR
+        return
+    with pytest.raises(ValueError, match="cat: not found"):
+        read(pod(running()), "web", Cancel())
