@@ -3,101 +3,28 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.cancel import Cancelled
 from devloop.base.supervisor import supervise
 from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.deployments import Deployments
 from devloop.cluster.deploy.ownership import created_by
-from devloop.config.schema import Project, Service
+from devloop.config.schema import Project
 from devloop.errors import DevloopError
 from devloop.manifests import renderings_of
 from devloop.model import ImageRef
-from tests.support.cluster_objects import deployment, pod, replicaset, running, service_config
+from tests.support.cluster_objects import pod, replicaset, running, service_config
+from tests.support.deploy_stage import ONE, TWO, WEB, Stage, manifest
 from tests.support.fake_api import FakeApi, Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from devloop.cluster.api.connection import Connection
-    from devloop.cluster.deploy.service import ServiceDeployer
-    from devloop.errors import Diagnosis
-
-WEB = "/apis/apps/v1/namespaces/dev/deployments/web"
-ONE = ImageRef(repository="localhost:5001/shop/web", tag="1", digest="sha256:" + "1" * 64)
-TWO = ImageRef(repository="localhost:5001/shop/web", tag="2", digest="sha256:" + "2" * 64)
-
-
-@dataclass
-class Recorder:
-    diagnoses: list[Diagnosis] = field(default_factory=list)
-    finished_with: list[str] = field(default_factory=list)
-    details: list[str] = field(default_factory=list)
-
-    def started(self, step: Any) -> None:
-        pass
-
-    def progress(self, step: Any, message: str, *, current: Any = None, total: Any = None) -> None:
-        pass
-
-    def finished(self, step: Any, outcome: Any, detail: str = "") -> None:
-        self.finished_with.append(f"{step} {outcome}")
-        self.details.append(detail)
-
-    def diagnostic(self, diagnosis: Diagnosis) -> None:
-        self.diagnoses.append(diagnosis)
-
-
-class Stage:
-    def __init__(self, api: FakeApi, connection: Connection, view: ClusterView, root: Path) -> None:
-        self.api, self.connection, self.view, self.root = api, connection, view, root
-        self.reporter, self.cancel = Recorder(), Cancel()
-
-    def deployer(self, *manifests: dict[str, Any], others: tuple[Service, ...] = ()) -> Any:
-        for index, manifest in enumerate(manifests):
-            (self.root / f"{index}.json").write_text(json.dumps(manifest))
-        patterns = (str(self.root / "*.json"),) if manifests else ()
-        service = service_config(self.root, manifests=patterns)
-        project = Project(
-            name="shop",
-            root=self.root,
-            file=self.root / "devloop.yaml",
-            services={s.name: s for s in (service, *others)},
-        )
-        renderings = renderings_of([service])
-        shared = Deployments(project, self.connection, self.view, renderings=renderings)
-        return shared.deployer(service)
-
-    def deploy(self, deployer: ServiceDeployer, image: ImageRef) -> Any:
-        return deployer.deploy(image, self.reporter, self.cancel)
-
-    def writes(self) -> list[tuple[str, str]]:
-        return [(c.method, c.path) for c in self.api.calls if c.method != "GET"]
-
-
-@pytest.fixture
-def stage(api: FakeApi, connection: Connection, tmp_path: Path) -> Iterator[Stage]:
-    view = ClusterView(connection)
-    root = tmp_path / "project"
-    root.mkdir()
-    yield Stage(api, connection, view, root)
-    view.close()
-
-
-def manifest(image: str = "shop/web") -> dict[str, Any]:
-    thing = deployment(image)
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "web"},
-        "spec": thing["spec"],
-    }
-
 
 CONFIG = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "b"}}
 

@@ -6,22 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.image_uses import image_uses, refuse_cycle, with_used
 from devloop.cluster.deploy.own_workloads import own_workloads
 from devloop.engine.ports import ImagesMissing
 from devloop.errors import DevloopError
 from devloop.manifests.files import read_manifests
 from tests.support.cluster_objects import service_config
-from tests.unit.cluster.test_deployer import ONE, TWO, WEB, Stage, manifest
+from tests.support.deploy_stage import ONE, TWO, WEB, Stage, manifest
 from tests.unit.cluster.test_own_workloads import default, job, workload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-    from devloop.cluster.api.connection import Connection
-    from tests.support.fake_api import FakeApi
 
 
 @pytest.mark.parametrize(
@@ -57,15 +52,6 @@ def test_services_that_wait_for_each_other_are_an_error() -> None:
     assert diagnosis.code == "config/value"
     assert diagnosis.cause == "each waits for the next: a -> b -> c -> a"
     assert diagnosis.suggestions
-
-
-@pytest.fixture
-def stage(api: FakeApi, connection: Connection, tmp_path: Path) -> Iterator[Stage]:
-    view = ClusterView(connection)
-    root = tmp_path / "project"
-    root.mkdir()
-    yield Stage(api, connection, view, root)
-    view.close()
 
 
 def test_a_deploy_waits_for_the_image_of_another_service(stage: Stage) -> None:

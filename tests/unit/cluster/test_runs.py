@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.ownership import created_by
 from devloop.errors import DevloopError
 from tests.support.cluster_objects import owner, pod, running, terminated
+from tests.support.deploy_stage import ONE, TWO, Stage, manifest
 from tests.support.waiting import until
-from tests.unit.cluster.test_deployer import ONE, TWO, Stage, manifest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from devloop.cluster.api.connection import Connection
-    from tests.support.fake_api import FakeApi
 
 MIGRATE = "/apis/batch/v1/namespaces/dev/jobs/migrate"
 POD = "/api/v1/namespaces/dev/pods/web"
 WEB = {"apiVersion": "apps/v1", "kind": "Deployment"}
-
-
-@pytest.fixture
-def stage(api: FakeApi, connection: Connection, tmp_path: Path) -> Iterator[Stage]:
-    view = ClusterView(connection)
-    root = tmp_path / "project"
-    root.mkdir()
-    yield Stage(api, connection, view, root)
-    view.close()
 
 
 def idle() -> dict[str, Any]:

@@ -4,35 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.deployments import Deployments
 from devloop.errors import DevloopError
 from devloop.model import WorkloadRef
 from tests.support.cluster_objects import deployment, pod, running, waiting
-from tests.unit.cluster.test_deployer import ONE, TWO, WEB, Stage, manifest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from devloop.cluster.api.connection import Connection
-    from tests.support.fake_api import FakeApi
+from tests.support.deploy_stage import ONE, TWO, WEB, Stage, manifest
 
 QUEUE = "/apis/apps/v1/namespaces/jobs/statefulsets/queue"
 PODS = "/api/v1/namespaces/{}/pods/{}"
-
-
-@pytest.fixture
-def stage(api: FakeApi, connection: Connection, tmp_path: Path) -> Iterator[Stage]:
-    view = ClusterView(connection)
-    root = tmp_path / "project"
-    root.mkdir()
-    yield Stage(api, connection, view, root)
-    view.close()
 
 
 def queue(image: str = "web") -> dict[str, Any]:
