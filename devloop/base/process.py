@@ -36,6 +36,17 @@ _POLL = 0.25
 _LONGEST_LINE = 1 << 20
 
 
+def is_alive(pid: int) -> bool | None:
+    """Whether there is a process of this number; None for one that is not this user's to ask."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return None
+    return True
+
+
 class CannotRun(Exception):  # noqa: N818 - a fact about the machine, not always an error
     """There is no such program, or the system does not run it.
 

@@ -6,11 +6,11 @@ decisions by it, so a full disk costs the file's freshness and nothing else.
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from devloop import events
+from devloop.base.process import is_alive
 from devloop.base.state_file import StateFile
 
 if TYPE_CHECKING:
@@ -31,18 +31,9 @@ def read_session(state_dir: Path) -> dict[str, Any] | None:
     if session is None or not isinstance(session.get("pid"), int):
         return None
     session = {"v": 1, **session}
-    session["running"] = "ended" not in session and _alive(session["pid"])
+    # One of another user is not the session: its number was given again.
+    session["running"] = "ended" not in session and is_alive(session["pid"]) is True
     return session
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return False  # not this user's, so not the session: its number was given again
-    return True
 
 
 class SessionFile:

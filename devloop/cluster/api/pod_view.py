@@ -37,6 +37,11 @@ def number(value: object, default: int = 0) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else default
 
 
+def generation_of(thing: Json) -> int:
+    """How often its spec was changed, as the API server counts; 0 where it does not."""
+    return number(metadata(thing).get("generation"))
+
+
 def items(value: object) -> list[dict[str, Any]]:
     """The mappings in a list, and nothing else."""
     return [v for v in value if isinstance(v, dict)] if isinstance(value, list) else []

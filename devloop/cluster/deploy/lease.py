@@ -11,12 +11,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from devloop.base.lazy_dataclass import dataclass
+from devloop.base.process import is_alive
 from devloop.cluster.api.api_errors import ApiError
 from devloop.cluster.api.pod_view import Json, dig, number, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from devloop.cluster.api.connection import Connection
     from devloop.model import WorkloadRef
 
@@ -73,18 +72,15 @@ class Held:
     late: bool
 
 
-def judge(
-    lease: Json, me: Holder, *, now: datetime, alive: Callable[[int], bool] | None = None
-) -> Held | None:
+def judge(lease: Json, me: Holder, *, now: datetime) -> Held | None:
     """Who else has this Lease; None when it is free or mine.
 
-    A holder of this very computer whose process is gone has given it up. `alive` tells whether a
-    process is there."""
+    A holder of this very computer whose process is gone has given it up."""
     identity = text(dig(lease, "spec", "holderIdentity"))
     holder = Holder.read(identity)
     if not identity or holder == me:
         return None
-    if holder is not None and holder.host == me.host and not (alive or _alive)(holder.pid):
+    if holder is not None and holder.host == me.host and is_alive(holder.pid) is False:
         return None
     renewed = text(dig(lease, "spec", "renewTime"))
     age = _seconds_since(renewed, now)
@@ -127,13 +123,3 @@ def _seconds_since(moment: str, now: datetime) -> float | None:
         return (now - datetime.fromisoformat(moment)).total_seconds()
     except ValueError:
         return None
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True  # another user's
-    return True

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel
 from devloop.base.threads import supervised
-from devloop.cluster.api.pod_view import dig, images_of, metadata, name_of, number, uid_of
+from devloop.cluster.api.pod_view import (
+    dig,
+    generation_of,
+    images_of,
+    name_of,
+    uid_of,
+)
 from devloop.cluster.api.writes import last_writer
 from devloop.cluster.deploy.ownership import gitops_manager
 from devloop.errors import Code, Diagnosis
@@ -36,7 +42,7 @@ def outside_change(ref: WorkloadRef, left: Json, now: Json | None) -> Diagnosis 
     matters to what its pods run, or where `now` is older than `left`."""
     if now is None:
         return _changed(f"{ref} was deleted", "save a file of the service to deploy it again")
-    if uid_of(now) == uid_of(left) and _generation(now) < _generation(left):
+    if uid_of(now) == uid_of(left) and generation_of(now) < generation_of(left):
         return None
     template = ("spec", "template", "spec")
     if dig(now, *template) == dig(left, *template):
@@ -59,10 +65,6 @@ def _changed(message: str, tip: str) -> Diagnosis:
         cause="what runs is not what is on disk",
         suggestions=(tip,),
     )
-
-
-def _generation(thing: Json) -> int:
-    return number(metadata(thing).get("generation"))
 
 
 class OutsideWatch:

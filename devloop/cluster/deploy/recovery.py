@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from devloop.cluster.api.connection import Connection
+    from devloop.cluster.api.pod_view import Json
     from devloop.cluster.replace.recovery_log import RecoveryEntry, RecoveryLog
     from devloop.model import WorkloadRef
 
@@ -60,11 +61,10 @@ def recover_abandoned(
             message = f"{ref} is paused: {by}, is replacing its pods"
         elif by is None:
             message = f"{ref} is paused: a session replaces its pods, or was killed at it"
-        elif resume(connection, ref, uid_of(live)) is None:
-            continue
         else:
-            message = f"{ref} was left paused by a session that was killed: resumed"
-        found.append(_report(message))
+            message = _resumed(connection, ref, live)
+        if message:
+            found.append(_report(message))
     return tuple(found)
 
 
@@ -82,6 +82,10 @@ def _recover(connection: Connection, log: RecoveryLog, entry: RecoveryEntry) -> 
             return ""
         restore_strategy(connection, log, entry)
         return f"{entry.ref} kept the strategy of a session that was killed: put back"
-    if paused_by_devloop(live) and resume(connection, entry.ref, entry.uid) is not None:
-        return f"{entry.ref} was left paused by a session that was killed: resumed"
-    return ""
+    return _resumed(connection, entry.ref, live) if paused_by_devloop(live) else ""
+
+
+def _resumed(connection: Connection, ref: WorkloadRef, live: Json) -> str:
+    if resume(connection, ref, uid_of(live)) is None:
+        return ""
+    return f"{ref} was left paused by a session that was killed: resumed"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from devloop.cluster.api.pod_view import (
     Json,
     dig,
+    generation_of,
     images_of,
-    metadata,
     number,
     pod_images,
     pod_view,
@@ -30,7 +30,7 @@ def standing_pods(
     may run another image than the Deployment asks for, but the one that their pod asks for."""
     if dig(live, "spec", "paused") is True:
         return "it is paused"
-    generation = number(metadata(live).get("generation"))
+    generation = generation_of(live)
     current = current_set(live, sets)
     others = other_sets(live, sets, current)
     busy = any(number(dig(o, "spec", "replicas")) or pods_of(pods, uid_of(o)) for o in others)

@@ -14,7 +14,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from devloop.cluster.api.kinds import WORKLOADS, workload_path
-from devloop.cluster.api.pod_view import Json, dig, images_of, metadata, number, uid_of
+from devloop.cluster.api.pod_view import (
+    Json,
+    dig,
+    generation_of,
+    images_of,
+    uid_of,
+)
 from devloop.cluster.deploy.config_reads import changed_reads, reads_in, reads_of
 from devloop.cluster.deploy.objects import pick_container
 from devloop.cluster.deploy.original import keep_original
@@ -287,7 +293,7 @@ class WorkloadDeployer:
             if seen is not None and (
                 last is None
                 or (uid_of(last) != uid_of(seen) and not made_again)
-                or (uid_of(last) == uid_of(seen) and _generation(seen) >= _generation(last))
+                or (uid_of(last) == uid_of(seen) and generation_of(seen) >= generation_of(last))
             ):
                 return seen
         return self._connection.find(workload_path(self.ref))
@@ -304,7 +310,7 @@ class WorkloadDeployer:
         return DeployedWorkload(
             workload=change.ref,
             uid=uid_of(written.object),
-            generation=_generation(written.object),
+            generation=generation_of(written.object),
             image=change.image,
             containers=change.containers,
             changed=written.changed,
@@ -337,10 +343,6 @@ def _goes_back(ref: WorkloadRef) -> bool:
     """Whether an image can be put back by a patch, and what runs is another then: no Job runs
     again, and only a controller knows what a custom resource's pods are made from."""
     return ref.kind != "job" and not ref.api
-
-
-def _generation(thing: Json) -> int:
-    return number(metadata(thing).get("generation"))
 
 
 def _short(image: str) -> str:

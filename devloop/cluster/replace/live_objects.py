@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from devloop.cluster.api.pod_view import (
     Json,
     dig,
+    generation_of,
     metadata,
     name_of,
     number,
@@ -110,7 +111,7 @@ class LiveObjects:
 def _observed(seen: Json | None, written: Json) -> bool:
     if seen is None or uid_of(seen) != uid_of(written):
         return False
-    generation = number(metadata(written).get("generation"))
+    generation = generation_of(written)
     return number(dig(seen, "status", "observedGeneration")) >= generation
 
 

@@ -18,6 +18,7 @@ from devloop.cluster.api.pod_view import (
     condition,
     controlled_by,
     dig,
+    generation_of,
     images_of,
     items,
     labels,
@@ -104,7 +105,7 @@ def judge(
     changed = _changed_outside(deployed, workload)
     if changed is not None:
         return Failing(error=changed)
-    generation = number(metadata(workload).get("generation"))
+    generation = generation_of(workload)
     observed = number(dig(workload, "status", "observedGeneration"))
     if generation < deployed.generation or observed < max(generation, deployed.generation):
         return Waiting(message=f"waiting for the controller of {ref}")
@@ -126,7 +127,7 @@ def _changed_outside(deployed: DeployedWorkload, workload: Json) -> DevloopError
             f"{ref} was deleted and recreated by somebody else",
             suggestions=("deploy again",),
         )
-    if number(metadata(workload).get("generation")) <= deployed.generation:
+    if generation_of(workload) <= deployed.generation:
         return None
     now = images_of(workload)
     if _has_image(now, deployed):

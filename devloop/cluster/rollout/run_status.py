@@ -13,6 +13,7 @@ from devloop.cluster.api.pod_view import (
     condition,
     controlled_by,
     dig,
+    generation_of,
     items,
     metadata,
     name_of,
@@ -137,7 +138,7 @@ def _pod(deployed: DeployedWorkload, pod: Json) -> RunStatus:
 
 def _custom(deployed: DeployedWorkload, thing: Json) -> RunStatus:
     """By the conditions that most controllers write (Knative, Argo Rollouts, Flagger ...)."""
-    generation = number(metadata(thing).get("generation"))
+    generation = generation_of(thing)
     observed = dig(thing, "status", "observedGeneration")
     # Argo Rollouts writes it as a text.
     behind = str(observed).isdigit() and int(str(observed)) < generation
