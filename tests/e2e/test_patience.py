@@ -29,7 +29,10 @@ spec:
       containers:
         - name: db
           image: IMAGE
-          command: [sh, -c, "sleep 8; exec python3 -m http.server 5432"]
+          command:
+            - sh
+            - -c
+            - until test -e /tmp/go; do sleep 0.2; done; exec python3 -m http.server 5432
 ---
 apiVersion: v1
 kind: Service
@@ -64,6 +67,8 @@ def test_a_program_that_exits_until_its_database_serves_is_waited_for(
     workspace.replace("app.py", '\nprint("serving', CONNECT)
     workspace.replace("devloop.yaml", "timeout: 60s", "timeout: 90s")
     session = devloop("run")
+    session.wait(lambda event: event.get("code") == "pod/crash-loop", "crash-loop")
+    cluster.kubectl("exec", "deploy/db", "--", "touch", "/tmp/go")
     assert session.join(150) == 0, session.story()
     (warning,) = [e for e in session.of("diagnostic") if e["code"] == "pod/crash-loop"]
     assert warning["severity"] == "warning"

@@ -41,6 +41,9 @@ NOBODY = (
     *("--user=10001:10002", "--group-add=7", "--read-only", "--cap-drop=ALL"),
     "--security-opt=no-new-privileges",
 )
+LEADS_A_SESSION = (
+    'import os; os.setsid(); print("up", flush=True); os.execvp("sleep", ["sleep", "1001"])'
+)
 PASS = f"read _ < {GATE}; "
 
 
@@ -135,8 +138,8 @@ COMMANDS = {
     "forks workers": Command(argv=WORKERS, signals=("TERM",), answers=True, status=8),
     "leaves orphans": Command(
         argv=sh(
-            "(sleep 1000 & (setsid sleep 1001 &) ) ; (trap '' TERM HUP; exec sleep 1002) & "
-            f"echo up; {PASS}exit 6"
+            "(trap '' TERM HUP; exec sleep 1002) & "
+            f"(sleep 1000 & (python3 -SEsc '{LEADS_A_SESSION}' &) ) ; {PASS}exit 6"
         ),
         passes=True,
         status=6,
