@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.support.event_lines import check_line
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -217,7 +219,10 @@ class Devloop:
                 stream.close()
 
     def check_stream(self) -> None:
-        """What every stream must be: gap-free, each start finished once, the end last."""
+        """What every stream must be: as its schema says and gap-free, each start finished once,
+        the end last."""
+        for event in self.events:
+            check_line(event)
         assert [event["seq"] for event in self.events] == list(range(1, len(self.events) + 1))
         assert self.events[-1]["type"] == "session.ended", self.story()
         if self.events[0]["type"] != "session.started":

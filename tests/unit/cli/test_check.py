@@ -128,6 +128,9 @@ def test_schema(capsys: pytest.CaptureFixture[str]) -> None:
     schema = json.loads(capsys.readouterr().out)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert schema["required"] == ["version", "services"]
+    assert main(["schema", "events"]) == 0
+    assert "iteration.finished" in json.loads(capsys.readouterr().out)["$defs"]
+    assert main(["schema", "event"]) == 2
 
 
 DEPLOYMENT = (
