@@ -216,8 +216,9 @@ def test_the_last_save_is_served_whatever_came_before(
     assert _superseded_and_deployed(session.events) == []
     for deployment in cluster.get("deployments")["items"]:
         assert not deployment["spec"].get("paused"), deployment["metadata"]["name"]
-    failed = [e for e in session.of("iteration.finished") if e["outcome"] == "failed"]
-    assert failed == []
+    ends = session.of("iteration.finished")
+    failed = [(e["service"], e["iter"], e["why"]) for e in ends if e["outcome"] == "failed"]
+    assert failed == [], session.story()
     session.interrupt()
     assert cluster.get("lease")["items"] == []
 
