@@ -63,6 +63,7 @@ class Code(enum.StrEnum):
         )
 
     USAGE_ARGUMENTS = "usage/arguments", "the command line is not understood"
+    USAGE_PAUSED = "usage/paused", "the session is paused"
     CONFIG_NOT_FOUND = "config/not-found", "no devloop.yaml here or in a parent directory"
     CONFIG_PARSE = "config/parse", "the file is not YAML"
     CONFIG_DUPLICATE_KEY = "config/duplicate-key", "a key stands twice in one mapping"
@@ -92,6 +93,10 @@ class Code(enum.StrEnum):
     ENV_PORT_BUSY = "env/port-busy", "the local port is in use"
     ENV_FILE_UNREADABLE = "env/file-unreadable", "a file cannot be read"
     ENV_SESSION_RUNNING = "env/session-running", "another devloop session runs for this project"
+    ENV_NO_SESSION = "env/no-session", "no devloop session runs for this project"
+    ENV_SESSION_STARTING = "env/session-starting", "the session has not got so far yet"
+    ENV_CONTROL = "env/control", "the session's control socket cannot be used"
+    ENV_CONTROL_BUSY = "env/control-busy", "too many programs are connected to the session"
     CLUSTER_UNREACHABLE = "cluster/unreachable", "the cluster does not answer", True
     CLUSTER_UNAUTHORIZED = "cluster/unauthorized", "the cluster does not accept the credentials"
     CLUSTER_FORBIDDEN = "cluster/forbidden", "the cluster's rules do not allow this"

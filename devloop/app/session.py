@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from devloop import __version__
 from devloop.app import connect, only_session
+from devloop.app.control import SessionControl
 from devloop.app.preflight import preflight_environment, watch_workloads
 from devloop.app.workloads import renderings_for, with_used_services, workloads_of
 from devloop.base.cancel import Cancel, Cancelled
@@ -22,11 +23,12 @@ from devloop.cluster.deploy.recovery import recover_abandoned
 from devloop.cluster.deploy.session_lease import SessionLeases
 from devloop.config.files import check_files
 from devloop.config.problems import ConfigErrors, nearest
+from devloop.control.event_file import EventFile
+from devloop.control.session_file import SessionFile
 from devloop.engine.bus import EventBus
 from devloop.errors import Code, DevloopError, ExitStatus
 from devloop.events import DiagnosticRaised, SessionEnded, SessionStarted
 from devloop.ui import make_sink, report_early
-from devloop.ui.session_file import SessionFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,9 +40,11 @@ if TYPE_CHECKING:
     from devloop.ui import Color, OutputKind
 
 
-# From a stop to the end, in seconds: first all that closes, then the last events on their way out.
+# From a stop to the end, in seconds: first all that closes, then the last events on their way out,
+# and then to those who are connected from outside.
 _CLOSE = 1.6
-_DRAIN = 0.2
+_DRAIN = 0.15
+_FAREWELL = 0.1
 
 # How many services are called by their names.
 _NAMED = 8
@@ -69,6 +73,7 @@ class Session:
         self._cancel = Cancel()
         self._stopped: tuple[ExitStatus, str] | None = None
         self._engine: Engine | None = None
+        self._control: SessionControl | None = None
         self._status = ExitStatus.BUG
         self._bug: BaseException | None = None
         self._ending = threading.Event()
@@ -95,6 +100,8 @@ class Session:
             status = ExitStatus.BUG if self._bug is not None else status
             self._bus.publish(SessionEnded(exit_code=int(status), why=why))
             self._bus.close(_DRAIN)
+            if self._control is not None:
+                self._control.close(_FAREWELL)
             with contextlib.suppress(OSError):
                 self._sink.close()
         if self._bug is not None:
@@ -144,6 +151,17 @@ class Session:
         finally:
             self._ending.set()
 
+    def _open_control(
+        self, project: Project, services: Mapping[str, Service], stack: contextlib.ExitStack
+    ) -> None:
+        try:
+            self._control = SessionControl(project.state_dir, self._bus, services)
+        except DevloopError as error:
+            self._bus.publish(DiagnosticRaised.of(error.diagnosis))
+            return
+        # Before the lock is given back; its clients get the last events as well.
+        stack.callback(self._control.withdraw)
+
     def _start_and_run(self, stack: contextlib.ExitStack) -> ExitStatus:
         loaded = self.load()
         project = loaded.project
@@ -155,6 +173,10 @@ class Session:
             f"{names_of(project, services)}: asking the cluster, its registry and Docker"
         )
         self._bus.subscribe("session-file", SessionFile(project.state_dir))
+        written = EventFile(project.state_dir)
+        self._bus.subscribe("event-file", written, batch=written.batch, capacity=2000)
+        if self.mode == "dev":
+            self._open_control(project, services, stack)
         connection = stack.enter_context(connect(project))
         adapters = Background("adapters", _import_wiring)
         stack.callback(adapters.close)

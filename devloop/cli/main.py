@@ -26,6 +26,7 @@ COMMANDS = {
     "dev": "Deploy, then rebuild and replace the pods at every save.",
     "run": "Build, push and deploy once; the exit status tells the result.",
     "status": "Show what runs, and the session if there is one.",
+    "events": "Print the session's events, one JSON object a line.",
     "down": "Delete what devloop itself created, nothing else.",
     "bench": "Time saves until they are served, against the cluster's baseline.",
     "clean": "Remove images and files that devloop left behind.",

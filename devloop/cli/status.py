@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def command(options: CommonOptions, output: str) -> int:
     """Show what runs of each service, and the session if there is one.
 
-    The cluster is asked; the session's part is what it wrote down last. Where a session was killed
-    in the middle of a replacement, what it left paused is resumed.
+    The cluster is asked, and the session; without one its part is what the last wrote down. Where a
+    session was killed in the middle of a replacement, what it left paused is resumed.
     """
     project = load(options).project
     from devloop.app import connect  # noqa: PLC0415 - see main.py
@@ -36,13 +36,13 @@ def command(options: CommonOptions, output: str) -> int:
     )
     from devloop.cluster.deploy.status import read_status  # noqa: PLC0415 - as above
     from devloop.cluster.replace.recovery_log import RecoveryLog  # noqa: PLC0415 - as above
-    from devloop.ui.session_file import read_session  # noqa: PLC0415 - as above
+    from devloop.control.client import session_of  # noqa: PLC0415 - as above
 
     with connect(project) as connection:
         renderings = renderings_for(project.services.values())
         workloads = workloads_of(project, project.services, renderings, connection)
         refs = tuple(dict.fromkeys(chain(*workloads.values())))
-        session = read_session(project.state_dir)
+        session = session_of(project.state_dir)
         notes: list[str] = []
         running = bool(session and session.get("running"))
         if not running:

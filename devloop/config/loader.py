@@ -95,6 +95,14 @@ def find_file(cwd: Path) -> Path:
     )
 
 
+def find_project(*, cwd: Path, file: Path | None, env: Mapping[str, str]) -> tuple[Path, str]:
+    """The project's devloop.yaml, and the name that it was given, "" for one that was looked for.
+    `file` is `-f`, before DEVLOOP_FILE in `env`. Raises `DevloopError` config/not-found."""
+    named = str(file) if file is not None else env.get("DEVLOOP_FILE", "")
+    path = Path(os.path.normpath(cwd.absolute() / named)) if named else find_file(cwd.absolute())
+    return path, named
+
+
 def load_project(
     *,
     cwd: Path,
@@ -114,8 +122,7 @@ def load_project(
     Raises `DevloopError` when no file is found or it cannot be read, `ConfigErrors` with every
     problem in it otherwise."""
     cwd = cwd.absolute()
-    named = str(file) if file is not None else env.get("DEVLOOP_FILE", "")
-    path = Path(os.path.normpath(cwd / named)) if named else find_file(cwd)
+    path, named = find_project(cwd=cwd, file=file, env=env)
     shown = named or show_path(path, cwd)
     flags = {"registry": registry, "namespace": namespace, "context": context}
     loading = _Loading(cwd=cwd, env=env, locations=Locations(Location(shown)))

@@ -19,6 +19,9 @@ from devloop.errors import Code
 
 NEWEST_VERSION: Final = 1
 
+# The directory beside devloop.yaml with devloop's own files.
+STATE_DIR = ".devloop"
+
 _TEXT = Text(rules.ANY_TEXT)
 _TEXTS = List(_TEXT)
 
@@ -472,7 +475,7 @@ class Project:
     @property
     def state_dir(self) -> Path:
         """Where devloop keeps its own files for this project."""
-        return self.root / ".devloop"
+        return self.root / STATE_DIR
 
 
 # All keys of both files.

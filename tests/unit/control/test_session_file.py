@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from devloop.control.session_file import SessionFile, read_session
 from devloop.events import (
     HoldStarted,
     IterationFinished,
@@ -24,7 +25,6 @@ from devloop.events import (
     Trigger,
 )
 from devloop.model import Outcome, Step
-from devloop.ui.session_file import SessionFile, read_session
 
 if TYPE_CHECKING:
     import pytest

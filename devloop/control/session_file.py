@@ -6,6 +6,7 @@ decisions by it, so a full disk costs the file's freshness and nothing else.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -41,26 +42,40 @@ class SessionFile:
 
     def __init__(self, state_dir: Path) -> None:
         self._file = StateFile(state_dir / _NAME)
-        self._state: dict[str, Any] = {}
+        self._view = SessionView()
 
     def __call__(self, record: events.Record) -> None:
-        if self._take(record.event, record.ts):
-            self._file.save(self._state)
+        if self._view.take(record):
+            self._file.save(self._view.state)
 
-    def _take(self, event: events.Event, ts: str) -> bool:
+
+class SessionView:
+    """What the events so far say of a session: `state` has the keys of `read_session`, without
+    `running`."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] = {}
+
+    def copy(self) -> dict[str, Any]:
+        """One that does not change any more."""
+        return copy.deepcopy(self.state)
+
+    def take(self, record: events.Record) -> bool:
+        """Note what `record` says; False when that is nothing worth knowing."""
+        event, ts = record.event, record.ts
         match event:
             case events.SessionStarted():
                 facts = asdict(event)
                 services = {name: _service() for name in facts.pop("services")}
-                self._state = {"started": ts, **facts, "services": services}
+                self.state = {"started": ts, **facts, "services": services}
             case events.SessionEnded():
-                self._state |= {"ended": ts, "exit_code": event.exit_code, "why": event.why}
+                self.state |= {"ended": ts, "exit_code": event.exit_code, "why": event.why}
             case _:
-                service = self._state.get("services", {}).get(getattr(event, "service", None))
+                service = self.state.get("services", {}).get(getattr(event, "service", None))
                 if service is None or not _update(service, event):
                     return False
         # Before the session began there is nothing to write about it.
-        return "pid" in self._state
+        return "pid" in self.state
 
 
 def _service() -> dict[str, Any]:

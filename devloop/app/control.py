@@ -1,0 +1,71 @@
+"""What a session does when somebody asks it to over its control socket, or with a key."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from devloop.config.problems import nearest
+from devloop.control.client import SOCKET
+from devloop.control.history import History
+from devloop.control.protocol import EventsRequest, StatusRequest
+from devloop.control.server import ControlServer
+from devloop.errors import Code, DevloopError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from devloop.control.protocol import Request
+    from devloop.engine.bus import EventBus
+
+
+class SessionControl:
+    """A session's control socket; `close` it after the session's last event."""
+
+    def __init__(self, state_dir: Path, bus: EventBus, services: Iterable[str]) -> None:
+        """Errors: env/control."""
+        self._services = tuple(services)
+        self._ids = itertools.count(1)
+        self._history = History()
+        try:
+            self._server = ControlServer(state_dir / SOCKET, self._history, self._handle)
+        except OSError as error:
+            raise DevloopError.of(
+                Code.ENV_CONTROL,
+                "the session has no control socket: `devloop logs` and its like do not reach it",
+                severity="warning",
+                cause=error.strerror or str(error),
+            ) from error
+        bus.subscribe("control", self._server.take, batch=self._server.take_all)
+
+    def withdraw(self) -> None:
+        """The next session may have the socket's place."""
+        self._server.withdraw()
+
+    def close(self, seconds: float) -> None:
+        """Hand out the last events, for so many seconds, and end."""
+        self._server.close(seconds)
+
+    def _handle(self, request: Request) -> Mapping[str, Any]:
+        match request:
+            case StatusRequest():
+                return {"state": self._history.state()}
+            case EventsRequest():
+                check_service(request.service, self._services)
+                return {"services": self._services}
+        raise DevloopError.of(Code.USAGE_ARGUMENTS, f"no {request.op} yet")
+
+
+def check_service(name: str, services: Iterable[str]) -> None:
+    """Errors: config/unknown-service, unless `name` is empty."""
+    known = tuple(services)
+    if not name or name in known:
+        return
+    meant = nearest(name, known)
+    raise DevloopError.of(
+        Code.CONFIG_UNKNOWN_SERVICE,
+        f"the session has no service {name!r}",
+        cause="services: " + ", ".join(known),
+        suggestions=(f"did you mean {meant}?",) if meant else (),
+    )
