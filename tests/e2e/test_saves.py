@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import random
 import shutil
@@ -218,7 +219,9 @@ def test_the_last_save_is_served_whatever_came_before(
         assert not deployment["spec"].get("paused"), deployment["metadata"]["name"]
     ends = session.of("iteration.finished")
     failed = [(e["service"], e["iter"], e["why"]) for e in ends if e["outcome"] == "failed"]
-    assert failed == [], session.story()
+    story = tmp_path / "events.jsonl"
+    story.write_text("".join(f"{json.dumps(event)}\n" for event in session.events))
+    assert failed == [], story
     session.interrupt()
     assert cluster.get("lease")["items"] == []
 
