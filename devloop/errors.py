@@ -122,6 +122,7 @@ class Code(enum.StrEnum):
     BUILD_COMMAND_FAILED = "build/command-failed", "the build command failed"
     BUILD_CONTEXT_CHANGED = "build/context-changed", "a file changed while the image was built"
     BUILD_KEEPS_CHANGING = "build/keeps-changing", "files change faster than they are deployed"
+    BUILD_LARGE_CONTEXT = "build/large-context", "reading the build context takes long"
     BUILD_TIMEOUT = "build/timeout", "the build took too long"
     BUILD_BASE_MOVED = "build/base-moved", "a base image's tag means another image now"
     BUILD_CACHE_MOUNTS = "build/cache-mounts", "directories that are kept between builds"

@@ -96,8 +96,10 @@ class StepStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepProgress(Event):
+    """Without `iter` of a scan: only its end shows whether an iteration begins."""
+
     type: ClassVar[str] = "step.progress"
-    iter: int
+    iter: int | None
     service: str
     step: Step
     message: str

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from devloop.builders.base_triggers import started_from
 from devloop.builders.context_reads import first_read
-from devloop.builders.dockerfile import load
+from devloop.builders.dockerfile import load, parse
 from devloop.builders.image.origins import Origins
 from devloop.builders.job import shown_path
 from devloop.errors import DevloopError
@@ -15,6 +16,9 @@ from devloop.errors import DevloopError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from devloop.base.cancel import Cancel
+    from devloop.builders.base_triggers import BaseTriggers
+    from devloop.builders.dockerfile import Dockerfile
     from devloop.cluster.rollout.stack_traces import ProjectPaths
     from devloop.config.schema import Build
     from devloop.model import Snapshot
@@ -26,14 +30,64 @@ def may_read(build: Build, path: str) -> bool:
     that take the whole context read everything."""
     if build.builder in ("classic", "command"):
         return True
+    dockerfile = _parsed(build)
+    return dockerfile is None or first_read(_named(dockerfile), [path]) is not None
+
+
+class DockerfileReads:
+    """What the build of one service reads, as far as its Dockerfile and base images tell. `moved`
+    are the base images that moved under their names; `triggers` knows what those read."""
+
+    def __init__(
+        self,
+        build: Build,
+        triggers: BaseTriggers,
+        moved: Callable[[Cancel], Mapping[str, str]] = lambda _: {},
+    ) -> None:
+        self._build = build
+        self._triggers = triggers
+        self._moved = moved
+        self._known: tuple[bytes, Dockerfile | None] | None = None
+        self._proof: tuple[object, bool] | None = None
+
+    def named(self) -> tuple[str, ...] | None:
+        """See watch.context_rules.BuildReads."""
+        dockerfile = self._dockerfile() if self._build.builder != "command" else None
+        return None if dockerfile is None else _named(dockerfile)
+
+    def nothing_else(self, cancel: Cancel) -> bool:
+        """See watch.context_rules.BuildReads. Asked once for the same images."""
+        dockerfile = self._dockerfile()
+        images = started_from(dockerfile, self._build) if dockerfile is not None else None
+        if images is None:
+            return False
+        about = images, tuple(sorted(self._moved(cancel).items()))
+        if self._proof is None or self._proof[0] != about:
+            self._proof = about, self._triggers.none_in(images, cancel)
+        return self._proof[1]
+
+    def _dockerfile(self) -> Dockerfile | None:
+        try:
+            data = self._build.dockerfile.read_bytes()
+        except OSError:
+            return None
+        if self._known is None or self._known[0] != data:
+            found = parse(data.decode("utf-8", "replace"))
+            plain = not found.custom_syntax and not found.problems
+            self._known = data, found if plain else None
+        return self._known[1]
+
+
+def _parsed(build: Build) -> Dockerfile | None:
     try:
         dockerfile = load(build.dockerfile, shown_path(build.dockerfile))
     except DevloopError:
-        return True
-    if dockerfile.custom_syntax or dockerfile.problems:
-        return True
-    patterns = [source for each in dockerfile.instructions for source in each.sources]
-    return first_read(patterns, [path]) is not None
+        return None
+    return None if dockerfile.custom_syntax or dockerfile.problems else dockerfile
+
+
+def _named(dockerfile: Dockerfile) -> tuple[str, ...]:
+    return tuple(source for each in dockerfile.instructions for source in each.sources)
 
 
 def project_paths(build: Build, snapshot: Callable[[], Snapshot | None]) -> ProjectPaths:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from devloop.app.forward_targets import ForwardTargets
 from devloop.app.housekeeping import KEPT, Housekeeper, find_leftovers, remove
 from devloop.app.pods import PodFeed
-from devloop.app.project_paths import may_read, project_paths
+from devloop.app.project_paths import DockerfileReads, may_read, project_paths
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.patterns import link_targets
 from devloop.builders.base_moves import BaseLookup, BaseMoves
+from devloop.builders.base_triggers import BaseTriggers
 from devloop.builders.built_images import BuiltImages, RecordingBuilder
 from devloop.builders.dev_image import DevImages
 from devloop.builders.select import make_builder
@@ -30,8 +31,9 @@ from devloop.cluster.deploy.status import digests_in_use
 from devloop.engine.loop import Engine, ServicePorts
 from devloop.engine.state import ChangedOutside, Hinted
 from devloop.errors import Code, Diagnosis, Location
-from devloop.events import DiagnosticRaised, HoldStarted
+from devloop.events import DiagnosticRaised, HoldStarted, StepProgress
 from devloop.logs.follower import LogFollower
+from devloop.model import Step
 from devloop.registry.client import Registries
 from devloop.registry.kindload import KindLoader
 from devloop.watch.hints import WatchHints
@@ -145,6 +147,9 @@ class Wiring:
                 check=functools.partial(self._check_manifests, service),
                 needed=functools.partial(may_read, service.build),
                 bases=functools.partial(self._bases.marks, name),
+                reads=self._reads(service),
+                progress=functools.partial(self._scan_progress, name),
+                warn=functools.partial(self._warn, service=name),
             )
             for name, service in self.services.items()
         }
@@ -208,6 +213,17 @@ class Wiring:
         self.stack.callback(bases.close)
         bases.start()
         return bases
+
+    def _reads(self, service: Service) -> DockerfileReads:
+        target = self.environment.target.push
+        lookup = BaseLookup(self._registries, target, pull=self.pull)
+        triggers = BaseTriggers(service.build, lookup, self._registries, target)
+        return DockerfileReads(
+            service.build, triggers, functools.partial(self._bases.marks, service.name)
+        )
+
+    def _scan_progress(self, service: str, message: str) -> None:
+        self.publish(StepProgress(iter=None, service=service, step=Step.SCAN, message=message))
 
     def _base_moved(self, engine: Engine, service: str) -> None:
         where = frozenset({self.services[service].build.dockerfile})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -12,6 +12,14 @@ if TYPE_CHECKING:
 
 class Cancelled(Exception):  # noqa: N818 - not an error: somebody asked for it
     """Raised by a worker whose `Cancel` was set; never shown to a user."""
+
+
+class Checks(Protocol):
+    """What long work calls again and again."""
+
+    def check(self) -> None:
+        """Raise `Cancelled` when it is to end."""
+        ...
 
 
 class Cancel:

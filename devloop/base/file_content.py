@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from devloop.base.cancel import Cancel
+    from devloop.base.cancel import Cancel, Checks
 
 
 RACY_NS = 2_000_000_000
@@ -81,7 +81,7 @@ def read_small(name: str, dir_fd: int, settled_before: int) -> FileContent | Non
 
 
 def hash_file(
-    name: str, cancel: Cancel, *, dir_fd: int | None = None, follow: bool = False
+    name: str, cancel: Checks, *, dir_fd: int | None = None, follow: bool = False
 ) -> FileContent | None:
     """The content of the regular file `name`; None when there is none (or no longer).
 
@@ -118,7 +118,7 @@ def hash_file(
     return content
 
 
-def _hash_chunks(fd: int, cancel: Cancel) -> tuple[int, str]:
+def _hash_chunks(fd: int, cancel: Checks) -> tuple[int, str]:
     total = hashlib.sha256()
     read = 0
     while data := os.read(fd, _CHUNK):

@@ -95,7 +95,7 @@ class BaseLookup:
         names = _local_names(reference, cancel)
         if names is None:
             _LOG.info("Docker does not say what %s is: it counts as unchanged", reference)
-        return () if names and not self._takes_local(cancel) else names
+        return () if names and not self.takes_local(cancel) else names
 
     def remote(self, reference: str, cancel: Cancel) -> tuple[str, ...]:
         """The digest that a registry has for it; none when that cannot be known. Raises
@@ -114,8 +114,11 @@ class BaseLookup:
         _LOG.info("no registry has %s: it counts as unchanged", reference)
         return ()
 
-    def _takes_local(self, cancel: Cancel) -> bool:
-        """Whether the builder would: one in a container or a cluster has its own store."""
+    def takes_local(self, cancel: Cancel) -> bool:
+        """Whether the builder takes what Docker has: not where it is told to ask the registry, and
+        one in a container or a cluster has its own store. Raises Cancelled."""
+        if self._pull:
+            return False
         if self._driver is None and _default_builder():
             self._driver = "docker"
         if self._driver is None:

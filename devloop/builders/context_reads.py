@@ -7,20 +7,15 @@ an image of the same recipe was looked at. Asks nobody and reads no file.
 
 from __future__ import annotations
 
-import fnmatch
-import posixpath
 from typing import TYPE_CHECKING
 
 from devloop.base.editor_files import is_temporary
+from devloop.base.read_patterns import leads_through, may_match
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from devloop.model import Scan
-
-
-# What makes a pattern more than names and the wildcards * and ?.
-_HARD = frozenset("$\\\"'[")
 
 
 class ContextReads:
@@ -61,7 +56,7 @@ def first_read(
 ) -> str | None:
     """The first of `paths` that an instruction which names `patterns` may read, broadly judged:
     what might does. `links` are the symlinks of the context: behind one it may read anything."""
-    lost = any(_leads_on(pattern, link) for pattern in patterns for link in links)
+    lost = any(leads_through(pattern, link) for pattern in patterns for link in links)
     return next(
         (
             path
@@ -70,22 +65,3 @@ def first_read(
         ),
         None,
     )
-
-
-def may_match(pattern: str, path: str) -> bool:
-    """Whether an instruction that names `pattern` may read `path`, or something in or above it."""
-    if "**" in pattern or not _HARD.isdisjoint(pattern):
-        return True
-    return all(
-        fnmatch.fnmatchcase(name, part)
-        for part, name in zip(_parts(pattern), path.split("/"), strict=False)
-    )
-
-
-def _leads_on(pattern: str, link: str) -> bool:
-    """Whether the symlink `link` may be on the way to what `pattern` names, or named by it."""
-    return link.count("/") < len(_parts(pattern)) and may_match(pattern, link)
-
-
-def _parts(pattern: str) -> list[str]:
-    return [part for part in posixpath.normpath("/" + pattern).split("/") if part]

@@ -91,6 +91,8 @@ class LineFormatter:
     # --- iterations ----------------------------------------------------------------------------
 
     def _progress(self, event: events.StepProgress, ts: str) -> list[str]:
+        if event.iter is None:
+            return [f"devloop: {event.service} {event.step} {progress(event)}"]
         since = self._quiet_since.setdefault(event.iter, ts)
         quiet = datetime.fromisoformat(ts) - datetime.fromisoformat(since)
         if quiet.total_seconds() < _PROGRESS_EVERY:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devloop.events import Dropped, ForwardChanged, PodChanged, WatchRescanned
+from devloop.events import Dropped, ForwardChanged, PodChanged, StepProgress, WatchRescanned
 from devloop.ui.live_parts import Row
-from devloop.ui.text import count, duration, path_from, pod_trouble
+from devloop.ui.text import count, duration, path_from, pod_trouble, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +51,9 @@ class Notices:
                 took = duration(event.ms, space=" ")
                 text = f"looked at {count(event.files, 'file')} again in {took}: {event.reason}"
                 return [Row.of((f"{self._glyphs.dot} {text}", "soft"), hang=2)]
+            case StepProgress() if event.iter is None:
+                text = f"{self._glyphs.dot} {event.service} {event.step} {progress(event)}"
+                return [Row.of((text, "soft"), hang=2)]
             case Dropped():
                 text = f"{count(event.count, 'event')} not shown: the terminal is too slow"
                 return [Row.of((f"{self._glyphs.more} {text}", "warn"), hang=2)]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from devloop.base.ignore_rules import IgnoreRules
+    from devloop.base.read_patterns import ReadPatterns
 
 
 class ContextRules:
@@ -81,3 +82,48 @@ class ContextRules:
         """Whether `path` is left out for its temporary-looking name alone, were it a file."""
         parent, _, name = path.rpartition("/")
         return is_temporary(name) and self.may_contain(parent) and not self.ignore.ignored(path)
+
+
+class NarrowRules(ContextRules):
+    """`ContextRules` without the paths that no instruction reads: what no builder asks for need not
+    be read, watched or sent.
+
+    `inherited` has one bit more than there, the lowest: all in the directory is read."""
+
+    def __init__(self, wide: ContextRules, reads: ReadPatterns) -> None:
+        super().__init__(wide.ignore)
+        self.reads = reads
+        self._wide = wide
+
+    def file(self, inherited: int, path: str, name: str) -> bool:
+        read = inherited & 1 or self.reads.may_read(path)
+        return bool(read) and self._wide.file(inherited >> 1, path, name)
+
+    def temporary_file(self, inherited: int, path: str, name: str) -> bool:
+        read = inherited & 1 or self.reads.may_read(path)
+        return bool(read) and self._wide.temporary_file(inherited >> 1, path, name)
+
+    def files_in(self, inherited: int) -> Callable[[str, str], bool]:
+        inside = self._wide.files_in(inherited >> 1)
+        if inherited & 1:
+            return inside
+        may_read = self.reads.may_read
+        return lambda path, name: may_read(path) and inside(path, name)
+
+    def directory(self, inherited: int, path: str, name: str) -> tuple[bool, bool, int]:
+        covered = inherited & 1
+        if not covered and not self.reads.may_read(path):
+            return False, False, 0
+        included, look_inside, bits = self._wide.directory(inherited >> 1, path, name)
+        return included, look_inside, bits << 1 | (covered or self.reads.covers(path))
+
+    def may_contain(self, directory: str) -> bool:
+        return self._wide.may_contain(directory) and (
+            not directory or self.reads.may_read(directory)
+        )
+
+    def concerns(self, path: str) -> bool:
+        return self.reads.may_read(path) and self._wide.concerns(path)
+
+    def only_temporary(self, path: str) -> bool:
+        return self.reads.may_read(path) and self._wide.only_temporary(path)

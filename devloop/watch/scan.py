@@ -22,6 +22,7 @@ from devloop.base.editor_files import has_mark
 from devloop.base.file_content import RACY_NS, hash_file, key_of, read_small
 from devloop.errors import unreadable
 from devloop.model import ContextEntry, Snapshot
+from devloop.watch.scan_progress import ScanProgress
 from devloop.watch.tree import Directory, Leaf, all_directories
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class _Look(NamedTuple):
 
     fd: int
     trusted_before: int
-    cancel: Cancel
+    work: ScanProgress
 
 
 class TreeScanner:
@@ -61,9 +62,10 @@ class TreeScanner:
         *,
         clock: Callable[[], int] = time.time_ns,
         needed: Callable[[str], bool] = lambda _: True,
+        progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`needed` is asked of paths in the context that may not be read: one that no build reads
-        does no harm."""
+        does no harm. `progress` gets what a scan that lasts is at."""
         self.root = root
         self.changes: tuple[str, ...] = ()
         self.files = 0
@@ -72,6 +74,7 @@ class TreeScanner:
         self._rules = rules
         self._clock = clock
         self._needed = needed
+        self._progress = progress
         self._prefix = os.fspath(root).rstrip("/") + "/"
         self._top = Directory(None, "")
         self._order: list[Directory] | None = None
@@ -98,6 +101,7 @@ class TreeScanner:
         and `Cancelled`."""
         self.read = 0
         self.looks += 1
+        work = ScanProgress(cancel, self._progress)
         narrow = None if hints is None or not self._complete else self._relative(hints)
         self._complete = False
         try:
@@ -112,11 +116,11 @@ class TreeScanner:
             if narrow is None or "" in narrow or self._top.identity != _identity(status):
                 self._top.identity = _identity(status)
                 with _uncollected():
-                    self._walk(self._top, fd, cancel)
+                    self._walk(self._top, fd, work)
             else:
                 # Nobody reports what becomes of those that stay.
                 for path in sorted(narrow | self._staying):
-                    self._look(path, fd, cancel)
+                    self._look(path, fd, work)
         finally:
             os.close(fd)
         snapshot = self._publish()
@@ -139,11 +143,11 @@ class TreeScanner:
                 found.add("")
         return found
 
-    def _walk(self, top: Directory, fd: int, cancel: Cancel) -> None:
+    def _walk(self, top: Directory, fd: int, work: ScanProgress) -> None:
         """Bring `top`, open as `fd`, and all beneath it in line with the disk."""
         opened = [fd]  # the first is the caller's
         try:
-            todo = [iter(self._list(top, fd, cancel))]
+            todo = [iter(self._list(top, fd, work))]
             while todo:
                 directory = next(todo[-1], None)
                 if directory is None:
@@ -152,7 +156,7 @@ class TreeScanner:
                         os.close(opened.pop())
                 elif (inner := self._enter(directory, opened[-1])) is not None:
                     opened.append(inner)
-                    todo.append(iter(self._list(directory, inner, cancel)))
+                    todo.append(iter(self._list(directory, inner, work)))
         finally:
             for inner in opened[1:]:
                 os.close(inner)
@@ -189,13 +193,14 @@ class TreeScanner:
                 directory.mode = mode
                 self._dirty.add(directory)
 
-    def _list(self, directory: Directory, fd: int, cancel: Cancel) -> list[Directory]:
+    def _list(self, directory: Directory, fd: int, work: ScanProgress) -> list[Directory]:
         """Bring what is directly in `directory` in line with the disk; the directories to enter
         next."""
-        cancel.check()
+        work.at = directory.path
+        work.check()
         leaves: dict[str, Leaf] = {}
         directories: dict[str, Directory] = {}
-        look = _Look(fd, self._clock() - RACY_NS, cancel)
+        look = _Look(fd, self._clock() - RACY_NS, work)
         prefix = directory.below("")
         in_context = self._rules.files_in(directory.inherited)
         known = directory.leaves.get
@@ -270,9 +275,13 @@ class TreeScanner:
         return child
 
     def _file(self, name: str, look: _Look, prefix: str) -> Leaf | None:
+        work = look.work
+        work.check()
         content = read_small(name, look.fd, look.trusted_before)
         try:
-            content = content or hash_file(name, look.cancel, dir_fd=look.fd)
+            if content is None:
+                work.at = prefix + name
+                content = hash_file(name, work, dir_fd=look.fd)
         except OSError as error:
             if error.errno == errno.EACCES and not self._needed(prefix + name):
                 return None
@@ -280,6 +289,7 @@ class TreeScanner:
         if content is None:
             return None
         self.read += 1
+        work.files += 1
         digest, key, settled = content
         # ctime, because mtime can be set to anything and ctime cannot.
         trusted = settled and key[3] < look.trusted_before
@@ -336,7 +346,7 @@ class TreeScanner:
             # It may have been what kept an ignored parent in the snapshot.
             self._dirty.add(directory.parent)
 
-    def _look(self, path: str, root_fd: int, cancel: Cancel) -> None:
+    def _look(self, path: str, root_fd: int, work: ScanProgress) -> None:
         """Bring one path (and all beneath it, if it is a directory) in line with the disk."""
         directory = self._top
         opened: list[int] = []
@@ -354,9 +364,9 @@ class TreeScanner:
                 opened.append(inner)
                 directory, fd = child, inner
                 if child.identity != before:
-                    self._walk(child, fd, cancel)
+                    self._walk(child, fd, work)
                     return
-            self._look_at(directory, last, fd, cancel)
+            self._look_at(directory, last, fd, work)
         finally:
             for other in opened:
                 os.close(other)
@@ -367,8 +377,8 @@ class TreeScanner:
             return self._rules.temporary_file(directory.inherited, path, name)
         return self._rules.file(directory.inherited, path, name)
 
-    def _look_at(self, directory: Directory, name: str, fd: int, cancel: Cancel) -> None:
-        look = _Look(fd, self._clock() - RACY_NS, cancel)
+    def _look_at(self, directory: Directory, name: str, fd: int, work: ScanProgress) -> None:
+        look = _Look(fd, self._clock() - RACY_NS, work)
         try:
             mode = os.lstat(name, dir_fd=fd).st_mode
         except FileNotFoundError:
@@ -395,7 +405,7 @@ class TreeScanner:
             inner = self._enter(child, fd)
             if inner is not None:
                 try:
-                    self._walk(child, inner, cancel)
+                    self._walk(child, inner, work)
                 finally:
                     os.close(inner)
 

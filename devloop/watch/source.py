@@ -7,7 +7,6 @@ build anything. Reads only; what cannot be read is an error with a place, never 
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import hashlib
 import json
@@ -21,7 +20,6 @@ from typing import TYPE_CHECKING
 from devloop.base.cancel import Cancel
 from devloop.base.editor_files import is_temporary
 from devloop.base.file_content import FileCache
-from devloop.base.ignore_rules import IgnoreFileError, IgnoreRules
 from devloop.base.patterns import (
     FilePatterns,
     existing_directory,
@@ -31,8 +29,10 @@ from devloop.base.patterns import (
 from devloop.config.resolve import secret_fields
 from devloop.errors import Code, DevloopError, Location, unreadable
 from devloop.model import Fingerprint, RenderingInputs, Scan
-from devloop.watch.rules import ContextRules
+from devloop.watch.context_rules import ReadsAnything, RulesInForce
+from devloop.watch.rules import NarrowRules
 from devloop.watch.scan import TreeScanner
+from devloop.watch.scan_progress import LASTING, large_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -40,7 +40,10 @@ if TYPE_CHECKING:
 
     from devloop.config.schema import Service
     from devloop.engine.ports import Rendering
+    from devloop.errors import Diagnosis
     from devloop.model import Snapshot
+    from devloop.watch.context_rules import BuildReads
+    from devloop.watch.rules import ContextRules
 
 
 # Part of every fingerprint: raised when what it covers changes, so that old ones never match.
@@ -60,20 +63,26 @@ class ServiceSource:
         check: Callable[[Cancel], None] = lambda _: None,
         needed: Callable[[str], bool] = lambda _: True,
         bases: Callable[[Cancel], Mapping[str, str]] = lambda _: {},
+        reads: BuildReads | None = None,
+        progress: Callable[[str], None] = lambda _: None,
+        warn: Callable[[Diagnosis], None] = lambda _: None,
     ) -> None:
         """`check` raises for manifests that cannot be deployed; it is asked once for each content.
         `needed` says whether a build may read a path of the context, and is asked of those that may
         not be read here. `bases` are the base images that moved under their names: name ->
-        digest."""
+        digest. `reads` knows what the build reads; without it, that is everything.
+        `progress` gets what a look that lasts is at, `warn` what makes it last, once."""
         build = service.build
         self._service = service
         self._project = os.fspath(project_root)
         self._context = os.fspath(build.context)
         self._dockerfile = os.fspath(build.dockerfile)
-        self._ignore = _IgnoreFile(
+        self._ignore = RulesInForce(
+            self._context,
             (f"{self._dockerfile}.dockerignore", os.path.join(self._context, ".dockerignore")),  # noqa: PTH118
             build.ignore,
             self._project,
+            reads or ReadsAnything(),
         )
         secrets = [secret_fields(s) for s in build.secrets]
         self._secrets = tuple(s.get("src") or s.get("source") for s in secrets)
@@ -82,6 +91,9 @@ class ServiceSource:
         self._check = check
         self._needed = needed
         self._bases = bases
+        self._progress = progress
+        self._warn = warn
+        self._warned = False
         self._moved: Mapping[str, str] = {}
         self._checked = ""
         singles = [self._dockerfile, *self._ignore.candidates, *filter(None, self._secrets)]
@@ -115,13 +127,19 @@ class ServiceSource:
         started = time.perf_counter()
         with self._lock:
             in_step, self._in_step = self._in_step, False
+            before = self._looks
             found = self._look(hints, cancel)
+            in_step = in_step and self._looks == before + 1
             if self._checked != found.fingerprint.deploy:
                 self._check(cancel)
                 self._checked = found.fingerprint.deploy
             changed = self._changes(found.snapshot, in_step=in_step)
             self._last, self._in_step = (found.snapshot, self._outside, self._moved), True
-        return replace(found, changed=changed, ms=(time.perf_counter() - started) * 1000)
+        took = time.perf_counter() - started
+        if took > LASTING and not self._warned:
+            self._warned = True
+            self._warn(large_context(found.snapshot, took, self._service.name))
+        return replace(found, changed=changed, ms=took * 1000)
 
     def last_snapshot(self) -> Snapshot | None:
         """That of the last scan, None before the first. Never waits for one that goes on."""
@@ -137,8 +155,10 @@ class ServiceSource:
         try:
             with self._lock:
                 in_step, self._in_step = self._in_step, False
+                before = self._looks
                 now = self._look(None, Cancel())
-                self._in_step = in_step and not (self._scanner and self._scanner.changes)
+                changed = self._looks > before + 1 or (self._scanner and self._scanner.changes)
+                self._in_step = in_step and not changed
         except DevloopError:
             return None
         if now.recipe != scan.recipe or self._scanner is None:
@@ -150,22 +170,33 @@ class ServiceSource:
         written |= self._scanner.rewritten_since(scan.look)
         return frozenset(path for path in written if not _passing(path)) or None
 
+    @property
+    def _looks(self) -> int:
+        return self._scanner.looks if self._scanner is not None else 0
+
     def _look(self, hints: frozenset[Path] | None, cancel: Cancel) -> Scan:
         """What is on disk, not yet compared with the look before."""
         if not self._complete:
             hints = None
         self._complete = False
-        rules = self._ignore.rules()
+        rules = self._ignore.rules(cancel, weigh=hints is None)
         scanner = self._scanner
         if scanner is None:
             scanner = self._scanner = TreeScanner(
-                self._service.build.context, rules, needed=self._needed
+                self._service.build.context,
+                rules,
+                needed=self._needed,
+                progress=self._progress,
             )
         elif rules is not self._rules:
             scanner.use(rules)
         self._rules = rules
         try:
             snapshot = scanner.scan(hints, cancel)
+            if isinstance(rules, NarrowRules) and _link_on_the_way(rules, scanner, snapshot):
+                self._rules = self._ignore.widen()
+                scanner.use(self._rules)
+                snapshot = scanner.scan(None, cancel)
         except (FileNotFoundError, NotADirectoryError):
             raise self._missing(
                 Code.CONFIG_CONTEXT_MISSING, "is not a directory", os.path.isdir
@@ -202,10 +233,14 @@ class ServiceSource:
         return self._patterns.concerns(text)
 
     def reshapes(self, path: Path) -> bool:
-        """Whether a change of `path` changes which paths matter: it is an ignore file, or an input
-        of the rendering that names others."""
+        """Whether a change of `path` changes which paths matter: it is an ignore file, a Dockerfile
+        that says what is read, or an input of the rendering that names others."""
         text = os.fspath(path)
         if text in self._ignore.candidates:
+            return True
+        if isinstance(self._ignore.last_rules(), NarrowRules) and (
+            text == self._dockerfile or text in self._targets
+        ):
             return True
         before, targets = self._inputs, self._targets
         named = self._patterns.concerns(text)
@@ -219,7 +254,7 @@ class ServiceSource:
         self._read_inputs()
         found = self._around()
         if os.path.isdir(self._context):  # noqa: PTH112
-            _walk_directories(self._context, self._ignore.last_rules(refresh=True), found)
+            _walk_directories(self._context, self._ignore.last_rules(Cancel()), found)
         else:
             found.add(existing_directory(self._context))
         return found
@@ -335,58 +370,12 @@ class ServiceSource:
         )
 
 
-class _IgnoreFile:
-    """The ignore file that applies, parsed again when it changed. Safe for several threads."""
-
-    def __init__(self, candidates: tuple[str, str], extra: tuple[str, ...], project: str) -> None:
-        self.candidates = candidates
-        self._extra = extra
-        self._project = project
-        self._lock = threading.Lock()
-        self._known: tuple[str, bytes] | None = None
-        self._rules: ContextRules | None = None
-
-    def rules(self) -> ContextRules:
-        """The rules as the disk has them now; the same object while nothing changed. Raises
-        `config/value` and `env/file-unreadable`."""
-        with self._lock:
-            path, data = self._read()
-            if self._rules is None or self._known != (path, data):
-                text = data.decode("utf-8", "surrogateescape")
-                try:
-                    self._rules = ContextRules(IgnoreRules.parse(text, self._extra))
-                except IgnoreFileError as error:
-                    raise _refused(error, os.path.relpath(path, self._project)) from error
-                self._known = path, data
-            return self._rules
-
-    def last_rules(self, *, refresh: bool = False) -> ContextRules:
-        """The last good rules, for those who only want to know where to look: never raises."""
-        if refresh or self._rules is None:
-            with contextlib.suppress(DevloopError):
-                return self.rules()
-        return self._rules or ContextRules(IgnoreRules(()))
-
-    def _read(self) -> tuple[str, bytes]:
-        for path in self.candidates:
-            try:
-                # A pipe of that name must not make devloop wait.
-                with open(path, "rb", opener=lambda p, f: os.open(p, f | os.O_NONBLOCK)) as file:
-                    return path, file.read()
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except OSError as error:
-                raise unreadable(path, error) from error
-        return self.candidates[-1], b""
-
-
-def _refused(error: IgnoreFileError, shown: str) -> DevloopError:
-    return DevloopError.of(
-        Code.CONFIG_VALUE,
-        str(error),
-        location=Location(shown, error.line, error.column) if error.line else None,
-        cause="Docker would refuse the build with it",
-        suggestions=(r"write \[ or \\ for a bracket or a backslash that stands for itself",),
+def _link_on_the_way(rules: NarrowRules, scanner: TreeScanner, snapshot: Snapshot) -> bool:
+    """Whether what is read may lie behind a symlink that the last scan found."""
+    found = ((path, snapshot.entries.get(path)) for path in scanner.changes)
+    return any(
+        entry is not None and entry.type == "symlink" and rules.reads.lead_through(path)
+        for path, entry in found
     )
 
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from devloop.builders.context_reads import may_match
+from devloop.base.read_patterns import may_match
 from devloop.builders.delta.layer_state import BaseState, CopyLayer, ancestors, place_all, same
 from devloop.builders.image.copies import FileEntry, place
 from devloop.builders.image.full_build import HasTriggers, NeedsFullBuild

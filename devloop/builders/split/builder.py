@@ -15,8 +15,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from devloop.base.read_patterns import may_match
 from devloop.base.threads import Background
-from devloop.builders.context_reads import may_match
 from devloop.builders.daemonless.file_tree import Tree
 from devloop.builders.daemonless.images import MOST, StageImages
 from devloop.builders.daemonless.stages import StageImage, StageMaker

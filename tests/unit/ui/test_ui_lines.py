@@ -32,6 +32,8 @@ from devloop.events import (
 )
 from devloop.model import Outcome, Step, StepOutcome
 from devloop.ui.lines import LineFormatter, QuietFormatter
+from devloop.ui.live_parts import Glyphs
+from devloop.ui.notices import Notices
 
 if TYPE_CHECKING:
     from devloop.events import Event
@@ -307,6 +309,13 @@ def test_a_long_step_tells_every_ten_seconds_how_far_it_is() -> None:
         )
         got += formatter.format(Record(second, f"2026-11-23T14:31:{second:02}.000Z", progress))
     assert got == ["devloop: #7 web build 4/12 RUN pip"] * 2
+
+
+def test_a_scan_that_lasts_is_reported_before_there_is_an_iteration() -> None:
+    at = StepProgress(iter=None, service="web", step=Step.SCAN, message="9 files read, at data")
+    assert lines(at) == ["devloop: web scan 9 files read, at data"]
+    (row,) = Notices(Glyphs()).take(at, busy=frozenset())
+    assert row.parts[0][0].endswith(" web scan 9 files read, at data")
 
 
 def test_quiet_says_problems_and_how_it_ended() -> None:
