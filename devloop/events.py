@@ -122,11 +122,13 @@ class StepFinished(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """What the cluster serves now, as far as devloop has proof of it."""
+    """What the cluster serves now, as far as devloop has proof of it. `fingerprint` is that of what
+    was on disk, see `model.Fingerprint.whole`."""
 
     iter: int
     image: str
     digest: str
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

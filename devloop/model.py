@@ -103,6 +103,11 @@ class Fingerprint:
     def __str__(self) -> str:
         return self.build[:12]
 
+    @property
+    def whole(self) -> str:
+        """Both in one word, for whoever compares them later."""
+        return f"{self.build[:16]}-{self.deploy[:16]}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import time
 from typing import IO, TYPE_CHECKING
 
 from devloop.cluster.api.connection import Connection
@@ -53,26 +54,48 @@ def find_registry(project: Project, connection: Connection) -> PushTarget:
     )
 
 
+def session_runs(project: Project) -> bool:
+    """Whether some process has the lock of `only_session`. A process number tells less: it may have
+    been given again."""
+    try:
+        with (project.state_dir / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 @contextlib.contextmanager
 def only_session(project: Project) -> Iterator[None]:
     """Two sessions of one project would undo each other's work: the second one is refused.
 
     The lock is the kernel's, so it is gone with the process however that ends."""
     with _opened(project.state_dir) as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(lock):
             lock.seek(0)
             pid = lock.read().strip() or "unknown"
             raise DevloopError.of(
                 Code.ENV_SESSION_RUNNING,
                 f"another devloop session runs for {project.name} (pid {pid})",
                 suggestions=(f"stop it with Ctrl-C there, or: kill {pid}",),
-            ) from None
+            )
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
         yield
+
+
+def _locked(lock: IO[str]) -> bool:
+    for _ in range(3):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)  # `session_runs` has it for no longer than its question takes
+        else:
+            return True
+    return False
 
 
 def _opened(directory: Path) -> IO[str]:

@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Required, TypeAlias, TypedDict, Unpack
 
 from devloop.base.cancel import Cancelled
 from devloop.base.lazy_dataclass import dataclass
+from devloop.base.orphans import ended_with_us
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -189,6 +190,8 @@ def _to_end(
             )
         except OSError as error:
             raise _cannot_run(argv[0], cwd, error) from error
+        if not terminal:
+            stack.enter_context(ended_with_us(process.pid))
         stack.callback(_end, process, grace)
         # All signals are sent from this thread, the only one that reaps: a process id that another
         # thread kept could belong to somebody else by the time it is used.

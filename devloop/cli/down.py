@@ -29,6 +29,7 @@ def command(options: CommonOptions, yes: bool, dry_run: bool) -> int:
     from devloop.cluster.deploy.recovery import (  # noqa: PLC0415 - as above
         recover,
         recover_abandoned,
+        remove_abandoned_leases,
     )
     from devloop.cluster.replace.recovery_log import RecoveryLog  # noqa: PLC0415 - as above
 
@@ -42,6 +43,7 @@ def command(options: CommonOptions, yes: bool, dry_run: bool) -> int:
             found = recover(connection, RecoveryLog(project.state_dir))
             for diagnosis in (*found, *recover_abandoned(connection, refs)):
                 click.echo(diagnosis.message)
+            remove_abandoned_leases(connection, [ref for ref in refs if ref.serves])
         created = find_created(connection, project.name)
         if not created:
             click.echo(f"nothing to delete: devloop created nothing for {project.name} here")

@@ -12,9 +12,12 @@ from devloop.cli.options import CommonOptions, load, output_option, project_opti
 from devloop.errors import ExitStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from devloop.cluster.api.connection import Connection
     from devloop.cluster.deploy.status import WorkloadStatus
+    from devloop.config.schema import Project
+    from devloop.engine.ports import Rendering
 
 
 @click.command("status")
@@ -23,11 +26,12 @@ if TYPE_CHECKING:
 def command(options: CommonOptions, output: str) -> int:
     """Show what runs of each service, and the session if there is one.
 
-    The cluster is asked, and the session; without one its part is what the last wrote down. Where a
-    session was killed in the middle of a replacement, what it left paused is resumed.
+    The cluster is asked, and the session; without one its part is what the last wrote down, and
+    whether that is still what is on disk. Where a session was killed in the middle of a
+    replacement, what it left paused is resumed.
     """
     project = load(options).project
-    from devloop.app import connect  # noqa: PLC0415 - see main.py
+    from devloop.app import connect, session_runs  # noqa: PLC0415 - see main.py
     from devloop.app.workloads import renderings_for, workloads_of  # noqa: PLC0415 - as above
     from devloop.cluster.deploy.lease import holder_of  # noqa: PLC0415 - as above
     from devloop.cluster.deploy.recovery import (  # noqa: PLC0415 - as above
@@ -43,8 +47,12 @@ def command(options: CommonOptions, output: str) -> int:
         workloads = workloads_of(project, project.services, renderings, connection)
         refs = tuple(dict.fromkeys(chain(*workloads.values())))
         session = session_of(project.state_dir)
+        if session is not None:
+            session["running"] = session["running"] and session_runs(project)
+            session["killed"] = not session["running"] and "ended" not in session
         notes: list[str] = []
-        running = bool(session and session.get("running"))
+        running = bool(session and session["running"])
+        disk: dict[str, str] = {}
         if not running:
             # What a killed session left half done does not wait for the next one.
             recovered = recover(connection, RecoveryLog(project.state_dir))
@@ -53,6 +61,8 @@ def command(options: CommonOptions, output: str) -> int:
             notes += [
                 f"{ref}: {by}, works with it" for ref in refs if (by := holder_of(connection, ref))
             ]
+            if session is not None:
+                disk = _compared(project, session, renderings, connection)
         found = {name: read_status(connection, own) for name, own in workloads.items()}
         report: dict[str, Any] = {
             "project": project.name,
@@ -61,7 +71,8 @@ def command(options: CommonOptions, output: str) -> int:
             "session": session,
             "notes": notes,
             "services": {
-                name: _as_json(statuses[0]) | {"others": list(map(_as_json, statuses[1:]))}
+                name: _as_json(statuses[0])
+                | {"others": list(map(_as_json, statuses[1:])), "disk": disk.get(name)}
                 for name, statuses in found.items()
             },
         }
@@ -69,15 +80,43 @@ def command(options: CommonOptions, output: str) -> int:
         click.echo(json.dumps(report))
         return ExitStatus.DONE
     click.echo(f"{project.name}   context {report['context']}, namespace {report['namespace']}")
-    if session is None or not running:
-        click.echo("no session is running: `devloop dev` starts one")
+    if session is not None and running:
+        click.echo(f"session running: {_name_of(session)}")
     else:
-        click.echo(f"session running: devloop {session['mode']}, pid {session['pid']}")
+        click.echo("no session is running: `devloop dev` starts one")
+        if session is not None and session["killed"]:
+            click.echo(f"the last one was killed: {_name_of(session)}")
     for note in notes:
         click.echo(note)
     for name, (status, *others) in found.items():
         _show(name, status, others, session)
+        if name in disk:
+            click.echo(f"  disk    {disk[name]}")
     return ExitStatus.DONE
+
+
+def _name_of(session: dict[str, Any]) -> str:
+    return f"devloop {session['mode']}, pid {session['pid']}"
+
+
+def _compared(
+    project: Project,
+    session: dict[str, Any],
+    renderings: Mapping[str, Rendering],
+    connection: Connection,
+) -> dict[str, str]:
+    """Whether what the session saw served last is what is on disk, in words, by service; without
+    those of which that is not known."""
+    from devloop.app.on_disk import fingerprints_on_disk  # noqa: PLC0415 - see main.py
+
+    now = fingerprints_on_disk(project, renderings, connection, mode=session["mode"])
+    found: dict[str, str] = {}
+    for name, service in session["services"].items():
+        serving = service.get("serving") or {}
+        if name in now and serving.get("fingerprint"):
+            same = serving["fingerprint"] == now[name]
+            found[name] = f"{'as' if same else 'changed since'} #{serving['iter']}"
+    return found
 
 
 def _as_json(status: WorkloadStatus) -> dict[str, Any]:
@@ -120,7 +159,13 @@ def _show(
     last = ((session or {}).get("services") or {}).get(service) or {}
     if hold := last.get("hold"):
         click.echo(f"  holding {hold['reason']}")
-    if last.get("outcome"):
+    busy = last.get("state") in ("working", "holding")
+    at = f" at {last['step']}" if last.get("step") else ""
+    if busy and session is not None and not session["running"]:
+        click.echo(f"  last    #{last.get('iter')} broke off{at}")
+    elif busy:
+        click.echo(f"  now     #{last.get('iter')}{at}")
+    elif last.get("outcome"):
         click.echo(f"  last    #{last.get('iter')} {last['outcome']}")
 
 

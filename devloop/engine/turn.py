@@ -135,7 +135,10 @@ class Turn:
         serving = None
         if proof := self.service.proof:
             serving = events.Serving(
-                iter=proof.iteration, image=proof.image.pinned, digest=proof.image.digest
+                iter=proof.iteration,
+                image=proof.image.pinned,
+                digest=proof.image.digest,
+                fingerprint=proof.fingerprint.whole,
             )
         self.events.append(
             events.IterationFinished(

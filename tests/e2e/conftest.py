@@ -35,7 +35,7 @@ class Cluster:
 
     def __init__(self, namespace: str, proxy: str) -> None:
         self.namespace = namespace
-        self._proxy = proxy
+        self.proxy = proxy
 
     def kubectl(self, *argv: str, stdin: str | None = None) -> str:
         done = subprocess.run(
@@ -57,9 +57,7 @@ class Cluster:
 
     def answer(self, path: str = "/", service: str = "web") -> str | None:
         """What the app answers at its Service, None when it does not."""
-        url = (
-            f"{self._proxy}/api/v1/namespaces/{self.namespace}/services/{service}:8080/proxy{path}"
-        )
+        url = f"{self.proxy}/api/v1/namespaces/{self.namespace}/services/{service}:8080/proxy{path}"
         try:
             with urllib.request.urlopen(url, timeout=3) as response:
                 text: str = response.read().decode()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.process import is_alive
 from devloop.cluster.api.api_errors import ApiError
-from devloop.cluster.api.pod_view import Json, dig, number, text
+from devloop.cluster.api.pod_view import Json, dig, metadata, number, text
 
 if TYPE_CHECKING:
     from devloop.cluster.api.connection import Connection
@@ -112,6 +112,19 @@ def holder_of(connection: Connection, ref: WorkloadRef) -> str | None:
         raise
     held = judge(lease, Holder.own(), now=datetime.now(UTC)) if lease is not None else None
     return held.by if held is not None else ""
+
+
+def this_very(lease: Json) -> dict[str, object]:
+    """The body of a request that deletes the Lease as it was read, and none that came since."""
+    meta = metadata(lease)
+    return {
+        "kind": "DeleteOptions",
+        "apiVersion": "v1",
+        "preconditions": {
+            "uid": text(meta.get("uid")),
+            "resourceVersion": text(meta.get("resourceVersion")),
+        },
+    }
 
 
 def lease_collection(ref: WorkloadRef) -> str:

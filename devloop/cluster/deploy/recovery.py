@@ -7,11 +7,13 @@ workload's own mark and its Lease tell. Never touches what a session still works
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from devloop.cluster.api.api_errors import ApiError
 from devloop.cluster.api.kinds import workload_path
 from devloop.cluster.api.pod_view import uid_of
-from devloop.cluster.deploy.lease import holder_of
+from devloop.cluster.deploy.lease import RENEW, Holder, holder_of, judge, lease_path, this_very
 from devloop.cluster.replace.pause import paused_by_devloop, resume
 from devloop.cluster.replace.rolling import is_fast, restore_strategy
 from devloop.errors import Code, DevloopError, Diagnosis
@@ -66,6 +68,21 @@ def recover_abandoned(
         if message:
             found.append(_report(message))
     return tuple(found)
+
+
+def remove_abandoned_leases(connection: Connection, refs: Iterable[WorkloadRef]) -> None:
+    """Delete the Leases that sessions left which work with their workloads no more. Errors:
+    cluster/*, but for those who may not delete them."""
+    me, now = Holder.own(), datetime.now(UTC)
+    for ref in refs:
+        lease = connection.find(lease_path(ref), absent=(403, 404, 405))
+        if lease is None or judge(lease, me, now=now) is not None:
+            continue
+        try:
+            connection.request("DELETE", lease_path(ref), this_very(lease), timeout=RENEW)
+        except ApiError as error:
+            if error.status not in {403, 404, 405, 409}:
+                raise
 
 
 def _report(message: str) -> Diagnosis:

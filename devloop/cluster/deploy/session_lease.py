@@ -26,6 +26,7 @@ from devloop.cluster.deploy.lease import (
     lease_collection,
     lease_name,
     lease_path,
+    this_very,
 )
 from devloop.errors import Code, DevloopError, Diagnosis
 
@@ -276,16 +277,8 @@ class SessionLeases:
 
     def _give_back(self, item: tuple[WorkloadRef, Json]) -> None:
         ref, lease = item
-        body = {
-            "kind": "DeleteOptions",
-            "apiVersion": "v1",
-            "preconditions": {
-                "uid": uid_of(lease),
-                "resourceVersion": text(metadata(lease).get("resourceVersion")),
-            },
-        }
         try:
-            self._connection.request("DELETE", lease_path(ref), body, timeout=1.0)
+            self._connection.request("DELETE", lease_path(ref), this_very(lease), timeout=1.0)
         except ApiError as error:
             if error.status != 409:
                 return

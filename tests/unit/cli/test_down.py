@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import subprocess
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from devloop.app import only_session
 from devloop.cli.main import main
+from devloop.cluster.deploy.lease import Holder, lease_path
 from devloop.cluster.deploy.ownership import desired
 from devloop.cluster.replace.pause import with_pause
 from devloop.config.loader import load_project
+from devloop.model import WorkloadRef
 from tests.support.cluster_objects import deployment
 from tests.support.fake_api import FakeApi, fake_api
 
@@ -54,6 +59,35 @@ def test_nothing_is_deleted_while_a_session_runs(
         # To look is allowed.
         assert main(["down", "--dry-run", "-n", "dev"]) == 0
     assert WEB in api.objects
+
+
+def test_the_lease_of_a_killed_session_goes_too(api: FakeApi) -> None:
+    own = Holder.own()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    killed = Holder(user=own.user, host=own.host, pid=ended.pid, token="b2")
+    path = lease_path(WorkloadRef("deployment", "web", "dev"))
+    api.put(path, _lease(killed))
+    assert main(["down", "--yes", "-n", "dev"]) == 0
+    assert path not in api.objects
+
+
+def test_the_lease_of_somebody_elses_session_stays(api: FakeApi) -> None:
+    path = lease_path(WorkloadRef("deployment", "web", "dev"))
+    api.put(path, _lease(Holder(user="anna", host="there", pid=7, token="b2")))
+    assert main(["down", "--yes", "-n", "dev"]) == 0
+    assert path in api.objects
+
+
+def _lease(holder: Holder) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "devloop-web"},
+        "spec": {
+            "holderIdentity": holder.identity,
+            "leaseDurationSeconds": 15,
+            "renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        },
+    }
 
 
 @pytest.mark.parametrize("command", [["status"], ["down", "--yes"]])

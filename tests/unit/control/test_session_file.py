@@ -58,7 +58,7 @@ FINISHED = IterationFinished(
     outcome=Outcome.FAILED,
     ms=3100.4,
     digest="sha256:aa",
-    serving=Serving(iter=6, image="r/web@sha256:9f", digest="sha256:9f"),
+    serving=Serving(iter=6, image="r/web@sha256:9f", digest="sha256:9f", fingerprint="f"),
     why="no",
     failed_step=Step.BUILD,
 )
@@ -105,7 +105,12 @@ def test_holds_and_results(tmp_path: Path) -> None:
         3100,
     )
     assert (web["hold"], web["pods"], web["digest"]) == (None, {}, "sha256:aa")
-    assert web["serving"] == {"iter": 6, "image": "r/web@sha256:9f", "digest": "sha256:9f"}
+    assert web["serving"] == {
+        "iter": 6,
+        "image": "r/web@sha256:9f",
+        "digest": "sha256:9f",
+        "fingerprint": "f",
+    }
 
 
 def test_a_session_that_ended_or_died(tmp_path: Path) -> None:
