@@ -147,6 +147,12 @@ def _until(condition: Callable[[], object], what: str, seconds: float = 10.0) ->
         time.sleep(0.1)
 
 
+def _story(session: Devloop) -> str:
+    """What it said, without the apps' logs."""
+    said = [e for e in session.events if e["type"] not in ("log", "pod.changed", "step.progress")]
+    return "\n".join([*map(json.dumps, said), *session.stderr[-40:]])
+
+
 class Killed:
     """The project and its sessions, one after the other."""
 
@@ -182,9 +188,10 @@ class Killed:
                 f"{set(SERVICES) - set(ended)}",
                 START,
             )
-            assert event["outcome"] in ("ready", "unchanged"), session.story()
+            told = f"{self._told}\n{_story(session)}"
+            assert event["outcome"] in ("ready", "unchanged"), told
             ended[event["service"]] = event
-        told = f"{self._told}\n{session.story()}"
+        told = f"{self._told}\n{_story(session)}"
         self.look.serves(self.project, told)
         # An image that follows what went hot pauses for a moment.
         _until(lambda: not self.look.paused(), f"resumed\n{told}")
@@ -215,12 +222,12 @@ class Killed:
         elif moment.phase == "quiet":
             session.wait(lambda e: e["type"] == "iteration.finished", "end of an iteration")
         time.sleep(moment.after)
-        assert session.process.poll() is None, session.story()
+        assert session.process.poll() is None, f"{self._told}\n{_story(session)}"
         session.killed = True
         session.process.kill()
         session.join(10)
         self.events, self.session = session.events, None
-        self._told += f"\n{session.story()}"
+        self._told += f"\n{_story(session)}"
         _until(lambda: not self.processes(), f"gone: {self.processes()}\n{self._told}")
 
     @property
@@ -267,6 +274,7 @@ class Killed:
         assert self.session is not None
 
     def _status(self) -> None:
+        before = self._all_pods()
         report = json.loads(self.command("status", "--output", "json"))
         told = f"{report}\n{self._told}"
         assert self.look.paused() == [], told
@@ -278,14 +286,18 @@ class Killed:
             assert session["pid"] == began["pid"], told
             assert session["killed"], told
             for service in SERVICES:
+                found = {pod["name"] for pod in report["services"][service]["pods"]}
+                assert found <= before | self._all_pods(), told
                 self._is_true(report["services"][service], session["services"][service], service)
+
+    def _all_pods(self) -> set[str]:
+        return {pod["metadata"]["name"] for pod in self.cluster.get("pods")["items"]}
 
     def _is_true(self, report: dict[str, Any], last: dict[str, Any], service: str) -> None:
         told = f"{service}: {report}, {last}\n{self._told}"
         template = self.cluster.get("deployment", service)["spec"]["template"]["spec"]
         assert report["images"] == {"main": template["containers"][0]["image"]}, told
         pods = self.look.pods(service)
-        assert {pod["name"] for pod in report["pods"] if not pod["deleting"]} <= set(pods), told
         if self.unfinished(service):
             assert last["state"] == "working", told
         elif (report["disk"] or "").startswith("as ") and set(pods) <= set(last["pods"]):

@@ -60,7 +60,10 @@ spec:
         - name: main
           image: {image}
           ports: [{{containerPort: 8080}}]
-          readinessProbe: {{httpGet: {{path: /, port: 8080}}, periodSeconds: 1}}
+          readinessProbe:
+            httpGet: {{path: /version, port: 8080}}
+            periodSeconds: 1
+            timeoutSeconds: 5
 """
 
 _DOCKERFILE = 'ARG BASE\nFROM ${BASE}\nWORKDIR /app\nCOPY . .\nCMD ["python3", "app.py"]\n'
