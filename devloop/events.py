@@ -48,6 +48,19 @@ class SessionEnded(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SessionPaused(Event):
+    """Nothing is begun until `session.resumed`; what was under way comes to the end of its step."""
+
+    type: ClassVar[str] = "session.paused"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionResumed(Event):
+    type: ClassVar[str] = "session.resumed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WatchChanged(Event):
     """`paths` are relative to the project; at most 20 are listed, `count` counts all."""
 
@@ -76,6 +89,17 @@ class Trigger:
     kind: Literal["start", "files", "retry", "recovered", "image"]
     paths: tuple[str, ...] = ()
     count: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerTaken(Event):
+    """The iteration `iter` is the other try that somebody asked for with the requests `ids`. One
+    that is superseded is followed by the one that is."""
+
+    type: ClassVar[str] = "trigger.taken"
+    service: str
+    iter: int
+    ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,9 +194,9 @@ class DiagnosticRaised(Diagnosis, Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldStarted(Event):
-    """An iteration waits, and why; without `iter` a session that is about to end. `until` is
-    seconds from now to the next try, None when something else than time ends it; `code` is empty
-    when it is no error that is waited out."""
+    """An iteration waits, and why; without `iter` a change in a session that is paused, or a
+    session that is about to end. `until` is seconds from now to the next try, None when something
+    else than time ends it; `code` is empty when it is no error that is waited out."""
 
     type: ClassVar[str] = "hold"
     service: str

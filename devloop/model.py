@@ -115,7 +115,8 @@ class Scan:
     project, compared with the scan before; empty when nothing differs or there was none before.
     `recipe` is the digest of all that shapes the image except the context: two scans with the same
     recipe differ in `snapshot` alone. `look` counts
-    the looks of one source."""
+    the looks of one source. `fresh` is for whoever makes an image of it: the user wants a full
+    build, with nothing remembered and no shortcut."""
 
     fingerprint: Fingerprint
     snapshot: Snapshot
@@ -124,6 +125,7 @@ class Scan:
     files: int = 0
     ms: float = 0.0
     look: int = 0
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

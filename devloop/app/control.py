@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Any
 from devloop.config.problems import nearest
 from devloop.control.client import SOCKET
 from devloop.control.history import History
-from devloop.control.protocol import EventsRequest, StatusRequest
+from devloop.control.protocol import (
+    EventsRequest,
+    PauseRequest,
+    ResumeRequest,
+    StatusRequest,
+    TriggerRequest,
+)
 from devloop.control.server import ControlServer
+from devloop.engine.state import Asked, Continued, Paused
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
@@ -18,6 +25,7 @@ if TYPE_CHECKING:
 
     from devloop.control.protocol import Request
     from devloop.engine.bus import EventBus
+    from devloop.engine.loop import Engine
 
 
 class SessionControl:
@@ -25,6 +33,7 @@ class SessionControl:
 
     def __init__(self, state_dir: Path, bus: EventBus, services: Iterable[str]) -> None:
         """Errors: env/control."""
+        self.engine: Engine | None = None  # once there is one
         self._services = tuple(services)
         self._ids = itertools.count(1)
         self._history = History()
@@ -54,7 +63,47 @@ class SessionControl:
             case EventsRequest():
                 check_service(request.service, self._services)
                 return {"services": self._services}
-        raise DevloopError.of(Code.USAGE_ARGUMENTS, f"no {request.op} yet")
+            case TriggerRequest():
+                return self._trigger(request)
+            case PauseRequest():
+                self._at_work().post(Paused("paused by `devloop pause`: `devloop resume` goes on"))
+            case ResumeRequest():
+                self._at_work().post(Continued())
+        return {}
+
+    def _trigger(self, request: TriggerRequest) -> Mapping[str, Any]:
+        engine = self._at_work()
+        check_service(request.service, self._services)
+        service = request.service or self._only()
+        if self._history.state().get("paused"):
+            raise DevloopError.of(
+                Code.USAGE_PAUSED,
+                "the session is paused, so nothing is built or deployed",
+                suggestions=("`devloop resume`, then ask again",),
+            )
+        number = next(self._ids)
+        engine.post(Asked(service=service, id=number, fresh=request.fresh))
+        return {"id": number, "service": service}
+
+    def _only(self) -> str:
+        if len(self._services) > 1:
+            raise DevloopError.of(
+                Code.USAGE_ARGUMENTS,
+                "the session has more than one service, and none is named",
+                cause="services: " + ", ".join(self._services),
+                suggestions=("name one of them",),
+            )
+        return self._services[0]
+
+    def _at_work(self) -> Engine:
+        if self.engine is None:
+            raise DevloopError.of(
+                Code.ENV_SESSION_STARTING,
+                "the session has not begun to work yet",
+                cause="it waits for the cluster, its registry or Docker",
+                suggestions=("try again in a moment",),
+            )
+        return self.engine
 
 
 def check_service(name: str, services: Iterable[str]) -> None:

@@ -252,6 +252,8 @@ class Session:
         for diagnosis in recover_abandoned(connection, leases.left_behind, own=True):
             self._bus.publish(DiagnosticRaised.of(diagnosis))
         self._engine = wiring.engine()
+        if self._control is not None:
+            self._control.engine = self._engine
         status = ExitStatus.DONE
         if self._stopped is None:
             status = self._engine.run()

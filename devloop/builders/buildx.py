@@ -71,9 +71,16 @@ class _Result:
 
 
 def arguments(
-    job: Job, *, dockerfile: Path, context: Path, tag: str, metadata: Path, route: Route = "direct"
+    job: Job,
+    *,
+    dockerfile: Path,
+    context: Path,
+    tag: str,
+    metadata: Path,
+    route: Route = "direct",
+    fresh: bool = False,
 ) -> list[str]:
-    """The command line for one build."""
+    """The command line for one build; a `fresh` one takes nothing from the builder's cache."""
     build, target = job.build, job.target
     argv = ["docker", "buildx", "build", "--progress=rawjson", f"--metadata-file={metadata}"]
     # An attestation holds times and turns the image into an index of two manifests: the digest
@@ -95,6 +102,8 @@ def arguments(
         argv.append(f"--platform={build.platform}")
     if job.pull:
         argv.append("--pull")
+    if fresh:
+        argv.append("--no-cache")
     return [*argv, "--", str(context)]
 
 
@@ -224,7 +233,7 @@ class Buildx:
         source = build.context
 
         def rewrite(text: str) -> str:
-            text = with_mounts(text, build)
+            text = text if scan.fresh else with_mounts(text, build)
             return cut(text) if cut else text
 
         def on_line(line: str) -> None:
@@ -260,6 +269,7 @@ class Buildx:
                 tag=tag or tag_of(scan),
                 metadata=metadata,
                 route=self._route,
+                fresh=scan.fresh,
             )
             try:
                 status = process.run(

@@ -170,7 +170,7 @@ class CachingBuilder:
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
         repository = self._job.repository
-        digest = self._known(repository, scan, cancel)
+        digest = None if scan.fresh else self._known(repository, scan, cancel)
         if digest is not None:
             reporter.started(Step.BUILD)
             reporter.finished(Step.BUILD, StepOutcome.SKIPPED, f"same content as {digest[:19]}…")

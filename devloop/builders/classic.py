@@ -127,6 +127,7 @@ class Classic:
                     target=job.build.target,
                     platform=job.build.platform,
                     pull=job.pull,
+                    nocache=scan.fresh,
                     rm=True,
                     forcerm=True,
                 ):

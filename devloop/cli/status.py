@@ -82,6 +82,8 @@ def command(options: CommonOptions, output: str) -> int:
     click.echo(f"{project.name}   context {report['context']}, namespace {report['namespace']}")
     if session is not None and running:
         click.echo(f"session running: {_name_of(session)}")
+        if paused := session.get("paused"):
+            click.echo(paused["reason"])
     else:
         click.echo("no session is running: `devloop dev` starts one")
         if session is not None and session["killed"]:

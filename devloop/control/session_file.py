@@ -25,9 +25,10 @@ def read_session(state_dir: Path) -> dict[str, Any] | None:
     """What the last session of a project wrote down; None when there is nothing to read.
 
     Keys: `v`, `pid`, `mode`, `version`, `started` (RFC 3339), `project`, `root`, `context`,
-    `namespace`, `registry`, `services`, after the end `ended` and `exit_code`, and `running`:
-    whether its process is alive. Each service has `iter`, `state` (`working`, `holding`, `idle`),
-    `step`, `outcome`, `failed_step`, `ms`, `why`, `digest`, `serving`, `hold` and `pods`."""
+    `namespace`, `registry`, `services`, `paused` (None, or `reason` and `since`), after the end
+    `ended` and `exit_code`, and `running`: whether its process is alive. Each service has `iter`,
+    `state` (`working`, `holding`, `idle`), `step`, `outcome`, `failed_step`, `ms`, `why`, `digest`,
+    `serving`, `hold` and `pods`."""
     session = StateFile(state_dir / _NAME).read(set_aside=False)
     if session is None or not isinstance(session.get("pid"), int):
         return None
@@ -67,7 +68,18 @@ class SessionView:
             case events.SessionStarted():
                 facts = asdict(event)
                 services = {name: _service() for name in facts.pop("services")}
-                self.state = {"started": ts, **facts, "services": services}
+                self.state = {"started": ts, **facts, "paused": None, "services": services}
+            case events.SessionPaused():
+                self.state["paused"] = {"reason": event.reason, "since": ts}
+            case events.SessionResumed():
+                self.state["paused"] = None
+                for each in self.state.get("services", {}).values():
+                    if each["state"] == "idle":
+                        each["hold"] = None
+            case events.HoldStarted(iter=None) if self.state.get("paused"):
+                service = self.state.get("services", {}).get(event.service)
+                if service is not None:
+                    service["hold"] = {"code": "", "reason": "a change waits", "attempt": 1}
             case events.SessionEnded():
                 self.state |= {"ended": ts, "exit_code": event.exit_code, "why": event.why}
             case _:

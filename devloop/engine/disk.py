@@ -11,13 +11,19 @@ from typing import TYPE_CHECKING
 from devloop.engine.state import Dirty, Failure, Hinted, Iteration, TaskKind
 from devloop.engine.turn import SUPERSEDED
 from devloop.errors import Code, Diagnosis
-from devloop.events import DiagnosticRaised, Trigger, WatchChanged, WatchRescanned
+from devloop.events import (
+    DiagnosticRaised,
+    Trigger,
+    TriggerTaken,
+    WatchChanged,
+    WatchRescanned,
+)
 from devloop.model import Outcome, Step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from devloop.engine.state import Done
+    from devloop.engine.state import Asked, Done
     from devloop.engine.turn import Turn
     from devloop.model import Scan
 
@@ -41,10 +47,13 @@ def hinted(turn: Turn, fact: Hinted) -> None:
     turn.service = replace(turn.service, dirty=dirty)
 
 
-def asked(turn: Turn) -> None:
+def asked(turn: Turn, fact: Asked) -> None:
     """Somebody wants another try: it begins with a look at the disk, as everything does."""
-    turn.service = replace(turn.service, asked=True)
     hinted(turn, Hinted(service=turn.service.name, paths=None))
+    dirty = turn.service.dirty
+    if turn.state.stop is None and dirty is not None:
+        dirty = replace(dirty, asks=(*dirty.asks, fact.id))
+        turn.service = replace(turn.service, dirty=dirty, fresh=turn.service.fresh or fact.fresh)
 
 
 def changed_outside(turn: Turn, change: Diagnosis | None) -> None:
@@ -75,9 +84,23 @@ def changed_outside(turn: Turn, change: Diagnosis | None) -> None:
 
 
 def scanned(turn: Turn, scan: Scan, seen: Dirty, done: Done) -> None:
+    """Decide by what a look at the disk found, and report who asked for it what follows."""
+    before = turn.state.next_iteration
+    _decide(turn, scan, seen, done)
+    iteration = turn.service.iteration
+    _taken(turn, seen, before if iteration is None else iteration.number)
+
+
+def _taken(turn: Turn, seen: Dirty, number: int) -> None:
+    if seen.asks:
+        name = turn.service.name
+        turn.events.append(TriggerTaken(service=name, iter=number, ids=seen.asks))
+
+
+def _decide(turn: Turn, scan: Scan, seen: Dirty, done: Done) -> None:
     service = turn.service
     first = service.scan is None and service.failure is None
-    turn.service = replace(turn.service, scan=scan, asked=False)
+    turn.service = replace(turn.service, scan=scan)
     if scan.changed and not first:
         if seen.paths is None:
             # What the watcher missed; an audit that finds nothing is not reported.
@@ -96,14 +119,16 @@ def scanned(turn: Turn, scan: Scan, seen: Dirty, done: Done) -> None:
         if spared and done.wrote:
             # What its own build wrote is no change: it stands for this, too.
             turn.iteration = running = replace(running, scan=scan)
-        if same or running.goes_through(scan):
-            if running.hold is not None and (service.asked or seen.paths):
+        stays = running.fresh or not service.fresh
+        if stays and (same or running.goes_through(scan)):
+            if running.hold is not None and (seen.asks or seen.paths):
                 # Somebody thinks that what it waits for is there.
                 turn.iteration = replace(running, hold=replace(running.hold, until=turn.now))
             return
         if running.deployed is None:
             turn.count_superseded(scan.changed)
-        turn.end_iteration(Outcome.CANCELLED, why="superseded by a newer change")
+        why = "superseded by a newer change" if stays or not same else "a full build is asked for"
+        turn.end_iteration(Outcome.CANCELLED, why=why)
     elif service.superseded[-1:] == ((),):
         # A builder found that something had changed; this scan says what.
         turn.service = replace(turn.service, superseded=service.superseded[:-1])
@@ -112,11 +137,11 @@ def scanned(turn: Turn, scan: Scan, seen: Dirty, done: Done) -> None:
     if running is None and failure and done.wrote and seen.first < failure.at + _ECHO:
         turn.service = replace(turn.service, failure=replace(failure, fingerprint=fingerprint))
         return
-    wished = service.asked or scan.changed or seen.paths
+    wished = seen.asks or scan.changed or seen.paths
     if service.taken is not None and running is None and failure is None and not wished:
         return  # an audit is nobody's wish to take it back
     trigger = _trigger(turn, scan, seen, first=first)
-    if service.asked:
+    if seen.asks:
         begin(turn, trigger if first or scan.changed else Trigger(kind="retry"), scan)
     else:
         _compare(turn, trigger, scan, seen, ended=running is not None)
@@ -147,13 +172,16 @@ def scan_failed(turn: Turn, diagnosis: Diagnosis, seen: Dirty) -> None:
     failure = turn.service.failure
     if turn.service.iteration is not None:
         turn.end_iteration(Outcome.CANCELLED, why="its source cannot be read any more")
-    elif failure and failure.fingerprint is None and failure.diagnosis == diagnosis:
+    elif (
+        failure and failure.fingerprint is None and failure.diagnosis == diagnosis and not seen.asks
+    ):
         return
     first = turn.service.scan is None
     number = turn.announce(_trigger(turn, None, seen, first=first), None)
     failure = Failure(
         fingerprint=None, iteration=number, step=Step.SCAN, diagnosis=diagnosis, at=turn.now
     )
+    _taken(turn, seen, number)
     turn.report(diagnosis, number, Step.SCAN)
     turn.close(number, Outcome.FAILED, ms=0.0, failure=failure)
 
@@ -182,7 +210,8 @@ def begin(turn: Turn, trigger: Trigger, scan: Scan) -> None:
     # A deploy that broke off may have changed some of the objects and not others; another try with
     # the same bytes finds nothing to sync.
     may_sync = turn.service.syncs and turn.service.applied and turn.service.proof is not None
-    may_sync = may_sync and trigger.kind not in {"retry", "image"}
+    fresh = turn.service.fresh
+    may_sync = may_sync and not fresh and trigger.kind not in {"retry", "image"}
     turn.service = replace(turn.service, failure=None, unserved=None, taken=None)
     stage = TaskKind.SYNC if may_sync else TaskKind.BUILD
     turn.iteration = Iteration(
@@ -190,8 +219,9 @@ def begin(turn: Turn, trigger: Trigger, scan: Scan) -> None:
         trigger=trigger,
         scan=scan,
         since=turn.now,
-        stage=TaskKind.RESUME if turn.service.resumes else stage,
+        stage=TaskKind.RESUME if turn.service.resumes and not fresh else stage,
         let_through=let_through,
+        fresh=fresh,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import time
-from dataclasses import KW_ONLY  # noqa: TC003 - `dataclass` looks for it here
+from dataclasses import KW_ONLY, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from devloop.base.cancel import Cancel, Cancelled
@@ -177,8 +177,9 @@ class Engine:
         lasted. Returns when the next of them is due."""
         before, self._holds = self._holds, {}
         for name, hold in holds.items():
-            iteration = self._state.services[name].iteration
-            if iteration is None:
+            service = self._state.services[name]
+            iteration = service.iteration
+            if iteration is None and not (self._state.paused and service.dirty):
                 continue
             known, due = before.get(name, (None, None))
             if known != hold:
@@ -187,7 +188,7 @@ class Engine:
                 self.publish(
                     HoldStarted(
                         service=name,
-                        iter=iteration.number,
+                        iter=None if iteration is None else iteration.number,
                         reason=hold.reason,
                         code=hold.code or "",
                         until=None if hold.until is None else hold.until - now,
@@ -252,7 +253,8 @@ class Engine:
                     return Done(NotSynced(blocker))
                 return Done(ports.syncer.sync(iteration.scan, reporter, cancel))
             case TaskKind.BUILD:
-                image = ports.builder.build(iteration.scan, reporter, cancel)
+                scan = replace(iteration.scan, fresh=iteration.fresh)
+                image = ports.builder.build(scan, reporter, cancel)
                 ports.deployer.image_built(image)
                 return Done(image)
             case TaskKind.DEPLOY:

@@ -24,6 +24,9 @@ CAP = 0.2
 # Seconds of quiet after a file sync before an image is made that holds what was synced.
 CATCH_UP_AFTER = 1.0
 
+# What is done in a pause as well: it begins nothing new.
+_GO_ON = frozenset({TaskKind.FOLLOW, TaskKind.ROLLBACK, TaskKind.RECOVER})
+
 # More builds at once only slow each other down; services beyond this wait for a slot.
 MAX_BUILDS = 4
 
@@ -47,18 +50,31 @@ def plan(state: State, now: float) -> Plan:
     builds = sum(task.kind is TaskKind.BUILD for s in state.services.values() for task in s.running)
     for service in state.services.values():
         step = _next_step(state, service, now) or _catch_up(service, now) or _recovery(service)
+        step = _unless_paused(state, service, step)
         if isinstance(step, Task) and step.kind is TaskKind.BUILD and step not in service.running:
             if builds < MAX_BUILDS:
                 builds += 1
             else:
                 step = Hold(reason=f"waits for one of {MAX_BUILDS} builds to end")
-        for wanted in (_scan(service, now), step):
+        for wanted in (_unless_paused(state, service, _scan(service, now)), step):
             if isinstance(wanted, Task):
                 tasks.add(wanted)
             elif wanted is not None:
                 holds.append((service.name, wanted))
     wakes = [hold.until for _, hold in holds if hold.until is not None]
     return Plan(frozenset(tasks), dict(holds), min(wakes, default=None))
+
+
+def _unless_paused(
+    state: State, service: ServiceState, wanted: Task | Hold | None
+) -> Task | Hold | None:
+    """What is under way comes to the end of its step, and what was deployed is followed. Changes
+    are not even looked at: they are one change when it goes on."""
+    if not state.paused or wanted is None or wanted in service.running:
+        return wanted
+    if wanted == service.scanning or (isinstance(wanted, Task) and wanted.kind in _GO_ON):
+        return wanted
+    return Hold(reason=state.paused)
 
 
 def _scan(service: ServiceState, now: float) -> Task | Hold | None:

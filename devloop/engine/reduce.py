@@ -28,6 +28,7 @@ from devloop.engine.state import (
     Began,
     Behind,
     ChangedOutside,
+    Continued,
     Done,
     Ended,
     Failed,
@@ -36,6 +37,7 @@ from devloop.engine.state import (
     Hinted,
     Hold,
     NotSynced,
+    Paused,
     Proof,
     Said,
     Started,
@@ -45,7 +47,7 @@ from devloop.engine.state import (
 )
 from devloop.engine.turn import STEP_OF, Turn
 from devloop.errors import Code, Diagnosis
-from devloop.events import Trigger
+from devloop.events import SessionPaused, SessionResumed, Trigger
 from devloop.model import Deployed, ImageRef, Outcome, Resumed, Scan, Served, Step, StepOutcome
 
 if TYPE_CHECKING:
@@ -63,6 +65,9 @@ def reduce(state: State, fact: Fact, now: float) -> tuple[State, list[Event]]:
     events: list[Event] = []
     if isinstance(fact, StopRequested):
         return _stop(state, fact, now, events), events
+    if isinstance(fact, Paused | Continued):
+        state = _paused(state, fact, events)
+        return _between_services(state, now, events), events
     own = Hinted | Asked | ChangedOutside
     name = fact.service if isinstance(fact, own) else fact.task.service
     turn = Turn(state, state.services[name], now, events)
@@ -72,7 +77,7 @@ def reduce(state: State, fact: Fact, now: float) -> tuple[State, list[Event]]:
         case Hinted():
             hinted(turn, fact)
         case Asked():
-            asked(turn)
+            asked(turn, fact)
         case ChangedOutside(_, change):
             changed_outside(turn, change)
         case Started(task):
@@ -92,7 +97,7 @@ def reduce(state: State, fact: Fact, now: float) -> tuple[State, list[Event]]:
 
 def _between_services(state: State, now: float, events: list[Event]) -> State:
     """What the images of one service mean for others."""
-    if state.stop is not None:
+    if state.stop is not None or state.paused:
         return state
     for name in state.services:
         turn = Turn(state, state.services[name], now, events)
@@ -120,6 +125,14 @@ def _stop(state: State, fact: StopRequested, now: float, events: list[Event]) ->
             turn.end_iteration(Outcome.CANCELLED, why=fact.why or "stopped", stopped=True)
         state = turn.result()
     return replace(state, stop=fact)
+
+
+def _paused(state: State, fact: Paused | Continued, events: list[Event]) -> State:
+    reason = fact.reason if isinstance(fact, Paused) else ""
+    if state.stop is not None or bool(reason) == bool(state.paused):
+        return state
+    events.append(SessionPaused(reason=reason) if reason else SessionResumed())
+    return replace(state, paused=reason)
 
 
 # --- tasks ------------------------------------------------------------------------------
@@ -194,7 +207,8 @@ def _advance(turn: Turn, value: object) -> None:
         case Resumed():
             _resumed(turn, value)
         case ImageRef():
-            turn.service = replace(turn.service, made=value.pinned)
+            fresh = turn.service.fresh and not iteration.fresh
+            turn.service = replace(turn.service, made=value.pinned, fresh=fresh)
             turn.to_stage(TaskKind.DEPLOY, image=value)
         case Awaits(services):
             turn.iteration = replace(iteration, awaits=services, attempt=iteration.attempt + 1)

@@ -65,11 +65,13 @@ class Task:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dirty:
     """The disk may have changed. Times are the loop's clock in seconds; `paths` is None when
-    anything may have changed."""
+    anything may have changed. `asks` are the requests for another try that the next look answers,
+    by number."""
 
     first: float
     last: float
     paths: frozenset[Path] | None
+    asks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,8 @@ class Iteration:
     """One try to get what is on disk served. `stage` is the task it is at; `hold` is set while it
     waits for its next try; `failure` once it failed and only the rollback is left. `let_through`
     is not None for one that a newer change does not supersede before it is deployed: the paths
-    that keep changing, which do not even then. `awaits` are the services whose images it needs."""
+    that keep changing, which do not even then. `awaits` are the services whose images it needs.
+    `fresh`: its image is to be built in full, whatever is remembered."""
 
     number: int
     trigger: Trigger
@@ -110,6 +113,7 @@ class Iteration:
     deployed: Deployed | None = None
     failure: Failure | None = None
     awaits: frozenset[str] = frozenset()
+    fresh: bool = False
 
     def task(self, service: str) -> Task:
         return Task(self.stage, service, self.number, self.attempt)
@@ -175,8 +179,8 @@ class Unserved:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceState:
     """`proof` stays when a later write makes it doubtful; `served` is then None. `applied` says
-    that the last deploy came to its end, `asked` that the user wants another try whatever the disk
-    has. `syncs` says that a change is first tried as a sync of files into what runs; `resumes`,
+    that the last deploy came to its end, `fresh` that the user wants a full build and has not got
+    it yet. `syncs` says that a change is first tried as a sync of files into what runs; `resumes`,
     that nothing was deployed yet, so that what runs may be an earlier session's. `superseded` has,
     for each iteration in a row that a newer change ended
     before it was deployed, the paths that had changed; `noisy` is the path last warned of,
@@ -192,7 +196,7 @@ class ServiceState:
     resumes: bool = False
     behind: Behind | None = None
     unserved: Unserved | None = None
-    asked: bool = False
+    fresh: bool = False
     dirty: Dirty | None = None
     looking_at: Dirty | None = None
     scans: int = 0
@@ -224,12 +228,14 @@ class ServiceState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """`mode` decides what a failure means: `dev` waits for the next change, `run` ends."""
+    """`mode` decides what a failure means: `dev` waits for the next change, `run` ends. `paused` is
+    why nothing is begun, in words for the user, "" when it is not paused."""
 
     mode: Literal["dev", "run"]
     root: Path
     services: Mapping[str, ServiceState]
     next_iteration: int = 0
+    paused: str = ""
     stop: StopRequested | None = None
     statuses: Mapping[str, ExitStatus] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -247,9 +253,25 @@ class Hinted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """The user wants another try, whatever the disk has."""
+    """The user wants another try, whatever the disk has; `fresh`: with a full build. `id` stands in
+    the event that says which iteration that is."""
 
     service: str
+    id: int = 0
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """The user wants nothing built or deployed for now. What is under way comes to the end of its
+    step; changes are gathered."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """The pause is over: what was gathered is one change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,7 +372,19 @@ class StopRequested:
     why: str = ""
 
 
-Fact = Hinted | Asked | ChangedOutside | Started | Ended | Began | Finished | Said | StopRequested
+Fact = (
+    Hinted
+    | Asked
+    | Paused
+    | Continued
+    | ChangedOutside
+    | Started
+    | Ended
+    | Began
+    | Finished
+    | Said
+    | StopRequested
+)
 
 
 def initial(

@@ -115,6 +115,8 @@ class Turn:
 
     def end_iteration(self, outcome: Outcome, **reason: Unpack[Reason]) -> None:
         ended = self.iteration
+        if ended.fresh and outcome is not Outcome.CANCELLED:
+            self.service = replace(self.service, fresh=False)
         self.close_steps(StepOutcome.FAILED if outcome is Outcome.FAILED else StepOutcome.CANCELLED)
         self.service = replace(self.service, iteration=None)
         ms = self._ms_since(ended.since)

@@ -72,6 +72,10 @@ class LineFormatter:
                 lines = self._finished(event)
             case events.HoldStarted() as event:
                 lines = [_hold(event)]
+            case events.SessionPaused() as event:
+                lines = [f"devloop: {event.reason}"]
+            case events.SessionResumed():
+                lines = ["devloop: goes on"]
             case events.PodChanged() as event:
                 lines = self._pod(event)
             case events.ForwardChanged() as event:

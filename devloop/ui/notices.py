@@ -5,7 +5,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devloop.events import Dropped, ForwardChanged, PodChanged, StepProgress, WatchRescanned
+from devloop.events import (
+    Dropped,
+    ForwardChanged,
+    PodChanged,
+    SessionPaused,
+    SessionResumed,
+    StepProgress,
+    WatchRescanned,
+)
 from devloop.ui.live_parts import Row
 from devloop.ui.text import count, duration, path_from, pod_trouble, progress
 
@@ -54,6 +62,10 @@ class Notices:
             case StepProgress() if event.iter is None:
                 text = f"{self._glyphs.dot} {event.service} {event.step} {progress(event)}"
                 return [Row.of((text, "soft"), hang=2)]
+            case SessionPaused():
+                return note(self._glyphs, event.reason)
+            case SessionResumed():
+                return [Row.of((f"{self._glyphs.dot} goes on", "soft"), hang=2)]
             case Dropped():
                 text = f"{count(event.count, 'event')} not shown: the terminal is too slow"
                 return [Row.of((f"{self._glyphs.more} {text}", "warn"), hang=2)]

@@ -55,7 +55,13 @@ class DaemonlessBuilder:
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
         """See engine.ports.Builder. Without a Docker for the fallback builder, the error says why
-        there has to be one."""
+        there has to be one; a full build is then made here, from nothing that is remembered."""
+        if scan.fresh:
+            try:
+                return self._fallback.build(scan, reporter, cancel)
+            except DevloopError as error:
+                if error.code not in (Code.ENV_DOCKER_UNREACHABLE, Code.ENV_TOOL_MISSING):
+                    raise
         try:
             return self.build_without_docker(scan, reporter, cancel)
         except NeedsFullBuild as needed:

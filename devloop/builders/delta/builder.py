@@ -112,7 +112,7 @@ class DeltaBuilder:
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
         """See engine.ports.Builder."""
-        known, reason = self._known, ""
+        known, reason = None if scan.fresh else self._known, ""
         if self._resting is not None:
             self._resting.stop()
         if known is not None:
@@ -126,6 +126,8 @@ class DeltaBuilder:
                 # A bug here must not be met again with the next save.
                 self._known = None
                 raise
+        elif scan.fresh:
+            reason = "it is asked for"
         elif self._given_up.recipe == scan.recipe:
             reason = self._given_up.reason.reason if self._given_up.reason else ""
         elif self._registry is None and not self._reported:

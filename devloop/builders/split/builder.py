@@ -87,7 +87,7 @@ class SplitBuilder:
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
         """See engine.ports.Builder."""
         try:
-            if self._buildx.undisturbed and scan.recipe != self._given_up:
+            if self._buildx.undisturbed and not scan.fresh and scan.recipe != self._given_up:
                 with self._buildx.counted():
                     return self.build_split(scan, reporter, cancel)
         except NeedsFullBuild:

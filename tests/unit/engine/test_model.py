@@ -28,6 +28,7 @@ from devloop.engine.state import (
     Began,
     CaughtUp,
     ChangedOutside,
+    Continued,
     Done,
     Ended,
     Fact,
@@ -35,6 +36,7 @@ from devloop.engine.state import (
     Finished,
     Hinted,
     NotSynced,
+    Paused,
     Result,
     Started,
     State,
@@ -52,6 +54,7 @@ from devloop.events import (
     IterationStarted,
     StepFinished,
     StepStarted,
+    TriggerTaken,
 )
 from devloop.model import (
     ContextEntry,
@@ -73,6 +76,7 @@ from tests.support.examples import examples
 ROOT = Path("/project")
 SERVICES = ("api", "web")
 WRITING = (TaskKind.SYNC, TaskKind.DEPLOY, TaskKind.ROLLBACK)
+DURING_A_PAUSE = (TaskKind.FOLLOW, TaskKind.ROLLBACK, TaskKind.RECOVER)
 
 
 def scan_of(content: int, before: int | None) -> Scan:
@@ -111,6 +115,7 @@ class World(RuleBasedStateMachine):
         self.cluster: dict[str, str] = dict.fromkeys(SERVICES, self.left or "")
         self.half_done: set[str] = set()
         self.deploys = 0
+        self.asks = 0
         self.unhinted: set[str] = set()
         self.unreadable: set[str] = set()
         self.running: dict[Task, int] = {}
@@ -140,6 +145,7 @@ class World(RuleBasedStateMachine):
             self.running[task] = self.disk[task.service]
             if task.kind in WRITING:
                 assert not self.writes(task.service) - {task}, "two patches in flight"
+            assert not self.state.paused or task.kind in DURING_A_PAUSE
             if task.kind is TaskKind.DEPLOY:
                 iteration = self.state.services[task.service].iteration
                 assert iteration is not None
@@ -187,11 +193,6 @@ class World(RuleBasedStateMachine):
         self.apply(Hinted(service=service, paths=frozenset({ROOT / "app.py"})))
         self.follow_plan()
 
-    @rule(service=st.sampled_from(SERVICES))
-    def ask(self, service: str) -> None:
-        self.apply(Asked(service=service))
-        self.follow_plan()
-
     @rule(service=st.sampled_from(SERVICES), back=st.booleans())
     def somebody_changes_what_runs(self, service: str, *, back: bool) -> None:
         """Told only between two writes, as the watch does; `back`: puts it as it was."""
@@ -202,6 +203,17 @@ class World(RuleBasedStateMachine):
             self.cluster[service] = "somebody's"
         change = Diagnosis(code=Code.SAFETY_CHANGED_OUTSIDE, message="it was changed")
         self.apply(ChangedOutside(service, None if back else change))
+        self.follow_plan()
+
+    @rule(service=st.sampled_from(SERVICES), fresh=st.booleans())
+    def somebody_asks(self, service: str, fresh: bool) -> None:
+        self.asks += 1
+        self.apply(Asked(service=service, id=self.asks, fresh=fresh))
+        self.follow_plan()
+
+    @rule(pause=st.booleans())
+    def somebody_pauses_or_resumes(self, pause: bool) -> None:
+        self.apply(Paused("paused") if pause else Continued())
         self.follow_plan()
 
     @rule(seconds=st.sampled_from([0.001, 0.02, 1.0, 20.0]))
@@ -393,6 +405,8 @@ class World(RuleBasedStateMachine):
 
     def settle(self) -> None:
         """Everything works from here on: what is on disk must get served, or have its reason."""
+        self.apply(Continued())
+        self.follow_plan()
         for service in self.unhinted:
             self.apply(Hinted(service=service, paths=None))
         self.unhinted.clear()
@@ -408,6 +422,11 @@ class World(RuleBasedStateMachine):
         if not hasattr(self, "state"):
             return
         self.settle()
+        taken = [number for e in self.events if isinstance(e, TriggerTaken) for number in e.ids]
+        assert sorted(taken) == list(range(1, self.asks + 1))
+        for event in self.events:
+            if isinstance(event, TriggerTaken):
+                assert (event.iter, event.service, "") in self.counts()[1]
         for name, service in self.state.services.items():
             wanted = scan_of(self.disk[name], None).fingerprint
             if name in self.unreadable:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devloop.engine.state import Asked, Done, Hinted, Stopped, TaskKind
-from devloop.events import IterationFinished, IterationStarted, StepFinished
+from devloop.events import IterationFinished, IterationStarted, StepFinished, TriggerTaken
 from devloop.model import Outcome, Served, Step
 from tests.unit.engine.test_model import (
     FIRST,
@@ -185,3 +185,48 @@ def test_what_a_failed_build_wrote_last_is_no_change() -> None:
     before = len(world.events)
     world.end(task_of(world, TaskKind.SCAN), Done(scan_of(7, None), wrote=True))
     assert (web_tasks(world), world.events[before:]) == ([], [])
+
+
+def asked(world: World, number: int, *, fresh: bool = False) -> None:
+    world.apply(Asked(service="web", id=number, fresh=fresh))
+    world.follow_plan()
+
+
+def taken(world: World) -> list[tuple[tuple[int, ...], int]]:
+    return [(e.ids, e.iter) for e in world.events if isinstance(e, TriggerTaken)]
+
+
+def test_who_asks_during_a_look_is_answered_by_the_next_one() -> None:
+    """The look may have been there before what was saved just now."""
+    world = advanced(*FIRST)
+    asked(world, 1)
+    first = task_of(world, TaskKind.SCAN)
+    asked(world, 2)
+    asked(world, 3)
+    world.succeed(first)
+    begun = last(world)[0].iter
+    assert taken(world) == [((1,), begun)]
+    world.wait(1)
+    world.succeed(task_of(world, TaskKind.SCAN))
+    # Nothing has changed meanwhile, so the iteration under way is theirs as well.
+    assert taken(world) == [((1,), begun), ((2, 3), begun)]
+
+
+def test_a_full_build_is_not_spared_by_the_iteration_under_way_nor_lost_with_a_newer_save() -> None:
+    world = advanced(*FIRST)
+    asked(world, 1)
+    world.succeed(task_of(world, TaskKind.SCAN))
+    asked(world, 2, fresh=True)
+    world.succeed(task_of(world, TaskKind.SCAN))
+    service = world.state.services["web"]
+    assert service.iteration is not None
+    assert service.iteration.fresh
+    world.disk["web"] = 7
+    world.apply(SAVE)
+    world.wait(1)
+    world.succeed(task_of(world, TaskKind.SCAN))
+    service = world.state.services["web"]
+    assert service.iteration is not None
+    assert service.iteration.fresh
+    world.succeed(next(t for t in world.running if t.key == service.iteration.number))
+    assert not world.state.services["web"].fresh

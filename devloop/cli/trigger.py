@@ -1,0 +1,58 @@
+"""`devloop trigger`: another iteration, whatever the disk has."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from devloop.cli.options import CommonOptions, output_option, project_options
+from devloop.cli.reach import state_dir
+from devloop.errors import Code, DevloopError
+
+
+@click.command("trigger")
+@click.argument("service", required=False, default="", metavar="[SERVICE]")
+@click.option("--wait", is_flag=True, help="Wait for its end; the exit status tells the result.")
+@click.option("--fresh", is_flag=True, help="Build all of it, without caches and shortcuts.")
+@output_option
+@project_options
+def command(options: CommonOptions, service: str, wait: bool, fresh: bool, output: str) -> int:
+    """Have the running session build and deploy SERVICE again, whatever its files have.
+
+    The service need not be named where there is only one. With --wait the exit status is that of
+    `devloop run`; where a newer save supersedes the iteration, the one that comes through counts.
+    """
+    from devloop.control.client import ControlClient, ask  # noqa: PLC0415 - see main.py
+    from devloop.control.outcome import outcome_of  # noqa: PLC0415 - as above
+    from devloop.control.protocol import EventsRequest, TriggerRequest  # noqa: PLC0415 - as above
+
+    directory, request = state_dir(options), TriggerRequest(service=service, fresh=fresh)
+    if not wait:
+        answer = ask(directory, request)
+        said = {"service": answer["service"], "id": answer["id"]}
+        asked = f"{answer['service']}: asked for{' a full build' if fresh else ''}"
+        click.echo(json.dumps(said) if output == "json" else asked)
+        return 0
+    # Followed before it is asked for, so that no flood of events is in between.
+    with ControlClient(directory, EventsRequest(follow=True, quiet=True)) as client:
+        answer = ask(directory, request)
+        records = (record for _, record in client.records())
+        outcome = outcome_of(records, answer["id"], answer["service"])
+    finished = outcome.finished
+    if finished is None:
+        raise DevloopError.of(
+            Code.ENV_NO_SESSION, "the session ended before the iteration that was asked for"
+        )
+    if output == "json":
+        click.echo(json.dumps({**finished, "problems": outcome.problems}))
+        return outcome.status
+    from devloop.ui.sanitize import plain  # noqa: PLC0415 - see main.py
+    from devloop.ui.text import duration  # noqa: PLC0415 - as above
+
+    word = "stopped" if finished["stopped"] else finished["outcome"]
+    line = f"{finished['service']} #{finished['iter']} {word} {duration(finished['ms'])}"
+    why = [f"{each['code']}: {each['message']}" for each in outcome.problems]
+    for text in (line, *(f"  {each}" for each in why or [finished["why"]] if each)):
+        click.echo(plain(text))
+    return outcome.status
