@@ -159,11 +159,14 @@ class ControlServer:
         if not own:
             sock.close()
             return
+        if len(self._clients) >= 2 * CLIENTS:
+            sock.close()
+            return
         client = _Client(sock, self._clock() + PATIENCE)
+        # Refused when it has asked: closed before that, it might never see why.
+        client.refused = len(self._clients) >= CLIENTS
         self._clients.add(client)
         self._selector.register(sock, selectors.EVENT_READ, client)
-        if len(self._clients) > CLIENTS:
-            self._answer(client, refused(_too_many()))
 
     def _serve(self, client: _Client, mask: int) -> None:
         try:
@@ -193,6 +196,8 @@ class ControlServer:
 
     def _request(self, client: _Client, line: bytes) -> None:
         try:
+            if client.refused:
+                raise _too_many()
             request = parse_request(line)
             answer = done(**self._handle(request))
         except DevloopError as error:
@@ -276,6 +281,7 @@ class _Client:
         self.deadline: float | None = deadline
         self.line = bytearray()
         self.answered = False
+        self.refused = False
         self.heard = False  # it sends nothing more
         self.feed: _Feed | None = None
         self.mask: int = selectors.EVENT_READ
