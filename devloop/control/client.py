@@ -93,7 +93,7 @@ def session_of(state_dir: Path) -> dict[str, Any] | None:
     except (DevloopError, KeyError):
         return written
     # Until it has begun, it has nothing to say that the file has not.
-    return {"v": 1, **state, "running": True} if "pid" in state else written
+    return {"v": 1, **state, "running": "ended" not in state} if "pid" in state else written
 
 
 def no_session() -> DevloopError:
