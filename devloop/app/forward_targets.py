@@ -21,7 +21,7 @@ from devloop.errors import Code, DevloopError
 from devloop.model import WorkloadRef
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Mapping
 
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.api.pod_view import Json
@@ -34,21 +34,19 @@ _UNKNOWN_SECONDS, _KNOWN_SECONDS = 1.0, 15.0
 
 
 class ForwardTargets:
-    """The pods of services (`own`) and of the objects `targets` (KIND/NAME in `namespace`), as a
+    """The pods of services (`own`) and of the objects `targets` (KIND/NAME -> its namespace), as a
     `PodSource`, and what their ports are. Call `start`, then `close` once."""
 
     def __init__(
         self,
         own: PodSource,
-        targets: Iterable[str],
+        targets: Mapping[str, str],
         *,
-        namespace: str,
         view: ClusterView,
         connection: Connection,
     ) -> None:
         self._own = own
-        self._targets = {target: _Target() for target in targets}
-        self._namespace = namespace
+        self._targets = {target: _Target(place) for target, place in targets.items()}
         self._view = view
         self._connection = connection
         self._lock = threading.Lock()
@@ -57,12 +55,12 @@ class ForwardTargets:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        for target in self._targets:
+        for target, followed in self._targets.items():
             kind, name = target.split("/")
             if kind == "pod":
                 self._follow(target, functools.partial(_is_called, name))
             elif kind != "service":
-                ref = WorkloadRef(kind, name, self._namespace)
+                ref = WorkloadRef(kind, name, followed.namespace)
                 self._follow(target, owned_by(ref))
         if any(target.startswith("service/") for target in self._targets):
             self._thread = supervised("forward-targets", self._look_again)
@@ -138,7 +136,7 @@ class ForwardTargets:
             for listener in listeners:
                 listener()
 
-        followed.end = self._view.subscribe_pods(self._namespace, belongs, take)
+        followed.end = self._view.subscribe_pods(followed.namespace, belongs, take)
 
     def _look_again(self) -> None:
         pause = 0.0
@@ -149,12 +147,12 @@ class ForwardTargets:
 
     def _look(self, target: str) -> bool:
         """Whether the Service is there."""
-        path = f"/api/v1/namespaces/{self._namespace}/services/{target.partition('/')[2]}"
+        known = self._targets[target]
+        path = f"/api/v1/namespaces/{known.namespace}/services/{target.partition('/')[2]}"
         try:
             service = self._connection.find(path, absent={403, 404})
         except DevloopError:
             return False
-        known = self._targets[target]
         if service is not None:
             before = dig(known.service, "spec", "selector")
             with self._lock:
@@ -169,11 +167,13 @@ class ForwardTargets:
 class _Target:
     """`service` is the Kubernetes Service as last seen; `end` stops following the pods."""
 
+    namespace: str
     pods: dict[str, PodView]
     service: Json
     end: Callable[[], None]
 
-    def __init__(self) -> None:
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
         self.pods, self.service, self.end = {}, {}, lambda: None
 
 

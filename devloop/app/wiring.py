@@ -41,7 +41,7 @@ from devloop.watch.source import ServiceSource
 
 if TYPE_CHECKING:
     import contextlib
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from devloop.app.preflight import Environment
     from devloop.base.cancel import Cancel
@@ -100,8 +100,7 @@ class Wiring:
 
         targets = ForwardTargets(
             self._feed.picked,
-            {port.target for _, port in wanted if port.target},
-            namespace=self.connection.namespace,
+            self._places([(name, port.target) for name, port in wanted if port.target]),
             view=self.view,
             connection=self.connection,
         )
@@ -117,6 +116,15 @@ class Wiring:
         self.stack.callback(targets.close)
         targets.start()
         self.stack.callback(forwarder.close)
+
+    def _places(self, targets: Iterable[tuple[str, str]]) -> dict[str, str]:
+        """The namespace of each object that a service's ports lead to: the one of its own picked
+        workload. What two services name is where the first one's is."""
+        places: dict[str, str] = {}
+        for name, target in targets:
+            refs = self.workloads.get(name, ())
+            places.setdefault(target, refs[0].namespace if refs else self.connection.namespace)
+        return places
 
     def follow_logs(self) -> None:
         def read(pod: PodView, container: str, **how: Any) -> Iterator[bytes]:

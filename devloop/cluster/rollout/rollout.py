@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from devloop.cluster.api.log_stream import tail_log
 from devloop.cluster.api.pod_view import Json, dig, images_of, items, metadata, name_of, uid_of
 from devloop.cluster.api.writes import delete_pod
-from devloop.cluster.rollout.cures import is_there, node_is_made
+from devloop.cluster.rollout.cures import Cures
 from devloop.cluster.rollout.diagnose import NEVER, Finding, examine, with_log
-from devloop.cluster.rollout.patience import Patience, cured_by_waiting, leaving
+from devloop.cluster.rollout.patience import Patience, leaving
 from devloop.cluster.rollout.restarted_pod import RestartRecord, found_records, normalised
 from devloop.cluster.rollout.rollout_status import (
     Accepted,
@@ -117,9 +117,8 @@ class Rollout:
         self._found: dict[str, dict[str, RestartRecord]] | None = None
         self._deadline = time.monotonic() + timeout
         self._reported = ""
-        # What was warned of, and the troubles that are known to be over soon, with what cures them.
+        self._cures = Cures(connection, self._patience)
         self._warned: set[tuple[str, ...]] = set()
-        self._coming: dict[tuple[str, ...], str] = {}
         # A new workload may be in the view later than its deploy; one that was there is deleted.
         self._was_there = not deployed.changed
 
@@ -234,19 +233,9 @@ class Rollout:
 
     def _cure(self, pod: Json, finding: Finding) -> str:
         """What is waited for, "" where the grace alone is; raises when that is over in vain."""
-        key = finding.key
-        cure = cured_by_waiting(finding, pod, self._pods.items(), self._others())
-        cure = cure or self._coming.get(key, "")
-        if cure or not self._patience.lasted(key, finding.grace):
-            return cure
-        namespace = self._deployed.workload.namespace
-        if finding.missing is not None and is_there(self._connection, namespace, *finding.missing):
-            cure = f"the node to see {finding.missing[0]} {finding.missing[1]!r}"
-        elif finding.diagnosis.code is Code.POD_UNSCHEDULABLE:
-            cure = "a new node" if node_is_made(self._connection, pod) else ""
-        if not cure:
+        cure = self._cures.of(finding, pod, self._pods.items(), self._others())
+        if cure is None:
             raise DevloopError(self._evidence(finding))
-        self._coming[key] = cure
         return cure
 
     def _report(self, message: str, reporter: Reporter, status: Waiting | None = None) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from devloop.cluster.api.log_stream import tail_log
 from devloop.cluster.api.pod_view import Json, dig, items, name_of, number, uid_of
+from devloop.cluster.rollout.cures import Cures
 from devloop.cluster.rollout.diagnose import NEVER, Finding, examine, with_log
 from devloop.cluster.rollout.patience import Patience
 from devloop.cluster.rollout.run_status import (
@@ -55,6 +56,7 @@ class Run:
         self._pods = view.view("pods", ref.namespace)
         self._events = view.view("events", ref.namespace)
         self._patience = Patience()
+        self._cures = Cures(connection, self._patience)
         self._last: Json | None = None
         self._reported = ""
 
@@ -104,8 +106,7 @@ class Run:
                 )
                 raise DevloopError(self._with_log(diagnosis, status.pod, status.container))
             case RunGoing():
-                self._report(reporter, status.message)
-                self._raise_certain(status)
+                self._report(reporter, status.message + self._troubles(status))
                 if late:
                     raise self._too_late(status.message, status.pods)
         return None
@@ -152,15 +153,23 @@ class Run:
             image_ids=tuple(dict.fromkeys(ids)),
         )
 
-    def _raise_certain(self, status: RunGoing) -> None:
+    def _troubles(self, status: RunGoing) -> str:
+        """What is wrong with the pods and waited out, in words that follow a message; raises what
+        is certain."""
         events = self._events.items()
+        words = ""
         for pod in status.pods:
             found = examine(pod, events)
             if found is None or (self.workload.kind == "job" and not _hopeless(found)):
                 continue
-            if self._patience.lasted(found.key, found.grace):
+            cure = self._cures.of(found, pod, self._pods.items())
+            if cure is None:
                 pod_name, container = (found.pod, found.container) if found.log else ("", "")
                 raise DevloopError(self._with_log(found.diagnosis, pod_name, container))
+            if cure or found.grace != NEVER:
+                waits = f"waits for {cure}" if cure else f"waits {found.grace:g} s for it"
+                words = f", {found.diagnosis.message}; {waits}"
+        return words
 
     def _too_late(self, cause: str, pods: tuple[Json, ...]) -> DevloopError:
         ref = self.workload

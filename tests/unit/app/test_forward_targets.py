@@ -26,6 +26,7 @@ class Pods:
     def __init__(self) -> None:
         self.followed: list[tuple[Callable[[Any], bool], Callable[[PodView, bool], None]]] = []
         self.found = threading.Event()
+        self.namespaces: list[str] = []
 
     def current(self, service: str) -> tuple[PodView, ...]:
         return (pod(f"own-{service}"),)
@@ -35,7 +36,7 @@ class Pods:
         return lambda: None
 
     def subscribe_pods(self, namespace: str, belongs: Any, take: Any) -> Callable[[], None]:
-        assert namespace == "dev"
+        self.namespaces.append(namespace)
         self.followed.append((belongs, take))
         self.found.set()
         return lambda: None
@@ -75,8 +76,7 @@ def pods() -> Pods:
 def targets(pods: Pods) -> Iterator[ForwardTargets]:
     made = ForwardTargets(
         pods,
-        ["service/db", "pod/db-0"],
-        namespace="dev",
+        {"service/db": "dev", "pod/db-0": "dev"},
         view=cast("Any", pods),
         connection=cast("Any", Api(SERVICE)),
     )
@@ -119,8 +119,7 @@ def test_a_service_that_comes_later_is_found(pods: Pods) -> None:
     api = Api(None, SERVICE)
     made = ForwardTargets(
         pods,
-        ["service/db"],
-        namespace="dev",
+        {"service/db": "dev"},
         view=cast("Any", pods),
         connection=cast("Any", api),
     )
@@ -128,3 +127,20 @@ def test_a_service_that_comes_later_is_found(pods: Pods) -> None:
     assert pods.found.wait(10)
     made.close()
     assert api.paths[:2] == ["/api/v1/namespaces/dev/services/db"] * 2
+
+
+def test_each_object_is_looked_for_in_its_own_namespace(pods: Pods) -> None:
+    api = Api(SERVICE)
+    made = ForwardTargets(
+        pods,
+        {"service/db": "data", "pod/web-0": "web"},
+        view=cast("Any", pods),
+        connection=cast("Any", api),
+    )
+    made.start()
+    while len(pods.followed) < 2:
+        assert pods.found.wait(10)
+        pods.found.clear()
+    made.close()
+    assert api.paths[0] == "/api/v1/namespaces/data/services/db"
+    assert sorted(pods.namespaces) == ["data", "web"]

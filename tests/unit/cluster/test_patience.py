@@ -11,6 +11,7 @@ from devloop.cluster.api.pod_view import labels, metadata
 from devloop.cluster.rollout.diagnose import examine
 from devloop.cluster.rollout.patience import Patience, cured_by_waiting
 from devloop.cluster.rollout.rollout import Rollout, RolloutHooks
+from devloop.cluster.rollout.run import Run
 from devloop.engine.loop import SilentReporter
 from devloop.errors import Code, DevloopError, Diagnosis
 from devloop.model import DeployedWorkload, ImageRef, WorkloadRef
@@ -322,3 +323,73 @@ def test_a_failed_rollout_is_ready_after_all_once_its_pods_are(stage: Stage) -> 
     assert found is not None
     assert found[0].pods == ("web-new-x",)
     assert stage.told.lines == []
+
+
+# --- a Job, look by look --------------------------------------------------------------------------
+
+
+class JobStage(Stage):
+    """A Job with one pod, which has the same patience."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(monkeypatch)
+        monkeypatch.setattr("devloop.cluster.rollout.run.tail_log", lambda *_, **__: [])
+        job = {"metadata": {"name": "web", "uid": "uid-web"}, "spec": {}}
+        views = {"jobs": Shelf(job), "pods": self.pods, "events": self.events}
+        view = type("Views", (), {})()
+        view.view = lambda kind, _namespace: views[kind]
+        view.workload = lambda ref: views[f"{ref.kind}s"]
+        self.run = Run(
+            self.answers,  # type: ignore[arg-type]
+            view,
+            DeployedWorkload(
+                workload=WorkloadRef("job", "web", "dev"),
+                uid="uid-web",
+                generation=1,
+                image=IMAGE,
+                containers=("web",),
+            ),
+            timeout=120,
+        )
+
+    def look(self, seconds: float = 0.0) -> bool:
+        self.now += seconds
+        return self.run.look(self.told, Cancel()) is not None
+
+
+@pytest.fixture
+def job(monkeypatch: pytest.MonkeyPatch) -> JobStage:
+    return JobStage(monkeypatch)
+
+
+def test_a_job_has_the_grace_for_a_secret_that_is_to_come(job: JobStage) -> None:
+    job.web(pod(SECRET))
+    for seconds in (0.0, 1.0, 28.0):
+        assert not job.look(seconds)
+    assert job.told.lines[-1].endswith("; waits 30 s for it")
+    with pytest.raises(DevloopError, match="cannot be started"):
+        job.look(1.0)
+
+
+def test_a_job_waits_until_the_node_sees_a_secret_that_came(job: JobStage) -> None:
+    job.web(pod(SECRET))
+    assert not job.look()
+    job.answers.there.add("/api/v1/namespaces/dev/secrets/login")
+    for seconds in (30.0, 30.0):
+        assert not job.look(seconds)
+    assert job.told.lines[-1].endswith("; waits for the node to see secret 'login'")
+
+
+def test_a_job_waits_for_the_room_of_a_pod_that_stops(job: JobStage) -> None:
+    job.web(unschedulable("0/1 nodes are available: 1 Insufficient cpu."))
+    job.pods.things.append(pod(running(), name="web-old-x", deleting=True))
+    for seconds in (0.0, 15.0, 60.0):
+        assert not job.look(seconds)
+    assert job.told.lines[-1].endswith("; waits for pod web-old-x to stop")
+
+
+def test_a_crash_of_a_jobs_pod_is_the_jobs_to_try_again(job: JobStage) -> None:
+    job.web(crashed(started=3))
+    for seconds in (0.0, 60.0):
+        assert not job.look(seconds)
+    assert job.told.lines == ["0/1 completed"]
