@@ -72,7 +72,7 @@ def reduce(state: State, fact: Fact, now: float) -> tuple[State, list[Event]]:
     name = fact.service if isinstance(fact, own) else fact.task.service
     turn = Turn(state, state.services[name], now, events)
     if isinstance(fact, Began | Finished | Said) and not turn.is_current(fact.task):
-        return state, events
+        return _too_late(turn, fact), events
     match fact:
         case Hinted():
             hinted(turn, fact)
@@ -133,6 +133,20 @@ def _paused(state: State, fact: Paused | Continued, events: list[Event]) -> Stat
         return state
     events.append(SessionPaused(reason=reason) if reason else SessionResumed())
     return replace(state, paused=reason)
+
+
+def _too_late(turn: Turn, fact: Began | Finished | Said) -> State:
+    """The iteration of the one who says it is over. A sync that begins all the same, as a save
+    takes back what it is to bring, leaves a part of that in the containers, for all one knows."""
+    if not (isinstance(fact, Began) and fact.step is Step.SYNC):
+        return turn.state
+    service, scan = turn.service, turn.service.scan
+    was_served = scan is not None and service.served == scan.fingerprint
+    turn.service = replace(service, served=None)
+    idle = service.iteration is None and service.failure is None and turn.state.stop is None
+    if scan is not None and was_served and idle:
+        begin(turn, files_trigger(scan.changed), scan)
+    return turn.result()
 
 
 # --- tasks ------------------------------------------------------------------------------

@@ -634,6 +634,21 @@ def saved(world: World, content: int) -> None:
     assert TaskKind.SYNC in web_tasks(world)
 
 
+def test_a_sync_that_begins_as_its_save_is_taken_back_is_taken_back_as_well() -> None:
+    world = advanced(*FIRST, syncs=True)
+    before = world.disk["web"]
+    saved(world, 1)
+    sync = next(t for t in world.running if t.kind is TaskKind.SYNC)
+    world.edit("web", before, 1)
+    world.wait(0.05)
+    world.succeed(next(t for t in world.running if t.kind is TaskKind.SCAN and t.service == "web"))
+    assert sync in world.cancelled
+    world.succeed(sync)
+    assert world.cluster["web"] == "unknown"
+    world.settle()
+    assert world.cluster["web"] == f"content-{before}"
+
+
 def test_why_a_change_cannot_be_synced_is_told_once_for_the_same_reason() -> None:
     world = advanced(*FIRST, syncs=True)
     reasons = ["A", "A", "B", "B", "A"]
