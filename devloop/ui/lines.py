@@ -5,6 +5,10 @@ The markers `devloop: begin #N` and `devloop: end #N WORD` and the problem lines
 contract; everything else is for people. Nothing that comes from elsewhere can look like a marker or
 a problem: it is prefixed or indented, freed of controls and, where it reads like a problem, broken
 by a space.
+
+Editors drop all problems at a begin, but not while another iteration is under way, and take none
+after an end. So what is still wrong in other services is repeated after a begin, and what is still
+under way at an end begins once more.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ _PROGRESS_EVERY = 10.0
 
 class LineFormatter:
     """Remembers only what a line needs from the ones before: the project directory, which services
-    have several containers, and what was already reported."""
+    have several containers, what was already reported, and where something is wrong."""
 
     def __init__(self) -> None:
         self._root = ""
@@ -41,6 +45,8 @@ class LineFormatter:
         self._reported: dict[int, set[str]] = {}
         self._serving: set[str] = set()
         self._quiet_since: dict[int, str] = {}
+        self._under_way: dict[int, str] = {}
+        self._problems: dict[str, dict[str, None]] = {}
         self._forwards: dict[tuple[str, int], str] = {}
         self._pods: dict[str, str] = {}
 
@@ -54,8 +60,7 @@ class LineFormatter:
             case events.IterationStarted() as event:
                 self._reported[event.iter] = set()
                 self._quiet_since[event.iter] = record.ts
-                text = trigger_text(event.trigger)
-                lines = [f"devloop: begin #{event.iter} {event.service} {text}"]
+                return self._begin(event)
             case events.StepStarted() as event:
                 self._quiet_since[event.iter] = record.ts
                 return []
@@ -67,9 +72,14 @@ class LineFormatter:
             case events.DiagnosticRaised() as event:
                 if event.iter is not None:
                     self._reported.setdefault(event.iter, set()).add(event.message)
-                return [problem_line(event, root=self._root), *explanation(event)]
+                line = problem_line(event, root=self._root)
+                # Advice is given once; what has no place is on no editor's list.
+                if event.service and event.location and event.severity != "info":
+                    self._problems.setdefault(event.service, {})[line] = None
+                return [line, *explanation(event)]
             case events.IterationFinished() as event:
-                lines = self._finished(event)
+                lines = [not_a_problem(plain(line)) for line in self._finished(event)]
+                return lines + self._again(event.iter)
             case events.HoldStarted() as event:
                 lines = [_hold(event)]
             case events.SessionPaused() as event:
@@ -93,6 +103,25 @@ class LineFormatter:
         return [not_a_problem(plain(line)) for line in lines]
 
     # --- iterations ----------------------------------------------------------------------------
+
+    def _begin(self, event: events.IterationStarted) -> list[str]:
+        text = f"devloop: begin #{event.iter} {event.service} {trigger_text(event.trigger)}"
+        self._problems.pop(event.service, None)
+        others = [] if self._under_way else self._wrong()
+        self._under_way[event.iter] = event.service
+        return [not_a_problem(plain(text)), *others]
+
+    def _again(self, ended: int) -> list[str]:
+        """What goes on although `ended` has ended."""
+        self._under_way.pop(ended, None)
+        if not self._under_way:
+            return []
+        number, service = next(iter(self._under_way.items()))
+        text = f"devloop: begin #{number} {service} under way"
+        return [not_a_problem(plain(text)), *self._wrong()]
+
+    def _wrong(self) -> list[str]:
+        return [line for lines in self._problems.values() for line in lines]
 
     def _progress(self, event: events.StepProgress, ts: str) -> list[str]:
         if event.iter is None:

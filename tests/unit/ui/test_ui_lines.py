@@ -151,6 +151,66 @@ def test_editors_find_begin_problem_and_end_once_and_in_order() -> None:
     )
 
 
+def begin(number: int, service: str) -> IterationStarted:
+    return IterationStarted(iter=number, service=service, trigger=Trigger(kind="retry"))
+
+
+def problem(number: int, service: str, path: str, **more: Any) -> DiagnosticRaised:
+    values = {"code": Code.BUILD_FAILED, "message": "no", "location": Location(path, 2, 1)}
+    return DiagnosticRaised(iter=number, service=service, **(values | more))
+
+
+def ended(number: int, service: str, outcome: Outcome) -> IterationFinished:
+    return IterationFinished(
+        iter=number, service=service, outcome=outcome, ms=0, digest=None, serving=None, why=""
+    )
+
+
+def test_what_is_wrong_in_another_service_is_repeated_until_that_one_begins() -> None:
+    formatter = LineFormatter()
+    lines(
+        begin(1, "web"),
+        problem(1, "web", "app.py"),
+        problem(1, "web", "app.py"),
+        problem(1, "web", "Dockerfile", severity="info"),
+        problem(1, "web", "x", location=None),
+        ended(1, "web", Outcome.FAILED),
+        formatter=formatter,
+    )
+    of_api = lines(begin(2, "api"), ended(2, "api", Outcome.READY), formatter=formatter)
+    assert of_api == [
+        "devloop: begin #2 api retry",
+        "app.py:2:1: error[build/failed]: no",
+        "devloop: end #2 ready 0.00s",
+    ]
+    assert lines(begin(3, "web"), formatter=formatter) == ["devloop: begin #3 web retry"]
+    assert lines(begin(4, "api"), formatter=formatter) == ["devloop: begin #4 api retry"]
+
+
+def test_what_goes_on_when_another_iteration_ends_begins_once_more() -> None:
+    got = lines(
+        begin(1, "web"),
+        begin(2, "api"),
+        problem(2, "api", "api.py"),
+        problem(1, "web", "web.py"),
+        ended(1, "web", Outcome.FAILED),
+        problem(2, "api", "b.py"),
+        ended(2, "api", Outcome.FAILED),
+    )
+    assert got == [
+        "devloop: begin #1 web retry",
+        "devloop: begin #2 api retry",
+        "api.py:2:1: error[build/failed]: no",
+        "web.py:2:1: error[build/failed]: no",
+        "devloop: end #1 failed 0.00s",
+        "devloop: begin #2 api under way",
+        "api.py:2:1: error[build/failed]: no",
+        "web.py:2:1: error[build/failed]: no",
+        "b.py:2:1: error[build/failed]: no",
+        "devloop: end #2 failed 0.00s",
+    ]
+
+
 @pytest.mark.parametrize(
     ("event", "end"),
     [
