@@ -10,6 +10,7 @@ import click
 
 from devloop.cli.options import CommonOptions, load, output_option, project_options
 from devloop.errors import DevloopError, Diagnosis, ExitStatus
+from devloop.ui.text import explanation, problem_line
 
 if TYPE_CHECKING:
     from devloop.config.loader import LoadedProject
@@ -42,20 +43,10 @@ def command(options: CommonOptions, output: Literal["text", "json"]) -> int:
         shown = loaded.locations.file.path
         click.echo(f"{shown}: ok, {services} service{'s' if services != 1 else ''}")
     for diagnosis in found if output == "text" else ():
-        click.echo("\n".join(_lines(diagnosis)))
+        click.echo("\n".join((problem_line(diagnosis), *explanation(diagnosis))))
     if not wrong:
         return ExitStatus.DONE
     return max(ExitStatus.USAGE, *(diagnosis.code.exit_status for diagnosis in wrong))
-
-
-def _lines(diagnosis: Diagnosis) -> list[str]:
-    """The line that problem matchers read, and indented lines below it."""
-    place = f"{diagnosis.location}: " if diagnosis.location else ""
-    lines = [f"{place}{diagnosis.severity}[{diagnosis.code}]: {diagnosis.message}"]
-    if diagnosis.cause:
-        lines.append(f"  cause: {diagnosis.cause}")
-    lines += [f"  try: {suggestion}" for suggestion in diagnosis.suggestions]
-    return lines + [f"  {line}" for line in diagnosis.detail]
 
 
 def _as_json(loaded: LoadedProject | None, found: tuple[Diagnosis, ...]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ COMMANDS = {
     "bench": "Time saves until they are served, against the cluster's baseline.",
     "clean": "Remove images and files that devloop left behind.",
     "check": "Validate devloop.yaml and the files it names.",
+    "editor": "Set an editor up: tasks, and its list of problems.",
     "schema": "Print the JSON Schema of devloop.yaml or of the event stream.",
     "cluster": "Make, show or remove a local cluster with a registry.",
 }

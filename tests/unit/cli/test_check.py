@@ -40,8 +40,8 @@ def test_problems_are_lines_that_editors_read(
     assert main(["check"]) == 2
     assert capsys.readouterr().out.splitlines() == [
         "devloop.yaml:2:18: error[config/unknown-key]: unknown key `biuld` in `services.web`",
-        "  cause: the keys here are image, build, deploy, sync, ports, logs",
-        "  try: did you mean `build`?",
+        "  cause  the keys here are image, build, deploy, sync, ports, logs",
+        "  try    did you mean `build`?",
         "devloop.yaml:2:36: error[config/value]: '0': a port is a number from 1 to 65535",
     ]
 
@@ -72,8 +72,8 @@ def test_a_missing_cache_is_a_hint_and_no_failure(
     assert capsys.readouterr().out.splitlines() == [
         "devloop.yaml: ok, 1 service",
         "Dockerfile:2:1: info[build/no-cache-mount]: RUN npm ci: no cache is kept between builds",
-        f"  try: RUN {mount} npm ci",
-        "  try: or `build: {cache: auto}` in devloop.yaml",
+        f"  try    RUN {mount} npm ci",
+        "         or `build: {cache: auto}` in devloop.yaml",
     ]
     assert main(["check", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["ok"] is True
@@ -88,7 +88,7 @@ def test_a_syntax_error_shows_its_line(directory: Path, capsys: pytest.CaptureFi
     assert main(["check"]) == 2
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("devloop.yaml:3:1: error[config/parse]: not valid YAML: a tab")
-    assert lines[-1] == "  3 | \tweb: 1"
+    assert lines[1] == "    3 | \tweb: 1"
 
 
 def test_no_file(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,8 +119,8 @@ def test_flags_are_checked(directory: Path, capsys: pytest.CaptureFixture[str]) 
     (directory / "devloop.yaml").write_text(GOOD)
     assert main(["check", "--set", "services.web.imag=x", "--namespace", "No"]) == 2
     out = capsys.readouterr().out
-    assert "--set: error[usage/arguments]: --set services.web.imag: there is no `imag`" in out
-    assert "--namespace: error[config/value]" in out
+    assert "--set:1:1: error[usage/arguments]: --set services.web.imag: there is no `imag`" in out
+    assert "--namespace:1:1: error[config/value]" in out
 
 
 def test_schema(capsys: pytest.CaptureFixture[str]) -> None:

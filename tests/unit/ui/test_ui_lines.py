@@ -156,7 +156,11 @@ def begin(number: int, service: str) -> IterationStarted:
 
 
 def problem(number: int, service: str, path: str, **more: Any) -> DiagnosticRaised:
-    values = {"code": Code.BUILD_FAILED, "message": "no", "location": Location(path, 2, 1)}
+    values: dict[str, Any] = {
+        "code": Code.BUILD_FAILED,
+        "message": "no",
+        "location": Location(path, 2, 1),
+    }
     return DiagnosticRaised(iter=number, service=service, **(values | more))
 
 

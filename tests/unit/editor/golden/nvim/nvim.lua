@@ -1,0 +1,4 @@
+-- devloop: begin (written by `devloop editor nvim`)
+vim.opt.runtimepath:append(vim.fn.getcwd() .. "/.nvim")
+vim.cmd("runtime plugin/devloop.lua")
+-- devloop: end

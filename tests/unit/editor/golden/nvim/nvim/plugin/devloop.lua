@@ -1,0 +1,82 @@
+-- Written by `devloop editor nvim`. `:Devloop` runs `devloop dev` in the background:
+-- after each of its iterations the quickfix list and the diagnostics are what is wrong.
+-- `:DevloopStop` ends it, `:DevloopOutput` shows what it printed.
+if vim.g.loaded_devloop then
+  return
+end
+vim.g.loaded_devloop = true
+
+local root = vim.fn.getcwd() .. ""
+local command = { "devloop", "dev", "--output", "lines" }
+local errorformat = [[%Ddevloop: in <%f>,%f:%l:%c: %trror%\%%([%\)%\@=%m,%f:%l:%c: %tarning%\%%([%\)%\@=%m,%f:%l:%c: %tnfo%\%%([%\)%\@=%m,%-G%.%#]]
+local space = vim.api.nvim_create_namespace("devloop")
+local job, output, partial, found = nil, nil, "", {}
+
+local function show()
+  local lines = vim.list_extend({ string.format("devloop: in <%s>", root) }, found)
+  vim.fn.setqflist({}, "r", { title = "devloop", lines = lines, efm = errorformat })
+  local buffers = {}
+  for _, item in ipairs(vim.fn.getqflist()) do
+    if item.valid == 1 and item.bufnr > 0 then
+      buffers[item.bufnr] = buffers[item.bufnr] or {}
+      table.insert(buffers[item.bufnr], item)
+    end
+  end
+  vim.diagnostic.reset(space)
+  for buffer, items in pairs(buffers) do
+    vim.diagnostic.set(space, buffer, vim.diagnostic.fromqflist(items))
+  end
+end
+
+local function line_read(line)
+  if output and vim.api.nvim_buf_is_valid(output) then
+    vim.api.nvim_buf_set_lines(output, -1, -1, false, { line })
+    if vim.api.nvim_buf_line_count(output) > 10000 then
+      vim.api.nvim_buf_set_lines(output, 0, 1000, false, {})
+    end
+  end
+  if line:match("^devloop: begin #%d+") then
+    found = {}
+  elseif line:match("^devloop: end #%d+") then
+    show()
+  else
+    table.insert(found, line)
+  end
+end
+
+local function read(_, data)
+  data[1] = partial .. data[1]
+  partial = table.remove(data)
+  for _, line in ipairs(data) do
+    line_read(line)
+  end
+end
+
+vim.api.nvim_create_user_command("Devloop", function()
+  if job then
+    return vim.notify("devloop runs already")
+  end
+  output = output or vim.api.nvim_create_buf(false, true)
+  partial, found = "", {}
+  job = vim.fn.jobstart(command, {
+    cwd = root,
+    on_stdout = read,
+    on_exit = function(_, status)
+      job = nil
+      show()
+      vim.notify("devloop ended with status " .. status)
+    end,
+  })
+end, { desc = "Run devloop dev in the background" })
+
+vim.api.nvim_create_user_command("DevloopStop", function()
+  if job then
+    vim.fn.jobstop(job)
+  end
+end, { desc = "Stop devloop dev" })
+
+vim.api.nvim_create_user_command("DevloopOutput", function()
+  if output then
+    vim.cmd("sbuffer " .. output)
+  end
+end, { desc = "Show what devloop dev printed" })
