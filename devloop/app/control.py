@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from devloop.config.problems import nearest
 from devloop.control.client import SOCKET
 from devloop.control.history import History
 from devloop.control.protocol import (
@@ -14,6 +13,7 @@ from devloop.control.protocol import (
     ResumeRequest,
     StatusRequest,
     TriggerRequest,
+    check_service,
 )
 from devloop.control.server import ControlServer
 from devloop.engine.state import Asked, Continued, Paused
@@ -104,17 +104,3 @@ class SessionControl:
                 suggestions=("try again in a moment",),
             )
         return self.engine
-
-
-def check_service(name: str, services: Iterable[str]) -> None:
-    """Errors: config/unknown-service, unless `name` is empty."""
-    known = tuple(services)
-    if not name or name in known:
-        return
-    meant = nearest(name, known)
-    raise DevloopError.of(
-        Code.CONFIG_UNKNOWN_SERVICE,
-        f"the session has no service {name!r}",
-        cause="services: " + ", ".join(known),
-        suggestions=(f"did you mean {meant}?",) if meant else (),
-    )

@@ -26,6 +26,8 @@ COMMANDS = {
     "dev": "Deploy, then rebuild and replace the pods at every save.",
     "run": "Build, push and deploy once; the exit status tells the result.",
     "status": "Show what runs, and the session if there is one.",
+    "logs": "Print what the containers wrote, and follow it.",
+    "why": "Explain the last decision about each service.",
     "trigger": "Have the session build and deploy a service again.",
     "pause": "Have the session build and deploy nothing for now.",
     "resume": "Have a paused session go on.",

@@ -73,6 +73,15 @@ def project_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def options_but_f(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`project_options` for a command to which `-f` means something else."""
+    wrapper = project_options(function)
+    for option in vars(wrapper)["__click_params__"]:
+        if option.name == "file":
+            option.opts.remove("-f")
+    return wrapper
+
+
 def ask(question: str, *, refusal: str, cause: str | None = None, err: bool = False) -> None:
     """Go on if a person agrees, else abort. Errors: usage/arguments without a terminal, whose
     message begins with `refusal`."""

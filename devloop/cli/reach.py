@@ -86,9 +86,11 @@ def recorded(
     """The records of the running session, or, where there is none and nothing is to be followed,
     those that were written down; the oldest first, each line as it is and as an object.
 
-    Errors: env/no-session, where nothing was written down either, and as `ControlClient`."""
+    Errors: env/no-session, where nothing was written down either, config/unknown-service, and as
+    `ControlClient`."""
     from devloop.control.client import ControlClient, no_session  # noqa: PLC0415 - see main.py
     from devloop.control.event_file import read_events  # noqa: PLC0415 - as above
+    from devloop.control.protocol import check_service  # noqa: PLC0415 - as above
 
     try:
         with ControlClient(directory, request) as client:
@@ -99,10 +101,11 @@ def recorded(
     except DevloopError as error:
         if error.code != Code.ENV_NO_SESSION or request.follow:
             raise
-    nothing = True
-    for line, record in read_events(directory, last=since is None):
-        nothing = False
+    written = list(read_events(directory, last=since is None))
+    if not written:
+        raise no_session()
+    services = [name for _, record in written for name in record.get("services") or ()]
+    check_service(request.service, dict.fromkeys(services))
+    for line, record in written:
         if is_since(record, since) and request.wants(record):
             yield line, record
-    if nothing:
-        raise no_session()

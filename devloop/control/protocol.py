@@ -12,10 +12,11 @@ from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from devloop.base.lazy_dataclass import dataclass
+from devloop.config.problems import nearest
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 VERSION = 1
@@ -111,6 +112,20 @@ def parse_request(line: bytes) -> Request:
             raise _misunderstood(f"{field.name} of {op} is a {type(field.default).__name__}")
         found[field.name] = given
     return kind(**found)
+
+
+def check_service(name: str, services: Iterable[str]) -> None:
+    """Errors: config/unknown-service, unless `name` is empty."""
+    known = tuple(services)
+    if not name or name in known:
+        return
+    meant = nearest(name, known)
+    raise DevloopError.of(
+        Code.CONFIG_UNKNOWN_SERVICE,
+        f"the session has no service {name!r}",
+        cause="services: " + ", ".join(known),
+        suggestions=(f"did you mean {meant}?",) if meant else (),
+    )
 
 
 def done(**facts: Any) -> bytes:

@@ -268,3 +268,66 @@ def test_the_events_are_the_same_with_a_session_and_after_it(
     assert main(["events", "--since", "2999-01-01"]) == 0
     assert capfdbinary.readouterr().out == b""
     assert main(["events", "--follow"]) == ExitStatus.ENVIRONMENT
+
+
+def test_why_says_the_same_during_and_after_a_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stage = Stage(tmp_path, "api", "web")
+    stage.ready(2)
+    until(lambda: main(["why", "web"]) == 0 and "#" in capsys.readouterr().out)
+    assert main(["why"]) == 0
+    during = capsys.readouterr().out
+    assert "because  the session began" in during
+    assert during.startswith("api   #")
+    assert main(["why", "wep"]) == ExitStatus.USAGE
+    stage.close()
+    assert main(["why"]) == 0
+    assert capsys.readouterr().out.split("\n")[0] == during.split("\n")[0]
+    assert main(["why", "web", "-o", "json"]) == 0
+    assert [each["service"] for each in json.loads(capsys.readouterr().out)] == ["web"]
+    assert main(["why", "wep"]) == ExitStatus.USAGE
+    assert "did you mean web?" in capsys.readouterr().err
+
+
+def test_logs_of_one_or_all_now_and_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stage = Stage(tmp_path, "api", "web")
+
+    def log(service: str, text: str, container: str = "main", ts: str = "") -> None:
+        pod = f"{service}-5d-x2x7"
+        stage.bus.publish(LogLine(service=service, pod=pod, container=container, text=text, ts=ts))
+
+    def printed(*argv: str) -> list[str]:
+        assert main(["logs", *argv]) == 0
+        return capfdbinary.readouterr().out.decode().splitlines()
+
+    log("web", "old", ts="2001-01-01T00:00:00.123456789Z")
+    log("api", "hello")
+    log("web", "\x1b[2Jworld \N{SNOWMAN}")
+    log("web", "aside", "sidecar")
+    until(lambda: len(stage.of(LogLine)) == 4)
+    whole = ["[web x2x7] old", "[api x2x7] hello", "[web x2x7] world \N{SNOWMAN}"]
+    whole.append("[web x2x7 sidecar] aside")
+    until(lambda: printed() == whole)
+    assert printed("web") == [whole[0], *whole[2:]]
+    assert printed("--since", "1h") == whole[1:]
+    stage.running.stop()
+    stage.bus.publish(SessionEnded(exit_code=0))
+    assert printed("-f", "api") == whole[1:2]
+    stage.close()
+    assert printed() == whole
+    assert printed("web", "--since", "5m") == whole[2:]
+    assert [json.loads(each)["text"] for each in printed("api", "-o", "json")] == ["hello"]
+
+
+@pytest.mark.parametrize("text", ["soon", "5", "5 minutes", "m", "-5m"])
+def test_a_time_that_is_none_is_refused(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["logs", f"--since={text}"]) == ExitStatus.USAGE
+    assert "usage/arguments" in capsys.readouterr().err
