@@ -22,6 +22,7 @@ from devloop.builders.built_images import BuiltImages, RecordingBuilder
 from devloop.builders.dev_image import DevImages
 from devloop.builders.select import make_builder
 from devloop.cluster.api.log_stream import open_log
+from devloop.cluster.api.node_logs import NodeLogs
 from devloop.cluster.api.pod_ports import PodPorts
 from devloop.cluster.deploy.check import check_manifests
 from devloop.cluster.deploy.deployments import Deployments
@@ -135,6 +136,7 @@ class Wiring:
             self.publish,
             patterns={s.name: s.logs.containers for s in self.services.values()},
             since=self.environment.began,
+            files=NodeLogs(self.connection),
         )
         self.stack.callback(follower.close)
         if self.mode == "run":

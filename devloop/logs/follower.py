@@ -5,7 +5,8 @@ happens to a stream (network, rotation, restart, a kubelet that gives up) it is 
 it broke. This module knows no Kubernetes client: streams come from an `OpenLog`.
 
 What cannot be had: lines of an instance that was replaced twice before it could be read (the
-kubelet keeps one), and lines of a pod whose node was gone first.
+kubelet keeps one), lines of a pod whose node was gone first, and lines in a rotated file that is
+gone or may not be read. Where that can be the case it is reported, with the times between which.
 """
 
 from __future__ import annotations
@@ -15,26 +16,28 @@ import fnmatch
 import logging
 import threading
 import time
-from dataclasses import KW_ONLY, field, replace
+from dataclasses import KW_ONLY, replace
 from typing import TYPE_CHECKING, Protocol
 
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.threads import supervised
 from devloop.errors import Code, DevloopError
-from devloop.events import DiagnosticRaised, LogLine
+from devloop.events import DiagnosticRaised
+from devloop.logs.followed import FollowedContainer, LogFile
+from devloop.logs.joints import OTHER, Joints
 from devloop.logs.lines import Splitter, to_key
+from devloop.logs.output import LineOutput
 from devloop.logs.reading import (
     End,
     Instance,
     Position,
-    RateLimit,
-    ReadProgress,
     backoff,
     learned,
     next_read,
     outdated,
 )
+from devloop.logs.rotation import LOOK_EVERY, at_the_end, attend, look_if_due
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from devloop.events import Event
     from devloop.logs.lines import Piece
     from devloop.logs.reading import Read
+    from devloop.logs.rotation import LogFiles
     from devloop.model import ContainerView, PodView
 
 
@@ -53,6 +57,8 @@ _RATE = 20_000
 
 # How long a pod that is gone may keep its streams open: longer than any final output takes.
 _FINAL_OUTPUT = 10.0
+
+_GONE = "the pod is gone"
 
 
 class OpenLog(Protocol):
@@ -72,29 +78,6 @@ class OpenLog(Protocol):
     ) -> Iterator[bytes]: ...
 
 
-@dataclass(slots=True, kw_only=True)
-class _FollowedContainer:
-    """One container of one pod. `position`, `limit`, `failures` and `tail` belong to the thread
-    that reads, the rest is guarded by the follower's lock."""
-
-    service: str
-    pod: PodView
-    name: str
-    instance: Instance
-    position: Position
-    limit: RateLimit
-    stream: Cancel = field(default_factory=Cancel)
-    closed: bool = False
-    progress: ReadProgress = field(default_factory=ReadProgress)
-    gone_since: float | None = None
-    thread: threading.Thread | None = None
-    reading: bool = False
-    failures: int = 0
-    tail: list[Piece] = field(default_factory=list)
-    dropped: int = 0
-    notice: threading.Thread | None = None
-
-
 @dataclass(eq=False)
 class LogFollower:
     """Publishes a `LogLine` for every line of the containers that `pods_changed` brings.
@@ -102,7 +85,9 @@ class LogFollower:
     `patterns` gives each service's container names or fnmatch patterns (init containers count).
     `since` is the server's time when the session began: of pods older than that only what they
     write from then on is shown; empty shows every pod from its first line. `publish` is called
-    from many threads."""
+    from many threads. Without `files` a rotation shows only where a stream is opened again.
+    `idle`: seconds without a byte after which a stream may be ended; `tick`: how often that and
+    rotations are looked at, and these after every `look_every` bytes."""
 
     open_log: OpenLog
     publish: Callable[[Event], None]
@@ -113,12 +98,18 @@ class LogFollower:
     clock: Callable[[], float] = time.monotonic
     backoff: Callable[[int], float] = backoff
     report_dropped_after: float = 1.0
+    files: LogFiles | None = None
+    look_every: int = LOOK_EVERY
+    tick: float = 0.25
+    idle: float = 0.3
 
     def __post_init__(self) -> None:
         self._ending = Cancel()
+        self._joints = Joints(self.files, self._ending)
         self._changed = threading.Condition()
-        self._containers: dict[tuple[str, str], _FollowedContainer] = {}
-        self._notices: set[threading.Thread] = set()
+        self._containers: dict[tuple[str, str], FollowedContainer] = {}
+        self._outputs: list[LineOutput] = []
+        self._watching: threading.Thread | None = None
         self._reported: set[tuple[str, str]] = set()
         self._closed = False
 
@@ -156,17 +147,30 @@ class LogFollower:
         )
         if entry is None:
             old = self.since and to_key(pod.created)[:19] < to_key(self.since)[:19]
-            entry = _FollowedContainer(
+            entry = FollowedContainer(
                 service=service,
                 pod=pod,
                 name=container.name,
                 instance=instance,
                 position=Position(self.since if old else ""),
-                limit=RateLimit(self.rate),
+                output=LineOutput(
+                    service,
+                    pod,
+                    container.name,
+                    self.publish,
+                    rate=self.rate,
+                    clock=self.clock,
+                    report_after=self.report_dropped_after,
+                ),
             )
             self._containers[key] = entry
         if entry.reading and outdated(entry.instance, instance, deleting=pod.deleting):
-            cut.append(entry.stream)
+            if self.clock() - entry.file.active >= self.idle:
+                cut.append(entry.stream)
+            else:
+                # It still gives what was written before, and of a rotated file only it has that.
+                entry.file.outdated = True
+                self._watch()
         entry.pod, entry.instance, entry.gone_since = pod, instance, None
         if not entry.reading and next_read(entry.progress, entry.instance):
             entry.reading = True
@@ -174,20 +178,46 @@ class LogFollower:
             entry.thread = supervised(name, self._run, entry)
             entry.thread.start()
 
-    def _mark_gone(
-        self, key: tuple[str, str], entry: _FollowedContainer, cut: list[Cancel]
-    ) -> None:
+    def _mark_gone(self, key: tuple[str, str], entry: FollowedContainer, cut: list[Cancel]) -> None:
         now = self.clock()
         if entry.gone_since is None:
             entry.gone_since = now
             entry.instance = replace(entry.instance, over=True, gone=True)
         if not entry.reading:
             del self._containers[key]
+            self._outputs = [output for output in (*self._outputs, entry.output) if output.busy]
             if entry.thread is not None:
                 entry.thread.join()  # it let go of the lock for the last time
         elif now - entry.gone_since > _FINAL_OUTPUT:
             entry.closed = True
             cut.append(entry.stream)
+
+    # --- what shows in no stream ---------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """See to it that rotations are noticed; the lock is held."""
+        if self._watching is None and not self._closed:
+            self._watching = supervised("log-watch", self._look_after)
+            self._watching.start()
+
+    def _look_after(self) -> None:
+        while not self._ending.wait(self.tick):
+            with self._changed:
+                entries = [
+                    entry
+                    for entry in self._containers.values()
+                    if entry.reading and entry.file.watched
+                ]
+                if not entries:
+                    self._watching = None
+                    return
+            for entry in entries:
+                stream, silent = entry.stream, self.clock() - entry.file.active
+                if self.files is not None:
+                    with contextlib.suppress(Cancelled):
+                        look_if_due(self.files, entry, silent, self.idle, self._ending)
+                if attend(entry, self.clock() - entry.file.active, self.idle):
+                    stream.set()
 
     # --- the end -------------------------------------------------------------------------------
 
@@ -206,14 +236,17 @@ class LogFollower:
         with self._changed:
             self._closed = True
             entries = list(self._containers.values())
-            notices = list(self._notices)
+            watching = self._watching
             for entry in entries:
                 entry.closed = True
             self._changed.notify_all()
         for entry in entries:
             entry.stream.set()
         self._ending.set()
-        threads = [*(entry.thread for entry in entries if entry.thread), *notices]
+        outputs = [*self._outputs, *(entry.output for entry in entries)]
+        notices = [output.close() for output in outputs]
+        owned = [watching, *notices, *(entry.thread for entry in entries)]
+        threads = [thread for thread in owned if thread is not None]
         deadline = time.monotonic() + timeout
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -221,42 +254,52 @@ class LogFollower:
 
     # --- a container's thread ------------------------------------------------------------------
 
-    def _run(self, entry: _FollowedContainer) -> None:
+    def _run(self, entry: FollowedContainer) -> None:
         while (step := self._next(entry)) is not None:
             read, instance = step
             entry.failures += 1  # until a new line proves the opposite
-            end = self._read(entry, read)
+            end = self._read(entry, read, instance)
             if entry.stream.is_set():  # then it matters little what the reader made of it
                 end = End.CUT
+            with contextlib.suppress(Cancelled):
+                if end is End.CLOSED and instance.over and self._ends_early(entry, read):
+                    end = End.CUT
+                self._joints.cross(entry, instance)
             settled = self._settle(entry, read, instance, end)
-            self._report_dropped(entry)
+            entry.output.report_dropped()
             if end is End.CUT:
                 entry.failures = 0
             elif not settled:
                 self._pause(entry, instance)
 
-    def _next(self, entry: _FollowedContainer) -> tuple[Read, Instance] | None:
+    def _next(self, entry: FollowedContainer) -> tuple[Read, Instance] | None:
         with self._changed:
             read = next_read(entry.progress, entry.instance)
             if read is None or entry.closed:
+                if read is not None and not entry.whole and not self._closed:
+                    entry.output.report_gap(entry.position.latest, "", _GONE)
                 entry.reading = False
                 self._changed.notify_all()
                 return None
             entry.stream = Cancel()
+            head = entry.file.head if read.follows_on else ""
+            entry.file = LogFile(head=head, active=self.clock())
             return read, entry.instance
 
-    def _pause(self, entry: _FollowedContainer, instance: Instance) -> None:
+    def _pause(self, entry: FollowedContainer, instance: Instance) -> None:
         """Wait before the next try, but no longer than until something about it changes."""
         with self._changed:
             self._changed.wait_for(
                 lambda: entry.closed or entry.instance != instance, self.backoff(entry.failures)
             )
 
-    def _settle(self, entry: _FollowedContainer, read: Read, instance: Instance, end: End) -> bool:
+    def _settle(self, entry: FollowedContainer, read: Read, instance: Instance, end: End) -> bool:
         """Note how a stream ended; True when there is no reason to wait before the next."""
         with self._changed:
             old = entry.progress
             new = entry.progress = learned(old, read, instance, end, entry.failures)
+        if new.begun != old.begun:
+            entry.restarts = instance.restarts
         if (old.before, old.done, old.trail) == (new.before, new.done, new.trail):
             return False
         entry.failures = 0
@@ -264,12 +307,17 @@ class LogFollower:
             with contextlib.suppress(Cancelled):
                 self._show(entry, entry.tail)
             entry.tail = []
+        if new.done != old.done and end is not End.FINAL:
+            if entry.doubt is not None or not entry.whole:
+                after = entry.doubt[0] if entry.doubt else entry.position.latest
+                entry.output.report_gap(after, "", _GONE if instance.gone else OTHER)
+            entry.doubt = None
         return True
 
-    def _read(self, entry: _FollowedContainer, read: Read) -> End:
+    def _read(self, entry: FollowedContainer, read: Read, instance: Instance) -> End:
         """Show what is new of one stream; how it ended."""
         try:
-            return self._stream(entry, read)
+            return self._stream(entry, read, instance)
         except Cancelled:
             return End.BROKEN
         except (DevloopError, OSError) as error:
@@ -285,36 +333,71 @@ class LogFollower:
             _LOG.exception("log of %s/%s", entry.pod.name, entry.name)
             return End.BROKEN
 
-    def _stream(self, entry: _FollowedContainer, read: Read) -> End:
+    def _stream(self, entry: FollowedContainer, read: Read, instance: Instance) -> End:
         splitter = Splitter()
-        chunks = self.open_log(
-            entry.pod,
-            entry.name,
-            since_time=entry.position.open(previous=read.previous),
-            previous=read.previous,
-            cancel=entry.stream,
-        )
-        unproven = read.follows_on
+        unproven = self._joints.must_follow_on(entry, read, instance)
+        since = entry.position.open(previous=read.previous)
+        try:
+            chunks = self.open_log(
+                entry.pod,
+                entry.name,
+                since_time=since,
+                previous=read.previous,
+                cancel=entry.stream,
+            )
+        except DevloopError as error:
+            if error.code is Code.CLUSTER_UNREACHABLE:
+                return End.AWAY
+            raise
+        entry.whole = False
+        if read.follows_on:
+            self._look(entry)
         try:
             for chunk in chunks:
                 pieces = splitter.feed(chunk)
                 first = next((piece for piece in pieces if piece.key), None)
+                if first is not None and since is None and not read.previous:
+                    entry.file.head = entry.file.head or first.key
+                self._received(entry, len(chunk), read)
                 if unproven and first is not None:
                     unproven = False
-                    if not entry.position.repeats(first):
+                    if not self._joints.follows_on(entry, first, read, instance):
                         return End.ASTRAY
                 self._show(entry, pieces)
+                if entry.file.rotated:
+                    self._joints.cross(entry, instance)
         finally:
             if hasattr(chunks, "close"):
                 chunks.close()
         # What has no newline is either the last line of an app that ended, then they are shown
         # when that is known, or it was cut with the stream, then the next one repeats it whole.
         entry.tail = splitter.end()
+        entry.whole = True
         return End.CLOSED
+
+    def _ends_early(self, entry: FollowedContainer, read: Read) -> bool:
+        """Whether the stream of a container that is over ended in a file before its last one."""
+        if self.files is None or read.previous or entry.size <= self.look_every:
+            return False
+        return at_the_end(self.files, entry, self._ending)
+
+    def _received(self, entry: FollowedContainer, size: int, read: Read) -> None:
+        file = entry.file
+        file.received += size
+        entry.size += size
+        file.active = self.clock()
+        if file.received - file.looked > self.look_every and not read.previous:
+            self._look(entry)
+
+    def _look(self, entry: FollowedContainer) -> None:
+        if self.files is not None and not entry.file.due:
+            with self._changed:
+                entry.file.due = entry.file.unsettled = True
+                self._watch()
 
     # --- lines ---------------------------------------------------------------------------------
 
-    def _show(self, entry: _FollowedContainer, pieces: list[Piece]) -> None:
+    def _show(self, entry: FollowedContainer, pieces: list[Piece]) -> None:
         for piece in pieces:
             if not piece.key:
                 # Every line of the app has a timestamp: this is the kubelet, explaining why it
@@ -326,42 +409,12 @@ class LogFollower:
             if not entry.position.is_new(piece):
                 continue
             entry.failures = 0
-            if not entry.limit.admit(self.clock()):
-                self._note_dropped(entry)
-                continue
-            if entry.dropped:
-                self._report_dropped(entry)
-            self.publish(_line(entry, piece.text, piece.ts))
+            if entry.doubt is not None:
+                entry.output.report_gap(entry.doubt[0], piece.key, OTHER)
+                entry.doubt = None
+            entry.output.show(piece)
 
-    def _note_dropped(self, entry: _FollowedContainer) -> None:
-        """Count a line that was not shown. A flood can stop as suddenly as it began, so another
-        thread sees to it that the loss is reported even if no line follows."""
-        with self._changed:
-            entry.dropped += 1
-            if entry.notice is not None or self._closed:
-                return
-            name = f"log-dropped-{entry.pod.suffix}-{entry.name}"
-            entry.notice = supervised(name, self._notice, entry)
-            self._notices.add(entry.notice)
-            entry.notice.start()
-
-    def _notice(self, entry: _FollowedContainer) -> None:
-        self._ending.wait(self.report_dropped_after)
-        self._report_dropped(entry)
-        with self._changed:
-            if entry.notice is not None:
-                self._notices.discard(entry.notice)
-            entry.notice = None
-
-    def _report_dropped(self, entry: _FollowedContainer) -> None:
-        with self._changed:
-            dropped, entry.dropped = entry.dropped, 0
-            if not dropped or self._closed:
-                return
-        text = f"… {dropped:,} lines dropped: more than {self.rate:,} a second"
-        self.publish(_line(entry, text, ""))
-
-    def _report_once(self, entry: _FollowedContainer, diagnosis: Diagnosis) -> None:
+    def _report_once(self, entry: FollowedContainer, diagnosis: Diagnosis) -> None:
         with self._changed:
             if (entry.service, diagnosis.code) in self._reported:
                 return
@@ -369,9 +422,3 @@ class LogFollower:
         self.publish(
             DiagnosticRaised.of(replace(diagnosis, severity="warning"), service=entry.service)
         )
-
-
-def _line(entry: _FollowedContainer, text: str, ts: str) -> LogLine:
-    return LogLine(
-        service=entry.service, pod=entry.pod.name, container=entry.name, text=text, ts=ts
-    )

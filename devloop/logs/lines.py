@@ -141,3 +141,13 @@ def second_before(key: str) -> str:
     except (ValueError, OverflowError):
         return key[:19]
     return moment.isoformat(timespec="seconds")
+
+
+def seconds_between(first: str, last: str) -> float:
+    """From one key to another, in seconds to the microsecond; 0 where one is no time."""
+    try:
+        return (
+            datetime.fromisoformat(last[:26]) - datetime.fromisoformat(first[:26])
+        ).total_seconds()
+    except ValueError:
+        return 0.0

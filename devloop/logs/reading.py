@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from devloop.base.lazy_dataclass import dataclass
-from devloop.logs.lines import second_before, to_key
+from devloop.logs.lines import second_before, seconds_between, to_key
 
 if TYPE_CHECKING:
     from devloop.logs.lines import Piece
@@ -29,9 +29,15 @@ _TRIES = 3
 # How many of the latest lines are remembered: all of the last two seconds, which a resumed stream
 # repeats, and some more for short logs, which can then be compared as a whole. More than the upper
 # bound in two seconds is a flood; then lines older than the oldest remembered count as seen,
-# whatever their order in the file.
+# whatever their order in the file. A line takes some 180 bytes.
 _AT_LEAST = 1024
-_AT_MOST = 16_384
+_AT_MOST = 65_536
+
+# Seconds; stdout and stderr of a container are stamped apart, but no two neighbours that far.
+_SKEW = 0.01
+
+# A line as it is remembered: its key, and a hash of the rest.
+Line = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +81,13 @@ class Read:
 
 class End(enum.Enum):
     """How a stream ended: closed in order, cut by us because the container changed, broken off,
-    refused for now, refused for good, or left because it did not follow on."""
+    not begun because the cluster cannot be reached, refused for now, refused for good, or left
+    because it did not follow on."""
 
     CLOSED = enum.auto()
     CUT = enum.auto()
     BROKEN = enum.auto()
+    AWAY = enum.auto()
     REFUSED = enum.auto()
     FINAL = enum.auto()
     ASTRAY = enum.auto()
@@ -113,6 +121,8 @@ def learned(
 ) -> ReadProgress:
     """The progress after a stream; `instance` is what was known when it was opened, `failures`
     how many streams in a row brought nothing new, this one included."""
+    if end is End.AWAY:
+        return progress
     if read.previous:
         if end is End.CUT or (end is End.BROKEN and failures < _TRIES):
             return progress
@@ -166,23 +176,77 @@ class Position:
 
     def __init__(self, start: str = "") -> None:
         self._start = to_key(start) if start else ""
-        self._recent: deque[tuple[str, int]] = deque()
+        self._recent: deque[Line] = deque()
+        self._filled: deque[Line] = deque()
         self._latest = ""
         self._window = ""
         self._forgotten = ""
-        self._expected: Counter[tuple[str, int]] = Counter()
+        self._expected: Counter[Line] = Counter()
         self._resumed = False
+        self._before = ""
+        self.heads: deque[str] = deque(maxlen=4)  # keys of first lines of files
+
+    @property
+    def latest(self) -> str:
+        """The key of the latest line; empty when there was none."""
+        return self._latest
+
+    @property
+    def last(self) -> Line | None:
+        """The line that was seen last."""
+        return self._recent[-1] if self._recent else None
+
+    def seen(self) -> Counter[Line]:
+        """All lines that are remembered, `filled` ones too."""
+        return Counter((*self._recent, *self._filled))
+
+    def fill(self, line: Line) -> None:
+        """Note a line that no stream gave: it was taken from a rotated file."""
+        self._filled.append(line)
+        while len(self._filled) > _AT_MOST or self._filled[0][0] <= self._forgotten:
+            self._forgotten = max(self._forgotten, self._filled.popleft()[0])
+            if not self._filled:
+                return
+
+    def is_past(self, key: str) -> bool:
+        """Whether it cannot be told (any more) whether a line of that time was seen."""
+        return key < self._start or key <= self._forgotten
+
+    @property
+    def floor(self) -> str:
+        """The key below which all are past; may be empty."""
+        return max(self._start, self._forgotten)
+
+    def before(self, key: str) -> Line | None:
+        """The line that was seen right before the first with this key, if both are remembered."""
+        last = None
+        for line in self._recent:
+            if line[0] == key:
+                return last
+            last = line
+        return None
 
     def open(self, *, previous: bool = False) -> str | None:
         """A stream is about to begin; returns its `since_time` (None: from the first line).
 
         `previous`: of the instance before. Lines of its successor may have been seen already,
         taken for its own; so it is read as a whole where that doubles nothing."""
-        self._expected = Counter(self._recent)
-        self._resumed = bool(self._latest)
+        self._resume()
         if self._latest and (self._forgotten or not previous):
             return f"{self._window}Z"
         return f"{self._start[:19]}Z" if self._start else None
+
+    def _resume(self) -> None:
+        self._expected = Counter(self._recent)
+        self._resumed = bool(self._latest)
+        self._before = ""
+
+    def _read_again(self, line: Line) -> bool:
+        """Whether a stream begins anew without a word: the kubelet does that with the newest file
+        after two rotations that it saw late."""
+        return seconds_between(line[0], self._before) > _SKEW and (
+            line[0] in self.heads or line in self._recent
+        )
 
     def repeats(self, piece: Piece) -> bool:
         """Whether `piece` was seen before. The first one of a resumed stream always was, else it
@@ -191,7 +255,7 @@ class Position:
             not self._resumed
             or piece.key < self._start
             or piece.key <= self._forgotten
-            or self._expected.get(_line(piece), 0) > 0
+            or self._expected.get(to_line(piece), 0) > 0
         )
 
     def is_new(self, piece: Piece) -> bool:
@@ -199,7 +263,10 @@ class Position:
         key = piece.key
         if key < self._start:
             return False
-        line = _line(piece)
+        line = to_line(piece)
+        if key < self._before and not self._resumed and self._read_again(line):
+            self._resume()
+        self._before = key
         if self._resumed:
             if left := self._expected.get(line, 0):
                 self._expected[line] = left - 1
@@ -225,5 +292,6 @@ class Position:
             self._forgotten = max(self._forgotten, self._recent.popleft()[0])
 
 
-def _line(piece: Piece) -> tuple[str, int]:
+def to_line(piece: Piece) -> Line:
+    """What is remembered of a piece."""
     return piece.key, hash((piece.index, piece.body))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from devloop.cluster.api.stream import ResponseStream
 
 
-_LOG_PATH = "/api/v1/namespaces/{}/pods/{}/log"
+LOG_PATH = "/api/v1/namespaces/{}/pods/{}/log"
 _TAIL_LINES = 200
 
 
@@ -49,7 +49,7 @@ def open_log(
         query["previous"] = "true"
     if since_time:
         query["sinceTime"] = since_time
-    path = _LOG_PATH.format(namespace, pod)
+    path = LOG_PATH.format(namespace, pod)
     return _chunks(connection.stream(path, query, cancel=cancel, idle=None))
 
 
@@ -68,7 +68,7 @@ def tail_log(
         query["previous"] = "true"
     found = b""
     with contextlib.suppress(DevloopError, Cancelled):
-        found = b"".join(connection.stream(_LOG_PATH.format(namespace, pod), query, idle=30.0))
+        found = b"".join(connection.stream(LOG_PATH.format(namespace, pod), query, idle=30.0))
     # The kubelet answers 200 with this sentence when the log file is gone already.
     if found.startswith(b"unable to retrieve container logs"):
         return ()

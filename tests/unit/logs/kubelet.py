@@ -11,7 +11,7 @@ from devloop.errors import Code, DevloopError
 from devloop.model import ContainerView, PodView
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from devloop.base.cancel import Cancel
 
@@ -23,6 +23,8 @@ class _Instance:
     id: str
     lines: list[tuple[str, bytes]] = field(default_factory=list)  # timestamp, bytes with newline
     over: bool = False
+    rotated: list[list[tuple[str, bytes]]] = field(default_factory=list)
+    silent: bool = False  # what is open stays with the old file
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,6 +40,7 @@ class Kubelet:
     def __init__(self, *, chunk: int = 7, created: str = "2026-11-23T14:00:00Z") -> None:
         self.requests: list[Request] = []
         self.refuse: DevloopError | None = None
+        self.refuse_files: DevloopError | None = None
         self.kept_from = ""  # older lines were rotated away
         self._created = created
         self._chunk = chunk
@@ -60,6 +63,16 @@ class Kubelet:
             self._instances[-1].over = True
             self._changed.notify_all()
 
+    def rotate(self, *, left: Sequence[tuple[str, bytes]] = (), silent: bool = False) -> None:
+        """Begin a new file; what is `left` in the old one no stream ever sends."""
+        with self._changed:
+            instance = self._instances[-1]
+            rest = [(ts, ts.encode() + b" " + text + b"\n") for ts, text in left]
+            instance.rotated.append(instance.lines + rest)
+            instance.lines = []
+            instance.silent = silent
+            self._changed.notify_all()
+
     def restart(self) -> None:
         with self._changed:
             self._instances[-1].over = True
@@ -79,6 +92,21 @@ class Kubelet:
             self._fault = fault
             self._cut = inside_a_line
             self._changed.notify_all()
+
+    # --- the files -----------------------------------------------------------------------------
+
+    def first_line(self, pod: PodView, container: str, *, cancel: Cancel) -> bytes:
+        with self._changed:
+            return b"".join(line for _, line in self._instances[-1].lines[:1])
+
+    def rotated(
+        self, pod: PodView, container: str, *, restarts: int, since: str, cancel: Cancel
+    ) -> Iterator[bytes]:
+        if self.refuse_files is not None:
+            raise self.refuse_files
+        with self._changed:
+            found = self._instances[restarts].rotated if restarts >= 0 else []
+            yield from [b"".join(line for _, line in file) for file in found]
 
     # --- what the API says ---------------------------------------------------------------------
 
@@ -130,13 +158,15 @@ class Kubelet:
 
         since = max(since or "", self.kept_from).removesuffix("Z")
         at = 0
+        file = instance.lines
         with cancel.closing(wake):
             while True:
                 with self._changed:
                     while not (
                         cancel.is_set()
                         or self._breaks != breaks
-                        or at < len(instance.lines)
+                        or at < len(file)
+                        or (instance.lines is not file and not instance.silent)
                         or instance.over
                     ):
                         self._changed.wait()
@@ -144,7 +174,9 @@ class Kubelet:
                         raise Cancelled
                     broken = self._breaks != breaks
                     fault, cut = self._fault, self._cut
-                    lines = instance.lines[at:]
+                    if at == len(file) and instance.lines is not file and not instance.silent:
+                        at, file = 0, instance.lines
+                    lines = file[at:]
                     over = instance.over
                 data = b"".join(line for ts, line in lines if ts >= since)
                 at += len(lines)

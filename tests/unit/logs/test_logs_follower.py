@@ -64,6 +64,7 @@ def follower(log: Log, kubelet: Kubelet) -> Iterator[LogFollower]:
         patterns={"web": ("*",)},
         since="2026-11-23T13:59:58.5Z",
         backoff=lambda _: 0.01,
+        idle=0.0,
     )
     yield follower
     assert follower.close(2) == ()
@@ -162,7 +163,7 @@ def test_a_restart_nobody_told_of_is_noticed_by_the_log_itself(
     log.wait_for("one", "two", "three", "four")
 
 
-def test_rotation_that_took_the_seen_lines_away_doubles_nothing(
+def test_rotation_that_took_the_seen_lines_away_doubles_nothing_and_is_reported(
     follower: LogFollower, kubelet: Kubelet, log: Log
 ) -> None:
     follower.pods_changed("web", (kubelet.view(),))
@@ -171,7 +172,12 @@ def test_rotation_that_took_the_seen_lines_away_doubles_nothing(
     kubelet.kept_from = at(2)
     kubelet.break_off(None)
     kubelet.write(at(3), b"two")
-    log.wait_for("one", "two")
+    log.wait_for(
+        "one",
+        "… lines may be missing between 14:31:01.000 and 14:31:03.000 UTC: the log was rotated, "
+        "or its container is another",
+        "two",
+    )
 
 
 def test_a_deleted_pod_is_read_to_its_end(
