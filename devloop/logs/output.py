@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from devloop.base.cancel import Cancel
+from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.threads import supervised
 from devloop.events import LogLine
 from devloop.logs.reading import RateLimit
@@ -52,9 +52,12 @@ class LineOutput:
     def show(self, piece: Piece) -> None:
         """Raises `Cancelled` when closed."""
         self._ending.check()
-        if not self._limit.admit(self._clock()):
+        wait = self._limit.admit(self._clock(), piece.key[:19])
+        if wait is None:
             self._note_dropped()
             return
+        if wait and self._ending.wait(wait):
+            raise Cancelled
         if self._dropped:
             self.report_dropped()
         self._say(piece.text, piece.ts)

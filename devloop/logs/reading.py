@@ -33,6 +33,9 @@ _TRIES = 3
 _AT_LEAST = 1024
 _AT_MOST = 65_536
 
+# How many times as fast as allowed a log may pass that comes late.
+_CATCH_UP = 3
+
 # Seconds; stdout and stderr of a container are stamped apart, but no two neighbours that far.
 _SKEW = 0.01
 
@@ -149,22 +152,29 @@ def backoff(failures: int) -> float:
 
 
 class RateLimit:
-    """At most `limit` lines a second; of a faster stream each second's first lines are kept.
-
-    Times are of one monotonic clock, in seconds."""
+    """At most `limit` lines of each second by their own timestamps: of a faster log each second's
+    first lines are kept. What comes late, as after a broken connection, is no flood: it passes
+    somewhat faster than it was written, and what is faster still waits."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._second = ""
+        self._written = 0
         self._since = float("-inf")
         self._passed = 0
 
-    def admit(self, now: float) -> bool:
-        """Whether a line may pass."""
+    def admit(self, now: float, second: str) -> float | None:
+        """Seconds until a line may pass, None when it is to be dropped. `now` is of a monotonic
+        clock in seconds, `second` the timestamp's second."""
+        if second != self._second:
+            self._second, self._written = second, 0
+        self._written += 1
+        if self._written > self._limit:
+            return None
         if now - self._since >= 1.0:
-            self._since = now
-            self._passed = 0
+            self._since, self._passed = now, 0
         self._passed += 1
-        return self._passed <= self._limit
+        return 0.0 if self._passed <= _CATCH_UP * self._limit else self._since + 1.0 - now
 
 
 class Position:

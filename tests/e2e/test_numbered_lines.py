@@ -242,6 +242,7 @@ def _until(session: Counting, total: int, seconds: float) -> None:
         assert time.monotonic() < deadline, f"{session.ledger.total} lines\n{session.story()}"
 
 
+@pytest.mark.timeout(300 + 3 * LINES / RATE)
 def test_each_line_comes_once_or_it_is_said(
     session: Counting, cluster: Cluster, way: Cuttable, tmp_path: Path
 ) -> None:

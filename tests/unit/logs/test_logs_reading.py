@@ -104,10 +104,18 @@ def test_backoff() -> None:
     assert backoff(0) == pytest.approx(0.1)
 
 
-def test_rate_limit_keeps_the_first_of_each_second() -> None:
+def test_rate_limit_keeps_the_first_lines_of_each_second() -> None:
     limit = RateLimit(3)
-    got = [limit.admit(now) for now in (5.0, 5.1, 5.2, 5.3, 5.9, 6.1, 6.2)]
-    assert got == [True, True, True, False, False, True, True]
+    seconds = ["01", "01", "01", "01", "01", "02", "02"]
+    got = [limit.admit(5.0, second) for second in seconds]
+    assert got == [0.0, 0.0, 0.0, None, None, 0.0, 0.0]
+
+
+def test_lines_that_come_late_wait_and_are_not_dropped() -> None:
+    limit = RateLimit(2)
+    got = [limit.admit(5.25, str(n // 2)) for n in range(8)]
+    assert got == [0.0] * 6 + [1.0, 1.0]
+    assert limit.admit(6.25, "4") == 0.0
 
 
 def piece(second: float, text: str = "x", index: int = 0) -> Piece:
