@@ -1,8 +1,9 @@
 """kill -9 of a session at any moment: the next one recovers, whoever looks first ends what was left
 paused and says the truth, and what was restorable still is.
 
-`DEVLOOP_TEST_KILLS` says how many moments are tried, drawn from
-`DEVLOOP_TEST_KILLS_SEED`; without it they are the few where most can go wrong.
+`DEVLOOP_TEST_KILLS` says how many moments are tried, drawn from `DEVLOOP_TEST_KILLS_SEED`, and
+`DEVLOOP_TEST_KILLS_SECONDS` after how many seconds no more are; without it they are the few where
+most can go wrong.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     Start = Callable[..., Devloop]
 
 KILLS = int(os.environ.get("DEVLOOP_TEST_KILLS", "0"))
+SECONDS = float(os.environ.get("DEVLOOP_TEST_KILLS_SECONDS", "inf"))
 SEED = int(os.environ.get("DEVLOOP_TEST_KILLS_SEED") or random.randrange(2**32))
 
 Phase = Literal["start", "iteration", "write", "quiet"]
@@ -363,8 +365,11 @@ def original(killed: Killed) -> str:
 def test_a_session_that_is_killed_at_any_moment_leaves_nothing_that_the_next_does_not_mend(
     killed: Killed, original: str
 ) -> None:
+    started = time.monotonic()
     for number, moment in enumerate(moments(killed.chance) if KILLS else _SEAMS):
         began = time.monotonic()
+        if began - started > SECONDS:
+            break
         told = f"moment {number} of seed {SEED}: {moment}"
         killed.kill_at(moment, told)
         killed.between(moment.between)
