@@ -96,7 +96,7 @@ def bench(
     with contextlib.closing(_Session(plan, cancel)) as session:
         notify(f"starting devloop dev {plan.service.name} ...")
         session.until_settled(_START)
-        with _kept(plan.file, project.state_dir) as original:
+        with kept(plan.file, project.state_dir) as original:
             samples = list(_edits(session, plan, original, notify))
         session.until_settled(_EDIT)
     try:
@@ -142,10 +142,11 @@ def _save(path: Path, content: bytes) -> float:
 
 
 @contextlib.contextmanager
-def _kept(path: Path, state_dir: Path) -> Iterator[bytes]:
+def kept(path: Path, state_dir: Path) -> Iterator[bytes]:
     """The file's content, put back with its times at the end."""
-    original, before = path.read_bytes(), path.stat()
     copy = state_dir / f"bench-{path.name}.original"
+    _take_back(path, copy)
+    original, before = path.read_bytes(), path.stat()
     copy.write_bytes(original)
     try:
         yield original
@@ -153,6 +154,14 @@ def _kept(path: Path, state_dir: Path) -> Iterator[bytes]:
         _save(path, original)
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
         copy.unlink()
+
+
+def _take_back(path: Path, copy: Path) -> None:
+    """What a bench that was killed left in the file, unless somebody edited it since."""
+    with contextlib.suppress(FileNotFoundError):
+        original, now = copy.read_bytes(), path.read_bytes()
+        if original != now and original.rstrip() == now.rstrip():
+            _save(path, original)
 
 
 class _Session:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.app.bench import measure
+from devloop.app.bench import kept, measure
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.cluster.api.connection import Connection
 from devloop.cluster.api.pod_view import images_of
@@ -23,6 +23,28 @@ if TYPE_CHECKING:
 
     from devloop.engine.ports import Reporter
     from devloop.model import Standing
+
+
+def _killed_bench(directory: Path, left: bytes) -> Path:
+    """A file as a bench left it that was killed."""
+    (directory / "bench-app.py.original").write_bytes(b"print()\n")
+    file = directory / "app.py"
+    file.write_bytes(left)
+    return file
+
+
+def test_the_blank_lines_of_a_bench_that_was_killed_are_taken_back(tmp_path: Path) -> None:
+    file = _killed_bench(tmp_path, b"print()\n   \n\n  \n")
+    with kept(file, tmp_path) as original:
+        assert original == b"print()\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["app.py"]
+    assert file.read_bytes() == b"print()\n"
+
+
+def test_what_was_edited_since_is_nobody_elses(tmp_path: Path) -> None:
+    file = _killed_bench(tmp_path, b"print(1)\n   \n")
+    with kept(file, tmp_path) as original:
+        assert original == b"print(1)\n   \n"
 
 
 @pytest.fixture
