@@ -17,44 +17,73 @@ from devloop.control.protocol import (
 )
 from devloop.control.server import ControlServer
 from devloop.engine.state import Asked, Continued, Paused
-from devloop.errors import Code, DevloopError
+from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from devloop.control.protocol import Request
     from devloop.engine.bus import EventBus
     from devloop.engine.loop import Engine
+    from devloop.events import Record
+
+
+_BY_COMMAND = "paused by `devloop pause`: `devloop resume` goes on"
+_BY_KEY = "paused: p or `devloop resume` goes on"
 
 
 class SessionControl:
-    """A session's control socket; `close` it after the session's last event."""
+    """What a session can be asked for, and its control socket; `close` it after the session's last
+    event. `problem` is why there is no socket, None where there is one."""
 
     def __init__(self, state_dir: Path, bus: EventBus, services: Iterable[str]) -> None:
-        """Errors: env/control."""
+        self.problem: Diagnosis | None = None
         self.engine: Engine | None = None  # once there is one
         self._services = tuple(services)
         self._ids = itertools.count(1)
         self._history = History()
+        self._server: ControlServer | None = None
         try:
             self._server = ControlServer(state_dir / SOCKET, self._history, self._handle)
         except OSError as error:
-            raise DevloopError.of(
-                Code.ENV_CONTROL,
-                "the session has no control socket: `devloop logs` and its like do not reach it",
+            self.problem = Diagnosis(
+                code=Code.ENV_CONTROL,
                 severity="warning",
+                message="this session has no control socket: `devloop logs` and its like do not "
+                "reach it",
                 cause=error.strerror or str(error),
-            ) from error
-        bus.subscribe("control", self._server.take, batch=self._server.take_all)
+            )
+        bus.subscribe("control", lambda record: self._take([record]), batch=self._take)
+
+    def _take(self, records: Sequence[Record]) -> None:
+        self._history.extend(records)
+        if self._server is not None:
+            self._server.notify()
 
     def withdraw(self) -> None:
         """The next session may have the socket's place."""
-        self._server.withdraw()
+        if self._server is not None:
+            self._server.withdraw()
 
     def close(self, seconds: float) -> None:
         """Hand out the last events, for so many seconds, and end."""
-        self._server.close(seconds)
+        if self._server is not None:
+            self._server.close(seconds)
+
+    def rebuild(self) -> None:
+        """Another try of every service. Errors: usage/paused, env/session-starting."""
+        engine = self._unpaused()
+        for service in self._services:
+            engine.post(Asked(service=service, id=next(self._ids)))
+
+    def pause_or_resume(self) -> None:
+        """Whichever it is not. Errors: env/session-starting."""
+        self._at_work().post(Continued() if self._paused else Paused(_BY_KEY))
+
+    @property
+    def _paused(self) -> bool:
+        return bool(self._history.state().get("paused"))
 
     def _handle(self, request: Request) -> Mapping[str, Any]:
         match request:
@@ -66,21 +95,15 @@ class SessionControl:
             case TriggerRequest():
                 return self._trigger(request)
             case PauseRequest():
-                self._at_work().post(Paused("paused by `devloop pause`: `devloop resume` goes on"))
+                self._at_work().post(Paused(_BY_COMMAND))
             case ResumeRequest():
                 self._at_work().post(Continued())
         return {}
 
     def _trigger(self, request: TriggerRequest) -> Mapping[str, Any]:
-        engine = self._at_work()
         check_service(request.service, self._services)
         service = request.service or self._only()
-        if self._history.state().get("paused"):
-            raise DevloopError.of(
-                Code.USAGE_PAUSED,
-                "the session is paused, so nothing is built or deployed",
-                suggestions=("`devloop resume`, then ask again",),
-            )
+        engine = self._unpaused()
         number = next(self._ids)
         engine.post(Asked(service=service, id=number, fresh=request.fresh))
         return {"id": number, "service": service}
@@ -94,6 +117,15 @@ class SessionControl:
                 suggestions=("name one of them",),
             )
         return self._services[0]
+
+    def _unpaused(self) -> Engine:
+        if self._paused:
+            raise DevloopError.of(
+                Code.USAGE_PAUSED,
+                "the session is paused, so nothing is built or deployed",
+                suggestions=("`devloop resume`, then ask again",),
+            )
+        return self._at_work()
 
     def _at_work(self) -> Engine:
         if self.engine is None:

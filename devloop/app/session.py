@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import sys
 import threading
 from dataclasses import KW_ONLY, replace
 from itertools import chain
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from devloop.config.schema import Project, Service
     from devloop.engine.loop import Engine
     from devloop.ui import Color, OutputKind
+    from devloop.ui.keys import KeyReader
 
 
 # From a stop to the end, in seconds: first all that closes, then the last events on their way out,
@@ -74,6 +76,7 @@ class Session:
         self._stopped: tuple[ExitStatus, str] | None = None
         self._engine: Engine | None = None
         self._control: SessionControl | None = None
+        self._keys: KeyReader | None = None
         self._status = ExitStatus.BUG
         self._bug: BaseException | None = None
         self._ending = threading.Event()
@@ -102,6 +105,7 @@ class Session:
             self._bus.close(_DRAIN)
             if self._control is not None:
                 self._control.close(_FAREWELL)
+            self.release_terminal()
             with contextlib.suppress(OSError):
                 self._sink.close()
         if self._bug is not None:
@@ -151,16 +155,47 @@ class Session:
         finally:
             self._ending.set()
 
-    def _open_control(
+    def _let_others_read(
         self, project: Project, services: Mapping[str, Service], stack: contextlib.ExitStack
     ) -> None:
-        try:
+        """Write down what happens, and in `dev` answer at the control socket."""
+        self._bus.subscribe("session-file", SessionFile(project.state_dir))
+        written = EventFile(project.state_dir)
+        self._bus.subscribe("event-file", written, batch=written.batch, capacity=2000)
+        if self.mode == "dev":
             self._control = SessionControl(project.state_dir, self._bus, services)
-        except DevloopError as error:
-            self._bus.publish(DiagnosticRaised.of(error.diagnosis))
+            # Before the lock is given back; its clients get the last events as well.
+            stack.callback(self._control.withdraw)
+
+    def _accept_requests(self, engine: Engine, stack: contextlib.ExitStack) -> None:
+        """From now on there is something to steer: over the socket, and with keys where a person
+        sees the session on a terminal."""
+        control = self._control
+        if control is None:
             return
-        # Before the lock is given back; its clients get the last events as well.
-        stack.callback(self._control.withdraw)
+        control.engine = engine
+        if control.problem is not None:
+            self._bus.publish(DiagnosticRaised.of(control.problem))
+        if not self._sink.interactive:
+            return
+        # Imported late: whoever has no terminal needs none of it.
+        from devloop.app.keys import HINT, SessionKeys  # noqa: PLC0415
+        from devloop.ui.keys import KeyReader  # noqa: PLC0415
+        from devloop.ui.terminal import TerminalSink  # noqa: PLC0415
+
+        view = self._sink
+        assert isinstance(view, TerminalSink)  # noqa: S101 - the only one with keys
+        keys = SessionKeys(control, view, self.stop)
+        # No terminal to type on, or none at all.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            self._keys = KeyReader(sys.stdin, keys.pressed)
+            stack.callback(self._keys.close)
+            view.note(f"  {HINT}")
+
+    def release_terminal(self) -> None:
+        """Set the terminal as it was, for whoever leaves without waiting for the end."""
+        if self._keys is not None:
+            self._keys.restore()
 
     def _start_and_run(self, stack: contextlib.ExitStack) -> ExitStatus:
         loaded = self.load()
@@ -172,11 +207,7 @@ class Session:
         self._report_early(
             f"{names_of(project, services)}: asking the cluster, its registry and Docker"
         )
-        self._bus.subscribe("session-file", SessionFile(project.state_dir))
-        written = EventFile(project.state_dir)
-        self._bus.subscribe("event-file", written, batch=written.batch, capacity=2000)
-        if self.mode == "dev":
-            self._open_control(project, services, stack)
+        self._let_others_read(project, services, stack)
         connection = stack.enter_context(connect(project))
         adapters = Background("adapters", _import_wiring)
         stack.callback(adapters.close)
@@ -252,8 +283,7 @@ class Session:
         for diagnosis in recover_abandoned(connection, leases.left_behind, own=True):
             self._bus.publish(DiagnosticRaised.of(diagnosis))
         self._engine = wiring.engine()
-        if self._control is not None:
-            self._control.engine = self._engine
+        self._accept_requests(self._engine, stack)
         status = ExitStatus.DONE
         if self._stopped is None:
             status = self._engine.run()

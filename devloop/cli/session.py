@@ -74,6 +74,7 @@ def run_session(
             color=options.color,
         )
         signals.stop = session.stop
+        signals.before_leaving = session.release_terminal
         return session.run()
 
 

@@ -15,7 +15,7 @@ import select
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
 
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.threads import supervised
@@ -49,10 +49,12 @@ class Signals:
     process is left `limit` seconds after the first signal, with None never. A hangup or interrupt
     that is ignored when this begins (`nohup`, `devloop dev &` in a script) stays so. Restores the
     old handlers at the end; in another thread than the main one it does nothing. `first` is the
-    status that the first signal asks for."""
+    status that the first signal asks for; `before_leaving` is called before the process is left
+    without waiting for its end, and has a tenth of a second."""
 
     def __init__(self, *, limit: float | None = None, moment: float = _MOMENT) -> None:
         self.stop: Callable[[ExitStatus, str], None] | None = None
+        self.before_leaving: Callable[[], None] = lambda: None
         self._limit = limit
         self._moment = moment
         self._since = 0.0
@@ -87,7 +89,7 @@ class Signals:
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not select.select([reader], [], [], left)[0]:
-                os._exit(self.first or 0)
+                self._leave_now(self.first or 0)
             numbers = os.read(reader, 64)
             for number in numbers:
                 if number in _STATUS:
@@ -102,12 +104,19 @@ class Signals:
         if self.first is not None and time.monotonic() - self._since < self._moment:
             return
         if self.first is not None or self.stop is None:
-            os._exit(status)
+            self._leave_now(status)
         self.first, self._since = status, time.monotonic()
         # Not here: this thread must see the second signal and the time limit, whatever blocks.
         supervised("stop", self.stop, status, f"stopped by {number.name}").start()
         if number is signal.SIGINT:
             supervised("stopping", _report_stopping).start()
+
+    def _leave_now(self, status: int) -> NoReturn:
+        # Whatever that is stuck in, it is left.
+        thread = supervised("leaving", self.before_leaving)
+        thread.start()
+        thread.join(0.1)
+        os._exit(status)
 
 
 def _report_stopping() -> None:

@@ -29,7 +29,7 @@ from devloop.errors import Code, DevloopError
 from devloop.events import SessionEnded, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from devloop.base.sockets import Socket
@@ -86,13 +86,8 @@ class ControlServer:
         self._thread = supervised("control", self._run)
         self._thread.start()
 
-    def take(self, record: Record) -> None:
-        """A reader of the event stream."""
-        self.take_all([record])
-
-    def take_all(self, records: Sequence[Record]) -> None:
-        """Put them into the history and let those know who follow it."""
-        self._history.extend(records)
+    def notify(self) -> None:
+        """There is something new in the history; from any thread."""
         if self._following:
             self._poke()
 

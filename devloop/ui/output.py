@@ -53,6 +53,8 @@ class LineSink:
     """Writes the lines that `to_lines` makes of each record at once, with one write for records
     that come together. Raises `OSError` when nobody reads."""
 
+    interactive = False
+
     def __init__(self, to_lines: Callable[[Record], list[str]], stream: TextIO) -> None:
         self._to_lines = to_lines
         self._output = Output(stream)

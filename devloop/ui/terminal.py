@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from devloop.base.threads import supervised
 from devloop.events import LogLine, SessionStarted
-from devloop.ui.live_parts import LogPrefixes, glyphs_for, paint, plain_text, render
+from devloop.ui.live_parts import LogPrefixes, Row, glyphs_for, paint, plain_text, render
 from devloop.ui.live_state import LiveState
 from devloop.ui.output import Output
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from devloop.events import Record
-    from devloop.ui.live_parts import Row
 
 
 # Seconds between two pictures of the spinner.
@@ -42,7 +41,7 @@ _SOURCE_LIMIT = 1024 * 1024
 
 class TerminalSink:
     """Shows records on a terminal. `animated`: with a status line, which needs a terminal that can
-    erase one."""
+    erase one; then it is `interactive`: a person may be shown an answer to a key."""
 
     def __init__(
         self,
@@ -70,6 +69,9 @@ class TerminalSink:
         self._closed = False
         self._status = ""  # as it stands on the terminal now
         self._status_cells = 0
+        self._services: tuple[str, ...] = ()
+        self._logs_of: str | None = None  # None: of all services, "": of none
+        self.interactive = animated
         self._thread: threading.Thread | None = None
         if animated:
             self._thread = supervised("terminal", self._run)
@@ -105,15 +107,38 @@ class TerminalSink:
         if self._thread is not None:
             self._thread.join(1.0)
 
+    # --- keys ----------------------------------------------------------------------------------
+
+    def note(self, text: str) -> None:
+        """Show a remark that is no event; only where it is interactive. Never waits."""
+        with self._changed:
+            lines = self._lines(Row.of((text, "soft"), hang=2), self._width())
+            self._pending.append("".join(f"{self._show(line)}\n" for line in lines))
+            self._changed.notify_all()
+
+    def next_logs(self) -> str:
+        """Show the logs of each service in turn, then none, then all again; which, in words."""
+        with self._changed:
+            several = self._services if len(self._services) > 1 else ()
+            choices = (None, *several, "")
+            at = choices.index(self._logs_of) if self._logs_of in choices else -1
+            self._logs_of = choices[(at + 1) % len(choices)]
+            if self._logs_of is None:
+                return "logs are shown" if not several else "logs of all services are shown"
+            return f"logs of {self._logs_of} are shown" if self._logs_of else "no logs are shown"
+
     # --- text ----------------------------------------------------------------------------------
 
     def _text(self, record: Record) -> str:
         event = record.event
         if isinstance(event, LogLine):
+            if self._logs_of not in (None, event.service):
+                return ""
             line = self._logs.line(event.service, event.pod, event.container, event.text)
             return f"{line}\n"
         if isinstance(event, SessionStarted):
             self._root = event.root
+            self._services = event.services
             self._logs.expect(event.services)
         rows = self._state.take(record)
         if not rows:

@@ -34,7 +34,7 @@ from devloop.events import LogLine, PodChanged, Record, SessionEnded, to_json
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 TS = "2026-11-23T14:31:07.112Z"
 
@@ -56,9 +56,13 @@ class Stage:
         self.history = History(**options)
         self.handled: list[Request] = []
         self.server = ControlServer(directory / SOCKET, self.history, self.handle)
-        self.bus.subscribe("control", self.server.take, batch=self.server.take_all)
+        self.bus.subscribe("control", lambda record: self.take([record]), batch=self.take)
         self.recorded: list[str] = []
         self.bus.subscribe("recorder", lambda record: self.recorded.append(to_json(record)))
+
+    def take(self, records: Sequence[Record]) -> None:
+        self.history.extend(records)
+        self.server.notify()
 
     def handle(self, request: Request) -> Mapping[str, Any]:
         self.handled.append(request)
@@ -298,7 +302,7 @@ def test_what_a_session_says_of_itself_stands_before_what_it_wrote(tmp_path: Pat
 
 
 def test_a_record_is_as_long_as_it_is(stage: Stage) -> None:
-    stage.server.take(Record(1, TS, line("z" * 1_000_000)))
+    stage.take([Record(1, TS, line("z" * 1_000_000))])
     with ControlClient(stage.directory, EventsRequest()) as client:
         (only,) = lines_of(client)
     assert len(only) > 1_000_000

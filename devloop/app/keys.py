@@ -1,0 +1,65 @@
+"""What the keys of the live view do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from devloop.errors import DevloopError, ExitStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from devloop.app.control import SessionControl
+
+
+HINT = "r rebuild  p pause  l logs  ? help  q quit"
+
+_HELP = (
+    "r  build and deploy again, whatever the files have",
+    "p  pause: nothing is built or deployed until p is pressed again",
+    "l  logs of all services, of one after the other, of none",
+    "?  this list",
+    "q  quit; what runs keeps running",
+)
+
+
+class View(Protocol):
+    """The live view, as far as keys are about it."""
+
+    def note(self, text: str) -> None:
+        """Show a remark."""
+
+    def next_logs(self) -> str:
+        """Show the logs of others than before; whose, in words."""
+
+
+class SessionKeys:
+    """`stop` ends the session. To be called in the thread that reads the keys."""
+
+    def __init__(
+        self, control: SessionControl, view: View, stop: Callable[[ExitStatus, str], None]
+    ) -> None:
+        self._control = control
+        self._view = view
+        self._stop = stop
+
+    def pressed(self, key: str) -> None:
+        """Do what `key` stands for, nothing for any other."""
+        match key:
+            case "r":
+                self._attempt(self._control.rebuild)
+            case "p":
+                self._attempt(self._control.pause_or_resume)
+            case "l":
+                self._view.note(self._view.next_logs())
+            case "?" | "h":
+                for line in _HELP:
+                    self._view.note(f"  {line}")
+            case "q":
+                self._stop(ExitStatus.DONE, "q was pressed")
+
+    def _attempt(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except DevloopError as error:
+            self._view.note(error.diagnosis.message)
