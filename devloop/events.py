@@ -193,6 +193,16 @@ class DiagnosticRaised(Diagnosis, Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigChecked(Event):
+    """devloop.yaml or a file that it reads changed. All that is wrong with it are the diagnostics
+    without a service, with a code `config/*`, since the event before of this type; none that is an
+    error if it is `valid`."""
+
+    type: ClassVar[str] = "config.checked"
+    valid: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HoldStarted(Event):
     """An iteration waits, and why; without `iter` a change in a session that is paused, or a
     session that is about to end. `until` is seconds from now to the next try, None when something

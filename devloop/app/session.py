@@ -271,6 +271,7 @@ class Session:
             mode=self.mode,
             publish=self._bus.publish,
             stack=stack,
+            load=self.load,
             pull=self.pull,
         )
         # What is there now stays: no collection need look through it ever again.

@@ -6,16 +6,14 @@ Everything that is opened here is put on the session's stack to be closed in the
 from __future__ import annotations
 
 import functools
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from devloop.app.config_notice import ConfigNotice, problems_now, targets_of
 from devloop.app.forward_targets import ForwardTargets
 from devloop.app.housekeeping import KEPT, Housekeeper, find_leftovers, remove
 from devloop.app.pods import PodFeed
 from devloop.app.project_paths import DockerfileReads, may_read, project_paths
 from devloop.base.lazy_dataclass import dataclass
-from devloop.base.patterns import link_targets
 from devloop.builders.base_moves import BaseLookup, BaseMoves
 from devloop.builders.base_triggers import BaseTriggers
 from devloop.builders.built_images import BuiltImages, RecordingBuilder
@@ -31,7 +29,6 @@ from devloop.cluster.deploy.project_configs import ProjectConfigs
 from devloop.cluster.deploy.status import digests_in_use
 from devloop.engine.loop import Engine, ServicePorts
 from devloop.engine.state import ChangedOutside, Hinted
-from devloop.errors import Code, Diagnosis, Location
 from devloop.events import DiagnosticRaised, HoldStarted, StepProgress
 from devloop.logs.follower import LogFollower
 from devloop.model import Step
@@ -53,6 +50,7 @@ if TYPE_CHECKING:
     from devloop.config.loader import LoadedProject
     from devloop.config.schema import Service
     from devloop.engine.ports import Hints, Rendering
+    from devloop.errors import Diagnosis
     from devloop.events import Event
     from devloop.model import PodView, WorkloadRef
     from devloop.sync.syncer import FileSync
@@ -69,7 +67,8 @@ _ON_FAILURE = {"dev": "keep", "run": "rollback"}
 @dataclass(eq=False)
 class Wiring:
     """One session's adapters. `renderings` are the project's, `workloads` what runs each service as
-    far as its manifests say now, the picked one first. `publish` takes events."""
+    far as its manifests say now, the picked one first. `publish` takes events, `load` reads the
+    configuration once more."""
 
     loaded: LoadedProject
     services: Mapping[str, Service]
@@ -81,6 +80,7 @@ class Wiring:
     mode: Literal["dev", "run"]
     publish: Callable[[Event], None]
     stack: contextlib.ExitStack
+    load: Callable[[], LoadedProject]
     pull: bool = False
 
     def __post_init__(self) -> None:
@@ -359,70 +359,17 @@ class Wiring:
         files = self.loaded.files
         watched = WatchHints(
             tuple(sources.values()),
-            files=(*files, *(target for file in files for target in _targets(file))),
+            files=(*files, *(target for file in files for target in targets_of(file))),
             warn=self._warn,
             woke=self.view.reconnect,
         )
-        return ConfigNotice(watched, files, show=self.loaded.show, report=self._warn)
+        return ConfigNotice(
+            watched,
+            files,
+            show=self.loaded.show,
+            check=functools.partial(problems_now, self.load),
+            publish=self.publish,
+        )
 
     def _warn(self, diagnosis: Diagnosis, service: str | None = None) -> None:
         self.publish(DiagnosticRaised.of(diagnosis, service=service))
-
-
-class ConfigNotice:
-    """Passes the hints on, and after each looks whether one of `files` has other bytes: the session
-    goes on with the configuration that it began with.
-
-    `report` gets a warning for each new content once, and none for one that is back at what the
-    session runs with.
-    `hints` must watch the files as well. One thread only."""
-
-    def __init__(
-        self,
-        hints: Hints,
-        files: tuple[Path, ...],
-        *,
-        show: Callable[[Path], str],
-        report: Callable[[Diagnosis], None],
-    ) -> None:
-        self._hints = hints
-        self._loaded = {file: _content(file) for file in files}
-        self._last = dict(self._loaded)
-        self._show = show
-        self._report = report
-
-    def hints(self, cancel: Cancel) -> Iterator[frozenset[Path] | None]:
-        """See engine.ports.Hints."""
-        for paths in self._hints.hints(cancel):
-            for file in self._loaded:
-                if paths is None or not paths.isdisjoint((file, *_targets(file))):
-                    self._look(file)
-            yield paths
-
-    def _look(self, file: Path) -> None:
-        now = _content(file)
-        if now == self._last[file]:
-            return
-        self._last[file] = now
-        if now is not None and now != self._loaded[file]:
-            shown = self._show(file)
-            self._report(
-                Diagnosis(
-                    code=Code.CONFIG_CHANGED,
-                    severity="warning",
-                    message=f"{shown} changed: restart devloop to use it",
-                    location=Location(shown, 1, 1),
-                )
-            )
-
-
-def _targets(file: Path) -> tuple[Path, ...]:
-    return tuple(map(Path, link_targets(os.fspath(file))))
-
-
-def _content(file: Path) -> bytes | None:
-    """None while the file is not there: an editor may be replacing it."""
-    try:
-        return file.read_bytes()
-    except OSError:
-        return None

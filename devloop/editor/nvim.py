@@ -72,6 +72,11 @@ local function show()
   end
 end
 
+local function marks(line, word)
+  local start = "^devloop: " .. word .. " "
+  return line:match(start .. "#%d+") or line:match(start .. "config")
+end
+
 local function line_read(line)
   if output and vim.api.nvim_buf_is_valid(output) then
     vim.api.nvim_buf_set_lines(output, -1, -1, false, { line })
@@ -79,9 +84,9 @@ local function line_read(line)
       vim.api.nvim_buf_set_lines(output, 0, 1000, false, {})
     end
   end
-  if line:match("^devloop: begin #%d+") then
+  if marks(line, "begin") then
     found = {}
-  elseif line:match("^devloop: end #%d+") then
+  elseif marks(line, "end") then
     show()
   else
     table.insert(found, line)

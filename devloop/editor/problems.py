@@ -6,8 +6,8 @@ Vim: no lookaround, no `\\d`, no group without a capture. ui/lines.py is the oth
 
 from __future__ import annotations
 
-BEGIN = "^devloop: begin #[0-9]+( .*)?$"
-END = "^devloop: end #[0-9]+ (ready|failed|unchanged|cancelled|stopped)( .*)?$"
+BEGIN = "^devloop: begin (#[0-9]+|config)( .*)?$"
+END = "^devloop: end (#[0-9]+|config) (ready|failed|unchanged|cancelled|stopped)( .*)?$"
 
 PROBLEM = r"^(.+):([0-9]+):([0-9]+): (error|warning|info)\[([a-z/-]+)\]: (.*)$"
 PROBLEM_GROUPS = {"file": 1, "line": 2, "column": 3, "severity": 4, "code": 5, "message": 6}

@@ -8,7 +8,8 @@ by a space.
 
 Editors drop all problems at a begin, but not while another iteration is under way, and take none
 after an end. So what is still wrong in other services is repeated after a begin, and what is still
-under way at an end begins once more.
+under way at an end begins once more. `devloop: begin config` and `end config` stand around what is
+wrong when the configuration changed in between.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class LineFormatter:
         self._serving: set[str] = set()
         self._quiet_since: dict[int, str] = {}
         self._under_way: dict[int, str] = {}
+        # By service; "" is the configuration.
         self._problems: dict[str, dict[str, None]] = {}
+        self._config: dict[str, None] = {}
         self._forwards: dict[tuple[str, int], str] = {}
         self._pods: dict[str, str] = {}
 
@@ -72,11 +75,9 @@ class LineFormatter:
             case events.DiagnosticRaised() as event:
                 if event.iter is not None:
                     self._reported.setdefault(event.iter, set()).add(event.message)
-                line = problem_line(event, root=self._root)
-                # Advice is given once; what has no place is on no editor's list.
-                if event.service and event.location and event.severity != "info":
-                    self._problems.setdefault(event.service, {})[line] = None
-                return [line, *explanation(event)]
+                return self._problem(event)
+            case events.ConfigChecked() as event:
+                return self._config_checked(event)
             case events.IterationFinished() as event:
                 lines = [not_a_problem(plain(line)) for line in self._finished(event)]
                 return lines + self._again(event.iter)
@@ -119,6 +120,23 @@ class LineFormatter:
         number, service = next(iter(self._under_way.items()))
         text = f"devloop: begin #{number} {service} under way"
         return [not_a_problem(plain(text)), *self._wrong()]
+
+    def _problem(self, event: events.DiagnosticRaised) -> list[str]:
+        line = problem_line(event, root=self._root)
+        # Advice is given once; what has no place is on no editor's list.
+        if event.location is not None and event.severity != "info":
+            if event.service:
+                self._problems.setdefault(event.service, {})[line] = None
+            elif event.code.startswith("config/"):
+                self._config[line] = None
+        return [line, *explanation(event)]
+
+    def _config_checked(self, event: events.ConfigChecked) -> list[str]:
+        self._problems[""], self._config = self._config, {}
+        if self._under_way:
+            return []
+        word = Outcome.UNCHANGED if event.valid else Outcome.FAILED
+        return ["devloop: begin config", *self._wrong(), f"devloop: end config {word}"]
 
     def _wrong(self) -> list[str]:
         return [line for lines in self._problems.values() for line in lines]

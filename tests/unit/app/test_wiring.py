@@ -75,6 +75,7 @@ def test_a_run_that_ends_shows_the_last_lines_of_what_crashed(
             mode="run",
             publish=events.append,
             stack=stack,
+            load=lambda: cast("Any", project),
         )
         wiring.follow_logs()
         wiring._feed.start()
@@ -137,6 +138,7 @@ def wired(
             mode=mode,
             publish=lambda _: None,
             stack=stack,
+            load=lambda: cast("Any", project),
         )
         source: Any = SimpleNamespace(written_since=lambda _: None)
         _, below = wiring._builders({"web": source})

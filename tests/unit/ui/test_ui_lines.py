@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devloop.editor import problems
 from devloop.errors import Code, Diagnosis, Location
 from devloop.events import (
     DiagnosticRaised,
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
     from devloop.events import Event
 
 # What the editors' tasks match with.
-BEGIN = re.compile(r"^devloop: begin #[0-9]+( .*)?$")
-END = re.compile(r"^devloop: end #[0-9]+ (ready|failed|unchanged|cancelled|stopped)( .*)?$")
-PROBLEM = re.compile(r"^(.+):([0-9]+):([0-9]+): (error|warning|info)\[([a-z/-]+)\]: (.*)$")
+BEGIN = re.compile(problems.BEGIN)
+END = re.compile(problems.END)
+PROBLEM = re.compile(problems.PROBLEM)
 
 
 def session() -> SessionStarted:
