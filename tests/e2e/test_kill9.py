@@ -39,6 +39,7 @@ KILLS = int(os.environ.get("DEVLOOP_TEST_KILLS", "0"))
 SECONDS = float(os.environ.get("DEVLOOP_TEST_KILLS_SECONDS", "inf"))
 SEED = int(os.environ.get("DEVLOOP_TEST_KILLS_SEED") or random.randrange(2**32))
 
+Then = Literal["dev", "status", "status elsewhere", "down", "run"]
 Phase = Literal["start", "iteration", "write", "quiet"]
 
 START = 120.0
@@ -57,7 +58,7 @@ class Moment:
     after: float
     services: tuple[str, ...]
     between: Literal["nothing", "a save", "a pod goes"]
-    then: Literal["dev", "status", "down", "run"]
+    then: Then
 
 
 _SEAMS = (
@@ -73,6 +74,8 @@ _SEAMS = (
 # During deploys more often than not.
 _PHASES: tuple[Phase, ...] = ("start", "start", "iteration", "write", "write", "write", "quiet")
 
+_THEN: tuple[Then, ...] = ("dev", "dev", "dev", "status", "status elsewhere", "down", "run")
+
 
 def moments(chance: random.Random) -> Iterator[Moment]:
     for _ in range(KILLS):
@@ -83,7 +86,7 @@ def moments(chance: random.Random) -> Iterator[Moment]:
             after=chance.uniform(0, longest),
             services=tuple(chance.sample(SERVICES, chance.choice((1, 1, 2)))),
             between=chance.choice(("nothing", "nothing", "a save", "a pod goes")),
-            then=chance.choice(("dev", "dev", "dev", "status", "status", "down", "run")),
+            then=chance.choice(_THEN),
         )
 
 
@@ -102,17 +105,21 @@ class Look:
         ]
 
     def answer(self, pod: str, within: float = 15.0) -> dict[str, Any]:
+        deadline = time.monotonic() + within
+        while (found := self._asked(pod)) is None:
+            assert time.monotonic() < deadline, f"{pod} does not answer"
+            time.sleep(0.1)
+        return found
+
+    def _asked(self, pod: str) -> dict[str, Any] | None:
         where = f"namespaces/{self._cluster.namespace}/pods/{pod}:8080"
         url = f"{self._cluster.proxy}/api/v1/{where}/proxy/"
-        deadline = time.monotonic() + within
-        while True:
-            try:
-                with urllib.request.urlopen(url, timeout=5) as response:
-                    found: dict[str, Any] = json.load(response)
-                    return found
-            except (OSError, urllib.error.HTTPError):
-                time.sleep(0.1)
-            assert time.monotonic() < deadline, f"{pod} does not answer"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as response:
+                found: dict[str, Any] = json.load(response)
+                return found
+        except (OSError, urllib.error.HTTPError):
+            return None
 
     def paused(self) -> list[str]:
         return [
@@ -139,10 +146,13 @@ class Look:
         """No container has processes of a session that is gone."""
         for service in SERVICES:
             for pod in self.pods(service):
-                _until(partial(self._is_alone, pod), f"alone: {pod}\n{told}")
+                _until(partial(self._is_alone, pod), f"alone: {pod}\n{told}", 30.0)
 
     def _is_alone(self, pod: str) -> bool:
-        return not any(line.endswith(" serve") for line in self.answer(pod)["processes"])
+        found = self._asked(pod)
+        if found is None:  # it may have made way for another one
+            return all(pod not in self.pods(service) for service in SERVICES)
+        return not any(line.endswith(" serve") for line in found["processes"])
 
 
 def _until(condition: Callable[[], object], what: str, seconds: float = 10.0) -> None:
@@ -277,7 +287,7 @@ class Killed:
                 self._told += f", {pod} deleted"
 
     def next(self, then: str) -> None:
-        getattr(self, f"_{then}")()
+        getattr(self, f"_{then.replace(' ', '_')}")()
 
     def _dev(self) -> None:
         self.started()
@@ -300,6 +310,18 @@ class Killed:
                 assert found <= before | self._all_pods(), told
                 self._is_true(report["services"][service], session["services"][service], service)
 
+        self.look.alone(told)
+
+    def _status_elsewhere(self) -> None:
+        """Where no session wrote anything down."""
+        self.command("status", cwd=self._other().root)
+        assert self.look.paused() == [], self._told
+        self.look.alone(self._told)
+
+    def _other(self) -> Project:
+        self._others += 1
+        return self.project.copy(self._root / f"other-{self._others}")
+
     def _all_pods(self) -> set[str]:
         return {pod["metadata"]["name"] for pod in self.cluster.get("pods")["items"]}
 
@@ -321,8 +343,7 @@ class Killed:
         assert self.cluster.get("lease")["items"] == [], self._told
 
     def _run(self) -> None:
-        self._others += 1
-        other = self.project.copy(self._root / f"other-{self._others}")
+        other = self._other()
         other.version("hot", f"other-{self._others}")
         self.command("run", "--output", "lines", cwd=other.root)
         self.look.serves(other, self._told)
