@@ -181,6 +181,8 @@ class Killed:
         # What the killed session said, and of which services it said something as it was killed.
         self.events: list[Event] = []
         self.late: set[str] = set()
+        # Of which there was a save since the session that is killed next was well.
+        self.saved: set[str] = set()
         self._start = start
         self._root = root
         self._others = 0
@@ -215,10 +217,11 @@ class Killed:
         return session
 
     def save(self, services: tuple[str, ...]) -> None:
+        self.saved |= {*services}
         self._told += ", " + ", ".join(self.project.save(name, self.chance) for name in services)
 
     def kill_at(self, moment: Moment, told: str) -> None:
-        self._told = told
+        self._told, self.saved = told, set()
         if moment.phase == "start":
             if self.session is not None:
                 self.session.interrupt()
@@ -262,6 +265,11 @@ class Killed:
             if event.get("service") == service and event["type"].startswith("iteration."):
                 open_ = event["type"] == "iteration.started"
         return open_
+
+    def served(self, service: str) -> bool:
+        """Whether the killed session saw what was on disk served."""
+        ended = [e for e in self.events if e["type"] == "iteration.finished"]
+        return any(e["serving"] for e in ended if e["service"] == service)
 
     def processes(self) -> list[str]:
         """What runs of a session or was started by one."""
@@ -332,7 +340,10 @@ class Killed:
         pods = self.look.pods(service)
         if self.unfinished(service):
             assert last["state"] == "working", told
-        elif (report["disk"] or "").startswith("as ") and set(pods) <= set(last["pods"]):
+            return
+        if self.served(service) and service not in self.saved:
+            assert (report["disk"] or "").startswith("as "), told
+        if (report["disk"] or "").startswith("as ") and set(pods) <= set(last["pods"]):
             self.look.serves_in(self.project, service, told)
 
     def _down(self) -> None:
