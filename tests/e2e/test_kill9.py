@@ -14,18 +14,16 @@ import random
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
 from tests.e2e.conftest import free_port
-from tests.e2e.killed.project import REPLICAS, SERVICES, Project, manifest
+from tests.e2e.killed.look import Look, until
+from tests.e2e.killed.project import SERVICES, Project, manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +43,6 @@ Phase = Literal["start", "iteration", "write", "quiet"]
 START = 120.0
 # So long before its end what a session said may be written down or not.
 _WRITTEN = timedelta(seconds=0.5)
-_PAUSE_LABEL = "devloop.dev/in-place"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,78 +85,6 @@ def moments(chance: random.Random) -> Iterator[Moment]:
             between=chance.choice(("nothing", "nothing", "a save", "a pod goes")),
             then=chance.choice(_THEN),
         )
-
-
-class Look:
-    """What the project's pods are, asked past devloop."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-
-    def pods(self, service: str) -> list[str]:
-        return [
-            pod["metadata"]["name"]
-            for pod in self._cluster.get("pods")["items"]
-            if pod["metadata"].get("labels", {}).get("app") == service
-            and "deletionTimestamp" not in pod["metadata"]
-        ]
-
-    def answer(self, pod: str, within: float = 15.0) -> dict[str, Any]:
-        deadline = time.monotonic() + within
-        while (found := self._asked(pod)) is None:
-            assert time.monotonic() < deadline, f"{pod} does not answer"
-            time.sleep(0.1)
-        return found
-
-    def _asked(self, pod: str) -> dict[str, Any] | None:
-        where = f"namespaces/{self._cluster.namespace}/pods/{pod}:8080"
-        url = f"{self._cluster.proxy}/api/v1/{where}/proxy/"
-        try:
-            with urllib.request.urlopen(url, timeout=5) as response:
-                found: dict[str, Any] = json.load(response)
-                return found
-        except (OSError, urllib.error.HTTPError):
-            return None
-
-    def paused(self) -> list[str]:
-        return [
-            each["metadata"]["name"]
-            for each in self._cluster.get("deployments")["items"]
-            if each["spec"].get("paused") or _PAUSE_LABEL in each["metadata"].get("labels", {})
-        ]
-
-    def serves(self, project: Project, told: str) -> None:
-        """Every pod serves what is on disk, by a process that was started from it."""
-        for service in SERVICES:
-            self.serves_in(project, service, told)
-
-    def serves_in(self, project: Project, service: str, told: str) -> None:
-        pods = self.pods(service)
-        assert len(pods) == REPLICAS[service], f"{service}: {pods}\n{told}"
-        for pod in pods:
-            found = self.answer(pod)
-            wanted = project.versions[service]
-            assert found["version"] == wanted, f"{pod}: {found['version']}, {wanted}\n{told}"
-            assert found["tree"] == project.tree(service), f"{pod}: {found}\n{told}"
-
-    def alone(self, told: str) -> None:
-        """No container has processes of a session that is gone."""
-        for service in SERVICES:
-            for pod in self.pods(service):
-                _until(partial(self._is_alone, pod), f"alone: {pod}\n{told}", 30.0)
-
-    def _is_alone(self, pod: str) -> bool:
-        found = self._asked(pod)
-        if found is None:  # it may have made way for another one
-            return all(pod not in self.pods(service) for service in SERVICES)
-        return not any(line.endswith(" serve") for line in found["processes"])
-
-
-def _until(condition: Callable[[], object], what: str, seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not {what}"
-        time.sleep(0.1)
 
 
 def _story(session: Devloop) -> str:
@@ -213,7 +138,7 @@ class Killed:
         told = f"{self._told}\n{_story(session)}"
         self.look.serves(self.project, told)
         # An image that follows what went hot pauses for a moment.
-        _until(lambda: not self.look.paused(), f"resumed\n{told}")
+        until(lambda: not self.look.paused(), f"resumed\n{told}")
         return session
 
     def save(self, services: tuple[str, ...]) -> None:
@@ -251,7 +176,7 @@ class Killed:
         self.events = [e for e in session.events if datetime.fromisoformat(e["ts"]) < latest]
         self.late = {str(e.get("service", "")) for e in session.events if e not in self.events}
         self._told += f"\n{_story(session)}"
-        _until(lambda: not self.processes(), f"gone: {self.processes()}\n{self._told}")
+        until(lambda: not self.processes(), f"gone: {self.processes()}\n{self._told}")
 
     @property
     def began(self) -> Event | None:

@@ -21,8 +21,6 @@ _APP = Path(__file__).parent / "app.py"
 
 SERVICES = ("hot", "place", "roll")
 REPLICAS = {"hot": 2, "place": 2, "roll": 1}
-CREATED = ("hot", "place")
-"""Those that devloop creates, and `down` deletes."""
 
 _PROJECT = """
 version: 1
