@@ -54,7 +54,7 @@ local root = vim.fn.getcwd() .. @DIRECTORY@
 local command = { @COMMAND@ }
 local errorformat = [[@ERRORFORMAT@]]
 local space = vim.api.nvim_create_namespace("devloop")
-local job, output, partial, found = nil, nil, "", {}
+local job, output, partial, found, active = nil, nil, "", {}, false
 
 local function show()
   local lines = vim.list_extend({ string.format(@IN@, root) }, found)
@@ -85,11 +85,17 @@ local function line_read(line)
     end
   end
   if marks(line, "begin") then
-    found = {}
+    if not active then
+      active, found = true, {}
+    end
   elseif marks(line, "end") then
+    active = false
     show()
-  else
+  elseif line:match("^.+:%d+:%d+: %a+%[") then
     table.insert(found, line)
+    if not active then
+      show()
+    end
   end
 end
 
@@ -106,7 +112,7 @@ vim.api.nvim_create_user_command("Devloop", function()
     return vim.notify("devloop runs already")
   end
   output = output or vim.api.nvim_create_buf(false, true)
-  partial, found = "", {}
+  partial, found, active = "", {}, false
   job = vim.fn.jobstart(command, {
     cwd = root,
     on_stdout = read,

@@ -55,7 +55,7 @@ def tasks_of(project: EditorProject) -> tuple[EditorTask, ...]:
         _task(
             project, "run", "--output", "lines", detail="Build, push and deploy once", problems=True
         ),
-        _task(project, "trigger", detail="Build and deploy now in the session that runs"),
+        _task(project, "trigger", "--wait", detail="Build and deploy now in the running session"),
         _task(project, "logs", "--follow", detail="Follow the logs", lasting=True),
         _task(project, "check", detail="Validate devloop.yaml and what it names", problems=True),
     )

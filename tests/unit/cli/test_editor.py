@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.cli.main import main
+from devloop.cli.main import COMMANDS, main
+from devloop.editor.tasks import EditorProject, tasks_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,3 +137,12 @@ def test_no_project_and_what_cannot_be_written_are_errors(
     (directory / "devloop.yaml").unlink()
     assert main(["editor", "vscode"]) == 2
     assert "error[config/not-found]" in capsys.readouterr().err
+
+
+def test_every_task_is_a_command_line_that_devloop_takes() -> None:
+    project = EditorProject(file="ci.yaml", commands=frozenset(COMMANDS))
+    tasks = tasks_of(project)
+    assert [task.name for task in tasks] == ["dev", "run", "trigger", "logs", "check"]
+    for task in tasks:
+        command = importlib.import_module(f"devloop.cli.{task.name}").command
+        command.make_context(task.name, list(task.arguments[1:]))

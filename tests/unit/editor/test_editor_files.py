@@ -99,10 +99,15 @@ def test_jetbrains_files_are_xml_whatever_the_directory_is_called() -> None:
 
 STREAM = """\
 devloop: begin #1 web start
+devloop: begin #2 api start
 app.py:2:3: error[pod/crash-loop]: container web exits
 k8s/web.yaml:1:1: warning[config/manifest]: mind this
     app.py:9:9: error [a/b]: forged
-devloop: end #1 failed rollout 3.1s
+devloop: end #2 failed rollout 3.1s
+devloop: begin #1 web under way
+app.py:2:3: error[pod/crash-loop]: container web exits
+k8s/web.yaml:1:1: warning[config/manifest]: mind this
+devloop: end #1 ready 3.1s
 """
 _LOOK = """
 vim.cmd("Devloop")
@@ -143,7 +148,7 @@ def test_neovim_lists_what_a_session_in_its_background_finds(
     (root / "k8s").mkdir(parents=True)
     (root / "k8s/web.yaml").write_text("a\n")
     (root / "app.py").write_text("a\nbbbb\n")
-    stream = STREAM + ("devloop: begin #2 web 1 file\ndevloop: end #2 ready 1s\n" if mended else "")
+    stream = STREAM + ("devloop: begin #3 web 1 file\ndevloop: end #3 ready 1s\n" if mended else "")
     (tmp_path / "stream").write_text(stream)
     fake = tmp_path / "bin/devloop"
     fake.parent.mkdir()
@@ -152,7 +157,7 @@ def test_neovim_lists_what_a_session_in_its_background_finds(
         f'#!/bin/sh\n[ "$*" = "dev --output lines" ] && exec cat "{tmp_path}/stream" -\n'
     )
     fake.chmod(0o755)
-    (tmp_path / "look.lua").write_text(_LOOK.replace("@LAST@", "#2" if mended else "#1"))
+    (tmp_path / "look.lua").write_text(_LOOK.replace("@LAST@", "#3" if mended else "#1"))
     subprocess.run(
         ["nvim", "--headless", "-u", ".nvim.lua", "-i", "NONE", "-S", "look.lua"],
         cwd=tmp_path,

@@ -10,7 +10,7 @@ local root = vim.fn.getcwd() .. ""
 local command = { "devloop", "dev", "--output", "lines" }
 local errorformat = [[%Ddevloop: in <%f>,%f:%l:%c: %trror%\%%([%\)%\@=%m,%f:%l:%c: %tarning%\%%([%\)%\@=%m,%f:%l:%c: %tnfo%\%%([%\)%\@=%m,%-G%.%#]]
 local space = vim.api.nvim_create_namespace("devloop")
-local job, output, partial, found = nil, nil, "", {}
+local job, output, partial, found, active = nil, nil, "", {}, false
 
 local function show()
   local lines = vim.list_extend({ string.format("devloop: in <%s>", root) }, found)
@@ -41,11 +41,17 @@ local function line_read(line)
     end
   end
   if marks(line, "begin") then
-    found = {}
+    if not active then
+      active, found = true, {}
+    end
   elseif marks(line, "end") then
+    active = false
     show()
-  else
+  elseif line:match("^.+:%d+:%d+: %a+%[") then
     table.insert(found, line)
+    if not active then
+      show()
+    end
   end
 end
 
@@ -62,7 +68,7 @@ vim.api.nvim_create_user_command("Devloop", function()
     return vim.notify("devloop runs already")
   end
   output = output or vim.api.nvim_create_buf(false, true)
-  partial, found = "", {}
+  partial, found, active = "", {}, false
   job = vim.fn.jobstart(command, {
     cwd = root,
     on_stdout = read,
