@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.threads import supervised
-from devloop.builders.docker_cli import local_images, remove_local
+from devloop.builders.docker_cli import last_tagged, local_images, remove_local
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
     from devloop.builders.built_images import BuiltImage, BuiltImages
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 KEPT = 10
 """How many images of a service a session keeps: as many as a Deployment keeps revisions."""
+
+UNKNOWN_SECONDS = 3600.0
+"""How old a local tag must be that nobody has recorded before a session removes it: a younger one
+may be on its way to the registry, by a session in another folder too."""
 
 _SLACK = 10  # so that not every save ends with a deletion
 _QUIET = 5.0
@@ -79,14 +83,21 @@ def find_leftovers(
     host: str,
     keep: int,
     in_use: Collection[str],
+    unknown_since: float = 0.0,
     cancel: Cancel,
 ) -> Leftovers:
-    """Look, and change nothing. Only images in the registry `host` are looked for."""
+    """Look, and change nothing. Only images in the registry `host` are looked for. Local tags that
+    are not recorded, as builds that were cancelled leave them, are leftovers when they are
+    `unknown_since` so many seconds."""
     images = tuple(m for m in built.all() if m.repository.startswith(f"{host}/"))
     manifests = surplus(images, keep=keep, in_use=in_use)
     gone = {m.digest for m in manifests}
+    known = {f"{m.repository}:{m.tag}" for m in images}
     stay = {f"{m.repository}:{m.tag}" for m in images if m.digest not in gone}
     listed = local_images({m.repository for m in images}, cancel)
+    if unknown_since and (unknown := [each for each in listed if each not in known]):
+        latest, tagged = time.time() - unknown_since, last_tagged(unknown, cancel)
+        stay |= {each for each in unknown if tagged.get(each, latest) >= latest}
     return Leftovers(
         manifests=manifests,
         local=tuple(reference for reference in listed if reference not in stay),
@@ -144,26 +155,41 @@ class Housekeeper:
     """Keeps a session's images to the last `KEPT` of each service, in quiet moments.
 
     `tidy` does the work, in a thread of the housekeeper's own; a fault of it is not news: the next
-    image brings the next try."""
+    image brings the next try. It never works beside a build, whose image is recorded at its end
+    only and may be one that was to go."""
 
     def __init__(self, built: BuiltImages, tidy: Callable[[Cancel], None]) -> None:
         self._built = built
         self._tidy = tidy
-        self._cancel = Cancel()
+        self._lock = threading.Lock()
+        self._builds = 0
+        self._ended_at = 0.0
+        self._tidying = Cancel()
+        self._closing = Cancel()
         self._wake = threading.Event()
-        self._built_at = 0.0
         self._thread = supervised("housekeeping", self._run)
 
     def start(self) -> None:
         self._thread.start()
 
-    def image_built(self) -> None:
-        """An image was built or used; returns at once."""
-        self._built_at = time.monotonic()
-        self._wake.set()
+    @contextlib.contextmanager
+    def building(self) -> Iterator[None]:
+        """An image is built, pushed and recorded, or not, within this; entered at once."""
+        with self._lock:
+            self._builds += 1
+            self._tidying.set()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._builds -= 1
+                self._ended_at = time.monotonic()
+            self._wake.set()
 
     def close(self) -> None:
-        self._cancel.set()
+        with self._lock:
+            self._closing.set()
+            self._tidying.set()
         self._wake.set()
         self._thread.join(1.0)
 
@@ -171,15 +197,20 @@ class Housekeeper:
         while True:
             self._wake.wait()
             self._wake.clear()
-            while (left := self._built_at + _QUIET - time.monotonic()) > 0:
-                if self._cancel.wait(left):
+            while (left := self._ended_at + _QUIET - time.monotonic()) > 0:
+                if self._closing.wait(left):
                     return
-            if self._cancel.is_set():
+            if self._closing.is_set():
                 return
             self.tidy_if_due()
 
     def tidy_if_due(self) -> None:
-        """Tidy when there is more than the slack to remove."""
-        if len(surplus(self._built.all(), keep=KEPT, in_use=())) > _SLACK:
-            with contextlib.suppress(DevloopError, Cancelled):
-                self._tidy(self._cancel)
+        """Tidy when there is more than the slack to remove, and nothing is being built."""
+        if len(surplus(self._built.all(), keep=KEPT, in_use=())) <= _SLACK:
+            return
+        with self._lock:
+            if self._builds or self._closing.is_set():
+                return
+            self._tidying = cancel = Cancel()
+        with contextlib.suppress(DevloopError, Cancelled):
+            self._tidy(cancel)

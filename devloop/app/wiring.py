@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from devloop.app.config_notice import ConfigNotice, problems_now, targets_of
 from devloop.app.forward_targets import ForwardTargets
-from devloop.app.housekeeping import KEPT, Housekeeper, find_leftovers, remove
+from devloop.app.housekeeping import KEPT, UNKNOWN_SECONDS, Housekeeper, find_leftovers, remove
 from devloop.app.pods import PodFeed
 from devloop.app.project_paths import DockerfileReads, may_read, project_paths
 from devloop.base.lazy_dataclass import dataclass
@@ -283,13 +283,13 @@ class Wiring:
             )
             self.stack.callback(builder.close)
             inner[name] = builder
-            made[name] = RecordingBuilder(name, builder, built, housekeeper.image_built)
+            made[name] = RecordingBuilder(name, builder, built, housekeeper.building)
             if self._supervised(service):
                 assert self.environment.registry is not None  # noqa: S101 - else it is not
                 platforms = self.environment.platforms
                 platform = service.build.platform or next(iter(platforms), None)
                 dev = DevImages(made[name], self.environment.registry, platform)
-                made[name] = RecordingBuilder(name, dev, built, housekeeper.image_built)
+                made[name] = RecordingBuilder(name, dev, built, housekeeper.building)
         return made, inner
 
     def _supervised(self, service: Service) -> bool:
@@ -311,6 +311,7 @@ class Wiring:
                 host=registry.host if registry else "",
                 keep=KEPT,
                 in_use=digests_in_use(self.connection),
+                unknown_since=UNKNOWN_SECONDS,
                 cancel=cancel,
             )
             remove(found, built, registry, cancel)

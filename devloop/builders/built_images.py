@@ -20,6 +20,7 @@ from devloop.model import Step, StepOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
@@ -99,26 +100,26 @@ def _read_lines(path: Path) -> Iterable[object]:
 
 
 class RecordingBuilder:
-    """A builder whose images are recorded when they are built and when they are used again; calls
-    `on_image` afterwards."""
+    """A builder whose images are recorded when they are built and when they are used again; from
+    its start until then it is within `under_way`."""
 
     def __init__(
         self,
         service: str,
         builder: ServiceBuilder,
         built: BuiltImages,
-        on_image: Callable[[], None],
+        under_way: Callable[[], AbstractContextManager[object]],
     ) -> None:
         self._service = service
         self._builder = builder
         self._built = built
-        self._on_image = on_image
+        self._under_way = under_way
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
-        image = self._builder.build(scan, reporter, cancel)
-        if image.digest:
-            self._built.add(BuiltImage.of(self._service, image))
-            self._on_image()
+        with self._under_way():
+            image = self._builder.build(scan, reporter, cancel)
+            if image.digest:
+                self._built.add(BuiltImage.of(self._service, image))
         return image
 
     def may_differ(self, before: Scan, after: Scan) -> bool:

@@ -8,7 +8,10 @@ refuses to remove what a container uses.
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shutil
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from devloop.base import process
@@ -16,10 +19,12 @@ from devloop.builders.job import TAG_PREFIX
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from devloop.base.cancel import Cancel
 
+
+_FRACTION = re.compile(r"(\.\d{6})\d+")
 
 # In seconds, for what is done with an image.
 _LIMIT = 60.0
@@ -62,6 +67,21 @@ def local_images(repositories: Iterable[str], cancel: Cancel) -> tuple[str, ...]
         mine = f"{repository}:{TAG_PREFIX}"
         found += [line for line in answer.out.splitlines() if line.startswith(mine)]
     return tuple(found)
+
+
+def last_tagged(references: Collection[str], cancel: Cancel) -> dict[str, float]:
+    """When the image of each reference was last given a tag, in seconds since 1970; without those
+    of which Docker does not say it."""
+    found: dict[str, float] = {}
+    for reference in references:
+        argv = ("image", "inspect", "--format", "{{json .Metadata.LastTagTime}}", reference)
+        answer = ask_docker(*argv, cancel=cancel, limit=_LIMIT)
+        if answer is not None and answer.status == 0:
+            with contextlib.suppress(ValueError):
+                # RFC 3339 with as many digits as there are; Python takes six.
+                text = _FRACTION.sub(r"\1", answer.out.strip().strip('"'))
+                found[reference] = datetime.fromisoformat(text).timestamp()
+    return found
 
 
 def remove_local(reference: str, cancel: Cancel) -> bool:

@@ -13,7 +13,7 @@ import pytest
 
 from devloop.app.docker import docker_host
 from devloop.base.cancel import Cancel
-from devloop.builders.docker_cli import local_images, remove_local
+from devloop.builders.docker_cli import last_tagged, local_images, remove_local
 from devloop.errors import DevloopError
 from devloop.local_cluster.garbage import collect, owned_registry
 from devloop.registry.client import RegistryClient, sha256
@@ -145,6 +145,9 @@ def test_only_devloops_tags_of_that_repository_are_listed_and_a_used_one_stays()
         cancel = Cancel()
         listed = {f"{repository}:devloop-1", f"{repository}:devloop-2"}
         assert set(local_images([repository], cancel)) == listed
+        tagged = last_tagged([*listed, f"{repository}:none"], cancel)
+        assert tagged.keys() == listed
+        assert all(time.time() - 3600 < at < time.time() + 60 for at in tagged.values())
         container = docker("create", f"{repository}:devloop-2", "true")
         assert remove_local(f"{repository}:devloop-1", cancel) is True
         assert remove_local(f"{repository}:devloop-2", cancel) is False

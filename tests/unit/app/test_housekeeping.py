@@ -177,7 +177,51 @@ def test_a_session_tidies_by_itself_once_it_is_quiet(
     housekeeper = Housekeeper(built, lambda _cancel: tidied.set())
     housekeeper.start()
     try:
-        housekeeper.image_built()
+        with housekeeper.building():
+            pass
         assert tidied.wait(60)
     finally:
         housekeeper.close()
+
+
+def test_a_session_never_tidies_beside_a_build(tmp_path: Path) -> None:
+    built = BuiltImages(tmp_path)
+    for number in range(21):
+        built.add(made(number))
+    seen: list[bool] = []
+
+    def tidy(cancel: Cancel) -> None:
+        with housekeeper.building():  # begins in the middle of it
+            seen.append(cancel.is_set())
+
+    housekeeper = Housekeeper(built, tidy)
+    with housekeeper.building():
+        housekeeper.tidy_if_due()
+    assert seen == []
+    housekeeper.tidy_if_due()
+    assert seen == [True]
+
+
+def test_what_nobody_has_recorded_may_be_on_its_way_to_the_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = BuiltImages(tmp_path)
+    for number in (1, 2):
+        built.add(made(number))
+    repository = made(1).repository
+    tags = [f"{repository}:devloop-{name}" for name in ("0001", "0002", "new", "old", "unsaid")]
+    now = time.time()
+    asked: list[str] = []
+
+    def tagged(references: list[str], _cancel: Cancel) -> dict[str, float]:
+        asked.extend(references)
+        return {tags[2]: now - 3590, tags[3]: now - 3610}
+
+    monkeypatch.setattr(housekeeping, "local_images", lambda *_: tuple(tags))
+    monkeypatch.setattr(housekeeping, "last_tagged", tagged)
+    place = {"host": "localhost:5001", "in_use": (), "cancel": Cancel()}
+    in_session = find_leftovers(built, tmp_path, keep=1, unknown_since=3600, **place)  # type: ignore[arg-type]
+    assert in_session.local == (tags[0], tags[3])
+    assert asked == tags[2:]
+    asked_for = find_leftovers(built, tmp_path, keep=1, **place)  # type: ignore[arg-type]
+    assert asked_for.local == (tags[0], *tags[2:])
