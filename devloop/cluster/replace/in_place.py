@@ -321,6 +321,9 @@ class InPlace(Replacement):
     def is_news(self, event: Json) -> bool:
         return self._objects.is_news(event)
 
+    def had_before(self, pod: Json, image_id: str) -> bool:
+        return self._restarts.had_before(pod, image_id)
+
     def in_back_off(self) -> list[Json]:
         return self._restarts.in_back_off(self._objects.pods())
 

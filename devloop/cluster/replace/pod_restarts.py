@@ -32,6 +32,7 @@ from devloop.cluster.rollout.restarted_pod import (
     normalised,
     restart_record,
 )
+from devloop.cluster.rollout.rollout_status import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -137,6 +138,12 @@ class PodRestarts:
         """The pod as if it had been made when it was last restarted."""
         records = self._records.get(uid_of(pod))
         return normalised(pod, records) if records else pod
+
+    def had_before(self, pod: Json, image_id: str) -> bool:
+        """Whether the pod was given that image before the one that it is to have now."""
+        images = self._history.images().get(uid_of(pod), frozenset())
+        before = images.difference(pod_images(pod).values())
+        return digest_of(image_id) in {digest_of(image) for image in before} - {""}
 
     def in_back_off(self, pods: Iterable[Json]) -> list[Json]:
         """The living pods whose new container the kubelet does not start yet."""

@@ -73,6 +73,10 @@ class RolloutHooks:
         """Whether the event is one of this rollout: a pod that stays keeps those of before."""
         return True
 
+    def had_before(self, pod: Json, image_id: str) -> bool:
+        """Whether the image that the pod's status names is one that it was given before."""
+        return False
+
     def in_back_off(self) -> list[Json]:
         """The pods that the kubelet does not restart with the image yet."""
         return []
@@ -270,6 +274,8 @@ class Rollout:
                 self._accepted |= {(pod, image_id)}
                 self._patience.lasted(("accepted", pod, image_id), 0.001)  # look again at once
                 continue
+            if self._hooks.had_before(self._pods.get(pod) or {}, image_id):
+                continue  # a save overtook that one; the kubelet is at it still
             raise DevloopError.of(
                 Code.POD_STALE_IMAGE,
                 f"pod {pod} runs another image than the one deployed",

@@ -11,11 +11,13 @@ import pytest
 
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.cluster.api.view import ClusterView
+from devloop.cluster.replace.pod_restarts import PodRestarts
 from devloop.cluster.replace.workload_lock import WorkloadLock
+from devloop.cluster.rollout import rollout
 from devloop.errors import DevloopError
-from tests.support.cluster_objects import waiting
+from tests.support.cluster_objects import running, waiting
 from tests.support.fake_api import FakeApi, Fault
-from tests.support.in_place_stage import PODS, REF, InPlaceStage, image
+from tests.support.in_place_stage import PODS, REF, WEB, InPlaceStage, image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -155,6 +157,30 @@ def test_a_timer_of_the_rollout_before_leaves_the_newer_one_alone(
     assert stage.paused()
     (entry,) = stage.log.entries()
     assert entry.after == {"web": image("c").pinned}
+
+
+@one
+@pytest.mark.parametrize(("runs", "before"), [("b", True), ("d", False)])
+def test_a_kubelet_that_is_at_a_superseded_image_still_serves_nothing_stale(
+    stage: InPlaceStage, monkeypatch: pytest.MonkeyPatch, runs: str, *, before: bool
+) -> None:
+    monkeypatch.setattr(rollout, "_STALE_SECONDS", 0.0)
+    _superseded(stage, stage.deploy("b"))
+    deployed = stage.deploy("c")
+    live = stage.api.objects[WEB]
+    stage.api.put(WEB, {**live, "status": {**live["status"], "observedGeneration": 99}})
+    stage.pod("x", running(image(runs).pinned, containerID="containerd://2"))
+    cancel, had_before, answers = Cancel(), PodRestarts.had_before, []
+
+    def asked(restarts: PodRestarts, pod: dict[str, Any], image_id: str) -> bool:
+        answers.append(had_before(restarts, pod, image_id))
+        cancel.set()
+        return answers[-1]
+
+    monkeypatch.setattr(PodRestarts, "had_before", asked)
+    with pytest.raises(Cancelled if before else DevloopError, match=None if before else "another"):
+        stage.follow(deployed, cancel)
+    assert answers == [before]
 
 
 def test_the_rollout_of_another_service_is_none_of_ones_own(
