@@ -149,6 +149,10 @@ class ByPlaces:
             owner=place.owner,
         )
 
+    def all_placed(self, snapshot: Snapshot) -> Iterable[str]:
+        """The absolute paths where something goes."""
+        return (path for path, (source, _) in self._sources.items() if source in snapshot.entries)
+
     def blocker(self, path: str, _entry: ContextEntry) -> str | None:
         if path not in self.places:
             return f"{path} is not known to be copied into the image as it is"
@@ -197,21 +201,17 @@ def difference(
         after = new.placing.placed(target, new.snapshot)
         if _alike(before, after) and target not in doubtful:
             continue
-        if (reason := _covers(old.placing, new.placing, target, before, after)) is not None:
+        reason = _covers(old.placing, new.placing, target, before, after)
+        reason = reason or _out_of_reach(new.placing, target, before, after)
+        if reason is not None:
             return SyncPlan(blocker=reason)
         if after is not None:
-            if before is None and not after.owner and isinstance(new.placing, ByPlaces):
-                return SyncPlan(blocker=f"{after.source} is new: its owner only the image knows")
-            if not after.target.path and after.entry.type != "dir":
-                return SyncPlan(blocker=f"{after.source} would replace the directory {target}")
             put[target] = after
-        elif before is not None:
-            if not before.target.path:
-                return SyncPlan(blocker=f"the directory {before.source} is gone as a whole")
-            gone[target] = FileChange(target=before.target)
         else:
-            gone[target] = FileChange(target=doubtful[target])
+            gone[target] = FileChange(target=before.target if before else doubtful[target])
     last = [change for target, change in gone.items() if not _implied(target, put, gone)]
+    if (filled := _filled(gone, old, new)) is not None:
+        return SyncPlan(blocker=f"{filled} is to go and another COPY puts something into it")
     first = [FileChange(target=placed.target, placed=placed) for placed in put.values()]
     return SyncPlan(
         changes=(*first, *last),
@@ -245,6 +245,38 @@ def _covers(
     there = placing.below(target)
     if there and (there == "dir") != directory:
         return f"{target} is a {there} in the base image"
+    return None
+
+
+def _out_of_reach(
+    new: Placing, target: str, before: SyncedFile | None, after: SyncedFile | None
+) -> str | None:
+    """Why no file in a container can be written or removed to bring `target` about."""
+    if after is None:
+        if before is not None and not before.target.path:
+            return f"the directory {before.source} is gone as a whole"
+        return None
+    if before is None and not after.owner and isinstance(new, ByPlaces):
+        return f"{after.source} is new: its owner only the image knows"
+    if not after.target.path and after.entry.type != "dir":
+        return f"{after.source} would replace the directory {target}"
+    return None
+
+
+def _filled(gone: Iterable[str], old: ContainerState, new: ContainerState) -> str | None:
+    """One of the directories that are to go that has to stay: a COPY makes its destination itself
+    where nothing brings it."""
+    if not isinstance(new.placing, ByPlaces):
+        return None
+    found = ((target, old.placing.placed(target, old.snapshot)) for target in gone)
+    directories = {t for t, before in found if before is None or before.entry.type == "dir"}
+    if not directories:
+        return None
+    for path in new.placing.all_placed(new.snapshot):
+        above = path
+        while (above := posixpath.dirname(above)) not in ("", "/"):
+            if above in directories:
+                return above
     return None
 
 

@@ -52,6 +52,26 @@ def test_a_mode_is_a_change_and_nothing_is_none() -> None:
     assert difference(old, old).changes == ()
 
 
+def test_a_directory_that_another_copy_fills_stays() -> None:
+    """COPY . /work/, COPY lib /work/app/: without an `app` the second makes /work/app itself."""
+    lib = (SyncPlace(path="/work/lib/x", mode=0o644), SyncPlace(path="/work/app/x", mode=0o644))
+    places = {
+        "app": (SyncPlace(path="/work/app", mode=0o755),),
+        "app/y": (SyncPlace(path="/work/app/y", mode=0o644),),
+        "lib": (SyncPlace(path="/work/lib", mode=0o755),),
+        "lib/x": lib,
+    }
+    by = ByPlaces(places)
+    whole = state(by, app=FOLDER, app__y=file(), lib=FOLDER, lib__x=file())
+    assert difference(whole, state(by, lib=FOLDER, lib__x=file())).blocker == (
+        "/work/app is to go and another COPY puts something into it"
+    )
+    assert steps(difference(whole, state(by, app=FOLDER, lib=FOLDER, lib__x=file()))) == [
+        "-/work/app/y"
+    ]
+    assert steps(difference(whole, state(by))) == ["-/work/app", "-/work/lib"]
+
+
 def test_what_no_rule_covers() -> None:
     rules = ByRules([PathRule(src="t/**", dest="/app/t")])
     old = state(rules, t=FOLDER, t__a=file(), app=file())
