@@ -190,6 +190,8 @@ class Transport:
         hint = "check the name, the network and the VPN"
         if self._local:
             hint = "check that it runs: docker ps; devloop cluster up starts a local registry"
+        if "certificate verify failed" in str(error).lower():
+            hint = f"put its authority's certificate into /etc/docker/certs.d/{self.host}/ca.crt"
         message = f"the registry {self.host} does not answer"
         return DevloopError.of(
             Code.REGISTRY_UNREACHABLE, message, cause=_reason(error), suggestions=(hint,)
