@@ -81,7 +81,7 @@ def docker_unreachable(text: str, env: Mapping[str, str] | None = None) -> Diagn
 def explain_docker(text: str, env: Mapping[str, str]) -> Diagnosis:
     """Why Docker cannot be reached, as far as `text` shows, and what to do."""
     match = _ENDPOINT.search(text)
-    endpoint = match[0].rstrip(".").replace("%2F", "/") if match else ""
+    endpoint = match[0].rstrip(".:").replace("%2F", "/") if match else ""
     host = env.get("DOCKER_HOST", "")
     cause, suggestions = _docker_cause(text, endpoint or host, env)
     if host:

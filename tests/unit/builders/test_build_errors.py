@@ -274,6 +274,8 @@ def test_docker_host_is_named_when_it_is_set() -> None:
     assert found.message == "Docker does not answer at tcp://10.0.0.1:2375"
     assert found.suggestions[-1].startswith("DOCKER_HOST is set to")
     assert docker_unreachable("pip could not reach its index", {}) is None
+    found = explain_docker("no answer at unix:///x.sock: timed out", {})
+    assert found.message == "Docker does not answer at unix:///x.sock"
 
 
 @pytest.mark.parametrize(
