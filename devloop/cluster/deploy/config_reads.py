@@ -1,5 +1,6 @@
 """Which ConfigMaps and Secrets a pod template reads, as an annotation of it: pods read them when
-they start, so a changed one is a changed template, which the workload's controller rolls out. Pure.
+they start, so a changed one is a changed template, which the workload's controller rolls out, and
+for which a Job is made again. Pure.
 
 Whatever way they are read counts, by subPath or by a value of the environment, which a running pod
 never sees change. Values do not leave this module but hashed.
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 READS = "devloop.dev/reads"
 """The annotation of a pod template: `KIND/NAME=HASH` of each that it reads, with blanks between
 them."""
+
+HAVE_TEMPLATES = frozenset({*WORKLOAD_KINDS.values(), "Job"})
+"""What gets the annotation. A CronJob's next run reads anew anyway."""
 
 _KINDS = ("ConfigMap", "Secret")
 _KIND_OF = {kind.lower(): kind for kind in _KINDS}
@@ -66,7 +70,7 @@ def reads_more(
     return any(
         name not in hashes.get((kind, planned.namespace), ())
         for planned in objects
-        if planned.resource.kind in WORKLOAD_KINDS.values()
+        if planned.resource.kind in HAVE_TEMPLATES
         for kind, name in references(dig(planned.object, "spec", "template"))
     )
 
@@ -89,7 +93,7 @@ def mark_templates(
     """Write the annotation into the templates of the workloads among `objects`, which are the
     caller's own copies; nothing into one that reads none."""
     for planned in objects:
-        if planned.resource.kind not in WORKLOAD_KINDS.values():
+        if planned.resource.kind not in HAVE_TEMPLATES:
             continue
         template = dig(planned.object, "spec", "template")
         if value := reads_of(template, planned.namespace, hashes):

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 from devloop.base.cancel import Cancel
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.patterns import FilePatterns
-from devloop.cluster.api.kinds import WORKLOAD_KINDS
 from devloop.cluster.api.pod_view import dig
-from devloop.cluster.deploy.config_reads import hash_of, is_config, references
+from devloop.cluster.deploy.config_reads import HAVE_TEMPLATES, hash_of, is_config, references
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
@@ -101,7 +100,7 @@ class ProjectConfigs:
             where = namespace or self._namespace
             if is_config(version, kind):
                 hashes[kind, where, name] = hash_of(kind, name, manifest.object)
-            elif kind in WORKLOAD_KINDS.values():
+            elif kind in HAVE_TEMPLATES:
                 template = dig(dict(manifest.object), "spec", "template")
                 reads.update((kind, where, name) for kind, name in references(template))
         return _Manifests(stamp=stamp, hashes=hashes, reads=frozenset(reads))

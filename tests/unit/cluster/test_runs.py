@@ -115,6 +115,21 @@ def test_a_job_is_made_again_for_another_image_whoever_made_it(stage: Stage) -> 
     assert created_by(again) == ""
 
 
+def test_a_job_is_made_again_for_a_changed_config_that_it_reads(stage: Stage) -> None:
+    def config(value: str) -> dict[str, Any]:
+        kind = {"apiVersion": "v1", "kind": "ConfigMap"}
+        return {**kind, "metadata": {"name": "seed"}, "data": {"rows": value}}
+
+    job = migrate()
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    container["envFrom"] = [{"configMapRef": {"name": "seed"}}]
+    uids = []
+    for value in ("1", "1", "2"):
+        stage.deploy(stage.deployer(idle(), job, config(value)), ONE)
+        uids.append(stage.api.objects[MIGRATE]["metadata"]["uid"])
+    assert uids[0] == uids[1] != uids[2]
+
+
 def test_a_job_that_failed_is_tried_again(stage: Stage) -> None:
     deployer = stage.deployer(idle(), migrate())
     first = stage.deploy(deployer, ONE)
