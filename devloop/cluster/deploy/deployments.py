@@ -82,7 +82,9 @@ class Deployments:
         self.applier = Applier(connection, project=project.name)
         self._read_status = read_status or reading_by_exec(connection)
         self.recovery_log = RecoveryLog(project.state_dir)
-        self.applied = AppliedObjects(project.state_dir, connection.context, self.namespace)
+        self.applied = AppliedObjects(
+            project.state_dir, connection.context, self.namespace, project.file.name
+        )
         self.left_overs = LeftOvers(
             project, connection, self.applied, renderings, deleted=self.applier.forget
         )

@@ -2,7 +2,8 @@
 
 What is applied is written down before it is, beside the project and by context and namespace, so
 that a session that is killed forgets nothing. Whoever deletes looks at the manifests again first,
-of all services: what cannot be read, or was left out with a note, deletes nothing.
+of all services: what cannot be read, or was left out with a note, deletes nothing. A service that
+the config file has no more had them all; other config files beside it are left alone.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import logging
 import threading
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from devloop.base.lazy_dataclass import dataclass
+from devloop.base.state_file import StateFile
 from devloop.cluster.api.kinds import Resource
 from devloop.cluster.api.pod_view import controller_of, dig, uid_of
 from devloop.cluster.deploy.down import Created, delete
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
-    from devloop.base.state_file import StateFile
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.deploy.objects import PlannedObject
     from devloop.config.schema import Project
@@ -76,10 +78,14 @@ class AppliedObject:
 
 
 class AppliedObjects:
-    """What each service of `project` applied in one context and namespace. Thread-safe."""
+    """What each service of a project applied in one context and namespace. `config` is the name of
+    the file that has the services. Thread-safe."""
 
-    def __init__(self, state_dir: Path, context: str, namespace: str) -> None:
+    def __init__(
+        self, state_dir: Path, context: str, namespace: str, config: str = "devloop.yaml"
+    ) -> None:
         self._place = (state_dir / "applied", context, namespace)
+        self._config = config
         self._lock = threading.Lock()
         self._known: dict[str, dict[_Key, AppliedObject]] = {}
         self._current: dict[str, frozenset[_Key]] = {}
@@ -116,6 +122,17 @@ class AppliedObjects:
         with self._lock:
             return tuple(self._of(service).values())
 
+    def former(self, services: Collection[str]) -> tuple[str, ...]:
+        """The services that the config file had before and has no more."""
+        directory = self._file("x").path.parent
+        found = []
+        for path in sorted(directory.glob("*.json")):
+            service = unquote(path.name.removesuffix(".json"))
+            value = StateFile(path).read() or {}
+            if service not in services and value.get("config") == self._config:
+                found.append(service)
+        return tuple(found)
+
     def forget(self, service: str, gone: Collection[AppliedObject]) -> None:
         with self._lock:
             known = self._of(service)
@@ -133,7 +150,8 @@ class AppliedObjects:
 
     def _save(self, service: str) -> None:
         found = self._known[service].values()
-        self._file(service).save({"objects": [_written(each) for each in found]})
+        written = [_written(each) for each in found]
+        self._file(service).save({"config": self._config, "objects": written})
 
     def _file(self, service: str) -> StateFile:
         return object_file(*self._place, service)
@@ -161,6 +179,8 @@ class LeftOvers:
         self._deleted = deleted
         # What could not be deleted: not asked for again at every iteration.
         self._refused: set[AppliedObject] = set()
+        self._lock = threading.Lock()
+        self._former_removed = False
 
     def remove(
         self,
@@ -170,8 +190,23 @@ class LeftOvers:
         cancel: Cancel,
     ) -> None:
         """Called when what is there now is served. `runs` are the service's workloads, which stay
-        whether a manifest has them or not. Nothing that goes wrong here is an error."""
-        gone = [each for each in self._applied.gone(service) if each not in self._refused]
+        whether a manifest has them or not. The first time, what services had that are no more in
+        the config file goes, too. Nothing that goes wrong here is an error."""
+        self._remove_all(service, self._applied.gone(service), runs, report, cancel)
+        with self._lock:
+            former, self._former_removed = not self._former_removed, True
+        for each in self._applied.former(self._project.services) if former else ():
+            self._remove_all(each, self._applied.all(each), (), report, cancel)
+
+    def _remove_all(
+        self,
+        service: str,
+        objects: Iterable[AppliedObject],
+        runs: Iterable[WorkloadRef],
+        report: Callable[[Diagnosis], None],
+        cancel: Cancel,
+    ) -> None:
+        gone = [each for each in objects if each not in self._refused]
         if not gone:
             return
         try:

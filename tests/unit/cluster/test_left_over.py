@@ -235,3 +235,41 @@ def test_a_damaged_record_deletes_nothing(bench: Bench, value: str) -> None:
     bench.start()
     bench.apply("web", NEW_MAP)
     assert bench.remove() == []
+
+
+def test_what_a_service_had_that_is_no_more_goes_once_another_is_served(bench: Bench) -> None:
+    bench.apply("api", OLD_MAP, NEW_MAP)
+    bench.apply("web", NEW_MAP)
+    del bench.services["api"]
+    (bench.root / "api.json").unlink()
+    bench.start()
+    bench.apply("web", NEW_MAP)
+    assert bench.remove() == ["ConfigMap old deleted: the manifests have it no more"]
+    assert bench.deleted == [OLD]
+    assert bench.remove() == []
+    assert bench.applied.all("api") == ()
+
+
+def test_a_service_that_is_called_otherwise_keeps_what_it_has(bench: Bench) -> None:
+    bench.apply("api", OLD_MAP)
+    bench.services["backend"] = replace(bench.services.pop("api"), name="backend")
+    bench.start()
+    bench.apply("web", NEW_MAP)
+    assert bench.remove() == []
+    assert OLD in bench.api.objects
+
+
+def test_services_of_another_config_file_are_left_alone(bench: Bench) -> None:
+    other = AppliedObjects(bench.root / ".devloop", "fake", "dev", "staging.yaml")
+    bench.apply("api", OLD_MAP)
+    objects = bench.applied.all("api")
+    assert objects
+    (bench.root / ".devloop/applied/fake/dev/api.json").unlink()
+    other._known["api"] = {each.key: each for each in objects}
+    other._save("api")
+    del bench.services["api"]
+    bench.write("api")
+    bench.start()
+    bench.apply("web", NEW_MAP)
+    assert bench.remove() == []
+    assert OLD in bench.api.objects
