@@ -94,10 +94,10 @@ def directories_of(snapshot: Snapshot) -> set[str]:
 
 
 @contextlib.contextmanager
-def copied(context: Path, snapshot: Snapshot) -> Iterator[Path]:
-    """A directory with what `snapshot` has below `context`, for as long as the block lasts. Raises
-    build/context-changed, env/disk-full and env/file-unreadable."""
-    with tempfile.TemporaryDirectory(prefix="devloop-context-") as directory:
+def copied(context: Path, snapshot: Snapshot, within: Path) -> Iterator[Path]:
+    """A directory in `within` with what `snapshot` has below `context`, for as long as the block
+    lasts. Raises build/context-changed, env/disk-full and env/file-unreadable."""
+    with tempfile.TemporaryDirectory(prefix="devloop-context-", dir=within) as directory:
         try:
             _copy(context, snapshot, Path(directory))
         except OSError as error:
@@ -182,9 +182,12 @@ def arranged(
     ignore: tuple[str, ...],
     snapshot: Snapshot,
     rewrite: Callable[[str], str] = lambda text: text,
+    *,
+    within: Path | None = None,
 ) -> Iterator[Path]:
     """The Dockerfile to hand to BuildKit for as long as the block lasts: what `rewrite` makes of
-    it, with the merged ignore file beside it. Raises env/disk-full and env/file-unreadable."""
+    it, with the merged ignore file beside it, in a directory of their own (in `within`). Raises
+    env/disk-full and env/file-unreadable."""
     with contextlib.ExitStack() as stack:
         try:
             own = ignore_file(context, dockerfile)
@@ -192,7 +195,9 @@ def arranged(
             paths = directories_of(snapshot), snapshot.entries
             text = merged(text, extra_patterns(text, ignore, *paths))
             directory = stack.enter_context(
-                tempfile.TemporaryDirectory(prefix="devloop-build-", ignore_cleanup_errors=True)
+                tempfile.TemporaryDirectory(
+                    prefix="devloop-build-", dir=within, ignore_cleanup_errors=True
+                )
             )
             copy = Path(directory, dockerfile.name)
             written = rewrite(dockerfile.read_bytes().decode("utf-8", "surrogateescape"))

@@ -24,10 +24,10 @@ from devloop.base import process
 from devloop.base.cancel import Cancelled
 from devloop.base.lazy_dataclass import dataclass
 from devloop.builders import docker_errors
-from devloop.builders.build_context import arranged, copied
+from devloop.builders.build_context import arranged, copied, failed_preparing
 from devloop.builders.build_errors import BuildFailure, BuildLocation, diagnose, step_of
 from devloop.builders.cache_mounts import SLOW, additions, advice, as_built, report, with_mounts
-from devloop.builders.docker_cli import ask_docker, cannot_run
+from devloop.builders.docker_cli import ask_docker, cannot_run, place_for_files
 from devloop.builders.dockerfile import load
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.job import ProgressReporter, tag_of
@@ -68,6 +68,14 @@ class _Result:
     status: int
     solve: Solve
     digest: str
+
+
+def _own_directory(root: Path) -> tempfile.TemporaryDirectory[str]:
+    """Raises env/disk-full and env/file-unreadable."""
+    try:
+        return tempfile.TemporaryDirectory(prefix="devloop-meta-", dir=place_for_files(root))
+    except OSError as error:
+        raise failed_preparing(error) from error
 
 
 def arguments(
@@ -247,11 +255,15 @@ class Buildx:
             if vertex := solve.running:
                 progress.report(f"still running {one_line(vertex.name, 80)} for {seconds:.0f} s")
 
-        with (
-            tempfile.TemporaryDirectory(prefix="devloop-meta-") as directory,
-            copied(source, scan.snapshot) if copy else contextlib.nullcontext(source) as context,
-            arranged(source, build.dockerfile, build.ignore, scan.snapshot, rewrite) as dockerfile,
-        ):
+        with contextlib.ExitStack() as stack:
+            directory = Path(stack.enter_context(_own_directory(job.root)))
+            context = source
+            if copy:
+                context = stack.enter_context(copied(source, scan.snapshot, directory))
+            files = arranged(
+                *(source, build.dockerfile, build.ignore, scan.snapshot, rewrite), within=directory
+            )
+            dockerfile = stack.enter_context(files)
             if copy:
                 # The copy is verified, and so is the Dockerfile's from here on.
                 job.check_unchanged(scan)
@@ -259,9 +271,9 @@ class Buildx:
             if cut:
                 # BuildKit keeps a copy of a context by the name of its directory, and takes out
                 # what this build does not read: 20,000 files in 8 s, and as long to bring back.
-                named = Path(directory) / f"{source.name}-base"
+                named = directory / f"{source.name}-base"
                 named.symlink_to(source.absolute())
-            metadata = Path(directory) / "metadata.json"
+            metadata = directory / "metadata.json"
             argv = arguments(
                 job,
                 dockerfile=dockerfile,

@@ -12,10 +12,12 @@ import contextlib
 import re
 import shutil
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devloop.base import process
 from devloop.builders.job import TAG_PREFIX
+from devloop.config.schema import STATE_DIR
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
@@ -52,6 +54,19 @@ def cannot_run(error: process.CannotRun) -> DevloopError:
     if error.missing:
         return DevloopError.of(Code.ENV_TOOL_MISSING, f"{program} is not installed or not on PATH")
     return DevloopError.of(Code.ENV_TOOL_MISSING, f"{program} cannot be run", cause=error.reason)
+
+
+def place_for_files(root: Path) -> Path | None:
+    """Where files have to be that the `docker` program is to read: a Docker from snap sees nothing
+    of /tmp, so they are in the project `root` then. None for anywhere."""
+    found = shutil.which("docker")
+    if found is None or not (
+        found.startswith(("/snap/", "/var/lib/snapd/")) or Path(found).resolve().name == "snap"
+    ):
+        return None
+    place = root / STATE_DIR / "tmp"
+    place.mkdir(parents=True, exist_ok=True)
+    return place
 
 
 def local_images(repositories: Iterable[str], cancel: Cancel) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import stat
 import tarfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from devloop.base.editor_files import is_temporary
 from devloop.base.ignore_rules import IgnoreRules
 from devloop.builders.build_context import arranged, extra_patterns, ignore_file, merged, stream
+from devloop.builders.docker_cli import place_for_files
 from devloop.errors import DevloopError
 from devloop.model import Snapshot
 from devloop.watch.rules import ContextRules
@@ -251,3 +253,35 @@ def test_modes_are_permission_bits_only(tmp_path: Path) -> None:
     write(tmp_path, {"a": "one"})
     with tar_of(tmp_path) as tar:
         assert tar.getmember("a").mode == stat.S_IMODE((tmp_path / "a").stat().st_mode)
+
+
+@pytest.mark.parametrize("how", ["path", "link"])
+def test_a_docker_from_snap_gets_its_files_within_the_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It sees nothing of /tmp."""
+    snap = tmp_path / "bin/snap"
+    snap.parent.mkdir()
+    snap.write_text("")
+    link = tmp_path / "bin/docker"
+    link.symlink_to(snap)
+    found = "/snap/bin/docker" if how == "path" else str(link)
+    monkeypatch.setattr(shutil, "which", lambda _: found)
+    project = tmp_path / "shop"
+    project.mkdir()
+    place = place_for_files(project)
+    assert place == project / ".devloop/tmp"
+    (project / "Dockerfile").write_text("FROM scratch\n")
+    with arranged(project, project / "Dockerfile", (), EMPTY, within=place) as copy:
+        assert copy.is_relative_to(place)
+    assert list(place.iterdir()) == []
+
+
+def test_any_other_docker_gets_its_files_in_the_usual_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/docker")
+    assert place_for_files(tmp_path) is None
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    assert place_for_files(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
