@@ -23,7 +23,7 @@ _HELP = (
 )
 
 
-class View(Protocol):
+class SteeredView(Protocol):
     """The live view, as far as keys are about it."""
 
     def note(self, text: str) -> None:
@@ -37,7 +37,7 @@ class SessionKeys:
     """`stop` ends the session. To be called in the thread that reads the keys."""
 
     def __init__(
-        self, control: SessionControl, view: View, stop: Callable[[ExitStatus, str], None]
+        self, control: SessionControl, view: SteeredView, stop: Callable[[ExitStatus, str], None]
     ) -> None:
         self._control = control
         self._view = view

@@ -29,7 +29,7 @@ def command(
     from devloop.control.protocol import EventsRequest  # noqa: PLC0415 - see main.py
 
     request = EventsRequest(follow=follow, logs=True, service=service)
-    written = _Lines()
+    written = _LogText()
     out = sys.stdout.buffer
     for line, record in recorded(state_dir(options), request, since):
         if record.get("type") not in ("log", "dropped"):
@@ -41,7 +41,7 @@ def command(
     return ExitStatus.DONE
 
 
-class _Lines:
+class _LogText:
     """Records as lines; the container is named once a service has shown several."""
 
     def __init__(self) -> None:

@@ -66,12 +66,14 @@ class History:
     def _take(self, record: Record) -> None:
         events, lines, text = self._limits
         self._last = record.seq
-        self._view.take(record)
-        if isinstance(record.event, LogLine | StepProgress):
+        kind = type(record.event)
+        if kind is LogLine or kind is StepProgress:
+            # Thousands a second, and nothing to the view.
             self._lines.append(record)
             self._text += _size(record)
         else:
             self._events.append(record)
+            self._view.take(record)
         while len(self._lines) > lines or self._text > text:
             self._text -= _size(self._lines.popleft())
         while len(self._events) > events:

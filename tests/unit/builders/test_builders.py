@@ -110,6 +110,17 @@ def test_pull_is_the_builder_s_to_do_as_well(context: Path) -> None:
     assert "--pull" in argv
 
 
+def test_a_full_build_that_is_asked_for_takes_nothing_from_the_cache(
+    docker: FakeDocker, context: Path
+) -> None:
+    scan = scan_of(context)
+    builder = Buildx(job(context, registry=FakeRegistry({tag_of(scan): DIGEST})))
+    for fresh in (True, False):
+        docker.answers(built())
+        builder.build(replace(scan, fresh=fresh), Notes(), Cancel())
+        assert ("--no-cache" in docker.calls[-1]) is fresh
+
+
 @pytest.mark.parametrize(
     ("target", "route", "expected"),
     [
@@ -450,6 +461,8 @@ def test_what_was_built_before_is_not_built_again(context: Path, tmp_path: Path)
     ]
     builder.build(scan_of(context, salt="other"), Notes(), Cancel())
     assert fallback.builds == 2
+    builder.build(replace(scan, fresh=True), Notes(), Cancel())
+    assert fallback.builds == 3
 
 
 def test_memory_is_worth_nothing_without_the_manifest(context: Path, tmp_path: Path) -> None:

@@ -247,6 +247,16 @@ def test_without_a_registry_docker_has_to_load_the_image(bench: Bench) -> None:
     assert bench.notes.steps == []
 
 
+def test_a_full_build_that_is_asked_for_is_dockers_where_there_is_one(bench: Bench) -> None:
+    built = ImageRef(repository="r", tag="t", digest="sha256:1")
+    full = bench.full("FROM scratch\nCOPY b /\n", Fallback(built))
+    scan = replace(scan_of(bench.context), fresh=True)
+    assert full.build(scan, bench.notes, Cancel()) == built
+    away = DevloopError.of(Code.ENV_DOCKER_UNREACHABLE, "no Docker")
+    full = bench.full("FROM scratch\nCOPY b /\n", Fallback(away))
+    assert full.build(scan, bench.notes, Cancel()).digest
+
+
 def test_no_docker_and_a_base_that_is_nowhere(bench: Bench) -> None:
     with pytest.raises(DevloopError) as caught:
         bench.build(bench.full("FROM OTHER/nothing\nCOPY b /\n"))

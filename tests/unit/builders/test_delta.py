@@ -205,6 +205,17 @@ def test_another_recipe_goes_to_the_builder(bench: Bench) -> None:
     assert bench.notes.messages == [why]
 
 
+def test_a_full_build_that_is_asked_for_is_the_builder_s_and_carried_on_from(bench: Bench) -> None:
+    bench.build()
+    bench.write(a="22")
+    bench.build(replace(bench.scan(), fresh=True))
+    assert bench.behind.built == 2
+    assert bench.how == "4 steps; full build: it is asked for"
+    bench.write(a="333")
+    bench.build()
+    assert bench.behind.built == 2
+
+
 def test_a_failed_builder_does_not_spoil_what_is_known(bench: Bench) -> None:
     bench.write("FROM x\nCOPY r /r\nRUN r\nCOPY a /app/\n", r="1")
     # The image of the fallback builder has no layer of a RUN; it is not looked for.
