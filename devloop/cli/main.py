@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from devloop import __version__
+from devloop.cli.installation import foreign
 from devloop.errors import Code, DevloopError, ExitStatus
 
 if TYPE_CHECKING:
@@ -69,6 +70,15 @@ class _LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
+def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    click.echo(f"devloop {__version__}")
+    if warning := foreign():
+        click.echo(f"warning: {warning}", err=True)
+    context.exit()
+
+
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -76,7 +86,14 @@ class _LazyGroup(click.Group):
     "status is 0 done, 1 build or rollout failed, 2 usage or configuration, 3 environment, "
     "4 refused for safety, 70 a bug, 130 Ctrl-C, 143 TERM.",
 )
-@click.version_option(__version__, prog_name="devloop", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 def command() -> None:
     """Save a file, see it served by a real pod."""
 
@@ -130,7 +147,7 @@ def _show_bug(error: Exception) -> int:
     with tempfile.NamedTemporaryFile(
         "w", prefix="devloop-bug-", suffix=".txt", delete=False, encoding="utf-8"
     ) as report:
-        report.write(f"devloop {__version__}, Python {sys.version}\n")
+        report.write(f"devloop {__version__}, Python {sys.version}\n{foreign()}\n")
         report.writelines(traceback.format_exception(error))
     tip, what = f"please report it with {report.name}", f"{type(error).__name__}: {error}"
     return _show(DevloopError.of(Code.INTERNAL_BUG, what, suggestions=(tip,)))

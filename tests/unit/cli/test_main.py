@@ -42,8 +42,23 @@ def test_help_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.splitlines() == [f"{' '.join(argv)} ends with 0 heavy: []" for argv in argvs]
+    told = [line for line in done.stderr.splitlines() if "ends with" in line]
+    assert told == [f"{' '.join(argv)} ends with 0 heavy: []" for argv in argvs]
     assert all(f"Usage: devloop {name} " in done.stdout for name in cli.COMMANDS)
+
+
+def test_another_project_of_the_same_name_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "devloop-9.8.7.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: devloop\nVersion: 9.8.7\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert cli.main(["--version"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("devloop ")
+    assert "another project, devloop 9.8.7," in told.err
+    assert "pip install devloop-k8s" in told.err
 
 
 def test_every_command_of_the_table_exists() -> None:
