@@ -91,7 +91,7 @@ class SessionControl:
                 return {"state": self._history.state()}
             case EventsRequest():
                 check_service(request.service, self._services)
-                return {"services": self._services}
+                return {"services": self._services, "state": self._history.state()}
             case TriggerRequest():
                 return self._trigger(request)
             case PauseRequest():

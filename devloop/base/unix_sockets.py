@@ -1,8 +1,9 @@
 """Unix sockets that a path names: listening, dialling, and whose process is at the other end.
 
 A socket's address has room for 103 bytes on macOS and 107 on Linux, and projects lie deep. Where
-the path is longer the socket lies in a directory of the user's own under the runtime or temporary
-directory, and the path is a symbolic link to it. Raises OSError only.
+the path is longer, or its file system has no sockets, the socket lies in a directory of the user's
+own under the runtime or temporary directory, and the path is a symbolic link to it. Raises OSError
+only.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ import tempfile
 from pathlib import Path
 
 _LONGEST = 103
+
+# What a file system says that has no sockets: one of another computer, or of the host of a virtual
+# machine.
+_NO_SOCKETS = {errno.EPERM, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
 _BACKLOG = 16
 
 # <sys/un.h> of macOS, whose constant the `socket` module has from Python 3.12 on.
@@ -29,12 +34,20 @@ def listen_unix(path: Path) -> socket.socket:
     """Listen at `path`, for this user only; never blocks. What stands there is replaced: the caller
     knows that nobody else listens."""
     _remove(path)
-    place = path
-    if len(os.fsencode(path)) > _LONGEST:
-        name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-        place = _short_directory() / f"{name}.sock"
-        _remove(place)
-        path.symlink_to(place)
+    if len(os.fsencode(path)) <= _LONGEST:
+        try:
+            return _listening(path)
+        except OSError as error:
+            if error.errno not in _NO_SOCKETS:
+                raise
+    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    place = _short_directory() / f"{name}.sock"
+    _remove(place)
+    path.symlink_to(place)
+    return _listening(place)
+
+
+def _listening(place: Path) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(os.fspath(place))

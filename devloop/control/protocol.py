@@ -42,8 +42,8 @@ class StatusRequest(Request):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventsRequest(Request):
     """What has happened so far, and with `follow` what happens from then on, each once. With `logs`
-    the log lines alone, without `quiet` they are among the rest; `service` is one to be spoken of,
-    "" all."""
+    the log lines alone, with `quiet` all but them; `service` is one to be spoken of, "" all. The
+    answer has the `state` as well, for readers to whom a part of what happened is not kept."""
 
     op: ClassVar[str] = "events"
     follow: bool = False

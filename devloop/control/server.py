@@ -8,6 +8,7 @@ since all it costs is its place in the history. What a request does is the busin
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import selectors
 import time
@@ -46,7 +47,10 @@ PATIENCE = 10.0
 
 # Bytes that wait for one client at most, besides one batch of records.
 _WAITING = 64 * 1024
-_BATCH = 128
+_BATCH = 512
+
+# Seconds between two looks for a new client while the process has too many files open.
+_SHORTAGE = 0.1
 
 
 class ControlServer:
@@ -145,8 +149,12 @@ class ControlServer:
     def _accept(self) -> None:
         try:
             sock, _ = self._listener.accept()
-        except OSError:
-            return  # it has gone again, or there are no descriptors left
+        except OSError as error:
+            # It has gone again; or there are no descriptors left, and it would be asked at once
+            # again.
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                time.sleep(_SHORTAGE)
+            return
         try:
             own = self._own(sock)
         except OSError:

@@ -134,7 +134,8 @@ def _decide(turn: Turn, scan: Scan, seen: Dirty, done: Done) -> None:
         turn.service = replace(turn.service, superseded=service.superseded[:-1])
         turn.count_superseded(scan.changed)
     failure = service.failure
-    if running is None and failure and done.wrote and seen.first < failure.at + _ECHO:
+    echo = done.wrote and not seen.asks and failure and seen.first < failure.at + _ECHO
+    if running is None and failure and echo:
         turn.service = replace(turn.service, failure=replace(failure, fingerprint=fingerprint))
         return
     wished = seen.asks or scan.changed or seen.paths

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from devloop.base import unix_sockets
 from devloop.base.unix_sockets import dial_unix, listen_unix
 from devloop.control import server as servers
 from devloop.control.client import SOCKET, ControlClient, ask, session_of
@@ -291,6 +293,24 @@ def test_a_project_that_lies_deep_has_a_socket_as_well(
     stage.close()
     assert not os.path.lexists(deep / SOCKET)
     assert not short.exists()
+
+
+def test_a_project_on_a_file_system_without_sockets_has_one_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = unix_sockets._listening
+
+    def listening(place: Path) -> socket.socket:
+        if place.parent == tmp_path:
+            raise OSError(errno.EOPNOTSUPP, "no sockets here")
+        return real(place)
+
+    monkeypatch.setattr(unix_sockets, "_listening", listening)
+    stage = Stage(tmp_path)
+    assert (tmp_path / SOCKET).is_symlink()
+    assert ask(tmp_path, StatusRequest())["ok"]
+    stage.close()
+    assert not os.path.lexists(tmp_path / SOCKET)
 
 
 def test_what_a_session_says_of_itself_stands_before_what_it_wrote(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ bytes, the user's word. By the driver of the engine's model.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -210,6 +211,18 @@ def test_who_asks_during_a_look_is_answered_by_the_next_one() -> None:
     world.succeed(task_of(world, TaskKind.SCAN))
     # Nothing has changed meanwhile, so the iteration under way is theirs as well.
     assert taken(world) == [((1,), begun), ((2, 3), begun)]
+
+
+def test_who_asks_right_after_a_failed_build_that_wrote_files_gets_another_try() -> None:
+    world = failed_at(TaskKind.BUILD, "build/run-failed")
+    asked(world, 1)
+    task = task_of(world, TaskKind.SCAN)
+    found = world.scanned("web")
+    assert isinstance(found, Done)
+    world.end(task, replace(found, wrote=True))
+    service = world.state.services["web"]
+    assert service.iteration is not None
+    assert taken(world) == [((1,), service.iteration.number)]
 
 
 def test_a_full_build_is_not_spared_by_the_iteration_under_way_nor_lost_with_a_newer_save() -> None:
