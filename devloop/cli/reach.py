@@ -88,19 +88,24 @@ def recorded(
 
     Errors: env/no-session, where nothing was written down either, config/unknown-service, and as
     `ControlClient`."""
-    from devloop.control.client import ControlClient, no_session  # noqa: PLC0415 - see main.py
+    from devloop.control.client import ControlClient, broken_off, no_session  # noqa: PLC0415 - see main.py
     from devloop.control.event_file import read_events  # noqa: PLC0415 - as above
     from devloop.control.protocol import check_service  # noqa: PLC0415 - as above
 
     try:
         with ControlClient(directory, request) as client:
+            ended = False
             for line, record in client.records():
+                ended = record.get("type") == "session.ended"
                 if is_since(record, since):
                     yield line, record
-            return
     except DevloopError as error:
         if error.code != Code.ENV_NO_SESSION or request.follow:
             raise
+    else:
+        if request.follow and not ended:
+            raise broken_off()
+        return
     written = list(read_events(directory, last=since is None))
     if not written:
         raise no_session()

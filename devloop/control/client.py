@@ -104,6 +104,15 @@ def no_session() -> DevloopError:
     )
 
 
+def broken_off() -> DevloopError:
+    return DevloopError.of(
+        Code.ENV_NO_SESSION,
+        "the session is gone, and its last events did not arrive",
+        cause="it was killed, or what it said was not read in time",
+        suggestions=("`devloop status` says what it left", "`devloop events` has what it wrote"),
+    )
+
+
 def _unusable(error: OSError) -> DevloopError:
     return DevloopError.of(
         Code.ENV_CONTROL,

@@ -20,6 +20,8 @@ from devloop.events import (
     Record,
     Serving,
     SessionEnded,
+    SessionPaused,
+    SessionResumed,
     SessionStarted,
     StepStarted,
     Trigger,
@@ -162,3 +164,14 @@ def test_a_full_disk_costs_the_file_and_nothing_else(
     sink(Record(3, TS, pod("Running")))
     after = json.loads((tmp_path / "session.json").read_text())
     assert after["services"]["web"]["outcome"] == "failed"
+
+
+def test_a_pause_stands_until_it_is_over_with_the_changes_that_wait(tmp_path: Path) -> None:
+    paused = SessionPaused(reason="paused: p goes on")
+    wait = HoldStarted(service="web", iter=None, reason="paused: p goes on", code="", until=None)
+    session = told(tmp_path, start(os.getpid()), paused, wait)
+    assert session["paused"] == {"reason": "paused: p goes on", "since": TS}
+    assert session["services"]["web"]["hold"]["reason"] == "a change waits"
+    session = told(tmp_path, start(os.getpid()), paused, wait, SessionResumed())
+    assert session["paused"] is None
+    assert session["services"]["web"]["hold"] is None

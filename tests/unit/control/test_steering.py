@@ -331,3 +331,20 @@ def test_a_time_that_is_none_is_refused(
     monkeypatch.chdir(tmp_path)
     assert main(["logs", f"--since={text}"]) == ExitStatus.USAGE
     assert "usage/arguments" in capsys.readouterr().err
+
+
+def test_who_follows_a_session_that_is_killed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stage = Stage(tmp_path, "web")
+    status: list[int] = []
+    thread = threading.Thread(target=lambda: status.append(main(["events", "--follow"])))
+    thread.start()
+    assert stage.control._server is not None
+    until(lambda: stage.control._server and stage.control._server._following)
+    stage.control.close(0.1)
+    thread.join(30)
+    assert status == [ExitStatus.ENVIRONMENT]
+    assert "its last events did not arrive" in capsys.readouterr().err
+    stage.close()

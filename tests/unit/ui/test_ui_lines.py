@@ -23,6 +23,8 @@ from devloop.events import (
     Record,
     Serving,
     SessionEnded,
+    SessionPaused,
+    SessionResumed,
     SessionStarted,
     StepFinished,
     StepProgress,
@@ -401,4 +403,14 @@ def test_quiet_says_problems_and_how_it_ended() -> None:
         "         see requirements.txt:3",
         "devloop: web failed build 3.1s, still serving #6 9f2c41",
         "devloop: exit 1: web failed",
+    ]
+
+
+def test_a_pause_and_its_end_are_lines_and_a_save_meanwhile_is_one() -> None:
+    reason = "paused by `devloop pause`: `devloop resume` goes on"
+    wait = HoldStarted(service="web", iter=None, reason=reason, code="", until=None)
+    assert lines(SessionPaused(reason=reason), wait, SessionResumed()) == [
+        f"devloop: {reason}",
+        f"devloop: web {reason}",
+        "devloop: goes on",
     ]
