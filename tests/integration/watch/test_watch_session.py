@@ -9,12 +9,13 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from devloop.app.project_paths import DockerfileReads
 from devloop.manifests.files import FilesRendering
-from devloop.watch import hints, pauses, watchset
+from devloop.watch import context_rules, hints, pauses, watchset
 from devloop.watch.inotify import InotifyWatch
 from devloop.watch.pauses import SleepDetector
 from devloop.watch.source import ServiceSource
@@ -24,6 +25,7 @@ from tests.integration.watch.watching import Session, service
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from devloop.builders.base_triggers import BaseTriggers
     from devloop.watch.event_buffer import EventBuffer, FileEvent
 
 pytestmark = pytest.mark.realtime
@@ -372,6 +374,32 @@ def test_files_outside_of_the_context(tmp_path: Path) -> None:
         session.nothing(write, tmp_path / "docker/other.txt", hints=0)
         atomic(config, "version: 2")
         session.until(lambda: session.hints[-1] is not None and config in session.hints[-1])
+
+
+def test_a_new_copy_finds_and_watches_what_was_left_alone(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context_rules, "_MANY_FILES", 3)
+    for index in range(5):
+        write(root / f"data/d{index}/file")
+    dockerfile = write(root / "Dockerfile", "FROM scratch\nCOPY src /\n")
+    made = service(root)
+    reads = DockerfileReads(made.build, cast("BaseTriggers", NoTriggers()))
+    with Session(ServiceSource(made, root, reads=reads)) as session:
+        assert "data/d1/file" not in session.entries
+        session.nothing(write, root / "data/d1/file", "two", hints=0)
+        session.change(atomic, dockerfile, "FROM scratch\nCOPY src data /\n")
+        assert "data/d1/file" in session.entries
+        assert session.change(atomic, root / "data/d1/file", "three") == ("data/d1/file",)
+        assert session.change(write, root / "data/new/file") == ("data/new", "data/new/file")
+        session.change(atomic, dockerfile, "FROM scratch\nCOPY src /\n")
+        session.nothing(write, root / "data/d1/file", "four", hints=0)
+
+
+class NoTriggers:
+    def none_in(self, images: object, cancel: object) -> bool:
+        del images, cancel
+        return True
 
 
 def test_a_missing_dockerfile_comes_back(session: Session, root: Path) -> None:
