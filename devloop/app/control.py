@@ -39,7 +39,7 @@ class SessionControl:
 
     def __init__(self, state_dir: Path, bus: EventBus, services: Iterable[str]) -> None:
         self.problem: Diagnosis | None = None
-        self.engine: Engine | None = None  # once there is one
+        self._engine: Engine | None = None  # once there is one
         self._services = tuple(services)
         self._ids = itertools.count(1)
         self._history = History()
@@ -55,6 +55,12 @@ class SessionControl:
                 cause=error.strerror or str(error),
             )
         bus.subscribe("control", lambda record: self._take([record]), batch=self._take)
+
+    def steer(self, engine: Engine) -> None:
+        """From now on requests reach `engine`, and its services are what there is: also those that
+        the manifests of the named ones use."""
+        self._services = tuple(engine.services)
+        self._engine = engine
 
     def _take(self, records: Sequence[Record]) -> None:
         self._history.extend(records)
@@ -128,11 +134,11 @@ class SessionControl:
         return self._at_work()
 
     def _at_work(self) -> Engine:
-        if self.engine is None:
+        if self._engine is None:
             raise DevloopError.of(
                 Code.ENV_SESSION_STARTING,
                 "the session has not begun to work yet",
                 cause="it waits for the cluster, its registry or Docker",
                 suggestions=("try again in a moment",),
             )
-        return self.engine
+        return self._engine

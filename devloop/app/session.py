@@ -173,7 +173,7 @@ class Session:
         control = self._control
         if control is None:
             return
-        control.engine = engine
+        control.steer(engine)
         if control.problem is not None:
             self._bus.publish(DiagnosticRaised.of(control.problem))
         if not self._sink.interactive:

@@ -40,6 +40,7 @@ STARTED = SessionStarted(
 class Engine:
     def __init__(self) -> None:
         self.posted: list[Any] = []
+        self.services = {"api": None, "web": None}
 
     def post(self, fact: Any) -> None:
         self.posted.append(fact)
@@ -59,7 +60,7 @@ class View:
 class Session:
     def __init__(self, directory: Path) -> None:
         self.bus, self.engine, self.view = EventBus(), Engine(), View()
-        self.control = SessionControl(directory, self.bus, ("api", "web"))
+        self.control = SessionControl(directory, self.bus, ("web",))
         self.stopped: list[tuple[ExitStatus, str]] = []
         self.keys = SessionKeys(
             self.control, self.view, lambda status, why: self.stopped.append((status, why))
@@ -81,7 +82,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
 def test_the_keys_do_what_the_help_says(session: Session) -> None:
     session.keys.pressed("r")
     assert session.view.noted == ["the session has not begun to work yet"]
-    session.control.engine = session.engine  # type: ignore[assignment]
+    session.control.steer(session.engine)  # type: ignore[arg-type]
     for key in "rx\x1b":
         session.keys.pressed(key)
     assert [fact.service for fact in session.engine.posted] == ["api", "web"]
@@ -95,7 +96,7 @@ def test_the_keys_do_what_the_help_says(session: Session) -> None:
 
 
 def test_p_pauses_and_goes_on(session: Session) -> None:
-    session.control.engine = session.engine  # type: ignore[assignment]
+    session.control.steer(session.engine)  # type: ignore[arg-type]
     session.keys.pressed("p")
     (paused,) = session.engine.posted
     assert isinstance(paused, Paused)
@@ -111,7 +112,7 @@ def test_p_pauses_and_goes_on(session: Session) -> None:
 def test_a_session_without_a_socket_has_keys_still(tmp_path: Path) -> None:
     session = Session(tmp_path / "gone")
     assert session.control.problem is not None
-    session.control.engine = session.engine  # type: ignore[assignment]
+    session.control.steer(session.engine)  # type: ignore[arg-type]
     session.keys.pressed("p")
     assert len(session.engine.posted) == 1
     session.close()

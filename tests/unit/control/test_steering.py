@@ -76,7 +76,7 @@ class Stage:
                 hints=self.hints,
             )
         )
-        self.control.engine = self.running.engine
+        self.control.steer(self.running.engine)
 
     def of(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
