@@ -13,6 +13,7 @@ import pytest
 
 from devloop.cluster.api.connection import Connection
 from devloop.cluster.api.log_stream import open_log, server_time
+from devloop.cluster.api.node_logs import NodeLogs
 from devloop.cluster.api.view import ClusterView
 from devloop.events import LogLine
 from devloop.logs import LogFollower
@@ -102,7 +103,12 @@ class Logs:
 
     def follow(self, *, since: str = "", rate: int = 20_000) -> None:
         self._follower = LogFollower(
-            self._open, self._publish, patterns={"web": ("*",)}, since=since, rate=rate
+            self._open,
+            self._publish,
+            patterns={"web": ("*",)},
+            since=since,
+            rate=rate,
+            files=NodeLogs(self._connection),
         )
         self._view.subscribe_pods(self._connection.namespace, lambda _: True, self._take)
 
@@ -255,3 +261,15 @@ def test_a_flood_is_cut_down_and_ends_in_time(logs: Logs) -> None:
     time.sleep(2)
     assert len(logs.lines) - begun < 5000
     logs.delete("web-1")
+
+
+def test_a_log_that_the_kubelet_rotates_comes_whole(logs: Logs) -> None:
+    """10 MiB and a look every ten seconds make it rotate once or twice."""
+    burst = "seq $i $((i+9999)) | sed 's/^/line /; s/$/ of some that fill a file/'"
+    script = f"i=0; while [ $i -lt 300000 ]; do {burst}; i=$((i+10000)); sleep 0.8; done; echo over"
+    logs.follow(rate=100_000)
+    logs.run("web-1", f"{script}; sleep 1000")
+    logs.wait_for("over")
+    logs.wait(lambda: len(logs.lines) >= 300_001, 15)
+    numbers = sorted(int(text.split()[1]) for text in logs.texts() if text.startswith("line"))
+    assert numbers == list(range(300_000)), [t for t in logs.texts() if t.startswith("…")]

@@ -72,6 +72,8 @@ DONE = ReadProgress(begun="a", done="a")
         (PREVIOUS, A, End.CLOSED, 0, ReadProgress(before="a")),
         (PREVIOUS, A, End.REFUSED, 1, ReadProgress(before="a")),
         (PREVIOUS, A, End.CUT, 9, ReadProgress()),
+        (PREVIOUS, A, End.AWAY, 9, ReadProgress()),
+        (CURRENT, GONE, End.AWAY, 9, ReadProgress()),
         (PREVIOUS, A, End.BROKEN, 2, ReadProgress()),
         (PREVIOUS, A, End.BROKEN, 3, ReadProgress(before="a")),
     ],
