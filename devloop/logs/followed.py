@@ -26,7 +26,9 @@ class LogFile:
     first line is wanted, at `looked` bytes there was the last one; `head`: the key of that line;
     `pending`: the key of another first line than before, up to which the stream has not come;
     `rotated`: the same when it has; `outdated`: the stream is better ended once it is idle;
-    `unsettled`: it was not idle yet, and only from then on the kubelet notices a rotation."""
+    `unsettled`: it was not idle yet, and only from then on the kubelet notices a rotation;
+    `first`: the key of the stream's first line; `before`: of a stream of another instance, until
+    it is known whether there are older files, the key up to which all is the other's."""
 
     received: int = 0
     looked: int = 0
@@ -37,6 +39,8 @@ class LogFile:
     rotated: str = ""
     outdated: bool = False
     unsettled: bool = False
+    first: str = ""
+    before: str | None = None
 
     @property
     def watched(self) -> bool:

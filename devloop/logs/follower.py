@@ -281,9 +281,13 @@ class LogFollower:
                 entry.reading = False
                 self._changed.notify_all()
                 return None
-            entry.stream = Cancel()
-            head = entry.file.head if read.follows_on else ""
-            entry.file = LogFile(head=head, active=self.clock())
+            entry.stream, file = Cancel(), entry.file
+            entry.file = LogFile(active=self.clock())
+            if read.follows_on:
+                entry.file.head = file.head
+                entry.file.first, entry.file.before = file.first, file.before
+            elif not read.previous:
+                entry.file.before = entry.position.latest or entry.position.floor
             return read, entry.instance
 
     def _pause(self, entry: FollowedContainer, instance: Instance) -> None:
@@ -356,14 +360,18 @@ class LogFollower:
             for chunk in chunks:
                 pieces = splitter.feed(chunk)
                 first = next((piece for piece in pieces if piece.key), None)
-                if first is not None and since is None and not read.previous:
-                    entry.file.head = entry.file.head or first.key
+                if first is not None and not entry.file.first and not read.previous:
+                    entry.file.first = first.key
+                    if since is None:
+                        entry.file.head = first.key
                 self._received(entry, len(chunk), read)
                 if unproven and first is not None:
                     unproven = False
                     if not self._joints.follows_on(entry, first, read, instance):
                         return End.ASTRAY
                 self._show(entry, pieces)
+                if entry.file.before is not None and entry.size > self.look_every:
+                    self._joints.older(entry, instance)
                 if entry.file.rotated:
                     self._joints.cross(entry, instance)
         finally:

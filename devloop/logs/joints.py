@@ -7,6 +7,7 @@ is put in doubt, and whoever shows the next line reports that.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from devloop.base.lazy_dataclass import dataclass
@@ -88,5 +89,21 @@ class Joints:
         except Unfilled as unfilled:
             entry.output.report_gap(unfilled.last[0], key, ROTATED)
 
-    def _fill(self, entry: FollowedContainer, last: Line, until: str, restarts: int) -> None:
-        fill(self.files, entry, last, until, restarts=restarts, cancel=self.ending)
+    def older(self, entry: FollowedContainer, instance: Instance) -> None:
+        """The first file of an instance that was seen may not be the first that it wrote."""
+        file = entry.file
+        floor, file.before = file.before, None
+        if floor is None:
+            return
+        with contextlib.suppress(Unfilled):  # there are none, or they may not be read
+            self._fill(entry, ("", 0), file.first, instance.restarts, floor)
+
+    def _fill(
+        self,
+        entry: FollowedContainer,
+        last: Line,
+        until: str,
+        restarts: int,
+        floor: str | None = None,
+    ) -> None:
+        fill(self.files, entry, last, until, restarts=restarts, cancel=self.ending, floor=floor)

@@ -124,8 +124,9 @@ class Filling:
     After the line `last` everything is missing; before it only what is not remembered, as it can
     have been more than one rotation."""
 
-    def __init__(self, entry: FollowedContainer, last: Line, until: str) -> None:
+    def __init__(self, entry: FollowedContainer, last: Line, until: str, floor: str) -> None:
         self.last = last
+        self._floor = floor
         self.found = False
         self._entry = entry
         self._until = until
@@ -142,7 +143,7 @@ class Filling:
             size += len(chunk)
             for piece in splitter.feed(chunk):
                 line = to_line(piece)
-                if not at_last and (line == self.last or self._entry.position.is_past(piece.key)):
+                if not at_last and (line == self.last or piece.key <= self._floor):
                     at_last = line == self.last
                     self.found = self.found or at_last
                 elif piece.key == self._until:
@@ -167,16 +168,18 @@ def fill(
     *,
     restarts: int,
     cancel: Cancel,
+    floor: str | None = None,
     pause: Callable[[int], float] = backoff,
 ) -> None:
     """Show what the rotated files of the instance after so many `restarts` hold from the line
     `last` on, up to the one with the key `until`.
 
+    `floor`: the key up to which nothing counts, if not all that is remembered is of this instance.
     Raises `Unfilled`; `Cancelled` when the follower ends."""
     if files is None:
         raise Unfilled(last)
-    filling = Filling(entry, last, until)
-    floor = entry.position.floor
+    floor = entry.position.floor if floor is None else floor
+    filling = Filling(entry, last, until, floor)
     since = f"{floor}Z" if floor else ""
     for attempt in range(1, _TRIES + 1):
         try:

@@ -113,6 +113,19 @@ def test_the_files_of_the_instance_before_are_read_too(
     log.wait_for("one", "two", "last words", "hello")
 
 
+def test_an_instance_that_was_rotated_before_it_was_seen_is_read_from_its_first_line(
+    follower: LogFollower, kubelet: Kubelet, log: Log
+) -> None:
+    begun(follower, kubelet, log)
+    kubelet.restart()
+    kubelet.write(at(2), b"two")
+    kubelet.rotate(left=[(at(3), b"three")])
+    kubelet.write(at(4), b"four")
+    follower.pods_changed("web", (kubelet.view(),))
+    log.wait(lambda: len(log.texts) == 4)
+    assert sorted(log.texts) == ["four", "one", "three", "two"]
+
+
 def test_an_instance_that_nobody_could_read_is_reported(
     follower: LogFollower, kubelet: Kubelet, log: Log
 ) -> None:
