@@ -281,13 +281,14 @@ class LogFollower:
                 entry.reading = False
                 self._changed.notify_all()
                 return None
-            entry.stream, file = Cancel(), entry.file
-            entry.file = LogFile(active=self.clock())
+            entry.stream = Cancel()
             if read.follows_on:
-                entry.file.head = file.head
-                entry.file.first, entry.file.before = file.first, file.before
-            elif not read.previous:
-                entry.file.before = entry.position.latest or entry.position.floor
+                entry.file.outdated = False
+                entry.file.active = self.clock()
+            else:
+                entry.file = LogFile(active=self.clock())
+                if not read.previous:
+                    entry.file.before = entry.position.latest or entry.position.floor
             return read, entry.instance
 
     def _pause(self, entry: FollowedContainer, instance: Instance) -> None:
@@ -370,7 +371,7 @@ class LogFollower:
                     if not self._joints.follows_on(entry, first, read, instance):
                         return End.ASTRAY
                 self._show(entry, pieces)
-                if entry.file.before is not None and entry.size > self.look_every:
+                if entry.file.first and entry.size > self.look_every:
                     self._joints.older(entry, instance)
                 if entry.file.rotated:
                     self._joints.cross(entry, instance)

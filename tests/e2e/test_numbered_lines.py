@@ -52,8 +52,6 @@ MISSING = re.compile(
     r"… lines may be missing(?: (between|after|before) (\S+)(?: and (\S+))? UTC)?:"
 )
 
-DAY = 86400.0
-
 SIGNAL = """
 import os, signal
 for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -69,9 +67,11 @@ class _Lines:
     many there are by its own word."""
 
     pod: str
+    began: float
     times: array[int] = field(default_factory=lambda: array("B"))
     stamps: array[float] = field(default_factory=lambda: array("d"))
     count: int | None = None
+    ended: float = DAY
 
     def came(self, number: int, ts: str) -> None:
         if number >= len(self.times):
@@ -84,7 +84,7 @@ class _Lines:
     def missing(self) -> Iterator[tuple[int, float, float]]:
         """Runs of numbers that did not come: how many, and the times of their neighbours."""
         count = len(self.times) if self.count is None else self.count
-        before, run = 0.0, 0
+        before, run = self.began, 0
         for number in range(count):
             if number < len(self.times) and self.times[number]:
                 if run:
@@ -93,7 +93,7 @@ class _Lines:
             else:
                 run += 1
         if run:
-            yield run, before, DAY
+            yield run, before, self.ended
 
 
 def _seconds(ts: str) -> float:
@@ -127,7 +127,8 @@ class Ledger:
             self._of(match[1], pod).came(int(match[2]), ts)
             self.total += 1
         elif match := END.fullmatch(text):
-            self._of(match[1], pod).count = int(match[2])
+            lines = self._of(match[1], pod)
+            lines.count, lines.ended = int(match[2]), _seconds(ts)
         elif text.startswith("…"):
             self.said.append(f"{pod}: {text}")
             if match := DROPPED.match(text):
@@ -140,7 +141,10 @@ class Ledger:
                 self.gaps.append((pod, after, until))
 
     def _of(self, start: str, pod: str) -> _Lines:
-        return self.starts.setdefault(start, _Lines(pod))
+        if start not in self.starts:
+            began = int(start.rpartition(".")[2]) / 1e9 % DAY
+            self.starts[start] = _Lines(pod, began)
+        return self.starts[start]
 
     @property
     def double(self) -> int:
