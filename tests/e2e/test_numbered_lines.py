@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 LINES = int(os.environ.get("DEVLOOP_TEST_LINES", "60000"))
 RATE = int(os.environ.get("DEVLOOP_TEST_RATE", "2500"))
 
+DAY = 86400.0
+
 KINDS = (
     "hot",
     "in-place",
@@ -293,7 +295,7 @@ def test_each_line_comes_once_or_it_is_said(
     print(json.dumps(figures), *ledger.said, sep="\n")
     session.interrupt()
     assert cuts == len(CUT_AT)
-    assert len(ledger.starts) >= len(KINDS) + 1
+    assert len(ledger.starts) > len(KINDS) or ledger.gaps, figures
     assert ledger.double == 0, figures
     assert ledger.unfinished() == [], figures
     assert bare <= ledger.dropped, figures
