@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import examples, leftovers, run_report
+from tests.support import leftovers, run_report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # Run in the background of a script: what the tests start must not inherit that.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    examples.register_profiles()
+    if config.getoption("dist", "no") == "no" or config.getoption("--hypothesis-profile", None):
+        # Of a run that is spread it takes those that run tests a third of a second to import.
+        from tests.support import examples  # noqa: PLC0415
+
+        examples.register_profiles()
 
 
 @pytest.hookimpl(trylast=True)
