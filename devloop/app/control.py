@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from devloop.control.client import SOCKET
 from devloop.control.history import History
 from devloop.control.protocol import (
+    SOCKET,
     EventsRequest,
     PauseRequest,
     ResumeRequest,
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.control.protocol import Request
-    from devloop.engine.bus import EventBus
     from devloop.engine.loop import Engine
     from devloop.events import Record
 
@@ -37,7 +36,7 @@ class SessionControl:
     """What a session can be asked for, and its control socket; `close` it after the session's last
     event. `problem` is why there is no socket, None where there is one."""
 
-    def __init__(self, state_dir: Path, bus: EventBus, services: Iterable[str]) -> None:
+    def __init__(self, state_dir: Path, services: Iterable[str]) -> None:
         self.problem: Diagnosis | None = None
         self._engine: Engine | None = None  # once there is one
         self._services = tuple(services)
@@ -54,7 +53,6 @@ class SessionControl:
                 "reach it",
                 cause=error.strerror or str(error),
             )
-        bus.subscribe("control", lambda record: self._take([record]), batch=self._take)
 
     def steer(self, engine: Engine) -> None:
         """From now on requests reach `engine`, and its services are what there is: also those that
@@ -62,7 +60,8 @@ class SessionControl:
         self._services = tuple(engine.services)
         self._engine = engine
 
-    def _take(self, records: Sequence[Record]) -> None:
+    def take(self, records: Sequence[Record]) -> None:
+        """Note what has happened: all of it, in its order."""
         self._history.extend(records)
         if self._server is not None:
             self._server.notify()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from devloop import __version__
 from devloop.app import connect, only_session
-from devloop.app.control import SessionControl
+from devloop.app.early_control import EarlyControl
 from devloop.app.preflight import preflight_environment, watch_workloads
 from devloop.app.workloads import renderings_for, with_used_services, workloads_of
 from devloop.base.cancel import Cancel, Cancelled
@@ -75,7 +75,7 @@ class Session:
         self._cancel = Cancel()
         self._stopped: tuple[ExitStatus, str] | None = None
         self._engine: Engine | None = None
-        self._control: SessionControl | None = None
+        self._control: EarlyControl | None = None
         self._keys: KeyReader | None = None
         self._status = ExitStatus.BUG
         self._bug: BaseException | None = None
@@ -163,16 +163,16 @@ class Session:
         written = EventFile(project.state_dir)
         self._bus.subscribe("event-file", written, batch=written.batch, capacity=2000)
         if self.mode == "dev":
-            self._control = SessionControl(project.state_dir, self._bus, services)
+            self._control = EarlyControl(project.state_dir, self._bus, services)
             # Before the lock is given back; its clients get the last events as well.
             stack.callback(self._control.withdraw)
 
     def _accept_requests(self, engine: Engine, stack: contextlib.ExitStack) -> None:
         """From now on there is something to steer: over the socket, and with keys where a person
         sees the session on a terminal."""
-        control = self._control
-        if control is None:
+        if self._control is None:
             return
+        control = self._control.opened(self._cancel)
         control.steer(engine)
         if control.problem is not None:
             self._bus.publish(DiagnosticRaised.of(control.problem))

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Self
 
 from devloop.base.unix_sockets import dial_unix
-from devloop.control.protocol import StatusRequest, parse_answer, request_line
+from devloop.control.protocol import SOCKET, StatusRequest, parse_answer, request_line
 from devloop.control.session_file import read_session
 from devloop.errors import Code, DevloopError
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from devloop.control.protocol import Request
 
-
-SOCKET = "control.sock"
 
 # Seconds for an answer. A session answers at once, unless its machine has no time for it.
 _PATIENCE = 10.0

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 VERSION = 1
 
+# The socket, in the directory of the project's own files.
+SOCKET = "control.sock"
+
 # Bytes of a line, newline included: of a request, and of an answer to one.
 LONGEST_REQUEST = 64 * 1024
 

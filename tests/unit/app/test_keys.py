@@ -60,11 +60,12 @@ class View:
 class Session:
     def __init__(self, directory: Path) -> None:
         self.bus, self.engine, self.view = EventBus(), Engine(), View()
-        self.control = SessionControl(directory, self.bus, ("web",))
+        self.control = SessionControl(directory, ("web",))
         self.stopped: list[tuple[ExitStatus, str]] = []
         self.keys = SessionKeys(
             self.control, self.view, lambda status, why: self.stopped.append((status, why))
         )
+        self.bus.subscribe("control", lambda record: self.control.take([record]))
         self.bus.publish(STARTED)
 
     def close(self) -> None:

@@ -76,6 +76,7 @@ def test_the_first_requests_wait_for_no_import_of_what_comes_after_them() -> Non
     """The speed of a start is kept by what it imports; a time would only measure the machine."""
     late = (
         "devloop.app.wiring",
+        "devloop.app.control",
         "devloop.builders.select",
         "devloop.cluster.deploy.deployments",
         "devloop.engine.loop",

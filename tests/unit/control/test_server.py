@@ -20,9 +20,10 @@ import pytest
 from devloop.base import unix_sockets
 from devloop.base.unix_sockets import dial_unix, listen_unix
 from devloop.control import server as servers
-from devloop.control.client import SOCKET, ControlClient, ask, session_of
+from devloop.control.client import ControlClient, ask, session_of
 from devloop.control.history import History
 from devloop.control.protocol import (
+    SOCKET,
     EventsRequest,
     PauseRequest,
     Request,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devloop.app.control import SessionControl
+from devloop.app.early_control import EarlyControl
+from devloop.base.cancel import Cancel
 from devloop.cli.main import main
 from devloop.control.event_file import EventFile
 from devloop.control.session_file import SessionFile
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from devloop.base.cancel import Cancel
 
 SAVED = frozenset({PROJECT / "app.py"})
 
@@ -52,7 +52,7 @@ class Stage:
         ports = ServicePorts(source=self.world, builder=self.world, deployer=self.world)
         self.bus.subscribe("session-file", SessionFile(state))
         self.bus.subscribe("event-file", EventFile(state))
-        self.control = SessionControl(state, self.bus, services)
+        self.control = EarlyControl(state, self.bus, services)
         self.bus.subscribe("test", lambda record: self.events.append(record.event))
         self.bus.publish(
             SessionStarted(
@@ -76,7 +76,7 @@ class Stage:
                 hints=self.hints,
             )
         )
-        self.control.steer(self.running.engine)
+        self.control.opened(Cancel()).steer(self.running.engine)
 
     def of(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -341,8 +341,9 @@ def test_who_follows_a_session_that_is_killed_is_told(
     status: list[int] = []
     thread = threading.Thread(target=lambda: status.append(main(["events", "--follow"])))
     thread.start()
-    assert stage.control._server is not None
-    until(lambda: stage.control._server and stage.control._server._following)
+    server = stage.control.opened(Cancel())._server
+    assert server is not None
+    until(lambda: server._following)
     stage.control.close(0.1)
     thread.join(30)
     assert status == [ExitStatus.ENVIRONMENT]
