@@ -270,6 +270,8 @@ def _copy(output: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis
         message = f"{keyword} {path}: the path is left out of the build context"
         cause = "it exists, but an ignore pattern leaves it out"
         suggestions = (f'add "!{path}" to .dockerignore (or change build.ignore)',)
+        if ".git" in path.split("/"):
+            cause, suggestions = _WITHOUT_GIT, _WITH_GIT
     else:
         message = f"{keyword} {path}: no such path in the build context"
         cause = f"the build context is {shown_path(place.context)}"

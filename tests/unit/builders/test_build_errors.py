@@ -126,6 +126,20 @@ def test_a_path_that_is_there_but_ignored(tmp_path: Path) -> None:
     )
 
 
+def test_a_copy_of_what_git_keeps_is_told_who_leaves_it_out(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git/HEAD").touch()
+    failure = BuildFailure(
+        vertex="[2/2] COPY .git/HEAD /head",
+        error='failed to calculate checksum of ref x::y: "/.git/HEAD": not found',
+    )
+    found = diagnose(failure, place("", tmp_path, "FROM a\nCOPY .git/HEAD /head\n"))
+    assert found.code == "build/copy-missing"
+    assert found.cause is not None
+    assert found.cause.startswith("devloop leaves .git out")
+    assert "`!.git` in .dockerignore" in found.suggestions[0]
+
+
 def test_a_path_missing_in_another_stage(tmp_path: Path) -> None:
     dockerfile = "FROM a AS b\nFROM c\nCOPY --from=b /nope /x\n"
     failure = BuildFailure(
