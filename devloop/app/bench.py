@@ -16,12 +16,12 @@ import secrets
 import sys
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from devloop.app import connect, find_registry, only_session
 from devloop.app.bench_report import Report, Sample
 from devloop.app.workloads import workloads_of
-from devloop.base.cancel import Cancel
+from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.patterns import FilePatterns
 from devloop.base.process import CannotRun, run
@@ -31,6 +31,7 @@ from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.repository import push_variants
 from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.deployments import Deployments
+from devloop.cluster.deploy.session_lease import SessionLeases
 from devloop.cluster.deploy.status import read_status
 from devloop.engine.loop import SilentReporter
 from devloop.errors import Code, DevloopError
@@ -40,12 +41,13 @@ from devloop.registry.client import RegistryClient
 from devloop.watch.source import ServiceSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from devloop.cluster.api.connection import Connection
     from devloop.config.schema import Project, Service
     from devloop.engine.ports import Deployer
-    from devloop.model import PushTarget
+    from devloop.model import PushTarget, WorkloadRef
 
 
 _START = 300.0
@@ -266,28 +268,72 @@ def _baseline(
         view = ClusterView(connection)
         stack.callback(view.close)
         renderings = renderings_of(project.services.values())
+        name = plan.service.name
+        found = workloads_of(project, [name], renderings, connection)
+        ours = stack.enter_context(_Leased(connection, found[name], project.name, cancel))
         deployments = Deployments(
             project, connection, view, in_place_by_default=True, renderings=renderings
         )
         stack.callback(deployments.close)
         deployments.recover()
-        name = plan.service.name
-        found = workloads_of(project, [name], renderings, connection)
         (status,) = read_status(connection, found[name][:1])
         image = _current(plan.service, status.images, target)
-        fresh = push_variants(registry, image, count, cancel)
+        fresh = push_variants(registry, image, count, ours.cancel)
         built = BuiltImages(project.state_dir)
         for each in fresh:
             built.add(BuiltImage.of(plan.service.name, each))
         notify(f"measuring the baseline: {count} images that are pushed already ...")
-        return measure(deployments.deployer(plan.service), image, fresh, plan.pause, cancel)
+        deployer = deployments.deployer(plan.service)
+        return measure(deployer, image, fresh, plan.pause, ours.cancel, lost=lambda: ours.lost)
+
+
+class _Leased:
+    """The leases of workloads while a block lasts. `cancel` is set with the one given and when
+    another session takes one over, which is then the error of the block."""
+
+    def __init__(
+        self, connection: Connection, refs: Iterable[WorkloadRef], project: str, cancel: Cancel
+    ) -> None:
+        self.cancel = Cancel()
+        self.lost: DevloopError | None = None
+        self._outer = cancel
+        self._stack = contextlib.ExitStack()
+        self._leases = SessionLeases(
+            connection, refs, project=project, on_lost=self._lose, report=lambda _: None
+        )
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._leases.close)
+            stack.enter_context(self._outer.closing(self.cancel.set))
+            self._leases.acquire(self.cancel)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
+        self._stack.close()
+        if self.lost is not None and (kind is None or isinstance(error, Cancelled)):
+            raise self.lost
+
+    def _lose(self, error: DevloopError) -> None:
+        self.lost = error
+        self.cancel.set()
 
 
 def measure(
-    deployer: Deployer, image: ImageRef, fresh: Sequence[ImageRef], pause: float, cancel: Cancel
+    deployer: Deployer,
+    image: ImageRef,
+    fresh: Sequence[ImageRef],
+    pause: float,
+    cancel: Cancel,
+    *,
+    lost: Callable[[], object] = lambda: None,
 ) -> tuple[str, tuple[float, ...]]:
     """Replace `image`, which runs, by each of `fresh` and in the end by itself again; returns as
-    `_baseline`. Whatever interrupts it is raised after `image` is asked for again."""
+    `_baseline`. Whatever interrupts it is raised after `image` is asked for again, unless the
+    workload was `lost` to another session."""
     found: list[float] = []
     how = ""
     try:
@@ -301,7 +347,8 @@ def measure(
     except BaseException:
         # Not followed: who interrupts does not wait for it, and its errors are not the news.
         with contextlib.suppress(DevloopError):
-            deployer.deploy(image, SilentReporter(), Cancel())
+            if not lost():
+                deployer.deploy(image, SilentReporter(), Cancel())
         raise
     deployer.follow(deployer.deploy(image, SilentReporter(), Cancel()), SilentReporter(), cancel)
     return how, tuple(found)

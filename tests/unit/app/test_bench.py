@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.app.bench import kept, measure
+from devloop.app.bench import _Leased, kept, measure
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.cluster.api.connection import Connection
-from devloop.cluster.api.pod_view import images_of
+from devloop.cluster.api.pod_view import dig, images_of
 from devloop.cluster.api.view import ClusterView
+from devloop.cluster.deploy.lease import lease_path
 from devloop.errors import Code, DevloopError
 from devloop.model import Deployed, DeployedWorkload, ImageRef, Served, WorkloadRef
 from tests.support.fake_api import FakeApi, Fault, fake_api
@@ -157,3 +158,40 @@ def test_after_a_failure_the_image_of_before_is_asked_for_again() -> None:
     with pytest.raises(DevloopError, match="it crashes"):
         measure(deployer, image("a"), [image("b"), image("c")], 0.0, Cancel())
     assert deployer.images == [image("b"), image("a")]
+
+
+def test_a_workload_that_another_session_took_over_is_left_to_it() -> None:
+    cancel = Cancel()
+
+    class Lost(Instant):
+        def follow(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
+            del deployed, reporter, cancel
+            raise Cancelled
+
+    deployer = Lost()
+    with pytest.raises(Cancelled):
+        measure(deployer, image("a"), [image("b")], 0.0, cancel, lost=lambda: True)
+    assert deployer.images == [image("b")]
+
+
+def test_the_baseline_has_the_lease_of_its_workload_and_ends_when_it_loses_it(
+    stage: InPlaceStage,
+) -> None:
+    api, connection = stage.api, stage.deployments.connection
+    refs = [WorkloadRef("deployment", "web", "dev")]
+    path = lease_path(refs[0])
+    outer = Cancel()
+    with _Leased(connection, refs, "shop", outer) as ours:
+        assert dig(api.objects[path], "spec", "holderIdentity")
+        outer.set()
+        assert ours.cancel.is_set()
+    assert not dig(api.objects.get(path, {}), "spec", "holderIdentity")
+    taken = DevloopError.of(Code.SAFETY_LEASE, "taken over")
+
+    def lose_it() -> None:
+        with _Leased(connection, refs, "shop", Cancel()) as ours:
+            ours._lose(taken)
+            ours.cancel.check()
+
+    with pytest.raises(DevloopError, match="taken over"):
+        lose_it()
