@@ -260,8 +260,12 @@ class Killed:
 
     def _is_true(self, report: dict[str, Any], last: dict[str, Any], service: str) -> None:
         told = f"{service}: {report}, {last}\n{self._told}"
-        template = self.cluster.get("deployment", service)["spec"]["template"]["spec"]
-        assert report["images"] == {"main": template["containers"][0]["image"]}, told
+        found = {
+            each["metadata"]["name"]: each["spec"]["template"]["spec"]["containers"][0]["image"]
+            for each in self.cluster.get("deployments")["items"]
+        }
+        assert report["found"] == (service in found), told
+        assert report["images"].get("main") == found.get(service), told
         pods = self.look.pods(service)
         if self.unfinished(service):
             assert last["state"] == "working", told
