@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from devloop.logs.follower import LogFollower, OpenLog
+from devloop.logs.follower import LogFollower
+from devloop.logs.ports import OpenLog
 
 __all__ = ["LogFollower", "OpenLog"]

@@ -17,7 +17,7 @@ import logging
 import threading
 import time
 from dataclasses import KW_ONLY, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.lazy_dataclass import dataclass
@@ -40,13 +40,13 @@ from devloop.logs.reading import (
 from devloop.logs.rotation import LOOK_EVERY, at_the_end, attend, look_if_due
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from devloop.errors import Diagnosis
     from devloop.events import Event
     from devloop.logs.lines import Piece
+    from devloop.logs.ports import LogFiles, OpenLog
     from devloop.logs.reading import Read
-    from devloop.logs.rotation import LogFiles
     from devloop.model import ContainerView, PodView
 
 
@@ -59,23 +59,6 @@ _RATE = 20_000
 _FINAL_OUTPUT = 10.0
 
 _GONE = "the pod is gone"
-
-
-class OpenLog(Protocol):
-    """One request for a container's log, followed, with timestamps.
-
-    Yields bytes in chunks of any size until the container ends or the stream breaks. Raises
-    `Cancelled` soon after `cancel` is set, `DevloopError` when refused, `OSError` when broken."""
-
-    def __call__(
-        self,
-        pod: PodView,
-        container: str,
-        *,
-        since_time: str | None,
-        previous: bool,
-        cancel: Cancel,
-    ) -> Iterator[bytes]: ...
 
 
 @dataclass(eq=False)

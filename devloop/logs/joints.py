@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.logs.followed import FollowedContainer
     from devloop.logs.lines import Piece
+    from devloop.logs.ports import LogFiles
     from devloop.logs.reading import Instance, Line, Read
-    from devloop.logs.rotation import LogFiles
 
 ROTATED = "the kubelet rotated the log"
 OTHER = "the log was rotated, or its container is another"

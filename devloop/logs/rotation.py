@@ -10,7 +10,7 @@ stream. What shows is the first line of the file that the API serves: it changes
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancelled
 from devloop.errors import Code, DevloopError
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
     from devloop.logs.followed import FollowedContainer
+    from devloop.logs.ports import LogFiles
     from devloop.logs.reading import Line
-    from devloop.model import PodView
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,21 +41,6 @@ _TRIES = 4
 
 # In place of the key of a first line: there is no line.
 EMPTY = "~"
-
-
-class LogFiles(Protocol):
-    """The files behind a log. Both raise `DevloopError`, `OSError` or `Cancelled`."""
-
-    def first_line(self, pod: PodView, container: str, *, cancel: Cancel) -> bytes:
-        """The beginning of the newest file, its timestamp first; empty when it is empty."""
-        ...
-
-    def rotated(
-        self, pod: PodView, container: str, *, restarts: int, since: str, cancel: Cancel
-    ) -> Iterator[bytes]:
-        """What stands in the files beside the newest, the oldest first, in the stream's form. What
-        lies before the timestamp `since` may be left out."""
-        ...
 
 
 def look_if_due(
