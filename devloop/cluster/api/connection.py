@@ -351,19 +351,23 @@ class Connection:
         *,
         cancel: Cancel | None = None,
         idle: float | None = 100.0,
+        accept: str = JSON,
         opened: Callable[[Callable[[], None]], None] | None = None,
     ) -> ResponseStream:
         """Open a GET whose answer keeps coming (a watch, a followed log).
 
         `idle` is how many seconds of silence count as a dead connection, None for no limit (TCP
-        keepalive still notices a dead peer). `opened` is handed a function that shuts the socket
-        before the connection is even made, for an owner that has no `Cancel`. Raises as `send`
-        does."""
+        keepalive still notices a dead peer). `accept`: what is wanted instead of JSON. `opened` is
+        handed a function that shuts the socket before the connection is even made, for an owner
+        that has no `Cancel`. Raises as `send` does."""
         shutter = net.Shutter()
         if opened is not None:
             opened(shutter.shut)
         url = path + (f"?{urlencode(query)}" if query else "")
-        answer = self.send("GET", url, headers={}, silence=idle, shutter=shutter, cancel=cancel)
+        headers = {"Accept": accept}
+        answer = self.send(
+            "GET", url, headers=headers, silence=idle, shutter=shutter, cancel=cancel
+        )
         return ResponseStream(answer, shutter, self.server, cancel)
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
+    from devloop.cluster.api.stream import ResponseStream
     from devloop.model import PodView
 
 
@@ -58,7 +59,7 @@ class NodeLogs:
             f"/api/v1/nodes/{pod.node}/proxy/logs/pods/"
             f"{pod.namespace}_{pod.name}_{pod.uid}/{container}/"
         )
-        listing = b"".join(self.connection.stream(directory, cancel=cancel, idle=_IDLE))
+        listing = b"".join(self._open(directory, cancel))
         names = sorted(
             match[1]
             for match in _ROTATED.finditer(listing.decode("utf-8", "replace"))
@@ -73,10 +74,14 @@ class NodeLogs:
         for path in wanted:
             yield from _as_served(self._lines(path, cancel), since.encode())
 
+    def _open(self, path: str, cancel: Cancel) -> ResponseStream:
+        # The kubelet has files and listings of them, no objects: asked for JSON it answers 406.
+        return self.connection.stream(path, cancel=cancel, idle=_IDLE, accept="*/*")
+
     def _lines(self, path: str, cancel: Cancel) -> Iterator[bytes]:
         unpack = zlib.decompressobj(wbits=31) if path.endswith(".gz") else None
         rest = b""
-        with self.connection.stream(path, cancel=cancel, idle=_IDLE) as stream:
+        with self._open(path, cancel) as stream:
             for chunk in stream:
                 data = chunk if unpack is None else unpack.decompress(chunk)
                 *lines, rest = (rest + data).split(b"\n")
