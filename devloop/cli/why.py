@@ -38,6 +38,8 @@ def command(options: CommonOptions, service: str, output: str) -> int:
         return ExitStatus.DONE
     from devloop.ui.sanitize import plain  # noqa: PLC0415 - see main.py
 
+    if not chosen:
+        click.echo("nothing was decided: the session has not begun, or ended before it did")
     for number, each in enumerate(chosen):
         if number:
             click.echo()

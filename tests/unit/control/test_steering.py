@@ -22,6 +22,7 @@ from devloop.events import (
     IterationFinished,
     IterationStarted,
     LogLine,
+    Record,
     SessionEnded,
     SessionPaused,
     SessionStarted,
@@ -349,3 +350,14 @@ def test_who_follows_a_session_that_is_killed_is_told(
     assert status == [ExitStatus.ENVIRONMENT]
     assert "its last events did not arrive" in capsys.readouterr().err
     stage.close()
+
+
+def test_why_of_a_session_that_never_began_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "devloop.yaml").touch()
+    (tmp_path / ".devloop").mkdir()
+    EventFile(tmp_path / ".devloop")(Record(1, "2026-11-30T14:00:00Z", SessionEnded(exit_code=3)))
+    assert main(["why"]) == 0
+    assert "nothing was decided" in capsys.readouterr().out
