@@ -123,8 +123,8 @@ class Killed:
         return self.session
 
     def started(self) -> Devloop:
-        """A session whose services all serve what is on disk."""
-        session = self.session or self.start()
+        """A new session, once its services all serve what is on disk."""
+        session = self.start()
         ended: dict[str, Event] = {}
         while set(ended) != set(SERVICES):
             event = session.wait(
@@ -345,7 +345,7 @@ def test_a_session_that_is_killed_at_any_moment_leaves_nothing_that_the_next_doe
         killed.next(moment.then)
         print(f"{told}: {time.monotonic() - began:.1f} s")
 
-    killed.started().interrupt()
+    (killed.session or killed.started()).interrupt()
     assert killed.cluster.get("lease")["items"] == []
     assert killed.look.paused() == []
     assert killed.project.open_entries() == []
