@@ -98,9 +98,11 @@ class NewPods(RollingUpdate):
         pods = self._view.view("pods", deployed.workload.namespace).items()
         self._deleted &= {uid_of(pod) for pod in pods}
         for pod in pods_of(pods, deployed.uid):
-            if not wanted.items() <= pod_images(pod).items() and uid_of(pod) not in self._deleted:
+            if wanted.items() <= pod_images(pod).items() or uid_of(pod) in self._deleted:
+                continue
+            # One that was not answered, as by a busy server, is asked for again at the next look.
+            if delete_pod(self._connection, pod):
                 self._deleted.add(uid_of(pod))
-                delete_pod(self._connection, pod)
         return ""
 
 

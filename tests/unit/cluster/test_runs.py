@@ -11,6 +11,7 @@ from devloop.cluster.deploy.ownership import created_by
 from devloop.errors import DevloopError
 from tests.support.cluster_objects import owner, pod, running, terminated
 from tests.support.deploy_stage import ONE, TWO, Stage, manifest
+from tests.support.fake_api import Fault
 from tests.support.waiting import until
 
 MIGRATE = "/apis/batch/v1/namespaces/dev/jobs/migrate"
@@ -168,7 +169,10 @@ def test_a_bare_pod_is_replaced(stage: Stage) -> None:
 SET = "/apis/apps/v1/namespaces/dev/replicasets/web"
 
 
-def test_the_pods_of_a_bare_replicaset_are_replaced(stage: Stage) -> None:
+@pytest.mark.parametrize("refusals", [0, 1])
+def test_the_pods_of_a_bare_replicaset_are_replaced(stage: Stage, refusals: int) -> None:
+    if refusals:
+        stage.api.faults.append(Fault(method="DELETE", path="pods", times=refusals, code=409))
     bare = manifest() | {"kind": "ReplicaSet"}
     deployer = stage.deployer(bare)
     deployer._service = replace(
@@ -187,6 +191,5 @@ def test_the_pods_of_a_bare_replicaset_are_replaced(stage: Stage) -> None:
         stage.api.put(path, each)
     served = deployer.follow(deployed, stage.reporter, stage.cancel)
     assert served.pods == ("web-new",)
-    assert [call.path for call in stage.api.said("DELETE")] == [
-        "/api/v1/namespaces/dev/pods/web-old"
-    ]
+    asked = [call.path for call in stage.api.said("DELETE")]
+    assert asked == ["/api/v1/namespaces/dev/pods/web-old"] * (1 + refusals)
