@@ -6,14 +6,12 @@ quarter of devloop.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel
-from devloop.base.sockets import connect_unix
+from devloop.builders.docker_socket import ask_daemon
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
 # In seconds, for the answer to a ping and for the docker program's.
 _PING = 1.0
 _PREFLIGHT = 5.0
-_SOCKET = "/var/run/docker.sock"
 
 
 def preflight(services: Iterable[Service], cancel: Cancel | None = None) -> None:
@@ -60,35 +57,6 @@ def _needs_docker(build: Build) -> bool:
 
 def answers_ping(env: Mapping[str, str]) -> bool:
     """Whether the daemon that the docker CLI would use by `env` has just answered a ping: a quick
-    yes, fifty times as fast as the CLI. False says nothing: what is unclear (another context, TLS,
-    a daemon that is slow or not there) is left to the CLI, which finds every daemon and whose words
-    for a fault are explained."""
-    path = _socket(env)
-    if path is None:
-        return False
-    try:
-        with connect_unix(path, _PING) as client:
-            # https://docs.docker.com/reference/api/engine/: GET /_ping
-            client.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
-            status = client.recv(64).split(b" ")
-    except OSError:
-        return False
-    return status[1:2] == [b"200"]
-
-
-def _socket(env: Mapping[str, str]) -> str | None:
-    """The socket that the CLI would use, None when that takes more to find out."""
-    if env.get("DOCKER_CONTEXT"):
-        return None
-    if host := env.get("DOCKER_HOST"):
-        return host.removeprefix("unix://") if host.startswith("unix://") else None
-    home = env.get("HOME", "")
-    config = Path(env.get("DOCKER_CONFIG") or f"{home}/.docker", "config.json")
-    try:
-        known = json.loads(config.read_text())
-    except FileNotFoundError:
-        return _SOCKET
-    except (OSError, ValueError):
-        return None
-    context = known.get("currentContext") if isinstance(known, dict) else None
-    return _SOCKET if context in (None, "", "default") else None
+    yes. False says nothing."""
+    answer = ask_daemon(env, "/_ping", _PING)
+    return answer is not None and answer.status == 200

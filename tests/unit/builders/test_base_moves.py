@@ -12,6 +12,7 @@ from devloop.base.cancel import Cancel
 from devloop.base.process import Completed
 from devloop.builders import base_moves
 from devloop.builders.base_moves import BaseLookup, BaseMoves, base_references
+from devloop.builders.docker_socket import DaemonAnswer
 from devloop.builders.dockerfile import parse
 from devloop.config.schema import Build
 from devloop.errors import Code, DevloopError
@@ -219,6 +220,8 @@ class Places:
         self.opened: list[str] = []
         monkeypatch.setattr("shutil.which", lambda _: docker and "docker")
         monkeypatch.setattr(base_moves, "ask_docker", lambda *_, **__: docker)
+        monkeypatch.setattr(base_moves, "ask_daemon", lambda *_: self.daemon)
+        self.daemon: DaemonAnswer | None = None
         monkeypatch.setattr("devloop.builders.buildx.driver_in_use", lambda _: self.driver)
         monkeypatch.setenv("BUILDX_BUILDER", "mine")
 
@@ -254,6 +257,27 @@ def test_a_builder_with_a_store_of_its_own_takes_the_registry_s(
     places = Places(monkeypatch, has(A))
     places.driver, places.hosts = "docker-container", {"docker.io": HUB}
     assert places.names() == (C,)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "names"),
+    [
+        (200, {"Id": A, "RepoDigests": [f"base@{B}"]}, (A, B)),
+        (200, {"Id": A, "RepoDigests": None}, (A,)),
+        (404, {"message": "No such image: base:1"}, (C,)),
+        # What is no answer to the question is left to the CLI.
+        (404, {"message": "page not found"}, (D,)),
+        (500, {"message": "no such image"}, (D,)),
+        (200, ["?"], (D,)),
+    ],
+)
+def test_the_daemon_is_asked_before_the_cli_is_started(
+    monkeypatch: pytest.MonkeyPatch, status: int, body: object, names: tuple[str, ...]
+) -> None:
+    places = Places(monkeypatch, has(D))
+    places.hosts = {"docker.io": HUB}
+    places.daemon = DaemonAnswer(status, json.dumps(body).encode())
+    assert places.names() == names
 
 
 @pytest.mark.parametrize("docker", [None, ABSENT])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.builders import preflight
+from devloop.builders import docker_socket, preflight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,7 +79,7 @@ def test_the_daemon_is_the_one_of_the_cli(
     used: bool,
 ) -> None:
     path = serve(OK)
-    monkeypatch.setattr(preflight, "_SOCKET", path)
+    monkeypatch.setattr(docker_socket, "_SOCKET", path)
     if config is not None:
         text = config if isinstance(config, str) else json.dumps(config)
         (tmp_path / "config.json").write_text(text)
@@ -92,5 +92,5 @@ def test_the_daemon_is_the_one_of_the_cli(
 def test_what_takes_more_to_find_out_is_left_to_the_cli(
     env: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(preflight, "_SOCKET", str(tmp_path / "never asked"))
+    monkeypatch.setattr(docker_socket, "_SOCKET", str(tmp_path / "never asked"))
     assert not preflight.answers_ping(env)

@@ -1,0 +1,73 @@
+"""Short questions to the Docker daemon over its socket: a hundredth of what it costs to start the
+docker CLI, which a session's start would feel.
+
+Only for the daemon that the CLI would use, where that is plain to see. What is unclear (another
+context, TLS, a daemon that is slow or not there) is left to the CLI, which finds every daemon and
+whose words for a fault are explained.
+
+Source: https://docs.docker.com/reference/api/engine/
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devloop.base.lazy_dataclass import dataclass
+from devloop.base.sockets import connect_unix
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+_SOCKET = "/var/run/docker.sock"
+_MOST = 1 << 22  # bytes of an answer
+_PIECE = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonAnswer:
+    """An answer's HTTP status and body."""
+
+    status: int
+    body: bytes
+
+
+def ask_daemon(env: Mapping[str, str], path: str, limit: float) -> DaemonAnswer | None:
+    """What the daemon that the docker CLI would use by `env` answers to `GET path`; None where that
+    is to be asked with the CLI. It may be silent for `limit` seconds."""
+    socket = _socket(env)
+    if socket is None:
+        return None
+    try:
+        with connect_unix(socket, limit) as client:
+            client.sendall(f"GET {path} HTTP/1.0\r\nHost: docker\r\n\r\n".encode())
+            answer = bytearray()
+            while (piece := client.recv(_PIECE)) and len(answer) < _MOST:
+                answer += piece
+    except OSError:
+        return None
+    head, end, body = bytes(answer).partition(b"\r\n\r\n")
+    words = head.split(b" ", 2)
+    if not end or not words[0].startswith(b"HTTP/1.") or not words[1:] or not words[1].isdigit():
+        return None
+    return DaemonAnswer(int(words[1]), body)
+
+
+def _socket(env: Mapping[str, str]) -> str | None:
+    """The socket that the CLI would use, None when that takes more to find out."""
+    if env.get("DOCKER_CONTEXT"):
+        return None
+    if host := env.get("DOCKER_HOST"):
+        return host.removeprefix("unix://") if host.startswith("unix://") else None
+    home = env.get("HOME", "")
+    config = Path(env.get("DOCKER_CONFIG") or f"{home}/.docker", "config.json")
+    try:
+        known = json.loads(config.read_text())
+    except FileNotFoundError:
+        return _SOCKET
+    except (OSError, ValueError):
+        return None
+    context = known.get("currentContext") if isinstance(known, dict) else None
+    return _SOCKET if context in (None, "", "default") else None
