@@ -8,7 +8,6 @@ counts as unchanged, and nobody waits long for an answer.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -16,7 +15,6 @@ import shutil
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from devloop.base.cancel import Cancel
 from devloop.base.image_reference import parse_reference
@@ -25,7 +23,7 @@ from devloop.base.platforms import own_platform
 from devloop.base.state_file import StateFile
 from devloop.base.threads import Background, supervised
 from devloop.builders.docker_cli import ask_docker
-from devloop.builders.docker_socket import ask_daemon
+from devloop.builders.docker_socket import find_image
 from devloop.builders.dockerfile import parse
 from devloop.builders.image.base_image import places_of
 from devloop.builders.image.full_build import NeedsFullBuild
@@ -46,8 +44,6 @@ _LOG = logging.getLogger(__name__)
 # How often they are asked in a session, in seconds; an answer of Docker is waited for so long.
 _EVERY = 180.0
 _SECONDS = 5.0
-# That of a daemon whose socket is known; who does not answer in time is asked with the CLI.
-_SOCKET_SECONDS = 1.0
 
 
 def base_references(dockerfile: Dockerfile, build: Build) -> tuple[str, ...]:
@@ -135,14 +131,8 @@ class BaseLookup:
 
 def _local_names(reference: str, cancel: Cancel) -> tuple[str, ...] | None:
     """None when Docker has no such image (an empty tuple); None when it does not say."""
-    where = f"/images/{quote(reference, safe='/:@')}/json"
-    if (told := ask_daemon(os.environ, where, _SOCKET_SECONDS)) is not None:
-        if told.status == 404 and b"no such image" in told.body.lower():
-            return ()
-        if told.status == 200:
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                found = json.loads(told.body)
-                return _names(found["Id"], found["RepoDigests"])
+    if (found := find_image(os.environ, reference)) is not None:
+        return _names(found.identity, found.repo_digests) if found.identity else ()
     form = "[{{json .Id}}, {{json .RepoDigests}}]"
     argv = ("image", "inspect", "--format", form, "--", reference)
     answer = ask_docker(*argv, cancel=cancel, limit=_SECONDS)

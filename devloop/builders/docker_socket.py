@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.sockets import connect_unix
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 
 _SOCKET = "/var/run/docker.sock"
+_SECONDS = 1.0  # of silence; whoever needs longer is asked with the CLI
 _MOST = 1 << 22  # bytes of an answer
 _PIECE = 1 << 16
 
@@ -32,6 +34,14 @@ class DaemonAnswer:
 
     status: int
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LocalImage:
+    """An image that Docker has: its id (`sha256:...`), and `name@digest` in registries."""
+
+    identity: str
+    repo_digests: tuple[str, ...] = ()
 
 
 def ask_daemon(env: Mapping[str, str], path: str, limit: float) -> DaemonAnswer | None:
@@ -53,6 +63,23 @@ def ask_daemon(env: Mapping[str, str], path: str, limit: float) -> DaemonAnswer 
     if not end or not words[0].startswith(b"HTTP/1.") or not words[1:] or not words[1].isdigit():
         return None
     return DaemonAnswer(int(words[1]), body)
+
+
+def find_image(env: Mapping[str, str], reference: str) -> LocalImage | None:
+    """What the daemon has under a name, with an empty `identity` when it has no such image; None
+    where the CLI is to be asked."""
+    answer = ask_daemon(env, f"/images/{quote(reference, safe='/:@')}/json", _SECONDS)
+    if answer is None:
+        return None
+    if answer.status == 404 and b"no such image" in answer.body.lower():
+        return LocalImage("")
+    if answer.status != 200:
+        return None
+    try:
+        found = json.loads(answer.body)
+        return LocalImage(str(found["Id"]), tuple(map(str, found["RepoDigests"] or ())))
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _socket(env: Mapping[str, str]) -> str | None:

@@ -8,6 +8,7 @@ Nothing else is asked here; the layers stay where they are.
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
@@ -16,6 +17,7 @@ from devloop.base.image_reference import parse_reference
 from devloop.base.lazy_dataclass import dataclass
 from devloop.builders import docker_errors
 from devloop.builders.docker_cli import ask_docker
+from devloop.builders.docker_socket import find_image
 from devloop.builders.image.documents import choose, config_digest, is_index, parse_image
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.errors import Code, DevloopError
@@ -56,6 +58,8 @@ class DockerImages:
             raise NeedsFullBuild(
                 f"without the docker command Docker does not report whether it has {reference}"
             )
+        if (found := find_image(os.environ, reference)) is not None:
+            return found.identity
         argv = ("image", "inspect", "--format", "{{.Id}}", "--", reference)
         answer = ask_docker(*argv, cancel=cancel, limit=_SECONDS)
         if answer is None:

@@ -341,3 +341,4 @@ def _docker(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> No
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(directory))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{directory}/nowhere.sock")

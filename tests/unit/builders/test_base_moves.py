@@ -10,7 +10,7 @@ import pytest
 
 from devloop.base.cancel import Cancel
 from devloop.base.process import Completed
-from devloop.builders import base_moves
+from devloop.builders import base_moves, docker_socket
 from devloop.builders.base_moves import BaseLookup, BaseMoves, base_references
 from devloop.builders.docker_socket import DaemonAnswer
 from devloop.builders.dockerfile import parse
@@ -220,7 +220,7 @@ class Places:
         self.opened: list[str] = []
         monkeypatch.setattr("shutil.which", lambda _: docker and "docker")
         monkeypatch.setattr(base_moves, "ask_docker", lambda *_, **__: docker)
-        monkeypatch.setattr(base_moves, "ask_daemon", lambda *_: self.daemon)
+        monkeypatch.setattr(docker_socket, "ask_daemon", lambda *_: self.daemon)
         self.daemon: DaemonAnswer | None = None
         monkeypatch.setattr("devloop.builders.buildx.driver_in_use", lambda _: self.driver)
         monkeypatch.setenv("BUILDX_BUILDER", "mine")
