@@ -210,8 +210,9 @@ def difference(
         else:
             gone[target] = FileChange(target=before.target if before else doubtful[target])
     last = [change for target, change in gone.items() if not _implied(target, put, gone)]
-    if (filled := _filled(gone, old, new)) is not None:
-        return SyncPlan(blocker=f"{filled} is to go and another COPY puts something into it")
+    reason = _filled(gone, old, new) or _emptied(last, new)
+    if reason is not None:
+        return SyncPlan(blocker=reason)
     first = [FileChange(target=placed.target, placed=placed) for placed in put.values()]
     return SyncPlan(
         changes=(*first, *last),
@@ -264,8 +265,8 @@ def _out_of_reach(
 
 
 def _filled(gone: Iterable[str], old: ContainerState, new: ContainerState) -> str | None:
-    """One of the directories that are to go that has to stay: a COPY makes its destination itself
-    where nothing brings it."""
+    """Why a directory that is to go has to stay: a COPY makes its destination itself where nothing
+    brings it."""
     if not isinstance(new.placing, ByPlaces):
         return None
     found = ((target, old.placing.placed(target, old.snapshot)) for target in gone)
@@ -276,7 +277,19 @@ def _filled(gone: Iterable[str], old: ContainerState, new: ContainerState) -> st
         above = path
         while (above := posixpath.dirname(above)) not in ("", "/"):
             if above in directories:
-                return above
+                return f"{above} is to go and another COPY puts something into it"
+    return None
+
+
+def _emptied(last: Iterable[FileChange], new: ContainerState) -> str | None:
+    """Why what is to go may not be all: a COPY whose pattern matches nothing makes no
+    destination."""
+    if not isinstance(new.placing, ByPlaces):
+        return None
+    for root in {change.target.root for change in last}:
+        within = f"{root.rstrip('/')}/"
+        if not any(path.startswith(within) for path in new.placing.all_placed(new.snapshot)):
+            return f"nothing is copied into {root} any more"
     return None
 
 

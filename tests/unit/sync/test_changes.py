@@ -69,7 +69,20 @@ def test_a_directory_that_another_copy_fills_stays() -> None:
     assert steps(difference(whole, state(by, app=FOLDER, lib=FOLDER, lib__x=file()))) == [
         "-/work/app/y"
     ]
-    assert steps(difference(whole, state(by))) == ["-/work/app", "-/work/lib"]
+
+
+def test_what_a_copy_brings_may_not_all_go() -> None:
+    """COPY app* /work/sub/, which makes no /work/sub where no `app` is."""
+    by = ByPlaces(
+        {name: (SyncPlace(path=f"/work/sub/{name}", mode=0o644),) for name in ("app.py", "apps")}
+        | {"a": (SyncPlace(path="/srv/a", mode=0o644),)}
+    )
+    whole = state(by, **{"app.py": file(), "apps": file(), "a": file()})
+    one = state(by, apps=file(), a=file())
+    assert steps(difference(whole, one)) == ["-/work/sub/app.py"]
+    assert difference(one, state(by, a=file())).blocker == (
+        "nothing is copied into /work/sub any more"
+    )
 
 
 def test_what_no_rule_covers() -> None:
@@ -168,9 +181,9 @@ def test_places() -> None:
     ],
 )
 def test_what_goes_may_lay_open_what_the_base_image_has(there: str | None, said: str) -> None:
-    places = {"a": (SyncPlace(path="/app/a", mode=0o644),)}
+    places = {name: (SyncPlace(path=f"/app/{name}", mode=0o644),) for name in ("a", "b")}
     by = ByPlaces(places, below=lambda _: there)
-    assert difference(state(by, a=file()), state(by)).blocker == said
+    assert difference(state(by, a=file(), b=file()), state(by, b=file())).blocker == said
 
 
 def test_what_is_new_may_not_be_what_the_base_image_has_another_thing_for() -> None:
