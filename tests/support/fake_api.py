@@ -99,6 +99,7 @@ class FakeApi:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.objects: dict[str, dict[str, Any]] = {}
+        self.removed: list[tuple[str, dict[str, Any]]] = []
         self.owners: dict[str, dict[tuple[Any, ...], set[str]]] = {}
         self.version = 100
         self.calls: list[Call] = []
@@ -166,6 +167,7 @@ class FakeApi:
             self.owners.pop(path, None)
             self.version += 1
             thing["metadata"]["resourceVersion"] = str(self.version)
+            self.removed.append((path, thing))
             self._tell("DELETED", path, thing)
 
     def _tell(self, kind: str, path: str, thing: dict[str, Any]) -> None:
@@ -474,14 +476,16 @@ class _Handler(BaseHTTPRequestHandler):
             feed: queue.Queue[dict[str, Any] | None] = queue.Queue()
             if script is None:
                 since = int(call.query.get("resourceVersion") or 0)
+                happened = [("ADDED", *item) for item in api.objects.items()]
+                happened += [("DELETED", *item) for item in api.removed]
                 missed = [
-                    (int(thing["metadata"]["resourceVersion"]), thing)
-                    for path, thing in api.objects.items()
+                    (int(thing["metadata"]["resourceVersion"]), kind, thing)
+                    for kind, path, thing in happened
                     if path.startswith(call.path + "/")
                 ]
-                for version, thing in sorted(missed, key=lambda m: m[0]):
+                for version, kind, thing in sorted(missed, key=lambda m: m[0]):
                     if version > since:
-                        feed.put({"type": "ADDED", "object": copy.deepcopy(thing)})
+                        feed.put({"type": kind, "object": copy.deepcopy(thing)})
                 api.watchers.append((call.path, feed))
         self._begin()
         try:
