@@ -96,7 +96,9 @@ settle() { # NAME: the temporary file takes its place
   if [ -d "./$1" ] || [ -h "./$1" ]; then
     rm -rf "./$1" 2>/dev/null
   fi
-  mv -f "$tmp" "./$1" 2>/dev/null
+  mv -f "$tmp" "./$1" 2>/dev/null && return
+  # GNU mv: a link that leads to what it is to replace is "the same file".
+  [ -h "$tmp" ] && rm -f "./$1" 2>/dev/null && mv -f "$tmp" "./$1" 2>/dev/null
 }
 
 put() { # UMASK MODE OWNER SIZE NAME; MODE is - where the umask gives it

@@ -104,6 +104,12 @@ def test_types_change(agent: Agent, root: Path) -> None:
     assert tree(root) == {"x": ("file", 0o644, b"again")}
 
 
+def test_a_file_gives_way_to_a_link_that_leads_to_it(agent: Agent, root: Path) -> None:
+    assert agent.apply(put(root, "x", b"1")) == []
+    assert agent.apply(link(root, "x", "x")) == []
+    assert tree(root) == {"x": ("symlink", 0, b"x")}
+
+
 def test_a_link_to_a_directory_gives_way_to_a_file(agent: Agent, root: Path) -> None:
     (root / "real").mkdir()
     (root / "x").symlink_to("real")
