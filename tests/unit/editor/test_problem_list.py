@@ -1,13 +1,9 @@
-"""What stands in an editor's list of problems after each line: VS Code's rules, as its source has
-them (problemCollectors.ts, WatchingProblemCollector, VS Code 1.100), on what a session prints.
-"""
+"""What stands in an editor's list of problems after each event of a session."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
-from devloop.editor import problems
 from devloop.errors import Code, Location
 from devloop.events import (
     ConfigChecked,
@@ -19,50 +15,17 @@ from devloop.events import (
 )
 from devloop.model import Outcome
 from devloop.ui.lines import LineFormatter
+from tests.support.problem_list import ProblemList
 
 if TYPE_CHECKING:
     from devloop.events import Event
-
-
-class VsCode:
-    """`listed` are the files in the list, each with the places of its problems."""
-
-    def __init__(self) -> None:
-        self.listed: dict[str, set[str]] = {}
-        self._found: dict[str, set[str]] = {}
-        self._to_clean: set[str] = set()
-        self._current: str | None = None
-        self._active = True  # activeOnStart
-
-    def read(self, line: str) -> None:
-        if re.search(problems.BEGIN, line) and not self._active:
-            self._active, self._found, self._current = True, {}, None
-            self._to_clean = set(self.listed)
-        elif re.search(problems.END, line) and self._active:
-            self._active = False
-            self.deliver()
-            self._current = None
-            for path in self._to_clean:
-                self.listed.pop(path, None)
-            self._to_clean, self._found = set(), {}
-        elif match := re.search(problems.PROBLEM, line):
-            path = match[1]
-            self._to_clean.discard(path)
-            self._found.setdefault(path, set()).add(match[2])
-            if self._current != path:
-                self.deliver()
-                self._current = path
-
-    def deliver(self) -> None:
-        if self._current is not None and self._current in self._found:
-            self.listed[self._current] = set(self._found[self._current])
 
 
 class Session:
     """A session's events, and what an editor makes of the lines."""
 
     def __init__(self) -> None:
-        self._formatter, self._editor, self._seq = LineFormatter(), VsCode(), 0
+        self._formatter, self._editor, self._seq = LineFormatter(), ProblemList(), 0
 
     def publish(self, *events: Event) -> list[str]:
         """What is in the list then."""
@@ -70,8 +33,7 @@ class Session:
             self._seq += 1
             for line in self._formatter.format(Record(self._seq, "2026-11-23T14:31:07Z", event)):
                 self._editor.read(line)
-        listed = self._editor.listed
-        return sorted(f"{path}:{line}" for path, lines in listed.items() for line in lines)
+        return self._editor.shown()
 
 
 def begin(number: int, service: str) -> IterationStarted:
