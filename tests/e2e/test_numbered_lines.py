@@ -273,6 +273,9 @@ def test_each_line_comes_once_or_it_is_said(
         while _ready(session) == before:
             session.quiet(0.2)
             assert time.monotonic() < deadline, session.story()
+        print(
+            f"{time.monotonic() - began:6.1f} s: {kind}, {session.ledger.total} lines", flush=True
+        )
     _until(session, LINES, 60 + LINES / RATE)
     cluster.kubectl("scale", "deployment/web", "--replicas=0")
     ledger = session.ledger
