@@ -76,7 +76,8 @@ def look(files: LogFiles, entry: FollowedContainer, cancel: Cancel) -> bool:
         return False  # nothing was written since the rotation: the next bytes make it due again
     before, file.head = file.head, key
     file.looked = received
-    if key > entry.position.latest or (before and key != before):
+    latest = entry.position.latest
+    if key != file.first and ((latest and key > latest) or (before and key != before)):
         file.pending = key
     return True
 
