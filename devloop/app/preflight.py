@@ -8,7 +8,7 @@ session at work needs. Must not build or deploy.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from devloop.app import find_registry
 from devloop.base.lazy_dataclass import dataclass
@@ -17,24 +17,27 @@ from devloop.builders.preflight import preflight
 from devloop.cluster.api.log_stream import node_platforms, server_time
 from devloop.cluster.api.view import ClusterView
 from devloop.errors import DevloopError
+from devloop.model import PushTarget
 from devloop.registry.client import RegistryClient
 from devloop.registry.discovery import check as check_registry
 
 if TYPE_CHECKING:
     import contextlib
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
     from devloop.config.schema import Project, Service
-    from devloop.model import PushTarget, WorkloadRef
+    from devloop.model import WorkloadRef
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
     """What a session found around it: where images go, a client of the registry there (None when
     images are loaded into the nodes), what the nodes run (OS/ARCH), and the API server's clock when
-    the session began (RFC 3339; "" when it did not tell or was not asked)."""
+    the session began (RFC 3339; "" when it did not tell)."""
 
     target: PushTarget
     registry: RegistryClient | None
@@ -49,31 +52,42 @@ def preflight_environment(
     cancel: Cancel,
     stack: contextlib.ExitStack,
     *,
-    lasting: bool,
+    meanwhile: Callable[[], T],
     patient: bool = False,
-) -> Environment:
+) -> tuple[Environment, T]:
     """Find out at once, and side by side, what is not there: Docker, cluster, registry; and the
-    nodes' platforms. `lasting` sessions want the time as well; `patient` ones wait for a registry
-    that is away, as they do later on: the first push says so. Errors: env/*, cluster/*,
-    registry/*."""
+    nodes' platforms. `meanwhile` is called once all are asked, and what it returns comes with what
+    was found. `patient` sessions wait for a registry that is away, as they do later on: the first
+    push says so. Errors: env/*, cluster/*, registry/*."""
 
-    def ask_cluster() -> tuple[tuple[str, ...], str]:
-        # One after the other, over one connection: the registry takes two requests as well.
-        return node_platforms(connection), server_time(connection) if lasting else ""
+    def client_of(target: PushTarget) -> RegistryClient | None:
+        return stack.enter_context(RegistryClient(target.push)) if target.push else None
 
-    with ThreadPoolExecutor(2, thread_name_prefix="devloop-preflight") as pool:
+    with ThreadPoolExecutor(4, thread_name_prefix="devloop-preflight") as pool:
+        found = pool.submit(find_registry, project, connection)
+        cluster = pool.submit(node_platforms, connection)
         docker = pool.submit(preflight, services.values())
-        cluster = pool.submit(ask_cluster)
-        target = find_registry(project, connection)
-        registry = stack.enter_context(RegistryClient(target.push)) if target.push else None
+        # One that is named is the one to push to, whatever the cluster says of it.
+        named = PushTarget(push=project.registry or "")
+        registry = client_of(named)
+        answer = pool.submit(check_registry, named, registry, cancel)
+        found_meanwhile = meanwhile()
+        target = found.result()
         try:
-            check_registry(target, registry, cancel)
+            answer.result()
+            if registry is None:
+                registry = client_of(target)
+                check_registry(target, registry, cancel)
         except DevloopError as error:
             if not (patient and error.code.transient):
                 raise
         docker.result()
-        platforms, began = cluster.result()
-        return Environment(target=target, registry=registry, platforms=platforms, began=began)
+        platforms = cluster.result()
+        began = server_time(connection)
+        environment = Environment(
+            target=target, registry=registry, platforms=platforms, began=began
+        )
+        return environment, found_meanwhile
 
 
 def watch_workloads(

@@ -20,7 +20,6 @@ from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.platforms import own_platform
 from devloop.base.threads import Background, reporting_bugs, supervised
-from devloop.cluster.deploy.recovery import recover_abandoned
 from devloop.cluster.deploy.session_lease import SessionLeases
 from devloop.config.files import check_files
 from devloop.config.problems import ConfigErrors, nearest
@@ -32,12 +31,15 @@ from devloop.events import DiagnosticRaised, SessionEnded, SessionStarted
 from devloop.ui import make_sink, report_early
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from devloop.app.wiring import Wiring
+    from devloop.cluster.api.connection import Connection
     from devloop.config.loader import LoadedProject
     from devloop.config.schema import Project, Service
     from devloop.engine.loop import Engine
+    from devloop.engine.ports import Rendering
+    from devloop.model import WorkloadRef
     from devloop.ui import Color, OutputKind
     from devloop.ui.keys import KeyReader
 
@@ -114,6 +116,12 @@ class Session:
                 raise RuntimeError(_described(self._bug)) from self._bug
             raise self._bug
         return status
+
+    def _recover(self, connection: Connection, left_behind: Iterable[WorkloadRef]) -> None:
+        from devloop.cluster.deploy.recovery import recover_abandoned  # noqa: PLC0415 - as the wiring
+
+        for diagnosis in recover_abandoned(connection, left_behind, own=True):
+            self._bus.publish(DiagnosticRaised.of(diagnosis))
 
     def report_bug(self, error: BaseException) -> None:
         """End the session because of an exception that nobody expected; from any thread."""
@@ -209,19 +217,22 @@ class Session:
         )
         self._let_others_read(project, services, stack)
         connection = stack.enter_context(connect(project))
-        adapters = Background("adapters", _import_wiring)
-        stack.callback(adapters.close)
-        lasting = self.mode == "dev" or self.tail  # until it is stopped
-        environment = preflight_environment(
+
+        def meanwhile() -> tuple[Mapping[str, Rendering], Background[type[Wiring]]]:
+            renderings = renderings_for(project.services.values(), show=loaded.show)
+            adapters = Background("adapters", _import_wiring)
+            stack.callback(adapters.close)
+            return renderings, adapters
+
+        environment, (renderings, adapters) = preflight_environment(
             project,
             services,
             connection,
             self._cancel,
             stack,
-            lasting=lasting,
+            meanwhile=meanwhile,
             patient=self.mode == "dev",
         )
-        renderings = renderings_for(project.services.values(), show=loaded.show)
         registry = environment.target.repository("")
         services = with_used_services(project, services, renderings, registry)
         services = built_for(services, environment.platforms)
@@ -240,6 +251,7 @@ class Session:
                 pid=os.getpid(),
             )
         )
+        lasting = self.mode == "dev" or self.tail  # until it is stopped
         workloads = workloads_of(
             project,
             services,
@@ -281,8 +293,8 @@ class Session:
             wiring.open_port_forwards()
             wiring.follow_logs()
         acquired.result(self._cancel)
-        for diagnosis in recover_abandoned(connection, leases.left_behind, own=True):
-            self._bus.publish(DiagnosticRaised.of(diagnosis))
+        if left_behind := leases.left_behind:
+            self._recover(connection, left_behind)
         self._engine = wiring.engine()
         self._accept_requests(self._engine, stack)
         status = ExitStatus.DONE

@@ -26,10 +26,14 @@ if TYPE_CHECKING:
 def renderings_for(
     services: Iterable[Service], *, show: Callable[[Path], str] = str
 ) -> dict[str, Rendering]:
-    """As `devloop.manifests.renderings_of`."""
+    """As `devloop.manifests.renderings_of`, and read once, which is remembered. What is wrong with
+    them is left to those who need them."""
     from devloop.manifests import renderings_of  # noqa: PLC0415 - see above
 
-    return renderings_of(services, show=show)
+    renderings = renderings_of(services, show=show)
+    for rendering in renderings.values():
+        _objects(rendering)
+    return renderings
 
 
 def workloads_of(

@@ -10,6 +10,7 @@ import logging
 import queue
 import time
 from dataclasses import KW_ONLY, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from devloop.base.cancel import Cancel, Cancelled
@@ -304,13 +305,7 @@ def _resume(ports: ServicePorts, scan: Scan, cancel: Cancel) -> Resumed | NotSyn
     """What an earlier session left, where this one can go on from it."""
     assert ports.syncer is not None  # noqa: S101 - only then is there something to resume
     try:
-        images = ports.syncer.recall(scan)
-        if isinstance(images, str):
-            return NotSynced(images)
-        standing = ports.deployer.standing(images, cancel)
-        if isinstance(standing, str):
-            return NotSynced(standing)
-        found = ports.syncer.resume(scan, standing.image, standing.pods, cancel)
+        found = ports.syncer.resume(scan, partial(ports.deployer.standing, cancel=cancel), cancel)
     except DevloopError as error:
         # It is in the way of a deploy as well, which says it better.
         return NotSynced(error.diagnosis.message)

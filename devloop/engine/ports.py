@@ -30,6 +30,8 @@ if TYPE_CHECKING:
         StepOutcome,
     )
 
+    StandingOf = Callable[[Mapping[str, ImageRef]], Standing | str]
+
 
 class Reporter(Protocol):
     """How a worker reports what it is doing. Safe to call from the worker's thread only.
@@ -192,17 +194,11 @@ class Syncer(Protocol):
     def image_contains(self, image: ImageRef, scan: Scan) -> None:
         """From now on, containers that run `image` are known to start from what `scan` saw."""
 
-    def recall(self, scan: Scan) -> Mapping[str, ImageRef] | str:
-        """Begin to look into the containers that an earlier session left. The images that it
-        deployed with these manifests, by digest; or why that is of no use, "" when there was no
-        session. Waits a moment at most."""
-
-    def resume(
-        self, scan: Scan, image: ImageRef, pods: Sequence[str], cancel: Cancel
-    ) -> Resumed | str:
-        """What the containers of `pods` have, which are all there are; pods to come start with
-        `image`. From then on `blocker` and `sync` go on from there. A text says why it is not known
-        of one of them. Only after a `recall` that gave `image`."""
+    def resume(self, scan: Scan, standing: StandingOf, cancel: Cancel) -> Resumed | str:
+        """What the containers have that earlier sessions left. `standing` is asked about the images
+        that these deployed with the manifests of `scan`, while their content is looked into. From
+        then on `blocker` and `sync` go on from there. A text says why it is not known of one of
+        them, "" when there was no session."""
 
     def strays(self, cancel: Cancel) -> tuple[str, ...]:
         """The pods that have something else than what is to be served and cannot be brought to it:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from devloop.model import ContainerView, ImageRef, PodView
     from devloop.sync.agent_session import Agent
     from devloop.sync.changes import ContainerState, FileChange, SyncPlan
+    from devloop.sync.early_agents import EarlyAgent
     from devloop.sync.ports import CommandStream, OpenStream
     from devloop.sync.process_start import Restarts
     from devloop.sync.protocol import ProcessNews
@@ -88,6 +89,7 @@ class ContainerSync:
         restarts: Restarts | None = None,
         ways: Sequence[str] = ANY_IMAGE,
         first_pause: float = FIRST_PAUSE,
+        early: EarlyAgent | None = None,
     ) -> None:
         self._first_pause = first_pause
         self._ways = ways
@@ -122,7 +124,8 @@ class ContainerSync:
         self._trouble: str | None = None
         self._unknown = False
         self._final: DevloopError | None = None
-        self._cancel = Cancel()
+        self._early = early
+        self._cancel = Cancel() if early is None else early.cancel
         self._wake, self._waker = wake_pair()
         self._thread = supervised(f"sync {pod.name}/{container.name}", self._run)
         self._thread.start()
@@ -200,6 +203,8 @@ class ContainerSync:
             _LOG.exception("the sync of %s", self.pod.name)
             self._give_up(self._failed("devloop's own mistake: run again with -v"))
         finally:
+            if self._early is not None:
+                self._early.close()
             self._first_look_is_over()
             self._wake.close()
             self._waker.close()
@@ -209,7 +214,7 @@ class ContainerSync:
         while not self._cancel.is_set():
             opened = time.monotonic()
             try:
-                agent = start(self._open, self._cancel, self._ways)
+                agent = self._start()
                 self._supervised = agent.supervised
                 with self._lock:
                     self._trouble = None
@@ -259,6 +264,10 @@ class ContainerSync:
         if not self.opened:
             self.opened = True
             self._looked()
+
+    def _start(self) -> Agent:
+        early, self._early = self._early, None
+        return start(self._open, self._cancel, self._ways) if early is None else early.result()
 
     def _open(self, argv: Sequence[str]) -> CommandStream:
         return self._open_stream(self.pod, self.container, argv, self._cancel)

@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from devloop.sync.changes import ContainerState
     from devloop.sync.container_sync import ContainerSync
     from devloop.sync.contents import RememberedContents, RememberedImage
+    from devloop.sync.early_agents import EarlyAgent, EarlyAgents
 
 
 _LOOK = 3.0  # seconds until every container has said what it has
 _BRING = 60.0  # seconds until all of them have what is wanted, with their processes started anew
 _PODS = 0.3  # seconds until a watch that has just begun shows the first pod
+_ENDED = 0.5  # seconds for a thread to end
+_OTHER_RECIPE = "what shapes the image changed since the last session"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +44,9 @@ class KnownContent:
 class EarlierSession:
     """One service's. `state_of` is what a container has that has a scan, or why that is not known;
     `workers` are those of the containers that run images of known content; `resumed` is told what
-    an image was made of before `state_of` is asked about it. `close` ends it."""
+    an image was made of before `state_of` is asked about it, which may take longer. Agents in
+    containers with such images are started by `early` at once, until there is a worker for each or
+    `end_early` is called. `close` ends it."""
 
     def __init__(
         self,
@@ -52,6 +57,7 @@ class EarlierSession:
         state_of: Callable[[Scan], ContainerState | str],
         workers: Callable[[], Collection[ContainerSync]],
         resumed: Callable[[Scan], None],
+        early: EarlyAgents,
     ) -> None:
         self._service = service
         self._contents = contents
@@ -61,7 +67,24 @@ class EarlierSession:
         self._resumed = resumed
         self._like: Scan | None = None
         self._news = threading.Event()
-        self._unsubscribe = pods.on_change(self._news.set)
+        self._early = early
+        self._early_digests = frozenset(contents.images())
+        self._unsubscribe = pods.on_change(self._pods_changed)
+        self._pods_changed()
+
+    def _pods_changed(self) -> None:
+        self._news.set()
+        if self._early_digests:
+            self._early.open(self._pods.current(self._service), self._early_digests)
+
+    def take_agent(self, uid: str, container_id: str) -> EarlyAgent | None:
+        """The agent that was started in a container already, for its worker."""
+        return self._early.take(uid, container_id)
+
+    def end_early(self) -> None:
+        """No agents from now on but those of workers."""
+        self._early_digests = frozenset()
+        self._early.end()
 
     def looked(self) -> None:
         """One of the workers has looked into its container. From any thread."""
@@ -79,37 +102,46 @@ class EarlierSession:
         state = self._state_of(scan) if scan is not None else ""
         return None if isinstance(state, str) else state
 
-    def images(self, scan: Scan) -> tuple[list[KnownContent], Mapping[str, ImageRef]] | str:
-        """What is known of the images that run now, and the images that earlier sessions deployed
-        with these manifests, by digest; or why that is of no use, "" where there was no session."""
+    def images(self, scan: Scan) -> Mapping[str, ImageRef] | str:
+        """The images that earlier sessions deployed with these manifests, by digest; or why that is
+        of no use, "" where there was no session. What is asked about next is on its way then."""
         self._like = scan
         remembered = self._contents.images()
         if not remembered:
             return ""
         self._wait(lambda: bool(self._pods.current(self._service)), _PODS)
-        running = [c for pod in self._pods.current(self._service) for c in pod.containers]
-        found = []
-        for digest in {container.image_id.rpartition("@")[2] for container in running}:
-            if digest not in remembered:
-                continue
-            content = self._content(remembered[digest], scan)
+        for found in self._running(remembered):
+            then = self._contents.scan(found.mark, scan)
+            if then is None:
+                return _OTHER_RECIPE
+            self._resumed(then)
+        same = {d: r.image for d, r in remembered.items() if r.deploy == scan.fingerprint.deploy}
+        return same or "the manifests changed since the last session"
+
+    def known(self, image: ImageRef, scan: Scan) -> Mapping[str, KnownContent] | str:
+        """What the images that run have, and `image`, which `images` gave, by digest; or why that
+        is not known of one of them."""
+        remembered = self._contents.images()
+        coming = remembered.get(image.digest)
+        if coming is None:
+            return "what its image contains is not known"
+        known = {}
+        for found in (*self._running(remembered), coming):
+            content = self._content(found, scan)
             if isinstance(content, str):
                 return content
-            found.append(content)
-        same = {d: r.image for d, r in remembered.items() if r.deploy == scan.fingerprint.deploy}
-        return (found, same) if same else "the manifests changed since the last session"
+            known[found.image.digest] = content
+        return known
 
-    def content(self, image: ImageRef, scan: Scan) -> KnownContent | str:
-        """What an image has that `images` gave, or why that is not known."""
-        remembered = self._contents.images().get(image.digest)
-        if remembered is None:
-            return "what its image contains is not known"
-        return self._content(remembered, scan)
+    def _running(self, remembered: Mapping[str, RememberedImage]) -> list[RememberedImage]:
+        running = [c for pod in self._pods.current(self._service) for c in pod.containers]
+        digests = {container.image_id.rpartition("@")[2] for container in running}
+        return [remembered[digest] for digest in digests if digest in remembered]
 
     def _content(self, found: RememberedImage, scan: Scan) -> KnownContent | str:
         then = self._contents.scan(found.mark, scan)
         if then is None:
-            return "what shapes the image changed since the last session"
+            return _OTHER_RECIPE
         self._resumed(then)
         state = self._state_of(then)
         return state if isinstance(state, str) else KnownContent(image=found.image, state=state)
@@ -157,7 +189,9 @@ class EarlierSession:
 
     def close(self) -> None:
         self._unsubscribe()
+        self.end_early()
         self._news.set()
+        self._early.join(_ENDED)
 
     def _wait(
         self, there: Callable[[], bool], seconds: float, cancel: Cancel | None = None

@@ -20,6 +20,7 @@ from devloop.model import Resumed, Served, Step, StepOutcome
 from devloop.sync.changes import ByPlaces, ByRules, ContainerState, difference
 from devloop.sync.container_sync import FIRST_PAUSE, READ_ONLY, ContainerSync
 from devloop.sync.earlier_session import EarlierSession, KnownContent
+from devloop.sync.early_agents import EarlyAgents
 from devloop.sync.protocol import ANY_IMAGE, DEV_IMAGE
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
-    from devloop.engine.ports import PodSource, Reporter
+    from devloop.engine.ports import PodSource, Reporter, StandingOf
     from devloop.model import ContainerView, ImageRef, Scan
     from devloop.sync.changes import FileChange, Placing, SyncPlace, SyncPlan
     from devloop.sync.contents import RememberedContents
@@ -85,6 +86,7 @@ class FileSync:
     ) -> None:
         # What rules brought in an earlier session takes more to be known than what its scan saw.
         self._earlier: EarlierSession | None = None
+        ways = DEV_IMAGE if always else ANY_IMAGE
         if contents is not None and places is not None:
             self._earlier = EarlierSession(
                 service,
@@ -93,6 +95,7 @@ class FileSync:
                 state_of=self._state_of,
                 workers=self._living,
                 resumed=resumed,
+                early=EarlyAgents(open_stream, ways),
             )
         self._new_worker = functools.partial(
             ContainerSync,
@@ -103,7 +106,7 @@ class FileSync:
             recall=self._earlier.marked if self._earlier else lambda _: None,
             looked=self._earlier.looked if self._earlier else lambda: None,
             restarts=restarts,
-            ways=DEV_IMAGE if always else ANY_IMAGE,
+            ways=ways,
             first_pause=first_pause,
         )
         self._service = service
@@ -157,6 +160,8 @@ class FileSync:
         if self._earlier is not None:
             self._earlier.remember(scan, image)
         self._look()
+        if self._earlier is not None:
+            self._earlier.end_early()
 
     def blocker(self, scan: Scan) -> str | None:
         asked = self._desired_by(scan)
@@ -264,30 +269,35 @@ class FileSync:
 
     # --- what an earlier session left ----------------------------------------------------------
 
-    def recall(self, scan: Scan) -> Mapping[str, ImageRef] | str:
-        found = self._earlier.images(scan) if self._earlier is not None else ""
+    def resume(self, scan: Scan, standing: StandingOf, cancel: Cancel) -> Resumed | str:
+        if self._earlier is None:
+            return ""
+        try:
+            return self._resume(self._earlier, scan, standing, cancel)
+        finally:
+            self._earlier.end_early()
+
+    def _resume(
+        self, earlier: EarlierSession, scan: Scan, standing: StandingOf, cancel: Cancel
+    ) -> Resumed | str:
+        images = earlier.images(scan)
+        if isinstance(images, str):
+            return images
+        found = standing(images)
         if isinstance(found, str):
             return found
-        known, images = found
-        with self._lock:
-            self._images.update({content.image.digest: content for content in known})
-        self._look()
-        return images
-
-    def resume(
-        self, scan: Scan, image: ImageRef, pods: Sequence[str], cancel: Cancel
-    ) -> Resumed | str:
-        assert self._earlier is not None  # noqa: S101 - it recalled images
+        image = found.image
         asked = self._desired_by(scan)
         if isinstance(asked, str):
             return asked
-        coming = self._earlier.content(image, scan)
-        if isinstance(coming, str):
-            return coming
+        known = earlier.known(image, scan)
+        if isinstance(known, str):
+            return known
+        coming = known[image.digest]
         with self._lock:
-            self._images[image.digest] = coming
+            self._images.update(known)
         self._look()
-        if (blocker := self._earlier.blocker(pods, cancel)) is not None:
+        if (blocker := earlier.blocker(found.pods, cancel)) is not None:
             return blocker
         plans = [self._plan(state, asked.state, {}) for state in _distinct(self._living())]
         current = not any(plan.changes or plan.blocker for plan in plans)
@@ -390,7 +400,11 @@ class FileSync:
             for key, (pod, container, known) in running.items():
                 if key not in self._workers:
                     worker = self._workers[key] = self._new_worker(
-                        pod=pod, container=container, image=known.image, state=known.state
+                        pod=pod,
+                        container=container,
+                        image=known.image,
+                        state=known.state,
+                        early=self._earlier.take_agent(*key) if self._earlier else None,
                     )
                     if self._desired is not None:
                         worker.want(self._desired.state)

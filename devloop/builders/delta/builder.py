@@ -37,6 +37,8 @@ from devloop.errors import DevloopError
 from devloop.model import Step, StepOutcome
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from devloop.builders.built_images import CachedImages
     from devloop.builders.dockerfile import Dockerfile
     from devloop.builders.image.documents import Image
@@ -106,6 +108,7 @@ class DeltaBuilder:
         self._given_up = _GivenUp()
         self._reported = False
         self._resting: Background[None] | None = None
+        self._opening: Background[None] | None = None
         self._base_layers = BaseLayersReader()
         # For what its image shows somebody has waited already.
         self._awaited: Background[Shortcut] | None = None
@@ -195,15 +198,16 @@ class DeltaBuilder:
 
     def close(self) -> None:
         """End what goes on in the background."""
-        running = self._running()
-        self._known = self._resting = None
-        for each in running:
+        for each in self._running():
             each.close()
+        self._known = self._resting = self._opening = None
         self._base_layers.close()
 
-    def _running(self) -> list[Background[Shortcut] | Background[None]]:
-        known = self._known
-        return list(filter(None, (known.finding if known else None, self._resting)))
+    def _running(self) -> Iterator[Background[Shortcut] | Background[None]]:
+        """What begins another comes before that one, which may be there only afterwards."""
+        if self._known is not None:
+            yield self._known.finding
+        yield from filter(None, (self._resting, self._opening))
 
     # --- an image made here --------------------------------------------------------------------
 
@@ -292,7 +296,9 @@ class DeltaBuilder:
         base_state = examine(
             found, analysis.copies, scan.snapshot, analysis.depth, read=read, head=self._head
         )
-        repository.get_ready(cancel)
+        self._opening = Background(
+            f"open-{job.image}", repository.get_ready, expected=(DevloopError,)
+        )
         first = min((copy_layer.index for copy_layer in base_state.copy_layers), default=0)
         below = replace(bare, layers=bare.layers[:first])
         return Shortcut(

@@ -59,7 +59,8 @@ class Connection:
     """A pinned cluster. Safe to use from many threads.
 
     `context`, `namespace` (the flag's, else the context's), `server` (URL) and `user` (as the
-    kubeconfig calls it) are for messages and for the guard."""
+    kubeconfig calls it) are for messages and for the guard. `date` is the server's clock as of its
+    last answer: HTTP's Date header, "" when it has sent none."""
 
     def __init__(
         self,
@@ -82,6 +83,7 @@ class Connection:
         self._again = again
         self._clock = clock
         self._lock = threading.Lock()
+        self.date = ""
         self._closed = False
         self._renewal: Background[_Login] | None = None
         self._login = self._log_in(None, Cancel())
@@ -298,6 +300,7 @@ class Connection:
                         repeat=method != "POST" if repeatable is None else repeatable,
                         whole=whole,
                     )
+                    self.date = answer.headers.get("Date", self.date)
                     if answer.status >= 400:
                         _ = answer.data  # read while it can be cancelled
             except (*net.BROKEN, net.ProxyUnsupported, Cancelled) as error:

@@ -40,11 +40,6 @@ class ResponseStream:
         self._cleanup = contextlib.ExitStack()
         self._cleanup.enter_context(self._cancel.closing(shutter.shut))
 
-    @property
-    def date(self) -> str:
-        """The server's clock as it answered: HTTP's Date header, "" when it sent none."""
-        return self._answer.headers.get("Date", "")
-
     def __enter__(self) -> Self:
         return self
 

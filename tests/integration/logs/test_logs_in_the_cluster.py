@@ -246,6 +246,7 @@ def test_a_deleted_pods_last_words_are_shown(logs: Logs) -> None:
 def test_an_old_pod_is_shown_from_the_sessions_start_on(logs: Logs, connection: Connection) -> None:
     logs.run("web-1", "echo long ago; while :; do sleep 0.5; echo tick; done")
     time.sleep(4)
+    connection.find("/version")
     since = server_time(connection)
     logs.follow(since=since)
     logs.wait_for("tick", times=3)

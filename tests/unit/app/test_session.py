@@ -79,6 +79,7 @@ def test_the_first_requests_wait_for_no_import_of_what_comes_after_them() -> Non
         "devloop.app.control",
         "devloop.builders.select",
         "devloop.cluster.deploy.deployments",
+        "devloop.cluster.rollout",
         "devloop.engine.loop",
         "devloop.logs",
         "devloop.manifests",

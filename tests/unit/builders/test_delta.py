@@ -630,5 +630,5 @@ def test_where_no_image_follows_the_first_is_not_looked_into(bench: Bench) -> No
     bench.notes = Notes()
     delta.build(bench.scan(), bench.notes, Cancel())
     assert bench.how == "4 steps"
-    assert delta._running() == []
+    assert list(delta._running()) == []
     delta.close()

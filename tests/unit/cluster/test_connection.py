@@ -34,6 +34,12 @@ def test_keeps_the_connection_and_speaks_plain_dicts(api: FakeApi, connection: C
     assert api.calls[0].headers["user-agent"].startswith("devloop/")
 
 
+def test_every_answer_tells_the_servers_clock(connection: Connection) -> None:
+    assert connection.date == ""
+    assert connection.find(f"{PODS}/web") is None
+    assert connection.date.endswith("GMT")
+
+
 def test_missing_object_is_not_found(connection: Connection) -> None:
     with pytest.raises(ApiError) as caught:
         connection.request("GET", f"{PODS}/web")

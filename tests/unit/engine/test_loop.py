@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from devloop.base.cancel import Cancel
-    from devloop.engine.ports import Reporter
+    from devloop.engine.ports import Reporter, StandingOf
 
 PROJECT = Path("/project")
 
@@ -132,13 +132,11 @@ class World:
     def blocker(self, scan: Scan) -> str | None:
         return "upper case" if scan.fingerprint.build.isupper() else None
 
-    def recall(self, scan: Scan) -> Mapping[str, ImageRef] | str:
-        return {image.digest: image for image in self.earlier} or ""
-
-    def resume(
-        self, scan: Scan, image: ImageRef, pods: Sequence[str], cancel: Cancel
-    ) -> Resumed | str:
-        return self.resumed
+    def resume(self, scan: Scan, standing: StandingOf, cancel: Cancel) -> Resumed | str:
+        if not self.earlier:
+            return ""
+        stands = standing({image.digest: image for image in self.earlier})
+        return stands if isinstance(stands, str) else self.resumed
 
     def strays(self, cancel: Cancel) -> tuple[str, ...]:
         return self.astray

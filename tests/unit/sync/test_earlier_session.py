@@ -13,15 +13,18 @@ import pytest
 from devloop.base.cancel import Cancel
 from devloop.engine.loop import SilentReporter
 from devloop.errors import DevloopError
-from devloop.model import Resumed
+from devloop.model import ImageRef, Resumed, Standing
 from tests.support.agent import needs_linux
+from tests.support.waiting import until
 from tests.unit.agent.test_serve import Serve, framed
 from tests.unit.sync.test_restarts import Process
 from tests.unit.sync.test_syncer import image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    from devloop.engine.ports import StandingOf
 
 pytestmark = needs_linux
 
@@ -37,14 +40,14 @@ def process(tmp_path: Path) -> Iterator[Process]:
     made.close()
 
 
-def resumed(process: Process) -> Resumed | str:
+def stands(images: Mapping[str, ImageRef]) -> Standing:
+    return Standing(image=images[image(1).digest], pods=("web-0",))
+
+
+def resumed(process: Process, standing: StandingOf = stands) -> Resumed | str:
     """What the session that begins knows."""
-    scan = process.world.scan()
     process.sync = process.syncer()
-    images = process.sync.recall(scan)
-    if isinstance(images, str):
-        return images
-    return process.sync.resume(scan, images[image(1).digest], ("web-0",), Cancel())
+    return process.sync.resume(process.world.scan(), standing, Cancel())
 
 
 def container_of_its_image(process: Process) -> None:
@@ -90,7 +93,6 @@ def test_what_was_taken_back_is_brought_back(process: Process) -> None:
 
 
 def test_what_was_added_and_is_gone_goes(process: Process) -> None:
-    process.sync = process.syncer()
     assert not isinstance(resumed(process), str)
     (process.world.context / "new").write_text("1")
     process.bring()
@@ -176,3 +178,44 @@ def test_what_another_session_changes_at_the_same_time_is_no_success(process: Pr
         process.bring()
     process.sync.image_contains(image(1), process.world.scan())
     assert process.sync.strays(Cancel()) == ("web-0",)
+
+
+def test_streams_are_opened_while_it_is_found_out_what_stands(process: Process) -> None:
+    before = len(process.world.streams)
+
+    def slowly(images: Mapping[str, ImageRef]) -> Standing:
+        until(lambda: len(process.world.streams) > before)
+        return stands(images)
+
+    process.changed_to("2")
+    assert resumed(process, slowly) == Resumed(image=image(1), current=False, held=False)
+    process.bring()
+    assert process.answer() == "2"
+    # The worker goes on with the one that was opened.
+    assert len(process.world.streams) == before + 1
+
+
+@pytest.mark.parametrize("why", ["nothing stands", "in time", "closed"])
+def test_a_stream_that_nobody_takes_ends(
+    process: Process, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    monkeypatch.setattr("devloop.sync.early_agents._UNTAKEN", 0.0 if why == "in time" else 60.0)
+    before = len(process.world.streams)
+    process.sync = process.syncer()
+    until(lambda: len(process.world.streams) > before)
+    if why == "nothing stands":
+        scan = process.world.scan()
+        assert process.sync.resume(scan, lambda _: "nothing stands", Cancel()) == why
+    elif why == "closed":
+        process.sync.close()
+    until(lambda: process.world.streams[-1].is_closed)
+    # Its container is as any other for what comes.
+    assert why == "closed" or resumed(process) == Resumed(image=image(1), current=True, held=False)
+
+
+def test_a_container_of_an_unknown_image_gets_no_stream_ahead_of_time(process: Process) -> None:
+    process.world.run(image(7))
+    before = len(process.world.streams)
+    process.changed_to("2")
+    assert resumed(process) == "pod web-0 runs an image of unknown content"
+    assert len(process.world.streams) == before

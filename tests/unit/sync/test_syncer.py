@@ -58,6 +58,10 @@ class LocalStream:
         self._sock.setblocking(False)
         self.ended: str | None = None
 
+    @property
+    def is_closed(self) -> bool:
+        return self._sock.fileno() < 0
+
     def fileno(self) -> int:
         return self._sock.fileno()
 
