@@ -8,7 +8,10 @@ is the first byte of `--output lines`, `help` all of `devloop --help`, `started`
 watched and the deployed image is proven to be the one on disk; `patches` counts what was written
 to the Deployment meanwhile. With `--edit`, one file was edited since the session before, and
 `ready` and `served` are the times until the iteration's end and until the Service serves it, with
-that `deploy.replace`. `python` is the interpreter alone, started and ended: the baseline.
+that `deploy.replace`; `run` and `edited run` are whole `devloop run`s, with nothing changed and
+after an edit. `python` is the interpreter alone, started and ended: the baseline. `cpu` is what the
+process itself has computed until `started` (user and system, on Linux): on a machine that is busy
+with something else it tells more than the times do.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from tests.e2e.session import Workspace
 
 NAMESPACE = "start-bench"
 DEVLOOP = (sys.executable, "-m", "devloop")
+RUN = (*DEVLOOP, "run", "-n", NAMESPACE, "--output", "json")
 
 
 class Bench:
@@ -67,6 +71,9 @@ class Bench:
         if done.returncode:
             raise SystemExit("the first deploy failed")
 
+    def edit(self, version: str) -> None:
+        self._workspace.version(version)
+
     def generation(self) -> int:
         words = ["kubectl", "-n", NAMESPACE, "get", "deployment", "web", "-o", "json"]
         found = json.loads(subprocess.run(words, check=True, capture_output=True).stdout)
@@ -81,22 +88,22 @@ class Bench:
         self._end(process)
         return took * 1000
 
-    def settled(self) -> tuple[float, float]:
+    def settled(self) -> dict[str, float]:
         began = time.perf_counter()
         process = self._start("dev", "-n", NAMESPACE, "--output", "json")
         assert process.stdout is not None
-        started = 0.0
+        started = cpu = 0.0
         for line in process.stdout:
             event: dict[str, Any] = json.loads(line)
             if event["type"] == "session.started":
-                started = time.perf_counter() - began
+                started, cpu = time.perf_counter() - began, _cpu_ms(process.pid)
             if event["type"] == "iteration.finished":
                 if event["outcome"] != "unchanged":
                     raise SystemExit(f"not warm: {event}")
                 break
         took = time.perf_counter() - began
         self._end(process)
-        return started * 1000, took * 1000
+        return {"started": started * 1000, "cpu": cpu, "settled": took * 1000}
 
     def edited(self, replace: str, proxy: str, runs: int) -> dict[str, list[float]]:
         """Sessions that each begin with one file edited, the first of them only to deploy."""
@@ -105,7 +112,7 @@ class Bench:
         workspace.save("devloop.yaml", config)
         times: dict[str, list[float]] = {"started": [], "ready": [], "served": []}
         for number in range(runs + 1):
-            workspace.version(f"v{number}")
+            self.edit(f"v{number}")
             began = time.perf_counter()
             process = self._start("dev", "-n", NAMESPACE, "--output", "json")
             found = self._until_served(process, proxy, f"v{number}", began)
@@ -149,6 +156,15 @@ class Bench:
         return (time.perf_counter() - began) * 1000
 
 
+def _cpu_ms(pid: int) -> float:
+    """What a process has computed so far; 0 where that is not known."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
+
+
 def measure(runs: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="devloop-bench-") as directory:
         bench = Bench(Path(directory, "app"))
@@ -156,17 +172,19 @@ def measure(runs: int) -> dict[str, float]:
         before = bench.generation()
         times: dict[str, list[float]] = {}
         for _ in range(runs):
-            started, settled = bench.settled()
             found = {
                 "python": bench.whole(sys.executable, "-c", ""),
                 "help": bench.whole(*DEVLOOP, "--help"),
                 "first": bench.first(),
-                "started": started,
-                "settled": settled,
+                **bench.settled(),
+                "run": bench.whole(*RUN),
             }
             for name, value in found.items():
                 times.setdefault(name, []).append(value)
         patches = bench.generation() - before
+        for number in range(runs):
+            bench.edit(f"run{number}")
+            times.setdefault("edited run", []).append(bench.whole(*RUN))
     subprocess.run(["kubectl", "delete", "namespace", NAMESPACE, "--wait=false"], check=True)
     spread = {
         f"{name}_ms_{word}": round(value, 1)
