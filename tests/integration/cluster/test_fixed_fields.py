@@ -56,7 +56,7 @@ def rollouts(bench: Bench) -> Iterator[str]:
 
     def served() -> bool:
         found = bench.get(f"{path}/rollouts.{group}")
-        conditions = found.get("status", {}).get("conditions", [])
+        conditions = found.get("status", {}).get("conditions") or []
         return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
     until(served, 20.0)
