@@ -107,21 +107,12 @@ class SessionControl:
 
     def _trigger(self, request: TriggerRequest) -> Mapping[str, Any]:
         check_service(request.service, self._services)
-        service = request.service or self._only()
+        services = (request.service,) if request.service else self._services
         engine = self._unpaused()
         number = next(self._ids)
-        engine.post(Asked(service=service, id=number, fresh=request.fresh))
-        return {"id": number, "service": service}
-
-    def _only(self) -> str:
-        if len(self._services) > 1:
-            raise DevloopError.of(
-                Code.USAGE_ARGUMENTS,
-                "the session has more than one service, and none is named",
-                cause="services: " + ", ".join(self._services),
-                suggestions=("name one of them",),
-            )
-        return self._services[0]
+        for service in services:
+            engine.post(Asked(service=service, id=number, fresh=request.fresh))
+        return {"id": number, "services": services}
 
     def _unpaused(self) -> Engine:
         if self._paused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ def command(options: CommonOptions, output: str) -> int:
     whether that is still what is on disk. Where a session was killed in the middle of a
     replacement, what it left paused is resumed.
     """
-    project = load(options).project
+    project = _project(options)
     from devloop.app import connect, session_runs  # noqa: PLC0415 - see main.py
     from devloop.app.workloads import renderings_for, workloads_of  # noqa: PLC0415 - as above
     from devloop.cluster.deploy.lease import holder_of  # noqa: PLC0415 - as above
@@ -95,6 +96,20 @@ def command(options: CommonOptions, output: str) -> int:
         if name in disk:
             click.echo(f"  disk    {disk[name]}")
     return ExitStatus.DONE
+
+
+def _project(options: CommonOptions) -> Project:
+    """The project, in the session's context and namespace where the options name none: those of one
+    that runs, or that was killed there."""
+    from devloop.control.client import session_of  # noqa: PLC0415 - see main.py
+
+    project = load(options).project
+    session = session_of(project.state_dir)
+    if session is None or "ended" in session:
+        return project
+    context = options.context or session.get("context")
+    namespace = options.namespace or session.get("namespace")
+    return load(replace(options, context=context, namespace=namespace)).project
 
 
 def _name_of(session: dict[str, Any]) -> str:

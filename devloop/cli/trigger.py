@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
 from devloop.cli.options import CommonOptions, output_option, project_options
 from devloop.cli.reach import state_dir
-from devloop.errors import Code, DevloopError
+from devloop.errors import Code, DevloopError, ExitStatus
+
+if TYPE_CHECKING:
+    from devloop.control.outcome import TriggerOutcome
 
 
 @click.command("trigger")
@@ -20,39 +24,46 @@ from devloop.errors import Code, DevloopError
 def command(options: CommonOptions, service: str, wait: bool, fresh: bool, output: str) -> int:
     """Have the running session build and deploy SERVICE again, whatever its files have.
 
-    The service need not be named where there is only one. With --wait the exit status is that of
-    `devloop run`; where a newer save supersedes the iteration, the one that comes through counts.
+    Without SERVICE all of its services. With --wait the exit status is that of `devloop run`; where
+    a newer save supersedes an iteration, the one that comes through counts.
     """
     from devloop.control.client import ControlClient, ask  # noqa: PLC0415 - see main.py
-    from devloop.control.outcome import outcome_of  # noqa: PLC0415 - as above
+    from devloop.control.outcome import outcomes_of  # noqa: PLC0415 - as above
     from devloop.control.protocol import EventsRequest, TriggerRequest  # noqa: PLC0415 - as above
 
     directory, request = state_dir(options), TriggerRequest(service=service, fresh=fresh)
     if not wait:
         answer = ask(directory, request)
-        said = {"service": answer["service"], "id": answer["id"]}
-        asked = f"{answer['service']}: asked for{' a full build' if fresh else ''}"
+        said = {"services": answer["services"], "id": answer["id"]}
+        asked = f"{', '.join(said['services'])}: asked for{' a full build' if fresh else ''}"
         click.echo(json.dumps(said) if output == "json" else asked)
         return 0
     # Followed before it is asked for, so that no flood of events is in between.
     with ControlClient(directory, EventsRequest(follow=True, quiet=True)) as client:
         answer = ask(directory, request)
         records = (record for _, record in client.records())
-        outcome = outcome_of(records, answer["id"], answer["service"])
-    finished = outcome.finished
-    if finished is None:
+        outcomes = outcomes_of(records, answer["id"], answer["services"])
+    for outcome in outcomes.values():
+        _show(outcome, output)
+    if any(outcome.finished is None for outcome in outcomes.values()):
         raise DevloopError.of(
             Code.ENV_NO_SESSION, "the session ended before the iteration that was asked for"
         )
-    if output == "json":
-        click.echo(json.dumps({**finished, "problems": outcome.problems}))
-        return outcome.status
+    return next((each.status for each in outcomes.values() if each.status), ExitStatus.DONE)
+
+
+def _show(outcome: TriggerOutcome, output: str) -> None:
     from devloop.ui.sanitize import plain  # noqa: PLC0415 - see main.py
     from devloop.ui.text import duration  # noqa: PLC0415 - as above
 
+    finished = outcome.finished
+    if finished is None:
+        return
+    if output == "json":
+        click.echo(json.dumps({**finished, "problems": outcome.problems}))
+        return
     word = "stopped" if finished["stopped"] else finished["outcome"]
     line = f"{finished['service']} #{finished['iter']} {word} {duration(finished['ms'])}"
     why = [f"{each['code']}: {each['message']}" for each in outcome.problems]
     for text in (line, *(f"  {each}" for each in why or [finished["why"]] if each)):
         click.echo(plain(text))
-    return outcome.status

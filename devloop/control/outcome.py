@@ -8,7 +8,7 @@ from devloop.base.lazy_dataclass import dataclass
 from devloop.errors import Code, ExitStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,35 +21,55 @@ class TriggerOutcome:
     problems: tuple[dict[str, Any], ...] = ()
 
 
-def outcome_of(records: Iterable[dict[str, Any]], request: int, service: str) -> TriggerOutcome:
-    """The outcome of request number `request`. Where a newer save superseded the iteration, that of
-    the one that came through in its place; it takes as long as `records` last."""
-    number: int | None = None
-    problems: dict[int, list[dict[str, Any]]] = {}
-    ends: dict[int, dict[str, Any]] = {}
+def outcomes_of(
+    records: Iterable[dict[str, Any]], request: int, services: Sequence[str]
+) -> dict[str, TriggerOutcome]:
+    """The outcome of request number `request` for each service. Where a newer save superseded an
+    iteration, that of the one that came through in its place; it takes as long as `records` last,
+    or until all are known."""
+    awaited = {service: _Awaited(request) for service in services}
+    found: dict[str, TriggerOutcome] = {}
     for record in records:
-        kind = record.get("type")
-        if kind == "session.ended":
+        if record.get("type") == "session.ended":
             break
-        if record.get("service") != service:
+        service = str(record.get("service"))
+        if service in found or service not in awaited:
             continue
-        of = record.get("iter")
-        if kind == "trigger.taken" and request in record.get("ids", ()):
-            number = of
+        if (outcome := awaited[service].take(record)) is not None:
+            found[service] = outcome
+            if len(found) == len(awaited):
+                break
+    ended = TriggerOutcome(status=ExitStatus.ENVIRONMENT, finished=None)
+    return {service: found.get(service, ended) for service in services}
+
+
+class _Awaited:
+    """What a service's events have said so far."""
+
+    def __init__(self, request: int) -> None:
+        self._request = request
+        self._number: int | None = None
+        self._problems: dict[int, list[dict[str, Any]]] = {}
+        self._ends: dict[int, dict[str, Any]] = {}
+
+    def take(self, record: dict[str, Any]) -> TriggerOutcome | None:
+        """The outcome, once it is known."""
+        kind, of = record.get("type"), record.get("iter")
+        if kind == "trigger.taken" and self._request in record.get("ids", ()):
+            self._number = of
         elif kind == "diagnostic" and record.get("severity") == "error" and of is not None:
-            problems.setdefault(of, []).append(record)
+            self._problems.setdefault(of, []).append(record)
         elif kind == "iteration.finished" and of is not None:
-            ends[of] = record
-        if number is None:
-            continue
-        for end in sorted(of for of in ends if of >= number):
-            finished = ends.pop(end)
+            self._ends[of] = record
+        if self._number is None:
+            return None
+        for end in sorted(of for of in self._ends if of >= self._number):
+            finished = self._ends.pop(end)
             if finished.get("outcome") != "cancelled" or finished.get("stopped"):
-                found = tuple(problems.get(end, ()))
-                return TriggerOutcome(
-                    status=_status(finished, found), finished=finished, problems=found
-                )
-    return TriggerOutcome(status=ExitStatus.ENVIRONMENT, finished=None)
+                problems = tuple(self._problems.get(end, ()))
+                status = _status(finished, problems)
+                return TriggerOutcome(status=status, finished=finished, problems=problems)
+        return None
 
 
 def _status(finished: dict[str, Any], problems: tuple[dict[str, Any], ...]) -> ExitStatus:

@@ -66,8 +66,9 @@ class EventsRequest(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriggerRequest(Request):
-    """Another iteration whatever the disk has; `fresh`: with a full build. The answer's `id` stands
-    in the `trigger.taken` that says which iteration it is."""
+    """Another iteration whatever the disk has; `fresh`: with a full build; `service` "" is each of
+    them. The answer's `id` stands in the `trigger.taken` of each of its `services`, which says
+    which iteration it is."""
 
     op: ClassVar[str] = "trigger"
     service: str = ""

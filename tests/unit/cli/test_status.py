@@ -83,6 +83,30 @@ def test_what_a_session_is_at_is_not_taken_for_its_end(
     assert "now     #4 at build" in said
 
 
+@pytest.mark.parametrize(
+    ("state", "argv", "namespace"),
+    [
+        ({"namespace": "dev"}, [], "dev"),
+        ({"namespace": "dev"}, ["-n", "other"], "other"),
+        ({"namespace": "dev", "ended": "2026-01-01T00:00:00Z"}, [], "default"),
+        ({}, [], "default"),
+    ],
+)
+def test_it_looks_where_the_session_is_unless_told_otherwise(
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    gone: int,
+    state: dict[str, Any],
+    argv: list[str],
+    namespace: str,
+) -> None:
+    _session(project, gone, iter=4, state="idle", outcome="ready")
+    file = project / ".devloop" / "session.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | state))
+    assert main(["status", "-o", "json", *argv]) == 0
+    assert json.loads(capsys.readouterr().out)["namespace"] == namespace
+
+
 def test_a_process_that_got_the_number_of_a_killed_session_is_no_session(
     project: Path, status: Callable[[], str]
 ) -> None:

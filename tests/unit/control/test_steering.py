@@ -221,14 +221,24 @@ def test_a_fresh_one_takes_no_shortcut_and_is_the_only_one(tmp_path: Path) -> No
     assert fresh[-2:] == [True, False]
 
 
-def test_which_service_is_asked_for_when_there_are_several(
+def test_all_are_asked_for_where_none_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     stage = Stage(tmp_path, "api", "web")
     try:
-        assert main(["trigger"]) == ExitStatus.USAGE
-        assert "services: api, web" in capsys.readouterr().err
+        stage.ready(2)
+        assert main(["trigger", "--wait", "-o", "json"]) == 0
+        said = list(map(json.loads, capsys.readouterr().out.splitlines()))
+        assert [each["service"] for each in said] == ["api", "web"]
+        assert {each["outcome"] for each in said} <= {"ready", "unchanged"}
+
+        def broken(_content: str, _cancel: Cancel) -> None:
+            raise DevloopError.of(Code.BUILD_RUN_FAILED, "pip is not amused")
+
+        stage.world.on_build = broken
+        assert main(["trigger", "--wait"]) == ExitStatus.FAILED
+        assert capsys.readouterr().out.count("pip is not amused") == 2
         assert main(["trigger", "wep"]) == ExitStatus.USAGE
         assert "did you mean web?" in capsys.readouterr().err
     finally:
