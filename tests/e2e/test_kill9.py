@@ -306,7 +306,13 @@ class Killed:
             timeout=180,
             check=False,
         )
-        assert done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}\n{self._told}"
+        there = {
+            each["metadata"]["name"]: each["metadata"]
+            for each in self.cluster.get("deployments")["items"]
+        }
+        assert done.returncode == 0, (
+            f"{argv}: {done.stdout}{done.stderr}\n{json.dumps(there)}\n{self._told}"
+        )
         return done.stdout
 
 
