@@ -68,9 +68,12 @@ class ConnectionFeed:
         self._check()
         try:
             page = json.loads(body)
+            # What is not there counts as deleted: an answer without the word is no answer.
+            if not isinstance(page, dict) or "items" not in page:
+                raise ValueError("its answer is no list")
         except ValueError as error:
             raise connection_error(error, self._connection.server) from error
-        return page if isinstance(page, dict) else {}
+        return page
 
     def watch(self, resource_version: str, timeout_seconds: int) -> Iterator[Json]:
         query = self._query | {

@@ -82,6 +82,26 @@ def test_a_lost_delete_is_told_by_the_next_list(api: FakeApi, view: ClusterView)
     assert told == [("web-new-x", False), ("web-new-x", True)]
 
 
+def test_an_answer_that_is_no_list_deletes_nothing(api: FakeApi, view: ClusterView) -> None:
+    """As a server gives one that comes to its end; for an empty list all would be gone."""
+    api.put(f"{PODS}/a", pod(running(), name="a"))
+    pods = view.view("pods", "dev")
+    pods.wait_synced(Cancel())
+    until(lambda: api.watchers)
+    heard: list[str] = []
+    with pods.subscribe(lambda event: heard.append(event.type)):
+        api.faults += [
+            Fault(code=410, path="/pods", body=status(410, "Expired", "too old")),
+            Fault(code=200, path="/pods", body=status(504, "Timeout", "request timed out")),
+        ]
+        view.reconnect()
+        until(lambda: not api.faults or not any(fault.times for fault in api.faults))
+        api.put(f"{PODS}/b", pod(running(), name="b"))
+        until(lambda: pods.get("b"))
+    assert "LOST" in heard
+    assert "DELETE" not in heard
+
+
 def test_a_cut_watch_resumes_without_a_list(api: FakeApi, view: ClusterView) -> None:
     pods = view.view("pods", "dev")
     pods.wait_synced(Cancel())
