@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 from typing import TYPE_CHECKING
 
 from devloop.base.platforms import own_platform
 from devloop.builders.docker_cli import ask_docker
+from devloop.builders.docker_socket import find_image
 from devloop.builders.image.base_image import Bases, RegistryImages
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.image_config import platform_arguments
@@ -77,6 +79,9 @@ class BaseTriggers:
 
     def _none(self, image: str, cancel: Cancel) -> bool:
         if shutil.which("docker") is not None and self._lookup.takes_local(cancel):
+            local = find_image(os.environ, image)
+            if local is not None and local.identity and local.triggers is not None:
+                return not local.triggers
             argv = ("image", "inspect", "--format", "{{json .Config.OnBuild}}", "--", image)
             answer = ask_docker(*argv, cancel=cancel, limit=_SECONDS)
             if answer is None:

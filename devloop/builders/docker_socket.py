@@ -38,10 +38,12 @@ class DaemonAnswer:
 
 @dataclass(frozen=True, slots=True)
 class LocalImage:
-    """An image that Docker has: its id (`sha256:...`), and `name@digest` in registries."""
+    """An image that Docker has: its id (`sha256:...`), `name@digest` in registries, and its ONBUILD
+    instructions, None where nothing is said of them."""
 
     identity: str
     repo_digests: tuple[str, ...] = ()
+    triggers: tuple[str, ...] | None = None
 
 
 def ask_daemon(env: Mapping[str, str], path: str, limit: float) -> DaemonAnswer | None:
@@ -77,8 +79,11 @@ def find_image(env: Mapping[str, str], reference: str) -> LocalImage | None:
         return None
     try:
         found = json.loads(answer.body)
-        return LocalImage(str(found["Id"]), tuple(map(str, found["RepoDigests"] or ())))
-    except (ValueError, KeyError, TypeError):
+        config = found.get("Config")
+        triggers = tuple(config.get("OnBuild") or ()) if isinstance(config, dict) else None
+        digests = tuple(map(str, found["RepoDigests"] or ()))
+        return LocalImage(str(found["Id"]), digests, triggers)
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -1,9 +1,9 @@
-"""Which rules hold for a context now: those of its ignore file, and where much lies in it that no
-build reads, those of the Dockerfile, too.
+"""Which rules hold for a context now: those of its ignore file, and where something lies in it that
+no build reads, those of the Dockerfile, too.
 
-A path that no instruction names changes no image, but to leave it out takes a proof that no base
-image's ONBUILD reads it, which has to be asked for. So it is done only where it pays: where there
-is little of it, everything counts. Reads names and sizes, and no file but the ignore file.
+A path that no instruction names changes no image, and so must neither end a build nor begin one.
+To leave it out takes a proof that no base image's ONBUILD reads it, which has to be asked for.
+Reads names, and no file but the ignore file.
 """
 
 from __future__ import annotations
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from devloop.base.cancel import Cancel
-
-
-# From so many files, or so many bytes, that no instruction names on: less is read within a moment.
-_MANY_FILES = 2000
-_MANY_BYTES = 64 * 1024 * 1024
 
 
 class BuildReads(Protocol):
@@ -76,12 +71,12 @@ class RulesInForce:
         # What `_narrow` was made of.
         self._made_of: tuple[ContextRules, Sequence[str] | None] | None = None
         self._narrow: NarrowRules | None = None
-        self._pays = False
+        self._unread = False
         self._last: ContextRules | None = None
 
-    def rules(self, cancel: Cancel, *, weigh: bool = True) -> ContextRules:
-        """The rules as the disk has them now; the same object while nothing changed. With `weigh`,
-        how much lies there is looked at. Raises `config/value`, `env/file-unreadable` and
+    def rules(self, cancel: Cancel, *, look: bool = True) -> ContextRules:
+        """The rules as the disk has them now; the same object while nothing changed. With `look`,
+        what lies there is looked at. Raises `config/value`, `env/file-unreadable` and
         Cancelled."""
         with self._lock:
             wide = self._read_ignored()
@@ -91,9 +86,9 @@ class RulesInForce:
                 if named is not None and (reads := ReadPatterns.plain(named)) is not None:
                     self._narrow = NarrowRules(wide, reads)
             narrow = self._narrow
-            if narrow is not None and weigh and not self._pays:
-                self._pays = _much_unread(self._context, wide, narrow.reads, cancel)
-            proven = narrow and self._pays and self._reads.nothing_else(cancel)
+            if narrow is not None and look and not self._unread:
+                self._unread = _unread(self._context, wide, narrow.reads, cancel)
+            proven = narrow and self._unread and self._reads.nothing_else(cancel)
             self._last = narrow if narrow is not None and proven else wide
             return self._last
 
@@ -149,9 +144,8 @@ def _refused(error: IgnoreFileError, shown: str) -> DevloopError:
     )
 
 
-def _much_unread(top: str, rules: ContextRules, reads: ReadPatterns, cancel: Cancel) -> bool:
-    """Whether what the rules leave in and no instruction names is many files or bytes."""
-    files = size = 0
+def _unread(top: str, rules: ContextRules, reads: ReadPatterns, cancel: Cancel) -> bool:
+    """Whether the rules leave something in that no instruction names."""
     todo = [(top, "", 0)]
     while todo:
         cancel.check()
@@ -164,11 +158,7 @@ def _much_unread(top: str, rules: ContextRules, reads: ReadPatterns, cancel: Can
                 if look_inside and not reads.covers(inner):
                     todo.append((entry.path, f"{inner}/", bits))
             elif not reads.may_read(inner) and in_context(inner, entry.name):
-                files += 1
-                with contextlib.suppress(OSError):
-                    size += entry.stat(follow_symlinks=False).st_size
-        if files > _MANY_FILES or size > _MANY_BYTES:
-            return True
+                return True
     return False
 
 

@@ -179,7 +179,7 @@ class ServiceSource:
         if not self._complete:
             hints = None
         self._complete = False
-        rules = self._ignore.rules(cancel, weigh=hints is None)
+        rules = self._ignore.rules(cancel, look=hints is None)
         scanner = self._scanner
         if scanner is None:
             scanner = self._scanner = TreeScanner(

@@ -15,7 +15,7 @@ import pytest
 
 from devloop.app.project_paths import DockerfileReads
 from devloop.manifests.files import FilesRendering
-from devloop.watch import context_rules, hints, pauses, watchset
+from devloop.watch import hints, pauses, watchset
 from devloop.watch.inotify import InotifyWatch
 from devloop.watch.pauses import SleepDetector
 from devloop.watch.source import ServiceSource
@@ -376,10 +376,7 @@ def test_files_outside_of_the_context(tmp_path: Path) -> None:
         session.until(lambda: session.hints[-1] is not None and config in session.hints[-1])
 
 
-def test_a_new_copy_finds_and_watches_what_was_left_alone(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(context_rules, "_MANY_FILES", 3)
+def test_a_new_copy_finds_and_watches_what_was_left_alone(root: Path) -> None:
     for index in range(5):
         write(root / f"data/d{index}/file")
     dockerfile = write(root / "Dockerfile", "FROM scratch\nCOPY src /\n")

@@ -11,6 +11,7 @@ from devloop.base.cancel import Cancel
 from devloop.base.process import Completed
 from devloop.builders import base_triggers
 from devloop.builders.base_triggers import BaseTriggers, started_from
+from devloop.builders.docker_socket import LocalImage
 from devloop.builders.dockerfile import parse
 from devloop.config.schema import Build
 from devloop.registry.client import RegistryClient
@@ -67,10 +68,21 @@ def test_what_docker_has_is_looked_into_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Completed | None, *, none: bool
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: "/bin/docker")
+    monkeypatch.setattr(base_triggers, "find_image", lambda *_: None)
     monkeypatch.setattr(base_triggers, "ask_docker", lambda *_, **__: answer)
     found = triggers(tmp_path, None, local=True)
     assert found.none_in(["python"], Cancel()) is none
     assert found.none_in([], Cancel())
+
+
+@pytest.mark.parametrize("said", [(), ("COPY . .",)])
+def test_docker_is_asked_over_its_socket_where_that_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: tuple[str, ...]
+) -> None:
+    image = LocalImage("sha256:1", triggers=said)
+    monkeypatch.setattr(shutil, "which", lambda _: "/bin/docker")
+    monkeypatch.setattr(base_triggers, "find_image", lambda *_: image)
+    assert triggers(tmp_path, None, local=True).none_in(["python"], Cancel()) is (not said)
 
 
 @pytest.mark.parametrize("local", [False, True])
@@ -79,6 +91,7 @@ def test_what_docker_does_not_have_is_looked_into_in_the_registry(
 ) -> None:
     gone = Completed(status=1, out="", err="Error: No such image: x")
     monkeypatch.setattr(shutil, "which", lambda _: "/bin/docker")
+    monkeypatch.setattr(base_triggers, "find_image", lambda *_: LocalImage(""))
     monkeypatch.setattr(base_triggers, "ask_docker", lambda *_, **__: gone)
     state = State()
     publish(state, "plain", "1")

@@ -1,4 +1,4 @@
-"""What no build reads is left alone where it is much, and never where that is not sure."""
+"""What no build reads is left alone, and never where that is not sure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from devloop.app.project_paths import DockerfileReads
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.read_patterns import ReadPatterns
 from devloop.config.schema import Build, Deploy, Service
-from devloop.watch import context_rules
 from devloop.watch.source import ServiceSource
 
 if TYPE_CHECKING:
@@ -32,11 +31,6 @@ class Triggers:
         del cancel
         self.asked.append(tuple(images))
         return self.none
-
-
-@pytest.fixture(autouse=True)
-def _little(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context_rules, "_MANY_FILES", 3)
 
 
 def write(path: Path, text: str = "x") -> Path:
@@ -90,12 +84,20 @@ def test_what_no_instruction_names_is_neither_read_nor_watched(root: Path) -> No
     assert look(made).fingerprint == before.fingerprint
 
 
-def test_a_little_of_it_is_read_without_a_question(root: Path, tmp_path: Path) -> None:
+def test_where_all_is_read_nobody_is_asked(root: Path) -> None:
     triggers = Triggers()
-    for index in range(1, 5):
-        (root / f"data/d{index}/file").unlink()
+    (root / "Dockerfile").write_text("FROM python\nCOPY . .\n")
     assert "data/d0/file" in seen(source(root, triggers))
     assert triggers.asked == []
+
+
+def test_a_file_that_no_instruction_names_starts_nothing(root: Path) -> None:
+    made = source(root)
+    before = look(made)
+    log = write(root / "debug.log")
+    assert not made.concerns(log)
+    assert look(made, log).fingerprint == before.fingerprint
+    assert made.written_since(before) == frozenset()
 
 
 def test_where_base_images_may_read_more_everything_counts(root: Path) -> None:
@@ -172,13 +174,14 @@ def test_a_link_that_is_copied_with_its_directory_leads_nowhere(root: Path) -> N
 
 
 def test_what_comes_later_is_left_alone_from_the_next_full_look_on(root: Path) -> None:
-    for index in range(1, 5):
-        (root / f"data/d{index}/file").unlink()
-    made = source(root)
-    assert "data/d0/file" in seen(made)
-    for index in range(5):
-        write(root / f"data/d{index}/file")
+    write(root / ".dockerignore", "Dockerfile\n.dockerignore\nsrc/other.py\ndata/d*\n")
+    triggers = Triggers()
+    made = source(root, triggers)
+    assert seen(made) == sorted([*READ, "data"])
+    assert triggers.asked == []
+    write(root / "data/file")
     assert seen(made) == READ
+    assert triggers.asked == [("python",)]
 
 
 def test_an_ignore_file_counts_as_before(root: Path) -> None:
@@ -194,9 +197,7 @@ def test_a_cancelled_look_ends_before_it_weighs(root: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_the_narrow_scan_sees_just_what_may_be_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
-) -> None:
+def test_the_narrow_scan_sees_just_what_may_be_read(tmp_path: Path, seed: int) -> None:
     random_ = random.Random(seed)
     names = ["a", "b", "c.py", "d.py"]
     for _ in range(25):
@@ -211,7 +212,6 @@ def test_the_narrow_scan_sees_just_what_may_be_read(
     write(tmp_path / ".dockerignore", f"Dockerfile\n.dockerignore\n{ignored}")
     write(tmp_path / "Dockerfile", f"FROM x\nCOPY {' '.join(patterns)} /\n")
     wide = look(source(tmp_path, Triggers(none=False))).snapshot.entries
-    monkeypatch.setattr(context_rules, "_MANY_FILES", -1)
     found = look(source(tmp_path)).snapshot.entries
     reads = ReadPatterns.plain(patterns)
     assert reads is not None
