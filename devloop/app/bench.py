@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from devloop.app import connect, find_registry, only_session
 from devloop.app.bench_report import Report, Sample
+from devloop.app.project_paths import may_read
 from devloop.app.workloads import workloads_of
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.lazy_dataclass import dataclass
@@ -69,8 +70,8 @@ class BenchPlan:
 
 
 def pick_file(service: Service, project: Project) -> Path:
-    """The text file of the service's context that was written last, Dockerfile and manifests
-    aside. Errors: config/file-missing when there is none."""
+    """The text file of the service's context that was written last and may be in the image,
+    Dockerfile and manifests aside. Errors: config/file-missing when there is none."""
     scan = ServiceSource(service, project.root).scan(None, Cancel())
     renderings = renderings_of([service]).values()
     manifests = {name for r in renderings for name in FilePatterns(r.inputs().patterns).files()}
@@ -82,7 +83,8 @@ def pick_file(service: Service, project: Project) -> Path:
     )
     found = [(path.stat().st_mtime, path) for path in files if str(path) not in aside]
     for _, path in sorted(found, reverse=True):
-        if b"\0" not in path.read_bytes()[:8192]:
+        name = path.relative_to(service.build.context).as_posix()
+        if may_read(service.build, name) and b"\0" not in path.read_bytes()[:8192]:
             return path
     raise DevloopError.of(
         Code.USAGE_ARGUMENTS,

@@ -1,23 +1,22 @@
 """What is on disk now, as a session would see it, for whoever looks while none runs.
 
-Only looks; asks no registry. What a session would take for another content than the one before is
-another one here too, so services are made as `session` makes them.
+Only looks, and asks a registry only for a base image that Docker does not have. What a session
+would take for another content than the one before is another one here too, so services are made as
+`session` makes them, and their sources as the wiring does.
 """
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
-from devloop.app.project_paths import may_read
 from devloop.app.session import as_written, built_for
+from devloop.app.sources import source_of
 from devloop.base.cancel import Cancel
 from devloop.builders.base_moves import BaseLookup, BaseMoves
 from devloop.cluster.api.log_stream import node_platforms
 from devloop.cluster.deploy.project_configs import ProjectConfigs
 from devloop.errors import DevloopError
 from devloop.registry.client import Registries
-from devloop.watch.source import ServiceSource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,9 +35,11 @@ def fingerprints_on_disk(
     if mode == "run":
         services = as_written(services)
     configs = ProjectConfigs(renderings, connection.namespace)
+    registries = Registries()
+    lookup = BaseLookup(registries, "", pull=False)
     bases = BaseMoves(
         {name: service.build for name, service in services.items()},
-        BaseLookup(Registries(), "", pull=False),
+        lookup,
         project.state_dir,
         report=lambda _: None,
         patience=None,
@@ -47,12 +48,14 @@ def fingerprints_on_disk(
     found: dict[str, str] = {}
     for name, service in services.items():
         try:
-            source = ServiceSource(
+            source = source_of(
                 service,
                 project.root,
                 configs.watched(name) if name in renderings else None,
-                needed=functools.partial(may_read, service.build),
-                bases=functools.partial(bases.marks, name),
+                bases=bases,
+                lookup=lookup,
+                open_registry=registries,
+                target="",
             )
             found[name] = source.scan(None, Cancel()).fingerprint.whole
         except DevloopError:

@@ -12,10 +12,10 @@ from devloop.app.config_notice import ConfigNotice, problems_now, targets_of
 from devloop.app.forward_targets import ForwardTargets
 from devloop.app.housekeeping import KEPT, UNKNOWN_SECONDS, Housekeeper, find_leftovers, remove
 from devloop.app.pods import PodFeed
-from devloop.app.project_paths import DockerfileReads, may_read, project_paths
+from devloop.app.project_paths import project_paths
+from devloop.app.sources import source_of
 from devloop.base.lazy_dataclass import dataclass
 from devloop.builders.base_moves import BaseLookup, BaseMoves
-from devloop.builders.base_triggers import BaseTriggers
 from devloop.builders.built_images import BuiltImages, RecordingBuilder
 from devloop.builders.dev_image import DevImages
 from devloop.builders.select import make_builder
@@ -35,7 +35,6 @@ from devloop.model import Step
 from devloop.registry.client import Registries
 from devloop.registry.kindload import KindLoader
 from devloop.watch.hints import WatchHints
-from devloop.watch.source import ServiceSource
 
 if TYPE_CHECKING:
     import contextlib
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from devloop.events import Event
     from devloop.model import PodView, WorkloadRef
     from devloop.sync.syncer import FileSync
+    from devloop.watch.source import ServiceSource
 
 
 _LAST_LINES = 0.3  # seconds that the logs of containers that ended get at the end of a run
@@ -86,6 +86,8 @@ class Wiring:
     def __post_init__(self) -> None:
         self._project = self.loaded.project
         self._registries = self.stack.enter_context(Registries(self.environment.registry))
+        target = self.environment.target.push
+        self._lookup = BaseLookup(self._registries, target, pull=self.pull)
         self._bases = self._look_at_bases()
         self._feed = PodFeed(self.view, self.workloads, publish=self.publish)
 
@@ -150,14 +152,15 @@ class Wiring:
         self._feed.start()
         configs = ProjectConfigs(self.renderings, self.connection.namespace)
         sources = {
-            name: ServiceSource(
+            name: source_of(
                 service,
                 self._project.root,
                 configs.watched(name) if name in self.renderings else None,
+                bases=self._bases,
+                lookup=self._lookup,
+                open_registry=self._registries,
+                target=self.environment.target.push,
                 check=functools.partial(self._check_manifests, service),
-                needed=functools.partial(may_read, service.build),
-                bases=functools.partial(self._bases.marks, name),
-                reads=self._reads(service),
                 progress=functools.partial(self._scan_progress, name),
                 warn=functools.partial(self._warn, service=name),
             )
@@ -210,11 +213,10 @@ class Wiring:
     def _look_at_bases(self) -> BaseMoves:
         """At once, while others answer. Who asked for it waits for the registry; a `run`, which
         ends with what it sees at its start, for a moment."""
-        target = self.environment.target.push
         patience = _PULL_PATIENCE if self.pull else _RUN_PATIENCE if self.mode == "run" else None
         bases = BaseMoves(
             {name: service.build for name, service in self.services.items()},
-            BaseLookup(self._registries, target, pull=self.pull),
+            self._lookup,
             self._project.state_dir,
             report=self._warn,
             patience=patience,
@@ -223,14 +225,6 @@ class Wiring:
         self.stack.callback(bases.close)
         bases.start()
         return bases
-
-    def _reads(self, service: Service) -> DockerfileReads:
-        target = self.environment.target.push
-        lookup = BaseLookup(self._registries, target, pull=self.pull)
-        triggers = BaseTriggers(service.build, lookup, self._registries, target)
-        return DockerfileReads(
-            service.build, triggers, functools.partial(self._bases.marks, service.name)
-        )
 
     def _scan_progress(self, service: str, message: str) -> None:
         self.publish(StepProgress(iter=None, service=service, step=Step.SCAN, message=message))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.app.bench import _Leased, kept, measure
+from devloop.app.bench import _Leased, kept, measure, pick_file
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.cluster.api.connection import Connection
 from devloop.cluster.api.pod_view import dig, images_of
 from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.lease import lease_path
+from devloop.config.loader import load_project
 from devloop.errors import Code, DevloopError
 from devloop.model import Deployed, DeployedWorkload, ImageRef, Served, WorkloadRef
 from tests.support.fake_api import FakeApi, Fault, fake_api
@@ -46,6 +49,16 @@ def test_what_was_edited_since_is_nobody_elses(tmp_path: Path) -> None:
     file = _killed_bench(tmp_path, b"print(1)\n   \n")
     with kept(file, tmp_path) as original:
         assert original == b"print(1)\n   \n"
+
+
+def test_the_file_to_edit_is_one_that_the_image_reads(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY app.py .\n")
+    (tmp_path / "devloop.yaml").write_text("version: 1\nservices: {web: {build: .}}\n")
+    for age, name in enumerate(("debug.log", "app.py")):
+        (tmp_path / name).write_text("text")
+        os.utime(tmp_path / name, (time.time() - age, time.time() - age))
+    project = load_project(cwd=tmp_path, env={}).project
+    assert pick_file(project.services["web"], project) == tmp_path / "app.py"
 
 
 @pytest.fixture

@@ -125,3 +125,19 @@ def test_what_was_served_is_compared_with_what_is_on_disk(
     assert "disk    as #3\n" in status()
     (project / "app.py").write_text("new")
     assert "disk    changed since #3\n" in status()
+
+
+def test_a_file_that_no_instruction_names_is_no_change_for_it_either(
+    project: Path, status: Callable[[], str], gone: int
+) -> None:
+    (project / "Dockerfile").write_text("FROM scratch\nCOPY app.py .\n")
+    (project / "app.py").write_text("old")
+    loaded = load_project(cwd=project, env={}, namespace="dev").project
+    with connect(loaded) as connection:
+        now = fingerprints_on_disk(loaded, {}, connection, mode="dev")["web"]
+    serving = {"iter": 3, "image": "", "digest": "", "fingerprint": now}
+    _session(project, gone, iter=3, state="idle", outcome="ready", serving=serving)
+    (project / "debug.log").write_text("more")
+    assert "disk    as #3\n" in status()
+    (project / "app.py").write_text("new")
+    assert "disk    changed since #3\n" in status()
