@@ -78,9 +78,7 @@ class SessionControl:
 
     def rebuild(self) -> None:
         """Another try of every service. Errors: usage/paused, env/session-starting."""
-        engine = self._unpaused()
-        for service in self._services:
-            engine.post(Asked(service=service, id=next(self._ids)))
+        self._trigger(TriggerRequest())
 
     def pause_or_resume(self) -> None:
         """Whichever it is not. Errors: env/session-starting."""

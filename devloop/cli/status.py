@@ -31,7 +31,7 @@ def command(options: CommonOptions, output: str) -> int:
     whether that is still what is on disk. Where a session was killed in the middle of a
     replacement, what it left paused is resumed.
     """
-    project = _project(options)
+    project, session = _project(options)
     from devloop.app import connect, session_runs  # noqa: PLC0415 - see main.py
     from devloop.app.workloads import renderings_for, workloads_of  # noqa: PLC0415 - as above
     from devloop.cluster.deploy.lease import holder_of  # noqa: PLC0415 - as above
@@ -41,13 +41,11 @@ def command(options: CommonOptions, output: str) -> int:
     )
     from devloop.cluster.deploy.status import read_status  # noqa: PLC0415 - as above
     from devloop.cluster.replace.recovery_log import RecoveryLog  # noqa: PLC0415 - as above
-    from devloop.control.client import session_of  # noqa: PLC0415 - as above
 
     with connect(project) as connection:
         renderings = renderings_for(project.services.values())
         workloads = workloads_of(project, project.services, renderings, connection)
         refs = tuple(dict.fromkeys(chain(*workloads.values())))
-        session = session_of(project.state_dir)
         if session is not None:
             session["running"] = session["running"] and session_runs(project)
             session["killed"] = not session["running"] and "ended" not in session
@@ -98,18 +96,18 @@ def command(options: CommonOptions, output: str) -> int:
     return ExitStatus.DONE
 
 
-def _project(options: CommonOptions) -> Project:
-    """The project, in the session's context and namespace where the options name none: those of one
-    that runs, or that was killed there."""
+def _project(options: CommonOptions) -> tuple[Project, dict[str, Any] | None]:
+    """The project, and what `session_of` says. It is in the session's context and namespace where
+    the options name none: those of one that runs, or that was killed there."""
     from devloop.control.client import session_of  # noqa: PLC0415 - see main.py
 
     project = load(options).project
     session = session_of(project.state_dir)
     if session is None or "ended" in session:
-        return project
+        return project, session
     context = options.context or session.get("context")
     namespace = options.namespace or session.get("namespace")
-    return load(replace(options, context=context, namespace=namespace)).project
+    return load(replace(options, context=context, namespace=namespace)).project, session
 
 
 def _name_of(session: dict[str, Any]) -> str:
