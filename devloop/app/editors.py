@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devloop.base.lazy_dataclass import dataclass
-from devloop.config.loader import FILE_NAME, find_file
+from devloop.config.places import FILE_NAME, find_file
 from devloop.editor import jetbrains, nvim, vscode, zed
 from devloop.editor.tasks import EditorProject
 from devloop.errors import Code, DevloopError, Location

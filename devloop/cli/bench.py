@@ -10,6 +10,7 @@ import click
 
 from devloop.cli.options import CommonOptions, load, project_options
 from devloop.cli.signals import interruptible
+from devloop.cli.suggestions import service_names
 from devloop.errors import Code, DevloopError, ExitStatus
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("bench")
-@click.argument("service", required=False)
+@click.argument("service", required=False, shell_complete=service_names)
 @click.option(
     "-N", "--edits", type=click.IntRange(1, 1000), default=20, show_default=True, metavar="N"
 )

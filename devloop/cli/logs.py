@@ -9,11 +9,14 @@ import click
 
 from devloop.cli.options import CommonOptions, options_but_f, output_option
 from devloop.cli.reach import recorded, since_option, state_dir
+from devloop.cli.suggestions import service_names
 from devloop.errors import ExitStatus
 
 
 @click.command("logs")
-@click.argument("service", required=False, default="", metavar="[SERVICE]")
+@click.argument(
+    "service", required=False, default="", metavar="[SERVICE]", shell_complete=service_names
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what they write from now on.")
 @since_option
 @output_option

@@ -21,6 +21,8 @@ from devloop.errors import Code, DevloopError, ExitStatus
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from click.shell_completion import CompletionItem
+
 
 # name, which is its module's in devloop.cli -> one line of help; in the order of `devloop --help`.
 COMMANDS = {
@@ -37,8 +39,10 @@ COMMANDS = {
     "bench": "Time saves until they are served, against the cluster's baseline.",
     "clean": "Remove images and files that devloop left behind.",
     "check": "Validate devloop.yaml and the files it names.",
+    "config": "Show the configuration as it holds, and where each value is from.",
     "editor": "Set an editor up: tasks, and its list of problems.",
     "schema": "Print the JSON Schema of devloop.yaml or of the event stream.",
+    "completion": "Print the completion script of a shell.",
     "cluster": "Make, show or remove a local cluster with a registry.",
 }
 
@@ -59,11 +63,18 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if self.get_command(ctx, args[0]) is None:
+        if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
             close = difflib.get_close_matches(args[0], COMMANDS, n=1)
             meant = f" Did you mean '{close[0]}'?" if close else ""
             ctx.fail(f"No such command {args[0]!r}.{meant}")
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - for shells only
+
+        names = (each for each in COMMANDS.items() if each[0].startswith(incomplete))
+        items = [CompletionItem(name, help=text) for name, text in names]
+        return [*items, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):

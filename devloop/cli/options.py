@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from devloop.base.lazy_dataclass import dataclass
+from devloop.cli.suggestions import context_names
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
@@ -39,7 +40,12 @@ _OPTIONS = (
         metavar="FILE",
         help="The devloop.yaml to use; default: the nearest one, upwards from here.",
     ),
-    click.option("--context", metavar="NAME", help="The kubeconfig context; default: the current."),
+    click.option(
+        "--context",
+        metavar="NAME",
+        help="The kubeconfig context; default: the current.",
+        shell_complete=context_names,
+    ),
     click.option("-n", "--namespace", metavar="NAME", help="The namespace to deploy to."),
     click.option("--registry", metavar="HOST", help="Push here; default: found in the cluster."),
     click.option(
@@ -98,7 +104,8 @@ def ask(question: str, *, refusal: str, cause: str | None = None, err: bool = Fa
 def load(options: CommonOptions) -> LoadedProject:
     """The project that the options name. Errors: config/*, env/file-unreadable."""
     # The grammar is built at import, which `devloop dev --help` need not wait for.
-    from devloop.config.loader import load_project, user_config_path  # noqa: PLC0415
+    from devloop.config.loader import load_project  # noqa: PLC0415
+    from devloop.config.places import user_config_path  # noqa: PLC0415 - as above
 
     return load_project(
         cwd=Path.cwd(),

@@ -66,7 +66,7 @@ def is_since(record: dict[str, Any], since: float | None) -> bool:
 def state_dir(options: CommonOptions) -> Path:
     """Where the project's session keeps its files. The devloop.yaml is found, not read: it may be
     broken while its session goes on. Errors: config/not-found."""
-    from devloop.config.loader import find_project  # noqa: PLC0415 - see main.py: help must be quick
+    from devloop.config.places import find_project  # noqa: PLC0415 - see main.py: help must be quick
     from devloop.config.schema import STATE_DIR  # noqa: PLC0415 - as above
 
     path, _ = find_project(cwd=Path.cwd(), file=options.file, env=os.environ)

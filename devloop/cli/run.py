@@ -6,10 +6,11 @@ import click
 
 from devloop.cli.options import CommonOptions, project_options
 from devloop.cli.session import OUTPUTS, Output, pull_option, run_session, takeover_option
+from devloop.cli.suggestions import service_names
 
 
 @click.command("run")
-@click.argument("services", nargs=-1, metavar="[SERVICE]...")
+@click.argument("services", nargs=-1, metavar="[SERVICE]...", shell_complete=service_names)
 @click.option("--output", type=click.Choice(OUTPUTS), default="auto", show_default=True)
 @click.option(
     "--tail", is_flag=True, help="Stay when it is ready: follow the logs, keep the ports open."

@@ -9,6 +9,7 @@ import click
 
 from devloop.cli.options import CommonOptions, output_option, project_options
 from devloop.cli.reach import state_dir
+from devloop.cli.suggestions import service_names
 from devloop.errors import Code, DevloopError, ExitStatus
 
 if TYPE_CHECKING:
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 
 @click.command("trigger")
-@click.argument("service", required=False, default="", metavar="[SERVICE]")
+@click.argument(
+    "service", required=False, default="", metavar="[SERVICE]", shell_complete=service_names
+)
 @click.option("--wait", is_flag=True, help="Wait for its end; the exit status tells the result.")
 @click.option("--fresh", is_flag=True, help="Build all of it, without caches and shortcuts.")
 @output_option

@@ -9,6 +9,7 @@ import click
 
 from devloop.cli.options import CommonOptions, output_option, project_options
 from devloop.cli.reach import recorded, state_dir
+from devloop.cli.suggestions import service_names
 from devloop.errors import ExitStatus
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 
 @click.command("why")
-@click.argument("service", required=False, default="", metavar="[SERVICE]")
+@click.argument(
+    "service", required=False, default="", metavar="[SERVICE]", shell_complete=service_names
+)
 @output_option
 @project_options
 def command(options: CommonOptions, service: str, output: str) -> int:

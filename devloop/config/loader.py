@@ -15,6 +15,7 @@ from devloop.base.lazy_dataclass import dataclass
 from devloop.base.yaml_tree import Keys, describe
 from devloop.config.documents import compose_documents, read_text
 from devloop.config.overrides import apply_sets, literal
+from devloop.config.places import LEAST, find_project
 from devloop.config.problems import ConfigErrors, Locations, Problems
 from devloop.config.reader import MISSING, Reader
 from devloop.config.resolve import ServiceScope, make
@@ -28,24 +29,20 @@ if TYPE_CHECKING:
     from devloop.config.grammar import Block
 
 
-FILE_NAME = "devloop.yaml"
-
-_LEAST = "the least it can hold: {version: 1, services: {web: {build: .}}}"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedProject:
     """A project and where it came from.
 
     `variables` are what `${NAME}` could name: env_file below the environment. `files` are the files
     that were read (absolute), whose change means loading again. `cwd` is what shown paths are
-    relative to."""
+    relative to. `values` are the settings that somebody gave, as the reader leaves them."""
 
     project: Project
     locations: Locations
     variables: Mapping[str, str] = field(repr=False)
     files: tuple[Path, ...]
     cwd: Path
+    values: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def locate(self, *path: str | int) -> Location:
         """Where a setting stands: `locate("services", "web", "deploy", "workload")`.
@@ -58,49 +55,12 @@ class LoadedProject:
         return show_path(path, self.cwd)
 
 
-def user_config_path(env: Mapping[str, str]) -> Path | None:
-    """The user's own config.yaml by the XDG base directory specification; None without a home."""
-    base = env.get("XDG_CONFIG_HOME", "")
-    if not base.startswith("/"):  # the specification ignores relative ones
-        home = env.get("HOME", "")
-        if not home.startswith("/"):
-            return None
-        base = f"{home}/.config"
-    return Path(base) / "devloop" / "config.yaml"
-
-
 def show_path(path: Path, cwd: Path) -> str:
     """`path` relative to `cwd` where one of them holds the other, else absolute."""
     directory = path.parent
     if path.is_relative_to(cwd):
         return str(path.relative_to(cwd))
     return os.path.relpath(path, cwd) if cwd.is_relative_to(directory) else str(path)
-
-
-def find_file(cwd: Path) -> Path:
-    """The devloop.yaml of the working directory or the nearest directory above it.
-
-    Raises `DevloopError` config/not-found."""
-    for directory in (cwd, *cwd.parents):
-        if os.path.lexists(directory / FILE_NAME):
-            return directory / FILE_NAME
-    hints = [_LEAST, "-f FILE names another file"]
-    for other in ("devloop.yml", ".devloop.yaml", "Devloop.yaml"):
-        if (cwd / other).exists():
-            hints.insert(0, f"rename {other} to {FILE_NAME}")
-    raise DevloopError.of(
-        Code.CONFIG_NOT_FOUND,
-        f"no {FILE_NAME} in {cwd} or a directory above it",
-        suggestions=tuple(hints),
-    )
-
-
-def find_project(*, cwd: Path, file: Path | None, env: Mapping[str, str]) -> tuple[Path, str]:
-    """The project's devloop.yaml, and the name that it was given, "" for one that was looked for.
-    `file` is `-f`, before DEVLOOP_FILE in `env`. Raises `DevloopError` config/not-found."""
-    named = str(file) if file is not None else env.get("DEVLOOP_FILE", "")
-    path = Path(os.path.normpath(cwd.absolute() / named)) if named else find_file(cwd.absolute())
-    return path, named
 
 
 def load_project(
@@ -135,6 +95,7 @@ def load_project(
         variables=loading.variables,
         files=tuple(loading.files),
         cwd=cwd,
+        values=values,
     )
 
 
@@ -169,7 +130,7 @@ class _Loading:
         if root is None:
             if not self._problems:
                 place = Location(shown, 1, 1)
-                self._problems.add(Code.CONFIG_PARSE, "the file is empty", place, _LEAST)
+                self._problems.add(Code.CONFIG_PARSE, "the file is empty", place, LEAST)
             raise ConfigErrors(self._problems.sorted())
         root = apply_sets(root, PROJECT, sets, self._problems)
         self._read_env_file(root, path.parent)

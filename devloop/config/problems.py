@@ -27,7 +27,8 @@ Path: TypeAlias = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Locations:
-    """Places of keys and of values by path; `file` stands for what is in no file.
+    """Places of keys and of values by path; `file` stands for what is in no file. `written` are the
+    texts of values in which variables were replaced, as they stand in the file.
 
     A path that the file does not have falls back to the nearest one above it: a default of a
     service is shown at the service."""
@@ -35,6 +36,7 @@ class Locations:
     file: Location
     keys: dict[Path, Location] = field(default_factory=dict)
     values: dict[Path, Location] = field(default_factory=dict)
+    written: dict[Path, str] = field(default_factory=dict)
 
     def key(self, path: Path) -> Location:
         """Where the setting is named: its key, or the item of a list."""

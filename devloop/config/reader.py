@@ -65,6 +65,8 @@ class Reader:
         takes_empty = isinstance(kind, Number) or (isinstance(kind, Text) and kind.scalar)
         if text is None or (used and text == "" and not takes_empty):
             return MISSING
+        if used:
+            self.locations.written[path] = node.text
         value = Scalar(location=node.location, text=text).value if used else node.value
         number = isinstance(value, int | float) and not isinstance(value, bool)
         match kind:
@@ -111,6 +113,8 @@ class Reader:
             text, used = self._expand(node)
             if text is None or (used and text == ""):
                 return MISSING
+            if used:
+                self.locations.written[path] = node.text
             if text == kind.word:
                 return text
         if not isinstance(node, Items):

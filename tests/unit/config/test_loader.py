@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.config.loader import load_project, user_config_path
+from devloop.config.loader import load_project
+from devloop.config.places import user_config_path
 from devloop.config.schema import Port, SyncRule
 from devloop.errors import DevloopError, ExitStatus, Location
 from tests.unit.config.corpus import service
