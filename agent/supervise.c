@@ -136,7 +136,7 @@ static void command_ended(const siginfo_t *how) {
     child = 0;
     ended_by_signal = how->si_code != CLD_EXITED;
     ended_with = how->si_status;
-    ended_as_asked = stage != RUNS;
+    ended_as_asked = stage != RUNS || leaving;
     if (stage == ASKED) {
         kill(-group, SIGTERM);
         stage = REST;

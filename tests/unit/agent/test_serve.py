@@ -483,7 +483,7 @@ def test_it_says_when_the_supervisor_is_gone() -> None:
         with Serve(supervised.name) as serve:
             serve.line()
             supervised.process.terminate()
-            assert serve.line() == "event ended signal 15 itself 1"
+            assert serve.line() == "event ended signal 15 asked 1"
             assert serve.line() == "event lost"
             assert serve.ask("hold") == "bad 1 there is no supervisor in this container"
 
