@@ -16,6 +16,8 @@ from devloop.errors import Location
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from devloop.base.file_content import Contents
+
 
 CREATED_BY = "devloop.dev/created-by"
 """The annotation of an object that devloop created: the project's name, or `devloop` for what
@@ -116,7 +118,11 @@ class Scan:
     `recipe` is the digest of all that shapes the image except the context: two scans with the same
     recipe differ in `snapshot` alone. `look` counts
     the looks of one source. `fresh` is for whoever makes an image of it: the user wants a full
-    build, with nothing remembered and no shortcut."""
+    build, with nothing remembered and no shortcut.
+
+    `passing` are the paths of the context that keep changing faster than images are made: a build
+    goes on when they do. So that its image is what the scan saw all the same, `kept` has the bytes
+    that the scan read of them; those that were not there are in no snapshot either."""
 
     fingerprint: Fingerprint
     snapshot: Snapshot
@@ -126,6 +132,8 @@ class Scan:
     ms: float = 0.0
     look: int = 0
     fresh: bool = False
+    passing: frozenset[str] = frozenset()
+    kept: Contents = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from devloop.base.cancel import Cancel, Checks
@@ -41,6 +41,10 @@ _WAY = _TOP | os.O_NOFOLLOW
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV})
 
 Key = tuple[int, int, int, int, int]
+
+if TYPE_CHECKING:
+    Contents = Mapping[str, tuple[int, list[bytes]]]
+    """Path in the context -> time of modification in seconds, and the bytes."""
 
 
 def key_of(status: os.stat_result) -> Key:
@@ -78,6 +82,31 @@ def read_small(name: str, dir_fd: int, settled_before: int) -> FileContent | Non
     if key[3] >= settled_before or key[1] != len(data) or not stat.S_ISREG(key[4]):
         return None
     return FileContent(hashlib.sha256(data).hexdigest(), key, True)
+
+
+def read_whole(name: str, most: int, *, dir_fd: int) -> tuple[FileContent, int, bytes] | None:
+    """A file of `most` bytes at most: its content, its size and its bytes, which are all of one
+    read and so belong together even where the file does not hold still. None for a bigger one and
+    for none at all. Raises OSError for one that cannot be read."""
+    try:
+        fd = os.open(name, _NO_LINK, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno in _GONE:
+            return None
+        raise
+    with os.fdopen(fd, "rb", buffering=0) as file:
+        before = os.fstat(fd)
+        if not stat.S_ISREG(before.st_mode) or before.st_size > most:
+            return None
+        data = bytearray()
+        while len(data) <= most and (more := file.read(_CHUNK)):
+            data += more
+        if len(data) > most:
+            return None
+        key = key_of(before)
+        settled = len(data) == before.st_size and key == key_of(os.fstat(fd))
+    content = FileContent(hashlib.sha256(data).hexdigest(), key, settled)
+    return content, len(data), bytes(data)
 
 
 def hash_file(
@@ -206,12 +235,33 @@ class VerifiedFile:
             raise ContentChanged(self._path)
 
 
+class KeptFile:
+    """As `VerifiedFile`, for content that was kept: the disk is not asked."""
+
+    __slots__ = ("_pieces", "mtime")
+
+    def __init__(self, mtime: int, pieces: list[bytes]) -> None:
+        self.mtime = mtime
+        self._pieces = pieces
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._pieces)
+
+
 class VerifiedFiles:
     """The files of the directory `top` as a scan saw them, none of them through a symlink (`top`
     itself may be one). Quickest in the order of the paths. A context manager, for one thread."""
 
-    def __init__(self, top: Path) -> None:
+    def __init__(self, top: Path, kept: Contents | None = None) -> None:
+        """`kept` is what the scan kept of files that are something else by now, for all one
+        knows (see `Scan`)."""
         self._top = top
+        self._kept = kept or {}
         # The directories on the way to the last file: names and descriptors, `top` first.
         self._names: list[str] = []
         self._open: list[int] = []
@@ -226,9 +276,11 @@ class VerifiedFiles:
         while len(self._open) > keep:
             os.close(self._open.pop())
 
-    def open(self, path: str, size: int, digest: str) -> VerifiedFile:
+    def open(self, path: str, size: int, digest: str) -> VerifiedFile | KeptFile:
         """The file, to be closed by the caller. Raises ContentChanged when it is not there or of
         another size, and PermissionError (with `path`)."""
+        if (kept := self._kept.get(path)) is not None:
+            return KeptFile(*kept)
         directory, _, name = path.rpartition("/")
         try:
             fd = os.open(name, _NO_LINK, dir_fd=self._directory(directory))

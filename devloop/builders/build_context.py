@@ -32,19 +32,19 @@ from devloop.errors import Code, DevloopError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from devloop.model import ContextEntry, Snapshot
+    from devloop.model import ContextEntry, Scan, Snapshot
 
 
 def stream(
-    context: Path, snapshot: Snapshot, replaced: Mapping[str, bytes] | None = None
+    context: Path, scan: Scan, replaced: Mapping[str, bytes] | None = None
 ) -> Iterator[bytes]:
     """Yield the tar in pieces, in the order of the paths. `replaced` gives contents for files that
-    are to differ from the disk or that the snapshot does not have.
+    are to differ from the disk or that the scan did not see.
 
     Raises build/context-changed and env/file-unreadable in the middle of the stream."""
     contents = dict(replaced or {})
-    with VerifiedFiles(context) as files, reading_context():
-        for path, entry in snapshot.entries.items():
+    with VerifiedFiles(context, scan.kept) as files, reading_context():
+        for path, entry in scan.snapshot.entries.items():
             if path in contents:
                 continue
             if is_temporary(path.rpartition("/")[2]):
@@ -94,23 +94,24 @@ def directories_of(snapshot: Snapshot) -> set[str]:
 
 
 @contextlib.contextmanager
-def copied(context: Path, snapshot: Snapshot, within: Path) -> Iterator[Path]:
-    """A directory in `within` with what `snapshot` has below `context`, for as long as the block
+def copied(context: Path, scan: Scan, within: Path) -> Iterator[Path]:
+    """A directory in `within` with what `scan` saw below `context`, for as long as the block
     lasts. Raises build/context-changed, env/disk-full and env/file-unreadable."""
     with tempfile.TemporaryDirectory(prefix="devloop-context-", dir=within) as directory:
         try:
-            _copy(context, snapshot, Path(directory))
+            _copy(context, scan, Path(directory))
         except OSError as error:
             raise failed_preparing(error) from error
         yield Path(directory)
 
 
-def _copy(context: Path, snapshot: Snapshot, into: Path) -> None:
+def _copy(context: Path, scan: Scan, into: Path) -> None:
     """With modes and times."""
+    snapshot = scan.snapshot
     ordered = sorted(directories_of(snapshot))
     for path in ordered:
         (into / path).mkdir(exist_ok=True)
-    with VerifiedFiles(context) as files, reading_context():
+    with VerifiedFiles(context, scan.kept) as files, reading_context():
         for path, entry in snapshot.entries.items():
             goal = into / path
             if entry.type == "file":

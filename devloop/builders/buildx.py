@@ -178,8 +178,9 @@ class Buildx:
 
     def _build(self, scan: Scan, progress: ProgressReporter, cancel: Cancel) -> ImageRef:
         self._report_cache(progress.reporter)
+        copy = bool(scan.passing) or self._overtaken >= _OVERTAKEN
         # Secrets are read during the build, wherever the context is.
-        copy = self._overtaken >= _OVERTAKEN and not self._job.build.secrets
+        checked = copy and not self._job.build.secrets
         result = self._run(scan, progress, cancel, copy=copy)
         if result.status != 0:
             self._route, why = self._detour(scan, self._explain(scan, result.solve), cancel)
@@ -197,7 +198,7 @@ class Buildx:
 
         summary = result.solve.summary
         image = self._job.publish(
-            scan, progress, cancel, summary=summary, pushed=pushed, checked=copy
+            scan, progress, cancel, summary=summary, pushed=pushed, checked=checked
         )
         self._advise(result.solve, progress.reporter)
         return image
@@ -259,7 +260,7 @@ class Buildx:
             directory = Path(stack.enter_context(_own_directory(job.root)))
             context = source
             if copy:
-                context = stack.enter_context(copied(source, scan.snapshot, directory))
+                context = stack.enter_context(copied(source, scan, directory))
             files = arranged(
                 *(source, build.dockerfile, build.ignore, scan.snapshot, rewrite), within=directory
             )

@@ -113,7 +113,7 @@ class Classic:
     ) -> str:
         job, state = self._job, BuildStream()
         name, replaced = self._dockerfile_in(scan)
-        context = until(cancel, stream(job.build.context, scan.snapshot, replaced))
+        context = until(cancel, stream(job.build.context, scan, replaced))
         started = time.monotonic()
         with _errors_into(state, cancel):
             try:

@@ -137,8 +137,11 @@ class Job:
         `scan`.
 
         The builder reads the files itself and later than the scan, so only this check makes the
-        tag (which is made from the scan) tell the truth about the image."""
+        tag (which is made from the scan) tell the truth about the image. For what keeps changing
+        builders have what the scan has kept."""
         written = self.written_since(scan)
+        if written is not None:
+            written -= scan.passing
         if written is None or (written and self.reads.may_read(scan, written)):
             raise context_changed()
 

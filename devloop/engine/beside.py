@@ -1,5 +1,6 @@
-"""What goes on beside the iterations of a service: an image follows what was synced, and a failed
-rollout is looked at on. Pure, as reduce.py, which decides when.
+"""What goes on beside the iterations of a service: an image follows what was synced, a failed
+rollout is looked at on, and what a failed deploy missed is waited for. Pure, as reduce.py, which
+decides when.
 """
 
 from __future__ import annotations
@@ -7,7 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from devloop.engine.state import CaughtUp, Done, Failed, Proof, Stopped
+from devloop.engine.disk import hinted
+from devloop.engine.state import CaughtUp, CauseMended, Done, Failed, Hinted, Proof, Stopped
 from devloop.errors import Code, Diagnosis
 from devloop.events import DiagnosticRaised
 from devloop.model import Outcome, Served
@@ -62,6 +64,26 @@ def recovered(turn: Turn, task: Task, result: object) -> None:
     why = f"the pods of #{unserved.key} became ready by themselves: serving {image.short}"
     ms = (turn.now - unserved.since) * 1000
     turn.close(number, Outcome.READY, ms=ms, image=image, why=why)
+
+
+def cause_mended(turn: Turn, task: Task, result: object) -> None:
+    """What a failed deploy missed has come, or is not waited for."""
+    failure = turn.service.failure
+    if failure is None or failure.task(turn.service.name) != task:
+        return
+    turn.service = replace(turn.service, failure=replace(failure, awaited=False))
+    if not (isinstance(result, Done) and isinstance(result.value, CauseMended)):
+        return
+    report = Diagnosis(
+        code=failure.diagnosis.code,
+        severity="info",
+        message=f"{result.value.what} is there now: it is tried again",
+        cause=f"#{failure.iteration} failed for the want of it",
+    )
+    turn.events.append(DiagnosticRaised.of(report, service=turn.service.name))
+    hinted(turn, Hinted(service=turn.service.name, paths=None))
+    if (dirty := turn.service.dirty) is not None:
+        turn.service = replace(turn.service, dirty=replace(dirty, again=True))
 
 
 def _catch_up_report(caught_up: CaughtUp) -> Diagnosis:

@@ -8,8 +8,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from devloop.engine.state import Dirty, Failure, Hinted, Iteration, TaskKind
-from devloop.engine.turn import SUPERSEDED
+from devloop.engine.state import SUPERSEDED, Dirty, Failure, Hinted, Iteration, TaskKind
 from devloop.errors import Code, Diagnosis
 from devloop.events import (
     DiagnosticRaised,
@@ -138,11 +137,11 @@ def _decide(turn: Turn, scan: Scan, seen: Dirty, done: Done) -> None:
     if running is None and failure and echo:
         turn.service = replace(turn.service, failure=replace(failure, fingerprint=fingerprint))
         return
-    wished = seen.asks or scan.changed or seen.paths
+    wished = seen.asks or seen.again or scan.changed or seen.paths
     if service.taken is not None and running is None and failure is None and not wished:
         return  # an audit is nobody's wish to take it back
     trigger = _trigger(turn, scan, seen, first=first)
-    if seen.asks:
+    if seen.asks or seen.again:
         begin(turn, trigger if first or scan.changed else Trigger(kind="retry"), scan)
     else:
         _compare(turn, trigger, scan, seen, ended=running is not None)

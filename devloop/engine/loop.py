@@ -23,6 +23,7 @@ from devloop.engine.state import (
     Awaits,
     Began,
     CaughtUp,
+    CauseMended,
     Done,
     Ended,
     Failed,
@@ -232,15 +233,10 @@ class Engine:
         ports = self.services[task.service]
         if task.kind is TaskKind.SCAN:
             seen = service.looking_at
-            found = ports.source.scan(seen.paths if seen else None, cancel)
+            found = ports.source.scan(seen.paths if seen else None, cancel, service.passing)
             return self._scanned(task.service, found)
-        if task.kind is TaskKind.CATCH_UP:
-            assert service.behind is not None  # noqa: S101 - it is what the task is about
-            return Done(_catch_up(ports, service.behind.scan, cancel))
-        if task.kind is TaskKind.RECOVER:
-            assert service.unserved is not None  # noqa: S101 - it is what the task is about
-            scan, deployed = service.unserved.scan, service.unserved.deployed
-            return Done(_contained(ports, ports.deployer.await_recovery(deployed, cancel), scan))
+        if task.kind in {TaskKind.CATCH_UP, TaskKind.RECOVER, TaskKind.AWAIT_CAUSE}:
+            return Done(_beside(ports, task, service, cancel))
         reporter = _Reporter(self.post, task)
         iteration = service.iteration
         assert iteration is not None  # noqa: S101 - only iterations have these tasks
@@ -293,6 +289,21 @@ class Engine:
         # A session that no longer notices saves would serve stale code: end it, loudly.
         report_bug(error)
         self.stop(ExitStatus.BUG, f"the watcher ended with {type(error).__name__}: {error}")
+
+
+def _beside(
+    ports: ServicePorts, task: Task, service: ServiceState, cancel: Cancel
+) -> CaughtUp | Served | CauseMended | None:
+    """What goes on while there is no iteration."""
+    if task.kind is TaskKind.CATCH_UP:
+        assert service.behind is not None  # noqa: S101 - it is what the task is about
+        return _catch_up(ports, service.behind.scan, cancel)
+    if task.kind is TaskKind.RECOVER:
+        assert service.unserved is not None  # noqa: S101 - it is what the task is about
+        scan, deployed = service.unserved.scan, service.unserved.deployed
+        return _contained(ports, ports.deployer.await_recovery(deployed, cancel), scan)
+    what = ports.deployer.await_cause(cancel)
+    return None if what is None else CauseMended(what)
 
 
 def _contained(ports: ServicePorts, served: Served, scan: Scan) -> Served:

@@ -112,11 +112,14 @@ def _next_step(state: State, service: ServiceState, now: float) -> Task | Hold |
 
 
 def _recovery(service: ServiceState) -> Task | None:
-    """While a failed deploy is all there is: look whether its pods become ready after all."""
-    unserved = service.unserved
-    if unserved is None or service.iteration is not None:
+    """While a failed deploy is all there is: look whether its pods become ready after all, or what
+    it missed comes."""
+    unserved, failure = service.unserved, service.failure
+    if service.iteration is not None:
         return None
-    return unserved.task(service.name)
+    if unserved is not None:
+        return unserved.task(service.name)
+    return failure.task(service.name) if failure is not None and failure.awaited else None
 
 
 def _catch_up(service: ServiceState, now: float) -> Task | Hold | None:

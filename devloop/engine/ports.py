@@ -63,8 +63,12 @@ class Hints(Protocol):
 class Source(Protocol):
     """One service's inputs on disk."""
 
-    def scan(self, hints: frozenset[Path] | None, cancel: Cancel) -> Scan:
-        """Look at the disk. `hints` may narrow what is looked at; None looks at everything."""
+    def scan(
+        self, hints: frozenset[Path] | None, cancel: Cancel, passing: frozenset[str] = ...
+    ) -> Scan:
+        """Look at the disk. `hints` may narrow what is looked at; None looks at everything.
+        `passing` are paths that keep changing, as `changed` of a scan names them: a build of what
+        is found is to go on when they change once more."""
 
     def concerns(self, path: Path) -> bool:
         """Whether a change of `path` can change the fingerprint (False for ignored paths)."""
@@ -139,6 +143,10 @@ class Deployer(Protocol):
 
         Raises cluster/* or safety/* when they never will be: the workload was deleted, or somebody
         else has changed its image."""
+
+    def await_cause(self, cancel: Cancel) -> str | None:
+        """Wait, for as long as it takes, until what the last deploy failed for the want of is
+        there: what that is, in words for the user. None where nothing is known to wait for."""
 
     def rollback(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> None:
         """Put back the images that the workloads of `deployed` had before."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack, assert_never
 
-from devloop.engine.beside import MOST_ATTEMPTS, caught_up, recovered
+from devloop.engine.beside import MOST_ATTEMPTS, caught_up, cause_mended, recovered
 from devloop.engine.disk import (
     asked,
     begin,
@@ -183,6 +183,9 @@ def _ended(turn: Turn, task: Task, result: object) -> None:
     if task.kind is TaskKind.RECOVER:
         recovered(turn, task, result)
         return
+    if task.kind is TaskKind.AWAIT_CAUSE:
+        cause_mended(turn, task, result)
+        return
     if not turn.is_current(task):
         return
     match result:
@@ -318,8 +321,14 @@ def _task_failed(turn: Turn, task: Task, diagnosis: Diagnosis) -> None:
         _end(turn, Outcome.FAILED, failure=iteration.failure)
         return
     seen, number = iteration.scan.fingerprint, iteration.number
+    missing = task.kind is TaskKind.DEPLOY and diagnosis.code is Code.CLUSTER_NOT_FOUND
     failure = Failure(
-        fingerprint=seen, iteration=number, step=step, diagnosis=diagnosis, at=turn.now
+        fingerprint=seen,
+        iteration=number,
+        step=step,
+        diagnosis=diagnosis,
+        at=turn.now,
+        awaited=missing and turn.state.mode == "dev",
     )
     undo = iteration.deployed is not None and iteration.deployed.can_roll_back
     if task.kind is TaskKind.FOLLOW and turn.service.roll_back and undo:

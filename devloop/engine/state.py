@@ -43,7 +43,11 @@ class TaskKind(enum.StrEnum):
     ROLLBACK = "rollback"
     CATCH_UP = "catch-up"
     RECOVER = "recover"
+    AWAIT_CAUSE = "await-cause"
 
+
+# After so many iterations in a row that a newer change ended before their deploy, one goes through.
+SUPERSEDED = 3
 
 WRITES = frozenset({TaskKind.SYNC, TaskKind.DEPLOY, TaskKind.ROLLBACK})
 
@@ -66,12 +70,13 @@ class Task:
 class Dirty:
     """The disk may have changed. Times are the loop's clock in seconds; `paths` is None when
     anything may have changed. `asks` are the requests for another try that the next look answers,
-    by number."""
+    by number; with `again` there is one in any case."""
 
     first: float
     last: float
     paths: frozenset[Path] | None
     asks: tuple[int, ...] = ()
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +134,18 @@ class Iteration:
 class Failure:
     """Why the last iteration failed, and when (the loop's clock in seconds); no retry until the
     fingerprint differs or somebody asks for one, with a save say. `fingerprint` is None when the
-    disk itself could not be read."""
+    disk itself could not be read. `awaited`: what was missing in the cluster may come, and then it
+    is tried again."""
 
     fingerprint: Fingerprint | None
     iteration: int
     step: Step
     diagnosis: Diagnosis
     at: float = 0.0
+    awaited: bool = False
+
+    def task(self, service: str) -> Task:
+        return Task(TaskKind.AWAIT_CAUSE, service, self.iteration)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +231,13 @@ class ServiceState:
         return Task(TaskKind.SCAN, self.name, self.scans) if self.looking_at else None
 
     @property
+    def passing(self) -> frozenset[str]:
+        """The paths that keep changing, where the next change lets an iteration through."""
+        if len(self.superseded) < SUPERSEDED - 1:
+            return frozenset()
+        return frozenset(path for paths in self.superseded for path in paths)
+
+    @property
     def settled(self) -> bool:
         """Nothing is known or suspected to be different from what was last decided."""
         return self.dirty is None and self.looking_at is None and self.iteration is None
@@ -302,6 +319,13 @@ class Awaits:
 
 
 @dataclass(frozen=True, slots=True)
+class CauseMended:
+    """What a deploy failed for the want of is there: `what`, in words for the user."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class CaughtUp:
     """An image holds what was synced. `adopted` says whether pods to come start with it; if not,
     `reason` is why."""
@@ -316,9 +340,18 @@ class Done:
     """`spares` is the number of the iteration that what a scan found makes no difference to;
     `wrote` says that what differs from the iteration's or the last scan is a build's output."""
 
-    value: Scan | ImageRef | Deployed | Served | Resumed | NotSynced | Awaits | CaughtUp | None = (
-        None
-    )
+    value: (
+        Scan
+        | ImageRef
+        | Deployed
+        | Served
+        | Resumed
+        | NotSynced
+        | Awaits
+        | CaughtUp
+        | CauseMended
+        | None
+    ) = None
     spares: int | None = None
     wrote: bool = False
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from devloop import events
 from devloop.base.patterns import ignore_line
-from devloop.engine.state import OpenStep, TaskKind
+from devloop.engine.state import SUPERSEDED, OpenStep, TaskKind
 from devloop.errors import Code, Diagnosis, ExitStatus
 from devloop.model import Outcome, Step, StepOutcome
 
@@ -31,10 +31,8 @@ STEP_OF = {
     TaskKind.ROLLBACK: Step.DEPLOY,
     TaskKind.CATCH_UP: Step.BUILD,
     TaskKind.RECOVER: Step.ROLLOUT,
+    TaskKind.AWAIT_CAUSE: Step.DEPLOY,
 }
-
-# After so many iterations in a row that a newer change ended before their deploy, one goes through.
-SUPERSEDED = 3
 
 # How many changed paths of each are remembered.
 _LISTED = 20

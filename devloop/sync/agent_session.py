@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
+    from devloop.base.file_content import Contents
     from devloop.sync.changes import FileChange, SyncedFile
     from devloop.sync.ports import CommandStream
     from devloop.sync.protocol import Kind, ProcessNews
@@ -139,10 +140,13 @@ class Agent:
         context: Path,
         stop_timeout: float | None = None,
         name: str = "",
+        *,
+        kept: Contents | None = None,
     ) -> dict[int, str]:
         """Bring all `changes` and, with `stop_timeout` (seconds), have the process started anew
         when all of them are in place; what could not be done, by its place in `changes`. `name` is
-        the mark of what the container has then, "" for none.
+        the mark of what the container has then, "" for none. The disk is not asked for files whose
+        content was `kept`.
 
         Raises build/context-changed when a file is not what the scan saw; then some may have been
         brought and others not."""
@@ -153,7 +157,7 @@ class Agent:
                 out += request(self.kind, change)
                 continue
             try:
-                with contextlib.closing(self._file(change, placed, context)) as pieces:
+                with contextlib.closing(self._file(change, placed, context, kept)) as pieces:
                     for piece in pieces:
                         out += piece
                         if len(out) > _GATHER:
@@ -171,13 +175,15 @@ class Agent:
             out += mark(name)
         return self._finish(out)
 
-    def _file(self, change: FileChange, placed: SyncedFile, context: Path) -> Generator[bytes]:
+    def _file(
+        self, change: FileChange, placed: SyncedFile, context: Path, kept: Contents | None
+    ) -> Generator[bytes]:
         """Request and content: exactly as many bytes as are announced, whatever happens to the
         file meanwhile. Raises ContentChanged when it is not what the scan saw: before there was
         anything, or after the agent is told to throw it away."""
         left = placed.entry.size
         try:
-            with VerifiedFiles(context) as files:
+            with VerifiedFiles(context, kept) as files:
                 file = files.open(placed.source, left, placed.entry.digest)
         except OSError as error:
             raise ContentChanged(placed.source) from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import operator
 import posixpath
-from dataclasses import replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from devloop.sync.rules import SyncTarget
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from devloop.base.file_content import Contents
     from devloop.model import ContextEntry, Snapshot
     from devloop.sync.rules import PathRule
 
@@ -67,11 +68,13 @@ class SyncPlan:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerState:
     """What a container has: a context, and where it goes. `mark` names it for whoever comes later,
-    in hexadecimal; "" where that would take more than what the image is made from."""
+    in hexadecimal; "" where that would take more than what the image is made from. `kept` is the
+    content of files that keep changing (see `Scan`)."""
 
     snapshot: Snapshot
     placing: Placing
     mark: str = ""
+    kept: Contents = field(default_factory=dict)
 
 
 class ByRules:

@@ -344,7 +344,9 @@ class ContainerSync:
             restarts.starts(self.pod, self.container, False)
         try:
             timeout = restarts.stop_timeout if restarts is not None and restart else None
-            refused = agent.apply(plan.changes, self._context, timeout, wanted.mark)
+            refused = agent.apply(
+                plan.changes, self._context, timeout, wanted.mark, kept=wanted.kept
+            )
         except DevloopError as error:
             attempt.finish(error)
             return

@@ -444,7 +444,7 @@ class FileSync:
                 )
             placing = last
         mark = scan.fingerprint.build if self._earlier is not None else ""
-        state = ContainerState(snapshot=scan.snapshot, placing=placing, mark=mark)
+        state = ContainerState(snapshot=scan.snapshot, placing=placing, mark=mark, kept=scan.kept)
         return _DesiredState(scan, state)
 
     def _asked_for(self, scan: Scan) -> _DesiredState | None:

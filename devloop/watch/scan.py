@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from devloop.base.editor_files import has_mark
-from devloop.base.file_content import RACY_NS, hash_file, key_of, read_small
+from devloop.base.file_content import RACY_NS, hash_file, key_of, read_small, read_whole
 from devloop.errors import unreadable
 from devloop.model import ContextEntry, Snapshot
 from devloop.watch.scan_progress import ScanProgress
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _DIRECTORY = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
 # An editor's temporary file is gone by then, or the editor is at it still and its content is old.
 _PASSING_NS = 60 * 10**9
+# What is kept of files that keep changing, in bytes: one that is bigger is read again by builders.
+_MOST_KEPT = 64 << 20
 _SWAPPED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
@@ -53,7 +55,7 @@ class TreeScanner:
 
     After a scan, `changes` are the paths that differ from the scan before, sorted, `files` the
     number of files in the snapshot, `read` the number whose content was read; `looks` counts all
-    scans so far."""
+    scans so far. `kept` is the content of those that it was to keep."""
 
     def __init__(
         self,
@@ -71,6 +73,8 @@ class TreeScanner:
         self.files = 0
         self.read = 0
         self.looks = 0
+        self.kept: dict[str, tuple[int, list[bytes]]] = {}
+        self._keeps: frozenset[str] = frozenset()
         self._rules = rules
         self._clock = clock
         self._needed = needed
@@ -93,14 +97,18 @@ class TreeScanner:
         self._rules = rules
         self._complete = False
 
-    def scan(self, hints: Iterable[Path] | None, cancel: Cancel) -> Snapshot:
-        """Look at `hints` (absolute paths; a directory stands for all in it), or at everything.
+    def scan(
+        self, hints: Iterable[Path] | None, cancel: Cancel, keep: frozenset[str] = frozenset()
+    ) -> Snapshot:
+        """Look at `hints` (absolute paths; a directory stands for all in it), or at everything;
+        `keep` are paths in the context to read in any case, whose content is wanted.
 
         The first scan and the one after a failed scan look at everything anyway. Raises
         FileNotFoundError or NotADirectoryError when the root is no directory, `env/file-unreadable`
         and `Cancelled`."""
         self.read = 0
         self.looks += 1
+        self.kept, self._keeps = {}, keep
         work = ScanProgress(cancel, self._progress)
         narrow = None if hints is None or not self._complete else self._relative(hints)
         self._complete = False
@@ -119,7 +127,7 @@ class TreeScanner:
                     self._walk(self._top, fd, work)
             else:
                 # Nobody reports what becomes of those that stay.
-                for path in sorted(narrow | self._staying):
+                for path in sorted(narrow | self._staying | keep):
                     self._look(path, fd, work)
         finally:
             os.close(fd)
@@ -203,7 +211,7 @@ class TreeScanner:
         look = _Look(fd, self._clock() - RACY_NS, work)
         prefix = directory.below("")
         in_context = self._rules.files_in(directory.inherited)
-        known = directory.leaves.get
+        known, keeps = directory.leaves.get, self._keeps
         first = not directory.listed
         try:
             with os.scandir(fd) as listing:
@@ -217,7 +225,8 @@ class TreeScanner:
                         has_mark(name) and self._stays(directory, found, first=first)
                     ):
                         leaf = known(name)
-                        if leaf is None or not leaf.trusted or not _same(found, leaf):
+                        stays = leaf is not None and leaf.trusted and _same(found, leaf)
+                        if not stays or (keeps and prefix + name in keeps):
                             leaf = self._leaf(found, look, prefix)
                         if leaf is not None:
                             leaves[name] = leaf
@@ -277,8 +286,15 @@ class TreeScanner:
     def _file(self, name: str, look: _Look, prefix: str) -> Leaf | None:
         work = look.work
         work.check()
-        content = read_small(name, look.fd, look.trusted_before)
+        whole = None
+        content = None
         try:
+            if self._keeps and prefix + name in self._keeps:
+                left = _MOST_KEPT - sum(len(data[0]) for _, data in self.kept.values())
+                whole = read_whole(name, left, dir_fd=look.fd)
+                content = whole[0] if whole else None
+            if content is None:
+                content = read_small(name, look.fd, look.trusted_before)
             if content is None:
                 work.at = prefix + name
                 content = hash_file(name, work, dir_fd=look.fd)
@@ -293,7 +309,11 @@ class TreeScanner:
         digest, key, settled = content
         # ctime, because mtime can be set to anything and ctime cannot.
         trusted = settled and key[3] < look.trusted_before
-        return Leaf(name, ContextEntry("file", key[4] & 0o7777, key[1], digest), key, trusted)
+        size = key[1]
+        if whole is not None:
+            _, size, data = whole
+            self.kept[prefix + name] = (key[2] // 10**9, [data])
+        return Leaf(name, ContextEntry("file", key[4] & 0o7777, size, digest), key, trusted)
 
     def _replace(self, directory: Directory, leaves: dict[str, Leaf]) -> None:
         old = directory.leaves

@@ -118,7 +118,12 @@ class ServiceSource:
         self._in_step = False
         self._lock = threading.Lock()
 
-    def scan(self, hints: frozenset[Path] | None, cancel: Cancel) -> Scan:
+    def scan(
+        self,
+        hints: frozenset[Path] | None,
+        cancel: Cancel,
+        passing: frozenset[str] = frozenset(),
+    ) -> Scan:
         """Look at the disk; see engine.ports.Source.
 
         Raises `config/dockerfile-missing`, `config/context-missing`, `config/value` (a bad ignore
@@ -128,7 +133,7 @@ class ServiceSource:
         with self._lock:
             in_step, self._in_step = self._in_step, False
             before = self._looks
-            found = self._look(hints, cancel)
+            found = self._look(hints, cancel, passing)
             in_step = in_step and self._looks == before + 1
             if self._checked != found.fingerprint.deploy:
                 self._check(cancel)
@@ -174,8 +179,15 @@ class ServiceSource:
     def _looks(self) -> int:
         return self._scanner.looks if self._scanner is not None else 0
 
-    def _look(self, hints: frozenset[Path] | None, cancel: Cancel) -> Scan:
+    def _look(
+        self,
+        hints: frozenset[Path] | None,
+        cancel: Cancel,
+        passing: frozenset[str] = frozenset(),
+    ) -> Scan:
         """What is on disk, not yet compared with the look before."""
+        length, prefix = len(self._prefix), self._prefix
+        keep = frozenset(path[length:] for path in passing if path.startswith(prefix))
         if not self._complete:
             hints = None
         self._complete = False
@@ -192,11 +204,11 @@ class ServiceSource:
             scanner.use(rules)
         self._rules = rules
         try:
-            snapshot = scanner.scan(hints, cancel)
+            snapshot = scanner.scan(hints, cancel, keep)
             if isinstance(rules, NarrowRules) and _link_on_the_way(rules, scanner, snapshot):
                 self._rules = self._ignore.widen()
                 scanner.use(self._rules)
-                snapshot = scanner.scan(None, cancel)
+                snapshot = scanner.scan(None, cancel, keep)
         except (FileNotFoundError, NotADirectoryError):
             raise self._missing(
                 Code.CONFIG_CONTEXT_MISSING, "is not a directory", os.path.isdir
@@ -214,6 +226,8 @@ class ServiceSource:
             recipe=recipe,
             files=scanner.files,
             look=scanner.looks,
+            passing=frozenset(p for p in keep if p in scanner.kept or p not in snapshot.entries),
+            kept=scanner.kept,
         )
 
     def concerns(self, path: Path) -> bool:

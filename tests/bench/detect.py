@@ -135,6 +135,9 @@ class Loop:
     def await_recovery(self, deployed: Deployed, cancel: Cancel) -> Served:
         raise NotImplementedError
 
+    def await_cause(self, cancel: Cancel) -> str | None:
+        raise NotImplementedError
+
     def rollback(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> None:
         raise AssertionError("nothing fails here")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ def test_a_secret_that_comes_after_the_failure_makes_it_ready_by_itself(
     cluster.serves("v1")
 
 
-def test_a_save_of_the_same_bytes_tries_again_once_the_namespace_is_there(
+def test_a_namespace_that_comes_after_the_failure_is_noticed_without_a_save(
     devloop: Start, workspace: Workspace, cluster: Cluster
 ) -> None:
     late = f"{cluster.namespace}-late"
@@ -107,9 +106,11 @@ def test_a_save_of_the_same_bytes_tries_again_once_the_namespace_is_there(
     assert late in failed["why"]
     cluster.kubectl("create", "namespace", late)
     try:
-        time.sleep(1.5)  # what a failed build wrote itself comes earlier
-        workspace.save("app.py", workspace.read("app.py"))
         session.finished("ready", seconds=90)
+        (said,) = [
+            e for e in session.of("diagnostic") if e["severity"] == "info" and late in e["message"]
+        ]
+        assert said["code"] == "cluster/not-found"
         assert session.of("iteration.started")[-1]["trigger"]["kind"] == "retry"
     finally:
         cluster.kubectl("delete", "namespace", late, "--wait=false")

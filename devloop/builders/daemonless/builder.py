@@ -103,7 +103,7 @@ class DaemonlessBuilder:
         ).target()
         if made.base is None and not made.layers:
             raise NeedsFullBuild("the image has no layer")
-        image = self._images.make(made, cancel)
+        image = self._images.make(made, cancel, scan.kept)
         count = len(made.layers)
         summary = f"{count} layer{'s' * (count != 1)} without a builder, {len(image.blobs)} new"
         progress.push(summary)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
+    from devloop.base.file_content import Contents
     from devloop.builders.daemonless.stages import StageImage
     from devloop.builders.image.copies import FileEntry
     from devloop.builders.image.documents import Documents
-    from devloop.builders.image.layer import Contents
     from devloop.builders.job import OpenRegistry
 
 

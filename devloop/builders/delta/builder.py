@@ -234,7 +234,7 @@ class DeltaBuilder:
                 reporter.finished(Step.BUILD, StepOutcome.SKIPPED, "no COPY takes what changed")
                 return known.image
             reporter.started(Step.BUILD)
-            made = shortcut.make(change)
+            made = shortcut.make(change, scan.kept)
             cancel.check()
             summary = f"{made.summary} on {shortcut.digest[7:13]}"
             reporter.finished(Step.BUILD, StepOutcome.DONE, summary)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
+    from devloop.base.file_content import Contents
     from devloop.builders.delta.analysis import Rules
     from devloop.builders.delta.copy_targets import ShownCopies
     from devloop.builders.delta.layer_state import Frozen, LayerChange, LayerState
@@ -93,15 +94,16 @@ class Shortcut:
             check_places(fresh, self.base_layers(cancel))
         return self.state.change()
 
-    def make(self, change: LayerChange) -> DeltaImage:
-        """Read the files and make the blobs. Raises build/context-changed for a file that is no
-        longer what was scanned, and `NeedsFullBuild`."""
+    def make(self, change: LayerChange, kept: Contents | None = None) -> DeltaImage:
+        """Read the files, but those whose content was `kept`, and make the blobs. Raises
+        build/context-changed for a file that is no longer what was scanned, and
+        `NeedsFullBuild`."""
         if change.size > _MOST:
             raise NeedsFullBuild(f"{size(change.size)} changed")
         image, delta, blobs = self.image, None, list[bytes]()
 
         def layer(entries: tuple[FileEntry, ...]) -> Layer:
-            blobs.append(write_layer(entries, self._context))
+            blobs.append(write_layer(entries, self._context, kept))
             return image.bare(sha256(blobs[-1]), len(blobs[-1]))
 
         for index, entries in change.layers.items():

@@ -20,14 +20,12 @@ from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.tar_writer import END, header, padding, reading_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
+    from devloop.base.file_content import Contents
     from devloop.model import Snapshot
-
-    Contents = Mapping[str, tuple[int, list[bytes]]]
-    """Path in the context -> time of modification in seconds, and the bytes."""
 
 
 _CHUNK = 1 << 20

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
+    from devloop.base.file_content import Contents
     from devloop.builders.buildx import Buildx
-    from devloop.builders.image.layer import Contents
     from devloop.builders.image.listing import Listing
     from devloop.builders.job import Job, OpenRegistry
     from devloop.builders.split.division import Division
@@ -87,7 +87,8 @@ class SplitBuilder:
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
         """See engine.ports.Builder."""
         try:
-            if self._buildx.undisturbed and not scan.fresh and scan.recipe != self._given_up:
+            whole = scan.fresh or bool(scan.passing) or scan.recipe == self._given_up
+            if self._buildx.undisturbed and not whole:
                 with self._buildx.counted():
                     return self.build_split(scan, reporter, cancel)
         except NeedsFullBuild:

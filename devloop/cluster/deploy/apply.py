@@ -24,6 +24,7 @@ from devloop.cluster.api.pod_view import (
     uid_of,
 )
 from devloop.cluster.api.writes import MANAGER
+from devloop.cluster.deploy.missing import MissingObject
 from devloop.cluster.deploy.objects import KEPT_KINDS
 from devloop.cluster.deploy.ownership import (
     APPLIED,
@@ -37,7 +38,7 @@ from devloop.cluster.deploy.ownership import (
 )
 from devloop.cluster.replace.pause import with_pause
 from devloop.cluster.replace.strategy import Written
-from devloop.errors import Code, DevloopError
+from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.deploy.objects import PlannedObject
-    from devloop.errors import Diagnosis
 
 
 _CRD_SECONDS = 10.0
@@ -187,15 +187,7 @@ class Applier:
                 )
             except ApiError as error:
                 if error.status == 404 and error.details.get("kind") == "namespaces":
-                    raise DevloopError.of(
-                        Code.CLUSTER_NOT_FOUND,
-                        f"the namespace {planned.namespace!r} does not exist",
-                        location=planned.location,
-                        suggestions=(
-                            f"kubectl create namespace {planned.namespace}",
-                            "or put a Namespace into the manifests",
-                        ),
-                    ) from error
+                    raise _namespace_missing(planned) from error
                 mine = planned.recreate and is_for_good(error) and created_by(live)
                 if live is not None and (_immutable(planned, error) or mine):
                     self._delete(planned, live, cancel)
@@ -339,3 +331,19 @@ def _is_over(planned: PlannedObject, live: Json, wanted: Json) -> bool:
 
 def _other_images(live: Json, wanted: Json) -> bool:
     return not images_of(wanted).items() <= images_of(live).items()
+
+
+def _namespace_missing(planned: PlannedObject) -> MissingObject:
+    name = planned.namespace
+    diagnosis = Diagnosis(
+        code=Code.CLUSTER_NOT_FOUND,
+        message=f"the namespace {name!r} does not exist",
+        location=planned.location,
+        suggestions=(
+            f"kubectl create namespace {name}",
+            "or put a Namespace into the manifests",
+        ),
+    )
+    return MissingObject(
+        diagnosis, path=f"/api/v1/namespaces/{name}", what=f"the namespace {name!r}"
+    )

@@ -20,6 +20,7 @@ from devloop.cluster.api.pod_view import images_of
 from devloop.cluster.deploy.check import refuse_protected
 from devloop.cluster.deploy.config_reads import config_hashes, mark_templates, merged, reads_more
 from devloop.cluster.deploy.image_owners import containers_of
+from devloop.cluster.deploy.missing import MissingObject, await_object
 from devloop.cluster.deploy.objects import (
     DeployPlan,
     PlannedWorkload,
@@ -74,6 +75,8 @@ class ServiceDeployer:
         # What stands before commands, by the image that it is in.
         self._supervisors: dict[str, tuple[str, ...]] = {}
         self._reported: set[Diagnosis] = set()
+        # What the last deploy failed for the want of.
+        self._missing: MissingObject | None = None
         if self._rendering is not None:
             shared.deploys(self.name, frozenset(self._refs))
 
@@ -81,6 +84,19 @@ class ServiceDeployer:
         self._shared.built(self.name, image)
 
     def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
+        self._missing = None
+        try:
+            return self._deploy(image, reporter, cancel)
+        except MissingObject as missing:
+            self._missing = missing
+            raise
+
+    def await_cause(self, cancel: Cancel) -> str | None:
+        """See engine.ports.Deployer."""
+        missing = self._missing
+        return await_object(self._shared.connection, missing, cancel) if missing else None
+
+    def _deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
         reporter.started(Step.DEPLOY)
         with self._planned(image, cancel) as plan:
             self._report(plan.notes, reporter)
@@ -88,7 +104,7 @@ class ServiceDeployer:
                 missing = ImagesMissing(sorted(plan.missing))
                 reporter.finished(Step.DEPLOY, StepOutcome.SKIPPED, f"waits for {missing}")
                 raise missing
-            deployed, ways = self._deploy(plan, image, reporter, cancel)
+            deployed, ways = self._written(plan, image, reporter, cancel)
             self._remember(image)
         outcome = StepOutcome.DONE if deployed.changed else StepOutcome.SKIPPED
         reporter.finished(Step.DEPLOY, outcome, _detail(deployed, ways))
@@ -200,7 +216,7 @@ class ServiceDeployer:
 
     # --- what is written -----------------------------------------------------------------------
 
-    def _deploy(
+    def _written(
         self, plan: DeployPlan, image: ImageRef, reporter: Reporter, cancel: Cancel
     ) -> tuple[Deployed, dict[WorkloadRef, str]]:
         """Returns, too, a few words for each workload on how its pods come to run the image."""

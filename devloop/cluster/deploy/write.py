@@ -29,12 +29,13 @@ from devloop.cluster.api.pod_view import (
 )
 from devloop.cluster.api.writes import patch_as_devloop
 from devloop.cluster.deploy.config_reads import READS, changed_reads, reads_in
+from devloop.cluster.deploy.missing import MissingObject
 from devloop.cluster.deploy.ownership import same_but_images
 from devloop.cluster.replace.pause import with_pause
 from devloop.cluster.replace.recovery_log import RecoveryEntry
 from devloop.cluster.replace.rolling import is_fast, restore_strategy, with_fast_strategy
 from devloop.cluster.replace.strategy import Written
-from devloop.errors import Code, DevloopError
+from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from devloop.cluster.deploy.apply import Applier
     from devloop.cluster.deploy.objects import PlannedObject
     from devloop.cluster.replace.recovery_log import RecoveryLog
-    from devloop.errors import Diagnosis
     from devloop.model import WorkloadRef
 
 
@@ -194,19 +194,20 @@ class ImagePatch:
         return result
 
 
-def missing_workload(connection: Connection, ref: WorkloadRef) -> DevloopError:
+def missing_workload(connection: Connection, ref: WorkloadRef) -> MissingObject:
     """cluster/not-found that names what there is of that kind in the namespace."""
     names: list[str] = []
     with contextlib.suppress(DevloopError):  # the answer is a help only
         listing = connection.request("GET", workload_path(ref).rpartition("/")[0])
         names = sorted(name_of(item) for item in items(listing.get("items")))
     near = difflib.get_close_matches(ref.name, names, n=1)
-    return DevloopError.of(
-        Code.CLUSTER_NOT_FOUND,
-        f"{ref} does not exist in namespace {ref.namespace!r}",
+    diagnosis = Diagnosis(
+        code=Code.CLUSTER_NOT_FOUND,
+        message=f"{ref} does not exist in namespace {ref.namespace!r}",
         cause=f"there: {', '.join(names[:10])}" if names else f"there is no {ref.kind} at all",
         suggestions=(
             *(f"did you mean {ref.kind}/{name}?" for name in near),
             "give the manifests that make it: `deploy.manifests` in devloop.yaml",
         ),
     )
+    return MissingObject(diagnosis, path=workload_path(ref), what=str(ref))

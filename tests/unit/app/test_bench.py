@@ -145,6 +145,9 @@ class Instant:
     def await_recovery(self, deployed: Deployed, cancel: Cancel) -> Served:
         raise NotImplementedError
 
+    def await_cause(self, cancel: Cancel) -> str | None:
+        raise NotImplementedError
+
     def rollback(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> None:
         raise NotImplementedError
 

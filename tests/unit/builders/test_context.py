@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,13 @@ from devloop.base.ignore_rules import IgnoreRules
 from devloop.builders.build_context import arranged, extra_patterns, ignore_file, merged, stream
 from devloop.builders.docker_cli import place_for_files
 from devloop.errors import DevloopError
-from devloop.model import Snapshot
+from devloop.model import Fingerprint, Scan, Snapshot
 from devloop.watch.rules import ContextRules
 from tests.unit.builders.kit import snapshot_of, write
+
+
+def scan_of(snapshot: Snapshot) -> Scan:
+    return Scan(fingerprint=Fingerprint("", ""), snapshot=snapshot)
 
 
 def included(rules: ContextRules, paths: list[str]) -> set[str]:
@@ -146,7 +151,7 @@ def test_an_unreadable_dockerfile_is_reported(tmp_path: Path) -> None:
 
 
 def tar_of(context: Path, **options: bytes) -> tarfile.TarFile:
-    data = b"".join(stream(context, snapshot_of(context), options or None))
+    data = b"".join(stream(context, scan_of(snapshot_of(context)), options or None))
     assert len(data) % 512 == 0
     return tarfile.open(fileobj=io.BytesIO(data), errorlevel=2)
 
@@ -236,8 +241,22 @@ def test_a_file_that_changed_since_the_scan_ends_the_stream(tmp_path: Path, chan
     assert callable(change)
     change(tmp_path / "a")
     with pytest.raises(DevloopError) as caught:
-        b"".join(stream(tmp_path, snapshot))
+        b"".join(stream(tmp_path, scan_of(snapshot)))
     assert caught.value.code == "build/context-changed"
+
+
+@pytest.mark.parametrize("change", [Path.unlink, _shorter, _longer, _other, _fifo, _link])
+def test_of_what_keeps_changing_the_build_gets_what_the_scan_read(
+    tmp_path: Path, change: object
+) -> None:
+    write(tmp_path, {"a": "one"})
+    scan = replace(scan_of(snapshot_of(tmp_path)), kept={"a": (7, [b"one"])})
+    assert callable(change)
+    change(tmp_path / "a")
+    with tarfile.open(fileobj=io.BytesIO(b"".join(stream(tmp_path, scan)))) as tar:
+        member = tar.extractfile("a")
+        assert member is not None
+        assert (member.read(), tar.getmember("a").mtime) == (b"one", 7)
 
 
 def test_a_link_that_leads_elsewhere_ends_the_stream(tmp_path: Path) -> None:
@@ -246,7 +265,7 @@ def test_a_link_that_leads_elsewhere_ends_the_stream(tmp_path: Path) -> None:
     (tmp_path / "l").unlink()
     (tmp_path / "l").symlink_to("b")
     with pytest.raises(DevloopError):
-        b"".join(stream(tmp_path, snapshot))
+        b"".join(stream(tmp_path, scan_of(snapshot)))
 
 
 def test_modes_are_permission_bits_only(tmp_path: Path) -> None:

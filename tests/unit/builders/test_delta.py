@@ -188,6 +188,17 @@ def test_three_round_trips_two_of_them_at_once(bench: Bench) -> None:
     assert set(methods[3:]) <= {"POST"}
 
 
+def test_what_keeps_changing_goes_into_the_delta_as_the_scan_read_it(bench: Bench) -> None:
+    bench.build()
+    bench.write(a="22")
+    scan = replace(bench.scan(), passing=frozenset({"a"}), kept={"a": (7, [b"22"])})
+    bench.write(a="333")
+    image = bench.build(scan)
+    assert bench.layers(image)[-1]["app/a"].digest == sha256(b"22").removeprefix("sha256:")
+    # The next look finds another content, and its image has that.
+    assert bench.layers(bench.build())[-1]["app/a"].digest == sha256(b"333").removeprefix("sha256:")
+
+
 def test_the_image_is_remembered_for_the_next_session(bench: Bench) -> None:
     bench.build()
     bench.write(a="22")

@@ -63,7 +63,9 @@ class World:
         self.recreated: list[str] = []
         self.on_build: Callable[[str, Cancel], None] = lambda _content, _cancel: None
 
-    def scan(self, hints: frozenset[Path] | None, cancel: Cancel) -> Scan:
+    def scan(
+        self, hints: frozenset[Path] | None, cancel: Cancel, passing: frozenset[str] = frozenset()
+    ) -> Scan:
         content = self.scanned = self.content
         return Scan(
             fingerprint=Fingerprint(content, ""),
@@ -109,6 +111,9 @@ class World:
             if cancel.wait(0.01):
                 raise Cancelled
         return Served(image=deployed.image, pods=("web-1",))
+
+    def await_cause(self, cancel: Cancel) -> str | None:
+        return None
 
     def rollback(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> None:
         raise AssertionError("nothing was there before")

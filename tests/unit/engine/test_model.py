@@ -27,6 +27,7 @@ from devloop.engine.state import (
     Asked,
     Began,
     CaughtUp,
+    CauseMended,
     ChangedOutside,
     Continued,
     Done,
@@ -264,7 +265,7 @@ class World(RuleBasedStateMachine):
                 self.apply(Began(task, Step.SYNC))
                 self.cluster[task.service] = iteration.scan.fingerprint.build
                 self.end(task, Done(Served(image=image_of("before"), pods=("web-1",))))
-            case TaskKind.CATCH_UP | TaskKind.RECOVER:
+            case TaskKind.CATCH_UP | TaskKind.RECOVER | TaskKind.AWAIT_CAUSE:
                 self.succeed_beside(task)
             case TaskKind.BUILD:
                 assert iteration is not None
@@ -296,6 +297,10 @@ class World(RuleBasedStateMachine):
             assert service.behind is not None
             image = image_of(service.behind.scan.fingerprint.build)
             self.end(task, Done(CaughtUp(image, adopted=True)))
+            return
+        if task.kind is TaskKind.AWAIT_CAUSE:
+            assert service.failure is not None
+            self.end(task, Done(CauseMended("the namespace 'dev'")))
             return
         assert service.unserved is not None
         image = service.unserved.deployed.image
@@ -336,6 +341,7 @@ class World(RuleBasedStateMachine):
                 "pod/crash-loop",
                 "build/context-changed",
                 "sync/failed",
+                "cluster/not-found",
             ]
         ),
     )

@@ -9,8 +9,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.engine.state import Asked, Done, Hinted, Stopped, TaskKind
-from devloop.events import IterationFinished, IterationStarted, StepFinished, TriggerTaken
+from devloop.engine.state import (
+    Asked,
+    CauseMended,
+    Continued,
+    Done,
+    Hinted,
+    Paused,
+    Stopped,
+    TaskKind,
+)
+from devloop.events import (
+    DiagnosticRaised,
+    IterationFinished,
+    IterationStarted,
+    StepFinished,
+    TriggerTaken,
+)
 from devloop.model import Outcome, Served, Step
 from tests.unit.engine.test_model import (
     FIRST,
@@ -121,6 +136,44 @@ def test_a_save_of_the_same_bytes_after_a_failure_tries_again(kind: TaskKind, co
     assert (began.trigger.kind, began.trigger.paths) == ("retry", ("app.py",))
     assert ended is None
     assert TaskKind.BUILD in web_tasks(world)
+
+
+def test_what_a_deploy_missed_is_tried_again_when_it_is_there() -> None:
+    world = failed_at(TaskKind.DEPLOY, "cluster/not-found")
+    assert web_tasks(world) == [TaskKind.AWAIT_CAUSE]
+    world.end(task_of(world, TaskKind.AWAIT_CAUSE), Done(CauseMended("the namespace 'dev'")))
+    said = [e for e in world.events if isinstance(e, DiagnosticRaised)][-1]
+    assert (said.code, said.severity) == ("cluster/not-found", "info")
+    assert said.message == "the namespace 'dev' is there now: it is tried again"
+    world.succeed(task_of(world, TaskKind.SCAN))
+    began, ended = last(world)
+    assert (began.trigger.kind, ended) == ("retry", None)
+    assert web_tasks(world) == [TaskKind.BUILD]
+
+
+def test_what_nobody_can_wait_for_is_not_asked_for_again() -> None:
+    world = failed_at(TaskKind.DEPLOY, "cluster/not-found")
+    world.end(task_of(world, TaskKind.AWAIT_CAUSE), Done())
+    assert web_tasks(world) == []
+    assert world.state.services["web"].failure is not None
+
+
+def test_a_save_ends_the_wait_for_what_a_deploy_missed() -> None:
+    world = failed_at(TaskKind.DEPLOY, "cluster/not-found")
+    world.wait(5)
+    saved_again(world)
+    assert task_of(world, TaskKind.AWAIT_CAUSE) in world.cancelled
+    assert TaskKind.BUILD in web_tasks(world)
+
+
+def test_during_a_pause_nothing_is_asked_for() -> None:
+    world = failed_at(TaskKind.DEPLOY, "cluster/not-found")
+    world.apply(Paused("paused"))
+    world.end(task_of(world, TaskKind.AWAIT_CAUSE), Done(CauseMended("the namespace 'dev'")))
+    assert web_tasks(world) == []
+    world.apply(Continued())
+    world.follow_plan()
+    assert web_tasks(world) == [TaskKind.SCAN]
 
 
 def test_what_a_failed_build_wrote_itself_does_not_try_again() -> None:

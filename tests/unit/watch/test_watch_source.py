@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,39 @@ def look(source: ServiceSource, *hints: Path) -> Scan:
 
 def fingerprint(root: Path, **options: Any) -> Fingerprint:
     return look(source(root, **options)).fingerprint
+
+
+LOG = frozenset({"api/app.log"})
+
+
+def test_the_content_of_what_keeps_changing_is_that_of_the_fingerprint(root: Path) -> None:
+    log = write(root / "api/app.log", "one")
+    looked = source(root)
+    look(looked)
+    log.write_text("two")
+    scan = looked.scan(frozenset({root / "api/src/app.py"}), Cancel(), LOG)
+    (mtime, data), digest = scan.kept["app.log"], scan.snapshot.entries["app.log"].digest
+    assert (mtime, data) == (int(log.stat().st_mtime), [b"two"])
+    assert digest == hashlib.sha256(b"two").hexdigest()
+    # A build of it goes on when that changes once more, and with nothing else.
+    log.write_text("three")
+    assert looked.written_since(scan) == frozenset({"app.log"})
+    assert scan.passing == frozenset({"app.log"})
+    write(root / "api/src/app.py", "y")
+    assert looked.written_since(scan) == frozenset({"app.log", "src/app.py"})
+    assert look(looked).kept == {}
+
+
+def test_what_comes_and_goes_may_come_while_it_is_built_and_what_is_too_big_is_not_kept(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devloop.watch.scan._MOST_KEPT", 4)
+    looked = source(root)
+    assert looked.scan(None, Cancel(), LOG).passing == frozenset({"app.log"})
+    write(root / "api/app.log", "12345")
+    scan = looked.scan(None, Cancel(), LOG)
+    assert (scan.passing, scan.kept) == (frozenset(), {})
+    assert scan.snapshot.entries["app.log"].size == 5
 
 
 @pytest.mark.parametrize(
