@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from devloop.cli.options import CommonOptions, load, output_option, project_options
+from devloop.cli.options import CommonOptions, load_or_assume, output_option, project_options
+from devloop.cli.session import AssumedNotice
 from devloop.errors import DevloopError, Diagnosis, ExitStatus
 from devloop.ui.text import explanation, problem_line
 
@@ -24,13 +25,14 @@ def command(options: CommonOptions, output: Literal["text", "json"]) -> int:
 
     Looks into Dockerfiles and manifests as `run` would. Prints one line a problem, as
     path:line:column: error[code]: message, and ends with 2 if there is any, whatever it hints at.
-    Touches neither Docker nor a cluster.
+    Touches neither Docker nor a cluster, but where there is no devloop.yaml: what is checked then
+    is what `run` would assume, a running Deployment included.
     """
     from devloop.app.project_check import check_project  # noqa: PLC0415 - only for this command
 
     loaded: LoadedProject | None = None
     try:
-        loaded = load(options)
+        loaded = load_or_assume(options, AssumedNotice().tell)
     except DevloopError as error:
         found = error.diagnoses
     else:

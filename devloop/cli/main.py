@@ -38,6 +38,7 @@ COMMANDS = {
     "down": "Delete what devloop itself created, nothing else.",
     "bench": "Time saves until they are served, against the cluster's baseline.",
     "clean": "Remove images and files that devloop left behind.",
+    "init": "Write a devloop.yaml for what is here.",
     "check": "Validate devloop.yaml and the files it names.",
     "config": "Show the configuration as it holds, and where each value is from.",
     "editor": "Set an editor up: tasks, and its list of problems.",
@@ -93,8 +94,9 @@ def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> N
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Start with `devloop cluster up`, then `devloop dev`. Every error has a code; the exit "
-    "status is 0 done, 1 build or rollout failed, 2 usage or configuration, 3 environment, "
+    epilog="Start with `devloop cluster up`, then `devloop init` and `devloop dev`. Every error "
+    "has a code; the exit status is 0 done, 1 build or rollout failed, 2 usage or configuration, "
+    "3 environment, "
     "4 refused for safety, 70 a bug, 130 Ctrl-C, 143 TERM.",
 )
 @click.option(

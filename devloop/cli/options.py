@@ -18,6 +18,7 @@ from devloop.errors import Code, DevloopError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from devloop.app.starter.start import Flags
     from devloop.config.loader import LoadedProject
 
 
@@ -102,18 +103,66 @@ def ask(question: str, *, refusal: str, cause: str | None = None, err: bool = Fa
 
 
 def load(options: CommonOptions) -> LoadedProject:
-    """The project that the options name. Errors: config/*, env/file-unreadable."""
+    """The project that the options name; without a devloop.yaml what a `dev` or `run` here assumed.
+    Errors: config/*, env/file-unreadable."""
     # The grammar is built at import, which `devloop dev --help` need not wait for.
     from devloop.config.loader import load_project  # noqa: PLC0415
     from devloop.config.places import user_config_path  # noqa: PLC0415 - as above
 
-    return load_project(
-        cwd=Path.cwd(),
-        file=options.file,
-        env=os.environ,
+    try:
+        return load_project(
+            cwd=Path.cwd(),
+            file=options.file,
+            env=os.environ,
+            sets=options.sets,
+            user_config=user_config_path(os.environ),
+            context=options.context,
+            namespace=options.namespace,
+            registry=options.registry,
+        )
+    except DevloopError as error:
+        if _is_named(options) or error.code != Code.CONFIG_NOT_FOUND:
+            raise
+        from devloop.app.starter.start import assumed_before  # noqa: PLC0415 - few need it
+
+        before = assumed_before(Path.cwd(), os.environ, flags_of(options))
+        if before is None:
+            raise
+        return before
+
+
+def load_or_assume(options: CommonOptions, tell: Callable[[str], None]) -> LoadedProject:
+    """As `load`, but without a devloop.yaml the project is worked out from what is here; `tell`
+    gets what was assumed, as the text of a file. Errors: as `load`."""
+    from devloop.config.places import find_project  # noqa: PLC0415 - see `load`
+
+    try:
+        find_project(cwd=Path.cwd(), file=options.file, env=os.environ)
+    except DevloopError:
+        if _is_named(options):
+            raise
+    else:
+        return load(options)
+    from devloop.app.starter.start import assumed  # noqa: PLC0415 - few need it
+
+    start = assumed(Path.cwd(), os.environ, flags_of(options))
+    tell(start.text)
+    return start.loaded
+
+
+def flags_of(options: CommonOptions) -> Flags:
+    """The options for a project whose file is not read."""
+    from devloop.app.starter.start import Flags  # noqa: PLC0415 - few need it
+    from devloop.config.places import user_config_path  # noqa: PLC0415 - as above
+
+    return Flags(
         sets=options.sets,
-        user_config=user_config_path(os.environ),
         context=options.context,
         namespace=options.namespace,
         registry=options.registry,
+        user_config=user_config_path(os.environ),
     )
+
+
+def _is_named(options: CommonOptions) -> bool:
+    return options.file is not None or bool(os.environ.get("DEVLOOP_FILE"))

@@ -69,7 +69,12 @@ def state_dir(options: CommonOptions) -> Path:
     from devloop.config.places import find_project  # noqa: PLC0415 - see main.py: help must be quick
     from devloop.config.schema import STATE_DIR  # noqa: PLC0415 - as above
 
-    path, _ = find_project(cwd=Path.cwd(), file=options.file, env=os.environ)
+    try:
+        path, _ = find_project(cwd=Path.cwd(), file=options.file, env=os.environ)
+    except DevloopError:
+        if (assumed := Path.cwd() / STATE_DIR).is_dir():
+            return assumed  # of a session without a devloop.yaml
+        raise
     return path.parent / STATE_DIR
 
 

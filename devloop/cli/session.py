@@ -59,12 +59,13 @@ def run_session(
         text = f"{__version__} {mode}: reading {plain(str(options.file or 'devloop.yaml'))}"
         report_early(text, output, color=options.color, env=os.environ)
         from devloop.app.session import Session  # noqa: PLC0415 - see main.py: help must stay quick
-        from devloop.cli.options import load  # noqa: PLC0415 - as above
+        from devloop.cli.options import load_or_assume  # noqa: PLC0415 - as above
 
+        told = AssumedNotice()
         # A thread that wakes for a save must not wait 5 ms for each that reads or prints logs.
         sys.setswitchinterval(_TURN)
         session = Session(
-            lambda: load(options),
+            lambda: load_or_assume(options, told.tell),
             mode=mode,
             only=services,
             output=output,
@@ -76,6 +77,20 @@ def run_session(
         signals.stop = session.stop
         signals.before_leaving = session.release_terminal
         return session.run()
+
+
+class AssumedNotice:
+    """Shows once what was assumed where there is no devloop.yaml: a session reads its configuration
+    more than once."""
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def tell(self, text: str) -> None:
+        if not self._told:
+            self._told = True
+            head = "devloop: no devloop.yaml here; this is assumed (`devloop init` writes it):"
+            click.echo(f"{head}\n\n{text}", err=True)
 
 
 @contextlib.contextmanager

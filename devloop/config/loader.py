@@ -15,7 +15,7 @@ from devloop.base.lazy_dataclass import dataclass
 from devloop.base.yaml_tree import Keys, describe
 from devloop.config.documents import compose_documents, read_text
 from devloop.config.overrides import apply_sets, literal
-from devloop.config.places import LEAST, find_project
+from devloop.config.places import FILE_NAME, LEAST, find_project
 from devloop.config.problems import ConfigErrors, Locations, Problems
 from devloop.config.reader import MISSING, Reader
 from devloop.config.resolve import ServiceScope, make
@@ -73,21 +73,28 @@ def load_project(
     registry: str | None = None,
     namespace: str | None = None,
     context: str | None = None,
+    text: str | None = None,
+    shown: str = "",
 ) -> LoadedProject:
     """Reads and checks devloop.yaml.
 
     `file` is `-f` (relative to `cwd`), before DEVLOOP_FILE in `env`; `sets` are `--set`'s values;
-    `user_config` may name a file that does not exist. The other arguments are flags.
+    `user_config` may name a file that does not exist; `registry`, `namespace` and `context` are
+    flags. `text` stands for the file of `cwd`, which is not read then and need not be there, and
+    `shown` for its name.
 
     Raises `DevloopError` when no file is found or it cannot be read, `ConfigErrors` with every
     problem in it otherwise."""
     cwd = cwd.absolute()
-    path, named = find_project(cwd=cwd, file=file, env=env)
-    shown = named or show_path(path, cwd)
+    if text is None:
+        path, named = find_project(cwd=cwd, file=file, env=env)
+        shown = named or show_path(path, cwd)
+    else:
+        path = cwd / FILE_NAME
     flags = {"registry": registry, "namespace": namespace, "context": context}
     loading = _Loading(cwd=cwd, env=env, locations=Locations(Location(shown)))
     values = loading.user_values(user_config)
-    values |= loading.file_values(path, shown, sets)
+    values |= loading.file_values(path, shown, sets, text)
     values |= loading.given_values(flags)
     return LoadedProject(
         project=loading.project(path, values),
@@ -122,11 +129,17 @@ class _Loading:
             if error.code == Code.CONFIG_NOT_FOUND:
                 return {}
             raise
-        root = self._root(text, path, shown)
+        self.files.append(path)
+        root = self._root(text, shown)
         return self._read(root, USER, self.env) if root is not None else {}
 
-    def file_values(self, path: Path, shown: str, sets: Sequence[str]) -> dict[str, Any]:
-        root = self._root(read_text(path, shown), path, shown)
+    def file_values(
+        self, path: Path, shown: str, sets: Sequence[str], text: str | None
+    ) -> dict[str, Any]:
+        if text is None:
+            self.files.append(path)
+            text = read_text(path, shown)
+        root = self._root(text, shown)
         if root is None:
             if not self._problems:
                 place = Location(shown, 1, 1)
@@ -169,9 +182,8 @@ class _Loading:
         values = Reader(self._problems, self.locations, variables).read(root, kind, ())
         return values if isinstance(values, dict) else {}
 
-    def _root(self, text: str, path: Path, shown: str) -> Keys | None:
+    def _root(self, text: str, shown: str) -> Keys | None:
         """The file's mapping; None when there is none, reported unless the file is empty."""
-        self.files.append(path)
         nodes = compose_documents(text, shown, self._problems)
         if len(nodes) > 1:
             message = "the file holds more than one document"

@@ -12,8 +12,8 @@ from typing import TypeAlias
 Plain: TypeAlias = "str | int | float | bool | list[Plain] | dict[str, Plain] | None"
 
 # Nothing of this is anything but text to a reader of YAML 1.1 or 1.2, in flow or block.
-_SAFE = re.compile(r"(?:\.{0,2}/|(?=[A-Za-z]))[A-Za-z0-9_./*@+=-]*|\.{1,2}|[0-9]+(?:ms|s|m|h)")
-_WORDS = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null"))
+_SAFE = re.compile(r"(?:\.{0,2}/|\.?(?=[A-Za-z]))[A-Za-z0-9_./*@+=-]*|\.{1,2}|[0-9]+(?:ms|s|m|h)")
+_WORDS = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null", ".inf", ".nan"))
 
 
 def scalar(value: str | float | bool | None) -> str:

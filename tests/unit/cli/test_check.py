@@ -92,6 +92,7 @@ def test_a_syntax_error_shows_its_line(directory: Path, capsys: pytest.CaptureFi
 
 
 def test_no_file(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (directory / "Dockerfile").unlink()
     assert main(["check"]) == 2
     assert "error[config/not-found]: no devloop.yaml in" in capsys.readouterr().out
 
