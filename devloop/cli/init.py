@@ -13,7 +13,7 @@ from devloop.cli.suggestions import context_names
 from devloop.errors import ExitStatus
 
 if TYPE_CHECKING:
-    from devloop.app.starter.start import Start
+    from devloop.app.starter.start import FirstFile
 
 
 @click.command("init")
@@ -54,7 +54,7 @@ def command(
     return ExitStatus.DONE
 
 
-def _tell(start: Start, written: list[str]) -> None:
+def _tell(start: FirstFile, written: list[str]) -> None:
     proposal = start.proposal
     _list("found", proposal.found)
     _list("assumed", proposal.assumed)

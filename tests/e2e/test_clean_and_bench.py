@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
     Start = Callable[..., Devloop]
 
+# It looks at images of the whole machine.
+pytestmark = pytest.mark.exclusive
+
 START = 180.0
 
 

@@ -115,6 +115,7 @@ def test_two_services(devloop: Start, workspace: Workspace, cluster: Cluster) ->
     assert sorted(by_service) == ["api", "api", "web", "web"]
 
 
+@pytest.mark.exclusive
 def test_registry_down_and_back(
     devloop: Start, workspace: Workspace, cluster: Cluster, registry: RegistryContainer
 ) -> None:

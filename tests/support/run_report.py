@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,8 @@ OUTCOMES = ("failed", "passed", "skipped", "xfailed", "xpassed", "warnings", "er
 
 
 class RunReport:
-    """A plugin that writes `{"collected": [path...], "counts": {outcome: number}}` at the end.
+    """A plugin that writes `{"collected": [path...], "counts": {outcome: number}, "seconds": {path:
+    seconds that its tests took}}` at the end.
 
     A file that holds no test counts as not collected; one that is skipped or broken as a whole, or
     whose tests are all deselected, as collected.
@@ -31,10 +33,14 @@ class RunReport:
     def __init__(self, place: Path) -> None:
         self._place = place
         self._collected: set[str] = set()
+        self._seconds: defaultdict[str, float] = defaultdict(float)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.nodeid.endswith(".py") and (report.result or not report.passed):
             self._collected.add(report.nodeid)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._seconds[report.nodeid.partition("::")[0]] += report.duration
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
@@ -49,7 +55,9 @@ class RunReport:
     def pytest_terminal_summary(self, terminalreporter: TerminalReporter) -> None:
         stats = terminalreporter.stats
         counts = {name: len(stats[name]) for name in OUTCOMES if stats.get(name)}
-        self._place.write_text(json.dumps({"collected": sorted(self._collected), "counts": counts}))
+        seconds = {file: round(seconds, 2) for file, seconds in self._seconds.items()}
+        found = {"collected": sorted(self._collected), "counts": counts, "seconds": seconds}
+        self._place.write_text(json.dumps(found))
 
 
 def register(config: pytest.Config) -> None:

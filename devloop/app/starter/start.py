@@ -60,7 +60,7 @@ class Flags:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class FirstFile:
     """A proposal, its text, and what the loader makes of that."""
 
     proposal: Proposal
@@ -68,7 +68,7 @@ class Start:
     loaded: LoadedProject
 
 
-def first_file(root: Path, env: Mapping[str, str], flags: Flags, *, name: str = "") -> Start:
+def first_file(root: Path, env: Mapping[str, str], flags: Flags, *, name: str = "") -> FirstFile:
     """What `devloop init` writes in `root`. Errors: config/dockerfile-missing, config/*."""
     settings = replace(flags, sets=()).load(root, env, _LEAST, FILE_NAME).project
     around = Surroundings(
@@ -83,10 +83,10 @@ def first_file(root: Path, env: Mapping[str, str], flags: Flags, *, name: str = 
         raise _nothing(root, proposal)
     text = project_text(proposal, head=f"{MODELINE}\n{_HEAD}")
     loaded = flags.load(root, env, text, FILE_NAME)
-    return Start(proposal=proposal, text=text, loaded=loaded)
+    return FirstFile(proposal=proposal, text=text, loaded=loaded)
 
 
-def assumed(root: Path, env: Mapping[str, str], flags: Flags) -> Start:
+def assumed(root: Path, env: Mapping[str, str], flags: Flags) -> FirstFile:
     """What goes without a devloop.yaml: only what leaves no doubt, and only on local clusters. The
     objects that are made are written to devloop's own directory, and so is the text, for commands
     that come later. Errors: config/not-found, which says what is in doubt."""
@@ -107,7 +107,7 @@ def assumed(root: Path, env: Mapping[str, str], flags: Flags) -> Start:
     text = project_text(proposal, head="Assumed: there is no devloop.yaml.")
     loaded = _local(flags.load(root, env, text, f"{FILE_NAME} (assumed)"))
     write(root, {**proposal.manifests, f"{STATE_DIR}/{ASSUMED}": text}, force=True)
-    return Start(proposal=proposal, text=text, loaded=loaded)
+    return FirstFile(proposal=proposal, text=text, loaded=loaded)
 
 
 def assumed_before(root: Path, env: Mapping[str, str], flags: Flags) -> LoadedProject | None:

@@ -1,15 +1,18 @@
 """`script/test`: every check of the project, the tests last, so that their summary ends it.
 
-The tests that need neither Docker nor a cluster are spread over processes: first those that keep
-the machine busy, then those that mostly wait and would be late beside the others. The rest share
-one machine's Docker and one cluster, and run one after the other. What the parts did is counted
-together in a closing line that reads like pytest's own.
+The tests run in rounds of pytest runs side by side. First those that need neither Docker nor a
+cluster, shared out to several processes that leave the machine to whoever needs it at once: the few
+that would be late otherwise run beside them. Then those that share one machine's Docker and one
+cluster: each of the two one after the other. Last, alone, those that take from others what they
+need. What all of them did is counted together in a closing line that reads like pytest's own.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,9 +22,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
-from . import cache, console, shell, venv
+from . import cache, console, shares, shell, venv
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,15 +40,21 @@ LINT_SECONDS = 600
 # A run that hangs must still show in CI which test did; every test has its own, shorter limit.
 TESTS_SECONDS = 3600
 UNIT_ONLY = ("-m", "not docker and not kind")
-# What may run beside anything, what only beside its like, and what needs Docker or a cluster.
+# What may run beside anything, what is late unless the machine is there for it at once, what needs
+# Docker or a cluster, and what nothing else may run beside.
 BESIDE_OTHERS = ("-m", "not docker and not kind and not realtime")
 REALTIME = ("-m", "realtime and not docker and not kind")
-ALONE = ("-m", "docker or kind")
-# More processes than this spend their time on collecting the same tests.
+DOCKER = ("-m", "docker and not kind and not exclusive")
+CLUSTER = ("-m", "kind and not exclusive")
+EXCLUSIVE = ("-m", "exclusive")
+# Of more processes each would import much for few tests.
 MOST_PROCESSES = 8
 # These sleep most of the time, on any number of cores.
 REALTIME_SPREAD = ("-n", "4", "--dist", "worksteal")
 REALTIME_MARK = "pytest.mark.realtime"
+# A file of which all tests need Docker or a cluster.
+MACHINE_ONLY = re.compile(r"^pytestmark = .*\b(docker|kind)\b", re.MULTILINE)
+MACHINE_ONLY_DIRECTORY = "tests/e2e/"
 COVERAGE = ("--cov=devloop", "--cov-report=")
 TEST_DIRECTORIES = ("tests", "sample_app/tests")
 REPORT = "DEVLOOP_TEST_REPORT"  # read by tests/support/run_report.py
@@ -60,6 +69,8 @@ OUTCOMES = {
     "warnings": "warnings",
     "error": "errors",
 }
+# Of a command that is longer the rest is file names.
+MOST_WORDS = 12
 # pytest's exit statuses
 INTERRUPTED = 2
 NO_TESTS = 5
@@ -67,11 +78,21 @@ NO_TESTS = 5
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """How one run of pytest ended: its exit status, its counts, the test files it collected."""
+    """How one run of pytest ended: its exit status, its counts, the test files it collected and how
+    many seconds the tests of each took."""
 
     status: int
     counts: Counter[str] = field(default_factory=Counter)
     collected: frozenset[str] = frozenset()
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One run of pytest; one that `yields` leaves the machine to what runs beside it."""
+
+    arguments: tuple[str, ...]
+    yields: bool = False
 
 
 def run(
@@ -92,10 +113,12 @@ def run(
         if status != 0:
             failed.append((" ".join(argv), status))
     outcomes: list[Outcome] = []
-    for arguments in parts(pytest_args, unit=unit, coverage=coverage):
-        outcomes.append(tests(arguments, env))
-        if outcomes[-1].status in (INTERRUPTED, 130):
+    for parts in rounds(pytest_args, unit=unit, coverage=coverage):
+        outcomes += tests(parts, env)
+        if any(outcome.status in (INTERRUPTED, 130) for outcome in outcomes):
             break
+    for outcome in outcomes if not pytest_args else ():
+        shares.remember(outcome.seconds)
     missing = [] if pytest_args else uncollected(venv.ROOT, outcomes)
     for name, _ in failed:
         console.say(f"script/test: {name} failed, see above")
@@ -108,25 +131,44 @@ def run(
     return next((status for status in statuses if status != 0), 0)
 
 
-def parts(pytest_args: Sequence[str], *, unit: bool, coverage: bool) -> list[list[str]]:
-    """Return the arguments of each run of pytest.
+def rounds(pytest_args: Sequence[str], *, unit: bool, coverage: bool) -> list[list[Part]]:
+    """Return the runs of pytest, round by round.
 
     Who names paths or markers wants a few tests soon: they run in one process.
     """
+    given = tuple(pytest_args)
     measured = COVERAGE if coverage else ()
-    if "-m" in pytest_args or any(names_a_path(argument) for argument in pytest_args):
-        return [[*(UNIT_ONLY if unit else ()), *measured, *pytest_args]]
-    spread = [*spread_over(os.cpu_count() or 1), *BESIDE_OTHERS, *measured, *pytest_args]
-    # Their files are named: to collect all tests takes each process longer than to run its part.
-    waiting = [*REALTIME_SPREAD, *REALTIME, *pytest_args, *realtime_files(venv.ROOT)]
-    return [spread, waiting, *([] if unit else [[*ALONE, *pytest_args]])]
+    if "-m" in given or any(names_a_path(argument) for argument in given):
+        return [[Part((*(UNIT_ONLY if unit else ()), *measured, *given))]]
+    # Files are named: to collect all tests takes a process longer than to run its part of them.
+    waiting = Part((*REALTIME_SPREAD, *REALTIME, *given, *realtime_files(venv.ROOT)))
+    shared = [
+        Part((*BESIDE_OTHERS, *measured, *given, *files), yields=True)
+        for files in shares.divide(
+            venv.ROOT, files_beside_others(venv.ROOT), processes(os.cpu_count() or 1)
+        )
+    ]
+    machine = [
+        [Part((*CLUSTER, *given)), Part((*DOCKER, *given))],
+        [Part((*EXCLUSIVE, *given))],
+    ]
+    return [[*shared, waiting], *([] if unit else machine)]
 
 
-def spread_over(cores: int) -> tuple[str, ...]:
-    """Return the arguments that use all cores: a third of the time a test waits for a process, a
-    socket or a timer, so that there are half as many processes again."""
-    processes = min(max(2, cores * 3 // 2), MOST_PROCESSES)
-    return "-n", str(processes), "--dist", "worksteal"
+def processes(cores: int) -> int:
+    """Return how many processes use all cores: a third of the time a test waits for a process, a
+    socket or a timer, so that there are half as many again."""
+    return min(max(2, cores * 3 // 2), MOST_PROCESSES)
+
+
+def files_beside_others(root: Path) -> list[str]:
+    """Return the test files that may hold a test which needs neither Docker nor a cluster."""
+    return [
+        file
+        for file in test_files(root)
+        if not file.startswith(MACHINE_ONLY_DIRECTORY)
+        and not MACHINE_ONLY.search((root / file).read_text("utf-8"))
+    ]
 
 
 def realtime_files(root: Path) -> list[str]:
@@ -155,24 +197,53 @@ def need_no_machine(pytest_args: Sequence[str]) -> bool:
     return bool(paths) and all(path.parts[:2] == ("tests", "unit") for path in paths)
 
 
-def tests(arguments: Sequence[str], env: dict[str, str]) -> Outcome:
-    """Run pytest once and return how it ended, and print how much of devloop it ran if asked."""
+def tests(parts: Sequence[Part], env: dict[str, str]) -> list[Outcome]:
+    """Run pytest side by side and return how each ended, and print how much of devloop they ran if
+    asked. What the first prints is seen as it comes, what the others print when they have ended."""
     with tempfile.TemporaryDirectory(prefix="devloop-tests-") as directory:
-        place = Path(directory) / "report.json"
-        own = {REPORT: str(place), "COVERAGE_FILE": str(Path(directory) / "coverage")}
-        if sys.version_info >= (3, 12):
-            own["COVERAGE_CORE"] = "sysmon"
-        status = call(["pytest", *arguments], {**env, **own}, TESTS_SECONDS)
-        if COVERAGE[0] in arguments:
-            total = [str(venv.BIN / "coverage"), "report", "--format=total"]
-            covered = shell.output(total, timeout=60, env=own, cwd=venv.ROOT)
-            print(f"{covered or '?'} % of devloop's lines ran in these tests", flush=True)
-        try:
-            report = json.loads(place.read_text())
-        except (OSError, ValueError):  # it came to no summary
-            return Outcome(status=status or 1, counts=Counter(error=1))
-    counts, collected = Counter[str](report["counts"]), frozenset(report["collected"])
-    return Outcome(status=status, counts=counts, collected=collected)
+        places = [Path(directory) / str(number) for number in range(len(parts))]
+        running: list[Running] = []
+        for part, place in zip(parts, places, strict=True):
+            place.mkdir()
+            own = {
+                REPORT: str(place / "report.json"),
+                "COVERAGE_FILE": f"{directory}/.coverage.{place.name}",
+            }
+            if sys.version_info >= (3, 12):
+                own["COVERAGE_CORE"] = "sysmon"
+            output = None if not running else (place / "output").open("wb")
+            running.append(
+                Running(["pytest", *part.arguments], {**env, **own}, output, part.yields)
+            )
+        statuses = [one.wait(TESTS_SECONDS) for one in running]
+        if any(COVERAGE[0] in part.arguments for part in parts):
+            say_coverage(directory, env)
+        return [outcome(status, place) for status, place in zip(statuses, places, strict=True)]
+
+
+def outcome(status: int, place: Path) -> Outcome:
+    """Return how a run of pytest ended by the report that it left in `place`."""
+    try:
+        report = json.loads((place / "report.json").read_text())
+    except (OSError, ValueError):  # it came to no summary
+        return Outcome(status=status or 1, counts=Counter(error=1))
+    return Outcome(
+        status=status,
+        counts=Counter[str](report["counts"]),
+        collected=frozenset(report["collected"]),
+        seconds=report["seconds"],
+    )
+
+
+def say_coverage(directory: str, env: dict[str, str]) -> None:
+    """Print how much of devloop the processes ran that left their data in `directory`."""
+    own = {**env, "COVERAGE_FILE": f"{directory}/.coverage"}
+    program = str(venv.BIN / "coverage")
+    shell.output([program, "combine", "--quiet", directory], timeout=60, env=own, cwd=venv.ROOT)
+    covered = shell.output(
+        [program, "report", "--format=total"], timeout=60, env=own, cwd=venv.ROOT
+    )
+    print(f"{covered or '?'} % of devloop's lines ran in these tests", flush=True)
 
 
 def tests_status(outcomes: Sequence[Outcome]) -> int:
@@ -204,21 +275,56 @@ def closing_line(counts: Counter[str], seconds: float) -> str:
 
 def call(argv: list[str], env: dict[str, str], seconds: float) -> int:
     """Run one tool of the virtual environment in front of the user; return its status."""
-    print("$", *argv, flush=True)
-    process = subprocess.Popen(
-        [str(venv.BIN / argv[0]), *argv[1:]], cwd=venv.ROOT, env=env, stdin=subprocess.DEVNULL
-    )
-    try:
-        return process.wait(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)  # pytest then says what it was at
+    return Running(argv, env).wait(seconds)
+
+
+class Running:
+    """One tool of the virtual environment at work, in front of the user or, with `output`, a file
+    of what it prints that the user sees at its end."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        env: dict[str, str],
+        output: IO[bytes] | None = None,
+        yields: bool = False,
+    ) -> None:
+        print("$", *(argv if len(argv) < MOST_WORDS else [*argv[:MOST_WORDS], "…"]), flush=True)
+        self._name = argv[0]
+        self._output = output
+        self._process = subprocess.Popen(
+            [*(("nice",) if yields else ()), str(venv.BIN / argv[0]), *argv[1:]],
+            cwd=venv.ROOT,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=None if output is None else subprocess.STDOUT,
+        )
+
+    def wait(self, seconds: float) -> int:
+        """Return its status at its end, or after so many seconds."""
+        status = self._wait(seconds)
+        if self._output is not None:
+            self._output.close()
+            with Path(self._output.name).open("rb") as said:
+                sys.stdout.flush()
+                shutil.copyfileobj(said, sys.stdout.buffer)
+            sys.stdout.flush()
+        return status
+
+    def _wait(self, seconds: float) -> int:
+        process = self._process
         try:
-            process.wait(timeout=30)
+            return process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        console.say(f"script/test: {argv[0]} was stopped after {console.duration(seconds)}")
-        return 124
-    except KeyboardInterrupt:
-        process.wait()  # the terminal sent it Ctrl-C too
-        return 130
+            process.send_signal(signal.SIGINT)  # pytest then says what it was at
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            console.say(f"script/test: {self._name} was stopped after {console.duration(seconds)}")
+            return 124
+        except KeyboardInterrupt:
+            process.wait()  # the terminal sent it Ctrl-C too
+            return 130

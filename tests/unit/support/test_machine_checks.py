@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import run_report
-from tests.support.machine import checks, venv
-from tests.support.machine.checks import Outcome
+from tests.support.machine import checks, shares, venv
+from tests.support.machine.checks import Outcome, Part
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,49 +39,86 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("spread", [(), ("-p", "xdist", "-n", "1")])
-def test_a_test_file_that_is_not_collected_is_found(tree: Path, spread: tuple[str, ...]) -> None:
-    arguments = ["-q", "-k", "not machine", "-p", "no:cacheprovider", *spread]
-    outcome = checks.tests([*arguments, "tests", "sample_app/tests"], ENV)
-    assert outcome.status == 1
-    assert outcome.counts == Counter(passed=3, failed=1, skipped=1)
-    assert checks.uncollected(tree, [outcome]) == [
+def test_a_test_file_that_is_not_collected_is_found(
+    tree: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("-q", "-k", "not machine", "-p", "no:cacheprovider")
+    parts = [
+        Part((*arguments, "tests"), yields=True),
+        Part((*arguments, "-p", "xdist", "-n", "1", "sample_app/tests")),
+        Part(("--no-such-option",)),
+    ]
+    good, app, bad = checks.tests(parts, ENV)
+    assert (good.status, app.status) == (1, 0)
+    assert good.counts == Counter(passed=2, failed=1, skipped=1)
+    assert app.counts == Counter(passed=1)
+    assert set(good.seconds) == {"tests/unit/test_good.py", "tests/unit/test_bad.py"}
+    assert checks.uncollected(tree, [good, app]) == [
         "tests/build/test_lost.py",
         "tests/unit/test_empty.py",
     ]
-
-
-def test_a_run_without_a_summary_is_an_error(tree: Path) -> None:
-    outcome = checks.tests(["--no-such-option"], ENV)
-    assert outcome == Outcome(status=4, counts=Counter(error=1))
+    # One that came to no summary is an error; what those beside the first print is not lost.
+    assert bad == Outcome(status=4, counts=Counter(error=1))
+    said = capfd.readouterr().out
+    assert said.index("test_bad.py") < said.index("1 passed") < said.index("--no-such-option", 200)
 
 
 def test_both_sides_name_the_report_alike() -> None:
     assert checks.REPORT == run_report.VARIABLE
 
 
-@pytest.mark.parametrize(("cores", "processes"), [(1, "2"), (2, "3"), (4, "6"), (64, "8")])
-def test_there_are_more_processes_than_cores(cores: int, processes: str) -> None:
-    assert checks.spread_over(cores)[:2] == ("-n", processes)
+@pytest.mark.parametrize(("cores", "processes"), [(1, 2), (2, 3), (4, 6), (64, 8)])
+def test_there_are_more_processes_than_cores(cores: int, processes: int) -> None:
+    assert checks.processes(cores) == processes
 
 
-def test_the_whole_tree_runs_in_parts_and_named_tests_in_one() -> None:
-    spread, waiting, machine = checks.parts([], unit=False, coverage=False)
-    files = checks.realtime_files(venv.ROOT)
-    assert spread == [*checks.spread_over(os.cpu_count() or 1), *checks.BESIDE_OTHERS]
-    assert waiting == [*checks.REALTIME_SPREAD, *checks.REALTIME, *files]
-    assert machine == [*checks.ALONE]
-    assert checks.parts([], unit=True, coverage=False) == [spread, waiting]
-    assert checks.parts(["-x"], unit=False, coverage=True) == [
-        [*spread, *checks.COVERAGE, "-x"],
-        [*checks.REALTIME_SPREAD, *checks.REALTIME, "-x", *files],
-        [*machine, "-x"],
-    ]
-    for named in (["tests/unit"], ["tests/conftest.py::test_x"], ["-m", "kind"]):
-        assert checks.parts(named, unit=False, coverage=False) == [named]
-        assert checks.parts(named, unit=True, coverage=True) == [
-            [*checks.UNIT_ONLY, *checks.COVERAGE, *named]
-        ]
+def test_the_whole_tree_runs_in_rounds_and_named_tests_at_once() -> None:
+    beside, machine, alone = checks.rounds(["-x"], unit=False, coverage=True)
+    *shared, waiting = beside
+    files = checks.files_beside_others(venv.ROOT)
+    before = (*checks.BESIDE_OTHERS, *checks.COVERAGE, "-x")
+    assert all(part.yields and part.arguments[: len(before)] == before for part in shared)
+    assert sorted(file for part in shared for file in part.arguments[len(before) :]) == files
+    realtime = checks.realtime_files(venv.ROOT)
+    assert waiting == Part((*checks.REALTIME_SPREAD, *checks.REALTIME, "-x", *realtime))
+    assert machine == [Part((*checks.CLUSTER, "-x")), Part((*checks.DOCKER, "-x"))]
+    assert alone == [Part((*checks.EXCLUSIVE, "-x"))]
+    assert checks.rounds(["-x"], unit=True, coverage=True) == [beside]
+    for named in (("tests/unit",), ("tests/conftest.py::test_x",), ("-m", "kind")):
+        assert checks.rounds(named, unit=False, coverage=False) == [[Part(named)]]
+        [[one]] = checks.rounds(named, unit=True, coverage=True)
+        assert one == Part((*checks.UNIT_ONLY, *checks.COVERAGE, *named))
+
+
+def test_only_files_that_need_a_machine_as_a_whole_are_left_to_it(tree: Path) -> None:
+    for name, text in {
+        "tests/integration/test_machine.py": "pytestmark = [pytest.mark.kind, pytest.mark.docker]",
+        "tests/integration/test_some.py": "@pytest.mark.docker\ndef test_one(): pass\n",
+        "tests/e2e/test_all.py": "def test_one(): pass\n",
+    }.items():
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).write_text(text)
+    found = checks.files_beside_others(tree)
+    assert set(checks.test_files(tree)) - set(found) == {
+        "tests/integration/test_machine.py",
+        "tests/e2e/test_all.py",
+    }
+
+
+def test_shares_take_about_as_long_as_each_other(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEVLOOP_TEST_CACHE", str(tree / "cache"))
+    files = [f"{name}.py" for name in "abcdef"]
+    for name in files:
+        (tree / name).write_bytes(b"#" * 100_000)
+    assert shares.divide(tree, files, 3) == [["a.py", "f.py"], ["b.py", "e.py"], ["c.py", "d.py"]]
+    shares.remember({"a.py": 9.0, "b.py": 3.0})
+    shares.remember({"b.py": 4.0, "gone.py": 50.0})
+    assert shares.divide(tree, files, 2) == [["a.py"], ["b.py", "c.py", "d.py", "e.py", "f.py"]]
+    assert shares.divide(tree, ["a.py"], 3) == [["a.py"]]
+    (tree / "cache/test-seconds.json").write_text("[nonsense")
+    assert shares.seconds_of() == {}
 
 
 def test_files_with_a_realtime_test_are_found(tree: Path) -> None:

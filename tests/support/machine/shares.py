@@ -1,0 +1,59 @@
+"""How the tests that run beside anything are shared out to several processes.
+
+Each process is given files, so that it imports and collects its own part alone: to collect all of
+them takes longer than to run a third. How long each file took the last time is kept in the cache.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from . import cache
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+# What pytest and the imports of a test file take before its first test, in seconds.
+COLLECTED = 0.05
+# What the tests of a file are taken to need for each of its bytes until they were run once.
+A_BYTE = 1e-5
+
+
+def divide(root: Path, files: Sequence[str], count: int) -> list[list[str]]:
+    """Return the files in `count` shares, or fewer, that take about as long as each other."""
+    known = seconds_of()
+    needs = {
+        file: COLLECTED + known.get(file, (root / file).stat().st_size * A_BYTE) for file in files
+    }
+    shares: list[tuple[float, list[str]]] = [(0.0, []) for _ in range(min(count, len(files)))]
+    for file in sorted(needs, key=lambda file: (-needs[file], file)):
+        shares.sort(key=lambda share: share[0])
+        taken, mine = shares[0]
+        shares[0] = (taken + needs[file], [*mine, file])
+    return sorted(sorted(mine) for _, mine in shares)
+
+
+def seconds_of() -> dict[str, float]:
+    """Return how long the tests of each file took the last time."""
+    try:
+        known = json.loads(_place().read_text())
+        return {str(file): float(seconds) for file, seconds in known.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def remember(seconds: Mapping[str, float]) -> None:
+    """Keep how long the tests of these files took."""
+    if not seconds:
+        return
+    place = _place()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = place.with_name(f"{cache.PART}{place.name}")
+    part.write_text(json.dumps({**seconds_of(), **seconds}, indent=0, sort_keys=True))
+    part.replace(place)
+
+
+def _place() -> Path:
+    return cache.home() / "test-seconds.json"
