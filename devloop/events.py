@@ -254,6 +254,14 @@ class ForwardChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PageOpened(Event):
+    """The session's page is at `url`. It has the secret that steers the session."""
+
+    type: ClassVar[str] = "page.opened"
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dropped(Event):
     """A slow reader missed `count` events; they are the gap in `seq` before this one."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from devloop.control.history import History
@@ -14,34 +16,52 @@ from devloop.control.protocol import (
     StatusRequest,
     TriggerRequest,
     check_service,
+    done,
+    parse_request,
+    refused,
+    requests,
 )
 from devloop.control.server import ControlServer
 from devloop.engine.state import Asked, Continued, Paused
 from devloop.errors import Code, DevloopError, Diagnosis
+from devloop.events import PageOpened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from devloop.control.protocol import Request
     from devloop.engine.loop import Engine
-    from devloop.events import Record
+    from devloop.events import Event, Record
+    from devloop.web.server import PageServer
 
 
 _BY_COMMAND = "paused by `devloop pause`: `devloop resume` goes on"
 _BY_KEY = "paused: p or `devloop resume` goes on"
+_BY_PAGE = "paused on the page: Resume there, p or `devloop resume` goes on"
 
 
 class SessionControl:
-    """What a session can be asked for, and its control socket; `close` it after the session's last
-    event. `problem` is why there is no socket, None where there is one."""
+    """What a session can be asked for, its control socket, and its page once somebody wants one;
+    `close` it after the session's last event. `problem` is why there is no socket, None where there
+    is one. `publish` is told where the page is."""
 
-    def __init__(self, state_dir: Path, services: Iterable[str]) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        services: Iterable[str],
+        *,
+        publish: Callable[[Event], None] = lambda _: None,
+    ) -> None:
         self.problem: Diagnosis | None = None
         self._engine: Engine | None = None  # once there is one
         self._services = tuple(services)
         self._ids = itertools.count(1)
         self._history = History()
+        self._publish = publish
+        self._opening = threading.Lock()
+        self._closed = False
+        self._page: PageServer | None = None
         self._server: ControlServer | None = None
         try:
             self._server = ControlServer(state_dir / SOCKET, self._history, self._handle)
@@ -65,6 +85,33 @@ class SessionControl:
         self._history.extend(records)
         if self._server is not None:
             self._server.notify()
+        if self._page is not None:
+            self._page.notify()
+
+    def open_page(self, port: int = 0) -> str:
+        """The address of the session's page, which is served from the first call on: at `port`, 0
+        for the usual one or any. Errors: env/port-busy, env/no-session."""
+        # Imported late: whoever wants no page needs none of it.
+        from devloop.web.server import PageServer  # noqa: PLC0415
+
+        with self._opening:
+            if self._closed:
+                raise DevloopError.of(Code.ENV_NO_SESSION, "the session has ended")
+            if self._page is not None:
+                return self._page.url
+            try:
+                page = PageServer(port or None, self._history, self._answer, facts=self._facts)
+            except OSError as error:
+                raise DevloopError.of(
+                    Code.ENV_PORT_BUSY,
+                    f"the page cannot be served at port {port}",
+                    severity="warning",
+                    cause=error.strerror or str(error),
+                    suggestions=("--web alone takes a port that is free",),
+                ) from error
+            self._page = page
+        self._publish(PageOpened(url=page.url))
+        return page.url
 
     def withdraw(self) -> None:
         """The next session may have the socket's place."""
@@ -73,8 +120,13 @@ class SessionControl:
 
     def close(self, seconds: float) -> None:
         """Hand out the last events, for so many seconds, and end."""
+        end = time.monotonic() + seconds
+        with self._opening:
+            self._closed = True
         if self._server is not None:
             self._server.close(seconds)
+        if self._page is not None:
+            self._page.close(max(0.0, end - time.monotonic()))
 
     def rebuild(self) -> None:
         """Another try of every service. Errors: usage/paused, env/session-starting."""
@@ -87,6 +139,20 @@ class SessionControl:
     @property
     def _paused(self) -> bool:
         return bool(self._history.state().get("paused"))
+
+    def _facts(self) -> Mapping[str, Any]:
+        return {"services": self._services, "requests": requests()}
+
+    def _answer(self, line: bytes) -> bytes:
+        """To a request from the page."""
+        try:
+            request = parse_request(line)
+            if isinstance(request, PauseRequest):
+                self._at_work().post(Paused(_BY_PAGE))
+                return done()
+            return done(**self._handle(request))
+        except DevloopError as error:
+            return refused(error)
 
     def _handle(self, request: Request) -> Mapping[str, Any]:
         match request:

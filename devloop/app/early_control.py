@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancelled
 from devloop.base.threads import Background
+from devloop.errors import DevloopError
+from devloop.events import DiagnosticRaised
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,10 +25,15 @@ if TYPE_CHECKING:
 
 
 class EarlyControl:
-    """Opens the socket of a session for these services, and is a reader of its events."""
+    """Opens the socket of a session for these services, and is a reader of its events. With a
+    `page` also the session's page at that port, 0 for the usual one or any."""
 
-    def __init__(self, state_dir: Path, bus: EventBus, services: Iterable[str]) -> None:
+    def __init__(
+        self, state_dir: Path, bus: EventBus, services: Iterable[str], *, page: int | None = None
+    ) -> None:
         self._place = (state_dir, tuple(services))
+        self._page = page
+        self._publish = bus.publish
         self._lock = threading.Lock()
         self._kept: list[Record] = []
         self._control: SessionControl | None = None
@@ -58,9 +65,14 @@ class EarlyControl:
         with self._lock:
             if self._withdrawn:
                 raise Cancelled
-            control = self._control = SessionControl(*self._place)
+            control = self._control = SessionControl(*self._place, publish=self._publish)
             control.take(self._kept)
             self._kept.clear()
+        if self._page is not None:
+            try:
+                control.open_page(self._page)
+            except DevloopError as error:
+                self._publish(DiagnosticRaised.of(error.diagnosis))
         return control
 
     def _take(self, records: Sequence[Record]) -> None:

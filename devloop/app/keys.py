@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from devloop.app.browser import show_in_browser
 from devloop.errors import DevloopError, ExitStatus
 
 if TYPE_CHECKING:
@@ -12,12 +13,13 @@ if TYPE_CHECKING:
     from devloop.app.control import SessionControl
 
 
-HINT = "r rebuild  p pause  l logs  ? help  q quit"
+HINT = "r rebuild  p pause  l logs  o open  ? help  q quit"
 
 _HELP = (
     "r  build and deploy again, whatever the files have",
     "p  pause: nothing is built or deployed until p is pressed again",
     "l  logs of all services, of one after the other, of none",
+    "o  open the session's page in a browser",
     "?  this list",
     "q  quit; what runs keeps running",
 )
@@ -34,14 +36,20 @@ class SteeredView(Protocol):
 
 
 class SessionKeys:
-    """`stop` ends the session. To be called in the thread that reads the keys."""
+    """`stop` ends the session; `browse` opens an address in a browser, False where there is none.
+    To be called in the thread that reads the keys."""
 
     def __init__(
-        self, control: SessionControl, view: SteeredView, stop: Callable[[ExitStatus, str], None]
+        self,
+        control: SessionControl,
+        view: SteeredView,
+        stop: Callable[[ExitStatus, str], None],
+        browse: Callable[[str], bool] = show_in_browser,
     ) -> None:
         self._control = control
         self._view = view
         self._stop = stop
+        self._browse = browse
 
     def pressed(self, key: str) -> None:
         """Do what `key` stands for, nothing for any other."""
@@ -52,11 +60,18 @@ class SessionKeys:
                 self._attempt(self._control.pause_or_resume)
             case "l":
                 self._view.note(self._view.next_logs())
+            case "o":
+                self._attempt(self._open)
             case "?" | "h":
                 for line in _HELP:
                     self._view.note(f"  {line}")
             case "q":
                 self._stop(ExitStatus.DONE, "q was pressed")
+
+    def _open(self) -> None:
+        url = self._control.open_page()
+        if not self._browse(url):
+            self._view.note(f"  {url}")
 
     def _attempt(self, action: Callable[[], None]) -> None:
         try:

@@ -70,6 +70,7 @@ class Session:
     tail: bool = False
     takeover: bool = False
     pull: bool = False
+    page: int | None = None  # its port, 0 for the usual one or any; None: no page
 
     def __post_init__(self) -> None:
         self._sink = make_sink(self.output, color=self.color, env=os.environ)
@@ -171,7 +172,7 @@ class Session:
         written = EventFile(project.state_dir)
         self._bus.subscribe("event-file", written, batch=written.batch, capacity=2000)
         if self.mode == "dev":
-            self._control = EarlyControl(project.state_dir, self._bus, services)
+            self._control = EarlyControl(project.state_dir, self._bus, services, page=self.page)
             # Before the lock is given back; its clients get the last events as well.
             stack.callback(self._control.withdraw)
 

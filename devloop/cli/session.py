@@ -52,6 +52,7 @@ def run_session(
     tail: bool = False,
     takeover: bool = False,
     pull: bool = False,
+    page: int | None = None,
 ) -> int:
     """Run a session to its end; returns the exit status. Errors before it could start raise."""
     with Signals(limit=_LIMIT) as signals, _uncollected():
@@ -72,6 +73,7 @@ def run_session(
             tail=tail,
             takeover=takeover,
             pull=pull,
+            page=page,
             color=options.color,
         )
         signals.stop = session.stop

@@ -93,6 +93,11 @@ _REQUESTS: dict[str, type[Request]] = {
 }
 
 
+def requests() -> tuple[str, ...]:
+    """The name of each request there is."""
+    return tuple(_REQUESTS)
+
+
 def to_line(value: Mapping[str, Any]) -> bytes:
     return json.dumps({"v": VERSION, **value}, separators=(",", ":")).encode() + b"\n"
 

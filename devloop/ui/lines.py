@@ -94,6 +94,8 @@ class LineFormatter:
             case events.WatchRescanned() as event:
                 files = f"{count(event.files, 'file')} again in {duration(event.ms)}"
                 lines = [f"devloop: {event.service} looked at {files}: {event.reason}"]
+            case events.PageOpened() as event:
+                lines = [f"devloop: page {event.url}"]
             case events.Dropped() as event:
                 lines = [f"devloop: … {count(event.count, 'line')} dropped, the reader is too slow"]
             case events.SessionEnded() as event:
@@ -202,7 +204,7 @@ class LineFormatter:
 
 
 class QuietFormatter:
-    """Problems as they happen; at the end one line a service."""
+    """Problems as they happen, and where the page is; at the end one line a service."""
 
     def __init__(self) -> None:
         self._root = ""
@@ -218,6 +220,8 @@ class QuietFormatter:
                 # A cancelled try says nothing about the service, unless there is nothing else.
                 if event.outcome is not Outcome.CANCELLED or event.service not in self._last:
                     self._last[event.service] = event
+            case events.PageOpened(url=url):
+                return [f"devloop: page {url}"]
             case events.SessionEnded(exit_code=code, why=why):
                 ends = [_end(event) for event in self._last.values()]
                 if code and why:

@@ -108,7 +108,8 @@ class LiveState:
                 return [Row.of((text, "soft"), hang=2)]
         busy = frozenset(one.event.service for one in self._iterations.values())
         rows = self._notices.take(event, busy=busy)
-        if self._session is None:  # ports are opened before all is known that the head says
+        if self._session is None and not isinstance(event, events.PageOpened):
+            # Ports are opened before all is known that the head says.
             self._early += rows
             return []
         return rows

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from devloop.events import (
     Dropped,
     ForwardChanged,
+    PageOpened,
     PodChanged,
     SessionPaused,
     SessionResumed,
@@ -62,6 +63,10 @@ class Notices:
             case StepProgress() if event.iter is None:
                 text = f"{self._glyphs.dot} {event.service} {event.step} {progress(event)}"
                 return [Row.of((text, "soft"), hang=2)]
+            case PageOpened():
+                # Whole, or a terminal makes no link of it.
+                arrow, url = (self._glyphs.arrow, "ok"), (event.url, "place")
+                return [Row.of("  ", arrow, " page ", url)]
             case SessionPaused():
                 return note(self._glyphs, event.reason)
             case SessionResumed():

@@ -74,6 +74,8 @@ def test_one_wheel_is_for_all_platforms_and_has_both_agents(built: tuple[Path, P
     assert sdist.name.startswith("devloop_k8s-")
     names = zipfile.ZipFile(wheel).namelist()
     assert {"devloop/agents/linux-amd64", "devloop/agents/linux-arm64"} <= set(names)
+    page = {f"devloop/web/static/{each.name}" for each in (ROOT / "devloop/web/static").iterdir()}
+    assert page <= set(names)
     assert not [name for name in names if not name.startswith(("devloop/", "devloop_k8s-"))]
 
 

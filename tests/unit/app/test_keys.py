@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import termios
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.error import URLError
+from urllib.request import Request, urlopen
 
 import pytest
 
+from devloop.app.browser import has_browser
 from devloop.app.control import SessionControl
 from devloop.app.keys import SessionKeys
 from devloop.engine.bus import EventBus
 from devloop.engine.state import Asked, Continued, Paused
-from devloop.errors import ExitStatus
-from devloop.events import LogLine, Record, SessionPaused, SessionStarted
+from devloop.errors import Code, DevloopError, ExitStatus
+from devloop.events import LogLine, PageOpened, Record, SessionPaused, SessionStarted
 from devloop.ui.keys import KeyReader
 from devloop.ui.terminal import TerminalSink
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 STARTED = SessionStarted(
@@ -60,13 +64,22 @@ class View:
 class Session:
     def __init__(self, directory: Path) -> None:
         self.bus, self.engine, self.view = EventBus(), Engine(), View()
-        self.control = SessionControl(directory, ("web",))
+        self.control = SessionControl(directory, ("web",), publish=self.bus.publish)
         self.stopped: list[tuple[ExitStatus, str]] = []
+        self.browsed: list[str] = []
+        self.has_browser = True
         self.keys = SessionKeys(
-            self.control, self.view, lambda status, why: self.stopped.append((status, why))
+            self.control,
+            self.view,
+            lambda status, why: self.stopped.append((status, why)),
+            self.browse,
         )
         self.bus.subscribe("control", lambda record: self.control.take([record]))
         self.bus.publish(STARTED)
+
+    def browse(self, url: str) -> bool:
+        self.browsed.append(url)
+        return self.has_browser
 
     def close(self) -> None:
         self.bus.close()
@@ -91,7 +104,7 @@ def test_the_keys_do_what_the_help_says(session: Session) -> None:
     session.keys.pressed("l")
     session.keys.pressed("?")
     assert session.view.noted[1] == "other logs"
-    assert [line.split()[0] for line in session.view.noted[2:]] == ["r", "p", "l", "?", "q"]
+    assert [line.split()[0] for line in session.view.noted[2:]] == ["r", "p", "l", "o", "?", "q"]
     session.keys.pressed("q")
     assert session.stopped == [(ExitStatus.DONE, "q was pressed")]
 
@@ -108,6 +121,73 @@ def test_p_pauses_and_goes_on(session: Session) -> None:
     assert "paused" in session.view.noted[-1]
     session.keys.pressed("p")
     assert session.engine.posted[-1] == Continued()
+
+
+def test_o_opens_the_page_and_says_where_it_is_without_a_browser(session: Session) -> None:
+    opened: list[Any] = []
+    session.bus.subscribe("page", lambda record: opened.append(record.event))
+    session.keys.pressed("o")
+    (url,) = session.browsed
+    assert session.view.noted == []
+    session.has_browser = False
+    session.keys.pressed("o")
+    assert session.browsed == [url, url]
+    assert session.view.noted == [f"  {url}"]
+    until(lambda: opened)
+    assert opened == [PageOpened(url=url)]
+
+
+def test_the_page_steers_the_session_and_ends_with_it(session: Session) -> None:
+    url, _, token = session.control.open_page().partition("/#")
+
+    def ask(**request: Any) -> Any:
+        fields = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        sent = Request(f"{url}/ask", json.dumps({"v": 1, **request}).encode(), fields)
+        with urlopen(sent, timeout=10) as answer:
+            return json.load(answer)
+
+    assert ask(op="trigger")["error"]["code"] == "env/session-starting"
+    session.control.steer(session.engine)  # type: ignore[arg-type]
+    assert ask(op="trigger", service="web")["services"] == ["web"]
+    assert ask(op="trigger", service="wep")["error"]["suggestions"] == ["did you mean web?"]
+    assert ask(op="pause")["ok"]
+    assert ask(op="resume")["ok"]
+    assert ask(op="nothing")["error"]["code"] == "usage/arguments"
+    asked, paused, resumed = session.engine.posted
+    assert asked.service == "web"
+    assert "on the page" in paused.reason
+    assert resumed == Continued()
+    session.close()
+    with pytest.raises(URLError):
+        ask(op="status")
+    with pytest.raises(DevloopError):
+        session.control.open_page()
+
+
+def test_a_port_that_is_taken_is_a_warning_with_the_way_out(session: Session) -> None:
+    port = int(session.control.open_page().partition("/#")[0].rpartition(":")[2])
+    other = SessionControl(Path("/nowhere"), ("web",))
+    with pytest.raises(DevloopError) as caught:
+        other.open_page(port)
+    assert caught.value.code == Code.ENV_PORT_BUSY
+    assert caught.value.diagnosis.severity == "warning"
+    other.close(0.0)
+
+
+@pytest.mark.parametrize(
+    ("platform", "env", "has"),
+    [
+        ("linux", {}, False),
+        ("linux", {"DISPLAY": ":0"}, True),
+        ("linux", {"WAYLAND_DISPLAY": "wayland-0"}, True),
+        ("linux", {"DISPLAY": "", "BROWSER": "firefox"}, True),
+        ("darwin", {}, True),
+    ],
+)
+def test_no_browser_is_opened_in_the_terminal(
+    platform: str, env: dict[str, str], has: bool
+) -> None:
+    assert has_browser(env, platform) is has
 
 
 def test_a_session_without_a_socket_has_keys_still(tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ def test_the_first_requests_wait_for_no_import_of_what_comes_after_them() -> Non
         "devloop.port_forward",
         "devloop.sync",
         "devloop.watch.source",
+        "devloop.web",
         "asyncio",
         "docker",
         "kubernetes",

@@ -70,6 +70,33 @@ def test_every_command_of_the_table_exists() -> None:
         assert found.name == name
 
 
+@pytest.mark.parametrize(
+    ("argv", "page", "services"),
+    [
+        ([], None, ()),
+        (["--web"], 0, ()),
+        (["--web", "8123"], 8123, ()),
+        (["--web=8123", "api"], 8123, ("api",)),
+        (["--web", "api", "web"], 0, ("api", "web")),
+        (["api", "--web", "--output", "json"], 0, ("api",)),
+    ],
+)
+def test_the_page_is_asked_for_with_and_without_a_port(
+    argv: list[str],
+    page: int | None,
+    services: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: dict[str, object] = {}
+    monkeypatch.setattr("devloop.cli.dev.run_session", lambda _, **said: asked.update(said) or 0)
+    assert cli.main(["dev", *argv]) == 0
+    assert (asked["page"], asked["services"]) == (page, services)
+
+
+def test_a_port_that_there_is_not_is_refused() -> None:
+    assert cli.main(["dev", "--web", "65536"]) == 2
+
+
 @pytest.mark.parametrize("argv", [[], ["cluster"]])
 def test_no_command_prints_the_help_as_it_is(
     argv: list[str], capsys: pytest.CaptureFixture[str]

@@ -17,11 +17,13 @@ from devloop.engine.bus import EventBus
 from devloop.engine.loop import Engine, ServicePorts
 from devloop.errors import Code, DevloopError, ExitStatus
 from devloop.events import (
+    DiagnosticRaised,
     Event,
     HoldStarted,
     IterationFinished,
     IterationStarted,
     LogLine,
+    PageOpened,
     Record,
     SessionEnded,
     SessionPaused,
@@ -104,6 +106,24 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     made.ready(1)
     yield made
     made.close()
+
+
+def test_a_page_is_open_as_early_as_the_socket_and_a_taken_port_is_said(tmp_path: Path) -> None:
+    bus, events = EventBus(), list[Event]()
+    bus.subscribe("test", lambda record: events.append(record.event))
+    first = EarlyControl(tmp_path, bus, ("web",), page=0)
+    url = first.opened(Cancel()).open_page()
+    port = int(url.partition("/#")[0].rpartition(":")[2])
+    (tmp_path / "other").mkdir()
+    second = EarlyControl(tmp_path / "other", bus, ("web",), page=port)
+    second.opened(Cancel())
+    until(lambda: len(events) == 2)
+    assert events[0] == PageOpened(url=url)
+    assert isinstance(events[1], DiagnosticRaised)
+    assert events[1].code == Code.ENV_PORT_BUSY
+    bus.close()
+    first.close(1.0)
+    second.close(1.0)
 
 
 def test_while_it_is_paused_nothing_is_built_and_what_was_saved_is_one_change(

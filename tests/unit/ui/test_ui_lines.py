@@ -19,6 +19,7 @@ from devloop.events import (
     IterationFinished,
     IterationStarted,
     LogLine,
+    PageOpened,
     PodChanged,
     Record,
     Serving,
@@ -36,6 +37,7 @@ from devloop.events import (
 from devloop.model import Outcome, Step, StepOutcome
 from devloop.ui.lines import LineFormatter, QuietFormatter
 from devloop.ui.live_parts import Glyphs
+from devloop.ui.live_state import LiveState
 from devloop.ui.notices import Notices
 
 if TYPE_CHECKING:
@@ -383,6 +385,16 @@ def test_a_scan_that_lasts_is_reported_before_there_is_an_iteration() -> None:
     assert lines(at) == ["devloop: web scan 9 files read, at data"]
     (row,) = Notices(Glyphs()).take(at, busy=frozenset())
     assert row.parts[0][0].endswith(" web scan 9 files read, at data")
+
+
+def test_where_the_page_is_stands_in_every_output_as_one_word() -> None:
+    url = "http://localhost:10351/#" + "x" * 43
+    assert lines(PageOpened(url=url)) == [f"devloop: page {url}"]
+    assert lines(PageOpened(url=url), formatter=QuietFormatter()) == [f"devloop: page {url}"]
+    # Also before the session has begun: while it waits there is most to look at.
+    (row,) = LiveState(Glyphs()).take(Record(1, "2026-11-30T14:00:00.000Z", PageOpened(url=url)))
+    assert row.parts[-1][0] == url
+    assert sum(len(text) for text, _ in row.parts) <= 80
 
 
 def test_quiet_says_problems_and_how_it_ended() -> None:

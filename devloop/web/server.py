@@ -1,0 +1,364 @@
+"""The page's server: one thread, whatever browsers do, on the loopback addresses alone.
+
+Nothing here waits for a client. One that sends too much, too slowly or nothing, or that takes
+nothing of its answer, loses its connection; one that follows may be as slow as it likes, since all
+it costs is its place in the history. A connection carries one request.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import secrets
+import selectors
+import time
+from http import HTTPStatus
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from devloop.base.sockets import ClientSocket, listen_on_loopback, wake_pair
+from devloop.base.threads import supervised
+from devloop.web.feed import PING, Feed
+from devloop.web.http import (
+    LONGEST_BODY,
+    LONGEST_HEAD,
+    Head,
+    RequestError,
+    check_sender,
+    check_token,
+    parse_head,
+    refusal,
+    response,
+)
+from devloop.web.source import source_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from devloop.base.sockets import Socket
+    from devloop.web.feed import Happened
+
+
+# Where the page is unless a port is asked for; whichever is free if this one is not.
+USUAL_PORT = 10351
+
+# How many connections there are at most, and how many of them follow. Browsers open six to a host
+# and let all others wait, so a page more than that could not even load.
+_CLIENTS = 48
+_FOLLOWING = 4
+
+# Seconds for a request, and for taking an answer that is not followed; between two signs of life to
+# one who follows; between two looks for a client while the process has too many files open.
+_PATIENCE = 10.0
+_PING = 10.0
+_SHORTAGE = 0.1
+
+# Bytes that wait for one client at most, besides one batch of records.
+_WAITING = 64 * 1024
+
+_FILES = {
+    "/": ("page.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+    **{
+        f"/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8")
+        for name in ("page", "state", "stream", "logs", "log_view", "parts")
+    },
+}
+_JSON = "application/json"
+
+
+class PageServer:
+    """Serves the page at `port` of loopback, 0 for any free one, None for the usual one or any.
+
+    `ask` gets the body of a request to the session, a line of the control protocol, in the server's
+    thread, and returns the answer's; it must not block. `facts` is what the page is told besides
+    the state. Raises OSError when the port cannot be had."""
+
+    def __init__(
+        self,
+        port: int | None,
+        happened: Happened,
+        ask: Callable[[bytes], bytes],
+        *,
+        facts: Callable[[], Mapping[str, Any]] = dict,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._happened = happened
+        self._ask = ask
+        self._facts = facts
+        self._clock = clock
+        self._token = secrets.token_urlsafe(32)
+        self._listeners = _listen(port)
+        self._port = self._listeners[0].getsockname()[1]
+        self._clients: dict[_Client, None] = {}  # in the order in which they came
+        self._following = False
+        self._more = False
+        self._deadline: float | None = None
+        self._wake, self._waker = wake_pair()
+        self._selector = selectors.DefaultSelector()
+        for sock in (self._wake, *self._listeners):
+            self._selector.register(sock, selectors.EVENT_READ)
+        self._thread = supervised("page", self._run)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """The page's address, with the secret in the part that browsers send to nobody."""
+        return f"http://localhost:{self._port}/#{self._token}"
+
+    def notify(self) -> None:
+        """There is something new in the history; from any thread."""
+        if self._following:
+            self._poke()
+
+    def close(self, seconds: float) -> None:
+        """Hand out what clients take within so many seconds, then end all connections."""
+        self._deadline = self._clock() + seconds
+        self._poke()
+        self._thread.join(seconds + 1.0)
+
+    def _poke(self) -> None:
+        # One that cannot take it is awake already, or has ended.
+        with contextlib.suppress(OSError):
+            self._waker.send(b"\0")
+
+    # --- the thread ----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not self._over():
+                for key, mask in self._selector.select(self._timeout()):
+                    if key.fileobj is self._wake:
+                        self._wake.recv(4096)
+                    elif key.data is None:
+                        self._accept(key.fileobj)  # type: ignore[arg-type]
+                    else:
+                        self._serve(key.data, mask)
+                self._more = False
+                for client in tuple(self._clients):
+                    self._attend(client)
+        finally:
+            for client in tuple(self._clients):
+                self._drop(client)
+            self._selector.close()
+            for sock in (*self._listeners, self._wake, self._waker):
+                sock.close()
+
+    def _over(self) -> bool:
+        if self._deadline is None:
+            return False
+        waits = any(client.feed is not None or client.out.pending for client in self._clients)
+        return not waits or self._clock() >= self._deadline
+
+    def _timeout(self) -> float | None:
+        if self._more:
+            return 0.0
+        ends = [client.deadline for client in self._clients]
+        if self._deadline is not None:
+            ends.append(self._deadline)
+        return max(0.0, min(ends) - self._clock()) if ends else None
+
+    def _accept(self, listener: Socket) -> None:
+        try:
+            sock, _ = listener.accept()
+        except OSError as error:
+            # It has gone again; or there are no descriptors left, and it would be asked at once
+            # again.
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                time.sleep(_SHORTAGE)
+            return
+        if len(self._clients) >= _CLIENTS:
+            sock.close()
+            return
+        client = _Client(sock, self._clock() + _PATIENCE)
+        self._clients[client] = None
+        self._selector.register(sock, selectors.EVENT_READ, client)
+
+    def _serve(self, client: _Client, mask: int) -> None:
+        try:
+            if mask & selectors.EVENT_READ:
+                self._read(client)
+            if mask & selectors.EVENT_WRITE:
+                client.out.flush()
+        except OSError:
+            self._drop(client)
+
+    def _read(self, client: _Client) -> None:
+        data = client.out.read()
+        if data == b"":
+            client.heard = True
+            # Who has sent all may still read; of who follows, this is all that says it has gone.
+            if not client.answered or client.feed is not None or not client.out.pending:
+                self._drop(client)
+            return
+        if data is None or client.answered:
+            return  # what comes behind a request is read and forgotten
+        client.received += data
+        try:
+            self._understand(client)
+        except RequestError as error:
+            method = client.head.method if client.head else ""
+            self._answer(client, refusal(error, head_only=method == "HEAD"))
+
+    def _understand(self, client: _Client) -> None:
+        if client.head is None:
+            head, end, rest = bytes(client.received).partition(b"\r\n\r\n")
+            if len(head) > LONGEST_HEAD:
+                raise RequestError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "that is too much")
+            if not end:
+                return
+            client.head = parse_head(head)
+            check_sender(client.head, self._port)
+            if client.head.length > LONGEST_BODY:
+                raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "that is too much")
+            client.received = bytearray(rest)
+        if len(client.received) >= client.head.length:
+            body = bytes(client.received[: client.head.length])
+            client.received.clear()
+            self._route(client, client.head, body)
+
+    def _route(self, client: _Client, head: Head, body: bytes) -> None:
+        if (file := _FILES.get(head.path)) is not None:
+            _allow(head, "GET", "HEAD")
+            content = resources.files("devloop.web").joinpath("static", file[0]).read_bytes()
+            head_only = head.method == "HEAD"
+            self._answer(client, response(HTTPStatus.OK, file[1], content, head_only=head_only))
+        elif head.path == "/events":
+            _allow(head, "GET")
+            check_token(head, self._token)
+            self._follow(client, head)
+        elif head.path == "/source":
+            _allow(head, "GET")
+            check_token(head, self._token)
+            said = json.dumps(source_of(self._happened, head.number("seq") or 0)).encode()
+            self._answer(client, response(HTTPStatus.OK, _JSON, said))
+        elif head.path == "/ask":
+            _allow(head, "POST")
+            check_token(head, self._token)
+            # A form of another site could send anything else, and no browser asks first.
+            if head.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
+                raise RequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body is {_JSON}")
+            self._answer(client, response(HTTPStatus.OK, _JSON, self._ask(body)))
+        else:
+            raise RequestError(HTTPStatus.NOT_FOUND, "there is no such page")
+
+    def _follow(self, client: _Client, head: Head) -> None:
+        following = [each for each in self._clients if each.feed is not None]
+        for oldest in following[: max(0, len(following) - _FOLLOWING + 1)]:
+            # Told, so that it does not come back at once in its turn.
+            oldest.feed = None
+            with contextlib.suppress(OSError):
+                oldest.out.write(b"event: elsewhere\ndata: {}\n\n")
+        after = head.number("after")
+        seen = after if after is not None else _number(head.headers.get("last-event-id", ""))
+        feed = Feed(self._happened, seen)
+        self._answer(client, response(HTTPStatus.OK, "text/event-stream; charset=utf-8", None))
+        if client in self._clients:
+            client.out.write(feed.head(self._facts()))
+            client.feed = feed
+            self._following = True
+
+    def _answer(self, client: _Client, answer: bytes) -> None:
+        client.answered = True
+        client.received.clear()
+        client.deadline = self._clock() + _PATIENCE
+        try:
+            client.out.write(answer)
+        except OSError:
+            self._drop(client)
+
+    def _attend(self, client: _Client) -> None:
+        """Whatever the client takes, and its end when it has got all."""
+        if client not in self._clients:
+            return
+        try:
+            self._feed(client)
+            if client.answered and client.feed is None and not client.out.pending:
+                if client.finished or client.heard:
+                    self._drop(client)
+                    return
+                # What it may be sending still has to be read: a connection that is closed before
+                # is reset, and the answer is lost.
+                client.finished = True
+                client.out.shutdown_write()
+        except OSError:
+            self._drop(client)
+            return
+        if client.feed is None and self._clock() >= client.deadline:
+            self._drop(client)
+        else:
+            self._watch(client)
+
+    def _feed(self, client: _Client) -> None:
+        feed = client.feed
+        if feed is None:
+            return
+        now = self._clock()
+        if client.out.pending < _WAITING:
+            data = feed.next()
+            if not data and now >= client.deadline and not client.out.pending:
+                data = PING
+            if data:
+                client.out.write(data)
+                self._more = True  # one batch each in turn
+                client.deadline = now + _PING
+            if feed.over:
+                client.feed = None
+        if now >= client.deadline:
+            client.deadline = now + _PING
+
+    def _watch(self, client: _Client) -> None:
+        mask = 0 if client.heard else selectors.EVENT_READ
+        mask |= selectors.EVENT_WRITE if client.out.pending else 0
+        if mask == client.mask:
+            return
+        if client.mask and mask:
+            self._selector.modify(client.out.sock, mask, client)
+        elif mask:
+            self._selector.register(client.out.sock, mask, client)
+        else:
+            self._selector.unregister(client.out.sock)
+        client.mask = mask
+
+    def _drop(self, client: _Client) -> None:
+        if client in self._clients:
+            del self._clients[client]
+            if client.mask:
+                self._selector.unregister(client.out.sock)
+            client.out.close()
+            self._following = any(each.feed is not None for each in self._clients)
+
+
+class _Client:
+    """One connection; at its `deadline` it is given up, or told that all is well."""
+
+    def __init__(self, sock: Socket, deadline: float) -> None:
+        self.out = ClientSocket(sock)
+        self.deadline = deadline
+        self.received = bytearray()
+        self.head: Head | None = None
+        self.answered = False
+        self.heard = False  # it sends nothing more
+        self.finished = False  # nor do we
+        self.feed: Feed | None = None
+        self.mask: int = selectors.EVENT_READ
+
+
+def _listen(port: int | None) -> tuple[Socket, ...]:
+    if port is not None:
+        return listen_on_loopback(port)
+    with contextlib.suppress(OSError):
+        return listen_on_loopback(USUAL_PORT)
+    return listen_on_loopback(0)
+
+
+def _allow(head: Head, *methods: str) -> None:
+    if head.method not in methods:
+        allowed = ", ".join(methods)
+        raise RequestError(HTTPStatus.METHOD_NOT_ALLOWED, f"only {allowed} here", Allow=allowed)
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0
