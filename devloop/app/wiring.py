@@ -206,7 +206,8 @@ class Wiring:
         self._bases.on_move(functools.partial(self._base_moved, engine))
         if self.mode == "dev":
             self._deployments.outside.start(
-                lambda service, change: engine.post(ChangedOutside(service, change))
+                lambda service, change: engine.post(ChangedOutside(service, change)),
+                lambda service, restart: self._warn(restart, service),
             )
         return engine
 

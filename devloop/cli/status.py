@@ -174,6 +174,8 @@ def _show(
     last = ((session or {}).get("services") or {}).get(service) or {}
     if hold := last.get("hold"):
         click.echo(f"  holding {hold['reason']}")
+    if outside := last.get("outside"):
+        click.echo(f"  outside {outside}; what runs is not what is on disk")
     busy = last.get("state") in ("working", "holding")
     at = f" at {last['step']}" if last.get("step") else ""
     if busy and session is not None and not session["running"]:

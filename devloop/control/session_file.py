@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from devloop import events
 from devloop.base.process import is_alive
 from devloop.base.state_file import StateFile
+from devloop.errors import Code
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +29,8 @@ def read_session(state_dir: Path) -> dict[str, Any] | None:
     `namespace`, `registry`, `services`, `paused` (None, or `reason` and `since`), after the end
     `ended` and `exit_code`, and `running`: whether its process is alive. Each service has `iter`,
     `state` (`working`, `holding`, `idle`), `step`, `outcome`, `failed_step`, `ms`, `why`, `digest`,
-    `serving`, `hold` and `pods`."""
+    `serving`, `hold`, `pods` and `outside`: what somebody else changed of what runs since, "" for
+    nothing."""
     session = StateFile(state_dir / _NAME).read(set_aside=False)
     if session is None or not isinstance(session.get("pid"), int):
         return None
@@ -102,6 +104,7 @@ def _service() -> dict[str, Any]:
         "digest": None,
         "serving": None,
         "hold": None,
+        "outside": "",
         "pods": {},
     }
 
@@ -111,6 +114,12 @@ def _update(service: dict[str, Any], event: events.Event) -> bool:
     match event:
         case events.IterationStarted():
             service |= {"iter": event.iter, "state": "working", "step": None, "hold": None}
+            service["outside"] = ""
+        case events.DiagnosticRaised(code=Code.SAFETY_CHANGED_OUTSIDE, iter=None):
+            if event.severity == "info":
+                service["outside"] = ""  # as before, or nothing that matters
+            else:
+                service |= {"outside": event.message, "serving": None}
         case events.StepStarted():
             service |= {"state": "working", "step": str(event.step), "hold": None}
         case events.HoldStarted() if event.iter is not None:

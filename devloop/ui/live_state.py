@@ -149,6 +149,8 @@ class LiveState:
         running = self._iterations.get(event.iter)
         if event.code == Code.SYNC_IMAGE and not event.cause:
             return []  # as it should be, after each quiet save
+        if event.code == Code.SAFETY_CHANGED_OUTSIDE and event.severity != "info":
+            self._serving.pop(event.service or "", None)
         if event.severity != "error":
             return note(self._glyphs, event.message, f"[{event.code}]", event.cause or "")
         if running is None:

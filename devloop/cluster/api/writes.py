@@ -25,12 +25,26 @@ _DELETE_SECONDS = 10.0
 
 def last_writer(live: Json) -> str:
     """The manager that last wrote the object itself (not its status), for messages."""
+    others = _others(live)
+    return text(others[-1].get("manager")) if others else "somebody"
+
+
+def is_undone(live: Json) -> bool:
+    """Whether `kubectl rollout undo` wrote last: of what kubectl updates it alone names no manager
+    of its own, as `kubectl-set` and `kubectl-edit` are (seen with kubectl 1.32)."""
+    others = _others(live)
+    last = others[-1] if others else {}
+    return last.get("manager") == "kubectl" and last.get("operation") == "Update"
+
+
+def _others(live: Json) -> list[Json]:
+    """What others than devloop wrote of the object itself, by time."""
     entries = [
-        e for e in items(metadata(live).get("managedFields")) if e.get("subresource") != "status"
+        e
+        for e in items(metadata(live).get("managedFields"))
+        if not e.get("subresource") and e.get("manager") != MANAGER
     ]
-    entries.sort(key=lambda e: text(e.get("time")))
-    others = [text(e.get("manager")) for e in entries if e.get("manager") != MANAGER]
-    return others[-1] if others else "somebody"
+    return sorted(entries, key=lambda e: text(e.get("time")))
 
 
 def patch_as_devloop(connection: Connection, path: str, body: Json) -> dict[str, Any] | None:

@@ -1,8 +1,8 @@
 """Somebody else's hands: a workload that does not look any more as this session left it.
 
-Looks at what the watch brings anyway, and only at the pod template's spec: what is scaled,
-restarted or annotated still runs what devloop deployed. What follows from a change is the engine's
-to decide.
+Looks at what the watch brings anyway, and only at the pod template: what is scaled or annotated
+still runs what devloop deployed. So does what is restarted, with other pods: that is only said.
+What follows from a change is the engine's to decide.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from devloop.cluster.api.pod_view import (
     name_of,
     uid_of,
 )
-from devloop.cluster.api.writes import last_writer
+from devloop.cluster.api.writes import is_undone, last_writer
 from devloop.cluster.deploy.ownership import gitops_manager
 from devloop.errors import Code, Diagnosis
 
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from devloop.model import WorkloadRef
 
 
+_TEMPLATE = ("spec", "template")
+_RESTARTED = "kubectl.kubernetes.io/restartedAt"
+
 # Several writes in a row are one change; a watch brings them within a few milliseconds.
 _REST = 0.1
 
@@ -42,10 +45,7 @@ def outside_change(ref: WorkloadRef, left: Json, now: Json | None) -> Diagnosis 
     matters to what its pods run, or where `now` is older than `left`."""
     if now is None:
         return _changed(f"{ref} was deleted", "save a file of the service to deploy it again")
-    if uid_of(now) == uid_of(left) and generation_of(now) < generation_of(left):
-        return None
-    template = ("spec", "template", "spec")
-    if dig(now, *template) == dig(left, *template):
+    if _is_older(now, left) or dig(now, *_TEMPLATE, "spec") == dig(left, *_TEMPLATE, "spec"):
         return None
     before = images_of(left)
     images = [f"{c} runs {i}" for c, i in images_of(now).items() if before.get(c) != i]
@@ -54,7 +54,34 @@ def outside_change(ref: WorkloadRef, left: Json, now: Json | None) -> Diagnosis 
     tip = "save a file of the service to take it over again"
     if manager is not None:
         tip = f"pause {manager} for {ref} while you work, or take it out of {manager}'s hands"
-    return _changed(f"{ref} was changed by {last_writer(now)}: {what}", tip)
+    how = "rolled back (`kubectl rollout undo`)" if is_undone(now) else "changed"
+    return _changed(f"{ref} was {how} by {last_writer(now)}: {what}", tip)
+
+
+def outside_restart(ref: WorkloadRef, left: Json, now: Json | None) -> Diagnosis | None:
+    """That somebody else had other pods made of the same content; None where nobody did."""
+    if now is None or _is_older(now, left) or uid_of(now) != uid_of(left):
+        return None
+    if dig(now, *_TEMPLATE, "metadata") == dig(left, *_TEMPLATE, "metadata"):
+        return None
+    before, at = (
+        dig(each, *_TEMPLATE, "metadata", "annotations", _RESTARTED) for each in (left, now)
+    )
+    done = f"was restarted by {last_writer(now)}"
+    if at == before:
+        done = f"got other labels or annotations for its pods from {last_writer(now)}"
+    elif at is None:
+        done = "was rolled back to before it was restarted"
+    return Diagnosis(
+        code=Code.SAFETY_CHANGED_OUTSIDE,
+        severity="info",
+        message=f"{ref} {done}: new pods take the place of those that ran",
+        cause="they start with the image that devloop deployed, and get what was synced since",
+    )
+
+
+def _is_older(now: Json, left: Json) -> bool:
+    return uid_of(now) == uid_of(left) and generation_of(now) < generation_of(left)
 
 
 def _changed(message: str, tip: str) -> Diagnosis:
@@ -73,6 +100,7 @@ class OutsideWatch:
 
     def __init__(self, view: ClusterView, lock_of: Callable[[WorkloadRef], WorkloadLock]) -> None:
         self._report: Callable[[str, Diagnosis | None], None] | None = None
+        self._notify: Callable[[str, Diagnosis], None] = lambda _service, _diagnosis: None
         self._view = view
         self._lock_of = lock_of
         self._changed = threading.Condition()
@@ -83,11 +111,16 @@ class OutsideWatch:
         self._ending = Cancel()
         self._thread: threading.Thread | None = None
 
-    def start(self, report: Callable[[str, Diagnosis | None], None]) -> None:
+    def start(
+        self,
+        report: Callable[[str, Diagnosis | None], None],
+        notify: Callable[[str, Diagnosis], None],
+    ) -> None:
         """Tell `report` (service, what was changed) for each service that deploys a workload which
-        somebody else changed, once a change; with None when it is again as it was left. From a
-        thread of its own. Called before the first write."""
-        self._report = report
+        somebody else changed, once a change; with None when it is again as it was left. `notify`
+        gets what changes nothing of what runs. From a thread of its own. Called before the first
+        write."""
+        self._report, self._notify = report, notify
         self._thread = supervised("outside", self._look_on)
         self._thread.start()
 
@@ -115,7 +148,9 @@ class OutsideWatch:
             return
         now = event.object if event.type == "PUT" else None
         with self._changed:
-            if ref in self._told or outside_change(ref, self._left[ref], now) is not None:
+            left = self._left[ref]
+            changed = outside_change(ref, left, now) or outside_restart(ref, left, now)
+            if ref in self._told or changed is not None:
                 self._suspects.add(ref)
                 self._changed.notify_all()
 
@@ -134,10 +169,17 @@ class OutsideWatch:
     def _look(self, ref: WorkloadRef) -> None:
         now = self._view.workload(ref).get(ref.name)
         with self._changed:
-            found, known = outside_change(ref, self._left[ref], now), self._told.pop(ref, None)
+            left = self._left[ref]
+            found, known = outside_change(ref, left, now), self._told.pop(ref, None)
             if found is not None:
                 self._told[ref] = found
             services = sorted(self._services[ref])
+            restart = outside_restart(ref, left, now) if found is None else None
+            if restart is not None and now is not None:
+                self._left[ref] = now  # said once
+        if restart is not None:
+            for service in services:
+                self._notify(service, restart)
         if found != known and self._report is not None:
             for service in services:
                 self._report(service, found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from devloop.base.cancel import Cancel
 from devloop.cluster.api.kinds import workload_path
 from devloop.cluster.api.view import ClusterView
-from devloop.cluster.deploy.outside import OutsideWatch, outside_change
+from devloop.cluster.deploy.outside import OutsideWatch, outside_change, outside_restart
 from devloop.cluster.replace.workload_lock import WorkloadLock
 from devloop.errors import Code
 from devloop.model import WorkloadRef
@@ -86,13 +87,57 @@ def test_a_controllers_way_out_is_named() -> None:
         lambda d: d["spec"].update(replicas=5),
         lambda d: d["spec"].update(paused=True),
         lambda d: d["metadata"].update(labels={"a": "b"}),
-        lambda d: d["spec"]["template"]["metadata"].update(
-            annotations={"kubectl.kubernetes.io/restartedAt": "now"}
-        ),
     ],
 )
 def test_what_runs_the_same_is_no_change(change: Callable[[dict[str, Any]], object]) -> None:
     assert outside_change(WEB, deployment(), _with(change)) is None
+    assert outside_restart(WEB, deployment(), _with(change)) is None
+
+
+def _restart(thing: dict[str, Any], at: str = "now") -> None:
+    annotations = {"kubectl.kubernetes.io/restartedAt": at}
+    thing["spec"]["template"]["metadata"]["annotations"] = annotations
+    thing["metadata"]["managedFields"] = [
+        {"manager": "kubectl-rollout", "operation": "Update", "time": "2026-01-01T00:00:10Z"}
+    ]
+
+
+def test_a_restart_is_said_and_is_no_change() -> None:
+    assert outside_change(WEB, deployment(), _with(_restart)) is None
+    found = outside_restart(WEB, deployment(), _with(_restart))
+    assert found is not None
+    assert (found.code, found.severity) == (Code.SAFETY_CHANGED_OUTSIDE, "info")
+    assert found.message.startswith("deployment/web was restarted by kubectl-rollout: new pods")
+
+
+def test_what_else_makes_new_pods_of_the_same_content_is_no_restart() -> None:
+    found = outside_restart(WEB, _with(_restart), deployment(generation=4))
+    assert found is not None
+    assert "was rolled back to before it was restarted: new pods" in found.message
+
+    def label(thing: dict[str, Any]) -> None:
+        thing["spec"]["template"]["metadata"]["labels"]["tier"] = "front"
+
+    found = outside_restart(WEB, deployment(), _with(label))
+    assert found is not None
+    assert "got other labels or annotations for its pods from somebody: new" in found.message
+
+
+def test_a_restart_of_before_our_own_write_is_not_said() -> None:
+    assert outside_restart(WEB, deployment(), _with(_restart, generation=1)) is None
+
+
+def test_a_rollback_is_called_that() -> None:
+    def undo(thing: dict[str, Any]) -> None:
+        _kubectl(thing)
+        thing["metadata"]["managedFields"][1].update(manager="kubectl", operation="Update")
+
+    found = outside_change(WEB, deployment(), _with(undo))
+    assert found is not None
+    assert found.severity == "warning"
+    assert found.message == (
+        "deployment/web was rolled back (`kubectl rollout undo`) by kubectl: web runs nginx:1"
+    )
 
 
 def test_what_is_older_than_our_own_write_is_no_change() -> None:
@@ -111,7 +156,11 @@ class Watch:
         self.lock = WorkloadLock()
         self.told: list[tuple[str, Diagnosis | None]] = []
         self.watch = OutsideWatch(self.view, lambda _ref: self.lock)
-        self.watch.start(lambda service, change: self.told.append((service, change)))
+        self.said: list[tuple[str, Diagnosis]] = []
+        self.watch.start(
+            lambda service, change: self.told.append((service, change)),
+            lambda service, restart: self.said.append((service, restart)),
+        )
 
     def close(self) -> None:
         self.watch.close()
@@ -140,6 +189,20 @@ def test_a_change_is_told_once_to_each_service_and_so_is_its_end(
     api.put(workload_path(WEB), deployment())
     until(lambda: len(watch.told) == 4)
     assert [change for _, change in watch.told[2:]] == [None, None]
+
+
+def test_each_restart_is_said_once_and_takes_nothing_away(api: FakeApi, watch: Watch) -> None:
+    watch.watch.wrote(WEB, "web", api.put(workload_path(WEB), deployment()))
+    api.put(workload_path(WEB), _with(_restart, generation=3))
+    until(lambda: len(watch.said) == 1)
+    again = _with(partial(_restart, at="later"), generation=4)
+    api.put(workload_path(WEB), again)
+    until(lambda: len(watch.said) == 2)
+    api.put(workload_path(WEB), again)  # as when a new pod is ready
+    api.put(workload_path(WEB), _with(_image, generation=5))
+    until(lambda: bool(watch.told))
+    assert [service for service, _ in watch.said] == ["web", "web"]
+    assert len(watch.told) == 1
 
 
 def test_what_devloop_writes_itself_is_no_change(api: FakeApi, watch: Watch) -> None:

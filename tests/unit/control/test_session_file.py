@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devloop.control.session_file import SessionFile, read_session
+from devloop.errors import Code
 from devloop.events import (
+    DiagnosticRaised,
     HoldStarted,
     IterationFinished,
     IterationStarted,
@@ -31,6 +33,7 @@ from devloop.model import Outcome, Step
 if TYPE_CHECKING:
     import pytest
 
+    from devloop.errors import Severity
     from devloop.events import Event
 
 TS = "2026-11-23T14:31:07.112Z"
@@ -175,3 +178,26 @@ def test_a_pause_stands_until_it_is_over_with_the_changes_that_wait(tmp_path: Pa
     session = told(tmp_path, start(os.getpid()), paused, wait, SessionResumed())
     assert session["paused"] is None
     assert session["services"]["web"]["hold"] is None
+
+
+def test_what_somebody_else_changed_stands_there_until_an_iteration_begins(tmp_path: Path) -> None:
+    file = SessionFile(tmp_path)
+
+    def said(event: Event) -> tuple[str, Any]:
+        file(Record(1, TS, event))
+        session = read_session(tmp_path)
+        assert session is not None
+        return session["services"]["web"]["outside"], session["services"]["web"]["serving"]
+
+    def changed(message: str, severity: Severity) -> DiagnosticRaised:
+        code = Code.SAFETY_CHANGED_OUTSIDE
+        return DiagnosticRaised(code=code, severity=severity, message=message, service="web")
+
+    file(Record(1, TS, start(os.getpid())))
+    assert said(FINISHED)[1] is not None
+    assert said(changed("it was restarted", "info"))[0] == ""
+    assert said(changed("it was rolled back", "warning")) == ("it was rolled back", None)
+    assert said(changed("it is again as it was", "info"))[0] == ""
+    said(changed("it was changed", "warning"))
+    begun = IterationStarted(iter=8, service="web", trigger=Trigger(kind="files"))
+    assert said(begun)[0] == ""
