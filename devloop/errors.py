@@ -73,7 +73,11 @@ class Code(enum.StrEnum):
     CONFIG_VARIABLE = "config/variable", "a ${VARIABLE} that is not set"
     CONFIG_VERSION = "config/version", "a version of devloop.yaml that this devloop does not read"
     CONFIG_NOT_SUPPORTED = "config/not-supported", "a key or flag whose feature does not exist yet"
-    CONFIG_CHANGED = "config/changed", "devloop.yaml or a file it reads changed during a session"
+    CONFIG_NEEDS_RESTART = (
+        "config/needs-restart",
+        "a change that takes effect with a new start only",
+    )
+    CONFIG_SERVICE_REMOVED = "config/service-removed", "devloop.yaml has a service no more"
     CONFIG_UNKNOWN_SERVICE = "config/unknown-service", "a service that devloop.yaml does not have"
     CONFIG_FILE_MISSING = "config/file-missing", "a file that devloop.yaml names does not exist"
     CONFIG_DOCKERFILE_MISSING = "config/dockerfile-missing", "the Dockerfile does not exist"

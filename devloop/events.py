@@ -84,9 +84,10 @@ class Trigger:
     """Why an iteration began. At most 20 paths are listed, `count` counts all. `retry` is another
     try with the same bytes, because somebody saved them or asked for it; `recovered` says that the
     pods of a failed rollout became ready by themselves; `image` that the services in `paths` have
-    another image, which the manifests use as well."""
+    another image, which the manifests use as well; `config` that the keys of devloop.yaml in
+    `paths` have other values."""
 
-    kind: Literal["start", "files", "retry", "recovered", "image"]
+    kind: Literal["start", "files", "retry", "recovered", "image", "config"]
     paths: tuple[str, ...] = ()
     count: int = 0
 
@@ -195,11 +196,33 @@ class DiagnosticRaised(Diagnosis, Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigChecked(Event):
     """devloop.yaml or a file that it reads changed. All that is wrong with it are the diagnostics
-    without a service, with a code `config/*`, since the event before of this type; none that is an
-    error if it is `valid`."""
+    with a place and without a service since the event before of this type; none that is an error if
+    it is `valid`. Not sent where nothing is wrong, nor was."""
 
     type: ClassVar[str] = "config.checked"
     valid: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceChanges:
+    """The services that a session works for from now on, those that it works for no more, and those
+    that go on with other settings."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigReloaded(Event):
+    """An edit of devloop.yaml or a file that it reads is taken over, as far as it can be: `changed`
+    are the keys with other values (`services.web.build.args.PYTHON`), `services.NAME` for a whole
+    service; `restart` are all keys whose present values take effect with a new start only."""
+
+    type: ClassVar[str] = "config.reloaded"
+    changed: tuple[str, ...]
+    services: ServiceChanges
+    restart: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,7 +55,7 @@ class SessionControl:
     ) -> None:
         self.problem: Diagnosis | None = None
         self._engine: Engine | None = None  # once there is one
-        self._services = tuple(services)
+        self._named = tuple(services)
         self._ids = itertools.count(1)
         self._history = History()
         self._publish = publish
@@ -77,8 +77,11 @@ class SessionControl:
     def steer(self, engine: Engine) -> None:
         """From now on requests reach `engine`, and its services are what there is: also those that
         the manifests of the named ones use."""
-        self._services = tuple(engine.services)
         self._engine = engine
+
+    @property
+    def _services(self) -> tuple[str, ...]:
+        return tuple(self._engine.services) if self._engine is not None else self._named
 
     def take(self, records: Sequence[Record]) -> None:
         """Note what has happened: all of it, in its order."""

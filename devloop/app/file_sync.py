@@ -18,6 +18,7 @@ from devloop.sync.syncer import FileSync
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from devloop.app.pods import PodFeed
@@ -44,11 +45,15 @@ def file_sync(
     builder: DeltaBuilder,
     hot: bool,
     contents: Path,
+    ports: AbstractSet[int],
+    early: bool,
 ) -> FileSync:
     """The syncer of a service with `sync:` in devloop.yaml, or of one that is replaced `hot`: all
     that the Dockerfile copies, and the process starts anew. `paths` knows the project's files in
     the containers, `builder` what its last image shows of the COPYs and below them; `contents` is
-    the directory where later sessions find what containers have. `report` gets what cannot be."""
+    the directory where later sessions find what containers have, `ports` are those that somebody
+    connects to, now and later; `early`: nothing is known yet of what runs. `report` gets what
+    cannot be."""
 
     def open_stream(
         pod: PodView, container: str, argv: Sequence[str], cancel: Cancel
@@ -73,12 +78,7 @@ def file_sync(
             limit=service.deploy.timeout,
             ended=ended,
             report=report,
-            # One that is given by its name is among those that the container declares.
-            ports=frozenset(
-                port.container
-                for port in service.ports
-                if isinstance(port.container, int) and not port.target
-            ),
+            ports=ports,
             starts=lambda pod, container, done: feed.process_starts(
                 service.name, pod, container, done=done
             ),
@@ -86,6 +86,7 @@ def file_sync(
         contents=RememberedContents(contents, service.name),
         resumed=builder.resume,
         always=hot,
+        early=early,
         rules=[PathRule(src=r.src, dest=r.dest, restart=r.restart) for r in rules],
         places=inferred,
         below=lambda path: type_below(builder.below_copies(), path),

@@ -46,28 +46,43 @@ class ForwardTargets:
         connection: Connection,
     ) -> None:
         self._own = own
-        self._targets = {target: _Target(place) for target, place in targets.items()}
+        # Replaced, never changed: many threads read it.
+        self._targets: dict[str, _Target] = {}
+        self._first = dict(targets)
         self._view = view
         self._connection = connection
         self._lock = threading.Lock()
         self._listeners: list[Callable[[], None]] = []
         self._stop = Cancel()
+        self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        for target, followed in self._targets.items():
+        self.use(self._first)
+
+    def use(self, targets: Mapping[str, str]) -> None:
+        """From now on these are the objects; for one thread at a time."""
+        before = self._targets
+        new = {target for target in targets if target not in before}
+        self._targets = {t: before.get(t) or _Target(place) for t, place in targets.items()}
+        for target in before.keys() - targets.keys():
+            before[target].end()
+        for target in new:
             kind, name = target.split("/")
             if kind == "pod":
                 self._follow(target, functools.partial(_is_called, name))
             elif kind != "service":
-                ref = WorkloadRef(kind, name, followed.namespace)
+                ref = WorkloadRef(kind, name, targets[target])
                 self._follow(target, owned_by(ref))
-        if any(target.startswith("service/") for target in self._targets):
-            self._thread = supervised("forward-targets", self._look_again)
-            self._thread.start()
+        if any(target.startswith("service/") for target in new):
+            self._wake.set()
+            if self._thread is None:
+                self._thread = supervised("forward-targets", self._look_again)
+                self._thread.start()
 
     def close(self) -> None:
         self._stop.set()
+        self._wake.set()
         for target in self._targets.values():
             target.end()
         if self._thread is not None:
@@ -105,7 +120,8 @@ class ForwardTargets:
             target, _, wanted = port.rpartition(":")
             if target.startswith("service/"):
                 with self._lock:
-                    service = self._targets[target].service
+                    followed = self._targets.get(target)
+                    service = followed.service if followed is not None else {}
                 wanted = _target_port(service, wanted)
         if isinstance(wanted, int) or wanted.isdigit():
             return int(wanted)
@@ -120,7 +136,9 @@ class ForwardTargets:
     # --- objects -------------------------------------------------------------------------------
 
     def _follow(self, target: str, belongs: Callable[[Json], bool]) -> None:
-        followed = self._targets[target]
+        followed = self._targets.get(target)
+        if followed is None:
+            return
         followed.end()
         pods: dict[str, PodView] = {}
         with self._lock:
@@ -139,15 +157,18 @@ class ForwardTargets:
         followed.end = self._view.subscribe_pods(followed.namespace, belongs, take)
 
     def _look_again(self) -> None:
-        pause = 0.0
-        while not self._stop.wait(pause):
-            found = [t for t in self._targets if t.startswith("service/") and self._look(t)]
-            all_there = len(found) == sum(t.startswith("service/") for t in self._targets)
-            pause = _KNOWN_SECONDS if all_there else _UNKNOWN_SECONDS
+        while not self._stop.is_set():
+            self._wake.clear()
+            services = [t for t in self._targets if t.startswith("service/")]
+            found = [t for t in services if self._look(t)]
+            all_there = len(found) == len(services)
+            self._wake.wait(_KNOWN_SECONDS if all_there else _UNKNOWN_SECONDS)
 
     def _look(self, target: str) -> bool:
         """Whether the Service is there."""
-        known = self._targets[target]
+        known = self._targets.get(target)
+        if known is None:
+            return True  # nobody wants it any more
         path = f"/api/v1/namespaces/{known.namespace}/services/{target.partition('/')[2]}"
         try:
             service = self._connection.find(path, absent={403, 404})

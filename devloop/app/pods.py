@@ -68,6 +68,20 @@ class PodFeed:
             if self._started:
                 self._follow(service)
 
+    def forget(self, service: str) -> None:
+        """Follow what runs the service no more; its pods stay as they are."""
+        with self._following:
+            with self._lock:
+                self._workloads.pop(service, None)
+            for key in [key for key in self._ends if key[0] == service]:
+                self._ends.pop(key)()
+                with self._lock:
+                    self._pods.pop(key, None)
+
+    def workloads(self, service: str) -> tuple[WorkloadRef, ...]:
+        """What runs the service, as far as known, the picked one first."""
+        return self._workloads.get(service, ())
+
     def _follow(self, service: str) -> None:
         wanted = {(service, ref) for ref in self._workloads[service]}
         for key in [key for key in self._ends if key[0] == service and key not in wanted]:

@@ -17,6 +17,7 @@ from devloop.app.early_control import EarlyControl
 from devloop.app.preflight import preflight_environment, watch_workloads
 from devloop.app.workloads import renderings_for, with_used_services, workloads_of
 from devloop.base.cancel import Cancel, Cancelled
+from devloop.base.current import Current
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.platforms import own_platform
 from devloop.base.threads import Background, reporting_bugs, supervised
@@ -219,11 +220,11 @@ class Session:
         self._let_others_read(project, services, stack)
         connection = stack.enter_context(connect(project))
 
-        def meanwhile() -> tuple[Mapping[str, Rendering], Background[type[Wiring]]]:
+        def meanwhile() -> tuple[Current[str, Rendering], Background[type[Wiring]]]:
             renderings = renderings_for(project.services.values(), show=loaded.show)
             adapters = Background("adapters", _import_wiring)
             stack.callback(adapters.close)
-            return renderings, adapters
+            return Current(renderings), adapters
 
         environment, (renderings, adapters) = preflight_environment(
             project,
@@ -296,7 +297,7 @@ class Session:
         acquired.result(self._cancel)
         if left_behind := leases.left_behind:
             self._recover(connection, left_behind)
-        self._engine = wiring.engine()
+        self._engine = wiring.engine(leases, only=self.only)
         self._accept_requests(self._engine, stack)
         status = ExitStatus.DONE
         if self._stopped is None:

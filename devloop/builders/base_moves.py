@@ -232,6 +232,13 @@ class BaseMoves:
         """Call `callback` with each service whose base moved, from another thread, from now on."""
         self._on_move = callback
 
+    def use(self, builds: Mapping[str, Build]) -> None:
+        """From now on these are the services' builds."""
+        self._builds = dict(builds)
+        with self._lock:
+            self._parsed.clear()
+        self._wake.set()
+
     def close(self) -> None:
         self._cancel.set()
         self._wake.set()
@@ -261,15 +268,18 @@ class BaseMoves:
         self._waits = False
 
     def _references(self, service: str) -> tuple[str, ...]:
+        build = self._builds.get(service)
+        if build is None:
+            return ()
         try:
-            data = self._builds[service].dockerfile.read_bytes()
+            data = build.dockerfile.read_bytes()
         except OSError:
             return ()
         with self._lock:
             known = self._parsed.get(service)
         if known is None or known[0] != data:
             found = parse(data.decode("utf-8", "replace"))
-            known = data, base_references(found, self._builds[service])
+            known = data, base_references(found, build)
             with self._lock:
                 self._parsed[service] = known
         return known[1]

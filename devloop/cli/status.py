@@ -13,7 +13,7 @@ from devloop.cli.options import CommonOptions, load, output_option, project_opti
 from devloop.errors import ExitStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.deploy.status import WorkloadStatus
@@ -83,6 +83,8 @@ def command(options: CommonOptions, output: str) -> int:
         click.echo(f"session running: {_name_of(session)}")
         if paused := session.get("paused"):
             click.echo(paused["reason"])
+        for line in _reloaded(session.get("reloaded") or {}):
+            click.echo(line)
     else:
         click.echo("no session is running: `devloop dev` starts one")
         if session is not None and session["killed"]:
@@ -112,6 +114,14 @@ def _project(options: CommonOptions) -> tuple[Project, dict[str, Any] | None]:
 
 def _name_of(session: dict[str, Any]) -> str:
     return f"devloop {session['mode']}, pid {session['pid']}"
+
+
+def _reloaded(reloaded: dict[str, Any]) -> Iterator[str]:
+    """What of devloop.yaml was taken over last, and what is not."""
+    if changed := reloaded.get("changed"):
+        yield f"devloop.yaml taken over: {', '.join(changed)}"
+    if restart := reloaded.get("restart"):
+        yield f"devloop.yaml, with a new start only: {', '.join(restart)}"
 
 
 def _compared(

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from devloop.errors import Code
 
 
+# What a changed key asks of a session that runs: a new start, another image, another look at the
+# manifests, another way to do the next deploy, other rules of what is synced, other local ports,
+# other logs, or nothing of its own.
+Change = Literal["restart", "build", "deploy", "rollout", "sync", "ports", "logs", "nothing"]
+
+
 @dataclass(frozen=True, slots=True)
 class Text:
     """A text that follows `rule`.
@@ -92,7 +98,9 @@ class Key:
     holds without the key; `name` is the key's where the field has another.
 
     `read` makes the field's value of a checked one; without it a list becomes a tuple and a block
-    what it makes. `files` are those that may have the key: devloop.yaml or the user's own."""
+    what it makes. `files` are those that may have the key: devloop.yaml or the user's own.
+    `change` is what becomes of a session that runs when the key changes, by default what is said of
+    the block around it."""
 
     kind: Kind
     about: str
@@ -102,6 +110,7 @@ class Key:
     name: str = ""
     read: Callable[[Any, ServiceScope], object] | None = None
     files: Literal["project", "user", "both"] = "project"
+    change: Change | None = None
     field: str = ""
 
 

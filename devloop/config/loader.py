@@ -144,7 +144,7 @@ class _Loading:
             if not self._problems:
                 place = Location(shown, 1, 1)
                 self._problems.add(Code.CONFIG_PARSE, "the file is empty", place, LEAST)
-            raise ConfigErrors(self._problems.sorted())
+            raise ConfigErrors(self._problems.sorted(), self.files)
         root = apply_sets(root, PROJECT, sets, self._problems)
         self._read_env_file(root, path.parent)
         return self._read(root, PROJECT, self.variables)
@@ -175,7 +175,7 @@ class _Loading:
             if self._incomplete:
                 # Without env_file any variable may look unset.
                 found = tuple(each for each in found if each.code != Code.CONFIG_VARIABLE) or found
-            raise ConfigErrors(found)
+            raise ConfigErrors(found, self.files)
         return project
 
     def _read(self, root: Keys, kind: Block, variables: Mapping[str, str]) -> dict[str, Any]:
@@ -208,6 +208,7 @@ class _Loading:
         path = Path(os.path.normpath(directory / named))
         shown = show_path(path, self.cwd)
         found = Problems()
+        self.files.append(path)
         try:
             text = read_text(path, shown)
         except DevloopError as error:
@@ -221,7 +222,6 @@ class _Loading:
             )
             self._incomplete = True
             return
-        self.files.append(path)
         self.variables = parse_dotenv(text, shown, self.env, found) | self.variables
         for each in found.sorted():
             self._incomplete = True

@@ -16,6 +16,7 @@ from devloop.errors import Code, DevloopError, Diagnosis, Location
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path as FilePath
 
 
 # Enough for any honest file; a machine-made one should not fill the terminal.
@@ -70,12 +71,14 @@ def fault(message: str, *hints: str, cause: str | None = None) -> Fault:
 class ConfigErrors(DevloopError):  # noqa: N818 - it carries many
     """Everything wrong with the configuration; `diagnosis` is the first of `diagnoses`.
 
-    `diagnoses` is never empty and sorted by place."""
+    `diagnoses` is never empty and sorted by place. `files` are those that were, or were to be,
+    read."""
 
-    def __init__(self, diagnoses: Iterable[Diagnosis]) -> None:
+    def __init__(self, diagnoses: Iterable[Diagnosis], files: Iterable[FilePath] = ()) -> None:
         found = tuple(diagnoses)
         super().__init__(found[0])
         self.diagnoses = found
+        self.files = tuple(files)
 
 
 class Problems:

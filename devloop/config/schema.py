@@ -185,6 +185,7 @@ class Deploy:
             "How long a rollout may take: 120s, 2m, 500ms; a bare number counts seconds.",
             default="120s",
             read=lambda text, _: rules.seconds(text),
+            change="rollout",
         ),
     ] = 120.0
     replace: Annotated[
@@ -196,6 +197,7 @@ class Deploy:
             "image, each where that is the same thing as the next; `rolling` makes new pods as "
             "the workload says, `fast` makes all of them at once and stops the old ones at once.",
             default="auto: hot in `devloop dev` on a local cluster, rolling everywhere else",
+            change="rollout",
         ),
     ] = "auto"
     supervise: Annotated[
@@ -205,6 +207,7 @@ class Deploy:
             "Whether the image gets devloop's supervisor as process 1, in `devloop dev` on a local "
             "cluster with a registry: `hot` needs it.",
             default="true",
+            change="build",
         ),
     ] = True
     stop_timeout: Annotated[
@@ -214,6 +217,7 @@ class Deploy:
             "How long the process has from SIGTERM to SIGKILL when devloop starts it anew.",
             default="1s",
             read=lambda text, _: rules.seconds(text),
+            change="rollout",
         ),
     ] = 1.0
     recreate: Annotated[
@@ -223,6 +227,7 @@ class Deploy:
             "Whether an object that devloop created is deleted and made anew where a change of it "
             "is not possible otherwise, as of a selector. Volumes and namespaces never are.",
             default="false: the change is refused, with the command to delete it",
+            change="rollout",
         ),
     ] = False
     on_failure: Annotated[
@@ -231,6 +236,7 @@ class Deploy:
             Choice(("rollback", "keep")),
             "What happens when a rollout fails: go back to the last good image, or stay.",
             default="keep in `devloop dev`, rollback in `devloop run`",
+            change="rollout",
         ),
     ] = None
 
@@ -327,10 +333,11 @@ class Service:
             Text(rules.IMAGE),
             "The image's name without registry, tag and digest.",
             default="the service's name",
+            change="build",
         ),
     ]
-    build: Annotated[Build, Key(_BUILD, _BUILD.about, required=True)]
-    deploy: Annotated[Deploy, Key(_DEPLOY, _DEPLOY.about)]
+    build: Annotated[Build, Key(_BUILD, _BUILD.about, required=True, change="build")]
+    deploy: Annotated[Deploy, Key(_DEPLOY, _DEPLOY.about, change="deploy")]
     sync: Annotated[
         tuple[SyncRule, ...] | Literal["auto"],
         Key(
@@ -338,6 +345,7 @@ class Service:
             "Files to copy into the running containers when they change, instead of a new "
             "image at once. `auto` takes the Dockerfile's COPY lines for rules.",
             default="none: every change becomes an image",
+            change="sync",
         ),
     ] = ()
     ports: Annotated[
@@ -347,6 +355,7 @@ class Service:
             "Ports to keep open for the whole session: PORT, or [ADDRESS:]LOCAL:PORT in quotes. "
             "PORT is a container's, by number or name, or that of another object: "
             "service/NAME:PORT. The address is 127.0.0.1 unless one is given.",
+            change="ports",
             read=lambda items, _: tuple(
                 Port(
                     local=local,
@@ -358,9 +367,10 @@ class Service:
             ),
         ),
     ] = ()
-    logs: Annotated[Logs, Key(block(Logs, "Which logs to follow."), "Which logs to follow.")] = (
-        field(default_factory=Logs)
-    )
+    logs: Annotated[
+        Logs,
+        Key(block(Logs, "Which logs to follow."), "Which logs to follow.", change="logs"),
+    ] = field(default_factory=Logs)
     line: int = 1
 
 
@@ -461,6 +471,8 @@ class Project:
             "A file of variables for ${NAME} in this file, relative to it, in the syntax of "
             "Docker Compose. The environment's own variables win.",
             read=lambda text, scope: scope.path(text),
+            # What it changes are the keys that name its variables.
+            change="nothing",
         ),
     ] = None
     services: Annotated[
@@ -478,7 +490,7 @@ class Project:
         return self.root / STATE_DIR
 
 
-# All keys of both files.
+# All keys of both files. What is not said to be taken over by a session that runs is not.
 ALL = block(Project, "devloop.yaml", finish=resolve.finish_project)
 
 PROJECT = replace(

@@ -82,6 +82,10 @@ class Decision:
             named = ", ".join(paths[:_NAMED])
             text = f"{named} and {more} more changed" if more > 0 else f"{named} changed"
             return f"{text}, and another try was asked for" if self.asked else text
+        if kind == "config":
+            more = self.trigger.get("count", 0) - len(paths[:_NAMED])
+            named = ", ".join(paths[:_NAMED])
+            return f"devloop.yaml changed: {named}" + (f" and {more} more" if more > 0 else "")
         if kind == "image":
             return f"the image of {', '.join(paths)}, which it runs as well, is another one"
         if kind == "retry" and self.asked:
@@ -111,6 +115,11 @@ def decisions(records: Iterable[Record]) -> dict[str, Decision]:
         if record.get("type") == "session.started":
             found = {str(name): Decision(service=str(name)) for name in record["services"]}
             asked.clear()
+        if record.get("type") == "config.reloaded":
+            for gone in record["services"]["removed"]:
+                found.pop(gone, None)
+            for new in record["services"]["added"]:
+                found[new] = Decision(service=new)
         name = record.get("service")
         if not isinstance(name, str):
             if record.get("type") == "session.resumed":

@@ -27,10 +27,11 @@ def read_session(state_dir: Path) -> dict[str, Any] | None:
 
     Keys: `v`, `pid`, `mode`, `version`, `started` (RFC 3339), `project`, `root`, `context`,
     `namespace`, `registry`, `services`, `paused` (None, or `reason` and `since`), after the end
-    `ended` and `exit_code`, and `running`: whether its process is alive. Each service has `iter`,
-    `state` (`working`, `holding`, `idle`), `step`, `outcome`, `failed_step`, `ms`, `why`, `digest`,
-    `serving`, `hold`, `pods` and `outside`: what somebody else changed of what runs since, "" for
-    nothing."""
+    `ended` and `exit_code`; `reloaded`, None or what of devloop.yaml was taken over last
+    (`changed`, `since`, and `restart`, what is not); and `running`: whether its process is alive.
+    Each service has `iter`, `state` (`working`, `holding`, `idle`), `step`, `outcome`,
+    `failed_step`, `ms`, `why`, `digest`, `serving`, `hold`, `pods` and `outside`: what somebody
+    else changed of what runs since, "" for nothing."""
     session = StateFile(state_dir / _NAME).read(set_aside=False)
     if session is None or not isinstance(session.get("pid"), int):
         return None
@@ -70,7 +71,10 @@ class SessionView:
             case events.SessionStarted():
                 facts = asdict(event)
                 services = {name: _service() for name in facts.pop("services")}
-                self.state = {"started": ts, **facts, "paused": None, "services": services}
+                self.state = {"started": ts, **facts, "paused": None}
+                self.state |= {"reloaded": None, "services": services}
+            case events.ConfigReloaded():
+                self._reloaded(event, ts)
             case events.SessionPaused():
                 self.state["paused"] = {"reason": event.reason, "since": ts}
             case events.SessionResumed():
@@ -90,6 +94,15 @@ class SessionView:
                     return False
         # Before the session began there is nothing to write about it.
         return "pid" in self.state
+
+    def _reloaded(self, event: events.ConfigReloaded, ts: str) -> None:
+        changed, restart = list(event.changed), list(event.restart)
+        self.state["reloaded"] = {"changed": changed, "restart": restart, "since": ts}
+        services = self.state.setdefault("services", {})
+        for name in event.services.removed:
+            services.pop(name, None)
+        for name in event.services.added:
+            services[name] = _service()
 
 
 def _service() -> dict[str, Any]:

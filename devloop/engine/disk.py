@@ -142,7 +142,7 @@ def _decide(turn: Turn, scan: Scan, seen: Dirty, done: Done) -> None:
         return  # an audit is nobody's wish to take it back
     trigger = _trigger(turn, scan, seen, first=first)
     if seen.asks or seen.again:
-        begin(turn, trigger if first or scan.changed else Trigger(kind="retry"), scan)
+        begin(turn, trigger if first or seen.keys or scan.changed else Trigger(kind="retry"), scan)
     else:
         _compare(turn, trigger, scan, seen, ended=running is not None)
 
@@ -187,6 +187,8 @@ def scan_failed(turn: Turn, diagnosis: Diagnosis, seen: Dirty) -> None:
 
 
 def _trigger(turn: Turn, scan: Scan | None, seen: Dirty, *, first: bool) -> Trigger:
+    if seen.keys:
+        return Trigger(kind="config", paths=seen.keys[:LISTED], count=len(seen.keys))
     if first:
         return Trigger(kind="start")
     if scan is not None and scan.changed:

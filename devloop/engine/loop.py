@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import threading
 import time
 from dataclasses import KW_ONLY, replace
 from functools import partial
@@ -43,12 +44,11 @@ from devloop.errors import Code, DevloopError, Diagnosis, ExitStatus
 from devloop.events import DiagnosticRaised, HoldStarted, StepProgress
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from devloop.engine.ports import Deployer, Hints, Reporter, ServiceBuilder, Source, Syncer
-    from devloop.engine.state import Fact, Hold, Result, ServiceState
+    from devloop.engine.state import Fact, Hold, Reconfigured, Removed, Result, ServiceState
     from devloop.events import Event
     from devloop.model import Deployed, Resumed, Scan, Served, Step, StepOutcome
 
@@ -74,9 +74,20 @@ class ServicePorts:
     roll_back: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _TakeOver:
+    """A service that goes on with other adapters, or with none; `released` is set when no worker
+    has those of before."""
+
+    fact: Reconfigured | Removed
+    ports: ServicePorts | None
+    released: threading.Event
+
+
 @dataclass(eq=False)
 class Engine:
-    """Runs the services until stopped (`dev`) or until each has its result (`run`).
+    """Runs the services until stopped (`dev`) or until each has its result (`run`). `services` is
+    replaced, never changed, when devloop.yaml is.
 
     `publish` receives every event, from the engine's thread; it must not block."""
 
@@ -89,8 +100,10 @@ class Engine:
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
-        self._queue: queue.SimpleQueue[Fact] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Fact | _TakeOver] = queue.SimpleQueue()
         self._workers: dict[Task, Cancel] = {}
+        # Workers with adapters that their service has no more, and who waits for their end.
+        self._leaving: list[tuple[set[Task], threading.Event]] = []
         # What each service waits for, and when to publish that; None once it is.
         self._holds: dict[str, tuple[Hold, float | None]] = {}
         self._state = initial(
@@ -104,6 +117,15 @@ class Engine:
     def post(self, fact: Fact) -> None:
         """Hand the engine a fact; from any thread, never blocks."""
         self._queue.put(fact)
+
+    def take_over(
+        self, fact: Reconfigured | Removed, ports: ServicePorts | None
+    ) -> threading.Event:
+        """Have a service go on with `ports`, or with none; from any thread, never blocks. The event
+        is set once no worker uses those of before, which may be closed then."""
+        released = threading.Event()
+        self._queue.put(_TakeOver(fact, ports, released))
+        return released
 
     def stop(self, status: ExitStatus, why: str = "") -> None:
         self.post(StopRequested(status, why))
@@ -153,12 +175,31 @@ class Engine:
             except queue.Empty:
                 return
 
-    def _apply(self, fact: Fact) -> None:
+    def _apply(self, fact: Fact | _TakeOver) -> None:
+        if isinstance(fact, _TakeOver):
+            self._exchange(fact)
+            fact = fact.fact
         if isinstance(fact, Ended):
             self._workers.pop(fact.task, None)
+            self._release(fact.task)
         self._state, events = reduce(self._state, fact, self.clock())
         for event in events:
             self.publish(event)
+
+    def _exchange(self, taken: _TakeOver) -> None:
+        name = taken.fact.service
+        rest = {other: ports for other, ports in self.services.items() if other != name}
+        self.services = rest if taken.ports is None else {**rest, name: taken.ports}
+        tasks = {task for task in self._workers if task.service == name}
+        self._leaving.append((tasks, taken.released))
+        self._release()
+
+    def _release(self, *ended: Task) -> None:
+        for tasks, released in self._leaving:
+            tasks.difference_update(ended)
+            if not tasks:
+                released.set()
+        self._leaving = [each for each in self._leaving if each[0]]
 
     def _follow_plan(self) -> float | None:
         now = self.clock()
@@ -219,7 +260,9 @@ class Engine:
     def _scanned(self, name: str, found: Scan) -> Done:
         """What a scan found, and whether it makes a difference to the iteration under way, or to
         the last one."""
-        service, builder = self._state.services[name], self.services[name].builder
+        service, builder = self._state.services.get(name), self._ports_of(name).builder
+        if service is None:
+            raise Cancelled
         iteration = service.iteration
         before = iteration.scan if iteration is not None else service.scan
         if before is None or found.fingerprint.deploy != before.fingerprint.deploy:
@@ -229,8 +272,13 @@ class Engine:
             return Done(found, wrote=wrote)
         return Done(found, spares=iteration.number, wrote=wrote)
 
+    def _ports_of(self, name: str) -> ServicePorts:
+        if name not in (services := self.services):
+            raise Cancelled  # it was taken out of devloop.yaml
+        return services[name]
+
     def _call(self, task: Task, service: ServiceState, cancel: Cancel) -> Done:
-        ports = self.services[task.service]
+        ports = self._ports_of(task.service)
         if task.kind is TaskKind.SCAN:
             seen = service.looking_at
             found = ports.source.scan(seen.paths if seen else None, cancel, service.passing)

@@ -49,6 +49,8 @@ def plan(state: State, now: float) -> Plan:
     holds: list[tuple[str, Hold]] = []
     builds = sum(task.kind is TaskKind.BUILD for s in state.services.values() for task in s.running)
     for service in state.services.values():
+        if service.leaving:
+            continue
         step = _next_step(state, service, now) or _catch_up(service, now) or _recovery(service)
         step = _unless_paused(state, service, step)
         if isinstance(step, Task) and step.kind is TaskKind.BUILD and step not in service.running:

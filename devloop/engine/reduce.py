@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack, assert_never
 
 from devloop.engine.beside import MOST_ATTEMPTS, caught_up, cause_mended, recovered
+from devloop.engine.configuration import reconfigured, removed
 from devloop.engine.disk import (
     asked,
     begin,
@@ -39,6 +40,8 @@ from devloop.engine.state import (
     NotSynced,
     Paused,
     Proof,
+    Reconfigured,
+    Removed,
     Said,
     Started,
     StopRequested,
@@ -63,16 +66,35 @@ def retry_delay(attempt: int) -> float:
 
 def reduce(state: State, fact: Fact, now: float) -> tuple[State, list[Event]]:
     events: list[Event] = []
-    if isinstance(fact, StopRequested):
-        return _stop(state, fact, now, events), events
-    if isinstance(fact, Paused | Continued):
-        state = _paused(state, fact, events)
-        return _between_services(state, now, events), events
+    match fact:
+        case StopRequested():
+            return _stop(state, fact, now, events), events
+        case Paused() | Continued():
+            state = _paused(state, fact, events)
+        case Reconfigured():
+            state = reconfigured(state, fact, now, events)
+        case Removed():
+            state = removed(state, fact, now, events)
+        case _:
+            state = _of_service(state, fact, now, events)
+    return _between_services(state, now, events), events
+
+
+def _of_service(
+    state: State,
+    fact: Hinted | Asked | ChangedOutside | Started | Ended | Began | Finished | Said,
+    now: float,
+    events: list[Event],
+) -> State:
     own = Hinted | Asked | ChangedOutside
     name = fact.service if isinstance(fact, own) else fact.task.service
+    if name not in state.services:
+        return state  # it was taken out meanwhile
     turn = Turn(state, state.services[name], now, events)
+    if turn.service.leaving:
+        return _left(turn, fact)
     if isinstance(fact, Began | Finished | Said) and not turn.is_current(fact.task):
-        return _too_late(turn, fact), events
+        return _too_late(turn, fact)
     match fact:
         case Hinted():
             hinted(turn, fact)
@@ -92,7 +114,18 @@ def reduce(state: State, fact: Fact, now: float) -> tuple[State, list[Event]]:
             events.append(event)
         case _:
             assert_never(fact)
-    return _between_services(turn.result(), now, events), events
+    return turn.result()
+
+
+def _left(turn: Turn, fact: Fact) -> State:
+    """Of a service that is gone only its workers' ends matter."""
+    if isinstance(fact, Ended):
+        turn.service = replace(turn.service, running=turn.service.running - {fact.task})
+    state = turn.result()
+    if turn.service.running:
+        return state
+    name = turn.service.name
+    return replace(state, services={n: s for n, s in state.services.items() if n != name})
 
 
 def _between_services(state: State, now: float, events: list[Event]) -> State:
@@ -101,6 +134,8 @@ def _between_services(state: State, now: float, events: list[Event]) -> State:
         return state
     for name in state.services:
         turn = Turn(state, state.services[name], now, events)
+        if turn.service.leaving:
+            continue
         missing = in_vain(state, turn.service) if state.mode == "run" else None
         scan = turn.service.scan
         if missing is not None:
@@ -165,17 +200,23 @@ def _started(turn: Turn, task: Task) -> None:
         turn.iteration = replace(turn.iteration, hold=None)
 
 
+def _scan_ended(turn: Turn, task: Task, result: object) -> None:
+    if task.key != turn.service.scans:
+        return  # with the settings of before
+    seen = turn.service.looking_at
+    turn.service = replace(turn.service, looking_at=None)
+    if seen is None or turn.state.stop is not None:
+        return
+    if isinstance(result, Done) and isinstance(result.value, Scan):
+        scanned(turn, result.value, seen, result)
+    elif isinstance(result, Failed):
+        scan_failed(turn, result.diagnosis, seen)
+
+
 def _ended(turn: Turn, task: Task, result: object) -> None:
     turn.service = replace(turn.service, running=turn.service.running - {task})
     if task.kind is TaskKind.SCAN:
-        seen = turn.service.looking_at
-        turn.service = replace(turn.service, looking_at=None)
-        if seen is None or turn.state.stop is not None:
-            return
-        if isinstance(result, Done) and isinstance(result.value, Scan):
-            scanned(turn, result.value, seen, result)
-        elif isinstance(result, Failed):
-            scan_failed(turn, result.diagnosis, seen)
+        _scan_ended(turn, task, result)
         return
     if task.kind is TaskKind.CATCH_UP:
         caught_up(turn, task, result)
@@ -269,7 +310,7 @@ def _served(turn: Turn, image: ImageRef) -> None:
         _end(turn, Outcome.READY, why="synced into what runs")
         return
     turn.service = replace(turn.service, offers=image.pinned)
-    if iteration.trigger.kind == "start" and not (deployed and deployed.changed):
+    if iteration.trigger.kind in ("start", "config") and not (deployed and deployed.changed):
         _end(turn, Outcome.UNCHANGED, why="the cluster serves this already")
     else:
         _end(turn, Outcome.READY, why=f"serving {image.short}")

@@ -70,13 +70,15 @@ class Task:
 class Dirty:
     """The disk may have changed. Times are the loop's clock in seconds; `paths` is None when
     anything may have changed. `asks` are the requests for another try that the next look answers,
-    by number; with `again` there is one in any case."""
+    by number; with `again` there is one in any case. `keys` are those of devloop.yaml that have
+    other values."""
 
     first: float
     last: float
     paths: frozenset[Path] | None
     asks: tuple[int, ...] = ()
     again: bool = False
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +200,8 @@ class ServiceState:
     somebody else changed of what runs, until a save comes that takes it back. `made` is the image
     that was built last, `offers` the one that pods to come start with; `uses` are those of other
     services that the last deploy ran, and `followed` what they offered when this service last began
-    an iteration for that, all by service. Images are as they are written into a pod."""
+    an iteration for that, all by service. Images are as they are written into a pod. One that is
+    `leaving` was taken out of devloop.yaml and is only here until its last worker has ended."""
 
     name: str
     roll_back: bool = False
@@ -225,6 +228,7 @@ class ServiceState:
     uses: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     followed: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     running: frozenset[Task] = frozenset()
+    leaving: bool = False
 
     @property
     def scanning(self) -> Task | None:
@@ -297,6 +301,26 @@ class ChangedOutside:
 
     service: str
     change: Diagnosis | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconfigured:
+    """devloop.yaml has other values for a service, or a service that it had not before; its workers
+    have other adapters from now on. `keys` are what changed, `proves`: what is served with them is
+    not known yet, so an iteration begins. The rest is as for `initial`."""
+
+    service: str
+    keys: tuple[str, ...]
+    proves: bool
+    roll_back: bool
+    syncs: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """devloop.yaml has the service no more. What runs of it stays as it is."""
+
+    service: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,6 +435,8 @@ Fact = (
     | Paused
     | Continued
     | ChangedOutside
+    | Reconfigured
+    | Removed
     | Started
     | Ended
     | Began
@@ -430,18 +456,17 @@ def initial(
 ) -> State:
     """A state in which every service is to be looked at. `services` maps a name to whether a
     failed rollout is rolled back; `syncs` are those with file sync."""
-    start = Dirty(first=now, last=float("-inf"), paths=None)
     return State(
         mode=mode,
         root=root,
         services={
-            name: ServiceState(
-                name=name,
-                roll_back=roll_back,
-                syncs=name in syncs,
-                resumes=name in syncs,
-                dirty=start,
-            )
+            name: begun(name, roll_back=roll_back, syncs=name in syncs, now=now)
             for name, roll_back in services.items()
         },
     )
+
+
+def begun(name: str, *, roll_back: bool, syncs: bool, now: float) -> ServiceState:
+    """A service that is to be looked at for the first time."""
+    start = Dirty(first=now, last=float("-inf"), paths=None)
+    return ServiceState(name=name, roll_back=roll_back, syncs=syncs, resumes=syncs, dirty=start)

@@ -60,12 +60,16 @@ _FINAL_OUTPUT = 10.0
 
 _GONE = "the pod is gone"
 
+# How long the reader of a container that is not to be shown any more has to end, in seconds.
+_LET_GO = 1.0
+
 
 @dataclass(eq=False)
 class LogFollower:
     """Publishes a `LogLine` for every line of the containers that `pods_changed` brings.
 
-    `patterns` gives each service's container names or fnmatch patterns (init containers count).
+    `patterns` gives each service's container names or fnmatch patterns (init containers count),
+    until `show` gives others.
     `since` is the server's time when the session began: of pods older than that only what they
     write from then on is shown; empty shows every pod from its first line. `publish` is called
     from many threads. Without `files` a rotation shows only where a stream is opened again.
@@ -111,11 +115,30 @@ class LogFollower:
             patterns = self.patterns.get(service, ())
             for pod in pods:
                 for container in pod.containers:
-                    if any(fnmatch.fnmatchcase(container.name, pattern) for pattern in patterns):
+                    if _named(container.name, patterns):
                         self._update(service, pod, container, cut)
             self._changed.notify_all()
         for stream in cut:  # without the lock: it runs what the stream's owner registered
             stream.set()
+
+    def show(self, service: str, patterns: Sequence[str]) -> None:
+        """From now on show the service's containers that `patterns` name; what was shown of one
+        before is not shown again. The next `pods_changed` begins with those that are new."""
+        with self._changed:
+            self.patterns = {**self.patterns, service: tuple(patterns)}
+            out = [
+                entry
+                for entry in self._containers.values()
+                if entry.service == service and not _named(entry.name, patterns)
+            ]
+            for entry in out:
+                entry.closed = True
+            self._changed.notify_all()
+        for entry in out:
+            entry.stream.set()
+        for entry in out:
+            if entry.thread is not None:
+                entry.thread.join(_LET_GO)
 
     def _update(
         self, service: str, pod: PodView, container: ContainerView, cut: list[Cancel]
@@ -155,6 +178,8 @@ class LogFollower:
                 entry.file.outdated = True
                 self._watch()
         entry.pod, entry.instance, entry.gone_since = pod, instance, None
+        if not entry.reading:
+            entry.closed = False
         if not entry.reading and next_read(entry.progress, entry.instance):
             entry.reading = True
             name = f"log-{entry.service}-{entry.pod.suffix}-{entry.name}"
@@ -259,7 +284,8 @@ class LogFollower:
         with self._changed:
             read = next_read(entry.progress, entry.instance)
             if read is None or entry.closed:
-                if read is not None and not entry.whole and not self._closed:
+                gone = entry.instance.gone and not self._closed
+                if read is not None and not entry.whole and gone:
                     entry.output.report_gap(entry.position.latest, "", _GONE)
                 entry.reading = False
                 self._changed.notify_all()
@@ -414,3 +440,7 @@ class LogFollower:
         self.publish(
             DiagnosticRaised.of(replace(diagnosis, severity="warning"), service=entry.service)
         )
+
+
+def _named(container: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(container, pattern) for pattern in patterns)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from typing import TYPE_CHECKING, Any
+import threading
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from devloop.base.threads import report_bug, supervised
 from devloop.port_forward.dialer import Dialer
@@ -21,13 +22,15 @@ from devloop.port_forward.route import Route
 from devloop.port_forward.settings import ForwardSettings
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from devloop.base.sockets import Socket
     from devloop.engine.ports import PodSource
     from devloop.events import Event
     from devloop.port_forward.ports import Dial
+
+
+Wanted: TypeAlias = "tuple[str, int, int] | tuple[str, int, int | str, str, str]"
 
 
 class PortForwarder:
@@ -40,7 +43,7 @@ class PortForwarder:
 
     def __init__(
         self,
-        ports: Sequence[tuple[str, int, int] | tuple[str, int, int | str, str, str]],
+        ports: Sequence[Wanted],
         dial: Dial,
         pods: PodSource,
         publish: Callable[[Event], None],
@@ -59,6 +62,8 @@ class PortForwarder:
         self._loop = new_loop()
         self._loop.set_exception_handler(self._bug_in_loop)
         self._routes: list[Route] = []
+        # The listeners of each route, and its local port as it was asked for.
+        self._opened: dict[Route, tuple[int, tuple[Socket, ...]]] = {}
         self._listening: dict[Socket, SocketEvents] = {}
         self._thread: threading.Thread | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
@@ -69,7 +74,7 @@ class PortForwarder:
         """Open all listeners, or none. Errors: env/port-busy naming the owner."""
         try:
             for wanted in self._wanted:
-                self._open(*wanted)
+                self._open(_listeners(wanted), wanted)
         except BaseException:
             self._release()
             raise
@@ -78,10 +83,45 @@ class PortForwarder:
         self._thread.start()
         self._unsubscribe = self._pods.on_change(lambda: self._in_loop(self._look))
 
-    def _open(
-        self, service: str, local: int, container: int | str, address: str = "", backend: str = ""
-    ) -> None:
-        listeners = listen(local, address)
+    def change(self, more: Iterable[Wanted], gone: Iterable[tuple[str, int]]) -> None:
+        """While it runs, open `more` ports and close those of (service, local port). Not both at
+        once for the same local port: what is to be another one is closed first. Raises
+        env/port-busy, and opens and closes nothing then, unless a port that was closed for another
+        one is taken by somebody else just then."""
+        more, gone = tuple(more), frozenset(gone)
+        freed = {local for _, local in gone}
+        later = [wanted for wanted in more if wanted[1] in freed]
+        opened = _listening([wanted for wanted in more if wanted not in later])
+        closed = threading.Event()
+        self._in_loop(functools.partial(self._shut, gone, closed))
+        closed.wait(self._settings.close_timeout)
+        try:
+            opened += _listening(later)
+        finally:
+            self._in_loop(lambda: self._add(opened))
+
+    def _add(self, opened: Sequence[tuple[tuple[Socket, ...], Wanted]]) -> None:
+        for listeners, wanted in opened:
+            route = self._open(listeners, wanted)
+            route.report("listening")
+            for listener in listeners:
+                self._listening[listener].want(read=self._accepting)
+        self._look()
+
+    def _shut(self, gone: frozenset[tuple[str, int]], done: threading.Event) -> None:
+        for route, (local, listeners) in list(self._opened.items()):
+            if (route.service, local) in gone:
+                del self._opened[route]
+                self._routes.remove(route)
+                for listener in listeners:
+                    self._listening.pop(listener).stop()
+                    listener.close()
+                route.close("devloop.yaml has it no more")
+        done.set()
+
+    def _open(self, listeners: tuple[Socket, ...], wanted: Wanted) -> Route:
+        service, local, container = wanted[:3]
+        backend = wanted[4] if len(wanted) == 5 else ""
         route = Route(
             service,
             listeners[0].getsockname()[1],
@@ -94,9 +134,11 @@ class PortForwarder:
             settings=self._settings,
         )
         self._routes.append(route)
+        self._opened[route] = local, listeners
         for listener in listeners:
             accept = functools.partial(self._accept, route, listener)
             self._listening[listener] = SocketEvents(self._loop, listener.fileno(), accept)
+        return route
 
     def close(self) -> None:
         """Reset what is open, close the ports; takes at most about 300 ms. Safe to repeat."""
@@ -185,3 +227,22 @@ class PortForwarder:
     def _made_room(self) -> None:
         if not self._accepting and self._connections < self._settings.most_connections:
             self._accept_on(True)
+
+
+def _listeners(wanted: Wanted) -> tuple[Socket, ...]:
+    return listen(wanted[1], wanted[3] if len(wanted) == 5 else "")
+
+
+def _listening(ports: Iterable[Wanted]) -> list[tuple[tuple[Socket, ...], Wanted]]:
+    """All of them, or none."""
+    opened: list[tuple[tuple[Socket, ...], Wanted]] = []
+    try:
+        for wanted in ports:
+            each = _listeners(wanted)
+            opened.append((each, wanted))
+    except BaseException:
+        for listeners, _ in opened:
+            for listener in listeners:
+                listener.close()
+        raise
+    return opened

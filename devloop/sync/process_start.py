@@ -15,6 +15,7 @@ from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Set as AbstractSet
 
     from devloop.errors import Diagnosis
     from devloop.model import PodView
@@ -51,14 +52,15 @@ class Restarts:
     to listen again where the one before did. `ended` makes the error of one that ended by itself,
     from how it did; `report` is told when it did so while nothing was awaited. `starts` is told
     before each start (pod, container, False), and when the new process serves (True). `ports` are
-    those that somebody connects to, beside the ones that the container's spec names."""
+    those that somebody connects to, beside the ones that the container's spec names; read at each
+    start."""
 
     stop_timeout: float
     limit: float
     ended: Callable[[PodView, str, str], DevloopError]
     report: Callable[[Diagnosis], None]
     starts: Callable[[PodView, str, bool], None] = lambda _pod, _container, _done: None
-    ports: frozenset[int] = frozenset()
+    ports: AbstractSet[int] = frozenset()
 
 
 class Revival:

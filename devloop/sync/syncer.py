@@ -63,7 +63,8 @@ class FileSync:
     `restarts`, where a container has a supervisor: how its process is started anew after what the
     rules do not except; without `always`, a process that nobody can restart goes on. `contents`
     are of earlier sessions, for `places` alone: what rules of then brought, nobody knows. `resumed`
-    is told of the scans of their images before `places` is asked about these. `report` gets, once,
+    is told of the scans of their images before `places` is asked about these; without `early` their
+    containers are not asked ahead of time. `report` gets, once,
     why containers cannot be synced into at all. `close` ends it."""
 
     def __init__(
@@ -80,6 +81,7 @@ class FileSync:
         contents: RememberedContents | None = None,
         resumed: Callable[[Scan], None] = lambda _: None,
         always: bool = False,
+        early: bool = True,
         report: Callable[[Diagnosis], None] | None = None,
         limit: float = _LIMIT,
         first_pause: float = FIRST_PAUSE,
@@ -88,6 +90,9 @@ class FileSync:
         self._earlier: EarlierSession | None = None
         ways = DEV_IMAGE if always else ANY_IMAGE
         if contents is not None and places is not None:
+            agents = EarlyAgents(open_stream, ways)
+            if not early:
+                agents.end()
             self._earlier = EarlierSession(
                 service,
                 contents,
@@ -95,7 +100,7 @@ class FileSync:
                 state_of=self._state_of,
                 workers=self._living,
                 resumed=resumed,
-                early=EarlyAgents(open_stream, ways),
+                early=agents,
             )
         self._new_worker = functools.partial(
             ContainerSync,

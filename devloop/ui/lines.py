@@ -28,6 +28,7 @@ from devloop.ui.text import (
     pod_trouble,
     problem_line,
     progress,
+    reload_text,
     serving_name,
     trigger_text,
 )
@@ -76,6 +77,9 @@ class LineFormatter:
                 if event.iter is not None:
                     self._reported.setdefault(event.iter, set()).add(event.message)
                 return self._problem(event)
+            case events.ConfigReloaded() as event:
+                text = reload_text(event)
+                lines = [f"devloop: {text}"] if text else []
             case events.ConfigChecked() as event:
                 return self._config_checked(event)
             case events.IterationFinished() as event:
@@ -129,7 +133,7 @@ class LineFormatter:
         if event.location is not None and event.severity != "info":
             if event.service:
                 self._problems.setdefault(event.service, {})[line] = None
-            elif event.code.startswith("config/"):
+            else:
                 self._config[line] = None
         return [line, *explanation(event)]
 

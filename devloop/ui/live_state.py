@@ -19,7 +19,7 @@ from devloop.errors import Code
 from devloop.model import Outcome, Step, StepOutcome
 from devloop.ui.live_parts import Row
 from devloop.ui.notices import Notices, frame, note
-from devloop.ui.text import count, duration, ordinal, progress, serving_name
+from devloop.ui.text import count, duration, keys_text, ordinal, progress, serving_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -331,7 +331,9 @@ class LiveState:
 
 
 def _changed(event: events.IterationStarted, more: str) -> str:
-    """The changed files' names, a few of them."""
+    """The changed files' names, a few of them; or the keys of devloop.yaml."""
+    if event.trigger.kind == "config":
+        return keys_text(event.trigger.paths, event.trigger.count)
     names = list(dict.fromkeys(PurePosixPath(path).name for path in event.trigger.paths))
     if not names:
         return "change"

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devloop.events import (
+    ConfigReloaded,
     Dropped,
     ForwardChanged,
     PageOpened,
@@ -16,7 +17,7 @@ from devloop.events import (
     WatchRescanned,
 )
 from devloop.ui.live_parts import Row
-from devloop.ui.text import count, duration, path_from, pod_trouble, progress
+from devloop.ui.text import count, duration, path_from, pod_trouble, progress, reload_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +68,9 @@ class Notices:
                 # Whole, or a terminal makes no link of it.
                 arrow, url = (self._glyphs.arrow, "ok"), (event.url, "place")
                 return [Row.of("  ", arrow, " page ", url)]
+            case ConfigReloaded():
+                text = reload_text(event)
+                return [Row.of((f"{self._glyphs.dot} {text}", "soft"), hang=2)] if text else []
             case SessionPaused():
                 return note(self._glyphs, event.reason)
             case SessionResumed():

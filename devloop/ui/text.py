@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from devloop.ui.sanitize import coloured, plain
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from devloop.errors import Diagnosis
-    from devloop.events import PodChanged, Serving, StepProgress, Trigger
+    from devloop.events import ConfigReloaded, PodChanged, Serving, StepProgress, Trigger
 
 
 # What the kubelet gives as a reason while all is well.
@@ -62,10 +64,33 @@ def serving_name(serving: Serving) -> str:
 
 
 def trigger_text(trigger: Trigger) -> str:
-    """`start`, `1 file`, `12 files`, `retry`, `recovered`, `image of base`."""
+    """`start`, `1 file`, `12 files`, `retry`, `recovered`, `image of base`, `config ports`."""
+    if trigger.kind == "config":
+        return f"config {keys_text(trigger.paths, trigger.count)}"
     if trigger.kind == "image":
         return f"image of {', '.join(trigger.paths)}"
     return count(trigger.count, "file") if trigger.kind == "files" else trigger.kind
+
+
+def keys_text(keys: Sequence[str], count: int) -> str:
+    """`services.web.build.args.PYTHON`, `services.web.ports and 3 more`."""
+    named = ", ".join(keys[:3])
+    return f"{named} and {count - 3} more" if count > 3 else named
+
+
+def reload_text(event: ConfigReloaded) -> str:
+    """What of an edit of devloop.yaml a session has taken over, in a line; "" for nothing that is
+    not said elsewhere."""
+    services = event.services
+    whole = [
+        *(f"service {name} added" for name in services.added),
+        *(f"service {name} removed" for name in services.removed),
+    ]
+    keys = [key for key in event.changed if key.count(".") > 1]
+    parts = [*whole, *([keys_text(keys, len(keys))] if keys else [])]
+    if not parts:
+        return "devloop.yaml needs no new start" if not event.restart else ""
+    return f"devloop.yaml taken over: {', '.join(parts)}"
 
 
 def pod_trouble(event: PodChanged) -> str:

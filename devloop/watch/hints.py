@@ -85,10 +85,17 @@ class WatchHints:
     polling: bool = False
     trees: bool = sys.platform == "darwin"
     _files: frozenset[str] = field(init=False)
+    _renew: bool = field(default=False, init=False)
     _reported: set[tuple[str, str]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self._files = frozenset(os.fspath(file) for file in self.files)
+
+    def renew(self, files: Iterable[Path]) -> None:
+        """The sources are others, and these are the single files, from the next hint on; in the
+        thread that iterates."""
+        self._files = frozenset(os.fspath(file) for file in files)
+        self._renew = True
 
     def hints(self, cancel: Cancel) -> Iterator[frozenset[Path] | None]:
         """See engine.ports.Hints."""
@@ -136,8 +143,10 @@ class WatchHints:
             yield None
         while not cancel.is_set():
             wait = min(_WAKE_SECONDS, max(0.0, audit - time.monotonic()))
-            found = self._sift(buffer.take(wait), watches)
-            found.everything |= time.monotonic() >= audit
+            found = self._sift(buffer.take(0 if self._renew else wait), watches)
+            found.everything |= time.monotonic() >= audit or self._renew
+            if self._renew:
+                self._renew, watches.files = False, self._files
             # Asked each time, so that it notices the sleep and not the hours since the last call.
             if sleep.woke():
                 found.everything = True

@@ -31,6 +31,8 @@ class Task:
     def __init__(self, cwd: Path, env: dict[str, str], *more: str) -> None:
         (task,) = tasks_of(EditorProject(commands=frozenset({"dev"})))
         self._lines: list[str] = []
+        # What each end marker said, and which errors the list had then.
+        self._ends: list[tuple[str, list[str]]] = []
         self._seen = 0
         self._list = ProblemList()
         self._changed = threading.Condition()
@@ -52,17 +54,19 @@ class Task:
             with self._changed:
                 self._lines.append(line.rstrip("\n"))
                 self._list.read(self._lines[-1])
+                if self._lines[-1].startswith("devloop: end "):
+                    word = self._lines[-1].split()[3]
+                    self._ends.append((word, self._list.shown("error")))
                 self._changed.notify_all()
 
     def ends(self, words: tuple[str, ...], errors: list[str], seconds: float = 60) -> None:
-        """Wait for an end marker with one of `words`, at which the list has these errors: a
+        """Wait for the next end marker with one of `words` at which the list has these errors: a
         save may be an iteration and a look at the configuration, which end in any order."""
         deadline = time.monotonic() + seconds
         with self._changed:
             while True:
-                new, self._seen = self._lines[self._seen :], len(self._lines)
-                ends = [line.split()[3] for line in new if line.startswith("devloop: end ")]
-                if not set(words).isdisjoint(ends) and self._list.shown("error") == errors:
+                new, self._seen = self._ends[self._seen :], len(self._ends)
+                if any(word in words and shown == errors for word, shown in new):
                     return
                 left = deadline - time.monotonic()
                 if left <= 0 or not self._changed.wait(left):

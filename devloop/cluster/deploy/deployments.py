@@ -141,7 +141,7 @@ class Deployments:
                 manifests = rendering.objects(Cancel()) if name != service else ()
             except DevloopError:
                 continue  # its own deploy reports what is wrong with them
-            for manifest in manifests:
+            for manifest in manifests if name in services else ():
                 owners = owners_of(
                     manifest.object, services[name], services, own=False, registry=""
                 )
@@ -191,9 +191,24 @@ class Deployments:
         return [self.lock(ref) for _, ref in keys]
 
     def deployer(self, service: Service) -> ServiceDeployer:
+        """The service's deployer, in place of one that it had."""
         made = ServiceDeployer(service, self)
-        self._deployers += (made,)
+        self._deployers = (*(d for d in self._deployers if d.name != service.name), made)
         return made
+
+    def forget(self, service: str) -> None:
+        """The session works for a service no more; what it deployed stays."""
+        self._deployers = tuple(d for d in self._deployers if d.name != service)
+        with self._guard:
+            self._pinned.pop(service, None)
+            self._built.pop(service, None)
+            self._workloads.pop(service, None)
+        self.replaced.pop(service, None)
+
+    def use(self, project: Project) -> None:
+        """From now on this is the project; the renderings are replaced by their owner."""
+        self.left_overs.use(project)
+        self.project = project
 
     def recover(self) -> tuple[Diagnosis, ...]:
         """Recover what an earlier session of this project left half done, before the first deploy.

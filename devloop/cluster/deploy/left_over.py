@@ -181,6 +181,13 @@ class LeftOvers:
         self._refused: set[AppliedObject] = set()
         self._lock = threading.Lock()
         self._former_removed = False
+        # Services that this session took out keep what they had for as long as it runs.
+        self._kept = frozenset(project.services)
+
+    def use(self, project: Project) -> None:
+        """From now on this is the project."""
+        self._kept |= frozenset(project.services)
+        self._project = project
 
     def remove(
         self,
@@ -195,7 +202,7 @@ class LeftOvers:
         self._remove_all(service, self._applied.gone(service), runs, report, cancel)
         with self._lock:
             former, self._former_removed = not self._former_removed, True
-        for each in self._applied.former(self._project.services) if former else ():
+        for each in self._applied.former(self._kept) if former else ():
             self._remove_all(each, self._applied.all(each), (), report, cancel)
 
     def _remove_all(

@@ -68,19 +68,23 @@ class ProjectConfigs:
         own = self._of(service)
         missing = own.reads - own.hashes.keys()
         return tuple(
-            self._renderings[other]
+            rendering
             for other in others
-            if missing and not missing.isdisjoint(self._of(other).hashes)
+            if (rendering := self._renderings.get(other)) is not None
+            and missing
+            and not missing.isdisjoint(self._of(other).hashes)
         )
 
     def _others(self, service: str) -> tuple[str, ...]:
-        mine = self._renderings[service]
+        mine = self._renderings.get(service)
         return tuple(name for name, other in self._renderings.items() if other != mine)
 
     def _of(self, service: str) -> _Manifests:
         with self._lock:
             known = self._known.get(service, _Manifests(hashes={}))
-        rendering = self._renderings[service]
+        rendering = self._renderings.get(service)
+        if rendering is None:
+            return known
         try:
             stamp = _stamp(rendering.inputs())
             if stamp == known.stamp:

@@ -85,15 +85,42 @@ class SessionLeases:
     def acquire(self, cancel: Cancel) -> None:
         """Have every lease, or raise safety/lease. A namespace that is not there yet, and a cluster
         that does not let us have leases, stop nobody: see `report`. Errors: cluster/*."""
-        if not self._refs:
+        self._acquire_all(self._refs, cancel)
+
+    def extend(self, refs: Iterable[WorkloadRef], cancel: Cancel) -> None:
+        """Have those of more workloads as well, or, raising safety/lease, none of them. Errors:
+        cluster/*."""
+        more = tuple(ref for ref in dict.fromkeys(refs) if ref not in self._refs)
+        try:
+            self._acquire_all(more, cancel)
+        except BaseException:
+            self._let_go(more)
+            raise
+        self._refs += more
+
+    def release(self, refs: Iterable[WorkloadRef]) -> None:
+        """Give those of some workloads back; quick, and silent where the cluster is."""
+        gone = set(refs)
+        self._refs = tuple(ref for ref in self._refs if ref not in gone)
+        self._let_go(gone)
+
+    def _acquire_all(self, refs: tuple[WorkloadRef, ...], cancel: Cancel) -> None:
+        if not refs:
             return
         with ThreadPoolExecutor(
-            min(_PARALLEL, len(self._refs)), thread_name_prefix="devloop-leases"
+            min(_PARALLEL, len(refs)), thread_name_prefix="devloop-leases"
         ) as pool:
-            for done in [pool.submit(self._acquire, ref, cancel) for ref in self._refs]:
+            for done in [pool.submit(self._acquire, ref, cancel) for ref in refs]:
                 done.result()
-        if not self._ending.is_set():
+        if not self._ending.is_set() and not self._thread.is_alive():
             self._thread.start()
+
+    def _let_go(self, refs: Iterable[WorkloadRef]) -> None:
+        with self._lock:
+            mine = [(ref, self._held.pop(ref)) for ref in refs if ref in self._held]
+            self._without.difference_update(refs)
+        for each in mine:
+            self._give_back(each)
 
     @property
     def left_behind(self) -> frozenset[WorkloadRef]:
@@ -226,6 +253,8 @@ class SessionLeases:
             for ref in self._refs:
                 if self._ending.is_set():
                     return
+                if ref not in self._refs:
+                    continue  # given back meanwhile
                 try:
                     self._renew(ref, held.get(ref))
                 except ApiError as error:

@@ -1,105 +1,166 @@
-"""A session says once that its configuration changed, and nothing when it is back as it was."""
+"""What is wrong with the configuration is said until it is mended; the rest is handed on."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devloop.app.config_notice import ConfigNotice, problems_now
+from devloop.app.config_notice import ConfigNotice
 from devloop.base.cancel import Cancel
 from devloop.config.loader import load_project
 from devloop.errors import Code, Diagnosis, Location
 from devloop.events import ConfigChecked, DiagnosticRaised
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from devloop.config.loader import LoadedProject
     from devloop.events import Event
 
 
-class Steps:
-    """Hints that write `texts` to the file, one before each; None removes it."""
+GOOD = "version: 1\nname: a\nservices: {web: {build: .}}\n"
+OTHER = GOOD.replace("name: a", "name: b")
+WRONG = GOOD.replace("build", "buidl")
+ENV = GOOD + "env_file: .env\n"
 
-    def __init__(self, file: Path, texts: tuple[str | None, ...]) -> None:
-        self.file, self.texts = file, texts
+
+class Steps:
+    """Hints, before each of which `steps` do something; each says that `file` changed."""
+
+    def __init__(self, file: Path, steps: tuple[Callable[[], object], ...]) -> None:
+        self.file, self.steps = file, steps
+        self.watched: list[set[str]] = []
 
     def hints(self, cancel: Cancel) -> Iterator[frozenset[Path] | None]:
         del cancel
-        for text in self.texts:
-            if text is None:
-                self.file.unlink()
-            else:
-                self.file.write_text(text)
+        for step in self.steps:
+            step()
             yield frozenset({self.file})
 
-
-def said(tmp_path: Path, *texts: str | None, wrong: str = "") -> list[Event]:
-    """What is published for the texts, of which `wrong` is not valid."""
-    file = tmp_path / "devloop.yaml"
-    file.write_text("a")
-    return noticed(Steps(file, texts), file, wrong)
+    def renew(self, files: Iterable[Path]) -> None:
+        self.watched.append({file.name for file in files})
 
 
-def noticed(steps: Steps, file: Path, wrong: str = "") -> list[Event]:
-    problem = Diagnosis(code=Code.CONFIG_VALUE, message="no", location=Location(file.name, 3, 4))
-    told: list[Event] = []
-    notice = ConfigNotice(
-        steps,
-        (file,),
-        show=lambda path: path.name,
-        check=lambda: (problem,) if file.read_text() == wrong else (),
-        publish=told.append,
-    )
-    assert len(list(notice.hints(Cancel()))) == len(steps.texts)
-    return told
+class Noticed:
+    """What is said, and taken over, of a file `devloop.yaml` beside a Dockerfile."""
+
+    def __init__(self, root: Path, *notes: Diagnosis) -> None:
+        self.file = root / "devloop.yaml"
+        if not self.file.is_symlink():
+            self.file.write_text(GOOD)
+        (root / "Dockerfile").write_text("FROM scratch\n")
+        self.events: list[Event] = []
+        self.taken: list[str] = []
+        self.notes = notes
+
+    def load(self) -> LoadedProject:
+        return load_project(cwd=self.file.parent, env={})
+
+    def run(self, *steps: Callable[[], object], file: Path | None = None) -> Steps:
+        hints = Steps(file or self.file, steps)
+        notice = ConfigNotice(
+            hints, self.load(), load=self.load, publish=self.events.append, away=0
+        )
+        notice.take_over_by(self._take)
+        assert len(list(notice.hints(Cancel()))) == len(steps)
+        return hints
+
+    def writes(self, *texts: str) -> list[tuple[str, str] | bool]:
+        self.run(*(lambda text=text: self.file.write_text(text) for text in texts))
+        return self.said
+
+    def _take(self, loaded: LoadedProject, cancel: Cancel) -> tuple[Diagnosis, ...]:
+        del cancel
+        self.taken.append(loaded.project.name)
+        return self.notes
+
+    @property
+    def said(self) -> list[tuple[str, str] | bool]:
+        return [
+            event.valid
+            if isinstance(event, ConfigChecked)
+            else (event.code, f"{event.severity} {event.location}")
+            for event in self.events
+            if isinstance(event, (ConfigChecked, DiagnosticRaised))
+        ]
 
 
-def shown(events: list[Event]) -> list[tuple[str, str] | bool]:
-    return [
-        event.valid
-        if isinstance(event, ConfigChecked)
-        else (event.code, f"{event.severity} {event.location}")
-        for event in events
-        if isinstance(event, (ConfigChecked, DiagnosticRaised))
-    ]
+UNKNOWN = ("config/unknown-key", "error devloop.yaml:3:18")
 
 
-RESTART = ("config/changed", "warning devloop.yaml:1:1")
-WRONG = ("config/value", "error devloop.yaml:3:4")
-
-
-def test_each_new_content_is_told_once(tmp_path: Path) -> None:
-    assert shown(said(tmp_path, "b", "b", "c")) == [RESTART, True, RESTART, True]
-
-
-def test_what_is_wrong_is_told_instead_and_that_it_is_mended(tmp_path: Path) -> None:
-    assert shown(said(tmp_path, "x", "b", wrong="x")) == [WRONG, False, RESTART, True]
-    assert shown(said(tmp_path, "x", "a", wrong="x")) == [WRONG, False, True]
-
-
-def test_a_touch_and_a_replacing_editor_are_no_news_and_the_way_back_wants_no_restart(
+def test_each_new_content_that_is_valid_is_taken_over_once_and_nothing_is_said(
     tmp_path: Path,
 ) -> None:
-    assert said(tmp_path, "a") == []
-    assert shown(said(tmp_path, "a", None, "a")) == [True]
-    assert shown(said(tmp_path, "b", "a")) == [RESTART, True, True]
+    noticed = Noticed(tmp_path)
+    assert noticed.writes(OTHER, OTHER, GOOD, GOOD) == []
+    assert noticed.taken == ["b", "a"]
+
+
+def test_what_is_wrong_is_said_once_and_not_taken_over_and_so_is_that_it_is_mended(
+    tmp_path: Path,
+) -> None:
+    noticed = Noticed(tmp_path)
+    assert noticed.writes(WRONG, WRONG, OTHER) == [UNKNOWN, False, True]
+    assert noticed.taken == ["b"]
+
+
+def test_what_cannot_be_taken_over_is_said_with_each_content_until_it_can(tmp_path: Path) -> None:
+    note = Diagnosis(
+        code=Code.CONFIG_NEEDS_RESTART,
+        severity="warning",
+        message="no",
+        location=Location("devloop.yaml", 2, 1),
+    )
+    noticed = Noticed(tmp_path, note)
+    told = ("config/needs-restart", "warning devloop.yaml:2:1")
+    assert noticed.writes(OTHER, OTHER + "# more\n") == [told, True, told, True]
+    noticed.events.clear()
+    noticed.notes = ()
+    assert noticed.writes(GOOD) == []
+
+
+def test_a_file_that_an_editor_took_away_is_missed_only_if_it_stays_away(tmp_path: Path) -> None:
+    noticed = Noticed(tmp_path)
+    noticed.run(noticed.file.unlink, lambda: noticed.file.write_text(OTHER))
+    assert noticed.said == [("config/not-found", "error devloop.yaml"), False, True]
+    assert noticed.taken == ["b"]
+
+
+def test_a_file_in_a_directory_above_is_another_project(tmp_path: Path) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (tmp_path / "devloop.yaml").write_text(OTHER)
+    noticed = Noticed(inner)
+    noticed.run(noticed.file.unlink)
+    assert noticed.said == [("config/not-found", "error devloop.yaml"), False]
+    assert noticed.taken == []
 
 
 def test_a_change_behind_a_link_is_one_of_the_file(tmp_path: Path) -> None:
-    real, file = tmp_path / "shared.yaml", tmp_path / "devloop.yaml"
-    real.write_text("a")
-    file.symlink_to("shared.yaml")
-    assert shown(noticed(Steps(real, ("b",)), file)) == [RESTART, True]
+    real = tmp_path / "shared.yaml"
+    real.write_text(GOOD)
+    (tmp_path / "devloop.yaml").symlink_to("shared.yaml")
+    noticed = Noticed(tmp_path)
+    noticed.run(lambda: real.write_text(OTHER), file=real)
+    assert noticed.taken == ["b"]
 
 
-def test_what_is_wrong_on_disk_is_what_a_start_would_say(tmp_path: Path) -> None:
-    def load() -> LoadedProject:
-        return load_project(cwd=tmp_path, env={})
+def test_an_env_file_is_watched_from_when_it_is_named_be_it_there_or_not(tmp_path: Path) -> None:
+    noticed = Noticed(tmp_path)
+    env = tmp_path / ".env"
+    hints = noticed.run(lambda: noticed.file.write_text(ENV), lambda: env.write_text("A=1\n"))
+    assert noticed.said == [("config/file-missing", "error devloop.yaml:4:11"), False, True]
+    assert {"devloop.yaml", ".env"} in hints.watched
+    assert noticed.taken == ["a"]
 
-    (tmp_path / "devloop.yaml").write_text("version: 1\nservices: {web: {buidl: .}}\n")
-    assert [each.code for each in problems_now(load)] == ["config/unknown-key"]
-    (tmp_path / "devloop.yaml").write_text("version: 1\nservices: {web: {build: .}}\n")
-    assert [each.code for each in problems_now(load)] == ["config/dockerfile-missing"]
-    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
-    assert problems_now(load) == ()
+
+def test_what_was_wrong_may_be_mended_in_another_file(tmp_path: Path) -> None:
+    noticed = Noticed(tmp_path)
+    dockerfile = tmp_path / "app" / "Dockerfile"
+    dockerfile.parent.mkdir()
+    text = GOOD.replace("build: .", "build: app")
+    noticed.run(
+        lambda: noticed.file.write_text(text), lambda: dockerfile.write_text("FROM scratch\n")
+    )
+    assert [each for each in noticed.said if isinstance(each, bool)] == [False, True]
+    assert noticed.taken == ["a"]

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from devloop.app import file_sync as file_syncs
+from devloop.app import service_parts
 from devloop.app import wiring as wirings
 from devloop.app.preflight import Environment, watch_workloads
+from devloop.app.service_parts import ServiceParts
 from devloop.app.wiring import Wiring
+from devloop.base.current import Current
 from devloop.cluster.api.connection import Connection
 from devloop.config.schema import SyncRule
 from devloop.events import LogLine
@@ -70,7 +73,7 @@ def test_a_run_that_ends_shows_the_last_lines_of_what_crashed(
             connection,
             Environment(target=PushTarget(), registry=None, platforms=(), began=""),
             watch_workloads([WEB], connection, stack),
-            renderings={},
+            renderings=Current({}),
             workloads={"web": (WEB,)},
             mode="run",
             publish=events.append,
@@ -78,7 +81,7 @@ def test_a_run_that_ends_shows_the_last_lines_of_what_crashed(
             load=lambda: cast("Any", project),
         )
         wiring.follow_logs()
-        wiring._feed.start()
+        wiring.feed.start()
         until(lambda: any(isinstance(event, LogLine) for event in events))
         stack.callback(log.last.set)
         stack.close()
@@ -115,8 +118,8 @@ def wired(
         hot.append(how["hot"])
         return SimpleNamespace(close=lambda: None)
 
-    monkeypatch.setattr(wirings, "make_builder", builder)
-    monkeypatch.setattr(wirings, "DevImages", dev_images)
+    monkeypatch.setattr(service_parts, "make_builder", builder)
+    monkeypatch.setattr(service_parts, "DevImages", dev_images)
     monkeypatch.setattr(file_syncs, "file_sync", syncer)
     project = SimpleNamespace(root=root, state_dir=root / ".devloop")
     connection = SimpleNamespace(context="kind-fake", server=server, namespace="dev")
@@ -133,7 +136,7 @@ def wired(
                 began="",
             ),
             cast("Any", None),
-            renderings={},
+            renderings=Current({}),
             workloads={"web": (WEB,)},
             mode=mode,
             publish=lambda _: None,
@@ -141,8 +144,24 @@ def wired(
             load=lambda: cast("Any", project),
         )
         source: Any = SimpleNamespace(written_since=lambda _: None)
-        _, below = wiring._builders({"web": source})
-        wiring._syncers({"web": cast("Any", None)}, below)
+        parts = ServiceParts(
+            project=cast("Any", project),
+            connection=wiring.connection,
+            environment=wiring.environment,
+            renderings=wiring.renderings,
+            configs=cast("Any", None),
+            mode=mode,
+            pull=False,
+            publish=wiring.publish,
+            registries=cast("Any", None),
+            lookup=cast("Any", None),
+            bases=wiring.bases,
+            feed=wiring.feed,
+            built=cast("Any", None),
+            housekeeper=cast("Any", SimpleNamespace(building=None)),
+        )
+        _, inner = parts.builder(service, source, stack)
+        parts.syncer(service, cast("Any", None), inner, stack)
     return bool(supervised), hot[0] if hot else None
 
 

@@ -310,6 +310,23 @@ def test_in_a_namespace_that_comes_later_it_is_had_later(
     assert session.said == []
 
 
+def test_more_are_had_later_and_given_back_alone(api: FakeApi, connection: Connection) -> None:
+    db, api_ref = WorkloadRef("deployment", "db", "dev"), WorkloadRef("deployment", "api", "dev")
+    session = Session(connection, refs=[])
+    with acquired(session):
+        session.leases.extend([WEB], Cancel())
+        session.clock.now += timedelta(seconds=5)
+        until(lambda: "12:00:05" in api.objects[lease_path(WEB)]["spec"]["renewTime"])
+        api.put(lease_path(db), lease())
+        with pytest.raises(DevloopError) as refused:
+            session.leases.extend([api_ref, db], Cancel())
+        assert refused.value.code is Code.SAFETY_LEASE
+        assert lease_path(api_ref) not in api.objects
+        session.leases.release([WEB])
+        assert lease_path(WEB) not in api.objects
+    assert session.lost == []
+
+
 def test_who_works_with_a_workload_is_told_in_words(api: FakeApi, connection: Connection) -> None:
     assert holder_of(connection, WEB) == ""
     fresh = lease()

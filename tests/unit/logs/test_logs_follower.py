@@ -258,6 +258,22 @@ def test_containers_are_chosen_by_pattern(log: Log) -> None:
     assert sorted(opened) == ["init-db", "web"]
 
 
+def test_a_container_that_is_not_to_be_shown_for_a_while_goes_on_where_it_was(
+    log: Log, kubelet: Kubelet, follower: LogFollower
+) -> None:
+    kubelet.write(at(1), b"one")
+    follower.pods_changed("web", (kubelet.view(),))
+    log.wait_for("one")
+    follower.show("web", ("other",))
+    follower.pods_changed("web", (kubelet.view(),))
+    assert not any(t.name.startswith("devloop-log-web") for t in threading.enumerate())
+    kubelet.write(at(2), b"two")
+    follower.show("web", ("*",))
+    follower.pods_changed("web", (kubelet.view(),))
+    log.wait_for("one", "two")
+    assert [event for event in log.events if not isinstance(event, LogLine)] == []
+
+
 def test_a_flood_is_cut_and_the_loss_is_told_even_if_nothing_follows(
     log: Log, kubelet: Kubelet
 ) -> None:

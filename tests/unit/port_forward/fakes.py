@@ -253,6 +253,7 @@ class Forwarded:
     events: list[Event]
     bugs: list[BaseException]
     loop: ManualLoop
+    forwarder: PortForwarder
 
     @property
     def states(self) -> list[tuple[str, str]]:
@@ -294,6 +295,7 @@ def opened(
             events=events,
             bugs=bugs,
             loop=cast("ManualLoop", loop),
+            forwarder=forwarder,
         )
     finally:
         forwarder.close()

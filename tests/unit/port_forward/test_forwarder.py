@@ -76,6 +76,44 @@ def test_a_client_does_not_wait_for_ever() -> None:
             sock.recv(1)
 
 
+def test_ports_are_opened_and_closed_while_it_runs_and_the_others_stay() -> None:
+    with opened(App(echo), Pods(pod("a"))) as forwards, connect(forwards) as sock:
+        sock.sendall(b"x")
+        assert sock.recv(1)
+        more, third = free_port(), free_port()
+        forwards.forwarder.change([("web", more, 9000)], [])
+        with socket.create_connection(("127.0.0.1", more), timeout=30) as new:
+            new.sendall(b"y")
+            assert new.recv(1)
+            with pytest.raises(DevloopError, match="in use"):
+                forwards.forwarder.change([("web", third, 9000), ("api", more, 1)], [])
+            assert [e.local for e in forwards.events if isinstance(e, ForwardChanged)].count(
+                third
+            ) == 0
+            # The same local port for another one of the container.
+            forwards.forwarder.change([("web", more, 9001)], [("web", more)])
+            with contextlib.suppress(ConnectionResetError):
+                assert new.recv(1) == b""
+        until(lambda: (9001, "ready") in [(e.port, e.state) for e in events_of(forwards)])
+        forwards.forwarder.change([], [("web", more)])
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", more), timeout=30)
+        sock.sendall(b"z")
+        assert sock.recv(1)
+    assert forwards.bugs == []
+
+
+def events_of(forwards: Forwarded) -> list[ForwardChanged]:
+    return [event for event in forwards.events if isinstance(event, ForwardChanged)]
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+    return port
+
+
 def test_new_connections_go_to_the_newest_ready_pod() -> None:
     pods = Pods(pod("a"))
     with opened(App(answer), pods) as forwarder:
