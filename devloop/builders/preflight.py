@@ -32,10 +32,19 @@ def preflight(services: Iterable[Service], cancel: Cancel | None = None) -> None
     builds = [service.build for service in services if service.build.builder != "command"]
     if not builds or answers_ping(os.environ) or not any(map(_needs_docker, builds)):
         return
+    _ask_in_full(cancel or Cancel())
+
+
+def require_docker(cancel: Cancel) -> None:
+    """Raise env/docker-unreachable within about five seconds when Docker does not answer."""
+    if not answers_ping(os.environ):
+        _ask_in_full(cancel)
+
+
+def _ask_in_full(cancel: Cancel) -> None:
     from devloop.builders import docker_errors  # noqa: PLC0415 - see the module
     from devloop.builders.docker_cli import ask_docker  # noqa: PLC0415 - see the module
 
-    cancel = cancel or Cancel()
     if shutil.which("docker") is None:
         from devloop.builders.docker_client import connect  # noqa: PLC0415 - the docker SDK loads slowly
 

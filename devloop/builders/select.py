@@ -131,7 +131,7 @@ class _DockerBuilder:
     def _chosen(self, reporter: Reporter, cancel: Cancel) -> Builder:
         wanted = self._job.build.builder
         if wanted != "classic":
-            problem = _buildx_problem(cancel)
+            problem = buildx_problem(cancel)
             if problem is None:
                 from devloop.builders.buildx import Buildx  # noqa: PLC0415 - chosen
 
@@ -163,7 +163,7 @@ class _DockerBuilder:
         return Classic(self._job)
 
 
-def _buildx_problem(cancel: Cancel) -> str | None:
+def buildx_problem(cancel: Cancel) -> str | None:
     """Why buildx cannot be used, None when it can."""
     where = (os.environ.get("PATH", ""), os.environ.get("DOCKER_CONFIG", ""))
     if where in _WORKING:

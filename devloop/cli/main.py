@@ -40,6 +40,7 @@ COMMANDS = {
     "clean": "Remove images and files that devloop left behind.",
     "init": "Write a devloop.yaml for what is here.",
     "check": "Validate devloop.yaml and the files it names.",
+    "doctor": "Try the whole path of a save, and name the hop that fails.",
     "config": "Show the configuration as it holds, and where each value is from.",
     "editor": "Set an editor up: tasks, and its list of problems.",
     "schema": "Print the JSON Schema of devloop.yaml or of the event stream.",
