@@ -24,14 +24,22 @@ def chromium() -> str | None:
 
 
 class Browser:
-    """One tab. Errors of the protocol and of evaluated scripts raise RuntimeError."""
+    """One tab of a Chromium with `more` options. Errors of the protocol and of scripts raise
+    RuntimeError."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, *more: str) -> None:
         self._place = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0")
         quiet = ("--no-first-run", "--disable-background-networking", "--hide-scrollbars")
         self._process = subprocess.Popen(
-            [program, *options, *quiet, f"--user-data-dir={self._place.name}", "about:blank"],
+            [
+                program,
+                *options,
+                *quiet,
+                *more,
+                f"--user-data-dir={self._place.name}",
+                "about:blank",
+            ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

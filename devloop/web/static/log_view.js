@@ -21,6 +21,7 @@ export class LogView {
     this.row = 20;
     this.height = 0;
     this.size = -1;
+    this.top = 0;
     list.addEventListener("scroll", () => this.scrolled(), { passive: true });
     list.addEventListener("keydown", (event) => this.key(event));
     list.addEventListener("click", (event) => {
@@ -43,19 +44,19 @@ export class LogView {
   }
 
   scrolled() {
-    const at = this.list.scrollTop >= this.end - this.row;
-    if (at !== this.following && !this.own) {
-      this.following = at;
-      this.onMoved();
-    }
-    this.own = false;
+    // Where it stands is not where it was put: a person moved it.
+    const top = this.list.scrollTop;
+    const was = this.following;
+    if (top >= this.end - this.row) this.following = true;
+    else if (Math.abs(top - this.top) > 1) this.following = false;
+    this.top = top;
+    if (was !== this.following) this.onMoved();
     this.paint();
   }
 
   scrollTo(top) {
-    if (Math.abs(this.list.scrollTop - top) < 1) return;
-    this.own = true;
-    this.list.scrollTop = top;
+    if (Math.abs(this.list.scrollTop - top) >= 1) this.list.scrollTop = top;
+    this.top = this.list.scrollTop;
   }
 
   follow() {

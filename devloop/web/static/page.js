@@ -28,7 +28,7 @@ let moved = true; // the log lines
 let catching = 0; // up to this number all has happened before: nothing is announced
 let chosen = ""; // the service whose iterations and logs are shown
 let connection = "lost";
-let frame = 0;
+let cancelFrame = null;
 const told = [];
 
 function readToken() {
@@ -71,7 +71,7 @@ const wired = {
 
 function one(record) {
   const said = take(state, record);
-  if (said && record.seq > catching) told.push(said);
+  if (said && record.seq > catching) tell(said);
   changed = true;
   const at = Date.parse(record.ts);
   const { seq, service } = record;
@@ -84,12 +84,27 @@ function one(record) {
     store.mark(seq, at, "", `… ${count(record.count, "record")} not kept`, "dropped");
 }
 
+// Said to who hears the page; the last few, when much happens at once.
+function tell(text) {
+  told.push(text);
+  if (told.length > 3) told.shift();
+}
+
+// A tab that nobody looks at has no frames, but its title can be seen.
 function later() {
-  if (frame) return;
-  frame = requestAnimationFrame(() => {
-    frame = 0;
-    paint();
-  });
+  if (cancelFrame) return;
+  if (document.hidden) {
+    const timer = setTimeout(now, 1000);
+    cancelFrame = () => clearTimeout(timer);
+  } else {
+    const frame = requestAnimationFrame(now);
+    cancelFrame = () => cancelAnimationFrame(frame);
+  }
+}
+
+function now() {
+  cancelFrame = null;
+  paint();
 }
 
 function paint() {
@@ -97,6 +112,7 @@ function paint() {
   if (store.stale) {
     moved = true;
     if (store.work(() => performance.now() > until)) later();
+    else tell(count(store.shown, "line"));
   }
   if (changed) {
     changed = false;
@@ -110,7 +126,7 @@ function paint() {
     view.paint();
     paintCount();
   }
-  if (told.length) setText($("told"), told.splice(0).slice(-3).join(". "));
+  if (told.length) setText($("told"), told.splice(0).join(". "));
 }
 
 // --- the head -------------------------------------------------------------------------------------
@@ -257,7 +273,7 @@ function paintProblems() {
 
 function newProblem(p) {
   const place = p.location ? placeOf(state.session.root, p.location) : "";
-  const source = el("pre", { className: "source", hidden: true });
+  const source = el("pre", { className: "source", hidden: true, tabIndex: 0 });
   const item = el("li", { className: "problem", data: { is: p.severity } },
     el("p", { className: "what" },
       el("b", {}, p.severity === "error" ? "✗ " : "! ", plain(p.message)),
@@ -318,8 +334,7 @@ function newIteration(i) {
   setText(number, `#${i.iter}`);
   setText(of, plain(i.service));
   of.style.setProperty("--hue", hue(i.service));
-  setText(what, plain(triggerText(i.trigger)));
-  Object.assign(item, { bar, end, detail });
+  Object.assign(item, { what, bar, end, detail });
   return item;
 }
 
@@ -330,10 +345,11 @@ function fillIteration(item, i, most) {
   const going = i.outcome === null;
   const total = going ? Math.max(1, now - i.since) : i.ms;
   const word = going ? "working" : i.outcome;
-  const says = `${word}|${Math.round(total)}|${Math.round(most)}|${i.steps.length}|${i.step}|${chosen}`;
+  const says = `${word}|${Math.round(total)}|${Math.round(most)}|${i.steps.length}|${i.step}|${chosen}|${i.trigger.asked}`;
   if (item.says === says) return;
   item.says = says;
   item.dataset.is = word;
+  setText(item.what, plain(triggerText(i.trigger)));
   setText(item.end, `${SIGNS[word] || "○"} ${word === "working" ? i.step || "begins" : word} ${duration(total)}  ${clock(i.since)}`);
   const steps = i.steps.filter((s) => s.ms >= 1);
   if (going && i.step) steps.push({ step: i.step, ms: now - i.stepSince, outcome: "going" });
@@ -378,11 +394,7 @@ function showLine(line) {
 function paintCount() {
   const of = store.shown === store.size ? count(store.size, "line")
     : `${store.shown.toLocaleString("en")} of ${count(store.size, "line")}`;
-  const now = Math.floor(performance.now() / 500); // a screen reader need not hear each
-  if ($("lines").dataset.at !== String(now) || !frame) {
-    $("lines").dataset.at = now;
-    setText($("lines"), of);
-  }
+  setText($("lines"), of);
   $("follow").hidden = view.following;
 }
 
@@ -408,7 +420,7 @@ async function request(what, done) {
   try {
     await ask(token, what);
     notice("");
-    told.push(done);
+    tell(done);
     later();
   } catch (error) {
     notice(error.message, 12);
@@ -444,8 +456,9 @@ addEventListener("hashchange", () => {
   if (location.hash.length > 20) location.reload();
 });
 addEventListener("visibilitychange", () => {
-  if (document.hidden) return;
-  if (connection === "elsewhere") start();
+  if (cancelFrame) cancelFrame();
+  cancelFrame = null;
+  if (connection === "elsewhere" && !document.hidden) start();
   later();
 });
 

@@ -25,14 +25,14 @@ export function servingName({ iter, image, digest }) {
   return `#${iter} ${name || image.split(":").pop()}`;
 }
 
-export function triggerText({ kind, paths, count: all }) {
+export function triggerText({ kind, paths, count: all, asked }) {
   if (kind === "files") {
     const [first] = paths;
     const more = all - 1;
     return more > 0 ? `${first} and ${more} more` : first || "files";
   }
   if (kind === "image") return `image of ${paths.join(", ")}`;
-  return kind;
+  return kind === "retry" && asked ? "asked for" : kind;
 }
 
 export function pathFrom(root, path) {

@@ -72,6 +72,14 @@ export function take(state, record) {
       return "the session has ended";
     case "iteration.started":
       return started(state, record, at);
+    case "trigger.taken": {
+      // It comes behind the iteration that it speaks of.
+      const iteration = iterationOf(state, record.iter);
+      if (iteration) iteration.trigger = { ...iteration.trigger, asked: true };
+      const one = service(state, record.service);
+      if (iteration && one.iter === record.iter) one.trigger = iteration.trigger;
+      return "";
+    }
     case "step.started":
     case "step.progress":
     case "step.finished":

@@ -100,6 +100,14 @@ const tests = {
     assert.equal(s.problems.length, 300);
     assert.equal(s.iterations.at(-1).iter, 999);
   },
+  "an iteration that somebody asked for says so"() {
+    const s = newState();
+    take(s, record("iteration.started", { iter: 1, service: "web", trigger: { kind: "retry", paths: [], count: 0 } }));
+    assert.equal(triggerText(s.iterations[0].trigger), "retry");
+    take(s, record("trigger.taken", { iter: 1, service: "web", ids: [1] }));
+    assert.equal(triggerText(s.iterations[0].trigger), "asked for");
+    assert.equal(triggerText(s.services.get("web").trigger), "asked for");
+  },
   "unknown records are ignored"() {
     assert.equal(take(newState(), record("something.new", { x: 1 })), "");
   },
