@@ -16,7 +16,7 @@ from devloop.base.threads import report_bug
 from devloop.builders.preflight import preflight
 from devloop.cluster.api.log_stream import node_platforms, server_time
 from devloop.cluster.api.view import ClusterView
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from devloop.model import PushTarget
 from devloop.registry.client import RegistryClient
 from devloop.registry.discovery import check as check_registry
@@ -57,8 +57,8 @@ def preflight_environment(
 ) -> tuple[Environment, T]:
     """Find out at once, and side by side, what is not there: Docker, cluster, registry; and the
     nodes' platforms. `meanwhile` is called once all are asked, and what it returns comes with what
-    was found. `patient` sessions wait for a registry that is away, as they do later on: the first
-    push says so. Errors: env/*, cluster/*, registry/*."""
+    was found. `patient` sessions begin without a registry that is away or refuses the login, as
+    they go on without it later: the first push says so. Errors: env/*, cluster/*, registry/*."""
 
     def client_of(target: PushTarget) -> RegistryClient | None:
         return stack.enter_context(RegistryClient(target.push)) if target.push else None
@@ -79,7 +79,8 @@ def preflight_environment(
                 registry = client_of(target)
                 check_registry(target, registry, cancel)
         except DevloopError as error:
-            if not (patient and error.code.transient):
+            passing = error.code.transient or error.code is Code.REGISTRY_UNAUTHORIZED
+            if not (patient and passing):
                 raise
         docker.result()
         platforms = cluster.result()

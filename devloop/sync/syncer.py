@@ -154,7 +154,9 @@ class FileSync:
         with self._lock:
             key = image.digest or image.pinned
             self._images.pop(key, None)
-            self._images[key] = KnownContent(image=image, state=desired.state)
+            # What it starts from is not brought to it.
+            state = replace(desired.state, kept={}) if desired.state.kept else desired.state
+            self._images[key] = KnownContent(image=image, state=state)
             # The oldest are dropped, but none that a container runs: it may start from it again.
             used = {w.image.digest or w.image.pinned for w in self._workers.values()}
             spare = [key for key in self._images if key not in used]

@@ -134,11 +134,12 @@ def test_of_several_faults_the_same_one_is_reported_each_time(
         ask(world, tmp_path, registry)
 
 
+@pytest.mark.parametrize("code", [Code.REGISTRY_UNREACHABLE, Code.REGISTRY_UNAUTHORIZED])
 @pytest.mark.parametrize("registry", ["", "registry: localhost:5005"])
 def test_who_is_patient_begins_without_the_registry(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, registry: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, registry: str, code: Code
 ) -> None:
     world = World(monkeypatch)
-    world.faults = {"registry": Code.REGISTRY_UNREACHABLE}
+    world.faults = {"registry": code}
     found, _ = ask(world, tmp_path, registry, patient=True)
     assert found.registry is not None
