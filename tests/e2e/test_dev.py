@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.e2e.conftest import Cluster
     from tests.e2e.session import Devloop, Workspace
@@ -75,23 +77,48 @@ def test_noise_in_ignored_paths(devloop: Start, workspace: Workspace, cluster: C
     (workspace.root / "scratch").mkdir()
     session = devloop("dev")
     session.finished("ready", seconds=120)
-    stop = threading.Event()
 
-    def noise() -> None:
-        count = 0
-        while not stop.wait(0.1):
-            count += 1
-            (workspace.root / ".git" / "index").write_text(str(count))
-            (workspace.root / "scratch" / f"file{count % 7}").write_text(str(count))
+    def noise(count: int) -> None:
+        (workspace.root / ".git" / "index").write_text(str(count))
+        (workspace.root / "scratch" / f"file{count % 7}").write_text(str(count))
 
-    writer = threading.Thread(target=noise, name="devloop-test-noise")
-    writer.start()
-    try:
+    with all_the_time(noise):
         assert session.quiet(2) == []
         workspace.version("v1")
         session.wait(lambda e: e["type"] == "iteration.started", "iteration", 5)
         session.finished("ready")
         cluster.serves("v1")
+
+
+def test_a_file_of_the_image_that_changes_all_the_time_holds_nothing_up(
+    devloop: Start, workspace: Workspace, cluster: Cluster
+) -> None:
+    with all_the_time(lambda count: (workspace.root / "debug.log").write_text(str(count))):
+        session = devloop("dev")
+        session.ready_at_last(120)
+        cluster.serves("v0")
+        workspace.version("v1")
+        session.logged("serving v1")
+        cluster.serves("v1")
+    named = [e for e in session.of("diagnostic") if e["code"] == "build/keeps-changing"]
+    assert [e["message"].partition(" ")[0] for e in named] == ["debug.log"]
+
+
+@contextlib.contextmanager
+def all_the_time(write: Callable[[int], object]) -> Iterator[None]:
+    """Call `write` ten times a second meanwhile, with how often it was called."""
+    stop = threading.Event()
+
+    def noise() -> None:
+        for count in itertools.count():
+            if stop.wait(0.1):
+                return
+            write(count)
+
+    writer = threading.Thread(target=noise, name="devloop-test-noise")
+    writer.start()
+    try:
+        yield
     finally:
         stop.set()
         writer.join()
