@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from devloop.app import connect, find_registry
-from devloop.app.doctor.hops import Finding
+from devloop.app.doctor.hops import HopFinding
 from devloop.app.doctor.rehearsal import SERVICE, Rehearsal, project_files
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.platforms import own_platform
@@ -101,19 +101,19 @@ class Examination:
 
     # This computer
 
-    def docker(self, cancel: Cancel) -> Finding:
+    def docker(self, cancel: Cancel) -> HopFinding:
         require_docker(cancel)
         answer = ask_daemon(os.environ, "/version", 1.0)
         version = ""
         with contextlib.suppress(ValueError, AttributeError):
             version = str(json.loads(answer.body).get("Version")) if answer else ""
-        return Finding(detail=f"Docker {version}".strip())
+        return HopFinding(detail=f"Docker {version}".strip())
 
-    def builder(self, cancel: Cancel) -> Finding:
+    def builder(self, cancel: Cancel) -> HopFinding:
         problem = buildx_problem(cancel)
         self._builder = "classic" if problem else "buildx"
         if problem is None:
-            return Finding(detail="buildx")
+            return HopFinding(detail="buildx")
         warning = Diagnosis(
             code=Code.ENV_TOOL_MISSING,
             severity="warning",
@@ -121,9 +121,9 @@ class Examination:
             cause=problem,
             suggestions=("install it: https://docs.docker.com/build/install-buildx/",),
         )
-        return Finding(detail="the classic builder", warning=warning)
+        return HopFinding(detail="the classic builder", warning=warning)
 
-    def watch(self, cancel: Cancel) -> Finding:
+    def watch(self, cancel: Cancel) -> HopFinding:
         folder = self._own_folder()
         file = folder / "seen"
         warned: list[Diagnosis] = []
@@ -149,17 +149,17 @@ class Examination:
         waiting.close()
         polled = next((each for each in warned if each.severity != "info"), None)
         detail, few = _budget()
-        return Finding(detail=detail, warning=polled or few)
+        return HopFinding(detail=detail, warning=polled or few)
 
     # The cluster
 
-    def cluster(self, cancel: Cancel) -> Finding:
+    def cluster(self, cancel: Cancel) -> HopFinding:
         connection = self._stack.enter_context(connect(self._project))
         version = text(dig(connection.request("GET", "/version", cancel=cancel), "gitVersion"))
         self._connection = connection
         self._remove_forgotten(connection)
         self._namespace = self._new_namespace(connection)
-        return Finding(detail=f"{connection.context} {version}".strip())
+        return HopFinding(detail=f"{connection.context} {version}".strip())
 
     def _new_namespace(self, connection: Connection) -> str:
         name = f"devloop-doctor-{secrets.token_hex(3)}"
@@ -182,18 +182,18 @@ class Examination:
                 if _age(made, connection.date) > _FORGOTTEN:
                     _delete_namespace(connection, name_of(each))
 
-    def clock(self, cancel: Cancel) -> Finding:
+    def clock(self, cancel: Cancel) -> HopFinding:
         assert self._connection is not None  # noqa: S101 - the hop needs `cluster`
         self._connection.request("GET", "/version", cancel=cancel)
         try:
             theirs = parsedate_to_datetime(self._connection.date).timestamp()
         except (TypeError, ValueError):
-            return Finding(detail="the API server does not tell")
+            return HopFinding(detail="the API server does not tell")
         # The header counts whole seconds.
         apart = time.time() - theirs
         apart = 0.0 if 0 <= apart <= 1 else apart
         if abs(apart) <= _SKEW:
-            return Finding(detail="the same as here")
+            return HopFinding(detail="the same as here")
         how = f"{abs(apart):.0f} s {'behind' if apart > 0 else 'ahead of'} this computer's"
         warning = Diagnosis(
             code=Code.CLUSTER_UNREACHABLE,
@@ -202,23 +202,23 @@ class Examination:
             cause="certificates, tokens and the times of logs depend on it",
             suggestions=("restart the virtual machine that Docker runs in; it may have slept",),
         )
-        return Finding(detail=how, warning=warning)
+        return HopFinding(detail=how, warning=warning)
 
-    def registry(self, cancel: Cancel) -> Finding:
+    def registry(self, cancel: Cancel) -> HopFinding:
         assert self._connection is not None  # noqa: S101 - as above
         target = find_registry(self._project, self._connection)
         client = self._stack.enter_context(RegistryClient(target.push)) if target.push else None
         check_registry(target, client, cancel)
         self._target, self._registry = target, client
         names = f", for the nodes {target.pull}" if target.pull else ""
-        return Finding(detail=f"{target}{names}")
+        return HopFinding(detail=f"{target}{names}")
 
     # The session
 
-    def build(self, cancel: Cancel) -> Finding:
+    def build(self, cancel: Cancel) -> HopFinding:
         return self._session(cancel).wait("build", _BUILD, cancel)
 
-    def port(self, cancel: Cancel) -> Finding:
+    def port(self, cancel: Cancel) -> HopFinding:
         """Nothing listens in the container: that this is what the node says is the proof."""
         assert self._connection is not None  # noqa: S101 - as above
         connection = self._connection
@@ -240,14 +240,14 @@ class Examination:
             finally:
                 stream.close()
         except ConnectionRefusedError:
-            return Finding(detail=f"reached {pod.name}")
+            return HopFinding(detail=f"reached {pod.name}")
         except OSError as error:
             raise connection.lost(error) from error
         finally:
             dial.close()
-        return Finding(detail=f"reached {pod.name}")
+        return HopFinding(detail=f"reached {pod.name}")
 
-    def agent(self, cancel: Cancel) -> Finding:
+    def agent(self, cancel: Cancel) -> HopFinding:
         assert self._connection is not None  # noqa: S101 - as above
         session = self._session(cancel)
         session.wait("iteration 0", _STEP, cancel)
@@ -258,7 +258,7 @@ class Examination:
         if local is None or not self._target.push:
             session.wait("iteration 1", _PULL, cancel)
             why = "not on a local cluster" if local is None else "there is no registry"
-            return Finding(detail=f"a new image for each save: {why}")
+            return HopFinding(detail=f"a new image for each save: {why}")
         return session.wait("agent", _SYNC, cancel)
 
     def _session(self, cancel: Cancel) -> Rehearsal:

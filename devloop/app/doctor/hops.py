@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
 
-    Check = Callable[[Cancel], "Finding"]
+    Check = Callable[[Cancel], "HopFinding"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ HOPS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class HopFinding:
     """What is to be said of a hop that works; `warning` where it works badly."""
 
     detail: str = ""

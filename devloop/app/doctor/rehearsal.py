@@ -10,7 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from devloop.app.doctor.hops import Finding
+from devloop.app.doctor.hops import HopFinding
 from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Rehearsal:
 
     # What came of a hop
 
-    def wait(self, hop: str, seconds: float, cancel: Cancel) -> Finding:
+    def wait(self, hop: str, seconds: float, cancel: Cancel) -> HopFinding:
         """Wait until the session is past `hop`. Errors: whatever kept it from that; env/control
         after `seconds` without a reason."""
         deadline = time.monotonic() + seconds
@@ -101,7 +101,7 @@ class Rehearsal:
                 if time.monotonic() > deadline:
                     raise DevloopError(self._late(hop, seconds))
                 self._changed.wait(_TICK)
-            return Finding(detail=self._done[hop])
+            return HopFinding(detail=self._done[hop])
 
     def has(self, hop: str) -> bool:
         with self._changed:

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProposedService:
     """A service as devloop.yaml shall have it; "" and () for what need not stand there. Paths are
-    relative to the project's folder, `dockerfile` and `ignore` to the context. `why` has a remark
-    for some of the keys."""
+    relative to the project's folder, `dockerfile` and `ignore` to the context. `cache` stands for
+    `cache: auto`. `why` has a remark for some of the keys."""
 
     name: str
     context: str = "."
@@ -47,6 +47,7 @@ class ProposedService:
     target: str = ""
     args: tuple[tuple[str, str | None], ...] = ()
     ignore: tuple[str, ...] = ()
+    cache: bool = False
     image: str = ""
     workload: str = ""
     manifests: tuple[str, ...] = ()

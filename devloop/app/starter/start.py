@@ -17,14 +17,19 @@ from devloop.app.starter.running import running_workloads
 from devloop.app.starter.text import MODELINE, project_text
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.sockets import is_bound
+from devloop.builders.cache_mounts import additions
+from devloop.builders.dockerfile import parse
 from devloop.config.loader import LoadedProject, load_project
 from devloop.config.places import FILE_NAME
 from devloop.config.schema import STATE_DIR
 from devloop.errors import Code, DevloopError, Location, unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from devloop.app.starter.propose import ProposedService
+    from devloop.config.schema import Build
 
 
 ASSUMED = "assumed.yaml"
@@ -81,9 +86,8 @@ def first_file(root: Path, env: Mapping[str, str], flags: Flags, *, name: str = 
     proposal = propose(root, around, name=name)
     if not proposal.services:
         raise _nothing(root, proposal)
-    text = project_text(proposal, head=f"{MODELINE}\n{_HEAD}")
-    loaded = flags.load(root, env, text, FILE_NAME)
-    return FirstFile(proposal=proposal, text=text, loaded=loaded)
+    head = f"{MODELINE}\n{_HEAD}"
+    return _read_back(proposal, head, lambda text: flags.load(root, env, text, FILE_NAME))
 
 
 def assumed(root: Path, env: Mapping[str, str], flags: Flags) -> FirstFile:
@@ -104,10 +108,40 @@ def assumed(root: Path, env: Mapping[str, str], flags: Flags) -> FirstFile:
         doubts.append(f"there are several Dockerfiles and no manifests: {names}")
     if doubts or not proposal.services:
         raise _not_found(root, proposal, doubts)
-    text = project_text(proposal, head="Assumed: there is no devloop.yaml.")
-    loaded = _local(flags.load(root, env, text, f"{FILE_NAME} (assumed)"))
-    write(root, {**proposal.manifests, f"{STATE_DIR}/{ASSUMED}": text}, force=True)
+    first = _read_back(
+        proposal,
+        "Assumed: there is no devloop.yaml.",
+        lambda text: _local(flags.load(root, env, text, f"{FILE_NAME} (assumed)")),
+    )
+    write(root, {**proposal.manifests, f"{STATE_DIR}/{ASSUMED}": first.text}, force=True)
+    return first
+
+
+def _read_back(proposal: Proposal, head: str, load: Callable[[str], LoadedProject]) -> FirstFile:
+    text = project_text(proposal, head=head)
+    loaded = load(text)
+    cached = tuple(
+        _with_cache(each, loaded.project.services[each.name].build) for each in proposal.services
+    )
+    if cached != proposal.services:
+        proposal = replace(proposal, services=cached)
+        text = project_text(proposal, head=head)
+        loaded = load(text)
     return FirstFile(proposal=proposal, text=text, loaded=loaded)
+
+
+def _with_cache(service: ProposedService, build: Build) -> ProposedService:
+    """With `cache: auto` where a slow step would begin anew at each build."""
+    try:
+        text = build.dockerfile.read_text("utf-8", "replace")
+    except OSError:
+        return service
+    found = additions(parse(text), replace(build, cache="auto"))
+    if not found:
+        return service
+    steps = ", ".join(f"line {each.run.start}" for each in found)
+    remark = f"what the RUN of {steps} fetches or compiles is kept"
+    return replace(service, cache=True, why={**service.why, "cache": remark})
 
 
 def assumed_before(root: Path, env: Mapping[str, str], flags: Flags) -> LoadedProject | None:

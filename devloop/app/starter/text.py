@@ -46,7 +46,7 @@ def _service(service: ProposedService) -> Iterator[str]:
 
 
 def _build(service: ProposedService) -> Iterator[str]:
-    more = (service.dockerfile, service.target, service.args, service.ignore)
+    more = (service.dockerfile, service.target, service.args, service.ignore, service.cache)
     if not any(more):
         yield f"    build: {scalar(service.context)}"
         return
@@ -59,6 +59,8 @@ def _build(service: ProposedService) -> Iterator[str]:
     if service.args:
         args: dict[str, Plain] = dict(service.args)
         yield f"      args: {flow(args)}"
+    if service.cache:
+        yield _with("      cache: auto", service.why.get("cache"))
     if service.ignore:
         yield _with(f"      ignore: {flow(list(service.ignore))}", service.why.get("ignore"))
 

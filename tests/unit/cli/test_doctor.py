@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devloop.app.doctor import checks
-from devloop.app.doctor.hops import HOPS, Finding
+from devloop.app.doctor.hops import HOPS, HopFinding
 from devloop.cli.main import main
 from devloop.errors import Code, DevloopError, Diagnosis
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
 
 
-def refused(_: Cancel) -> Finding:
+def refused(_: Cancel) -> HopFinding:
     raise DevloopError.of(
         Code.REGISTRY_UNREACHABLE,
         "the registry localhost:1 does not answer",
@@ -31,7 +31,7 @@ def refused(_: Cancel) -> Finding:
 @pytest.fixture
 def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Check]:
     """What the hops come to; all are well."""
-    made: dict[str, Check] = {hop.name: lambda _: Finding(detail="fine") for hop in HOPS}
+    made: dict[str, Check] = {hop.name: lambda _: HopFinding(detail="fine") for hop in HOPS}
     monkeypatch.setattr(checks.Examination, "checks", lambda _: made)
     monkeypatch.chdir(tmp_path)
     return made
@@ -66,7 +66,7 @@ def test_a_hop_that_fails_is_named_with_its_cure(
 def test_json_has_each_hop(found: dict[str, Check], capsys: pytest.CaptureFixture[str]) -> None:
     found["cluster"] = refused
     warning = Diagnosis(code=Code.ENV_TOOL_MISSING, severity="warning", message="slow")
-    found["builder"] = lambda _: Finding(warning=warning)
+    found["builder"] = lambda _: HopFinding(warning=warning)
     assert main(["doctor", "registry", "builder", "-o", "json"]) == 3
     told = json.loads(capsys.readouterr().out)
     states = {each["hop"]: each["state"] for each in told["hops"]}

@@ -176,3 +176,16 @@ def test_running_workloads_are_those_of_the_flags(
     assert main(["init", "--context", "kind-a", "-n", "blue"]) == 0
     assert asked == [("kind-a", "blue", ())]
     assert (shop / "k8s.yaml").exists()
+
+
+def test_what_a_compiler_keeps_is_kept_between_builds(shop: Path) -> None:
+    text = (
+        "FROM golang:1.25 AS build\nRUN go build -o /x .\nFROM scratch\nCOPY --from=build /x /x\n"
+    )
+    (shop / "Dockerfile").write_text(text)
+    assert main(["init"]) == 0
+    lines = (shop / "devloop.yaml").read_text().splitlines()
+    assert [line for line in lines if "cache" in line] == [
+        "      cache: auto  # what the RUN of line 2 fetches or compiles is kept"
+    ]
+    assert main(["check"]) == 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.app.doctor.hops import HOPS, Finding, chosen, examine
+from devloop.app.doctor.hops import HOPS, HopFinding, chosen, examine
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.errors import Code, DevloopError, Diagnosis
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 WARNING = Diagnosis(code=Code.ENV_INOTIFY_LIMIT, severity="warning", message="few")
 
 
-def well(_: Cancel) -> Finding:
-    return Finding(detail="well")
+def well(_: Cancel) -> HopFinding:
+    return HopFinding(detail="well")
 
 
-def broken(_: Cancel) -> Finding:
+def broken(_: Cancel) -> HopFinding:
     raise DevloopError.of(Code.REGISTRY_UNREACHABLE, "no answer")
 
 
@@ -75,7 +75,7 @@ def test_what_depends_on_a_failure_is_skipped_and_the_rest_is_not() -> None:
 
 
 def test_a_warning_stops_nothing() -> None:
-    found = all_examined(HOPS, builder=lambda _: Finding(detail="slow", warning=WARNING))
+    found = all_examined(HOPS, builder=lambda _: HopFinding(detail="slow", warning=WARNING))
     assert [each.state for each in found].count("warning") == 1
     assert "skipped" not in {each.state for each in found}
 
