@@ -64,6 +64,7 @@ class Code(enum.StrEnum):
 
     USAGE_ARGUMENTS = "usage/arguments", "the command line is not understood"
     USAGE_PAUSED = "usage/paused", "the session is paused"
+    USAGE_NO_ROLLBACK = "usage/no-rollback", "there is no image to go back to"
     CONFIG_NOT_FOUND = "config/not-found", "no devloop.yaml here or in a parent directory"
     CONFIG_PARSE = "config/parse", "the file is not YAML"
     CONFIG_DUPLICATE_KEY = "config/duplicate-key", "a key stands twice in one mapping"
@@ -116,6 +117,7 @@ class Code(enum.StrEnum):
     REGISTRY_UNAUTHORIZED = "registry/unauthorized", "the registry does not accept the credentials"
     REGISTRY_PUSH_FAILED = "registry/push-failed", "the image could not be pushed"
     REGISTRY_DIGEST_MISMATCH = "registry/digest-mismatch", "the registry holds another image"
+    REGISTRY_IMAGE_GONE = "registry/image-gone", "the registry does not have the image any more"
     REGISTRY_DELETE_REFUSED = "registry/delete-refused", "the registry is set to delete nothing"
     BUILD_DOCKERFILE_PARSE = "build/dockerfile-parse", "the Dockerfile is not understood"
     BUILD_COPY_MISSING = "build/copy-missing", "a COPY or ADD source does not exist in the context"

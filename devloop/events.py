@@ -85,17 +85,19 @@ class Trigger:
     try with the same bytes, because somebody saved them or asked for it; `recovered` says that the
     pods of a failed rollout became ready by themselves; `image` that the services in `paths` have
     another image, which the manifests use as well; `config` that the keys of devloop.yaml in
-    `paths` have other values."""
+    `paths` have other values; `rollback` that somebody wants the last good image back: that of
+    iteration `to`, None for one of an earlier session."""
 
-    kind: Literal["start", "files", "retry", "recovered", "image", "config"]
+    kind: Literal["start", "files", "retry", "recovered", "image", "config", "rollback"]
     paths: tuple[str, ...] = ()
     count: int = 0
+    to: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriggerTaken(Event):
-    """The iteration `iter` is the other try that somebody asked for with the requests `ids`. One
-    that is superseded is followed by the one that is."""
+    """The iteration `iter` is the other try or the rollback that somebody asked for with the
+    requests `ids`. One that is superseded is followed by the one that is."""
 
     type: ClassVar[str] = "trigger.taken"
     service: str
@@ -227,9 +229,10 @@ class ConfigReloaded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldStarted(Event):
-    """An iteration waits, and why; without `iter` a change in a session that is paused, or a
-    session that is about to end. `until` is seconds from now to the next try, None when something
-    else than time ends it; `code` is empty when it is no error that is waited out."""
+    """An iteration waits, and why; without `iter` a change in a session that is paused, a service
+    that somebody rolled back, or a session that is about to end. `until` is seconds from now to the
+    next try, None when something else than time ends it; `code` is empty when it is no error that
+    is waited out."""
 
     type: ClassVar[str] = "hold"
     service: str

@@ -13,6 +13,7 @@ from devloop.control.protocol import (
     EventsRequest,
     PauseRequest,
     ResumeRequest,
+    RollbackRequest,
     StatusRequest,
     TriggerRequest,
     check_service,
@@ -22,7 +23,7 @@ from devloop.control.protocol import (
     requests,
 )
 from devloop.control.server import ControlServer
-from devloop.engine.state import Asked, Continued, Paused
+from devloop.engine.state import Asked, AskedBack, Continued, Paused
 from devloop.errors import Code, DevloopError, Diagnosis
 from devloop.events import PageOpened
 
@@ -135,6 +136,11 @@ class SessionControl:
         """Another try of every service. Errors: usage/paused, env/session-starting."""
         self._trigger(TriggerRequest())
 
+    def go_back(self) -> None:
+        """The last good image of the service with the newest iteration. Errors: usage/paused,
+        usage/no-rollback, env/session-starting."""
+        self._roll_back(RollbackRequest())
+
     def pause_or_resume(self) -> None:
         """Whichever it is not. Errors: env/session-starting."""
         self._at_work().post(Continued() if self._paused else Paused(_BY_KEY))
@@ -166,6 +172,8 @@ class SessionControl:
                 return {"services": self._services, "state": self._history.state()}
             case TriggerRequest():
                 return self._trigger(request)
+            case RollbackRequest():
+                return self._roll_back(request)
             case PauseRequest():
                 self._at_work().post(Paused(_BY_COMMAND))
             case ResumeRequest():
@@ -180,6 +188,15 @@ class SessionControl:
         for service in services:
             engine.post(Asked(service=service, id=number, fresh=request.fresh))
         return {"id": number, "services": services}
+
+    def _roll_back(self, request: RollbackRequest) -> Mapping[str, Any]:
+        check_service(request.service, self._services)
+        engine = self._unpaused()
+        service, way = engine.way_back(request.service)
+        number = next(self._ids)
+        engine.post(AskedBack(service=service, id=number))
+        back = {"iter": way.iteration, "image": way.image.pinned}
+        return {"id": number, "services": (service,), "back": back}
 
     def _unpaused(self) -> Engine:
         if self._paused:

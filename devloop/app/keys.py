@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from devloop.app.control import SessionControl
 
 
-HINT = "r rebuild  p pause  l logs  o open  ? help  q quit"
+HINT = "r rebuild  b back  p pause  l logs  o open  ? help  q quit"
 
 _HELP = (
     "r  build and deploy again, whatever the files have",
+    "b  back to the last image that was ready, until the next save",
     "p  pause: nothing is built or deployed until p is pressed again",
     "l  logs of all services, of one after the other, of none",
     "o  open the session's page in a browser",
@@ -56,6 +57,8 @@ class SessionKeys:
         match key:
             case "r":
                 self._attempt(self._control.rebuild)
+            case "b":
+                self._attempt(self._control.go_back)
             case "p":
                 self._attempt(self._control.pause_or_resume)
             case "l":

@@ -11,6 +11,7 @@ import contextlib
 import functools
 from typing import TYPE_CHECKING, Literal
 
+from devloop.app.good_images import ServiceImages, image_exists
 from devloop.app.project_paths import project_paths
 from devloop.app.sources import source_of
 from devloop.base.lazy_dataclass import dataclass
@@ -108,6 +109,10 @@ class ServiceParts:
             deployer=deployments.deployer(service),
             syncer=syncer,
             roll_back=self.rolls_back(service),
+            exists=functools.partial(image_exists, self.environment.registry),
+            good=ServiceImages(
+                self.project.state_dir, self.connection.context, self.connection.namespace, name
+            ),
         )
 
     def rolls_back(self, service: Service) -> bool:

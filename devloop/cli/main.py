@@ -32,6 +32,8 @@ COMMANDS = {
     "logs": "Print what the containers wrote, and follow it.",
     "why": "Explain the last decision about each service.",
     "trigger": "Have the session build and deploy a service again.",
+    "rollback": "Serve the last good image again, until the next save.",
+    "restore": "Put workloads back as they were before devloop.",
     "pause": "Have the session build and deploy nothing for now.",
     "resume": "Have a paused session go on.",
     "events": "Print the session's events, one JSON object a line.",

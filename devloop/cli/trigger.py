@@ -13,6 +13,8 @@ from devloop.cli.suggestions import service_names
 from devloop.errors import Code, DevloopError, ExitStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from devloop.control.outcome import TriggerOutcome
 
 
@@ -46,6 +48,12 @@ def command(options: CommonOptions, service: str, wait: bool, fresh: bool, outpu
         answer = ask(directory, request)
         records = (record for _, record in client.records())
         outcomes = outcomes_of(records, answer["id"], answer["services"])
+    return show_outcomes(outcomes, output)
+
+
+def show_outcomes(outcomes: Mapping[str, TriggerOutcome], output: str) -> int:
+    """Say how what was asked for ended; the exit status. Errors: env/no-session, where it did
+    not."""
     for outcome in outcomes.values():
         _show(outcome, output)
     if any(outcome.finished is None for outcome in outcomes.values()):

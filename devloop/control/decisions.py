@@ -88,6 +88,10 @@ class Decision:
             return f"devloop.yaml changed: {named}" + (f" and {more} more" if more > 0 else "")
         if kind == "image":
             return f"the image of {', '.join(paths)}, which it runs as well, is another one"
+        if kind == "rollback":
+            to = self.trigger.get("to")
+            what = "an image of an earlier session" if to is None else f"the image of #{to}"
+            return f"{what} was asked for again: a rollback"
         if kind == "retry" and self.asked:
             return "another try was asked for"
         return _CAUSES.get(str(kind), str(kind or ""))

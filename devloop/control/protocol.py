@@ -76,6 +76,15 @@ class TriggerRequest(Request):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackRequest(Request):
+    """The last good image again; `service` "" is the one with the newest iteration. The answer has
+    the `id`, as that of a trigger has, the `services`, which is one, and what it goes `back` to."""
+
+    op: ClassVar[str] = "rollback"
+    service: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PauseRequest(Request):
     """Build and deploy nothing until resumed."""
 
@@ -89,7 +98,14 @@ class ResumeRequest(Request):
 
 _REQUESTS: dict[str, type[Request]] = {
     each.op: each
-    for each in (StatusRequest, EventsRequest, TriggerRequest, PauseRequest, ResumeRequest)
+    for each in (
+        StatusRequest,
+        EventsRequest,
+        TriggerRequest,
+        RollbackRequest,
+        PauseRequest,
+        ResumeRequest,
+    )
 }
 
 

@@ -79,14 +79,11 @@ class SessionView:
                 self.state["paused"] = {"reason": event.reason, "since": ts}
             case events.SessionResumed():
                 self.state["paused"] = None
-                for each in self.state.get("services", {}).values():
-                    if each["state"] == "idle":
-                        each["hold"] = None
-            case events.HoldStarted(iter=None) if self.state.get("paused"):
-                service = self.state.get("services", {}).get(event.service)
-                if service is not None:
-                    service["hold"] = {"code": "", "reason": "a change waits", "attempt": 1}
+                self._nothing_held()
+            case events.HoldStarted(iter=None):
+                self._held(event)
             case events.SessionEnded():
+                self._nothing_held()
                 self.state |= {"ended": ts, "exit_code": event.exit_code, "why": event.why}
             case _:
                 service = self.state.get("services", {}).get(getattr(event, "service", None))
@@ -94,6 +91,17 @@ class SessionView:
                     return False
         # Before the session began there is nothing to write about it.
         return "pid" in self.state
+
+    def _held(self, event: events.HoldStarted) -> None:
+        service = self.state.get("services", {}).get(event.service)
+        if service is not None:
+            reason = "a change waits" if self.state.get("paused") else event.reason
+            service["hold"] = {"code": "", "reason": reason, "attempt": 1}
+
+    def _nothing_held(self) -> None:
+        for each in self.state.get("services", {}).values():
+            if each["state"] == "idle":
+                each["hold"] = None
 
     def _reloaded(self, event: events.ConfigReloaded, ts: str) -> None:
         changed, restart = list(event.changed), list(event.restart)

@@ -8,8 +8,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from devloop.engine.back import with_good
 from devloop.engine.disk import hinted
-from devloop.engine.state import CaughtUp, CauseMended, Done, Failed, Hinted, Proof, Stopped
+from devloop.engine.state import (
+    CaughtUp,
+    CauseMended,
+    Done,
+    Failed,
+    GoodImage,
+    Hinted,
+    Proof,
+    Stopped,
+)
 from devloop.errors import Code, Diagnosis
 from devloop.events import DiagnosticRaised
 from devloop.model import Outcome, Served
@@ -31,6 +41,11 @@ def caught_up(turn: Turn, task: Task, result: object) -> None:
     match result:
         case Done(CaughtUp() as found):
             report = _catch_up_report(found)
+            scan = behind.scan
+            good = GoodImage(
+                image=found.image, fingerprint=scan.fingerprint, iteration=behind.key, scan=scan
+            )
+            turn.service = replace(turn.service, good=with_good(turn.service.good, good))
             if found.adopted:
                 turn.service = replace(turn.service, offers=found.image.pinned)
         case Failed(diagnosis):
@@ -60,7 +75,15 @@ def recovered(turn: Turn, task: Task, result: object) -> None:
     image, fingerprint = result.value.image, unserved.scan.fingerprint
     number = turn.announce_recovery(unserved.since)
     proof = Proof(fingerprint=fingerprint, iteration=number, image=image)
-    turn.service = replace(turn.service, served=fingerprint, proof=proof, behind=None, failure=None)
+    good = GoodImage(image=image, fingerprint=fingerprint, iteration=number, scan=unserved.scan)
+    turn.service = replace(
+        turn.service,
+        served=fingerprint,
+        proof=proof,
+        behind=None,
+        failure=None,
+        good=with_good(turn.service.good, good),
+    )
     why = f"the pods of #{unserved.key} became ready by themselves: serving {image.short}"
     ms = (turn.now - unserved.since) * 1000
     turn.close(number, Outcome.READY, ms=ms, image=image, why=why)

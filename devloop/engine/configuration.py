@@ -24,7 +24,9 @@ def reconfigured(state: State, fact: Reconfigured, now: float, events: list[Even
     if state.stop is not None:
         return state
     if before is None or before.leaving:
-        new = begun(fact.service, roll_back=fact.roll_back, syncs=fact.syncs, now=now)
+        new = begun(
+            fact.service, roll_back=fact.roll_back, syncs=fact.syncs, good=fact.good, now=now
+        )
         if before is not None:
             # Its last workers are waited for: two patches are never in flight.
             new = replace(new, running=before.running, scans=before.scans)

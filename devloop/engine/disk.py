@@ -112,22 +112,14 @@ def _decide(turn: Turn, scan: Scan, seen: Dirty, done: Done) -> None:
         )
     running = service.iteration
     fingerprint = scan.fingerprint
+    wished = bool(seen.asks or seen.keys or scan.changed or seen.paths)
+    if service.back and not (seen.asks or seen.keys) and (done.wrote or not wished):
+        # Neither an audit nor what a build wrote is a wish to have what somebody went back from.
+        return
+    turn.service = replace(turn.service, back="")
     if running is not None:
-        spared = running.number == done.spares
-        same = running.scan.fingerprint == fingerprint or spared
-        if spared and done.wrote:
-            # What its own build wrote is no change: it stands for this, too.
-            turn.iteration = running = replace(running, scan=scan)
-        stays = running.fresh or not service.fresh
-        if stays and (same or running.goes_through(scan)):
-            if running.hold is not None and (seen.asks or seen.paths):
-                # Somebody thinks that what it waits for is there.
-                turn.iteration = replace(running, hold=replace(running.hold, until=turn.now))
+        if _stays(turn, running, scan, seen, done):
             return
-        if running.deployed is None:
-            turn.count_superseded(scan.changed)
-        why = "superseded by a newer change" if stays or not same else "a full build is asked for"
-        turn.end_iteration(Outcome.CANCELLED, why=why)
     elif service.superseded[-1:] == ((),):
         # A builder found that something had changed; this scan says what.
         turn.service = replace(turn.service, superseded=service.superseded[:-1])
@@ -137,14 +129,42 @@ def _decide(turn: Turn, scan: Scan, seen: Dirty, done: Done) -> None:
     if running is None and failure and echo:
         turn.service = replace(turn.service, failure=replace(failure, fingerprint=fingerprint))
         return
-    wished = seen.asks or seen.again or scan.changed or seen.paths
-    if service.taken is not None and running is None and failure is None and not wished:
+    if (
+        service.taken is not None
+        and running is None
+        and failure is None
+        and not (wished or seen.again)
+    ):
         return  # an audit is nobody's wish to take it back
     trigger = _trigger(turn, scan, seen, first=first)
     if seen.asks or seen.again:
         begin(turn, trigger if first or seen.keys or scan.changed else Trigger(kind="retry"), scan)
     else:
         _compare(turn, trigger, scan, seen, ended=running is not None)
+
+
+def _stays(turn: Turn, running: Iteration, scan: Scan, seen: Dirty, done: Done) -> bool:
+    """Whether the iteration under way goes on; it is ended if not."""
+    service, fingerprint = turn.service, scan.fingerprint
+    if running.back:
+        turn.end_iteration(Outcome.CANCELLED, why="superseded by a newer change")
+        return False
+    spared = running.number == done.spares
+    same = running.scan.fingerprint == fingerprint or spared
+    if spared and done.wrote:
+        # What its own build wrote is no change: it stands for this, too.
+        turn.iteration = running = replace(running, scan=scan)
+    stays = running.fresh or not service.fresh
+    if stays and (same or running.goes_through(scan)):
+        if running.hold is not None and (seen.asks or seen.paths):
+            # Somebody thinks that what it waits for is there.
+            turn.iteration = replace(running, hold=replace(running.hold, until=turn.now))
+        return True
+    if running.deployed is None:
+        turn.count_superseded(scan.changed)
+    why = "superseded by a newer change" if stays or not same else "a full build is asked for"
+    turn.end_iteration(Outcome.CANCELLED, why=why)
+    return False
 
 
 def _compare(turn: Turn, trigger: Trigger, scan: Scan, seen: Dirty, *, ended: bool) -> None:
@@ -170,6 +190,9 @@ def _compare(turn: Turn, trigger: Trigger, scan: Scan, seen: Dirty, *, ended: bo
 
 def scan_failed(turn: Turn, diagnosis: Diagnosis, seen: Dirty) -> None:
     failure = turn.service.failure
+    if turn.service.back and not (seen.asks or seen.paths):
+        return
+    turn.service = replace(turn.service, back="")
     if turn.service.iteration is not None:
         turn.end_iteration(Outcome.CANCELLED, why="its source cannot be read any more")
     elif (

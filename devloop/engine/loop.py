@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.threads import report_bug, supervised
+from devloop.engine.back import image_gone, nothing_to_go_back_to, passed_over, ways_back
 from devloop.engine.plan import plan
 from devloop.engine.ports import ImagesMissing
 from devloop.engine.reduce import reduce, worker_bug
@@ -31,6 +32,7 @@ from devloop.engine.state import (
     Finished,
     Hinted,
     NotSynced,
+    Reconfigured,
     Said,
     Started,
     Stopped,
@@ -47,10 +49,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from devloop.engine.ports import Deployer, Hints, Reporter, ServiceBuilder, Source, Syncer
-    from devloop.engine.state import Fact, Hold, Reconfigured, Removed, Result, ServiceState
+    from devloop.engine.ports import (
+        Deployer,
+        GoodImages,
+        Hints,
+        Reporter,
+        ServiceBuilder,
+        Source,
+        Syncer,
+    )
+    from devloop.engine.state import (
+        Fact,
+        GoodImage,
+        Hold,
+        Iteration,
+        Removed,
+        Result,
+        ServiceState,
+    )
     from devloop.events import Event
-    from devloop.model import Deployed, Resumed, Scan, Served, Step, StepOutcome
+    from devloop.model import Deployed, ImageRef, Resumed, Scan, Served, Step, StepOutcome
 
 
 _LOG = logging.getLogger(__name__)
@@ -65,13 +83,17 @@ _LASTING = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServicePorts:
-    """One service's adapters. `roll_back`: put the previous image back when a rollout fails."""
+    """One service's adapters. `roll_back`: put the previous image back when a rollout fails.
+    `exists`: whether an image can still be pulled, as far as that is known; `good` keeps those to
+    go back to for later sessions."""
 
     source: Source
     builder: ServiceBuilder
     deployer: Deployer
     syncer: Syncer | None = None
     roll_back: bool = False
+    exists: Callable[[ImageRef, Cancel], bool] = lambda _image, _cancel: True
+    good: GoodImages | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +134,11 @@ class Engine:
             root=self.root,
             now=self.clock(),
             syncs=[name for name, ports in self.services.items() if ports.syncer is not None],
+            good={
+                name: ports.good.known()
+                for name, ports in self.services.items()
+                if ports.good is not None
+            },
         )
 
     def post(self, fact: Fact) -> None:
@@ -124,8 +151,23 @@ class Engine:
         """Have a service go on with `ports`, or with none; from any thread, never blocks. The event
         is set once no worker uses those of before, which may be closed then."""
         released = threading.Event()
+        if isinstance(fact, Reconfigured) and ports is not None and ports.good is not None:
+            fact = replace(fact, good=ports.good.known())
         self._queue.put(_TakeOver(fact, ports, released))
         return released
+
+    def way_back(self, service: str = "") -> tuple[str, GoodImage]:
+        """The service to go back, where none is named the one with the newest iteration, and where
+        to; from any thread. Errors: usage/no-rollback."""
+        services = {name: s for name, s in self._state.services.items() if not s.leaving}
+        name = service or max(services, key=lambda each: services[each].last)
+        state = services.get(name)
+        ways = ways_back(state) if state is not None else ()
+        if state is not None and state.iteration is not None and state.iteration.back:
+            ways = state.iteration.back
+        if not ways:
+            raise nothing_to_go_back_to(name)
+        return name, ways[0]
 
     def stop(self, status: ExitStatus, why: str = "") -> None:
         self.post(StopRequested(status, why))
@@ -222,11 +264,12 @@ class Engine:
         for name, hold in holds.items():
             service = self._state.services[name]
             iteration = service.iteration
-            if iteration is None and not (self._state.paused and service.dirty):
+            gone_back = hold.reason == service.back
+            if iteration is None and not gone_back and not (self._state.paused and service.dirty):
                 continue
             known, due = before.get(name, (None, None))
             if known != hold:
-                due = now + (_LASTING if hold.until is None else 0.0)
+                due = now + (_LASTING if hold.until is None and not gone_back else 0.0)
             if due is not None and now >= due:
                 self.publish(
                     HoldStarted(
@@ -264,6 +307,8 @@ class Engine:
         if service is None:
             raise Cancelled
         iteration = service.iteration
+        # What a rollback brings back was not made of the files as they were before.
+        iteration = iteration if iteration is None or not iteration.back else None
         before = iteration.scan if iteration is not None else service.scan
         if before is None or found.fingerprint.deploy != before.fingerprint.deploy:
             return Done(found)
@@ -303,14 +348,10 @@ class Engine:
                 ports.deployer.image_built(image)
                 return Done(image)
             case TaskKind.DEPLOY:
-                assert iteration.image is not None  # noqa: S101 - the build came before
-                try:
-                    return Done(ports.deployer.deploy(iteration.image, reporter, cancel))
-                except ImagesMissing as missing:
-                    return Done(Awaits(missing.services))
+                return Done(_deploy(ports, task.service, iteration, reporter, cancel))
             case TaskKind.FOLLOW:
                 assert iteration.deployed is not None  # noqa: S101 - the deploy came before
-                return Done(_follow(ports, iteration.deployed, iteration.scan, reporter, cancel))
+                return Done(_follow(ports, iteration, iteration.deployed, reporter, cancel))
             case TaskKind.ROLLBACK:
                 assert iteration.deployed is not None  # noqa: S101 - the deploy came before
                 ports.deployer.rollback(iteration.deployed, reporter, cancel)
@@ -349,7 +390,9 @@ def _beside(
     if task.kind is TaskKind.RECOVER:
         assert service.unserved is not None  # noqa: S101 - it is what the task is about
         scan, deployed = service.unserved.scan, service.unserved.deployed
-        return _contained(ports, ports.deployer.await_recovery(deployed, cancel), scan)
+        served = ports.deployer.await_recovery(deployed, cancel)
+        _is_good(ports, served.image, scan)
+        return _contained(ports, served, scan)
     what = ports.deployer.await_cause(cancel)
     return None if what is None else CauseMended(what)
 
@@ -371,10 +414,56 @@ def _resume(ports: ServicePorts, scan: Scan, cancel: Cancel) -> Resumed | NotSyn
     return NotSynced(found) if isinstance(found, str) else found
 
 
+def _is_good(ports: ServicePorts, image: ImageRef, scan: Scan) -> None:
+    if ports.good is not None:
+        ports.good.add(image, scan.fingerprint)
+
+
+def _deploy(
+    ports: ServicePorts, service: str, iteration: Iteration, reporter: Reporter, cancel: Cancel
+) -> Deployed | Awaits:
+    assert iteration.image is not None  # noqa: S101 - the build came before
+    try:
+        if iteration.back:
+            return _go_back(ports, service, iteration, reporter, cancel)
+        return ports.deployer.deploy(iteration.image, reporter, cancel)
+    except ImagesMissing as missing:
+        return Awaits(missing.services)
+
+
+def _go_back(
+    ports: ServicePorts, service: str, iteration: Iteration, reporter: Reporter, cancel: Cancel
+) -> Deployed:
+    """Deploy the best of the images to go back to that can still be pulled."""
+    for way in iteration.back:
+        cancel.check()
+        if ports.exists(way.image, cancel):
+            break
+        if way is not iteration.back[-1]:
+            reporter.diagnostic(passed_over(way))
+    else:
+        raise image_gone(service, *(way.name for way in iteration.back))
+    untouched = None
+    if ports.syncer is not None:
+        untouched = ports.syncer.image_again(way.image, way.scan)
+    return ports.deployer.go_back(way.image, untouched, reporter, cancel)
+
+
 def _follow(
-    ports: ServicePorts, deployed: Deployed, scan: Scan, reporter: Reporter, cancel: Cancel
+    ports: ServicePorts,
+    iteration: Iteration,
+    deployed: Deployed,
+    reporter: Reporter,
+    cancel: Cancel,
 ) -> Served:
+    if iteration.back:
+        served = ports.deployer.follow(deployed, reporter, cancel)
+        if ports.good is not None:
+            ports.good.went_back(served.image)
+        return served
+    scan = iteration.scan
     served = _contained(ports, ports.deployer.follow(deployed, reporter, cancel), scan)
+    _is_good(ports, served.image, scan)
     # Where the image is the one of before, the container may be too, with files that nobody knows.
     if ports.syncer is None or all(each.previous for each in deployed.workloads):
         return served
@@ -397,6 +486,7 @@ def _catch_up(ports: ServicePorts, scan: Scan, cancel: Cancel) -> CaughtUp:
     image = ports.builder.build(scan, SilentReporter(), cancel)
     if ports.syncer is not None:
         ports.syncer.image_contains(image, scan)
+    _is_good(ports, image, scan)
     reason = ports.deployer.adopt(image, cancel)
     return CaughtUp(image, adopted=reason is None, reason=reason or "")
 

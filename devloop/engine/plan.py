@@ -52,6 +52,7 @@ def plan(state: State, now: float) -> Plan:
         if service.leaving:
             continue
         step = _next_step(state, service, now) or _catch_up(service, now) or _recovery(service)
+        step = step or _gone_back(service)
         step = _unless_paused(state, service, step)
         if isinstance(step, Task) and step.kind is TaskKind.BUILD and step not in service.running:
             if builds < MAX_BUILDS:
@@ -105,7 +106,7 @@ def _next_step(state: State, service: ServiceState, now: float) -> Task | Hold |
             if other.kind in WRITES:
                 return Hold(reason=f"waits for the {other.kind} of #{other.key} to end")
         # ... and what may be superseded already is not deployed: the scan decides first.
-        unsure = service.dirty or service.scanning
+        unsure = (service.dirty or service.scanning) and not iteration.back
         if task.kind is TaskKind.DEPLOY and unsure and iteration.let_through is None:
             return Hold(reason="waits for another look at the files")
         if task.kind is TaskKind.DEPLOY and (missing := hold_for(state, service)) is not None:
@@ -122,6 +123,11 @@ def _recovery(service: ServiceState) -> Task | None:
     if unserved is not None:
         return unserved.task(service.name)
     return failure.task(service.name) if failure is not None and failure.awaited else None
+
+
+def _gone_back(service: ServiceState) -> Hold | None:
+    """Somebody went back to an earlier image: what is on disk is left there until it changes."""
+    return Hold(reason=service.back) if service.back and service.iteration is None else None
 
 
 def _catch_up(service: ServiceState, now: float) -> Task | Hold | None:

@@ -11,13 +11,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
+    from devloop.engine.state import GoodImage
     from devloop.errors import Diagnosis
     from devloop.model import (
         Deployed,
+        Fingerprint,
         ImageRef,
         ManifestObject,
         PodView,
@@ -132,6 +134,17 @@ class Deployer(Protocol):
         Cancelled only between two writes. Raises `ImagesMissing` before the first. Errors:
         config/manifest*, cluster/*, safety/*."""
 
+    def go_back(
+        self,
+        image: ImageRef,
+        untouched: Collection[str] | None,
+        reporter: Reporter,
+        cancel: Cancel,
+    ) -> Deployed:
+        """As `deploy`, of an image that was deployed before. The pods in `untouched` have what
+        their image has and nothing else, None: all have; others that would stay give way to new
+        ones."""
+
     def follow(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
         """Wait until every wanted pod is ready and reports the deployed image.
 
@@ -163,6 +176,20 @@ class Deployer(Protocol):
 
     def recreate(self, deployed: Deployed, pods: Sequence[str], cancel: Cancel) -> None:
         """Have new pods take the place of those with these names."""
+
+
+class GoodImages(Protocol):
+    """The images of one service that were ready, kept for later sessions. A fault of the disk costs
+    no more than the way back."""
+
+    def known(self) -> tuple[GoodImage, ...]:
+        """Newest last."""
+
+    def add(self, image: ImageRef, fingerprint: Fingerprint) -> None:
+        """`image` is served, or holds what is."""
+
+    def went_back(self, image: ImageRef) -> None:
+        """Those after `image` are nothing to go back to any more."""
 
 
 class PodSource(Protocol):
@@ -201,6 +228,10 @@ class Syncer(Protocol):
 
     def image_contains(self, image: ImageRef, scan: Scan) -> None:
         """From now on, containers that run `image` are known to start from what `scan` saw."""
+
+    def image_again(self, image: ImageRef, scan: Scan | None) -> frozenset[str]:
+        """From now on what `image` has is to be served; `scan` is what it was made of, where that
+        is known. The names of the pods that run it and have got nothing else."""
 
     def resume(self, scan: Scan, standing: StandingOf, cancel: Cancel) -> Resumed | str:
         """What the containers have that earlier sessions left. `standing` is asked about the images

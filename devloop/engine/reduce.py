@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack, assert_never
 
+from devloop.engine.back import asked_back, back_at_last, chosen, with_good
 from devloop.engine.beside import MOST_ATTEMPTS, caught_up, cause_mended, recovered
 from devloop.engine.configuration import reconfigured, removed
 from devloop.engine.disk import (
@@ -25,6 +26,7 @@ from devloop.engine.other_images import in_vain, moved_on
 from devloop.engine.state import (
     WRITES,
     Asked,
+    AskedBack,
     Awaits,
     Began,
     Behind,
@@ -35,6 +37,7 @@ from devloop.engine.state import (
     Failed,
     Failure,
     Finished,
+    GoodImage,
     Hinted,
     Hold,
     NotSynced,
@@ -82,11 +85,11 @@ def reduce(state: State, fact: Fact, now: float) -> tuple[State, list[Event]]:
 
 def _of_service(
     state: State,
-    fact: Hinted | Asked | ChangedOutside | Started | Ended | Began | Finished | Said,
+    fact: Hinted | Asked | AskedBack | ChangedOutside | Started | Ended | Began | Finished | Said,
     now: float,
     events: list[Event],
 ) -> State:
-    own = Hinted | Asked | ChangedOutside
+    own = Hinted | Asked | AskedBack | ChangedOutside
     name = fact.service if isinstance(fact, own) else fact.task.service
     if name not in state.services:
         return state  # it was taken out meanwhile
@@ -96,12 +99,8 @@ def _of_service(
     if isinstance(fact, Began | Finished | Said) and not turn.is_current(fact.task):
         return _too_late(turn, fact)
     match fact:
-        case Hinted():
-            hinted(turn, fact)
-        case Asked():
-            asked(turn, fact)
-        case ChangedOutside(_, change):
-            changed_outside(turn, change)
+        case Hinted() | Asked() | AskedBack() | ChangedOutside():
+            _heard(turn, fact)
         case Started(task):
             _started(turn, task)
         case Ended(task, result):
@@ -128,6 +127,18 @@ def _left(turn: Turn, fact: Fact) -> State:
     return replace(state, services={n: s for n, s in state.services.items() if n != name})
 
 
+def _heard(turn: Turn, fact: Hinted | Asked | AskedBack | ChangedOutside) -> None:
+    match fact:
+        case Hinted():
+            hinted(turn, fact)
+        case Asked():
+            asked(turn, fact)
+        case AskedBack():
+            asked_back(turn, fact)
+        case ChangedOutside(_, change):
+            changed_outside(turn, change)
+
+
 def _between_services(state: State, now: float, events: list[Event]) -> State:
     """What the images of one service mean for others."""
     if state.stop is not None or state.paused:
@@ -140,7 +151,9 @@ def _between_services(state: State, now: float, events: list[Event]) -> State:
         scan = turn.service.scan
         if missing is not None:
             _task_failed(turn, turn.iteration.task(name), missing)
-        elif scan is not None and (moved := moved_on(state, turn.service)):
+        elif (
+            scan is not None and not turn.service.back and (moved := moved_on(state, turn.service))
+        ):
             followed = {other: state.services[other].offers for other in moved}
             turn.service = replace(turn.service, followed={**turn.service.followed, **followed})
             trigger = Trigger(kind="image", paths=moved, count=len(moved))
@@ -277,6 +290,8 @@ def _advance(turn: Turn, value: object) -> None:
             if value.alone:
                 # What was served before is gone, whether this one gets ready or not.
                 turn.service = replace(turn.service, proof=None)
+            if iteration.back:
+                chosen(turn, value.image)
             turn.to_stage(TaskKind.FOLLOW, deployed=value)
         case Served(image=image):
             _served(turn, image)
@@ -300,6 +315,10 @@ def _served(turn: Turn, image: ImageRef) -> None:
     if taken is not None:
         _task_failed(turn, iteration.task(turn.service.name), replace(taken, severity="error"))
         return
+    if iteration.back:
+        turn.close_steps(StepOutcome.DONE)
+        back_at_last(turn)
+        return
     scan, number, deployed = iteration.scan, iteration.number, iteration.deployed
     fingerprint = scan.fingerprint
     proof = Proof(fingerprint=fingerprint, iteration=number, image=image)
@@ -309,7 +328,10 @@ def _served(turn: Turn, image: ImageRef) -> None:
         turn.service = replace(turn.service, behind=behind)
         _end(turn, Outcome.READY, why="synced into what runs")
         return
-    turn.service = replace(turn.service, offers=image.pinned)
+    found = GoodImage(image=image, fingerprint=fingerprint, iteration=number, scan=scan)
+    turn.service = replace(
+        turn.service, offers=image.pinned, good=with_good(turn.service.good, found)
+    )
     if iteration.trigger.kind in ("start", "config") and not (deployed and deployed.changed):
         _end(turn, Outcome.UNCHANGED, why="the cluster serves this already")
     else:
@@ -330,6 +352,11 @@ def _resumed(turn: Turn, found: Resumed) -> None:
     if not found.current:
         turn.to_stage(TaskKind.SYNC)
         return
+    if found.held:
+        good = GoodImage(
+            image=found.image, fingerprint=scan.fingerprint, iteration=number, scan=scan
+        )
+        turn.service = replace(turn.service, good=with_good(turn.service.good, good))
     behind = None if found.held else Behind(scan=scan, key=number, since=turn.now)
     turn.service = replace(turn.service, served=scan.fingerprint, behind=behind)
     _end(turn, Outcome.UNCHANGED, why="the cluster serves this already")
@@ -369,9 +396,12 @@ def _task_failed(turn: Turn, task: Task, diagnosis: Diagnosis) -> None:
         step=step,
         diagnosis=diagnosis,
         at=turn.now,
-        awaited=missing and turn.state.mode == "dev",
+        awaited=missing and turn.state.mode == "dev" and not iteration.back,
     )
     undo = iteration.deployed is not None and iteration.deployed.can_roll_back
+    if iteration.back:
+        turn.end_iteration(Outcome.FAILED, failure=failure)
+        return
     if task.kind is TaskKind.FOLLOW and turn.service.roll_back and undo:
         turn.close_steps(StepOutcome.FAILED)
         turn.to_stage(TaskKind.ROLLBACK, failure=failure)

@@ -105,7 +105,8 @@ class Iteration:
     waits for its next try; `failure` once it failed and only the rollback is left. `let_through`
     is not None for one that a newer change does not supersede before it is deployed: the paths
     that keep changing, which do not even then. `awaits` are the services whose images it needs.
-    `fresh`: its image is to be built in full, whatever is remembered."""
+    `fresh`: its image is to be built in full, whatever is remembered. `back` makes it a rollback:
+    the images to go back to, best first; `scan` is then what the first of them was made of."""
 
     number: int
     trigger: Trigger
@@ -121,6 +122,7 @@ class Iteration:
     failure: Failure | None = None
     awaits: frozenset[str] = frozenset()
     fresh: bool = False
+    back: tuple[GoodImage, ...] = ()
 
     def task(self, service: str) -> Task:
         return Task(self.stage, service, self.number, self.attempt)
@@ -157,6 +159,22 @@ class Proof:
     fingerprint: Fingerprint
     iteration: int
     image: ImageRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoodImage:
+    """An image that was served and ready, or that holds what was: one to go back to. `iteration`
+    put it there, None for one of an earlier session; `scan` is what it was made of, where that is
+    known."""
+
+    image: ImageRef
+    fingerprint: Fingerprint
+    iteration: int | None = None
+    scan: Scan | None = None
+
+    @property
+    def name(self) -> str:
+        return self.image.short if self.iteration is None else f"#{self.iteration}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +218,9 @@ class ServiceState:
     somebody else changed of what runs, until a save comes that takes it back. `made` is the image
     that was built last, `offers` the one that pods to come start with; `uses` are those of other
     services that the last deploy ran, and `followed` what they offered when this service last began
-    an iteration for that, all by service. Images are as they are written into a pod. One that is
+    an iteration for that, all by service. Images are as they are written into a pod. `good` are the
+    images to go back to, newest last; `back` is why nothing is deployed since somebody went back,
+    "" when nobody did or a save came since. `last` is the number of its last iteration. One that is
     `leaving` was taken out of devloop.yaml and is only here until its last worker has ended."""
 
     name: str
@@ -227,6 +247,9 @@ class ServiceState:
     offers: str = ""
     uses: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     followed: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    good: tuple[GoodImage, ...] = ()
+    back: str = ""
+    last: int = -1
     running: frozenset[Task] = frozenset()
     leaving: bool = False
 
@@ -282,6 +305,15 @@ class Asked:
     fresh: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedBack:
+    """The user wants the last good image served. `id` stands in the event that says which iteration
+    that is."""
+
+    service: str
+    id: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Paused:
     """The user wants nothing built or deployed for now. What is under way comes to the end of its
@@ -314,6 +346,7 @@ class Reconfigured:
     proves: bool
     roll_back: bool
     syncs: bool
+    good: tuple[GoodImage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,6 +465,7 @@ class StopRequested:
 Fact = (
     Hinted
     | Asked
+    | AskedBack
     | Paused
     | Continued
     | ChangedOutside
@@ -453,20 +487,32 @@ def initial(
     root: Path,
     now: float,
     syncs: Collection[str] = (),
+    good: Mapping[str, tuple[GoodImage, ...]] = MappingProxyType({}),
 ) -> State:
     """A state in which every service is to be looked at. `services` maps a name to whether a
-    failed rollout is rolled back; `syncs` are those with file sync."""
+    failed rollout is rolled back; `syncs` are those with file sync, `good` the images to go back to
+    that earlier sessions left."""
     return State(
         mode=mode,
         root=root,
         services={
-            name: begun(name, roll_back=roll_back, syncs=name in syncs, now=now)
+            name: begun(
+                name, roll_back=roll_back, syncs=name in syncs, good=good.get(name, ()), now=now
+            )
             for name, roll_back in services.items()
         },
     )
 
 
-def begun(name: str, *, roll_back: bool, syncs: bool, now: float) -> ServiceState:
+def begun(
+    name: str, *, roll_back: bool, syncs: bool, good: tuple[GoodImage, ...] = (), now: float
+) -> ServiceState:
     """A service that is to be looked at for the first time."""
-    start = Dirty(first=now, last=float("-inf"), paths=None)
-    return ServiceState(name=name, roll_back=roll_back, syncs=syncs, resumes=syncs, dirty=start)
+    return ServiceState(
+        name=name,
+        roll_back=roll_back,
+        syncs=syncs,
+        resumes=syncs,
+        good=good,
+        dirty=Dirty(first=now, last=float("-inf"), paths=None),
+    )

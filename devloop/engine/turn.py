@@ -95,6 +95,10 @@ class Turn:
             )
         return number
 
+    def announce_back(self, trigger: events.Trigger) -> int:
+        """Open the next iteration, for which nobody looks at the disk. Returns the number."""
+        return self._open(trigger)
+
     def announce_recovery(self, since: float) -> int:
         """Open the next iteration, with the step that it consists of: the rollout is through that
         was looked at on `since` it failed. Returns the number."""
@@ -106,6 +110,7 @@ class Turn:
     def _open(self, trigger: events.Trigger) -> int:
         number = self.state.next_iteration
         self.state = replace(self.state, next_iteration=number + 1)
+        self.service = replace(self.service, last=number)
         self.events.append(
             events.IterationStarted(iter=number, service=self.service.name, trigger=trigger)
         )

@@ -146,6 +146,14 @@ class ContainerSync:
         """Whether it has something else than its image and nobody knows what."""
         return self._unknown
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether it is known to have what its image has, and is not about to get anything else."""
+        with self._lock:
+            wants = self._wanted is not None and self._wanted is not self._image_state
+            told = self.opened and self.found in (IMAGES, self._image_state.mark)
+            return told and not (self._wrote or wants or self._unknown)
+
     def cannot_restart(self) -> bool:
         """Whether it is known that the process cannot be started anew."""
         return self._restarts is None or self._supervised is False

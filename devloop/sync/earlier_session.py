@@ -102,6 +102,13 @@ class EarlierSession:
         state = self._state_of(scan) if scan is not None else ""
         return None if isinstance(state, str) else state
 
+    def content_of(self, image: ImageRef) -> Scan | None:
+        """What an image was made of that was deployed here; None where that is not known."""
+        remembered = self._contents.images().get(image.digest)
+        if remembered is None or self._like is None:
+            return None
+        return self._contents.scan(remembered.mark, self._like)
+
     def images(self, scan: Scan) -> Mapping[str, ImageRef] | str:
         """The images that earlier sessions deployed with these manifests, by digest; or why that is
         of no use, "" where there was no session. What is asked about next is on its way then."""

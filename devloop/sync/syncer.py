@@ -170,6 +170,27 @@ class FileSync:
         if self._earlier is not None:
             self._earlier.end_early()
 
+    def image_again(self, image: ImageRef, scan: Scan | None) -> frozenset[str]:
+        key = image.digest or image.pinned
+        if scan is None and self._earlier is not None:
+            scan = self._earlier.content_of(image)
+        desired = self._desired_by(scan) if scan is not None else None
+        with self._lock:
+            known = self._images.get(key)
+            if scan is not None and known is not None:
+                desired = _DesiredState(scan, known.state)
+            if isinstance(desired, str):
+                desired = None
+            # Without that, its containers are left alone until the next image.
+            self._desired, self._asked, self._resumed = desired, None, False
+            self._images.pop(key, None)
+            if desired is not None:
+                self._images[key] = KnownContent(image=image, state=desired.state)
+            workers = tuple(self._workers.values())
+        own = [worker for worker in workers if (worker.image.digest or worker.image.pinned) == key]
+        names = {worker.pod.name for worker in own if worker.is_untouched}
+        return frozenset(names - {w.pod.name for w in workers if not w.is_untouched})
+
     def blocker(self, scan: Scan) -> str | None:
         asked = self._desired_by(scan)
         if isinstance(asked, str):

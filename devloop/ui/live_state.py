@@ -19,7 +19,15 @@ from devloop.errors import Code
 from devloop.model import Outcome, Step, StepOutcome
 from devloop.ui.live_parts import Row
 from devloop.ui.notices import Notices, frame, note
-from devloop.ui.text import count, duration, keys_text, ordinal, progress, serving_name
+from devloop.ui.text import (
+    count,
+    duration,
+    keys_text,
+    ordinal,
+    progress,
+    serving_name,
+    trigger_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +72,8 @@ class LiveState:
         self._changes = 0
         self._ready: list[float] = []
         self._early: list[Row] = []
+        # Services that somebody rolled back: said with the end of the iteration.
+        self._back: set[str] = set()
 
     @property
     def busy(self) -> bool:
@@ -104,8 +114,7 @@ class LiveState:
                 again = again or event.attempt > 1
                 return [] if again else [self._hold_row(running, event, event.until)]
             case events.HoldStarted() if event.iter is None:
-                text = f"{self._glyphs.hold} {event.service} {event.reason}"
-                return [Row.of((text, "soft"), hang=2)]
+                return self._service_hold(event)
         busy = frozenset(one.event.service for one in self._iterations.values())
         rows = self._notices.take(event, busy=busy)
         if self._session is None and not isinstance(event, events.PageOpened):
@@ -113,6 +122,12 @@ class LiveState:
             self._early += rows
             return []
         return rows
+
+    def _service_hold(self, event: events.HoldStarted) -> list[Row]:
+        if event.service in self._back:
+            return []
+        text = f"{self._glyphs.hold} {event.service} {event.reason}"
+        return [Row.of((text, "soft"), hang=2)]
 
     def _begin(self, event: events.SessionStarted, now: float) -> list[Row]:
         self._session, self._since = event, now
@@ -127,10 +142,11 @@ class LiveState:
         ]
 
     def _start(self, event: events.IterationStarted, now: float) -> list[Row]:
-        shown = event.trigger.kind == "start"
+        shown = event.trigger.kind in ("start", "rollback")
         self._iterations[event.iter] = _Iteration(event=event, since=now, shown=shown)
+        self._back.discard(event.service)
         if shown:
-            return [Row.of((self._name(event), "strong"), " start")]
+            return [Row.of((self._name(event), "strong"), f" {trigger_text(event.trigger)}")]
         self._changes += 1
         return []
 
@@ -195,6 +211,8 @@ class LiveState:
         return [*rows, Row.of((line, "soft"), hang=2)]
 
     def _ready_rows(self, running: _Iteration, event: events.IterationFinished) -> list[Row]:
+        if running.event.trigger.kind == "rollback":
+            return [self._back_row(event)]
         rows = [] if running.shown else [self._heading(running)]
         start = running.event.trigger.kind == "start"
         parts = [
@@ -210,6 +228,15 @@ class LiveState:
                 fastest = duration(min(self._ready), space=" ")
                 parts.append((f"   (x{len(self._ready)}, fastest {fastest})", "soft"))
         return [*rows, Row.of(*parts, hang=2)]
+
+    def _back_row(self, event: events.IterationFinished) -> Row:
+        self._back.add(event.service)
+        label = f" {event.service}" if self._several else ""
+        now = serving_name(event.serving) if event.serving else ""
+        waits = "   auto-deploy paused until the next change"
+        return Row.of(
+            (f"{self._glyphs.ready}{label} serving {now}", "done"), (waits, "soft"), hang=2
+        )
 
     def _failed_row(
         self, event: events.IterationFinished, served_before: events.Serving | None

@@ -64,7 +64,10 @@ def serving_name(serving: Serving) -> str:
 
 
 def trigger_text(trigger: Trigger) -> str:
-    """`start`, `1 file`, `12 files`, `retry`, `recovered`, `image of base`, `config ports`."""
+    """`start`, `1 file`, `12 files`, `retry`, `recovered`, `image of base`, `config ports`,
+    `back to #8`."""
+    if trigger.kind == "rollback":
+        return "back" if trigger.to is None else f"back to #{trigger.to}"
     if trigger.kind == "config":
         return f"config {keys_text(trigger.paths, trigger.count)}"
     if trigger.kind == "image":

@@ -45,7 +45,7 @@ from devloop.watch.source import ServiceSource
 from tests.bench.logs import chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from devloop.base.cancel import Cancel
     from devloop.engine.ports import Reporter
@@ -128,6 +128,15 @@ class Loop:
             workload=ref, uid="u", generation=1, image=image, containers=("web",)
         )
         return Deployed(image=image, workloads=(web,))
+
+    def go_back(
+        self,
+        image: ImageRef,
+        untouched: Collection[str] | None,
+        reporter: Reporter,
+        cancel: Cancel,
+    ) -> Deployed:
+        return self.deploy(image, reporter, cancel)
 
     def follow(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
         return Served(image=deployed.image, pods=("web-1",))

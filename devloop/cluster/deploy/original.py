@@ -24,6 +24,13 @@ def original_file(state_dir: Path, context: str, thing: Json) -> StateFile:
     return object_file(state_dir / "before", context, namespace, name, durable=True)
 
 
+def original_of(state_dir: Path, context: str, live: Json) -> Json | None:
+    """The object as it was before devloop first wrote to it; None where devloop did not, or where
+    it is another object since."""
+    before = original_file(state_dir, context, live).read()
+    return before if before is not None and uid_of(before) == uid_of(live) else None
+
+
 def keep_original(state_dir: Path, context: str, thing: Json) -> bool:
     """Keep `thing` unless its original is kept already; False when it was. Raises env/disk-full or
     env/file-unreadable: what cannot be kept must not be changed."""

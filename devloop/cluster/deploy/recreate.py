@@ -6,15 +6,18 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from devloop.cluster.api.pod_view import alive, uid_of
+from devloop.cluster.api.pod_view import Json, alive, controller_of, name_of, pod_images, uid_of
+from devloop.cluster.api.view import owned_by
 from devloop.cluster.api.writes import delete_pod
+from devloop.cluster.rollout.replica_sets import matching_set, pods_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.api.view import ClusterView
+    from devloop.model import ImageRef, WorkloadRef
 
 
 _GONE_SECONDS = 10.0
@@ -41,3 +44,28 @@ def recreate(
             changed.wait(max(0.0, deadline - time.monotonic()))
             cancel.check()
             changed.clear()
+
+
+def uids_of(view: ClusterView, refs: Iterable[WorkloadRef]) -> frozenset[str]:
+    """The pods that there are in the namespaces of `refs`."""
+    namespaces = {ref.namespace for ref in refs}
+    return frozenset(uid_of(pod) for ns in namespaces for pod in view.view("pods", ns).items())
+
+
+def staying(
+    view: ClusterView,
+    ref: WorkloadRef,
+    live: Json | None,
+    image: ImageRef,
+    before: Collection[str],
+) -> tuple[str, ...]:
+    """The pods of `ref` among `before` (uids) that no rollout to `image` replaces, as the workload
+    is now: a Deployment keeps those of the ReplicaSet that has its template, whatever image they
+    started with."""
+    pods = [p for p in alive(view.view("pods", ref.namespace).items()) if uid_of(p) in before]
+    if ref.kind == "deployment":
+        sets = view.view("replicasets", ref.namespace).items()
+        kept = matching_set(live, sets) if live is not None else None
+        return tuple(map(name_of, pods_of(pods, uid_of(kept)))) if kept is not None else ()
+    mine = [p for p in filter(owned_by(ref), pods) if controller_of(p) is not None]
+    return tuple(name_of(p) for p in mine if image.pinned in pod_images(p).values())

@@ -30,7 +30,7 @@ from devloop.cluster.deploy.objects import (
     workloads_of,
 )
 from devloop.cluster.deploy.own_workloads import own_workloads, patched
-from devloop.cluster.deploy.recreate import recreate
+from devloop.cluster.deploy.recreate import recreate, staying, uids_of
 from devloop.cluster.deploy.workload import WorkloadDeployer, keep_workload, refuse_paused
 from devloop.cluster.rollout.handover import PodsReplaced
 from devloop.cluster.rollout.rollout import Rollout
@@ -41,7 +41,7 @@ from devloop.errors import DevloopError
 from devloop.model import Deployed, Served, Standing, Step, StepOutcome, WorkloadRef
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.kinds import Resource
@@ -77,6 +77,7 @@ class ServiceDeployer:
         self._reported: set[Diagnosis] = set()
         # What the last deploy failed for the want of.
         self._missing: MissingObject | None = None
+        self._new_pods = False
         if self._rendering is not None:
             shared.deploys(self.name, frozenset(self._refs))
 
@@ -108,6 +109,31 @@ class ServiceDeployer:
             self._remember(image)
         outcome = StepOutcome.DONE if deployed.changed else StepOutcome.SKIPPED
         reporter.finished(Step.DEPLOY, outcome, _detail(deployed, ways))
+        return deployed
+
+    def go_back(
+        self,
+        image: ImageRef,
+        untouched: Collection[str] | None,
+        reporter: Reporter,
+        cancel: Cancel,
+    ) -> Deployed:
+        """See engine.ports.Deployer. Where containers may have other files than their image has,
+        all pods are new ones: in place, one that has the image already would keep them."""
+        self._new_pods = untouched is not None
+        shared, before = self._shared, frozenset[str]()
+        if untouched is not None:
+            before = uids_of(shared.view, self._refs)
+        try:
+            deployed = self.deploy(image, reporter, cancel)
+        finally:
+            self._new_pods = False
+        if untouched is not None:
+            for ref in (each.workload for each in deployed.workloads):
+                stay = staying(shared.view, ref, self._of(ref).live(), image, before)
+                names = [name for name in stay if name not in untouched]
+                if names:
+                    recreate(shared.connection, shared.view, ref.namespace, names, cancel)
         return deployed
 
     def follow(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
@@ -238,7 +264,9 @@ class ServiceDeployer:
             cancel.check()
             if isinstance(one, PlannedWorkload):
                 workload = self._of(one.ref)
-                done[one.ref] = workload.deploy(one, live[one.ref], image, reporter, cancel)
+                done[one.ref] = workload.deploy(
+                    one, live[one.ref], image, reporter, cancel, new_pods=self._new_pods
+                )
                 written = written or done[one.ref][0].changed
             else:
                 written = self._apply(one, reporter, cancel) or written

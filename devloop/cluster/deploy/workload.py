@@ -87,15 +87,18 @@ class WorkloadDeployer:
         image: ImageRef,
         reporter: Reporter,
         cancel: Cancel,
+        *,
+        new_pods: bool = False,
     ) -> tuple[DeployedWorkload, str]:
         """Write it and return at once, with a few words on how pods come to run the image. `live`
-        is the workload as it is. Errors: cluster/*, config/*."""
+        is the workload as it is; `new_pods`: none is to get the image in place. Errors: cluster/*,
+        config/*."""
         replaced: tuple[Change, Replaced, str] | None = None
         while replaced is None:
             cancel.check()
             change = self._change(planned, live, image, reporter, cancel)
             try:
-                replaced = (change, *self._policy.replace(change, cancel))
+                replaced = (change, *self._policy.replace(change, cancel, new_pods=new_pods))
             except Recreated:
                 live = self._connection.find(workload_path(self.ref))
         change, done, how = replaced

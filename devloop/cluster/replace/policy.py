@@ -67,10 +67,14 @@ class ReplacementPolicy:
         rollout is made in another."""
         return self._order[0]
 
-    def replace(self, change: Change, cancel: Cancel) -> tuple[Replaced, str]:
+    def replace(
+        self, change: Change, cancel: Cancel, *, new_pods: bool = False
+    ) -> tuple[Replaced, str]:
         """Replace the image. Returns what was done, and a few words for the user on how:
         ", in place", ", rolling: REASON"; the reason is left out where it is the one that was
-        given for the image before. Errors: cluster/*."""
+        given for the image before. With `new_pods` it is the last way. Errors: cluster/*."""
+        if new_pods:
+            return self._order[-1].replace(change, cancel), ", new pods"
         blocker = self._unfit if change.image_differs else ""
         for way in self._order:
             found = way.blocker(change, cancel)

@@ -25,13 +25,14 @@ export function servingName({ iter, image, digest }) {
   return `#${iter} ${name || image.split(":").pop()}`;
 }
 
-export function triggerText({ kind, paths, count: all, asked }) {
+export function triggerText({ kind, paths, count: all, asked, to }) {
   if (kind === "files") {
     const [first] = paths;
     const more = all - 1;
     return more > 0 ? `${first} and ${more} more` : first || "files";
   }
   if (kind === "image") return `image of ${paths.join(", ")}`;
+  if (kind === "rollback") return to === null ? "back" : `back to #${to}`;
   return kind === "retry" && asked ? "asked for" : kind;
 }
 

@@ -21,7 +21,7 @@ from tests.support.fake_api import FakeApi, Fault, fake_api
 from tests.support.in_place_stage import WEB, InPlaceStage, image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -136,6 +136,15 @@ class Instant:
             workload=ref, uid="u", generation=1, image=image, containers=("web",), how="in-place"
         )
         return Deployed(image=image, workloads=(web,))
+
+    def go_back(
+        self,
+        image: ImageRef,
+        untouched: Collection[str] | None,
+        reporter: Reporter,
+        cancel: Cancel,
+    ) -> Deployed:
+        return self.deploy(image, reporter, cancel)
 
     def follow(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
         if deployed.image == self.bad:

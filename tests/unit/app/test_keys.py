@@ -104,7 +104,8 @@ def test_the_keys_do_what_the_help_says(session: Session) -> None:
     session.keys.pressed("l")
     session.keys.pressed("?")
     assert session.view.noted[1] == "other logs"
-    assert [line.split()[0] for line in session.view.noted[2:]] == ["r", "p", "l", "o", "?", "q"]
+    keys = [line.split()[0] for line in session.view.noted[2:]]
+    assert keys == ["r", "b", "p", "l", "o", "?", "q"]
     session.keys.pressed("q")
     assert session.stopped == [(ExitStatus.DONE, "q was pressed")]
 

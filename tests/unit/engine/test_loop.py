@@ -34,7 +34,7 @@ from devloop.model import (
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from devloop.base.cancel import Cancel
     from devloop.engine.ports import Reporter, StandingOf
@@ -61,6 +61,7 @@ class World:
         self.resumed: Resumed | str = "nothing is known"
         self.astray: tuple[str, ...] = ()
         self.recreated: list[str] = []
+        self.untouched: list[Collection[str] | None] = []
         self.on_build: Callable[[str, Cancel], None] = lambda _content, _cancel: None
 
     def scan(
@@ -103,6 +104,16 @@ class World:
         )
         return Deployed(image=image, workloads=(web,))
 
+    def go_back(
+        self,
+        image: ImageRef,
+        untouched: Collection[str] | None,
+        reporter: Reporter,
+        cancel: Cancel,
+    ) -> Deployed:
+        self.untouched.append(untouched)
+        return self.deploy(image, reporter, cancel)
+
     def follow(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
         return Served(image=deployed.image, pods=("web-1",))
 
@@ -133,6 +144,9 @@ class World:
 
     def image_contains(self, image: ImageRef, scan: Scan) -> None:
         self.held[image.tag] = scan.fingerprint.build
+
+    def image_again(self, image: ImageRef, scan: Scan | None) -> frozenset[str]:
+        return frozenset({f"with {image.tag}"})
 
     def blocker(self, scan: Scan) -> str | None:
         return "upper case" if scan.fingerprint.build.isupper() else None

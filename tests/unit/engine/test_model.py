@@ -25,6 +25,7 @@ from devloop.engine.plan import MAX_BUILDS, REST, plan
 from devloop.engine.reduce import reduce
 from devloop.engine.state import (
     Asked,
+    AskedBack,
     Began,
     CaughtUp,
     CauseMended,
@@ -155,7 +156,7 @@ class World(RuleBasedStateMachine):
                 assert newest is not None
                 # A superseded image is never deployed: what is deployed is the newest scan, but
                 # for one in a while where saves come faster than builds end.
-                if iteration.let_through is None:
+                if iteration.let_through is None and not iteration.back:
                     assert iteration.image == image_of(newest.fingerprint.build)
 
     def writes(self, service: str) -> set[Task]:
@@ -210,6 +211,12 @@ class World(RuleBasedStateMachine):
     def somebody_asks(self, service: str, fresh: bool) -> None:
         self.asks += 1
         self.apply(Asked(service=service, id=self.asks, fresh=fresh))
+        self.follow_plan()
+
+    @rule(service=st.sampled_from(SERVICES))
+    def somebody_goes_back(self, service: str) -> None:
+        self.asks += 1
+        self.apply(AskedBack(service=service, id=self.asks))
         self.follow_plan()
 
     @rule(pause=st.booleans())
@@ -438,6 +445,12 @@ class World(RuleBasedStateMachine):
             if name in self.unreadable:
                 assert service.failure is not None
                 assert service.failure.fingerprint is None
+            elif service.back and service.failure is None:
+                assert service.served is not None
+                assert service.served == service.good[-1].fingerprint
+                assert self.cluster[name] == service.served.build
+            elif service.back:
+                assert service.served is None
             elif service.failure is not None:
                 assert service.failure.fingerprint == wanted
                 assert any(isinstance(e, DiagnosticRaised) for e in self.events)
