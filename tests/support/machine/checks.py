@@ -119,7 +119,8 @@ def run(
             break
     for outcome in outcomes if not pytest_args else ():
         shares.remember(outcome.seconds)
-    missing = [] if pytest_args else uncollected(venv.ROOT, outcomes)
+    wanted = files_beside_others(venv.ROOT) if unit else test_files(venv.ROOT)
+    missing = [] if pytest_args else uncollected(wanted, outcomes)
     for name, _ in failed:
         console.say(f"script/test: {name} failed, see above")
     for path in missing:
@@ -253,13 +254,13 @@ def tests_status(outcomes: Sequence[Outcome]) -> int:
     return bad[0] if bad else min(statuses)
 
 
-def uncollected(root: Path, outcomes: Iterable[Outcome]) -> list[str]:
-    """Return the test files of the tree that no run of pytest collected, relative to `root`.
+def uncollected(files: Iterable[str], outcomes: Iterable[Outcome]) -> list[str]:
+    """Return those of `files` that no run of pytest collected.
 
     pytest passes over directories of some names (`build`, `dist`) without a word.
     """
     collected = frozenset[str]().union(*(outcome.collected for outcome in outcomes))
-    return [file for file in test_files(root) if file not in collected]
+    return [file for file in files if file not in collected]
 
 
 def closing_line(counts: Counter[str], seconds: float) -> str:

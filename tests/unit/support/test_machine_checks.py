@@ -53,7 +53,7 @@ def test_a_test_file_that_is_not_collected_is_found(
     assert good.counts == Counter(passed=2, failed=1, skipped=1)
     assert app.counts == Counter(passed=1)
     assert set(good.seconds) == {"tests/unit/test_good.py", "tests/unit/test_bad.py"}
-    assert checks.uncollected(tree, [good, app]) == [
+    assert checks.uncollected(checks.test_files(tree), [good, app]) == [
         "tests/build/test_lost.py",
         "tests/unit/test_empty.py",
     ]
