@@ -67,7 +67,7 @@ class Leftovers:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Removed:
+class Cleanup:
     """What was removed, and what could not be: `problems` are for the user."""
 
     manifests: int = 0
@@ -108,7 +108,7 @@ def find_leftovers(
 
 def remove(
     leftovers: Leftovers, built: BuiltImages, registry: RegistryClient | None, cancel: Cancel
-) -> Removed:
+) -> Cleanup:
     """Remove what was found, as far as it can be. Errors: registry/*; `Cancelled` between two."""
     gone: list[BuiltImage] = []
     problems: list[str] = []
@@ -137,7 +137,7 @@ def remove(
         with contextlib.suppress(OSError):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
             files += 1
-    return Removed(manifests=len(gone), local=local, files=files, problems=tuple(problems))
+    return Cleanup(manifests=len(gone), local=local, files=files, problems=tuple(problems))
 
 
 def _left_files(state_dir: Path) -> tuple[Path, ...]:
