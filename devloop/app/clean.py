@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from devloop.app import connect, find_registry, only_session
 from devloop.app.docker import docker_host
-from devloop.app.housekeeping import Leftovers, Cleanup, find_leftovers, remove
+from devloop.app.housekeeping import Cleanup, Leftovers, find_leftovers, remove
 from devloop.base.cancel import Cancel
 from devloop.base.lazy_dataclass import dataclass
 from devloop.builders.built_images import BuiltImages
