@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from devloop.cli.options import CommonOptions, load_or_assume, output_option, project_options
-from devloop.cli.session import AssumedNotice
+from devloop.cli.session import tell_assumed
 from devloop.errors import DevloopError, Diagnosis, ExitStatus
 from devloop.ui.text import explanation, problem_line
 
@@ -32,7 +32,7 @@ def command(options: CommonOptions, output: Literal["text", "json"]) -> int:
 
     loaded: LoadedProject | None = None
     try:
-        loaded = load_or_assume(options, AssumedNotice().tell)
+        loaded = load_or_assume(options, tell_assumed)
     except DevloopError as error:
         found = error.diagnoses
     else:

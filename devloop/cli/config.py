@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from devloop.cli.options import CommonOptions, load_or_assume, output_option, project_options
-from devloop.cli.session import AssumedNotice
+from devloop.cli.session import tell_assumed
 from devloop.errors import DevloopError, ExitStatus
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def command(options: CommonOptions, sources: bool, output: str) -> int:
     # Imported late, see main.py: help must stay quick.
     from devloop.config.effective import as_yaml, effective  # noqa: PLC0415
 
-    loaded = load_or_assume(options, AssumedNotice().tell)
+    loaded = load_or_assume(options, tell_assumed)
     settings = effective(loaded, os.environ, _known(loaded.project))
     if output == "text":
         click.echo(as_yaml(settings, sources=sources), nl=False)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from devloop.cli.options import CommonOptions
+    from devloop.config.loader import LoadedProject
 
 
 takeover_option = click.option(
@@ -60,13 +61,11 @@ def run_session(
         text = f"{__version__} {mode}: reading {plain(str(options.file or 'devloop.yaml'))}"
         report_early(text, output, color=options.color, env=os.environ)
         from devloop.app.session import Session  # noqa: PLC0415 - see main.py: help must stay quick
-        from devloop.cli.options import load_or_assume  # noqa: PLC0415 - as above
 
-        told = AssumedNotice()
         # A thread that wakes for a save must not wait 5 ms for each that reads or prints logs.
         sys.setswitchinterval(_TURN)
         session = Session(
-            lambda: load_or_assume(options, told.tell),
+            SessionProject(options).load,
             mode=mode,
             only=services,
             output=output,
@@ -81,18 +80,32 @@ def run_session(
         return session.run()
 
 
-class AssumedNotice:
-    """Shows once what was assumed where there is no devloop.yaml: a session reads its configuration
-    more than once."""
+class SessionProject:
+    """The project of one session, which reads it more than once: what is assumed without a
+    devloop.yaml is worked out and shown once, and holds until there is one."""
 
-    def __init__(self) -> None:
-        self._told = False
+    def __init__(self, options: CommonOptions) -> None:
+        self._options = options
+        self._assumed: LoadedProject | None = None
 
-    def tell(self, text: str) -> None:
-        if not self._told:
-            self._told = True
-            head = "devloop: no devloop.yaml here; this is assumed (`devloop init` writes it):"
-            click.echo(f"{head}\n\n{text}", err=True)
+    def load(self) -> LoadedProject:
+        """Errors: as `load_or_assume`."""
+        from devloop.cli.options import load_or_assume  # noqa: PLC0415 - see main.py
+
+        if self._assumed is not None and not self._assumed.project.file.exists():
+            return self._assumed
+        told: list[str] = []
+        loaded = load_or_assume(self._options, told.append)
+        for text in told:
+            tell_assumed(text)
+            self._assumed = loaded
+        return loaded
+
+
+def tell_assumed(text: str) -> None:
+    """Show what is gone on with where there is no devloop.yaml."""
+    head = "devloop: no devloop.yaml here; this is assumed (`devloop init` writes it):"
+    click.echo(f"{head}\n\n{text}", err=True)
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ def find_file(cwd: Path) -> Path:
     for directory in (cwd, *cwd.parents):
         if os.path.lexists(directory / FILE_NAME):
             return directory / FILE_NAME
-    hints = [LEAST, "-f FILE names another file"]
+    hints = ["devloop init writes one", "-f FILE names another file"]
     for other in ("devloop.yml", ".devloop.yaml", "Devloop.yaml"):
         if (cwd / other).exists():
             hints.insert(0, f"rename {other} to {FILE_NAME}")

@@ -57,6 +57,7 @@ def tasks_of(project: EditorProject) -> tuple[EditorTask, ...]:
         ),
         _task(project, "trigger", "--wait", detail="Build and deploy now in the running session"),
         _task(project, "logs", "--follow", detail="Follow the logs", lasting=True),
+        _task(project, "doctor", detail="Try the whole path of a save, hop by hop"),
         _task(project, "check", detail="Validate devloop.yaml and what it names", problems=True),
     )
     return tuple(task for task in every if task.name in project.commands)

@@ -7,6 +7,7 @@ besides its image (environment, volumes) belongs into manifests and is only name
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _LARGEST = 1024 * 1024
+# `$$`, `$NAME`, and what has no default of its own: `${NAME}`, `${NAME:?message}`.
+_VARIABLE = re.compile(r"\$\$|\$([A-Za-z_]\w*)|\$\{([A-Za-z_]\w*)(?::?\?[^}]*)?\}")
 # What a container gets besides its image: it is for manifests to say.
 _NOT_CARRIED = ("environment", "env_file", "volumes", "depends_on", "secrets", "configs", "command")
 
@@ -100,14 +103,20 @@ def _built(
 
 
 def _args(given: object) -> Iterator[tuple[str, str | None]]:
-    """As they are written: devloop.yaml has the same `${NAME}`."""
+    """As they are written: devloop.yaml has the same `${NAME}`, where Compose takes a variable that
+    is not set for an empty one."""
     if isinstance(given, dict):
         for name, value in given.items():
             text = str(value).lower() if isinstance(value, bool) else str(value)
-            yield str(name), None if value is None else text
+            yield str(name), None if value is None else _VARIABLE.sub(_with_default, text)
     for each in given if isinstance(given, list) else ():
         name, equals, value = str(each).partition("=")
-        yield name, value if equals else None
+        yield name, _VARIABLE.sub(_with_default, value) if equals else None
+
+
+def _with_default(found: re.Match[str]) -> str:
+    name = found[1] or found[2]
+    return f"${{{name}:-}}" if name else found[0]
 
 
 def _ports(service: dict[str, Any], text: Any) -> Iterator[tuple[int, int]]:

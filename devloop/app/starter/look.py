@@ -20,7 +20,7 @@ _SKIP = frozenset(
 # What lies here is seldom what the project deploys.
 _ASIDE = frozenset({"test", "tests", "e2e", "examples", "example", "docs", "ci", "samples"})
 _DEEPEST = 5
-_MOST = 20_000
+MOST = 20_000
 _DOCKERFILE = re.compile(
     r"(?:Dockerfile|Containerfile)(?:[.-](?P<after>.+))?|(?P<before>.+)[.](?:dockerfile|containerfile)",
     re.IGNORECASE,
@@ -113,7 +113,7 @@ def _files(root: Path) -> tuple[list[str], bool]:
             continue
         found += (inside + name for name in sorted(names) if name[0] != ".")
         seen += len(names) + len(below)
-        if seen > _MOST:
+        if seen > MOST:
             return found, False
     return found, True
 

@@ -8,15 +8,14 @@ fit, that is said instead of taking one: `Proposal.doubts`.
 from __future__ import annotations
 
 import os
-import re
-from dataclasses import field, replace
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 import yaml
 
-from devloop.app.starter.compose import ComposeService, read_compose
+from devloop.app.starter.candidates import Candidate, Told, find_candidates
 from devloop.app.starter.dockerfiles import FoundPort, facts
-from devloop.app.starter.look import COMPOSE_NAMES, Found, look
+from devloop.app.starter.look import MOST, Found, look
 from devloop.app.starter.objects import NewObjects, manifest
 from devloop.app.starter.workloads import (
     FoundManifests,
@@ -31,8 +30,10 @@ from devloop.base.lazy_dataclass import dataclass
 from devloop.config.rules import label_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from devloop.app.starter.compose import ComposeService
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +58,13 @@ class ProposedService:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """`manifests` are files to write, by path. `found` and `assumed` are lines for a person,
-    `unread` what was found and is not made use of. With `doubts` it is more than a person should be
-    surprised with: each is a reason."""
+    """`manifests` are files to write, by path; `env_file` is for the key of that name. `found` and
+    `assumed` are lines for a person, `unread` what was found and is not made use of. With `doubts`
+    it is more than a person should be surprised with: each is a reason."""
 
     services: tuple[ProposedService, ...] = ()
     manifests: Mapping[str, str] = field(default_factory=dict)
+    env_file: str = ""
     found: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
@@ -82,27 +84,12 @@ class Surroundings:
     command: str = "devloop init"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Candidate:
-    """Something that is built. `path` is its Dockerfile."""
-
-    name: str
-    path: str
-    compose: ComposeService | None = None
-
-    @property
-    def folder(self) -> str:
-        return self.path.rpartition("/")[0]
-
-
 def propose(root: Path, around: Surroundings, *, name: str = "") -> Proposal:
     """What a devloop.yaml in `root` would say. `name` is what the service is called, where there is
     one."""
     return _Proposing(root, around, name).result()
 
 
-# Folders that only hold the Dockerfile of what is above them.
-_FOR_BUILDS = re.compile(r"docker|build|deploy|deployment|container|containers|package|\.?ci|infra")
 _LOCAL_LEAST = 1024
 
 
@@ -112,17 +99,16 @@ class _Proposing:
         self.around = around
         self.name = name
         self.seen: Found = look(root)
-        self.found: list[str] = []
-        self.assumed: list[str] = []
-        self.unread: list[str] = []
-        self.doubts: list[str] = []
+        self.told = Told()
         self._locals: set[int] = set()
 
     def result(self) -> Proposal:
-        candidates = self._candidates()
+        candidates = find_candidates(self.root, self.seen, self.around.env, self.name, self.told)
         manifests = self._manifests()
+        if not self.seen.complete:
+            self.told.unread.append(f"whatever comes after the first {MOST:,} files")
         if not candidates:
-            self.doubts.append("there is no Dockerfile here, nor a few folders below")
+            self.told.doubts.append("there is no Dockerfile here, nor a few folders below")
         matches = self._matches(candidates, manifests)
         made: dict[str, str] = {}
         services = []
@@ -133,85 +119,21 @@ class _Proposing:
         return Proposal(
             services=tuple(services),
             manifests=made,
-            found=tuple(self.found),
-            assumed=tuple(self.assumed),
-            unread=tuple(self.unread),
-            doubts=tuple(self.doubts),
+            env_file=self._env_file(candidates),
+            found=tuple(self.told.found),
+            assumed=tuple(self.told.assumed),
+            unread=tuple(self.told.unread),
+            doubts=tuple(self.told.doubts),
         )
 
-    # What is built
-
-    def _candidates(self) -> list[_Candidate]:
-        found = [
-            _Candidate(name=label_from(each.name) or "app", path=each.dockerfile, compose=each)
-            for each in self._composed()
-        ]
-        folders = {each.folder for each in found}
-        for dockerfile in self.seen.dockerfiles:
-            if dockerfile.folder in folders and found:
-                continue
-            name = label_from(dockerfile.purpose) or self._folder_name(dockerfile.folder)
-            found.append(_Candidate(name=name, path=dockerfile.path))
-            self.found.append(dockerfile.path)
-        if len(found) == 1 and self.name:
-            found = [replace(found[0], name=self.name)]
-        names = [each.name for each in found]
-        doubled = {each for each in names if names.count(each) > 1}
-        found = [
-            replace(each, name=label_from(each.path.removesuffix("Dockerfile")) or each.name)
-            if each.name in doubled
-            else each
-            for each in found
-        ]
-        if self.seen.variants:
-            self.unread.append(f"{', '.join(self.seen.variants)}: set `build.dockerfile` to use it")
-        if len(found) > 1 and not any(each.compose for each in found):
-            self.assumed.append(
-                f"{len(found)} services, one for each Dockerfile: "
-                + ", ".join(each.name for each in found)
-            )
-        return found
-
-    def _folder_name(self, folder: str) -> str:
-        parts = [self.root.name, *folder.split("/")] if folder else [self.root.name]
-        named = [part for part in parts if not _FOR_BUILDS.fullmatch(part.lower())]
-        return label_from(named[-1] if named else self.root.name) or "app"
-
-    def _composed(self) -> Iterator[ComposeService]:
-        folders: set[str] = set()
-        for path in sorted(self.seen.compose, key=lambda p: (p.count("/"), _rank(p))):
-            folder = path.rpartition("/")[0]
-            if folder in folders or (folders and "" in folders):
-                continue
-            read = read_compose(self.root, path, self._dotenv(folder))
-            if read.problem:
-                self.unread.append(f"{path}: {read.problem}")
-                continue
-            folders.add(folder)
-            built = [each for each in read.built if (self.root / each.dockerfile).is_file()]
-            if not built:
-                continue
-            names = ", ".join(each.name for each in built)
-            self.found.append(f"{path}: {names}")
-            self.unread += [
-                f"{path}: {', '.join(each.left_out)} of {each.name}"
-                for each in built
-                if each.left_out
-            ]
-            if read.others:
-                images = ", ".join(f"{name} ({image})" for name, image in read.others)
-                self.unread.append(f"{path}: {images}: have it in the cluster")
-            yield from built
-
-    def _dotenv(self, folder: str) -> Mapping[str, str]:
-        from devloop.config.problems import Problems  # noqa: PLC0415 - for Compose files only
-        from devloop.config.variables import parse_dotenv  # noqa: PLC0415 - as above
-
-        try:
-            text = (self.root / folder / ".env").read_text("utf-8")
-        except (OSError, ValueError):
-            return self.around.env
-        return parse_dotenv(text, ".env", self.around.env, Problems()) | dict(self.around.env)
+    def _env_file(self, candidates: Sequence[Candidate]) -> str:
+        """The .env that Compose reads by itself, where a build argument may need it."""
+        for each in candidates:
+            values = each.compose.args if each.compose else ()
+            if each.compose and any("$" in (value or "") for _, value in values):
+                path = f"{each.compose.file.rpartition('/')[0]}/.env".removeprefix("/")
+                return path if (self.root / path).is_file() else ""
+        return ""
 
     # What runs it
 
@@ -222,12 +144,12 @@ class _Proposing:
             ("kustomize", kustomizations),
             ("Helm chart", self.seen.charts),
         ):
-            self.unread += [f"{folder}/ ({kind})" for folder in folders]
-        self.unread += [f"{path} (Skaffold)" for path in self.seen.skaffold]
+            self.told.unread += [f"{folder}/ ({kind})" for folder in folders]
+        self.told.unread += [f"{path} (Skaffold)" for path in self.seen.skaffold]
         inside = tuple("" if each == "." else f"{each}/" for each in left_out)
         paths = [path for path in self.seen.yaml if not _directly_in(path, inside)]
         found = read_workloads(self.root, paths)
-        self.unread += found.problems
+        self.told.unread += found.problems
         return found
 
     def _plain_kustomization(self, folder: str) -> bool:
@@ -242,18 +164,18 @@ class _Proposing:
         return False
 
     def _matches(
-        self, candidates: Sequence[_Candidate], manifests: FoundManifests
+        self, candidates: Sequence[Candidate], manifests: FoundManifests
     ) -> dict[str, Match]:
         found = self._matched(candidates, manifests.workloads, at="manifests")
         if found or manifests.workloads or not candidates:
             return found
         running = self.around.running()
         found = self._matched(candidates, running, at="cluster")
-        self.found += [f"{each.workload} in the cluster" for each in found.values()]
+        self.told.found += [f"{each.workload} in the cluster" for each in found.values()]
         return found
 
     def _matched(
-        self, candidates: Sequence[_Candidate], workloads: Sequence[FoundWorkload], *, at: str
+        self, candidates: Sequence[Candidate], workloads: Sequence[FoundWorkload], *, at: str
     ) -> dict[str, Match]:
         ranked = {each.name: match(each.name, each.folder, workloads) for each in candidates}
         best = {name: found[0] for name, found in ranked.items() if found}
@@ -274,10 +196,10 @@ class _Proposing:
                 {workload for _, workload, _ in equal}
             ):
                 these = " or ".join(sorted({f"{w} ({f or 'running'})" for _, w, f in equal}))
-                self.doubts.append(f"{name} could be {these}")
+                self.told.doubts.append(f"{name} could be {these}")
         return best
 
-    def _only(self, candidate: _Candidate, workloads: Sequence[FoundWorkload]) -> dict[str, Match]:
+    def _only(self, candidate: Candidate, workloads: Sequence[FoundWorkload]) -> dict[str, Match]:
         """The one image that nobody else makes."""
         images = own_images(workloads)
         if len(images) == 1:
@@ -288,16 +210,16 @@ class _Proposing:
             several = ", ".join(
                 f"{found[0].image} ({found[0].workload})" for found in images.values()
             )
-            self.doubts.append(f"{candidate.path} could make any of {several}")
+            self.told.doubts.append(f"{candidate.path} could make any of {several}")
         return {}
 
     # The service
 
     def _service(
         self,
-        candidate: _Candidate,
+        candidate: Candidate,
         matched: Match | None,
-        all_of_them: Sequence[_Candidate],
+        all_of_them: Sequence[Candidate],
         manifests: FoundManifests,
     ) -> tuple[ProposedService, dict[str, str]]:
         compose = candidate.compose
@@ -322,7 +244,7 @@ class _Proposing:
             if matched.workload.file:
                 files = self._files(matched, manifests, all_of_them)
                 why["manifests"] = shown
-                self.found.append(f"{matched.workload.file}: {shown}")
+                self.told.found.append(f"{matched.workload.file}: {shown}")
             else:
                 workload = str(matched.workload)
                 why["workload"] = f"in the cluster; it runs {matched.image}"
@@ -333,16 +255,16 @@ class _Proposing:
             files = (path,)
             why["manifests"] = "written for you"
             what = "a Deployment and a Service" if ports else "a Deployment"
-            self.assumed.append(f"{what} called {name}, as there are no manifests: {path}")
+            self.told.assumed.append(f"{what} called {name}, as there are no manifests: {path}")
             if not ports:
-                self.assumed.append(
+                self.told.assumed.append(
                     f"{candidate.path} names no port: add EXPOSE, or `ports` to devloop.yaml and "
                     f"{path}"
                 )
         else:
             workload = f"deployment/{name}"
             why["workload"] = "a guess: it has to be in the cluster already"
-            self.doubts.append(f"nothing that was found runs the image of {candidate.path}")
+            self.told.doubts.append(f"nothing that was found runs the image of {candidate.path}")
         dockerfile = os.path.relpath(candidate.path, told.context)
         chosen = self._local_ports(ports, compose)
         if chosen:
@@ -375,7 +297,7 @@ class _Proposing:
         return bool(mine or seen.kustomizations or seen.charts or seen.skaffold)
 
     def _ports(
-        self, candidate: _Candidate, ports: tuple[FoundPort, ...], matched: Match | None
+        self, candidate: Candidate, ports: tuple[FoundPort, ...], matched: Match | None
     ) -> tuple[FoundPort, ...]:
         if matched is not None:
             of_it = [port for name, port in matched.workload.ports if name == matched.container]
@@ -402,13 +324,15 @@ class _Proposing:
                     local = wanted
                     break
             if local != wanted:
-                self.assumed.append(f"local port {local} for {port.number}: {wanted} is in use")
+                self.told.assumed.append(
+                    f"local port {local} for {port.number}: {wanted} is in use"
+                )
             self._locals.add(local)
             found.append(local if local == port.number else f"{local}:{port.number}")
         return tuple(found)
 
     def _files(
-        self, matched: Match, manifests: FoundManifests, all_of_them: Sequence[_Candidate]
+        self, matched: Match, manifests: FoundManifests, all_of_them: Sequence[Candidate]
     ) -> tuple[str, ...]:
         """The manifests of a service: its folder's, as one pattern where that means the same; of a
         folder that it shares with other services what is its own."""
@@ -470,10 +394,6 @@ class _Proposing:
 
 _PLAIN = {"apiVersion", "kind", "metadata", "resources"}
 _NEEDLESS = (".git", ".env", "node_modules", ".venv", "venv", "__pycache__")
-
-
-def _rank(path: str) -> int:
-    return COMPOSE_NAMES.index(path.rpartition("/")[2])
 
 
 def _directly_in(path: str, folders: tuple[str, ...]) -> bool:

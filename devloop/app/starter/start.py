@@ -97,7 +97,7 @@ def assumed(root: Path, env: Mapping[str, str], flags: Flags) -> FirstFile:
     around = Surroundings(
         env=env,
         running=lambda: running_workloads(flags.context, flags.namespace, ()),
-        is_free=lambda _: True,
+        is_free=_is_free,
         own=f"{STATE_DIR}/",
         command="devloop dev",
     )

@@ -18,7 +18,10 @@ MODELINE = "yaml-language-server: $schema=./.devloop/schema.json"
 
 def project_text(proposal: Proposal, *, head: str) -> str:
     """The file's text; `head` are its first lines, as remarks."""
-    lines = [*(f"# {line}" for line in head.splitlines()), "version: 1", "services:"]
+    lines = [*(f"# {line}" for line in head.splitlines()), "version: 1"]
+    if proposal.env_file:
+        lines.append(f"env_file: {scalar(proposal.env_file)}")
+    lines.append("services:")
     for service in proposal.services:
         lines += _service(service)
     if proposal.unread:

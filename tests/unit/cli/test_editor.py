@@ -142,7 +142,7 @@ def test_no_project_and_what_cannot_be_written_are_errors(
 def test_every_task_is_a_command_line_that_devloop_takes() -> None:
     project = EditorProject(file="ci.yaml", commands=frozenset(COMMANDS))
     tasks = tasks_of(project)
-    assert [task.name for task in tasks] == ["dev", "run", "trigger", "logs", "check"]
+    assert [task.name for task in tasks] == [*("dev", "run", "trigger", "logs", "doctor", "check")]
     for task in tasks:
         command = importlib.import_module(f"devloop.cli.{task.name}").command
         command.make_context(task.name, list(task.arguments[1:]))

@@ -11,6 +11,7 @@ import pytest
 from devloop.app.starter import start
 from devloop.cli import options
 from devloop.cli.main import main
+from devloop.cli.session import SessionProject
 
 if TYPE_CHECKING:
     from devloop.app.starter.workloads import FoundWorkload
@@ -189,3 +190,16 @@ def test_what_a_compiler_keeps_is_kept_between_builds(shop: Path) -> None:
         "      cache: auto  # what the RUN of line 2 fetches or compiles is kept"
     ]
     assert main(["check"]) == 0
+
+
+def test_a_session_works_it_out_once_until_there_is_a_file(
+    shop: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = SessionProject(options.CommonOptions())
+    first = project.load()
+    # The session itself has the port by now.
+    monkeypatch.setattr(start, "is_bound", lambda _: True)
+    assert project.load() is first
+    assert capsys.readouterr().err.count("this is assumed") == 1
+    (shop / "devloop.yaml").write_text("version: 1\nservices: {other: {build: .}}\n")
+    assert list(project.load().project.services) == ["other"]

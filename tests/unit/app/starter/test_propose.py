@@ -237,7 +237,7 @@ def test_compose_says_what_is_built(shop: Shop) -> None:
     proposal = shop.proposal(
         {
             "compose.yaml": """\
-x-args: &args {args: {MODE: "${MODE:-dev}", FLAG: true}}
+x-args: &args {args: {MODE: "${MODE:-dev}", FLAG: true, T: "$T$$${PG}"}}
 services:
   web:
     build: {<<: *args, context: ./front, dockerfile: docker/Web, target: dev}
@@ -256,7 +256,8 @@ services:
     )
     web, api = proposal.services
     assert (web.context, web.dockerfile, web.target) == ("front", "docker/Web", "dev")
-    assert web.args == (("MODE", "${MODE:-dev}"), ("FLAG", "true"))
+    assert web.args == (("MODE", "${MODE:-dev}"), ("FLAG", "true"), ("T", "${T:-}$$${PG:-}"))
+    assert proposal.env_file == ".env"
     assert web.ports == ("3000:80", 9229)
     assert (api.context, api.ports) == ("api", (7000,))
     assert proposal.unread == (
