@@ -56,18 +56,27 @@ _BY_TOOL = (
     (re.compile(r"\bnext\b.*\b(?:start|dev)\b|\brails\b"), 3000),
     (re.compile(r"\bvite\b"), 5173),
 )
-_SUFFIXES = (".py", ".js", ".mjs", ".cjs", ".ts", ".go", ".rb", ".rs", ".java", ".kt", ".php")
+_SUFFIXES = (
+    *(".py", ".js", ".mjs", ".cjs", ".ts", ".go", ".rb", ".rs", ".java", ".kt", ".php"),
+    *(".conf", ".properties"),
+)
 _IN_SOURCE = re.compile(
     r"""\.listen\(\s*(\d{2,5})\b
       | (?:ListenAndServe(?:TLS)?|\.Run|\.Start|\.Listen|net\.Listen)
           \(\s*(?:"tcp",\s*)?"[^"\s]*:(\d{2,5})"
       | Addr:\s*"[^"\s]*:(\d{2,5})"
       | Server\(\s*\(\s*["'][^"']*["']\s*,\s*(\d{2,5})\s*\)
-      | \bport\s*=\s*(\d{4,5})\b
+      | \bport\s*(?:=>?|:)\s*(\d{4,5})\b
+      | :port,\s*(\d{2,5})\b
+      | ^[^#\n]*\blisten\s+(?:[\d.]+:|\[::\]:|\*:)?(\d{2,5})\b[^;\n]*;
       | \bPORT["']?\)?\s*(?:\|\||\?\?|,|or)\s*["']?:?(\d{2,5})\b
       | \b(?:const|let|var)\s+port\s*(?::?=)\s*["']?:?(\d{2,5})\b
     """,
-    re.VERBOSE | re.IGNORECASE,
+    re.VERBOSE | re.IGNORECASE | re.MULTILINE,
+)
+# Of what programs connect to: databases, queues, mail.
+_OF_OTHERS = frozenset(
+    {25, 465, 587, 1433, 1521, 3306, 5432, 5672, 6379, 9042, 9092, 9200, 11211, 27017}
 )
 _MOST_SOURCES = 200
 _LARGEST_SOURCE = 256 * 1024
@@ -89,6 +98,7 @@ def facts(
         for source in each.sources
     }
     ports = tuple(_ports(dockerfile, stages, path)) or _of_sources(root, context)
+    ports = ports or tuple(_of_base(stages, path))
     return DockerfileFacts(
         context=context, ports=ports[:_MOST_PORTS], takes_all=bool(sources & {".", "*"})
     )
@@ -162,6 +172,13 @@ def _of_command(
             return
 
 
+def _of_base(stages: tuple[Stage, ...], path: str) -> Iterator[FoundPort]:
+    """Web servers whose own images say where they listen."""
+    base = stages[-1].base if stages else ""
+    if base.partition("@")[0].partition(":")[0].rpartition("/")[2] in ("nginx", "httpd", "caddy"):
+        yield FoundPort(number=80, why=f"{path}: where {base} listens")
+
+
 def _command(stages: tuple[Stage, ...]) -> list[Instruction]:
     """ENTRYPOINT and CMD that hold."""
     for stage in stages:
@@ -233,5 +250,5 @@ def _in_source(folder: str, name: str) -> Iterator[tuple[int, int]]:
         return
     for match in _IN_SOURCE.finditer(text):
         number = next((each for each in match.groups() if each), "")
-        if _is_port(number):
+        if _is_port(number) and int(number) not in _OF_OTHERS:
             yield int(number), text.count("\n", 0, match.start()) + 1

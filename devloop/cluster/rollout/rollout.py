@@ -49,6 +49,7 @@ _BROKEN_SECONDS = 1.0
 _BACK_OFF = 2.5  # seconds; the status may be that of a moment ago
 # What is over after so many seconds is not worth a warning.
 _FLEETING = 1.0
+_PROBE = 15.0  # seconds that a program may fail its probes before that is worth a word
 
 
 class RolloutHooks:
@@ -227,6 +228,8 @@ class Rollout:
             cures.append(cure := self._cure(pod, finding))
             if cure or 0 < finding.grace < NEVER:
                 self._warn(finding.key, finding, cure, finding.grace, reporter)
+            elif finding.diagnosis.code is Code.POD_PROBE_FAILING:
+                self._warn(finding.key, finding, cure, NEVER, reporter, after=_PROBE)
             findings.append(finding)
         self._report(_waiting_for(next(filter(None, cures), ""), message), reporter, status)
         self._check_stale(status)
@@ -255,14 +258,17 @@ class Rollout:
         cure: str,
         grace: float,
         reporter: Reporter,
+        *,
+        after: float = _FLEETING,
     ) -> None:
-        """Say once, and at once, what is wrong and what is waited for."""
+        """Say once, `after` so many seconds, what is wrong and what is waited for."""
         known = (*key[1:], cure)
-        if known in self._warned or not self._patience.lasted(("warn", *key), _FLEETING):
+        if known in self._warned or not self._patience.lasted(("warn", *key), after):
             return
         self._warned.add(known)
         diagnosis = self._evidence(trouble) if isinstance(trouble, Finding) else trouble
-        words = f"waits for {cure}" if cure else f"waits {grace:g} s for it"
+        words = f"waits {grace:g} s for it" if grace < NEVER else "waits until the deadline"
+        words = f"waits for {cure}" if cure else words
         message = f"{diagnosis.message}; {words}"
         reporter.diagnostic(replace(diagnosis, severity="warning", message=message))
 

@@ -314,6 +314,24 @@ def test_a_trouble_that_is_over_at_once_is_not_worth_a_warning(stage: Stage) -> 
     assert stage.told.diagnoses == []
 
 
+def test_a_probe_that_keeps_failing_is_told_long_before_the_deadline(stage: Stage) -> None:
+    """A program that listens on 127.0.0.1 alone, or elsewhere than its probe asks, is seldom in
+    need of two minutes."""
+    stage.pods.things = [db(1, ready_since=2, probed=True)]
+    stage.web(pod(running(IMAGE.pinned, ready=False)))
+    refused = "Readiness probe failed: dial tcp 10.0.0.9:8000: connect: connection refused"
+    stage.events.things = [event("Unhealthy", refused)]
+    for seconds in (0.0, 14.0):
+        assert not stage.look(seconds)
+    assert stage.told.diagnoses == []
+    for seconds in (1.0, 60.0):
+        assert not stage.look(seconds)
+    (warning,) = stage.told.diagnoses
+    assert (warning.severity, warning.code) == ("warning", "pod/probe-failing")
+    assert warning.message.endswith("keeps failing; waits until the deadline")
+    assert "0.0.0.0" in warning.suggestions[0]
+
+
 def test_a_failed_rollout_is_ready_after_all_once_its_pods_are(stage: Stage) -> None:
     stage.web(crashed(started=3))
     stage.now += 10_000
