@@ -142,6 +142,7 @@ static bool rewrite(NewFile *new, mode_t mode, Owner owner) {
     int to = openat(new->directory, new->name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (to < 0) return false;
     bool done = fstat(to, &of) == 0 && S_ISREG(of.st_mode) && of.st_nlink == 1;
+    done = done && keeps_bits(mode | of.st_mode, &of);
     mode_t old = of.st_mode & 07777;
     bool mine = done && fchmod(to, mode) == 0; /* only an owner may, who may set the time as well */
     done = done && (mine || old == mode) && (mine || wait_for_time(&of));

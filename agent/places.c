@@ -114,9 +114,24 @@ bool is_mounted(int directory, const char *name) {
     return of.stx_attributes & of.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT;
 }
 
+bool is_in(gid_t group) {
+    static gid_t groups[1024];
+    int count = getgroups((int)(sizeof groups / sizeof groups[0]), groups);
+    for (int i = 0; i < count; i++) {
+        if (groups[i] == group) return true;
+    }
+    return group == getegid();
+}
+
+bool keeps_bits(mode_t mode, const struct stat *of) {
+    if (!(mode & 06000)) return true;
+    return of->st_uid == geteuid() && (!(mode & 02000) || is_in(of->st_gid));
+}
+
 bool rewritable(int directory, const char *name, Owner owner) {
     struct stat of;
     if (fstatat(directory, name, &of, AT_SYMLINK_NOFOLLOW) < 0) return false;
+    if (!keeps_bits(of.st_mode, &of)) return false;
     if (!S_ISREG(of.st_mode) || of.st_nlink != 1 || is_mounted(directory, name)) return false;
     if (owner.given && (of.st_uid != owner.user || of.st_gid != owner.group)) return false;
     return faccessat(directory, name, W_OK, 0) == 0;

@@ -28,6 +28,14 @@ bool usable(Place place, Line *why);
    nothing in `why` when the way ends and is not to be made. */
 int enter(Place place, bool make, const char **name, Line *why);
 
+/* Whether this process is in a group. */
+bool is_in(gid_t group);
+
+/* Whether a file can have the set-user-ID and set-group-ID bits of `mode` after this process has
+   written to it: a write takes them away, and only the owner may give them again, the latter only if
+   in the group. */
+bool keeps_bits(mode_t mode, const struct stat *of);
+
 /* The type of what stands there, 0 for nothing. */
 mode_t type_at(int directory, const char *name);
 /* What stands at `name`, or else its directory. False when neither can be looked at. */

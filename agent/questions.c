@@ -89,15 +89,6 @@ static bool may_chown(void) {
     return syscall(SYS_capget, &header, sets) == 0 && (sets[0].effective & 1);
 }
 
-static bool is_in(gid_t group) {
-    static gid_t groups[1024];
-    int count = getgroups((int)(sizeof groups / sizeof groups[0]), groups);
-    for (int i = 0; i < count; i++) {
-        if (groups[i] == group) return true;
-    }
-    return group == getegid();
-}
-
 static bool may_at(int directory, const char *name, const char *what, Owner owner, Place place,
                    Line *why) {
     struct stat like;

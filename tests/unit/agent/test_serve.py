@@ -387,6 +387,24 @@ def test_a_file_that_may_only_be_written_to_is_left_alone_where_it_would_not_be_
     assert tree(open_root) == before
 
 
+@pytest.mark.parametrize(
+    ("owner", "mode"), [("0:0", "7777"), ("0:0", "2777"), (f"{ME}:5", "2777"), ("0:0", "4777")]
+)
+def test_a_file_that_would_lose_bits_of_its_mode_is_not_written_to(
+    foreign: Serve, open_root: Path, owner: str, mode: str
+) -> None:
+    """A write takes the set-user-ID and set-group-ID bits away (`COPY --chmod=7777` as root, a user
+    who may write, not replace)."""
+    (open_root / "a").write_bytes(b"before")
+    os.chown(open_root / "a", *map(int, owner.split(":")))
+    (open_root / "a").chmod(int(mode, 8))
+    before = tree(open_root)
+    assert foreign.ask("may", open_root, "a", "put", owner).startswith("no ")
+    [answer] = foreign.batch(put(open_root, "a", mode=mode, owner=owner))
+    assert answer.endswith("Permission denied")
+    assert tree(open_root) == before
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="gives files away")
 def test_owners(serve: Serve, root: Path) -> None:
     os.chown(root, 7, 8)
