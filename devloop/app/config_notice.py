@@ -16,7 +16,7 @@ from devloop.errors import Code, DevloopError, Diagnosis, Location
 from devloop.events import ConfigChecked, DiagnosticRaised
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from devloop.base.cancel import Cancel
     from devloop.config.loader import LoadedProject
@@ -41,7 +41,7 @@ class RenewableHints(Protocol):
 
 class ConfigNotice:
     """Passes the hints on, and before each looks whether a file that `loaded` came from has other
-    bytes.
+    bytes than in `contents`.
 
     For new contents the events say what is wrong with them, whatever `take_over` returns of valid
     ones included, and at last that this was all; nothing where nothing is, or was, to be said.
@@ -54,10 +54,11 @@ class ConfigNotice:
         *,
         load: Callable[[], LoadedProject],
         publish: Callable[[Event], None],
+        contents: Mapping[Path, bytes | None],
         away: float = _AWAY,
     ) -> None:
         self._hints = hints
-        self._contents = {file: _content(file) for file in loaded.files}
+        self._contents = dict(contents)
         self._file = loaded.project.file
         self._there = self._contents.get(self._file) is not None
         self._gone = Diagnosis(
@@ -90,10 +91,10 @@ class ConfigNotice:
             for file in self._contents
             if paths is None or not paths.isdisjoint((file, *targets_of(file)))
         ]
-        now = {file: _content(file) for file in files}
+        now = contents_of(files)
         if any(now[file] is None and self._contents[file] is not None for file in files):
             cancel.wait(self._away)
-            now = {file: _content(file) for file in files}
+            now = contents_of(files)
         changed = any(now[file] != self._contents[file] for file in files)
         self._contents |= now
         return changed
@@ -133,9 +134,14 @@ class ConfigNotice:
     def _watch(self, files: Iterable[Path]) -> None:
         """Watch these as well, and none that is not read any more where all is well."""
         new = [file for file in files if file not in self._contents]
-        self._contents |= {file: _content(file) for file in new}
+        self._contents |= contents_of(new)
         if new:
             self._hints.renew(with_targets(self._contents))
+
+
+def contents_of(files: Iterable[Path]) -> dict[Path, bytes | None]:
+    """What the files have now; None for one that is not there."""
+    return {file: _content(file) for file in files}
 
 
 def targets_of(file: Path) -> tuple[Path, ...]:

@@ -86,7 +86,9 @@ class Reload:
             return (*error.diagnoses, *notes)
         added = [name for name in services if name not in self._services]
         changed = {n: keys for n, keys in found.keys.items() if n in services and n not in added}
-        refs, refused = self._have_leases(project, renderings, (*added, *changed), loaded, cancel)
+        # What runs the others is as the last deploy found it.
+        moved = [n for n, keys in changed.items() if any(map(_moves, keys))]
+        refs, refused = self._have_leases(project, renderings, (*added, *moved), loaded, cancel)
         if refused:
             project = self._as_before(project, refused)
             renderings = self._rendered(project)
@@ -98,9 +100,9 @@ class Reload:
         self._use(project, services, renderings)
         for name in removed:
             self._remove(name)
-        for name in (*added, *changed):
-            if refs.get(name):
-                self._wiring.feed.follow(name, refs[name])
+        for name, own in refs.items():
+            if name in services:
+                self._wiring.feed.follow(name, own)
         busy = self._open_ports(services, loaded)
         if busy is not None:
             project, services = self._with_ports_of_before(project), self._with_old_ports(services)
@@ -296,6 +298,11 @@ class Reload:
         return replace(project, services=self._with_old_ports(project.services))
 
 
+def _moves(key: ChangedKey) -> bool:
+    """Whether other workloads may run the service's image."""
+    return key.change == "deploy" or key.path[2:] == ("image",)
+
+
 def _keeping(project: Project, before: Project, keys: Iterable[ChangedKey]) -> Project:
     """`project` with what a session cannot change as it was."""
     fields = [str(key.path[0]) for key in keys]
@@ -323,11 +330,12 @@ def _stays(name: str, refs: Iterable[WorkloadRef]) -> Diagnosis:
         by_namespace.setdefault(ref.namespace, []).append(str(ref))
     commands = [f"kubectl -n {n} delete {' '.join(own)}" for n, own in by_namespace.items()]
     what = ", ".join(str(ref) for ref in refs) or "what runs of it"
+    how = f"{' && '.join(commands)} deletes it" if commands else None
     return Diagnosis(
         code=Code.CONFIG_SERVICE_REMOVED,
         severity="info",
         message=f"devloop.yaml has no service `{name}` any more: {what} stays as it is",
-        suggestions=tuple(f"to delete it: {command}" for command in commands),
+        cause=how,
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from devloop import __version__
 from devloop.app import connect, only_session
+from devloop.app.config_notice import contents_of
 from devloop.app.early_control import EarlyControl
 from devloop.app.preflight import preflight_environment, watch_workloads
 from devloop.app.workloads import renderings_for, with_used_services, workloads_of
@@ -209,6 +210,8 @@ class Session:
 
     def _start_and_run(self, stack: contextlib.ExitStack) -> ExitStatus:
         loaded = self.load()
+        # At once: an edit while all the rest is asked and imported is one to take over.
+        contents = contents_of(loaded.files)
         project = loaded.project
         services = chosen(project, self.only)
         if problems := check_files(loaded):
@@ -286,6 +289,7 @@ class Session:
             publish=self._bus.publish,
             stack=stack,
             load=self.load,
+            contents=contents,
             pull=self.pull,
         )
         # What is there now stays: no collection need look through it ever again.

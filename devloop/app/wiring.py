@@ -32,6 +32,7 @@ from devloop.watch.hints import WatchHints
 if TYPE_CHECKING:
     import contextlib
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from devloop.app.preflight import Environment
     from devloop.base.cancel import Cancel
@@ -58,7 +59,7 @@ _RUN_PATIENCE = 0.5
 class Wiring:
     """One session's adapters. `renderings` are the project's, `workloads` what runs each service as
     far as its manifests say now, the picked one first. `publish` takes events, `load` reads the
-    configuration once more."""
+    configuration once more; `contents` are those of the files that it was read from."""
 
     loaded: LoadedProject
     services: Mapping[str, Service]
@@ -71,6 +72,7 @@ class Wiring:
     publish: Callable[[Event], None]
     stack: contextlib.ExitStack
     load: Callable[[], LoadedProject]
+    contents: Mapping[Path, bytes | None]
     pull: bool = False
 
     def __post_init__(self) -> None:
@@ -227,7 +229,9 @@ class Wiring:
             warn=self._warn,
             woke=self.view.reconnect,
         )
-        return ConfigNotice(watched, self.loaded, load=self.load, publish=self.publish)
+        return ConfigNotice(
+            watched, self.loaded, load=self.load, publish=self.publish, contents=self.contents
+        )
 
     def _warn(self, diagnosis: Diagnosis, service: str | None = None) -> None:
         self.publish(DiagnosticRaised.of(diagnosis, service=service))

@@ -54,9 +54,11 @@ def command(options: CommonOptions, service: str, wait: bool, fresh: bool, outpu
 def show_outcomes(outcomes: Mapping[str, TriggerOutcome], output: str) -> int:
     """Say how what was asked for ended; the exit status. Errors: env/no-session, where it did
     not."""
-    for outcome in outcomes.values():
+    for name, outcome in outcomes.items():
         _show(outcome, output)
-    if any(outcome.finished is None for outcome in outcomes.values()):
+        if outcome.removed:
+            click.echo(f"{name}: devloop.yaml has the service no more", err=output == "json")
+    if any(each.finished is None and not each.removed for each in outcomes.values()):
         raise DevloopError.of(
             Code.ENV_NO_SESSION, "the session ended before the iteration that was asked for"
         )

@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriggerOutcome:
-    """`finished` is the event that ended it, None when the session ended first; `problems` are the
-    errors that were reported of it, as events."""
+    """`finished` is the event that ended it, None when the session ended first, or the service was
+    `removed` from devloop.yaml; `problems` are the errors that were reported of it, as events."""
 
     status: ExitStatus
     finished: dict[str, Any] | None
     problems: tuple[dict[str, Any], ...] = ()
+    removed: bool = False
 
 
 def outcomes_of(
@@ -32,6 +33,12 @@ def outcomes_of(
     for record in records:
         if record.get("type") == "session.ended":
             break
+        if record.get("type") == "config.reloaded":
+            # What was asked of a service that goes comes to nothing.
+            for gone in awaited.keys() & set(record["services"]["removed"]) - found.keys():
+                found[gone] = TriggerOutcome(status=ExitStatus.FAILED, finished=None, removed=True)
+            if len(found) == len(awaited):
+                break
         service = str(record.get("service"))
         if service in found or service not in awaited:
             continue

@@ -8,7 +8,7 @@ and in what `status` is asked with.
 from __future__ import annotations
 
 import statistics
-from dataclasses import field
+from dataclasses import field, replace
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -79,6 +79,12 @@ class LiveState:
     def busy(self) -> bool:
         """Whether there is a status line."""
         return bool(self._iterations)
+
+    def expect(self, services: tuple[str, ...]) -> None:
+        """The session works for these from now on."""
+        if self._session is not None:
+            self._session = replace(self._session, services=services)
+        self._serving = {n: each for n, each in self._serving.items() if n in services}
 
     # --- what stays ----------------------------------------------------------------------------
 

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devloop.base.threads import supervised
-from devloop.events import LogLine, SessionStarted
+from devloop.events import ConfigReloaded, LogLine, SessionStarted
 from devloop.ui.live_parts import LogPrefixes, Row, glyphs_for, paint, plain_text, render
 from devloop.ui.live_state import LiveState
 from devloop.ui.output import Output
+from devloop.ui.text import with_changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -140,6 +141,10 @@ class TerminalSink:
             self._root = event.root
             self._services = event.services
             self._logs.expect(event.services)
+        if isinstance(event, ConfigReloaded):
+            self._services = with_changes(self._services, event.services)
+            self._logs.expect(self._services)
+            self._state.expect(self._services)
         rows = self._state.take(record)
         if not rows:
             return ""

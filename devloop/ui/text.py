@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from devloop.errors import Diagnosis
-    from devloop.events import ConfigReloaded, PodChanged, Serving, StepProgress, Trigger
+    from devloop.events import (
+        ConfigReloaded,
+        PodChanged,
+        ServiceChanges,
+        Serving,
+        StepProgress,
+        Trigger,
+    )
 
 
 # What the kubelet gives as a reason while all is well.
@@ -94,6 +101,12 @@ def reload_text(event: ConfigReloaded) -> str:
     if not parts:
         return "devloop.yaml needs no new start" if not event.restart else ""
     return f"devloop.yaml taken over: {', '.join(parts)}"
+
+
+def with_changes(services: Sequence[str], changes: ServiceChanges) -> tuple[str, ...]:
+    """The session's services from then on."""
+    kept = (name for name in services if name not in changes.removed)
+    return tuple(dict.fromkeys((*kept, *changes.added)))
 
 
 def pod_trouble(event: PodChanged) -> str:

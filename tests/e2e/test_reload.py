@@ -107,7 +107,7 @@ def test_an_edit_of_devloop_yaml_is_taken_over_or_said_at_its_line(
     stays = session.wait(
         lambda e: e["type"] == "diagnostic" and e["code"] == "config/service-removed", "a word"
     )
-    assert "delete deployment/api" in stays["suggestions"][0]
+    assert "delete deployment/api" in stays["cause"]
     assert reloaded(session)["services"]["removed"] == ["api"]
     cluster.serves("api", service="api")
     assert len(cluster.get("leases")["items"]) == 1

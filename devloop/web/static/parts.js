@@ -26,7 +26,7 @@ export function servingName({ iter, image, digest }) {
 }
 
 export function triggerText({ kind, paths, count: all, asked, to }) {
-  if (kind === "files") {
+  if (kind === "files" || kind === "config") {
     const [first] = paths;
     const more = all - 1;
     return more > 0 ? `${first} and ${more} more` : first || "files";

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from devloop.app.config_notice import ConfigNotice
+from devloop.app.config_notice import ConfigNotice, contents_of
 from devloop.base.cancel import Cancel
 from devloop.config.loader import load_project
 from devloop.errors import Code, Diagnosis, Location
@@ -58,8 +58,14 @@ class Noticed:
 
     def run(self, *steps: Callable[[], object], file: Path | None = None) -> Steps:
         hints = Steps(file or self.file, steps)
+        loaded = self.load()
         notice = ConfigNotice(
-            hints, self.load(), load=self.load, publish=self.events.append, away=0
+            hints,
+            loaded,
+            load=self.load,
+            publish=self.events.append,
+            contents=contents_of(loaded.files),
+            away=0,
         )
         notice.take_over_by(self._take)
         assert len(list(notice.hints(Cancel()))) == len(steps)

@@ -79,6 +79,7 @@ def test_a_run_that_ends_shows_the_last_lines_of_what_crashed(
             publish=events.append,
             stack=stack,
             load=lambda: cast("Any", project),
+            contents={},
         )
         wiring.follow_logs()
         wiring.feed.start()
@@ -142,6 +143,7 @@ def wired(
             publish=lambda _: None,
             stack=stack,
             load=lambda: cast("Any", project),
+            contents={},
         )
         source: Any = SimpleNamespace(written_since=lambda _: None)
         parts = ServiceParts(

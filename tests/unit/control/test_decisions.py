@@ -9,11 +9,13 @@ from devloop.cli.why import explained
 from devloop.control.decisions import decisions
 from devloop.errors import Code
 from devloop.events import (
+    ConfigReloaded,
     DiagnosticRaised,
     HoldStarted,
     IterationFinished,
     IterationStarted,
     Record,
+    ServiceChanges,
     SessionResumed,
     SessionStarted,
     StepFinished,
@@ -94,6 +96,21 @@ def test_a_change_that_needed_an_image_says_why_it_was_not_synced() -> None:
 def test_many_changed_files_are_counted() -> None:
     text = told(began(1, "files", *"abcdefg", count=300), ended())["web"]
     assert "a, b, c, d, e and 295 more changed" in text
+
+
+def test_other_settings_are_named_and_services_come_and_go_with_devloop_yaml() -> None:
+    text = told(
+        SESSION,
+        ConfigReloaded(
+            changed=("services.db", "services.api"),
+            services=ServiceChanges(added=("db",), removed=("api",)),
+        ),
+        began(1, "config", *(f"services.web.build.args.{name}" for name in "ABCDEFG")),
+        ended(),
+    )
+    assert set(text) == {"web", "db"}
+    assert "devloop.yaml changed: services.web.build.args.A, " in text["web"]
+    assert "services.web.build.args.E and 2 more" in text["web"]
 
 
 def test_a_failure_is_told_once_with_its_cause() -> None:

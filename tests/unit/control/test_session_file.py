@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from devloop.control.session_file import SessionFile, read_session
 from devloop.errors import Code
 from devloop.events import (
+    ConfigReloaded,
     DiagnosticRaised,
     HoldStarted,
     IterationFinished,
@@ -20,6 +21,7 @@ from devloop.events import (
     LogLine,
     PodChanged,
     Record,
+    ServiceChanges,
     Serving,
     SessionEnded,
     SessionPaused,
@@ -167,6 +169,21 @@ def test_a_full_disk_costs_the_file_and_nothing_else(
     sink(Record(3, TS, pod("Running")))
     after = json.loads((tmp_path / "session.json").read_text())
     assert after["services"]["web"]["outcome"] == "failed"
+
+
+def test_what_of_devloop_yaml_was_taken_over_stands_there(tmp_path: Path) -> None:
+    reloaded = ConfigReloaded(
+        changed=("services.api", "services.web"),
+        services=ServiceChanges(added=("api",), removed=("web",)),
+        restart=("registry",),
+    )
+    session = told(tmp_path, start(os.getpid()), reloaded)
+    assert session["reloaded"] == {
+        "changed": ["services.api", "services.web"],
+        "restart": ["registry"],
+        "since": TS,
+    }
+    assert list(session["services"]) == ["api"]
 
 
 def test_a_pause_stands_until_it_is_over_with_the_changes_that_wait(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ from devloop.engine.state import (
     Hinted,
     NotSynced,
     Paused,
+    Reconfigured,
+    Removed,
     Result,
     Started,
     State,
@@ -118,6 +120,7 @@ class World(RuleBasedStateMachine):
         self.half_done: set[str] = set()
         self.deploys = 0
         self.asks = 0
+        self.in_vain: set[int] = set()
         self.unhinted: set[str] = set()
         self.unreadable: set[str] = set()
         self.running: dict[Task, int] = {}
@@ -217,6 +220,47 @@ class World(RuleBasedStateMachine):
     def somebody_goes_back(self, service: str) -> None:
         self.asks += 1
         self.apply(AskedBack(service=service, id=self.asks))
+        self.follow_plan()
+
+    @rule(service=st.sampled_from(SERVICES), proves=st.booleans())
+    def devloop_yaml_has_other_settings(self, service: str, proves: bool) -> None:
+        now = self.state.services[service]
+        self.seen[service] = None
+        self.apply(
+            Reconfigured(
+                service=service,
+                keys=("a", "b"),
+                # As a session does: a new syncer knows nothing of what runs.
+                proves=proves or now.syncs,
+                roll_back=now.roll_back,
+                syncs=now.syncs,
+            )
+        )
+        self.follow_plan()
+
+    @rule(service=st.sampled_from(SERVICES), at_once=st.booleans())
+    def a_service_goes_and_comes_back(self, service: str, at_once: bool) -> None:
+        now = self.state.services[service]
+        for looks in filter(None, (now.dirty, now.looking_at)):
+            self.in_vain.update(looks.asks)
+        self.apply(Removed(service))
+        self.follow_plan()
+        if not at_once:
+            for task in [task for task in self.running if task.service == service]:
+                self.succeed(task)
+            assert service not in self.state.services
+        self.seen[service] = None
+        if self.left != self.cluster[service]:
+            self.left = None
+        self.apply(
+            Reconfigured(
+                service=service,
+                keys=(),
+                proves=True,
+                roll_back=now.roll_back,
+                syncs=now.syncs,
+            )
+        )
         self.follow_plan()
 
     @rule(pause=st.booleans())
@@ -436,7 +480,8 @@ class World(RuleBasedStateMachine):
             return
         self.settle()
         taken = [number for e in self.events if isinstance(e, TriggerTaken) for number in e.ids]
-        assert sorted(taken) == list(range(1, self.asks + 1))
+        # Whoever asked for a service that went learns that it did.
+        assert sorted(taken) == sorted(set(range(1, self.asks + 1)) - self.in_vain)
         for event in self.events:
             if isinstance(event, TriggerTaken):
                 assert (event.iter, event.service, "") in self.counts()[1]

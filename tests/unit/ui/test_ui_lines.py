@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from devloop.editor import problems
 from devloop.errors import Code, Diagnosis, Location
 from devloop.events import (
+    ConfigReloaded,
     DiagnosticRaised,
     Dropped,
     ForwardChanged,
@@ -22,6 +23,7 @@ from devloop.events import (
     PageOpened,
     PodChanged,
     Record,
+    ServiceChanges,
     Serving,
     SessionEnded,
     SessionPaused,
@@ -47,6 +49,9 @@ if TYPE_CHECKING:
 BEGIN = re.compile(problems.BEGIN)
 END = re.compile(problems.END)
 PROBLEM = re.compile(problems.PROBLEM)
+
+
+KEYS = ", ".join(f"services.web.build.args.{name}" for name in "ABC") + " and 2 more"
 
 
 def session() -> SessionStarted:
@@ -234,6 +239,43 @@ def test_what_goes_on_when_another_iteration_ends_begins_once_more() -> None:
 def test_the_end_marker(event: IterationFinished, end: str) -> None:
     assert lines(event) == [end]
     assert END.match(end)
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (
+            ConfigReloaded(
+                changed=("services.web.ports",), services=ServiceChanges(changed=("web",))
+            ),
+            ["devloop: devloop.yaml taken over: services.web.ports"],
+        ),
+        (
+            ConfigReloaded(
+                changed=("services.api", "services.db"),
+                services=ServiceChanges(added=("api",), removed=("db",)),
+            ),
+            ["devloop: devloop.yaml taken over: service api added, service db removed"],
+        ),
+        (
+            ConfigReloaded(
+                changed=tuple(f"services.web.build.args.{n}" for n in "ABCDE"),
+                services=ServiceChanges(changed=("web",)),
+            ),
+            ["devloop: devloop.yaml taken over: " + KEYS],
+        ),
+        # The diagnostic says it.
+        (ConfigReloaded(changed=(), services=ServiceChanges(), restart=("registry",)), []),
+        (
+            ConfigReloaded(changed=(), services=ServiceChanges()),
+            ["devloop: devloop.yaml needs no new start"],
+        ),
+    ],
+)
+def test_what_of_devloop_yaml_is_taken_over_is_one_line(
+    event: ConfigReloaded, line: list[str]
+) -> None:
+    assert LineFormatter().format(Record(1, "2026-01-01T00:00:00.000Z", event)) == line
 
 
 def test_the_reason_stands_before_the_end_marker() -> None:

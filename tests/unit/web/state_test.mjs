@@ -37,6 +37,13 @@ const tests = {
     assert.deepEqual(summary(s), [["ready", 1], ["idle", 1]]);
     assert.equal(triggerText(s.iterations[0].trigger), "a.py and 1 more");
   },
+  "services come and go with devloop.yaml"() {
+    const s = newState();
+    take(s, begun());
+    const services = { added: ["db"], removed: ["api"], changed: [] };
+    take(s, record("config.reloaded", { changed: ["services.db", "services.api"], services, restart: [] }));
+    assert.deepEqual([...s.services.keys()], ["web", "db"]);
+  },
   "problems of a service go when its next iteration begins, those of others stay"() {
     const s = newState();
     take(s, begun());
