@@ -36,6 +36,8 @@ export class LogView {
   measure() {
     this.row = parseFloat(getComputedStyle(this.list).getPropertyValue("--row")) || 20;
     this.height = this.list.clientHeight;
+    // What was picked stays in sight when the list gets smaller: its own text takes the room.
+    if (!this.following) this.reveal(this.indexOfPicked());
     this.paint();
   }
 
@@ -43,20 +45,22 @@ export class LogView {
     return Math.max(0, this.store.shown * this.row - this.height);
   }
 
-  scrolled() {
-    // Where it stands is not where it was put: a person moved it.
-    const top = this.list.scrollTop;
-    const was = this.following;
-    if (top >= this.end - this.row) this.following = true;
-    else if (Math.abs(top - this.top) > 1) this.following = false;
-    this.top = top;
-    if (was !== this.following) this.onMoved();
-    this.paint();
+  // `top` is where the list is to be from the next `paint` on.
+  reveal(index) {
+    if (index < 0) return;
+    const high = index * this.row;
+    this.top = Math.min(high, Math.max(this.top, high + this.row - this.height));
   }
 
-  scrollTo(top) {
-    if (Math.abs(this.list.scrollTop - top) >= 1) this.list.scrollTop = top;
-    this.top = this.list.scrollTop;
+  scrolled() {
+    const top = this.list.scrollTop;
+    if (Math.abs(top - this.top) <= 1) return;
+    // Where it stands is not where it was put: a person moved it.
+    const was = this.following;
+    this.following = top >= this.end - this.row;
+    this.top = this.placed = top;
+    if (was !== this.following) this.onMoved();
+    this.paint();
   }
 
   follow() {
@@ -67,10 +71,8 @@ export class LogView {
 
   // Show the line with that index at the top.
   jump(index) {
-    this.following = false;
-    this.paint();
-    this.scrollTo(Math.max(0, index * this.row - this.row));
-    this.following = this.list.scrollTop >= this.end - this.row;
+    this.top = Math.min(this.end, Math.max(0, index * this.row - this.row));
+    this.following = this.top >= this.end - this.row;
     this.paint();
     this.onMoved();
   }
@@ -84,13 +86,14 @@ export class LogView {
   paint() {
     const { store, list } = this;
     const gone = store.takeGone();
-    if (store.shown !== this.size) {
+    const moved = store.shown !== this.size;
+    if (moved) {
       this.size = store.shown;
       this.space.style.height = `${this.size * this.row}px`;
     }
-    if (this.following) this.scrollTo(this.end);
-    else if (gone) this.scrollTo(Math.max(0, list.scrollTop - gone * this.row));
-    const first = Math.max(0, Math.floor(list.scrollTop / this.row) - SPARE);
+    const top = this.following ? this.end : this.top - gone * this.row;
+    this.top = Math.max(0, Math.min(this.end, top));
+    const first = Math.max(0, Math.floor(this.top / this.row) - SPARE);
     const wanted = Math.ceil(this.height / this.row) + 2 * SPARE;
     const lines = store.slice(first, wanted);
     this.block.style.transform = `translateY(${first * this.row}px)`;
@@ -116,6 +119,11 @@ export class LogView {
     });
     if (active) list.setAttribute("aria-activedescendant", active);
     else list.removeAttribute("aria-activedescendant");
+    // Last, as the browser has to lay out everything for it.
+    if (this.placed !== this.top || moved) {
+      this.placed = this.top;
+      list.scrollTop = this.top;
+    }
   }
 
   indexOfPicked() {
@@ -141,14 +149,12 @@ export class LogView {
       const move = moves[event.key];
       const from = this.indexOfPicked();
       const last = this.store.shown - 1;
-      const start = from < 0 ? Math.floor((this.list.scrollTop + this.height) / this.row) - 1 : from;
+      const start = from < 0 ? Math.floor((this.top + this.height) / this.row) - 1 : from;
       const to = Math.min(last, Math.max(0, from < 0 && Math.abs(move) === 1 ? start : start + move));
       const line = this.store.line(to);
       if (!line) return;
       this.following = to === last;
-      const top = this.list.scrollTop;
-      if (to * this.row < top) this.scrollTo(to * this.row);
-      else if ((to + 1) * this.row > top + this.height) this.scrollTo((to + 1) * this.row - this.height);
+      this.reveal(to);
       this.pick(line, false);
       this.onMoved();
     } else if (event.key === "Enter" && this.picked) {

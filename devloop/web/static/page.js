@@ -17,6 +17,7 @@ const WORDS = { connected: "live", lost: "not connected, trying again",
 const NO_TOKEN = "Open the address that devloop printed, or press o in its terminal.";
 const SHOWN = 120; // iterations on the page
 const BUDGET = 8; // milliseconds a frame for a new filter
+const PACE = 100; // milliseconds between two paints: the builds want the processor as well
 
 const $ = (id) => document.getElementById(id);
 const state = newState();
@@ -29,6 +30,7 @@ let catching = 0; // up to this number all has happened before: nothing is annou
 let chosen = ""; // the service whose iterations and logs are shown
 let connection = "lost";
 let cancelFrame = null;
+let painted = 0;
 const told = [];
 
 function readToken() {
@@ -93,17 +95,21 @@ function tell(text) {
 // A tab that nobody looks at has no frames, but its title can be seen.
 function later() {
   if (cancelFrame) return;
-  if (document.hidden) {
-    const timer = setTimeout(now, 1000);
+  const wait = document.hidden ? 1000 : painted + PACE - performance.now();
+  if (wait > 0) {
+    const timer = setTimeout(document.hidden ? now : nextFrame, wait);
     cancelFrame = () => clearTimeout(timer);
-  } else {
-    const frame = requestAnimationFrame(now);
-    cancelFrame = () => cancelAnimationFrame(frame);
-  }
+  } else nextFrame();
+}
+
+function nextFrame() {
+  const frame = requestAnimationFrame(now);
+  cancelFrame = () => cancelAnimationFrame(frame);
 }
 
 function now() {
   cancelFrame = null;
+  painted = performance.now();
   paint();
 }
 
@@ -111,7 +117,7 @@ function paint() {
   const until = performance.now() + BUDGET;
   if (store.stale) {
     moved = true;
-    if (store.work(() => performance.now() > until)) later();
+    if (store.work(() => performance.now() > until)) nextFrame();
     else tell(count(store.shown, "line"));
   }
   if (changed) {
@@ -147,7 +153,7 @@ function paintHead() {
   setText($("pause"), state.paused ? "Resume" : "Pause");
   const dead = is !== "connected";
   for (const id of ["rebuild", "pause", "back"]) $(id).disabled = dead;
-  $("rebuild").disabled = dead || Boolean(state.paused);
+  $("rebuild").disabled = $("back").disabled = dead || Boolean(state.paused);
   $("back").hidden = !state.requests.includes("rollback");
   const worst = counts[0];
   document.title = worst ? `${SIGNS[worst[0]]} ${project} · ${worst[0]}` : project || "devloop";
@@ -192,10 +198,15 @@ function newService({ name }) {
   const again = el("button", { type: "button", className: "small", textContent: "Rebuild",
     aria: { label: `Rebuild ${name}` } });
   again.addEventListener("click", () => request({ op: "trigger", service: name }, `${name} is built again`));
+  const back = el("button", { type: "button", className: "small", textContent: "Back", hidden: true,
+    aria: { label: `${name} back to its last good image` } });
+  back.title = "To the last image that was ready, until the next save";
+  back.addEventListener("click", () => request({ op: "rollback", service: name }, `${name} goes back`));
   const item = el("li", { className: "service" }, el("span", { className: "sign", aria: { hidden: true } }),
-    only, el("span", { className: "serving" }), again, el("p", { className: "why" }),
-    el("p", { className: "more" }));
-  [item.sign, item.only, item.serving, item.again, item.why, item.more] = item.children;
+    only, el("span", { className: "serving" }), el("span", { className: "does" }, again, back),
+    el("p", { className: "why" }), el("p", { className: "more" }));
+  [item.sign, item.only, item.serving, , item.why, item.more] = item.children;
+  Object.assign(item, { again, back });
   return item;
 }
 
@@ -207,7 +218,8 @@ function fillService(item, s) {
   item.only.setAttribute("aria-pressed", chosen === s.name);
   setText(item.serving, s.serving ? servingName(s.serving) : "");
   item.serving.title = s.serving ? `serves ${s.serving.image}` : "";
-  item.again.disabled = connection !== "connected" || Boolean(state.paused);
+  item.again.disabled = item.back.disabled = connection !== "connected" || Boolean(state.paused);
+  item.back.hidden = !state.requests.includes("rollback");
   setText(item.why, whyOf(s, word));
   const ports = [...s.ports].map(([local]) => local).join(" ");
   const pods = podsOf(s);
@@ -464,6 +476,7 @@ addEventListener("visibilitychange", () => {
 
 // What goes on shows how long it has; nothing is drawn for who does not look.
 const still = matchMedia("(prefers-reduced-motion: reduce)");
+
 function tick() {
   const busy = [...state.services.values()].some((s) => s.state !== "idle");
   if (busy && !document.hidden) {

@@ -34,7 +34,9 @@ function service(state, name) {
 export function restate(state, head) {
   const said = head.state || {};
   state.requests = head.requests || [];
-  for (const name of head.services || []) service(state, name);
+  const names = head.services || [];
+  if (names.length) for (const name of state.services.keys()) if (!names.includes(name)) forget(state, name);
+  for (const name of names) service(state, name);
   if (said.started) state.session = { ...state.session, ...facts(said) };
   state.paused = said.paused || null;
   for (const [name, one] of Object.entries(said.services || {})) {
@@ -46,6 +48,11 @@ export function restate(state, head) {
       pods: new Map(Object.entries(one.pods || {})),
     });
   }
+}
+
+function forget(state, name) {
+  state.services.delete(name);
+  state.problems = state.problems.filter((p) => p.service !== name);
 }
 
 function facts({ project, version, context, namespace, registry, root, mode }) {
@@ -97,6 +104,10 @@ export function take(state, record) {
       add(state.problems, PROBLEMS, ...state.unchecked);
       state.unchecked = [];
       return record.valid ? "the configuration is valid" : "the configuration is broken";
+    case "config.reloaded":
+      for (const name of record.services.added) service(state, name);
+      for (const name of record.services.removed) forget(state, name);
+      return "the configuration is taken over";
     case "hold":
       return hold(state, record, at);
     case "pod.changed": {

@@ -115,6 +115,18 @@ const tests = {
     assert.equal(triggerText(s.iterations[0].trigger), "asked for");
     assert.equal(triggerText(s.services.get("web").trigger), "asked for");
   },
+  "services come and go with the configuration"() {
+    const s = newState();
+    take(s, begun());
+    take(s, problem("api", "build/failed"));
+    take(s, record("config.reloaded", { changed: [], services: { added: ["new"], removed: ["api"], changed: [] }, restart: [] }));
+    assert.deepEqual([...s.services.keys()], ["web", "new"]);
+    assert.equal(s.problems.length, 0);
+    restate(s, { services: ["new"], state: {} });
+    assert.deepEqual([...s.services.keys()], ["new"]);
+    assert.equal(triggerText({ kind: "config", paths: ["services.web.build.args.X"], count: 1 }), "services.web.build.args.X");
+    assert.equal(triggerText({ kind: "rollback", paths: [], count: 0, to: 4 }), "back to #4");
+  },
   "unknown records are ignored"() {
     assert.equal(take(newState(), record("something.new", { x: 1 })), "");
   },
