@@ -34,7 +34,7 @@ class Happened(Protocol):
         """The oldest records that are kept and have a higher number, at most `limit`."""
 
 
-class Feed:
+class EventFeed:
     """The records after number `seen`; `over` once the session's last one was handed out."""
 
     def __init__(self, happened: Happened, seen: int) -> None:

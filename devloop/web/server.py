@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from devloop.base.sockets import ClientSocket, listen_on_loopback, wake_pair
 from devloop.base.threads import supervised
-from devloop.web.feed import PING, Feed
+from devloop.web.feed import PING, EventFeed
 from devloop.web.http import (
     LONGEST_BODY,
     LONGEST_HEAD,
@@ -92,7 +92,7 @@ class PageServer:
         self._token = secrets.token_urlsafe(32)
         self._listeners = _listen(port)
         self._port = self._listeners[0].getsockname()[1]
-        self._clients: dict[_Client, None] = {}  # in the order in which they came
+        self._clients: dict[_Visitor, None] = {}  # in the order in which they came
         self._following = False
         self._more = False
         self._deadline: float | None = None
@@ -172,11 +172,11 @@ class PageServer:
         if len(self._clients) >= _CLIENTS:
             sock.close()
             return
-        client = _Client(sock, self._clock() + _PATIENCE)
+        client = _Visitor(sock, self._clock() + _PATIENCE)
         self._clients[client] = None
         self._selector.register(sock, selectors.EVENT_READ, client)
 
-    def _serve(self, client: _Client, mask: int) -> None:
+    def _serve(self, client: _Visitor, mask: int) -> None:
         try:
             if mask & selectors.EVENT_READ:
                 self._read(client)
@@ -185,7 +185,7 @@ class PageServer:
         except OSError:
             self._drop(client)
 
-    def _read(self, client: _Client) -> None:
+    def _read(self, client: _Visitor) -> None:
         data = client.out.read()
         if data == b"":
             client.heard = True
@@ -202,7 +202,7 @@ class PageServer:
             method = client.head.method if client.head else ""
             self._answer(client, refusal(error, head_only=method == "HEAD"))
 
-    def _understand(self, client: _Client) -> None:
+    def _understand(self, client: _Visitor) -> None:
         if client.head is None:
             head, end, rest = bytes(client.received).partition(b"\r\n\r\n")
             if len(head) > LONGEST_HEAD:
@@ -219,7 +219,7 @@ class PageServer:
             client.received.clear()
             self._route(client, client.head, body)
 
-    def _route(self, client: _Client, head: Head, body: bytes) -> None:
+    def _route(self, client: _Visitor, head: Head, body: bytes) -> None:
         if (file := _FILES.get(head.path)) is not None:
             _allow(head, "GET", "HEAD")
             content = resources.files("devloop.web").joinpath("static", file[0]).read_bytes()
@@ -244,7 +244,7 @@ class PageServer:
         else:
             raise RequestError(HTTPStatus.NOT_FOUND, "there is no such page")
 
-    def _follow(self, client: _Client, head: Head) -> None:
+    def _follow(self, client: _Visitor, head: Head) -> None:
         following = [each for each in self._clients if each.feed is not None]
         for oldest in following[: max(0, len(following) - _FOLLOWING + 1)]:
             # Told, so that it does not come back at once in its turn.
@@ -253,14 +253,14 @@ class PageServer:
                 oldest.out.write(b"event: elsewhere\ndata: {}\n\n")
         after = head.number("after")
         seen = after if after is not None else _number(head.headers.get("last-event-id", ""))
-        feed = Feed(self._happened, seen)
+        feed = EventFeed(self._happened, seen)
         self._answer(client, response(HTTPStatus.OK, "text/event-stream; charset=utf-8", None))
         if client in self._clients:
             client.out.write(feed.head(self._facts()))
             client.feed = feed
             self._following = True
 
-    def _answer(self, client: _Client, answer: bytes) -> None:
+    def _answer(self, client: _Visitor, answer: bytes) -> None:
         client.answered = True
         client.received.clear()
         client.deadline = self._clock() + _PATIENCE
@@ -269,7 +269,7 @@ class PageServer:
         except OSError:
             self._drop(client)
 
-    def _attend(self, client: _Client) -> None:
+    def _attend(self, client: _Visitor) -> None:
         """Whatever the client takes, and its end when it has got all."""
         if client not in self._clients:
             return
@@ -291,7 +291,7 @@ class PageServer:
         else:
             self._watch(client)
 
-    def _feed(self, client: _Client) -> None:
+    def _feed(self, client: _Visitor) -> None:
         feed = client.feed
         if feed is None:
             return
@@ -309,7 +309,7 @@ class PageServer:
         if now >= client.deadline:
             client.deadline = now + _PING
 
-    def _watch(self, client: _Client) -> None:
+    def _watch(self, client: _Visitor) -> None:
         mask = 0 if client.heard else selectors.EVENT_READ
         mask |= selectors.EVENT_WRITE if client.out.pending else 0
         if mask == client.mask:
@@ -322,7 +322,7 @@ class PageServer:
             self._selector.unregister(client.out.sock)
         client.mask = mask
 
-    def _drop(self, client: _Client) -> None:
+    def _drop(self, client: _Visitor) -> None:
         if client in self._clients:
             del self._clients[client]
             if client.mask:
@@ -331,7 +331,7 @@ class PageServer:
             self._following = any(each.feed is not None for each in self._clients)
 
 
-class _Client:
+class _Visitor:
     """One connection; at its `deadline` it is given up, or told that all is well."""
 
     def __init__(self, sock: Socket, deadline: float) -> None:
@@ -342,7 +342,7 @@ class _Client:
         self.answered = False
         self.heard = False  # it sends nothing more
         self.finished = False  # nor do we
-        self.feed: Feed | None = None
+        self.feed: EventFeed | None = None
         self.mask: int = selectors.EVENT_READ
 
 
