@@ -67,10 +67,6 @@ export function take(state, record) {
       state.session = facts(record);
       for (const name of record.services) service(state, name);
       return "";
-    case "config.reloaded":
-      for (const name of record.services.removed) state.services.delete(name);
-      for (const name of record.services.added) service(state, name);
-      return "devloop.yaml is taken over";
     case "session.paused":
       state.paused = { reason: record.reason };
       return "paused";
