@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
     from devloop.config.schema import Project, Service
+    from devloop.errors import Diagnosis
     from devloop.model import WorkloadRef
 
 T = TypeVar("T")
@@ -37,12 +38,14 @@ T = TypeVar("T")
 class Environment:
     """What a session found around it: where images go, a client of the registry there (None when
     images are loaded into the nodes), what the nodes run (OS/ARCH), and the API server's clock when
-    the session began (RFC 3339; "" when it did not tell)."""
+    the session began (RFC 3339; "" when it did not tell). `refused` is what the registry said to
+    the login that there is; None where it takes it, or does not answer."""
 
     target: PushTarget
     registry: RegistryClient | None
     platforms: tuple[str, ...]
     began: str
+    refused: Diagnosis | None = None
 
 
 def preflight_environment(
@@ -72,21 +75,22 @@ def preflight_environment(
         registry = client_of(named)
         answer = pool.submit(check_registry, named, registry, cancel)
         found_meanwhile = meanwhile()
-        target = found.result()
+        target, refused = found.result(), None
         try:
             answer.result()
             if registry is None:
                 registry = client_of(target)
                 check_registry(target, registry, cancel)
         except DevloopError as error:
-            passing = error.code.transient or error.code is Code.REGISTRY_UNAUTHORIZED
-            if not (patient and passing):
+            if error.code is Code.REGISTRY_UNAUTHORIZED:
+                refused = error.diagnosis
+            if not (patient and (refused or error.code.transient)):
                 raise
         docker.result()
         platforms = cluster.result()
         began = server_time(connection)
         environment = Environment(
-            target=target, registry=registry, platforms=platforms, began=began
+            target=target, registry=registry, platforms=platforms, began=began, refused=refused
         )
         return environment, found_meanwhile
 

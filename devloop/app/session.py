@@ -256,6 +256,9 @@ class Session:
                 pid=os.getpid(),
             )
         )
+        if (refused := environment.refused) is not None:
+            # A builder may try for a minute before it says so.
+            self._bus.publish(DiagnosticRaised.of(replace(refused, severity="warning")))
         lasting = self.mode == "dev" or self.tail  # until it is stopped
         workloads = workloads_of(
             project,

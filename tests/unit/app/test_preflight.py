@@ -143,3 +143,6 @@ def test_who_is_patient_begins_without_the_registry(
     world.faults = {"registry": code}
     found, _ = ask(world, tmp_path, registry, patient=True)
     assert found.registry is not None
+    # Why it is away a hold says soon enough.
+    refused = found.refused.code if found.refused else None
+    assert refused == (code if code is Code.REGISTRY_UNAUTHORIZED else None)
