@@ -22,7 +22,8 @@ _NAMED = 5
 
 _CAUSES = {
     "start": "the session began",
-    "retry": "another try was asked for, or the same bytes were saved again after a failure",
+    "retry": "another try was asked for, or the same bytes were saved again after a failure, "
+    "or what a deploy missed has come",
     "recovered": "pods that had not become ready became so by themselves",
 }
 

@@ -232,6 +232,7 @@ def begin(turn: Turn, trigger: Trigger, scan: Scan) -> None:
     if len(superseded) >= SUPERSEDED:
         let_through = frozenset(path for paths in superseded for path in paths)
         turn.name_noise(number, scan)
+    turn.count_streak(number, trigger, scan)
     # A deploy that broke off may have changed some of the objects and not others; another try with
     # the same bytes finds nothing to sync.
     may_sync = turn.service.syncs and turn.service.applied and turn.service.proof is not None

@@ -207,13 +207,23 @@ class Unserved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Streak:
+    """`count` iterations in a row, the last on `last`, that a change of `path` alone began."""
+
+    path: str = ""
+    count: int = 0
+    last: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceState:
     """`proof` stays when a later write makes it doubtful; `served` is then None. `applied` says
     that the last deploy came to its end, `fresh` that the user wants a full build and has not got
     it yet. `syncs` says that a change is first tried as a sync of files into what runs; `resumes`,
     that nothing was deployed yet, so that what runs may be an earlier session's. `superseded` has,
     for each iteration in a row that a newer change ended
-    before it was deployed, the paths that had changed; `noisy` is the path last warned of,
+    before it was deployed, the paths that had changed; `noisy` is the path last warned of, `streak`
+    the one that begins iterations at the moment,
     `not_synced` the reason last given for a change that could not be synced. `taken` is what
     somebody else changed of what runs, until a save comes that takes it back. `made` is the image
     that was built last, `offers` the one that pods to come start with; `uses` are those of other
@@ -241,6 +251,7 @@ class ServiceState:
     iteration: Iteration | None = None
     superseded: tuple[tuple[str, ...], ...] = ()
     noisy: str = ""
+    streak: Streak = field(default_factory=Streak)
     not_synced: str = ""
     taken: Diagnosis | None = None
     made: str = ""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from devloop import events
 from devloop.base.patterns import ignore_line
-from devloop.engine.state import SUPERSEDED, OpenStep, TaskKind
+from devloop.engine.state import SUPERSEDED, OpenStep, Streak, TaskKind
 from devloop.errors import Code, Diagnosis, ExitStatus
 from devloop.model import Outcome, Step, StepOutcome
 
@@ -33,6 +33,10 @@ STEP_OF = {
     TaskKind.RECOVER: Step.ROLLOUT,
     TaskKind.AWAIT_CAUSE: Step.DEPLOY,
 }
+
+# So many iterations in a row, none later than so many seconds after the one before, are more than a
+# person's saves of one file.
+_STREAK, _STREAK_SECONDS = 20, 1.0
 
 # How many changed paths of each are remembered.
 _LISTED = 20
@@ -178,6 +182,32 @@ class Turn:
         """Report once which file changes faster than images are made."""
         counted = Counter(path for paths in self.service.superseded for path in paths)
         path = counted.most_common(1)[0][0] if counted else "a file"
+        self._name(
+            path,
+            number,
+            scan,
+            message=f"{path} changes faster than an image is built and deployed",
+            cause=f"{SUPERSEDED} iterations in a row were superseded before their deploy; "
+            "this one is let through to its end",
+        )
+
+    def count_streak(self, number: int, trigger: events.Trigger, scan: Scan) -> None:
+        """Report once which file changes all the time, where each change is served in time."""
+        path = trigger.paths[0] if trigger.kind == "files" and trigger.count == 1 else ""
+        before = self.service.streak
+        goes_on = path == before.path and self.now < before.last + _STREAK_SECONDS
+        count = before.count + 1 if path and goes_on else 1
+        self.service = replace(self.service, streak=Streak(path=path, count=count, last=self.now))
+        if path and count == _STREAK:
+            self._name(
+                path,
+                number,
+                scan,
+                message=f"{path} changes all the time, and each change is an iteration",
+                cause=f"it alone began the last {_STREAK}",
+            )
+
+    def _name(self, path: str, number: int, scan: Scan, *, message: str, cause: str) -> None:
         if path == self.service.noisy:
             return
         self.service = replace(self.service, noisy=path)
@@ -192,9 +222,8 @@ class Turn:
         warning = Diagnosis(
             code=Code.BUILD_KEEPS_CHANGING,
             severity="warning",
-            message=f"{path} changes faster than an image is built and deployed",
-            cause=f"{SUPERSEDED} iterations in a row were superseded before their deploy; "
-            "this one is let through to its end",
+            message=message,
+            cause=cause,
             suggestions=(tip,),
         )
         self.report(warning, number, Step.BUILD)

@@ -369,7 +369,7 @@ def _changed(event: events.IterationStarted, more: str) -> str:
         return keys_text(event.trigger.paths, event.trigger.count)
     names = list(dict.fromkeys(PurePosixPath(path).name for path in event.trigger.paths))
     if not names:
-        return "change"
+        return "another try" if event.trigger.kind == "retry" else "change"
     shown = ", ".join(names[:3])
     left = event.trigger.count - 3 if len(names) > 3 else 0
     return f"{shown} {more} {left} more" if left > 0 else shown

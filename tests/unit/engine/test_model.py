@@ -823,6 +823,31 @@ def test_after_three_supersedings_one_build_is_deployed_and_the_path_is_named() 
     assert world.cluster["web"] == "content-2"
 
 
+def saved_and_served(world: World, times: int, pause: float) -> None:
+    for content in range(1, times + 1):
+        world.edit("web", content % 2, 1)
+        while tasks := [t for t in world.running if t.service == "web"]:
+            world.succeed(tasks[0])
+        world.wait(pause)
+
+
+def test_a_path_that_alone_begins_iterations_all_the_time_is_named_once() -> None:
+    world = advanced(*FIRST)
+    saved_and_served(world, 19, 0.5)
+    assert warnings(world) == []
+    saved_and_served(world, 22, 0.5)
+    (warning,) = warnings(world)
+    assert (warning.code, warning.severity) == ("build/keeps-changing", "warning")
+    assert warning.message == "app.py changes all the time, and each change is an iteration"
+    assert warning.suggestions[0].endswith(".dockerignore: app.py")
+
+
+def test_saves_of_one_file_by_a_person_are_not_all_the_time() -> None:
+    world = advanced(*FIRST)
+    saved_and_served(world, 30, 1.1)
+    assert warnings(world) == []
+
+
 def test_a_path_outside_the_build_context_is_named_without_a_line_for_dockerignore() -> None:
     world = advanced(TaskKind.SCAN)
     for content in (1, 2, 3):
