@@ -91,7 +91,9 @@ class _Printer:
 
         self._text = output == "text"
         self._colored = wants_color(sys.stdout, color, os.environ)
-        self._live = self._text and sys.stdout.isatty() and wants_color(sys.stdout, "auto", {})
+        # Where a line can be taken back.
+        able = os.environ.get("TERM", "") not in ("", "dumb") and not os.environ.get("CI")
+        self._live = self._text and able and sys.stdout.isatty()
 
     def begun(self, hop: Hop) -> None:
         if self._live:
