@@ -11,7 +11,8 @@ import subprocess
 import sys
 import termios
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.request import Request, urlopen
 
 from tests.e2e.conftest import free_port
 from tests.support.waiting import until
@@ -23,6 +24,32 @@ if TYPE_CHECKING:
     from tests.e2e.session import Devloop, Workspace
 
     Start = Callable[..., Devloop]
+
+
+class Page:
+    """What a browser has of the page at `url`, from the beginning to the session's end."""
+
+    def __init__(self, url: str) -> None:
+        self._place, _, token = url.partition("/#")
+        self._token = {"Authorization": f"Bearer {token}"}
+        self._got: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        with urlopen(Request(f"{self._place}/events", headers=self._token)) as answer:
+            self._got.extend(line.decode() for line in answer)
+
+    def asks(self, **request: str) -> Any:
+        fields = {**self._token, "Content-Type": "application/json"}
+        body = json.dumps(request).encode()
+        with urlopen(Request(f"{self._place}/ask", body, fields), timeout=10) as answer:
+            return json.load(answer)
+
+    def all(self) -> list[Any]:
+        self._reader.join(10)
+        data = [line.removeprefix("data: ") for line in self._got if line.startswith("data: ")]
+        return [json.loads(line) for line in data][1:]  # the state is first
 
 
 def ask(workspace: Workspace, cluster: Cluster, *argv: str) -> subprocess.CompletedProcess[str]:
@@ -99,7 +126,8 @@ def test_a_session_is_paused_resumed_triggered_and_read_from_outside(
         return ask(workspace, cluster, *argv)
 
     workspace.version("0")
-    session = devloop("dev")
+    session = devloop("dev", "--web")
+    page = Page(session.wait(lambda e: e["type"] == "page.opened", "page")["url"])
     session.finished("ready", seconds=120)
     cluster.serves("0")
 
@@ -116,7 +144,8 @@ def test_a_session_is_paused_resumed_triggered_and_read_from_outside(
     assert not [e for e in session.quiet(1) if e["type"].startswith("iteration")]
     assert cluster.answer() == "0"
     assert run("trigger").returncode == 2
-    assert run("resume").returncode == 0
+    assert page.asks(op="trigger")["error"]["code"] == "usage/paused"
+    assert page.asks(op="resume")["ok"]
     session.ready_at_last()
     cluster.serves("2")
 
@@ -150,6 +179,7 @@ def test_a_session_is_paused_resumed_triggered_and_read_from_outside(
     reader.join(10)
     follower.stdout.close()
     assert [json.loads(line) for line in late] == session.events
+    assert page.all() == session.events
     # What was written down says the same.
     assert run("events").stdout.splitlines() == [line.rstrip("\n") for line in late]
     assert run("logs").stdout

@@ -29,10 +29,8 @@ export function triggerText({ kind, paths, count: all, asked, to }) {
   if (kind === "files" || kind === "config") {
     const [first] = paths;
     const more = all - 1;
-    return more > 0 ? `${first} and ${more} more` : first || "files";
+    return more > 0 ? `${first} and ${more} more` : first || kind;
   }
-  if (kind === "config") return all > 1 ? `${paths[0]} and ${all - 1} more` : paths[0] || kind;
-  if (kind === "rollback") return to === null || to === undefined ? "back" : `back to #${to}`;
   if (kind === "image") return `image of ${paths.join(", ")}`;
   if (kind === "rollback") return to === null ? "back" : `back to #${to}`;
   return kind === "retry" && asked ? "asked for" : kind;

@@ -101,9 +101,9 @@ export function take(state, record) {
       state.unchecked = [];
       return record.valid ? "the configuration is valid" : "the configuration is broken";
     case "config.reloaded":
-      for (const name of record.services.added) service(state, name);
       for (const name of record.services.removed) forget(state, name);
-      return "the configuration is taken over";
+      for (const name of record.services.added) service(state, name);
+      return "devloop.yaml is taken over";
     case "hold":
       return hold(state, record, at);
     case "pod.changed": {
@@ -183,7 +183,11 @@ function finished(state, record) {
 }
 
 function diagnostic(state, record) {
+  const outside = record.code === "safety/changed-outside" && record.service && record.iter === null;
+  if (outside && record.severity !== "info") service(state, record.service).serving = null;
   if (record.severity === "info") {
+    // As it was before somebody else changed it.
+    if (outside) state.problems = state.problems.filter((p) => p.code !== record.code || p.service !== record.service);
     const iteration = record.iter === null ? null : iterationOf(state, record.iter);
     if (iteration) iteration.notes.push(record.message);
     return "";

@@ -37,12 +37,14 @@ const tests = {
     assert.deepEqual(summary(s), [["ready", 1], ["idle", 1]]);
     assert.equal(triggerText(s.iterations[0].trigger), "a.py and 1 more");
   },
-  "services come and go with devloop.yaml"() {
+  "what somebody else changed is a problem until it is as before"() {
     const s = newState();
     take(s, begun());
-    const services = { added: ["db"], removed: ["api"], changed: [] };
-    take(s, record("config.reloaded", { changed: ["services.db", "services.api"], services, restart: [] }));
-    assert.deepEqual([...s.services.keys()], ["web", "db"]);
+    take(s, end(1, "web", "ready"));
+    take(s, problem("web", "safety/changed-outside", { severity: "warning" }));
+    assert.equal(s.services.get("web").serving, null);
+    take(s, problem("web", "safety/changed-outside", { severity: "info" }));
+    assert.equal(s.problems.length, 0);
   },
   "problems of a service go when its next iteration begins, those of others stay"() {
     const s = newState();
