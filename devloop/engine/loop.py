@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from devloop.engine.plan import Plan
     from devloop.engine.ports import (
         Deployer,
         GoodImages,
@@ -254,16 +255,18 @@ class Engine:
             cancel = self._workers[task] = Cancel()
             service = self._state.services[task.service]
             supervised(str(task), self._work, task, service, cancel).start()
-        due = self._report_holds(wanted.holds, now)
+        due = self._report_holds(wanted, now)
         return min((t for t in (wanted.wake, due) if t is not None), default=None)
 
-    def _report_holds(self, holds: Mapping[str, Hold], now: float) -> float | None:
+    def _report_holds(self, wanted: Plan, now: float) -> float | None:
         """Publish what iterations wait for: at once when it is known to last, else once it has
         lasted. Returns when the next of them is due."""
         before, self._holds = self._holds, {}
-        for name, hold in holds.items():
+        for name, hold in wanted.holds.items():
             service = self._state.services[name]
             iteration = service.iteration
+            if iteration is not None and name in wanted.at_work:
+                continue
             gone_back = hold.reason == service.back
             if iteration is None and not gone_back and not (self._state.paused and service.dirty):
                 continue

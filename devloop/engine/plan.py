@@ -41,6 +41,11 @@ class Plan:
     holds: Mapping[str, Hold]
     wake: float | None
 
+    @property
+    def at_work(self) -> frozenset[str]:
+        """The services with a step under way: a change that waits meanwhile holds no iteration."""
+        return frozenset(t.service for t in self.tasks if t.kind is not TaskKind.SCAN)
+
 
 def plan(state: State, now: float) -> Plan:
     if state.stop is not None:

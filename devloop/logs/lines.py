@@ -26,6 +26,15 @@ _TIMESTAMP = re.compile(
     r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", re.ASCII
 )
 
+# What takes the cursor back to the start of its line, as a program without a terminal writes it
+# too: a carriage return, CHA to the first column (npm, yarn).
+_RETURN = re.compile(r"\r|\x1b\[[01]?G")
+
+# EL and ED: with 2 the line is empty, else what is to the right of the cursor goes.
+_EMPTIED = re.compile(r"\x1b\[2[KJ]")
+_ERASED = re.compile(r"\x1b\[0?[KJ]")
+_SEQUENCE = re.compile(r"\x1b\[[0-9;:?]*[@-~]")
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -45,11 +54,10 @@ class Piece:
     @property
     def text(self) -> str:
         """What to show: decoded, marked where it was cut. Of what draws over itself, as a progress
-        bar does with a carriage return, that is the last part."""
-        *before, last = self.body.rstrip(b"\r").split(b"\r")
-        if not last.strip():
-            last = next((part for part in reversed(before) if part.strip()), last)
-        text = last.decode("utf-8", "replace")
+        bar does, that is what a terminal shows in the end."""
+        text = self.body.rstrip(b"\r").decode("utf-8", "replace")
+        *before, last = _RETURN.split(text)
+        text = _drawn_over([*before, last]) if before else last
         joined = self.joined and not before
         return f"{'…' if joined else ''}{text}{'…' if self.more else ''}"
 
@@ -106,6 +114,25 @@ class Splitter:
             pieces.append(piece)
             self._index += 1
         return body
+
+
+def _drawn_over(parts: list[str]) -> str:
+    """What is seen after `parts` were written over each other, each from the first column; the last
+    that was to be seen if all was erased in the end, as a bar is that leaves nothing behind."""
+    shown: list[str] = []
+    columns = 0
+    for part in reversed(parts):
+        text = _EMPTIED.split(part)[-1]
+        seen = _SEQUENCE.sub("", text)
+        if not columns and not seen.strip():
+            continue
+        if len(seen) > columns:
+            # Colours are kept of the newest, which is whole.
+            shown.append(seen[columns:] if columns else text)
+            columns = len(seen)
+        if text != part or _ERASED.search(part):
+            break
+    return "".join(shown) or next((p for p in reversed(parts) if _SEQUENCE.sub("", p).strip()), "")
 
 
 def _stamped(line: bytes) -> tuple[tuple[str, str], bytes]:

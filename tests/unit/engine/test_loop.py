@@ -15,6 +15,7 @@ from devloop.base.threads import reporting_bugs
 from devloop.engine import loop
 from devloop.engine import plan as planning
 from devloop.engine.loop import Engine, ServicePorts
+from devloop.engine.state import Hinted, Paused
 from devloop.errors import Code, DevloopError, ExitStatus
 from devloop.events import DiagnosticRaised, Event, HoldStarted, IterationFinished, StepFinished
 from devloop.model import (
@@ -416,6 +417,24 @@ def test_a_service_that_waits_for_a_slot_says_so(monkeypatch: pytest.MonkeyPatch
     (hold,) = [e for e in world.events if isinstance(e, HoldStarted)]
     assert (hold.reason, hold.code, hold.until) == ("waits for one of 1 builds to end", "", None)
     assert world.outcomes() == [Outcome.READY] * 2
+
+
+def test_in_a_pause_what_is_under_way_is_not_said_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_LASTING", 0.0)
+    world, hints = World(), ScriptedHints()
+    engine = world.engine("dev", hints)
+
+    def build(_content: str, _cancel: Cancel) -> None:
+        engine.post(Paused("a pause"))
+        engine.post(Hinted(service="web", paths=None))
+        until(lambda: engine._state.paused and engine._state.services["web"].dirty)
+
+    world.on_build = build
+    running = Running(engine)
+    until(lambda: [e for e in world.events if isinstance(e, HoldStarted)])
+    running.stop()
+    told = [e for e in world.events if isinstance(e, HoldStarted | StepFinished)]
+    assert [getattr(e, "step", "hold") for e in told] == [Step.SCAN, Step.BUILD, "hold"]
 
 
 def test_a_watcher_that_dies_ends_the_session() -> None:

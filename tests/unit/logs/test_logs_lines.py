@@ -53,6 +53,21 @@ def read(data: bytes, sizes: list[int] | None = None) -> list[Piece]:
         (b"\r 50%\r100%\r\r", "100%"),
         (b"100%\r   ", "100%"),
         (b"\r", ""),
+        # What a terminal shows: written over from the first column, the rest stays.
+        (b"downloading\rdone", "doneloading"),
+        (b"a long line\rmiddle\rxy", "xyddle line"),
+        (b"downloading\rdone\x1b[K", "done\x1b[K"),
+        (b"downloading\r\x1b[Kdone", "\x1b[Kdone"),
+        (b"downloading\x1b[2K\rdone", "done"),
+        (b"downloading\r\x1b[2Kdone", "done"),
+        (b"downloading\x1b[2K\x1b[1Gdone", "done"),  # yarn, npm
+        (b"downloading\x1b[2K\r", "downloading\x1b[2K"),  # a bar that leaves nothing behind
+        (b"\x1b[32m 9 of 10\x1b[0m\r\x1b[32m10\x1b[0m", "\x1b[32m10\x1b[0m of 10"),
+        (b"  0%|   | 0/2\r 50%|#  | 1/2\r100%|###| 2/2", "100%|###| 2/2"),  # tqdm
+        (
+            b"   ---- 0.1/2.0 MB\r   \x1b[90m====\x1b[0m 2.0/2.0 MB",
+            "   \x1b[90m====\x1b[0m 2.0/2.0 MB",
+        ),  # pip
         (b"caf\xc3\xa9 \xff\xfe", "café \ufffd\ufffd"),
         (b"nul\x00", "nul\x00"),
     ],
@@ -61,6 +76,11 @@ def read(data: bytes, sizes: list[int] | None = None) -> list[Piece]:
 def test_lines(body: bytes, text: str, newline: bytes) -> None:
     (piece,) = read(TS.encode() + b" " + body + newline)
     assert (piece.key, piece.ts, piece.text) == (KEY, TS, text)
+
+
+def test_what_is_drawn_over_a_long_line_takes_linear_time() -> None:
+    (piece,) = read(TS.encode() + b" " + b"x" * 5000 + b"\ry" * 29_000)
+    assert piece.text == "y" + "x" * 4999
 
 
 def test_a_timestamp_alone_is_an_empty_line() -> None:
