@@ -268,8 +268,9 @@ class FakeApi:
             if apply:
                 return self._apply(call, live)
             assert live is not None
-            thing = copy.deepcopy(live)
-            _merge(thing, call.body)
+            thing = copy.deepcopy(call.body if call.method == "PUT" else live)
+            if call.method != "PUT":
+                _merge(thing, call.body)
             for leaf, _ in _leaves(call.body):
                 self.owners.setdefault(call.path, {})[leaf] = {call.query.get("fieldManager", "")}
             return 200, self._store(call.path, thing)

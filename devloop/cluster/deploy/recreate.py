@@ -46,10 +46,17 @@ def recreate(
             changed.clear()
 
 
-def uids_of(view: ClusterView, refs: Iterable[WorkloadRef]) -> frozenset[str]:
-    """The pods that there are in the namespaces of `refs`."""
-    namespaces = {ref.namespace for ref in refs}
-    return frozenset(uid_of(pod) for ns in namespaces for pod in view.view("pods", ns).items())
+def uids_of(view: ClusterView, refs: Iterable[WorkloadRef], cancel: Cancel) -> frozenset[str]:
+    """The pods that there are in the namespaces of `refs`. Errors: cluster/* when that is not known
+    within a while."""
+    found: set[str] = set()
+    for ref in refs:
+        if ref.kind == "deployment":
+            view.view("replicasets", ref.namespace).wait_synced(cancel)
+        pods = view.view("pods", ref.namespace)
+        pods.wait_synced(cancel)
+        found.update(map(uid_of, pods.items()))
+    return frozenset(found)
 
 
 def staying(

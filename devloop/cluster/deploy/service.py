@@ -77,7 +77,6 @@ class ServiceDeployer:
         self._reported: set[Diagnosis] = set()
         # What the last deploy failed for the want of.
         self._missing: MissingObject | None = None
-        self._new_pods = False
         if self._rendering is not None:
             shared.deploys(self.name, frozenset(self._refs))
 
@@ -97,20 +96,6 @@ class ServiceDeployer:
         missing = self._missing
         return await_object(self._shared.connection, missing, cancel) if missing else None
 
-    def _deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
-        reporter.started(Step.DEPLOY)
-        with self._planned(image, cancel) as plan:
-            self._report(plan.notes, reporter)
-            if plan.missing:
-                missing = ImagesMissing(sorted(plan.missing))
-                reporter.finished(Step.DEPLOY, StepOutcome.SKIPPED, f"waits for {missing}")
-                raise missing
-            deployed, ways = self._written(plan, image, reporter, cancel)
-            self._remember(image)
-        outcome = StepOutcome.DONE if deployed.changed else StepOutcome.SKIPPED
-        reporter.finished(Step.DEPLOY, outcome, _detail(deployed, ways))
-        return deployed
-
     def go_back(
         self,
         image: ImageRef,
@@ -120,21 +105,44 @@ class ServiceDeployer:
     ) -> Deployed:
         """See engine.ports.Deployer. Where containers may have other files than their image has,
         all pods are new ones: in place, one that has the image already would keep them."""
-        self._new_pods = untouched is not None
-        shared, before = self._shared, frozenset[str]()
-        if untouched is not None:
-            before = uids_of(shared.view, self._refs)
-        try:
-            deployed = self.deploy(image, reporter, cancel)
-        finally:
-            self._new_pods = False
-        if untouched is not None:
-            for ref in (each.workload for each in deployed.workloads):
-                stay = staying(shared.view, ref, self._of(ref).live(), image, before)
-                names = [name for name in stay if name not in untouched]
-                if names:
-                    recreate(shared.connection, shared.view, ref.namespace, names, cancel)
+        return self._deploy(image, reporter, cancel, untouched)
+
+    def _deploy(
+        self,
+        image: ImageRef,
+        reporter: Reporter,
+        cancel: Cancel,
+        untouched: Collection[str] | None = None,
+    ) -> Deployed:
+        reporter.started(Step.DEPLOY)
+        with self._planned(image, cancel) as plan:
+            self._report(plan.notes, reporter)
+            if plan.missing:
+                missing = ImagesMissing(sorted(plan.missing))
+                reporter.finished(Step.DEPLOY, StepOutcome.SKIPPED, f"waits for {missing}")
+                raise missing
+            before, new_pods = frozenset[str](), untouched is not None
+            if new_pods:
+                before = uids_of(self._shared.view, [w.ref for w in plan.workloads], cancel)
+            deployed, ways = self._written(plan, image, reporter, cancel, new_pods=new_pods)
+            self._remember(image)
+        detail, changed = _detail(deployed, ways), deployed.changed
+        if untouched is not None and (old := self._touched(deployed, before, untouched)):
+            self.recreate(deployed, old, cancel)
+            said = f"new pods for {', '.join(old)}"
+            detail, changed = (f"{detail}; {said}" if changed else said), True
+        outcome = StepOutcome.DONE if changed else StepOutcome.SKIPPED
+        reporter.finished(Step.DEPLOY, outcome, detail)
         return deployed
+
+    def _touched(
+        self, deployed: Deployed, before: Collection[str], untouched: Collection[str]
+    ) -> tuple[str, ...]:
+        """The pods of `before` that stay and may have other files than their image."""
+        view, image = self._shared.view, deployed.image
+        refs = [each.workload for each in deployed.workloads]
+        stay = [staying(view, ref, self._of(ref).live(), image, before) for ref in refs]
+        return tuple(name for names in stay for name in names if name not in untouched)
 
     def follow(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
         if not deployed.workloads:
@@ -243,7 +251,13 @@ class ServiceDeployer:
     # --- what is written -----------------------------------------------------------------------
 
     def _written(
-        self, plan: DeployPlan, image: ImageRef, reporter: Reporter, cancel: Cancel
+        self,
+        plan: DeployPlan,
+        image: ImageRef,
+        reporter: Reporter,
+        cancel: Cancel,
+        *,
+        new_pods: bool,
     ) -> tuple[Deployed, dict[WorkloadRef, str]]:
         """Returns, too, a few words for each workload on how its pods come to run the image."""
         for planned in plan.objects:
@@ -265,7 +279,7 @@ class ServiceDeployer:
             if isinstance(one, PlannedWorkload):
                 workload = self._of(one.ref)
                 done[one.ref] = workload.deploy(
-                    one, live[one.ref], image, reporter, cancel, new_pods=self._new_pods
+                    one, live[one.ref], image, reporter, cancel, new_pods=new_pods
                 )
                 written = written or done[one.ref][0].changed
             else:

@@ -16,10 +16,12 @@ import pytest
 from devloop.app.browser import has_browser
 from devloop.app.control import SessionControl
 from devloop.app.keys import SessionKeys
+from devloop.engine.back import nothing_to_go_back_to
 from devloop.engine.bus import EventBus
-from devloop.engine.state import Asked, Continued, Paused
+from devloop.engine.state import Asked, AskedBack, Continued, GoodImage, Paused
 from devloop.errors import Code, DevloopError, ExitStatus
 from devloop.events import LogLine, PageOpened, Record, SessionPaused, SessionStarted
+from devloop.model import Fingerprint, ImageRef
 from devloop.ui.keys import KeyReader
 from devloop.ui.terminal import TerminalSink
 from tests.support.waiting import until
@@ -45,9 +47,15 @@ class Engine:
     def __init__(self) -> None:
         self.posted: list[Any] = []
         self.services = {"api": None, "web": None}
+        self.good: list[GoodImage] = []
 
     def post(self, fact: Any) -> None:
         self.posted.append(fact)
+
+    def way_back(self, service: str) -> tuple[str, GoodImage]:
+        if not self.good:
+            raise nothing_to_go_back_to(service or "web")
+        return service or "web", self.good[0]
 
 
 class View:
@@ -189,6 +197,18 @@ def test_no_browser_is_opened_in_the_terminal(
     platform: str, env: dict[str, str], has: bool
 ) -> None:
     assert has_browser(env, platform) is has
+
+
+def test_b_goes_back_where_there_is_something_to_go_back_to(session: Session) -> None:
+    session.control.steer(session.engine)  # type: ignore[arg-type]
+    session.keys.pressed("b")
+    assert session.view.noted == ["web has no image to go back to"]
+    image = ImageRef(repository="r/web", tag="a")
+    session.engine.good.append(GoodImage(image=image, fingerprint=Fingerprint("a", "m")))
+    session.keys.pressed("b")
+    (asked,) = session.engine.posted
+    assert isinstance(asked, AskedBack)
+    assert asked.service == "web"
 
 
 def test_a_session_without_a_socket_has_keys_still(tmp_path: Path) -> None:

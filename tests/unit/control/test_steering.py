@@ -391,3 +391,38 @@ def test_why_of_a_session_that_never_began_says_so(
     EventFile(tmp_path / ".devloop")(Record(1, "2026-11-30T14:00:00Z", SessionEnded(exit_code=3)))
     assert main(["why"]) == 0
     assert "nothing was decided" in capsys.readouterr().out
+
+
+def test_a_rollback_serves_the_image_before_until_the_next_save(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["rollback"]) == ExitStatus.USAGE
+    assert "usage/no-rollback" in capsys.readouterr().err
+    stage.save("b")
+    stage.ready(2)
+    assert main(["rollback", "--wait", "web"]) == 0
+    assert "web #2 ready" in capsys.readouterr().out
+    until(lambda: stage.of(HoldStarted))
+    assert stage.world.built == ["a", "b"]
+    assert stage.world.deployed == ["a", "b", "a"]
+    until(lambda: main(["why"]) == 0 and "waits" in capsys.readouterr().out)
+    assert main(["why"]) == 0
+    said = capsys.readouterr().out
+    assert "the image of #0 was asked for again: a rollback" in said
+    assert "back on #0: the next change is deployed again" in said
+    stage.save("c")
+    stage.ready(4)
+    assert main(["rollback", "-o", "json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["service"], answer["back"]["iter"]) == ("web", 0)
+    assert main(["rollback", "nobody"]) == ExitStatus.USAGE
+
+
+def test_a_rollback_while_it_is_paused_is_refused(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["pause"]) == 0
+    until(lambda: stage.of(SessionPaused))
+    until(lambda: main(["rollback"]) == ExitStatus.USAGE)
+    until(lambda: main(["rollback"]) and "usage/paused" in capsys.readouterr().err)
+    assert main(["resume"]) == 0

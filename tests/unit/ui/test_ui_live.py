@@ -19,8 +19,12 @@ from devloop.events import (
     Dropped,
     ForwardChanged,
     HoldStarted,
+    IterationFinished,
+    IterationStarted,
     PodChanged,
+    Serving,
     SessionEnded,
+    Trigger,
     WatchRescanned,
 )
 from devloop.model import Outcome, Step, StepOutcome
@@ -106,6 +110,37 @@ def test_what_was_rolled_back_may_serve_again() -> None:
     s.serving.clear()
     s.finish(Outcome.FAILED, failed=Step.ROLLOUT, rolled_back=True)
     assert rows(s)[-1].endswith("   rolled back   waiting for a change")
+
+
+def test_a_rollback_says_what_serves_and_that_it_stays() -> None:
+    script = Script()
+    script.session()
+    script.iteration = 9
+    trigger = Trigger(kind="rollback", to=8)
+    script.add(IterationStarted(iter=9, service="web", trigger=trigger))
+    script.step(Step.DEPLOY, 0.1, "deployment/web -> 4be01d, new pods")
+    script.step(Step.ROLLOUT, 0.8, "1/1 ready")
+    serving = Serving(iter=8, image="r/web@sha256:4be01d", digest="sha256:4be01d")
+    script.add(
+        IterationFinished(
+            iter=9,
+            service="web",
+            outcome=Outcome.READY,
+            ms=900.0,
+            digest="sha256:4be01d",
+            serving=serving,
+            why="back on #8: serving 4be01d",
+        )
+    )
+    hold = "back on #8: the next change is deployed again"
+    script.add(HoldStarted(service="web", iter=None, reason=hold, code="", until=None))
+    assert [line.split("  ")[0] for line in rows(script)[-4:]] == [
+        "#9 back to #8",
+        "",
+        "",
+        "● serving #8 4be01d",
+    ]
+    assert rows(script)[-1].endswith("auto-deploy paused until the next change")
 
 
 def test_news_is_one_line_each() -> None:
