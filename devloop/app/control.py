@@ -92,6 +92,11 @@ class SessionControl:
         if self._page is not None:
             self._page.notify()
 
+    def page_for_once(self) -> str:
+        """As `open_page`, an address for one browser that is started with it."""
+        url = self.open_page()
+        return url if self._page is None else self._page.url_for_once()
+
     def open_page(self, port: int = 0) -> str:
         """The address of the session's page, which is served from the first call on: at `port`, 0
         for the usual one or any. Errors: env/port-busy, env/no-session."""

@@ -72,9 +72,9 @@ class SessionKeys:
                 self._stop(ExitStatus.DONE, "q was pressed")
 
     def _open(self) -> None:
-        url = self._control.open_page()
-        if not self._browse(url):
-            self._view.note(f"  {url}")
+        # Not with the session's secret: whoever is on this computer can list command lines.
+        if not self._browse(self._control.page_for_once()):
+            self._view.note(f"  {self._control.open_page()}")
 
     def _attempt(self, action: Callable[[], None]) -> None:
         try:

@@ -118,11 +118,15 @@ def check_sender(head: Head, port: int) -> None:
         raise RequestError(HTTPStatus.FORBIDDEN, "another site's page may not ask this")
 
 
-def check_token(head: Head, token: str) -> None:
-    """Whoever asks has been shown the page's address. Raises RequestError."""
-    # As browsers tell of themselves; others do not say it.
+def check_own_page(head: Head) -> None:
+    """As browsers tell of themselves; others do not say it. Raises RequestError."""
     if head.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise RequestError(HTTPStatus.FORBIDDEN, "another site's page may not ask this")
+
+
+def check_token(head: Head, token: str) -> None:
+    """Whoever asks has been shown the page's address. Raises RequestError."""
+    check_own_page(head)
     given = head.headers.get("authorization", "")
     if not hmac.compare_digest(given.encode("latin-1"), f"Bearer {token}".encode("latin-1")):
         raise RequestError(

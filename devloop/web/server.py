@@ -25,6 +25,7 @@ from devloop.web.http import (
     LONGEST_HEAD,
     Head,
     RequestError,
+    check_own_page,
     check_sender,
     check_token,
     parse_head,
@@ -53,6 +54,11 @@ _FOLLOWING = 4
 _PATIENCE = 10.0
 _PING = 10.0
 _SHORTAGE = 0.1
+
+# Seconds in which a browser that was started has to ask for the page, and how many such tickets
+# there are at most.
+_TICKET = 60.0
+_TICKETS = 8
 
 # Bytes that wait for one client at most, besides one batch of records.
 _WAITING = 64 * 1024
@@ -90,6 +96,7 @@ class PageServer:
         self._facts = facts
         self._clock = clock
         self._token = secrets.token_urlsafe(32)
+        self._tickets: dict[str, float] = {}  # until when each is good
         self._listeners = _listen(port)
         self._port = self._listeners[0].getsockname()[1]
         self._clients: dict[_Visitor, None] = {}  # in the order in which they came
@@ -107,6 +114,15 @@ class PageServer:
     def url(self) -> str:
         """The page's address, with the secret in the part that browsers send to nobody."""
         return f"http://localhost:{self._port}/#{self._token}"
+
+    def url_for_once(self) -> str:
+        """An address for one browser and a minute: for a command line, which other users of the
+        computer can see."""
+        ticket = secrets.token_urlsafe(32)
+        while len(self._tickets) >= _TICKETS:
+            self._tickets.pop(next(iter(self._tickets)), None)
+        self._tickets[ticket] = self._clock() + _TICKET
+        return f"http://localhost:{self._port}/#once-{ticket}"
 
     def notify(self) -> None:
         """There is something new in the history; from any thread."""
@@ -237,12 +253,22 @@ class PageServer:
         elif head.path == "/ask":
             _allow(head, "POST")
             check_token(head, self._token)
-            # A form of another site could send anything else, and no browser asks first.
-            if head.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
-                raise RequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body is {_JSON}")
+            _check_json(head)
             self._answer(client, response(HTTPStatus.OK, _JSON, self._ask(body)))
+        elif head.path == "/enter":
+            _allow(head, "POST")
+            _check_json(head)
+            check_own_page(head)
+            said = json.dumps({"token": self._token_for(body)}).encode()
+            self._answer(client, response(HTTPStatus.OK, _JSON, said))
         else:
             raise RequestError(HTTPStatus.NOT_FOUND, "there is no such page")
+
+    def _token_for(self, ticket: bytes) -> str:
+        until = self._tickets.pop(ticket.decode("latin-1"), None)
+        if until is None or self._clock() > until:
+            raise RequestError(HTTPStatus.UNAUTHORIZED, "this address was good for one browser")
+        return self._token
 
     def _follow(self, client: _Visitor, head: Head) -> None:
         following = [each for each in self._clients if each.feed is not None]
@@ -358,6 +384,12 @@ def _allow(head: Head, *methods: str) -> None:
     if head.method not in methods:
         allowed = ", ".join(methods)
         raise RequestError(HTTPStatus.METHOD_NOT_ALLOWED, f"only {allowed} here", Allow=allowed)
+
+
+def _check_json(head: Head) -> None:
+    """A form of another site could send anything else, and no browser asks first."""
+    if head.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
+        raise RequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body is {_JSON}")
 
 
 def _number(text: str) -> int:

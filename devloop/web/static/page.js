@@ -6,7 +6,7 @@ import { LogView, hue } from "./log_view.js";
 import { clock, count, duration, el, placeOf, plain, servingName, setText, triggerText }
   from "./parts.js";
 import { newState, restate, standing, summary, take } from "./state.js";
-import { ask, follow, sourceOf } from "./stream.js";
+import { ask, enter, follow, sourceOf } from "./stream.js";
 
 const SIGNS = { ready: "●", failed: "✗", working: "◐", holding: "◌", stopped: "–",
   cancelled: "–", idle: "○" };
@@ -23,7 +23,7 @@ const $ = (id) => document.getElementById(id);
 const state = newState();
 const store = new LogStore();
 const sources = new Map(); // by the number of a diagnostic
-const token = readToken();
+let token = "";
 let changed = true; // the state, since the last frame
 let moved = true; // the log lines
 let catching = 0; // up to this number all has happened before: nothing is announced
@@ -33,9 +33,11 @@ let cancelFrame = null;
 let painted = 0;
 const told = [];
 
-function readToken() {
-  const given = location.hash.slice(1);
+async function readToken() {
+  let given = location.hash.slice(1);
   let kept = "";
+  // A browser that devloop started has a ticket, which is good once.
+  if (given.startsWith("once-")) given = await enter(given.slice(5));
   try {
     if (given.length > 20) sessionStorage.setItem("devloop-token", given);
     kept = sessionStorage.getItem("devloop-token") || "";
@@ -43,7 +45,7 @@ function readToken() {
     kept = given; // no storage for this browser
   }
   // Out of sight, and out of what is copied from the address bar.
-  if (given) history.replaceState(null, "", location.pathname);
+  if (location.hash) history.replaceState(null, "", location.pathname);
   return given.length > 20 ? given : kept;
 }
 
@@ -508,7 +510,8 @@ function keyed(list, items, key, make, fill) {
   }
 }
 
-function start() {
+async function start() {
+  token = (await readToken()) || token;
   if (!token) {
     connection = "token";
     notice(NO_TOKEN);

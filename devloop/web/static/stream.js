@@ -112,6 +112,19 @@ export async function ask(token, request) {
   throw new Error(suggestions && suggestions.length ? `${message}: ${suggestions[0]}` : message);
 }
 
+// The token for a ticket, "" where that is not good any more.
+export async function enter(ticket) {
+  try {
+    const answer = await fetch("/enter", {
+      method: "POST", cache: "no-store", body: ticket,
+      headers: { "Content-Type": "application/json" },
+    });
+    return answer.ok ? (await answer.json()).token : "";
+  } catch {
+    return "";
+  }
+}
+
 export async function sourceOf(token, seq) {
   const answer = await fetch(`/source?seq=${seq}`, {
     headers: { Authorization: `Bearer ${token}` }, cache: "no-store",

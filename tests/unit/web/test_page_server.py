@@ -267,6 +267,33 @@ def test_a_state_is_changed_by_post_alone_and_only_as_json(stage: Stage) -> None
     assert stage.asked == []
 
 
+def test_a_ticket_is_good_once_and_not_for_long(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def enter(ticket: str, *fields: str) -> bytes:
+        lines = ["POST /enter HTTP/1.1", f"Host: {stage.host}", f"Content-Length: {len(ticket)}"]
+        lines += ["Content-Type: application/json", *fields, "", ticket]
+        return stage.raw("\r\n".join(lines).encode())
+
+    url, _, ticket = stage.server.url_for_once().partition("#once-")
+    assert f"{url}#{stage.token}" == stage.server.url
+    assert stage.token not in ticket
+    assert b" 403 " in enter(ticket, "Origin: http://localhost:1").splitlines()[0]
+    assert b" 403 " in enter(ticket, "Sec-Fetch-Site: cross-site").splitlines()[0]
+    for wrong in ("", "x", stage.token):
+        assert b" 401 " in enter(wrong).splitlines()[0]
+    answer = enter(ticket)
+    assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"token": stage.token}
+    assert b" 401 " in enter(ticket).splitlines()[0]
+    assert stage.post(f"Authorization: Bearer {ticket}") == 401
+    tickets = [stage.server.url_for_once().partition("#once-")[2] for _ in range(9)]
+    assert b" 401 " in enter(tickets[0]).splitlines()[0]
+    monkeypatch.setattr(servers, "_TICKET", -1.0)
+    late = stage.server.url_for_once().partition("#once-")[2]
+    assert b" 401 " in enter(late).splitlines()[0]
+    assert stage.asked == []
+
+
 def test_a_head_has_no_body(stage: Stage) -> None:
     request = f"HEAD /{{}} HTTP/1.1\r\nHost: {stage.host}\r\n\r\n"
     for path, status in (("", b"200"), ("page.js", b"200"), ("nothing", b"404"), ("ask", b"405")):
