@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 
 _MARKS = {"ok": "✓", "warning": "!", "failed": "✗", "skipped": "-"}
+_INDENT = 20
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "bright_black"}
 
 
@@ -94,6 +97,7 @@ class _Printer:
         # Where a line can be taken back.
         able = os.environ.get("TERM", "") not in ("", "dumb") and not os.environ.get("CI")
         self._live = self._text and able and sys.stdout.isatty()
+        self._width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
 
     def begun(self, hop: Hop) -> None:
         if self._live:
@@ -113,10 +117,28 @@ class _Printer:
             said = f"{found.message}  [{found.code}]"
         mark = _MARKS[result.state]
         mark = click.style(mark, fg=_COLOURS[result.state]) if self._colored else mark
-        click.echo(f"{mark} {result.hop:<9} {took:>6}  {said}".rstrip(), color=self._colored)
+        head, *rest = self._lines(said, _INDENT)
+        line = f"{mark} {result.hop:<9} {took:>6}  {head[_INDENT:]}".rstrip()
+        click.echo("\n".join((line, *rest)), color=self._colored)
         if found is not None:
-            for line in explanation(found):
-                click.echo(f"{' ' * 18}{line}")
+            # The evidence of most is what their cause says in one line.
+            shown = dataclasses.replace(found, detail=()) if found.cause else found
+            for each in explanation(shown):
+                click.echo("\n".join(self._lines(each.strip(), _INDENT + 7)))
+
+    def _lines(self, text: str, hang: int) -> list[str]:
+        """`text` below what is found of a hop, its further lines at the column `hang`: as many as
+        the terminal needs, one in a pipe."""
+        first = " " * _INDENT
+        if self._width < 2 * _INDENT:
+            return [first + text]
+        return textwrap.wrap(
+            text,
+            self._width,
+            initial_indent=first,
+            subsequent_indent=" " * hang,
+            break_on_hyphens=False,
+        ) or [first]
 
     def end(self, found: tuple[Examined, ...]) -> None:
         if not self._text:

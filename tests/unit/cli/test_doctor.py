@@ -80,6 +80,27 @@ def test_json_has_each_hop(found: dict[str, Check], capsys: pytest.CaptureFixtur
     assert told["hops"][2]["diagnosis"]["code"] == "registry/unreachable"
 
 
+def test_a_terminal_has_room_for_every_line(
+    found: dict[str, Check],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    long = "the node cannot pull " + "localhost:5001/shop/web@sha256:0123456789abcdef " * 5
+
+    def broken(_: Cancel) -> HopFinding:
+        raise DevloopError.of(Code.POD_IMAGE_PULL, long, cause=long, suggestions=(long,))
+
+    found["docker"] = broken
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERM", "dumb")
+    assert main(["doctor", "docker"]) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 60
+    assert lines[0].startswith("✗ docker")
+    assert all(line.startswith(" " * 20) for line in lines[1:-1])
+
+
 @pytest.mark.usefixtures("found")
 def test_a_broken_devloop_yaml_is_no_hindrance(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
