@@ -7,6 +7,7 @@ the only list of codes.
 from __future__ import annotations
 
 import enum
+import functools
 import os
 from dataclasses import replace
 from typing import Literal, Self, TypedDict, Unpack
@@ -52,6 +53,11 @@ class Code(enum.StrEnum):
     @property
     def exit_status(self) -> ExitStatus:
         return _STATUS[self.value.partition("/")[0]]
+
+    @property
+    def cure(self) -> str:
+        """What to do about it, whatever the case; docs/troubleshooting.md is made of these."""
+        return _cures()[self]
 
     @property
     def final(self) -> bool:
@@ -168,6 +174,158 @@ _STATUS = {
     "safety": ExitStatus.REFUSED,
     "internal": ExitStatus.BUG,
 }
+
+# What to do about each code as a whole, in a sentence or two; a line that is indented goes on with
+# the one before. What is known of one case stands in its `Diagnosis`.
+_CURES = """
+usage/arguments: The message says what is wrong; `--help` behind the command lists what it takes.
+usage/paused: `devloop resume`, or the key `p`, then ask again.
+usage/no-rollback: No earlier image is known to have been ready. Go back in your version control
+  and save, or use `devloop restore`.
+config/not-found: Run it in the project, name the file with `-f`, or let `devloop init` write one.
+config/parse: Correct the file at the line named: often an indentation, a tab or an open quote.
+config/duplicate-key: Remove one of the two; no YAML reader agrees with another on which one
+  counts.
+config/unknown-key: Correct the key: the message names the nearest one, and all that may stand
+  there.
+config/type: Write what the message asks for; often quotes are missing, or the `- ` of a list.
+config/value: Correct the value; the message says which form it has to have.
+config/variable: Set it in the environment or the file of `env_file`, or give a default:
+  `${NAME:-default}`. A plain dollar is `$$`.
+config/version: Write `version: 1`, or update devloop for a newer one.
+config/not-supported: Remove the key; the message names another way where there is one.
+config/needs-restart: The session goes on with the value of before. End it with Ctrl-C and start it
+  again.
+config/service-removed: A note: what runs of the service stays. The message has the `kubectl`
+  command that deletes it.
+config/unknown-service: Use a name that stands under `services:`; the message lists them.
+config/file-missing: Make the file, or correct the path; it is relative to devloop.yaml.
+config/dockerfile-missing: Write one, or name it with `build.dockerfile`; that is relative to the
+  context.
+config/context-missing: Correct `build.context`; it is a directory, relative to devloop.yaml.
+config/image-name: Write the name in lower case without registry, tag and digest; those are
+  devloop's.
+config/manifest: Correct the manifest at the line named. A note or warning says what of it is done
+  otherwise, or not applied.
+config/manifest-missing: Correct `deploy.manifests`; patterns are relative to devloop.yaml.
+config/image-not-used: Write the service's image into the manifest of what runs it, or name the
+  container with `deploy.container`.
+config/container-not-found: Correct `deploy.container`; the message lists the containers.
+config/workload-ambiguous: Name one with `deploy.workload` or `deploy.container`. As a note it says
+  which one ports and status speak of.
+env/docker-unreachable: Start Docker; look at `docker info`, DOCKER_HOST and `docker context ls`.
+env/disk-full: Free some: `docker system df` shows what takes it, `docker builder prune` and
+  `devloop clean` free it.
+env/inotify-limit: A warning: the other directories are polled, so a save is seen later. Raise
+  fs.inotify.max_user_watches, or leave big directories out in .dockerignore.
+env/watch-polling: A warning: saves are seen later. Keep the project on a local disk; in WSL not
+  under /mnt.
+env/watch-restarted: A note: nothing is lost, since all files are looked at again.
+env/tool-missing: Install the program that the message names, or put it on the PATH.
+env/port-busy: End the program that has the port, or choose another local port: `ports:
+  ["8081:8080"]`.
+env/file-unreadable: Make it readable (`chmod u+r`), or leave it out of the image in .dockerignore.
+env/session-running: End it with Ctrl-C; the message has its process id. Two sessions would undo
+  each other's work.
+env/no-session: Start `devloop dev`, or name the devloop.yaml of the session with `-f`.
+env/session-starting: It waits for the cluster, the registry or Docker. Try again in a moment.
+env/control: Try again; if that does not help, restart the session. It goes on without the socket.
+env/control-busy: End one of the programs that follow its events or logs.
+cluster/unreachable: Start the cluster, or look at the context and the network: `kubectl
+  cluster-info`. `devloop cluster up` repairs a local one.
+cluster/unauthorized: Log in again, or renew the kubeconfig; `kubectl auth whoami` tries it.
+cluster/forbidden: Ask for the right that the message names, or use another context or namespace;
+  `kubectl auth can-i` tries it.
+cluster/not-found: Create it, or give the manifests that make it: `deploy.manifests`. For a
+  namespace: `kubectl create namespace`.
+cluster/context-not-found: Use one of the contexts listed, or set KUBECONFIG; `devloop cluster up`
+  makes a local cluster.
+cluster/conflict: Pause the other tool for this object (Argo CD, Flux, Helm), or take it out of
+  `deploy.manifests`. As a note it says what was left as others set it.
+cluster/paused: `kubectl rollout resume deployment/NAME`, where that is wanted.
+cluster/rejected: Correct what the cluster's own words name. Where a field cannot be changed,
+  delete the object, or set `deploy.recreate`.
+cluster/left-over: Nothing, if it says that it was deleted. Else the message has the `kubectl`
+  command.
+cluster/provision: The message has Docker's or kind's own words; `devloop cluster up --recreate`
+  begins anew, and the registry keeps its images.
+registry/discovery: `devloop cluster up` writes the ConfigMap anew; or name the registry with
+  `registry:`.
+registry/unreachable: Start it: `devloop cluster up` for a local one. Else name one that the nodes
+  can pull from with `registry:`.
+registry/unauthorized: `docker login` to the registry, as a user who may push there.
+registry/push-failed: The cause has the registry's answer; often its disk is full or it is
+  read-only. The next save tries again.
+registry/digest-mismatch: See that the name leads to one registry only: no mirror, and no second
+  one at that port.
+registry/image-gone: Somebody deleted it. Go back in your version control and save: that builds it
+  again.
+registry/delete-refused: Allow deletion in the registry's own configuration, or clean it up there;
+  devloop's own registry allows it.
+build/dockerfile-parse: Correct the line named.
+build/copy-missing: Correct the path, which is relative to the context, or take it out of
+  .dockerignore if it is excluded there.
+build/run-failed: Read the end of its output, below the message. Where it works elsewhere, a file
+  may be missing in the context.
+build/base-pull-failed: Check the name and tag; `docker pull IMAGE` tries it, `docker login` gives
+  access.
+build/unsupported: Install buildx, or do without what the message names.
+build/failed: The message has the builder's own words; `devloop trigger --fresh` builds without
+  caches.
+build/command-failed: Run `build.command` by hand. It has to push the image whose name is in
+  DEVLOOP_IMAGE.
+build/context-changed: Nothing: it is built again with the new content. What a build itself writes
+  belongs into .dockerignore.
+build/keeps-changing: A warning: leave what a program writes all the time out with a line in
+  .dockerignore.
+build/large-context: A warning: leave what the image does not need out with the line for
+  .dockerignore that the message has.
+build/timeout: The message names the step that was running; see what it waits for. The limit is
+  devloop's and no key.
+build/base-moved: A note: the image is built again with it.
+build/cache-mounts: A note: what `build.cache` adds to which RUN, or why nothing.
+build/no-cache-mount: Advice: add the cache mount that the message shows to the RUN, or set
+  `build.cache`.
+build/no-supervisor: A note: saves restart the container. If that is meant, `deploy: {supervise:
+  false}` says so.
+pod/crash-loop: Read the last lines of its log, below the message; `devloop logs` has more. Correct
+  the program and save.
+pod/process-ended: Read its last lines, correct the program and save: that starts it again at once.
+pod/oom-killed: Raise `resources.limits.memory` in the manifest, or have the program use less.
+pod/image-pull: See that the nodes reach the registry by the name in the message, with a pull
+  secret if it needs one; `devloop doctor pull` tries it.
+pod/wrong-arch: Set `build.platform` to that of the nodes, or leave it out; take a base image that
+  has it.
+pod/unschedulable: The cause has the scheduler's words: lower `resources.requests`, or look at node
+  selectors, taints and volumes.
+pod/probe-failing: Check the probe's path and port, and that the program listens on 0.0.0.0.
+pod/run-failed: Read its log, correct it and save.
+pod/config-error: Create the ConfigMap, Secret or volume that the cause names, or correct its name
+  or the command in the manifest.
+pod/init-failing: Read the init container's log; the pod starts only after it succeeds.
+pod/evicted: Free memory or disk on the node, or set `resources.requests`.
+pod/deadline: The cause says what is missing. Raise `deploy.timeout` if the program needs longer;
+  else look at its probe and its log.
+pod/stale-image: See whether an admission webhook rewrites images, or a mirror serves an old copy;
+  with `OnDelete` delete the old pods.
+sync/failed: Mostly a note: an image, or a new pod, brings the files instead. The cause says what
+  was in the way.
+sync/image: A note: pods to come start with what was synced; else the cause says why not.
+safety/context: Choose another with `--context`; or, if devloop may write there, name it in
+  `allow_contexts`.
+safety/lease: End the other session, or take the workload over from it with `--takeover`.
+safety/protected-namespace: Use another namespace. Only Roles and RoleBindings may go there, where
+  `allow_namespaces` names it.
+safety/changed-outside: A warning: what runs is not what is on disk. The next save, or `devloop
+  trigger`, takes the workload back.
+internal/bug: Run again with `-v` and report what it prints.
+"""
+
+
+@functools.cache
+def _cures() -> dict[str, str]:
+    entries = _CURES.replace("\n  ", " ").strip().splitlines()
+    return dict(entry.split(": ", 1) for entry in entries)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
