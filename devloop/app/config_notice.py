@@ -80,9 +80,10 @@ class ConfigNotice:
     def hints(self, cancel: Cancel) -> Iterator[frozenset[Path] | None]:
         """See engine.ports.Hints."""
         for paths in self._hints.hints(cancel):
-            # What is wrong may be mended in another file, such as a Dockerfile that was missing.
-            if self._changed(paths, cancel) or not self._valid:
-                self._look(cancel)
+            changed = self._changed(paths, cancel)
+            # What is wrong may be mended elsewhere: a Dockerfile is there, a port is free again.
+            if changed or not self._valid:
+                self._look(cancel, changed=changed)
             yield paths
 
     def _changed(self, paths: frozenset[Path] | None, cancel: Cancel) -> bool:
@@ -99,23 +100,27 @@ class ConfigNotice:
         self._contents |= now
         return changed
 
-    def _look(self, cancel: Cancel) -> None:
-        told, was_valid = self._told, self._valid
+    def _look(self, cancel: Cancel, *, changed: bool) -> None:
+        before = self._told
         loaded, problems, files = self._read()
         self._watch(files)
-        if problems or loaded is None:
-            self._told, self._valid = problems, False
-            if self._told == told and not was_valid:
-                return
-        else:
-            self._told, self._valid = self._take(loaded, cancel), True
+        taken = loaded is not None and not problems
+        if loaded is not None and not problems:
+            try:
+                problems = self._take(loaded, cancel)
+            except DevloopError as error:
+                problems = error.diagnoses
+        self._told = problems
+        self._valid = not any(each.severity == "error" for each in problems)
+        if problems == before and not (changed and self._valid):
+            return
+        if taken:
             # The sources may be others now.
             self._hints.renew(with_targets(self._contents))
-        for diagnosis in self._told:
+        for diagnosis in problems:
             self._publish(DiagnosticRaised.of(diagnosis))
-        if self._told or told:
-            valid = not any(each.severity == "error" for each in self._told)
-            self._publish(ConfigChecked(valid=valid))
+        if problems or before:
+            self._publish(ConfigChecked(valid=self._valid))
 
     def _read(self) -> tuple[LoadedProject | None, tuple[Diagnosis, ...], tuple[Path, ...]]:
         """The configuration, what is wrong with it, and what it is read from."""

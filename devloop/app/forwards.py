@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from devloop.app.forward_targets import ForwardTargets
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from devloop.cluster.api.view import ClusterView
     from devloop.config.schema import Port, Service
     from devloop.events import Event
+    from devloop.model import WorkloadRef
     from devloop.port_forward.forwarder import PortForwarder
 
 
@@ -33,14 +35,21 @@ class Forwards:
         self._view = view
         self._connection = connection
         self._publish = publish
+        self._coming: Mapping[str, tuple[WorkloadRef, ...]] = {}
         self._open: dict[tuple[str, int], Port] = {}
         self._forwarder: PortForwarder | None = None
         self._targets: ForwardTargets | None = None
         self._dial: PodPorts | None = None
 
-    def use(self, services: Mapping[str, Service]) -> None:
+    def use(
+        self,
+        services: Mapping[str, Service],
+        coming: Mapping[str, tuple[WorkloadRef, ...]] = MappingProxyType({}),
+    ) -> None:
         """Have the ports of these services open and no others; those that stay are left alone.
-        Raises env/port-busy, and changes nothing then."""
+        `coming` are the workloads of those that are not followed yet. Raises env/port-busy, and
+        changes nothing then."""
+        self._coming = coming
         wanted = {(s.name, port.local): port for s in services.values() for port in s.ports}
         if wanted == self._open:
             return
@@ -83,7 +92,7 @@ class Forwards:
         places: dict[str, str] = {}
         for (name, _), port in ports.items():
             if port.target:
-                refs = self._feed.workloads(name)
+                refs = self._feed.workloads(name) or self._coming.get(name, ())
                 place = refs[0].namespace if refs else self._connection.namespace
                 places.setdefault(port.target, place)
         return places

@@ -70,13 +70,13 @@ class Reload:
 
     def take(self, loaded: LoadedProject, cancel: Cancel) -> tuple[Diagnosis, ...]:
         """Have the session go on with `loaded`, as far as it can; what is to be said of the rest.
-        What cannot be had now, as a port, is as it was before, and tried again with the next edit.
+        What cannot be had now, as a port, is as it was before, and tried again with the next call.
         Raises Cancelled."""
         self._parts.tidy()
         found = difference(self._project, loaded.project)
         notes = _needs_restart(loaded, found.restart)
         if not found:
-            self._report((), ServiceChanges(), found.restart)
+            self._report((), (), {}, found.restart)
             return notes
         project = _keeping(loaded.project, self._project, found.restart)
         renderings = self._rendered(project)
@@ -100,36 +100,45 @@ class Reload:
         self._use(project, services, renderings)
         for name in removed:
             self._remove(name)
-        for name, own in refs.items():
-            if name in services:
-                self._wiring.feed.follow(name, own)
-        busy = self._open_ports(services, loaded)
+        busy = self._open_ports(services, refs, loaded)
         if busy is not None:
             project, services = self._with_ports_of_before(project), self._with_old_ports(services)
             changed = {
                 n: tuple(k for k in keys if k.change != "ports") for n, keys in changed.items()
             }
+        self._project = project
+        # Before anything happens of a service that is new: readers know it from then on.
+        self._report(added, removed, changed, found.restart)
+        for name, own in refs.items():
+            self._wiring.feed.follow(name, own)
         for name in added:
             self._begin(services[name], refs[name], cancel)
         for name, keys in changed.items():
             self._change(services[name], keys)
         self._give_back(removed, refs)
-        self._project, self._services = project, services
+        self._services = services
         self._refs = {name: refs.get(name) or self._refs.get(name, ()) for name in services}
-        settings = {name: own for name, own in changed.items() if own}
-        what = ServiceChanges(added=tuple(added), removed=tuple(removed), changed=tuple(settings))
-        whole = tuple(f"services.{name}" for name in (*added, *removed))
-        named = (*whole, *(str(key) for own in settings.values() for key in own))
-        self._report(named, what, found.restart)
         return (*refused.values(), *((busy,) if busy is not None else ()), *notes)
 
     def _report(
-        self, changed: tuple[str, ...], services: ServiceChanges, restart: tuple[ChangedKey, ...]
+        self,
+        added: Iterable[str],
+        removed: Iterable[str],
+        changed: Mapping[str, tuple[ChangedKey, ...]],
+        restart: tuple[ChangedKey, ...],
     ) -> None:
+        settings = {name: keys for name, keys in changed.items() if keys}
+        services = ServiceChanges(
+            added=tuple(added), removed=tuple(removed), changed=tuple(settings)
+        )
+        names = (
+            *(f"services.{name}" for name in (*services.added, *services.removed)),
+            *(str(key) for keys in settings.values() for key in keys),
+        )
         before, self._restart = self._restart, tuple(map(str, restart))
-        if changed or self._restart != before:
+        if names or self._restart != before:
             self._wiring.publish(
-                ConfigReloaded(changed=changed, services=services, restart=self._restart)
+                ConfigReloaded(changed=names, services=services, restart=self._restart)
             )
 
     # --- what it comes to ----------------------------------------------------------------------
@@ -210,12 +219,20 @@ class Reload:
         except DevloopError as error:
             # Its build waits for what is not there, and says so then.
             wiring.publish(DiagnosticRaised.of(error.diagnosis, service=service.name))
-        left = self._leases.left_behind.intersection(refs)
-        for diagnosis in recover_abandoned(wiring.connection, left, own=True) if left else ():
-            wiring.publish(DiagnosticRaised.of(diagnosis))
+        if left := self._leases.left_behind.intersection(refs):
+            self._recover(left)
         self._show_logs(service)
         ports = self._parts.make(service, self._deployments)
         self._engine.take_over(self._fact(service, (), ports.syncer is not None), ports)
+
+    def _recover(self, left: Iterable[WorkloadRef]) -> None:
+        """Put right what a session that was killed left half done."""
+        try:
+            found = recover_abandoned(self._wiring.connection, left, own=True)
+        except DevloopError as error:
+            found = error.diagnoses
+        for diagnosis in found:
+            self._wiring.publish(DiagnosticRaised.of(diagnosis))
 
     def _change(self, service: Service, keys: tuple[ChangedKey, ...]) -> None:
         asked = {key.change for key in keys}
@@ -273,17 +290,20 @@ class Reload:
     # --- ports ---------------------------------------------------------------------------------
 
     def _open_ports(
-        self, services: Mapping[str, Service], loaded: LoadedProject
+        self,
+        services: Mapping[str, Service],
+        refs: Mapping[str, tuple[WorkloadRef, ...]],
+        loaded: LoadedProject,
     ) -> Diagnosis | None:
         """Why not, where they cannot be opened; those of before are open then."""
         forwards = self._wiring.forwards
         if forwards is None:
             return None
         try:
-            forwards.use(services)
+            forwards.use(services, refs)
         except DevloopError as error:
             with contextlib.suppress(DevloopError):
-                forwards.use(self._with_old_ports(services))
+                forwards.use(self._with_old_ports(services), refs)
             return replace(error.diagnosis, location=_port_location(error, services, loaded))
         return None
 

@@ -221,7 +221,9 @@ class Engine:
     def _apply(self, fact: Fact | _TakeOver) -> None:
         if isinstance(fact, _TakeOver):
             self._exchange(fact)
-            fact = fact.fact
+            self._apply(fact.fact)
+            self._release()
+            return
         if isinstance(fact, Ended):
             self._workers.pop(fact.task, None)
             self._release(fact.task)
@@ -235,7 +237,6 @@ class Engine:
         self.services = rest if taken.ports is None else {**rest, name: taken.ports}
         tasks = {task for task in self._workers if task.service == name}
         self._leaving.append((tasks, taken.released))
-        self._release()
 
     def _release(self, *ended: Task) -> None:
         for tasks, released in self._leaving:

@@ -144,9 +144,9 @@ class WatchHints:
         while not cancel.is_set():
             wait = min(_WAKE_SECONDS, max(0.0, audit - time.monotonic()))
             found = self._sift(buffer.take(0 if self._renew else wait), watches)
-            found.everything |= time.monotonic() >= audit or self._renew
-            if self._renew:
-                self._renew, watches.files = False, self._files
+            others, self._renew = self._renew, False
+            found.everything |= time.monotonic() >= audit or others
+            watches.files = self._files
             # Asked each time, so that it notices the sleep and not the hours since the last call.
             if sleep.woke():
                 found.everything = True
@@ -166,6 +166,8 @@ class WatchHints:
             if found.everything or found.lost:
                 # Before the hint: the look that follows must come after the watch.
                 found.paths |= watches.renew(None if found.everything else found.lost)
+            if others:
+                git = GitOperations(watches.roots())
             if found.everything:
                 audit = time.monotonic() + self.audit_seconds
                 yield None

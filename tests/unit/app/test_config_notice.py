@@ -125,6 +125,21 @@ def test_what_cannot_be_taken_over_is_said_with_each_content_until_it_can(tmp_pa
     assert noticed.writes(GOOD) == []
 
 
+def test_what_cannot_be_had_is_tried_again_with_every_hint_and_said_once(tmp_path: Path) -> None:
+    busy = Diagnosis(
+        code=Code.ENV_PORT_BUSY, message="in use", location=Location("devloop.yaml", 3, 4)
+    )
+    noticed = Noticed(tmp_path, busy)
+
+    def free() -> None:
+        noticed.notes = ()
+
+    hints = noticed.run(lambda: noticed.file.write_text(OTHER), lambda: None, free, lambda: None)
+    assert noticed.said == [("env/port-busy", "error devloop.yaml:3:4"), False, True]
+    assert noticed.taken == ["b", "b", "b"]
+    assert len(hints.watched) == 2
+
+
 def test_a_file_that_an_editor_took_away_is_missed_only_if_it_stays_away(tmp_path: Path) -> None:
     noticed = Noticed(tmp_path)
     noticed.run(noticed.file.unlink, lambda: noticed.file.write_text(OTHER))

@@ -66,7 +66,7 @@ class Session:
             view=SimpleNamespace(begin=lambda ref: self.did("watch", str(ref))),
             renderings=Current[str, Any]({}),
             workloads={name: (WorkloadRef("deployment", name, "dev"),) for name in services},
-            publish=self.events.append,
+            publish=self.heard,
             bases=SimpleNamespace(use=lambda _builds: None),
             feed=feed,
             follower=follower,
@@ -96,6 +96,11 @@ class Session:
     def load(self, text: str) -> Any:
         (self.root / "devloop.yaml").write_text(text)
         return load_project(cwd=self.root, env={})
+
+    def heard(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, ConfigReloaded):
+            self.did("told")
 
     def did(self, *what: Any) -> None:
         self.done.append(what)
@@ -146,7 +151,7 @@ class Session:
         for ref in refs:
             self.did("release", str(ref))
 
-    def use_ports(self, services: Mapping[str, Service]) -> None:
+    def use_ports(self, services: Mapping[str, Service], _coming: object) -> None:
         ports = [port.local for service in services.values() for port in service.ports]
         for port in ports:
             if port in self.busy:
@@ -175,6 +180,7 @@ def test_what_shapes_an_image_gives_that_service_other_parts_and_closes_those_of
     key = "services.web.build.args.A"
     assert session.done == [
         ("ports",),
+        ("told",),
         ("make", "web", False),
         ("engine", "web", (key,), True),
         ("close", "web"),
@@ -196,8 +202,8 @@ def test_a_way_to_deploy_is_proven_only_where_files_are_synced(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("keys", "done"),
     [
-        ("ports: [80]", [("ports", 80)]),
-        ("logs: {containers: [a]}", [("ports",), ("logs", "web", "a")]),
+        ("ports: [80]", [("ports", 80), ("told",)]),
+        ("logs: {containers: [a]}", [("ports",), ("told",), ("logs", "web", "a")]),
     ],
 )
 def test_ports_and_logs_change_beside_the_engine(
@@ -220,8 +226,10 @@ def test_a_service_is_started_and_stopped_with_all_that_it_has(tmp_path: Path) -
     assert session.edit(API) == []
     assert session.done == [
         ("lease", "deployment/api"),
-        ("follow", "api", "deployment/api"),
         ("ports",),
+        # Before anything happens of it: readers know it from then on.
+        ("told",),
+        ("follow", "api", "deployment/api"),
         ("watch", "deployment/api"),
         ("logs", "api", "*"),
         ("make", "api", True),
@@ -235,6 +243,7 @@ def test_a_service_is_started_and_stopped_with_all_that_it_has(tmp_path: Path) -
         ("logs", "api"),
         ("close", "api"),
         ("ports",),
+        ("told",),
         ("release", "deployment/api"),
     ]
     said = [event for event in session.events if isinstance(event, DiagnosticRaised)]
@@ -272,7 +281,7 @@ def test_a_port_that_is_in_use_is_said_at_its_place_and_tried_again_with_the_nex
     assert session.reloaded[0].changed == ("services.web.image",)
     session.busy = set()
     assert session.edit(text + "# again\n") == []
-    assert session.done == [("ports", 80, 81)]
+    assert session.done == [("ports", 80, 81), ("told",)]
 
 
 def test_a_service_of_another_session_is_said_and_not_started(tmp_path: Path) -> None:
@@ -293,7 +302,7 @@ def test_what_needs_a_new_start_is_said_until_it_is_reverted_and_the_rest_is_tak
     assert session.edit(WEB.replace("name: shop", "name: other\nregistry: localhost:1")) == other
     (event,) = session.reloaded
     assert (event.changed, event.restart) == ((), ("name", "registry"))
-    assert session.done == []
+    assert session.done == [("told",)]
     assert session.edit(web("image: x").replace("shop", "other")) == other
     assert ("engine", "web", ("services.web.image",), True) in session.done
     assert session.edit(web("image: x")) == []
