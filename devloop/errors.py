@@ -184,8 +184,7 @@ usage/no-rollback: No earlier image is known to have been ready. Go back in your
   and save, or use `devloop restore`.
 config/not-found: Run it in the project, name the file with `-f`, or let `devloop init` write one.
 config/parse: Correct the file at the line named: often an indentation, a tab or an open quote.
-config/duplicate-key: Remove one of the two; no YAML reader agrees with another on which one
-  counts.
+config/duplicate-key: Remove one of the two; YAML readers differ in which one counts.
 config/unknown-key: Correct the key: the message names the nearest one, and all that may stand
   there.
 config/type: Write what the message asks for; often quotes are missing, or the `- ` of a list.
@@ -220,7 +219,7 @@ env/inotify-limit: A warning: the other directories are polled, so a save is see
   fs.inotify.max_user_watches, or leave big directories out in .dockerignore.
 env/watch-polling: A warning: saves are seen later. Keep the project on a local disk; in WSL not
   under /mnt.
-env/watch-restarted: A note: nothing is lost, since all files are looked at again.
+env/watch-restarted: A warning: nothing is lost, since all files are looked at again.
 env/tool-missing: Install the program that the message names, or put it on the PATH.
 env/port-busy: End the program that has the port, or choose another local port: `ports:
   ["8081:8080"]`.
@@ -254,8 +253,7 @@ registry/discovery: `devloop cluster up` writes the ConfigMap anew; or name the 
 registry/unreachable: Start it: `devloop cluster up` for a local one. Else name one that the nodes
   can pull from with `registry:`.
 registry/unauthorized: `docker login` to the registry, as a user who may push there.
-registry/push-failed: The cause has the registry's answer; often its disk is full or it is
-  read-only. The next save tries again.
+registry/push-failed: The cause has the registry's answer. The next save tries again.
 registry/digest-mismatch: See that the name leads to one registry only: no mirror, and no second
   one at that port.
 registry/image-gone: Somebody deleted it. Go back in your version control and save: that builds it
@@ -280,8 +278,8 @@ build/keeps-changing: A warning: leave what a program writes all the time out wi
   .dockerignore.
 build/large-context: A warning: leave what the image does not need out with the line for
   .dockerignore that the message has.
-build/timeout: The message names the step that was running; see what it waits for. The limit is
-  devloop's and no key.
+build/timeout: A build ends after half an hour. The cause names the step that was running; see
+  what it waits for.
 build/base-moved: A note: the image is built again with it.
 build/cache-mounts: A note: what `build.cache` adds to which RUN, or why nothing.
 build/no-cache-mount: Advice: add the cache mount that the message shows to the RUN, or set

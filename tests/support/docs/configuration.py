@@ -181,7 +181,7 @@ def _example(values: Any, path: tuple[str, ...]) -> Any:
             found = (_example(each, path[at + 1 :]) for each in values.values())
             return next((each for each in found if each is not None), None)
         if isinstance(values, list):
-            values = values[0]
+            values = next((each for each in values if part in each), None)
         if not isinstance(values, dict) or part not in values:
             return None
         values = values[part]

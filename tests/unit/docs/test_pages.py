@@ -12,7 +12,7 @@ import click
 import pytest
 import yaml
 
-from devloop.cli.main import COMMANDS
+from devloop.cli.main import COMMANDS, main
 from devloop.cli.main import command as root
 from devloop.config.loader import load_project
 from devloop.errors import Code, DevloopError
@@ -22,6 +22,19 @@ from tests.support.docs.pages import DOCS, PAGES, ROOT
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+# Commands that stand in code blocks and ask neither Docker nor a cluster.
+ALONE = {"init", "check", "config", "schema"}
+MANIFEST = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: web, image: web, ports: [{containerPort: 8080}]}]}
+"""
 
 
 def _pages() -> Iterator[Path]:
@@ -73,6 +86,34 @@ def test_commands_in_the_text_exist_with_their_options(name: str) -> None:
     for span in markdown.code_spans(TEXTS[name]):
         if span.startswith("devloop "):
             _check_named(span)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The project that the pages begin with, on a computer without a cluster."""
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nCOPY . /app\nEXPOSE 8080\n")
+    (tmp_path / "k8s.yaml").write_text(MANIFEST)
+    (tmp_path / "devloop.yaml").write_text(
+        "version: 1\nservices: {web: {build: ., deploy: {manifests: [k8s.yaml]}}}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("project")
+def test_commands_of_the_pages_that_need_no_cluster_run(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = {line for name in GUIDES for line in _command_lines(name)}
+    found = [words for line in sorted(lines) if (words := shlex.split(line, comments=True)[1:])]
+    alone = [words for words in found if words[0] in ALONE]
+    assert {words[0] for words in alone} == ALONE
+    for words in alone:
+        # The project has its file already.
+        status = main(["init", "--force"] if words == ["init"] else words)
+        shown = capsys.readouterr()
+        assert status == 0, f"{words}: {shown.err}"
 
 
 def test_every_command_is_in_the_list_of_commands() -> None:
