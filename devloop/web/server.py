@@ -63,14 +63,15 @@ _TICKETS = 8
 # Bytes that wait for one client at most, besides one batch of records.
 _WAITING = 64 * 1024
 
+_SCRIPTS = (
+    *("page", "parts", "state", "stream", "logs", "log_view"),
+    *("services", "problems", "iterations"),
+)
 _FILES = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
-    **{
-        f"/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8")
-        for name in ("page", "state", "stream", "logs", "log_view", "parts")
-    },
+    **{f"/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8") for name in _SCRIPTS},
 }
 _JSON = "application/json"
 

@@ -75,7 +75,7 @@ class Session:
         self.shift = 0.0
         self.bus = EventBus(clock=lambda: time.time() + self.shift)
         self.history = History()
-        self.server = PageServer(0, self.history, lambda _: b'{"ok":true}') if page else None
+        self.server = serve(self) if page else None
         self.bus.subscribe("control", lambda record: self.take([record]), batch=self.take)
         self.iteration = -1
 
@@ -198,6 +198,11 @@ class Session:
         self.bus.publish(
             LogLine(service=service, pod=f"{service}-6c9d7-x2x7q", container="app", text=text)
         )
+
+
+def serve(made: Session) -> PageServer:
+    facts = {"services": made.services, "requests": ("trigger", "rollback", "pause", "resume")}
+    return PageServer(0, made.history, lambda _: b'{"ok":true}', facts=lambda: facts)
 
 
 @contextlib.contextmanager

@@ -35,6 +35,7 @@ export class LogView {
 
   measure() {
     this.row = parseFloat(getComputedStyle(this.list).getPropertyValue("--row")) || 20;
+    this.resized = this.height !== this.list.clientHeight;
     this.height = this.list.clientHeight;
     // What was picked stays in sight when the list gets smaller: its own text takes the room.
     if (!this.following) this.reveal(this.indexOfPicked());
@@ -54,6 +55,11 @@ export class LogView {
 
   scrolled() {
     const top = this.list.scrollTop;
+    // The list has another height, and the browser moved it.
+    if (this.list.clientHeight !== this.height) {
+      this.measure();
+      return;
+    }
     if (Math.abs(top - this.top) <= 1) return;
     // Where it stands is not where it was put: a person moved it.
     const was = this.following;
@@ -120,7 +126,8 @@ export class LogView {
     if (active) list.setAttribute("aria-activedescendant", active);
     else list.removeAttribute("aria-activedescendant");
     // Last, as the browser has to lay out everything for it.
-    if (this.placed !== this.top || moved) {
+    if (this.placed !== this.top || moved || this.resized) {
+      this.resized = false;
       this.placed = this.top;
       list.scrollTop = this.top;
     }

@@ -1,15 +1,15 @@
 // The page: what happens goes into the state and the log store at once, and on the screen once a
 // frame, whatever has come together until then.
 
+import { fillIteration, newIteration } from "./iterations.js";
 import { LogStore } from "./logs.js";
-import { LogView, hue } from "./log_view.js";
-import { clock, count, duration, el, placeOf, plain, servingName, setText, triggerText }
-  from "./parts.js";
+import { LogView } from "./log_view.js";
+import { clock, count, duration, el, keyed, plain, setText, SIGNS, triggerText } from "./parts.js";
+import { newProblem } from "./problems.js";
+import { fillService, holdText, newService } from "./services.js";
 import { newState, restate, standing, summary, take } from "./state.js";
-import { ask, enter, follow, sourceOf } from "./stream.js";
+import { ask, enter, follow } from "./stream.js";
 
-const SIGNS = { ready: "●", failed: "✗", working: "◐", holding: "◌", stopped: "–",
-  cancelled: "–", idle: "○" };
 const STEPS = ["scan", "test", "build", "push", "deploy", "rollout", "sync"];
 const WORDS = { connected: "live", lost: "not connected, trying again",
   token: "the address is not this session's", elsewhere: "shown in a newer tab",
@@ -22,7 +22,6 @@ const PACE = 100; // milliseconds between two paints: the builds want the proces
 const $ = (id) => document.getElementById(id);
 const state = newState();
 const store = new LogStore();
-const sources = new Map(); // by the number of a diagnostic
 let token = "";
 let changed = true; // the state, since the last frame
 let moved = true; // the log lines
@@ -168,12 +167,6 @@ function paintHead() {
   });
 }
 
-function holdText({ reason, until, since, attempt }) {
-  if (until === null) return reason;
-  const left = Math.round(until - (Date.now() - since) / 1000);
-  return `${reason}; next try ${left > 0 ? `in ${left} s` : "now"}${attempt > 1 ? `, try ${attempt}` : ""}`;
-}
-
 // --- services -------------------------------------------------------------------------------------
 
 function paintServices() {
@@ -182,7 +175,13 @@ function paintServices() {
   find.hidden = all.length < 8;
   const words = find.hidden ? "" : find.value.trim().toLowerCase();
   const shown = words ? all.filter((s) => s.name.toLowerCase().includes(words) || standing(s) === words) : all;
-  keyed($("services"), shown, (s) => s.name, newService, fillService);
+  const now = {
+    chosen, steerable: connection === "connected" && !state.paused,
+    back: state.requests.includes("rollback"),
+  };
+  const does = { choose: (name) => choose(chosen === name ? "" : name), request };
+  keyed($("services"), shown, (s) => s.name, (s) => newService(s, does),
+    (item, s) => fillService(item, s, now));
   const names = all.map((s) => s.name).join("\n");
   const of = $("of");
   if (of.dataset.names !== names) {
@@ -191,81 +190,6 @@ function paintServices() {
       ...all.map((s) => el("option", { value: s.name, textContent: plain(s.name) })));
     of.value = chosen;
   }
-}
-
-function newService({ name }) {
-  const only = el("button", { type: "button", className: "name", aria: { pressed: "false" } });
-  only.title = "Its iterations and logs alone";
-  only.addEventListener("click", () => choose(chosen === name ? "" : name));
-  const again = el("button", { type: "button", className: "small", textContent: "Rebuild",
-    aria: { label: `Rebuild ${name}` } });
-  again.addEventListener("click", () => request({ op: "trigger", service: name }, `${name} is built again`));
-  const back = el("button", { type: "button", className: "small", textContent: "Back", hidden: true,
-    aria: { label: `${name} back to its last good image` } });
-  back.title = "To the last image that was ready, until the next save";
-  back.addEventListener("click", () => request({ op: "rollback", service: name }, `${name} goes back`));
-  const item = el("li", { className: "service" }, el("span", { className: "sign", aria: { hidden: true } }),
-    only, el("span", { className: "serving" }), el("span", { className: "does" }, again, back),
-    el("p", { className: "why" }), el("p", { className: "more" }));
-  [item.sign, item.only, item.serving, , item.why, item.more] = item.children;
-  Object.assign(item, { again, back });
-  return item;
-}
-
-function fillService(item, s) {
-  const word = standing(s);
-  item.dataset.is = word;
-  setText(item.sign, SIGNS[word]);
-  setText(item.only, plain(s.name));
-  item.only.setAttribute("aria-pressed", chosen === s.name);
-  setText(item.serving, s.serving ? servingName(s.serving) : "");
-  item.serving.title = s.serving ? `serves ${s.serving.image}` : "";
-  item.again.disabled = item.back.disabled = connection !== "connected" || Boolean(state.paused);
-  item.back.hidden = !state.requests.includes("rollback");
-  setText(item.why, whyOf(s, word));
-  const ports = [...s.ports].map(([local]) => local).join(" ");
-  const pods = podsOf(s);
-  if (item.more.dataset.says !== `${ports}|${pods}`) {
-    item.more.dataset.says = `${ports}|${pods}`;
-    item.more.replaceChildren(...[...s.ports].flatMap(([local]) => {
-      const url = `http://localhost:${local}`;
-      return [el("a", { href: url, target: "_blank", rel: "noreferrer", textContent: `localhost:${local}` }), " "];
-    }), pods);
-  }
-  item.more.hidden = !ports && !pods;
-}
-
-function podsOf({ pods }) {
-  const all = [...pods.values()].filter((p) => !p.deleting);
-  if (!all.length) return "";
-  const ready = all.filter((p) => p.ready).length;
-  const trouble = all.find((p) => !p.ready && p.reason && !/^(ContainerCreating|PodInitializing|Completed)$/.test(p.reason));
-  const restarts = all.reduce((sum, p) => sum + (p.restarts || 0), 0);
-  return [`${ready}/${all.length} ready`, trouble && trouble.reason, restarts && count(restarts, "restart")]
-    .filter(Boolean).join(", ");
-}
-
-function whyOf(s, word) {
-  const text = said(s, word);
-  return plain(text.length > 300 ? `${text.slice(0, 300)}…` : text);
-}
-
-function said(s, word) {
-  if (word === "working") {
-    if (!s.step) return `#${s.iter} begins`;
-    const took = duration(Math.max(0, Date.now() - s.stepSince));
-    return `#${s.iter} ${s.step} ${took}${s.progress ? `  ${s.progress}` : ""}`;
-  }
-  if (word === "holding") return `#${s.iter} ${holdText(s.hold)}`;
-  const waits = s.hold ? `${s.hold.reason}. ` : "";
-  if (s.outcome === null) return waits || "nothing yet";
-  const took = s.ms === null ? "" : ` in ${duration(s.ms)}`;
-  const what = s.trigger ? ` ${triggerText(s.trigger)}:` : "";
-  if (s.outcome === "ready") return `${waits}#${s.iter}${what} ready${took}`;
-  if (s.outcome === "unchanged") return `${waits}#${s.iter} nothing to do: ${s.why}`;
-  const still = s.serving ? `, still serving ${servingName(s.serving)}` : "";
-  const at = s.failedStep ? ` at ${s.failedStep}` : "";
-  return `${waits}#${s.iter} ${s.outcome}${at}${took}${s.why ? `: ${s.why}` : ""}${still}`;
 }
 
 function choose(name) {
@@ -282,43 +206,7 @@ function paintProblems() {
   const shown = [...state.problems].sort((a, b) => order[a.severity] - order[b.severity] || b.seq - a.seq).slice(0, 50);
   $("problems-part").hidden = !shown.length;
   setText($("problems-title"), shown.length ? count(state.problems.length, "problem") : "Problems");
-  keyed($("problems"), shown, (p) => p.seq, newProblem, () => {});
-}
-
-function newProblem(p) {
-  const place = p.location ? placeOf(state.session.root, p.location) : "";
-  const source = el("pre", { className: "source", hidden: true, tabIndex: 0 });
-  const item = el("li", { className: "problem", data: { is: p.severity } },
-    el("p", { className: "what" },
-      el("b", {}, p.severity === "error" ? "✗ " : "! ", plain(p.message)),
-      el("span", { className: "code" }, p.service ? `${plain(p.service)} ` : "", `[${p.code}]`)),
-    place ? el("p", { className: "place" }, plain(place)) : "",
-    source,
-    p.detail.length ? el("pre", {}, p.detail.map(plain).join("\n")) : "",
-    p.cause ? labelled("cause", p.cause) : "",
-    ...p.suggestions.map((text, i) => labelled(i ? "" : "try", text)));
-  if (p.location && p.location.line) showSource(p, source);
-  return item;
-}
-
-function labelled(label, text) {
-  return el("p", { className: "said" }, el("span", { className: "label" }, label), el("span", {}, plain(text)));
-}
-
-async function showSource(p, to) {
-  if (!sources.has(p.seq)) {
-    if (sources.size > 200) sources.clear();
-    sources.set(p.seq, sourceOf(token, p.seq).catch(() => ({ lines: [] })));
-  }
-  const { first, meant, lines } = await sources.get(p.seq);
-  if (!lines.length) return;
-  const width = String(first + lines.length).length;
-  to.replaceChildren(...lines.map((text, i) => {
-    const number = first + i;
-    return el("span", { className: number === meant ? "meant" : "" },
-      `${number === meant ? ">" : " "} ${String(number).padStart(width)} │ ${plain(text)}\n`);
-  }));
-  to.hidden = false;
+  keyed($("problems"), shown, (p) => p.seq, (p) => newProblem(p, state.session.root, token), () => {});
 }
 
 // --- iterations -----------------------------------------------------------------------------------
@@ -328,59 +216,13 @@ function paintTimeline() {
   const shown = all.slice(-SHOWN).reverse();
   const most = Math.max(1, ...shown.map((i) => i.ms || Date.now() - i.since));
   setText($("timeline-title"), chosen ? `Iterations of ${plain(chosen)}` : "Iterations");
-  keyed($("timeline"), shown, (i) => i.seq, newIteration, (item, i) => fillIteration(item, i, most));
+  keyed($("timeline"), shown, (i) => i.seq, (i) => newIteration(i, jumpTo),
+    (item, i) => fillIteration(item, i, most, chosen));
 }
 
-function newIteration(i) {
-  const item = el("li", { className: "iteration" });
-  const jump = el("button", { type: "button", className: "jump" });
-  jump.title = "Its logs";
-  jump.addEventListener("click", () => {
-    view.jump(store.indexFrom(i.seq));
-    $("logs").focus();
-  });
-  const [number, of, what] = ["number", "of", "what"].map((c) => el("span", { className: c }));
-  jump.append(number, of, what);
-  const bar = el("div", { className: "steps", aria: { hidden: true } });
-  const end = el("span", { className: "end" });
-  const detail = el("p", { className: "detail" });
-  item.append(jump, end, bar, detail);
-  setText(number, `#${i.iter}`);
-  setText(of, plain(i.service));
-  of.style.setProperty("--hue", hue(i.service));
-  Object.assign(item, { what, bar, end, detail });
-  return item;
-}
-
-// Bars are as long as the square root of the time: a first start of a minute and a save of half a
-// second are both to be seen.
-function fillIteration(item, i, most) {
-  const now = Date.now();
-  const going = i.outcome === null;
-  const total = going ? Math.max(1, now - i.since) : i.ms;
-  const word = going ? "working" : i.outcome;
-  const says = `${word}|${Math.round(total)}|${Math.round(most)}|${i.steps.length}|${i.step}|${chosen}|${i.trigger.asked}`;
-  if (item.says === says) return;
-  item.says = says;
-  item.dataset.is = word;
-  setText(item.what, plain(triggerText(i.trigger)));
-  setText(item.end, `${SIGNS[word] || "○"} ${word === "working" ? i.step || "begins" : word} ${duration(total)}  ${clock(i.since)}`);
-  const steps = i.steps.filter((s) => s.ms >= 1);
-  if (going && i.step) steps.push({ step: i.step, ms: now - i.stepSince, outcome: "going" });
-  const sum = Math.max(total, steps.reduce((all, s) => all + s.ms, 0), 1);
-  item.bar.style.width = `${Math.max(1, 100 * Math.sqrt(total / most))}%`;
-  while (item.bar.childElementCount > steps.length) item.bar.lastChild.remove();
-  steps.forEach((s, n) => {
-    const part = item.bar.children[n] || item.bar.appendChild(el("span"));
-    part.dataset.step = s.step;
-    part.dataset.outcome = s.outcome;
-    part.style.width = `${(100 * s.ms) / sum}%`;
-    part.title = `${s.step} ${duration(s.ms)}${s.detail ? `: ${plain(s.detail)}` : ""}`;
-  });
-  const texts = i.steps.filter((s) => s.step !== "scan" && s.outcome !== "cancelled")
-    .map((s) => `${s.step} ${s.outcome === "done" ? duration(s.ms) : s.outcome}${chosen && s.detail ? ` (${plain(s.detail)})` : ""}`);
-  const why = word === "ready" ? "" : plain(i.why || "");
-  setText(item.detail, [texts.join("  "), why, i.rolledBack ? "rolled back" : "", ...i.notes.map(plain)].filter(Boolean).join(" · "));
+function jumpTo(seq) {
+  view.jump(store.indexFrom(seq));
+  $("logs").focus();
 }
 
 // --- logs -----------------------------------------------------------------------------------------
@@ -486,28 +328,6 @@ function tick() {
     later();
   }
   setTimeout(tick, still.matches ? 1000 : 200);
-}
-
-// The children of `list`, one for each of `items`, made once and moved only where the order is
-// another.
-function keyed(list, items, key, make, fill) {
-  const known = list.known || (list.known = new Map());
-  const wanted = new Set(items.map(key));
-  for (const [name, node] of known) {
-    if (!wanted.has(name)) {
-      node.remove();
-      known.delete(name);
-    }
-  }
-  let at = list.firstChild;
-  for (const item of items) {
-    const name = key(item);
-    let node = known.get(name);
-    if (!node) known.set(name, (node = make(item)));
-    fill(node, item);
-    if (node === at) at = at.nextSibling;
-    else list.insertBefore(node, at);
-  }
 }
 
 async function start() {

@@ -1,5 +1,8 @@
 // How things are worded and made into elements. Text from elsewhere only ever becomes text nodes.
 
+export const SIGNS = { ready: "●", failed: "✗", working: "◐", holding: "◌", stopped: "–",
+  cancelled: "–", idle: "○" };
+
 export function duration(ms) {
   if (ms < 95) return `${(ms / 1000).toFixed(2)} s`;
   if (ms < 59_950) return `${(ms / 1000).toFixed(1)} s`;
@@ -62,7 +65,6 @@ export function setText(node, text) {
 // What a terminal would obey or cannot show: sequences of ECMA-48, controls, and characters that
 // reorder the text around them.
 const HIDDEN =
-  // eslint-disable-next-line no-control-regex
   /\x1b\[([0-9;:]*)m|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b[P\]X^_]|[\x90\x98\x9d-\x9f])[^\x00-\x1f\x7f-\x9f]*(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]/gu;
 
 function written(odd) {
@@ -77,7 +79,6 @@ export function plain(text) {
 
 // A log line as pieces of text with the class that its colours ask for; no colours are left over.
 export function coloured(text) {
-  // eslint-disable-next-line no-control-regex
   if (!/[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]/u.test(text)) return [[text, ""]];
   const pieces = [];
   const style = { colour: "", bold: false, dim: false };
@@ -121,5 +122,27 @@ function colour(style, codes) {
         i += 2;
       } else i += 4;
     }
+  }
+}
+
+// The children of `list`, one for each of `items`, made once and moved only where the order is
+// another.
+export function keyed(list, items, key, make, fill) {
+  const known = list.known || (list.known = new Map());
+  const wanted = new Set(items.map(key));
+  for (const [name, node] of known) {
+    if (!wanted.has(name)) {
+      node.remove();
+      known.delete(name);
+    }
+  }
+  let at = list.firstChild;
+  for (const item of items) {
+    const name = key(item);
+    let node = known.get(name);
+    if (!node) known.set(name, (node = make(item)));
+    fill(node, item);
+    if (node === at) at = at.nextSibling;
+    else list.insertBefore(node, at);
   }
 }
