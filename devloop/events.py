@@ -258,7 +258,8 @@ class PodChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogLine(Event):
-    """One line of a container. The wire's `ts` is the kubelet's timestamp, not devloop's."""
+    """One line of a container, which was restarted `restarts` times before it. The wire's `ts` is
+    the kubelet's timestamp, not devloop's."""
 
     type: ClassVar[str] = "log"
     service: str
@@ -266,6 +267,7 @@ class LogLine(Event):
     container: str
     text: str
     ts: str = ""
+    restarts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,5 +331,6 @@ def to_json(record: Record) -> str:
         head["pod"] = event.pod
         head["container"] = event.container
         head["text"] = event.text
+        head["restarts"] = event.restarts
         return _encode(head)
     return _encode(head | _plain(event))

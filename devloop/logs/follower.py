@@ -364,6 +364,7 @@ class LogFollower:
                 return End.AWAY
             raise
         entry.whole = False
+        entry.output.restarts = max(0, instance.restarts - read.previous)
         if read.follows_on:
             self._look(entry)
         try:

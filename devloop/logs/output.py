@@ -36,6 +36,8 @@ class LineOutput:
         clock: Callable[[], float],
         report_after: float,
     ) -> None:
+        # Of the instance whose log is read; set by the thread that reads.
+        self.restarts = 0
         self._service = service
         self._pod = pod
         self._container = container
@@ -113,5 +115,6 @@ class LineOutput:
                 container=self._container,
                 text=text,
                 ts=ts,
+                restarts=self.restarts,
             )
         )

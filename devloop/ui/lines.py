@@ -18,6 +18,7 @@ from datetime import datetime
 
 from devloop import events
 from devloop.model import Outcome, StepOutcome
+from devloop.ui.repeats import Repeats
 from devloop.ui.sanitize import plain
 from devloop.ui.text import (
     count,
@@ -53,11 +54,12 @@ class LineFormatter:
         self._config: dict[str, None] = {}
         self._forwards: dict[tuple[str, int], str] = {}
         self._pods: dict[str, str] = {}
+        self._repeats = Repeats()
 
     def format(self, record: events.Record) -> list[str]:  # noqa: C901, PLR0912 - one line a type
         match record.event:
             case events.LogLine() as event:
-                return [self._log(event)]
+                return [self._log(each) for each in self._repeats.take(event)]
             case events.SessionStarted() as event:
                 self._root = event.root
                 lines = [_session(event)]

@@ -19,6 +19,7 @@ from devloop.events import ConfigReloaded, LogLine, SessionStarted
 from devloop.ui.live_parts import LogPrefixes, Row, glyphs_for, paint, plain_text, render
 from devloop.ui.live_state import LiveState
 from devloop.ui.output import Output
+from devloop.ui.repeats import Repeats
 from devloop.ui.text import with_changes
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class TerminalSink:
         self._root = ""
         self._state = LiveState(self._glyphs, self._read_source)
         self._logs = LogPrefixes(self._glyphs, color=color)
+        self._repeats = Repeats()
         self._changed = threading.Condition()
         self._pending: list[str] = []
         self._waiting = 0
@@ -135,8 +137,10 @@ class TerminalSink:
         if isinstance(event, LogLine):
             if self._logs_of not in (None, event.service):
                 return ""
-            line = self._logs.line(event.service, event.pod, event.container, event.text)
-            return f"{line}\n"
+            return "".join(
+                f"{self._logs.line(each.service, each.pod, each.container, each.text)}\n"
+                for each in self._repeats.take(event)
+            )
         if isinstance(event, SessionStarted):
             self._root = event.root
             self._services = event.services
