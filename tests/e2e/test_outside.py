@@ -33,6 +33,19 @@ def test_it_is_named_at_once_and_the_next_save_takes_it_back(
     session.finished("ready")
     cluster.serves("v1")
 
+    cluster.kubectl("rollout", "restart", "deployment/web")
+    said = session.wait(_changed_outside, "word of the restart")
+    assert said["severity"] == "info"
+    assert "deployment/web was restarted by kubectl-rollout" in said["message"]
+    cluster.kubectl("rollout", "undo", "deployment/web", "--to-revision=1")
+    said = session.wait(_changed_outside, "word of the rollback")
+    assert said["severity"] == "warning"
+    # What it puts back takes fields away only, which is nobody's write.
+    assert "put back to an earlier state" in said["message"]
+    workspace.save("app.py", workspace.read("app.py"))
+    session.finished("ready", seconds=90)
+    cluster.serves("v1")
+
     cluster.kubectl("scale", "deployment/web", "--replicas=2")
     cluster.kubectl("scale", "deployment/web", "--replicas=1")
     cluster.kubectl("delete", "deployment/web")
@@ -42,4 +55,4 @@ def test_it_is_named_at_once_and_the_next_save_takes_it_back(
     session.finished("ready", seconds=90)
     cluster.serves("v2")
     changes = [event for event in session.of("diagnostic") if _changed_outside(event)]
-    assert len(changes) == 2
+    assert len(changes) == 4

@@ -24,7 +24,7 @@ from devloop.cluster.deploy.ownership import gitops_manager
 from devloop.errors import Code, Diagnosis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from devloop.cluster.api.pod_view import Json
     from devloop.cluster.api.reflector import WatchEvent
@@ -36,13 +36,19 @@ if TYPE_CHECKING:
 _TEMPLATE = ("spec", "template")
 _RESTARTED = "kubectl.kubernetes.io/restartedAt"
 
+# So many states are known again; the Deployment itself keeps ten ReplicaSets.
+_EARLIER = 10
+
 # Several writes in a row are one change; a watch brings them within a few milliseconds.
 _REST = 0.1
 
 
-def outside_change(ref: WorkloadRef, left: Json, now: Json | None) -> Diagnosis | None:
+def outside_change(
+    ref: WorkloadRef, left: Json, now: Json | None, earlier: Sequence[object] = ()
+) -> Diagnosis | None:
     """What somebody else made of a workload that this session `left` so; None for nothing that
-    matters to what its pods run, or where `now` is older than `left`."""
+    matters to what its pods run, or where `now` is older than `left`. `earlier` are the specs of
+    its pods that the session left before."""
     if now is None:
         return _changed(f"{ref} was deleted", "save a file of the service to deploy it again")
     if _is_older(now, left) or dig(now, *_TEMPLATE, "spec") == dig(left, *_TEMPLATE, "spec"):
@@ -54,8 +60,13 @@ def outside_change(ref: WorkloadRef, left: Json, now: Json | None) -> Diagnosis 
     tip = "save a file of the service to take it over again"
     if manager is not None:
         tip = f"pause {manager} for {ref} while you work, or take it out of {manager}'s hands"
-    how = "rolled back (`kubectl rollout undo`)" if is_undone(now) else "changed"
-    return _changed(f"{ref} was {how} by {last_writer(now)}: {what}", tip)
+    done, by = "changed by", last_writer(now)
+    if is_undone(now):
+        done, by = "rolled back by", f"{by} (`kubectl rollout undo`)"
+    elif dig(now, *_TEMPLATE, "spec") in earlier:
+        # Who only takes fields away owns nothing afterwards, and is not named.
+        done, by = "put back to an earlier state by", f"{by}, as `kubectl rollout undo` does"
+    return _changed(f"{ref} was {done} {by}: {what}", tip)
 
 
 def outside_restart(ref: WorkloadRef, left: Json, now: Json | None) -> Diagnosis | None:
@@ -105,6 +116,7 @@ class OutsideWatch:
         self._lock_of = lock_of
         self._changed = threading.Condition()
         self._left: dict[WorkloadRef, Json] = {}
+        self._earlier: dict[WorkloadRef, list[object]] = {}
         self._services: dict[WorkloadRef, set[str]] = {}
         self._suspects: set[WorkloadRef] = set()
         self._told: dict[WorkloadRef, Diagnosis] = {}
@@ -130,6 +142,8 @@ class OutsideWatch:
             return
         with self._changed:
             first = ref not in self._left
+            spec, earlier = dig(left, *_TEMPLATE, "spec"), self._earlier.setdefault(ref, [])
+            self._earlier[ref] = [*(e for e in earlier if e != spec), spec][-_EARLIER:]
             self._left[ref] = left
             self._services.setdefault(ref, set()).add(service)
             self._told.pop(ref, None)
@@ -170,7 +184,8 @@ class OutsideWatch:
         now = self._view.workload(ref).get(ref.name)
         with self._changed:
             left = self._left[ref]
-            found, known = outside_change(ref, left, now), self._told.pop(ref, None)
+            found = outside_change(ref, left, now, self._earlier[ref])
+            known = self._told.pop(ref, None)
             if found is not None:
                 self._told[ref] = found
             services = sorted(self._services[ref])

@@ -136,8 +136,22 @@ def test_a_rollback_is_called_that() -> None:
     assert found is not None
     assert found.severity == "warning"
     assert found.message == (
-        "deployment/web was rolled back (`kubectl rollout undo`) by kubectl: web runs nginx:1"
+        "deployment/web was rolled back by kubectl (`kubectl rollout undo`): web runs nginx:1"
     )
+
+
+def test_a_rollback_that_only_takes_something_away_has_no_manager() -> None:
+    def env(thing: dict[str, Any]) -> None:
+        thing["spec"]["template"]["spec"]["containers"][0]["env"] = [{"name": "A", "value": "1"}]
+
+    earlier = [deployment()["spec"]["template"]["spec"]]
+    now = deployment(generation=4)
+    found = outside_change(WEB, _with(env), now, earlier)
+    assert found is not None
+    assert "put back to an earlier state by somebody, as `kubectl rollout undo`" in found.message
+    other = outside_change(WEB, _with(env), now)
+    assert other is not None
+    assert "was changed by somebody" in other.message
 
 
 def test_what_is_older_than_our_own_write_is_no_change() -> None:
