@@ -1,4 +1,7 @@
-"""`devloop check`: what is wrong with devloop.yaml and the files it names. Writes nothing."""
+"""`devloop check`: what is wrong with devloop.yaml and the files it names.
+
+Writes nothing, but where there is no devloop.yaml, what is assumed, into devloop's own directory.
+"""
 
 from __future__ import annotations
 

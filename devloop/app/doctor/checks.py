@@ -23,11 +23,13 @@ from typing import TYPE_CHECKING, Self
 from devloop.app import connect, find_registry
 from devloop.app.doctor.hops import HopFinding
 from devloop.app.doctor.rehearsal import SERVICE, Rehearsal, project_files
+from devloop.app.housekeeping import UNKNOWN_SECONDS, find_leftovers, remove
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.platforms import own_platform
 from devloop.base.process import CannotRun, Overran, run
 from devloop.base.supervisor import program
 from devloop.base.threads import Background
+from devloop.builders.built_images import BuiltImages
 from devloop.builders.docker_socket import ask_daemon
 from devloop.builders.preflight import require_docker
 from devloop.builders.select import buildx_problem
@@ -36,6 +38,7 @@ from devloop.cluster.api.log_stream import node_platforms
 from devloop.cluster.api.pod_ports import PodPorts
 from devloop.cluster.api.pod_view import dig, items, name_of, pod_view, text
 from devloop.cluster.deploy.guard import local_reason
+from devloop.config.schema import STATE_DIR
 from devloop.errors import Code, DevloopError, Diagnosis
 from devloop.model import CREATED_BY, PushTarget
 from devloop.registry.client import RegistryClient
@@ -317,19 +320,27 @@ class Examination:
                 rehearsal.over()
 
         session = Background("doctor-session", go)
-        self._stack.callback(self._forget_images, rehearsal)
+        self._stack.callback(self._forget_images, folder / STATE_DIR)
         self._stack.callback(session.join)
         self._stack.callback(session.stop)
         return rehearsal
 
-    def _forget_images(self, rehearsal: Rehearsal) -> None:
-        if self._registry is None:
+    def _forget_images(self, state_dir: Path) -> None:
+        """Those of this session, here and, if it deletes anything, in the registry."""
+        if not self._target.push:
             return
-        name = self._registry.name(self._target.repository(SERVICE))
-        for digest in rehearsal.digests:
-            # Many registries delete nothing; what is left are a few kilobytes.
-            with contextlib.suppress(DevloopError, Cancelled):
-                self._registry.delete_manifest(name, digest)
+        built, cancel = BuiltImages(state_dir), Cancel()
+        with contextlib.suppress(DevloopError, Cancelled):
+            found = find_leftovers(
+                built,
+                state_dir,
+                host=self._target.push,
+                keep=0,
+                in_use=(),
+                unknown_since=UNKNOWN_SECONDS,
+                cancel=cancel,
+            )
+            remove(found, built, self._registry, cancel)
 
     def _own_folder(self) -> Path:
         """Where the project is, whose file system is the one in question, and hidden there; else

@@ -25,7 +25,7 @@ _TICK = 0.2
 
 class Rehearsal:
     """Takes the session's events in one thread, answers in another. `pod` is the one that was ready
-    last, `digests` are of the images that were pushed."""
+    last."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -36,7 +36,6 @@ class Rehearsal:
         self._over = False
         self._words: list[str] = []
         self.pod = ""
-        self.digests: set[str] = set()
 
     # What the session says
 
@@ -78,8 +77,6 @@ class Rehearsal:
             case {"type": "pod.changed", "ready": True, "deleting": False, "pod": str(pod)}:
                 self.pod = pod
             case {"type": "iteration.finished"}:
-                if event.get("digest"):
-                    self.digests.add(str(event["digest"]))
                 if event.get("outcome") == "failed":
                     self._failed = event
                 else:
