@@ -155,6 +155,8 @@ class ForwardTargets:
                 listener()
 
         followed.end = self._view.subscribe_pods(followed.namespace, belongs, take)
+        if self._targets.get(target) is not followed:
+            followed.end()  # nobody wants it any more, since just now
 
     def _look_again(self) -> None:
         while not self._stop.is_set():

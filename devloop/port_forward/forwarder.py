@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from devloop.port_forward.ports import Dial
 
 
-Wanted: TypeAlias = "tuple[str, int, int] | tuple[str, int, int | str, str, str]"
+WantedPort: TypeAlias = "tuple[str, int, int] | tuple[str, int, int | str, str, str]"
 
 
 class PortForwarder:
@@ -43,7 +43,7 @@ class PortForwarder:
 
     def __init__(
         self,
-        ports: Sequence[Wanted],
+        ports: Sequence[WantedPort],
         dial: Dial,
         pods: PodSource,
         publish: Callable[[Event], None],
@@ -83,7 +83,7 @@ class PortForwarder:
         self._thread.start()
         self._unsubscribe = self._pods.on_change(lambda: self._in_loop(self._look))
 
-    def change(self, more: Iterable[Wanted], gone: Iterable[tuple[str, int]]) -> None:
+    def change(self, more: Iterable[WantedPort], gone: Iterable[tuple[str, int]]) -> None:
         """While it runs, open `more` ports and close those of (service, local port). Not both at
         once for the same local port: what is to be another one is closed first. Raises
         env/port-busy, and opens and closes nothing then, unless a port that was closed for another
@@ -100,7 +100,7 @@ class PortForwarder:
         finally:
             self._in_loop(lambda: self._add(opened))
 
-    def _add(self, opened: Sequence[tuple[tuple[Socket, ...], Wanted]]) -> None:
+    def _add(self, opened: Sequence[tuple[tuple[Socket, ...], WantedPort]]) -> None:
         for listeners, wanted in opened:
             route = self._open(listeners, wanted)
             route.report("listening")
@@ -119,7 +119,7 @@ class PortForwarder:
                 route.close("devloop.yaml has it no more")
         done.set()
 
-    def _open(self, listeners: tuple[Socket, ...], wanted: Wanted) -> Route:
+    def _open(self, listeners: tuple[Socket, ...], wanted: WantedPort) -> Route:
         service, local, container = wanted[:3]
         backend = wanted[4] if len(wanted) == 5 else ""
         route = Route(
@@ -229,13 +229,13 @@ class PortForwarder:
             self._accept_on(True)
 
 
-def _listeners(wanted: Wanted) -> tuple[Socket, ...]:
+def _listeners(wanted: WantedPort) -> tuple[Socket, ...]:
     return listen(wanted[1], wanted[3] if len(wanted) == 5 else "")
 
 
-def _listening(ports: Iterable[Wanted]) -> list[tuple[tuple[Socket, ...], Wanted]]:
+def _listening(ports: Iterable[WantedPort]) -> list[tuple[tuple[Socket, ...], WantedPort]]:
     """All of them, or none."""
-    opened: list[tuple[tuple[Socket, ...], Wanted]] = []
+    opened: list[tuple[tuple[Socket, ...], WantedPort]] = []
     try:
         for wanted in ports:
             each = _listeners(wanted)

@@ -101,6 +101,20 @@ def test_the_pods_behind_a_service_and_a_pod_by_name_are_followed(
     assert len(changed) == 2
 
 
+def test_others_are_followed_when_devloop_yaml_names_others(
+    pods: Pods, targets: ForwardTargets
+) -> None:
+    while len(pods.followed) < 2:
+        assert pods.found.wait(10)
+        pods.found.clear()
+    pods.put(pod("db-0"))
+    targets.use({"pod/db-0": "dev", "pod/db-1": "dev"})
+    pods.put(pod("db-1"))
+    assert [each.name for each in targets.current("pod/db-0")] == ["db-0"]
+    assert [each.name for each in targets.current("pod/db-1")] == ["db-1"]
+    assert [each.name for each in targets.current("service/db")] == ["own-service/db"]
+
+
 def test_ports_are_numbers_in_the_pod(pods: Pods, targets: ForwardTargets) -> None:
     while len(pods.followed) < 2:
         assert pods.found.wait(10)

@@ -26,7 +26,12 @@ class Feed:
         self.told: list[tuple[str, list[tuple[int, int]]]] = []
         workloads = {name: [WorkloadRef("deployment", name, "dev")] for name in ("web", "api")}
         takers: list[Any] = []
-        view = SimpleNamespace(subscribe_pods=lambda _namespace, _owned, take: takers.append(take))
+
+        def subscribe_pods(_namespace: str, _owned: object, take: Any) -> Callable[[], None]:
+            takers.append(take)
+            return lambda: None
+
+        view = SimpleNamespace(subscribe_pods=subscribe_pods)
         self.feed = PodFeed(cast("Any", view), workloads, publish=self.events.append)
         self.feed.start()
         self.watched = dict(zip(workloads, takers, strict=True))
@@ -161,3 +166,14 @@ def test_a_workload_that_joins_is_followed_and_one_that_leaves_is_gone() -> None
     assert [p.uid for p in feed.current("web")] == ["agent"]
     changes = [(e.pod, e.phase) for e in events if isinstance(e, PodChanged)]
     assert changes == [("web-0", ""), ("web-0", "Gone"), ("agent-0", "")]
+
+
+def test_the_pods_of_a_service_that_devloop_yaml_has_no_more_are_not_said_to_be_gone(
+    feed: Feed,
+) -> None:
+    feed.feed.forget("web")
+    assert (feed.feed.current("web"), feed.feed.workloads("web")) == ((), ())
+    feed.see(pod("2"))
+    assert feed.events == []
+    feed.feed.follow("web", [WorkloadRef("deployment", "web", "dev")])
+    assert feed.feed.workloads("web") == (WorkloadRef("deployment", "web", "dev"),)
