@@ -15,7 +15,7 @@ from devloop.app.good_images import ServiceImages, image_exists
 from devloop.app.preflight import watch_workloads
 from devloop.app.session import chosen
 from devloop.app.workloads import renderings_for, workloads_of
-from devloop.base.cancel import Cancel
+from devloop.base.cancel import Cancel, Cancelled
 from devloop.cluster.deploy.deployments import Deployments
 from devloop.cluster.deploy.recovery import recover_abandoned
 from devloop.cluster.deploy.session_lease import SessionLeases
@@ -88,11 +88,13 @@ def leases_of(
     refs: Iterable[WorkloadRef],
     report: Callable[[Diagnosis], None],
     cancel: Cancel,
-) -> Iterator[None]:
-    """Have the leases of the workloads. Errors: safety/lease where a session works with them."""
+) -> Iterator[SessionLeases]:
+    """Have the leases of the workloads; `cancel` is set when one is lost. Errors: safety/lease
+    where a session works with them, or takes them over."""
+    taken: list[DevloopError] = []
 
     def lost(error: DevloopError) -> None:
-        report(error.diagnosis)
+        taken.append(error)
         cancel.set()
 
     leases = SessionLeases(
@@ -103,8 +105,13 @@ def leases_of(
         report=report,
     )
     with contextlib.closing(leases):
-        leases.acquire(cancel)
-        yield
+        try:
+            leases.acquire(cancel)
+            yield leases
+        except Cancelled:
+            if taken:
+                raise taken[0] from None
+            raise
 
 
 def _chosen(project: Project, service: str) -> str:

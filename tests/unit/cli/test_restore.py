@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.app import only_session
+from devloop.app import connect, only_session
 from devloop.app.good_images import ServiceImages
+from devloop.app.rollback import leases_of
+from devloop.base.cancel import Cancel
 from devloop.cli.main import main
 from devloop.cluster.deploy.lease import Holder, lease_path
 from devloop.cluster.deploy.original import keep_original
 from devloop.cluster.replace.pause import with_pause
 from devloop.config.loader import load_project
+from devloop.errors import Code, DevloopError
 from devloop.model import Fingerprint, ImageRef, WorkloadRef
 from tests.support.cluster_objects import deployment
 from tests.support.fake_api import FakeApi, fake_api
@@ -126,3 +130,21 @@ def test_what_cannot_be_gone_back_to_is_said(
     file.write_text(file.read_text() + "  api: {build: .}\n")
     assert main(["rollback", "-n", "dev"]) == 2
     assert "name it: devloop rollback SERVICE" in capsys.readouterr().err
+
+
+def test_who_takes_over_meanwhile_ends_it(api: FakeApi, project: Project) -> None:
+    told = DevloopError.of(Code.SAFETY_LEASE, "another devloop session took over deployment/web")
+    ref, cancel = WorkloadRef("deployment", "web", "dev"), Cancel()
+
+    def work() -> None:
+        with (
+            connect(replace(project, namespace="dev")) as connection,
+            leases_of(project, connection, [ref], lambda _: None, cancel) as leases,
+        ):
+            leases._on_lost(told)
+            cancel.check()
+
+    with pytest.raises(DevloopError) as caught:
+        work()
+    assert caught.value is told
+    assert LEASE not in api.objects
