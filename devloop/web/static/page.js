@@ -17,7 +17,10 @@ const WORDS = { connected: "live", lost: "not connected, trying again",
 const NO_TOKEN = "Open the address that devloop printed, or press o in its terminal.";
 const SHOWN = 120; // iterations on the page
 const BUDGET = 8; // milliseconds a frame for a new filter
-const PACE = 100; // milliseconds between two paints: the builds want the processor as well
+// Milliseconds between two paints, at least and at most, and how many times what one takes: the
+// builds want the processor as well.
+const PACE = [100, 400];
+const SHARE = 10;
 
 const $ = (id) => document.getElementById(id);
 const state = newState();
@@ -29,7 +32,7 @@ let catching = 0; // up to this number all has happened before: nothing is annou
 let chosen = ""; // the service whose iterations and logs are shown
 let connection = "lost";
 let cancelFrame = null;
-let painted = 0;
+let free = 0; // when the next paint may be
 const told = [];
 
 async function readToken() {
@@ -96,7 +99,7 @@ function tell(text) {
 // A tab that nobody looks at has no frames, but its title can be seen.
 function later() {
   if (cancelFrame) return;
-  const wait = document.hidden ? 1000 : painted + PACE - performance.now();
+  const wait = document.hidden ? 1000 : free - performance.now();
   if (wait > 0) {
     const timer = setTimeout(document.hidden ? now : nextFrame, wait);
     cancelFrame = () => clearTimeout(timer);
@@ -110,8 +113,10 @@ function nextFrame() {
 
 function now() {
   cancelFrame = null;
-  painted = performance.now();
+  const began = performance.now();
   paint();
+  const ended = performance.now();
+  free = ended + Math.min(PACE[1], Math.max(PACE[0], SHARE * (ended - began)));
 }
 
 function paint() {
