@@ -242,7 +242,8 @@ def test_other_requests_go_on_while_a_plugin_runs(api: FakeApi, tmp_path: Path) 
     threads = [threading.Thread(target=ask, name="devloop-ask") for _ in range(2)]
     for thread in threads:
         thread.start()
-    until(lambda: (tmp_path / "asked").exists() and len(api.calls) == 2)
+    asked = tmp_path / "asked"
+    until(lambda: asked.exists() and asked.read_text() != "" and len(api.calls) == 2)
     api.token = "t1"
     assert connection.request("GET", "/version")
     cancel.set()
@@ -250,4 +251,4 @@ def test_other_requests_go_on_while_a_plugin_runs(api: FakeApi, tmp_path: Path) 
         thread.join()
     connection.close()
     assert len(ended) == 2
-    assert (tmp_path / "asked").read_text() == "\n"
+    assert asked.read_text() == "\n"
