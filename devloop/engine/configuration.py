@@ -85,4 +85,5 @@ def _dirty(service: ServiceState, keys: tuple[str, ...], now: float) -> Dirty:
         asks=tuple(ask for each in known for ask in each.asks),
         again=any(each.again for each in known),
         keys=tuple(dict.fromkeys((*(key for each in known for key in each.keys), *keys))),
+        named=any(each.named for each in known),
     )

@@ -39,10 +39,11 @@ def hinted(turn: Turn, fact: Hinted) -> None:
         return
     old = turn.service.dirty
     if old is None:
-        dirty = Dirty(first=turn.now, last=turn.now, paths=fact.paths)
+        dirty = Dirty(first=turn.now, last=turn.now, paths=fact.paths, named=bool(fact.paths))
     else:
         paths = None if old.paths is None or fact.paths is None else old.paths | fact.paths
-        dirty = replace(old, last=turn.now, paths=paths)
+        named = old.named or bool(fact.paths)
+        dirty = replace(old, last=turn.now, paths=paths, named=named)
     turn.service = replace(turn.service, dirty=dirty)
 
 
@@ -112,7 +113,7 @@ def _decide(turn: Turn, scan: Scan, seen: Dirty, done: Done) -> None:
         )
     running = service.iteration
     fingerprint = scan.fingerprint
-    wished = bool(seen.asks or seen.keys or scan.changed or seen.paths)
+    wished = seen.wished or bool(scan.changed)
     if service.back and not (seen.asks or seen.keys) and (done.wrote or not wished):
         # Neither an audit nor what a build wrote is a wish to have what somebody went back from.
         return
@@ -190,7 +191,7 @@ def _compare(turn: Turn, trigger: Trigger, scan: Scan, seen: Dirty, *, ended: bo
 
 def scan_failed(turn: Turn, diagnosis: Diagnosis, seen: Dirty) -> None:
     failure = turn.service.failure
-    if turn.service.back and not (seen.asks or seen.paths):
+    if turn.service.back and not seen.wished:
         return
     turn.service = replace(turn.service, back="")
     if turn.service.iteration is not None:

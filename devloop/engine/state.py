@@ -71,7 +71,7 @@ class Dirty:
     """The disk may have changed. Times are the loop's clock in seconds; `paths` is None when
     anything may have changed. `asks` are the requests for another try that the next look answers,
     by number; with `again` there is one in any case. `keys` are those of devloop.yaml that have
-    other values."""
+    other values. `named`: somebody named a path, which is no audit."""
 
     first: float
     last: float
@@ -79,6 +79,12 @@ class Dirty:
     asks: tuple[int, ...] = ()
     again: bool = False
     keys: tuple[str, ...] = ()
+    named: bool = False
+
+    @property
+    def wished(self) -> bool:
+        """Whether somebody wants to have what is on disk."""
+        return bool(self.asks or self.keys or self.named)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,8 +52,8 @@ MOST_PROCESSES = 8
 # These sleep most of the time, on any number of cores.
 REALTIME_SPREAD = ("-n", "4", "--dist", "worksteal")
 REALTIME_MARK = "pytest.mark.realtime"
-# A file of which all tests need Docker or a cluster.
-MACHINE_ONLY = re.compile(r"^pytestmark = .*\b(docker|kind)\b", re.MULTILINE)
+# A file of which all tests are of another part.
+OTHER_PART = re.compile(r"^pytestmark = .*\b(docker|kind|realtime)\b", re.MULTILINE)
 MACHINE_ONLY_DIRECTORY = "tests/e2e/"
 COVERAGE = ("--cov=devloop", "--cov-report=")
 TEST_DIRECTORIES = ("tests", "sample_app/tests")
@@ -119,7 +119,8 @@ def run(
             break
     for outcome in outcomes if not pytest_args else ():
         shares.remember(outcome.seconds)
-    wanted = files_beside_others(venv.ROOT) if unit else test_files(venv.ROOT)
+    every = [*files_beside_others(venv.ROOT), *realtime_files(venv.ROOT)]
+    wanted = every if unit else test_files(venv.ROOT)
     missing = [] if pytest_args else uncollected(wanted, outcomes)
     for name, _ in failed:
         console.say(f"script/test: {name} failed, see above")
@@ -157,9 +158,9 @@ def rounds(pytest_args: Sequence[str], *, unit: bool, coverage: bool) -> list[li
 
 
 def processes(cores: int) -> int:
-    """Return how many processes use all cores: a third of the time a test waits for a process, a
-    socket or a timer, so that there are half as many again."""
-    return min(max(2, cores * 3 // 2), MOST_PROCESSES)
+    """Return how many processes use all cores: half of the time a test waits for a process, a
+    socket or a timer."""
+    return min(cores * 2, MOST_PROCESSES)
 
 
 def files_beside_others(root: Path) -> list[str]:
@@ -168,7 +169,7 @@ def files_beside_others(root: Path) -> list[str]:
         file
         for file in test_files(root)
         if not file.startswith(MACHINE_ONLY_DIRECTORY)
-        and not MACHINE_ONLY.search((root / file).read_text("utf-8"))
+        and not OTHER_PART.search((root / file).read_text("utf-8"))
     ]
 
 

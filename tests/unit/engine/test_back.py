@@ -181,6 +181,19 @@ def test_a_save_meanwhile_takes_over(twice: World) -> None:
     assert twice.cluster["web"] == "content-3"
 
 
+@pytest.mark.parametrize("proves", [True, False])
+def test_a_source_that_was_lost_before_a_reload_is_not_passed_over_for_a_rollback(
+    twice: World, proves: bool
+) -> None:
+    """An edit of devloop.yaml has all looked at, which is an audit only where nobody saved."""
+    twice.lose_the_source("web")
+    twice.devloop_yaml_has_other_settings("web", proves)
+    asked_back(twice)
+    done(twice, TaskKind.SCAN)
+    assert web(twice).failure is not None
+    assert web(twice).back == ""
+
+
 def test_asked_for_twice_at_once_it_is_one(twice: World) -> None:
     asked_back(twice, 1)
     asked_back(twice, 2)

@@ -67,8 +67,8 @@ def test_both_sides_name_the_report_alike() -> None:
     assert checks.REPORT == run_report.VARIABLE
 
 
-@pytest.mark.parametrize(("cores", "processes"), [(1, 2), (2, 3), (4, 6), (64, 8)])
-def test_there_are_more_processes_than_cores(cores: int, processes: int) -> None:
+@pytest.mark.parametrize(("cores", "processes"), [(1, 2), (2, 4), (64, 8)])
+def test_there_are_two_processes_to_a_core(cores: int, processes: int) -> None:
     assert checks.processes(cores) == processes
 
 
@@ -90,11 +90,12 @@ def test_the_whole_tree_runs_in_rounds_and_named_tests_at_once() -> None:
         assert one == Part((*checks.UNIT_ONLY, *checks.COVERAGE, *named))
 
 
-def test_only_files_that_need_a_machine_as_a_whole_are_left_to_it(tree: Path) -> None:
+def test_only_files_that_are_of_another_part_as_a_whole_are_left_to_it(tree: Path) -> None:
     for name, text in {
         "tests/integration/test_machine.py": "pytestmark = [pytest.mark.kind, pytest.mark.docker]",
         "tests/integration/test_some.py": "@pytest.mark.docker\ndef test_one(): pass\n",
         "tests/e2e/test_all.py": "def test_one(): pass\n",
+        "tests/unit/test_late.py": "pytestmark = pytest.mark.realtime",
     }.items():
         (tree / name).parent.mkdir(exist_ok=True)
         (tree / name).write_text(text)
@@ -102,6 +103,7 @@ def test_only_files_that_need_a_machine_as_a_whole_are_left_to_it(tree: Path) ->
     assert set(checks.test_files(tree)) - set(found) == {
         "tests/integration/test_machine.py",
         "tests/e2e/test_all.py",
+        "tests/unit/test_late.py",
     }
 
 
