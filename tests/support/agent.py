@@ -78,7 +78,8 @@ class Supervised:
         for peer in self._peers:
             peer.close()
         if self.process.poll() is None:
-            left = descendants(self.pid)
+            # One whose parent ends just then may be missed once.
+            left = {*descendants(self.pid), *descendants(self.pid)}
             self.process.kill()
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):

@@ -1,10 +1,10 @@
 """`script/test`: every check of the project, the tests last, so that their summary ends it.
 
 The tests run in rounds of pytest runs side by side. First those that need neither Docker nor a
-cluster, shared out to several processes that leave the machine to whoever needs it at once: the few
-that would be late otherwise run beside them. Then those that share one machine's Docker and one
-cluster: each of the two one after the other. Last, alone, those that take from others what they
-need. What all of them did is counted together in a closing line that reads like pytest's own.
+cluster, shared out to several processes; then the few that would be late beside these. Then those
+that share one machine's Docker and one cluster: each of the two one after the other. Last, alone,
+those that take from others what they need. What all of them did is counted together in a closing
+line that reads like pytest's own.
 """
 
 from __future__ import annotations
@@ -89,10 +89,9 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One run of pytest; one that `yields` leaves the machine to what runs beside it."""
+    """One run of pytest."""
 
     arguments: tuple[str, ...]
-    yields: bool = False
 
 
 def run(
@@ -145,7 +144,7 @@ def rounds(pytest_args: Sequence[str], *, unit: bool, coverage: bool) -> list[li
     # Files are named: to collect all tests takes a process longer than to run its part of them.
     waiting = Part((*REALTIME_SPREAD, *REALTIME, *given, *realtime_files(venv.ROOT)))
     shared = [
-        Part((*BESIDE_OTHERS, *measured, *given, *files), yields=True)
+        Part((*BESIDE_OTHERS, *measured, *given, *files))
         for files in shares.divide(
             venv.ROOT, files_beside_others(venv.ROOT), processes(os.cpu_count() or 1)
         )
@@ -154,13 +153,13 @@ def rounds(pytest_args: Sequence[str], *, unit: bool, coverage: bool) -> list[li
         [Part((*CLUSTER, *given)), Part((*DOCKER, *given))],
         [Part((*EXCLUSIVE, *given))],
     ]
-    return [[*shared, waiting], *([] if unit else machine)]
+    return [shared, [waiting], *([] if unit else machine)]
 
 
 def processes(cores: int) -> int:
-    """Return how many processes use all cores: half of the time a test waits for a process, a
-    socket or a timer."""
-    return min(cores * 2, MOST_PROCESSES)
+    """Return how many processes use all cores: a third of the time a test waits for a process, a
+    socket or a timer, so that there are half as many again."""
+    return min(max(2, cores * 3 // 2), MOST_PROCESSES)
 
 
 def files_beside_others(root: Path) -> list[str]:
@@ -214,9 +213,7 @@ def tests(parts: Sequence[Part], env: dict[str, str]) -> list[Outcome]:
             if sys.version_info >= (3, 12):
                 own["COVERAGE_CORE"] = "sysmon"
             output = None if not running else (place / "output").open("wb")
-            running.append(
-                Running(["pytest", *part.arguments], {**env, **own}, output, part.yields)
-            )
+            running.append(Running(["pytest", *part.arguments], {**env, **own}, output))
         statuses = [one.wait(TESTS_SECONDS) for one in running]
         if any(COVERAGE[0] in part.arguments for part in parts):
             say_coverage(directory, env)
@@ -289,13 +286,12 @@ class Running:
         argv: Sequence[str],
         env: dict[str, str],
         output: IO[bytes] | None = None,
-        yields: bool = False,
     ) -> None:
         print("$", *(argv if len(argv) < MOST_WORDS else [*argv[:MOST_WORDS], "…"]), flush=True)
         self._name = argv[0]
         self._output = output
         self._process = subprocess.Popen(
-            [*(("nice",) if yields else ()), str(venv.BIN / argv[0]), *argv[1:]],
+            [str(venv.BIN / argv[0]), *argv[1:]],
             cwd=venv.ROOT,
             env=env,
             stdin=subprocess.DEVNULL,

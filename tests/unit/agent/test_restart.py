@@ -299,9 +299,10 @@ def test_the_images_own_stop_signal_counts_as_the_kubelets() -> None:
 
 def test_a_command_that_cannot_be_started_again_is_held_as_one_that_ended(tmp_path: Path) -> None:
     tool = tmp_path / "tool"
-    tool.write_text("#!/bin/sh\nexec sleep 100\n")
+    tool.write_text("#!/bin/sh\necho up\nexec sleep 100\n")
     tool.chmod(0o755)
     with Supervised(str(tool)) as supervised:
+        assert supervised.line() == "up"
         peer = supervised.peer()
         peer.ask("hold")
         tool.rename(tmp_path / "gone")
@@ -402,6 +403,6 @@ def test_many_restarts_leave_nothing_behind() -> None:
     # Pages come in when they are first used; what is left behind each time would be more.
     _, first, *_, last = (found for _, found in restart_often(120, every=30))
     assert last.descriptors == first.descriptors or os.environ.get(OTHER_PROGRAM)
-    assert last.resident <= first.resident + 16 or os.environ.get(OTHER_PROGRAM)
+    assert last.resident <= first.resident + 64 or os.environ.get(OTHER_PROGRAM)
     assert last.zombies == 0
     assert last.resident < 1024 or os.environ.get(OTHER_PROGRAM)

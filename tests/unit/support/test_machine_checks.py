@@ -44,7 +44,7 @@ def test_a_test_file_that_is_not_collected_is_found(
 ) -> None:
     arguments = ("-q", "-k", "not machine", "-p", "no:cacheprovider")
     parts = [
-        Part((*arguments, "tests"), yields=True),
+        Part((*arguments, "tests")),
         Part((*arguments, "-p", "xdist", "-n", "1", "sample_app/tests")),
         Part(("--no-such-option",)),
     ]
@@ -67,23 +67,22 @@ def test_both_sides_name_the_report_alike() -> None:
     assert checks.REPORT == run_report.VARIABLE
 
 
-@pytest.mark.parametrize(("cores", "processes"), [(1, 2), (2, 4), (64, 8)])
-def test_there_are_two_processes_to_a_core(cores: int, processes: int) -> None:
+@pytest.mark.parametrize(("cores", "processes"), [(1, 2), (2, 3), (4, 6), (64, 8)])
+def test_there_are_more_processes_than_cores(cores: int, processes: int) -> None:
     assert checks.processes(cores) == processes
 
 
 def test_the_whole_tree_runs_in_rounds_and_named_tests_at_once() -> None:
-    beside, machine, alone = checks.rounds(["-x"], unit=False, coverage=True)
-    *shared, waiting = beside
+    shared, [waiting], machine, alone = checks.rounds(["-x"], unit=False, coverage=True)
     files = checks.files_beside_others(venv.ROOT)
     before = (*checks.BESIDE_OTHERS, *checks.COVERAGE, "-x")
-    assert all(part.yields and part.arguments[: len(before)] == before for part in shared)
+    assert all(part.arguments[: len(before)] == before for part in shared)
     assert sorted(file for part in shared for file in part.arguments[len(before) :]) == files
     realtime = checks.realtime_files(venv.ROOT)
     assert waiting == Part((*checks.REALTIME_SPREAD, *checks.REALTIME, "-x", *realtime))
     assert machine == [Part((*checks.CLUSTER, "-x")), Part((*checks.DOCKER, "-x"))]
     assert alone == [Part((*checks.EXCLUSIVE, "-x"))]
-    assert checks.rounds(["-x"], unit=True, coverage=True) == [beside]
+    assert checks.rounds(["-x"], unit=True, coverage=True) == [shared, [waiting]]
     for named in (("tests/unit",), ("tests/conftest.py::test_x",), ("-m", "kind")):
         assert checks.rounds(named, unit=False, coverage=False) == [[Part(named)]]
         [[one]] = checks.rounds(named, unit=True, coverage=True)
