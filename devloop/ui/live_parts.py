@@ -96,7 +96,8 @@ class Row:
 
 def render(row: Row, width: int, glyphs: Glyphs) -> list[Text]:
     """`row` as lines of at most `width` cells."""
-    parts = ((plain(part).expandtabs(4), style) for part, style in row.parts)
+    # Details of steps end in an ellipsis, whatever the terminal can show.
+    parts = ((_shown(part, glyphs), style) for part, style in row.parts)
     text = Text.assemble(*parts, end="")
     if row.right[0]:
         right = Text(row.right[0], row.right[1], end="")
@@ -121,6 +122,10 @@ def render(row: Row, width: int, glyphs: Glyphs) -> list[Text]:
     first.rstrip()
     below = rest.wrap(_CONSOLE, width - hang) if rest else ()
     return [first, *(Text(" " * hang, end="").append_text(line) for line in below)]
+
+
+def _shown(part: str, glyphs: Glyphs) -> str:
+    return plain(part).replace("…", glyphs.more).expandtabs(4)
 
 
 def _cut(text: Text, width: int, more: str) -> Text:

@@ -30,9 +30,15 @@ class Output:
         except (OSError, AttributeError, io.UnsupportedOperation):
             self._fd = None
         self.encoding = getattr(stream, "encoding", None) or "utf-8"
+        try:
+            "…".encode(self.encoding)
+            self._more = "…"
+        except (UnicodeError, LookupError):
+            self._more = "..."
 
     def write(self, text: str) -> None:
         """Write `text` and wait until it is handed over."""
+        text = text.replace("…", self._more)
         if self._fd is None:
             known = text.encode(self.encoding, "backslashreplace").decode(self.encoding)
             self._stream.write(known)

@@ -46,6 +46,8 @@ class Repeats:
 
     def take(self, event: LogLine) -> list[LogLine]:
         """What to show for a line, of the same container."""
+        if not event.ts:  # a remark about the log, which the container did not write
+            return [event]
         key = (event.service, event.pod, event.container)
         start = self._starts.get(key)
         if start is None:

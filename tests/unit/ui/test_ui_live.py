@@ -52,7 +52,7 @@ def rows(script: Script, glyphs: Glyphs = UNICODE, width: int = 80) -> list[str]
     ]
 
 
-@pytest.mark.parametrize("width", [40, 80, 120])
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 140])
 @pytest.mark.parametrize("glyphs", ["unicode", "ascii"])
 def test_a_whole_session(width: int, glyphs: str) -> None:
     chosen = UNICODE if glyphs == "unicode" else ASCII
@@ -299,6 +299,13 @@ def test_log_text_keeps_its_colours_on_a_colour_terminal_only() -> None:
     assert LogPrefixes(ASCII, color=False).line("w", "p-1", "c", text) == "w 1 | [bold]red"
     coloured = LogPrefixes(ASCII, color=True).line("w", "p-1", "c", text)
     assert coloured.endswith(" [bold]\x1b[31mred\x1b[0m")
+
+
+def test_an_ellipsis_from_elsewhere_keeps_the_column_in_ascii() -> None:
+    row = Row((("  push  sha256:a193d500d117…", "none"),), right=("0.7 s", "soft"))
+    (line,) = render(row, 60, ASCII)
+    assert plain_text(line).startswith("  push  sha256:a193d500d117... ")
+    assert (line.cell_len, line.plain.isascii()) == (60, True)
 
 
 def test_rows_are_painted_with_the_sixteen_colours() -> None:

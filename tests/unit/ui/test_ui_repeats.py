@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from hypothesis import given
@@ -13,11 +14,12 @@ from devloop.ui.lines import LineFormatter
 from devloop.ui.repeats import _CONTAINERS, _LINES, Repeats
 from devloop.ui.terminal import TerminalSink
 
+TS = "2026-11-30T18:42:02.134681668Z"
 CRASH = ["starting", "Traceback (most recent call last):", "NameError: ap"]
 
 
 def line(text: str, restarts: int = 0, pod: str = "web-1-ab", container: str = "web") -> LogLine:
-    return LogLine(service="web", pod=pod, container=container, text=text, restarts=restarts)
+    return LogLine(service="web", pod=pod, container=container, text=text, restarts=restarts, ts=TS)
 
 
 def shown(*starts: list[str], repeats: Repeats | None = None) -> list[str]:
@@ -63,6 +65,16 @@ def test_the_same_lines_without_a_restart_or_of_another_pod_are_shown() -> None:
 
 def test_one_line_or_two_are_not_worth_another() -> None:
     assert shown(CRASH[:2], CRASH[:2]) == CRASH[:2] * 2
+
+
+def test_remarks_about_the_log_are_no_lines_of_it() -> None:
+    repeats = Repeats()
+    remark = replace(line("… lines may be missing", 1), ts="")
+    assert repeats.take(remark) == [remark]
+    assert shown(CRASH, repeats=repeats) == CRASH
+    assert repeats.take(line(CRASH[0], 1))[0].text == note(1)
+    assert repeats.take(remark) == [remark]
+    assert repeats.take(line(CRASH[1], 1)) == []
 
 
 def test_memory_is_bounded() -> None:

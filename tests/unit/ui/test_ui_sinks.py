@@ -82,8 +82,8 @@ def test_what_was_printed_before_stays_before(tmp_path: Path) -> None:
     path = tmp_path / "out"
     with path.open("w", encoding="ascii") as stream:
         stream.write("first\n")
-        Output(stream).write("… then\n")
-    assert path.read_text() == "first\n\\u2026 then\n"
+        Output(stream).write("… then ü\n")
+    assert path.read_text() == "first\n... then \\xfc\n"
 
 
 def kind(output: Any, stream: io.StringIO, **env: str) -> str:
