@@ -354,11 +354,12 @@ def _crash(
     if liveness and code in {137, 143, None}:
         return _probe_failing(pod, container, liveness[-1], grace=grace)
     restarts = f"{container.restarts} restart{'' if container.restarts == 1 else 's'}"
+    how, often = ("keeps exiting", f", {restarts}") if container.restarts else ("ended", "")
     return _finding(
         (pod, container),
         Code.POD_CRASH_LOOP,
-        f"container {container.name} of pod {pod.name} keeps exiting "
-        f"(exit code {'unknown' if code is None else code}, {restarts})",
+        f"container {container.name} of pod {pod.name} {how} "
+        f"(exit code {'unknown' if code is None else code}{often})",
         exit_meaning(code),
         grace=grace,
         log=True,

@@ -328,3 +328,13 @@ def test_never_raises(thing: dict[str, Any], events: list[Any]) -> None:
     found = examine(thing, events)
     if found is not None:
         with_log(found, ["x"])
+
+
+@pytest.mark.parametrize(
+    ("restarts", "words"),
+    [(0, "ended (exit code 1)"), (1, "keeps exiting (exit code 1, 1 restart)")],
+)
+def test_who_has_ended_once_does_not_keep_exiting(restarts: int, words: str) -> None:
+    found = examine(pod(terminated(1, restarts=restarts)), [])
+    assert found is not None
+    assert found.diagnosis.message.endswith(words)
