@@ -77,7 +77,8 @@ class LineOutput:
         with self._lock:
             dropped, self._dropped = self._dropped, 0
         if dropped and not self._ending.is_set():
-            self._say(f"… {dropped:,} lines dropped: more than {self._rate:,} a second", "")
+            lines = "line" if dropped == 1 else "lines"
+            self._say(f"… {dropped:,} {lines} dropped: more than {self._rate:,} a second", "")
 
     @property
     def busy(self) -> bool:
