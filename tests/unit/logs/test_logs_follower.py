@@ -291,7 +291,7 @@ def test_a_flood_is_cut_and_the_loss_is_told_even_if_nothing_follows(
 
     def dropped() -> int:
         notices = (
-            re.fullmatch(r"… (\d+) lines dropped: more than 10 a second", t) for t in texts()
+            re.fullmatch(r"… (\d+) lines? dropped: more than 10 a second", t) for t in texts()
         )
         return sum(int(notice[1]) for notice in notices if notice)
 
