@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from devloop.base.cancel import Cancel
-    from devloop.logs.followed import FollowedContainer
+    from devloop.logs.followed import FollowedContainer, LogFile
     from devloop.logs.ports import LogFiles
     from devloop.logs.reading import Line
 
@@ -53,15 +53,15 @@ def look_if_due(
     file = entry.file
     first_idle = file.unsettled and silent >= _STALLED * idle
     if file.due or first_idle:
-        look(files, entry, cancel)
+        look(files, entry, file, cancel)
         if first_idle and not file.due:
             file.unsettled = False
 
 
-def look(files: LogFiles, entry: FollowedContainer, cancel: Cancel) -> bool:
-    """Note what the first line of the newest file tells; whether there is one. A look that fails
-    stays due."""
-    file = entry.file
+def look(files: LogFiles, entry: FollowedContainer, file: LogFile, cancel: Cancel) -> bool:
+    """Note what the first line of the newest file tells of the `file` that is read; whether there
+    is one. A look that fails stays due. The reader may be at another file by then, of which it
+    tells nothing."""
     received = file.received
     try:
         head = files.first_line(entry.pod, entry.name, cancel=cancel)
@@ -187,7 +187,7 @@ def fill(
 def at_the_end(files: LogFiles, entry: FollowedContainer, cancel: Cancel) -> bool:
     """Look once more when a container is over; True when its stream never came to the last file."""
     file = entry.file
-    if not look(files, entry, cancel) and file.head:
+    if not look(files, entry, file, cancel) and file.head:
         file.rotated = EMPTY
     attend(entry, 0.0, 1.0)
     file.due = False

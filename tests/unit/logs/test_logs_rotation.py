@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from devloop.base.cancel import Cancel
 from devloop.errors import Code, DevloopError
 from devloop.logs import LogFollower
-from devloop.logs.reading import Position
+from devloop.logs.followed import FollowedContainer, LogFile
+from devloop.logs.reading import Instance, Position
+from devloop.logs.rotation import look_if_due
 from tests.support.waiting import until
 from tests.unit.logs.kubelet import Kubelet
 from tests.unit.logs.test_logs_follower import Log, at
@@ -16,6 +19,8 @@ from tests.unit.logs.test_logs_reading import piece
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from devloop.logs.output import LineOutput
 
 
 @pytest.fixture
@@ -169,3 +174,37 @@ def test_lines_stamped_a_little_apart_are_no_file_that_comes_twice() -> None:
     position.open()
     twice = [piece(9.9999), piece(10.0001), piece(9.9999), piece(10.0001)]
     assert all(position.is_new(p) for p in twice)
+
+
+class _Left(LogFile):
+    """A file that the reader leaves as soon as somebody asks whether a look at it is due."""
+
+    entry: FollowedContainer
+
+    @property
+    def due(self) -> bool:
+        self.entry.file = LogFile()
+        return True
+
+    @due.setter
+    def due(self, value: bool) -> None: ...
+
+
+def test_a_look_says_nothing_of_the_file_that_the_reader_is_at_by_then(kubelet: Kubelet) -> None:
+    """It is another instance's, of which a first line that is later tells no rotation."""
+    position = Position()
+    position.is_new(piece(1))
+    entry = FollowedContainer(
+        service="web",
+        pod=kubelet.view(),
+        name="web",
+        instance=Instance(id="c0"),
+        position=position,
+        output=cast("LineOutput", None),
+    )
+    kubelet.write(at(5), b"first words")
+    left = _Left()
+    left.entry, entry.file = entry, left
+    look_if_due(kubelet, entry, 0.0, 1.0, Cancel())
+    assert entry.file is not left
+    assert entry.file.pending == ""
