@@ -97,7 +97,7 @@ def test_the_keys_of_the_live_view_steer_the_session_and_the_terminal_is_given_b
 
     try:
         until(lambda: b"ready in" in shown, 120)
-        assert b"r rebuild  p pause" in shown
+        assert b"r rebuild  b back  p pause" in shown
         os.write(terminal, b"p")
         until(lambda: b"goes on" in shown and "session.paused" in types())
         os.write(terminal, b"p")
