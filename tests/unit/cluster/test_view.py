@@ -7,6 +7,7 @@ import pytest
 
 from devloop.base.cancel import Cancel
 from devloop.cluster.api.pod_view import pod_view
+from devloop.cluster.api.reflector import Backoff
 from devloop.cluster.api.view import ClusterView, owned_by, workload_of
 from devloop.errors import DevloopError
 from devloop.model import PodView, WorkloadRef
@@ -82,8 +83,11 @@ def test_a_lost_delete_is_told_by_the_next_list(api: FakeApi, view: ClusterView)
     assert told == [("web-new-x", False), ("web-new-x", True)]
 
 
-def test_an_answer_that_is_no_list_deletes_nothing(api: FakeApi, view: ClusterView) -> None:
+def test_an_answer_that_is_no_list_deletes_nothing(
+    api: FakeApi, view: ClusterView, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As a server gives one that comes to its end; for an empty list all would be gone."""
+    monkeypatch.setattr(Backoff, "next", lambda _: 0.01)
     api.put(f"{PODS}/a", pod(running(), name="a"))
     pods = view.view("pods", "dev")
     pods.wait_synced(Cancel())

@@ -14,6 +14,7 @@ from devloop.base.cancel import Cancel
 from devloop.engine.loop import SilentReporter
 from devloop.errors import DevloopError
 from devloop.model import ImageRef, Resumed, Standing
+from devloop.sync import earlier_session
 from tests.support.agent import needs_linux
 from tests.support.waiting import until
 from tests.unit.agent.test_serve import Serve, framed
@@ -154,7 +155,8 @@ def test_the_recipe_of_then_was_another(process: Process) -> None:
     assert resumed(process) == "what shapes the image changed since the last session"
 
 
-def test_an_image_of_nobody(process: Process) -> None:
+def test_an_image_of_nobody(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(earlier_session, "_LOOK", 0.2)
     process.world.run(image(7))
     process.changed_to("2")
     assert resumed(process) == "pod web-0 runs an image of unknown content"
@@ -213,7 +215,10 @@ def test_a_stream_that_nobody_takes_ends(
     assert why == "closed" or resumed(process) == Resumed(image=image(1), current=True, held=False)
 
 
-def test_a_container_of_an_unknown_image_gets_no_stream_ahead_of_time(process: Process) -> None:
+def test_a_container_of_an_unknown_image_gets_no_stream_ahead_of_time(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(earlier_session, "_LOOK", 0.2)
     process.world.run(image(7))
     before = len(process.world.streams)
     process.changed_to("2")
