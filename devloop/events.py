@@ -283,7 +283,8 @@ class ForwardChanged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageOpened(Event):
-    """The session's page is at `url`. It has the secret that steers the session."""
+    """The session's page is at `url`. It has the secret that steers the session. It may come before
+    `session.started`, which waits for the cluster."""
 
     type: ClassVar[str] = "page.opened"
     url: str
