@@ -11,11 +11,19 @@ import errno
 import socket
 import struct
 import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import selectors
 
 Socket = socket.socket
 UnknownHost = socket.gaierror
 
 _BACKLOG = 128
+
+# Seconds between two looks for a new client while the process has too many files open.
+_SHORTAGE = 0.1
 _CHUNK = 65536
 
 
@@ -64,6 +72,33 @@ def is_bound(port: int) -> bool:
         except OSError as error:
             return error.errno == errno.EADDRINUSE
     return False
+
+
+def accept_client(listener: socket.socket) -> socket.socket | None:
+    """A new connection, the caller's to close; None where it has gone again. With no descriptors
+    left the caller would be woken at once again, so that it is let wait a moment."""
+    try:
+        sock, _ = listener.accept()
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            time.sleep(_SHORTAGE)
+        return None
+    return sock
+
+
+def watch_for(
+    selector: selectors.BaseSelector, sock: socket.socket, before: int, mask: int, data: object
+) -> int:
+    """Have `selector` wake for `mask` of a socket, 0 for nothing, where it did so for `before`;
+    returns `mask`."""
+    if mask != before:
+        if before and mask:
+            selector.modify(sock, mask, data)
+        elif mask:
+            selector.register(sock, mask, data)
+        else:
+            selector.unregister(sock)
+    return mask
 
 
 def connect_unix(path: str, timeout: float) -> socket.socket:

@@ -8,13 +8,12 @@ since all it costs is its place in the history. What a request does is the busin
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import selectors
 import time
 from typing import TYPE_CHECKING, Any
 
-from devloop.base.sockets import ClientSocket, wake_pair
+from devloop.base.sockets import ClientSocket, accept_client, wake_pair, watch_for
 from devloop.base.threads import supervised
 from devloop.base.unix_sockets import forget_unix, listen_unix, peer_uid
 from devloop.control.history import Cursor
@@ -48,9 +47,6 @@ PATIENCE = 10.0
 # Bytes that wait for one client at most, besides one batch of records.
 _WAITING = 64 * 1024
 _BATCH = 512
-
-# Seconds between two looks for a new client while the process has too many files open.
-_SHORTAGE = 0.1
 
 
 class ControlServer:
@@ -147,13 +143,8 @@ class ControlServer:
         return max(0.0, min(ends) - self._clock()) if ends else None
 
     def _accept(self) -> None:
-        try:
-            sock, _ = self._listener.accept()
-        except OSError as error:
-            # It has gone again; or there are no descriptors left, and it would be asked at once
-            # again.
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                time.sleep(_SHORTAGE)
+        sock = accept_client(self._listener)
+        if sock is None:
             return
         try:
             own = self._own(sock)
@@ -257,15 +248,7 @@ class ControlServer:
     def _watch(self, client: _Client) -> None:
         mask = 0 if client.heard else selectors.EVENT_READ
         mask |= selectors.EVENT_WRITE if client.out.pending else 0
-        if mask == client.mask:
-            return
-        if client.mask and mask:
-            self._selector.modify(client.out.sock, mask, client)
-        elif mask:
-            self._selector.register(client.out.sock, mask, client)
-        else:
-            self._selector.unregister(client.out.sock)
-        client.mask = mask
+        client.mask = watch_for(self._selector, client.out.sock, client.mask, mask, client)
 
     def _drop(self, client: _Client) -> None:
         if client in self._clients:

@@ -8,7 +8,6 @@ it costs is its place in the history. A connection carries one request.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import secrets
 import selectors
@@ -17,7 +16,13 @@ from http import HTTPStatus
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from devloop.base.sockets import ClientSocket, listen_on_loopback, wake_pair
+from devloop.base.sockets import (
+    ClientSocket,
+    accept_client,
+    listen_on_loopback,
+    wake_pair,
+    watch_for,
+)
 from devloop.base.threads import supervised
 from devloop.web.feed import PING, EventFeed
 from devloop.web.http import (
@@ -50,10 +55,9 @@ _CLIENTS = 48
 _FOLLOWING = 4
 
 # Seconds for a request, and for taking an answer that is not followed; between two signs of life to
-# one who follows; between two looks for a client while the process has too many files open.
+# one who follows.
 _PATIENCE = 10.0
 _PING = 10.0
-_SHORTAGE = 0.1
 
 # Seconds in which a browser that was started has to ask for the page, and how many such tickets
 # there are at most.
@@ -178,13 +182,8 @@ class PageServer:
         return max(0.0, min(ends) - self._clock()) if ends else None
 
     def _accept(self, listener: Socket) -> None:
-        try:
-            sock, _ = listener.accept()
-        except OSError as error:
-            # It has gone again; or there are no descriptors left, and it would be asked at once
-            # again.
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                time.sleep(_SHORTAGE)
+        sock = accept_client(listener)
+        if sock is None:
             return
         if len(self._clients) >= _CLIENTS:
             sock.close()
@@ -339,15 +338,7 @@ class PageServer:
     def _watch(self, client: _Visitor) -> None:
         mask = 0 if client.heard else selectors.EVENT_READ
         mask |= selectors.EVENT_WRITE if client.out.pending else 0
-        if mask == client.mask:
-            return
-        if client.mask and mask:
-            self._selector.modify(client.out.sock, mask, client)
-        elif mask:
-            self._selector.register(client.out.sock, mask, client)
-        else:
-            self._selector.unregister(client.out.sock)
-        client.mask = mask
+        client.mask = watch_for(self._selector, client.out.sock, client.mask, mask, client)
 
     def _drop(self, client: _Visitor) -> None:
         if client in self._clients:
