@@ -5,7 +5,8 @@
    init, and to the kubelet it is the command itself. It never allocates, never waits for a peer, and
    sets no timer but while it stops the command. Four stages:
 
-     RUNS     the command runs, or has ended by itself and is held
+     RUNS     the command runs, has ended by itself and is held, or is not started yet: where what it
+              would serve is older than what was served before, a peer has a moment to bring that
      ASKED    the command got SIGTERM because a peer asked; the deadline is set
      REST     it has ended; the rest of its group got SIGTERM, with the same deadline
      KILLING  what is left gets SIGKILL until nothing is left
@@ -14,6 +15,7 @@
 #include "child.h"
 #include "content.h"
 #include "link.h"
+#include "note.h"
 #include "peers.h"
 #include "sys.h"
 
@@ -21,6 +23,7 @@ enum {
     BY_SIGNAL = 128,        /* exit status = this + the signal's number, as shells and runc say it */
     MOST_STOP_MS = 3600000,
     KILL_AGAIN_MS = 10,     /* what a process forks while it is killed is found the next time */
+    HEIR_MS = 3000,         /* for the peer who changed the files of the container before this one */
     GIVE_UP_MS = 2000,      /* after SIGKILL: somebody else's process, or one in uninterruptible sleep */
 };
 
@@ -35,6 +38,7 @@ static pid_t group;
 static uint64_t starts;
 static uint64_t started_at; /* nanoseconds of CLOCK_BOOTTIME */
 static uint64_t deadline;   /* milliseconds of CLOCK_MONOTONIC, in all stages but RUNS */
+static uint64_t first_start; /* the same, while the command is not started yet; else 0 */
 static bool start_again;    /* at the end of the stop that is under way */
 static bool leaving;        /* the container was told to end: nothing is started or held any more */
 
@@ -59,6 +63,8 @@ static void add_state(Line *line) {
         add_number(line, (uint64_t)child);
         add(line, " ");
         add_number(line, started_at);
+    } else if (first_start) {
+        add(line, "unstarted");
     } else {
         add(line, ended_by_signal ? "ended signal " : "ended exit ");
         add_number(line, (uint64_t)ended_with);
@@ -100,12 +106,13 @@ static void refuse(Peer *peer, const char *request, const char *why) {
 /* --- the command ----------------------------------------------------------------------------- */
 
 static void end_if_nobody_holds(void) {
-    if (child || stage != RUNS || (peers_hold() && !leaving)) return;
+    if (child || first_start || stage != RUNS || (peers_hold() && !leaving)) return;
     _exit(ended_by_signal ? BY_SIGNAL + ended_with : ended_with);
 }
 
 static void start(void) {
     stage = RUNS;
+    first_start = 0;
     start_again = false;
     starts++;
     pid_t made = child_start(&command);
@@ -164,6 +171,7 @@ static void kill_what_is_left(void) {
 static void advance(void) {
     bool none_left = reap();
     if (stage == RUNS) {
+        if (first_start && now_ms() >= first_start) start();
         end_if_nobody_holds();
         return;
     }
@@ -186,8 +194,8 @@ static void advance(void) {
 }
 
 static int wait_ms(void) {
-    if (stage == RUNS) return -1;
     uint64_t at = now_ms();
+    if (stage == RUNS) return !first_start ? -1 : first_start > at ? (int)(first_start - at) : 0;
     if (stage != KILLING) return deadline > at ? (int)(deadline - at) : 0;
     return at < deadline + GIVE_UP_MS ? KILL_AGAIN_MS : GIVE_UP_MS;
 }
@@ -199,7 +207,10 @@ static int wait_ms(void) {
 static void stop(uint64_t milliseconds, bool then_start) {
     uint64_t until = now_ms() + milliseconds;
     start_again = then_start;
-    if (stage != RUNS) {
+    if (first_start) {
+        first_start = 0;
+        stopped();
+    } else if (stage != RUNS) {
         if (until < deadline) deadline = until;
     } else if (child) {
         deadline = until;
@@ -259,6 +270,7 @@ static void take_request(Peer *peer, const char *text) {
     } else if (strcmp(text, "content") == 0) {
         peer_asks(peer);
     } else if (strcmp(text, "changing") == 0) {
+        note_leave();
         *peer_known(peer) = content_changing(*peer_known(peer));
     } else if ((rest = after(text, "mark "))) {
         if (!content_mark(peer_known(peer), rest)) refuse(peer, "mark", "the content is not known");
@@ -299,6 +311,7 @@ static void pass_on(const struct signalfd_siginfo *from) {
 static void leave(const struct signalfd_siginfo *from) {
     leaving = true;
     start_again = false;
+    if (first_start) _exit(BY_SIGNAL + SIGTERM);
     bool has_it = stage == ASKED && from->ssi_signo == SIGTERM;
     if (stage == ASKED || !child) stage = RUNS;
     if (!has_it) pass_on(from);
@@ -366,8 +379,13 @@ int supervise(char **arguments) {
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     child_prepare();
     peers_listen(socket);
-    start();
-    if (!child) child_become(&command);
+    note_prepare(socket, command.argv);
+    if (note_found()) {
+        first_start = now_ms() + HEIR_MS;
+    } else {
+        start();
+        if (!child) child_become(&command);
+    }
     for (;;) {
         struct pollfd polls[PEER_POLLS + 1];
         peers_poll(polls);

@@ -378,6 +378,8 @@ class ContainerSync:
         awaited = self._awaited
         if told.kind == "ended" and told.by_itself:
             self._ended(told)
+        elif told.kind == "unstarted":
+            self._old_process = True
         elif awaited is None:
             return
         elif told.kind in ("refused", "mixed", "lost"):

@@ -77,14 +77,23 @@ IMAGES, UNKNOWN = "image", "unknown"
 
 @dataclass(frozen=True, slots=True)
 class ProcessNews:
-    """What became of the container's process: `started`; `listening` again where the one before
-    did; `waiting` for that, with what of its ports is `missing`, what is `back`, and what `other`
-    ports listen; `ended`, as `how` says in words and `by_itself` or not; `restarting`: a restart
-    that was asked for comes with this start. `count` is the start's number. `refused` a restart,
-    `lost` the supervisor, or `mixed`: somebody else changes the files too; then `how` says why."""
+    """What became of the container's process: `started`; `unstarted` yet, for it would serve what
+    was served before the last changes; `listening` again where the one before did; `waiting` for
+    that, with what of its ports is `missing`, what is `back`, and what `other` ports listen;
+    `ended`, as `how` says in words and `by_itself` or not; `restarting`: a restart that was asked
+    for comes with this start. `count` is the start's number. `refused` a restart, `lost` the
+    supervisor, or `mixed`: somebody else changes the files too; then `how` says why."""
 
     kind: Literal[
-        "started", "listening", "waiting", "ended", "restarting", "refused", "mixed", "lost"
+        "started",
+        "unstarted",
+        "listening",
+        "waiting",
+        "ended",
+        "restarting",
+        "refused",
+        "mixed",
+        "lost",
     ]
     count: int = 0
     how: str = ""
@@ -99,6 +108,8 @@ def news(line: str) -> ProcessNews | None:
     match line.removeprefix("event ").removeprefix("state ").split(" "):
         case ["started", _, _, count]:
             return ProcessNews("started", int(count))
+        case ["unstarted", _]:
+            return ProcessNews("unstarted")
         case ["listening" | "restarting" as kind, count]:
             return ProcessNews(kind, int(count))
         case ["waiting", count, *ports]:

@@ -223,6 +223,30 @@ def test_a_port_that_the_manifest_names_is_not_given_up(
     cluster.serves("v0")
 
 
+def test_a_container_that_begins_anew_serves_what_was_brought_to_the_one_before(
+    devloop: Start, workspace: Workspace, cluster: Cluster
+) -> None:
+    session = devloop("dev")
+    session.finished("ready", seconds=START)
+    workspace.version("v1")
+    is_hot(session, session.finished("ready", seconds=EDIT))
+    pod = standing(cluster).pod
+    cluster.kubectl("exec", pod.name, "--", "python3", "-c", "import os; os.kill(1, 15)")
+    answers: list[str | None] = []
+
+    def served_again() -> bool:
+        answers.append(cluster.answer())
+        return None in answers and answers[-1] == "v1"
+
+    soon(served_again, 60)
+    assert set(answers) == {None, "v1"}, session.story()
+    until(cluster, lambda now: now.pod.restarts == 1 and now.pod.ready, "restarted")
+    assert standing(cluster).pod.uid == pod.uid
+    workspace.version("v2")
+    is_hot(session, session.finished("ready", seconds=EDIT))
+    assert cluster.answer() == "v2"
+
+
 def test_three_replicas(devloop: Start, workspace: Workspace, cluster: Cluster) -> None:
     workspace.replace(
         "k8s.yaml", "spec:\n  selector: {match", "spec:\n  replicas: 3\n  selector: {match"

@@ -45,6 +45,15 @@ def program() -> Path:
         return agent.ensure() / own_platform().replace("/", "-")
 
 
+def note(name: str, argv: Sequence[str]) -> Path:
+    """What a supervisor of that name leaves for the next one once files were changed: agent/note.c,
+    whose hash is FNV-1a."""
+    digest = 0xCBF29CE484222325
+    for byte in name.encode() + b"".join(os.fsencode(word) + b"\0" for word in argv):
+        digest = (digest ^ byte) * 0x100000001B3 % 2**64
+    return Path(f"/dev/shm/.devloop-{digest:016x}")
+
+
 class Supervised:
     """A command under `agent supervise`, which listens at a name of its own."""
 
@@ -57,8 +66,10 @@ class Supervised:
         stdin: int = subprocess.DEVNULL,
         cwd: Path | None = None,
         keep: Sequence[int] = (),
+        name: str = "",
     ) -> None:
-        self.name = uuid.uuid4().hex
+        self.name = name or uuid.uuid4().hex
+        self.note = note(self.name, argv)
         self.process = subprocess.Popen(
             [str(program()), "supervise", "--socket", self.name, *options, "--", *argv],
             stdin=stdin,
@@ -88,6 +99,8 @@ class Supervised:
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
+        if self.note.is_dir() and not self.note.is_symlink():
+            self.note.rmdir()
 
     @property
     def pid(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 
-from . import agent, checks, cluster, console, demo, setup, shell, venv
+from . import agent, checks, cluster, console, demo, images, setup, shell, venv
 
 TEST_USAGE = """\
 usage: script/test [--unit] [--no-lint] [--coverage] [PYTEST ARGUMENT]...
@@ -40,6 +40,7 @@ def test(args: list[str]) -> int:
         venv.ensure()
     else:
         found = setup.ensure(cluster.for_tests())
+        images.remove_leftovers()
     if platform.system() == "Linux":
         agent.ensure(venv.BIN / "python")
     return checks.run(rest, found, unit=unit, lint=lint, coverage=coverage)

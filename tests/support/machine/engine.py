@@ -34,7 +34,8 @@ PROGRAMS = (
 NEEDED = {"iptables": "iptables", "modprobe": "kmod", "ps": "procps"}
 PLUGINS = Path("/usr/local/lib/docker/cli-plugins")
 RUN = Path("/var/run")
-START_SECONDS = 60.0
+# One that was killed reads what it knows of each image, and ends what ran, before it answers.
+START_SECONDS = 300.0
 
 
 def ensure() -> None:
@@ -142,7 +143,10 @@ def start(daemon: Path) -> None:
             raise shell.MachineError("a dockerd runs that does not answer: end it, then again")
     log = cache.home() / "dockerd.log"
     path = f"{cache.bin_dir()}:{daemon.parent}:{os.environ.get('PATH', '')}:{shell.SYSTEM_PATH}"
-    with console.step(f"starting dockerd (its log: {log})", "3 s"), log.open("wb") as out:
+    with (
+        console.step(f"starting dockerd (its log: {log})", "3 s, some 1 min after it was killed"),
+        log.open("wb") as out,
+    ):
         process = subprocess.Popen(
             [str(daemon), "--host", f"unix://{RUN}/docker.sock", "--log-level", "warn"],
             stdin=subprocess.DEVNULL,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from functools import cache as once
 from typing import TYPE_CHECKING
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 LABEL = "devloop.tests.key"
 PROBE = "hello-world"
 PROBE_SECONDS = 20
+# Namespaces of tests have such names (tests/e2e/conftest.py), and their images are named by them.
+OF_A_TEST = re.compile(r"^[^/\s]+/devloop-[0-9a-f]{8}/\S+$", re.MULTILINE)
+MANY, AT_ONCE = 1000, 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,3 +110,16 @@ def load(image: Image, tar: Path) -> None:
         new = shell.run(["docker", "import", *flags, tar, image.tag], timeout=300).strip()
     if old not in ("", new):
         shell.succeeds(["docker", "image", "rm", old])  # stays while a container uses it
+
+
+def remove_leftovers() -> None:
+    """Remove the images of earlier tests once there are many: a Docker daemon that was killed reads
+    all that it has before it answers again."""
+    listed = shell.output(["docker", "images", "--format", "{{.Repository}}:{{.Tag}}"], timeout=60)
+    names = OF_A_TEST.findall(listed)
+    if len(names) < MANY:
+        return
+    with console.step(f"removing {len(names)} images of earlier tests", "1 min"):
+        for start in range(0, len(names), AT_ONCE):
+            # One that is in use stays.
+            shell.succeeds(["docker", "rmi", *names[start : start + AT_ONCE]], timeout=300)

@@ -143,3 +143,23 @@ def test_the_clusters_do_not_meet() -> None:
     assert ours.name != demo.name
     assert ours.port != demo.port
     assert ours.kubeconfig is not None, "the tests never write the user's kubeconfig"
+
+
+def test_images_of_earlier_tests_go_once_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_tests = [f"localhost:5005/devloop-0123abcd/web:{n}" for n in range(images.MANY)]
+    others = ["localhost:5005/devloop-0123abcd:1", "python-base:dev", "localhost:5005/shop/web:1"]
+    removed: list[str] = []
+
+    def succeeds(command: list[str], **_: object) -> bool:
+        removed.extend(command[2:])
+        return True
+
+    listed = [*others, *of_tests]
+    monkeypatch.setattr(shell, "output", lambda *_, **__: "\n".join(listed))
+    monkeypatch.setattr(shell, "succeeds", succeeds)
+    images.remove_leftovers()
+    assert removed == of_tests
+    removed.clear()
+    listed.pop()
+    images.remove_leftovers()
+    assert removed == []
