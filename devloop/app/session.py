@@ -167,9 +167,10 @@ class Session:
             self._ending.set()
 
     def _let_others_read(
-        self, project: Project, services: Mapping[str, Service], stack: contextlib.ExitStack
+        self, loaded: LoadedProject, services: Mapping[str, Service], stack: contextlib.ExitStack
     ) -> None:
         """Write down what happens, and in `dev` answer at the control socket."""
+        project = loaded.project
         self._bus.subscribe("session-file", SessionFile(project.state_dir))
         written = EventFile(project.state_dir)
         self._bus.subscribe("event-file", written, batch=written.batch, capacity=2000)
@@ -177,6 +178,9 @@ class Session:
             self._control = EarlyControl(project.state_dir, self._bus, services, page=self.page)
             # Before the lock is given back; its clients get the last events as well.
             stack.callback(self._control.withdraw)
+        for note in loaded.notes:
+            if note.severity == "warning":
+                self._bus.publish(DiagnosticRaised.of(note))
 
     def _accept_requests(self, engine: Engine, stack: contextlib.ExitStack) -> None:
         """From now on there is something to steer: over the socket, and with keys where a person
@@ -220,7 +224,7 @@ class Session:
         self._report_early(
             f"{names_of(project, services)}: asking the cluster, its registry and Docker"
         )
-        self._let_others_read(project, services, stack)
+        self._let_others_read(loaded, services, stack)
         connection = stack.enter_context(connect(project))
 
         def meanwhile() -> tuple[Current[str, Rendering], Background[type[Wiring]]]:

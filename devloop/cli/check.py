@@ -39,7 +39,7 @@ def command(options: CommonOptions, output: Literal["text", "json"]) -> int:
     except DevloopError as error:
         found = error.diagnoses
     else:
-        found = check_project(loaded)
+        found = (*loaded.notes, *check_project(loaded))
     wrong = [diagnosis for diagnosis in found if diagnosis.severity == "error"]
     if output == "json":
         click.echo(json.dumps(_as_json(loaded, found), indent=2))

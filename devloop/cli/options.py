@@ -31,6 +31,8 @@ class CommonOptions:
     sets: tuple[str, ...] = ()
     color: Literal["auto", "always", "never"] = "auto"
     verbose: int = 0
+    # The name of the command, which may activate a profile.
+    command: str = ""
 
 
 _OPTIONS = (
@@ -70,7 +72,8 @@ def project_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapper(**kwargs: Any) -> Any:
         names = CommonOptions.__dataclass_fields__
-        options = CommonOptions(**{name: kwargs.pop(name) for name in names})
+        given = {name: kwargs.pop(name) for name in names if name != "command"}
+        options = CommonOptions(**given, command=click.get_current_context().info_name or "")
         level = {0: logging.ERROR, 1: logging.INFO}.get(options.verbose, logging.DEBUG)
         logging.basicConfig(level=level, format="devloop: %(levelname)s %(name)s: %(message)s")
         return function(options=options, **kwargs)
@@ -119,6 +122,7 @@ def load(options: CommonOptions) -> LoadedProject:
             context=options.context,
             namespace=options.namespace,
             registry=options.registry,
+            command=options.command,
         )
     except DevloopError as error:
         if _is_named(options) or error.code != Code.CONFIG_NOT_FOUND:

@@ -12,6 +12,7 @@ import click
 
 from devloop import __version__
 from devloop.cli.signals import Signals
+from devloop.config.places import FILE_NAME, SKAFFOLD_NAMES
 from devloop.ui import report_early
 from devloop.ui.sanitize import plain
 
@@ -58,7 +59,7 @@ def run_session(
     """Run a session to its end; returns the exit status. Errors before it could start raise."""
     with Signals(limit=_LIMIT) as signals, _uncollected():
         # Before anything is imported that takes as long as a person notices.
-        text = f"{__version__} {mode}: reading {plain(str(options.file or 'devloop.yaml'))}"
+        text = f"{__version__} {mode}: reading {plain(_shown(options))}"
         report_early(text, output, color=options.color, env=os.environ)
         from devloop.app.session import Session  # noqa: PLC0415 - see main.py: help must stay quick
 
@@ -78,6 +79,12 @@ def run_session(
         signals.stop = session.stop
         signals.before_leaving = session.release_terminal
         return session.run()
+
+
+def _shown(options: CommonOptions) -> str:
+    """The file that is read first, as far as one look tells."""
+    names = (FILE_NAME, *SKAFFOLD_NAMES)
+    return str(options.file or next(filter(os.path.exists, names), FILE_NAME))
 
 
 class SessionProject:

@@ -51,12 +51,14 @@ def read_text(path: Path, shown: str) -> str:
         ) from None
 
 
-def compose_documents(text: str, shown: str, problems: Problems) -> tuple[Node, ...]:
+def compose_documents(
+    text: str, shown: str, problems: Problems, *, lenient: bool = False
+) -> tuple[Node, ...]:
     """The documents of a YAML text; an empty one is left out.
 
-    What is wrong goes to `problems`: after a syntax error nothing is returned; tags, merge keys,
-    duplicate keys and too many nodes are reported, and the rest is read on."""
-    nodes, faults = read_yaml(text, shown)
+    What is wrong goes to `problems`: after a syntax error nothing is returned; tags, merge keys
+    (unless `lenient`), duplicate keys and too many nodes are reported, and the rest is read on."""
+    nodes, faults = read_yaml(text, shown, lenient=lenient)
     for fault in faults:
         problems.add(
             Code.CONFIG_DUPLICATE_KEY if fault.duplicate else Code.CONFIG_PARSE,

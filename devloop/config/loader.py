@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.yaml_tree import Keys, describe
 from devloop.config.documents import compose_documents, read_text
+from devloop.config.grammar import Block, Map
 from devloop.config.overrides import apply_sets, literal
 from devloop.config.places import FILE_NAME, LEAST, find_project
 from devloop.config.problems import ConfigErrors, Locations, Problems
@@ -26,7 +27,7 @@ from devloop.errors import Code, DevloopError, Location
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from devloop.config.grammar import Block
+    from devloop.errors import Diagnosis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,8 @@ class LoadedProject:
 
     `variables` are what `${NAME}` could name: env_file below the environment. `files` are the files
     that were read (absolute), whose change means loading again. `cwd` is what shown paths are
-    relative to. `values` are the settings that somebody gave, as the reader leaves them."""
+    relative to. `values` are the settings that somebody gave, as the reader leaves them. `notes`
+    say what of a skaffold.yaml is otherwise here."""
 
     project: Project
     locations: Locations
@@ -43,6 +45,7 @@ class LoadedProject:
     files: tuple[Path, ...]
     cwd: Path
     values: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    notes: tuple[Diagnosis, ...] = ()
 
     def locate(self, *path: str | int) -> Location:
         """Where a setting stands: `locate("services", "web", "deploy", "workload")`.
@@ -75,13 +78,14 @@ def load_project(
     context: str | None = None,
     text: str | None = None,
     shown: str = "",
+    command: str = "",
 ) -> LoadedProject:
-    """Reads and checks devloop.yaml.
+    """Reads and checks devloop.yaml, or a skaffold.yaml as if it were one.
 
     `file` is `-f` (relative to `cwd`), before DEVLOOP_FILE in `env`; `sets` are `--set`'s values;
     `user_config` may name a file that does not exist; `registry`, `namespace` and `context` are
     flags. `text` stands for the file of `cwd`, which is not read then and need not be there, and
-    `shown` for its name.
+    `shown` for its name. `command` may activate profiles of a skaffold.yaml.
 
     Raises `DevloopError` when no file is found or it cannot be read, `ConfigErrors` with every
     problem in it otherwise."""
@@ -93,6 +97,7 @@ def load_project(
         path = cwd / FILE_NAME
     flags = {"registry": registry, "namespace": namespace, "context": context}
     loading = _Loading(cwd=cwd, env=env, locations=Locations(Location(shown)))
+    loading.activating = (command, context)
     values = loading.user_values(user_config)
     values |= loading.file_values(path, shown, sets, text)
     values |= loading.given_values(flags)
@@ -103,7 +108,19 @@ def load_project(
         files=tuple(loading.files),
         cwd=cwd,
         values=values,
+        notes=loading.notes,
     )
+
+
+def service_has(key: str) -> bool:
+    """Whether a service of devloop.yaml has the key: `deploy.helm`."""
+    services = PROJECT.keys["services"].kind
+    kind: object = services.value if isinstance(services, Map) else None
+    for name in key.split("."):
+        if not isinstance(kind, Block) or name not in kind.keys:
+            return False
+        kind = kind.keys[name].kind
+    return True
 
 
 class _Loading:
@@ -115,6 +132,9 @@ class _Loading:
         self.variables = dict(env)
         self.locations = locations
         self.files: list[Path] = []
+        self.notes: tuple[Diagnosis, ...] = ()
+        # The command and the context of the command line.
+        self.activating: tuple[str, str | None] = ("", None)
         self._problems = Problems()
         self._incomplete = False
 
@@ -139,7 +159,8 @@ class _Loading:
         if text is None:
             self.files.append(path)
             text = read_text(path, shown)
-        root = self._root(text, shown)
+        root = self._skaffold(path, shown, text) if "skaffold/" in text else None
+        root = root or self._root(text, shown)
         if root is None:
             if not self._problems:
                 place = Location(shown, 1, 1)
@@ -195,6 +216,34 @@ class _Loading:
         message = f"the file must be a mapping (`key: value` lines), not {describe(root)}"
         self._problems.add(Code.CONFIG_TYPE, message, root.location)
         return None
+
+    def _skaffold(self, path: Path, shown: str, text: str) -> Keys | None:
+        """The file's mapping where it is Skaffold's. Raises `ConfigErrors`."""
+        from devloop.config.skaffold.source import (  # noqa: PLC0415 - for a skaffold.yaml only
+            is_skaffold,
+            read_skaffold,
+        )
+
+        if not is_skaffold(text):
+            return None
+        command, context = self.activating
+        found = read_skaffold(
+            path,
+            shown,
+            text,
+            show=lambda other: show_path(other, self.cwd),
+            env=self.env,
+            profiles=tuple(filter(None, self.env.get("DEVLOOP_PROFILE", "").split(","))),
+            command=command,
+            context=context,
+            supports=service_has,
+            problems=self._problems,
+        )
+        if found is None or self._problems:
+            raise ConfigErrors(self._problems.sorted(), self.files)
+        self.notes = found.notes
+        self.files += [file for file in found.files if file not in self.files]
+        return found.root
 
     def _read_env_file(self, root: Keys, directory: Path) -> None:
         """Adds env_file's variables below the environment's own."""

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 
 FILE_NAME = "devloop.yaml"
+# Read as they are where there is no devloop.yaml.
+SKAFFOLD_NAMES = ("skaffold.yaml", "skaffold.yml")
 
 LEAST = "the least it can hold: {version: 1, services: {web: {build: .}}}"
 
@@ -29,12 +31,15 @@ def user_config_path(env: Mapping[str, str]) -> Path | None:
 
 
 def find_file(cwd: Path) -> Path:
-    """The devloop.yaml of the working directory or the nearest directory above it.
+    """The devloop.yaml of the working directory or the nearest directory above it; where there is
+    none, a skaffold.yaml.
 
     Raises `DevloopError` config/not-found."""
-    for directory in (cwd, *cwd.parents):
-        if os.path.lexists(directory / FILE_NAME):
-            return directory / FILE_NAME
+    for names in ((FILE_NAME,), SKAFFOLD_NAMES):
+        for directory in (cwd, *cwd.parents):
+            for name in names:
+                if os.path.lexists(directory / name):
+                    return directory / name
     hints = ["devloop init writes one", "-f FILE names another file"]
     for other in ("devloop.yml", ".devloop.yaml", "Devloop.yaml"):
         if (cwd / other).exists():
@@ -47,7 +52,7 @@ def find_file(cwd: Path) -> Path:
 
 
 def find_project(*, cwd: Path, file: Path | None, env: Mapping[str, str]) -> tuple[Path, str]:
-    """The project's devloop.yaml, and the name that it was given, "" for one that was looked for.
+    """The project's file, and the name that it was given, "" for one that was looked for.
     `file` is `-f`, before DEVLOOP_FILE in `env`. Raises `DevloopError` config/not-found."""
     named = str(file) if file is not None else env.get("DEVLOOP_FILE", "")
     path = Path(os.path.normpath(cwd.absolute() / named)) if named else find_file(cwd.absolute())

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.support.docs.configuration import configuration
+from tests.support.docs.skaffold_keys import skaffold_keys
 from tests.support.docs.troubleshooting import troubleshooting
 
 if TYPE_CHECKING:
@@ -17,5 +18,6 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "configuration.md": lambda: configuration(
         (ROOT / "devloop.yaml.example").read_text(encoding="utf-8")
     ),
+    "skaffold-keys.md": skaffold_keys,
     "troubleshooting.md": troubleshooting,
 }

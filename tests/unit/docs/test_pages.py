@@ -96,6 +96,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "devloop.yaml").write_text(
         "version: 1\nservices: {web: {build: ., deploy: {manifests: [k8s.yaml]}}}\n"
     )
+    (tmp_path / "skaffold.yaml").write_text(
+        "apiVersion: skaffold/v4beta11\nbuild: {artifacts: [{image: web}]}\n"
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
@@ -111,7 +114,7 @@ def test_commands_of_the_pages_that_need_no_cluster_run(capsys: pytest.CaptureFi
     assert {words[0] for words in alone} == ALONE
     for words in alone:
         # The project has its file already.
-        status = main(["init", "--force"] if words == ["init"] else words)
+        status = main([*words, "--force"] if words[0] == "init" else words)
         shown = capsys.readouterr()
         assert status == 0, f"{words}: {shown.err}"
 

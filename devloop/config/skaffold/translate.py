@@ -1,0 +1,347 @@
+"""The documents of a skaffold.yaml as one devloop.yaml: the pure core of the package."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devloop.base.lazy_dataclass import dataclass
+from devloop.base.yaml_tree import Keys
+from devloop.config.rules import label_from
+from devloop.config.skaffold.artifacts import build_of, image_name, service_names, sync_of
+from devloop.config.skaffold.deploying import (
+    forwards_of,
+    kustomizations_of,
+    manifests_of,
+    mentions,
+    releases_of,
+)
+from devloop.config.skaffold.hooks import hooks_of
+from devloop.config.skaffold.keys import remarkable
+from devloop.config.skaffold.tree import (
+    at,
+    entry,
+    entry_at,
+    given,
+    items,
+    listed,
+    mapped,
+    text_at,
+    text_of,
+)
+from devloop.errors import Code
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from devloop.base.yaml_tree import MappingEntry, Node
+    from devloop.config.skaffold.deploying import Release
+    from devloop.config.skaffold.notes import Module, Translating
+    from devloop.errors import Location
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Artifact:
+    """An artifact on its way to the service `name`."""
+
+    node: Keys
+    module: Module
+    image: str
+    name: str
+
+
+def translated(modules: Sequence[Module], use: Translating) -> Keys:
+    """The tree of a devloop.yaml; the first module is the one that was asked for. What is wrong
+    goes to `use.problems`, what is otherwise to its notes."""
+    for module in modules:
+        _remark(module, use)
+    artifacts = _artifacts(modules, use)
+    head = modules[-1]
+    place = head.document.location
+    if not artifacts and not use.problems:
+        _nothing_built(head, use)
+    namespace = _namespace(modules, use)
+    shared = _shared(modules, artifacts, use)
+    forwards = _forwards(modules, artifacts, text_of(namespace.value) if namespace else "", use)
+    hooks = hooks_of(modules, {each.image: each.name for each in artifacts}, use)
+    plan = _Plan(artifacts=artifacts, shared=shared, forwards=forwards, hooks=hooks)
+    services = [entry(each.name, _service(each, plan, use), _place(each)) for each in artifacts]
+    name = entry_at(head.document, "metadata", "name")
+    label = label_from(text_of(name.value)) if name else ""
+    where = entry_at(head.document, "build", "artifacts")
+    return mapped(
+        place,
+        entry("version", given("1", place, plain=True)),
+        entry("name", given(label, name.value.location), name.location) if name and label else None,
+        namespace,
+        entry(
+            "services",
+            mapped(where.location if where else place, *services),
+            where.location if where else place,
+        ),
+    )
+
+
+def _place(artifact: _Artifact) -> Location:
+    image = entry_at(artifact.node, "image")
+    return image.location if image else artifact.node.location
+
+
+def _artifacts(modules: Sequence[Module], use: Translating) -> list[_Artifact]:
+    found: dict[str, tuple[Keys, Module]] = {}
+    for module in modules:
+        for node in items(at(module.document, "build", "artifacts")):
+            image = entry_at(node, "image")
+            if not isinstance(node, Keys) or image is None or not text_of(image.value):
+                use.problems.add(Code.CONFIG_VALUE, "an artifact needs an `image`", node.location)
+                continue
+            if at(node, "bazel") is not None:
+                use.problems.add(
+                    Code.CONFIG_NOT_SUPPORTED,
+                    f"{text_of(image.value)} is built with bazel, which devloop does not call",
+                    node.location,
+                    "write it as `custom` with a `buildCommand` that pushes $IMAGE",
+                )
+                continue
+            name = use.templated(image.value, text_of(image.value))
+            # Two modules may require a third one that has it.
+            found.setdefault(name, (node, module))
+    names = service_names(found)
+    return [
+        _Artifact(node=node, module=module, image=image, name=name)
+        for (image, (node, module)), name in zip(found.items(), names, strict=True)
+    ]
+
+
+def _nothing_built(head: Module, use: Translating) -> None:
+    other = next(
+        (e for n in ("docker", "cloudrun") if (e := entry_at(head.document, "deploy", n))), None
+    )
+    use.problems.add(
+        Code.CONFIG_NOT_SUPPORTED,
+        "no image is built here: devloop works for the images that a project builds",
+        other.location if other else head.document.location,
+        "name what it builds in `build.artifacts`",
+    )
+
+
+def _namespace(modules: Sequence[Module], use: Translating) -> MappingEntry | None:
+    for module in reversed(modules):
+        found = entry_at(module.document, "deploy", "kubectl", "defaultNamespace")
+        if found is not None and text_of(found.value):
+            text = use.templated(found.value, text_of(found.value))
+            return entry("namespace", given(text, found.value.location), found.location)
+    return None
+
+
+# What the services of a document share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Deployment:
+    """What deploys the services of one module."""
+
+    manifests: tuple[Node, ...]
+    kustomize: tuple[Node, ...]
+    releases: tuple[Release, ...]
+    timeout: MappingEntry | None
+
+
+def _shared(
+    modules: Sequence[Module], artifacts: Sequence[_Artifact], use: Translating
+) -> dict[str, _Deployment]:
+    """What deploys each service, by its name."""
+    images = tuple(each.image for each in artifacts)
+    needed = _needed(artifacts)
+    found: dict[str, _Deployment] = {}
+    spare: list[tuple[Module, _Deployment]] = []
+    for module in modules:
+        made = _Deployment(
+            manifests=manifests_of(module, use),
+            kustomize=kustomizations_of(module, use),
+            releases=releases_of(module, images, use),
+            timeout=_timeout(module),
+        )
+        own = [each for each in artifacts if each.module is module]
+        running = [each for each in own if not _is_only_a_base(each, needed, made, use)]
+        if not running:
+            spare.append((module, made))
+        for each in running:
+            found[each.name] = made
+    owners = [each.name for each in artifacts if each.name in found] or [
+        each.name for each in artifacts[:1]
+    ]
+    for _, made in spare:
+        if (made.manifests or made.kustomize or made.releases) and owners:
+            name = owners[0]
+            found[name] = _together(found.get(name), made)
+    return found
+
+
+def _together(one: _Deployment | None, other: _Deployment) -> _Deployment:
+    if one is None:
+        return other
+    return _Deployment(
+        manifests=(*one.manifests, *other.manifests),
+        kustomize=(*one.kustomize, *other.kustomize),
+        releases=(*one.releases, *other.releases),
+        timeout=one.timeout or other.timeout,
+    )
+
+
+def _needed(artifacts: Sequence[_Artifact]) -> frozenset[str]:
+    return frozenset(
+        text_at(need, "image") for each in artifacts for need in items(at(each.node, "requires"))
+    )
+
+
+def _is_only_a_base(
+    artifact: _Artifact, needed: frozenset[str], made: _Deployment, use: Translating
+) -> bool:
+    """Whether other images are built from it and nothing runs it."""
+    if artifact.image not in needed:
+        return False
+    if made.kustomize or any(artifact.image in each.images for each in made.releases):
+        return False
+    texts = (
+        use.files.text(path) for each in made.manifests for path in use.files.matches(text_of(each))
+    )
+    return not any(mentions(text, artifact.image) for text in texts)
+
+
+def _timeout(module: Module) -> MappingEntry | None:
+    found = entry_at(module.document, "deploy", "statusCheckDeadlineSeconds")
+    if found is None or not text_of(found.value):
+        return None
+    return entry("timeout", given(f"{text_of(found.value)}s", found.value.location), found.location)
+
+
+def _forwards(
+    modules: Sequence[Module], artifacts: Sequence[_Artifact], namespace: str, use: Translating
+) -> dict[str, list[Node]]:
+    """The ports of each service: of the one that is called like the object, or of the first of its
+    document."""
+    found: dict[str, list[Node]] = {}
+    taken: set[int] = set()
+    for module in modules:
+        own = [each.name for each in artifacts if each.module is module]
+        names = [each.name for each in artifacts]
+        for forward in forwards_of(module, namespace, use, taken):
+            like = [name for name in (*own, *names) if name == forward.name]
+            name = next(iter([*like, *own, *names]), "")
+            found.setdefault(name, []).append(forward.port)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """All artifacts, and by a service's name what goes with it."""
+
+    artifacts: Sequence[_Artifact]
+    shared: Mapping[str, _Deployment]
+    forwards: Mapping[str, list[Node]]
+    hooks: Mapping[str, MappingEntry]
+
+
+def _service(artifact: _Artifact, plan: _Plan, use: Translating) -> Keys:
+    node, module = artifact.node, artifact.module
+    image = entry_at(node, "image")
+    place = image.value.location if image else node.location
+    name = image_name(artifact.image)
+    ports = plan.forwards.get(artifact.name, [])
+    return mapped(
+        node.location,
+        entry("image", given(name, place), image.location if image else place)
+        if name != artifact.name
+        else None,
+        build_of(node, module, at(module.document, "build", "platforms"), use),
+        _needs(artifact, plan.artifacts, use),
+        _deploy(artifact, plan.shared, use),
+        sync_of(node, module, use),
+        entry("ports", listed(ports[0].location, ports)) if ports else None,
+        plan.hooks.get(artifact.name),
+    )
+
+
+def _needs(
+    artifact: _Artifact, artifacts: Sequence[_Artifact], use: Translating
+) -> MappingEntry | None:
+    found = entry_at(artifact.node, "requires")
+    if found is None or not use.supports("needs"):
+        return None
+    services = {each.image: each.name for each in artifacts}
+    names: list[Node] = []
+    for each in items(found.value):
+        image = text_at(each, "image")
+        if image not in services:
+            use.problems.add(Code.CONFIG_VALUE, f"no artifact builds {image!r}", each.location)
+            continue
+        names.append(given(services[image], each.location))
+    return entry("needs", listed(found.value.location, names), found.location) if names else None
+
+
+def _deploy(
+    artifact: _Artifact, shared: Mapping[str, _Deployment], use: Translating
+) -> MappingEntry | None:
+    made = shared.get(artifact.name)
+    if made is None:
+        return None
+    place = made.manifests[0].location if made.manifests else artifact.node.location
+    release = _own_release(artifact, made, shared, use)
+    found = mapped(
+        place,
+        entry("manifests", listed(place, made.manifests)) if made.manifests else None,
+        entry("kustomize", listed(made.kustomize[0].location, made.kustomize))
+        if made.kustomize
+        else None,
+        entry("helm", release.chart, release.location) if release else None,
+        made.timeout,
+    )
+    return entry("deploy", found) if found.entries else None
+
+
+def _own_release(
+    artifact: _Artifact,
+    made: _Deployment,
+    shared: Mapping[str, _Deployment],
+    use: Translating,
+) -> Release | None:
+    """The release that sets the service's image; of the others each service takes one."""
+    own = [each for each in made.releases if artifact.image in each.images]
+    names = [
+        name for name, each in shared.items() if each is made or each.releases == made.releases
+    ]
+    free = [each for each in made.releases if not each.images]
+    mine = own[:1]
+    position = names.index(artifact.name) if artifact.name in names else 0
+    if not mine and position < len(free):
+        mine = [free[position]]
+    if position == 0:
+        placed = len(names) - sum(1 for each in made.releases if each.images)
+        left = [*own[1:], *[each for each in free[max(placed, 0) :] if each not in mine]]
+        for each in left:
+            use.warn(
+                f"the release {each.name} is not deployed: a service has one chart",
+                each.location,
+                f"helm upgrade --install {each.name} ... once, by hand",
+            )
+    return mine[0] if mine else None
+
+
+# Keys that are otherwise
+
+
+def _remark(module: Module, use: Translating) -> None:
+    for found in remarkable(module.document, use.supports):
+        place = found.entry.location
+        if found.fate is None:
+            hint = f"did you mean `{found.meant}`?" if found.meant else ""
+            use.warn(f"`{found.path}` is not known here, and not used", place, hint)
+        elif found.fate.fate == "harmless":
+            use.inform(f"`{found.path}` makes no difference here", place, found.fate.why)
+        elif found.path == "deploy.kubeContext":
+            context = text_of(found.entry.value)
+            use.warn(
+                f"`{found.path}` is not used", place, f"--context {context}", cause=found.fate.why
+            )
+        else:
+            use.warn(f"`{found.path}` is not used", place, cause=found.fate.why)
