@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from devloop.base.lazy_dataclass import dataclass
-from devloop.base.yaml_tree import Keys
+from devloop.base.yaml_tree import Items, Keys
 from devloop.config.rules import label_from
 from devloop.config.skaffold.artifacts import build_of, image_name, service_names, sync_of
 from devloop.config.skaffold.deploying import (
@@ -25,6 +27,8 @@ from devloop.config.skaffold.tree import (
     items,
     listed,
     mapped,
+    put,
+    put_at,
     text_at,
     text_of,
 )
@@ -253,7 +257,12 @@ def _service(artifact: _Artifact, plan: _Plan, use: Translating) -> Keys:
         entry("image", given(name, place), image.location if image else place)
         if name != artifact.name
         else None,
-        build_of(node, module, at(module.document, "build", "platforms"), use),
+        _with_aliases(
+            build_of(node, module, at(module.document, "build", "platforms"), use),
+            artifact,
+            plan.artifacts,
+            use,
+        ),
         _needs(artifact, plan.artifacts, use),
         _deploy(artifact, plan.shared, use),
         sync_of(node, module, use),
@@ -277,6 +286,44 @@ def _needs(
             continue
         names.append(given(services[image], each.location))
     return entry("needs", listed(found.value.location, names), found.location) if names else None
+
+
+def _with_aliases(
+    build: MappingEntry, artifact: _Artifact, artifacts: Sequence[_Artifact], use: Translating
+) -> MappingEntry:
+    """The build, whose arguments have the images that it needs by the names that the Dockerfile has
+    for them: the argument is the need's name, which stands for its image."""
+    if not use.supports("needs") or not isinstance(build.value, Keys):
+        return build
+    services = {each.image: each.name for each in artifacts}
+    value = build.value
+    for each in items(at(artifact.node, "requires")):
+        image, alias = text_at(each, "image"), text_at(each, "alias")
+        name = services.get(image, "")
+        own = f"{name.upper().replace('-', '_')}_IMAGE"
+        if not alias and _declares(artifact, image, use):
+            alias = image
+        if not name or alias == own or not alias.isidentifier():
+            continue
+        command = at(value, "command")
+        if isinstance(command, Items):
+            *words, script = command.items
+            line = f'export {alias}="${own}"\n{text_of(script)}'
+            words.append(given(line, script.location))
+            value = put(value, "command", replace(command, items=tuple(words)))
+        else:
+            value = put_at(value, ("args", alias), given(name, each.location), each.location)
+    return replace(build, value=value)
+
+
+def _declares(artifact: _Artifact, name: str, use: Translating) -> bool:
+    """Whether the Dockerfile has an ARG of this name."""
+    context = artifact.module.path(text_at(artifact.node, "context") or ".")
+    file = text_at(artifact.node, "docker", "dockerfile") or "Dockerfile"
+    text = use.files.text(f"{context}/{file}")
+    return (
+        re.search(rf"^\s*ARG\s+{re.escape(name)}\b", text, re.MULTILINE | re.IGNORECASE) is not None
+    )
 
 
 def _deploy(

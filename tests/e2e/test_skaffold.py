@@ -1,0 +1,102 @@
+"""Projects that have a skaffold.yaml and nothing of devloop's: served, edited, served again."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from tests.e2e.standing import standing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.e2e.conftest import Cluster
+    from tests.e2e.session import Devloop, Workspace
+
+    Start = Callable[..., Devloop]
+
+GETTING_STARTED = """\
+apiVersion: skaffold/v2beta29
+kind: Config
+metadata: {name: getting-started}
+build:
+  artifacts:
+    - image: ghcr.io/acme/web
+      docker: {buildArgs: {BASE: "{{.BASE}}"}}
+deploy: {kubectl: {manifests: [k8s.yaml]}}
+"""
+
+
+def taken_over(workspace: Workspace, skaffold: str) -> dict[str, str]:
+    """Make the workspace one of Skaffold; returns what devloop needs in its environment."""
+    (workspace.root / "devloop.yaml").unlink()
+    workspace.save("skaffold.yaml", skaffold)
+    return {"DEVLOOP_REGISTRY": os.environ["DEVLOOP_TEST_REGISTRY"]}
+
+
+def test_getting_started(devloop: Start, workspace: Workspace, cluster: Cluster) -> None:
+    env = taken_over(workspace, GETTING_STARTED)
+    workspace.replace("k8s.yaml", "image: web", "image: ghcr.io/acme/web")
+    session = devloop("dev", **env)
+    session.finished("ready", seconds=120)
+    cluster.serves("v0")
+
+    workspace.version("v1")
+    session.finished("ready")
+    cluster.serves("v1")
+    assert session.of("diagnostic") == []
+
+
+MODULES = """\
+apiVersion: skaffold/v4beta11
+kind: Config
+metadata: {name: shop}
+requires: [{path: api}]
+build:
+  artifacts:
+    - image: web
+      docker: {buildArgs: {BASE: "{{.BASE}}", MARK: plain}}
+      sync: {manual: [{src: "data/**", dest: .}]}
+manifests: {rawYaml: [k8s.yaml]}
+profiles:
+  - name: marked
+    patches: [{op: replace, path: /build/artifacts/image=web/docker/buildArgs/MARK, value: marked}]
+"""
+API = """\
+apiVersion: skaffold/v1
+kind: Config
+build: {artifacts: [{image: api, docker: {buildArgs: {BASE: "{{.BASE}}"}}}]}
+deploy: {kubectl: {manifests: [api.yaml]}}
+"""
+
+
+def test_modules_a_profile_and_sync(devloop: Start, workspace: Workspace, cluster: Cluster) -> None:
+    env = taken_over(workspace, MODULES)
+    workspace.replace("Dockerfile", "COPY . .", "ARG MARK\nCOPY . .\nRUN touch /app/$MARK")
+    workspace.save("data/a.txt", "one")
+    workspace.save("api/skaffold.yaml", API)
+    workspace.save("api/app.py", workspace.read("app.py"))
+    workspace.save(
+        "api/Dockerfile", "ARG BASE\nFROM ${BASE}\nWORKDIR /app\nCOPY . .\nCMD python3 app.py\n"
+    )
+    workspace.save("api/api.yaml", workspace.read("k8s.yaml").replace("web", "api"))
+    workspace.save(".dockerignore", "api\nskaffold.yaml\n")
+    workspace.version("api0", "api/app.py")
+
+    session = devloop("dev", DEVLOOP_PROFILE="marked", **env)
+    session.finished("ready", seconds=120)
+    session.finished("ready", seconds=120)
+    cluster.serves("v0")
+    cluster.serves("api0", service="api")
+    assert "marked" in (cluster.answer("/files") or "")
+    before = standing(cluster)
+
+    workspace.version("api1", "api/app.py")
+    assert session.finished("ready")["service"] == "api"
+    cluster.serves("api1", service="api")
+
+    workspace.save("data/b.txt", "two")
+    assert session.finished("ready")["service"] == "web"
+    text = cluster.kubectl("exec", standing(cluster).pod.name, "--", "cat", "/app/data/b.txt")
+    assert text == "two"
+    assert standing(cluster).pod == before.pod, "the process went on"
