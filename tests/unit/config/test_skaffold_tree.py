@@ -66,9 +66,13 @@ def test_a_kustomization_of_any_version(version: str, deploy: str, directory: Di
         ),
         (
             "v4beta11",
-            "setValues: {a: {b: [x]}}, setValueTemplates: "
-            "{image.repository: '{{.IMAGE_REPO}}', image.tag: '{{.IMAGE_TAG}}@{{.IMAGE_DIGEST}}', c: 3}",
-            '{"a.b[0]": x, image.repository: acme/web, image.tag: dev, c: "3"}',
+            "setValueTemplates: {r: '{{.IMAGE_REPO}}', t: '{{.IMAGE_TAG}}@{{.IMAGE_DIGEST}}', c: 3}",
+            '{r: acme/web, t: dev, c: "3"}',
+        ),
+        (
+            "v4beta11",
+            "setValues: {a: {b: [acme/web]}}",
+            '{"a.b[0]": acme/web}',
         ),
         (
             "v4beta11",
