@@ -95,6 +95,16 @@ class Code(enum.StrEnum):
     CONFIG_IMAGE_NOT_USED = "config/image-not-used", "no container of the workload uses the image"
     CONFIG_CONTAINER_NOT_FOUND = "config/container-not-found", "the workload has no such container"
     CONFIG_WORKLOAD_AMBIGUOUS = "config/workload-ambiguous", "more than one workload could be meant"
+    MANIFESTS_RENDER_FAILED = (
+        "manifests/render-failed",
+        "kustomize or Helm cannot render the manifests",
+    )
+    MANIFESTS_RENDER_TIMEOUT = "manifests/render-timeout", "rendering the manifests takes too long"
+    MANIFESTS_FETCH_FAILED = (
+        "manifests/fetch-failed",
+        "a remote chart, dependency or base cannot be fetched",
+    )
+    MANIFESTS_NOTE = "manifests/note", "what rendering did, or left out, besides"
     ENV_DOCKER_UNREACHABLE = "env/docker-unreachable", "the Docker daemon does not answer", True
     ENV_DISK_FULL = "env/disk-full", "no space left", True
     ENV_INOTIFY_LIMIT = "env/inotify-limit", "the kernel allows no more file watches"
@@ -165,6 +175,7 @@ class Code(enum.StrEnum):
 _STATUS = {
     "usage": ExitStatus.USAGE,
     "config": ExitStatus.USAGE,
+    "manifests": ExitStatus.USAGE,
     "env": ExitStatus.ENVIRONMENT,
     "cluster": ExitStatus.ENVIRONMENT,
     "registry": ExitStatus.ENVIRONMENT,
@@ -212,6 +223,14 @@ config/image-not-used: Write the service's image into the manifest of what runs 
 config/container-not-found: Correct `deploy.container`; the message lists the containers.
 config/workload-ambiguous: Name one with `deploy.workload` or `deploy.container`. As a note it says
   which one ports and status speak of.
+manifests/render-failed: Correct the file at the line named; the message has the tool's own words,
+  and the same command by hand prints them.
+manifests/render-timeout: Run the command that the message has by hand: often it waits for the
+  network, or for a password.
+manifests/fetch-failed: Look at the address, the version and the network; `helm registry login` or
+  `helm repo add` gives access. The next save, or `devloop trigger`, tries again.
+manifests/note: A note: dependencies that were fetched, files that are not watched, hooks that are
+  for something that devloop does not do.
 env/docker-unreachable: Start Docker; look at `docker info`, DOCKER_HOST and `docker context ls`.
 env/disk-full: Free some: `docker system df` shows what takes it, `docker builder prune` and
   `devloop clean` free it.

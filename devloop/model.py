@@ -343,6 +343,16 @@ class RenderingInputs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """An object that is run beside a deploy and no part of it (helm.sh/docs/topics/charts_hooks).
+    `events` are when, `delete` its deletion policies, both in Helm's words."""
+
+    events: frozenset[str]
+    weight: int = 0
+    delete: frozenset[str] = frozenset({"before-hook-creation"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestObject:
     """One Kubernetes object and where it is written. `places` maps a path of keys and indices to
     (line, column)."""
@@ -350,6 +360,7 @@ class ManifestObject:
     object: Mapping[str, Any]
     file: str
     places: Mapping[tuple[str | int, ...], tuple[int, int]]
+    hook: Hook | None = None
 
     @property
     def location(self) -> Location:

@@ -269,7 +269,7 @@ def _baseline(
         registry = stack.enter_context(RegistryClient(target.push))
         view = ClusterView(connection)
         stack.callback(view.close)
-        renderings = renderings_of(project.services.values())
+        renderings = renderings_of(project.services.values(), namespace=connection.namespace)
         name = plan.service.name
         found = workloads_of(project, [name], renderings, connection)
         ours = stack.enter_context(_Leased(connection, found[name], project.name, cancel))

@@ -77,7 +77,9 @@ def _of_build(loaded: LoadedProject, build: Build) -> Iterator[Diagnosis]:
 
 def _of_manifests(loaded: LoadedProject) -> Iterator[Diagnosis]:
     services = loaded.project.services
-    renderings = renderings_of(services.values(), show=loaded.show)
+    # Without a cluster: a chart that asks for its namespace gets the one that is known.
+    namespace = loaded.project.namespace or "default"
+    renderings = renderings_of(services.values(), show=loaded.show, namespace=namespace)
     try:
         refuse_cycle(uses_of(loaded.project, renderings))
     except DevloopError as error:

@@ -151,10 +151,13 @@ class Reload:
             name
             for name, service in project.services.items()
             if name not in self._project.services
-            or service.deploy.manifests != self._project.services[name].deploy.manifests
+            or _rendered_from(service) != _rendered_from(self._project.services[name])
         }
-        show = self._wiring.loaded.show
-        made = renderings_for((project.services[name] for name in new), show=show)
+        made = renderings_for(
+            (project.services[name] for name in new),
+            show=self._wiring.loaded.show,
+            namespace=self._wiring.connection.namespace,
+        )
         kept = {n: each for n, each in known.items() if n in project.services and n not in new}
         return {**kept, **made}
 
@@ -316,6 +319,11 @@ class Reload:
 
     def _with_ports_of_before(self, project: Project) -> Project:
         return replace(project, services=self._with_old_ports(project.services))
+
+
+def _rendered_from(service: Service) -> tuple[object, ...]:
+    deploy = service.deploy
+    return deploy.manifests, deploy.kustomize, deploy.helm
 
 
 def _moves(key: ChangedKey) -> bool:

@@ -43,7 +43,9 @@ def restore_workloads(
         if not dry_run:
             stack.enter_context(only_session(project))
         connection = stack.enter_context(connect(project))
-        renderings = renderings_for(project.services.values(), show=loaded.show)
+        renderings = renderings_for(
+            project.services.values(), show=loaded.show, namespace=connection.namespace
+        )
         workloads = workloads_of(project, services, renderings, connection)
         refs = tuple(dict.fromkeys(chain(*workloads.values())))
         if not dry_run:

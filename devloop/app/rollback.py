@@ -47,7 +47,9 @@ def roll_back(loaded: LoadedProject, service: str, say: Callable[[str], None]) -
     with contextlib.ExitStack() as stack:
         stack.enter_context(only_session(project))
         connection = stack.enter_context(connect(project))
-        renderings = renderings_for(project.services.values(), show=loaded.show)
+        renderings = renderings_for(
+            project.services.values(), show=loaded.show, namespace=connection.namespace
+        )
         refs = workloads_of(project, [name], renderings, connection)[name]
         good = ServiceImages(project.state_dir, connection.context, connection.namespace, name)
         ways = _ways_back(project, good, _live_images(connection, refs), name)

@@ -228,7 +228,9 @@ class Session:
         connection = stack.enter_context(connect(project))
 
         def meanwhile() -> tuple[Current[str, Rendering], Background[type[Wiring]]]:
-            renderings = renderings_for(project.services.values(), show=loaded.show)
+            renderings = renderings_for(
+                project.services.values(), show=loaded.show, namespace=connection.namespace
+            )
             adapters = Background("adapters", _import_wiring)
             stack.callback(adapters.close)
             return Current(renderings), adapters

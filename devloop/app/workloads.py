@@ -24,13 +24,16 @@ if TYPE_CHECKING:
 
 
 def renderings_for(
-    services: Iterable[Service], *, show: Callable[[Path], str] = str
+    services: Iterable[Service],
+    *,
+    show: Callable[[Path], str] = str,
+    namespace: str = "default",
 ) -> dict[str, Rendering]:
     """As `devloop.manifests.renderings_of`, and read once, which is remembered. What is wrong with
     them is left to those who need them."""
     from devloop.manifests import renderings_of  # noqa: PLC0415 - see above
 
-    renderings = renderings_of(services, show=show)
+    renderings = renderings_of(services, show=show, namespace=namespace)
     for rendering in renderings.values():
         _objects(rendering)
     return renderings

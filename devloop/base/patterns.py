@@ -27,6 +27,8 @@ _ESCAPED = re.compile(r"\[([*?[])\]")
 _MOST_LINKS = 40  # as Linux has it
 MANIFEST_SUFFIXES = (".yaml", ".yml", ".json")
 """What the names of manifests end with: only such files stand for a directory."""
+ANY_FILE = "*[!.]"
+"""The last part of a pattern that means files of every suffix."""
 
 Parts = tuple[str, ...]
 

@@ -37,7 +37,7 @@ def command(options: CommonOptions, yes: bool, dry_run: bool) -> int:
     with lock, connect(project) as connection:
         if not dry_run:
             # What stays must not stay as a killed session left it.
-            renderings = renderings_for(project.services.values())
+            renderings = renderings_for(project.services.values(), namespace=connection.namespace)
             workloads = workloads_of(project, project.services, renderings, connection)
             refs = tuple(dict.fromkeys(chain(*workloads.values())))
             found = recover(connection, RecoveryLog(project.state_dir))

@@ -43,7 +43,7 @@ def command(options: CommonOptions, output: str) -> int:
     from devloop.cluster.replace.recovery_log import RecoveryLog  # noqa: PLC0415 - as above
 
     with connect(project) as connection:
-        renderings = renderings_for(project.services.values())
+        renderings = renderings_for(project.services.values(), namespace=connection.namespace)
         workloads = workloads_of(project, project.services, renderings, connection)
         refs = tuple(dict.fromkeys(chain(*workloads.values())))
         if session is not None:

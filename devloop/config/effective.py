@@ -96,7 +96,13 @@ class _Settings:
         for name, key in kind.keys.items():
             where = (*path, name)
             field: Any = getattr(made, key.field, None)
-            if isinstance(key.kind, Block):
+            if isinstance(key.kind, Block) and isinstance(field, tuple):
+                # A block that need not be there.
+                if field:
+                    yield from self.of(key.kind, values.get(name, {}), field[0], where)
+                else:
+                    yield self._default(key, where, None, made)
+            elif isinstance(key.kind, Block):
                 yield from self.of(key.kind, values.get(name, {}), field, where)
             elif isinstance(key.kind, Map) and isinstance(key.kind.value, Block):
                 for entry, below in values.get(name, {}).items():

@@ -38,6 +38,8 @@ def check_files(loaded: LoadedProject) -> tuple[Diagnosis, ...]:
         if _check_context(loaded, service, problems):
             _check_dockerfile(loaded, service, problems)
         _check_manifests(loaded, service, problems)
+        _check_kustomizations(loaded, service, problems)
+        _check_charts(loaded, service, problems)
         _check_secrets(loaded, service, problems)
     return problems.sorted()
 
@@ -96,6 +98,57 @@ def _check_manifests(loaded: LoadedProject, service: Service, problems: Problems
         elif not is_magic(shown) and (meant := _neighbour(Path(patterns.tops[0]))):
             hint = f"did you mean {os.path.relpath(meant, loaded.project.root)}?"
         problems.add(Code.CONFIG_MANIFEST_MISSING, message, where, hint)
+
+
+def _check_kustomizations(loaded: LoadedProject, service: Service, problems: Problems) -> None:
+    for position, directory in enumerate(service.deploy.kustomize):
+        names = ("kustomization.yaml", "kustomization.yml", "Kustomization")
+        if any((directory / name).is_file() for name in names):
+            continue
+        where = loaded.locate("services", service.name, "deploy", "kustomize", position)
+        shown, hint = loaded.show(directory), ""
+        if directory.is_dir():
+            message = f"{shown} has no kustomization.yaml"
+            found = [d for d in sorted(directory.rglob("kustomization.y*ml"))[:3] if d.is_file()]
+            hint = ", ".join(loaded.show(d.parent) for d in found)
+            hint = f"did you mean {hint}?" if hint else ""
+        elif directory.exists():
+            message = f"{shown} is a file; `kustomize` names the directory of a kustomization"
+            hint = f"kustomize: {loaded.show(directory.parent)}"
+        else:
+            message = f"{shown} does not exist"
+            if meant := _neighbour(directory, directories=True):
+                hint = f"did you mean {loaded.show(meant)}?"
+        problems.add(Code.CONFIG_MANIFEST_MISSING, message, where, hint)
+
+
+def _check_charts(loaded: LoadedProject, service: Service, problems: Problems) -> None:
+    for chart in service.deploy.helm:
+        at = ("services", service.name, "deploy", "helm")
+        written = chart.chart.startswith((".", "/", "~"))
+        if written and not chart.repo and not chart.directory.exists():
+            meant = _neighbour(chart.directory, directories=True)
+            problems.add(
+                Code.CONFIG_MANIFEST_MISSING,
+                f"the chart {loaded.show(chart.directory)} does not exist",
+                loaded.locate(*at, "chart"),
+                f"did you mean {loaded.show(meant)}?" if meant else "",
+            )
+        elif chart.directory.is_dir() and not (chart.directory / "Chart.yaml").is_file():
+            problems.add(
+                Code.CONFIG_MANIFEST_MISSING,
+                f"{loaded.show(chart.directory)} has no Chart.yaml",
+                loaded.locate(*at, "chart"),
+            )
+        for position, path in enumerate(chart.values):
+            if not path.is_file():
+                meant = _neighbour(path)
+                problems.add(
+                    Code.CONFIG_FILE_MISSING,
+                    f"the values file {loaded.show(path)} does not exist",
+                    loaded.locate(*at, "values", position),
+                    f"did you mean {loaded.show(meant)}?" if meant else "",
+                )
 
 
 def _check_secrets(loaded: LoadedProject, service: Service, problems: Problems) -> None:

@@ -166,7 +166,8 @@ def finish_deploy(found: _Values, _values: _Values, scope: ServiceScope) -> None
     given: tuple[str, ...] = found.get("workloads") or ()
     kind, _, name = (given[0] if given else f"deployment/{service}").partition("/")
     found |= {"workload_kind": kind, "workload_name": name, "workload_default": not given}
-    if len(given) > 1 and found.get("manifests"):
+    rendered = any(map(found.get, ("manifests", "kustomize", "helm")))
+    if len(given) > 1 and rendered:
         hint = f"workload: {given[0]}"
         what = "several workloads are for a service without manifests: of those in the manifests "
         scope.refuse("workload", what + "everything that runs the image is followed", hint)

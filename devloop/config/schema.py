@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal
 
 from devloop.base.lazy_dataclass import dataclass
 from devloop.config import resolve, rules
+from devloop.config.charts import CHART, Chart, read_chart
 from devloop.config.grammar import Choice, Flag, Key, List, Map, Number, Text, block
 from devloop.config.problems import Fault, fault
 from devloop.errors import Code
@@ -141,7 +142,8 @@ _BUILD = block(
 class Deploy:
     """Where a service runs. `workload_kind` and `workload_name` are those of the first of
     `workloads`; with `workload_default` nobody named one. `manifests` are absolute patterns in the
-    order of the file (see base.patterns); `timeout` is in seconds."""
+    order of the file (see base.patterns), `kustomize` absolute directories; what all of them and
+    the charts render is applied together. `timeout` is in seconds."""
 
     workload_kind: str = "deployment"
     workload_name: str
@@ -178,6 +180,16 @@ class Deploy:
             read=lambda items, scope: tuple(map(scope.pattern, resolve.texts(items))),
         ),
     ] = ()
+    kustomize: Annotated[
+        tuple[Path, ...],
+        Key(
+            List(_TEXT, least=1, single=True),
+            "The directory of a kustomization relative to devloop.yaml, or a list of several: what "
+            "`kustomize build` (or `kubectl kustomize`) makes of it is applied first.",
+            read=lambda items, scope: tuple(map(scope.path, resolve.texts(items))),
+        ),
+    ] = ()
+    helm: Annotated[tuple[Chart, ...], Key(CHART, CHART.about, read=read_chart)] = ()
     timeout: Annotated[
         float,
         Key(
@@ -243,15 +255,10 @@ class Deploy:
     @property
     def patch_only(self) -> bool:
         """Whether nothing renders the workload, so that it exists already."""
-        return not self.manifests
+        return not (self.manifests or self.kustomize or self.helm)
 
 
-_DEPLOY = block(
-    Deploy,
-    about="Where the service runs.",
-    finish=resolve.finish_deploy,
-    later={"kustomize": "kustomize", "helm": "helm"},
-)
+_DEPLOY = block(Deploy, about="Where the service runs.", finish=resolve.finish_deploy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

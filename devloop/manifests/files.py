@@ -86,18 +86,24 @@ def read_manifests(
     Files that nobody named, but that a directory or a wildcard brought (`met`), are left out with a
     note where they are something else's. Raises config/manifest with the place for what is no
     manifest, and for the same object given twice."""
-    found: list[ManifestObject] = []
+    return without_doubles(
+        manifest
+        for file in files
+        for manifest in _read(file, show(file), notify if file in met else None)
+    )
+
+
+def without_doubles(manifests: Iterable[ManifestObject]) -> tuple[ManifestObject, ...]:
+    """All of `manifests`. Raises config/manifest where one is there twice."""
     seen: dict[tuple[str, str, str, str], ManifestObject] = {}
-    for file in files:
-        for manifest in _read(file, show(file), notify if file in met else None):
-            other = seen.setdefault(manifest.key, manifest)
-            if other is not manifest:
-                _, kind, _, name = manifest.key
-                raise _wrong(
-                    manifest.location, f"{kind} {name} is there twice", f"first at {other.location}"
-                )
-            found.append(manifest)
-    return tuple(found)
+    for manifest in manifests:
+        other = seen.setdefault(manifest.key, manifest)
+        if other is not manifest:
+            _, kind, _, name = manifest.key
+            raise _wrong(
+                manifest.location, f"{kind} {name} is there twice", f"first at {other.location}"
+            )
+    return tuple(seen.values())
 
 
 def _read(
@@ -117,11 +123,7 @@ def _read(
             suggestions=faults[0].suggestions,
             detail=faults[0].detail,
         )
-    documents: list[tuple[Node, Any, dict[_Path, tuple[int, int]]]] = []
-    for node in nodes:
-        places: dict[_Path, tuple[int, int]] = {}
-        documents.append((node, _value(node, (), places), places))
-    documents = [each for each in documents if each[1] is not None]
+    documents = [each for each in map(_document, nodes) if each[1] is not None]
     other = what_else(file.name, [value for _, value, _ in documents])
     if other and notify is not None:
         notify(_left_out(shown, other, warn=kustomization(file.name)))
@@ -133,6 +135,25 @@ def _read(
         if not isinstance(value, dict):
             raise _wrong(node.location, "a manifest is a mapping with apiVersion and kind", None)
         yield from _flatten(value, shown, places, ())
+
+
+def objects_of(text: str, shown: str) -> tuple[ManifestObject, ...]:
+    """The objects in `text`, with their places in it. Raises config/manifest."""
+    nodes, faults = read_yaml(text, shown, lenient=True, most=_MOST_NODES, deepest=_DEEPEST)
+    if faults:
+        raise _wrong(faults[0].location, faults[0].message, faults[0].cause)
+    found: list[ManifestObject] = []
+    for node, value, places in map(_document, nodes):
+        if isinstance(value, dict):
+            found += _flatten(value, shown, places, ())
+        elif value is not None:
+            raise _wrong(node.location, "a manifest is a mapping with apiVersion and kind", None)
+    return tuple(found)
+
+
+def _document(node: Node) -> tuple[Node, Any, dict[_Path, tuple[int, int]]]:
+    places: dict[_Path, tuple[int, int]] = {}
+    return node, _value(node, (), places), places
 
 
 def _text(file: Path, shown: str) -> str:

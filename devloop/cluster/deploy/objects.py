@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from devloop.cluster.deploy.own_workloads import OwnWorkloads
     from devloop.config.schema import Service
-    from devloop.model import ImageRef, ManifestObject
+    from devloop.model import Hook, ImageRef, ManifestObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,17 +62,26 @@ class PlannedWorkload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedHook:
+    """What runs before or after the rest is applied, see `chart_hooks`."""
+
+    planned: PlannedObject
+    hook: Hook
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeployPlan:
     """What to apply, in order; the service's `workloads` are among it, or patched. The picked one
-    is the first of them. `notes` are for the user, where something else is applied than is written
-    among them. `uses` are the images of other services that it runs, by service; those of `missing`
-    are not known yet."""
+    is the first of them. `hooks` run beside it, in the order of the manifests. `notes` are for the
+    user, where something else is applied than is written among them. `uses` are the images of other
+    services that it runs, by service; those of `missing` are not known yet."""
 
     objects: tuple[PlannedObject, ...]
     workloads: tuple[PlannedWorkload, ...]
     notes: tuple[Diagnosis, ...] = ()
     uses: Mapping[str, str] = field(default_factory=dict)
     missing: frozenset[str] = frozenset()
+    hooks: tuple[PlannedHook, ...] = ()
 
 
 # What others need comes first; what is not listed (custom resources) comes before workloads, which
@@ -138,6 +147,7 @@ def plan_objects(
     notes = list(own.notes)
     found: dict[WorkloadRef, PlannedWorkload] = {}
     others: set[str] = set()
+    hooks: list[PlannedHook] = []
     for manifest in manifests:
         if manifest.key in own.left:
             continue
@@ -170,6 +180,9 @@ def plan_objects(
             location=place,
             recreate=service.deploy.recreate and resource.kind not in KEPT_KINDS,
         )
+        if manifest.hook is not None:
+            hooks.append(PlannedHook(planned=one, hook=manifest.hook))
+            continue
         planned.append(one)
         if workload is not None:
             found[workload.ref] = PlannedWorkload(ref=workload.ref, containers=done, own=one)
@@ -183,6 +196,7 @@ def plan_objects(
         notes=tuple(notes),
         uses={name: pinned[name].pinned for name in sorted(others) if name in pinned},
         missing=frozenset(others - set(pinned)),
+        hooks=tuple(hooks),
     )
 
 

@@ -75,7 +75,7 @@ def own_workloads(
     count where `resource_of` tells how the cluster has them. Raises config/value when
     `deploy.workload` names nothing there although others use the image."""
     search = _Search(service, services, holds, registry)
-    manifests = tuple(manifests)
+    manifests = tuple(each for each in manifests if each.hook is None)
     found = [m for m in manifests if m.key[:2] in _KINDS]
     found += [m for m in manifests if resource_of is not None and is_custom(m.object)]
     left = frozenset(m.key for m in found if search.is_left(m))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from devloop.base.cancel import Cancelled
 from devloop.cluster.api.kinds import WORKLOADS, workload_path
 from devloop.cluster.api.pod_view import images_of
+from devloop.cluster.deploy.chart_hooks import ChartHooks, hooks_for
 from devloop.cluster.deploy.check import refuse_protected
 from devloop.cluster.deploy.config_reads import config_hashes, mark_templates, merged, reads_more
 from devloop.cluster.deploy.image_owners import containers_of
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.kinds import Resource
     from devloop.cluster.deploy.deployments import Deployments
-    from devloop.cluster.deploy.objects import PlannedObject
+    from devloop.cluster.deploy.objects import PlannedHook, PlannedObject
     from devloop.config.schema import Service
     from devloop.engine.ports import Reporter
     from devloop.errors import Diagnosis
@@ -260,7 +261,7 @@ class ServiceDeployer:
         new_pods: bool,
     ) -> tuple[Deployed, dict[WorkloadRef, str]]:
         """Returns, too, a few words for each workload on how its pods come to run the image."""
-        for planned in plan.objects:
+        for planned in (*plan.objects, *(each.planned for each in plan.hooks)):
             refuse_protected(planned, self._shared.project.allow_namespaces)
         self._shared.deploys(self.name, workloads_of(plan.objects))
         if self._rendering is not None:
@@ -272,6 +273,10 @@ class ServiceDeployer:
                 raise no_manifest_uses(self._service, each.ref, plan.objects)
         for each in plan.workloads:
             refuse_paused(live[each.ref], each.own.object if each.own else {}, each.ref)
+        hooks = ChartHooks(applier=self._shared.applier, timeout=self._service.deploy.timeout)
+        due = self._hooks_due(plan)
+        first = not any(live.values())
+        hooks.run(hooks_for(due, "before", first=first), reporter, cancel)
         written = False
         done: dict[WorkloadRef, tuple[DeployedWorkload, str]] = {}
         for one in self._in_order(plan):
@@ -284,10 +289,20 @@ class ServiceDeployer:
                 written = written or done[one.ref][0].changed
             else:
                 written = self._apply(one, reporter, cancel) or written
+        hooks.run(hooks_for(due, "after", first=first), reporter, cancel)
         deployed = tuple(done[each.ref][0] for each in plan.workloads)
         ways = {ref: how for ref, (_, how) in done.items()}
         whole = Deployed(image=image, workloads=deployed, changed=written, uses=plan.uses)
         return whole, ways
+
+    def _hooks_due(self, plan: DeployPlan) -> tuple[PlannedHook, ...]:
+        """The chart's hooks, unless nothing is to change, or another service with the same chart
+        runs them."""
+        renderings = self._shared.renderings
+        same = (name for name, other in renderings.items() if other == self._rendering)
+        if not plan.hooks or next(same, self.name) != self.name:
+            return ()
+        return () if all(map(self._shared.applier.has, plan.objects)) else plan.hooks
 
     def _in_order(self, plan: DeployPlan) -> Sequence[PlannedObject | PlannedWorkload]:
         """What to write, first to last: the plan's order, but the workloads first if they alone

@@ -49,6 +49,13 @@ GOOD: dict[str, str] = {
     "timeout number": service("deploy: {timeout: 90}"),
     "timeout fraction": service("deploy: {timeout: 1.5}"),
     "manifests": service("deploy: {manifests: [k8s/*.yaml, 'x/**/y.yml']}"),
+    "kustomize": service("deploy: {kustomize: k8s}"),
+    "kustomizations": service("deploy: {kustomize: [k8s/a, ../b], manifests: [c.yaml]}"),
+    "helm": service("deploy: {helm: {chart: x}}"),
+    "helm with all": service(
+        "deploy: {helm: {chart: oci://r/x, release: a, values: [v.yaml], set: {a.b: 1, c: true}, "
+        "version: 1.2.3, repo: 'https://x', namespace: n, skip_tests: false, mode: release}}"
+    ),
     "replace": service("deploy: {replace: rolling, on_failure: keep}"),
     "replace fast": service("deploy: {replace: fast}"),
     "replace hot": service("deploy: {replace: hot}"),
@@ -119,8 +126,11 @@ BAD: dict[str, str] = {
     "sync restart": service("sync: [{src: a, dest: /a, restart: always}]"),
     "sync restart in quotes": service("sync: [{src: a, dest: /a, restart: 'true'}]"),
     "hooks": service("hooks:"),
-    "helm": service("deploy: {helm: {chart: x}}"),
-    "kustomize": service("deploy: {kustomize: k8s}"),
+    "helm without chart": service("deploy: {helm: {release: x}}"),
+    "helm a text": service("deploy: {helm: charts/x}"),
+    "helm other mode": service("deploy: {helm: {chart: x, mode: install}}"),
+    "helm set nested": service("deploy: {helm: {chart: x, set: {image: {tag: x}}}}"),
+    "no kustomizations": service("deploy: {kustomize: []}"),
     "replace other": service("deploy: {replace: slow}"),
     "replace null": service("deploy: {replace: }"),
     "name a number": _TOP + "name: 12",
