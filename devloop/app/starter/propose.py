@@ -17,6 +17,7 @@ from devloop.app.starter.candidates import Candidate, Told, find_candidates
 from devloop.app.starter.dockerfiles import FoundPort, facts
 from devloop.app.starter.look import MOST, Found, look
 from devloop.app.starter.objects import NewObjects, manifest
+from devloop.app.starter.rendered import FoundRenderings
 from devloop.app.starter.workloads import (
     FoundManifests,
     FoundWorkload,
@@ -30,7 +31,7 @@ from devloop.base.lazy_dataclass import dataclass
 from devloop.config.rules import label_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from devloop.app.starter.compose import ComposeService
@@ -52,6 +53,8 @@ class ProposedService:
     image: str = ""
     workload: str = ""
     manifests: tuple[str, ...] = ()
+    kustomize: str = ""
+    chart: str = ""
     ports: tuple[int | str, ...] = ()
     why: Mapping[str, str] = field(default_factory=dict)
 
@@ -75,10 +78,12 @@ class Proposal:
 class Surroundings:
     """What a proposal depends on besides the folder. `running` asks the cluster for what runs in
     it, where devloop may work with it; `is_free` whether a local port is; `own` is where manifests
-    go that are made, in place of the folder itself, and `command` what they say they are from."""
+    go that are made, in place of the folder itself, and `command` what they say they are from.
+    `rendered` starts kustomize and helm for what is rendered by them."""
 
     env: Mapping[str, str] = field(default_factory=dict)
     running: Callable[[], Sequence[FoundWorkload]] = tuple
+    rendered: Callable[[Path, Found], FoundRenderings] = lambda _root, _seen: FoundRenderings()
     is_free: Callable[[int], bool] = lambda _: True
     own: str = ""
     command: str = "devloop init"
@@ -101,6 +106,7 @@ class _Proposing:
         self.seen: Found = look(root)
         self.told = Told()
         self._locals: set[int] = set()
+        self._rendered = FoundRenderings()
 
     def result(self) -> Proposal:
         candidates = find_candidates(self.root, self.seen, self.around.env, self.name, self.told)
@@ -110,6 +116,8 @@ class _Proposing:
         if not candidates:
             self.told.doubts.append("there is no Dockerfile here, nor a few folders below")
         matches = self._matches(candidates, manifests)
+        used = {each.workload.file for each in matches.values() if each.workload.by}
+        self.told.unread[:0] = [each for folder, each in self._tools() if folder not in used]
         made: dict[str, str] = {}
         services = []
         for each in candidates:
@@ -140,17 +148,17 @@ class _Proposing:
     def _manifests(self) -> FoundManifests:
         kustomizations = self.seen.kustomizations
         left_out = [each for each in kustomizations if not self._plain_kustomization(each)]
-        for kind, folders in (
-            ("kustomize", kustomizations),
-            ("Helm chart", self.seen.charts),
-        ):
-            self.told.unread += [f"{folder}/ ({kind})" for folder in folders]
         self.told.unread += [f"{path} (Skaffold)" for path in self.seen.skaffold]
         inside = tuple("" if each == "." else f"{each}/" for each in left_out)
         paths = [path for path in self.seen.yaml if not _directly_in(path, inside)]
         found = read_workloads(self.root, paths)
         self.told.unread += found.problems
         return found
+
+    def _tools(self) -> Iterator[tuple[str, str]]:
+        """Folders that a tool renders, each with how it is called."""
+        tools = (("kustomize", self.seen.kustomizations), ("Helm chart", self.seen.charts))
+        return ((folder, f"{folder}/ ({tool})") for tool, folders in tools for folder in folders)
 
     def _plain_kustomization(self, folder: str) -> bool:
         """Whether its resources can be applied as they stand."""
@@ -169,6 +177,12 @@ class _Proposing:
         found = self._matched(candidates, manifests.workloads, at="manifests")
         if found or manifests.workloads or not candidates:
             return found
+        if self.seen.kustomizations or self.seen.charts:
+            self._rendered = self.around.rendered(self.root, self.seen)
+            self.told.unread += self._rendered.problems
+            self.told.doubts += self._rendered.doubts
+            if self._rendered.workloads:
+                return self._matched(candidates, self._rendered.workloads, at="manifests")
         running = self.around.running()
         found = self._matched(candidates, running, at="cluster")
         self.told.found += [f"{each.workload} in the cluster" for each in found.values()]
@@ -236,12 +250,17 @@ class _Proposing:
         ports = self._ports(candidate, told.ports, matched)
         made: dict[str, str] = {}
         files: tuple[str, ...] = ()
-        workload = image = ""
+        workload = image = kustomize = chart = ""
         if matched is not None:
             image = matched.service_image
             image = "" if image == name else image
             shown = f"{matched.workload} runs {matched.image}"
-            if matched.workload.file:
+            if matched.workload.by:
+                kustomize = matched.workload.file if matched.workload.by == "kustomize" else ""
+                chart = f"./{matched.workload.file}" if matched.workload.by == "helm" else ""
+                why["rendered"] = shown
+                self.told.found.append(f"{matched.workload.file}/: {shown}")
+            elif matched.workload.file:
                 files = self._files(matched, manifests, all_of_them)
                 why["manifests"] = shown
                 self.told.found.append(f"{matched.workload.file}: {shown}")
@@ -284,6 +303,8 @@ class _Proposing:
             image=image,
             workload=workload,
             manifests=files,
+            kustomize=kustomize,
+            chart=chart,
             ports=chosen,
             why=why,
         )

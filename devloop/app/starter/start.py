@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from devloop.app.starter.propose import Proposal, Surroundings, propose
+from devloop.app.starter.rendered import rendered_workloads
 from devloop.app.starter.running import running_workloads
 from devloop.app.starter.text import MODELINE, project_text
 from devloop.base.lazy_dataclass import dataclass
@@ -82,6 +83,7 @@ def first_file(root: Path, env: Mapping[str, str], flags: Flags, *, name: str = 
             settings.context, settings.namespace, settings.allow_contexts
         ),
         is_free=_is_free,
+        rendered=rendered_workloads,
     )
     proposal = propose(root, around, name=name)
     if not proposal.services:
@@ -98,6 +100,7 @@ def assumed(root: Path, env: Mapping[str, str], flags: Flags) -> FirstFile:
         env=env,
         running=lambda: running_workloads(flags.context, flags.namespace, ()),
         is_free=_is_free,
+        rendered=rendered_workloads,
         own=f"{STATE_DIR}/",
         command="devloop dev",
     )

@@ -39,6 +39,10 @@ def _service(service: ProposedService) -> Iterator[str]:
     if service.manifests:
         remark = why.get("manifests")
         deploy.append(_with(f"manifests: {flow(list(service.manifests))}", remark))
+    if service.kustomize:
+        deploy.append(_with(f"kustomize: {scalar(service.kustomize)}", why.get("rendered")))
+    if service.chart:
+        deploy.append(_with(f"helm: {flow({'chart': service.chart})}", why.get("rendered")))
     if service.workload:
         deploy.append(_with(f"workload: {scalar(service.workload)}", why.get("workload")))
     if deploy:

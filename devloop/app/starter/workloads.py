@@ -39,6 +39,7 @@ _OTHERS = frozenset(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundWorkload:
     """Something that runs containers: in the manifest `file`, or, where that is "", in the cluster.
+    `by` is the tool that renders it, `file` its folder then: kustomize, helm.
     `images` are pairs of container and image, `ports` of container and TCP port."""
 
     kind: str
@@ -47,6 +48,7 @@ class FoundWorkload:
     images: tuple[tuple[str, str], ...]
     namespace: str = ""
     ports: tuple[tuple[str, int], ...] = ()
+    by: str = ""
 
     def __str__(self) -> str:
         return f"{self.kind}/{self.name}"
@@ -109,7 +111,7 @@ def read_workloads(root: Path, paths: Iterable[str]) -> FoundManifests:
             continue
         files.append(path)
         objects[path] = tuple(each.key[3] for each in found)
-        workloads += (made for each in found if (made := _workload(each, path)) is not None)
+        workloads += (made for each in found if (made := workload_in(each, path)) is not None)
     return FoundManifests(
         files=tuple(files), workloads=tuple(workloads), objects=objects, problems=tuple(problems)
     )
@@ -119,7 +121,8 @@ def _shown(path: str, _: Path) -> str:
     return path
 
 
-def _workload(manifest: ManifestObject, path: str) -> FoundWorkload | None:
+def workload_in(manifest: ManifestObject, path: str, *, by: str = "") -> FoundWorkload | None:
+    """The workload that an object is; None where it runs no container."""
     containers = [
         container
         for _, container in containers_of(manifest.object)
@@ -132,6 +135,7 @@ def _workload(manifest: ManifestObject, path: str) -> FoundWorkload | None:
         kind=kind.lower(),
         name=name,
         file=path,
+        by=by,
         images=tuple((str(each.get("name") or ""), each["image"]) for each in containers),
         namespace=namespace,
         ports=tuple(

@@ -65,6 +65,7 @@ save. Of the codes marked *waits* it tries again by itself. A problem whose line
 """
 
 _AREAS: Final = {
+    "manifests": "What kustomize and Helm render",
     "usage": "The command line",
     "config": "Configuration and manifests",
     "env": "This computer and the session",
