@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 from devloop.app import connect, find_registry, only_session
 from devloop.app.bench_report import Report, Sample
 from devloop.app.project_paths import may_read
-from devloop.app.workloads import workloads_of
+from devloop.app.workloads import releases_in, workloads_of
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.patterns import FilePatterns
@@ -274,7 +274,12 @@ def _baseline(
         found = workloads_of(project, [name], renderings, connection)
         ours = stack.enter_context(_Leased(connection, found[name], project.name, cancel))
         deployments = Deployments(
-            project, connection, view, in_place_by_default=True, renderings=renderings
+            project,
+            connection,
+            view,
+            in_place_by_default=True,
+            renderings=renderings,
+            releases=lambda each: releases_in(project, [each.name], connection),
         )
         stack.callback(deployments.close)
         deployments.recover()

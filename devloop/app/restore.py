@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from devloop.app import connect, only_session
 from devloop.app.rollback import leases_of
 from devloop.app.session import chosen
-from devloop.app.workloads import renderings_for, workloads_of
+from devloop.app.workloads import releases_in, renderings_for, workloads_of
 from devloop.base.cancel import Cancel
 from devloop.cluster.deploy.recovery import recover, recover_abandoned
 from devloop.cluster.deploy.restore import Restored, restore, wait_for_rollout
@@ -55,6 +55,10 @@ def restore_workloads(
                 report(diagnosis)
             for diagnosis in recover_abandoned(connection, refs, own=True):
                 report(diagnosis)
+        releases = releases_in(project, services, connection)
+        # Helm's own record is to say what runs: what it deploys is its to put back.
+        for line in filter(None, (release.undo(dry_run=dry_run) for release in releases)):
+            say(line)
         look = partial(restore, connection, project.state_dir, dry_run=dry_run)
         # All are written before any is waited for: they may need each other.
         found = [look(ref) for ref in refs]

@@ -14,7 +14,7 @@ from devloop.app import connect, find_registry, only_session
 from devloop.app.good_images import ServiceImages, image_exists
 from devloop.app.preflight import watch_workloads
 from devloop.app.session import chosen
-from devloop.app.workloads import renderings_for, workloads_of
+from devloop.app.workloads import releases_in, renderings_for, workloads_of
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.cluster.deploy.deployments import Deployments
 from devloop.cluster.deploy.recovery import recover_abandoned
@@ -64,7 +64,13 @@ def roll_back(loaded: LoadedProject, service: str, say: Callable[[str], None]) -
         way = _first_there(name, ways, partial(image_exists, registry), report, cancel)
         say(f"{name}: back to {way.image.pinned}")
         view = watch_workloads(refs, connection, stack)
-        deployments = Deployments(project, connection, view, renderings=renderings)
+        deployments = Deployments(
+            project,
+            connection,
+            view,
+            renderings=renderings,
+            releases=lambda each: releases_in(project, [each.name], connection),
+        )
         stack.callback(deployments.close)
         for diagnosis in (*deployments.recover(), *recover_abandoned(connection, refs, own=True)):
             report(diagnosis)

@@ -26,6 +26,7 @@ from devloop.engine.loop import Engine
 from devloop.engine.state import ChangedOutside, Hinted
 from devloop.events import DiagnosticRaised, HoldStarted
 from devloop.logs.follower import LogFollower
+from devloop.manifests import releases_of
 from devloop.registry.client import Registries
 from devloop.watch.hints import WatchHints
 
@@ -142,6 +143,12 @@ class Wiring:
             configs=configs,
             project_paths=parts.paths,
             runs=self.feed.follow,
+            releases=functools.partial(
+                releases_of,
+                context=self.connection.context,
+                namespace=self.connection.namespace,
+                state_dir=self._project.state_dir,
+            ),
         )
         self._deployments = deployments
         for diagnosis in deployments.recover():

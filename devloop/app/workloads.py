@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from devloop.cluster.api.kinds import Resource
     from devloop.config.schema import Project, Service
     from devloop.engine.ports import Rendering
+    from devloop.manifests.release import HelmRelease
     from devloop.model import ManifestObject, WorkloadRef
 
 
@@ -80,6 +81,31 @@ def workloads_of(
             own = patched(service, connection.namespace)
         found[name] = own.refs
     return found
+
+
+def releases_in(
+    project: Project, services: Iterable[str], connection: Connection
+) -> tuple[HelmRelease, ...]:
+    """The releases of Helm that deploy `services`."""
+    from devloop.manifests import releases_of  # noqa: PLC0415 - see above
+
+    return tuple(
+        release
+        for name in services
+        for release in releases_of(
+            project.services[name],
+            context=connection.context,
+            namespace=connection.namespace,
+            state_dir=project.state_dir,
+        )
+    )
+
+
+def installed_releases(project: Project, connection: Connection) -> tuple[HelmRelease, ...]:
+    """Those that devloop installed, and that are there. Errors: env/tool-missing,
+    cluster/rejected."""
+    found = releases_in(project, project.services, connection)
+    return tuple(release for release in found if release.installed())
 
 
 def with_used_services(

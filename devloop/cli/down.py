@@ -24,7 +24,11 @@ def command(options: CommonOptions, yes: bool, dry_run: bool) -> int:
     project = load(options).project
     # Imported late, see main.py: help must stay quick.
     from devloop.app import connect, only_session  # noqa: PLC0415
-    from devloop.app.workloads import renderings_for, workloads_of  # noqa: PLC0415 - as above
+    from devloop.app.workloads import (  # noqa: PLC0415 - as above
+        installed_releases,
+        renderings_for,
+        workloads_of,
+    )
     from devloop.cluster.deploy.down import delete, find_created  # noqa: PLC0415 - as above
     from devloop.cluster.deploy.recovery import (  # noqa: PLC0415 - as above
         recover,
@@ -45,18 +49,22 @@ def command(options: CommonOptions, yes: bool, dry_run: bool) -> int:
                 click.echo(diagnosis.message)
             remove_abandoned_leases(connection, [ref for ref in refs if ref.serves])
         created = find_created(connection, project.name)
-        if not created:
+        releases = installed_releases(project, connection)
+        if not created and not releases:
             click.echo(f"nothing to delete: devloop created nothing for {project.name} here")
             return ExitStatus.DONE
-        for each in created:
+        for each in (*created, *(f"release {each.name}" for each in releases)):
             click.echo(f"  {each}")
+        count = len(created) + len(releases)
         where = f"{connection.context}, project {project.name}"
         if dry_run:
-            click.echo(f"would delete {len(created)} objects from {where}")
+            click.echo(f"would delete {count} objects from {where}")
             return ExitStatus.DONE
         if not yes:
             refusal = "devloop down asks before it deletes"
-            ask(f"delete these {len(created)} objects from {where}?", refusal=refusal)
+            ask(f"delete these {count} objects from {where}?", refusal=refusal)
+        for release in releases:
+            click.echo(f"deleted  {release.remove()}")
         for each in created:
             gone = "deleted" if delete(connection, each) else "was gone already"
             click.echo(f"{gone:<8} {each}")

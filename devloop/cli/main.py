@@ -51,6 +51,10 @@ COMMANDS = {
 }
 
 
+# What other programs call, and nobody types.
+_HIDDEN = frozenset({"postrender"})
+
+
 class _LazyGroup(click.Group):
     """A group whose commands are imported when called, and whose help needs none of them."""
 
@@ -58,7 +62,7 @@ class _LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in COMMANDS:
+        if cmd_name not in COMMANDS and cmd_name not in _HIDDEN:
             return None
         module = importlib.import_module(f"devloop.cli.{cmd_name}")
         found: click.Command = module.command

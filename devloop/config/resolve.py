@@ -171,6 +171,19 @@ def finish_deploy(found: _Values, _values: _Values, scope: ServiceScope) -> None
         hint = f"workload: {given[0]}"
         what = "several workloads are for a service without manifests: of those in the manifests "
         scope.refuse("workload", what + "everything that runs the image is followed", hint)
+    _check_release(found, scope)
+
+
+def _check_release(found: _Values, scope: ServiceScope) -> None:
+    """Which object is the release's and which devloop's is only known where there is one kind."""
+    releases = [chart for chart in found.get("helm") or () if chart.mode == "release"]
+    for key in ("manifests", "kustomize"):
+        if releases and found.get(key):
+            scope.refuse(
+                key,
+                f"`{key}` cannot stand beside a chart with `mode: release`",
+                "mode: template, or move them into the chart",
+            )
 
 
 def finish_service(found: _Values, _values: _Values, scope: ServiceScope) -> None:

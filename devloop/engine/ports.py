@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from devloop.base.lazy_dataclass import dataclass
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
@@ -88,6 +90,27 @@ class Rendering(Protocol):
     ) -> tuple[ManifestObject, ...]:
         """The objects in the order to show and apply them, none twice; `notify` gets what was left
         out. Errors: config/manifest*, env/file-unreadable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """`values` that the mapping at `path` of one object gets: an image, an annotation."""
+
+    kind: str
+    name: str
+    path: tuple[str | int, ...]
+    values: Mapping[str, object]
+
+
+class Release(Protocol):
+    """A rendering that somebody else than devloop applies, and keeps a record of."""
+
+    @property
+    def name(self) -> str: ...
+
+    def upgrade(self, pins: Iterable[Pin], *, timeout: float, cancel: Cancel) -> None:
+        """Have the cluster have it, with `pins`. `timeout` is in seconds. Errors: manifests/*,
+        env/*, cluster/*."""
 
 
 class Builder(Protocol):

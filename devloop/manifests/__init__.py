@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from devloop.config.schema import Service
     from devloop.engine.ports import Rendering
+    from devloop.manifests.release import HelmRelease
 
-__all__ = ["renderings_of"]
+__all__ = ["releases_of", "renderings_of"]
 
 
 def renderings_of(
@@ -39,6 +40,27 @@ def renderings_of(
 
             found[service.name] = JoinedRendering(parts)
     return found
+
+
+def releases_of(
+    service: Service, *, context: str, namespace: str, state_dir: Path
+) -> tuple[HelmRelease, ...]:
+    """What of a service is deployed by `helm upgrade`; `namespace` is that of charts without their
+    own."""
+    charts = [chart for chart in service.deploy.helm if chart.mode == "release"]
+    if not charts:
+        return ()
+    from devloop.manifests.release import HelmRelease  # noqa: PLC0415 - as below
+
+    return tuple(
+        HelmRelease(
+            chart=chart,
+            context=context,
+            namespace=chart.namespace or namespace,
+            state_dir=state_dir,
+        )
+        for chart in charts
+    )
 
 
 def _parts(service: Service, show: Callable[[Path], str], namespace: str) -> Iterator[Rendering]:

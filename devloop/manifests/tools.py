@@ -12,15 +12,13 @@ import shutil
 from typing import TYPE_CHECKING
 
 from devloop.base.lazy_dataclass import dataclass
-from devloop.base.process import CannotRun, Overran, capture
+from devloop.base.process import GRACE, CannotRun, Completed, Overran, capture
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from devloop.base.cancel import Cancel
-    from devloop.base.process import Completed
 
 
 # Seconds. A rendering takes a tenth of one; what fetches something may take its time.
@@ -66,13 +64,13 @@ def first_of(programs: Sequence[str]) -> str | None:
 
 
 def tool(
-    argv: Sequence[str], cancel: Cancel, *, cwd: Path | None = None, limit: float = RENDER_LIMIT
+    argv: Sequence[str], cancel: Cancel, *, limit: float = RENDER_LIMIT, grace: float = GRACE
 ) -> Completed:
-    """Run a program to its end. Raises ToolFailed, Cancelled, env/tool-missing and
-    manifests/render-timeout."""
+    """Run a program to its end; `grace` is how long it has to end when it shall. Raises ToolFailed,
+    Cancelled, env/tool-missing and manifests/render-timeout."""
     command = shlex.join(argv)
     try:
-        done = capture(argv, cancel=cancel, limit=limit, cwd=cwd)
+        done = capture(argv, cancel=cancel, limit=limit, grace=grace)
     except CannotRun as error:
         raise missing(argv[0], error.reason) from error
     except Overran as error:

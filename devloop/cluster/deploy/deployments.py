@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from devloop.cluster.rollout.handover import PodsReplaced
     from devloop.cluster.rollout.stack_traces import ProjectPaths
     from devloop.config.schema import Project, Service
-    from devloop.engine.ports import Rendering
+    from devloop.engine.ports import Release, Rendering
     from devloop.errors import Diagnosis
     from devloop.model import ImageRef, ManifestObject, WorkloadRef
 
@@ -55,7 +55,8 @@ class Deployments:
     `renderings` are by service; the image of one without is patched and nothing else.
     `project_paths` are by service, too, and know what its image has. `read_status` looks at a
     container's process, by default with a command in it. `runs(service, workloads)` gets
-    what runs a service's image before each deploy, the picked one first. Checks the context at
+    what runs a service's image before each deploy, the picked one first. `releases` are those that
+    deploy what a service's rendering has, in devloop's place. Checks the context at
     once: raises safety/context, safety/protected-namespace."""
 
     def __init__(
@@ -70,6 +71,7 @@ class Deployments:
         project_paths: Mapping[str, ProjectPaths] = MappingProxyType({}),
         read_status: ReadStatus | None = None,
         runs: Callable[[str, tuple[WorkloadRef, ...]], None] = lambda _service, _refs: None,
+        releases: Callable[[Service], tuple[Release, ...]] = lambda _: (),
     ) -> None:
         facts = (connection.context, connection.server)
         guard.check_context(*facts, project.allow_contexts, lambda: connection.local_tool)
@@ -96,6 +98,7 @@ class Deployments:
         self.renderings = renderings
         self.configs = configs or ProjectConfigs(renderings, self.namespace)
         self.runs = runs
+        self.releases = releases
         self.project_paths = project_paths
         self._deployers: tuple[ServiceDeployer, ...] = ()
         self._guard = threading.Lock()

@@ -73,8 +73,9 @@ class PlannedHook:
 class DeployPlan:
     """What to apply, in order; the service's `workloads` are among it, or patched. The picked one
     is the first of them. `hooks` run beside it, in the order of the manifests. `notes` are for the
-    user, where something else is applied than is written among them. `uses` are the images of other
-    services that it runs, by service; those of `missing` are not known yet."""
+    user, where something else is applied than is written among them. `released` is what a release
+    has in place of `objects`. `uses` are the images of other services that it runs, by service;
+    those of `missing` are not known yet."""
 
     objects: tuple[PlannedObject, ...]
     workloads: tuple[PlannedWorkload, ...]
@@ -82,6 +83,7 @@ class DeployPlan:
     uses: Mapping[str, str] = field(default_factory=dict)
     missing: frozenset[str] = frozenset()
     hooks: tuple[PlannedHook, ...] = ()
+    released: tuple[PlannedObject, ...] = ()
 
 
 # What others need comes first; what is not listed (custom resources) comes before workloads, which

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancelled
 from devloop.cluster.api.kinds import WORKLOADS, workload_path
-from devloop.cluster.api.pod_view import images_of
+from devloop.cluster.api.pod_view import generation_of, images_of
 from devloop.cluster.deploy.chart_hooks import ChartHooks, hooks_for
 from devloop.cluster.deploy.check import refuse_protected
 from devloop.cluster.deploy.config_reads import config_hashes, mark_templates, merged, reads_more
@@ -32,6 +32,7 @@ from devloop.cluster.deploy.objects import (
 )
 from devloop.cluster.deploy.own_workloads import own_workloads, patched
 from devloop.cluster.deploy.recreate import recreate, staying, uids_of
+from devloop.cluster.deploy.released import as_released, pins_of
 from devloop.cluster.deploy.workload import WorkloadDeployer, keep_workload, refuse_paused
 from devloop.cluster.rollout.handover import PodsReplaced
 from devloop.cluster.rollout.rollout import Rollout
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.kinds import Resource
+    from devloop.cluster.api.pod_view import Json
     from devloop.cluster.deploy.deployments import Deployments
     from devloop.cluster.deploy.objects import PlannedHook, PlannedObject
     from devloop.config.schema import Service
@@ -76,6 +78,9 @@ class ServiceDeployer:
         # What stands before commands, by the image that it is in.
         self._supervisors: dict[str, tuple[str, ...]] = {}
         self._reported: set[Diagnosis] = set()
+        self._releases = shared.releases(service)
+        # What the releases were last upgraded with.
+        self._upgraded: object = None
         # What the last deploy failed for the want of.
         self._missing: MissingObject | None = None
         if self._rendering is not None:
@@ -261,12 +266,14 @@ class ServiceDeployer:
         new_pods: bool,
     ) -> tuple[Deployed, dict[WorkloadRef, str]]:
         """Returns, too, a few words for each workload on how its pods come to run the image."""
-        for planned in (*plan.objects, *(each.planned for each in plan.hooks)):
+        for planned in (*plan.objects, *plan.released, *(each.planned for each in plan.hooks)):
             refuse_protected(planned, self._shared.project.allow_namespaces)
         self._shared.deploys(self.name, workloads_of(plan.objects))
         if self._rendering is not None:
             self._shared.applied.about_to_apply(self.name, plan.objects)
         live = {w.ref: self._of(w.ref).live() for w in plan.workloads}
+        before = self._upgrade(plan, live, cancel) if plan.released else {}
+        live |= {ref: self._shared.connection.find(workload_path(ref)) for ref in before}
         for each in plan.workloads:
             missing = each.own is None and live[each.ref] is None
             if missing and any(any(containers_of(p.object)) for p in plan.objects):
@@ -290,10 +297,31 @@ class ServiceDeployer:
             else:
                 written = self._apply(one, reporter, cancel) or written
         hooks.run(hooks_for(due, "after", first=first), reporter, cancel)
-        deployed = tuple(done[each.ref][0] for each in plan.workloads)
+        deployed = tuple(
+            _since(before[each.ref], live[each.ref], done[each.ref][0])
+            if each.ref in before
+            else done[each.ref][0]
+            for each in plan.workloads
+        )
+        written = written or any(each.changed for each in deployed)
         ways = {ref: how for ref, (_, how) in done.items()}
         whole = Deployed(image=image, workloads=deployed, changed=written, uses=plan.uses)
         return whole, ways
+
+    def _upgrade(
+        self, plan: DeployPlan, live: Mapping[WorkloadRef, Json | None], cancel: Cancel
+    ) -> dict[WorkloadRef, Json | None]:
+        """The workloads as they were before the releases were upgraded, where that was needed."""
+        pins = pins_of(plan)
+        wanted = (plan.released, pins)
+        if wanted != self._upgraded or not all(live.values()):
+            for thing in filter(None, live.values()):
+                keep_workload(self._shared, thing)
+            for release in self._releases:
+                release.upgrade(pins, timeout=self._service.deploy.timeout, cancel=cancel)
+            self._upgraded = wanted
+            return dict(live)
+        return {}
 
     def _hooks_due(self, plan: DeployPlan) -> tuple[PlannedHook, ...]:
         """The chart's hooks, unless nothing is to change, or another service with the same chart
@@ -384,8 +412,10 @@ class ServiceDeployer:
         if reads_more(plan.objects, hashes):
             hashes = merged(shared.configs.beside(self.name), hashes)
         mark_templates(plan.objects, hashes)
+        plan = replace(plan, notes=(*notes, *plan.notes))
+        plan = as_released(plan) if self._releases else plan
         workloads = (w if w.own is not None else replace(w, configs=hashes) for w in plan.workloads)
-        return replace(plan, workloads=tuple(workloads), notes=(*notes, *plan.notes))
+        return replace(plan, workloads=tuple(workloads))
 
     def _only_in_others(self, ref: WorkloadRef) -> bool:
         """Whether the image runs in the workloads of other services only."""
@@ -435,6 +465,20 @@ class ServiceDeployer:
     def _remember(self, image: ImageRef) -> None:
         self._shared.remember(self.name, image)
         self._supervisors[image.pinned] = image.supervisor
+
+
+def _since(before: Json | None, live: Json | None, done: DeployedWorkload) -> DeployedWorkload:
+    """What came of a workload that a release wrote: `before` is it as it was."""
+    had = images_of(before or {})
+    same = before is not None and generation_of(before) == done.generation
+    if same or live is None:
+        return done
+    previous = {
+        name: had[name]
+        for name in done.containers
+        if had.get(name) not in {None, done.image.pinned}
+    }
+    return replace(done, changed=True, previous=previous)
 
 
 def _detail(deployed: Deployed, ways: dict[WorkloadRef, str]) -> str:

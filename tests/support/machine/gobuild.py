@@ -73,7 +73,9 @@ def build(source: Path, *flags: str, ldflags: str = "", estimate: str) -> Path:
 
 def install(module: str, release: str, *, estimate: str) -> Path:
     """Return the program that `go install MODULE@RELEASE` makes."""
-    name = module.rsplit("/", 1)[-1]
+    *_, above, last = module.split("/")
+    # A major version is no name.
+    name = above if re.fullmatch(r"v\d+", last) else last
 
     def make(program: Path) -> None:
         command, env = go()

@@ -33,6 +33,8 @@ def ensure(wanted: Cluster) -> dict[str, str]:
         tools.ensure_busybox(busybox)
         tools.ensure_kind()
         tools.ensure_kubectl(made_node=bool(node))
+        if wanted.kubeconfig is not None:  # the tests' own; the demo needs none
+            tools.ensure_renderers()
         cluster.ensure(wanted, node)
     found = {
         "PATH": os.environ["PATH"],

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 KIND_MODULE = "sigs.k8s.io/kind"
 KIND_VERSION = "v0.33.0"
+KUSTOMIZE = ("sigs.k8s.io/kustomize/kustomize/v5", "v5.7.1")
+HELM = ("helm.sh/helm/v3/cmd/helm", "v3.18.6")
 
 
 def ensure_kind() -> None:
@@ -35,6 +37,17 @@ def ensure_kubectl(*, made_node: bool) -> None:
         raise shell.MachineError(
             "kubectl is missing: install it (https://kubernetes.io/docs/tasks/tools)"
         )
+
+
+def ensure_renderers() -> None:
+    """Have `kustomize` and `helm` 3: on PATH, from Homebrew, or built by Go."""
+    for name, (module, release), estimate in (
+        ("kustomize", KUSTOMIZE, "1 min"),
+        ("helm", HELM, "2 to 4 min"),
+    ):
+        if shell.succeeds([name, "version"]) or (gobuild.find_go() is None and brew(name)):
+            continue
+        cache.link(gobuild.install(module, release, estimate=estimate), name)
 
 
 def ensure_busybox(image: str) -> None:

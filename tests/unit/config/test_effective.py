@@ -52,8 +52,10 @@ services:
         WHOLE,
         "version: 1\nservices: {web: {build: .}}\n",
         "version: 1\nservices: {w: {build: {cache: auto}, sync: auto}}\n",
-        "version: 1\nservices: {w: {build: ., deploy: {kustomize: k8s, "
-        "helm: {chart: ./a, values: v.yaml, set: {b.c: '1,2', d: true}, skip_tests: false}}}}\n",
+        (
+            "version: 1\nservices: {w: {build: ., deploy: {kustomize: k8s, "
+            "helm: {chart: ./a, values: v.yaml, set: {b.c: '1,2', d: true}, skip_tests: false}}}}\n"
+        ),
     ],
 )
 def test_what_it_prints_means_the_same(directory: Directory, text: str, sources: bool) -> None:

@@ -98,8 +98,11 @@ def test_helm_gets_what_devloop_yaml_says(project: Project) -> None:
         namespace="other",
     )
     assert project.calls == [
-        "template web chart --namespace other --version 1.2.3 --repo https://example.test "
-        "--values dev.yaml --set image.tag=dev --set hosts=a\\,b --set list={a,b} --include-crds"
+        (
+            "template web chart --namespace other --version 1.2.3 --repo https://example.test "
+            "--values dev.yaml --set image.tag=dev --set hosts=a\\,b --set list={a,b} "
+            "--include-crds"
+        )
     ]
 
 
