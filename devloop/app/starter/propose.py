@@ -117,7 +117,14 @@ class _Proposing:
             self.told.doubts.append("there is no Dockerfile here, nor a few folders below")
         matches = self._matches(candidates, manifests)
         used = {each.workload.file for each in matches.values() if each.workload.by}
-        self.told.unread[:0] = [each for folder, each in self._tools() if folder not in used]
+        inner = {
+            file.rpartition("/")[0] or "."
+            for folder in used
+            for file in self._rendered.made_of.get(folder, ())
+        }
+        self.told.unread[:0] = [
+            each for folder, each in self._tools() if folder not in used | inner
+        ]
         made: dict[str, str] = {}
         services = []
         for each in candidates:
@@ -175,6 +182,8 @@ class _Proposing:
         self, candidates: Sequence[Candidate], manifests: FoundManifests
     ) -> dict[str, Match]:
         found = self._matched(candidates, manifests.workloads, at="manifests")
+        if found and not all(map(self._plain_kustomization, self.seen.kustomizations)):
+            found = self._built_on(found, candidates)
         if found or manifests.workloads or not candidates:
             return found
         if self.seen.kustomizations or self.seen.charts:
@@ -187,6 +196,23 @@ class _Proposing:
         found = self._matched(candidates, running, at="cluster")
         self.told.found += [f"{each.workload} in the cluster" for each in found.values()]
         return found
+
+    def _built_on(
+        self, found: dict[str, Match], candidates: Sequence[Candidate]
+    ) -> dict[str, Match]:
+        """With what an overlay makes of a base, in place of the base alone."""
+        self._rendered = rendered = self.around.rendered(self.root, self.seen)
+        doubts = list(self.told.doubts)
+        matched = self._matched(candidates, rendered.workloads, at="manifests")
+        self.told.doubts[:] = doubts
+        better = {
+            name: match
+            for name, match in matched.items()
+            if name in found
+            and found[name].workload.file in rendered.made_of.get(match.workload.file, ())
+            and not self._plain_kustomization(match.workload.file)
+        }
+        return found | better
 
     def _matched(
         self, candidates: Sequence[Candidate], workloads: Sequence[FoundWorkload], *, at: str

@@ -6,6 +6,7 @@ Starts the user's own programs; where they are missing or fail, that is said and
 from __future__ import annotations
 
 import os
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from devloop.app.starter.workloads import workload_in
@@ -18,7 +19,7 @@ from devloop.manifests.kustomization import reached
 from devloop.manifests.kustomize import KustomizeRendering
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from devloop.app.starter.look import Found
@@ -32,10 +33,12 @@ _FOR_DEVELOPMENT = ("dev", "development", "local", "default")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundRenderings:
-    """`workloads` have the folder of their kustomization or chart for a file. `doubts` and
+    """`workloads` have the folder of their kustomization or chart for a file; `made_of` are the
+    files, relative to the project, that a folder's kustomization is made of. `doubts` and
     `problems` are lines for a person."""
 
     workloads: tuple[FoundWorkload, ...] = ()
+    made_of: Mapping[str, frozenset[str]] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
@@ -60,7 +63,16 @@ def rendered_workloads(root: Path, seen: Found) -> FoundRenderings:
         made = (workload_in(each, folder, by=by) for each in objects if each.hook is None)
         workloads += (each for each in made if each is not None)
     return FoundRenderings(
-        workloads=tuple(workloads), doubts=tuple(doubts), problems=tuple(problems)
+        workloads=tuple(workloads),
+        made_of={
+            folder: frozenset(
+                os.path.relpath(file, root) for file in (*found.files, *found.kustomizations)
+            )
+            for folder in overlays
+            if (found := reached([str(_at(root, folder))]))
+        },
+        doubts=tuple(doubts),
+        problems=tuple(problems),
     )
 
 
