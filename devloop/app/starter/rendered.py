@@ -69,7 +69,7 @@ def rendered_workloads(root: Path, seen: Found) -> FoundRenderings:
                 os.path.relpath(file, root) for file in (*found.files, *found.kustomizations)
             )
             for folder in overlays
-            if (found := reached([str(_at(root, folder))]))
+            for found in (reached([str(_at(root, folder))]),)
         },
         doubts=tuple(doubts),
         problems=tuple(problems),
