@@ -24,6 +24,7 @@ from devloop.ui.text import (
     duration,
     keys_text,
     ordinal,
+    path_from,
     progress,
     serving_name,
     trigger_text,
@@ -174,7 +175,10 @@ class LiveState:
         if event.code == Code.SAFETY_CHANGED_OUTSIDE and event.severity != "info":
             self._serving.pop(event.service or "", None)
         if event.severity != "error":
-            return note(self._glyphs, event.message, f"[{event.code}]", event.cause or "")
+            place, code = event.location, f"[{event.code}]"
+            if place is not None and place.line:
+                code = f"{path_from(self._root(), place.path)}:{place.line}  {code}"
+            return note(self._glyphs, event.message, code, event.cause or "")
         if running is None:
             return self._frame(event)
         running.problems.append(event)
@@ -317,9 +321,11 @@ class LiveState:
         text = f"{self._glyphs.hold} {self._name(running.event)} holding: {event.reason}{again}"
         return Row.of((text, "warn"), hang=2)
 
+    def _root(self) -> str:
+        return self._session.root if self._session else ""
+
     def _frame(self, event: events.DiagnosticRaised) -> list[Row]:
-        root = self._session.root if self._session else ""
-        return frame(event, root=root, glyphs=self._glyphs, read_source=self._read_source)
+        return frame(event, root=self._root(), glyphs=self._glyphs, read_source=self._read_source)
 
     # --- what does not stay --------------------------------------------------------------------
 

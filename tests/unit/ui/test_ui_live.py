@@ -7,13 +7,14 @@ the difference.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devloop.errors import Code, Diagnosis
+from devloop.errors import Code, Diagnosis, Location
 from devloop.events import (
     DiagnosticRaised,
     Dropped,
@@ -155,12 +156,15 @@ def test_news_is_one_line_each() -> None:
         code=Code.SAFETY_CONTEXT, severity="warning", message="odd context", cause="its name"
     )
     s.add(DiagnosticRaised.of(warning))
+    s.add(DiagnosticRaised.of(replace(warning, location=Location("skaffold.yaml", 7, 3))))
     assert rows(s)[3:] == [
         "  → port        http://localhost:8080 to web:80",
         "! localhost:8080 is closed: port taken",
         "· looked at 1,430 files again in 0.02 s: git checkout",
         "… 12,300 events not shown: the terminal is too slow",
         "! odd context  [safety/context]",
+        "  its name",
+        "! odd context  skaffold.yaml:7  [safety/context]",
         "  its name",
     ]
 
