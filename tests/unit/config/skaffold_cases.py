@@ -293,4 +293,45 @@ services:
         "services: {web: {build: {secrets: ['id=a,src=b']}}}",
         version="v2beta12",
     ),
+    Case(
+        "a kustomization beside raw manifests",
+        """\
+build: {artifacts: [{image: web}]}
+manifests: {rawYaml: [a.yaml], kustomize: {paths: [overlays/dev, more]}}
+""",
+        """\
+services: {web: {build: ., deploy: {manifests: [a.yaml], kustomize: [overlays/dev, more]}}}
+""",
+    ),
+    Case(
+        "v2: a chart",
+        """\
+build: {artifacts: [{image: ghcr.io/acme/web}]}
+deploy:
+  helm:
+    releases:
+      - name: shop
+        chartPath: chart
+        valuesFiles: ["{{.STAGE}}.yaml"]
+        artifactOverrides: {image: ghcr.io/acme/web}
+        imageStrategy: {helm: {}}
+        setValues: {replicas: 2, "a.b": x$y}
+        skipTests: false
+""",
+        """\
+services:
+  web:
+    image: acme/web
+    build: .
+    deploy:
+      helm:
+        chart: ./chart
+        release: shop
+        values: [dev.yaml]
+        set: {replicas: "2", a.b: x$$y, image.repository: acme/web, image.tag: dev}
+        skip_tests: false
+""",
+        {"skaffold.env": "STAGE=dev"},
+        version="v2beta29",
+    ),
 ]
