@@ -23,8 +23,8 @@ OUTCOMES = ("failed", "passed", "skipped", "xfailed", "xpassed", "warnings", "er
 
 
 class RunReport:
-    """A plugin that writes `{"collected": [path...], "counts": {outcome: number}, "seconds": {path:
-    seconds that its tests took}}` at the end.
+    """A plugin that writes `{"collected": [path...], "counts": {outcome: number}, "failed": [id of
+    a test...], "seconds": {path: seconds that its tests took}}` at the end.
 
     A file that holds no test counts as not collected; one that is skipped or broken as a whole, or
     whose tests are all deselected, as collected.
@@ -56,7 +56,13 @@ class RunReport:
         stats = terminalreporter.stats
         counts = {name: len(stats[name]) for name in OUTCOMES if stats.get(name)}
         seconds = {file: round(seconds, 2) for file, seconds in self._seconds.items()}
-        found = {"collected": sorted(self._collected), "counts": counts, "seconds": seconds}
+        bad = [report.nodeid for name in ("failed", "error") for report in stats.get(name, ())]
+        found = {
+            "collected": sorted(self._collected),
+            "counts": counts,
+            "failed": sorted(set(bad)),
+            "seconds": seconds,
+        }
         self._place.write_text(json.dumps(found))
 
 

@@ -1,9 +1,11 @@
-"""Images with the agent in them, and containers that are gone after the test."""
+"""The agent runs in Linux containers, and on Linux hosts for some of these tests. Images with it,
+and containers that are gone after the test."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -17,6 +19,25 @@ from tests.support.agent import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+_LINUX = platform.system() == "Linux"
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if _LINUX:
+        return
+    for item in items:
+        if _HERE in item.path.parents:
+            item.add_marker(pytest.mark.skip(reason="the agent is a program for Linux"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _program_is_built() -> None:
+    """Before the first test, which would be blamed for what the compiler leaves running."""
+    if _LINUX:
+        program()
+
 
 AGENT = "/.devloop/agent"
 GATE = "/gate"

@@ -27,11 +27,11 @@ from devloop.errors import DevloopError
 from devloop.model import ContainerView, ImageRef, PodView
 from devloop.sync.syncer import FileSync
 from devloop.watch.source import ServiceSource
+from tests.integration.hot.test_syncer import LocalStream
 from tests.support.agent import program
 from tests.support.differential.candidate import Candidate
 from tests.support.differential.cases import arrange, perform
 from tests.support.differential.images import Node, flatten, members
-from tests.unit.sync.test_syncer import LocalStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -5,6 +5,9 @@ cluster, shared out to several processes; then the few that would be late beside
 that share one machine's Docker and one cluster: each of the two one after the other. Last, alone,
 those that take from others what they need. What all of them did is counted together in a closing
 line that reads like pytest's own.
+
+A few tests of real programs that failed in a run of everything are run once more, alone: that tells
+what is broken from what was late on a busy machine. Both are shown, and counted as `rerun`.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -55,6 +58,8 @@ REALTIME_MARK = "pytest.mark.realtime"
 # A file of which all tests are of another part.
 OTHER_PART = re.compile(r"^pytestmark = .*\b(docker|kind|realtime)\b", re.MULTILINE)
 MACHINE_ONLY_DIRECTORY = "tests/e2e/"
+# What starts no program, waits for no clock and asks nobody: all that `--unit` runs.
+UNIT_DIRECTORIES = ("tests/unit/", "sample_app/tests/")
 COVERAGE = ("--cov=devloop", "--cov-report=")
 TEST_DIRECTORIES = ("tests", "sample_app/tests")
 REPORT = "DEVLOOP_TEST_REPORT"  # read by tests/support/run_report.py
@@ -68,21 +73,26 @@ OUTCOMES = {
     "xpassed": "xpassed",
     "warnings": "warnings",
     "error": "errors",
+    "rerun": "rerun",
 }
 # Of a command that is longer the rest is file names.
 MOST_WORDS = 12
+# More of them are no accident.
+MOST_AGAIN = 5
 # pytest's exit statuses
+FAILED = 1
 INTERRUPTED = 2
 NO_TESTS = 5
 
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """How one run of pytest ended: its exit status, its counts, the test files it collected and how
-    many seconds the tests of each took."""
+    """How one run of pytest ended: its exit status, its counts, the tests that `failed`, the test
+    files it collected and how many seconds the tests of each took."""
 
     status: int
     counts: Counter[str] = field(default_factory=Counter)
+    failed: tuple[str, ...] = ()
     collected: frozenset[str] = frozenset()
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -118,8 +128,10 @@ def run(
             break
     for outcome in outcomes if not pytest_args else ():
         shares.remember(outcome.seconds)
-    every = [*files_beside_others(venv.ROOT), *realtime_files(venv.ROOT)]
-    wanted = every if unit else test_files(venv.ROOT)
+    if not pytest_args and (late := worth_another_look(outcomes)):
+        console.say(f"script/test: {len(late)} failed, see above; once more, alone:")
+        outcomes = after_another_look(outcomes, *tests([Part(late)], env))
+    wanted = unit_files(venv.ROOT) if unit else test_files(venv.ROOT)
     missing = [] if pytest_args else uncollected(wanted, outcomes)
     for name, _ in failed:
         console.say(f"script/test: {name} failed, see above")
@@ -142,18 +154,19 @@ def rounds(pytest_args: Sequence[str], *, unit: bool, coverage: bool) -> list[li
     if "-m" in given or any(names_a_path(argument) for argument in given):
         return [[Part((*(UNIT_ONLY if unit else ()), *measured, *given))]]
     # Files are named: to collect all tests takes a process longer than to run its part of them.
-    waiting = Part((*REALTIME_SPREAD, *REALTIME, *given, *realtime_files(venv.ROOT)))
+    files = unit_files(venv.ROOT) if unit else files_beside_others(venv.ROOT)
     shared = [
-        Part((*BESIDE_OTHERS, *measured, *given, *files))
-        for files in shares.divide(
-            venv.ROOT, files_beside_others(venv.ROOT), processes(os.cpu_count() or 1)
-        )
+        Part((*BESIDE_OTHERS, *measured, *given, *share))
+        for share in shares.divide(venv.ROOT, files, processes(os.cpu_count() or 1))
     ]
+    if unit:
+        return [shared]
+    waiting = Part((*REALTIME_SPREAD, *REALTIME, *given, *realtime_files(venv.ROOT)))
     machine = [
         [Part((*CLUSTER, *given)), Part((*DOCKER, *given))],
         [Part((*EXCLUSIVE, *given))],
     ]
-    return [shared, [waiting], *([] if unit else machine)]
+    return [shared, [waiting], *machine]
 
 
 def processes(cores: int) -> int:
@@ -170,6 +183,11 @@ def files_beside_others(root: Path) -> list[str]:
         if not file.startswith(MACHINE_ONLY_DIRECTORY)
         and not OTHER_PART.search((root / file).read_text("utf-8"))
     ]
+
+
+def unit_files(root: Path) -> list[str]:
+    """Return the test files of what needs no machine at all, relative to `root`."""
+    return [file for file in files_beside_others(root) if file.startswith(UNIT_DIRECTORIES)]
 
 
 def realtime_files(root: Path) -> list[str]:
@@ -229,9 +247,37 @@ def outcome(status: int, place: Path) -> Outcome:
     return Outcome(
         status=status,
         counts=Counter[str](report["counts"]),
+        failed=tuple(report["failed"]),
         collected=frozenset(report["collected"]),
         seconds=report["seconds"],
     )
+
+
+def worth_another_look(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    """Return the tests that failed, if they are few and all of them need a real machine.
+
+    Another run of a unit test tells nothing that the first did not.
+    """
+    if any(outcome.status not in (0, FAILED, NO_TESTS) for outcome in outcomes):
+        return ()
+    failed = tuple(test for outcome in outcomes for test in outcome.failed)
+    if len(failed) > MOST_AGAIN or any(test.startswith(UNIT_DIRECTORIES) for test in failed):
+        return ()
+    return failed
+
+
+def after_another_look(outcomes: Sequence[Outcome], again: Outcome) -> list[Outcome]:
+    """Return how the runs ended when `again`, of all tests that had failed, is taken for them."""
+    if again.status != 0:
+        return list(outcomes)
+    passed = []
+    for outcome in outcomes:
+        fine = Counter(outcome.counts)
+        del fine["failed"], fine["error"]
+        status = 0 if outcome.failed else outcome.status
+        passed.append(replace(outcome, status=status, counts=fine))
+    late = again.counts["passed"]
+    return [*passed, Outcome(status=0, counts=Counter(passed=late, rerun=late))]
 
 
 def say_coverage(directory: str, env: dict[str, str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -82,7 +83,9 @@ def test_the_whole_tree_runs_in_rounds_and_named_tests_at_once() -> None:
     assert waiting == Part((*checks.REALTIME_SPREAD, *checks.REALTIME, "-x", *realtime))
     assert machine == [Part((*checks.CLUSTER, "-x")), Part((*checks.DOCKER, "-x"))]
     assert alone == [Part((*checks.EXCLUSIVE, "-x"))]
-    assert checks.rounds(["-x"], unit=True, coverage=True) == [shared, [waiting]]
+    [unit] = checks.rounds(["-x"], unit=True, coverage=True)
+    of_units = sorted(file for part in unit for file in part.arguments[len(before) :])
+    assert of_units == [file for file in files if file.startswith(checks.UNIT_DIRECTORIES)]
     for named in (("tests/unit",), ("tests/conftest.py::test_x",), ("-m", "kind")):
         assert checks.rounds(named, unit=False, coverage=False) == [[Part(named)]]
         [[one]] = checks.rounds(named, unit=True, coverage=True)
@@ -127,6 +130,39 @@ def test_files_with_a_realtime_test_are_found(tree: Path) -> None:
     (tree / "tests/unit/test_late.py").write_text(mark)
     (tree / "tests/unit/late.py").write_text(mark)
     assert checks.realtime_files(tree) == ["tests/unit/test_late.py"]
+
+
+LATE = "tests/e2e/test_hot.py::test_late"
+
+
+def test_a_few_failures_of_a_real_machine_are_looked_at_again() -> None:
+    fine = Outcome(status=0, counts=Counter(passed=10))
+    late = Outcome(status=1, counts=Counter(passed=7, failed=1), failed=(LATE,))
+    assert checks.worth_another_look([fine, late]) == (LATE,)
+    assert checks.worth_another_look([fine]) == ()
+    unit = Outcome(status=1, counts=Counter(failed=1), failed=("tests/unit/test_x.py::test_y",))
+    assert checks.worth_another_look([late, unit]) == ()
+    many = replace(late, failed=tuple(f"{LATE}{n}" for n in range(checks.MOST_AGAIN + 1)))
+    assert checks.worth_another_look([many]) == ()
+    broken = Outcome(status=4, counts=Counter(error=1))
+    assert checks.worth_another_look([late, broken]) == ()
+
+
+def test_what_passes_the_second_time_is_counted_as_rerun_and_what_fails_as_failed() -> None:
+    fine = Outcome(status=0, counts=Counter(passed=10))
+    late = Outcome(status=1, counts=Counter(passed=7, failed=1), failed=(LATE,))
+    again = Outcome(status=0, counts=Counter(passed=1))
+    after = checks.after_another_look([fine, late], again)
+    assert checks.tests_status(after) == 0
+    total = sum((outcome.counts for outcome in after), Counter[str]())
+    assert total == Counter(passed=18, rerun=1)
+    assert checks.closing_line(total, 1.0).strip("=") == " 18 passed, 1 rerun in 1.00s "
+    worse = Outcome(status=1, counts=Counter(failed=1), failed=(LATE,))
+    after = checks.after_another_look([fine, late], worse)
+    assert checks.tests_status(after) == 1
+    assert sum((outcome.counts for outcome in after), Counter[str]()) == Counter(
+        passed=17, failed=1
+    )
 
 
 def test_only_paths_of_unit_tests_need_no_machine() -> None:

@@ -15,11 +15,11 @@ from devloop.engine.loop import SilentReporter
 from devloop.errors import DevloopError
 from devloop.model import ImageRef, Resumed, Standing
 from devloop.sync import earlier_session
+from tests.integration.agent.test_serve import Serve, framed
+from tests.integration.hot.test_restarts import Process
+from tests.integration.hot.test_syncer import image
 from tests.support.agent import needs_linux
 from tests.support.waiting import until
-from tests.unit.agent.test_serve import Serve, framed
-from tests.unit.sync.test_restarts import Process
-from tests.unit.sync.test_syncer import image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

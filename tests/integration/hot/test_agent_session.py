@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel
 from devloop.sync.agent_session import Agent
-from tests.unit.sync.test_syncer import LocalStream
+from tests.integration.hot.test_syncer import LocalStream
 
 if TYPE_CHECKING:
     from pathlib import Path

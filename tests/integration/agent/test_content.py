@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.integration.agent.test_serve import Serve, framed
 from tests.support.agent import Peer, Supervised, python
-from tests.unit.agent.test_serve import Serve, framed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

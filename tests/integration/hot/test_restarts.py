@@ -24,9 +24,9 @@ from devloop.sync.contents import RememberedContents
 from devloop.sync.process_start import Restarts
 from devloop.sync.rules import PathRule
 from devloop.sync.syncer import FileSync
+from tests.integration.hot.test_syncer import World, image
 from tests.support.agent import Supervised, descendants, needs_linux, python
 from tests.support.waiting import until
-from tests.unit.sync.test_syncer import World, image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

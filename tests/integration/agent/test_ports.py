@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
+from tests.integration.agent.test_serve import framed
 from tests.support.agent import descendants, program, python
 from tests.support.waiting import until
-from tests.unit.agent.test_serve import framed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.integration.hot.conftest import tree
 from tests.support.agent import Supervised, child_of, program, python
 from tests.support.machine import agent
-from tests.unit.sync.conftest import tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.integration.hot.test_earlier_session import container_of_its_image
+from tests.integration.hot.test_restarts import Process
+from tests.integration.hot.test_syncer import image
 from tests.support.agent import needs_linux
 from tests.support.waiting import until
-from tests.unit.sync.test_earlier_session import container_of_its_image
-from tests.unit.sync.test_restarts import Process
-from tests.unit.sync.test_syncer import image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

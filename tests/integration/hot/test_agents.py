@@ -12,12 +12,12 @@ import pytest
 from devloop.base.cancel import Cancel
 from devloop.sync.agent_session import NoAgent, start
 from devloop.sync.protocol import DEV_IMAGE, request
-from tests.unit.sync.conftest import directory, gone, link, put, tree
+from tests.integration.hot.conftest import directory, gone, link, put, tree
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.unit.sync.conftest import Agent
+    from tests.integration.hot.conftest import Agent
 
 EVERY_BYTE = os.fsdecode(bytes(b for b in range(1, 256) if b != ord("/")))
 ODD_NAMES = (

@@ -26,10 +26,10 @@ from devloop.sync.rules import PathRule
 from devloop.sync.syncer import FileSync
 from devloop.watch.rules import ContextRules
 from devloop.watch.scan import TreeScanner
+from tests.integration.hot.conftest import tree
 from tests.support.agent import needs_linux, program
 from tests.support.examples import examples
 from tests.support.waiting import until
-from tests.unit.sync.conftest import tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
