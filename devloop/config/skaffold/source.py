@@ -76,7 +76,7 @@ def read_skaffold(
     a problem, all of which go to `problems`. `profiles`, `command` and `context` activate profiles;
     `supports` says whether a service of this devloop has a key. With `keep_variables` a value that
     is a variable's stays `${NAME}`."""
-    reading = _Reading(path.parent, show, env, problems)
+    reading = _SourceFiles(path.parent, show, env, problems)
     variables = reading.variables()
     situation = Situation(
         named=tuple(profiles),
@@ -106,7 +106,7 @@ def read_skaffold(
     )
 
 
-class _Reading:
+class _SourceFiles:
     """The documents of a file and of those that it requires: `modules` has each after those that
     it requires."""
 
