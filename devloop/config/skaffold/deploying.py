@@ -81,7 +81,7 @@ def kustomizations_of(module: Module, use: Translating) -> tuple[Node, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
+class ChartRelease:
     """A release of Helm as the value of `deploy.helm`, and whose images it sets, by name."""
 
     chart: Keys
@@ -90,7 +90,9 @@ class Release:
     location: Location
 
 
-def releases_of(module: Module, images: Iterable[str], use: Translating) -> tuple[Release, ...]:
+def releases_of(
+    module: Module, images: Iterable[str], use: Translating
+) -> tuple[ChartRelease, ...]:
     """`images` are those of all artifacts, as Skaffold names them."""
     if not use.supports("deploy.helm"):
         return ()
@@ -103,7 +105,9 @@ def releases_of(module: Module, images: Iterable[str], use: Translating) -> tupl
     )
 
 
-def _release(release: Keys, module: Module, images: tuple[str, ...], use: Translating) -> Release:
+def _release(
+    release: Keys, module: Module, images: tuple[str, ...], use: Translating
+) -> ChartRelease:
     name = entry_at(release, "name")
     shown = use.templated(name.value, text_of(name.value)) if name else ""
     local, remote = entry_at(release, "chartPath"), entry_at(release, "remoteChart")
@@ -116,7 +120,7 @@ def _release(release: Keys, module: Module, images: tuple[str, ...], use: Transl
     elif remote is not None:
         chart = entry("chart", given(text_of(remote.value), remote.value.location), remote.location)
     values, used = _values(release, images, use)
-    return Release(
+    return ChartRelease(
         chart=mapped(
             release.location,
             chart,

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from devloop.base.yaml_tree import MappingEntry, Node
-    from devloop.config.skaffold.deploying import Release
+    from devloop.config.skaffold.deploying import ChartRelease
     from devloop.config.skaffold.notes import Module, Translating
     from devloop.errors import Location
 
@@ -146,7 +146,7 @@ class _Deployment:
 
     manifests: tuple[Node, ...]
     kustomize: tuple[Node, ...]
-    releases: tuple[Release, ...]
+    releases: tuple[ChartRelease, ...]
     timeout: MappingEntry | None
 
 
@@ -351,7 +351,7 @@ def _own_release(
     made: _Deployment,
     shared: Mapping[str, _Deployment],
     use: Translating,
-) -> Release | None:
+) -> ChartRelease | None:
     """The release that sets the service's image; of the others each service takes one."""
     own = [each for each in made.releases if artifact.image in each.images]
     names = [
