@@ -142,6 +142,7 @@ class Code(enum.StrEnum):
     BUILD_UNSUPPORTED = "build/unsupported", "the builder cannot do what Dockerfile or config ask"
     BUILD_FAILED = "build/failed", "the build failed"
     BUILD_COMMAND_FAILED = "build/command-failed", "the build command failed"
+    BUILD_NOT_PUSHED = "build/not-pushed", "the registry has no image of what is on disk"
     BUILD_CONTEXT_CHANGED = "build/context-changed", "a file changed while the image was built"
     BUILD_KEEPS_CHANGING = "build/keeps-changing", "files change faster than they are deployed"
     BUILD_LARGE_CONTEXT = "build/large-context", "reading the build context takes long"
@@ -169,6 +170,10 @@ class Code(enum.StrEnum):
     SAFETY_LEASE = "safety/lease", "another session works with the workload"
     SAFETY_PROTECTED_NAMESPACE = "safety/protected-namespace", "the namespace is the cluster's"
     SAFETY_CHANGED_OUTSIDE = "safety/changed-outside", "somebody else changed the workload"
+    SAFETY_NOT_RENDERED = (
+        "safety/not-rendered",
+        "a file is in the way that no rendering wrote",
+    )
     INTERNAL_BUG = "internal/bug", "a bug in devloop"
 
 
@@ -291,6 +296,8 @@ build/failed: The message has the builder's own words; `devloop trigger --fresh`
   caches.
 build/command-failed: Run `build.command` by hand. It has to push the image whose name is in
   DEVLOOP_IMAGE.
+build/not-pushed: Build it with `devloop build --push`, or name what was built before with
+  `--images FILE`.
 build/context-changed: Nothing: it is built again with the new content. What a build itself writes
   belongs into .dockerignore.
 build/keeps-changing: A warning: leave what a program writes all the time out with a line in
@@ -335,6 +342,8 @@ safety/protected-namespace: Use another namespace. Only Roles and RoleBindings m
   `allow_namespaces` names it.
 safety/changed-outside: A warning: what runs is not what is on disk. The next save, or `devloop
   trigger`, takes the workload back.
+safety/not-rendered: Name another directory, or remove the file: a rendering replaces and removes
+  only what an earlier one wrote.
 internal/bug: Run again with `-v` and report what it prints.
 """
 

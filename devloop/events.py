@@ -26,9 +26,12 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionStarted(Event):
+    """`context`, `namespace` and `registry` are empty where a session has none: `build` asks no
+    cluster. `platform` is what images are built for, where that is known before."""
+
     type: ClassVar[str] = "session.started"
     version: str
-    mode: Literal["dev", "run"]
+    mode: Literal["dev", "run", "build", "deploy"]
     project: str
     root: str
     context: str
@@ -36,6 +39,7 @@ class SessionStarted(Event):
     registry: str
     services: tuple[str, ...]
     pid: int
+    platform: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

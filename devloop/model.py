@@ -185,7 +185,7 @@ class PushTarget:
         return f"{self.pull}/{image}" if self.pull else self.repository(image)
 
     def __str__(self) -> str:
-        return self.push or f"kind load ({self.kind_cluster})"
+        return self.push or (f"kind load ({self.kind_cluster})" if self.kind_cluster else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,13 +98,26 @@ def _locked(lock: IO[str]) -> bool:
     return False
 
 
-def _opened(directory: Path) -> IO[str]:
-    try:
+def prepare_state_dir(directory: Path) -> None:
+    """Make devloop's own directory beside the project, as nothing that belongs into git. Errors:
+    env/file-unreadable, env/disk-full."""
+    with _kept_beside(directory):
         directory.mkdir(parents=True, exist_ok=True)
         ignore = directory / ".gitignore"
         if not ignore.exists():
             ignore.write_text("*\n")
+
+
+def _opened(directory: Path) -> IO[str]:
+    prepare_state_dir(directory)
+    with _kept_beside(directory):
         return (directory / "lock").open("a+")
+
+
+@contextlib.contextmanager
+def _kept_beside(directory: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise DevloopError.of(
             Code.ENV_DISK_FULL if error.errno == errno.ENOSPC else Code.ENV_FILE_UNREADABLE,

@@ -8,7 +8,7 @@ session at work needs. Must not build or deploy.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from devloop.app import find_registry
 from devloop.base.lazy_dataclass import dataclass
@@ -24,6 +24,7 @@ from devloop.registry.discovery import check as check_registry
 if TYPE_CHECKING:
     import contextlib
     from collections.abc import Callable, Iterable, Mapping
+    from concurrent.futures import Future
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
@@ -57,11 +58,13 @@ def preflight_environment(
     *,
     meanwhile: Callable[[], T],
     patient: bool = False,
+    images: Literal["built", "pushed", "given"] = "built",
 ) -> tuple[Environment, T]:
     """Find out at once, and side by side, what is not there: Docker, cluster, registry; and the
     nodes' platforms. `meanwhile` is called once all are asked, and what it returns comes with what
     was found. `patient` sessions begin without a registry that is away or refuses the login, as
-    they go on without it later: the first push says so. Errors: env/*, cluster/*, registry/*."""
+    they go on without it later: the first push says so. Where `images` are not to be built, Docker
+    is not asked; given ones need no registry from here. Errors: env/*, cluster/*, registry/*."""
 
     def client_of(target: PushTarget) -> RegistryClient | None:
         return stack.enter_context(RegistryClient(target.push)) if target.push else None
@@ -69,16 +72,16 @@ def preflight_environment(
     with ThreadPoolExecutor(4, thread_name_prefix="devloop-preflight") as pool:
         found = pool.submit(find_registry, project, connection)
         cluster = pool.submit(node_platforms, connection)
-        docker = pool.submit(preflight, services.values())
+        docker = pool.submit(preflight, services.values() if images == "built" else ())
         # One that is named is the one to push to, whatever the cluster says of it.
-        named = PushTarget(push=project.registry or "")
+        named = PushTarget(push=project.registry or "" if images != "given" else "")
         registry = client_of(named)
         answer = pool.submit(check_registry, named, registry, cancel)
         found_meanwhile = meanwhile()
-        target, refused = found.result(), None
+        target, refused = _found(found, images), None
         try:
             answer.result()
-            if registry is None:
+            if registry is None and images != "given":
                 registry = client_of(target)
                 check_registry(target, registry, cancel)
         except DevloopError as error:
@@ -93,6 +96,16 @@ def preflight_environment(
             target=target, registry=registry, platforms=platforms, began=began, refused=refused
         )
         return environment, found_meanwhile
+
+
+def _found(found: Future[PushTarget], images: str) -> PushTarget:
+    try:
+        return found.result()
+    except DevloopError as error:
+        # The nodes pull given images from where those say.
+        if images != "given" or error.code is not Code.REGISTRY_UNREACHABLE:
+            raise
+        return PushTarget()
 
 
 def watch_workloads(

@@ -11,6 +11,7 @@ import contextlib
 import functools
 from typing import TYPE_CHECKING, Literal
 
+from devloop.app.given_images import GivenImages, GivenSource, PushedImages
 from devloop.app.good_images import ServiceImages, image_exists
 from devloop.app.project_paths import project_paths
 from devloop.app.sources import source_of
@@ -42,9 +43,10 @@ if TYPE_CHECKING:
     from devloop.cluster.deploy.project_configs import ProjectConfigs
     from devloop.cluster.rollout.stack_traces import ProjectPaths
     from devloop.config.schema import Project, Service
-    from devloop.engine.ports import Rendering
+    from devloop.engine.ports import Rendering, ServiceBuilder, Source
     from devloop.errors import Diagnosis
     from devloop.events import Event
+    from devloop.model import ImageRef
     from devloop.registry.client import Registries
     from devloop.sync.syncer import FileSync
     from devloop.watch.source import ServiceSource
@@ -59,7 +61,8 @@ _CANCELLED = 1.0
 @dataclass(eq=False, kw_only=True)
 class ServiceParts:
     """The parts of all services of a session. `renderings` are the project's; `close` closes them.
-    `sources`, `paths` and `dockerfiles` are by service. For one thread at a time."""
+    `sources`, `paths` and `dockerfiles` are by service. `images` are there already, by service or
+    in the registry; None: they are built. For one thread at a time."""
 
     project: Project
     connection: Connection
@@ -75,6 +78,7 @@ class ServiceParts:
     feed: PodFeed
     built: BuiltImages
     housekeeper: Housekeeper
+    images: Mapping[str, ImageRef] | Literal["pushed"] | None = None
 
     def __post_init__(self) -> None:
         self.sources: dict[str, ServiceSource] = {}
@@ -92,6 +96,8 @@ class ServiceParts:
         `held` before. `first`: what runs may be an earlier session's."""
         stack = contextlib.ExitStack()
         name = service.name
+        if self.images is not None and self.images != "pushed":
+            return self._given(service, self.images[name], deployments)
         try:
             source = self._source(service)
             paths = project_paths(service.build, source.last_snapshot)
@@ -103,6 +109,29 @@ class ServiceParts:
         self.sources[name], self.paths[name] = source, paths
         self.dockerfiles[name] = service.build.dockerfile
         self._stacks[name] = stack
+        if self.images == "pushed":
+            target = self.environment.target
+            pushed = PushedImages(service, target, self.environment.registry)
+            return self._service_ports(service, source, pushed, deployments)
+        return self._service_ports(service, source, builder, deployments, syncer)
+
+    def _given(self, service: Service, image: ImageRef, deployments: Deployments) -> ServicePorts:
+        """The parts for an image that is there; what is on disk plays no part."""
+        target = self.environment.target
+        loader = KindLoader(target.kind_cluster) if target.kind_cluster else None
+        source = GivenSource(image, functools.partial(self._check_manifests, service))
+        builder = GivenImages(image, target, loader)
+        return self._service_ports(service, source, builder, deployments)
+
+    def _service_ports(
+        self,
+        service: Service,
+        source: Source,
+        builder: ServiceBuilder,
+        deployments: Deployments,
+        syncer: FileSync | None = None,
+    ) -> ServicePorts:
+        name = service.name
         return ServicePorts(
             source=source,
             builder=builder,

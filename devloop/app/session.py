@@ -34,6 +34,8 @@ from devloop.ui import make_sink, report_early
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+    from typing import TextIO
 
     from devloop.app.wiring import Wiring
     from devloop.cluster.api.connection import Connection
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from devloop.config.schema import Project, Service
     from devloop.engine.loop import Engine
     from devloop.engine.ports import Rendering
-    from devloop.model import WorkloadRef
+    from devloop.model import ImageRef, WorkloadRef
     from devloop.ui import Color, OutputKind
     from devloop.ui.keys import KeyReader
 
@@ -58,7 +60,7 @@ _NAMED = 8
 
 @dataclass(eq=False)
 class Session:
-    """One `devloop dev` or `devloop run`, from loading its project to its last event.
+    """One `devloop dev`, `run` or `deploy`, from loading its project to its last event.
 
     `run` belongs to the main thread and returns the exit status; `stop` may come from any thread,
     before or while it runs, and makes it end soon."""
@@ -73,9 +75,12 @@ class Session:
     takeover: bool = False
     pull: bool = False
     page: int | None = None  # its port, 0 for the usual one or any; None: no page
+    stream: TextIO | None = None  # what is reported goes there; None: standard output
+    builds: bool = True  # False: deploys what is built already
+    images: Path | None = None  # a file that says which; None: what the registry has of the disk
 
     def __post_init__(self) -> None:
-        self._sink = make_sink(self.output, color=self.color, env=os.environ)
+        self._sink = make_sink(self.output, self.stream, color=self.color, env=os.environ)
         self._bus = EventBus(on_lost=self._reader_gone)
         self._cancel = Cancel()
         self._stopped: tuple[ExitStatus, str] | None = None
@@ -138,7 +143,7 @@ class Session:
 
     def _report_early(self, text: str) -> None:
         try:
-            report_early(text, self.output, color=self.color, env=os.environ)
+            report_early(text, self.output, self.stream, color=self.color, env=os.environ)
         except OSError as error:
             self._reader_gone("output", error)
             raise Cancelled from error
@@ -218,12 +223,12 @@ class Session:
         contents = contents_of(loaded.files)
         project = loaded.project
         services = chosen(project, self.only)
-        if problems := check_files(loaded):
+        if self.images is None and (problems := check_files(loaded)):
             raise ConfigErrors(problems)
+        images = self._images(loaded, services)
         stack.enter_context(only_session(project))
-        self._report_early(
-            f"{names_of(project, services)}: asking the cluster, its registry and Docker"
-        )
+        asked = "the cluster, its registry and Docker" if self.builds else "the cluster"
+        self._report_early(f"{names_of(project, services)}: asking {asked}")
         self._let_others_read(loaded, services, stack)
         connection = stack.enter_context(connect(project))
 
@@ -243,16 +248,18 @@ class Session:
             stack,
             meanwhile=meanwhile,
             patient=self.mode == "dev",
+            images="built" if self.builds else "pushed" if images == "pushed" else "given",
         )
         registry = environment.target.repository("")
         services = with_used_services(project, services, renderings, registry)
+        images = self._images(loaded, services)
         services = built_for(services, environment.platforms)
         if self.mode == "run":
             services = as_written(services)
         self._bus.publish(
             SessionStarted(
                 version=__version__,
-                mode=self.mode,
+                mode=self.mode if self.builds else "deploy",
                 project=project.name,
                 root=str(project.root),
                 context=connection.context,
@@ -265,7 +272,6 @@ class Session:
         if (refused := environment.refused) is not None:
             # A builder may try for a minute before it says so.
             self._bus.publish(DiagnosticRaised.of(replace(refused, severity="warning")))
-        lasting = self.mode == "dev" or self.tail  # until it is stopped
         workloads = workloads_of(
             project,
             services,
@@ -300,7 +306,20 @@ class Session:
             load=self.load,
             contents=contents,
             pull=self.pull,
+            images=images,
         )
+        return self._work(wiring, leases, acquired, connection, stack)
+
+    def _work(
+        self,
+        wiring: Wiring,
+        leases: SessionLeases,
+        acquired: Background[None],
+        connection: Connection,
+        stack: contextlib.ExitStack,
+    ) -> ExitStatus:
+        """What a session does once all it needs is there, to its end."""
+        lasting = self.mode == "dev" or self.tail  # until it is stopped
         # What is there now stays: no collection need look through it ever again.
         gc.freeze()
         gc.enable()
@@ -321,6 +340,19 @@ class Session:
                 while not self._cancel.wait(3600):
                     pass
         return self._stopped[0] if self._stopped else status
+
+    def _images(
+        self, loaded: LoadedProject, services: Mapping[str, Service]
+    ) -> Mapping[str, ImageRef] | Literal["pushed"] | None:
+        """What `services` are to run; None where that is still to be built. Errors: as
+        `images_for`, config/* for manifests that are not there."""
+        if self.builds or self.images is None:
+            return None if self.builds else "pushed"
+        from devloop.app.image_file import images_for  # noqa: PLC0415 - few need it
+        from devloop.app.render import check_manifest_files  # noqa: PLC0415 - as above
+
+        check_manifest_files(loaded)
+        return images_for(self.images, services)
 
 
 def _import_wiring(_cancel: Cancel) -> type[Wiring]:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from devloop.engine.ports import Rendering
     from devloop.errors import Diagnosis
     from devloop.events import Event
-    from devloop.model import PodView, WorkloadRef
+    from devloop.model import ImageRef, PodView, WorkloadRef
 
 
 _LAST_LINES = 0.3  # seconds that the logs of containers that ended get at the end of a run
@@ -60,7 +60,8 @@ _RUN_PATIENCE = 0.5
 class Wiring:
     """One session's adapters. `renderings` are the project's, `workloads` what runs each service as
     far as its manifests say now, the picked one first. `publish` takes events, `load` reads the
-    configuration once more; `contents` are those of the files that it was read from."""
+    configuration once more; `contents` are those of the files that it was read from. `images`: see
+    `ServiceParts`."""
 
     loaded: LoadedProject
     services: Mapping[str, Service]
@@ -75,6 +76,7 @@ class Wiring:
     load: Callable[[], LoadedProject]
     contents: Mapping[Path, bytes | None]
     pull: bool = False
+    images: Mapping[str, ImageRef] | Literal["pushed"] | None = None
 
     def __post_init__(self) -> None:
         self._project = self.loaded.project
@@ -132,6 +134,7 @@ class Wiring:
             feed=self.feed,
             built=built,
             housekeeper=self._keep_house(built),
+            images=self.images,
         )
         self.stack.callback(parts.close)
         deployments = Deployments(
@@ -181,8 +184,9 @@ class Wiring:
         """At once, while others answer. Who asked for it waits for the registry; a `run`, which
         ends with what it sees at its start, for a moment."""
         patience = _PULL_PATIENCE if self.pull else _RUN_PATIENCE if self.mode == "run" else None
+        builds = self.images is None or self.images == "pushed"
         bases = BaseMoves(
-            {name: service.build for name, service in self.services.items()},
+            {name: service.build for name, service in self.services.items() if builds},
             self._lookup,
             self._project.state_dir,
             report=self._warn,

@@ -120,7 +120,7 @@ class BaseLookup:
         one in a container or a cluster has its own store. Raises Cancelled."""
         if self._pull:
             return False
-        if self._driver is None and _default_builder():
+        if self._driver is None and is_default_builder():
             self._driver = "docker"
         if self._driver is None:
             from devloop.builders.buildx import driver_in_use  # noqa: PLC0415 - chosen
@@ -151,7 +151,7 @@ def _names(identity: Any, digests: Any) -> tuple[str, ...]:
     return str(identity), *(str(digest).rpartition("@")[2] for digest in digests or ())
 
 
-def _default_builder() -> bool:
+def is_default_builder() -> bool:
     """Whether buildx is sure to use the builder in Docker itself: no other was ever chosen. Asking
     buildx takes several times as long as all else."""
     if os.environ.get("BUILDX_BUILDER"):

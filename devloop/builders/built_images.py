@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # Enough to go back some steps; a session of many services must not forget one over another.
 _KEPT = 20
+_RELEASED = 1000
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _LINES = "made.jsonl"  # where devloop 0.1 kept them, one JSON object a line
 
@@ -62,7 +63,18 @@ class BuiltImages:
         if self.all()[-1:] == (image,):
             return  # as at most starts, where a write would be waited for
         with self._file.updating() as value:
-            _put(value, [*(each for each in self._images(value) if each != image), image])
+            if [image.repository, image.digest] not in _released(value):
+                _put(value, [*(each for each in self._images(value) if each != image), image])
+
+    def release(self, images: Collection[tuple[str, str]]) -> None:
+        """Give images (repository, digest) away: others deploy them by their digest, so they are
+        nothing that this project's sessions may remove, whatever they build again."""
+        with self._file.updating() as value:
+            released = _released(value)
+            new = [list(each) for each in images if list(each) not in released]
+            value["released"] = [*released, *new][-_RELEASED:]
+            gone = [list(each) for each in images]
+            _put(value, [i for i in self._images(value) if [i.repository, i.digest] not in gone])
 
     def all(self) -> tuple[BuiltImage, ...]:
         """Every image once, the one that was last built or used last."""
@@ -82,6 +94,11 @@ class BuiltImages:
                 found.pop(image, None)
                 found[image] = None
         return tuple(found)
+
+
+def _released(value: Mapping[str, Any]) -> list[list[str]]:
+    found = value.get("released")
+    return [each for each in found if isinstance(each, list)] if isinstance(found, list) else []
 
 
 def _put(value: dict[str, Any], images: Iterable[BuiltImage]) -> None:

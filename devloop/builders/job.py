@@ -214,7 +214,8 @@ class Job:
             self.loader.load(f"{self.repository}:{tag_of(scan)}", cancel, progress.report)
         if not checked:
             self.check_unchanged(scan)
-        loaded = f"loaded into the nodes of {self.target.kind_cluster}"
+        nodes = self.target.kind_cluster
+        loaded = f"loaded into the nodes of {nodes}" if nodes else "in the local Docker"
         progress.done(summary, f"{digest[:19]}…" if digest else loaded)
         return self.image_ref(scan, digest)
 

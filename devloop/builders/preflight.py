@@ -24,15 +24,27 @@ if TYPE_CHECKING:
 _PING = 1.0
 _PREFLIGHT = 5.0
 
+# Drivers of buildx builders that run without the local Docker.
+_ELSEWHERE = ("remote", "kubernetes")
 
-def preflight(services: Iterable[Service], cancel: Cancel | None = None) -> None:
+
+def preflight(
+    services: Iterable[Service], cancel: Cancel | None = None, *, pushed: bool = True
+) -> None:
     """Raise env/docker-unreachable within about five seconds when a service needs Docker and Docker
     does not answer; services with `builder: command` do not need it, nor do those whose Dockerfile
-    runs nothing."""
+    runs nothing or, with a buildx builder elsewhere, any. What is not `pushed` is wanted in the
+    local Docker."""
     builds = [service.build for service in services if service.build.builder != "command"]
-    if not builds or answers_ping(os.environ) or not any(map(_needs_docker, builds)):
+    if not builds or answers_ping(os.environ):
         return
-    _ask_in_full(cancel or Cancel())
+    cancel = cancel or Cancel()
+    if pushed:
+        needing = [build for build in builds if _needs_builder(build)]
+        classic = any(build.builder == "classic" for build in needing)
+        if not needing or (not classic and _builds_elsewhere(cancel)):
+            return
+    _ask_in_full(cancel)
 
 
 def require_docker(cancel: Cancel) -> None:
@@ -57,7 +69,20 @@ def _ask_in_full(cancel: Cancel) -> None:
         raise DevloopError(docker_errors.explain_docker(text, os.environ))
 
 
-def _needs_docker(build: Build) -> bool:
+def _builds_elsewhere(cancel: Cancel) -> bool:
+    """Whether the buildx builder in use is one that no local Docker runs, and one there is."""
+    from devloop.builders.base_moves import is_default_builder  # noqa: PLC0415 - see the module
+    from devloop.builders.buildx import driver_in_use  # noqa: PLC0415 - see the module
+    from devloop.builders.select import buildx_problem  # noqa: PLC0415 - see the module
+
+    if is_default_builder() or shutil.which("docker") is None:
+        return False
+    if buildx_problem(cancel) is not None:
+        return False
+    return driver_in_use(cancel) in _ELSEWHERE
+
+
+def _needs_builder(build: Build) -> bool:
     from devloop.builders.daemonless.builder import needs_builder  # noqa: PLC0415 - see the module
     from devloop.builders.job import shown_path  # noqa: PLC0415 - see the module
 

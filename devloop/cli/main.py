@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 COMMANDS = {
     "dev": "Deploy, then rebuild and replace the pods at every save.",
     "run": "Build, push and deploy once; the exit status tells the result.",
+    "build": "Build the images, push them with --push; deploy nothing.",
+    "render": "Print the manifests pinned by digest, or push them as an artifact.",
+    "deploy": "Deploy images that are built already, and wait for the rollout.",
     "status": "Show what runs, and the session if there is one.",
     "logs": "Print what the containers wrote, and follow it.",
     "why": "Explain the last decision about each service.",

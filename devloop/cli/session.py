@@ -6,7 +6,8 @@ import contextlib
 import gc
 import os
 import sys
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -18,6 +19,7 @@ from devloop.ui.sanitize import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import TextIO
 
     from devloop.cli.options import CommonOptions
     from devloop.config.loader import LoadedProject
@@ -38,6 +40,22 @@ pull_option = click.option(
 Output = Literal["auto", "live", "lines", "json", "quiet"]
 OUTPUTS = ("auto", "live", "lines", "json", "quiet")
 
+events_option = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(OUTPUTS),
+    default="auto",
+    show_default=True,
+    help="How to report what is done; `json` is the event stream.",
+)
+
+images_option = click.option(
+    "--images",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The images, as `devloop build --file-output FILE` wrote them.",
+)
+
 # From the first Ctrl-C to being gone, whatever a library is stuck in.
 _LIMIT = 1.9
 
@@ -55,11 +73,14 @@ def run_session(
     takeover: bool = False,
     pull: bool = False,
     page: int | None = None,
+    builds: bool = True,
+    images: Path | None = None,
 ) -> int:
     """Run a session to its end; returns the exit status. Errors before it could start raise."""
     with Signals(limit=_LIMIT) as signals, _uncollected():
         # Before anything is imported that takes as long as a person notices.
-        text = f"{__version__} {mode}: reading {plain(_shown(options))}"
+        what = mode if builds else "deploy"
+        text = f"{__version__} {what}: reading {plain(_shown(options))}"
         report_early(text, output, color=options.color, env=os.environ)
         from devloop.app.session import Session  # noqa: PLC0415 - see main.py: help must stay quick
 
@@ -74,6 +95,8 @@ def run_session(
             takeover=takeover,
             pull=pull,
             page=page,
+            builds=builds,
+            images=images,
             color=options.color,
         )
         signals.stop = session.stop
@@ -85,6 +108,36 @@ def _shown(options: CommonOptions) -> str:
     """The file that is read first, as far as one look tells."""
     names = (FILE_NAME, *SKAFFOLD_NAMES)
     return str(options.file or next(filter(os.path.exists, names), FILE_NAME))
+
+
+def run_build(
+    options: CommonOptions,
+    *,
+    services: tuple[str, ...],
+    output: Output,
+    pull: bool = False,
+    stream: TextIO | None = None,
+    project: SessionProject | None = None,
+    **how: Any,
+) -> int:
+    """As `run_session`, for a session that builds only; `how` are the settings of `BuildSession`.
+    Reports go to `stream`, by default standard output."""
+    with Signals(limit=_LIMIT) as signals, _uncollected():
+        from devloop.app.build_session import BuildSession  # noqa: PLC0415 - as above
+
+        session = BuildSession(
+            (project or SessionProject(options)).load,
+            mode="run",
+            only=services,
+            output=output,
+            pull=pull,
+            stream=stream,
+            color=options.color,
+            **how,
+        )
+        signals.stop = session.stop
+        signals.before_leaving = session.release_terminal
+        return session.run()
 
 
 class SessionProject:

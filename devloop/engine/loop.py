@@ -109,14 +109,15 @@ class _TakeOver:
 
 @dataclass(eq=False)
 class Engine:
-    """Runs the services until stopped (`dev`) or until each has its result (`run`). `services` is
-    replaced, never changed, when devloop.yaml is.
+    """Runs the services until stopped (`dev`) or until each has its result (`run`), which with
+    `until="build"` is its image. `services` is replaced, never changed, when devloop.yaml is.
 
     `publish` receives every event, from the engine's thread; it must not block."""
 
     services: Mapping[str, ServicePorts]
     _: KW_ONLY
     mode: Literal["dev", "run"]
+    until: Literal["build", "rollout"] = "rollout"
     root: Path
     publish: Callable[[Event], None]
     hints: Hints | None = None
@@ -132,6 +133,7 @@ class Engine:
         self._state = initial(
             {name: ports.roll_back for name, ports in self.services.items()},
             mode=self.mode,
+            until=self.until,
             root=self.root,
             now=self.clock(),
             syncs=[name for name, ports in self.services.items() if ports.syncer is not None],

@@ -281,6 +281,8 @@ def _advance(turn: Turn, value: object) -> None:
             fresh = turn.service.fresh and not iteration.fresh
             turn.service = replace(turn.service, made=value.pinned, fresh=fresh)
             turn.to_stage(TaskKind.DEPLOY, image=value)
+            if turn.state.until == "build":
+                _end(turn, Outcome.READY, why=f"built {value.short}")
         case Awaits(services):
             turn.iteration = replace(iteration, awaits=services, attempt=iteration.attempt + 1)
         case Deployed():

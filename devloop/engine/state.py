@@ -289,10 +289,12 @@ class ServiceState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """`mode` decides what a failure means: `dev` waits for the next change, `run` ends. `paused` is
-    why nothing is begun, in words for the user, "" when it is not paused."""
+    """`mode` decides what a failure means: `dev` waits for the next change, `run` ends. `until` is
+    what an iteration ends with: `build` deploys nothing. `paused` is why nothing is begun, in words
+    for the user, "" when it is not paused."""
 
     mode: Literal["dev", "run"]
+    until: Literal["build", "rollout"] = "rollout"
     root: Path
     services: Mapping[str, ServiceState]
     next_iteration: int = 0
@@ -501,6 +503,7 @@ def initial(
     services: Mapping[str, bool],
     *,
     mode: Literal["dev", "run"],
+    until: Literal["build", "rollout"] = "rollout",
     root: Path,
     now: float,
     syncs: Collection[str] = (),
@@ -511,6 +514,7 @@ def initial(
     that earlier sessions left."""
     return State(
         mode=mode,
+        until=until,
         root=root,
         services={
             name: begun(

@@ -31,6 +31,7 @@ from devloop.ui.text import (
     progress,
     reload_text,
     serving_name,
+    session_facts,
     trigger_text,
 )
 
@@ -237,10 +238,9 @@ class QuietFormatter:
 
 
 def _session(event: events.SessionStarted) -> str:
-    return (
-        f"devloop: {event.version} {event.mode} {event.project}: {', '.join(event.services)}; "
-        f"context {event.context}, namespace {event.namespace}, registry {event.registry}"
-    )
+    services = ", ".join(event.services)
+    head = f"devloop: {event.version} {event.mode} {event.project}: {services}"
+    return f"{head}; {session_facts(event)}"
 
 
 def _step(event: events.StepFinished) -> str:

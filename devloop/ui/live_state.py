@@ -27,6 +27,7 @@ from devloop.ui.text import (
     path_from,
     progress,
     serving_name,
+    session_facts,
     trigger_text,
 )
 
@@ -140,7 +141,7 @@ class LiveState:
         self._session, self._since = event, now
         names = ", ".join(event.services)
         what = names if names == event.project else f"{event.project}: {names}"
-        where = f"context {event.context}, namespace {event.namespace}, registry {event.registry}"
+        where = session_facts(event)
         return [
             Row.of((f"devloop {event.version}", "strong"), f"   {what}", hang=2),
             Row.of((f"  {where}", "soft"), hang=2),
@@ -228,7 +229,7 @@ class LiveState:
         parts = [
             (f"{self._glyphs.ready} ready in {duration(event.ms, space=' ')}", "done"),
             (f"   {event.service}" if start and self._several else "", "strong"),
-            (f"   {serving_name(event.serving)}" if event.serving else "", "none"),
+            (f"   {serving_name(event.serving) if event.serving else event.why}", "none"),
         ]
         if start:
             parts += [(f"   {url}", "place") for url in self._notices.urls(event.service)]

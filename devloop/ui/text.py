@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         PodChanged,
         ServiceChanges,
         Serving,
+        SessionStarted,
         StepProgress,
         Trigger,
     )
@@ -68,6 +69,17 @@ def serving_name(serving: Serving) -> str:
     """`#6 9f2c41`: the iteration and the start of its image's digest, or its tag."""
     name = serving.digest.removeprefix("sha256:")[:6]
     return f"#{serving.iter} {name or plain(serving.image.rpartition(':')[2])}"
+
+
+def session_facts(event: SessionStarted) -> str:
+    """Where a session works: `context kind-dev, namespace default, registry localhost:5001`."""
+    about = {
+        "context": event.context,
+        "namespace": event.namespace,
+        "registry": event.registry,
+        "platform": event.platform,
+    }
+    return ", ".join(f"{what} {value}" for what, value in about.items() if value)
 
 
 def trigger_text(trigger: Trigger) -> str:

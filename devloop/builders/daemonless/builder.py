@@ -78,7 +78,7 @@ class DaemonlessBuilder:
         """Raises `NeedsFullBuild` with no step reported, or with the step `build` closed as
         skipped."""
         if not self._job.target.push:
-            raise NeedsFullBuild("images are loaded into the nodes with Docker")
+            raise NeedsFullBuild("the image goes into the local Docker")
         dockerfile = load(self._job.build.dockerfile, self._job.shown)
         _check(dockerfile, self._job.build, self._job.shown)
         progress = ProgressReporter(reporter)

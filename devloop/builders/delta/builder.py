@@ -133,7 +133,7 @@ class DeltaBuilder:
             reason = "it is asked for"
         elif self._given_up.recipe == scan.recipe:
             reason = self._given_up.reason.reason if self._given_up.reason else ""
-        elif self._registry is None and not self._reported:
+        elif self._registry is None and not (self._once or self._reported):
             reason, self._reported = "images are loaded into the nodes, not pushed", True
         before = self._dockerfile()
         explained = _Explained(reporter, reason) if reason else reporter

@@ -76,6 +76,31 @@ _KNOWN = {
     for version, kinds in table.items()
     for kind in kinds.split()
 }
+# More of them that every cluster has; a deploy asks, as a cluster may be older than they are.
+_ALSO_CLUSTER_WIDE = frozenset(
+    f"{group}/{kind}"
+    for group, kinds in {
+        "admissionregistration.k8s.io": "MutatingWebhookConfiguration ValidatingAdmissionPolicy "
+        "ValidatingAdmissionPolicyBinding ValidatingWebhookConfiguration",
+        "apiregistration.k8s.io": "APIService",
+        "certificates.k8s.io": "CertificateSigningRequest",
+        "flowcontrol.apiserver.k8s.io": "FlowSchema PriorityLevelConfiguration",
+        "node.k8s.io": "RuntimeClass",
+        "storage.k8s.io": "CSIDriver CSINode VolumeAttachment VolumeAttributesClass",
+    }.items()
+    for kind in kinds.split()
+)
+
+
+def assumed_resource(api_version: str, kind: str) -> Resource:
+    """The resource that a kind is, without asking a cluster: one that is nobody's own counts as one
+    that has namespaces, as `kustomize build` takes it."""
+    known = _KNOWN.get((api_version, kind))
+    group = api_version.rpartition("/")[0]
+    wide = f"{group}/{kind}" in _ALSO_CLUSTER_WIDE
+    return known or Resource(api_version, kind, _plural(kind), namespaced=not wide)
+
+
 WORKLOAD_KINDS = {
     "deployment": "Deployment",
     "statefulset": "StatefulSet",

@@ -81,6 +81,16 @@ def test_images_that_an_earlier_devloop_listed_are_known(tmp_path: Path) -> None
     assert BuiltImages(tmp_path).all() == ()
 
 
+def test_what_was_pushed_for_others_is_nobodys_to_remove(tmp_path: Path) -> None:
+    built = BuiltImages(tmp_path)
+    for number in (1, 2):
+        built.add(made(number))
+    built.release([(made(1).repository, made(1).digest)])
+    assert built.all() == (made(2),)
+    built.add(made(1))  # a session makes the same image again
+    assert BuiltImages(tmp_path).all() == (made(2),)
+
+
 class FakeRegistry:
     """As much of a registry as deleting needs."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -67,6 +67,7 @@ def ask(
     registry: str = "",
     *,
     patient: bool = False,
+    images: Literal["built", "pushed", "given"] = "built",
     meanwhile: Callable[[], str] = lambda: "read",
 ) -> tuple[Environment, str]:
     text = f"version: 1\nname: web\nservices: {{web: {{build: .}}}}\n{registry}\n"
@@ -81,6 +82,7 @@ def ask(
             stack,
             meanwhile=meanwhile,
             patient=patient,
+            images=images,
         )
 
 
@@ -146,3 +148,18 @@ def test_who_is_patient_begins_without_the_registry(
     # Why it is away a hold says soon enough.
     refused = found.refused.code if found.refused else None
     assert refused == (code if code is Code.REGISTRY_UNAUTHORIZED else None)
+
+
+def test_images_that_are_there_need_neither_docker_nor_a_registry_from_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    world = World(monkeypatch)
+    world.faults = {"described": Code.REGISTRY_UNREACHABLE, "registry": Code.REGISTRY_UNREACHABLE}
+    asked: list[object] = []
+    monkeypatch.setattr(module, "preflight", asked.extend)
+    found, _ = ask(world, tmp_path, "registry: localhost:5005", images="given")
+    assert (found.target, found.registry) == (PushTarget(), None)
+    world.faults = {}
+    found, _ = ask(world, tmp_path, images="pushed")
+    assert found.registry is not None
+    assert not asked

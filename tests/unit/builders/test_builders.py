@@ -4,6 +4,7 @@ become. What real Docker answers is in tests/integration/builders.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -640,6 +641,29 @@ def test_preflight_asks_only_where_docker_is_needed(
     with pytest.raises(DevloopError) as caught:
         preflight([service(context)[0]])
     assert caught.value.code == "env/docker-unreachable"
+
+
+@pytest.mark.parametrize("driver", ["remote", "kubernetes", "docker-container"])
+def test_preflight_needs_no_docker_for_a_builder_that_runs_elsewhere(
+    docker: FakeDocker, context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: str
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    monkeypatch.setenv("BUILDX_BUILDER", "far")
+    docker.answers(
+        "case \"$*\" in 'buildx version') echo v0.20.0;; "
+        f"'buildx inspect') echo 'Driver: {driver}';;"
+        " *) echo 'Cannot connect to the Docker daemon at unix:///x' >&2; exit 1;; esac"
+    )
+    write(context, {"Dockerfile": "FROM scratch\nRUN x\n"})
+    elsewhere = driver != "docker-container"
+    needs = contextlib.nullcontext() if elsewhere else pytest.raises(DevloopError)
+    with needs:
+        preflight([service(context)[0]])
+    # What stays here is loaded into Docker, and the classic builder is Docker's own.
+    for pushed, builder in ((False, "auto"), (True, "classic")):
+        with pytest.raises(DevloopError) as caught:
+            preflight([service(context, builder)[0]], pushed=pushed)
+        assert caught.value.code == "env/docker-unreachable"
 
 
 def test_preflight_does_not_wait_for_ever(

@@ -131,7 +131,7 @@ def test_yaml_in_the_pages_is_a_devloop_yaml_that_loads_or_another_tools(
     for block in markdown.split(TEXTS[name])[1]:
         if block.language not in {"yaml", "yml"}:
             continue
-        if "apiVersion" in yaml.safe_load(block.text):
+        if {"apiVersion", "jobs", "stages"} & set(next(yaml.safe_load_all(block.text))):
             continue
         file = tmp_path / f"{block.line}.yaml"
         file.write_text(block.text, encoding="utf-8")
@@ -143,14 +143,14 @@ def test_yaml_in_the_pages_is_a_devloop_yaml_that_loads_or_another_tools(
 
 @pytest.mark.parametrize(
     "wrong",
-    ["devloop deploy", "devloop dev --watch", "devloop status --output yaml", "devloop logs a b"],
+    ["devloop launch", "devloop dev --watch", "devloop status --output yaml", "devloop logs a b"],
 )
 def test_a_command_line_that_is_wrong_is_found(wrong: str) -> None:
     with pytest.raises(click.UsageError):
         _parse(wrong)
 
 
-@pytest.mark.parametrize("wrong", ["devloop deploy", "devloop dev --watch", "devloop cluster x"])
+@pytest.mark.parametrize("wrong", ["devloop launch", "devloop dev --watch", "devloop cluster x"])
 def test_a_command_that_does_not_exist_is_found_in_the_text(wrong: str) -> None:
     with pytest.raises((AssertionError, click.UsageError)):
         _check_named(wrong)

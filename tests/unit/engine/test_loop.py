@@ -419,6 +419,19 @@ def test_a_service_that_waits_for_a_slot_says_so(monkeypatch: pytest.MonkeyPatch
     assert world.outcomes() == [Outcome.READY] * 2
 
 
+def test_a_build_ends_with_the_image_and_claims_to_serve_nothing() -> None:
+    world = World()
+    ports = ServicePorts(source=world, builder=world, deployer=world)
+    engine = Engine(
+        {"web": ports}, mode="run", until="build", root=PROJECT, publish=world.events.append
+    )
+    assert engine.run() is ExitStatus.DONE
+    (end,) = [e for e in world.events if isinstance(e, IterationFinished)]
+    assert (end.outcome, end.digest, end.serving) == (Outcome.READY, "sha256:a", None)
+    assert end.why == "built a"
+    assert (world.built, world.deployed) == (["a"], [])
+
+
 def test_in_a_pause_what_is_under_way_is_not_said_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "_LASTING", 0.0)
     world, hints = World(), ScriptedHints()

@@ -1,0 +1,244 @@
+"""`devloop build`: the images of a project, made by the same engine and builders as everywhere
+else, with nothing deployed.
+
+It works in CI, where there is no cluster: one is asked only to learn where to push, when nobody
+says so. Keeps no lock and writes nothing that belongs to a session which runs beside it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import KW_ONLY, field, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from devloop import __version__
+from devloop.app import connect, find_registry, prepare_state_dir
+from devloop.app.session import Session, as_written, built_for, chosen, names_of
+from devloop.app.sources import source_of
+from devloop.base.lazy_dataclass import dataclass
+from devloop.base.platforms import own_platform
+from devloop.builders.base_moves import BaseLookup, BaseMoves
+from devloop.builders.built_images import BuiltImages
+from devloop.builders.local_tags import tag_local
+from devloop.builders.preflight import preflight
+from devloop.builders.select import make_builder
+from devloop.cluster.api.log_stream import node_platforms
+from devloop.config.files import check_files
+from devloop.config.problems import ConfigErrors
+from devloop.engine.loop import Engine, ServicePorts
+from devloop.errors import Code, DevloopError, ExitStatus
+from devloop.events import DiagnosticRaised, SessionStarted, StepProgress
+from devloop.model import PushTarget, Step
+from devloop.registry.client import Registries, RegistryClient
+from devloop.registry.discovery import check as check_registry
+
+if TYPE_CHECKING:
+    import contextlib
+    from collections.abc import Callable, Collection, Mapping
+
+    from devloop.base.cancel import Cancel
+    from devloop.config.loader import LoadedProject
+    from devloop.config.schema import Project, Service
+    from devloop.engine.ports import Reporter
+    from devloop.errors import Diagnosis
+    from devloop.model import Deployed, ImageRef, Served, Standing
+
+# How long, in seconds, a build waits for registries to say whether base images moved.
+_PULL_PATIENCE = 15.0
+_PATIENCE = 0.5
+
+
+@dataclass(eq=False)
+class BuildSession(Session):
+    """Builds, and with `push` pushes, the images of the services `only`; `built` has them after
+    it has run. `more` adds the services that come along, `finish` is called with the images once
+    all of them are there. `tag` is one more name for each."""
+
+    _: KW_ONLY
+    push: bool = False
+    tag: str = ""
+    more: Callable[[LoadedProject, Mapping[str, Service], PushTarget], Mapping[str, Service]] = (
+        lambda _loaded, services, _target: services
+    )
+    finish: Callable[[LoadedProject, Mapping[str, ImageRef]], None] = lambda _loaded, _images: None
+    built: dict[str, ImageRef] = field(default_factory=dict, init=False)
+
+    def _start_and_run(self, stack: contextlib.ExitStack) -> ExitStatus:
+        loaded = self.load()
+        project = loaded.project
+        services = chosen(project, self.only)
+        if problems := check_files(loaded):
+            raise ConfigErrors(problems)
+        self._report_early(f"{names_of(project, services)}: asking the registry and Docker")
+        prepare_state_dir(project.state_dir)
+        target, platforms = self._target(project)
+        services = as_written(built_for(self.more(loaded, services, target), platforms))
+        registry = None
+        if target.push:
+            registry = stack.enter_context(RegistryClient(target.push))
+            check_registry(target, registry, self._cancel)
+        preflight(services.values(), self._cancel, pushed=bool(target.push))
+        platform = {s.build.platform or own_platform() for s in services.values()}
+        self._bus.publish(
+            SessionStarted(
+                version=__version__,
+                mode="build",
+                project=project.name,
+                root=str(project.root),
+                context="",
+                namespace="",
+                registry=target.push,
+                services=tuple(services),
+                pid=os.getpid(),
+                platform=", ".join(sorted(platform)),
+            )
+        )
+        ports = self._ports(project, services, target, registry, stack)
+        self._engine = Engine(
+            ports, mode="run", until="build", root=project.root, publish=self._bus.publish
+        )
+        status = ExitStatus.DONE if self._cancel.is_set() else self._engine.run()
+        if status is not ExitStatus.DONE or self._cancel.is_set():
+            return self._stopped[0] if self._stopped else status
+        if self.tag:
+            for name, image in self.built.items():
+                self.built[name] = _tagged(image, self.tag, registry, self._cancel)
+        if target.push:
+            pushed = [(image.repository, image.digest) for image in self.built.values()]
+            BuiltImages(project.state_dir).release(pushed)
+        self.finish(loaded, {name: self.built[name] for name in services})
+        return status
+
+    def _target(self, project: Project) -> tuple[PushTarget, tuple[str, ...]]:
+        """Where to, and the platforms of the nodes where a cluster had to be asked for that."""
+        if not self.push:
+            return PushTarget(), ()
+        if project.registry:
+            return PushTarget(push=project.registry), ()
+        with connect(project) as connection:
+            target = find_registry(project, connection)
+            if not target.push:
+                raise DevloopError.of(
+                    Code.REGISTRY_UNREACHABLE,
+                    "there is no registry to push to",
+                    cause="devloop.yaml names none, and the cluster describes none (KEP-1755)",
+                    suggestions=(
+                        "name one: `registry: HOST` in devloop.yaml, or --registry HOST",
+                        "devloop run loads images into the nodes of a kind cluster",
+                    ),
+                )
+            return target, node_platforms(connection)
+
+    def _ports(
+        self,
+        project: Project,
+        services: Mapping[str, Service],
+        target: PushTarget,
+        registry: RegistryClient | None,
+        stack: contextlib.ExitStack,
+    ) -> dict[str, ServicePorts]:
+        registries = stack.enter_context(Registries(registry))
+        lookup = BaseLookup(registries, target.push, pull=self.pull)
+        bases = BaseMoves(
+            {name: service.build for name, service in services.items()},
+            lookup,
+            project.state_dir,
+            report=self._warn,
+            patience=_PULL_PATIENCE if self.pull else _PATIENCE,
+            lasting=False,
+        )
+        stack.callback(bases.close)
+        bases.start()
+        found: dict[str, ServicePorts] = {}
+        for name, service in services.items():
+            source = source_of(
+                service,
+                project.root,
+                None,
+                bases=bases,
+                lookup=lookup,
+                open_registry=registries,
+                target=target.push,
+                progress=partial(self._scan_progress, name),
+                warn=partial(self._warn, service=name),
+            )
+            builder = make_builder(
+                service,
+                project,
+                target,
+                written_since=source.written_since,
+                registry=registry,
+                open_registry=registries if target.push else None,
+                once=True,
+                pull=self.pull,
+            )
+            stack.callback(builder.close)
+            deployer = _Collected(name, self.built)
+            found[name] = ServicePorts(source=source, builder=builder, deployer=deployer)
+        return found
+
+    def _scan_progress(self, service: str, message: str) -> None:
+        self._bus.publish(StepProgress(iter=None, service=service, step=Step.SCAN, message=message))
+
+    def _warn(self, diagnosis: Diagnosis, service: str | None = None) -> None:
+        self._bus.publish(DiagnosticRaised.of(diagnosis, service=service))
+
+
+def _tagged(image: ImageRef, tag: str, registry: RegistryClient | None, cancel: Cancel) -> ImageRef:
+    """The image with one more tag, where it is. Errors: registry/*, env/*."""
+    if registry is None or not image.digest:
+        tag_local(f"{image.repository}:{image.tag}", f"{image.repository}:{tag}", cancel)
+        return replace(image, tag=tag)
+    name = registry.name(image.repository)
+    manifest = registry.get_manifest(name, image.digest, cancel)
+    if manifest is None:
+        raise DevloopError.of(
+            Code.REGISTRY_PUSH_FAILED, f"the registry does not have {image.pinned} any more"
+        )
+    registry.put_manifest(name, tag, manifest.body, manifest.media_type, cancel)
+    return replace(image, tag=tag)
+
+
+class _Collected:
+    """The engine's `Deployer` where nothing is deployed: keeps the service's image."""
+
+    def __init__(self, service: str, images: dict[str, ImageRef]) -> None:
+        self._service = service
+        self._images = images
+
+    def image_built(self, image: ImageRef) -> None:
+        self._images[self._service] = image
+
+    def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
+        raise NotImplementedError
+
+    def go_back(
+        self,
+        image: ImageRef,
+        untouched: Collection[str] | None,
+        reporter: Reporter,
+        cancel: Cancel,
+    ) -> Deployed:
+        raise NotImplementedError
+
+    def follow(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
+        raise NotImplementedError
+
+    def await_recovery(self, deployed: Deployed, cancel: Cancel) -> Served:
+        raise NotImplementedError
+
+    def await_cause(self, cancel: Cancel) -> str | None:
+        raise NotImplementedError
+
+    def rollback(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> None:
+        raise NotImplementedError
+
+    def adopt(self, image: ImageRef, cancel: Cancel) -> str | None:
+        raise NotImplementedError
+
+    def standing(self, images: Mapping[str, ImageRef], cancel: Cancel) -> Standing | str:
+        raise NotImplementedError
+
+    def recreate(self, deployed: Deployed, pods: Collection[str], cancel: Cancel) -> None:
+        raise NotImplementedError
