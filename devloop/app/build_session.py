@@ -7,6 +7,7 @@ says so. Keeps no lock and writes nothing that belongs to a session which runs b
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import KW_ONLY, field, replace
 from functools import partial
@@ -17,6 +18,7 @@ from devloop.app import connect, find_registry, prepare_state_dir
 from devloop.app.session import Session, as_written, built_for, chosen, names_of
 from devloop.app.sources import source_of
 from devloop.base.lazy_dataclass import dataclass
+from devloop.base.patterns import ignore_line
 from devloop.base.platforms import own_platform
 from devloop.builders.base_moves import BaseLookup, BaseMoves
 from devloop.builders.built_images import BuiltImages
@@ -27,21 +29,20 @@ from devloop.cluster.api.log_stream import node_platforms
 from devloop.config.files import check_files
 from devloop.config.problems import ConfigErrors
 from devloop.engine.loop import Engine, ServicePorts
-from devloop.errors import Code, DevloopError, ExitStatus
+from devloop.errors import Code, DevloopError, Diagnosis, ExitStatus
 from devloop.events import DiagnosticRaised, SessionStarted, StepProgress
 from devloop.model import PushTarget, Step
 from devloop.registry.client import Registries, RegistryClient
 from devloop.registry.discovery import check as check_registry
 
 if TYPE_CHECKING:
-    import contextlib
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
+    from pathlib import Path
 
     from devloop.base.cancel import Cancel
     from devloop.config.loader import LoadedProject
     from devloop.config.schema import Project, Service
     from devloop.engine.ports import Reporter
-    from devloop.errors import Diagnosis
     from devloop.model import Deployed, ImageRef, Served, Standing
 
 # How long, in seconds, a build waits for registries to say whether base images moved.
@@ -61,6 +62,7 @@ class BuildSession(Session):
     more: Callable[[LoadedProject, Mapping[str, Service], PushTarget], Mapping[str, Service]] = (
         lambda _loaded, services, _target: services
     )
+    writes: Path | None = None  # what `finish` writes
     finish: Callable[[LoadedProject, Mapping[str, ImageRef]], None] = lambda _loaded, _images: None
     built: dict[str, ImageRef] = field(default_factory=dict, init=False)
 
@@ -116,7 +118,7 @@ class BuildSession(Session):
             return PushTarget(), ()
         if project.registry:
             return PushTarget(push=project.registry), ()
-        with connect(project) as connection:
+        with _asked_for_its_registry(), connect(project) as connection:
             target = find_registry(project, connection)
             if not target.push:
                 raise DevloopError.of(
@@ -175,6 +177,8 @@ class BuildSession(Session):
             )
             stack.callback(builder.close)
             deployer = _Collected(name, self.built)
+            if self.writes is not None and source.concerns(self.writes.absolute()):
+                self._warn(_in_the_context(self.writes, service), name)
             found[name] = ServicePorts(source=source, builder=builder, deployer=deployer)
         return found
 
@@ -183,6 +187,30 @@ class BuildSession(Session):
 
     def _warn(self, diagnosis: Diagnosis, service: str | None = None) -> None:
         self._bus.publish(DiagnosticRaised.of(diagnosis, service=service))
+
+
+@contextlib.contextmanager
+def _asked_for_its_registry() -> Iterator[None]:
+    """A cluster is asked only because nobody says where to push, which is the quicker cure."""
+    try:
+        yield
+    except DevloopError as error:
+        diagnosis = error.diagnosis
+        hint = "or say where to push: --registry HOST, or `registry: HOST` in devloop.yaml"
+        if "--registry" not in " ".join(diagnosis.suggestions):
+            diagnosis = replace(diagnosis, suggestions=(*diagnosis.suggestions, hint))
+        raise DevloopError(diagnosis) from error
+
+
+def _in_the_context(path: Path, service: Service) -> Diagnosis:
+    line = ignore_line(os.path.relpath(path, service.build.context))
+    return Diagnosis(
+        code=Code.BUILD_KEEPS_CHANGING,
+        severity="warning",
+        message=f"{path} is part of what {service.name} is built from",
+        cause="once it is written, the next build makes another image",
+        suggestions=(f"add a line to .dockerignore: {line}", "or write it elsewhere"),
+    )
 
 
 def _tagged(image: ImageRef, tag: str, registry: RegistryClient | None, cancel: Cancel) -> ImageRef:

@@ -54,5 +54,12 @@ def command(
             write_images(file_output, images)
 
     return run_build(
-        options, services=services, output=output, pull=pull, push=push, tag=tag, finish=finish
+        options,
+        services=services,
+        output=output,
+        pull=pull,
+        push=push,
+        tag=tag,
+        writes=file_output,
+        finish=finish,
     )
