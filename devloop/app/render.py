@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from devloop.cluster.deploy.objects import PlannedObject
     from devloop.config.loader import LoadedProject
     from devloop.config.schema import Service
+    from devloop.engine.ports import Rendering
     from devloop.errors import Diagnosis
     from devloop.model import ImageRef, PushTarget
 
@@ -54,9 +55,15 @@ def used_as_well(
 def _with_used(
     loaded: LoadedProject, services: Mapping[str, Service], registry: str
 ) -> dict[str, Service]:
+    prefix = f"{registry}/" if registry else ""
+    return with_used_services(loaded.project, services, _renderings(loaded), prefix)
+
+
+def _renderings(loaded: LoadedProject) -> dict[str, Rendering]:
     project = loaded.project
-    renderings = renderings_of(project.services.values(), show=loaded.show)
-    return with_used_services(project, services, renderings, f"{registry}/" if registry else "")
+    # A chart that asks for its namespace gets the one that is known.
+    namespace = project.namespace or "default"
+    return renderings_of(project.services.values(), show=loaded.show, namespace=namespace)
 
 
 def rendered(
@@ -77,7 +84,7 @@ def rendered(
     return pinned_objects(
         tuple(images),
         project.services,
-        renderings_of(project.services.values(), show=loaded.show),
+        _renderings(loaded),
         images,
         namespace=project.namespace or "",
         notify=notify,

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from devloop.model import ImageRef, ManifestObject
 
 
+_HOOKS = frozenset({"pre-install", "post-install", "pre-upgrade", "post-upgrade"})
+
+
 def pinned_objects(
     names: Collection[str],
     services: Mapping[str, Service],
@@ -58,12 +61,14 @@ def pinned_objects(
         )
         for note in (*notes, *plan.notes):
             notify(note)
+        # A chart's hooks run where whoever applies them knows Helm's annotations, as Argo CD.
+        hooks = tuple(each.planned for each in plan.hooks if each.hook.events & _HOOKS)
         hashes = config_hashes(plan.objects)
         if reads_more(plan.objects, hashes):
             hashes = merged(configs.beside(name), hashes)
         mark_templates(plan.objects, hashes)
         own = {id(each.own) for each in plan.workloads}
-        for planned in plan.objects:
+        for planned in (*plan.objects, *hooks):
             resource = planned.resource
             key = (resource.api_version, resource.kind, planned.namespace, planned.name)
             mine = id(planned) in own
