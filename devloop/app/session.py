@@ -234,7 +234,10 @@ class Session:
 
         def meanwhile() -> tuple[Current[str, Rendering], Background[type[Wiring]]]:
             renderings = renderings_for(
-                project.services.values(), show=loaded.show, namespace=connection.namespace
+                project.services.values(),
+                show=loaded.show,
+                namespace=connection.namespace,
+                cancel=self._cancel,
             )
             adapters = Background("adapters", _import_wiring)
             stack.callback(adapters.close)

@@ -29,6 +29,7 @@ def renderings_for(
     *,
     show: Callable[[Path], str] = str,
     namespace: str = "default",
+    cancel: Cancel | None = None,
 ) -> dict[str, Rendering]:
     """As `devloop.manifests.renderings_of`, and read once, which is remembered. What is wrong with
     them is left to those who need them."""
@@ -36,7 +37,7 @@ def renderings_for(
 
     renderings = renderings_of(services, show=show, namespace=namespace)
     for rendering in renderings.values():
-        _objects(rendering)
+        _objects(rendering, cancel)
     return renderings
 
 
@@ -158,8 +159,10 @@ def uses_of(
     return found
 
 
-def _objects(rendering: Rendering | None) -> tuple[ManifestObject, ...]:
+def _objects(
+    rendering: Rendering | None, cancel: Cancel | None = None
+) -> tuple[ManifestObject, ...]:
     try:
-        return rendering.objects(Cancel()) if rendering is not None else ()
+        return rendering.objects(cancel or Cancel()) if rendering is not None else ()
     except DevloopError:
         return ()

@@ -80,7 +80,14 @@ def _finish(found: dict[str, Any], _values: dict[str, Any], scope: ServiceScope)
     found.setdefault("release", scope.where[-3])
 
 
-CHART = block(Chart, about="The Helm chart that renders the manifests.", finish=_finish)
+CHART = block(
+    Chart,
+    about="The Helm chart that renders the manifests. What in it runs an image that is called like "
+    "the service's gets the built one, whatever its tag; `set` makes a chart's own image the "
+    "service's. Dependencies are built where charts/ lacks them; hooks of installs and upgrades "
+    "run as Helm runs them, those of a release by Helm itself.",
+    finish=_finish,
+)
 
 
 def read_chart(values: dict[str, Any], scope: ServiceScope) -> tuple[object, ...]:

@@ -7,7 +7,9 @@ Goes by the bytes of the files, for a file's times may stay the same over a save
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 
 _POLL = 0.05
+# Seconds for which a failure that waiting may cure is said again without another try: a start asks
+# several times, and each try may take long.
+_AGAIN = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,14 +38,16 @@ class _Rendered:
     objects: tuple[ManifestObject, ...] = ()
     notes: tuple[Diagnosis, ...] = ()
     error: Diagnosis | None = None
+    until: float = math.inf
 
 
 class OncePerContent:
     """The `Rendering` `inner`, which reads nothing but its inputs. Thread-safe: who asks while it
     renders waits for what comes of it."""
 
-    def __init__(self, inner: Rendering) -> None:
+    def __init__(self, inner: Rendering, clock: Callable[[], float] = time.monotonic) -> None:
         self._inner = inner
+        self._clock = clock
         self._lock = threading.Lock()
         self._last: _Rendered | None = None
 
@@ -74,15 +81,20 @@ class OncePerContent:
 
     def _rendered(self, cancel: Cancel) -> _Rendered:
         digest = _digest(self.inputs())
-        if self._last is not None and self._last.digest == digest:
-            return self._last
+        last = self._last
+        if last is not None and last.digest == digest and self._clock() < last.until:
+            return last
         notes: list[Diagnosis] = []
         try:
             objects = self._inner.objects(cancel, notes.append)
         except DevloopError as error:
-            if error.code not in (Code.MANIFESTS_RENDER_FAILED, Code.CONFIG_MANIFEST):
-                raise
-            made = _Rendered(digest=digest, notes=tuple(notes), error=error.diagnosis)
+            final = error.code in (Code.MANIFESTS_RENDER_FAILED, Code.CONFIG_MANIFEST)
+            made = _Rendered(
+                digest=digest,
+                notes=tuple(notes),
+                error=error.diagnosis,
+                until=math.inf if final else self._clock() + _AGAIN,
+            )
         else:
             made = _Rendered(digest=digest, objects=objects, notes=tuple(notes))
         # Of files that were written meanwhile nobody knows which content the tool saw. What it

@@ -166,6 +166,8 @@ class HelmRelease:
         hint = f"helm history {self.name} --namespace {self.namespace}"
         if "another operation" in failed.output:
             hint = f"helm rollback {self.name} --namespace {self.namespace}, then save again"
+        elif "cannot be imported" in failed.output:
+            hint = "`devloop down` deletes what devloop applied itself; a release has its own"
         return DevloopError.of(
             Code.CLUSTER_REJECTED,
             f"helm refused release {self.name}: {said.removeprefix('Error: ')}",

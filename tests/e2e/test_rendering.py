@@ -8,8 +8,6 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-import pytest
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -175,9 +173,3 @@ def test_a_release_is_helm_s_and_down_uninstalls_it(
     assert "deleted  release web" in down.stdout, down.stderr
     assert helm(cluster, "list", "--short") == ""
     assert "web" not in {d["metadata"]["name"] for d in cluster.get("deployments")["items"]}
-
-
-@pytest.fixture(autouse=True)
-def _programs() -> None:
-    for program in ("kustomize", "helm"):
-        subprocess.run([program, "version"], check=True, timeout=60, stdout=subprocess.DEVNULL)

@@ -318,10 +318,16 @@ def no_manifest_uses(
         f"no manifest of {service.name} uses the image {service.image}, and {ref} does not exist",
         cause="images found: " + _listed(found),
         suggestions=(
-            f"write image: {service.image} in the manifest of what runs it",
+            _how_to_use(service, "the manifest of what runs it"),
             f"or name what exists already: services.{service.name}.deploy.workload",
         ),
     )
+
+
+def _how_to_use(service: Service, where: str) -> str:
+    if service.deploy.helm:
+        return f"`deploy.helm.set: {{image.repository: {service.image}}}`, or as the chart calls it"
+    return f"write image: {service.image} in {where}"
 
 
 def _not_used(manifest: ManifestObject, service: Service) -> DevloopError:
@@ -341,7 +347,7 @@ def _not_used(manifest: ManifestObject, service: Service) -> DevloopError:
         location=manifest.at(*path, "image"),
         cause="images found: " + _listed(c.get("image") for _, c in found),
         suggestions=(
-            f"write image: {service.image} in the manifest",
+            _how_to_use(service, "the manifest"),
             f"or name the container: services.{service.name}.deploy.container",
         ),
     )

@@ -161,6 +161,20 @@ def test_a_mistake_is_not_tried_again_until_a_file_changes(project: Project) -> 
     assert list(project.objects()) == ["web"]
 
 
+def test_what_waiting_may_cure_is_tried_again_after_a_moment(project: Project) -> None:
+    now = [100.0]
+    inner = KustomizeRendering(project.directory, show=project.show)
+    project.rendering = OncePerContent(inner, clock=lambda: now[0])
+    project.write("k8s/dev/kustomization.yaml", 'resources: ["https://example.test/a?ref=1"]\n')
+    project.prints("", "Error: no such host\n")
+    codes = [project.fails().code for _ in range(2)]
+    assert codes == [Code.MANIFESTS_FETCH_FAILED] * 2
+    assert len(project.calls.read_text().splitlines()) == 1
+    project.prints(DEPLOYMENT)
+    now[0] += 10
+    assert list(project.objects()) == ["web"]
+
+
 def test_files_elsewhere_are_read_where_kustomize_asks_for_it(project: Project) -> None:
     error = "Error: security; file '/x/a' is not in or below '/x/k8s'\n"
     project.prints(DEPLOYMENT, error, unless="LoadRestrictionsNone")
