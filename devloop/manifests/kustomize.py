@@ -34,6 +34,7 @@ _UNKNOWN_FIELD = re.compile(r'unknown field "([^"]+)"')
 # Deployment.v1.apps/web.[noNs]
 _ID = re.compile(r"(\w+)\.v[^/\s]*/([\w.-]+?)\.\[")
 _LONGEST = 300
+_NOT_THERE = re.compile(r"evalsymlink failure on '(.+?)' : lstat .+?: no such file or directory")
 _LINE = re.compile(r"\bline (\d+)")
 
 
@@ -111,11 +112,12 @@ class KustomizeRendering:
 
     def _with_short_paths(self, text: str) -> str:
         """Paths as a user would type them."""
-        root = os.fspath(self.directory)
-        while root not in ("", "/") and root in text:
-            text = text.replace(f"{root}/", f"{self.show(Path(root))}/".removeprefix("./"))
-            text = text.replace(root, self.show(Path(root)))
-            root = os.path.dirname(root)  # noqa: PTH120
+        for directory in (self.directory, *self.directory.parents):
+            shown = self.show(directory)
+            if shown.startswith(("/", "..")):
+                break
+            text = text.replace(f"{directory}/", "" if shown == "." else f"{shown}/")
+            text = text.replace(os.fspath(directory), shown)
         return text
 
     def _place(self, found: Reached, output: str) -> Location:
@@ -167,6 +169,8 @@ def _innermost(output: str) -> str:
     text = re.sub(r"^[Ee]rror: ", "", str(said or "it gives no reason"))
     # Each of its guesses (a file, a directory, a repository) is one, the first the likeliest.
     first = text.partition(": must build at directory")[0].partition(", 'evalsymlink failure")[0]
+    first = first.rpartition("accumulation err='")[2].removesuffix("'")
+    first = _NOT_THERE.sub(r"\1 does not exist", first)
     return f"... {first[-_LONGEST:]}" if len(first) > _LONGEST else first
 
 

@@ -101,6 +101,7 @@ def test_an_overlay_is_served_and_so_is_an_edit_of_what_it_generates_from(
         "k8s/dev/kustomization.yaml",
         1,
     )
+    session.finished("failed")
     workspace.save("k8s/dev/kustomization.yaml", overlay)
     workspace.version("v2")
     session.ready_at_last()

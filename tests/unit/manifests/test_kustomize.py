@@ -205,6 +205,18 @@ def test_an_error_has_its_place_in_the_kustomization(
     assert found.suggestions == (f"run it by hand: kustomize build {project.directory}",)
 
 
+def test_what_is_not_there_is_said_shortly(project: Project) -> None:
+    gone = f"{project.root}/k8s/bass"
+    lost = f"evalsymlink failure on '{gone}' : lstat {gone}: no such file or directory"
+    from_ = f"accumulating resources from '../bass': {lost}"
+    said = f"accumulating resources: accumulation err='{from_}': must build at directory: {lost}"
+    project.prints("", f"Error: {said}\n")
+    assert project.fails().message == (
+        "kustomize cannot build k8s/dev: accumulating resources from '../bass': k8s/bass does not "
+        "exist"
+    )
+
+
 def test_a_patch_without_an_object_is_what_the_error_shows(project: Project) -> None:
     project.write("k8s/dev/kustomization.yaml", "patches: [{path: p.yaml}]\n")
     project.write("k8s/dev/p.yaml", DEPLOYMENT)
