@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 When = Literal["before", "after"]
 
-_POLL = 0.25
 _GONE_SECONDS = 30.0
 _EVENTS = {
     ("before", True): frozenset({"pre-install"}),
@@ -52,11 +51,12 @@ def hooks_for(hooks: Iterable[PlannedHook], when: When, *, first: bool) -> tuple
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChartHooks:
-    """Runs hooks. `timeout` is each one's, in seconds."""
+    """Runs hooks. `timeout` is each one's, in seconds, `poll` how long a look is good for."""
 
     applier: Applier
     timeout: float
     clock: Callable[[], float] = time.monotonic
+    poll: float = 0.25
 
     def run(self, hooks: Iterable[PlannedHook], reporter: Reporter, cancel: Cancel) -> None:
         """Raises pod/run-failed, pod/deadline, cluster/*."""
@@ -117,7 +117,7 @@ class ChartHooks:
             self._pause(cancel)
 
     def _pause(self, cancel: Cancel) -> None:
-        cancel.wait(_POLL)
+        cancel.wait(self.poll)
         cancel.check()
 
     def _failed(self, planned: PlannedObject, live: Json) -> DevloopError:
