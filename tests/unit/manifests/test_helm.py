@@ -9,12 +9,15 @@ import pytest
 
 from devloop.base.cancel import Cancel
 from devloop.base.patterns import FilePatterns
+from devloop.base.process import CannotRun, Completed
 from devloop.config.charts import Chart
 from devloop.errors import Code, DevloopError, Diagnosis
+from devloop.manifests import tools
 from devloop.manifests.chart import LocalChart
 from devloop.manifests.helm import HelmRendering
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from devloop.model import ManifestObject
@@ -30,13 +33,13 @@ def source(name: str, text: str) -> str:
 
 class Project:
     """`helm template` prints `output`, or ends with `error`; `helm dependency` packs nothing but
-    writes charts/sub-1.tgz. Both note their arguments."""
+    writes charts/sub-1.tgz. The arguments of both are noted."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root = root
-        self.program = root / "bin" / "helm"
-        self.program.parent.mkdir()
-        monkeypatch.setenv("PATH", f"{self.program.parent}:/usr/bin:/bin")
+        self.noted: list[str] = []
+        self.installed = True
+        monkeypatch.setattr(tools, "capture", self.run)
         self.write("chart/Chart.yaml", "name: shop\nversion: 1.0.0\n")
         self.write("chart/templates/web.yaml", TEMPLATE)
         self.prints(source("shop/templates/web.yaml", DEPLOYMENT))
@@ -52,15 +55,17 @@ class Project:
         return path
 
     def prints(self, output: str, error: str = "") -> None:
-        (self.root / "output").write_text(output)
-        (self.root / "error").write_text(error)
-        fails = f"cat {self.root}/error >&2; exit 1"
-        self.program.write_text(
-            f'#!/bin/sh\necho "$@" >> {self.root}/calls\n'
-            'if [ "$1" = dependency ]; then mkdir -p "$3/charts"; echo > "$3/charts/sub-1.tgz"\n'
-            f"else {fails if error else f'cat {self.root}/output'}; fi\n"
-        )
-        self.program.chmod(0o755)
+        self.output, self.error = output, error
+
+    def run(self, argv: Sequence[str], **_: object) -> Completed:
+        if not self.installed:
+            raise CannotRun("helm", "No such file or directory", missing=True)
+        self.noted.append(" ".join(argv[1:]))
+        if argv[1] == "dependency":
+            self.write(f"{os.path.relpath(argv[3], self.root)}/charts/sub-1.tgz", "")
+        elif self.error:
+            return Completed(status=1, out="", err=self.error)
+        return Completed(status=0, out=self.output, err="")
 
     def rendering(self, chart: str = "chart", **more: Any) -> HelmRendering:
         made = Chart(chart=chart, directory=self.root / chart, release="web", **more)
@@ -77,7 +82,7 @@ class Project:
 
     @property
     def calls(self) -> list[str]:
-        return (self.root / "calls").read_text().replace(f"{self.root}/", "").splitlines()
+        return [call.replace(f"{self.root}/", "") for call in self.noted]
 
     def counts(self) -> set[str]:
         files = FilePatterns(self.rendering().inputs().patterns).files()
@@ -217,8 +222,6 @@ def test_a_chart_that_cannot_be_fetched_is_told_from_a_mistake(project: Project)
     assert (found.code, found.location) == (Code.MANIFESTS_FETCH_FAILED, None)
 
 
-def test_without_helm_it_says_what_to_install(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
+def test_without_helm_it_says_what_to_install(project: Project) -> None:
+    project.installed = False
     assert project.fails("").code is Code.ENV_TOOL_MISSING

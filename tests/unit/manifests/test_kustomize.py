@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 from devloop.base.cancel import Cancel
 from devloop.base.patterns import FilePatterns
+from devloop.base.process import Completed
 from devloop.errors import Code, DevloopError, Diagnosis
+from devloop.manifests import tools
 from devloop.manifests.by_content import OncePerContent
 from devloop.manifests.kustomization import reached
 from devloop.manifests.kustomize import KustomizeRendering
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 DEPLOYMENT = """\
@@ -28,14 +32,14 @@ CONFIG = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: dev-settings-8h2kf}\
 
 
 class Project:
-    """`kustomize` prints `output`, or ends with `error`, and notes its arguments."""
+    """`kustomize` prints `output`, or ends with `error`, and its arguments are noted."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root = root
-        self.calls = root / "calls"
-        self.program = root / "bin" / "kustomize"
-        self.program.parent.mkdir()
-        monkeypatch.setenv("PATH", f"{self.program.parent}:/usr/bin:/bin")
+        self.calls: list[str] = []
+        self.programs = {"kustomize"}
+        monkeypatch.setattr(tools, "capture", self.run)
+        monkeypatch.setattr(shutil, "which", lambda name: name if name in self.programs else None)
         self.prints(DEPLOYMENT)
         self.directory = self.write("k8s/dev/kustomization.yaml", "").parent
         self.rendering = OncePerContent(KustomizeRendering(self.directory, show=self.show))
@@ -51,14 +55,13 @@ class Project:
         return path
 
     def prints(self, output: str, error: str = "", *, unless: str = "never") -> None:
-        (self.root / "output").write_text(output)
-        (self.root / "error").write_text(error)
-        fails = f'case "$*" in *{unless}*) ;; *) cat {self.root}/error >&2; exit 1;; esac'
-        self.program.write_text(
-            f'#!/bin/sh\necho "$@" >> {self.calls}\n{fails if error else ":"}\n'
-            f"cat {self.root}/output\n"
-        )
-        self.program.chmod(0o755)
+        self.output, self.error, self.unless = output, error, unless
+
+    def run(self, argv: Sequence[str], **_: object) -> Completed:
+        self.calls.append(" ".join(argv))
+        if self.error and self.unless not in argv:
+            return Completed(status=1, out="", err=self.error)
+        return Completed(status=0, out=self.output, err="")
 
     def objects(self) -> dict[str, str]:
         """The names, each with where it is written."""
@@ -148,14 +151,14 @@ def test_it_is_rendered_once_for_each_content(project: Project) -> None:
     for text in (DEPLOYMENT, DEPLOYMENT, f"{DEPLOYMENT}# other\n"):
         project.write("k8s/dev/web.yaml", text)
         project.objects()
-    assert project.calls.read_text() == f"build {project.directory}\n" * 2
+    assert project.calls == [f"kustomize build {project.directory}"] * 2
 
 
 def test_a_mistake_is_not_tried_again_until_a_file_changes(project: Project) -> None:
     project.prints("", "Error: invalid Kustomization\n")
     project.fails()
     assert project.fails().code is Code.MANIFESTS_RENDER_FAILED
-    assert len(project.calls.read_text().splitlines()) == 1
+    assert len(project.calls) == 1
     project.prints(DEPLOYMENT)
     project.write("k8s/dev/kustomization.yaml", "resources: []\n")
     assert list(project.objects()) == ["web"]
@@ -169,7 +172,7 @@ def test_what_waiting_may_cure_is_tried_again_after_a_moment(project: Project) -
     project.prints("", "Error: no such host\n")
     codes = [project.fails().code for _ in range(2)]
     assert codes == [Code.MANIFESTS_FETCH_FAILED] * 2
-    assert len(project.calls.read_text().splitlines()) == 1
+    assert len(project.calls) == 1
     project.prints(DEPLOYMENT)
     now[0] += 10
     assert list(project.objects()) == ["web"]
@@ -230,10 +233,14 @@ def test_what_kubectl_logs_around_an_error_is_left_out(project: Project) -> None
     assert project.fails().message == 'kustomize cannot build k8s/dev: loading "a"'
 
 
-def test_without_kustomize_and_kubectl_it_says_what_to_install(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
+def test_kubectl_will_do(project: Project) -> None:
+    project.programs = {"kubectl"}
+    project.objects()
+    assert project.calls == [f"kubectl kustomize {project.directory}"]
+
+
+def test_without_kustomize_and_kubectl_it_says_what_to_install(project: Project) -> None:
+    project.programs = set()
     assert project.fails().code is Code.ENV_TOOL_MISSING
 
 

@@ -10,13 +10,16 @@ import pytest
 import yaml
 
 from devloop.base.cancel import Cancel
+from devloop.base.process import Completed
 from devloop.config.charts import Chart
 from devloop.engine.ports import Pin
 from devloop.errors import Code, DevloopError
+from devloop.manifests import tools
 from devloop.manifests.post_render import post_rendered
 from devloop.manifests.release import HelmRelease
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 RENDERED = """\
@@ -67,19 +70,14 @@ def test_the_pins_are_written_and_nothing_else() -> None:
 
 
 class Helm:
-    """Answers with `answers` by the first argument: text, or an error where it begins with one."""
+    """Answers with what `answers` were given for the first argument; what begins with Error is
+    one. The arguments are noted."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[str] = []
+        self.texts: dict[str, str] = {}
         self.root = root
-        program = root / "bin" / "helm"
-        program.parent.mkdir()
-        program.write_text(
-            f'#!/bin/sh\necho "$@" >> {root}/calls\nanswer="{root}/$1"\n'
-            '[ -f "$answer" ] || exit 0\n'
-            'case $(cat "$answer") in Error*) cat "$answer" >&2; exit 1;; esac\ncat "$answer"\n'
-        )
-        program.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+        monkeypatch.setattr(tools, "capture", self.run)
         self.answers(version="v3.18.6+gb76a950", history="Error: release: not found")
         chart = Chart(chart="./chart", directory=root / "chart", release="web", mode="release")
         self.release = HelmRelease(
@@ -87,15 +85,16 @@ class Helm:
         )
 
     def answers(self, **texts: str) -> None:
-        for name, text in texts.items():
-            (self.root / name).write_text(text)
+        self.texts |= texts
+
+    def run(self, argv: Sequence[str], **_: object) -> Completed:
+        self.calls.append(" ".join(argv[1:]).replace(f"{self.root}/", ""))
+        text = self.texts.get(argv[1], "")
+        failed = text.startswith("Error")
+        return Completed(status=int(failed), out=text, err=text if failed else "")
 
     def upgrade(self) -> None:
         self.release.upgrade(PINS, timeout=90.0, cancel=Cancel())
-
-    @property
-    def calls(self) -> list[str]:
-        return (self.root / "calls").read_text().replace(f"{self.root}/", "").splitlines()
 
 
 @pytest.fixture

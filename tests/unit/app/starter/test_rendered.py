@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,8 +10,11 @@ import pytest
 from devloop.app.starter.propose import Proposal, Surroundings, propose
 from devloop.app.starter.rendered import rendered_workloads
 from devloop.app.starter.text import project_text
+from devloop.base.process import CannotRun, Completed
+from devloop.manifests import tools
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 WEB = """\
@@ -21,18 +25,21 @@ spec: {template: {spec: {containers: [{name: web, image: "acme/web:1"}]}}}
 """
 
 
+MADE = WEB.replace("NAME", "dev-web")
+PRINTED = {"kustomize": MADE, "helm": f"---\n# Source: web/templates/web.yaml\n{MADE}"}
+
+
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Both programs print a Deployment `dev-web`; those of the machine are not asked."""
-    made = WEB.replace("NAME", "dev-web")
-    (tmp_path / "kustomize.out").write_text(made)
-    (tmp_path / "helm.out").write_text(f"---\n# Source: web/templates/web.yaml\n{made}")
-    for name in ("kustomize", "helm"):
-        program = tmp_path / "bin" / name
-        program.parent.mkdir(exist_ok=True)
-        program.write_text(f"#!/bin/sh\ncat {tmp_path}/{name}.out\n")
-        program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/bin:/usr/bin")
+    """Both programs print a Deployment `dev-web`."""
+
+    def run(argv: Sequence[str], **_: object) -> Completed:
+        if argv[0] not in PRINTED:
+            raise CannotRun(argv[0], "No such file or directory", missing=True)
+        return Completed(status=0, out=PRINTED[argv[0]], err="")
+
+    monkeypatch.setattr(tools, "capture", run)
+    monkeypatch.setattr(shutil, "which", lambda name: name)
     root = tmp_path / "shop"
     write(root, {"Dockerfile": "FROM a\n", ".dockerignore": ""})
     return root
@@ -87,6 +94,6 @@ def test_a_chart_is_taken_where_there_is_nothing_else(shop: Path) -> None:
 
 def test_what_cannot_be_rendered_is_said(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(shop, {"chart/Chart.yaml": "name: web\n"})
-    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delitem(PRINTED, "helm")
     (problem,) = (each for each in proposed(shop).unread if "helm is needed" in each)
     assert problem.startswith("chart/: ")
