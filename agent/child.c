@@ -72,19 +72,25 @@ static bool find_in_path(const char *name, char *found) {
     return false;
 }
 
+/* The error of what cannot be executed, ENOENT too where nothing of that name is in PATH. */
+static int find(const char *name, char *found) {
+    if (!strchr(name, '/')) return *name && find_in_path(name, found) ? 0 : ENOENT;
+    size_t size = strlen(name) + 1;
+    if (size > PATH_MAX) return ENAMETOOLONG;
+    memcpy(found, name, size);
+    return executable(name);
+}
+
+bool child_finds(const char *name, char *found) { return find(name, found) == 0; }
+
 static _Noreturn void execute(char **argv) {
     char found[PATH_MAX];
-    const char *file = argv[0];
-    if (!strchr(file, '/')) {
-        if (!*file || !find_in_path(file, found)) {
-            cannot(file, "executable file not found in $PATH", NOT_FOUND);
-        }
-        file = found;
-    } else {
-        int error = executable(file);
-        if (error) cannot_for(argv[0], error);
+    int error = find(argv[0], found);
+    if (error && !strchr(argv[0], '/')) {
+        cannot(argv[0], "executable file not found in $PATH", NOT_FOUND);
     }
-    execve(file, argv, environ);
+    if (error) cannot_for(argv[0], error);
+    execve(found, argv, environ);
     cannot_for(argv[0], errno);
 }
 

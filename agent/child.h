@@ -18,6 +18,10 @@ void set_mask(uint64_t mask, uint64_t *before);
 /* Remember the terminal and the working directory, before the first start. */
 void child_prepare(void);
 
+/* Whether `name` can be executed, and as which file (PATH_MAX bytes). As Go's exec.LookPath, which
+   runc uses. */
+bool child_finds(const char *name, char *found);
+
 /* Replace this process with the command; says why it cannot be and ends with 126 or 127. */
 _Noreturn void child_become(const Command *command);
 

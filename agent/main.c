@@ -19,7 +19,7 @@ int main(int count, char **arguments) {
     if (count > 1 && strcmp(arguments[1], "serve") == 0) return serve(arguments + 2);
     if (count > 1 && strcmp(arguments[1], "status") == 0) return tell_status();
     static const char usage[] =
-        "usage: agent supervise [--stop-signal N] [--socket NAME] -- ARGV...\n"
+        "usage: agent supervise [--stop-signal N] [--socket NAME] [--debug KIND:PORT] -- ARGV...\n"
         "       agent serve [--socket NAME]\n"
         "       agent status\n";
     write_all(2, usage, sizeof usage - 1);

@@ -14,6 +14,7 @@
 #include "agent.h"
 #include "child.h"
 #include "content.h"
+#include "debug.h"
 #include "link.h"
 #include "note.h"
 #include "peers.h"
@@ -24,6 +25,7 @@ enum {
     MOST_STOP_MS = 3600000,
     KILL_AGAIN_MS = 10,     /* what a process forks while it is killed is found the next time */
     HEIR_MS = 3000,         /* for the peer who changed the files of the container before this one */
+    GOODBYE_MS = 500,       /* for a debugger that has left the group to tell its editor */
     GIVE_UP_MS = 2000,      /* after SIGKILL: somebody else's process, or one in uninterruptible sleep */
 };
 
@@ -31,6 +33,7 @@ typedef enum { RUNS, ASKED, REST, KILLING } Stage;
 
 static Command command;
 static int stop_signal = SIGTERM; /* the image's own, which the kubelet sends */
+static const char *debugger; /* how an editor can attach, NULL for not at all */
 
 static Stage stage;
 static pid_t child; /* 0 while none runs */
@@ -39,6 +42,7 @@ static uint64_t starts;
 static uint64_t started_at; /* nanoseconds of CLOCK_BOOTTIME */
 static uint64_t deadline;   /* milliseconds of CLOCK_MONOTONIC, in all stages but RUNS */
 static uint64_t first_start; /* the same, while the command is not started yet; else 0 */
+static uint64_t goodbye;    /* likewise, in REST: until then what is out of the group may be left */
 static bool start_again;    /* at the end of the stop that is under way */
 static bool leaving;        /* the container was told to end: nothing is started or held any more */
 
@@ -147,6 +151,7 @@ static void command_ended(const siginfo_t *how) {
     if (stage == ASKED) {
         kill(-group, SIGTERM);
         stage = REST;
+        goodbye = debugger ? now_ms() + GOODBYE_MS : 0;
     }
     tell_state_to_all();
 }
@@ -178,7 +183,7 @@ static void advance(void) {
     if (stage == REST && !none_left && now_ms() < deadline) {
         Leftovers left = children_left(group, 0);
         bool in_group = left == NO_PROC ? kill(-group, 0) == 0 : left == SOME_IN_GROUP;
-        if (in_group) return;
+        if (in_group || (left == SOME_LEFT && now_ms() < goodbye)) return;
         deadline = now_ms();
     }
     if (!none_left && now_ms() >= deadline) {
@@ -196,6 +201,7 @@ static void advance(void) {
 static int wait_ms(void) {
     uint64_t at = now_ms();
     if (stage == RUNS) return !first_start ? -1 : first_start > at ? (int)(first_start - at) : 0;
+    if (stage == REST && goodbye > at && goodbye < deadline) return (int)(goodbye - at);
     if (stage != KILLING) return deadline > at ? (int)(deadline - at) : 0;
     return at < deadline + GIVE_UP_MS ? KILL_AGAIN_MS : GIVE_UP_MS;
 }
@@ -356,6 +362,8 @@ static bool read_arguments(char **arguments, const char **socket) {
         } else if (strcmp(*arguments, "--stop-signal") == 0 &&
                    number_of(value, strlen(value), (uint64_t)SIGRTMAX, &number) && number > 0) {
             stop_signal = (int)number;
+        } else if (strcmp(*arguments, "--debug") == 0) {
+            debugger = value;
         } else {
             return false;
         }
@@ -363,7 +371,7 @@ static bool read_arguments(char **arguments, const char **socket) {
     }
     if (!*arguments || !arguments[1]) return false;
     command.argv = arguments + 1;
-    return true;
+    return !debugger || debug_prepare(debugger, &command.argv);
 }
 
 int supervise(char **arguments) {

@@ -151,6 +151,8 @@ class Code(enum.StrEnum):
     BUILD_CACHE_MOUNTS = "build/cache-mounts", "directories that are kept between builds"
     BUILD_NO_CACHE_MOUNT = "build/no-cache-mount", "a slow step keeps no cache between builds"
     BUILD_NO_SUPERVISOR = "build/no-supervisor", "the image's process cannot be supervised"
+    DEBUG_OFF = "debug/off", "`debug` does nothing here"
+    DEBUG_NOT_STARTED = "debug/not-started", "the debugger could not be started with the process"
     POD_CRASH_LOOP = "pod/crash-loop", "the container keeps exiting"
     POD_PROCESS_ENDED = "pod/process-ended", "the process ended, its container did not"
     POD_OOM_KILLED = "pod/oom-killed", "the container ran out of memory"
@@ -185,6 +187,7 @@ _STATUS = {
     "cluster": ExitStatus.ENVIRONMENT,
     "registry": ExitStatus.ENVIRONMENT,
     "build": ExitStatus.FAILED,
+    "debug": ExitStatus.FAILED,
     "pod": ExitStatus.FAILED,
     "sync": ExitStatus.FAILED,
     "safety": ExitStatus.REFUSED,
@@ -312,6 +315,10 @@ build/no-cache-mount: Advice: add the cache mount that the message shows to the 
   `build.cache`.
 build/no-supervisor: A note: saves restart the container. If that is meant, `deploy: {supervise:
   false}` says so.
+debug/off: A note: the service runs without a debugger, for the reason in the message. Use `devloop
+  dev` on a local cluster with a registry, or take `debug` out.
+debug/not-started: A warning: the program runs, without a debugger. Do what the message says: have
+  debugpy or dlv in the image, or choose another `debug.port`.
 pod/crash-loop: Read the last lines of its log, below the message; `devloop logs` has more. Correct
   the program and save.
 pod/process-ended: Read its last lines, correct the program and save: that starts it again at once.

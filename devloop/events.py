@@ -276,6 +276,8 @@ class LogLine(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardChanged(Event):
+    """`debugger` is the kind of debugger that listens there: python, node or go."""
+
     type: ClassVar[str] = "forward.changed"
     service: str
     local: int
@@ -283,6 +285,7 @@ class ForwardChanged(Event):
     state: Literal["listening", "ready", "waiting", "closed"]
     pod: str = ""
     reason: str = ""
+    debugger: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

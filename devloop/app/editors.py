@@ -6,19 +6,22 @@ Nothing of the project but the place of its devloop.yaml is needed, so a broken 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devloop.app.project_paths import debug_roots
 from devloop.base.lazy_dataclass import dataclass
+from devloop.config.loader import load_project
 from devloop.config.places import FILE_NAME, find_file
 from devloop.editor import jetbrains, nvim, vscode, zed
-from devloop.editor.tasks import EditorProject
+from devloop.editor.tasks import EditorDebugger, EditorProject
 from devloop.errors import Code, DevloopError, Location
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
 
 _EDITORS = {"vscode": vscode, "jetbrains": jetbrains, "zed": zed, "nvim": nvim}
@@ -26,6 +29,8 @@ _EDITORS = {"vscode": vscode, "jetbrains": jetbrains, "zed": zed, "nvim": nvim}
 _OWN = {"vscode": ".vscode", "jetbrains": ".idea", "zed": ".zed", "nvim": ".nvim.lua"}
 
 EDITORS = tuple(_EDITORS)
+# Where the files are taken to be where nothing tells; for debugpy "." is the working directory.
+_SOMEWHERE = {"python": ".", "node": "/app", "go": "/src"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +66,11 @@ def editor_files(
     workspace: Path | None,
     cwd: Path,
     commands: Collection[str],
+    report: Callable[[str], None] = lambda _: None,
 ) -> tuple[EditorFile, ...]:
     """The files for `editor` that are not as they should be. `file` is `-f`; without `workspace` it
     is the directory that the editor has open already, as far as that can be seen, else the top of
-    the git repository, else the project's.
+    the git repository, else the project's. `report` is told what is left out.
 
     Errors: config/not-found, config/parse, env/file-unreadable, usage/arguments."""
     path = Path(os.path.normpath(cwd / file)) if file else find_file(cwd)
@@ -81,6 +87,7 @@ def editor_files(
         directory="" if directory == "." else directory,
         file="" if path.name == FILE_NAME else path.name,
         commands=frozenset(commands),
+        debuggers=_debuggers(path, file, top, cwd, report),
     )
     old: dict[str, str | None] = {}
 
@@ -96,6 +103,49 @@ def editor_files(
         for name, text in wanted.items()
     )
     return tuple(each for each in found if each.old != each.new)
+
+
+def _debuggers(
+    path: Path, file: Path | None, top: Path, cwd: Path, report: Callable[[str], None]
+) -> tuple[EditorDebugger, ...]:
+    """Those of the services that devloop.yaml gives one, as far as it can be read."""
+    named = Path(os.path.relpath(path, cwd))
+    try:
+        project = load_project(cwd=cwd, file=file or named, env=os.environ).project
+    except DevloopError as error:
+        place = f"{error.diagnosis.location}: " if error.diagnosis.location else ""
+        with contextlib.suppress(OSError):
+            if b"debug" in path.read_bytes():
+                report(f"{place}{error.diagnosis.message}: what attaches debuggers stays as it is")
+        return ()
+    found = []
+    for service in project.services.values():
+        if (debug := service.debug) is None:
+            continue
+        roots = debug_roots(service.build)
+        if not roots:
+            report(
+                f"{service.name}: the Dockerfile does not tell where the files are in the image; "
+                f"what attaches to it says {_SOMEWHERE[debug.kind]}"
+            )
+        context = os.path.relpath(service.build.context, top)
+        found.append(
+            EditorDebugger(
+                service=service.name,
+                kind=debug.kind,
+                port=debug.port,
+                roots=tuple(
+                    (_posix(os.path.normpath(Path(context, local))), remote)
+                    for local, remote in roots or (("", _SOMEWHERE[debug.kind]),)
+                ),
+            )
+        )
+    return tuple(found)
+
+
+def _posix(path: str) -> str:
+    """ "" for the directory itself."""
+    return "" if path == "." else Path(path).as_posix()
 
 
 def _workspace(project: Path, own: str) -> Path:

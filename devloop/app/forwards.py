@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from devloop.app.forward_targets import ForwardTargets
 from devloop.cluster.api.pod_ports import PodPorts
+from devloop.config.schema import Port
+from devloop.events import ForwardChanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -14,15 +17,15 @@ if TYPE_CHECKING:
     from devloop.app.pods import PodFeed
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.api.view import ClusterView
-    from devloop.config.schema import Port, Service
+    from devloop.config.schema import Service
     from devloop.events import Event
     from devloop.model import WorkloadRef
     from devloop.port_forward.forwarder import PortForwarder
 
 
 class Forwards:
-    """Opens nothing, and imports nothing for it, before there is a port. For one thread at a
-    time."""
+    """Opens nothing, and imports nothing for it, before there is a port. For one thread at a time.
+    The debugger's port of a service is one of its own where an editor is `attachable`."""
 
     def __init__(
         self,
@@ -30,7 +33,11 @@ class Forwards:
         view: ClusterView,
         connection: Connection,
         publish: Callable[[Event], None],
+        *,
+        attachable: Callable[[Service], bool] = lambda _: False,
     ) -> None:
+        self._attachable = attachable
+        self._debuggers: Mapping[tuple[str, int], str] = {}
         self._feed = feed
         self._view = view
         self._connection = connection
@@ -51,6 +58,9 @@ class Forwards:
         changes nothing then."""
         self._coming = coming
         wanted = {(s.name, port.local): port for s in services.values() for port in s.ports}
+        debugs = [(s.name, s.debug) for s in services.values() if s.debug and self._attachable(s)]
+        wanted |= {(name, d.port): Port(local=d.port, container=d.port) for name, d in debugs}
+        self._debuggers = {(name, debug.port): debug.kind for name, debug in debugs}
         if wanted == self._open:
             return
         gone = [key for key, port in self._open.items() if wanted.get(key) != port]
@@ -69,7 +79,7 @@ class Forwards:
             )
             dial = PodPorts(self._connection, number_of=targets.port_of)
             try:
-                forwarder = PortForwarder(more, dial, targets, self._publish)
+                forwarder = PortForwarder(more, dial, targets, self._publish_forward)
                 forwarder.start()
             except BaseException:
                 dial.close()
@@ -85,6 +95,12 @@ class Forwards:
                 raise
             self._targets.use(places)
         self._open = wanted
+
+    def _publish_forward(self, event: Event) -> None:
+        if isinstance(event, ForwardChanged):
+            debugger = self._debuggers.get((event.service, event.local), "")
+            event = replace(event, debugger=debugger) if debugger else event
+        self._publish(event)
 
     def _places(self, ports: Mapping[tuple[str, int], Port]) -> dict[str, str]:
         """The namespace of each object that a service's ports lead to: the one of its own picked

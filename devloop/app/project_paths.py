@@ -10,6 +10,7 @@ from devloop.builders.base_triggers import started_from
 from devloop.builders.context_reads import first_read
 from devloop.builders.dockerfile import load, parse
 from devloop.builders.image.origins import Origins
+from devloop.builders.image.roots import source_roots
 from devloop.builders.job import shown_path
 from devloop.errors import DevloopError
 
@@ -88,6 +89,17 @@ def _parsed(build: Build) -> Dockerfile | None:
 
 def _named(dockerfile: Dockerfile) -> tuple[str, ...]:
     return tuple(source for each in dockerfile.instructions for source in each.sources)
+
+
+def debug_roots(build: Build) -> tuple[tuple[str, str], ...]:
+    """Which directories of the context are which in the image (see `image.roots`); empty where the
+    Dockerfile does not tell."""
+    dockerfile = _parsed(build)
+    if dockerfile is None or build.builder == "command":
+        return ()
+    return source_roots(
+        dockerfile, build.target, build.args, lambda path: (build.context / path).is_dir()
+    )
 
 
 def project_paths(build: Build, snapshot: Callable[[], Snapshot | None]) -> ProjectPaths:

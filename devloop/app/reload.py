@@ -104,7 +104,7 @@ class Reload:
         if busy is not None:
             project, services = self._with_ports_of_before(project), self._with_old_ports(services)
             changed = {
-                n: tuple(k for k in keys if k.change != "ports") for n, keys in changed.items()
+                n: tuple(k for k in keys if not _opens_port(k)) for n, keys in changed.items()
             }
         self._project = project
         # Before anything happens of a service that is new: readers know it from then on.
@@ -117,6 +117,7 @@ class Reload:
             self._change(services[name], keys)
         self._give_back(removed, refs)
         self._services = services
+        self._wiring.debuggers.use(services)
         self._refs = {name: refs.get(name) or self._refs.get(name, ()) for name in services}
         return (*refused.values(), *((busy,) if busy is not None else ()), *notes)
 
@@ -313,7 +314,11 @@ class Reload:
     def _with_old_ports(self, services: Mapping[str, Service]) -> dict[str, Service]:
         before = self._services
         return {
-            name: replace(service, ports=before[name].ports if name in before else ())
+            name: replace(
+                service,
+                ports=before[name].ports if name in before else (),
+                debug=before[name].debug if name in before else None,
+            )
             for name, service in services.items()
         }
 
@@ -329,6 +334,10 @@ def _rendered_from(service: Service) -> tuple[object, ...]:
 def _moves(key: ChangedKey) -> bool:
     """Whether other workloads may run the service's image."""
     return key.change == "deploy" or key.path[2:] == ("image",)
+
+
+def _opens_port(key: ChangedKey) -> bool:
+    return key.change == "ports" or key.path[2:3] == ("debug",)
 
 
 def _keeping(project: Project, before: Project, keys: Iterable[ChangedKey]) -> Project:
@@ -378,4 +387,6 @@ def _port_location(
             if f" {port.local} " in f"{error.diagnosis.message} ":
                 return where
             first = first or where
+        if service.debug and f" {service.debug.port} " in f"{error.diagnosis.message} ":
+            return loaded.locate("services", name, "debug", "port")
     return first or loaded.locate("services")

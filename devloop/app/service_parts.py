@@ -11,16 +11,16 @@ import contextlib
 import functools
 from typing import TYPE_CHECKING, Literal
 
+from devloop.app.debugging import supervision_blocker
 from devloop.app.given_images import GivenImages, GivenSource, PushedImages
 from devloop.app.good_images import ServiceImages, image_exists
 from devloop.app.project_paths import project_paths
 from devloop.app.sources import source_of
 from devloop.base.lazy_dataclass import dataclass
 from devloop.builders.built_images import RecordingBuilder
-from devloop.builders.dev_image import DevImages
+from devloop.builders.dev_image import DevImages, debug_off
 from devloop.builders.select import make_builder
 from devloop.cluster.deploy.check import check_manifests
-from devloop.cluster.deploy.guard import local_reason
 from devloop.engine.loop import ServicePorts
 from devloop.events import DiagnosticRaised, StepProgress
 from devloop.model import Step
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from devloop.cluster.rollout.stack_traces import ProjectPaths
     from devloop.config.schema import Project, Service
     from devloop.engine.ports import Rendering, ServiceBuilder, Source
-    from devloop.errors import Diagnosis
+    from devloop.errors import Diagnosis, Severity
     from devloop.events import Event
     from devloop.model import ImageRef
     from devloop.registry.client import Registries
@@ -109,6 +109,9 @@ class ServiceParts:
         self.sources[name], self.paths[name] = source, paths
         self.dockerfiles[name] = service.build.dockerfile
         self._stacks[name] = stack
+        if service.debug is not None and (reason := self._unsupervised(service)):
+            severity: Severity = "info" if self.mode == "run" else "warning"
+            self._warn(name, debug_off(service.debug, reason, severity))
         if self.images == "pushed":
             target = self.environment.target
             pushed = PushedImages(service, target, self.environment.registry)
@@ -227,17 +230,16 @@ class ServiceParts:
             return made, inner
         assert self.environment.registry is not None  # noqa: S101 - else it is not
         platform = service.build.platform or next(iter(self.environment.platforms), None)
-        dev = DevImages(made, self.environment.registry, platform)
+        dev = DevImages(made, self.environment.registry, platform, service.debug)
         return RecordingBuilder(service.name, dev, self.built, under_way), inner
 
     def _supervised(self, service: Service) -> bool:
-        """Whether the service's image gets devloop's supervisor: for people at work on a cluster of
-        their own."""
-        connection = self.connection
-        reason = local_reason(connection.context, connection.server, lambda: connection.local_tool)
-        local = reason is not None
+        """Whether the service's image gets devloop's supervisor."""
+        return not self._unsupervised(service)
+
+    def _unsupervised(self, service: Service) -> str:
         registry = self.environment.registry is not None
-        return self.mode == "dev" and local and registry and service.deploy.supervise
+        return supervision_blocker(service, self.mode, self.connection, registry=registry)
 
     def syncer(
         self,

@@ -9,6 +9,7 @@ import functools
 from typing import TYPE_CHECKING, Any, Literal
 
 from devloop.app.config_notice import ConfigNotice, with_targets
+from devloop.app.debugging import DebuggerNotices, supervision_blocker
 from devloop.app.forwards import Forwards
 from devloop.app.housekeeping import KEPT, UNKNOWN_SECONDS, Housekeeper, find_leftovers, remove
 from devloop.app.pods import PodFeed
@@ -88,10 +89,20 @@ class Wiring:
         # Those of a session that stays.
         self.forwards: Forwards | None = None
         self.follower: LogFollower | None = None
+        self.debuggers = DebuggerNotices(self.services, self.publish)
 
     def open_port_forwards(self) -> None:
         """Errors: env/port-busy."""
-        self.forwards = Forwards(self.feed, self.view, self.connection, self.publish)
+        registry = self.environment.registry is not None
+        self.forwards = Forwards(
+            self.feed,
+            self.view,
+            self.connection,
+            self.publish,
+            attachable=lambda service: (
+                not supervision_blocker(service, self.mode, self.connection, registry=registry)
+            ),
+        )
         self.stack.callback(self.forwards.close)
         self.forwards.use(self.services)
 
@@ -101,7 +112,7 @@ class Wiring:
 
         follower = self.follower = LogFollower(
             read,
-            self.publish,
+            self.debuggers.take,
             patterns={s.name: s.logs.containers for s in self.services.values()},
             since=self.environment.began,
             files=NodeLogs(self.connection),

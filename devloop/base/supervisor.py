@@ -18,10 +18,17 @@ _INITS = frozenset({"/init", "/sbin/init", "/usr/sbin/init", "/bin/init", "/lib/
 _INIT_NAMES = frozenset({"systemd", "s6-svscan", "runsvdir", "runit-init", "openrc-init"})
 
 
-def supervise(stop_signal: int = _SIGTERM) -> tuple[str, ...]:
-    """What stands before a container's command; `stop_signal` is the image's."""
-    option = () if stop_signal == _SIGTERM else ("--stop-signal", str(stop_signal))
-    return (PROGRAM, "supervise", *option, "--")
+def supervise(stop_signal: int = _SIGTERM, debug: tuple[str, int] | None = None) -> tuple[str, ...]:
+    """What stands before a container's command; `stop_signal` is the image's, `debug` the kind of
+    debugger and its port."""
+    stop = () if stop_signal == _SIGTERM else ("--stop-signal", str(stop_signal))
+    attach = ("--debug", f"{debug[0]}:{debug[1]}") if debug else ()
+    return (PROGRAM, "supervise", *stop, *attach, "--")
+
+
+def is_debugged(supervisor: Sequence[str]) -> bool:
+    """Whether `supervisor`, as `supervise` gives it, starts the command for an editor to attach."""
+    return "--debug" in supervisor
 
 
 def under(command: Sequence[str], supervisor: Sequence[str]) -> list[str]:

@@ -7,9 +7,11 @@ Nothing is decided here about which sessions and clusters get it.
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from devloop.base.debug_hooks import hook
 from devloop.base.linux_signals import signal_number
 from devloop.base.supervisor import DIRECTORY, PROGRAM, is_init, program, supervise, under
 from devloop.builders.image.documents import sha256
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.builders.image.documents import Documents, Image
     from devloop.builders.job import Registry
+    from devloop.config.schema import Debug
     from devloop.engine.ports import Reporter, ServiceBuilder
+    from devloop.errors import Severity
     from devloop.model import ImageRef, Scan
 
 
@@ -30,12 +34,20 @@ _ABOUT = "devloop supervisor"
 
 
 class DevImages:
-    """The `ServiceBuilder` of one service, around the one that builds. `platform` is the nodes'."""
+    """The `ServiceBuilder` of one service, around the one that builds. `platform` is the nodes',
+    `debug` says how an editor attaches to its process."""
 
-    def __init__(self, builder: ServiceBuilder, registry: Registry, platform: str | None) -> None:
+    def __init__(
+        self,
+        builder: ServiceBuilder,
+        registry: Registry,
+        platform: str | None,
+        debug: Debug | None = None,
+    ) -> None:
         self._builder = builder
         self._registry = registry
         self._platform = platform
+        self._debug = debug
         # Repositories that have the layer; the same for all of a session's images.
         self._ready: set[tuple[str, str]] = set()
         self._reported = ""
@@ -64,8 +76,12 @@ class DevImages:
         repository = Repository(self._registry, built.repository)
         image = repository.image(built.digest, self._platform, cancel)
         settings = image.config.get("config") or {}
-        supervisor = supervise(signal_number(str(settings.get("StopSignal") or "")) or 15)
-        layer = _layer(_platform_of(image))
+        debug = self._debug
+        supervisor = supervise(
+            signal_number(str(settings.get("StopSignal") or "")) or 15,
+            (debug.kind, debug.port) if debug is not None else None,
+        )
+        layer = _layer(_platform_of(image), hook(debug.kind) if debug is not None else None)
         documents = _documents(image, settings, supervisor, layer)
         known = (built.repository, sha256(layer))
         try:
@@ -90,6 +106,19 @@ class DevImages:
             suggestions=("`deploy: {supervise: false}` says that this is meant",),
         )
         reporter.diagnostic(diagnosis)
+        if self._debug is not None:
+            reporter.diagnostic(debug_off(self._debug, f"there is no supervisor: {reason}"))
+
+
+def debug_off(debug: Debug, reason: str, severity: Severity = "warning") -> Diagnosis:
+    """What is said of a service whose `debug` does nothing."""
+    return Diagnosis(
+        code=Code.DEBUG_OFF,
+        severity=severity,
+        message=f"`debug` does nothing: {reason}",
+        location=debug.location,
+        suggestions=() if severity == "info" else ("remove `debug` where that is meant",),
+    )
 
 
 def _tag(built: ImageRef) -> str:
@@ -100,14 +129,21 @@ def _platform_of(image: Image) -> str:
     return f"{image.config.get('os')}/{image.config.get('architecture')}"
 
 
-def _layer(platform: str) -> bytes:
-    """The layer's tar, always the same."""
+def _layer(platform: str, more: tuple[str, bytes] | None) -> bytes:
+    """The layer's tar, always the same, with one file `more`: its path and content."""
     content = program(platform)
     if content is None:
         raise NeedsFullBuild(f"there is no supervisor for {platform}")
     head = header(PROGRAM.lstrip("/"), "file", mode=0o755, size=len(content))
     folder = header(DIRECTORY.lstrip("/"), "dir", mode=0o755)
-    return b"".join((folder, head, content, padding(len(content)), END))
+    files = [folder, head, content, padding(len(content))]
+    if more is not None:
+        path, text = more
+        if (directory := posixpath.dirname(path)) != DIRECTORY:
+            files.append(header(directory.lstrip("/"), "dir", mode=0o755))
+        files += [header(path.lstrip("/"), "file", mode=0o644, size=len(text)), text]
+        files.append(padding(len(text)))
+    return b"".join((*files, END))
 
 
 def _documents(

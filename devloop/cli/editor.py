@@ -43,7 +43,7 @@ def command(
     file: Path | None,
     color: Literal["auto", "always", "never"],
 ) -> int:
-    """Set an editor up to run devloop and to list its problems.
+    """Set an editor up to run devloop, to list its problems and to attach debuggers.
 
     Shows as a diff what would change; only entries and files of devloop's do. Several projects in
     one workspace are set up one by one, each from its directory.
@@ -54,7 +54,12 @@ def command(
     from devloop.ui import wants_color  # noqa: PLC0415 - as above
 
     files = editor_files(
-        editor, file=file, workspace=workspace, cwd=Path.cwd(), commands=frozenset(COMMANDS)
+        editor,
+        file=file,
+        workspace=workspace,
+        cwd=Path.cwd(),
+        commands=frozenset(COMMANDS),
+        report=lambda text: click.echo(text, err=True),
     )
     if not files:
         click.echo("nothing to change", err=True)

@@ -90,7 +90,8 @@ def _changed(
         where, means = (*path, name), key.change or change or "restart"
         if old == new or (name == "dockerfile" and _same_dockerfile(before, after)):
             continue
-        if isinstance(key.kind, Block) and not isinstance(old, tuple):
+        given = old is not None and new is not None
+        if given and isinstance(key.kind, Block) and not isinstance(old, tuple):
             yield from _changed(key.kind, old, new, where, means)
         elif isinstance(key.kind, Map):
             for each in sorted(old.keys() | new.keys()):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from devloop.config.grammar import Block, Choice, Flag, Key, Kind, List, Map, Number, Text
-from devloop.config.rules import PORT
+from devloop.config.rules import DEBUG_PORT, PORT
 from devloop.config.schema import PROJECT
 
 _Schema: TypeAlias = dict[str, Any]
@@ -62,7 +62,7 @@ def _text(kind: Text) -> _Schema:
     forms = [text]
     if kind.scalar:
         forms.append({"type": ["number", "boolean"]})
-    elif kind.number and rule is PORT:
+    elif kind.number and rule in (PORT, DEBUG_PORT):
         forms.append({"type": "integer", "minimum": 1, "maximum": 65535})
     elif kind.number:
         forms.append({"type": "number", "exclusiveMinimum": 0, "maximum": 86400})

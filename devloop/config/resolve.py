@@ -18,7 +18,7 @@ from devloop.config.rules import label_from
 from devloop.errors import Code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from devloop.config.grammar import Kind
     from devloop.config.problems import Locations, Problems
@@ -29,6 +29,8 @@ _PORT = re.compile(
     r"(?:(?P<address>[0-9.]*\.[0-9.]*|\[[^]]*\]|localhost):)?(?P<local>[0-9]+)"
     r"(?::(?:(?P<target>[a-z]+/[^:]+):)?(?P<port>[^:/]+))?"
 )
+# Where the debuggers listen by their own defaults.
+_DEBUG_PORTS = {"python": 5678, "node": 9229, "go": 2345}
 _Values: TypeAlias = dict[str, Any]
 # A list as the reader leaves it: each item with its position in the file.
 _Items: TypeAlias = "Iterable[tuple[int, Any]]"
@@ -186,6 +188,11 @@ def _check_release(found: _Values, scope: ServiceScope) -> None:
             )
 
 
+def finish_debug(found: _Values, _values: _Values, scope: ServiceScope) -> None:
+    found.setdefault("port", _DEBUG_PORTS.get(found.get("kind", "")))
+    found["location"] = scope.locations.key(scope.where)
+
+
 def finish_service(found: _Values, _values: _Values, scope: ServiceScope) -> None:
     name = scope.where[-1]
     found.setdefault("image", name)
@@ -203,17 +210,29 @@ def finish_project(found: _Values, values: _Values, scope: ServiceScope) -> None
 def _check_ports(services: Mapping[str, Any], scope: ServiceScope) -> None:
     taken: dict[int, Where] = {}
     for name, values in services.items():
-        for position, text in values.get("ports", ()) if isinstance(values, dict) else ():
-            where: Where = ("services", name, "ports", position)
-            _, local, _, container = port(text)
+        for below, local, container in _local_ports(values) if isinstance(values, dict) else ():
+            where: Where = ("services", name, *below)
             first = taken.setdefault(local, where)
             if first is not where:
+                other = local % 65535 + 1
                 replace(scope, where=where[:-1]).refuse(
-                    position,
+                    where[-1],
                     f"the local port {local} is used twice",
-                    f'"{local % 65535 + 1}:{container}"',
+                    f'"{other}:{container}"' if container else f"port: {other}",
                     f"`{first[1]}` has it at {scope.locations.value(first)}",
                 )
+
+
+def _local_ports(values: Mapping[str, Any]) -> Iterator[tuple[Where, int, str]]:
+    """The local ports of a service: where they stand in it, and which port they lead to; "" for the
+    debugger's, which is the same one."""
+    for position, text in values.get("ports", ()):
+        _, local, _, container = port(text)
+        yield ("ports", position), local, container
+    debug = values.get("debug") or {}
+    number = debug.get("port") or _DEBUG_PORTS.get(debug.get("kind", ""))
+    if number:
+        yield ("debug", "port"), int(number), ""
 
 
 def secret_fields(text: str) -> dict[str, str]:

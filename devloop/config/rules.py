@@ -202,6 +202,17 @@ PORT = TextRule(
     examples=("8080", "9000:80", "8081:http", "5432:service/db:5432", "0.0.0.0:8082:80"),
 )
 
+DEBUG_PORT = TextRule(
+    name="a port",
+    pattern=f"^{PORT_NUMBER}$",
+    longest=5,
+    explain=lambda text: fault(
+        f"{_quoted(text)}: a port is a number from 1 to 65535",
+        cause="an editor finds the debugger at it, and so does devloop in the container",
+    ),
+    examples=("5678",),
+)
+
 _KINDS = ("deployment", "statefulset", "daemonset", "replicaset", "pod", "job", "cronjob")
 _SHORT_KINDS = {"deploy": "deployment", "sts": "statefulset", "ds": "daemonset"}
 

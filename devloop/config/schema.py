@@ -16,7 +16,7 @@ from devloop.config import resolve, rules
 from devloop.config.charts import CHART, Chart, read_chart
 from devloop.config.grammar import Choice, Flag, Key, List, Map, Number, Text, block
 from devloop.config.problems import Fault, fault
-from devloop.errors import Code
+from devloop.errors import Code, Location
 
 NEWEST_VERSION: Final = 1
 
@@ -280,6 +280,44 @@ class Port:
         return f"{self.target}:{self.container}" if self.target else self.container
 
 
+DebugKind = Literal["python", "node", "go"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Debug:
+    """How an editor attaches to the service's process. `location` is where that is written."""
+
+    port: Annotated[
+        int,
+        Key(
+            Text(rules.DEBUG_PORT, number=True),
+            "Where the debugger listens: this port of the container, on its loopback alone, and "
+            "the same port of this computer.",
+            default="5678 for python, 9229 for node, 2345 for go",
+            read=lambda text, _: int(text),
+        ),
+    ]
+    kind: Annotated[
+        DebugKind,
+        Key(
+            Choice(("python", "node", "go")),
+            "The debugger: debugpy, node's inspector, or Delve. debugpy and Delve (dlv) have to be "
+            "in the image.",
+            required=True,
+        ),
+    ]
+    location: Location = field(default=Location(""), compare=False)
+
+
+_DEBUG = block(
+    Debug,
+    about="How an editor attaches to the process, in `devloop dev` on a local cluster: it is "
+    "started with a debugger, which listens again after each restart.",
+    short="kind",
+    finish=resolve.finish_debug,
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncRule:
     """Files to copy into running containers; `restart`: the process has to start anew."""
@@ -374,6 +412,16 @@ class Service:
             ),
         ),
     ] = ()
+    debug: Annotated[
+        Debug | None,
+        Key(
+            _DEBUG,
+            f"{_DEBUG.about} A bare word is short for `kind`.",
+            default="none",
+            change="build",
+            read=lambda values, scope: resolve.make(_DEBUG, values, scope) if values else None,
+        ),
+    ] = None
     logs: Annotated[
         Logs,
         Key(block(Logs, "Which logs to follow."), "Which logs to follow.", change="logs"),

@@ -27,7 +27,6 @@ _ATOM = re.compile(r"-?(?:0|[1-9]\d*+)(?:\.\d++)?(?:[eE][+-]?\d++)?(?![\w.])|(?:
 _INDENTED = re.compile(r'^([ \t]+)(?=["{\[])', re.MULTILINE)
 _DEEPEST = 100
 _NARROW = 72  # characters of what stands on one line
-_LABEL = "label"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +60,11 @@ def with_entries(
     *,
     shown: str,
     within: str | None = None,
+    name: str = "label",
     head: Mapping[str, Any] = MappingProxyType({}),
 ) -> str:
     """`text` with the entries in its array, or in the array that is the member `within` of its
-    object. One with the same label is replaced, or left alone where it says the same; others come
+    object. One with the same `name` is replaced, or left alone where it says the same; others come
     at the end. `head` are members that the object must have, whatever their values.
 
     Errors: config/parse."""
@@ -87,21 +87,21 @@ def with_entries(
     if array is not root or within is None:
         if not isinstance(array.value, list):
             _Reader(text, shown).refuse(array.start, "an array is expected here")
-        edits += _in_array(style, array, entries)
+        edits += _in_array(style, array, entries, name)
     for start, end, new in sorted(edits, reverse=True):
         text = text[:start] + new + text[end:]
     return text
 
 
 def _in_array(
-    style: _Style, array: JsonNode, entries: Sequence[Mapping[str, Any]]
+    style: _Style, array: JsonNode, entries: Sequence[Mapping[str, Any]], name: str
 ) -> list[tuple[int, int, str]]:
     """The edits (start, end, new text) that put the entries in."""
     edits: list[tuple[int, int, str]] = []
     new: list[tuple[str, Any]] = []
     for entry in entries:
-        mine = (n for n in array.items if isinstance(n.value, dict) and _LABEL in n.value)
-        old = next((n for n in mine if n.value[_LABEL] == entry[_LABEL]), None)
+        mine = (n for n in array.items if isinstance(n.value, dict) and name in n.value)
+        old = next((n for n in mine if n.value[name] == entry[name]), None)
         if old is None:
             new.append(("", entry))
         elif old.value != entry:

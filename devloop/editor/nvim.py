@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from devloop.editor.debuggers import attach_label, attachment
 from devloop.editor.problems import VIM_ERRORFORMAT, in_directory
 from devloop.editor.tasks import tasks_of
 
@@ -44,7 +45,8 @@ unlet s:cpo_save
 
 _PLUGIN = r"""-- Written by `devloop editor nvim`. `:Devloop` runs `devloop dev` in the background:
 -- after each of its iterations the quickfix list and the diagnostics are what is wrong.
--- `:DevloopStop` ends it, `:DevloopOutput` shows what it printed.
+-- `:DevloopStop` ends it, `:DevloopOutput` shows what it printed; `:DevloopDebug SERVICE` attaches
+-- nvim-dap to a service with `debug`.
 if vim.g.loaded_devloop then
   return
 end
@@ -130,6 +132,32 @@ vim.api.nvim_create_user_command("DevloopStop", function()
   end
 end, { desc = "Stop devloop dev" })
 
+-- What nvim-dap needs to attach to each service that is debugged.
+local debuggers = vim.json.decode(@DEBUGGERS@)
+
+vim.api.nvim_create_user_command("DevloopDebug", function(options)
+  local found, dap = pcall(require, "dap")
+  local name = options.args ~= "" and options.args or next(debuggers)
+  if not found then
+    return vim.notify("DevloopDebug needs nvim-dap")
+  elseif not debuggers[name] then
+    return vim.notify("devloop.yaml has no service " .. tostring(name) .. " with `debug`")
+  end
+  local configuration = vim.deepcopy(debuggers[name])
+  if configuration.type ~= "pwa-node" then
+    configuration.type = "devloop-" .. name
+    local port = configuration.port or configuration.connect.port
+    dap.adapters[configuration.type] = { type = "server", host = "127.0.0.1", port = port }
+  end
+  dap.run(configuration)
+end, {
+  nargs = "?",
+  complete = function()
+    return vim.tbl_keys(debuggers)
+  end,
+  desc = "Attach nvim-dap to a service with `debug`",
+})
+
 vim.api.nvim_create_user_command("DevloopOutput", function()
   if output then
     vim.cmd("sbuffer " .. output)
@@ -155,12 +183,22 @@ def files(project: EditorProject, read: Callable[[str], str | None]) -> dict[str
         COMMAND=", ".join(map(_as_lua, ("devloop", *tasks["dev"].arguments))),
         ERRORFORMAT=VIM_ERRORFORMAT,
         IN=_as_lua(in_directory("%s")),
+        DEBUGGERS=_as_lua(json.dumps(_debuggers(project), ensure_ascii=False)),
     )
     return {
         ".nvim/compiler/devloop.vim": compiler,
         ".nvim/plugin/devloop.lua": plugin,
         ".nvim.lua": _with_block(read(".nvim.lua") or ""),
     }
+
+
+def _debuggers(project: EditorProject) -> dict[str, dict[str, Any]]:
+    """By service. nvim-dap knows `${workspaceFolder}` too; node's adapter is called pwa-node."""
+    found = {}
+    for each in project.debuggers:
+        entry = {"name": attach_label(project, each), **attachment(each, "${workspaceFolder}")}
+        found[each.service] = entry | ({"type": "pwa-node"} if each.kind == "node" else {})
+    return found
 
 
 def _with_block(text: str) -> str:

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import shlex
+from typing import Literal
 
 from devloop.base.lazy_dataclass import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditorDebugger:
+    """A service whose process an editor can attach to at `port`. `roots` says where its files are:
+    (directory, relative to the workspace; directory in the container), the first that fits first,
+    and at least one."""
+
+    service: str
+    kind: Literal["python", "node", "go"]
+    port: int
+    roots: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditorProject:
     """A project in the workspace that an editor has open. `directory` is that of its devloop.yaml,
     relative to the workspace, "" where they are the same; `file` the file's name if it is another
-    one; `commands` are those that this devloop has."""
+    one; `commands` are those that this devloop has, `debuggers` what can be attached to."""
 
     directory: str = ""
     file: str = ""
     commands: frozenset[str]
+    debuggers: tuple[EditorDebugger, ...] = ()
 
     def within(self, root: str) -> str:
         """The project's directory, where the editor calls the workspace `root`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from devloop.editor.debuggers import attach_label, attachment
 from devloop.editor.jsonc import with_entries
 from devloop.editor.problems import BEGIN, END, PROBLEM, PROBLEM_GROUPS
 from devloop.editor.tasks import tasks_of
@@ -19,15 +20,34 @@ if TYPE_CHECKING:
     from devloop.editor.tasks import EditorProject, EditorTask
 
 _PATH = ".vscode/tasks.json"
+_LAUNCH = ".vscode/launch.json"
+_WORKSPACE = "${workspaceFolder}"
 
 
 def files(project: EditorProject, read: Callable[[str], str | None]) -> dict[str, str]:
-    """Errors: config/parse for a tasks.json that is none."""
+    """Errors: config/parse for a tasks.json or launch.json that is none."""
+    wanted = {_PATH: _tasks(project, read)}
+    if project.debuggers:
+        entries = [
+            {"name": attach_label(project, each), **attachment(each, _WORKSPACE)}
+            for each in project.debuggers
+        ]
+        wanted[_LAUNCH] = with_entries(
+            read(_LAUNCH) or "",
+            entries,
+            shown=_LAUNCH,
+            within="configurations",
+            name="name",
+            head={"version": "0.2.0"},
+        )
+    return wanted
+
+
+def _tasks(project: EditorProject, read: Callable[[str], str | None]) -> str:
     entries = [_entry(project, task) for task in tasks_of(project)]
-    text = with_entries(
+    return with_entries(
         read(_PATH) or "", entries, shown=_PATH, within="tasks", head={"version": "2.0.0"}
     )
-    return {_PATH: text}
 
 
 def _entry(project: EditorProject, task: EditorTask) -> dict[str, Any]:

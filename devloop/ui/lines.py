@@ -207,7 +207,8 @@ class LineFormatter:
         if event.state == "waiting" or self._forwards.get(key) == state:
             return []
         self._forwards[key] = state
-        return [f"devloop: {event.service} localhost:{event.local} -> {event.port} {state}"]
+        port = f"{event.debugger} debugger" if event.debugger else event.port
+        return [f"devloop: {event.service} localhost:{event.local} -> {port} {state}"]
 
 
 class QuietFormatter:

@@ -42,11 +42,13 @@ class Notices:
     def __init__(self, glyphs: Glyphs) -> None:
         self._glyphs = glyphs
         self._ports: dict[tuple[str, int], str] = {}
+        self._debuggers: set[tuple[str, int]] = set()
         self._pods: dict[str, str] = {}
 
     def urls(self, service: str) -> list[str]:
         """Where the service's ports are open."""
-        return [f"http://localhost:{local}" for name, local in self._ports if name == service]
+        ports = (key for key in self._ports if key not in self._debuggers)
+        return [f"http://localhost:{local}" for name, local in ports if name == service]
 
     def take(self, event: Event, *, busy: frozenset[str]) -> list[Row]:
         """The rows for an event; `busy` are the services with an iteration going on."""
@@ -85,6 +87,7 @@ class Notices:
         known = self._ports.get(key)
         if event.state == "closed":
             self._ports.pop(key, None)
+            self._debuggers.discard(key)
             if not event.reason:
                 return []
             return note(self._glyphs, f"localhost:{event.local} is closed: {event.reason}")
@@ -92,6 +95,11 @@ class Notices:
         if known is not None:
             return []
         arrow, url = (self._glyphs.arrow, "ok"), (f"http://localhost:{event.local}", "place")
+        if event.debugger:
+            self._debuggers.add(key)
+            address = (f"localhost:{event.local}", "place")
+            what = f" for {event.debugger}'s debugger in {event.service}"
+            return [Row.of("  ", arrow, f" {'debug':<12}", address, what, hang=16)]
         where = f" to {event.service}:{event.port}"
         return [Row.of("  ", arrow, f" {'port':<12}", url, where, hang=16)]
 

@@ -322,6 +322,7 @@ class ServiceSource:
                 "builder": build.builder,
                 "command": build.command,
                 "cache": build.cache,
+                **({"debug": (debug.kind, debug.port)} if (debug := self._service.debug) else {}),
             }
         )
 

@@ -10,11 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from devloop.base.lazy_dataclass import dataclass
-from devloop.base.supervisor import under
+from devloop.base.supervisor import is_debugged, under
 from devloop.cluster.api.kinds import WORKLOAD_KINDS, Resource, name_of
 from devloop.cluster.api.pod_view import Json, dig, items
 from devloop.cluster.deploy.image_owners import containers_of, owner, score, theirs
 from devloop.cluster.deploy.list_keys import without_doubles
+from devloop.cluster.deploy.probes import patient
 from devloop.errors import Code, DevloopError, Diagnosis, Location
 from devloop.model import WorkloadRef
 
@@ -294,12 +295,15 @@ def _never_pulled(manifest: ManifestObject, ours: Collection[str]) -> Iterator[D
 
 
 def pin(container: dict[str, Any], image: ImageRef) -> None:
-    """Write the image, and its supervisor before the container's own command. One without a digest
+    """Write the image, and its supervisor before the container's own command; for one that is
+    debugged, probes that wait. One without a digest
     lies on the nodes only, where `Always` would look for it in a registry that has never seen it;
     with `Never` no node would get it from there."""
     container["image"] = image.pinned
     if container.get("command"):
         container["command"] = under(container["command"], image.supervisor)
+    if is_debugged(image.supervisor):
+        container |= {name: container[name] | more for name, more in patient(container).items()}
     if not image.digest or container.get("imagePullPolicy") == "Never":
         container["imagePullPolicy"] = "IfNotPresent"
 

@@ -13,18 +13,23 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from devloop.base.supervisor import is_debugged
 from devloop.cluster.api.kinds import WORKLOADS, workload_path
 from devloop.cluster.api.pod_view import (
     Json,
     dig,
     generation_of,
     images_of,
+    items,
+    template_path,
+    text,
     uid_of,
 )
 from devloop.cluster.deploy.config_reads import changed_reads, reads_in, reads_of
 from devloop.cluster.deploy.objects import pick_container
-from devloop.cluster.deploy.original import keep_original
+from devloop.cluster.deploy.original import keep_original, original_of
 from devloop.cluster.deploy.ownership import created_by, gitops_manager
+from devloop.cluster.deploy.probes import waits
 from devloop.cluster.deploy.standing import standing_pods
 from devloop.cluster.deploy.write import ImagePatch, ManifestApply, Recreated, missing_workload
 from devloop.cluster.replace.live_objects import LiveObjects
@@ -237,6 +242,7 @@ class WorkloadDeployer:
             write = replace(
                 self._image_patch(live, dict.fromkeys(containers, image.pinned)),
                 supervisor=image.supervisor,
+                original=self._original_probes(live, image),
                 present_on_node=not image.digest,
                 reads=reads_of(dig(live, "spec", "template"), ref.namespace, planned.configs),
                 before=partial(self._before_patch, reporter),
@@ -258,6 +264,17 @@ class WorkloadDeployer:
             live=live,
             images=images,
         )
+
+    def _original_probes(self, live: Json, image: ImageRef) -> dict[str, Json]:
+        """The containers as they were before devloop, where their probes may wait for a debugger
+        that `image` does not have; nothing else of them is put back here."""
+        spec = dig(live, *template_path(live))
+        if is_debugged(image.supervisor) or not any(map(waits, items(dig(spec, "containers")))):
+            return {}
+        state_dir = self._shared.project.state_dir
+        before = original_of(state_dir, self._connection.context, live) or {}
+        found = items(dig(before, *template_path(live), "containers"))
+        return {text(container.get("name")): container for container in found}
 
     def _before_patch(self, reporter: Reporter, live: Json) -> None:
         manager = gitops_manager(live)

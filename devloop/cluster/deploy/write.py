@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from dataclasses import replace
+from dataclasses import field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from devloop.base.cancel import Cancel
 from devloop.base.lazy_dataclass import dataclass
-from devloop.base.supervisor import under
+from devloop.base.supervisor import is_debugged, under
 from devloop.cluster.api.kinds import workload_path
 from devloop.cluster.api.pod_view import (
     Json,
@@ -31,6 +31,7 @@ from devloop.cluster.api.writes import patch_as_devloop
 from devloop.cluster.deploy.config_reads import READS, changed_reads, reads_in
 from devloop.cluster.deploy.missing import MissingObject
 from devloop.cluster.deploy.ownership import same_but_images
+from devloop.cluster.deploy.probes import impatient, patient
 from devloop.cluster.replace.pause import with_pause
 from devloop.cluster.replace.recovery_log import RecoveryEntry
 from devloop.cluster.replace.rolling import is_fast, restore_strategy, with_fast_strategy
@@ -100,9 +101,11 @@ class Recreated(Exception):  # noqa: N818 - not an error: look again
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePatch:
     """`images` (container -> image) are patched, and nothing else but their command, if they have
-    one, which is under `supervisor` then; `present_on_node`: they are in no registry. `reads` is
-    the template's annotation, see `config_reads`, "" for none. `before` is called with the live
-    object before each write. Raises `Recreated` when `live` is not the workload any more."""
+    one, which is under `supervisor` then, and how long their probes wait while they are debugged;
+    after that it is as in `original`, the containers of before devloop by name. `present_on_node`:
+    they are in no registry. `reads` is the template's annotation, see `config_reads`, "" for none.
+    `before` is called with the live object before each write. Raises `Recreated` when `live` is not
+    the workload any more."""
 
     connection: Connection
     recovery_log: RecoveryLog
@@ -110,6 +113,7 @@ class ImagePatch:
     live: Json
     images: Mapping[str, str]
     supervisor: Sequence[str] = ()
+    original: Mapping[str, Json] = field(default_factory=dict)
     present_on_node: bool = False
     reads: str = ""
     before: Callable[[Json], None] = lambda _: None
@@ -118,9 +122,11 @@ class ImagePatch:
         template = dig(self._patch(), *template_path(self.live)[:-1]) or {}
         if "metadata" in template:
             return f"{changed_reads(self.live, self.reads) or 'what its pods read'} changed"
-        changes = (change for found in template.get("spec", {}).values() for change in found)
-        commands = any("command" in change for change in changes)
-        return "its command comes under another supervisor" if commands else ""
+        changes = [change for found in template.get("spec", {}).values() for change in found]
+        if any("command" in change for change in changes):
+            return "its command comes under another supervisor"
+        probes = any(key.endswith("Probe") for change in changes for key in change)
+        return "its probes wait for a debugger, or no longer do" if probes else ""
 
     def plain(self) -> Written:
         if not (patch := self._patch()):
@@ -175,6 +181,10 @@ class ImagePatch:
                 command = container.get("command") or []
                 if (wanted := under(command, self.supervisor)) != command:
                     change["command"] = wanted
+                if is_debugged(self.supervisor):
+                    change |= patient(container)
+                else:
+                    change |= impatient(container, self.original.get(name, {}))
                 if change:
                     spec.setdefault(key, []).append({"name": name, **change})
         template: dict[str, Any] = {"spec": spec} if spec else {}

@@ -39,7 +39,8 @@ export function fillService(item, s, now) {
   const pods = podsOf(s);
   if (item.more.dataset.says !== `${ports}|${pods}`) {
     item.more.dataset.says = `${ports}|${pods}`;
-    item.more.replaceChildren(...[...s.ports].flatMap(([local]) => {
+    item.more.replaceChildren(...[...s.ports].flatMap(([local, { debugger: kind }]) => {
+      if (kind) return [`localhost:${local} (${kind} debugger) `];
       const url = `http://localhost:${local}`;
       return [el("a", { href: url, target: "_blank", rel: "noreferrer", textContent: `localhost:${local}` }), " "];
     }), pods);

@@ -115,7 +115,10 @@ export function take(state, record) {
     case "forward.changed": {
       const { ports } = service(state, record.service);
       if (record.state === "closed") ports.delete(record.local);
-      else ports.set(record.local, { port: record.port, state: record.state, why: record.reason });
+      else {
+        const { port, state: now, reason: why, debugger: kind = "" } = record;
+        ports.set(record.local, { port, state: now, why, debugger: kind });
+      }
       return "";
     }
     default:

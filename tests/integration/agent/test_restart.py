@@ -406,3 +406,41 @@ def test_many_restarts_leave_nothing_behind() -> None:
     assert last.resident <= first.resident + 64 or os.environ.get(OTHER_PROGRAM)
     assert last.zombies == 0
     assert last.resident < 1024 or os.environ.get(OTHER_PROGRAM)
+
+
+# Leaves the group, as debugpy's adapter does, and says goodbye once the command has gone.
+_STAYS = """
+import os, signal, sys, time
+out, command = os.dup(1), os.getpid()
+if os.fork() == 0:
+    os.setsid()
+    while os.getppid() == command:
+        time.sleep(0.001)
+    time.sleep(0.02)
+    os.write(out, b'goodbye\\n')
+    os._exit(0)
+os.write(out, b'up\\n')
+signal.pause()
+"""
+
+
+def test_a_debugger_has_a_moment_to_say_goodbye() -> None:
+    with Supervised(*python(_STAYS), options=("--debug", "node:9229")) as supervised:
+        assert supervised.line() == "up"
+        peer = supervised.peer()
+        # On a busy machine the moment may be over before it has its turn.
+        for _ in range(20):
+            peer.say(f"restart {LONG}")
+            if supervised.line() == "goodbye":
+                break
+        else:
+            pytest.fail("it was killed at once each time")
+
+
+def test_what_does_not_go_with_its_debugger_is_killed() -> None:
+    code = _STAYS.replace("time.sleep(0.02)", "time.sleep(1000)")
+    with Supervised(*python(code), options=("--debug", "node:9229")) as supervised:
+        peer = supervised.peer()
+        for _ in range(2):
+            assert supervised.line() == "up"
+            peer.ask(f"restart {LONG}")

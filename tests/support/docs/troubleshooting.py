@@ -72,6 +72,7 @@ _AREAS: Final = {
     "cluster": "The cluster",
     "registry": "The registry",
     "build": "The build",
+    "debug": "Debuggers",
     "pod": "Pods",
     "sync": "Files in running containers",
     "safety": "Safety",

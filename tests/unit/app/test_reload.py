@@ -71,6 +71,7 @@ class Session:
             feed=feed,
             follower=follower,
             forwards=SimpleNamespace(use=self.use_ports),
+            debuggers=SimpleNamespace(use=lambda _services: None),
         )
         parts = SimpleNamespace(
             tidy=lambda: None,

@@ -6,7 +6,7 @@ import json
 import tarfile
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -14,6 +14,7 @@ from devloop.base.cancel import Cancel
 from devloop.base.supervisor import PROGRAM, supervise
 from devloop.builders import dev_image
 from devloop.builders.dev_image import DevImages
+from devloop.config.schema import Debug
 from devloop.errors import Code, DevloopError
 from devloop.model import Fingerprint, ImageRef, Scan, Snapshot
 from devloop.registry.client import RegistryClient
@@ -47,8 +48,8 @@ class Builds:
         self.give(Cmd=["python", "app.py"])
         self.images = self.new()
 
-    def new(self, platform: str | None = "linux/amd64") -> DevImages:
-        return DevImages(self, self.client, platform)
+    def new(self, platform: str | None = "linux/amd64", debug: Debug | None = None) -> DevImages:
+        return DevImages(self, self.client, platform, debug)
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
         return self.built
@@ -344,3 +345,33 @@ def test_an_error_of_the_registry_fails_the_build_and_the_next_one_tries_again(
 
 def test_what_may_differ_is_the_builder_s_to_say(builds: Builds) -> None:
     assert not builds.images.may_differ(SCAN, SCAN)
+
+
+@pytest.mark.parametrize(
+    ("kind", "files"),
+    [
+        ("python", [".devloop/python", ".devloop/python/sitecustomize.py"]),
+        ("node", [".devloop/node.cjs"]),
+        ("go", []),
+    ],
+)
+def test_a_service_that_is_debugged_has_what_its_debugger_needs(
+    builds: Builds, kind: Literal["python", "node", "go"], files: list[str]
+) -> None:
+    builds.images = builds.new(debug=Debug(kind=kind, port=7))
+    image = builds.make()
+    assert image.supervisor == (PROGRAM, "supervise", "--debug", f"{kind}:7", "--")
+    assert builds.command(image)[0] == [*image.supervisor]
+    digest = builds.manifest(image)[1]["layers"][-1]["digest"]
+    names = [name for name, *_ in entries(builds.state.blobs[digest])]
+    assert names == [".devloop", ".devloop/agent", *files]
+
+
+def test_an_image_that_cannot_be_supervised_cannot_be_debugged(builds: Builds) -> None:
+    builds.give(Entrypoint=["/sbin/init"])
+    builds.images = builds.new(debug=Debug(kind="node", port=7))
+    assert builds.make() == builds.built
+    assert [note.code for note in builds.notes.diagnostics] == [
+        Code.BUILD_NO_SUPERVISOR,
+        Code.DEBUG_OFF,
+    ]

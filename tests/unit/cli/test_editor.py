@@ -146,3 +146,38 @@ def test_every_task_is_a_command_line_that_devloop_takes() -> None:
     for task in tasks:
         command = importlib.import_module(f"devloop.cli.{task.name}").command
         command.make_context(task.name, list(task.arguments[1:]))
+
+
+def test_a_service_that_is_debugged_gets_what_attaches_to_it(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (directory / "Dockerfile").write_text("FROM python\nWORKDIR /srv\nCOPY src lib\n")
+    (directory / "src").mkdir()
+    text = "version: 1\nservices: {api: {build: ., debug: python}}\n"
+    (directory / "devloop.yaml").write_text(text)
+    assert main(["editor", "vscode", "--write"]) == 0
+    launch = json.loads((directory / ".vscode/launch.json").read_text())
+    (entry,) = launch["configurations"]
+    assert entry["name"] == "devloop: debug api"
+    assert entry["pathMappings"] == [
+        {"localRoot": "${workspaceFolder}/src", "remoteRoot": "/srv/lib"}
+    ]
+    assert capsys.readouterr().err == ""
+
+
+def test_what_a_broken_file_or_dockerfile_does_not_tell_is_said(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (directory / "devloop.yaml").write_text("version: 1\nservices: {api: {debug: ruby}}\n")
+    assert main(["editor", "zed", "--write"]) == 0
+    assert not (directory / ".zed/debug.json").exists()
+    said = capsys.readouterr().err
+    assert said.startswith("devloop.yaml:2:")
+    assert said.endswith("what attaches debuggers stays as it is\n")
+    (directory / "Dockerfile").write_text("FROM node\nCOPY . .\n")
+    text = "version: 1\nservices: {api: {build: ., debug: node}}\n"
+    (directory / "devloop.yaml").write_text(text)
+    assert main(["editor", "zed", "--write"]) == 0
+    (entry,) = json.loads((directory / ".zed/debug.json").read_text())
+    assert entry["remoteRoot"] == "/app"
+    assert "api: the Dockerfile does not tell" in capsys.readouterr().err

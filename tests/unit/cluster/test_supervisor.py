@@ -144,3 +144,19 @@ def test_the_fast_strategy_and_a_pause_change_the_command_as_well(
     assert containers(api)[0]["command"] == [*UNDER, "app"]
     patch(BUILT).paused()
     assert containers(api)[0]["command"] == ["app"]
+
+
+def test_probes_in_the_cluster_wait_for_a_debugger_and_are_put_back_after_it(
+    api: FakeApi, patch: Patch
+) -> None:
+    probe = {"httpGet": {"port": 80}, "timeoutSeconds": 2}
+    debugged = replace(DEV, supervisor=supervise(debug=("go", 2345)))
+    write = patch(debugged, {"livenessProbe": probe})
+    (before,) = containers(api)
+    assert write.other_changes() == "its probes wait for a debugger, or no longer do"
+    assert write.plain().changed
+    assert containers(api)[0]["livenessProbe"] == {**probe, "timeoutSeconds": 600}
+    assert patch(debugged).other_changes() == ""
+    back = replace(patch(DEV), original={"c0": before})
+    assert back.plain().changed
+    assert containers(api)[0]["livenessProbe"] == probe

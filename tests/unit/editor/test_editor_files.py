@@ -6,6 +6,7 @@ to be read.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -17,12 +18,21 @@ import pytest
 
 from devloop.editor import jetbrains, nvim, vscode, zed
 from devloop.editor.jsonc import parse
-from devloop.editor.tasks import EditorProject
+from devloop.editor.tasks import EditorDebugger, EditorProject
 
 GOLDEN = Path(__file__).parent / "golden"
 EDITORS = {"vscode": vscode, "jetbrains": jetbrains, "zed": zed, "nvim": nvim}
 COMMANDS = frozenset({"dev", "run", "check", "status"})
 PROJECT = EditorProject(commands=COMMANDS)
+
+
+DEBUGGERS = (
+    EditorDebugger(
+        service="api", kind="python", port=5678, roots=(("api/lib", "/opt/lib"), ("api", "/app"))
+    ),
+    EditorDebugger(service="web", kind="node", port=9229, roots=(("web", "/srv"),)),
+    EditorDebugger(service="job", kind="go", port=2345, roots=(("", "/src"),)),
+)
 
 
 def check(path: Path, text: str) -> None:
@@ -36,6 +46,31 @@ def check(path: Path, text: str) -> None:
 def test_an_empty_project(editor: str) -> None:
     for name, text in EDITORS[editor].files(PROJECT, lambda _: None).items():
         check(GOLDEN / editor / name.removeprefix("."), text)
+
+
+@pytest.mark.parametrize("editor", EDITORS)
+def test_what_attaches_to_services_that_are_debugged(editor: str) -> None:
+    plain = EDITORS[editor].files(PROJECT, lambda _: None)
+    project = dataclasses.replace(PROJECT, debuggers=DEBUGGERS)
+    wanted = EDITORS[editor].files(project, lambda _: None)
+    for name, text in wanted.items():
+        if plain.get(name) != text:
+            check(GOLDEN / "debug" / editor / name.removeprefix("."), text)
+    assert EDITORS[editor].files(project, wanted.get) == wanted
+
+
+def test_a_launch_configuration_of_somebody_elses_stays() -> None:
+    kept = '{"configurations": [{"name": "mine", "port": 1}, // as it is\n], "compounds": []}\n'
+    project = dataclasses.replace(PROJECT, directory="shop", debuggers=DEBUGGERS[:1])
+    text = vscode.files(project, {".vscode/launch.json": kept}.get)[".vscode/launch.json"]
+    assert '{"name": "mine", "port": 1}, // as it is' in text
+    node = parse(text, "")
+    assert node is not None
+    assert [e["name"] for e in node.value["configurations"]] == [
+        "mine",
+        "devloop: debug api (shop)",
+    ]
+    assert node.value["compounds"] == []
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 -- Written by `devloop editor nvim`. `:Devloop` runs `devloop dev` in the background:
 -- after each of its iterations the quickfix list and the diagnostics are what is wrong.
--- `:DevloopStop` ends it, `:DevloopOutput` shows what it printed.
+-- `:DevloopStop` ends it, `:DevloopOutput` shows what it printed; `:DevloopDebug SERVICE` attaches
+-- nvim-dap to a service with `debug`.
 if vim.g.loaded_devloop then
   return
 end
@@ -85,6 +86,32 @@ vim.api.nvim_create_user_command("DevloopStop", function()
     vim.fn.jobstop(job)
   end
 end, { desc = "Stop devloop dev" })
+
+-- What nvim-dap needs to attach to each service that is debugged.
+local debuggers = vim.json.decode("{}")
+
+vim.api.nvim_create_user_command("DevloopDebug", function(options)
+  local found, dap = pcall(require, "dap")
+  local name = options.args ~= "" and options.args or next(debuggers)
+  if not found then
+    return vim.notify("DevloopDebug needs nvim-dap")
+  elseif not debuggers[name] then
+    return vim.notify("devloop.yaml has no service " .. tostring(name) .. " with `debug`")
+  end
+  local configuration = vim.deepcopy(debuggers[name])
+  if configuration.type ~= "pwa-node" then
+    configuration.type = "devloop-" .. name
+    local port = configuration.port or configuration.connect.port
+    dap.adapters[configuration.type] = { type = "server", host = "127.0.0.1", port = port }
+  end
+  dap.run(configuration)
+end, {
+  nargs = "?",
+  complete = function()
+    return vim.tbl_keys(debuggers)
+  end,
+  desc = "Attach nvim-dap to a service with `debug`",
+})
 
 vim.api.nvim_create_user_command("DevloopOutput", function()
   if output then
