@@ -2,9 +2,9 @@
 
 The tests run in rounds of pytest runs side by side. First those that need neither Docker nor a
 cluster, shared out to several processes; then the few that would be late beside these. Then those
-that share one machine's Docker and one cluster: each of the two one after the other. Last, alone,
-those that take from others what they need. What all of them did is counted together in a closing
-line that reads like pytest's own.
+that share one machine's Docker and one cluster, in two rows: whole sessions, and the parts of one.
+Last, alone, those that take from others what they need. What all of them did is counted together in
+a closing line that reads like pytest's own.
 
 A few tests of real programs that failed in a run of everything are run once more, alone: that tells
 what is broken from what was late on a busy machine. Both are shown, and counted as `rerun`.
@@ -47,14 +47,14 @@ UNIT_ONLY = ("-m", "not docker and not kind")
 # Docker or a cluster, and what nothing else may run beside.
 BESIDE_OTHERS = ("-m", "not docker and not kind and not realtime")
 REALTIME = ("-m", "realtime and not docker and not kind")
-DOCKER = ("-m", "docker and not kind and not exclusive")
-CLUSTER = ("-m", "kind and not exclusive")
+MACHINE = ("-m", "(docker or kind) and not exclusive")
 EXCLUSIVE = ("-m", "exclusive")
 # Of more processes each would import much for few tests.
 MOST_PROCESSES = 8
 # These sleep most of the time, on any number of cores.
 REALTIME_SPREAD = ("-n", "4", "--dist", "worksteal")
 REALTIME_MARK = "pytest.mark.realtime"
+MACHINE_MARK = re.compile(r"\bmark\.(docker|kind)\b")
 # A file of which all tests are of another part.
 OTHER_PART = re.compile(r"^pytestmark = .*\b(docker|kind|realtime)\b", re.MULTILINE)
 MACHINE_ONLY_DIRECTORY = "tests/e2e/"
@@ -162,11 +162,9 @@ def rounds(pytest_args: Sequence[str], *, unit: bool, coverage: bool) -> list[li
     if unit:
         return [shared]
     waiting = Part((*REALTIME_SPREAD, *REALTIME, *given, *realtime_files(venv.ROOT)))
-    machine = [
-        [Part((*CLUSTER, *given)), Part((*DOCKER, *given))],
-        [Part((*EXCLUSIVE, *given))],
-    ]
-    return [shared, [waiting], *machine]
+    sessions = Part((*MACHINE, *given, MACHINE_ONLY_DIRECTORY))
+    parts = Part((*MACHINE, *given, *machine_files(venv.ROOT)))
+    return [shared, [waiting], [sessions, parts], [Part((*EXCLUSIVE, *given))]]
 
 
 def processes(cores: int) -> int:
@@ -193,6 +191,16 @@ def unit_files(root: Path) -> list[str]:
 def realtime_files(root: Path) -> list[str]:
     """Return the test files that mark a test `realtime`, relative to `root`."""
     return [file for file in test_files(root) if REALTIME_MARK in (root / file).read_text("utf-8")]
+
+
+def machine_files(root: Path) -> list[str]:
+    """Return the test files beside `MACHINE_ONLY_DIRECTORY` that mark a test `docker` or `kind`."""
+    return [
+        file
+        for file in test_files(root)
+        if not file.startswith(MACHINE_ONLY_DIRECTORY)
+        and MACHINE_MARK.search((root / file).read_text("utf-8"))
+    ]
 
 
 def test_files(root: Path) -> list[str]:

@@ -81,7 +81,9 @@ def test_the_whole_tree_runs_in_rounds_and_named_tests_at_once() -> None:
     assert sorted(file for part in shared for file in part.arguments[len(before) :]) == files
     realtime = checks.realtime_files(venv.ROOT)
     assert waiting == Part((*checks.REALTIME_SPREAD, *checks.REALTIME, "-x", *realtime))
-    assert machine == [Part((*checks.CLUSTER, "-x")), Part((*checks.DOCKER, "-x"))]
+    parts = checks.machine_files(venv.ROOT)
+    own = [checks.MACHINE_ONLY_DIRECTORY]
+    assert machine == [Part((*checks.MACHINE, "-x", *files)) for files in (own, parts)]
     assert alone == [Part((*checks.EXCLUSIVE, "-x"))]
     [unit] = checks.rounds(["-x"], unit=True, coverage=True)
     of_units = sorted(file for part in unit for file in part.arguments[len(before) :])
