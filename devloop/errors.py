@@ -86,6 +86,7 @@ class Code(enum.StrEnum):
     )
     CONFIG_SERVICE_REMOVED = "config/service-removed", "devloop.yaml has a service no more"
     CONFIG_UNKNOWN_SERVICE = "config/unknown-service", "a service that devloop.yaml does not have"
+    CONFIG_UNKNOWN_PROFILE = "config/unknown-profile", "a profile that devloop.yaml does not have"
     CONFIG_FILE_MISSING = "config/file-missing", "a file that devloop.yaml names does not exist"
     CONFIG_DOCKERFILE_MISSING = "config/dockerfile-missing", "the Dockerfile does not exist"
     CONFIG_CONTEXT_MISSING = "config/context-missing", "the build context does not exist"
@@ -217,6 +218,7 @@ config/needs-restart: The session goes on with the value of before. End it with 
 config/service-removed: A note: what runs of the service stays. The message has the `kubectl`
   command that deletes it.
 config/unknown-service: Use a name that stands under `services:`; the message lists them.
+config/unknown-profile: Use a name that stands under `profiles:`; the message lists them.
 config/file-missing: Make the file, or correct the path; it is relative to devloop.yaml.
 config/dockerfile-missing: Write one, or name it with `build.dockerfile`; that is relative to the
   context.

@@ -220,15 +220,15 @@ class Session:
     def _start_and_run(self, stack: contextlib.ExitStack) -> ExitStatus:
         loaded = self.load()
         # At once: an edit while all the rest is asked and imported is one to take over.
-        contents = contents_of(loaded.files)
-        project = loaded.project
+        contents, project = contents_of(loaded.files), loaded.project
         services = chosen(project, self.only)
         if self.images is None and (problems := check_files(loaded)):
             raise ConfigErrors(problems)
         images = self._images(loaded, services)
         stack.enter_context(only_session(project))
         asked = "the cluster, its registry and Docker" if self.builds else "the cluster"
-        self._report_early(f"{names_of(project, services)}: asking {asked}")
+        what = f"{names_of(project, services)}{with_profiles(loaded)}"
+        self._report_early(f"{what}: asking {asked}")
         self._let_others_read(loaded, services, stack)
         connection = stack.enter_context(connect(project))
 
@@ -386,6 +386,13 @@ def names_of(project: Project, services: Mapping[str, Service]) -> str:
     """What a session works for, in few words."""
     names = ", ".join(services) if len(services) <= _NAMED else f"{len(services)} services"
     return names if names == project.name else f"{project.name} ({names})"
+
+
+def with_profiles(loaded: LoadedProject) -> str:
+    """Which profiles count, and why, in a few words; "" where none does."""
+    if not loaded.profiles:
+        return ""
+    return f" with profile {', '.join(map(str, loaded.profiles))}"
 
 
 def as_written(services: Mapping[str, Service]) -> dict[str, Service]:

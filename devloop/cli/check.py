@@ -46,7 +46,8 @@ def command(options: CommonOptions, output: Literal["text", "json"]) -> int:
     elif loaded is not None and not wrong:
         services = len(loaded.project.services)
         shown = loaded.locations.file.path
-        click.echo(f"{shown}: ok, {services} service{'s' if services != 1 else ''}")
+        ok = f"ok, {services} service{'s' if services != 1 else ''}"
+        click.echo(", ".join([f"{shown}: {ok}", *(f"profile {p}" for p in loaded.profiles)]))
     for diagnosis in found if output == "text" else ():
         click.echo("\n".join((problem_line(diagnosis), *explanation(diagnosis))))
     if not wrong:
@@ -61,5 +62,6 @@ def _as_json(loaded: LoadedProject | None, found: tuple[Diagnosis, ...]) -> dict
         "ok": all(each.severity != "error" for each in found),
         "file": loaded.locations.file.path if loaded else None,
         "services": list(loaded.project.services) if loaded else [],
+        "profiles": [each.name for each in loaded.profiles] if loaded else [],
         "diagnostics": [dataclasses.asdict(each) for each in found],
     }

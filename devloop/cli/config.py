@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 def command(options: CommonOptions, sources: bool, output: str) -> int:
     """Show the configuration as it holds, as a valid devloop.yaml.
 
-    What flags, DEVLOOP_* variables, devloop.yaml, your own config.yaml and the defaults say, in
-    this order. A value with ${VARIABLES} is shown as it is written, without what they hold. Asks
-    neither Docker nor a cluster.
+    What flags, DEVLOOP_* variables, devloop.yaml with its active profiles, your own config.yaml and
+    the defaults say, in this order. A value with ${VARIABLES} is shown as it is written, without
+    what they hold. Asks neither Docker nor a cluster.
     """
     # Imported late, see main.py: help must stay quick.
     from devloop.config.effective import as_yaml, effective  # noqa: PLC0415
@@ -34,6 +34,8 @@ def command(options: CommonOptions, sources: bool, output: str) -> int:
     loaded = load_or_assume(options, tell_assumed)
     settings = effective(loaded, os.environ, _known(loaded.project))
     if output == "text":
+        if sources and loaded.profiles:
+            click.echo(f"# with profile {', '.join(map(str, loaded.profiles))}")
         click.echo(as_yaml(settings, sources=sources), nl=False)
         return ExitStatus.DONE
     click.echo(
@@ -41,6 +43,7 @@ def command(options: CommonOptions, sources: bool, output: str) -> int:
             {
                 "v": 1,
                 "file": loaded.locations.file.path,
+                "profiles": [each.name for each in loaded.profiles],
                 "settings": [
                     {"path": each.path, "value": each.value, "source": each.source}
                     for each in settings

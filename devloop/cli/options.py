@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from devloop.base.lazy_dataclass import dataclass
-from devloop.cli.suggestions import context_names
+from devloop.cli.suggestions import context_names, profile_names
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
@@ -22,17 +22,31 @@ if TYPE_CHECKING:
     from devloop.config.loader import LoadedProject
 
 
+def _current_context() -> str | None:
+    """The kubeconfig's current context, None where it has none or cannot be read."""
+    from devloop.cluster.api.kubeconfig import read  # noqa: PLC0415 - few profiles ask for it
+
+    try:
+        return read(os.environ).resolve(None).name
+    except DevloopError:
+        return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommonOptions:
+    """What is given on the command line; `command` is the one that runs, and `current_context` asks
+    for that of the kubeconfig."""
+
     file: Path | None = None
     context: str | None = None
     namespace: str | None = None
     registry: str | None = None
     sets: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
     color: Literal["auto", "always", "never"] = "auto"
     verbose: int = 0
-    # The name of the command, which may activate a profile.
     command: str = ""
+    current_context: Callable[[], str | None] = _current_context
 
 
 _OPTIONS = (
@@ -55,11 +69,21 @@ _OPTIONS = (
         "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a key of devloop.yaml."
     ),
     click.option(
+        "--profile",
+        "profiles",
+        multiple=True,
+        metavar="NAME",
+        help="Merge a profile of devloop.yaml over it; -NAME leaves one out.",
+        shell_complete=profile_names,
+    ),
+    click.option(
         "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True
     ),
     click.option("-v", "--verbose", count=True, help="Say more on stderr; twice for everything."),
 )
 
+
+_NAMES = ("file", "context", "namespace", "registry", "sets", "profiles", "color", "verbose")
 
 output_option = click.option(
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True
@@ -71,9 +95,13 @@ def project_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def wrapper(**kwargs: Any) -> Any:
-        names = CommonOptions.__dataclass_fields__
-        given = {name: kwargs.pop(name) for name in names if name != "command"}
-        options = CommonOptions(**given, command=click.get_current_context().info_name or "")
+        given = {name: kwargs.pop(name) for name in _NAMES}
+        options = CommonOptions(
+            **given,
+            command=click.get_current_context().info_name or "",
+            # As it is first: a session stays with the cluster that it began with.
+            current_context=functools.cache(_current_context),
+        )
         level = {0: logging.ERROR, 1: logging.INFO}.get(options.verbose, logging.DEBUG)
         logging.basicConfig(level=level, format="devloop: %(levelname)s %(name)s: %(message)s")
         return function(options=options, **kwargs)
@@ -122,7 +150,9 @@ def load(options: CommonOptions) -> LoadedProject:
             context=options.context,
             namespace=options.namespace,
             registry=options.registry,
+            profiles=options.profiles,
             command=options.command,
+            current_context=options.current_context,
         )
     except DevloopError as error:
         if _is_named(options) or error.code != Code.CONFIG_NOT_FOUND:
@@ -164,6 +194,7 @@ def flags_of(options: CommonOptions) -> Flags:
         context=options.context,
         namespace=options.namespace,
         registry=options.registry,
+        profiles=options.profiles,
         user_config=user_config_path(os.environ),
     )
 

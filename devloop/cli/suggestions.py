@@ -1,4 +1,4 @@
-"""What a shell offers for a half-typed word: services and contexts.
+"""What a shell offers for a half-typed word: services, profiles and contexts.
 
 Asked at every TAB, so it reads two YAML files at most: nothing is imported that a session needs,
 and nothing is asked of Docker, a cluster or the network. What cannot be read offers nothing.
@@ -22,8 +22,17 @@ def service_names(context: click.Context, parameter: click.Parameter, word: str)
     found: list[str] = []
     # Whatever is wrong with the file, a traceback in the middle of a command line helps nobody.
     with contextlib.suppress(Exception):
-        found = _services(context.params.get("file"))
+        found = _names("services", context.params.get("file"))
     return [name for name in found if name.startswith(word) and name not in named]
+
+
+def profile_names(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
+    """The profiles of devloop.yaml that begin with `word`."""
+    del parameter
+    found: list[str] = []
+    with contextlib.suppress(Exception):
+        found = _names("profiles", context.params.get("file"))
+    return [name for name in found if name.startswith(word)]
 
 
 def context_names(context: click.Context, parameter: click.Parameter, word: str) -> list[str]:
@@ -38,12 +47,12 @@ def context_names(context: click.Context, parameter: click.Parameter, word: str)
     return [name for name in found if name.startswith(word)]
 
 
-def _services(file: Path | None) -> list[str]:
+def _names(key: str, file: Path | None) -> list[str]:
     from devloop.base.yaml_tree import Keys, read_yaml  # noqa: PLC0415 - at a TAB only
     from devloop.config.places import find_project  # noqa: PLC0415 - as above
 
     path, _ = find_project(cwd=Path.cwd(), file=file, env=os.environ)
     nodes, _ = read_yaml(path.read_text("utf-8-sig"), path.name, lenient=True)
-    services = nodes[0].get("services") if nodes and isinstance(nodes[0], Keys) else None
-    found = services.value if services is not None else None
-    return [entry.key for entry in found] if isinstance(found, Keys) else []
+    entry = nodes[0].get(key) if nodes and isinstance(nodes[0], Keys) else None
+    found = entry.value if entry is not None else None
+    return [each.key for each in found] if isinstance(found, Keys) else []

@@ -84,6 +84,7 @@ class _Settings:
     ) -> None:
         self._root = loaded.project.root
         self._places = loaded.locations
+        self._profiled = loaded.profiled
         self._variables = loaded.variables
         self._env_file = loaded.project.env_file
         self._env = env
@@ -174,11 +175,13 @@ class _Settings:
 
     def _source(self, path: Where) -> str:
         place = self._places.keys.get(path) or self._places.key(path)
+        profile = self._profiled.get(place)
         written = "".join(
             text for at, text in self._places.written.items() if at[: len(path)] == path
         )
         names = dict.fromkeys(_VARIABLE.findall(written))
-        return ", ".join([str(place), *map(self._origin, names)])
+        whose = [f"profile {profile}"] if profile else []
+        return ", ".join([str(place), *whose, *map(self._origin, names)])
 
     def _origin(self, name: str) -> str:
         if name in self._env:

@@ -100,7 +100,7 @@ class Key:
     `read` makes the field's value of a checked one; without it a list becomes a tuple and a block
     what it makes. `files` are those that may have the key: devloop.yaml or the user's own.
     `change` is what becomes of a session that runs when the key changes, by default what is said of
-    the block around it."""
+    the block around it. A `removable` one may have no value, which takes it away."""
 
     kind: Kind
     about: str
@@ -111,6 +111,7 @@ class Key:
     read: Callable[[Any, ServiceScope], object] | None = None
     files: Literal["project", "user", "both"] = "project"
     change: Change | None = None
+    removable: bool = False
     field: str = ""
 
 
@@ -135,6 +136,21 @@ class Block:
 
 
 Kind: TypeAlias = Text | Number | Choice | Flag | List | Map | Block
+
+
+def changes_of(kind: Kind) -> Kind:
+    """What may stand in a profile where the file has `kind`: any of its keys, none of them
+    required, and nothing as a value to take one away. Rules between keys are not for a part."""
+    match kind:
+        case Block():
+            keys = {
+                name: replace(key, kind=changes_of(key.kind), required=False, removable=True)
+                for name, key in kind.keys.items()
+            }
+            return replace(kind, keys=keys, extra=MappingProxyType({}))
+        case Map():
+            return replace(kind, value=changes_of(kind.value), least=0, null=True, closed=False)
+    return kind
 
 
 def block(made: type, about: str, **more: Any) -> Block:

@@ -88,4 +88,7 @@ def _block(kind: Block) -> _Schema:
 
 def _described(key: Key) -> _Schema:
     default = f" Default: {key.default}." if key.default else ""
-    return {"description": key.about + default, **_of(key.kind)}
+    value = _of(key.kind)
+    if key.removable:
+        value = {"anyOf": [value, {"type": "null"}]}
+    return {"description": key.about + default, **value}

@@ -1,7 +1,8 @@
 """From a directory, an environment and flags to a `Project`: the one way to read devloop.yaml.
 
-Precedence: flags, `DEVLOOP_*` variables, devloop.yaml, the user's config.yaml, defaults. Reads
-files only; whether the files that devloop.yaml names exist is files.py's question.
+Precedence: flags, `DEVLOOP_*` variables, devloop.yaml with its active profiles, the user's
+config.yaml, defaults. Reads files only; whether the files that devloop.yaml names exist is
+files.py's question.
 """
 
 from __future__ import annotations
@@ -18,14 +19,23 @@ from devloop.config.grammar import Block, Map
 from devloop.config.overrides import apply_sets, literal
 from devloop.config.places import FILE_NAME, LEAST, find_project
 from devloop.config.problems import ConfigErrors, Locations, Problems
+from devloop.config.profiles import (
+    ACTIVATE,
+    ActiveProfile,
+    Circumstances,
+    Profiles,
+    divided,
+    find_active,
+    with_profiles,
+)
 from devloop.config.reader import MISSING, Reader
 from devloop.config.resolve import ServiceScope, make
-from devloop.config.schema import ALL, PROJECT, USER, Project
+from devloop.config.schema import ALL, MERGED, PROFILE, PROJECT, USER, Project
 from devloop.config.variables import parse_dotenv
 from devloop.errors import Code, DevloopError, Location
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from devloop.errors import Diagnosis
 
@@ -36,8 +46,9 @@ class LoadedProject:
 
     `variables` are what `${NAME}` could name: env_file below the environment. `files` are the files
     that were read (absolute), whose change means loading again. `cwd` is what shown paths are
-    relative to. `values` are the settings that somebody gave, as the reader leaves them. `notes`
-    say what of a skaffold.yaml is otherwise here."""
+    relative to. `values` are the settings that somebody gave, as the reader leaves them. `profiles`
+    are those that count, and `profiled` says which of them a place belongs to. `notes` say what of
+    a skaffold.yaml is otherwise here."""
 
     project: Project
     locations: Locations
@@ -46,6 +57,8 @@ class LoadedProject:
     cwd: Path
     values: Mapping[str, Any] = field(default_factory=dict, repr=False)
     notes: tuple[Diagnosis, ...] = ()
+    profiles: tuple[ActiveProfile, ...] = ()
+    profiled: Mapping[Location, str] = field(default_factory=dict, repr=False)
 
     def locate(self, *path: str | int) -> Location:
         """Where a setting stands: `locate("services", "web", "deploy", "workload")`.
@@ -76,16 +89,20 @@ def load_project(
     registry: str | None = None,
     namespace: str | None = None,
     context: str | None = None,
+    profiles: Sequence[str] = (),
+    command: str = "",
+    current_context: Callable[[], str | None] = lambda: None,
     text: str | None = None,
     shown: str = "",
-    command: str = "",
 ) -> LoadedProject:
     """Reads and checks devloop.yaml, or a skaffold.yaml as if it were one.
 
     `file` is `-f` (relative to `cwd`), before DEVLOOP_FILE in `env`; `sets` are `--set`'s values;
     `user_config` may name a file that does not exist; `registry`, `namespace` and `context` are
-    flags. `text` stands for the file of `cwd`, which is not read then and need not be there, and
-    `shown` for its name. `command` may activate profiles of a skaffold.yaml.
+    flags. `profiles` are `--profile`'s values, before DEVLOOP_PROFILE (each a name or several with
+    commas); profiles that are active by themselves may ask for `command`, and for the kubeconfig's
+    `current_context` where nobody names one. `text` stands for the file of `cwd`, which is not read
+    then and need not be there, and `shown` for its name.
 
     Raises `DevloopError` when no file is found or it cannot be read, `ConfigErrors` with every
     problem in it otherwise."""
@@ -97,9 +114,11 @@ def load_project(
         path = cwd / FILE_NAME
     flags = {"registry": registry, "namespace": namespace, "context": context}
     loading = _Loading(cwd=cwd, env=env, locations=Locations(Location(shown)))
-    loading.activating = (command, context)
     values = loading.user_values(user_config)
-    values |= loading.file_values(path, shown, sets, text)
+    given = context or env.get("DEVLOOP_CONTEXT") or values.get("context")
+    loading.given_context = given
+    around = _circumstances(profiles, env, command, lambda: given or current_context())
+    values |= loading.file_values(path, shown, sets, text, around)
     values |= loading.given_values(flags)
     return LoadedProject(
         project=loading.project(path, values),
@@ -109,6 +128,25 @@ def load_project(
         cwd=cwd,
         values=values,
         notes=loading.notes,
+        profiles=loading.profiles.active,
+        profiled=loading.profiled,
+    )
+
+
+def _circumstances(
+    flags: Sequence[str],
+    env: Mapping[str, str],
+    command: str,
+    context: Callable[[], str | None],
+) -> Circumstances:
+    given = list(flags) or [env.get("DEVLOOP_PROFILE", "")]
+    names = (name.strip() for text in given for name in text.split(","))
+    return Circumstances(
+        named=tuple(filter(None, names)),
+        asked_by="--profile" if flags else "DEVLOOP_PROFILE",
+        env=env,
+        context=context,
+        command=command,
     )
 
 
@@ -133,8 +171,11 @@ class _Loading:
         self.locations = locations
         self.files: list[Path] = []
         self.notes: tuple[Diagnosis, ...] = ()
-        # The command and the context of the command line.
-        self.activating: tuple[str, str | None] = ("", None)
+        self.given_context: str | None = None  # the kubeconfig's comes after it
+        self.profiles = Profiles()
+        self.profiled: Mapping[Location, str] = {}
+        self._file = Keys(location=locations.file, entries=())  # without its profiles
+        self._sets: Sequence[str] = ()
         self._problems = Problems()
         self._incomplete = False
 
@@ -154,19 +195,29 @@ class _Loading:
         return self._read(root, USER, self.env) if root is not None else {}
 
     def file_values(
-        self, path: Path, shown: str, sets: Sequence[str], text: str | None
+        self, path: Path, shown: str, sets: Sequence[str], text: str | None, around: Circumstances
     ) -> dict[str, Any]:
         if text is None:
             self.files.append(path)
             text = read_text(path, shown)
-        root = self._skaffold(path, shown, text) if "skaffold/" in text else None
-        root = root or self._root(text, shown)
+        skaffold = self._skaffold(path, shown, text, around) if "skaffold/" in text else None
+        root = skaffold or self._root(text, shown)
         if root is None:
             if not self._problems:
                 place = Location(shown, 1, 1)
                 self._problems.add(Code.CONFIG_PARSE, "the file is empty", place, LEAST)
             raise ConfigErrors(self._problems.sorted(), self.files)
-        root = apply_sets(root, PROJECT, sets, self._problems)
+        self._file, trees = divided(root, self._problems)
+        # Those of a skaffold.yaml are merged already.
+        if trees or (around.named and skaffold is None):
+            reader = Reader(self._problems, self.locations, self.env)
+            self.profiles = find_active(trees, around, PROFILE.keys[ACTIVATE].kind, reader)
+        self._sets = sets
+        names = [each.name for each in self.profiles.active]
+        root, self.profiled = with_profiles(
+            self._file, MERGED, self.profiles, names, self._problems
+        )
+        root = apply_sets(root, MERGED, sets, self._problems)
         self._read_env_file(root, path.parent)
         return self._read(root, PROJECT, self.variables)
 
@@ -191,13 +242,34 @@ class _Loading:
             file=path, variables=self.variables, locations=self.locations, problems=self._problems
         )
         project = make(ALL, values, scope)
-        if not isinstance(project, Project):
+        for name in self.profiles.unused:
+            self._check_profile(name, path)
+        if self._problems or not isinstance(project, Project):
             found = self._problems.sorted()
             if self._incomplete:
                 # Without env_file any variable may look unset.
                 found = tuple(each for each in found if each.code != Code.CONFIG_VARIABLE) or found
             raise ConfigErrors(found, self.files)
         return project
+
+    def _check_profile(self, name: str, path: Path) -> None:
+        """Report what would be wrong if the profile counted alone."""
+        found = Problems()
+        root, _ = with_profiles(self._file, MERGED, self.profiles, [name], found)
+        root = apply_sets(root, MERGED, self._sets, Problems())
+        locations = Locations(self.locations.file)
+        values = Reader(found, locations, self.variables).read(root, PROJECT, ())
+        if isinstance(values, dict):
+            scope = ServiceScope(
+                file=path, variables=self.variables, locations=locations, problems=found
+            )
+            make(ALL, values, scope)
+        within = self.profiles.region(name)
+        for each in found.sorted():
+            # A variable may be there where the profile is used.
+            own = each.location is not None and within(each.location)
+            if own and each.code != Code.CONFIG_VARIABLE:
+                self._problems.take(each)
 
     def _read(self, root: Keys, kind: Block, variables: Mapping[str, str]) -> dict[str, Any]:
         values = Reader(self._problems, self.locations, variables).read(root, kind, ())
@@ -217,7 +289,7 @@ class _Loading:
         self._problems.add(Code.CONFIG_TYPE, message, root.location)
         return None
 
-    def _skaffold(self, path: Path, shown: str, text: str) -> Keys | None:
+    def _skaffold(self, path: Path, shown: str, text: str, around: Circumstances) -> Keys | None:
         """The file's mapping where it is Skaffold's. Raises `ConfigErrors`."""
         from devloop.config.skaffold.source import (  # noqa: PLC0415 - for a skaffold.yaml only
             is_skaffold,
@@ -226,16 +298,15 @@ class _Loading:
 
         if not is_skaffold(text):
             return None
-        command, context = self.activating
         found = read_skaffold(
             path,
             shown,
             text,
             show=lambda other: show_path(other, self.cwd),
             env=self.env,
-            profiles=tuple(filter(None, self.env.get("DEVLOOP_PROFILE", "").split(","))),
-            command=command,
-            context=context,
+            profiles=around.named,
+            command=around.command,
+            context=self.given_context,
             supports=service_has,
             problems=self._problems,
         )

@@ -288,6 +288,16 @@ ANY_TEXT = TextRule(
 
 CONTEXT_PATTERN = replace(ANY_TEXT, name="a context's name", longest=253, examples=("team-dev",))
 
+PROFILE_VARIABLE = TextRule(
+    name="a variable and its value",
+    pattern=r"^[A-Za-z_][A-Za-z0-9_]*(=[^\u0000]*)?$",
+    longest=4096,
+    explain=lambda text: fault(
+        f"{_quoted(text)} does not begin with the name of a variable", "CI=true", "CI"
+    ),
+    examples=("CI=true",),
+)
+
 ARGUMENT = TextRule(
     name="a build argument", pattern="^[^\\u0000]*$", longest=65536, explain=ANY_TEXT.explain
 )

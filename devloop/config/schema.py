@@ -14,7 +14,18 @@ from typing import Annotated, Final, Literal
 from devloop.base.lazy_dataclass import dataclass
 from devloop.config import resolve, rules
 from devloop.config.charts import CHART, Chart, read_chart
-from devloop.config.grammar import Choice, Flag, Key, List, Map, Number, Text, block
+from devloop.config.grammar import (
+    Block,
+    Choice,
+    Flag,
+    Key,
+    List,
+    Map,
+    Number,
+    Text,
+    block,
+    changes_of,
+)
 from devloop.config.problems import Fault, fault
 from devloop.errors import Code, Location
 
@@ -548,16 +559,73 @@ class Project:
 # All keys of both files. What is not said to be taken over by a session that runs is not.
 ALL = block(Project, "devloop.yaml", finish=resolve.finish_project)
 
-PROJECT = replace(
+_NO_CONTEXT = {
+    "context": (
+        "a project does not choose the cluster: use --context, DEVLOOP_CONTEXT or "
+        "~/.config/devloop/config.yaml"
+    )
+}
+
+# devloop.yaml once its profiles are merged.
+MERGED = replace(
     ALL,
     keys={name: key for name, key in ALL.keys.items() if key.files != "user"},
-    elsewhere={
-        "context": (
-            "a project does not choose the cluster: use --context, DEVLOOP_CONTEXT or "
-            "~/.config/devloop/config.yaml"
-        )
+    elsewhere=_NO_CONTEXT,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileCondition:
+    """When a profile is active by itself; all that is given has to hold."""
+
+    env: Annotated[
+        str | None,
+        Key(
+            Text(rules.PROFILE_VARIABLE),
+            "A variable of the environment, as NAME=PATTERN; NAME alone for one that is not empty.",
+        ),
+    ] = None
+    context: Annotated[
+        str | None,
+        Key(Text(rules.CONTEXT_PATTERN), "The Kubernetes context, by name or pattern."),
+    ] = None
+    command: Annotated[
+        tuple[str, ...],
+        Key(
+            List(Choice(("dev", "run", "build", "test", "render", "deploy")), least=1, single=True),
+            "The command of devloop.",
+        ),
+    ] = ()
+
+
+_CHANGES = changes_of(MERGED)
+assert isinstance(_CHANGES, Block)  # noqa: S101 - as MERGED is
+PROFILE = replace(
+    _CHANGES,
+    about="What a profile changes: any keys of the file but `version`, and when it is active.",
+    keys={
+        "activate": Key(
+            List(block(ProfileCondition, "Conditions, all of which have to hold.")),
+            "When the profile is active without being named; one of the items is enough. Patterns "
+            "have *, ? and [a-z], and ! before them for all that does not match.",
+            default="only with --profile or DEVLOOP_PROFILE",
+            change="nothing",
+        ),
+        **{name: key for name, key in _CHANGES.keys.items() if name != "version"},
     },
-    later={"profiles": "profiles"},
+)
+
+PROJECT = replace(
+    MERGED,
+    keys={
+        **MERGED.keys,
+        "profiles": Key(
+            Map(key=rules.LABEL, value=PROFILE, noun="profile"),
+            "Changes to this file by name, merged over it with --profile NAME, DEVLOOP_PROFILE or "
+            "by themselves: mappings key by key, everything else as a whole; a key without a "
+            "value is taken away.",
+        ),
+    },
 )
 USER = replace(
     ALL,

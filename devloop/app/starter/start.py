@@ -48,6 +48,7 @@ class Flags:
     context: str | None = None
     namespace: str | None = None
     registry: str | None = None
+    profiles: tuple[str, ...] = ()
     user_config: Path | None = None
 
     def load(self, root: Path, env: Mapping[str, str], text: str, shown: str) -> LoadedProject:
@@ -62,6 +63,7 @@ class Flags:
             context=self.context,
             namespace=self.namespace,
             registry=self.registry,
+            profiles=self.profiles,
         )
 
 

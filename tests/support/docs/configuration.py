@@ -58,13 +58,36 @@ The first of these that has it:
 
 1. a flag: `--set services.web.build.target=dev`, `--registry`, `--namespace`, `--context`
 2. a variable of the environment: `DEVLOOP_REGISTRY`, `DEVLOOP_NAMESPACE`, `DEVLOOP_CONTEXT`
-3. devloop.yaml; `-f FILE` or `DEVLOOP_FILE` names another file
-4. `~/.config/devloop/config.yaml`, your own for all projects; it may have @USER
-5. the default
+3. the [profiles](#profiles) that are active, the last one first
+4. devloop.yaml; `-f FILE` or `DEVLOOP_FILE` names another file
+5. `~/.config/devloop/config.yaml`, your own for all projects; it may have @USER
+6. the default
 
 Every text may hold variables: `${NAME}`, `${NAME:-default}`, `${NAME:?message}`; `$$` is a dollar
 sign. They come from the environment and from the file of `env_file`. An error names file, line and
 column, and the nearest key.
+
+## Profiles by example
+
+A profile changes the file for a while: `--profile ci`, several in their order, or
+`DEVLOOP_PROFILE=ci,slow`. With `activate` it does so by itself, and `--profile -ci` leaves it out.
+Mappings are merged key by key; a list or a value stands in place of the one before; a key without
+a value is taken away, be it a whole service. `--set` comes after that.
+
+```yaml
+version: 1
+services:
+  web: {build: ., sync: auto}
+  mailhog: {build: mailhog}
+profiles:
+  ci:
+    activate: [{env: CI=true}]            # or {context: "kind-*"}, {command: [run, build]}
+    services:
+      web:
+        build: {target: test}
+        sync:                             # no value: without it
+      mailhog:                            # no value: not this service
+```
 
 ## When it changes in a session
 
@@ -87,7 +110,7 @@ _CHANGES: Final[dict[Change, tuple[str, str]]] = {
         "new start",
         "the value of before goes on; the line is named until devloop is started anew",
     ),
-    "nothing": ("none", "nothing by itself; the keys that name its variables are taken over"),
+    "nothing": ("none", "nothing by itself; the keys whose values it changes are taken over"),
 }
 
 
@@ -99,9 +122,20 @@ def configuration(example: str) -> str:
         GENERATED.format(source="devloop/config/schema.py"),
         _INTRODUCTION.replace("@USER", user),
         *table(("an edit", "what it does"), ((name, what) for name, what in _CHANGES.values())),
-        *_section("The file", replace(ALL, later=PROJECT.later), (), values, "restart"),
+        *_section("The file", _FILE, (), values, "restart"),
     ]
     return "\n".join(lines).replace("\n\n\n", "\n\n") + "\n"
+
+
+_FILE: Final = replace(
+    ALL, keys={**ALL.keys, "profiles": PROJECT.keys["profiles"]}, later=PROJECT.later
+)
+
+
+def _told(kind: Block) -> Block:
+    """Without the keys that stand elsewhere already, as those of a profile do."""
+    own = {name: key for name, key in kind.keys.items() if not key.removable}
+    return replace(kind, keys=own)
 
 
 def _section(
@@ -122,7 +156,7 @@ def _section(
         yield from _facts(name, key, path, values, means)
         inner = key.kind.item if isinstance(key.kind, List) else key.kind
         if isinstance(inner, Map) and isinstance(inner.value, Block):
-            below.append(("A service", inner.value, (name, "NAME"), means))
+            below.append((f"A {inner.noun}", _told(inner.value), (name, "NAME"), means))
         elif isinstance(inner, Block):
             below.append((f"`{name}`", inner, (*path, name), means))
     for heading, block, where, means in below:

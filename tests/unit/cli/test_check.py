@@ -105,6 +105,7 @@ def test_json(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "ok": True,
         "file": "devloop.yaml",
         "services": ["web"],
+        "profiles": [],
         "diagnostics": [],
     }
     (directory / "other.yaml").write_text("version: 9\n")

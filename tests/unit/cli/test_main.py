@@ -115,7 +115,7 @@ def test_no_command_prints_the_help_as_it_is(
         (["chek"], "Did you mean 'check'?"),
         (["dev", "--outptu", "json"], "No such option"),
         (["run", "--output", "xml"], "'xml' is not one of"),
-        (["dev", "--profile", "ci"], "No such option"),
+        (["dev", "--profiles", "ci"], "No such option"),
     ],
 )
 def test_wrong_arguments_end_with_2(

@@ -68,6 +68,9 @@ GOOD: dict[str, str] = {
         "  - {src: a..b, dest: /, restart: true}\n  - {src: '..a/b..', dest: '/app/..x/'}"
     ),
     "logs": service('logs: {containers: ["*", web]}'),
+    "profiles": _TOP + "profiles:\n  none: {}\n  ci:\n"
+    "    activate: [{env: CI=true, context: 'a*', command: [run, dev]}]\n"
+    "    services: {web: {deploy: , build: x}, new: {build: ., sync: }}\n",
     "anchors": "version: 1\nservices:\n  a: &a {build: .}\n  b: *a\n",
     "yaml 1.1 words are text": service("deploy: {manifests: [on, yes]}"),
     "byte order mark": "\ufeff" + _TOP,
@@ -94,7 +97,15 @@ BAD: dict[str, str] = {
     "unknown service key": service("port: 1"),
     "unknown build key": service(build="build: {dockerFile: x}"),
     "unknown deploy key": service("deploy: {manifest: [x]}"),
-    "profiles": _TOP + "profiles: {}",
+    "profiles a list": _TOP + "profiles: [ci]",
+    "profile with an unknown key": _TOP + "profiles: {ci: {service: {}}}",
+    "profile with an unknown key of a service": _TOP
+    + "profiles: {ci: {services: {web: {prots: [1]}}}}",
+    "profile with a version": _TOP + "profiles: {ci: {version: 1}}",
+    "profile null": _TOP + "profiles: {ci: }",
+    "profile that is active by a word": _TOP + "profiles: {ci: {activate: always}}",
+    "profile for an unknown command": _TOP + "profiles: {ci: {activate: [{command: x}]}}",
+    "profile for a variable without a name": _TOP + "profiles: {ci: {activate: [{env: =x}]}}",
     "needs": service("needs: [base]"),
     "test": service("test: [pytest]"),
     "cache true": service(build="build: {cache: true}"),
