@@ -120,6 +120,9 @@ class Scan:
     the looks of one source. `fresh` is for whoever makes an image of it: the user wants a full
     build, with nothing remembered and no shortcut.
 
+    `needs` has, for each service whose image the build uses, the reference of that image, "" while
+    there is none.
+
     `passing` are the paths of the context that keep changing faster than images are made: a build
     goes on when they do. So that its image is what the scan saw all the same, `kept` has the bytes
     that the scan read of them; those that were not there are in no snapshot either."""
@@ -132,6 +135,7 @@ class Scan:
     ms: float = 0.0
     look: int = 0
     fresh: bool = False
+    needs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     passing: frozenset[str] = frozenset()
     kept: Contents = field(default_factory=lambda: MappingProxyType({}))
 
@@ -142,13 +146,21 @@ class ImageRef:
     the name under which the cluster's nodes pull it (KEP-1755 lets the two differ). `digest` is
     `sha256:...` of the manifest; empty only for an image loaded straight into the nodes, which is
     known by its content `tag` alone. `supervisor` is what stands before the command of a container
-    that runs it (see base.supervisor); the image's own command has it already."""
+    that runs it (see base.supervisor); the image's own command has it already. `plain` is then the
+    digest of the image without it."""
 
     repository: str
     tag: str
     digest: str = ""
     pull_repository: str = ""
     supervisor: tuple[str, ...] = ()
+    plain: str = ""
+
+    @property
+    def as_base(self) -> str:
+        """The reference for whoever builds from it: as it was built, by the pusher's name."""
+        digest = self.plain or self.digest
+        return f"{self.repository}@{digest}" if digest else f"{self.repository}:{self.tag}"
 
     @property
     def pinned(self) -> str:

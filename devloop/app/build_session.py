@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING
 
 from devloop import __version__
 from devloop.app import connect, find_registry, prepare_state_dir
-from devloop.app.session import Session, as_written, built_for, chosen, names_of
+from devloop.app.session import (
+    Session,
+    as_written,
+    built_for,
+    chosen,
+    names_of,
+    needed_by,
+    with_profiles,
+)
 from devloop.app.sources import source_of
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.patterns import ignore_line
@@ -69,10 +77,11 @@ class BuildSession(Session):
     def _start_and_run(self, stack: contextlib.ExitStack) -> ExitStatus:
         loaded = self.load()
         project = loaded.project
-        services = chosen(project, self.only)
+        services = needed_by(project, chosen(project, self.only))
         if problems := check_files(loaded):
             raise ConfigErrors(problems)
-        self._report_early(f"{names_of(project, services)}: asking the registry and Docker")
+        what = f"{names_of(project, services, self.only)}{with_profiles(loaded)}"
+        self._report_early(f"{what}: asking the registry and Docker")
         prepare_state_dir(project.state_dir)
         target, platforms = self._target(project)
         services = as_written(built_for(self.more(loaded, services, target), platforms))
@@ -179,7 +188,9 @@ class BuildSession(Session):
             deployer = _Collected(name, self.built)
             if self.writes is not None and source.concerns(self.writes.absolute()):
                 self._warn(_in_the_context(self.writes, service), name)
-            found[name] = ServicePorts(source=source, builder=builder, deployer=deployer)
+            found[name] = ServicePorts(
+                source=source, builder=builder, deployer=deployer, needs=service.needs
+            )
         return found
 
     def _scan_progress(self, service: str, message: str) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from devloop.builders.delta.copy_targets import ShownCopies
     from devloop.builders.image.copies import FileEntry
     from devloop.builders.image.listing import Listing
+    from devloop.builders.needs import NeedsBuilder
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.rollout.stack_traces import ProjectPaths
     from devloop.config.schema import Service
@@ -42,7 +43,7 @@ def file_sync(
     report: Callable[[Diagnosis], None],
     *,
     paths: ProjectPaths,
-    builder: DeltaBuilder,
+    builder: DeltaBuilder | NeedsBuilder,
     hot: bool,
     contents: Path,
     ports: AbstractSet[int],

@@ -16,7 +16,7 @@ from devloop.errors import Code, DevloopError
 from devloop.model import Fingerprint, ImageRef, Scan, Snapshot, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from devloop.base.cancel import Cancel
@@ -43,9 +43,10 @@ class GivenSource:
         hints: frozenset[Path] | None,
         cancel: Cancel,
         passing: frozenset[str] = frozenset(),
+        needs: Mapping[str, str] = MappingProxyType({}),
     ) -> Scan:
         """See engine.ports.Source."""
-        del hints, passing
+        del hints, passing, needs
         self._check(cancel)
         return Scan(fingerprint=Fingerprint(self._build, ""), snapshot=_NOTHING)
 

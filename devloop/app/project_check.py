@@ -81,7 +81,8 @@ def _of_manifests(loaded: LoadedProject) -> Iterator[Diagnosis]:
     namespace = loaded.project.namespace or "default"
     renderings = renderings_of(services.values(), show=loaded.show, namespace=namespace)
     try:
-        refuse_cycle(uses_of(loaded.project, renderings))
+        needs = {name: service.needs for name, service in services.items()}
+        refuse_cycle(uses_of(loaded.project, renderings), needs)
     except DevloopError as error:
         yield from error.diagnoses
     for name, rendering in renderings.items():

@@ -12,6 +12,7 @@ from devloop.builders.dockerfile import load, parse
 from devloop.builders.image.origins import Origins
 from devloop.builders.image.roots import source_roots
 from devloop.builders.job import shown_path
+from devloop.builders.needs import used_needs
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class DockerfileReads:
 
     def nothing_else(self, cancel: Cancel) -> bool:
         """See watch.context_rules.BuildReads. Asked once for the same images."""
+        if used_needs(self._build):
+            return False  # what another service's image reads may change with each of its images
         dockerfile = self._dockerfile()
         images = started_from(dockerfile, self._build) if dockerfile is not None else None
         if images is None:

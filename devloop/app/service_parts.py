@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from devloop.builders.base_moves import BaseLookup, BaseMoves
     from devloop.builders.built_images import BuiltImages
     from devloop.builders.delta.builder import DeltaBuilder
+    from devloop.builders.needs import NeedsBuilder
     from devloop.cluster.api.connection import Connection
     from devloop.cluster.deploy.deployments import Deployments
     from devloop.cluster.deploy.project_configs import ProjectConfigs
@@ -141,6 +142,7 @@ class ServiceParts:
             deployer=deployments.deployer(service),
             syncer=syncer,
             roll_back=self.rolls_back(service),
+            needs=service.needs,
             exists=functools.partial(image_exists, self.environment.registry),
             good=ServiceImages(
                 self.project.state_dir, self.connection.context, self.connection.namespace, name
@@ -208,7 +210,7 @@ class ServiceParts:
 
     def builder(
         self, service: Service, source: ServiceSource, stack: contextlib.ExitStack
-    ) -> tuple[RecordingBuilder, DeltaBuilder]:
+    ) -> tuple[RecordingBuilder, DeltaBuilder | NeedsBuilder]:
         """The service's builder, and the one inside it that knows what the image shows that it
         built last."""
         target = self.environment.target
@@ -239,13 +241,15 @@ class ServiceParts:
 
     def _unsupervised(self, service: Service) -> str:
         registry = self.environment.registry is not None
+        if self.project.only_built(service.name):
+            return "nothing of it runs: it is built for others"
         return supervision_blocker(service, self.mode, self.connection, registry=registry)
 
     def syncer(
         self,
         service: Service,
         paths: ProjectPaths,
-        inner: DeltaBuilder,
+        inner: DeltaBuilder | NeedsBuilder,
         stack: contextlib.ExitStack,
         *,
         first: bool = True,

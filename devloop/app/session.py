@@ -24,6 +24,7 @@ from devloop.base.platforms import own_platform
 from devloop.base.threads import Background, reporting_bugs, supervised
 from devloop.cluster.deploy.session_lease import SessionLeases
 from devloop.config.files import check_files
+from devloop.config.needs import prepared, with_needs
 from devloop.config.problems import ConfigErrors, nearest
 from devloop.control.event_file import EventFile
 from devloop.control.session_file import SessionFile
@@ -221,13 +222,13 @@ class Session:
         loaded = self.load()
         # At once: an edit while all the rest is asked and imported is one to take over.
         contents, project = contents_of(loaded.files), loaded.project
-        services = chosen(project, self.only)
+        services = needed_by(project, chosen(project, self.only))
         if self.images is None and (problems := check_files(loaded)):
             raise ConfigErrors(problems)
         images = self._images(loaded, services)
         stack.enter_context(only_session(project))
         asked = "the cluster, its registry and Docker" if self.builds else "the cluster"
-        what = f"{names_of(project, services)}{with_profiles(loaded)}"
+        what = f"{names_of(project, services, self.only)}{with_profiles(loaded)}"
         self._report_early(f"{what}: asking {asked}")
         self._let_others_read(loaded, services, stack)
         connection = stack.enter_context(connect(project))
@@ -382,9 +383,19 @@ def chosen(project: Project, only: tuple[str, ...]) -> dict[str, Service]:
     return {name: s for name, s in project.services.items() if not only or name in only}
 
 
-def names_of(project: Project, services: Mapping[str, Service]) -> str:
-    """What a session works for, in few words."""
-    names = ", ".join(services) if len(services) <= _NAMED else f"{len(services)} services"
+def needed_by(project: Project, services: Mapping[str, Service]) -> dict[str, Service]:
+    """`services` and what they need, in the order of the file."""
+    names = with_needs(services, project.services)
+    return {name: s for name, s in project.services.items() if name in names}
+
+
+def names_of(project: Project, services: Mapping[str, Service], only: tuple[str, ...] = ()) -> str:
+    """What a session works for, in few words; those that were not asked for are needed."""
+    asked = [name for name in services if not only or name in only]
+    needed = [name for name in services if name not in asked]
+    names = ", ".join(asked) if len(asked) <= _NAMED else f"{len(asked)} services"
+    if needed:
+        names += f" and what is needed: {', '.join(needed)}"
     return names if names == project.name else f"{project.name} ({names})"
 
 
@@ -401,13 +412,15 @@ def as_written(services: Mapping[str, Service]) -> dict[str, Service]:
 
 
 def built_for(services: Mapping[str, Service], platforms: tuple[str, ...]) -> dict[str, Service]:
-    """The services with the nodes' platform, where none is given and this computer's is another.
+    """The services with the nodes' platform, where none is given and this computer's is another,
+    and with places for the images that they need.
 
     Builders make images for their own platform; asking for it by name as well would only keep
     them from the caches that they filled without."""
     own = own_platform()
+    services = {n: replace(s, build=prepared(s.build, s.needs)) for n, s in services.items()}
     if not platforms or own in platforms:
-        return dict(services)
+        return services
     return {
         name: replace(
             service, build=replace(service.build, platform=service.build.platform or platforms[0])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from devloop.app.project_paths import DockerfileReads, may_read
 from devloop.builders.base_triggers import BaseTriggers
+from devloop.builders.needs import used_needs
 from devloop.watch.source import ServiceSource
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def source_of(
         check=check,
         needed=functools.partial(may_read, service.build),
         bases=moved,
+        uses=functools.partial(used_needs, service.build),
         reads=DockerfileReads(service.build, triggers, moved),
         progress=progress,
         warn=warn,

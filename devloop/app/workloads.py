@@ -115,15 +115,20 @@ def with_used_services(
     renderings: Mapping[str, Rendering],
     registry: str,
 ) -> dict[str, Service]:
-    """`services`, and those of the project whose images their manifests run. `registry` is where
-    images go, with a slash. Errors: config/value for services that wait for each other."""
+    """`services`, and those of the project that they need or whose images their manifests run.
+    `registry` is where images go, with a slash. Errors: config/value for services that wait for
+    each other."""
     if len(project.services) == 1:
         return dict(services)
     from devloop.cluster.deploy.image_uses import refuse_cycle, with_used  # noqa: PLC0415
 
     uses = uses_of(project, renderings, registry=registry)
-    names = with_used(services, uses)
-    refuse_cycle({name: uses.get(name, frozenset()) for name in names})
+    needs = {name: service.needs for name, service in project.services.items()}
+    related = {n: uses.get(n, frozenset()).union(needs[n]) for n in project.services}
+    names = with_used(services, related)
+    refuse_cycle(
+        {name: uses.get(name, frozenset()) for name in names}, {n: needs[n] for n in names}
+    )
     return {name: services.get(name, project.services[name]) for name in names}
 
 

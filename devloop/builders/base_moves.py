@@ -65,7 +65,9 @@ def base_references(dockerfile: Dockerfile, build: Build) -> tuple[str, ...]:
             except (NeedsFullBuild, ValueError):
                 continue
             other = dockerfile.stage(name)
-            if name != "scratch" and not pinned and (other is None or other.index >= stage.index):
+            elsewhere = other is None or other.index >= stage.index
+            # What a need is, the engine says.
+            if elsewhere and name != "scratch" and not pinned and name not in build.needs:
                 found[name] = None
     return tuple(found)
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.builders.job import Job
     from devloop.engine.ports import Reporter
-    from devloop.model import ImageRef, Scan
+    from devloop.model import ImageRef, PushTarget, Scan
 
 
 _DIGEST = re.compile(r"digest: (sha256:[0-9a-f]{64})")
@@ -103,7 +103,15 @@ def arguments(
         argv.append("--push" if route == "direct" and target.push else "--load")
     if build.target:
         argv.append(f"--target={build.target}")
-    argv += [f"--build-arg={key}={value}" for key, value in build.args.items()]
+    args, contexts = build.args, build.contexts
+    if route == "cluster":
+        # What was pushed under the one name is there under the other.
+        args, contexts = (
+            {k: _in_cluster(value, target) for k, value in found.items()}
+            for found in (args, contexts)
+        )
+    argv += [f"--build-arg={key}={value}" for key, value in args.items()]
+    argv += [f"--build-context={name}=docker-image://{image}" for name, image in contexts.items()]
     argv += [f"--secret={secret}" for secret in build.secrets]
     argv += [f"--ssh={ssh}" for ssh in build.ssh]
     if build.platform:
@@ -113,6 +121,11 @@ def arguments(
     if fresh:
         argv.append("--no-cache")
     return [*argv, "--", str(context)]
+
+
+def _in_cluster(text: str, target: PushTarget) -> str:
+    mine = f"{target.push}/"
+    return f"{target.cluster}/{text.removeprefix(mine)}" if text.startswith(mine) else text
 
 
 class Buildx:

@@ -28,6 +28,7 @@ from devloop.builders.dockerfile import load
 from devloop.builders.image.tar_writer import in_pieces, until
 from devloop.builders.job import ProgressReporter, tag_of
 from devloop.builders.rawjson import Note, NoteTaker, one_line, plain
+from devloop.config.needs import variable
 from devloop.errors import Code, DevloopError, Location
 
 if TYPE_CHECKING:
@@ -95,12 +96,21 @@ class Classic:
                 if wanted := _new_in(instruction):
                     where = Location(shown, instruction.start, instruction.column)
                     break
+        hints: tuple[str, ...] = ("install buildx: https://docs.docker.com/build/install-buildx/",)
+        if not wanted and build.contexts:
+            name = next(iter(build.contexts))
+            wanted = f"the name of the service {name} for its image"
+            argument = variable(name)
+            hints = (
+                *hints,
+                f"or write `ARG {argument}` at the top, and ${{{argument}}} for {name}",
+            )
         if wanted:
             raise DevloopError.of(
                 Code.BUILD_UNSUPPORTED,
                 f"{wanted} needs BuildKit, which the classic builder does not have",
                 location=where,
-                suggestions=("install buildx: https://docs.docker.com/build/install-buildx/",),
+                suggestions=hints,
             )
 
     def _build(

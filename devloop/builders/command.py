@@ -18,11 +18,13 @@ from devloop.builders.docker_cli import cannot_run
 from devloop.builders.job import ProgressReporter, context_changed, tag_of
 from devloop.builders.own_outputs import rewritten_otherwise
 from devloop.builders.rawjson import one_line, plain
+from devloop.config.needs import variable
 from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.builders.job import Job
+    from devloop.config.schema import Build
     from devloop.engine.ports import Reporter
     from devloop.model import ImageRef, Scan
 
@@ -100,7 +102,7 @@ class Command:
                 cancel=cancel,
                 on_line=on_line,
                 cwd=self._job.root,
-                env={**os.environ, "DEVLOOP_IMAGE": image},
+                env={**os.environ, **_images_of(self._job.build), "DEVLOOP_IMAGE": image},
                 limit=self._job.limit,
                 silence=process.Silence(every=_STILL, report=still),
             )
@@ -143,6 +145,11 @@ class Command:
                 suggestions=('push the image named by "$DEVLOOP_IMAGE"',),
             )
         return found
+
+
+def _images_of(build: Build) -> dict[str, str]:
+    """The images of the services that this one needs, by variable."""
+    return {variable(name): image for name, image in build.contexts.items()}
 
 
 def _own_output(path: str) -> Diagnosis:

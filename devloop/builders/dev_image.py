@@ -93,7 +93,13 @@ class DevImages:
             self._ready.discard(known)
             repository.send(documents, [layer], _tag(built), cancel)
         self._ready.add(known)
-        return replace(built, tag=_tag(built), digest=documents.digest, supervisor=supervisor)
+        return replace(
+            built,
+            tag=_tag(built),
+            digest=documents.digest,
+            supervisor=supervisor,
+            plain=built.digest,
+        )
 
     def _report(self, reason: str, reporter: Reporter) -> None:
         if reason == self._reported:

@@ -17,6 +17,7 @@ from devloop.builders.delta.builder import DeltaBuilder
 from devloop.builders.docker_cli import ask_docker
 from devloop.builders.image.base_image import DockerImages, RegistryImages
 from devloop.builders.job import LIMIT, Job, shown_path
+from devloop.builders.needs import NeedsBuilder
 from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.builders.buildx import Buildx
     from devloop.builders.job import Loader, OpenRegistry, Registry
-    from devloop.config.schema import Project, Service
+    from devloop.config.schema import Build, Project, Service
     from devloop.engine.ports import Builder, Reporter
     from devloop.model import ImageRef, PushTarget, Scan
 
@@ -57,7 +58,7 @@ def make_builder(
     once: bool = False,
     pull: bool = False,
     split_gain: float | None = None,
-) -> DeltaBuilder:
+) -> DeltaBuilder | NeedsBuilder:
     """The builder for one service, good for a whole session; `close` it at the end.
 
     For `written_since` see `Job`. `registry` is the client of the target's registry, `loader` is
@@ -66,18 +67,36 @@ def make_builder(
     as pay). `pull`: see `Job`. `once`: no image follows the first, so none is looked into for how
     to carry it on. What is installed is looked at when the first build begins; no error is raised
     here."""
-    job = Job(
-        build=service.build,
-        image=service.image,
-        root=project.root,
-        target=target,
-        shown=shown_path(service.build.dockerfile),
-        written_since=written_since,
-        registry=registry,
-        loader=loader,
-        limit=limit,
-        pull=pull,
-    )
+
+    def make(build: Build) -> DeltaBuilder:
+        job = Job(
+            build=build,
+            image=service.image,
+            root=project.root,
+            target=target,
+            shown=shown_path(build.dockerfile),
+            written_since=written_since,
+            registry=registry,
+            loader=loader,
+            limit=limit,
+            pull=pull,
+        )
+        return _made(service, project, job, open_registry, once=once, split_gain=split_gain)
+
+    build = service.build
+    return NeedsBuilder(build, make) if build.needs else make(build)
+
+
+def _made(
+    service: Service,
+    project: Project,
+    job: Job,
+    open_registry: OpenRegistry | None,
+    *,
+    once: bool,
+    split_gain: float | None,
+) -> DeltaBuilder:
+    target, registry = job.target, job.registry
     images = CachedImages(project.state_dir / "images.json")
     built = BuiltImages(project.state_dir)
 

@@ -6,6 +6,7 @@ Touches no file: paths are joined, never looked at (files.py does that).
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import re
 from dataclasses import replace
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from devloop.base.lazy_dataclass import dataclass
 from devloop.config.grammar import Block, List, Map
+from devloop.config.problems import nearest
 from devloop.config.rules import label_from
 from devloop.errors import Code
 
@@ -205,6 +207,7 @@ def finish_project(found: _Values, values: _Values, scope: ServiceScope) -> None
     found.setdefault("name", label_from(root.name) or "project")
     found |= {"root": root, "file": scope.file}
     _check_ports(values.get("services", {}), scope)
+    _check_needs(values.get("services", {}), scope)
 
 
 def _check_ports(services: Mapping[str, Any], scope: ServiceScope) -> None:
@@ -233,6 +236,54 @@ def _local_ports(values: Mapping[str, Any]) -> Iterator[tuple[Where, int, str]]:
     number = debug.get("port") or _DEBUG_PORTS.get(debug.get("kind", ""))
     if number:
         yield ("debug", "port"), int(number), ""
+
+
+def _check_needs(services: Mapping[str, Any], scope: ServiceScope) -> None:
+    needs: dict[str, dict[str, Where]] = {}
+    for name, values in services.items():
+        for position, other in values.get("needs", ()) if isinstance(values, dict) else ():
+            where: Where = ("services", name, "needs", position)
+            if other in services:
+                needs.setdefault(name, {}).setdefault(other, where)
+                continue
+            meant = nearest(other, services)
+            replace(scope, where=where[:-1]).refuse(
+                position,
+                f"there is no service `{other}`",
+                f"did you mean `{meant}`?" if meant else "",
+                f"services: {', '.join(services)}",
+            )
+    for cycle in _cycles(needs):
+        first, second = cycle[:2]
+        where = needs[first][second]
+        steps = itertools.pairwise(cycle)
+        places = (f"{a} needs {b} at {scope.locations.value(needs[a][b])}" for a, b in steps)
+        replace(scope, where=where[:-1]).refuse(
+            int(where[-1]),
+            f"services need each other: {' -> '.join(cycle)}",
+            "take one of them out",
+            ", ".join(places),
+        )
+
+
+def _cycles(needs: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, ...]]:
+    """The ways through `needs` that lead back to where they began, one for each service at most and
+    no service on two."""
+    done: set[str] = set()
+
+    def walk(way: tuple[str, ...]) -> tuple[str, ...] | None:
+        for other in needs.get(way[-1], ()):
+            if other in way:
+                return (*way[way.index(other) :], other)
+            if other not in done and (found := walk((*way, other))) is not None:
+                return found
+        done.add(way[-1])
+        return None
+
+    for name in needs:
+        if name not in done and (found := walk((name,))) is not None:
+            done.update(found)
+            yield found
 
 
 def secret_fields(text: str) -> dict[str, str]:

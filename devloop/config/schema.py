@@ -41,7 +41,9 @@ _TEXTS = List(_TEXT)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
     """How a service's image is made. `secrets` are in buildx's form (id=pip,src=/abs/pip.conf),
-    `ssh` likewise (default, id=/path/to/sock). `command` is given only with `builder: command`."""
+    `ssh` likewise (default, id=/path/to/sock). `command` is given only with `builder: command`.
+    `needs` are the service's, and `contexts` the images of those that the Dockerfile names, by that
+    name; see builders.needs."""
 
     context: Annotated[
         Path,
@@ -127,6 +129,8 @@ class Build:
             default="none: the Dockerfile is built as it stands",
         ),
     ] = ()
+    needs: tuple[str, ...] = ()
+    contexts: dict[str, str] = field(default_factory=dict)
 
 
 _BUILD = block(
@@ -393,6 +397,19 @@ class Service:
         ),
     ]
     build: Annotated[Build, Key(_BUILD, _BUILD.about, required=True, change="build")]
+    needs: Annotated[
+        tuple[str, ...],
+        Key(
+            List(Text(rules.LABEL)),
+            "Services that are built, deployed and ready before this one is deployed. The image of "
+            "one reaches the build as the argument NAME_IMAGE (upper case, _ for -) if the "
+            "Dockerfile declares that, or by its name in FROM and COPY --from; another image of it "
+            "is another build. A service that others need, without manifests and without a "
+            "workload of its name in the cluster, is built only.",
+            read=lambda items, _: tuple(dict.fromkeys(resolve.texts(items))),
+            change="build",
+        ),
+    ] = ()
     deploy: Annotated[Deploy, Key(_DEPLOY, _DEPLOY.about, change="deploy")]
     sync: Annotated[
         tuple[SyncRule, ...] | Literal["auto"],
@@ -453,7 +470,7 @@ _SERVICE = block(
         "namespace": "it belongs at the top: all services share one namespace",
         "registry": "it belongs at the top: all services share one registry",
     },
-    later={"needs": "needs between services", "test": "tests before a deploy", "hooks": "hooks"},
+    later={"test": "tests before a deploy", "hooks": "hooks"},
 )
 
 
@@ -549,6 +566,14 @@ class Project:
             required=True,
         ),
     ]
+
+    def only_built(self, service: str) -> bool:
+        """Whether a service is there for the images of others: one of them needs it, and neither
+        manifests nor a workload are named for it. Where the cluster has a workload of its name, its
+        image is that one's all the same."""
+        deploy = self.services[service].deploy
+        needed = any(service in other.needs for other in self.services.values())
+        return needed and deploy.workload_default and deploy.patch_only
 
     @property
     def state_dir(self) -> Path:

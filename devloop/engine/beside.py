@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from devloop.engine.back import with_good
 from devloop.engine.disk import hinted
+from devloop.engine.needs import with_image
 from devloop.engine.state import (
     CaughtUp,
     CauseMended,
@@ -46,11 +47,13 @@ def caught_up(turn: Turn, task: Task, result: object) -> None:
                 image=found.image, fingerprint=scan.fingerprint, iteration=behind.key, scan=scan
             )
             turn.service = replace(turn.service, good=with_good(turn.service.good, good))
+            turn.service = with_image(turn.service, scan.fingerprint.build, found.image)
             if found.adopted:
                 turn.service = replace(turn.service, offers=found.image.pinned)
         case Failed(diagnosis):
             # The pods have the files; the next change tries again and reports all.
             report = replace(diagnosis, severity="warning")
+            turn.service = replace(turn.service, no_image=diagnosis.message)
         case _:
             again = replace(behind, since=turn.now, attempt=behind.attempt + 1)
             turn.service = replace(turn.service, behind=again)

@@ -25,7 +25,12 @@ def reconfigured(state: State, fact: Reconfigured, now: float, events: list[Even
         return state
     if before is None or before.leaving:
         new = begun(
-            fact.service, roll_back=fact.roll_back, syncs=fact.syncs, good=fact.good, now=now
+            fact.service,
+            roll_back=fact.roll_back,
+            syncs=fact.syncs,
+            good=fact.good,
+            needs=fact.needs,
+            now=now,
         )
         if before is not None:
             # Its last workers are waited for: two patches are never in flight.
@@ -40,6 +45,8 @@ def reconfigured(state: State, fact: Reconfigured, now: float, events: list[Even
         turn.service,
         roll_back=fact.roll_back,
         syncs=fact.syncs,
+        needs=fact.needs,
+        builds_on=turn.service.builds_on.intersection(fact.needs),
         # A look that goes on has the settings of before.
         dirty=_dirty(before, fact.keys if proves else (), now),
         looking_at=None,
@@ -86,4 +93,5 @@ def _dirty(service: ServiceState, keys: tuple[str, ...], now: float) -> Dirty:
         again=any(each.again for each in known),
         keys=tuple(dict.fromkeys((*(key for each in known for key in each.keys), *keys))),
         named=any(each.named for each in known),
+        images=tuple(dict.fromkeys(image for each in known for image in each.images)),
     )

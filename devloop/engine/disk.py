@@ -8,6 +8,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from devloop.engine.needs import like_before
 from devloop.engine.state import SUPERSEDED, Dirty, Failure, Hinted, Iteration, TaskKind
 from devloop.errors import Code, Diagnosis
 from devloop.events import (
@@ -85,10 +86,33 @@ def changed_outside(turn: Turn, change: Diagnosis | None) -> None:
 
 def scanned(turn: Turn, scan: Scan, seen: Dirty, done: Done) -> None:
     """Decide by what a look at the disk found, and report who asked for it what follows."""
-    before = turn.state.next_iteration
+    service, before = turn.service, turn.state.next_iteration
+    turn.service = service = replace(service, builds_on=frozenset(scan.needs))
+    if service.scan is None or service.scan.fingerprint.build != scan.fingerprint.build:
+        turn.service = service = replace(service, no_image="")
+    if not all(scan.needs.values()):
+        # What it needs is not built yet: the look is taken again then.
+        turn.service = replace(service, dirty=_together(seen, service.dirty))
+        return
     _decide(turn, scan, seen, done)
     iteration = turn.service.iteration
     _taken(turn, seen, before if iteration is None else iteration.number)
+
+
+def _together(seen: Dirty, since: Dirty | None) -> Dirty:
+    if since is None:
+        return seen
+    paths = None if seen.paths is None or since.paths is None else seen.paths | since.paths
+    return Dirty(
+        first=seen.first,
+        last=since.last,
+        paths=paths,
+        asks=(*seen.asks, *since.asks),
+        again=seen.again or since.again,
+        keys=tuple(dict.fromkeys((*seen.keys, *since.keys))),
+        named=seen.named or since.named,
+        images=tuple(dict.fromkeys((*seen.images, *since.images))),
+    )
 
 
 def _taken(turn: Turn, seen: Dirty, number: int) -> None:
@@ -152,6 +176,9 @@ def _stays(turn: Turn, running: Iteration, scan: Scan, seen: Dirty, done: Done) 
         return False
     spared = running.number == done.spares
     same = running.scan.fingerprint == fingerprint or spared
+    if spared:
+        builds = running.scan.fingerprint.build, fingerprint.build
+        turn.service = service = like_before(service, *builds)
     if spared and done.wrote:
         # What its own build wrote is no change: it stands for this, too.
         turn.iteration = running = replace(running, scan=scan)
@@ -217,6 +244,8 @@ def _trigger(turn: Turn, scan: Scan | None, seen: Dirty, *, first: bool) -> Trig
         return Trigger(kind="start")
     if scan is not None and scan.changed:
         return files_trigger(scan.changed)
+    if seen.images:
+        return Trigger(kind="image", paths=seen.images, count=len(seen.images))
     return files_trigger(
         sorted(os.path.relpath(path, turn.state.root) for path in seen.paths or ())
     )

@@ -18,6 +18,7 @@ from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.threads import report_bug, supervised
 from devloop.engine.back import image_gone, nothing_to_go_back_to, passed_over, ways_back
+from devloop.engine.needs import images_for
 from devloop.engine.plan import plan
 from devloop.engine.ports import ImagesMissing
 from devloop.engine.reduce import reduce, worker_bug
@@ -85,14 +86,15 @@ _LASTING = 0.5
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServicePorts:
     """One service's adapters. `roll_back`: put the previous image back when a rollout fails.
-    `exists`: whether an image can still be pulled, as far as that is known; `good` keeps those to
-    go back to for later sessions."""
+    `needs` are the services that it needs. `exists`: whether an image can still be pulled, as far
+    as that is known; `good` keeps those to go back to for later sessions."""
 
     source: Source
     builder: ServiceBuilder
     deployer: Deployer
     syncer: Syncer | None = None
     roll_back: bool = False
+    needs: tuple[str, ...] = ()
     exists: Callable[[ImageRef, Cancel], bool] = lambda _image, _cancel: True
     good: GoodImages | None = None
 
@@ -142,6 +144,7 @@ class Engine:
                 for name, ports in self.services.items()
                 if ports.good is not None
             },
+            needs={name: ports.needs for name, ports in self.services.items()},
         )
 
     def post(self, fact: Fact) -> None:
@@ -156,6 +159,8 @@ class Engine:
         released = threading.Event()
         if isinstance(fact, Reconfigured) and ports is not None and ports.good is not None:
             fact = replace(fact, good=ports.good.known())
+        if isinstance(fact, Reconfigured) and ports is not None:
+            fact = replace(fact, needs=ports.needs)
         self._queue.put(_TakeOver(fact, ports, released))
         return released
 
@@ -271,7 +276,8 @@ class Engine:
             if iteration is not None and name in wanted.at_work:
                 continue
             gone_back = hold.reason == service.back
-            if iteration is None and not gone_back and not (self._state.paused and service.dirty):
+            paused = self._state.paused and service.dirty
+            if iteration is None and not (gone_back or paused or hold.on):
                 continue
             known, due = before.get(name, (None, None))
             if known != hold:
@@ -332,7 +338,8 @@ class Engine:
         ports = self._ports_of(task.service)
         if task.kind is TaskKind.SCAN:
             seen = service.looking_at
-            found = ports.source.scan(seen.paths if seen else None, cancel, service.passing)
+            paths, needs = seen.paths if seen else None, images_for(self._state, service)
+            found = ports.source.scan(paths, cancel, service.passing, needs)
             return self._scanned(task.service, found)
         if task.kind in {TaskKind.CATCH_UP, TaskKind.RECOVER, TaskKind.AWAIT_CAUSE}:
             return Done(_beside(ports, task, service, cancel))

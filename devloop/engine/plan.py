@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devloop.base.lazy_dataclass import dataclass
+from devloop.engine.needs import hold_for_deploy, hold_for_look, hold_of_idle
 from devloop.engine.other_images import hold_for
 from devloop.engine.state import WRITES, Hold, Task, TaskKind
 
@@ -58,13 +59,15 @@ def plan(state: State, now: float) -> Plan:
             continue
         step = _next_step(state, service, now) or _catch_up(service, now) or _recovery(service)
         step = step or _gone_back(service)
+        if step is None and service.iteration is None:
+            step = hold_of_idle(state, service)
         step = _unless_paused(state, service, step)
         if isinstance(step, Task) and step.kind is TaskKind.BUILD and step not in service.running:
             if builds < MAX_BUILDS:
                 builds += 1
             else:
                 step = Hold(reason=f"waits for one of {MAX_BUILDS} builds to end")
-        for wanted in (_unless_paused(state, service, _scan(service, now)), step):
+        for wanted in (_unless_paused(state, service, _scan(state, service, now)), step):
             if isinstance(wanted, Task):
                 tasks.add(wanted)
             elif wanted is not None:
@@ -85,16 +88,17 @@ def _unless_paused(
     return Hold(reason=state.paused)
 
 
-def _scan(service: ServiceState, now: float) -> Task | Hold | None:
+def _scan(state: State, service: ServiceState, now: float) -> Task | Hold | None:
     if service.scanning is not None:
         return service.scanning
     if service.dirty is None:
         return None
     first, last = service.dirty.first, service.dirty.last
     due = min(last + REST, first + CAP) if last > first else first
-    if now >= due:
-        return Task(TaskKind.SCAN, service.name, service.scans + 1)
-    return Hold(reason="waits for the saves to end", until=due)
+    if now < due:
+        return Hold(reason="waits for the saves to end", until=due)
+    hold = hold_for_look(state, service)
+    return hold or Task(TaskKind.SCAN, service.name, service.scans + 1)
 
 
 def _next_step(state: State, service: ServiceState, now: float) -> Task | Hold | None:
@@ -110,6 +114,11 @@ def _next_step(state: State, service: ServiceState, now: float) -> Task | Hold |
         for other in service.running:
             if other.kind in WRITES:
                 return Hold(reason=f"waits for the {other.kind} of #{other.key} to end")
+        if (
+            task.kind is TaskKind.DEPLOY
+            and (missing := hold_for_deploy(state, service)) is not None
+        ):
+            return missing
         # ... and what may be superseded already is not deployed: the scan decides first.
         unsure = (service.dirty or service.scanning) and not iteration.back
         if task.kind is TaskKind.DEPLOY and unsure and iteration.let_through is None:

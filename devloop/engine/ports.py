@@ -68,11 +68,16 @@ class Source(Protocol):
     """One service's inputs on disk."""
 
     def scan(
-        self, hints: frozenset[Path] | None, cancel: Cancel, passing: frozenset[str] = ...
+        self,
+        hints: frozenset[Path] | None,
+        cancel: Cancel,
+        passing: frozenset[str] = ...,
+        needs: Mapping[str, str] = ...,
     ) -> Scan:
         """Look at the disk. `hints` may narrow what is looked at; None looks at everything.
         `passing` are paths that keep changing, as `changed` of a scan names them: a build of what
-        is found is to go on when they change once more."""
+        is found is to go on when they change once more. `needs` are the images of the services that
+        this one needs, "" for one that has none yet."""
 
     def concerns(self, path: Path) -> bool:
         """Whether a change of `path` can change the fingerprint (False for ignored paths)."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack, assert_never
 
+from devloop.engine import needs
 from devloop.engine.back import asked_back, back_at_last, chosen, with_good
 from devloop.engine.beside import MOST_ATTEMPTS, caught_up, cause_mended, recovered
 from devloop.engine.configuration import reconfigured, removed
@@ -140,12 +141,15 @@ def _heard(turn: Turn, fact: Hinted | Asked | AskedBack | ChangedOutside) -> Non
 
 
 def _between_services(state: State, now: float, events: list[Event]) -> State:
-    """What the images of one service mean for others."""
+    """What the images of one service mean for others, and its failure for those that need it."""
     if state.stop is not None or state.paused:
         return state
     for name in state.services:
         turn = Turn(state, state.services[name], now, events)
         if turn.service.leaving:
+            continue
+        if _needed(turn):
+            state = turn.result()
             continue
         missing = in_vain(state, turn.service) if state.mode == "run" else None
         scan = turn.service.scan
@@ -162,6 +166,24 @@ def _between_services(state: State, now: float, events: list[Event]) -> State:
             continue
         state = turn.result()
     return state
+
+
+def _needed(turn: Turn) -> bool:
+    """Whether something is to be done for what the service needs, or for those that need it."""
+    service, state = turn.service, turn.state
+    vain = needs.in_vain(state, service) if state.mode == "run" else None
+    if vain is not None and service.iteration is not None:
+        _task_failed(turn, turn.iteration.task(service.name), vain)
+    elif vain is not None and (dirty := service.dirty) is not None:
+        turn.service = replace(service, dirty=None)
+        scan_failed(turn, vain, dirty)
+    elif images := needs.moved(state, service):
+        turn.service = needs.looked_for(service, images, turn.now)
+    elif (made := needs.to_make(state, service, turn.now)) is not None:
+        turn.service = made
+    else:
+        return False
+    return True
 
 
 def _stop(state: State, fact: StopRequested, now: float, events: list[Event]) -> State:
@@ -280,6 +302,8 @@ def _advance(turn: Turn, value: object) -> None:
         case ImageRef():
             fresh = turn.service.fresh and not iteration.fresh
             turn.service = replace(turn.service, made=value.pinned, fresh=fresh)
+            build = iteration.scan.fingerprint.build
+            turn.service = needs.with_image(turn.service, build, value)
             turn.to_stage(TaskKind.DEPLOY, image=value)
             if turn.state.until == "build":
                 _end(turn, Outcome.READY, why=f"built {value.short}")
@@ -334,7 +358,13 @@ def _served(turn: Turn, image: ImageRef) -> None:
     turn.service = replace(
         turn.service, offers=image.pinned, good=with_good(turn.service.good, found)
     )
-    if iteration.trigger.kind in ("start", "config") and not (deployed and deployed.changed):
+    if (
+        deployed is not None
+        and not deployed.workloads
+        and needs.is_needed(turn.state, turn.service)
+    ):
+        _end(turn, Outcome.READY, why=f"built {image.short} for those that need it")
+    elif iteration.trigger.kind in ("start", "config") and not (deployed and deployed.changed):
         _end(turn, Outcome.UNCHANGED, why="the cluster serves this already")
     else:
         _end(turn, Outcome.READY, why=f"serving {image.short}")

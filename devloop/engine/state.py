@@ -71,7 +71,8 @@ class Dirty:
     """The disk may have changed. Times are the loop's clock in seconds; `paths` is None when
     anything may have changed. `asks` are the requests for another try that the next look answers,
     by number; with `again` there is one in any case. `keys` are those of devloop.yaml that have
-    other values. `named`: somebody named a path, which is no audit."""
+    other values. `named`: somebody named a path, which is no audit. `images` are the services that
+    this one needs and that have another image now."""
 
     first: float
     last: float
@@ -80,6 +81,7 @@ class Dirty:
     again: bool = False
     keys: tuple[str, ...] = ()
     named: bool = False
+    images: tuple[str, ...] = ()
 
     @property
     def wished(self) -> bool:
@@ -97,10 +99,12 @@ class OpenStep:
 class Hold:
     """Why a service waits, in words for the user. `until` is the loop's clock in seconds when it
     ends by itself, None when something else ends it. `code` is that of the error that is waited
-    out, `attempt` how many tries there were."""
+    out, `attempt` how many tries there were; `on` the service that it needs and that is waited
+    for, "" for anything else."""
 
     reason: str
     until: float | None = None
+    on: str = ""
     code: Code | None = None
     attempt: int = 1
 
@@ -227,17 +231,20 @@ class ServiceState:
     that the last deploy came to its end, `fresh` that the user wants a full build and has not got
     it yet. `syncs` says that a change is first tried as a sync of files into what runs; `resumes`,
     that nothing was deployed yet, so that what runs may be an earlier session's. `superseded` has,
-    for each iteration in a row that a newer change ended
-    before it was deployed, the paths that had changed; `noisy` is the path last warned of, `streak`
-    the one that begins iterations at the moment,
-    `not_synced` the reason last given for a change that could not be synced. `taken` is what
-    somebody else changed of what runs, until a save comes that takes it back. `made` is the image
-    that was built last, `offers` the one that pods to come start with; `uses` are those of other
-    services that the last deploy ran, and `followed` what they offered when this service last began
-    an iteration for that, all by service. Images are as they are written into a pod. `good` are the
-    images to go back to, newest last; `back` is why nothing is deployed since somebody went back,
-    "" when nobody did or a save came since. `last` is the number of its last iteration. One that is
-    `leaving` was taken out of devloop.yaml and is only here until its last worker has ended."""
+    for each iteration in a row that a newer change ended before it was deployed, the paths that had
+    changed; `noisy` is the path last warned of, `streak` the one that begins iterations at the
+    moment, `not_synced` the reason last given for a change that could not be synced. `taken` is
+    what somebody else changed of what runs, until a save comes that takes it back. `made` is the
+    image that was built last, `offers` the one that pods to come start with; `uses` are those of
+    other services that the last deploy ran, and `followed` what they offered when this service last
+    began an iteration for that, all by service. Images are as they are written into a pod. `good`
+    are the images to go back to, newest last; `back` is why nothing is deployed since somebody went
+    back, "" when nobody did or a save came since. `needs` are the services that it needs,
+    `builds_on` those of them whose images its build uses, as the last look at the disk found;
+    `images` has the reference of what was built, by the fingerprint of what it was built from, for
+    builds that use it, and `no_image` is why the one of now could not be made beside the
+    iterations. `last` is the number of its last iteration. One that is `leaving` was taken out of
+    devloop.yaml and is only here until its last worker has ended."""
 
     name: str
     roll_back: bool = False
@@ -266,6 +273,10 @@ class ServiceState:
     followed: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     good: tuple[GoodImage, ...] = ()
     back: str = ""
+    needs: tuple[str, ...] = ()
+    builds_on: frozenset[str] = frozenset()
+    images: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    no_image: str = ""
     last: int = -1
     running: frozenset[Task] = frozenset()
     leaving: bool = False
@@ -366,6 +377,7 @@ class Reconfigured:
     roll_back: bool
     syncs: bool
     good: tuple[GoodImage, ...] = ()
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -508,17 +520,23 @@ def initial(
     now: float,
     syncs: Collection[str] = (),
     good: Mapping[str, tuple[GoodImage, ...]] = MappingProxyType({}),
+    needs: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> State:
     """A state in which every service is to be looked at. `services` maps a name to whether a
     failed rollout is rolled back; `syncs` are those with file sync, `good` the images to go back to
-    that earlier sessions left."""
+    that earlier sessions left, `needs` what each of them needs."""
     return State(
         mode=mode,
         until=until,
         root=root,
         services={
             name: begun(
-                name, roll_back=roll_back, syncs=name in syncs, good=good.get(name, ()), now=now
+                name,
+                roll_back=roll_back,
+                syncs=name in syncs,
+                good=good.get(name, ()),
+                needs=needs.get(name, ()),
+                now=now,
             )
             for name, roll_back in services.items()
         },
@@ -526,7 +544,13 @@ def initial(
 
 
 def begun(
-    name: str, *, roll_back: bool, syncs: bool, good: tuple[GoodImage, ...] = (), now: float
+    name: str,
+    *,
+    roll_back: bool,
+    syncs: bool,
+    good: tuple[GoodImage, ...] = (),
+    needs: tuple[str, ...] = (),
+    now: float,
 ) -> ServiceState:
     """A service that is to be looked at for the first time."""
     return ServiceState(
@@ -535,5 +559,6 @@ def begun(
         syncs=syncs,
         resumes=syncs,
         good=good,
+        needs=needs,
         dirty=Dirty(first=now, last=float("-inf"), paths=None),
     )

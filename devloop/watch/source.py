@@ -15,6 +15,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import PurePath
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel
@@ -35,7 +36,7 @@ from devloop.watch.scan import TreeScanner
 from devloop.watch.scan_progress import LASTING, large_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
     from devloop.config.schema import Service
@@ -63,15 +64,17 @@ class ServiceSource:
         check: Callable[[Cancel], None] = lambda _: None,
         needed: Callable[[str], bool] = lambda _: True,
         bases: Callable[[Cancel], Mapping[str, str]] = lambda _: {},
+        uses: Callable[[], Collection[str]] = tuple,
         reads: BuildReads | None = None,
         progress: Callable[[str], None] = lambda _: None,
         warn: Callable[[Diagnosis], None] = lambda _: None,
     ) -> None:
         """`check` raises for manifests that cannot be deployed; it is asked once for each content.
         `needed` says whether a build may read a path of the context, and is asked of those that may
-        not be read here. `bases` are the base images that moved under their names: name ->
-        digest. `reads` knows what the build reads; without it, that is everything.
-        `progress` gets what a look that lasts is at, `warn` what makes it last, once."""
+        not be read here. `bases` are the base images that moved under their names: name -> digest.
+        `uses` are the services whose images the build uses. `reads` knows what the build reads;
+        without it, that is everything. `progress` gets what a look that lasts is at, `warn` what
+        makes it last, once."""
         build = service.build
         self._service = service
         self._project = os.fspath(project_root)
@@ -91,6 +94,9 @@ class ServiceSource:
         self._check = check
         self._needed = needed
         self._bases = bases
+        self._uses = uses
+        # The images of those services, by service, "" for none.
+        self._needs: Mapping[str, str] = {}
         self._progress = progress
         self._warn = warn
         self._warned = False
@@ -123,6 +129,7 @@ class ServiceSource:
         hints: frozenset[Path] | None,
         cancel: Cancel,
         passing: frozenset[str] = frozenset(),
+        needs: Mapping[str, str] = MappingProxyType({}),
     ) -> Scan:
         """Look at the disk; see engine.ports.Source.
 
@@ -133,7 +140,7 @@ class ServiceSource:
         with self._lock:
             in_step, self._in_step = self._in_step, False
             before = self._looks
-            found = self._look(hints, cancel, passing)
+            found = self._look(hints, cancel, passing, needs)
             in_step = in_step and self._looks == before + 1
             if self._checked != found.fingerprint.deploy:
                 self._check(cancel)
@@ -161,7 +168,7 @@ class ServiceSource:
             with self._lock:
                 in_step, self._in_step = self._in_step, False
                 before = self._looks
-                now = self._look(None, Cancel())
+                now = self._look(None, Cancel(), needs=scan.needs)
                 changed = self._looks > before + 1 or (self._scanner and self._scanner.changes)
                 self._in_step = in_step and not changed
         except DevloopError:
@@ -184,6 +191,7 @@ class ServiceSource:
         hints: frozenset[Path] | None,
         cancel: Cancel,
         passing: frozenset[str] = frozenset(),
+        needs: Mapping[str, str] = MappingProxyType({}),
     ) -> Scan:
         """What is on disk, not yet compared with the look before."""
         length, prefix = len(self._prefix), self._prefix
@@ -214,6 +222,7 @@ class ServiceSource:
                 Code.CONFIG_CONTEXT_MISSING, "is not a directory", os.path.isdir
             ) from None
         self._outside = {}
+        self._needs = {name: needs.get(name, "") for name in sorted(self._uses())}
         recipe = self._recipe_digest(cancel)
         fingerprint = Fingerprint(
             build=_digest({"context": snapshot.digest, "recipe": recipe}),
@@ -226,6 +235,7 @@ class ServiceSource:
             recipe=recipe,
             files=scanner.files,
             look=scanner.looks,
+            needs=self._needs,
             passing=frozenset(p for p in keep if p in scanner.kept or p not in snapshot.entries),
             kept=scanner.kept,
         )
@@ -309,6 +319,7 @@ class ServiceSource:
         return _digest(
             {
                 **({"bases": moved} if moved else {}),
+                **({"needs": self._needs} if self._needs else {}),
                 "version": _VERSION,
                 "dockerfile": dockerfile,
                 "image": self._service.image,

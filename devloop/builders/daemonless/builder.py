@@ -98,7 +98,9 @@ class DaemonlessBuilder:
             dockerfile,
             self._job.build,
             scan.snapshot,
-            find=lambda name, platform: self._bases.find(name, platform, progress.report, cancel),
+            find=lambda name, platform: self._bases.find(
+                self._job.build.contexts.get(name, name), platform, progress.report, cancel
+            ),
             listing=lambda base: self._listings.of(base, progress.report, cancel),
         ).target()
         if made.base is None and not made.layers:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from devloop.cluster.deploy.image_owners import containers_of
@@ -9,7 +11,7 @@ from devloop.cluster.deploy.objects import owners_of
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from devloop.cluster.deploy.own_workloads import OwnWorkloads
     from devloop.config.schema import Service
@@ -49,8 +51,12 @@ def with_used(only: Iterable[str], uses: Mapping[str, frozenset[str]]) -> tuple[
     return tuple(found)
 
 
-def refuse_cycle(uses: Mapping[str, frozenset[str]]) -> None:
-    """Raises config/value for services that wait for each other's images."""
+def refuse_cycle(
+    uses: Mapping[str, frozenset[str]], needs: Mapping[str, Collection[str]] = MappingProxyType({})
+) -> None:
+    """Raises config/value for services that wait for each other: `uses` are those whose images the
+    manifests of each run, `needs` those that each needs."""
+    _refuse_mixed_cycle(uses, needs)
     for start in sorted(uses):
         if (cycle := _way_back(start, uses)) is not None:
             raise DevloopError.of(
@@ -61,6 +67,23 @@ def refuse_cycle(uses: Mapping[str, frozenset[str]]) -> None:
                     "move what runs both images into the manifests of one of them",
                     "or give all of them the same manifests: each deploys what runs its own image",
                 ),
+            )
+
+
+def _refuse_mixed_cycle(
+    uses: Mapping[str, frozenset[str]], needs: Mapping[str, Collection[str]]
+) -> None:
+    every = {n: uses.get(n, frozenset()).union(needs.get(n, ())) for n in {*uses, *needs}}
+    for start in sorted(name for name in needs if needs[name]):
+        cycle = _way_back(start, every) or ()
+        steps = list(itertools.pairwise(cycle))
+        if any(b not in uses.get(a, ()) for a, b in steps):
+            words = (f"{a} {'needs' if b in needs.get(a, ()) else 'runs'} {b}" for a, b in steps)
+            raise DevloopError.of(
+                Code.CONFIG_VALUE,
+                f"services wait for each other: {' -> '.join(cycle)}",
+                cause=f"by `needs`, or as the manifests run the image: {', '.join(words)}",
+                suggestions=("take one of them out of `needs`, or out of the manifests",),
             )
 
 

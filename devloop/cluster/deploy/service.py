@@ -418,9 +418,14 @@ class ServiceDeployer:
         return replace(plan, workloads=tuple(workloads))
 
     def _only_in_others(self, ref: WorkloadRef) -> bool:
-        """Whether the image runs in the workloads of other services only."""
+        """Whether the image runs in the workloads of other services only, or in none: it is there
+        for their builds."""
+        shared = self._shared
         default = self._service.deploy.workload_default
-        return default and self._shared.runs_elsewhere(self.name) and self._of(ref).live() is None
+        elsewhere = default and (
+            shared.project.only_built(self.name) or shared.runs_elsewhere(self.name)
+        )
+        return elsewhere and self._of(ref).live() is None
 
     def _report(self, notes: Iterable[Diagnosis], reporter: Reporter) -> None:
         """What the manifests have is said once, however often they are applied."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devloop.base.cancel import Cancel, Cancelled
+from devloop.builders.delta.builder import DeltaBuilder
 from devloop.builders.select import make_builder
 from devloop.config.schema import Build, Deploy, Project, Service
 from devloop.errors import DevloopError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from devloop.builders.delta.builder import DeltaBuilder
+    from devloop.builders.needs import NeedsBuilder
     from devloop.model import ImageRef
     from devloop.registry.client import RegistryClient
 
@@ -65,7 +66,7 @@ class Loop:
         self.notes = Notes()
         self._directory = directory
         self._options: dict[str, Any] = {"builder": builder}
-        self._made: DeltaBuilder | None = None
+        self._made: DeltaBuilder | NeedsBuilder | None = None
 
     def dockerfile(self, text: str, **options: Any) -> Loop:
         write(self.context, {"Dockerfile": text.replace("BASE", self.base)})
@@ -377,7 +378,7 @@ def test_a_registry_that_lost_the_layers(loop: Loop, client: RegistryClient) -> 
     # Another repository has nothing of what this one has.
     loop.write(a="2")
     made = loop._made
-    assert made is not None
+    assert isinstance(made, DeltaBuilder)
     first = loop.build()
     assert loop.how.startswith("delta: ")
     shortcut = made._known.finding.result(Cancel()) if made._known else None

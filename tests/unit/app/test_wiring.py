@@ -122,7 +122,9 @@ def wired(
     monkeypatch.setattr(service_parts, "make_builder", builder)
     monkeypatch.setattr(service_parts, "DevImages", dev_images)
     monkeypatch.setattr(file_syncs, "file_sync", syncer)
-    project = SimpleNamespace(root=root, state_dir=root / ".devloop")
+    project = SimpleNamespace(
+        root=root, state_dir=root / ".devloop", only_built=lambda _name: False
+    )
     connection = SimpleNamespace(context="kind-fake", server=server, namespace="dev")
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(contextlib.closing(RegistryClient("localhost:1")))

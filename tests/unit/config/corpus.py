@@ -71,6 +71,7 @@ GOOD: dict[str, str] = {
     "profiles": _TOP + "profiles:\n  none: {}\n  ci:\n"
     "    activate: [{env: CI=true, context: 'a*', command: [run, dev]}]\n"
     "    services: {web: {deploy: , build: x}, new: {build: ., sync: }}\n",
+    "needs": "version: 1\nservices: {a: {build: ., needs: [b, b]}, b: {build: b, needs: []}}",
     "anchors": "version: 1\nservices:\n  a: &a {build: .}\n  b: *a\n",
     "yaml 1.1 words are text": service("deploy: {manifests: [on, yes]}"),
     "byte order mark": "\ufeff" + _TOP,
@@ -106,7 +107,8 @@ BAD: dict[str, str] = {
     "profile that is active by a word": _TOP + "profiles: {ci: {activate: always}}",
     "profile for an unknown command": _TOP + "profiles: {ci: {activate: [{command: x}]}}",
     "profile for a variable without a name": _TOP + "profiles: {ci: {activate: [{env: =x}]}}",
-    "needs": service("needs: [base]"),
+    "needs a text": service("needs: base"),
+    "needs a name that none can have": service("needs: [Base]"),
     "test": service("test: [pytest]"),
     "cache true": service(build="build: {cache: true}"),
     "cache a path": service(build="build: {cache: /c}"),

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 def test_the_example_loads() -> None:
     loaded = load_project(cwd=ROOT, file=Path("devloop.yaml.example"), env={"HTTP_PROXY": "p:1"})
     project = loaded.project
-    assert list(project.services) == ["web", "api", "worker"]
+    assert list(project.services) == ["web", "api", "worker", "base"]
     assert project.services["api"].build.args == {"PYTHON": "3.13", "HTTP_PROXY": "p:1"}
     assert project.services["worker"].build.command == ("./build.sh", "--fast")
 

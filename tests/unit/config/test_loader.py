@@ -190,7 +190,7 @@ services:
   web:
     image: Shop/Web
     build: {context: ., platform: x86_64}
-    needs: [api]
+    needs: [apo]
     ports: [8080, "${PROT}"]
   api:
     build: .
@@ -205,7 +205,7 @@ services:
         ("config/unknown-key", (2, 1)),
         ("config/image-name", (5, 12)),
         ("config/value", (6, 35)),
-        ("config/not-supported", (7, 5)),
+        ("config/value", (7, 13)),
         ("config/variable", (8, 20)),
         ("config/value", (11, 13)),
         ("config/value", (12, 23)),
@@ -481,3 +481,40 @@ def test_sync_rules_that_cannot_be(
         assert found.suggestions == ()
     else:
         assert suggestion in found.suggestions[0]
+
+
+NEEDS = "version: 1\nservices:\n  api: {build: ., needs: [base]}\n  base: {build: base}\n"
+
+
+def test_a_need_is_another_service(directory: Directory) -> None:
+    project = directory.load(NEEDS).project
+    assert project.services["api"].needs == ("base",)
+    found = directory.error(NEEDS.replace("[base]", "[bas]"))
+    assert (found.code, str(found.location)) == ("config/value", "devloop.yaml:3:27")
+    assert (found.message, found.suggestions) == (
+        "there is no service `bas`",
+        ("did you mean `base`?",),
+    )
+
+
+def test_services_that_need_each_other_are_named_with_their_places(directory: Directory) -> None:
+    text = NEEDS.replace("build: base}", "build: base, needs: [core]}")
+    text += "  core: {build: core, needs: [core, api]}\n  web: {build: ., needs: [api]}\n"
+    found = directory.error(text.replace("core, api", "api"))
+    assert found.message == "services need each other: api -> base -> core -> api"
+    assert str(found.location) == "devloop.yaml:3:27"
+    assert found.cause == (
+        "api needs base at devloop.yaml:3:27, base needs core at devloop.yaml:4:31, "
+        "core needs api at devloop.yaml:5:31"
+    )
+    found = directory.error(text.replace("core, api", "core"))
+    assert found.message == "services need each other: core -> core"
+
+
+def test_a_service_that_others_need_and_that_nothing_deploys_is_only_built(
+    directory: Directory,
+) -> None:
+    project = directory.load(NEEDS).project
+    assert [name for name in project.services if project.only_built(name)] == ["base"]
+    text = NEEDS.replace("build: base}", "build: base, deploy: {workload: deployment/b}}")
+    assert not directory.load(text).project.only_built("base")

@@ -66,7 +66,11 @@ class World:
         self.on_build: Callable[[str, Cancel], None] = lambda _content, _cancel: None
 
     def scan(
-        self, hints: frozenset[Path] | None, cancel: Cancel, passing: frozenset[str] = frozenset()
+        self,
+        hints: frozenset[Path] | None,
+        cancel: Cancel,
+        passing: frozenset[str] = frozenset(),
+        needs: Mapping[str, str] = MappingProxyType({}),
     ) -> Scan:
         content = self.scanned = self.content
         return Scan(

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from devloop.engine.needs import images_for
 from devloop.engine.plan import MAX_BUILDS, REST, plan
 from devloop.engine.reduce import reduce
 from devloop.engine.state import (
@@ -42,6 +44,7 @@ from devloop.engine.state import (
     Reconfigured,
     Removed,
     Result,
+    ServiceState,
     Started,
     State,
     Stopped,
@@ -77,19 +80,25 @@ from devloop.model import (
 )
 from tests.support.examples import examples
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 ROOT = Path("/project")
 SERVICES = ("api", "web")
 WRITING = (TaskKind.SYNC, TaskKind.DEPLOY, TaskKind.ROLLBACK)
 DURING_A_PAUSE = (TaskKind.FOLLOW, TaskKind.ROLLBACK, TaskKind.RECOVER)
 
 
-def scan_of(content: int, before: int | None) -> Scan:
+def scan_of(
+    content: int, before: int | None, needs: Mapping[str, str] = MappingProxyType({})
+) -> Scan:
     entries = MappingProxyType({"app.py": ContextEntry("file")})
     snapshot = Snapshot(entries=entries, digest=str(content), stamp=str(content))
     changed = ("app.py",) if before is not None and before != content else ()
     return Scan(
-        fingerprint=Fingerprint(f"content-{content}", "manifests"),
+        fingerprint=Fingerprint("+".join((f"content-{content}", *needs.values())), "manifests"),
         snapshot=snapshot,
+        needs=needs,
         changed=changed,
         files=1,
         ms=1.0,
@@ -106,13 +115,31 @@ def failure(code: str) -> Failed:
 
 class World(RuleBasedStateMachine):
     """`disk` is the content that a scan would see, `cluster` what the containers hold; `left` what
-    an earlier session left in them, None where that is not known."""
+    an earlier session left in them, None where that is not known. `needs` are by service, `builds`:
+    their images are used, and `told` has those that a look was given."""
 
     state: State
 
-    @initialize(roll_back=st.booleans(), syncs=st.booleans(), left=st.sampled_from([None, 0, 1]))
-    def start(self, *, roll_back: bool, syncs: bool = False, left: int | None = None) -> None:
+    @initialize(
+        roll_back=st.booleans(),
+        syncs=st.booleans(),
+        left=st.sampled_from([None, 0, 1]),
+        needs=st.booleans(),
+        builds=st.booleans(),
+    )
+    def start(
+        self,
+        *,
+        roll_back: bool,
+        syncs: bool = False,
+        left: int | None = None,
+        needs: bool = False,
+        builds: bool = False,
+    ) -> None:
         self.now = 0.0
+        self.needs: dict[str, tuple[str, ...]] = {"web": ("api",)} if needs else {}
+        self.builds = builds
+        self.told: dict[Task, Mapping[str, str]] = {}
         self.disk = dict.fromkeys(SERVICES, 0)
         self.seen: dict[str, int | None] = dict.fromkeys(SERVICES)
         self.left = None if left is None else f"content-{left}"
@@ -133,6 +160,7 @@ class World(RuleBasedStateMachine):
             root=ROOT,
             now=self.now,
             syncs=SERVICES if syncs else (),
+            needs=self.needs,
         )
         self.follow_plan()
 
@@ -148,6 +176,7 @@ class World(RuleBasedStateMachine):
         for task in sorted(wanted.tasks - self.running.keys(), key=str):
             self.apply(Started(task))
             self.running[task] = self.disk[task.service]
+            self.told[task] = self.used(task.service)
             if task.kind in WRITING:
                 assert not self.writes(task.service) - {task}, "two patches in flight"
             assert not self.state.paused or task.kind in DURING_A_PAUSE
@@ -161,12 +190,31 @@ class World(RuleBasedStateMachine):
                 # for one in a while where saves come faster than builds end.
                 if iteration.let_through is None and not iteration.back:
                     assert iteration.image == image_of(newest.fingerprint.build)
+                    self.check_needs(task.service, newest)
+
+    def used(self, service: str) -> Mapping[str, str]:
+        """The images that its build uses."""
+        if not self.builds:
+            return {}
+        return images_for(self.state, self.state.services[service])
+
+    def check_needs(self, service: str, newest: Scan) -> None:
+        """What is deployed was made from the newest of what it needs, which is ready."""
+        for name in self.needs.get(service, ()):
+            other = self.state.services[name]
+            assert other.proof is not None
+            assert other.failure is None or other.served is not None
+            if self.builds and not other.back:
+                assert other.scan is not None
+                fingerprint = other.scan.fingerprint.build
+                assert newest.needs == {name: image_of(fingerprint).as_base}
 
     def writes(self, service: str) -> set[Task]:
         return {t for t in self.running if t.service == service and t.kind in WRITING}
 
     def end(self, task: Task, result: Result) -> None:
         del self.running[task]
+        self.told.pop(task, None)
         self.cancelled.discard(task)
         self.apply(Ended(task, result))
         self.follow_plan()
@@ -234,6 +282,7 @@ class World(RuleBasedStateMachine):
                 proves=proves or now.syncs,
                 roll_back=now.roll_back,
                 syncs=now.syncs,
+                needs=now.needs,
             )
         )
         self.follow_plan()
@@ -259,6 +308,7 @@ class World(RuleBasedStateMachine):
                 proves=True,
                 roll_back=now.roll_back,
                 syncs=now.syncs,
+                needs=now.needs,
             )
         )
         self.follow_plan()
@@ -308,7 +358,7 @@ class World(RuleBasedStateMachine):
             return
         match task.kind:
             case TaskKind.SCAN:
-                self.end(task, self.scanned(task.service))
+                self.end(task, self.scanned(task.service, self.told[task]))
             case TaskKind.SYNC:
                 assert iteration is not None
                 assert service.proof is not None or service.taken is not None
@@ -358,12 +408,12 @@ class World(RuleBasedStateMachine):
         assert self.cluster[task.service] == image.tag
         self.end(task, Done(Served(image=image, pods=("web-1",))))
 
-    def scanned(self, service: str) -> Result:
+    def scanned(self, service: str, needs: Mapping[str, str] = MappingProxyType({})) -> Result:
         if service in self.unreadable:
             return failure("config/dockerfile-missing")
         content, before = self.disk[service], self.seen[service]
         self.seen[service] = content
-        return Done(scan_of(content, before))
+        return Done(scan_of(content, before, needs))
 
     def resumed(self, service: str, scan: Scan) -> Resumed | NotSynced:
         if self.left is None or self.cluster[service] != self.left:
@@ -471,23 +521,36 @@ class World(RuleBasedStateMachine):
             self.wait(0.5)
             if self.running:
                 self.succeed(min(self.running, key=str))
-            elif all(s.settled and not s.behind for s in self.state.services.values()):
+            elif all(
+                (s.settled and not s.behind) or self.waits_in_vain(s)
+                for s in self.state.services.values()
+            ):
                 return
         raise AssertionError(f"never settles: {self.state}")
+
+    def waits_in_vain(self, service: ServiceState) -> bool:
+        """What it needs failed, and it says so."""
+        hold = plan(self.state, self.now).holds.get(service.name)
+        other = self.state.services.get(hold.on) if hold is not None else None
+        return hold is not None and other is not None and other.failure is not None
 
     def teardown(self) -> None:
         if not hasattr(self, "state"):
             return
         self.settle()
         taken = [number for e in self.events if isinstance(e, TriggerTaken) for number in e.ids]
+        for service in self.state.services.values():
+            self.in_vain.update(service.dirty.asks if service.dirty is not None else ())
         # Whoever asked for a service that went learns that it did.
         assert sorted(taken) == sorted(set(range(1, self.asks + 1)) - self.in_vain)
         for event in self.events:
             if isinstance(event, TriggerTaken):
                 assert (event.iter, event.service, "") in self.counts()[1]
         for name, service in self.state.services.items():
-            wanted = scan_of(self.disk[name], None).fingerprint
-            if name in self.unreadable:
+            wanted = scan_of(self.disk[name], None, self.used(name)).fingerprint
+            if self.waits_in_vain(service):
+                assert self.needs[name]
+            elif name in self.unreadable:
                 assert service.failure is not None
                 assert service.failure.fingerprint is None
             elif service.back and service.failure is None:
@@ -505,7 +568,8 @@ class World(RuleBasedStateMachine):
                 assert service.served == wanted
                 assert self.cluster[name] == wanted.build
         started, finished = self.counts()
-        assert started == finished
+        waiting = [s for s in self.state.services.values() if s.iteration is not None]
+        assert (started == finished) or waiting
         self.stop_at_once()
 
     def stop_at_once(self) -> None:
