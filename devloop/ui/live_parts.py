@@ -7,8 +7,10 @@ names of the theme below and only use the sixteen colours that every user's pale
 from __future__ import annotations
 
 import io
+import re
 import zlib
 
+from rich.cells import cell_len
 from rich.color import ColorSystem
 from rich.console import Console
 from rich.text import Text
@@ -45,6 +47,10 @@ _CONSOLE = Console(
 
 # Where the column at the right ends on a wide terminal: farther off the eye loses the line.
 _COLUMN = 76
+
+
+# What stands apart in a row: a row that is too long is broken there first.
+_GAP = re.compile(r"(?<=\S) {2,}(?=\S)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +121,40 @@ def render(row: Row, width: int, glyphs: Glyphs) -> list[Text]:
         return [text]
     if not row.wrap:
         return [_cut(text, width, glyphs.more)]
-    hang = row.hang if row.hang < width // 2 else 2
-    first = text.wrap(_CONSOLE, width)[0]
-    rest = text[len(first.plain) :]
-    rest = rest[len(rest.plain) - len(rest.plain.lstrip()) :]
-    first.rstrip()
-    below = rest.wrap(_CONSOLE, width - hang) if rest else ()
-    return [first, *(Text(" " * hang, end="").append_text(line) for line in below)]
+    return _broken(text, width, row.hang if row.hang < width // 2 else 2)
+
+
+def _broken(text: Text, width: int, hang: int) -> list[Text]:
+    """`text` on several lines: broken where it has a gap, if what follows that has room on a line
+    of its own, else between words; a word that is too long is cut."""
+    lines: list[Text] = []
+    room = width
+    while text.cell_len > room:
+        at = _gap(text.plain, room, width - hang)
+        first = text[:at] if at else text.wrap(_CONSOLE, room)[0]
+        text = text[len(first.plain) :]
+        text = text[len(text.plain) - len(text.plain.lstrip()) :]
+        first.rstrip()
+        lines.append(first if not lines else Text(" " * hang, end="").append_text(first))
+        room = width - hang
+    if text or not lines:
+        lines.append(text if not lines else Text(" " * hang, end="").append_text(text))
+    return lines
+
+
+def _gap(line: str, room: int, below: int) -> int:
+    """Behind the last gap that begins within `room` cells; 0 where there is none, it would leave
+    the line all but empty, or what follows it does not fit into `below` cells."""
+    found = 0
+    for match in _GAP.finditer(line):
+        before = cell_len(line[: match.start()])
+        if before > room:
+            break
+        found = match.end() if before * 3 >= room else 0
+    piece = line[found:]
+    following = _GAP.search(piece)
+    piece = piece[: following.start()] if following else piece
+    return found if cell_len(piece) <= below else 0
 
 
 def _shown(part: str, glyphs: Glyphs) -> str:

@@ -76,6 +76,8 @@ class LiveState:
         self._early: list[Row] = []
         # Services that somebody rolled back: said with the end of the iteration.
         self._back: set[str] = set()
+        # What went wrong outside of iterations since the service's last, and how often.
+        self._again: dict[tuple[str | None, str, str], int] = {}
 
     @property
     def busy(self) -> bool:
@@ -141,7 +143,7 @@ class LiveState:
         self._session, self._since = event, now
         names = ", ".join(event.services)
         what = names if names == event.project else f"{event.project}: {names}"
-        where = session_facts(event)
+        where = session_facts(event, "   ")
         return [
             Row.of((f"devloop {event.version}", "strong"), f"   {what}", hang=2),
             Row.of((f"  {where}", "soft"), hang=2),
@@ -153,6 +155,7 @@ class LiveState:
         shown = event.trigger.kind in ("start", "rollback")
         self._iterations[event.iter] = _Iteration(event=event, since=now, shown=shown)
         self._back.discard(event.service)
+        self._again = {k: n for k, n in self._again.items() if k[0] != event.service}
         if shown:
             return [Row.of((self._name(event), "strong"), f" {trigger_text(event.trigger)}")]
         self._changes += 1
@@ -181,9 +184,17 @@ class LiveState:
                 code = f"{path_from(self._root(), place.path)}:{place.line}  {code}"
             return note(self._glyphs, event.message, code, event.cause or "")
         if running is None:
-            return self._frame(event)
+            return self._beside(event)
         running.problems.append(event)
         return []
+
+    def _beside(self, event: events.DiagnosticRaised) -> list[Row]:
+        """A problem outside of an iteration: in full once, then that it is there again."""
+        key = (event.service, event.code, event.message)
+        times = self._again[key] = self._again.get(key, 0) + 1
+        if times == 1 or event.service is None:
+            return self._frame(event)
+        return note(self._glyphs, f"{event.message}, {times} times", f"[{event.code}]")
 
     def _show_problems(self, running: _Iteration) -> list[Row]:
         """The heading, the step that failed and why, once all of it is known."""
@@ -213,7 +224,7 @@ class LiveState:
         if event.outcome is Outcome.FAILED:
             return [*rows, self._failed_row(event, served_before)]
         if event.outcome is Outcome.UNCHANGED:
-            now = f" ({serving_name(event.serving)})" if event.serving else ""
+            now = f"   {serving_name(event.serving)}" if event.serving else ""
             line = f"{glyphs.idle} {name} nothing to do: {event.why}{now}"
         else:
             word = "stopped" if event.stopped else "cancelled"

@@ -144,12 +144,22 @@ def frame(
     rows += [
         Row(((margin, "soft"), (text, "none")), hang=gutter + 3) for text in _trimmed(event.detail)
     ]
-    if event.cause:
-        rows.append(Row.of(("  cause   ", "soft"), event.cause, hang=10))
+    if cause := _unsaid(event):
+        rows.append(Row.of(("  cause   ", "soft"), cause, hang=10))
     for index, text in enumerate(event.suggestions):
         label = "try" if not index else ""
         rows.append(Row.of((f"  {label:<8}", "soft"), text, hang=10))
     return [*rows, Row()]
+
+
+def _unsaid(event: DiagnosticRaised) -> str:
+    """The cause without what the evidence ends in anyway."""
+    cause = event.cause or ""
+    for line in reversed(event.detail):
+        if line.strip() and cause.startswith(line.strip()):
+            rest = cause.removeprefix(line.strip()).strip()
+            return rest[1:-1] if rest.startswith("(") and rest.endswith(")") else rest
+    return cause
 
 
 def _excerpt(lines: list[str], number: int, glyphs: Glyphs) -> list[Row]:

@@ -71,7 +71,7 @@ def serving_name(serving: Serving) -> str:
     return f"#{serving.iter} {name or plain(serving.image.rpartition(':')[2])}"
 
 
-def session_facts(event: SessionStarted) -> str:
+def session_facts(event: SessionStarted, between: str = ", ") -> str:
     """Where a session works: `context kind-dev, namespace default, registry localhost:5001`."""
     about = {
         "context": event.context,
@@ -79,7 +79,7 @@ def session_facts(event: SessionStarted) -> str:
         "registry": event.registry,
         "platform": event.platform,
     }
-    return ", ".join(f"{what} {value}" for what, value in about.items() if value)
+    return between.join(f"{what} {value}" for what, value in about.items() if value)
 
 
 def trigger_text(trigger: Trigger) -> str:
@@ -130,11 +130,16 @@ def pod_trouble(event: PodChanged) -> str:
 
 
 def progress(event: StepProgress) -> str:
-    """`4/12 RUN pip install`; a message that counts for itself is left alone."""
-    if event.current is None:
+    """`4/12 RUN pip install`, `40% pushing layer 5f70bf18a086`; a message that counts for itself
+    is left alone, but for brackets around that."""
+    if event.current is None or not (event.current or event.total):
         return event.message
     where = f"{event.current}/{event.total}" if event.total else f"{event.current}"
-    return event.message if event.message.startswith(where) else f"{where} {event.message}"
+    if event.step == "push" and event.total:
+        # Bytes; compressed they may be more than what was announced.
+        where = f"{min(100, 100 * event.current // event.total)}%"
+    message = event.message.removeprefix(f"[{where}] ")
+    return message if message.startswith(where) else f"{where} {message}"
 
 
 # --- diagnoses ----------------------------------------------------------------------------------

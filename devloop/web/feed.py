@@ -35,10 +35,12 @@ class Happened(Protocol):
 
 
 class EventFeed:
-    """The records after number `seen`; `over` once the session's last one was handed out."""
+    """The records after number `seen`; `over` once the session's last one was handed out, `behind`
+    while there may be more of them than the piece before could hold."""
 
     def __init__(self, happened: Happened, seen: int) -> None:
         self.over = False
+        self.behind = True
         self._happened = happened
         self._seen = seen
 
@@ -52,6 +54,7 @@ class EventFeed:
     def next(self) -> bytes:
         """The next piece, empty while there is nothing new: a record a line."""
         records = self._happened.after(self._seen, _BATCH)
+        self.behind = len(records) == _BATCH
         if not records:
             return b""
         data = "".join(f"data: {to_json(record)}\n" for record in self._told(records))

@@ -64,6 +64,10 @@ _PING = 10.0
 _TICKET = 60.0
 _TICKETS = 8
 
+# Seconds for which what happens is put together before it is handed out: a piece for each event
+# would cost those who work their turn at the interpreter each time, and the page paints no sooner.
+_GATHER = 0.03
+
 # Bytes that wait for one client at most, besides one batch of records.
 _WAITING = 64 * 1024
 
@@ -107,6 +111,8 @@ class PageServer:
         self._clients: dict[_Visitor, None] = {}  # in the order in which they came
         self._following = False
         self._more = False
+        self._news = False  # since the history was looked at
+        self._gathered: float | None = None  # when news is handed out
         self._deadline: float | None = None
         self._wake, self._waker = wake_pair()
         self._selector = selectors.DefaultSelector()
@@ -131,7 +137,8 @@ class PageServer:
 
     def notify(self) -> None:
         """There is something new in the history; from any thread."""
-        if self._following:
+        if self._following and not self._news:
+            self._news = True
             self._poke()
 
     def close(self, seconds: float) -> None:
@@ -158,6 +165,7 @@ class PageServer:
                     else:
                         self._serve(key.data, mask)
                 self._more = False
+                self._gather()
                 for client in tuple(self._clients):
                     self._attend(client)
         finally:
@@ -177,9 +185,17 @@ class PageServer:
         if self._more:
             return 0.0
         ends = [client.deadline for client in self._clients]
-        if self._deadline is not None:
-            ends.append(self._deadline)
+        ends += [each for each in (self._deadline, self._gathered) if each is not None]
         return max(0.0, min(ends) - self._clock()) if ends else None
+
+    def _gather(self) -> None:
+        """Let news wait for what comes with it, but for those who are behind already."""
+        now = self._clock()
+        if self._news and self._gathered is None:
+            self._gathered = now + _GATHER
+        if self._gathered is not None and (now >= self._gathered or self._deadline is not None):
+            # In this order: what comes from here on is news again.
+            self._news, self._gathered = False, None
 
     def _accept(self, listener: Socket) -> None:
         sock = accept_client(listener)
@@ -321,6 +337,9 @@ class PageServer:
         feed = client.feed
         if feed is None:
             return
+        if self._gathered is not None and not feed.behind:
+            client.deadline = max(client.deadline, self._gathered)
+            return
         now = self._clock()
         if client.out.pending < _WAITING:
             data = feed.next()
@@ -328,7 +347,7 @@ class PageServer:
                 data = PING
             if data:
                 client.out.write(data)
-                self._more = True  # one batch each in turn
+                self._more |= feed.behind or feed.over  # one batch each in turn
                 client.deadline = now + _PING
             if feed.over:
                 client.feed = None

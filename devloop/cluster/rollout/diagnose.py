@@ -413,7 +413,22 @@ def with_log(
         place = Location(line_ends.path, 1, 1) if line_ends.path else diagnosis.location
         hints = (*line_ends.suggestions, *diagnosis.suggestions)
         diagnosis = replace(diagnosis, location=place, suggestions=hints)
-    return replace(diagnosis, cause=cause, detail=(*diagnosis.detail, *kept[-20:]))
+    said = kept[-20:]
+    if diagnosis.code in _ENDED_BY_ITSELF:
+        said = said[_last_trace(said) :]
+    return replace(diagnosis, cause=cause, detail=(*diagnosis.detail, *said))
+
+
+_TRACE = re.compile(r"Traceback \(most recent call last\):|panic: |fatal error: ")
+_GOES_ON = re.compile(r"(During handling|The above exception)\b")
+
+
+def _last_trace(lines: Sequence[str]) -> int:
+    """Where what the last crash said begins, with the exceptions that led to it; 0 for all."""
+    heads = [number for number, line in enumerate(lines) if _TRACE.match(line)]
+    while len(heads) > 1 and _GOES_ON.match(lines[heads[-1] - 1]):
+        heads.pop()
+    return heads[-1] if heads else 0
 
 
 _EXITS = {

@@ -150,13 +150,20 @@ function started(state, record, at) {
   return "";
 }
 
+// As ui/text.py has it: each count once, bytes as a share.
+function progress({ step: name, current, total, message }) {
+  if (!current && !(total && current === 0)) return message;
+  let where = `${current}${total ? `/${total}` : ""}`;
+  if (name === "push" && total) where = `${Math.min(100, Math.floor((100 * current) / total))}%`;
+  const said = message.startsWith(`[${where}] `) ? message.slice(where.length + 3) : message;
+  return said.startsWith(where) ? said : `${where} ${said}`;
+}
+
 function step(state, record, at) {
   const one = service(state, record.service);
   const iteration = record.iter === null ? null : iterationOf(state, record.iter);
   if (record.type === "step.progress") {
-    const { current, total, message } = record;
-    const where = current === null ? "" : `${current}${total ? `/${total}` : ""}`;
-    one.progress = where && !message.startsWith(where) ? `${where} ${message}` : message;
+    one.progress = progress(record);
     return "";
   }
   const going = record.type === "step.started" ? record.step : null;

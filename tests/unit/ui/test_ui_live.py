@@ -25,6 +25,7 @@ from devloop.events import (
     PodChanged,
     Serving,
     SessionEnded,
+    StepProgress,
     Trigger,
     WatchRescanned,
 )
@@ -32,6 +33,7 @@ from devloop.model import Outcome, Step, StepOutcome
 from devloop.ui.live_parts import Glyphs, LogPrefixes, Row, glyphs_for, paint, plain_text, render
 from devloop.ui.live_state import LiveState
 from devloop.ui.sanitize import plain
+from devloop.ui.text import progress
 from tests.unit.ui.scripts import DOCKERFILE, Script, whole_session
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -198,6 +200,57 @@ def test_a_pod_in_trouble_is_told_once_until_it_is_well_again() -> None:
     ]
 
 
+def test_progress_says_each_count_once() -> None:
+    def said(step: Step, message: str, current: int | None, total: int | None) -> str:
+        return progress(
+            StepProgress(
+                iter=1, service="web", step=step, message=message, current=current, total=total
+            )
+        )
+
+    assert said(Step.BUILD, "[4/12] RUN pip install", 4, 12) == "4/12 RUN pip install"
+    assert said(Step.BUILD, "4/12 RUN pip install", 4, 12) == "4/12 RUN pip install"
+    assert said(Step.BUILD, "reading", 143, None) == "143 reading"
+    assert said(Step.ROLLOUT, "waiting for the controller", 0, None) == "waiting for the controller"
+    assert said(Step.ROLLOUT, "0/1 ready", 0, 1) == "0/1 ready"
+    assert (
+        said(Step.PUSH, "pushing layer 53880987a5bf", 512, 9573) == "5% pushing layer 53880987a5bf"
+    )
+    assert said(Step.PUSH, "pushing layer 5", 16896, 9573) == "100% pushing layer 5"
+
+
+def test_a_process_that_ends_again_and_again_is_told_in_full_once() -> None:
+    s = Script()
+    s.session()
+    crash = Diagnosis(
+        code=Code.POD_PROCESS_ENDED,
+        message="the process of container web exited 1",
+        cause="NameError: no ap (its container goes on)",
+        detail=("Traceback (most recent call last):", "NameError: no ap"),
+    )
+    for _ in range(3):
+        s.add(DiagnosticRaised.of(crash, service="web"))
+    s.begin("app.py")
+    s.finish(Outcome.READY, digest="aa11bb22")
+    s.add(DiagnosticRaised.of(crash, service="web"))
+    full = [
+        "",
+        "  the process of container web exited 1   [pod/process-ended]",
+        "    │ Traceback (most recent call last):",
+        "    │ NameError: no ap",
+        "  cause   its container goes on",
+        "",
+    ]
+    assert rows(s)[3:] == [
+        *full,
+        "! the process of container web exited 1, 2 times  [pod/process-ended]",
+        "! the process of container web exited 1, 3 times  [pod/process-ended]",
+        "#0 app.py",
+        "● ready in 0.01 s   #0 aa11bb",
+        *full,
+    ]
+
+
 def test_a_problem_without_a_session_is_shown_and_nothing_is_summed_up() -> None:
     s = Script()
     s.add(DiagnosticRaised.of(Diagnosis(code=Code.CONFIG_PARSE, message="not YAML")))
@@ -212,6 +265,21 @@ def test_evidence_that_quotes_the_line_is_not_doubled() -> None:
     quoted = rows(s)
     assert "  > 4 │ RUN pip install -r requirements.txt" in quoted
     assert sum("COPY requirements" in line for line in quoted) == 1
+
+
+def test_a_row_is_broken_at_a_gap_before_it_is_broken_between_words() -> None:
+    def shown(text: str, width: int = 20) -> list[str]:
+        return [plain_text(line) for line in render(Row.of(text, hang=2), width, UNICODE)]
+
+    assert shown("failed in 2 s   waiting for it") == ["failed in 2 s", "  waiting for it"]
+    assert shown("one   two   three four five") == ["one   two", "  three four five"]
+    # What has no room of its own on a line begins where it stands.
+    assert shown("cause  it was not there and will not be") == [
+        "cause  it was not",
+        "  there and will not",
+        "  be",
+    ]
+    assert shown("漢字漢字漢字漢字漢  字漢字") == ["漢字漢字漢字漢字漢", "  字漢字"]
 
 
 def status(script: Script, after: float = 0.0, width: int = 79) -> str:

@@ -30,6 +30,10 @@ const tests = {
     take(s, record("step.started", { iter: 1, service: "web", step: "build" }));
     take(s, record("step.progress", { iter: 1, service: "web", step: "build", message: "RUN x", current: 4, total: 12 }));
     assert.equal(s.services.get("web").progress, "4/12 RUN x");
+    take(s, record("step.progress", { iter: 1, service: "web", step: "build", message: "[4/12] RUN x", current: 4, total: 12 }));
+    assert.equal(s.services.get("web").progress, "4/12 RUN x");
+    take(s, record("step.progress", { iter: 1, service: "web", step: "push", message: "layer", current: 512, total: 9573 }));
+    assert.equal(s.services.get("web").progress, "5% layer");
     take(s, record("step.finished", { iter: 1, service: "web", step: "build", outcome: "done", ms: 900, detail: "d" }));
     assert.equal(take(s, end(1, "web", "ready")), "web is ready");
     assert.equal(standing(s.services.get("web")), "ready");

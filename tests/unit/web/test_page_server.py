@@ -7,6 +7,7 @@ import http.client
 import json
 import socket
 import threading
+import time
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ from devloop.web.server import PageServer
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 
 def pod(name: str) -> PodChanged:
@@ -47,11 +48,13 @@ def line(text: str) -> LogLine:
 class Stage:
     """A server with a bus in front of it."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, **options: Any) -> None:
         self.bus = EventBus()
         self.history = History(**options)
         self.asked: list[bytes] = []
-        self.server = PageServer(0, self.history, self.ask, facts=lambda: {"services": ["web"]})
+        self.server = PageServer(
+            0, self.history, self.ask, facts=lambda: {"services": ["web"]}, clock=clock
+        )
         self.address, _, self.token = self.server.url.partition("/#")
         self.port = int(self.address.rpartition(":")[2])
         self.host = f"localhost:{self.port}"
@@ -383,6 +386,19 @@ def test_a_late_reader_gets_the_state_and_then_the_stream_as_it_was(stage: Stage
     assert [json.dumps(each, separators=(",", ":")) for each in got] == stage.recorded
     assert reader.piece()[0] == ""  # nothing comes after the session's end
     reader.close()
+
+
+def test_what_happens_within_a_moment_comes_in_one_piece() -> None:
+    now = [0.0]
+    stage = Stage(clock=lambda: now[0])
+    reader = Reader(stage)
+    until(lambda: all(c.feed and not c.feed.behind for c in stage.server._clients))
+    for n in range(5):
+        stage.published(line(str(n)))
+    now[0] = 1.0
+    assert [each["seq"] for each in reader.piece()[2]] == [1, 2, 3, 4, 5]
+    reader.close()
+    stage.close()
 
 
 @pytest.mark.parametrize("how", ["query", "header"])
