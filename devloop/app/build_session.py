@@ -11,6 +11,7 @@ import contextlib
 import os
 from dataclasses import KW_ONLY, field, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devloop import __version__
@@ -45,7 +46,6 @@ from devloop.registry.discovery import check as check_registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
-    from pathlib import Path
 
     from devloop.base.cancel import Cancel
     from devloop.config.loader import LoadedProject
@@ -186,7 +186,8 @@ class BuildSession(Session):
             )
             stack.callback(builder.close)
             deployer = _Collected(name, self.built)
-            if self.writes is not None and source.concerns(self.writes.absolute()):
+            # Not as it is typed: `..` leads out of a context.
+            if self.writes is not None and source.concerns(_normal(self.writes)):
                 self._warn(_in_the_context(self.writes, service), name)
             found[name] = ServicePorts(
                 source=source, builder=builder, deployer=deployer, needs=service.needs
@@ -211,6 +212,10 @@ def _asked_for_its_registry() -> Iterator[None]:
         if "--registry" not in " ".join(diagnosis.suggestions):
             diagnosis = replace(diagnosis, suggestions=(*diagnosis.suggestions, hint))
         raise DevloopError(diagnosis) from error
+
+
+def _normal(path: Path) -> Path:
+    return Path(os.path.normpath(path.absolute()))
 
 
 def _in_the_context(path: Path, service: Service) -> Diagnosis:
