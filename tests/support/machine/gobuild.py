@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 from typing import TYPE_CHECKING
 
 from . import cache, console, debian, shell
@@ -84,3 +86,26 @@ def install(module: str, release: str, *, estimate: str) -> Path:
             shell.run(argv, timeout=1200, env={**env, "GOBIN": str(program.parent)})
 
     return cache.made(f"go-programs/{cache.key(release, os.uname().machine)}/{name}", make)
+
+
+def from_module(module: str, release: str, package: str, *flags: str, estimate: str) -> Path:
+    """Return the program PACKAGE of a module that `go install` refuses, as its go.mod has
+    directives of its own."""
+    name = package.rsplit("/", 1)[-1]
+
+    def make(program: Path) -> None:
+        command, env = go()
+        with console.step(f"building {name} {release} with Go", estimate):
+            download = [command, "mod", "download", "-json", f"{module}@{release}"]
+            found = json.loads(shell.output(download, timeout=600))
+            source = program.parent / "source"
+            shutil.copytree(found["Dir"], source)
+            shell.run(["chmod", "-R", "u+w", source], timeout=60)
+            argv = [command, "build", "-mod=mod", *FLAGS, *flags, "-ldflags=-s -w"]
+            argv += ["-o", str(program), package]
+            shell.run(argv, timeout=3000, cwd=source, env=env)
+
+    made_from = cache.key(module, release, package, *flags, os.uname().machine)
+    program = cache.made(f"go-programs/{name}-{made_from}", make)
+    cache.forget(f"go-programs/{name}-*")
+    return program

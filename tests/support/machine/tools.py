@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 KIND_MODULE = "sigs.k8s.io/kind"
 KIND_VERSION = "v0.33.0"
 KUSTOMIZE = ("sigs.k8s.io/kustomize/kustomize/v5", "v5.7.1")
+BUILDKIT = ("github.com/moby/buildkit", "v0.26.3")
 HELM = ("helm.sh/helm/v3/cmd/helm", "v3.18.6")
 
 
@@ -48,6 +49,15 @@ def ensure_renderers() -> None:
         if shell.succeeds([name, "version"]) or (gobuild.find_go() is None and brew(name)):
             continue
         cache.link(gobuild.install(module, release, estimate=estimate), name)
+
+
+def ensure_buildkitd() -> None:
+    """Have `buildkitd` on PATH, on Linux where Go is: without it, its tests are skipped."""
+    if sys.platform != "linux" or shell.succeeds(["buildkitd", "--version"]):
+        return
+    tags = "-tags=osusergo,netgo"
+    program = gobuild.from_module(*BUILDKIT, "./cmd/buildkitd", tags, estimate="2 to 4 min")
+    cache.link(program, "buildkitd")
 
 
 def ensure_busybox(image: str) -> None:
