@@ -50,9 +50,17 @@ def context_names(context: click.Context, parameter: click.Parameter, word: str)
 def _names(key: str, file: Path | None) -> list[str]:
     from devloop.base.yaml_tree import Keys, read_yaml  # noqa: PLC0415 - at a TAB only
     from devloop.config.places import find_project  # noqa: PLC0415 - as above
+    from devloop.config.skaffold.artifacts import service_names  # noqa: PLC0415 - as above
+    from devloop.config.skaffold.profiles import profile_names  # noqa: PLC0415 - as above
+    from devloop.config.skaffold.tree import at, items, text_at  # noqa: PLC0415 - as above
 
     path, _ = find_project(cwd=Path.cwd(), file=file, env=os.environ)
     nodes, _ = read_yaml(path.read_text("utf-8-sig"), path.name, lenient=True)
+    if nodes and text_at(nodes[0], "apiVersion").startswith("skaffold/"):
+        if key == "profiles":
+            return [name for node in nodes for name in profile_names(node)]
+        artifacts = (each for node in nodes for each in items(at(node, "build", "artifacts")))
+        return list(service_names(text_at(each, "image") for each in artifacts))
     entry = nodes[0].get(key) if nodes and isinstance(nodes[0], Keys) else None
     found = entry.value if entry is not None else None
     return [each.key for each in found] if isinstance(found, Keys) else []

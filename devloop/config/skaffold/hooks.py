@@ -11,6 +11,7 @@ import posixpath
 import shlex
 from typing import TYPE_CHECKING
 
+from devloop.base.patterns import is_magic
 from devloop.base.yaml_tree import Keys
 from devloop.config.skaffold.tree import (
     at,
@@ -153,7 +154,9 @@ def _hook(words: Sequence[str], place: Location, **more: str) -> Keys:
 
 def _container(node: Node, use: Translating) -> Node:
     words = [use.templated(each, text_of(each)) for each in items(at(node, "command"))]
-    return _hook(words, node.location, container=text_at(node, "containerName") or "true")
+    name = text_at(node, "containerName")
+    # A pattern is for the names that a workload's pods get; it is the service's container.
+    return _hook(words, node.location, container="true" if not name or is_magic(name) else name)
 
 
 def _tests(node: Node, module: Module, use: Translating) -> Iterator[Node]:

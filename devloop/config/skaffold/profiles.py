@@ -65,7 +65,7 @@ def active_profiles(document: Keys, situation: Situation, problems: Problems) ->
     return tuple(profiles[name] for name in names)
 
 
-def profile_names(document: Keys) -> tuple[str, ...]:
+def profile_names(document: Node) -> tuple[str, ...]:
     return tuple(text_at(each, "name") for each in items(at(document, "profiles")))
 
 
