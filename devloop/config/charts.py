@@ -75,9 +75,9 @@ class Chart:
 
 
 def _finish(found: dict[str, Any], _values: dict[str, Any], scope: ServiceScope) -> None:
-    # services, NAME, deploy, helm
     found["directory"] = scope.path(found.get("chart", "."))
-    found.setdefault("release", scope.where[-3])
+    _, service, *_ = scope.where
+    found.setdefault("release", service)
 
 
 CHART = block(
@@ -88,12 +88,3 @@ CHART = block(
     "run as Helm runs them, those of a release by Helm itself.",
     finish=_finish,
 )
-
-
-def read_chart(values: dict[str, Any], scope: ServiceScope) -> tuple[object, ...]:
-    """The chart, as the only one; none where the key is not given. Whoever makes a `Deploy` of
-    something else than devloop.yaml may have several."""
-    if not values:
-        return ()
-    made = resolve.make(CHART, values, scope)
-    return () if made is None else (made,)

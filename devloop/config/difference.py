@@ -91,7 +91,7 @@ def _changed(
         if old == new or (name == "dockerfile" and _same_dockerfile(before, after)):
             continue
         given = old is not None and new is not None
-        if given and isinstance(key.kind, Block) and not isinstance(old, tuple):
+        if given and isinstance(key.kind, Block):
             yield from _changed(key.kind, old, new, where, means)
         elif isinstance(key.kind, Map):
             for each in sorted(old.keys() | new.keys()):

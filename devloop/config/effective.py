@@ -97,13 +97,7 @@ class _Settings:
         for name, key in kind.keys.items():
             where = (*path, name)
             field: Any = getattr(made, key.field, None)
-            if isinstance(key.kind, Block) and isinstance(field, tuple):
-                # A block that need not be there.
-                if field:
-                    yield from self.of(key.kind, values.get(name, {}), field[0], where)
-                else:
-                    yield self._default(key, where, None, made)
-            elif isinstance(key.kind, Block):
+            if isinstance(key.kind, Block):
                 yield from self.of(key.kind, values.get(name, {}), field, where)
             elif isinstance(key.kind, Map) and isinstance(key.kind.value, Block):
                 for entry, below in values.get(name, {}).items():
@@ -134,7 +128,8 @@ class _Settings:
         if isinstance(kind, List):
             if isinstance(value, str):
                 return self._text(value, path)
-            alone = kind.single and path in self._places.written
+            # One that stands alone has the list's own place.
+            alone = kind.single and (*path, 0) not in self._places.values
             return [
                 self._given(kind.item, each, path if alone else (*path, at)) for at, each in value
             ]
@@ -142,6 +137,10 @@ class _Settings:
             return {
                 name: self._given(kind.keys[name].kind, each, (*path, name))
                 for name, each in value.items()
+            }
+        if isinstance(kind, Map):
+            return {
+                name: self._given(kind.value, each, (*path, name)) for name, each in value.items()
             }
         if isinstance(kind, Number | Flag):
             return self._places.written.get(path) or value

@@ -18,6 +18,7 @@ from devloop.errors import Code
 
 if TYPE_CHECKING:
     from devloop.config.loader import LoadedProject
+    from devloop.config.problems import Path as Where
     from devloop.config.schema import Service
     from devloop.errors import Diagnosis
 
@@ -123,8 +124,10 @@ def _check_kustomizations(loaded: LoadedProject, service: Service, problems: Pro
 
 
 def _check_charts(loaded: LoadedProject, service: Service, problems: Problems) -> None:
-    for chart in service.deploy.helm:
-        at = ("services", service.name, "deploy", "helm")
+    for number, chart in enumerate(service.deploy.helm):
+        at: Where = ("services", service.name, "deploy", "helm")
+        if (*at, "chart") not in loaded.locations.keys:
+            at = (*at, number)  # of a list
         written = chart.chart.startswith((".", "/", "~"))
         if written and not chart.repo and not chart.directory.exists():
             meant = _neighbour(chart.directory, directories=True)

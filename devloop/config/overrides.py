@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from devloop.base.yaml_tree import Items, Keys, MappingEntry, Node, Scalar
 from devloop.config.documents import compose_documents
-from devloop.config.grammar import Block, Kind, Map
+from devloop.config.grammar import Block, Kind, List, Map
 from devloop.config.problems import Fault, Problems, fault, nearest
 from devloop.errors import Code, Location
 
@@ -92,6 +92,9 @@ def _below(node: Node | None, kind: Kind | None, part: str, change: _Change) -> 
     reader says so)."""
     if kind is None:
         return None
+    if isinstance(kind, List) and kind.single and not isinstance(node, Items):
+        # The only one, which stands alone.
+        kind = kind.item
     if isinstance(kind, Block):
         if (key := kind.keys.get(part)) is not None:
             return key.kind

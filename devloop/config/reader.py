@@ -106,7 +106,9 @@ class Reader:
     # Collections
 
     def _list(self, node: Node, kind: List, path: Path) -> Any:
-        if kind.single and isinstance(node, Scalar) and node.value is not None:
+        alone = isinstance(node, Scalar) and node.value is not None
+        alone = alone or (isinstance(node, Keys) and isinstance(kind.item, Block))
+        if kind.single and alone:
             value = self.read(node, kind.item, path)
             return MISSING if value is MISSING else [(0, value)]
         if kind.word and isinstance(node, Scalar) and node.value is not None:
@@ -248,6 +250,8 @@ def _expected(kind: Kind) -> str:
         case Flag():
             return "true or false"
         case List():
+            if kind.single and isinstance(kind.item, Block):
+                return _expected(kind.item)
             if kind.single:
                 return f"{_expected(kind.item)}, or a list"
             return f"a list or the word {kind.word}" if kind.word else "a list"

@@ -180,7 +180,8 @@ def finish_deploy(found: _Values, _values: _Values, scope: ServiceScope) -> None
 
 def _check_release(found: _Values, scope: ServiceScope) -> None:
     """Which object is the release's and which devloop's is only known where there is one kind."""
-    releases = [chart for chart in found.get("helm") or () if chart.mode == "release"]
+    charts = filter(None, found.get("helm") or ())  # there is none where one is wrong
+    releases = [chart for chart in charts if chart.mode == "release"]
     for key in ("manifests", "kustomize"):
         if releases and found.get(key):
             scope.refuse(

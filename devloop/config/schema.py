@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal
 
 from devloop.base.lazy_dataclass import dataclass
 from devloop.config import resolve, rules
-from devloop.config.charts import CHART, Chart, read_chart
+from devloop.config.charts import CHART, Chart
 from devloop.config.grammar import (
     Block,
     Choice,
@@ -204,7 +204,13 @@ class Deploy:
             read=lambda items, scope: tuple(map(scope.path, resolve.texts(items))),
         ),
     ] = ()
-    helm: Annotated[tuple[Chart, ...], Key(CHART, CHART.about, read=read_chart)] = ()
+    helm: Annotated[
+        tuple[Chart, ...],
+        Key(
+            List(CHART, least=1, single=True),
+            f"{CHART.about} Several charts are a list.",
+        ),
+    ] = ()
     timeout: Annotated[
         float,
         Key(

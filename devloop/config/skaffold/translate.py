@@ -149,36 +149,58 @@ class _Deployment:
     releases: tuple[ChartRelease, ...]
     timeout: MappingEntry | None
 
+    @property
+    def deploys(self) -> bool:
+        return bool(self.manifests or self.kustomize or self.releases)
+
 
 def _shared(
     modules: Sequence[Module], artifacts: Sequence[_Artifact], use: Translating
 ) -> dict[str, _Deployment]:
-    """What deploys each service, by its name."""
+    """What deploys each service, by its name: its own document's, and that of a document which runs
+    its image though another one builds it. What runs nobody's image goes to the first service."""
     images = tuple(each.image for each in artifacts)
-    needed = _needed(artifacts)
-    found: dict[str, _Deployment] = {}
-    spare: list[tuple[Module, _Deployment]] = []
-    for module in modules:
-        made = _Deployment(
+    needed = frozenset(
+        text_at(need, "image") for each in artifacts for need in items(at(each.node, "requires"))
+    )
+    deployments = [
+        _Deployment(
             manifests=manifests_of(module, use),
             kustomize=kustomizations_of(module, use),
             releases=releases_of(module, images, use),
             timeout=_timeout(module),
         )
-        own = [each for each in artifacts if each.module is module]
-        running = [each for each in own if not _is_only_a_base(each, needed, made, use)]
-        if not running:
-            spare.append((module, made))
-        for each in running:
-            found[each.name] = made
-    owners = [each.name for each in artifacts if each.name in found] or [
-        each.name for each in artifacts[:1]
+        for module in modules
     ]
-    for _, made in spare:
-        if (made.manifests or made.kustomize or made.releases) and owners:
-            name = owners[0]
-            found[name] = _together(found.get(name), made)
+    found: dict[str, _Deployment] = {}
+    spare: list[_Deployment] = []
+    for module, made in zip(modules, deployments, strict=True):
+        own = [each for each in artifacts if each.module is module]
+        running = [each for each in own if each.image not in needed or _runs(made, each, use)]
+        found |= {each.name: made for each in running if made.deploys or made.timeout}
+        if made.deploys and not running:
+            spare.append(made)
+    for each in artifacts:
+        if each.name in found and found[each.name].deploys:
+            continue
+        for made in deployments:
+            if made.deploys and _runs(made, each, use):
+                found[each.name] = _together(found.get(each.name), made)
+                spare = [other for other in spare if other is not made]
+    first = next(iter([*found, *(each.name for each in artifacts)]), "")
+    for made in spare:
+        found[first] = _together(found.get(first), made)
     return found
+
+
+def _runs(made: _Deployment, artifact: _Artifact, use: Translating) -> bool:
+    """Whether the image runs in what is deployed; of a kustomization only kustomize knows."""
+    if made.kustomize or any(artifact.image in each.images for each in made.releases):
+        return True
+    texts = (
+        use.files.text(path) for each in made.manifests for path in use.files.matches(text_of(each))
+    )
+    return any(mentions(text, artifact.image) for text in texts)
 
 
 def _together(one: _Deployment | None, other: _Deployment) -> _Deployment:
@@ -190,26 +212,6 @@ def _together(one: _Deployment | None, other: _Deployment) -> _Deployment:
         releases=(*one.releases, *other.releases),
         timeout=one.timeout or other.timeout,
     )
-
-
-def _needed(artifacts: Sequence[_Artifact]) -> frozenset[str]:
-    return frozenset(
-        text_at(need, "image") for each in artifacts for need in items(at(each.node, "requires"))
-    )
-
-
-def _is_only_a_base(
-    artifact: _Artifact, needed: frozenset[str], made: _Deployment, use: Translating
-) -> bool:
-    """Whether other images are built from it and nothing runs it."""
-    if artifact.image not in needed:
-        return False
-    if made.kustomize or any(artifact.image in each.images for each in made.releases):
-        return False
-    texts = (
-        use.files.text(path) for each in made.manifests for path in use.files.matches(text_of(each))
-    )
-    return not any(mentions(text, artifact.image) for text in texts)
 
 
 def _timeout(module: Module) -> MappingEntry | None:
@@ -264,7 +266,7 @@ def _service(artifact: _Artifact, plan: _Plan, use: Translating) -> Keys:
             use,
         ),
         _needs(artifact, plan.artifacts, use),
-        _deploy(artifact, plan.shared, use),
+        _deploy(artifact, plan),
         sync_of(node, module, use),
         entry("ports", listed(ports[0].location, ports)) if ports else None,
         plan.hooks.get(artifact.name),
@@ -326,52 +328,50 @@ def _declares(artifact: _Artifact, name: str, use: Translating) -> bool:
     )
 
 
-def _deploy(
-    artifact: _Artifact, shared: Mapping[str, _Deployment], use: Translating
-) -> MappingEntry | None:
-    made = shared.get(artifact.name)
+def _deploy(artifact: _Artifact, plan: _Plan) -> MappingEntry | None:
+    made = plan.shared.get(artifact.name)
     if made is None:
         return None
     place = made.manifests[0].location if made.manifests else artifact.node.location
-    release = _own_release(artifact, made, shared, use)
+    charts = _own_releases(artifact, made, plan)
     found = mapped(
         place,
         entry("manifests", listed(place, made.manifests)) if made.manifests else None,
         entry("kustomize", listed(made.kustomize[0].location, made.kustomize))
         if made.kustomize
         else None,
-        entry("helm", release.chart, release.location) if release else None,
+        _charts(charts),
         made.timeout,
     )
     return entry("deploy", found) if found.entries else None
 
 
-def _own_release(
-    artifact: _Artifact,
-    made: _Deployment,
-    shared: Mapping[str, _Deployment],
-    use: Translating,
-) -> ChartRelease | None:
-    """The release that sets the service's image; of the others each service takes one."""
-    own = [each for each in made.releases if artifact.image in each.images]
-    names = [
-        name for name, each in shared.items() if each is made or each.releases == made.releases
+def _charts(releases: Sequence[ChartRelease]) -> MappingEntry | None:
+    if not releases:
+        return None
+    first = releases[0]
+    several = listed(first.location, (each.chart for each in releases))
+    return entry("helm", several if len(releases) > 1 else first.chart, first.location)
+
+
+def _own_releases(artifact: _Artifact, made: _Deployment, plan: _Plan) -> tuple[ChartRelease, ...]:
+    """The releases that set the service's image. Those that set none of the services that they are
+    shared by go to the ones without any, or to the first."""
+    sharing = [
+        each
+        for each in plan.artifacts
+        if (other := plan.shared.get(each.name)) and other.releases == made.releases
     ]
-    free = [each for each in made.releases if not each.images]
-    mine = own[:1]
-    position = names.index(artifact.name) if artifact.name in names else 0
-    if not mine and position < len(free):
-        mine = [free[position]]
-    if position == 0:
-        placed = len(names) - sum(1 for each in made.releases if each.images)
-        left = [*own[1:], *[each for each in free[max(placed, 0) :] if each not in mine]]
-        for each in left:
-            use.warn(
-                f"the release {each.name} is not deployed: a service has one chart",
-                each.location,
-                f"helm upgrade --install {each.name} ... once, by hand",
-            )
-    return mine[0] if mine else None
+    images = {each.image for each in sharing}
+    without = [
+        each for each in sharing if not any(each.image in one.images for one in made.releases)
+    ]
+    takers = without or sharing[:1]
+    return tuple(
+        each
+        for each in made.releases
+        if artifact.image in each.images or (artifact in takers and not each.images & images)
+    )
 
 
 # Keys that are otherwise

@@ -56,6 +56,10 @@ services:
             "version: 1\nservices: {w: {build: ., deploy: {kustomize: k8s, "
             "helm: {chart: ./a, values: v.yaml, set: {b.c: '1,2', d: true}, skip_tests: false}}}}\n"
         ),
+        (
+            "version: 1\nenv_file: .env\nservices: {w: {build: ., deploy: {helm: "
+            "[{chart: ./a, set: {b: '${TOKEN}', c: x$$y}}, {chart: b/c, mode: release}]}}}\n"
+        ),
     ],
 )
 def test_what_it_prints_means_the_same(directory: Directory, text: str, sources: bool) -> None:

@@ -118,12 +118,15 @@ manifests:
 services:
   web:
     build: {context: .}
-    deploy: {helm: {chart: ops/front, release: front, set: {image: web}}}
+    deploy:
+      helm:
+        - {chart: ops/front, release: front, set: {image: web}}
+        - {chart: "oci://x/db", release: db, version: "1.2.3"}
   api:
     build: {context: api}
     deploy: {helm: {chart: ops/back, release: back, set: {image: api}}}
 """,
-        ["the release db is not deployed: a service has one chart"],
+        [],
     )
 
 
@@ -189,3 +192,55 @@ test:
     assert [line.partition(":")[0] for line in steps if line.startswith(names)] == list(names)
     assert 'after_sync: [{command: [kill, "-HUP", "1"], container: "true"}]' in steps
     assert "after_deploy: [{command: [migrate], container: app}]" in steps
+
+
+ROOT = """\
+apiVersion: skaffold/v4beta11
+requires: [{path: web}, {path: api}]
+DEPLOY
+"""
+BUILD = """\
+apiVersion: skaffold/v4beta11
+build: {artifacts: [{image: NAME}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("deploy", "web", "api"),
+    [
+        (
+            "manifests: {rawYaml: [all/*.yaml]}",
+            "deploy: {manifests: [all/*.yaml]}",
+            "deploy: {manifests: [all/*.yaml]}",
+        ),
+        (
+            """\
+manifests:
+  helm:
+    releases:
+      - {name: a, chartPath: ./a, setValues: {image: api}}
+      - {name: b, chartPath: ./b, setValues: {i: web}}
+      - {name: c, chartPath: ./c}
+""",
+            "deploy: {helm: [{chart: ./b, release: b, set: {i: web}}, {chart: ./c, release: c}]}",
+            "deploy: {helm: {chart: ./a, release: a, set: {image: api}}}",
+        ),
+    ],
+)
+def test_what_one_document_builds_another_may_deploy(
+    deploy: str, web: str, api: str, directory: Directory
+) -> None:
+    for name in ("web", "api"):
+        directory.write(f"{name}/skaffold.yaml", BUILD.replace("NAME", name))
+        directory.write(f"all/{name}.yaml", f"image: {name}:1")
+    text = ROOT.replace("DEPLOY", deploy).partition("\n")[2]
+    found, warnings = tree(directory, text)
+    assert warnings == []
+    assert found.splitlines()[1:] == [
+        "  web:",
+        "    build: {context: web}",
+        f"    {web}",
+        "  api:",
+        "    build: {context: api}",
+        f"    {api}",
+    ]
