@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.yaml_tree import Items, Keys, MappingEntry, Node, Scalar
-from devloop.config.grammar import Block, Kind, Map
+from devloop.config.grammar import Block, Kind, List, Map
 from devloop.config.problems import nearest
 from devloop.config.reader import MISSING
 from devloop.errors import Code, Location
@@ -227,6 +227,8 @@ class _Merging:
 
     def merged(self, base: Node | None, over: Node, kind: Kind | None, path: Path) -> Node:
         """Mappings by key; everything else is replaced."""
+        if isinstance(kind, List) and kind.single and not isinstance(base, Items):
+            kind = kind.item  # a list's only one, which stands alone
         if isinstance(kind, Block) and kind.short is not None:
             base = _in_full(base, kind.short) if base is not None else None
             over = _in_full(over, kind.short)

@@ -195,3 +195,20 @@ def test_each_value_says_which_profile_it_is_from(directory: Directory) -> None:
     assert source["B"] == "devloop.yaml:4:40"
     assert source["ports"] == "devloop.yaml:13:9, profile ci"
     assert list(directory.load(text).project.services) == list(loaded.project.services)
+
+
+def test_what_stands_alone_for_a_list_is_merged_and_set_like_a_mapping(
+    directory: Directory,
+) -> None:
+    text = """\
+version: 1
+services: {web: {build: ., deploy: {helm: {chart: ./a, values: v.yaml, set: {x: "1"}}}}}
+profiles:
+  ci: {services: {web: {deploy: {helm: {set: {y: "2"}}}}}}
+  two: {services: {web: {deploy: {helm: [{chart: ./b}, {chart: ./c}]}}}}
+"""
+    sets = ["services.web.deploy.helm.version=3.x"]
+    (chart,) = directory.load(text, profiles=["ci"], sets=sets).project.services["web"].deploy.helm
+    assert (chart.chart, chart.set, chart.version) == ("./a", {"x": "1", "y": "2"}, "3.x")
+    charts = directory.load(text, profiles=["two"]).project.services["web"].deploy.helm
+    assert [each.chart for each in charts] == ["./b", "./c"]
