@@ -138,8 +138,10 @@ def _unused(
 ) -> Iterator[Diagnosis]:
     """What to say of services that nothing runs."""
     used = {c.get("image") for each in objects for _, c in containers_of(each.object)}
+    needed = {name for service in services.values() for name in service.needs}
     for name in names:
-        if images[name].pinned in used:
+        built_only = services[name].deploy.patch_only and name in needed
+        if images[name].pinned in used or built_only:
             continue
         patched = services[name].deploy.patch_only
         yield Diagnosis(

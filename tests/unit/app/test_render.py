@@ -139,6 +139,25 @@ def test_a_service_brings_those_whose_images_it_runs(
     assert "images.json has no image of api" in capsys.readouterr().err
 
 
+def test_what_is_only_built_for_others_is_not_missed_in_the_manifests(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = project / "devloop.yaml"
+    (project / "base").mkdir()
+    more = "  base: {build: base}\n  tool: {build: base}\n"
+    file.write_text(file.read_text().replace("build: web,", "build: web, needs: [base],") + more)
+    images = json.loads((project / "images.json").read_text())
+    for name in ("base", "tool"):
+        ref = f"r.example/{name}@sha256:{'b' * 64}"
+        build = {"service": name, "image": f"r.example/{name}", "tag": "t"}
+        images["builds"].append({**build, "digest": ref.partition("@")[2], "ref": ref})
+    (project / "images.json").write_text(json.dumps(images))
+    assert main(["render", "--images", "images.json"]) == 0
+    said = capsys.readouterr().err
+    assert "no manifest uses the image tool of tool" in said
+    assert "of base" not in said
+
+
 def test_an_image_that_is_in_no_registry_is_refused(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
