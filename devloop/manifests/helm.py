@@ -40,6 +40,7 @@ _PLACE = re.compile(
     r"(?P<file>[^\s:(\"']+/[^\s:(\"']+\.(?:ya?ml|tpl|txt|json)):(?P<line>\d+)(?::(?P<column>\d+))?"
 )
 _ON = re.compile(r"error on (?P<file>[^\s:]+): .*?(?:line (?P<line>\d+))?", re.DOTALL)
+_OF_OUTPUT = "the line is one of what the template renders: --debug prints that"
 _LINE = re.compile(r"\bline (\d+)")
 
 
@@ -217,6 +218,7 @@ class HelmRendering:
             Code.MANIFESTS_FETCH_FAILED if fetching else Code.MANIFESTS_RENDER_FAILED,
             f"helm cannot render {name}: {_without_place(said)}",
             location=place,
+            cause=_OF_OUTPUT if _ON.search(said) else None,
             suggestions=(f"run it by hand: {failed.command}",),
             detail=tuple(lines[:20]) if len(lines) > 1 else (),
         )

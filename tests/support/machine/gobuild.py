@@ -83,7 +83,7 @@ def install(module: str, release: str, *, estimate: str) -> Path:
         command, env = go()
         with console.step(f"building {name} {release} with Go", estimate):
             argv = [command, "install", *FLAGS, "-ldflags=-s -w", f"{module}@{release}"]
-            shell.run(argv, timeout=1200, env={**env, "GOBIN": str(program.parent)})
+            shell.run(argv, timeout=3000, env={**env, "GOBIN": str(program.parent)})
 
     return cache.made(f"go-programs/{cache.key(release, os.uname().machine)}/{name}", make)
 
