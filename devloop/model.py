@@ -173,20 +173,35 @@ class ImageRef:
         return self.digest.removeprefix("sha256:")[:6] or self.tag
 
 
+@dataclass(frozen=True, slots=True)
+class NodeImages:
+    """How a local cluster without a registry gets images: `tool` (kind, k3d, minikube, microk8s)
+    loads them into the nodes of `cluster`, or, as `docker`, the cluster called so runs the images
+    of this computer's Docker."""
+
+    tool: str
+    cluster: str
+
+    def __str__(self) -> str:
+        if self.tool == "docker":
+            return f"Docker's own images ({self.cluster})"
+        return f"{self.tool} load ({self.cluster})"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushTarget:
     """Where images go, and the names under which each side knows that place.
 
     `push` is `host[:port][/path]` as this computer sees the registry, `pull` as the nodes' runtime
     does, `cluster` as a pod does (for a builder that runs in the cluster); the last two are empty
-    when they do not differ. With no registry at all `push` is empty and `kind_cluster` names the
-    kind cluster whose nodes images are loaded into. `source` says how it was found."""
+    when they do not differ. With no registry at all `push` is empty and `nodes` says how they
+    get to the nodes. `source` says how it was found."""
 
     push: str = ""
     pull: str = ""
     cluster: str = ""
-    kind_cluster: str = ""
-    source: Literal["config", "cluster", "kind"] = "config"
+    nodes: NodeImages | None = None
+    source: Literal["config", "cluster", "nodes"] = "config"
 
     def repository(self, image: str) -> str:
         """The name to push `image` (without registry and tag) under."""
@@ -197,7 +212,7 @@ class PushTarget:
         return f"{self.pull}/{image}" if self.pull else self.repository(image)
 
     def __str__(self) -> str:
-        return self.push or (f"kind load ({self.kind_cluster})" if self.kind_cluster else "")
+        return self.push or (str(self.nodes) if self.nodes else "")
 
 
 @dataclass(frozen=True, slots=True)

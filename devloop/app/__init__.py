@@ -18,6 +18,7 @@ from devloop.cluster.api.log_stream import registry_hosting
 from devloop.cluster.deploy.guard import check_context, check_namespace
 from devloop.errors import Code, DevloopError, Location
 from devloop.registry.discovery import discover
+from devloop.registry.node_images import node_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,11 +47,10 @@ def connect(project: Project) -> Iterator[Connection]:
 
 def find_registry(project: Project, connection: Connection) -> PushTarget:
     """Where the project's images go. Errors: registry/*, cluster/*."""
-    cluster = connection.context.removeprefix("kind-")  # so kind names its contexts
     return discover(
         config=project.registry,
         hosting=registry_hosting(connection),
-        kind_cluster=cluster if cluster != connection.context else None,
+        nodes=lambda: node_images(connection.context, lambda: connection.made_by, os.environ),
     )
 
 

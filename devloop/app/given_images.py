@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from devloop.engine.ports import Reporter
     from devloop.model import PushTarget
     from devloop.registry.client import RegistryClient
-    from devloop.registry.kindload import KindLoader
+    from devloop.registry.node_images import NodeImageLoader
 
 
 _NOTHING = Snapshot(entries=MappingProxyType({}), digest="", stamp="")
@@ -60,7 +60,7 @@ class GivenImages:
     """The engine's builder for an image that is there. With a `loader`, one that is in no registry
     is loaded into the nodes."""
 
-    def __init__(self, image: ImageRef, target: PushTarget, loader: KindLoader | None) -> None:
+    def __init__(self, image: ImageRef, target: PushTarget, loader: NodeImageLoader | None) -> None:
         self._image = as_pulled(image, target)
         self._loader = loader
 

@@ -24,7 +24,7 @@ from devloop.cluster.deploy.check import check_manifests
 from devloop.engine.loop import ServicePorts
 from devloop.events import DiagnosticRaised, StepProgress
 from devloop.model import Step
-from devloop.registry.kindload import KindLoader
+from devloop.registry.node_images import NodeImageLoader
 
 if TYPE_CHECKING:
     import threading
@@ -122,7 +122,7 @@ class ServiceParts:
     def _given(self, service: Service, image: ImageRef, deployments: Deployments) -> ServicePorts:
         """The parts for an image that is there; what is on disk plays no part."""
         target = self.environment.target
-        loader = KindLoader(target.kind_cluster) if target.kind_cluster else None
+        loader = NodeImageLoader(target.nodes) if target.nodes else None
         source = GivenSource(image, functools.partial(self._check_manifests, service))
         builder = GivenImages(image, target, loader)
         return self._service_ports(service, source, builder, deployments)
@@ -220,7 +220,7 @@ class ServiceParts:
             target,
             written_since=source.written_since,
             registry=self.environment.registry,
-            loader=KindLoader(target.kind_cluster) if target.kind_cluster else None,
+            loader=NodeImageLoader(target.nodes) if target.nodes else None,
             open_registry=self.registries,
             once=self.mode == "run",
             pull=self.pull,

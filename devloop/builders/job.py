@@ -1,6 +1,6 @@
 """What building needs from elsewhere and what every builder is given.
 
-Adapters do not import each other, so the registry's client and kind's loader come in through the
+Adapters do not import each other, so the registry's client and the loader come in through the
 protocols here; app.py wires them.
 """
 
@@ -214,8 +214,10 @@ class Job:
             self.loader.load(f"{self.repository}:{tag_of(scan)}", cancel, progress.report)
         if not checked:
             self.check_unchanged(scan)
-        nodes = self.target.kind_cluster
-        loaded = f"loaded into the nodes of {nodes}" if nodes else "in the local Docker"
+        nodes = self.target.nodes
+        loads = nodes is not None and nodes.tool != "docker"
+        loaded = f"loaded into the nodes of {nodes.cluster}" if nodes and loads else ""
+        loaded = loaded or "in the local Docker"
         progress.done(summary, f"{digest[:19]}…" if digest else loaded)
         return self.image_ref(scan, digest)
 

@@ -1,4 +1,4 @@
-"""Where images go: the config, what the cluster says of itself (KEP-1755), `kind load`.
+"""Where images go: the config, what the cluster says of itself (KEP-1755), its nodes' own images.
 
 Pure decisions; the caller reads the cluster. `check` alone asks the registry whether it is there.
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import shutil
 from typing import TYPE_CHECKING, Literal
 
 import yaml
@@ -18,9 +17,13 @@ from devloop.base.image_reference import REGISTRY
 from devloop.base.lazy_dataclass import dataclass
 from devloop.errors import Code, DevloopError
 from devloop.model import PushTarget
+from devloop.registry.node_images import missing_tool
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from devloop.base.cancel import Cancel
+    from devloop.model import NodeImages
     from devloop.registry.client import RegistryClient
 
 
@@ -85,13 +88,15 @@ def _unreadable(wrong: str) -> DevloopError:
     )
 
 
-def discover(*, config: str | None, hosting: str | None, kind_cluster: str | None) -> PushTarget:
-    """The first that applies: config, the cluster's ConfigMap, `kind load`.
+def discover(
+    *, config: str | None, hosting: str | None, nodes: Callable[[], NodeImages | None]
+) -> PushTarget:
+    """The first that applies: config, the cluster's ConfigMap, its nodes' own images.
 
     `config` is a registry's name that the configuration's rules let through, `hosting` the value of
-    the ConfigMap's key, None when there is no such ConfigMap; `kind_cluster` the name of the kind
-    cluster that the context leads to. A registry that is named but is also the one that the cluster
-    describes keeps the cluster's other names for it. Raises registry/discovery and
+    the ConfigMap's key, None when there is no such ConfigMap; `nodes`, asked last, tells how images
+    get into the nodes that the context leads to. A registry that is named but is also the one that
+    the cluster describes keeps the cluster's other names for it. Raises registry/discovery and
     registry/unreachable (nowhere to push)."""
     described = Hosting()
     try:
@@ -104,13 +109,13 @@ def discover(*, config: str | None, hosting: str | None, kind_cluster: str | Non
         return _described(config, described, "config")
     if described.host:
         return _described(described.host, described, "cluster")
-    if kind_cluster:
-        return PushTarget(kind_cluster=kind_cluster, source="kind")
+    if (found := nodes()) is not None:
+        return PushTarget(nodes=found, source="nodes")
     raise DevloopError.of(
         Code.REGISTRY_UNREACHABLE,
         "there is no registry to push to",
-        cause="devloop.yaml names none, the cluster describes none "
-        "(KEP-1755) and is not a kind cluster",
+        cause="devloop.yaml names none, the cluster describes none (KEP-1755) and is of no kind "
+        "whose nodes images are loaded into",
         suggestions=(
             "devloop cluster up starts a local cluster with a registry",
             "or name one that the nodes can pull from: registry: localhost:5001 in devloop.yaml",
@@ -136,17 +141,9 @@ def _described(push: str, hosting: Hosting, source: Literal["config", "cluster"]
 
 def check(target: PushTarget, client: RegistryClient | None, cancel: Cancel | None = None) -> None:
     """Raise unless images can be sent to `target`: registry/unreachable, registry/unauthorized, or
-    env/tool-missing when `kind` would be needed. `client` is None for a target without registry."""
+    env/tool-missing when a program that loads images would be needed. `client` is None for a target
+    without registry."""
     if client is not None:
         client.ping(cancel)
-    elif target.kind_cluster and shutil.which("kind") is None:
-        raise DevloopError.of(
-            Code.ENV_TOOL_MISSING,
-            "kind is not installed or not on PATH",
-            cause=f"the cluster {target.kind_cluster} has no registry, so images are loaded with "
-            "kind load",
-            suggestions=(
-                "install kind: https://kind.sigs.k8s.io",
-                "or give the cluster a registry, which is faster: devloop cluster up",
-            ),
-        )
+    elif target.nodes and (lacking := missing_tool(target.nodes)) is not None:
+        raise lacking

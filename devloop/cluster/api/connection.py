@@ -28,7 +28,7 @@ from devloop.base.net_tls import TlsError, tls_context
 from devloop.base.threads import Background
 from devloop.cluster.api import kubeconfig, user_credentials
 from devloop.cluster.api.api_errors import ApiError, connection_error, status_error
-from devloop.cluster.api.local_nodes import local_tool
+from devloop.cluster.api.local_nodes import made_by
 from devloop.cluster.api.pod_view import dig, items
 from devloop.cluster.api.stream import ResponseStream
 from devloop.errors import Code, DevloopError
@@ -88,11 +88,16 @@ class Connection:
         self._renewal: Background[_Login] | None = None
         self._login = self._log_in(None, Cancel())
 
-    @functools.cached_property
+    @property
     def local_tool(self) -> str:
         """The tool for local clusters that made the nodes; "" when none did, or they may not be
         listed. Asks the cluster once."""
-        return local_tool(items(dig(self.find("/api/v1/nodes", absent={403}), "items")))
+        return self.made_by[0]
+
+    @functools.cached_property
+    def made_by(self) -> tuple[str, str]:
+        """The same, and what that tool calls the cluster, if it has names for them."""
+        return made_by(items(dig(self.find("/api/v1/nodes", absent={403}), "items")))
 
     @classmethod
     def open(

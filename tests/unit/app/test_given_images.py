@@ -11,7 +11,7 @@ from devloop.app.given_images import GivenImages, GivenSource, PushedImages, as_
 from devloop.base.cancel import Cancel
 from devloop.engine.loop import SilentReporter
 from devloop.errors import Code, DevloopError
-from devloop.model import ImageRef, PushTarget
+from devloop.model import ImageRef, NodeImages, PushTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ def test_what_is_in_no_registry_is_loaded_into_the_nodes_or_refused() -> None:
     loaded: list[str] = []
     scan = GivenSource(LOCAL, lambda _: None).scan(None, Cancel())
     loader: Any = Loader()
-    built = GivenImages(LOCAL, PushTarget(kind_cluster="k"), loader)
+    built = GivenImages(LOCAL, PushTarget(nodes=NodeImages("kind", "k")), loader)
     assert built.build(scan, SilentReporter(), Cancel()) is LOCAL
     assert loaded == ["web:t"]
     assert GivenImages(WEB, PushTarget(), None).build(scan, SilentReporter(), Cancel()) is WEB

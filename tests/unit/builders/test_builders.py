@@ -24,7 +24,7 @@ from devloop.builders.preflight import preflight
 from devloop.builders.select import make_builder
 from devloop.config.schema import Build, Deploy, Project, Service
 from devloop.errors import Code, DevloopError
-from devloop.model import ImageRef, PushTarget
+from devloop.model import ImageRef, NodeImages, PushTarget
 from tests.support.waiting import Overdue
 from tests.unit.builders.kit import FakeRegistry, Notes, job, recorded, scan_of, write
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 DIGEST = "sha256:" + "9f2c41" + "0" * 58
 OTHER = "sha256:" + "1" * 64
-KIND = PushTarget(kind_cluster="dev", source="kind")
+KIND = PushTarget(nodes=NodeImages("kind", "dev"), source="nodes")
 
 
 class FakeDocker:

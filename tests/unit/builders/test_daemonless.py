@@ -19,7 +19,7 @@ from devloop.builders.image.copies import FileEntry
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.listing import Listing, PathEntry
 from devloop.errors import Code, DevloopError
-from devloop.model import ImageRef, PushTarget
+from devloop.model import ImageRef, NodeImages, PushTarget
 from devloop.registry.client import Registries, RegistryClient
 from tests.unit.builders.kit import Notes, job, scan_of, write
 from tests.unit.builders.test_base_image import Local, publish, sha, tar
@@ -237,12 +237,12 @@ def test_a_variable_whose_value_only_a_builder_knows(bench: Bench) -> None:
 
 def test_without_a_registry_docker_has_to_load_the_image(bench: Bench) -> None:
     write(bench.context, {"Dockerfile": "FROM scratch\n"})
-    target = PushTarget(kind_cluster="k")
+    target = PushTarget(nodes=NodeImages("kind", "k"))
     fallback = Fallback(AssertionError("not asked for"))
     full = DaemonlessBuilder(
         job(bench.context, target), fallback, bench.registries, bench.local, bench.cache
     )
-    with pytest.raises(NeedsFullBuild, match="loaded into the nodes"):
+    with pytest.raises(NeedsFullBuild, match="goes into the local Docker"):
         bench.build(full)
     assert bench.notes.steps == []
 

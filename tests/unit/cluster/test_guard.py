@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from devloop.cluster.api.local_nodes import local_tool
+from devloop.cluster.api.local_nodes import made_by
 from devloop.cluster.deploy.guard import check_context, check_namespace, local_reason
 from devloop.errors import DevloopError
 
@@ -117,4 +117,21 @@ def test_a_local_tools_nodes_prove_what_a_name_does_not() -> None:
     ],
 )
 def test_nodes_tell_who_made_them(nodes: list[dict[str, Any]], tool: str) -> None:
-    assert local_tool(nodes) == tool
+    assert made_by(nodes)[0] == tool
+
+
+@pytest.mark.parametrize(
+    ("nodes", "cluster"),
+    [
+        ([{"spec": {"providerID": "kind://docker/a/a-control-plane"}}], "a"),
+        ([{"spec": {"providerID": f"kind://podman/a-b/{n}"}} for n in ("x", "y")], "a-b"),
+        ([{"spec": {"providerID": "k3s://k3d-server-1-server-0"}}], "server-1"),
+        ([{"spec": {"providerID": "k3s://k3d-a-agent-12"}}], "a"),
+        ([{"metadata": {"labels": {"minikube.k8s.io/name": "mine"}}}], "mine"),
+        ([{"metadata": {"labels": {"microk8s.io/cluster": "true"}}}], "microk8s"),
+        ([{"spec": {"providerID": f"kind://docker/{c}/n"}} for c in "ab"], ""),
+        ([], ""),
+    ],
+)
+def test_nodes_tell_what_their_cluster_is_called(nodes: list[dict[str, Any]], cluster: str) -> None:
+    assert made_by(nodes)[1] == cluster
