@@ -234,9 +234,10 @@ class ConfigReloaded(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldStarted(Event):
     """An iteration waits, and why; without `iter` a change in a session that is paused, a service
-    that somebody rolled back, or a session that is about to end. `until` is seconds from now to the
-    next try, None when something else than time ends it; `code` is empty when it is no error that
-    is waited out."""
+    that somebody rolled back, one that waits for another that it needs, or a session that is about
+    to end. `until` is seconds from now to the next try, None when something else than time ends it;
+    `code` is empty when it is no error that is waited out; `on` is the service that is waited for,
+    if it is one."""
 
     type: ClassVar[str] = "hold"
     service: str
@@ -245,6 +246,7 @@ class HoldStarted(Event):
     code: str
     until: float | None
     attempt: int = 1
+    on: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,7 +92,7 @@ def command(options: CommonOptions, output: str) -> int:
     for note in notes:
         click.echo(note)
     for name, (status, *others) in found.items():
-        _show(name, status, others, session)
+        _show(name, status, others, session, only_built=project.only_built(name))
         if name in disk:
             click.echo(f"  disk    {disk[name]}")
     return ExitStatus.DONE
@@ -171,8 +171,12 @@ def _show(
     status: WorkloadStatus,
     others: Sequence[WorkloadStatus],
     session: dict[str, Any] | None,
+    *,
+    only_built: bool,
 ) -> None:
-    if not status.found:
+    if not status.found and only_built:
+        click.echo(f"\n{service}   only built, for those that need it")
+    elif not status.found:
         click.echo(f"\n{service}   {status.workload} does not exist")
     else:
         click.echo(f"\n{service}   {status.workload}   {_state(status)}")

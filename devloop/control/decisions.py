@@ -34,8 +34,8 @@ _FULL = "full build: "
 @dataclass(slots=True, kw_only=True)
 class Decision:
     """One service's last iteration. `finished` is None while it goes on; `waits` is the last hold's
-    reason, where nothing has happened since; `before` counts those before it that a newer change
-    superseded."""
+    reason, where nothing has happened since, and `waits_on` the service that is waited for;
+    `before` counts those before it that a newer change superseded."""
 
     service: str
     iter: int | None = None
@@ -45,6 +45,7 @@ class Decision:
     problems: list[Record] = field(default_factory=list)
     step: str = ""
     waits: str = ""
+    waits_on: str = ""
     finished: Record | None = None
     before: int = 0
 
@@ -88,7 +89,7 @@ class Decision:
             named = ", ".join(paths[:_NAMED])
             return f"devloop.yaml changed: {named}" + (f" and {more} more" if more > 0 else "")
         if kind == "image":
-            return f"the image of {', '.join(paths)}, which it runs as well, is another one"
+            return f"the image of {', '.join(paths)}, which it uses, is another one"
         if kind == "rollback":
             to = self.trigger.get("to")
             what = "an image of an earlier session" if to is None else f"the image of #{to}"
@@ -126,10 +127,9 @@ def decisions(records: Iterable[Record]) -> dict[str, Decision]:
             for new in record["services"]["added"]:
                 found[new] = Decision(service=new)
         name = record.get("service")
+        for each in found.values():
+            each.waits = "" if _is_over(each, record) else each.waits
         if not isinstance(name, str):
-            if record.get("type") == "session.resumed":
-                for each in found.values():
-                    each.waits = ""
             continue
         decision = found.setdefault(name, Decision(service=name))
         if record.get("type") == "trigger.taken":
@@ -141,6 +141,13 @@ def decisions(records: Iterable[Record]) -> dict[str, Decision]:
         elif record.get("iter") == decision.iter or record.get("iter") is None:
             _take(decision, record)
     return found
+
+
+def _is_over(decision: Decision, record: Record) -> bool:
+    """Whether what the service waits for is no more."""
+    if record.get("type") == "iteration.finished":
+        return record.get("service") == decision.waits_on and record["outcome"] != "failed"
+    return record.get("type") == "session.resumed"
 
 
 def _begun(last: Decision, record: Record) -> Decision:
@@ -164,6 +171,6 @@ def _take(decision: Decision, record: Record) -> None:
         case "diagnostic":
             decision.problems.append(record)
         case "hold":
-            decision.waits = str(record["reason"])
+            decision.waits, decision.waits_on = str(record["reason"]), str(record.get("on") or "")
         case "iteration.finished":
             decision.finished, decision.step, decision.waits = record, "", ""

@@ -14,6 +14,7 @@ from devloop import events
 from devloop.base.process import is_alive
 from devloop.base.state_file import StateFile
 from devloop.errors import Code
+from devloop.model import Outcome
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,6 +87,8 @@ class SessionView:
                 self._nothing_held()
                 self.state |= {"ended": ts, "exit_code": event.exit_code, "why": event.why}
             case _:
+                if isinstance(event, events.IterationFinished) and event.outcome != Outcome.FAILED:
+                    self._nothing_held(on=event.service)
                 service = self.state.get("services", {}).get(getattr(event, "service", None))
                 if service is None or not _update(service, event):
                     return False
@@ -96,11 +99,12 @@ class SessionView:
         service = self.state.get("services", {}).get(event.service)
         if service is not None:
             reason = "a change waits" if self.state.get("paused") else event.reason
-            service["hold"] = {"code": "", "reason": reason, "attempt": 1}
+            service["hold"] = {"code": "", "reason": reason, "attempt": 1, "on": event.on}
 
-    def _nothing_held(self) -> None:
+    def _nothing_held(self, *, on: str = "") -> None:
+        """Nothing waits any more, or nothing `on` this service."""
         for each in self.state.get("services", {}).values():
-            if each["state"] == "idle":
+            if each["state"] == "idle" and (not on or (each["hold"] or {}).get("on") == on):
                 each["hold"] = None
 
     def _reloaded(self, event: events.ConfigReloaded, ts: str) -> None:

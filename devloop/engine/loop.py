@@ -291,6 +291,7 @@ class Engine:
                         code=hold.code or "",
                         until=None if hold.until is None else hold.until - now,
                         attempt=hold.attempt,
+                        on=hold.on,
                     )
                 )
                 due = None

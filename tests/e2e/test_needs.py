@@ -117,7 +117,7 @@ def test_what_is_needed_is_built_first_and_followed(
 
     # A run ends with what failed, whatever needs it included.
     project.save("base/Dockerfile", DOCKERFILES["base"] + "RUN exit 3\n")
-    once = devloop("run", "api", "other")
+    once = devloop("run", "api")
     once.wait(lambda e: e["type"] == "session.ended", "end", 120)
     assert once.process.wait(10) == 1
     ends: dict[str, Any] = {e["service"]: e for e in once.of("iteration.finished")}

@@ -488,6 +488,8 @@ def _since(before: Json | None, live: Json | None, done: DeployedWorkload) -> De
 
 def _detail(deployed: Deployed, ways: dict[WorkloadRef, str]) -> str:
     """`deployment/web -> 0a1b2c, in place`."""
+    if not deployed.workloads and not deployed.changed:
+        return "nothing of it runs by itself"
     if not deployed.changed:
         return "nothing to change"
     refs = [each.workload for each in deployed.workloads if each.changed]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from devloop.cli.why import explained
@@ -136,6 +137,13 @@ def test_a_pause_is_waited_for_until_it_is_over() -> None:
     hold = HoldStarted(service="web", iter=None, reason="paused", code="", until=None)
     assert told(began(), ended(), hold)["web"].endswith("  waits    paused")
     assert "waits" not in told(began(), ended(), hold, SessionResumed())["web"]
+
+
+def test_a_service_that_is_needed_is_waited_for_until_it_is_as_before() -> None:
+    hold = HoldStarted(service="web", iter=None, reason="for it", code="", until=None, on="base")
+    base, other = replace(ended(), service="base"), replace(ended(), service="other")
+    assert told(began(), ended(), hold, other)["web"].endswith("  waits    for it")
+    assert "waits" not in told(began(), ended(), hold, base)["web"]
 
 
 def test_who_asked_and_how_many_gave_way_before_it() -> None:

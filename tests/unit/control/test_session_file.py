@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +119,16 @@ def test_holds_and_results(tmp_path: Path) -> None:
         "digest": "sha256:9f",
         "fingerprint": "f",
     }
+
+
+def test_what_waits_for_a_service_waits_until_that_is_as_before(tmp_path: Path) -> None:
+    wait = HoldStarted(service="web", iter=None, reason="waits", code="", until=None, on="base")
+    done = replace(FINISHED, service="base", outcome=Outcome.UNCHANGED, failed_step=None)
+    began = replace(start(os.getpid()), services=("web", "base"))
+    session = told(tmp_path, began, wait, replace(done, outcome=Outcome.FAILED))
+    assert session["services"]["web"]["hold"]["reason"] == "waits"
+    session = told(tmp_path, began, wait, done)
+    assert session["services"]["web"]["hold"] is None
 
 
 def test_a_session_that_ended_or_died(tmp_path: Path) -> None:
