@@ -48,13 +48,14 @@ def file_sync(
     contents: Path,
     ports: AbstractSet[int],
     early: bool,
+    halted: Callable[[], bool] = lambda: False,
 ) -> FileSync:
     """The syncer of a service with `sync:` in devloop.yaml, or of one that is replaced `hot`: all
     that the Dockerfile copies, and the process starts anew. `paths` knows the project's files in
     the containers, `builder` what its last image shows of the COPYs and below them; `contents` is
     the directory where later sessions find what containers have, `ports` are those that somebody
-    connects to, now and later; `early`: nothing is known yet of what runs. `report` gets what
-    cannot be."""
+    connects to, now and later; `early`: nothing is known yet of what runs; `halted`: a debugger
+    may have stopped it. `report` gets what cannot be."""
 
     def open_stream(
         pod: PodView, container: str, argv: Sequence[str], cancel: Cancel
@@ -80,6 +81,7 @@ def file_sync(
             ended=ended,
             report=report,
             ports=ports,
+            halted=halted,
             starts=lambda pod, container, done: feed.process_starts(
                 service.name, pod, container, done=done
             ),

@@ -96,6 +96,13 @@ class Forwards:
             self._targets.use(places)
         self._open = wanted
 
+    def attached(self, service: str) -> bool:
+        """Whether an editor is connected to the service's debugger, or waits for it. For any
+        thread."""
+        forwarder, debuggers = self._forwarder, self._debuggers
+        ports = [local for name, local in debuggers if name == service]
+        return forwarder is not None and any(forwarder.connected(service, p) for p in ports)
+
     def _publish_forward(self, event: Event) -> None:
         if isinstance(event, ForwardChanged):
             debugger = self._debuggers.get((event.service, event.local), "")

@@ -79,6 +79,7 @@ class ServiceParts:
     feed: PodFeed
     built: BuiltImages
     housekeeper: Housekeeper
+    attached: Callable[[str], bool] = lambda _: False
     images: Mapping[str, ImageRef] | Literal["pushed"] | None = None
 
     def __post_init__(self) -> None:
@@ -277,6 +278,7 @@ class ServiceParts:
             contents=self.project.state_dir / "contents",
             ports=self._ports[service.name],
             early=first,
+            halted=functools.partial(self.attached, service.name),
         )
         stack.callback(made.close)
         return made

@@ -106,6 +106,9 @@ class Wiring:
         self.stack.callback(self.forwards.close)
         self.forwards.use(self.services)
 
+    def _attached(self, service: str) -> bool:
+        return self.forwards is not None and self.forwards.attached(service)
+
     def follow_logs(self) -> None:
         def read(pod: PodView, container: str, **how: Any) -> Iterator[bytes]:
             return open_log(self.connection, pod.namespace, pod.name, container, **how)
@@ -145,6 +148,7 @@ class Wiring:
             feed=self.feed,
             built=built,
             housekeeper=self._keep_house(built),
+            attached=self._attached,
             images=self.images,
         )
         self.stack.callback(parts.close)
@@ -157,6 +161,7 @@ class Wiring:
             configs=configs,
             project_paths=parts.paths,
             runs=self.feed.follow,
+            attached=self._attached,
             releases=functools.partial(
                 releases_of,
                 context=self.connection.context,

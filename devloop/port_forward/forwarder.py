@@ -100,6 +100,15 @@ class PortForwarder:
         finally:
             self._in_loop(lambda: self._add(opened))
 
+    def connected(self, service: str, local: int) -> bool:
+        """Whether somebody is connected to this port. For any thread."""
+        found = [
+            route
+            for route, (port, _) in tuple(self._opened.items())
+            if (route.service, port) == (service, local)
+        ]
+        return any(route.connections for route in found)
+
     def _add(self, opened: Sequence[tuple[tuple[Socket, ...], WantedPort]]) -> None:
         for listeners, wanted in opened:
             route = self._open(listeners, wanted)

@@ -369,7 +369,9 @@ class ContainerSync:
         if restarts is None or not restart:
             attempt.finish()
             return
-        self._awaited = AwaitedStart(attempt, restarts.limit, self._declared | restarts.ports)
+        self._awaited = AwaitedStart(
+            attempt, restarts.limit, restarts.halted, self._declared | restarts.ports
+        )
         self.busy = True
 
     # --- the process ---------------------------------------------------------------------------

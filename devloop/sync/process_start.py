@@ -10,6 +10,7 @@ import time
 from dataclasses import field
 from typing import TYPE_CHECKING
 
+from devloop.base.deadline import Deadline
 from devloop.base.lazy_dataclass import dataclass
 from devloop.errors import Code, DevloopError
 
@@ -53,7 +54,7 @@ class Restarts:
     from how it did; `report` is told when it did so while nothing was awaited. `starts` is told
     before each start (pod, container, False), and when the new process serves (True). `ports` are
     those that somebody connects to, beside the ones that the container's spec names; read at each
-    start."""
+    start. While it is `halted` by a debugger, the limit does not count."""
 
     stop_timeout: float
     limit: float
@@ -61,6 +62,7 @@ class Restarts:
     report: Callable[[Diagnosis], None]
     starts: Callable[[PodView, str, bool], None] = lambda _pod, _container, _done: None
     ports: AbstractSet[int] = frozenset()
+    halted: Callable[[], bool] = lambda: False
 
 
 class Revival:
@@ -96,15 +98,21 @@ class AwaitedStart:
 
     attempt: SyncAttempt
     limit: float
+    halted: Callable[[], bool] = lambda: False
     declared: frozenset[int] = frozenset()
     count: int | None = None
     since: float = field(default_factory=time.monotonic)
     ports: ProcessNews | None = None
+    _deadline: Deadline = field(init=False)
     _ports_since: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._deadline = Deadline(self.limit, self.halted)
 
     def left(self) -> float:
         """Seconds until it is `settled` or failed."""
-        return min(self.since + self.limit, self._settles()) - time.monotonic()
+        ends = -math.inf if self._deadline.passed() else self._deadline.at
+        return min(ends, self._settles()) - time.monotonic()
 
     def settled(self) -> bool:
         return self._settles() <= time.monotonic()

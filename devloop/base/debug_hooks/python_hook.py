@@ -81,12 +81,15 @@ def _debug() -> None:
 
 
 def _adapt(port: int) -> None:
-    """In the process that debugpy starts beside the program: have its inner port be this one."""
+    """In the process that debugpy starts beside the program: have its inner port be this one, and
+    an editor that asks for it attach again after the program has ended."""
     import socket
 
     bind = socket.socket.bind
 
     def bound(self: socket.socket, address: tuple) -> None:  # type: ignore[type-arg]
+        # The first one to listen for editors: by now what talks to them is loaded.
+        _attach_again(sys.modules.get("debugpy.adapter.clients"))
         if address[1:2] == (0,):
             try:
                 self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -96,6 +99,24 @@ def _adapt(port: int) -> None:
         return bind(self, address)
 
     socket.socket.bind = bound  # type: ignore[method-assign, assignment]
+
+
+def _attach_again(clients: object) -> None:
+    """debugpy itself sends `restart` back to editors that it connects to, not to those that connect
+    to it. An editor that ends the session, which sets it to False, is not asked."""
+    made = getattr(clients, "Client", None)
+    if made is None or "restart_requested" in vars(made):
+        return
+
+    def asked(self: object) -> bool:
+        arguments = getattr(getattr(self, "start_request", None), "arguments", None) or {}
+        return self.__dict__.get("_restarts", True) and arguments.get("restart") is True
+
+    def ended(self: object, value: bool) -> None:
+        if getattr(self, "start_request", None) is not None:
+            self.__dict__["_restarts"] = value
+
+    made.restart_requested = property(asked, ended)
 
 
 def _own() -> None:

@@ -72,6 +72,7 @@ class Deployments:
         read_status: ReadStatus | None = None,
         runs: Callable[[str, tuple[WorkloadRef, ...]], None] = lambda _service, _refs: None,
         releases: Callable[[Service], tuple[Release, ...]] = lambda _: (),
+        attached: Callable[[str], bool] = lambda _: False,
     ) -> None:
         facts = (connection.context, connection.server)
         guard.check_context(*facts, project.allow_contexts, lambda: connection.local_tool)
@@ -99,6 +100,7 @@ class Deployments:
         self.configs = configs or ProjectConfigs(renderings, self.namespace)
         self.runs = runs
         self.releases = releases
+        self.attached = attached
         self.project_paths = project_paths
         self._deployers: tuple[ServiceDeployer, ...] = ()
         self._guard = threading.Lock()

@@ -465,6 +465,7 @@ class ServiceDeployer:
             hooks=self._of(deployed.workload).hooks,
             project_paths=self._shared.project_paths.get(self.name),
             others=partial(self._shared.others, deployed.workload),
+            halted=partial(self._shared.attached, self.name),
         )
 
     def _remember(self, image: ImageRef) -> None:

@@ -8,10 +8,10 @@ makes is to delete a broken pod that keeps a StatefulSet from taking the fix
 # ruff: noqa: ARG002 - RolloutHooks is the base of what does something
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from devloop.base.deadline import Deadline
 from devloop.cluster.api.log_stream import tail_log
 from devloop.cluster.api.pod_view import Json, dig, images_of, items, metadata, name_of, uid_of
 from devloop.cluster.api.writes import delete_pod
@@ -89,7 +89,8 @@ class RolloutHooks:
 class Rollout:
     """One workload's rollout, to be followed by `together`. `timeout` is in seconds, from now.
     `project_paths` knows the files of the containers that get the image, `others` the workloads
-    that are deployed together with this one: its program may need them."""
+    that are deployed together with this one: its program may need them; while it is `halted` by
+    a debugger, the timeout does not count."""
 
     def __init__(
         self,
@@ -101,6 +102,7 @@ class Rollout:
         hooks: RolloutHooks,
         project_paths: ProjectPaths | None = None,
         others: Callable[[], Collection[WorkloadRef]] = tuple,
+        halted: Callable[[], bool] = lambda: False,
     ) -> None:
         self._connection = connection
         self._deployed = deployed
@@ -120,7 +122,7 @@ class Rollout:
         self._removed: set[str] = set()
         # pod uid -> container -> what it was when the rollout began
         self._found: dict[str, dict[str, RestartRecord]] | None = None
-        self._deadline = time.monotonic() + timeout
+        self._deadline = Deadline(timeout, halted)
         self._reported = ""
         self._cures = Cures(connection, self._patience)
         self._warned: set[tuple[str, ...]] = set()
@@ -143,13 +145,13 @@ class Rollout:
 
     def due(self, now: float) -> float:
         """When something would be decided without news from the cluster (monotonic)."""
-        return min(self._deadline, self._patience.next(now))
+        return min(self._deadline.at, self._patience.next(now))
 
     def look(self, reporter: Reporter, cancel: Cancel) -> tuple[Served, str] | None:
         """Where it is now: the proof and a few words ("1/1 ready") once it is at its end. Raises
         pod/*, safety/changed-outside, cluster/*."""
         view = self._look_around(cancel)
-        late = time.monotonic() >= self._deadline
+        late = self._deadline.passed()
         self._patience.begin()
         status = judge(self._deployed, view, accepted=self._accepted)
         match status:
