@@ -169,6 +169,12 @@ class Code(enum.StrEnum):
     POD_STALE_IMAGE = "pod/stale-image", "the pod runs another image than the one deployed"
     SYNC_FAILED = "sync/failed", "files could not be copied into a container"
     SYNC_IMAGE = "sync/image", "an image holds what was synced, or why not"
+    TEST_FAILED = "test/failed", "the service's `test` failed in the fresh image"
+    HOOK_FAILED = "hook/failed", "a command of `hooks` failed"
+    SAFETY_UNTRUSTED = (
+        "safety/untrusted",
+        "devloop.yaml names commands to run on this computer, and nobody has trusted them",
+    )
     SAFETY_CONTEXT = "safety/context", "the context is not known to be local, nor allowed by name"
     SAFETY_LEASE = "safety/lease", "another session works with the workload"
     SAFETY_PROTECTED_NAMESPACE = "safety/protected-namespace", "the namespace is the cluster's"
@@ -191,6 +197,8 @@ _STATUS = {
     "debug": ExitStatus.FAILED,
     "pod": ExitStatus.FAILED,
     "sync": ExitStatus.FAILED,
+    "test": ExitStatus.FAILED,
+    "hook": ExitStatus.FAILED,
     "safety": ExitStatus.REFUSED,
     "internal": ExitStatus.BUG,
 }
@@ -344,6 +352,11 @@ pod/stale-image: See whether an admission webhook rewrites images, or a mirror s
 sync/failed: Mostly a note: an image, or a new pod, brings the files instead. The cause says what
   was in the way.
 sync/image: A note: pods to come start with what was synced; else the cause says why not.
+test/failed: Read its last lines, correct the program or the test and save. Nothing was deployed.
+hook/failed: The key's place and its last lines are in the message. Correct the command, or what it
+  needs, and save.
+safety/untrusted: Read the commands that the message shows. `devloop trust` trusts them, `--trust`
+  or DEVLOOP_TRUST=1 for this once (as in CI).
 safety/context: Choose another with `--context`; or, if devloop may write there, name it in
   `allow_contexts`.
 safety/lease: End the other session, or take the workload over from it with `--takeover`.

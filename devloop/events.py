@@ -265,7 +265,8 @@ class PodChanged(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogLine(Event):
     """One line of a container, which was restarted `restarts` times before it. The wire's `ts` is
-    the kubelet's timestamp, not devloop's."""
+    the kubelet's timestamp, not devloop's. Without a `container` it is one of a hook, which `pod`
+    names (`before_build`), or of the service's `test`."""
 
     type: ClassVar[str] = "log"
     service: str

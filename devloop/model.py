@@ -28,8 +28,10 @@ class Step(enum.StrEnum):
     """The stages an iteration can pass through, in order."""
 
     SCAN = "scan"
+    HOOK = "hook"
     BUILD = "build"
     PUSH = "push"
+    TEST = "test"
     DEPLOY = "deploy"
     ROLLOUT = "rollout"
     SYNC = "sync"
@@ -330,6 +332,15 @@ class PodView:
     def suffix(self) -> str:
         """The part of the name that tells this pod from its siblings."""
         return self.name.rsplit("-", 1)[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedTest:
+    """How a command ended that was run in an image; `status` is negative for a signal. `not_run`
+    is why it was not run at all, in words, "" when it was."""
+
+    status: int = 0
+    not_run: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,6 +77,9 @@ def _clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
             if not name.startswith("DEVLOOP_TEST_") or name == run_report.VARIABLE:
                 monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no-config"))
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
+        # A test of what nobody trusted takes it away.
+        monkeypatch.setenv("DEVLOOP_TRUST", "1")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
         if kubeconfig := os.environ.get("DEVLOOP_TEST_KUBECONFIG"):
             monkeypatch.setenv("KUBECONFIG", kubeconfig)

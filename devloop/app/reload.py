@@ -82,6 +82,7 @@ class Reload:
         renderings = self._rendered(project)
         try:
             services = self._of_session(project, renderings)
+            self._wiring.check_trust(loaded, services)
         except DevloopError as error:
             return (*error.diagnoses, *notes)
         added = [name for name in services if name not in self._services]

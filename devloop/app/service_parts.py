@@ -8,6 +8,7 @@ it behind. Which service is to have other parts is decided elsewhere, see reload
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +16,7 @@ from devloop.app.debugging import supervision_blocker
 from devloop.app.given_images import GivenImages, GivenSource, PushedImages
 from devloop.app.good_images import ServiceImages, image_exists
 from devloop.app.project_paths import project_paths
+from devloop.app.service_hooks import deployed_only, service_hooks
 from devloop.app.sources import source_of
 from devloop.base.lazy_dataclass import dataclass
 from devloop.builders.built_images import RecordingBuilder
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from devloop.cluster.deploy.project_configs import ProjectConfigs
     from devloop.cluster.rollout.stack_traces import ProjectPaths
     from devloop.config.schema import Project, Service
-    from devloop.engine.ports import Rendering, ServiceBuilder, Source
+    from devloop.engine.ports import Hooks, Rendering, ServiceBuilder, Source, Tester
     from devloop.errors import Diagnosis, Severity
     from devloop.events import Event
     from devloop.model import ImageRef
@@ -118,7 +120,9 @@ class ServiceParts:
             target = self.environment.target
             pushed = PushedImages(service, target, self.environment.registry)
             return self._service_ports(service, source, pushed, deployments)
-        return self._service_ports(service, source, builder, deployments, syncer)
+        ports = self._service_ports(service, source, builder, deployments, syncer)
+        hooks = self._hooks(service, source)
+        return dataclasses.replace(ports, hooks=hooks, tester=self._tester(service, paths))
 
     def _given(self, service: Service, image: ImageRef, deployments: Deployments) -> ServicePorts:
         """The parts for an image that is there; what is on disk plays no part."""
@@ -144,11 +148,31 @@ class ServiceParts:
             syncer=syncer,
             roll_back=self.rolls_back(service),
             needs=service.needs,
+            hooks=self._hooks(deployed_only(service), None),
             exists=functools.partial(image_exists, self.environment.registry),
             good=ServiceImages(
                 self.project.state_dir, self.connection.context, self.connection.namespace, name
             ),
         )
+
+    def _hooks(self, service: Service, source: ServiceSource | None) -> Hooks | None:
+        return service_hooks(
+            service,
+            self.project,
+            self.connection,
+            self.feed,
+            source=source,
+            repository=self.environment.target.pull_repository(service.image),
+            publish=self.publish,
+        )
+
+    def _tester(self, service: Service, paths: ProjectPaths) -> Tester | None:
+        if not service.test.command:
+            return None
+        # Imported late, as the syncer's.
+        from devloop.app.service_test import service_tester  # noqa: PLC0415
+
+        return service_tester(service, self.project, self.connection, paths, self.publish)
 
     def rolls_back(self, service: Service) -> bool:
         """Whether a failed rollout of the service is taken back."""
@@ -261,7 +285,8 @@ class ServiceParts:
             and service.deploy.replace in ("auto", "hot")
             and self._supervised(service)
         )
-        if self.mode != "dev" or not (service.sync or hot):
+        if self.mode != "dev" or not (service.sync or hot) or service.test.command:
+            # What is tested is an image, and nothing is served before.
             return None
         # Imported late: most sessions have none, and every import delays the start.
         from devloop.app.file_sync import file_sync  # noqa: PLC0415

@@ -16,6 +16,7 @@ from devloop.app import connect, only_session
 from devloop.app.config_notice import contents_of
 from devloop.app.early_control import EarlyControl
 from devloop.app.preflight import preflight_environment, watch_workloads
+from devloop.app.trust import check_trust
 from devloop.app.workloads import renderings_for, with_used_services, workloads_of
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.current import Current
@@ -75,6 +76,7 @@ class Session:
     tail: bool = False
     takeover: bool = False
     pull: bool = False
+    trust: bool = False
     page: int | None = None  # its port, 0 for the usual one or any; None: no page
     stream: TextIO | None = None  # what is reported goes there; None: standard output
     builds: bool = True  # False: deploys what is built already
@@ -125,6 +127,20 @@ class Session:
                 raise RuntimeError(_described(self._bug)) from self._bug
             raise self._bug
         return status
+
+    def _checked(self, loaded: LoadedProject) -> dict[str, Service]:
+        """The services that are asked for, of a project that can be gone on with. Errors: config/*,
+        safety/untrusted."""
+        services = needed_by(loaded.project, chosen(loaded.project, self.only))
+        if self.images is None and (problems := check_files(loaded)):
+            raise ConfigErrors(problems)
+        self._check_trust(loaded, services)
+        return services
+
+    def _check_trust(self, loaded: LoadedProject, services: Iterable[str]) -> None:
+        """Errors: safety/untrusted."""
+        if not self.trust:
+            check_trust(loaded, services)
 
     def _recover(self, connection: Connection, left_behind: Iterable[WorkloadRef]) -> None:
         from devloop.cluster.deploy.recovery import recover_abandoned  # noqa: PLC0415 - as the wiring
@@ -222,9 +238,7 @@ class Session:
         loaded = self.load()
         # At once: an edit while all the rest is asked and imported is one to take over.
         contents, project = contents_of(loaded.files), loaded.project
-        services = needed_by(project, chosen(project, self.only))
-        if self.images is None and (problems := check_files(loaded)):
-            raise ConfigErrors(problems)
+        services = self._checked(loaded)
         images = self._images(loaded, services)
         stack.enter_context(only_session(project))
         asked = "the cluster, its registry and Docker" if self.builds else "the cluster"
@@ -257,6 +271,7 @@ class Session:
         registry = environment.target.repository("")
         services = with_used_services(project, services, renderings, registry)
         images = self._images(loaded, services)
+        self._check_trust(loaded, services)
         services = built_for(services, environment.platforms)
         if self.mode == "run":
             services = as_written(services)
@@ -311,6 +326,7 @@ class Session:
             contents=contents,
             pull=self.pull,
             images=images,
+            check_trust=self._check_trust,
         )
         return self._work(wiring, leases, acquired, connection, stack)
 

@@ -33,7 +33,7 @@ from devloop.watch.hints import WatchHints
 
 if TYPE_CHECKING:
     import contextlib
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from devloop.app.preflight import Environment
@@ -78,6 +78,7 @@ class Wiring:
     contents: Mapping[Path, bytes | None]
     pull: bool = False
     images: Mapping[str, ImageRef] | Literal["pushed"] | None = None
+    check_trust: Callable[[LoadedProject, Iterable[str]], None] = lambda _loaded, _services: None
 
     def __post_init__(self) -> None:
         self._project = self.loaded.project

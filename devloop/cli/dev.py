@@ -5,7 +5,14 @@ from __future__ import annotations
 import click
 
 from devloop.cli.options import CommonOptions, project_options
-from devloop.cli.session import OUTPUTS, Output, pull_option, run_session, takeover_option
+from devloop.cli.session import (
+    OUTPUTS,
+    Output,
+    pull_option,
+    run_session,
+    takeover_option,
+    trust_option,
+)
 from devloop.cli.suggestions import service_names
 
 
@@ -21,6 +28,7 @@ from devloop.cli.suggestions import service_names
 )
 @pull_option
 @takeover_option
+@trust_option
 @project_options
 def command(
     options: CommonOptions,
@@ -30,6 +38,7 @@ def command(
     web: str | None,
     pull: bool,
     takeover: bool,
+    trust: bool,
 ) -> int:
     """Deploy, then rebuild and replace the pods at every save, until Ctrl-C.
 
@@ -44,6 +53,7 @@ def command(
         services=services,
         output=output,
         takeover=takeover,
+        trust=trust,
         pull=pull,
         page=None if web is None else _port(web),
     )

@@ -46,6 +46,7 @@ COMMANDS = {
     "init": "Write a devloop.yaml for what is here.",
     "check": "Validate devloop.yaml and the files it names.",
     "doctor": "Try the whole path of a save, and name the hop that fails.",
+    "trust": "Let the commands of devloop.yaml run on this computer.",
     "config": "Show the configuration as it holds, and where each value is from.",
     "editor": "Set an editor up: tasks, and its list of problems.",
     "schema": "Print the JSON Schema of devloop.yaml or of the event stream.",

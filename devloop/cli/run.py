@@ -5,7 +5,14 @@ from __future__ import annotations
 import click
 
 from devloop.cli.options import CommonOptions, project_options
-from devloop.cli.session import OUTPUTS, Output, pull_option, run_session, takeover_option
+from devloop.cli.session import (
+    OUTPUTS,
+    Output,
+    pull_option,
+    run_session,
+    takeover_option,
+    trust_option,
+)
 from devloop.cli.suggestions import service_names
 
 
@@ -17,6 +24,7 @@ from devloop.cli.suggestions import service_names
 )
 @pull_option
 @takeover_option
+@trust_option
 @project_options
 def command(
     options: CommonOptions,
@@ -26,6 +34,7 @@ def command(
     tail: bool,
     pull: bool,
     takeover: bool,
+    trust: bool,
 ) -> int:
     """Build, push and deploy once, wait for the rollout, and end with the result.
 
@@ -39,5 +48,6 @@ def command(
         output=output,
         tail=tail,
         takeover=takeover,
+        trust=trust,
         pull=pull,
     )

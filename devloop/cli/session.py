@@ -37,6 +37,13 @@ pull_option = click.option(
     help="Take base images from their registry, whatever the local Docker has.",
 )
 
+trust_option = click.option(
+    "--trust",
+    is_flag=True,
+    envvar="DEVLOOP_TRUST",
+    help="Run the commands of devloop.yaml on this computer for once, trusted or not.",
+)
+
 Output = Literal["auto", "live", "lines", "json", "quiet"]
 OUTPUTS = ("auto", "live", "lines", "json", "quiet")
 
@@ -72,6 +79,7 @@ def run_session(
     tail: bool = False,
     takeover: bool = False,
     pull: bool = False,
+    trust: bool = False,
     page: int | None = None,
     builds: bool = True,
     images: Path | None = None,
@@ -94,6 +102,7 @@ def run_session(
             tail=tail,
             takeover=takeover,
             pull=pull,
+            trust=trust,
             page=page,
             builds=builds,
             images=images,

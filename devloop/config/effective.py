@@ -75,6 +75,11 @@ def as_yaml(settings: tuple[Setting, ...], *, sources: bool) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def _needs_more(kind: Block) -> bool:
+    """Whether the defaults of a block are nothing that could stand in a file."""
+    return any(key.required for key in kind.keys.values())
+
+
 class _Settings:
     def __init__(
         self,
@@ -97,7 +102,9 @@ class _Settings:
         for name, key in kind.keys.items():
             where = (*path, name)
             field: Any = getattr(made, key.field, None)
-            if isinstance(key.kind, Block):
+            if isinstance(key.kind, Block) and name not in values and _needs_more(key.kind):
+                yield Setting(path=where, value=None, source="not given", shown=False)
+            elif isinstance(key.kind, Block):
                 yield from self.of(key.kind, values.get(name, {}), field, where)
             elif isinstance(key.kind, Map) and isinstance(key.kind.value, Block):
                 for entry, below in values.get(name, {}).items():

@@ -72,7 +72,7 @@ def _put(node: Node | None, kind: Kind | None, parts: tuple[str, ...], change: _
     if not parts:
         return change.value
     below = _below(node, kind, parts[0], change)
-    if isinstance(kind, Block) and isinstance(node, Scalar) and kind.short is not None:
+    if isinstance(kind, Block) and isinstance(node, Scalar | Items) and kind.short is not None:
         entry = MappingEntry(key=kind.short, location=node.location, value=node)
         node = Keys(location=node.location, entries=(entry,))
     keys = node if isinstance(node, Keys) else Keys(location=_HERE, entries=())

@@ -152,7 +152,7 @@ class Reader:
         return values
 
     def _block(self, node: Node, kind: Block, path: Path) -> Any:
-        if isinstance(node, Scalar) and kind.short is not None and node.value is not None:
+        if kind.short is not None and _is_short(node, kind.keys[kind.short].kind):
             where = (*path, kind.short)
             self.locations.keys[where] = self.locations.key(path)
             value = self.read(node, kind.keys[kind.short].kind, where)
@@ -228,6 +228,13 @@ class Reader:
         return MISSING
 
 
+def _is_short(node: Node, kind: Kind) -> bool:
+    """Whether a value stands in a block's place for the one key of this kind."""
+    if isinstance(node, Scalar):
+        return node.value is not None
+    return isinstance(node, Items) and isinstance(kind, List)
+
+
 def _did_you_mean(word: str, words: Iterable[str]) -> str:
     meant = nearest(word, words)
     return f"did you mean `{meant}`?" if meant else ""
@@ -250,7 +257,7 @@ def _expected(kind: Kind) -> str:
         case Flag():
             return "true or false"
         case List():
-            if kind.single and isinstance(kind.item, Block):
+            if kind.single and isinstance(kind.item, Block) and kind.item.short:
                 return _expected(kind.item)
             if kind.single:
                 return f"{_expected(kind.item)}, or a list"
@@ -258,7 +265,10 @@ def _expected(kind: Kind) -> str:
         case Map():
             return "a mapping"
         case Block():
-            return "text or a mapping" if kind.short else "a mapping"
+            if kind.short is None:
+                return "a mapping"
+            lists = isinstance(kind.keys[kind.short].kind, List)
+            return "text, a list or a mapping" if lists else "text or a mapping"
 
 
 def _inside(node: Scalar, dollar: int) -> Location:

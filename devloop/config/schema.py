@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal
 from devloop.base.lazy_dataclass import dataclass
 from devloop.config import resolve, rules
 from devloop.config.charts import CHART, Chart
+from devloop.config.commands import HOOKS, TEST, Hooks, ImageTest
 from devloop.config.grammar import (
     Block,
     Choice,
@@ -416,6 +417,9 @@ class Service:
             change="build",
         ),
     ] = ()
+    test: Annotated[ImageTest, Key(TEST, TEST.about, change="build")] = field(
+        default_factory=ImageTest
+    )
     deploy: Annotated[Deploy, Key(_DEPLOY, _DEPLOY.about, change="deploy")]
     sync: Annotated[
         tuple[SyncRule, ...] | Literal["auto"],
@@ -460,6 +464,9 @@ class Service:
         Logs,
         Key(block(Logs, "Which logs to follow."), "Which logs to follow.", change="logs"),
     ] = field(default_factory=Logs)
+    hooks: Annotated[Hooks, Key(HOOKS, HOOKS.about, change="rollout")] = field(
+        default_factory=Hooks
+    )
     line: int = 1
 
 
@@ -476,7 +483,6 @@ _SERVICE = block(
         "namespace": "it belongs at the top: all services share one namespace",
         "registry": "it belongs at the top: all services share one registry",
     },
-    later={"test": "tests before a deploy", "hooks": "hooks"},
 )
 
 

@@ -23,7 +23,7 @@ from devloop.model import Outcome, Step
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from devloop.engine.state import Asked, Done
+    from devloop.engine.state import Asked, Done, ServiceState
     from devloop.engine.turn import Turn
     from devloop.model import Scan
 
@@ -150,6 +150,9 @@ def _decide(turn: Turn, scan: Scan, seen: Dirty, done: Done) -> None:
         turn.service = replace(turn.service, superseded=service.superseded[:-1])
         turn.count_superseded(scan.changed)
     failure = service.failure
+    idle = running is None and not (seen.asks or seen.again or seen.keys)
+    if done.left and idle and _left_by_hooks(turn, service, scan):
+        return
     echo = done.wrote and not seen.asks and failure and seen.first < failure.at + _ECHO
     if running is None and failure and echo:
         turn.service = replace(turn.service, failure=replace(failure, fingerprint=fingerprint))
@@ -166,6 +169,26 @@ def _decide(turn: Turn, scan: Scan, seen: Dirty, done: Done) -> None:
         begin(turn, trigger if first or seen.keys or scan.changed else Trigger(kind="retry"), scan)
     else:
         _compare(turn, trigger, scan, seen, ended=running is not None)
+
+
+def _left_by_hooks(turn: Turn, before: ServiceState, scan: Scan) -> bool:
+    """What hooks left is no change: what was known of the disk as it was before holds on. False
+    where nothing was."""
+    last = before.scan.fingerprint if before.scan is not None else None
+    if last is None:
+        return False
+    if before.served == scan.fingerprint:
+        return True
+    if before.served == last:
+        turn.service = replace(turn.service, served=scan.fingerprint)
+    elif before.failure is not None and before.failure.fingerprint == last:
+        failure = replace(before.failure, fingerprint=scan.fingerprint)
+        turn.service = replace(turn.service, failure=failure)
+    else:
+        return False
+    if before.behind is not None:
+        turn.service = replace(turn.service, behind=replace(before.behind, scan=scan))
+    return True
 
 
 def _stays(turn: Turn, running: Iteration, scan: Scan, seen: Dirty, done: Done) -> bool:

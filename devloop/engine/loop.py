@@ -55,10 +55,12 @@ if TYPE_CHECKING:
         Deployer,
         GoodImages,
         Hints,
+        Hooks,
         Reporter,
         ServiceBuilder,
         Source,
         Syncer,
+        Tester,
     )
     from devloop.engine.state import (
         Fact,
@@ -97,6 +99,8 @@ class ServicePorts:
     needs: tuple[str, ...] = ()
     exists: Callable[[ImageRef, Cancel], bool] = lambda _image, _cancel: True
     good: GoodImages | None = None
+    hooks: Hooks | None = None
+    tester: Tester | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +320,8 @@ class Engine:
     def _scanned(self, name: str, found: Scan) -> Done:
         """What a scan found, and whether it makes a difference to the iteration under way, or to
         the last one."""
-        service, builder = self._state.services.get(name), self._ports_of(name).builder
+        service, ports = self._state.services.get(name), self._ports_of(name)
+        builder, hooks = ports.builder, ports.hooks
         if service is None:
             raise Cancelled
         iteration = service.iteration
@@ -325,10 +330,13 @@ class Engine:
         before = iteration.scan if iteration is not None else service.scan
         if before is None or found.fingerprint.deploy != before.fingerprint.deploy:
             return Done(found)
-        wrote = builder.wrote(before, found)
-        if iteration is None or not (wrote or not builder.may_differ(before, found)):
-            return Done(found, wrote=wrote)
-        return Done(found, spares=iteration.number, wrote=wrote)
+        left = hooks is not None and hooks.wrote(before, found)
+        wrote = left or builder.wrote(before, found)
+        if iteration is None:
+            return Done(found, wrote=wrote, left=left)
+        echo = hooks is not None and hooks.may_have_written(before, found)
+        spared = wrote or echo or not builder.may_differ(before, found)
+        return Done(found, spares=iteration.number if spared else None, wrote=wrote)
 
     def _ports_of(self, name: str) -> ServicePorts:
         if name not in (services := self.services):
@@ -352,20 +360,17 @@ class Engine:
                 return Done(_resume(ports, iteration.scan, cancel))
             case TaskKind.SYNC:
                 assert ports.syncer is not None  # noqa: S101 - only then is there a sync
-                blocker = ports.syncer.blocker(iteration.scan)
-                if blocker is not None:
-                    return Done(NotSynced(blocker))
-                return Done(ports.syncer.sync(iteration.scan, reporter, cancel))
+                return _sync(ports, ports.syncer, iteration.scan, reporter, cancel)
             case TaskKind.BUILD:
-                scan = replace(iteration.scan, fresh=iteration.fresh)
-                image = ports.builder.build(scan, reporter, cancel)
-                ports.deployer.image_built(image)
-                return Done(image)
+                return _build(ports, iteration, reporter, cancel)
             case TaskKind.DEPLOY:
                 return Done(_deploy(ports, task.service, iteration, reporter, cancel))
             case TaskKind.FOLLOW:
                 assert iteration.deployed is not None  # noqa: S101 - the deploy came before
-                return Done(_follow(ports, iteration, iteration.deployed, reporter, cancel))
+                served = _follow(ports, iteration, iteration.deployed, reporter, cancel)
+                if ports.hooks is not None:
+                    ports.hooks.run("after_deploy", served.image, reporter, cancel)
+                return Done(served)
             case TaskKind.ROLLBACK:
                 assert iteration.deployed is not None  # noqa: S101 - the deploy came before
                 ports.deployer.rollback(iteration.deployed, reporter, cancel)
@@ -428,6 +433,41 @@ def _resume(ports: ServicePorts, scan: Scan, cancel: Cancel) -> Resumed | NotSyn
     return NotSynced(found) if isinstance(found, str) else found
 
 
+def _sync(
+    ports: ServicePorts, syncer: Syncer, scan: Scan, reporter: Reporter, cancel: Cancel
+) -> Done:
+    blocker = syncer.blocker(scan)
+    if blocker is None and ports.hooks is not None:
+        scan = ports.hooks.before_sync(scan, reporter, cancel)
+        blocker = syncer.blocker(scan)
+    if blocker is not None:
+        return Done(NotSynced(blocker))
+    served = syncer.sync(scan, reporter, cancel)
+    if ports.hooks is not None:
+        ports.hooks.run("after_sync", served.image, reporter, cancel)
+    return Done(served, scan=scan)
+
+
+def _build(ports: ServicePorts, iteration: Iteration, reporter: Reporter, cancel: Cancel) -> Done:
+    scan = iteration.scan
+    if ports.hooks is not None:
+        scan = ports.hooks.before_build(scan, reporter, cancel)
+    image = ports.builder.build(replace(scan, fresh=iteration.fresh), reporter, cancel)
+    _examine(ports, image, reporter, cancel, again=iteration.trigger.kind == "retry")
+    ports.deployer.image_built(image)
+    return Done(image, scan=scan)
+
+
+def _examine(
+    ports: ServicePorts, image: ImageRef, reporter: Reporter, cancel: Cancel, *, again: bool = False
+) -> None:
+    """What stands between a build and whoever uses its image."""
+    if ports.hooks is not None:
+        ports.hooks.run("after_build", image, reporter, cancel)
+    if ports.tester is not None:
+        ports.tester.test(image, reporter, cancel, again=again)
+
+
 def _is_good(ports: ServicePorts, image: ImageRef, scan: Scan) -> None:
     if ports.good is not None:
         ports.good.add(image, scan.fingerprint)
@@ -437,6 +477,8 @@ def _deploy(
     ports: ServicePorts, service: str, iteration: Iteration, reporter: Reporter, cancel: Cancel
 ) -> Deployed | Awaits:
     assert iteration.image is not None  # noqa: S101 - the build came before
+    if ports.hooks is not None:
+        ports.hooks.run("before_deploy", iteration.image, reporter, cancel)
     try:
         if iteration.back:
             return _go_back(ports, service, iteration, reporter, cancel)
@@ -497,7 +539,9 @@ def _follow(
 
 
 def _catch_up(ports: ServicePorts, scan: Scan, cancel: Cancel) -> CaughtUp:
+    # The hooks before a build ran before the sync.
     image = ports.builder.build(scan, SilentReporter(), cancel)
+    _examine(ports, image, SilentReporter(), cancel)
     if ports.syncer is not None:
         ports.syncer.image_contains(image, scan)
     _is_good(ports, image, scan)

@@ -8,7 +8,7 @@ what adapters need of one another.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from devloop.base.lazy_dataclass import dataclass
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         StepOutcome,
     )
 
+    HookTime = Literal["after_build", "after_sync", "before_deploy", "after_deploy"]
     StandingOf = Callable[[Mapping[str, ImageRef]], Standing | str]
 
 
@@ -140,6 +141,42 @@ class ServiceBuilder(Builder, Protocol):
         """Whether the images of two scans may differ; False only where that is proven. Quick; asks
         nobody."""
         ...
+
+
+class Hooks(Protocol):
+    """The user's own commands before and after the steps of one service."""
+
+    def before_build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> Scan:
+        """Run those before a build of `scan`; what is to be built after them. Errors:
+        hook/failed."""
+
+    def before_sync(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> Scan:
+        """As `before_build`, before `scan` is synced into what runs. Where that stands for a build,
+        those before a build are among them."""
+
+    def run(
+        self, when: HookTime, image: ImageRef | None, reporter: Reporter, cancel: Cancel
+    ) -> None:
+        """Run those of another time; `image` is the one in question, if any. Errors:
+        hook/failed."""
+
+    def wrote(self, before: Scan, after: Scan) -> bool:
+        """Whether they wrote all in which `after` differs from `before`: then it is no change of
+        the project. Quick; asks nobody."""
+        ...
+
+    def may_have_written(self, before: Scan, after: Scan) -> bool:
+        """Whether they may have: an iteration under way goes on then, and what is found is looked
+        at after it. Quick; asks nobody."""
+        ...
+
+
+class Tester(Protocol):
+    """Says whether one service's image may be deployed."""
+
+    def test(self, image: ImageRef, reporter: Reporter, cancel: Cancel, *, again: bool) -> None:
+        """Run the test in the image; `again` also where it passed before. Reports the step `test`.
+        Errors: test/failed, env/*."""
 
 
 class ImagesMissing(Exception):  # noqa: N818 - not an error: they are being made

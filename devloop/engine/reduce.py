@@ -267,6 +267,8 @@ def _ended(turn: Turn, task: Task, result: object) -> None:
     match result:
         case Done(value):
             turn.close_steps(StepOutcome.DONE)
+            if result.scan is not None:
+                _prepared(turn, result.scan)
             _advance(turn, value)
         case Failed(diagnosis):
             _task_failed(turn, task, diagnosis)
@@ -278,6 +280,14 @@ def _ended(turn: Turn, task: Task, result: object) -> None:
                 return
             turn.close_steps(StepOutcome.CANCELLED)
             turn.iteration = replace(turn.iteration, attempt=task.attempt + 1)
+
+
+def _prepared(turn: Turn, scan: Scan) -> None:
+    """What is served is what there was after the hooks, whose writes no other look may find."""
+    turn.iteration = replace(turn.iteration, scan=scan)
+    newest = turn.service.scan
+    if newest is not None and newest.look < scan.look:
+        turn.service = replace(turn.service, scan=scan)
 
 
 def _end(turn: Turn, outcome: Outcome, **reason: Unpack[Reason]) -> None:
@@ -439,6 +449,8 @@ def _task_failed(turn: Turn, task: Task, diagnosis: Diagnosis) -> None:
         turn.to_stage(TaskKind.ROLLBACK, failure=failure)
         return
     ours = turn.service.taken is None
+    # What runs is ready where only the hooks after that failed.
+    ours = ours and diagnosis.code is not Code.HOOK_FAILED
     if task.kind is TaskKind.FOLLOW and turn.state.mode == "dev" and iteration.deployed and ours:
         unserved = Unserved(
             scan=iteration.scan, key=number, deployed=iteration.deployed, since=turn.now

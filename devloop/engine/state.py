@@ -426,7 +426,9 @@ class CaughtUp:
 @dataclass(frozen=True, slots=True)
 class Done:
     """`spares` is the number of the iteration that what a scan found makes no difference to;
-    `wrote` says that what differs from the iteration's or the last scan is a build's output."""
+    `wrote` says that what differs from the iteration's or the last scan is a build's output, `left`
+    that all of it is what hooks left there. `scan` is what there was after the hooks before a
+    step."""
 
     value: (
         Scan
@@ -442,6 +444,8 @@ class Done:
     ) = None
     spares: int | None = None
     wrote: bool = False
+    left: bool = False
+    scan: Scan | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,8 +183,9 @@ class LineFormatter:
     def _log(self, event: events.LogLine) -> str:
         """`[web x2x7] text`, `[web x2x7 sidecar] text` once a service has several containers."""
         containers = self._containers.setdefault(event.service, set())
-        containers.add(event.container)
-        container = f" {event.container}" if len(containers) > 1 else ""
+        if event.container:  # else it is a hook or a test
+            containers.add(event.container)
+        container = f" {event.container}" if event.container and len(containers) > 1 else ""
         prefix = f"[{event.service} {event.pod.rsplit('-', 1)[-1]}{container}]"
         return not_a_problem(f"{prefix} {plain(event.text)}".rstrip())
 

@@ -215,7 +215,7 @@ class LogPrefixes:
         prefix = self._known.get(key)
         if prefix is None:
             containers = self._containers.setdefault(service, set())
-            if container not in containers:
+            if container and container not in containers:
                 containers.add(container)
                 if len(containers) == 2:
                     self._known.clear()
@@ -224,7 +224,7 @@ class LogPrefixes:
 
     def _prefix(self, service: str, pod: str, container: str) -> str:
         name = f"{plain(service):<{self._width}} {plain(pod.rsplit('-', 1)[-1])}"
-        if len(self._containers[service]) > 1:
+        if container and len(self._containers[service]) > 1:
             name += f" {plain(container)}"
         bar = self._glyphs.bar
         if not self._color:

@@ -182,6 +182,25 @@ class ServiceSource:
         written |= self._scanner.rewritten_since(scan.look)
         return frozenset(path for path in written if not _passing(path)) or None
 
+    def look_again(self, cancel: Cancel, since: Scan | None = None) -> tuple[Scan, frozenset[str]]:
+        """What is on disk now, and the paths of the context that were written to since `since`, be
+        it with the same bytes. Nothing of it is lost for the next scan's `changed`. Raises as
+        `scan`."""
+        passing = since.passing if since is not None else frozenset()
+        with self._lock:
+            in_step, self._in_step = self._in_step, False
+            before = self._looks
+            keep = frozenset(self._prefix + path for path in passing)
+            needs = since.needs if since is not None else self._needs
+            now = self._look(None, cancel, keep, needs)
+            scanner = self._scanner
+            changed = self._looks > before + 1 or (scanner and scanner.changes)
+            self._in_step = in_step and not changed
+            if since is None or scanner is None:
+                return now, frozenset()
+            written = now.snapshot.changed_since(since.snapshot)
+            return now, written | scanner.rewritten_since(since.look)
+
     @property
     def _looks(self) -> int:
         return self._scanner.looks if self._scanner is not None else 0

@@ -19,7 +19,7 @@ from devloop.cluster.api.pod_view import metadata, name_of, text
 from devloop.cluster.api.websocket import open_websocket
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
@@ -81,6 +81,41 @@ def run_exec(
     if stream.ended:
         raise ValueError(stream.ended)
     return found.decode("utf-8", "replace")
+
+
+def follow_exec(
+    connection: Connection,
+    namespace: str,
+    pod: str,
+    container: str,
+    cancel: Cancel,
+    *,
+    argv: Sequence[str],
+    limit: float,
+    on_line: Callable[[str], None],
+) -> str:
+    """How `argv` failed, in words, "" when it did not. `on_line` gets its lines, those of its
+    standard error at its end.
+
+    Raises as `run_exec` does, but for ValueError. A command that is given up is left to itself: the
+    API server has no way to end it."""
+    stream = open_exec(connection, namespace, pod, container, argv=argv, cancel=cancel)
+    deadline = time.monotonic() + limit
+    rest = b""
+    poll = select.poll()
+    poll.register(stream, select.POLLIN)
+    with contextlib.closing(stream), cancel.closing(stream.shut):
+        while (piece := stream.receive()) != b"":
+            cancel.check()
+            if piece is not None:
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    on_line(line.decode("utf-8", "replace").rstrip("\r"))
+            elif not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise TimeoutError(f"`{' '.join(argv)}` did not end in {limit:g} s")
+    for line in filter(None, (rest, *stream.stderr.split(b"\n"))):
+        on_line(line.decode("utf-8", "replace").rstrip("\r"))
+    return stream.ended or ""
 
 
 class ExecStream:

@@ -10,7 +10,7 @@ import { fillService, holdText, newService } from "./services.js";
 import { newState, restate, standing, summary, take } from "./state.js";
 import { ask, enter, follow } from "./stream.js";
 
-const STEPS = ["scan", "test", "build", "push", "deploy", "rollout", "sync"];
+const STEPS = ["scan", "hook", "build", "push", "test", "deploy", "rollout", "sync"];
 const WORDS = { connected: "live", lost: "not connected, trying again",
   token: "the address is not this session's", elsewhere: "shown in a newer tab",
   over: "the session has ended" };

@@ -75,6 +75,8 @@ _AREAS: Final = {
     "debug": "Debuggers",
     "pod": "Pods",
     "sync": "Files in running containers",
+    "test": "Tests in the image",
+    "hook": "Hooks",
     "safety": "Safety",
     "internal": "devloop itself",
 }

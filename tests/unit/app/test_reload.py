@@ -42,7 +42,7 @@ class Session:
         self.events: list[Event] = []
         self.busy: set[int] = set()
         self.taken_leases: set[str] = set()
-        self.hot = False
+        self.hot = self.untrusted = False
         loaded = self.load(text)
         services = {
             name: each for name, each in loaded.project.services.items() if name in only or not only
@@ -72,6 +72,7 @@ class Session:
             follower=follower,
             forwards=SimpleNamespace(use=self.use_ports),
             debuggers=SimpleNamespace(use=lambda _services: None),
+            check_trust=self.check_trust,
         )
         parts = SimpleNamespace(
             tidy=lambda: None,
@@ -93,6 +94,10 @@ class Session:
             cast("Any", SimpleNamespace(take_over=self.take_over)),
             only=only,
         )
+
+    def check_trust(self, _loaded: Any, _services: Any) -> None:
+        if self.untrusted:
+            raise DevloopError.of(Code.SAFETY_UNTRUSTED, "nobody has trusted it")
 
     def load(self, text: str) -> Any:
         (self.root / "devloop.yaml").write_text(text)
@@ -308,3 +313,14 @@ def test_what_needs_a_new_start_is_said_until_it_is_reverted_and_the_rest_is_tak
     assert ("engine", "web", ("services.web.image",), True) in session.done
     assert session.edit(web("image: x")) == []
     assert session.reloaded[0].restart == ()
+
+
+def test_commands_that_nobody_trusted_are_taken_over_once_somebody_does(tmp_path: Path) -> None:
+    session = Session(tmp_path, web("image: a"))
+    session.untrusted = True
+    text = web("image: b, hooks: {after_build: [make]}")
+    assert [code for code, _ in session.edit(text)] == ["safety/untrusted"]
+    assert session.done == []
+    session.untrusted = False
+    assert session.edit(text) == []
+    assert session.reloaded[0].changed == ("services.web.image", "services.web.hooks.after_build")

@@ -72,6 +72,14 @@ GOOD: dict[str, str] = {
     "    activate: [{env: CI=true, context: 'a*', command: [run, dev]}]\n"
     "    services: {web: {deploy: , build: x}, new: {build: ., sync: }}\n",
     "needs": "version: 1\nservices: {a: {build: ., needs: [b, b]}, b: {build: b, needs: []}}",
+    "test as words": service("test: [pytest, -q]"),
+    "test as text": service("test: pytest -q && ruff check"),
+    "test in full": service("test: {command: [pytest], on: docker, timeout: 5m}"),
+    "hooks": service(
+        "hooks:\n  before_build: [make gen, [go, generate], {command: make, timeout: 3s}]\n"
+        "  after_sync: {command: [kill, '1'], container: true}\n  after_deploy: echo $X\n"
+        "  before_deploy: [{command: x, container: side}]"
+    ),
     "anchors": "version: 1\nservices:\n  a: &a {build: .}\n  b: *a\n",
     "yaml 1.1 words are text": service("deploy: {manifests: [on, yes]}"),
     "byte order mark": "\ufeff" + _TOP,
@@ -109,7 +117,7 @@ BAD: dict[str, str] = {
     "profile for a variable without a name": _TOP + "profiles: {ci: {activate: [{env: =x}]}}",
     "needs a text": service("needs: base"),
     "needs a name that none can have": service("needs: [Base]"),
-    "test": service("test: [pytest]"),
+    "test": service("test: {on: docker}"),
     "cache true": service(build="build: {cache: true}"),
     "cache a path": service(build="build: {cache: /c}"),
     "cache null": service(build="build: {cache: }"),
@@ -138,12 +146,18 @@ BAD: dict[str, str] = {
     "sync dest with NUL": service('sync: [{src: a, dest: "/a\\0"}]'),
     "sync restart": service("sync: [{src: a, dest: /a, restart: always}]"),
     "sync restart in quotes": service("sync: [{src: a, dest: /a, restart: 'true'}]"),
-    "hooks": service("hooks:"),
     "helm without chart": service("deploy: {helm: {release: x}}"),
     "helm a text": service("deploy: {helm: charts/x}"),
     "helm other mode": service("deploy: {helm: {chart: x, mode: install}}"),
     "helm set nested": service("deploy: {helm: {chart: x, set: {image: {tag: x}}}}"),
     "no kustomizations": service("deploy: {kustomize: []}"),
+    "test empty": service("test: []"),
+    "test elsewhere": service("test: {command: x, on: moon}"),
+    "hooks null": service("hooks:"),
+    "hooks a list": service("hooks: [make]"),
+    "hook of another time": service("hooks: {before_start: [make]}"),
+    "hook without a command": service("hooks: {before_build: [{timeout: 3s}]}"),
+    "hook of no words": service("hooks: {before_build: [[]]}"),
     "replace other": service("deploy: {replace: slow}"),
     "replace null": service("deploy: {replace: }"),
     "name a number": _TOP + "name: 12",
