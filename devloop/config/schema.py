@@ -538,7 +538,8 @@ class Project:
         Key(
             Text(rules.REGISTRY),
             "Where images are pushed, as HOST[:PORT][/PATH].",
-            default="the cluster's local registry, if it announces one (KEP-1755)",
+            default="the local registry that the cluster announces (KEP-1755), else the nodes of "
+            "a local cluster",
             files="both",
         ),
     ] = None
