@@ -63,29 +63,37 @@ profiles:
     patches: [{op: replace, path: /build/artifacts/image=web/docker/buildArgs/MARK, value: marked}]
 """
 API = """\
-apiVersion: skaffold/v1
+apiVersion: skaffold/v2beta29
 kind: Config
-build: {artifacts: [{image: api, docker: {buildArgs: {BASE: "{{.BASE}}"}}}]}
+build:
+  artifacts:
+    - {image: api, requires: [{image: acme/base, alias: FROM_IMAGE}]}
+    - {image: acme/base, context: base, docker: {buildArgs: {BASE: "{{.BASE}}"}}}
 deploy: {kubectl: {manifests: [api.yaml]}}
 """
 
 
-def test_modules_a_profile_and_sync(devloop: Start, workspace: Workspace, cluster: Cluster) -> None:
+def test_modules_a_needed_image_a_profile_and_sync(
+    devloop: Start, workspace: Workspace, cluster: Cluster
+) -> None:
     env = taken_over(workspace, MODULES)
     workspace.replace("Dockerfile", "COPY . .", "ARG MARK\nCOPY . .\nRUN touch /app/$MARK")
     workspace.save("data/a.txt", "one")
     workspace.save("api/skaffold.yaml", API)
     workspace.save("api/app.py", workspace.read("app.py"))
+    workspace.save("api/Dockerfile", "ARG FROM_IMAGE\nFROM ${FROM_IMAGE}\nCOPY app.py .\n")
     workspace.save(
-        "api/Dockerfile", "ARG BASE\nFROM ${BASE}\nWORKDIR /app\nCOPY . .\nCMD python3 app.py\n"
+        "api/base/Dockerfile",
+        "ARG BASE\nFROM ${BASE}\nWORKDIR /app\nCOPY *.txt .\nCMD exec python3 app.py\n",
     )
+    workspace.save("api/base/one.txt", "one")
     workspace.save("api/api.yaml", workspace.read("k8s.yaml").replace("web", "api"))
     workspace.save(".dockerignore", "api\nskaffold.yaml\n")
     workspace.version("api0", "api/app.py")
 
     session = devloop("dev", DEVLOOP_PROFILE="marked", **env)
-    session.finished("ready", seconds=120)
-    session.finished("ready", seconds=120)
+    served = {session.finished("ready", seconds=120)["service"] for _ in range(3)}
+    assert served == {"base", "api", "web"}
     cluster.serves("v0")
     cluster.serves("api0", service="api")
     assert "marked" in (cluster.answer("/files") or "")
@@ -94,6 +102,10 @@ def test_modules_a_profile_and_sync(devloop: Start, workspace: Workspace, cluste
     workspace.version("api1", "api/app.py")
     assert session.finished("ready")["service"] == "api"
     cluster.serves("api1", service="api")
+
+    workspace.save("api/base/two.txt", "two")
+    assert [session.finished("ready")["service"] for _ in range(2)] == ["base", "api"]
+    assert "two.txt" in (cluster.answer("/files", service="api") or "").split()
 
     workspace.save("data/b.txt", "two")
     assert session.finished("ready")["service"] == "web"
