@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,6 @@ from devloop.config.skaffold.notes import Module, Translating
 from devloop.config.skaffold.profiles import (
     Situation,
     active_profiles,
-    profile_names,
     unknown_profiles,
     with_profile,
 )
@@ -50,12 +50,13 @@ def is_skaffold(text: str) -> bool:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SkaffoldFile:
     """`root` is the tree of a devloop.yaml; `files` are those that were read, `variables` those of
-    skaffold.env below the environment's."""
+    skaffold.env below the environment's, `profiles` those of all documents by name."""
 
     root: Keys
     notes: tuple[Diagnosis, ...]
     files: tuple[Path, ...]
     variables: Mapping[str, str]
+    profiles: Mapping[str, Node] = field(default_factory=dict)
 
 
 def read_skaffold(
@@ -85,7 +86,7 @@ def read_skaffold(
         context=lambda: context or env.get("DEVLOOP_CONTEXT") or _current_context(env),
     )
     reading.module_file(path, shown, text, situation, ())
-    unknown_profiles(profiles, reading.profile_names, problems, Location(shown))
+    unknown_profiles(profiles, list(reading.profiles), problems, Location(shown))
     if problems or not reading.modules:
         return None
     files = _Disk(path.parent)
@@ -102,7 +103,11 @@ def read_skaffold(
     root = translated(reading.modules, use)
     read = (*reading.files, *files.read)
     return SkaffoldFile(
-        root=root, notes=tuple(notes), files=tuple(dict.fromkeys(read)), variables=variables
+        root=root,
+        notes=tuple(notes),
+        files=tuple(dict.fromkeys(read)),
+        variables=variables,
+        profiles=reading.profiles,
     )
 
 
@@ -120,7 +125,7 @@ class _SourceFiles:
         self.modules: list[Module] = []
         self.files: list[Path] = []
         self.notes: list[Diagnosis] = []
-        self.profile_names: list[str] = []
+        self.profiles: dict[str, Node] = {}
         self._root = root
         self._show = show
         self._env = env
@@ -202,7 +207,8 @@ class _SourceFiles:
     def _document(
         self, document: Keys, name: str, path: Path, shown: str, situation: Situation
     ) -> None:
-        self.profile_names += profile_names(document)
+        for profile in items(at(document, "profiles")):
+            self.profiles.setdefault(text_at(profile, "name"), profile)
         active = active_profiles(document, situation, self._problems)
         for profile in active:
             document = with_profile(document, profile, self._problems)

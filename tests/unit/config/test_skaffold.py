@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -235,6 +235,28 @@ def test_a_profile_patches(directory: Directory) -> None:
     assert services["web"].build.target == "p"
     assert services["api"].build.args == {"A": "b"}
     assert services["web"].deploy.manifests == (str(directory.path / "b.yaml"),)
+
+
+@pytest.mark.parametrize(
+    ("named", "env", "context"),
+    [
+        ([], {}, "minikube"),
+        (["patched"], {}, "minikube"),
+        (["replaced"], {}, "minikube"),
+        ([], {"STAGE": "prod"}, "minikube"),
+        ([], {}, "kind-dev"),
+    ],
+)
+def test_what_init_writes_has_the_profiles(
+    named: list[str], env: dict[str, str], context: str, directory: Directory
+) -> None:
+    file = skaffold(directory, PROFILES)
+    found = converted(file.relative_to(directory.path), directory.path, {}, Flags())
+    directory.env |= env
+    around: dict[str, Any] = {"profiles": named, "context": context, "command": "dev"}
+    wanted = same(directory.load(**around).project)
+    assert same(directory.load(found.text, **around).project) == wanted
+    assert "  by-context:\n    activate: [{context: kind-*}]" in found.text
 
 
 def test_a_profile_replaces_lists(directory: Directory) -> None:
