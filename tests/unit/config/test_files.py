@@ -106,3 +106,32 @@ def test_missing_secret(directory: Directory) -> None:
     (found,) = check(directory, service(build="build: {secrets: [id=a,src=pip.cnf]}"))
     assert (found.code, str(found.location)) == ("config/file-missing", "devloop.yaml:4:23")
     assert found.suggestions == ("did you mean pip.conf?",)
+
+
+@pytest.mark.parametrize(
+    ("deploy", "present", "place", "message", "hint"),
+    [
+        ("kustomize: k8s", "k8s/kustomization.yml", "", "", ""),
+        ("kustomize: k8s/de", "k8s/dev/kustomization.yaml", "5:14", "does not exist", "k8s/dev?"),
+        ("kustomize: k8s", "k8s/dev/kustomization.yaml", "5:14", "no kustomization", "k8s/dev?"),
+        ("kustomize: k8s.yaml", "k8s.yaml", "5:14", "is a file", "kustomize: ."),
+        ("helm: {chart: ./chart}", "chart/Chart.yaml", "", "", ""),
+        ("helm: {chart: bitnami/redis}", "x", "", "", ""),
+        ("helm: {chart: ./chrt}", "chart/Chart.yaml", "5:21", "does not exist", "chart?"),
+        ("helm: {chart: ./chart}", "chart/x", "5:21", "has no Chart.yaml", ""),
+        ("helm: {chart: a/b, values: dv.yaml}", "dev.yaml", "5:33", "dv.yaml does", "dev.yaml?"),
+    ],
+)
+def test_missing_for_what_is_rendered(
+    directory: Directory, deploy: str, present: str, place: str, message: str, hint: str
+) -> None:
+    directory.write("Dockerfile")
+    directory.write(present)
+    found = check(directory, service(f"deploy: {{{deploy}}}"))
+    if not place:
+        assert found == ()
+        return
+    (problem,) = found
+    assert str(problem.location) == f"devloop.yaml:{place}"
+    assert message in problem.message
+    assert hint in "".join(problem.suggestions)
