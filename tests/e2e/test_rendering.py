@@ -102,10 +102,10 @@ def test_an_overlay_is_served_and_so_is_an_edit_of_what_it_generates_from(
         1,
     )
     session.finished("failed")
-    workspace.save("k8s/dev/kustomization.yaml", overlay)
-    workspace.version("v2")
+    mended = overlay.replace("envs: [web.env]", "literals: [GREETING=hey]")
+    workspace.save("k8s/dev/kustomization.yaml", mended)
     session.ready_at_last()
-    cluster.serves("v2 hi")
+    cluster.serves("v1 hey")
     session.interrupt()
     # The ConfigMap of before has another name, and nobody reads it any more.
     configs = [each["metadata"]["name"] for each in cluster.get("configmaps")["items"]]
