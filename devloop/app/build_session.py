@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from devloop import __version__
 from devloop.app import connect, find_registry, prepare_state_dir
+from devloop.app.project_paths import project_paths
+from devloop.app.service_hooks import service_hooks
+from devloop.app.service_test import service_tester
 from devloop.app.session import (
     Session,
     as_written,
     built_for,
-    chosen,
     names_of,
-    needed_by,
     with_profiles,
 )
 from devloop.app.sources import source_of
@@ -35,8 +36,6 @@ from devloop.builders.local_tags import tag_local
 from devloop.builders.preflight import preflight
 from devloop.builders.select import make_builder
 from devloop.cluster.api.log_stream import node_platforms
-from devloop.config.files import check_files
-from devloop.config.problems import ConfigErrors
 from devloop.engine.loop import Engine, ServicePorts
 from devloop.errors import Code, DevloopError, Diagnosis, ExitStatus
 from devloop.events import DiagnosticRaised, SessionStarted, StepProgress
@@ -70,6 +69,7 @@ class BuildSession(Session):
     more: Callable[[LoadedProject, Mapping[str, Service], PushTarget], Mapping[str, Service]] = (
         lambda _loaded, services, _target: services
     )
+    tests: bool = False  # run the services' tests as well
     writes: Path | None = None  # what `finish` writes
     finish: Callable[[LoadedProject, Mapping[str, ImageRef]], None] = lambda _loaded, _images: None
     built: dict[str, ImageRef] = field(default_factory=dict, init=False)
@@ -77,14 +77,15 @@ class BuildSession(Session):
     def _start_and_run(self, stack: contextlib.ExitStack) -> ExitStatus:
         loaded = self.load()
         project = loaded.project
-        services = needed_by(project, chosen(project, self.only))
-        if problems := check_files(loaded):
-            raise ConfigErrors(problems)
+        services = self._checked(loaded)
+        if self.tests and not any(each.test.command for each in services.values()):
+            raise _no_tests(loaded, services)
         what = f"{names_of(project, services, self.only)}{with_profiles(loaded)}"
         self._report_early(f"{what}: asking the registry and Docker")
         prepare_state_dir(project.state_dir)
         target, platforms = self._target(project)
         services = as_written(built_for(self.more(loaded, services, target), platforms))
+        self._check_trust(loaded, services)
         registry = None
         if target.push:
             registry = stack.enter_context(RegistryClient(target.push))
@@ -189,8 +190,17 @@ class BuildSession(Session):
             # Not as it is typed: `..` leads out of a context.
             if self.writes is not None and source.concerns(_normal(self.writes)):
                 self._warn(_in_the_context(self.writes, service), name)
+            tester = None
+            if self.tests and service.test.command:
+                paths = project_paths(service.build, source.last_snapshot)
+                tester = service_tester(service, project, None, paths, self._bus.publish)
             found[name] = ServicePorts(
-                source=source, builder=builder, deployer=deployer, needs=service.needs
+                source=source,
+                builder=builder,
+                deployer=deployer,
+                needs=service.needs,
+                hooks=service_hooks(service, project, source=source, publish=self._bus.publish),
+                tester=tester,
             )
         return found
 
@@ -216,6 +226,17 @@ def _asked_for_its_registry() -> Iterator[None]:
 
 def _normal(path: Path) -> Path:
     return Path(os.path.normpath(path.absolute()))
+
+
+def _no_tests(loaded: LoadedProject, services: Mapping[str, Service]) -> DevloopError:
+    name = next(iter(services))
+    return DevloopError.of(
+        Code.CONFIG_VALUE,
+        "there is nothing to test" if len(services) > 1 else f"`{name}` has no `test`",
+        location=loaded.locate("services", name),
+        cause=None if len(services) == 1 else "no service has a `test`",
+        suggestions=("test: [pytest, -q]",),
+    )
 
 
 def _in_the_context(path: Path, service: Service) -> Diagnosis:

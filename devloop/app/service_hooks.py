@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from devloop.cluster.api.connection import Connection
     from devloop.config.schema import Project, Service
     from devloop.events import Event
+    from devloop.hooks.runner import InContainer
     from devloop.model import ContainerView, PodView
     from devloop.watch.source import ServiceSource
 
@@ -31,32 +32,42 @@ _MOST_CHARACTERS = 2_000
 def service_hooks(
     service: Service,
     project: Project,
-    connection: Connection,
-    feed: PodFeed,
+    connection: Connection | None = None,
+    feed: PodFeed | None = None,
     *,
     source: ServiceSource | None,
-    repository: str,
+    repository: str = "",
     publish: Callable[[Event], None],
 ) -> HookRunner | None:
-    """The hooks of a service, None where it has none. `repository` is what its containers run;
-    without a `source` nobody looks at the disk."""
+    """The hooks of a service, None where it has none. `repository` is what its containers run, of
+    which there are none without a `connection`; without a `source` nobody looks at the disk."""
     if service.hooks == Hooks():
         return None
+    containers: InContainer = _no_container
+    where = {}
+    if connection is not None and feed is not None:
+        containers = _Containers(service, connection, feed, repository)
+        where = {
+            "DEVLOOP_CONTEXT": connection.context,
+            "DEVLOOP_NAMESPACE": connection.namespace,
+        }
     return HookRunner(
         service=service.name,
         hooks=service.hooks,
         root=project.root,
-        env={
-            "DEVLOOP_PROJECT": project.name,
-            "DEVLOOP_CONTEXT": connection.context,
-            "DEVLOOP_NAMESPACE": connection.namespace,
-        },
+        env={"DEVLOOP_PROJECT": project.name, **where},
         files=_list_of(project, service),
         source=source,
         publish=publish,
-        in_container=_Containers(service, connection, feed, repository),
+        in_container=containers,
         replaces_builds=not service.sync,
     )
+
+
+def _no_container(
+    hook: Hook, env: Mapping[str, str], on_line: Callable[[str], None], cancel: Cancel
+) -> None:
+    del hook, env, on_line, cancel
 
 
 def deployed_only(service: Service) -> Service:

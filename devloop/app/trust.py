@@ -109,9 +109,10 @@ def refusal(missing: tuple[HostCommand, ...]) -> Diagnosis:
     if count > _LISTED:
         detail.append(f"and {count - _LISTED} more")
     what = "a command" if count == 1 else f"{count} commands"
+    file = missing[0].location.path
     return Diagnosis(
         code=Code.SAFETY_UNTRUSTED,
-        message=f"devloop.yaml has {what} run on this computer that nobody has trusted yet",
+        message=f"{file} has {what} run on this computer that nobody has trusted yet",
         location=missing[0].location,
         cause="a checkout runs nothing outside of containers before somebody has read it",
         detail=tuple(detail),

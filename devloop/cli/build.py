@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from devloop.cli.options import CommonOptions, project_options
-from devloop.cli.session import Output, events_option, pull_option, run_build
+from devloop.cli.session import Output, events_option, pull_option, run_build, trust_option
 from devloop.cli.suggestions import service_names
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--tag", metavar="TAG", default="", help="One more tag for each image.")
 @events_option
 @pull_option
+@trust_option
 @project_options
 def command(
     options: CommonOptions,
@@ -40,6 +41,7 @@ def command(
     tag: str,
     output: Output,
     pull: bool,
+    trust: bool,
 ) -> int:
     """Build the image of each SERVICE, of all where none is named, and deploy nothing.
 
@@ -58,6 +60,7 @@ def command(
         services=services,
         output=output,
         pull=pull,
+        trust=trust,
         push=push,
         tag=tag,
         writes=file_output,

@@ -13,6 +13,7 @@ from devloop.cli.session import (
     images_option,
     run_session,
     takeover_option,
+    trust_option,
 )
 from devloop.cli.suggestions import service_names
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 @images_option
 @events_option
 @takeover_option
+@trust_option
 @project_options
 def command(
     options: CommonOptions,
@@ -33,6 +35,7 @@ def command(
     images: Path | None,
     output: Output,
     takeover: bool,
+    trust: bool,
 ) -> int:
     """Deploy images that are built already, wait for the rollout, and end with the result.
 
@@ -46,6 +49,7 @@ def command(
         services=services,
         output=output,
         takeover=takeover,
+        trust=trust,
         builds=False,
         images=images,
     )

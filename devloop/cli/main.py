@@ -29,6 +29,7 @@ COMMANDS = {
     "dev": "Deploy, then rebuild and replace the pods at every save.",
     "run": "Build, push and deploy once; the exit status tells the result.",
     "build": "Build the images, push them with --push; deploy nothing.",
+    "test": "Build the images and run the services' tests in them.",
     "render": "Print the manifests pinned by digest, or push them as an artifact.",
     "deploy": "Deploy images that are built already, and wait for the rollout.",
     "status": "Show what runs, and the session if there is one.",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from devloop.cli.options import CommonOptions, project_options
-from devloop.cli.session import SessionProject, images_option, pull_option, run_build
+from devloop.cli.session import SessionProject, images_option, pull_option, run_build, trust_option
 from devloop.cli.suggestions import service_names
 from devloop.errors import ExitStatus
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 @click.option("--source", default="", metavar="URL", help="Of the artifact: where it is from.")
 @click.option("--revision", default="", metavar="REV", help="Of the artifact: what it is made of.")
 @pull_option
+@trust_option
 @click.option(
     "--output",
     type=click.Choice(["text", "json"]),
@@ -59,6 +60,7 @@ def command(
     source: str,
     revision: str,
     pull: bool,
+    trust: bool,
     output: str,
 ) -> int:
     """Print the manifests of each SERVICE, of all where none is named, pinned by digest.
@@ -74,7 +76,7 @@ def command(
 
     target = parse_name(push) if push else None
     annotations = annotations_of(source, revision, os.environ)
-    status, loaded, found = _images(options, services, images, pull=pull)
+    status, loaded, found = _images(options, services, images, pull=pull, trust=trust)
     if loaded is None:
         return status
     objects = rendered(loaded, found, _note)
@@ -92,7 +94,12 @@ def command(
 
 
 def _images(
-    options: CommonOptions, services: tuple[str, ...], file: Path | None, *, pull: bool
+    options: CommonOptions,
+    services: tuple[str, ...],
+    file: Path | None,
+    *,
+    pull: bool,
+    trust: bool,
 ) -> tuple[int, LoadedProject | None, Mapping[str, ImageRef]]:
     """The images to render with: those of the file, or built now. No project where that failed,
     as was reported."""
@@ -117,6 +124,7 @@ def _images(
         services=services,
         output="lines",
         pull=pull,
+        trust=trust,
         push=True,
         stream=sys.stderr,
         more=render.used_as_well,
