@@ -178,6 +178,11 @@ class Code(enum.StrEnum):
     SAFETY_CONTEXT = "safety/context", "the context is not known to be local, nor allowed by name"
     SAFETY_LEASE = "safety/lease", "another session works with the workload"
     SAFETY_PROTECTED_NAMESPACE = "safety/protected-namespace", "the namespace is the cluster's"
+    SAFETY_GITOPS_OWNED = (
+        "safety/gitops-owned",
+        "Flux or Argo CD owns the workload and would put its own version back",
+        True,
+    )
     SAFETY_CHANGED_OUTSIDE = "safety/changed-outside", "somebody else changed the workload"
     SAFETY_NOT_RENDERED = (
         "safety/not-rendered",
@@ -362,6 +367,9 @@ safety/context: Choose another with `--context`; or, if devloop may write there,
 safety/lease: End the other session, or take the workload over from it with `--takeover`.
 safety/protected-namespace: Use another namespace. Only Roles and RoleBindings may go there, where
   `allow_namespaces` names it.
+safety/gitops-owned: `--suspend-gitops` suspends it for the session; or suspend it yourself, as the
+  message shows, or use another namespace (docs/gitops.md). As a note: what was suspended, resumed,
+  or stands still anyway.
 safety/changed-outside: A warning: what runs is not what is on disk. The next save, or `devloop
   trigger`, takes the workload back.
 safety/not-rendered: Name another directory, or remove the file: a rendering replaces and removes

@@ -12,6 +12,8 @@ from devloop.app.rollback import leases_of
 from devloop.app.session import chosen
 from devloop.app.workloads import releases_in, renderings_for, workloads_of
 from devloop.base.cancel import Cancel
+from devloop.cluster.api.kinds import workload_path
+from devloop.cluster.deploy.gitops import GitopsGuard, resume_left
 from devloop.cluster.deploy.recovery import recover, recover_abandoned
 from devloop.cluster.deploy.restore import Restored, restore, wait_for_rollout
 from devloop.cluster.replace.recovery_log import RecoveryLog
@@ -55,6 +57,10 @@ def restore_workloads(
                 report(diagnosis)
             for diagnosis in recover_abandoned(connection, refs, own=True):
                 report(diagnosis)
+            for diagnosis in resume_left(connection, project.state_dir):
+                report(diagnosis)
+            guard = GitopsGuard(connection, project.state_dir)
+            guard.check((connection.find(workload_path(ref)) for ref in refs), report)
         releases = releases_in(project, services, connection)
         # Helm's own record is to say what runs: what it deploys is its to put back.
         for line in filter(None, (release.undo(dry_run=dry_run) for release in releases)):

@@ -75,6 +75,7 @@ class Session:
     color: Color = "auto"
     tail: bool = False
     takeover: bool = False
+    suspend_gitops: bool = False
     pull: bool = False
     trust: bool = False
     page: int | None = None  # its port, 0 for the usual one or any; None: no page
@@ -327,6 +328,7 @@ class Session:
             pull=self.pull,
             images=images,
             check_trust=self._check_trust,
+            suspend_gitops=self.suspend_gitops,
         )
         return self._work(wiring, leases, acquired, connection, stack)
 

@@ -79,6 +79,7 @@ class Wiring:
     pull: bool = False
     images: Mapping[str, ImageRef] | Literal["pushed"] | None = None
     check_trust: Callable[[LoadedProject, Iterable[str]], None] = lambda _loaded, _services: None
+    suspend_gitops: bool = False
 
     def __post_init__(self) -> None:
         self._project = self.loaded.project
@@ -169,10 +170,17 @@ class Wiring:
                 namespace=self.connection.namespace,
                 state_dir=self._project.state_dir,
             ),
+            suspend_gitops=self.suspend_gitops,
+            report=self._warn,
         )
         self._deployments = deployments
         for diagnosis in deployments.recover():
             self._warn(diagnosis)
+        if self.mode == "run":
+            # It is refused before anything is built. A `dev` has its image ready meanwhile.
+            refs = dict.fromkeys(ref for own in self.workloads.values() for ref in own)
+            seen = (self.view.workload(ref).get(ref.name) for ref in refs)
+            deployments.gitops.check(seen, self._warn)
         services = {
             name: parts.make(service, deployments) for name, service in self.services.items()
         }

@@ -10,6 +10,7 @@ from devloop.cli.session import (
     Output,
     pull_option,
     run_session,
+    suspend_gitops_option,
     takeover_option,
     trust_option,
 )
@@ -29,6 +30,7 @@ from devloop.cli.suggestions import service_names
 @pull_option
 @takeover_option
 @trust_option
+@suspend_gitops_option
 @project_options
 def command(
     options: CommonOptions,
@@ -39,6 +41,7 @@ def command(
     pull: bool,
     takeover: bool,
     trust: bool,
+    suspend_gitops: bool,
 ) -> int:
     """Deploy, then rebuild and replace the pods at every save, until Ctrl-C.
 
@@ -54,6 +57,7 @@ def command(
         output=output,
         takeover=takeover,
         trust=trust,
+        suspend_gitops=suspend_gitops,
         pull=pull,
         page=None if web is None else _port(web),
     )

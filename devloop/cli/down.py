@@ -30,6 +30,7 @@ def command(options: CommonOptions, yes: bool, dry_run: bool) -> int:
         workloads_of,
     )
     from devloop.cluster.deploy.down import delete, find_created  # noqa: PLC0415 - as above
+    from devloop.cluster.deploy.gitops import resume_left  # noqa: PLC0415 - as above
     from devloop.cluster.deploy.recovery import (  # noqa: PLC0415 - as above
         recover,
         recover_abandoned,
@@ -45,16 +46,21 @@ def command(options: CommonOptions, yes: bool, dry_run: bool) -> int:
             workloads = workloads_of(project, project.services, renderings, connection)
             refs = tuple(dict.fromkeys(chain(*workloads.values())))
             found = recover(connection, RecoveryLog(project.state_dir))
-            for diagnosis in (*found, *recover_abandoned(connection, refs)):
+            left = resume_left(connection, project.state_dir)
+            for diagnosis in (*left, *found, *recover_abandoned(connection, refs)):
                 click.echo(diagnosis.message)
             remove_abandoned_leases(connection, [ref for ref in refs if ref.serves])
-        created = find_created(connection, project.name)
+        found_all = find_created(connection, project.name)
+        created = tuple(each for each in found_all if not each.manager)
+        for each in found_all:
+            if each.manager:
+                click.echo(f"left     {each}: {each.manager} manages it")
         releases = installed_releases(project, connection)
         if not created and not releases:
             click.echo(f"nothing to delete: devloop created nothing for {project.name} here")
             return ExitStatus.DONE
-        for each in (*created, *(f"release {each.name}" for each in releases)):
-            click.echo(f"  {each}")
+        for line in (*created, *(f"release {each.name}" for each in releases)):
+            click.echo(f"  {line}")
         count = len(created) + len(releases)
         where = f"{connection.context}, project {project.name}"
         if dry_run:

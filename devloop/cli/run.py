@@ -10,6 +10,7 @@ from devloop.cli.session import (
     Output,
     pull_option,
     run_session,
+    suspend_gitops_option,
     takeover_option,
     trust_option,
 )
@@ -25,6 +26,7 @@ from devloop.cli.suggestions import service_names
 @pull_option
 @takeover_option
 @trust_option
+@suspend_gitops_option
 @project_options
 def command(
     options: CommonOptions,
@@ -35,6 +37,7 @@ def command(
     pull: bool,
     takeover: bool,
     trust: bool,
+    suspend_gitops: bool,
 ) -> int:
     """Build, push and deploy once, wait for the rollout, and end with the result.
 
@@ -49,5 +52,6 @@ def command(
         tail=tail,
         takeover=takeover,
         trust=trust,
+        suspend_gitops=suspend_gitops,
         pull=pull,
     )

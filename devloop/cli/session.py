@@ -31,6 +31,12 @@ takeover_option = click.option(
     help="Take the workloads over from another devloop session, which ends.",
 )
 
+suspend_gitops_option = click.option(
+    "--suspend-gitops",
+    is_flag=True,
+    help="Suspend what of Flux or Argo CD owns the workloads until the session ends.",
+)
+
 pull_option = click.option(
     "--pull",
     is_flag=True,
@@ -78,6 +84,7 @@ def run_session(
     output: Output,
     tail: bool = False,
     takeover: bool = False,
+    suspend_gitops: bool = False,
     pull: bool = False,
     trust: bool = False,
     page: int | None = None,
@@ -101,6 +108,7 @@ def run_session(
             output=output,
             tail=tail,
             takeover=takeover,
+            suspend_gitops=suspend_gitops,
             pull=pull,
             trust=trust,
             page=page,

@@ -34,6 +34,7 @@ def command(options: CommonOptions, output: str) -> int:
     project, session = _project(options)
     from devloop.app import connect, session_runs  # noqa: PLC0415 - see main.py
     from devloop.app.workloads import renderings_for, workloads_of  # noqa: PLC0415 - as above
+    from devloop.cluster.deploy.gitops import resume_left  # noqa: PLC0415 - as above
     from devloop.cluster.deploy.lease import holder_of  # noqa: PLC0415 - as above
     from devloop.cluster.deploy.recovery import (  # noqa: PLC0415 - as above
         recover,
@@ -56,6 +57,7 @@ def command(options: CommonOptions, output: str) -> int:
             # What a killed session left half done does not wait for the next one.
             recovered = recover(connection, RecoveryLog(project.state_dir))
             recovered += recover_abandoned(connection, refs)
+            recovered += resume_left(connection, project.state_dir)
             notes = [diagnosis.message for diagnosis in recovered]
             notes += [
                 f"{ref}: {by}, works with it" for ref in refs if (by := holder_of(connection, ref))

@@ -136,6 +136,8 @@ class Engine:
         self._leaving: list[tuple[set[Task], threading.Event]] = []
         # What each service waits for, and when to publish that; None once it is.
         self._holds: dict[str, tuple[Hold, float | None]] = {}
+        # The holds that are reported once: in which iteration, and why.
+        self._looks: dict[str, tuple[int | None, str]] = {}
         self._state = initial(
             {name: ports.roll_back for name, ports in self.services.items()},
             mode=self.mode,
@@ -282,6 +284,20 @@ class Engine:
             gone_back = hold.reason == service.back
             paused = self._state.paused and service.dirty
             if iteration is None and not (gone_back or paused or hold.on):
+                continue
+            if hold.looks:
+                number = None if iteration is None else iteration.number
+                if self._looks.get(name) != (number, hold.reason):
+                    self._looks[name] = (number, hold.reason)
+                    self.publish(
+                        HoldStarted(
+                            service=name,
+                            iter=number,
+                            reason=hold.reason,
+                            code=hold.code or "",
+                            until=None,
+                        )
+                    )
                 continue
             known, due = before.get(name, (None, None))
             if known != hold:

@@ -63,6 +63,10 @@ if TYPE_CHECKING:
     from devloop.events import Event
 
 
+# Seconds between two looks whether somebody has done what a hold waits for.
+LOOK_EVERY = 3.0
+
+
 def retry_delay(attempt: int) -> float:
     """Seconds before try number `attempt` + 1: 1, 2, 4, 8, then 10."""
     return min(10.0, 2.0 ** (attempt - 1))
@@ -470,6 +474,16 @@ def worker_bug(message: str) -> Diagnosis:
 def _hold(turn: Turn, task: Task, diagnosis: Diagnosis) -> None:
     turn.close_steps(StepOutcome.FAILED)
     attempt = task.attempt + 1
-    until, why = turn.now + retry_delay(attempt), diagnosis.message
-    hold = Hold(reason=why, until=until, code=diagnosis.code, attempt=attempt)
+    looks = diagnosis.code is Code.SAFETY_GITOPS_OWNED
+    if looks and attempt == 1:
+        # The hold has the reason alone.
+        turn.report(replace(diagnosis, severity="warning"), turn.iteration.number, Step.DEPLOY)
+    delay = LOOK_EVERY if looks else retry_delay(attempt)
+    hold = Hold(
+        reason=diagnosis.message,
+        until=turn.now + delay,
+        code=diagnosis.code,
+        attempt=attempt,
+        looks=looks,
+    )
     turn.iteration = replace(turn.iteration, attempt=attempt, hold=hold)

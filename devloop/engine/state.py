@@ -100,13 +100,15 @@ class Hold:
     """Why a service waits, in words for the user. `until` is the loop's clock in seconds when it
     ends by itself, None when something else ends it. `code` is that of the error that is waited
     out, `attempt` how many tries there were; `on` the service that it needs and that is waited
-    for, "" for anything else."""
+    for, "" for anything else. One that `looks` ends when somebody does something elsewhere, which
+    is looked for every few seconds: it is reported once."""
 
     reason: str
     until: float | None = None
     on: str = ""
     code: Code | None = None
     attempt: int = 1
+    looks: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

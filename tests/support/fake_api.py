@@ -44,6 +44,9 @@ _KINDS = {
     "persistentvolumes": "PersistentVolume",
     "persistentvolumeclaims": "PersistentVolumeClaim",
     "customresourcedefinitions": "CustomResourceDefinition",
+    "kustomizations": "Kustomization",
+    "helmreleases": "HelmRelease",
+    "applications": "Application",
 }
 _PATH = re.compile(
     r"^/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+/[^/]+))(?:/namespaces/(?P<ns>[^/]+)(?=/))?"
@@ -110,6 +113,8 @@ class FakeApi:
         self.watchers: list[tuple[str, queue.Queue[dict[str, Any] | None]]] = []
         self.closing = threading.Event()
         self.namespaces: set[str] | None = None
+        # The versions of the API groups that there are besides the built-in ones.
+        self.groups: dict[str, str] = {}
         self.url = ""
         self.on_write: list[Callable[[str, dict[str, Any]], None]] = []
 
@@ -192,6 +197,8 @@ class FakeApi:
             return 200, kinds
         if call.path == "/version":
             return 200, {"gitVersion": "v1.34.0-fake"}
+        if version := self.groups.get(call.path.removeprefix("/apis/")):
+            return 200, {"preferredVersion": {"version": version}}
         found = _PATH.match(call.path)
         if found is None:
             return 404, status(404, "NotFound", "the server could not find the requested resource")
@@ -269,7 +276,9 @@ class FakeApi:
                 return self._apply(call, live)
             assert live is not None
             thing = copy.deepcopy(call.body if call.method == "PUT" else live)
-            if call.method != "PUT":
+            if call.headers.get("content-type") == "application/merge-patch+json":
+                thing = _merge_patched(thing, call.body)
+            elif call.method != "PUT":
                 _merge(thing, call.body)
             for leaf, _ in _leaves(call.body):
                 self.owners.setdefault(call.path, {})[leaf] = {call.query.get("fieldManager", "")}
@@ -327,8 +336,9 @@ def _discovery(path: str) -> dict[str, Any] | None:
         version = {"groupVersion": "apps/v1"}
         return {"groups": [{"name": "apps", "preferredVersion": version}]}
     apps = {"deployments", "statefulsets", "daemonsets", "replicasets"}
+    others = {"jobs", "cronjobs", "leases", "kustomizations", "helmreleases", "applications"}
     wanted = {
-        "/api/v1": set(_KINDS) - apps - {"jobs", "cronjobs", "leases"},
+        "/api/v1": set(_KINDS) - apps - others,
         "/apis/apps/v1": apps,
     }.get(path)
     if wanted is None:
@@ -387,6 +397,19 @@ def _leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any,
             yield from _leaves(named, (*path, f'[name="{inner["name"]}"]'))
     else:
         yield path, value
+
+
+def _merge_patched(have: Any, change: Any) -> Any:
+    """As RFC 7386 has it."""
+    if not isinstance(change, dict):
+        return copy.deepcopy(change)
+    found = dict(have) if isinstance(have, dict) else {}
+    for key, value in change.items():
+        if value is None:
+            found.pop(key, None)
+        else:
+            found[key] = _merge_patched(found.get(key), value)
+    return found
 
 
 def _merge(into: dict[str, Any], change: dict[str, Any]) -> None:

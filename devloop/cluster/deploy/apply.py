@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.connection import Connection
+    from devloop.cluster.deploy.gitops import GitopsGuard
     from devloop.cluster.deploy.objects import PlannedObject
 
 
@@ -59,8 +60,11 @@ _BELIEVED_SECONDS = 60.0
 class Applier:
     """Applies objects for `project`. Thread-safe."""
 
-    def __init__(self, connection: Connection, *, project: str) -> None:
+    def __init__(
+        self, connection: Connection, *, project: str, gitops: GitopsGuard | None = None
+    ) -> None:
         self.connection = connection
+        self._gitops = gitops
         self.project = project
         self._lock = threading.Lock()
         # path -> what was applied last and came back: spares a look in later iterations.
@@ -200,7 +204,7 @@ class Applier:
                 if not causes:
                     continue  # two writes met: the same request again is right
                 decision = judge_conflict(causes, str(planned))
-                if decision.error is not None:
+                if decision.error is not None and not self._is_quiet(live, notify):
                     raise decision.error.at(planned.location) from error
                 if decision.info is not None:
                     notify(decision.info)
@@ -213,6 +217,11 @@ class Applier:
             f"{planned} is being written by somebody else all the time",
             location=planned.location,
         )
+
+    def _is_quiet(self, live: Json | None, notify: Callable[[Diagnosis], None]) -> bool:
+        """Whether what owns fields of the object puts nothing back: then they are taken over, and
+        its own once it goes on. Raises safety/gitops-owned for an owner that does."""
+        return self._gitops is not None and self._gitops.check([live], notify)
 
     def _delete(self, planned: PlannedObject, live: Json, cancel: Cancel) -> None:
         """Delete a Job or a Pod that is made again, and wait until it is gone. Raises

@@ -15,6 +15,7 @@ from devloop.base.threads import Background
 from devloop.cluster.api.kinds import Discovery
 from devloop.cluster.deploy import guard
 from devloop.cluster.deploy.apply import Applier
+from devloop.cluster.deploy.gitops import GitopsGuard, resume_left
 from devloop.cluster.deploy.left_over import AppliedObjects, LeftOvers
 from devloop.cluster.deploy.objects import owners_of
 from devloop.cluster.deploy.outside import OutsideWatch
@@ -56,8 +57,9 @@ class Deployments:
     `project_paths` are by service, too, and know what its image has. `read_status` looks at a
     container's process, by default with a command in it. `runs(service, workloads)` gets
     what runs a service's image before each deploy, the picked one first. `releases` are those that
-    deploy what a service's rendering has, in devloop's place. Checks the context at
-    once: raises safety/context, safety/protected-namespace."""
+    deploy what a service's rendering has, in devloop's place. `suspend_gitops`: what of Flux or
+    Argo CD owns a workload is suspended until `close`; `report` gets what becomes of it then.
+    Checks the context at once: raises safety/context, safety/protected-namespace."""
 
     def __init__(
         self,
@@ -73,6 +75,8 @@ class Deployments:
         runs: Callable[[str, tuple[WorkloadRef, ...]], None] = lambda _service, _refs: None,
         releases: Callable[[Service], tuple[Release, ...]] = lambda _: (),
         attached: Callable[[str], bool] = lambda _: False,
+        suspend_gitops: bool = False,
+        report: Callable[[Diagnosis], None] = lambda _: None,
     ) -> None:
         facts = (connection.context, connection.server)
         guard.check_context(*facts, project.allow_contexts, lambda: connection.local_tool)
@@ -82,7 +86,10 @@ class Deployments:
         self.namespace = connection.namespace
         guard.check_namespace(self.namespace)
         self.discovery = Discovery(connection)
-        self.applier = Applier(connection, project=project.name)
+        self.gitops = GitopsGuard(
+            connection, project.state_dir, suspends=suspend_gitops, report=report
+        )
+        self.applier = Applier(connection, project=project.name, gitops=self.gitops)
         self._read_status = read_status or reading_by_exec(connection)
         self.recovery_log = RecoveryLog(project.state_dir)
         self.applied = AppliedObjects(
@@ -218,7 +225,8 @@ class Deployments:
     def recover(self) -> tuple[Diagnosis, ...]:
         """Recover what an earlier session of this project left half done, before the first deploy.
         Returns what to report; asks the cluster nothing when there is nothing to recover."""
-        return recover(self.connection, self.recovery_log)
+        left = resume_left(self.connection, self.project.state_dir)
+        return (*left, *recover(self.connection, self.recovery_log))
 
     def hand_over(self, report: Callable[[str, str], None], cancel: Cancel) -> None:
         """Wait a moment until whoever calls a Service reaches new pods only. `report` gets a
@@ -235,6 +243,7 @@ class Deployments:
             deadline = time.monotonic() + _CLOSE_SECONDS
         self.outside.close()
         ends = [Background(f"close {d.name}", d.close) for d in self._deployers]
+        ends.append(Background("resume GitOps", lambda _cancel: self.gitops.close()))
         for end in ends:
             end.wait(max(0.0, deadline - time.monotonic()), Cancel())
             end.stop()

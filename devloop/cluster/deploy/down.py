@@ -14,6 +14,7 @@ from devloop.base.lazy_dataclass import dataclass
 from devloop.cluster.api.api_errors import ApiError
 from devloop.cluster.api.kinds import Discovery, Resource
 from devloop.cluster.api.pod_view import Json, controller_of, items, name_of, text, uid_of
+from devloop.cluster.deploy.gitops_owners import tool_of
 from devloop.cluster.deploy.objects import apply_order
 from devloop.cluster.deploy.ownership import PROJECT, created_by, project_label
 
@@ -28,12 +29,14 @@ _PARALLEL = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Created:
-    """An object that devloop created. `uid` makes sure that only that very one is deleted."""
+    """An object that devloop created. `uid` makes sure that only that very one is deleted.
+    `manager` is the GitOps tool that has it now: then it stays."""
 
     resource: Resource
     namespace: str
     name: str
     uid: str
+    manager: str = ""
 
     def __str__(self) -> str:
         where = f" in {self.namespace}" if self.namespace else ""
@@ -44,7 +47,7 @@ def find_created(connection: Connection, project: str) -> tuple[Created, ...]:
     """Everything the project created in the cluster, in the order in which to delete it.
 
     Kinds that may not be listed are passed over: what devloop could create it can list. A
-    namespace that holds anything else is left out."""
+    namespace that holds anything else is left out. Those that have a `manager` are to stay."""
     selector = urlencode({"labelSelector": f"{PROJECT}={project_label(project)}"})
 
     def listed(path: str) -> list[dict[str, Any]] | None:
@@ -62,7 +65,7 @@ def find_created(connection: Connection, project: str) -> tuple[Created, ...]:
     with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="devloop-down") as pool:
         found = [pair for page in pool.map(candidates, resources) for pair in page]
         planned = plan_deletion(found, project)
-        mine = {created.uid for created in planned}
+        mine = {created.uid for created in planned if not created.manager}
 
         def foreign(created: Created) -> bool:
             """Whether a namespace holds what devloop did not create: deleting it would take that
@@ -104,7 +107,13 @@ def plan_deletion(candidates: Iterable[tuple[Resource, Json]], project: str) -> 
         if created_by(thing) != project or controller_of(thing) or meta.get("deletionTimestamp"):
             continue
         where, uid = text(meta.get("namespace")), text(meta.get("uid"))
-        created = Created(resource=resource, namespace=where, name=name_of(thing), uid=uid)
+        created = Created(
+            resource=resource,
+            namespace=where,
+            name=name_of(thing),
+            uid=uid,
+            manager=tool_of({"kind": resource.kind, **thing}),
+        )
         found.setdefault(uid, created)
 
     def order(created: Created) -> tuple[int, str, str, str]:

@@ -18,6 +18,7 @@ from devloop.base.state_file import StateFile
 from devloop.cluster.api.kinds import Resource
 from devloop.cluster.api.pod_view import controller_of, dig, uid_of
 from devloop.cluster.deploy.down import Created, delete
+from devloop.cluster.deploy.gitops_owners import tool_of
 from devloop.cluster.deploy.objects import apply_order
 from devloop.cluster.deploy.ownership import created_by
 from devloop.cluster.replace.recovery_log import object_file
@@ -273,6 +274,8 @@ class LeftOvers:
             return
         if each.resource.kind in _NEVER:
             report(_named(each, f"a {each.resource.kind} is never deleted by devloop"))
+        elif manager := tool_of(live):
+            report(_named(each, f"{manager} manages it"))
         elif created_by(live) != self._project.name:
             report(_named(each, "devloop did not create it"))
         else:

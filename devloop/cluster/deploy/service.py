@@ -39,11 +39,11 @@ from devloop.cluster.rollout.rollout import Rollout
 from devloop.cluster.rollout.run import Run
 from devloop.cluster.rollout.together import await_recovery, follow_together
 from devloop.engine.ports import ImagesMissing
-from devloop.errors import DevloopError
+from devloop.errors import Code, DevloopError
 from devloop.model import Deployed, Served, Standing, Step, StepOutcome, WorkloadRef
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from devloop.base.cancel import Cancel
     from devloop.cluster.api.kinds import Resource
@@ -81,6 +81,8 @@ class ServiceDeployer:
         self._releases = shared.releases(service)
         # What the releases were last upgraded with.
         self._upgraded: object = None
+        # What the last deploy left alone, since it is a GitOps tool's.
+        self._owned: tuple[Json | None, ...] = ()
         # What the last deploy failed for the want of.
         self._missing: MissingObject | None = None
         if self._rendering is not None:
@@ -120,6 +122,8 @@ class ServiceDeployer:
         cancel: Cancel,
         untouched: Collection[str] | None = None,
     ) -> Deployed:
+        # As often as somebody looks whether it may go on, no step begins.
+        self._may_write(self._owned, reporter.diagnostic)
         reporter.started(Step.DEPLOY)
         with self._planned(image, cancel) as plan:
             self._report(plan.notes, reporter)
@@ -209,6 +213,8 @@ class ServiceDeployer:
             return f"deploy.replace is {self._service.deploy.replace}"
         blockers: list[str] = []
         with self._planned(image, cancel) as plan:
+            if (owned := self._blocker(w.ref for w in plan.workloads)) is not None:
+                return owned
             for planned in plan.workloads:
                 wrote, blocker = self._of(planned.ref).adopt(planned, image, cancel)
                 if wrote:
@@ -224,6 +230,8 @@ class ServiceDeployer:
         live = self._of(self._refs[0]).live() if self._refs else None
         if live is None:
             return ""
+        if (owned := self._blocker(self._refs)) is not None:
+            return owned
         image = next((known[i] for i in images_of(live).values() if i in known), None)
         if image is None:
             return f"{self._refs[0]} has an image that is not of an earlier session"
@@ -243,6 +251,16 @@ class ServiceDeployer:
             self._shared.deploys(self.name, workloads_of(plan.objects))
             self._remember(image)
         return Standing(image=image, pods=tuple(pods))
+
+    def _blocker(self, refs: Iterable[WorkloadRef]) -> str | None:
+        """Why none of these is written now, where a GitOps tool owns one."""
+        try:
+            self._shared.gitops.check((self._of(r).live() for r in refs), lambda _: None)
+        except DevloopError as error:
+            if error.code is not Code.SAFETY_GITOPS_OWNED:
+                raise
+            return error.diagnosis.message
+        return None
 
     def recreate(self, deployed: Deployed, pods: Sequence[str], cancel: Cancel) -> None:
         """See engine.ports.Deployer."""
@@ -272,6 +290,7 @@ class ServiceDeployer:
         if self._rendering is not None:
             self._shared.applied.about_to_apply(self.name, plan.objects)
         live = {w.ref: self._of(w.ref).live() for w in plan.workloads}
+        self._may_write(live.values(), reporter.diagnostic)
         before = self._upgrade(plan, live, cancel) if plan.released else {}
         live |= {ref: self._shared.connection.find(workload_path(ref)) for ref in before}
         for each in plan.workloads:
@@ -307,6 +326,19 @@ class ServiceDeployer:
         ways = {ref: how for ref, (_, how) in done.items()}
         whole = Deployed(image=image, workloads=deployed, changed=written, uses=plan.uses)
         return whole, ways
+
+    def _may_write(
+        self, things: Iterable[Json | None], notify: Callable[[Diagnosis], None]
+    ) -> None:
+        """Raises safety/gitops-owned; what is wrong is said once in all its words."""
+        things = tuple(things)
+        try:
+            self._shared.gitops.check(things, notify)
+        except DevloopError as error:
+            if error.code is Code.SAFETY_GITOPS_OWNED:
+                self._owned = things
+            raise
+        self._owned = ()
 
     def _upgrade(
         self, plan: DeployPlan, live: Mapping[WorkloadRef, Json | None], cancel: Cancel

@@ -278,7 +278,8 @@ class WorkloadDeployer:
 
     def _before_patch(self, reporter: Reporter, live: Json) -> None:
         manager = gitops_manager(live)
-        if manager is not None and not self._warned:
+        said = self._shared.gitops.knows(live)
+        if manager is not None and not said and not self._warned:
             self._warned = True
             warning = Diagnosis(
                 code=Code.CLUSTER_CONFLICT,
