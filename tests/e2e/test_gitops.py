@@ -108,7 +108,8 @@ def test_flux_is_held_for_or_suspended_and_resumed_even_after_a_kill(
     session = devloop("dev")
 
     def held(event: Event) -> bool:
-        return event["type"] == "hold" and event["code"] == "safety/gitops-owned"
+        is_hold: bool = event["type"] == "hold" and event["code"] == "safety/gitops-owned"
+        return is_hold
 
     assert f"Kustomization {cluster.namespace}/shop" in session.wait(held, "hold", 120)["reason"]
     cluster.serves("v0")

@@ -12,6 +12,7 @@ from devloop.cluster.deploy.gitops_owners import named_owners, put_back_by, tool
 from devloop.cluster.deploy.suspensions import SUSPENDED_BY, WAS, SuspensionLog
 from devloop.errors import Code, DevloopError
 from tests.support.cluster_objects import deployment
+from tests.support.deploy_stage import ONE, WEB, Stage, manifest
 from tests.support.fake_api import FakeApi, Fault, status
 
 if TYPE_CHECKING:
@@ -254,6 +255,23 @@ def test_who_may_not_suspend_it_gets_the_command_for_somebody_who_may(
     assert raised.value.code is Code.CLUSTER_FORBIDDEN
     assert "flux suspend kustomization shop" in raised.value.diagnosis.suggestions[0]
     assert SuspensionLog(tmp_path).entries() == ()
+
+
+def test_a_deploy_writes_nothing_while_the_owner_acts_and_takes_over_once_it_does_not(
+    gitops: FakeApi, stage: Stage
+) -> None:
+    owned = manifest("shop/web:old")
+    owned["metadata"]["labels"] = FLUX["metadata"]["labels"]
+    gitops.put(WEB, owned, manager="kustomize-controller")
+    deployer = stage.deployer(manifest())
+    for _ in range(2):
+        with pytest.raises(DevloopError) as raised:
+            stage.deploy(deployer, ONE)
+        assert raised.value.code is Code.SAFETY_GITOPS_OWNED
+    assert stage.writes() == []
+    gitops.put(SHOP, {"metadata": {"name": "shop"}, "spec": {"suspend": True}})
+    assert stage.deploy(deployer, ONE).changed
+    assert stage.writes() == [("PATCH", WEB)] * 2
 
 
 def test_a_parent_whose_manifest_has_the_field_takes_it_back() -> None:

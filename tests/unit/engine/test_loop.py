@@ -14,6 +14,7 @@ from devloop.base.cancel import Cancelled
 from devloop.base.threads import reporting_bugs
 from devloop.engine import loop
 from devloop.engine import plan as planning
+from devloop.engine import reduce as reducing
 from devloop.engine.loop import Engine, ServicePorts
 from devloop.engine.state import Hinted, Paused
 from devloop.errors import Code, DevloopError, ExitStatus
@@ -421,6 +422,35 @@ def test_a_service_that_waits_for_a_slot_says_so(monkeypatch: pytest.MonkeyPatch
     (hold,) = [e for e in world.events if isinstance(e, HoldStarted)]
     assert (hold.reason, hold.code, hold.until) == ("waits for one of 1 builds to end", "", None)
     assert world.outcomes() == [Outcome.READY] * 2
+
+
+def test_what_is_looked_for_all_the_time_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reducing, "LOOK_EVERY", 0.02)
+    world, hints = World(), ScriptedHints()
+    owned = DevloopError.of(Code.SAFETY_GITOPS_OWNED, "somebody owns it", suggestions=("ask",))
+    left = 3
+
+    def deploy(image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
+        nonlocal left
+        if any(isinstance(e, HoldStarted) for e in world.events):
+            left -= 1
+        if left > 0:
+            raise owned
+        return World.deploy(world, image, reporter, cancel)
+
+    monkeypatch.setattr(world, "deploy", deploy)
+    running = Running(world.engine("dev", hints))
+    until(world.outcomes)
+    running.stop()
+    assert world.outcomes() == [Outcome.READY]
+    (hold,) = [e for e in world.events if isinstance(e, HoldStarted)]
+    assert (hold.reason, hold.code, hold.until) == (
+        "somebody owns it",
+        "safety/gitops-owned",
+        None,
+    )
+    (said,) = [e for e in world.events if isinstance(e, DiagnosticRaised)]
+    assert (said.severity, said.suggestions) == ("warning", ("ask",))
 
 
 def test_a_build_ends_with_the_image_and_claims_to_serve_nothing() -> None:
