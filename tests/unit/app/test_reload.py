@@ -159,6 +159,7 @@ class Session:
 
     def use_ports(self, services: Mapping[str, Service], _coming: object) -> None:
         ports = [port.local for service in services.values() for port in service.ports]
+        ports += [service.debug.port for service in services.values() if service.debug]
         for port in ports:
             if port in self.busy:
                 raise DevloopError.of(Code.ENV_PORT_BUSY, f"the local port {port} is in use")
@@ -203,6 +204,27 @@ def test_a_way_to_deploy_is_proven_only_where_files_are_synced(tmp_path: Path) -
     assert ("engine", "web", key, False) in session.done
     session.edit(web("deploy: {timeout: 2s}"))
     assert ("engine", "web", key, True) in session.done
+
+
+def test_a_debugger_is_another_image_and_another_port(tmp_path: Path) -> None:
+    session = Session(tmp_path, WEB)
+    assert session.edit(web("debug: {kind: go, port: 2345}")) == []
+    assert session.done == [
+        ("ports", 2345),
+        ("told",),
+        ("make", "web", False),
+        ("engine", "web", ("services.web.debug",), True),
+        ("close", "web"),
+    ]
+
+
+def test_a_debuggers_port_that_is_taken_leaves_the_service_as_it_is(tmp_path: Path) -> None:
+    session = Session(tmp_path, web("debug: go"))
+    session.busy.add(7)
+    assert session.edit(web("debug: {kind: go, port: 7}")) == [
+        ("env/port-busy", "devloop.yaml:4:37")
+    ]
+    assert session.done == [("ports", 2345)]
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,7 @@ def test_news_is_one_line_each() -> None:
     s.add(ForwardChanged(service="web", local=8080, port=80, state="listening"))
     s.add(ForwardChanged(service="web", local=8080, port=80, state="ready", pod="web-1"))
     s.add(ForwardChanged(service="web", local=8080, port=80, state="closed", reason="port taken"))
+    s.add(ForwardChanged(service="web", local=9, port=9, state="listening", debugger="node"))
     s.add(WatchRescanned(service="web", reason="git checkout", files=1430, ms=20))
     s.add(Dropped(count=12300))
     warning = Diagnosis(
@@ -162,6 +163,7 @@ def test_news_is_one_line_each() -> None:
     assert rows(s)[3:] == [
         "  → port        http://localhost:8080 to web:80",
         "! localhost:8080 is closed: port taken",
+        "  → debug       localhost:9 for node's debugger in web",
         "· looked at 1,430 files again in 0.02 s: git checkout",
         "… 12,300 events not shown: the terminal is too slow",
         "! odd context  [safety/context]",
