@@ -33,6 +33,25 @@ def _started() -> str:
     return ""
 
 
+def _busy(port: int) -> str:
+    """What is in the way at the port. The debugger of a process that has just ended, as in
+    `migrate && serve`, goes a moment later."""
+    import socket
+    import time
+
+    until = time.monotonic() + 1.0
+    while True:
+        try:
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("127.0.0.1", port))
+            return ""
+        except OSError as error:
+            if time.monotonic() >= until:
+                return f"port {port} of the container: {error.strerror}"
+        time.sleep(0.02)
+
+
 def _listen(port: int) -> "str | None":
     """Why no editor can attach, "" where one can, None where another process is to be the one."""
     if _started() in _LAUNCHERS:
@@ -42,14 +61,9 @@ def _listen(port: int) -> "str | None":
 
     if importlib.util.find_spec("debugpy") is None:
         return "debugpy is not in the image: pip install debugpy"
-    import socket
-
-    try:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-    except OSError as error:
-        return f"port {port} of the container: {error.strerror}"
+    why = _busy(port)
+    if why:
+        return why
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     # Where debugpy's parts meet; the same after each start, so that it is seen to listen again.
     os.environ[_ADAPTER] = str(61000 + port % 4500)
