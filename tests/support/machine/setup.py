@@ -35,6 +35,7 @@ def ensure(wanted: Cluster) -> dict[str, str]:
         tools.ensure_kubectl(made_node=bool(node))
         if wanted.kubeconfig is not None:  # the tests' own; the demo needs none
             tools.ensure_renderers()
+            tools.ensure_shells()
             tools.ensure_buildkitd()
         cluster.ensure(wanted, node)
     found = {

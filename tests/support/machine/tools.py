@@ -78,6 +78,13 @@ def ensure_busybox(image: str) -> None:
         cache.link(program, "busybox")
 
 
+def ensure_shells() -> None:
+    """Have the shells that devloop completes lines for, where they can be had: the tests that want
+    another are skipped."""
+    if debian.usable():
+        debian.install({"zsh": "zsh", "fish": "fish"})
+
+
 def brew(formula: str) -> bool:
     """Install a formula with Homebrew; False if there is no Homebrew or it failed."""
     if shell.find("brew") is None:
