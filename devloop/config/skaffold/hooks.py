@@ -8,6 +8,7 @@ here that is what `after_build` is.
 from __future__ import annotations
 
 import posixpath
+import re
 import shlex
 from typing import TYPE_CHECKING
 
@@ -42,13 +43,18 @@ _ORDER = (
     "before_deploy",
     "after_deploy",
 )
-# What scripts of Skaffold's hooks read, by what devloop has of it.
-_VARIABLES = (
-    'export SKAFFOLD_IMAGE="$DEVLOOP_IMAGE" SKAFFOLD_IMAGE_REPO="${DEVLOOP_IMAGE%[:@]*}"'
-    ' SKAFFOLD_IMAGE_TAG="${DEVLOOP_IMAGE##*:}" SKAFFOLD_PUSH_IMAGE=true'
-    ' SKAFFOLD_KUBE_CONTEXT="$DEVLOOP_CONTEXT" SKAFFOLD_NAMESPACES="$DEVLOOP_NAMESPACE"'
-    ' SKAFFOLD_FILES_ADDED_OR_MODIFIED="$DEVLOOP_CHANGED_FILES" SKAFFOLD_WORK_DIR="$PWD"'
-)
+# What Skaffold's hooks may read, by what devloop has of it.
+_VARIABLES = {
+    "SKAFFOLD_IMAGE": '"$DEVLOOP_IMAGE"',
+    "SKAFFOLD_IMAGE_REPO": "$(printf %s \"$DEVLOOP_IMAGE\" | sed 's/@.*//; s/:[^/:]*$//')",
+    "SKAFFOLD_IMAGE_TAG": "$(printf %s \"$DEVLOOP_IMAGE\" | sed 's/.*[@:]//')",
+    "SKAFFOLD_PUSH_IMAGE": "true",
+    "SKAFFOLD_KUBE_CONTEXT": '"$DEVLOOP_CONTEXT"',
+    "SKAFFOLD_NAMESPACES": '"$DEVLOOP_NAMESPACE"',
+    "SKAFFOLD_FILES_ADDED_OR_MODIFIED": '"$DEVLOOP_CHANGED_FILES"',
+    "SKAFFOLD_WORK_DIR": '"$PWD"',
+}
+_NAMED = re.compile(r"SKAFFOLD_[A-Z_]+")
 
 
 def hooks_of(
@@ -135,13 +141,18 @@ def _host(node: Node, module: Module, use: Translating, context: str) -> Iterato
     if not words:
         return
     directory = module.path(text_at(node, "dir") or ".")
-    lines = [_VARIABLES]
-    if context:
-        lines.append(f'export SKAFFOLD_BUILD_CONTEXT="$PWD"/{shlex.quote(context)}')
+    # Those that the command names, or a script that it runs.
+    scripts = (use.files.text(posixpath.join(directory, word)) for word in words)
+    named = {name for text in (*words, *scripts) for name in _NAMED.findall(text)}
+    lines = [f"export {name}={value}" for name, value in _VARIABLES.items() if name in named]
+    if context and "SKAFFOLD_BUILD_CONTEXT" in named:
+        below = "" if context == "." else f"/{shlex.quote(context)}"
+        lines.append(f'export SKAFFOLD_BUILD_CONTEXT="$PWD"{below}')
     if directory != ".":
         lines.append(f"cd {shlex.quote(directory)} || exit 1")
-    script = "\n".join([*lines, 'exec "$@"'])
-    yield _hook(["sh", "-c", script, "sh", *words], node.location)
+    if lines:
+        words = ["sh", "-c", "\n".join([*lines, 'exec "$@"']), "sh", *words]
+    yield _hook(words, node.location)
 
 
 def _hook(words: Sequence[str], place: Location, **more: str) -> Keys:

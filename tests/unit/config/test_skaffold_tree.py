@@ -175,6 +175,7 @@ build:
     - image: web
       hooks:
         before: [{command: [make, gen], dir: ops}, {command: [never], os: [plan9]}]
+        after: [{command: [sh, -c, echo $SKAFFOLD_IMAGE]}]
       sync:
         manual: [{src: a, dest: /a}]
         hooks: {after: [{container: {command: [kill, -HUP, "1"]}}]}
@@ -192,6 +193,9 @@ test:
     assert [line.partition(":")[0] for line in steps if line.startswith(names)] == list(names)
     assert 'after_sync: [{command: [kill, "-HUP", "1"], container: "true"}]' in steps
     assert "after_deploy: [{command: [migrate], container: app}]" in steps
+    assert "{command: [echo, all]}" in found, "what needs nothing is as it was"
+    assert 'cd ops || exit 1\\nexec \\"$$@\\"", sh, make, gen]' in found
+    assert 'export SKAFFOLD_IMAGE=\\"$$DEVLOOP_IMAGE\\"\\nexec' in found
 
 
 ROOT = """\
