@@ -9,6 +9,7 @@ from devloop.base.lazy_dataclass import dataclass
 from devloop.config import resolve, rules
 from devloop.config.grammar import Choice, Flag, Key, List, Map, Text, block
 from devloop.config.resolve import ServiceScope
+from devloop.errors import Location
 
 _TEXT = Text(rules.ANY_TEXT)
 
@@ -16,7 +17,8 @@ _TEXT = Text(rules.ANY_TEXT)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
     """A chart and how it is rendered. `chart` is as it is written, `directory` where it is if it is
-    a local one; `values` are absolute. `namespace` is None for the project's."""
+    a local one; `values` are absolute. `namespace` is None for the project's. `location` is where
+    the chart is named."""
 
     chart: Annotated[
         str,
@@ -72,12 +74,14 @@ class Chart:
             default="template",
         ),
     ] = "template"
+    location: Location | None = field(default=None, compare=False)
 
 
 def _finish(found: dict[str, Any], _values: dict[str, Any], scope: ServiceScope) -> None:
     found["directory"] = scope.path(found.get("chart", "."))
     _, service, *_ = scope.where
     found.setdefault("release", service)
+    found["location"] = scope.locations.key((*scope.where, "chart"))
 
 
 CHART = block(

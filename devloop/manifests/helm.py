@@ -243,7 +243,7 @@ class HelmRendering:
             # The line is one of what came of the template.
             return Location(self.show(Path(file)), 1, 1)
         if local is None:
-            return None
+            return self.chart.location
         chart = Path(local.path, "Chart.yaml")
         shown = self.show(chart)
         words = next((d.name for d in local.dependencies() if d.name in output), "dependencies")

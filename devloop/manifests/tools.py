@@ -30,7 +30,8 @@ _GONE = re.compile(
     r"|failed to fetch|looks like .* is not a valid chart repository|could not (?:find|resolve)"
     r"|Could not resolve host|unable to access|401 Unauthorized|403 Forbidden|: 404 Not Found"
     r"|no cached repo found|repo .* not found|failed to download|not found in .*repository"
-    r"|hit \d+s timeout running|Authentication failed|Could not read from remote"
+    r"|on source: .*: not found|hit \d+s timeout running|Authentication failed"
+    r"|Could not read from remote"
 )
 
 

@@ -11,7 +11,7 @@ from devloop.base.cancel import Cancel
 from devloop.base.patterns import FilePatterns
 from devloop.base.process import CannotRun, Completed
 from devloop.config.charts import Chart
-from devloop.errors import Code, DevloopError, Diagnosis
+from devloop.errors import Code, DevloopError, Diagnosis, Location
 from devloop.manifests import tools
 from devloop.manifests.chart import LocalChart
 from devloop.manifests.helm import HelmRendering
@@ -217,9 +217,20 @@ def test_an_error_has_its_place_in_the_chart(project: Project, error: str, place
     assert found.message == f"helm cannot render chart: {error}"
 
 
-def test_a_chart_that_cannot_be_fetched_is_told_from_a_mistake(project: Project) -> None:
-    found = project.fails("Error: dial tcp: lookup r.test: no such host", chart="oci://r.test/a")
-    assert (found.code, found.location) == (Code.MANIFESTS_FETCH_FAILED, None)
+@pytest.mark.parametrize(
+    "error",
+    [
+        "dial tcp: lookup r.test: no such host",
+        'failed to perform "FetchReference" on source: r.test/a:9: not found',
+        "repo bitnami not found",
+    ],
+)
+def test_a_chart_that_cannot_be_fetched_is_told_from_a_mistake(
+    project: Project, error: str
+) -> None:
+    place = Location("devloop.yaml", 7, 9)
+    found = project.fails(f"Error: {error}", chart="oci://r.test/a", location=place)
+    assert (found.code, found.location) == (Code.MANIFESTS_FETCH_FAILED, place)
 
 
 def test_without_helm_it_says_what_to_install(project: Project) -> None:
