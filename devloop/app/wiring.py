@@ -176,16 +176,16 @@ class Wiring:
         self._deployments = deployments
         for diagnosis in deployments.recover():
             self._warn(diagnosis)
-        if self.mode == "run":
-            # It is refused before anything is built. A `dev` has its image ready meanwhile.
-            refs = dict.fromkeys(ref for own in self.workloads.values() for ref in own)
-            seen = (self.view.workload(ref).get(ref.name) for ref in refs)
-            deployments.gitops.check(seen, self._warn)
         services = {
             name: parts.make(service, deployments) for name, service in self.services.items()
         }
         # Closed first: what is paused must run again, whatever else takes too long to close.
         self.stack.callback(deployments.close)
+        if self.mode == "run":
+            # It is refused before anything is built. A `dev` has its image ready meanwhile.
+            refs = dict.fromkeys(ref for own in self.workloads.values() for ref in own)
+            seen = (self.view.workload(ref).get(ref.name) for ref in refs)
+            deployments.gitops.check(seen, self._warn)
         watched = self._watch(parts)
         engine = Engine(
             services,

@@ -86,6 +86,7 @@ class Deployments:
         self.namespace = connection.namespace
         guard.check_namespace(self.namespace)
         self.discovery = Discovery(connection)
+        self.notify = report
         self.gitops = GitopsGuard(
             connection, project.state_dir, suspends=suspend_gitops, report=report
         )

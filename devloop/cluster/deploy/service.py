@@ -82,7 +82,7 @@ class ServiceDeployer:
         # What the releases were last upgraded with.
         self._upgraded: object = None
         # What the last deploy left alone, since it is a GitOps tool's.
-        self._owned: tuple[Json | None, ...] = ()
+        self._owned: tuple[WorkloadRef, ...] = ()
         # What the last deploy failed for the want of.
         self._missing: MissingObject | None = None
         if self._rendering is not None:
@@ -123,7 +123,8 @@ class ServiceDeployer:
         untouched: Collection[str] | None = None,
     ) -> Deployed:
         # As often as somebody looks whether it may go on, no step begins.
-        self._may_write(self._owned, reporter.diagnostic)
+        seen = {ref: self._of(ref).live() for ref in (*self._refs, *self._owned)}
+        self._may_write(seen, reporter.diagnostic)
         reporter.started(Step.DEPLOY)
         with self._planned(image, cancel) as plan:
             self._report(plan.notes, reporter)
@@ -255,7 +256,7 @@ class ServiceDeployer:
     def _blocker(self, refs: Iterable[WorkloadRef]) -> str | None:
         """Why none of these is written now, where a GitOps tool owns one."""
         try:
-            self._shared.gitops.check((self._of(r).live() for r in refs), lambda _: None)
+            self._shared.gitops.check((self._of(r).live() for r in refs), self._shared.notify)
         except DevloopError as error:
             if error.code is not Code.SAFETY_GITOPS_OWNED:
                 raise
@@ -290,7 +291,7 @@ class ServiceDeployer:
         if self._rendering is not None:
             self._shared.applied.about_to_apply(self.name, plan.objects)
         live = {w.ref: self._of(w.ref).live() for w in plan.workloads}
-        self._may_write(live.values(), reporter.diagnostic)
+        self._may_write(live, reporter.diagnostic)
         before = self._upgrade(plan, live, cancel) if plan.released else {}
         live |= {ref: self._shared.connection.find(workload_path(ref)) for ref in before}
         for each in plan.workloads:
@@ -328,15 +329,14 @@ class ServiceDeployer:
         return whole, ways
 
     def _may_write(
-        self, things: Iterable[Json | None], notify: Callable[[Diagnosis], None]
+        self, live: Mapping[WorkloadRef, Json | None], notify: Callable[[Diagnosis], None]
     ) -> None:
-        """Raises safety/gitops-owned; what is wrong is said once in all its words."""
-        things = tuple(things)
+        """Raises safety/gitops-owned where a GitOps tool owns one of them."""
         try:
-            self._shared.gitops.check(things, notify)
+            self._shared.gitops.check(live.values(), notify)
         except DevloopError as error:
             if error.code is Code.SAFETY_GITOPS_OWNED:
-                self._owned = things
+                self._owned = tuple(live)
             raise
         self._owned = ()
 
