@@ -31,7 +31,7 @@ class SessionStarted(Event):
 
     type: ClassVar[str] = "session.started"
     version: str
-    mode: Literal["dev", "run", "build", "deploy"]
+    mode: Literal["dev", "run", "build", "test", "deploy"]
     project: str
     root: str
     context: str

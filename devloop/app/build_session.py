@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from devloop import __version__
 from devloop.app import connect, find_registry, prepare_state_dir
+from devloop.app.given_images import GivenImages, GivenSource
+from devloop.app.image_file import images_for
 from devloop.app.project_paths import project_paths
 from devloop.app.service_hooks import service_hooks
 from devloop.app.service_test import service_tester
@@ -69,7 +71,7 @@ class BuildSession(Session):
     more: Callable[[LoadedProject, Mapping[str, Service], PushTarget], Mapping[str, Service]] = (
         lambda _loaded, services, _target: services
     )
-    tests: bool = False  # run the services' tests as well
+    tests: bool = False  # run the services' tests as well, in the images of `images` if it is given
     writes: Path | None = None  # what `finish` writes
     finish: Callable[[LoadedProject, Mapping[str, ImageRef]], None] = lambda _loaded, _images: None
     built: dict[str, ImageRef] = field(default_factory=dict, init=False)
@@ -80,12 +82,17 @@ class BuildSession(Session):
         services = self._checked(loaded)
         if self.tests and not any(each.test.command for each in services.values()):
             raise _no_tests(loaded, services)
+        given = None
+        if self.images is not None:
+            tested = {name: each for name, each in services.items() if each.test.command}
+            given, services = images_for(self.images, tested), tested
         what = f"{names_of(project, services, self.only)}{with_profiles(loaded)}"
         self._report_early(f"{what}: asking the registry and Docker")
         prepare_state_dir(project.state_dir)
         target, platforms = self._target(project)
         services = as_written(built_for(self.more(loaded, services, target), platforms))
-        self._check_trust(loaded, services)
+        if given is None:
+            self._check_trust(loaded, services)
         registry = None
         if target.push:
             registry = stack.enter_context(RegistryClient(target.push))
@@ -95,7 +102,7 @@ class BuildSession(Session):
         self._bus.publish(
             SessionStarted(
                 version=__version__,
-                mode="build",
+                mode="test" if self.tests else "build",
                 project=project.name,
                 root=str(project.root),
                 context="",
@@ -106,9 +113,16 @@ class BuildSession(Session):
                 platform=", ".join(sorted(platform)),
             )
         )
-        ports = self._ports(project, services, target, registry, stack)
+        if given is None:
+            ports = self._ports(project, services, target, registry, stack)
+        else:
+            ports = {name: self._given(project, services[name], given[name]) for name in given}
         self._engine = Engine(
-            ports, mode="run", until="build", root=project.root, publish=self._bus.publish
+            ports,
+            mode="run",
+            until="test" if self.tests else "build",
+            root=project.root,
+            publish=self._bus.publish,
         )
         status = ExitStatus.DONE if self._cancel.is_set() else self._engine.run()
         if status is not ExitStatus.DONE or self._cancel.is_set():
@@ -203,6 +217,16 @@ class BuildSession(Session):
                 tester=tester,
             )
         return found
+
+    def _given(self, project: Project, service: Service, image: ImageRef) -> ServicePorts:
+        """To test an image that is there."""
+        paths = project_paths(service.build, lambda: None)
+        return ServicePorts(
+            source=GivenSource(image, lambda _: None),
+            builder=GivenImages(image, PushTarget(), None, here=True),
+            deployer=_Collected(service.name, self.built),
+            tester=service_tester(service, project, None, paths, self._bus.publish),
+        )
 
     def _scan_progress(self, service: str, message: str) -> None:
         self._bus.publish(StepProgress(iter=None, service=service, step=Step.SCAN, message=message))

@@ -58,18 +58,26 @@ class GivenSource:
 
 class GivenImages:
     """The engine's builder for an image that is there. With a `loader`, one that is in no registry
-    is loaded into the nodes."""
+    is loaded into the nodes; `here`: it is wanted on this computer alone."""
 
-    def __init__(self, image: ImageRef, target: PushTarget, loader: NodeImageLoader | None) -> None:
+    def __init__(
+        self,
+        image: ImageRef,
+        target: PushTarget,
+        loader: NodeImageLoader | None,
+        *,
+        here: bool = False,
+    ) -> None:
         self._image = as_pulled(image, target)
         self._loader = loader
+        self._here = here
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
         """See engine.ports.Builder. Errors: registry/*, config/value for an image that is in no
         registry and cannot be loaded."""
         del scan
         image = self._image
-        if image.digest:
+        if image.digest or self._here:
             return image
         if self._loader is None:
             raise DevloopError.of(

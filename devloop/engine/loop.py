@@ -116,14 +116,15 @@ class _TakeOver:
 @dataclass(eq=False)
 class Engine:
     """Runs the services until stopped (`dev`) or until each has its result (`run`), which with
-    `until="build"` is its image. `services` is replaced, never changed, when devloop.yaml is.
+    `until` "build" or "test" is its image. `services` is replaced, never changed, when devloop.yaml
+    is.
 
     `publish` receives every event, from the engine's thread; it must not block."""
 
     services: Mapping[str, ServicePorts]
     _: KW_ONLY
     mode: Literal["dev", "run"]
-    until: Literal["build", "rollout"] = "rollout"
+    until: Literal["build", "test", "rollout"] = "rollout"
     root: Path
     publish: Callable[[Event], None]
     hints: Hints | None = None

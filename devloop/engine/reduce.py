@@ -319,8 +319,9 @@ def _advance(turn: Turn, value: object) -> None:
             build = iteration.scan.fingerprint.build
             turn.service = needs.with_image(turn.service, build, value)
             turn.to_stage(TaskKind.DEPLOY, image=value)
-            if turn.state.until == "build":
-                _end(turn, Outcome.READY, why=f"built {value.short}")
+            if turn.state.until != "rollout":
+                done = "built" if turn.state.until == "build" else "tested"
+                _end(turn, Outcome.READY, why=f"{done} {value.short}")
         case Awaits(services):
             turn.iteration = replace(iteration, awaits=services, attempt=iteration.attempt + 1)
         case Deployed():

@@ -303,11 +303,11 @@ class ServiceState:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """`mode` decides what a failure means: `dev` waits for the next change, `run` ends. `until` is
-    what an iteration ends with: `build` deploys nothing. `paused` is why nothing is begun, in words
-    for the user, "" when it is not paused."""
+    what an iteration ends with: after `build` and `test` nothing is deployed. `paused` is why
+    nothing is begun, in words for the user, "" when it is not paused."""
 
     mode: Literal["dev", "run"]
-    until: Literal["build", "rollout"] = "rollout"
+    until: Literal["build", "test", "rollout"] = "rollout"
     root: Path
     services: Mapping[str, ServiceState]
     next_iteration: int = 0
@@ -521,7 +521,7 @@ def initial(
     services: Mapping[str, bool],
     *,
     mode: Literal["dev", "run"],
-    until: Literal["build", "rollout"] = "rollout",
+    until: Literal["build", "test", "rollout"] = "rollout",
     root: Path,
     now: float,
     syncs: Collection[str] = (),

@@ -61,7 +61,7 @@ class Pipeline:
         (self.checkout / "k8s.yaml").write_text(MANIFEST)
         (self.checkout / "devloop.yaml").write_text(
             f"version: 1\nservices: {{web: {{image: {self.name}/web, build: ., "
-            "deploy: {manifests: [k8s.yaml]}}}\n"
+            "test: [cat, /built], deploy: {manifests: [k8s.yaml]}}}\n"
         )
         devloop = root / "devloop"
         devloop.write_text('#!/bin/sh\nexec python3 -m devloop "$@"\n')
@@ -145,8 +145,9 @@ def _block(language: str, key: str) -> str:
 
 def test_jenkins_with_the_hosts_docker(pipeline: Pipeline) -> None:
     steps = re.findall(r"sh '([^']+)'", _block("groovy", "pipeline"))
-    assert [step.split()[1] for step in steps] == ["build", "render", "render"]
-    pipeline.run(steps, "--volume=/var/run/docker.sock:/var/run/docker.sock")
+    assert [step.split()[1] for step in steps] == ["build", "test", "render", "render"]
+    said = pipeline.run(steps, "--volume=/var/run/docker.sock:/var/run/docker.sock")
+    assert f"[web test] {pipeline.name}" in said
     pipeline.check()
 
 

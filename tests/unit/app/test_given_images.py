@@ -52,6 +52,8 @@ def test_what_is_in_no_registry_is_loaded_into_the_nodes_or_refused() -> None:
     assert built.build(scan, SilentReporter(), Cancel()) is LOCAL
     assert loaded == ["web:t"]
     assert GivenImages(WEB, PushTarget(), None).build(scan, SilentReporter(), Cancel()) is WEB
+    here = GivenImages(LOCAL, PushTarget(), None, here=True)  # for its test
+    assert here.build(scan, SilentReporter(), Cancel()) is LOCAL
     with pytest.raises(DevloopError, match="no registry that the nodes"):
         GivenImages(LOCAL, PushTarget(), None).build(scan, SilentReporter(), Cancel())
 

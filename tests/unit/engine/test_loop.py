@@ -453,16 +453,19 @@ def test_what_is_looked_for_all_the_time_is_reported_once(monkeypatch: pytest.Mo
     assert (said.severity, said.suggestions) == ("warning", ("ask",))
 
 
-def test_a_build_ends_with_the_image_and_claims_to_serve_nothing() -> None:
+@pytest.mark.parametrize(("stage", "done"), [("build", "built"), ("test", "tested")])
+def test_a_stage_ends_with_the_image_and_claims_to_serve_nothing(
+    stage: Literal["build", "test"], done: str
+) -> None:
     world = World()
     ports = ServicePorts(source=world, builder=world, deployer=world)
     engine = Engine(
-        {"web": ports}, mode="run", until="build", root=PROJECT, publish=world.events.append
+        {"web": ports}, mode="run", until=stage, root=PROJECT, publish=world.events.append
     )
     assert engine.run() is ExitStatus.DONE
     (end,) = [e for e in world.events if isinstance(e, IterationFinished)]
     assert (end.outcome, end.digest, end.serving) == (Outcome.READY, "sha256:a", None)
-    assert end.why == "built a"
+    assert end.why == f"{done} a"
     assert (world.built, world.deployed) == (["a"], [])
 
 
