@@ -25,7 +25,9 @@ from devloop.app.session import (
     Session,
     as_written,
     built_for,
+    chosen,
     names_of,
+    needed_by,
     with_profiles,
 )
 from devloop.app.sources import source_of
@@ -79,7 +81,10 @@ class BuildSession(Session):
     def _start_and_run(self, stack: contextlib.ExitStack) -> ExitStatus:
         loaded = self.load()
         project = loaded.project
-        services = self._checked(loaded)
+        if self.images is None:
+            services = self._checked(loaded)
+        else:  # nothing of the file runs on this computer
+            services = needed_by(project, chosen(project, self.only))
         if self.tests and not any(each.test.command for each in services.values()):
             raise _no_tests(loaded, services)
         given = None
