@@ -30,7 +30,8 @@ def fingerprints_on_disk(
     project: Project, renderings: Mapping[str, Rendering], connection: Connection, *, mode: str
 ) -> dict[str, str]:
     """For each service what `events.Serving.fingerprint` is once a session of `mode` serves what is
-    on disk; without those that cannot be read. Errors: cluster/*."""
+    on disk; without those that cannot be read, or whose build uses the image of another service.
+    Errors: cluster/*."""
     services = built_for(project.services, node_platforms(connection))
     if mode == "run":
         services = as_written(services)
@@ -57,7 +58,10 @@ def fingerprints_on_disk(
                 open_registry=registries,
                 target="",
             )
-            found[name] = source.scan(None, Cancel()).fingerprint.whole
+            scan = source.scan(None, Cancel())
+            # Which images it needs was for a session to say.
+            if not scan.needs:
+                found[name] = scan.fingerprint.whole
         except DevloopError:
             continue
     return found
