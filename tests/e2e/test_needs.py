@@ -96,22 +96,27 @@ def test_what_is_needed_is_built_first_and_followed(
     for name in ("api", "web"):
         cluster.serves(f"{name}-1 base-2", service=name)
 
+    # A change of its own: once more, hot or not.
+    own(project, "api", "api-2")
+    session.finished("ready", "api")
+    cluster.serves("api-2 base-2", service="api")
+
     # A base that fails holds them, and what runs of them stays.
     project.save("base/Dockerfile", DOCKERFILES["base"] + "RUN exit 3\n")
     session.finished("failed", "base")
     reason = holding(session, "api")["reason"]
     assert reason.startswith("waits for the image of base, which failed: ")
-    own(project, "api", "api-2")
+    own(project, "api", "api-3")
     own(project, "other", "other-2")
     session.finished("ready", "other")
-    assert begun(session, 7) == [("base", "files"), ("other", "files")]
-    cluster.serves("api-1 base-2", service="api")
+    assert begun(session, 8) == [("base", "files"), ("other", "files")]
+    cluster.serves("api-2 base-2", service="api")
 
     # Mended, with a change of its own that waited: one build of each.
     project.save("base/base.txt", "base-3")
     project.save("base/Dockerfile", DOCKERFILES["base"])
     all_ready(session, "base", "api", "web")
-    cluster.serves("api-2 base-3", service="api")
+    cluster.serves("api-3 base-3", service="api")
     cluster.serves("web-1 base-3", service="web")
     session.interrupt()
 
@@ -126,7 +131,7 @@ def test_what_is_needed_is_built_first_and_followed(
         ("api", "failed"),
     }
     assert ends["api"]["why"].startswith("api needs base, which failed: ")
-    cluster.serves("api-2 base-3", service="api")
+    cluster.serves("api-3 base-3", service="api")
 
 
 def deployments(cluster: Cluster) -> list[dict[str, Any]]:
