@@ -50,7 +50,7 @@ def test_a_whole_build_can_be_set(directory: Directory) -> None:
         ("a..b=1", "usage/arguments", "services.web.image=shop"),
         ("services.web.ports.0=1", "usage/arguments", "a list is set as a whole"),
         ("name=[x", "usage/arguments", ""),
-        ("services.web.test=1", "config/not-supported", "remove the key"),
+        ("services.web.test=1", "config/type", ""),
         ("profiles.ci=1", "usage/arguments", ""),
         ("services.web.deploy.replace=fats", "config/value", "did you mean `fast`?"),
         ("version=2", "config/version", "update devloop"),
