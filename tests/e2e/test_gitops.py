@@ -100,15 +100,11 @@ def test_flux_is_held_for_or_suspended_and_resumed_even_after_a_kill(
 ) -> None:
     deployed(devloop, cluster)
     workspace.version("v1")
-    refused = devloop("run")
-    assert refused.join(120) == 4, refused.story()
-    assert refused.of("diagnostic")[-1]["code"] == "safety/gitops-owned"
-
     # It holds, until somebody suspends the owner.
     session = devloop("dev")
 
     def held(event: Event) -> bool:
-        is_hold: bool = event["type"] == "hold" and event["code"] == "safety/gitops-owned"
+        is_hold: bool = event["type"] == "hold" and event.get("code") == "safety/gitops-owned"
         return is_hold
 
     assert f"Kustomization {cluster.namespace}/shop" in session.wait(held, "hold", 120)["reason"]
@@ -131,10 +127,8 @@ def test_flux_is_held_for_or_suspended_and_resumed_even_after_a_kill(
     cluster.serves("v2")
     session.interrupt()
     after = kustomization(cluster)
-    assert (after["spec"], after["metadata"].get("annotations")) == (
-        before["spec"],
-        before["metadata"].get("annotations"),
-    )
+    assert after["spec"] == before["spec"]
+    assert not after["metadata"].get("annotations")
 
     session = devloop("dev", "--suspend-gitops")
     until(lambda: kustomization(cluster)["spec"].get("suspend") is True, 120)
@@ -142,6 +136,8 @@ def test_flux_is_held_for_or_suspended_and_resumed_even_after_a_kill(
     assert kustomization(cluster)["spec"]["suspend"] is True
     again = devloop("run")
     assert again.join(120) == 4, again.story()
+    codes = [said["code"] for said in again.of("diagnostic")]
+    assert "safety/gitops-owned" in codes
     assert kustomization(cluster)["spec"] == before["spec"]
 
 

@@ -18,7 +18,7 @@ from devloop.base.process import is_alive
 from devloop.base.state_file import StateFile
 from devloop.cluster.api.api_errors import ApiError
 from devloop.cluster.api.pod_view import Json, annotation, dig, metadata, text, uid_of
-from devloop.cluster.api.writes import MANAGER
+from devloop.cluster.api.writes import MANAGER, is_another
 from devloop.cluster.deploy.gitops_owners import GitopsOwner, OwnerState
 from devloop.cluster.deploy.lease import Holder
 from devloop.cluster.replace.recovery_log import object_file, write_first
@@ -174,7 +174,7 @@ def _patch(
     try:
         connection.request("PATCH", entry.path, body, query=query, content_type=_MERGE)
     except ApiError as error:
-        if error.status in {404, 409}:
+        if error.status in {404, 409} or is_another(error):
             return False
         raise
     return True
