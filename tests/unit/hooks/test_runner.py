@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +22,7 @@ from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from devloop.events import Event
     from devloop.model import Scan
@@ -153,8 +154,15 @@ def test_a_newer_save_ends_a_hook_with_its_children(root: Path) -> None:
     cancel.set()
     thread.join(10)
     assert ended
-    child = Path(f"/proc/{lab.lines[0]}/stat")
-    until(lambda: not child.exists() or ") Z" in child.read_text())
+    until(lambda: not _runs(int(lab.lines[0])))
+
+
+def _runs(pid: int) -> bool:
+    """Whether the process is there, and not only waited for."""
+    shown = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return bool(shown.stdout.strip()) and not shown.stdout.startswith("Z")
 
 
 # --- what they write -----------------------------------------------------------------------------
