@@ -40,7 +40,10 @@ def test_problems_are_lines_that_editors_read(
     assert main(["check"]) == 2
     assert capsys.readouterr().out.splitlines() == [
         "devloop.yaml:2:18: error[config/unknown-key]: unknown key `biuld` in `services.web`",
-        "  cause  the keys here are image, build, needs, deploy, sync, ports, debug, logs",
+        (
+            "  cause  the keys here are image, build, needs, test, deploy, sync, ports, debug, "
+            "logs, hooks"
+        ),
         "  try    did you mean `build`?",
         "devloop.yaml:2:36: error[config/value]: '0': a port is a number from 1 to 65535",
     ]
