@@ -121,7 +121,7 @@ static void under_delve(char ***argv) {
         not_started(": too many arguments", own[0]);
     } else {
         char *before[] = {delve, "exec", "--headless", listen_option, "--accept-multiclient",
-                          "--continue", "--api-version=2", program};
+                          "--continue", "--api-version=2", "--check-go-version=false", program};
         size_t size = sizeof before / sizeof before[0];
         memcpy(arguments, before, sizeof before);
         if (count > 1) arguments[size++] = "--";

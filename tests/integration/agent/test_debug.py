@@ -121,7 +121,7 @@ def test_a_go_program_is_executed_by_delve(tmp_path: Path, name: str) -> None:
     assert said == ""
     assert printed.splitlines() == [
         *("exec", "--headless", "--listen=127.0.0.1:2345", "--accept-multiclient", "--continue"),
-        *("--api-version=2", path, "--", "-v", "two words"),
+        *("--api-version=2", "--check-go-version=false", path, "--", "-v", "two words"),
     ]
 
 
@@ -241,6 +241,27 @@ def test_debugpys_own_process_has_the_same_inner_port_each_time(tmp_path: Path) 
     )
     done = _python(tmp_path, "-c", code, DEVLOOP_DEBUG_ADAPTER="62199")
     assert done.stdout == "62199 True\n"
+
+
+def test_an_editor_that_asks_for_it_is_told_to_attach_again(tmp_path: Path) -> None:
+    code = (
+        "import socket, sys, types\n"
+        "class Client:\n"
+        "    def __init__(self):\n"
+        "        self.start_request = None\n"
+        "        self.restart_requested = False\n"
+        "sys.modules['debugpy.adapter.clients'] = types.SimpleNamespace(Client=Client)\n"
+        "with socket.socket() as listener:\n"
+        "    listener.bind(('127.0.0.1', 0))\n"
+        "asks, asks_not = Client(), Client()\n"
+        "asks.start_request = types.SimpleNamespace(arguments={'restart': True})\n"
+        "asks_not.start_request = types.SimpleNamespace(arguments={})\n"
+        "print(Client().restart_requested, asks.restart_requested, asks_not.restart_requested)\n"
+        "asks.restart_requested = False  # the editor ended the session\n"
+        "print(asks.restart_requested)\n"
+    )
+    done = _python(tmp_path, "-c", code, DEVLOOP_DEBUG_ADAPTER="62199")
+    assert done.stdout == "False True False\nFalse\n", done.stderr
 
 
 # --- what node loads -----------------------------------------------------------------------------
