@@ -157,11 +157,13 @@ def resume_left(connection: Connection, state_dir: Path) -> tuple[Diagnosis, ...
 
 def _owned(owner: GitopsOwner, what: str, *, again: bool) -> DevloopError:
     cause = "it was resumed while this session works" if again else f"by the mark {owner.by} on it"
+    # The live view shows no more of a warning than this.
+    ways = f"{owner.suspend_command}, or start with --suspend-gitops"
     flag = "add --suspend-gitops to `dev` or `run`: it is suspended until the session ends"
     return DevloopError.of(
         Code.SAFETY_GITOPS_OWNED,
         f"{owner} owns {what} and would put back what devloop writes",
-        cause=cause,
+        cause=f"{cause}; ways out: {ways}, or another --namespace",
         suggestions=(
             flag,
             f"or suspend it yourself: {owner.suspend_command}",
