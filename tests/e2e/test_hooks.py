@@ -80,10 +80,14 @@ def test_hot_saves_have_the_hooks_of_a_sync(
 
     workspace.replace("devloop.yaml", "exit 3", "true")
     session.ready_at_last()
-    workspace.version("v1")
-    session.ready_at_last()
-    cluster.serves("v1")
-    assert (workspace.root.parent / "hooks.log").read_text().splitlines() == [
-        "before app.py",
-        "after",
-    ]
+    for version in ("v1", "v2", "v3"):
+        workspace.version(version)
+        ready = session.ready_at_last()
+        cluster.serves(version)
+        # Which way the first save takes depends on what is known of the container by then.
+        done = [e for e in session.of("step.finished") if e["iter"] == ready["iter"]]
+        if any((e["step"], e["outcome"]) == ("sync", "done") for e in done):
+            break
+    log = workspace.root.parent / "hooks.log"
+    assert log.exists(), session.story()
+    assert log.read_text().splitlines()[-2:] == ["before app.py", "after"]
