@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from devloop.cluster.api.exec_stream import follow_exec
-from devloop.config.commands import PICKED, Hook, Hooks
+from devloop.config.commands import PICKED, HookCommand, HookCommands
 from devloop.errors import Code, DevloopError
 from devloop.hooks.runner import HookRunner
 
@@ -41,7 +41,7 @@ def service_hooks(
 ) -> HookRunner | None:
     """The hooks of a service, None where it has none. `repository` is what its containers run, of
     which there are none without a `connection`; without a `source` nobody looks at the disk."""
-    if service.hooks == Hooks():
+    if service.hooks == HookCommands():
         return None
     containers: InContainer = _no_container
     where = {}
@@ -65,7 +65,7 @@ def service_hooks(
 
 
 def _no_container(
-    hook: Hook, env: Mapping[str, str], on_line: Callable[[str], None], cancel: Cancel
+    hook: HookCommand, env: Mapping[str, str], on_line: Callable[[str], None], cancel: Cancel
 ) -> None:
     del hook, env, on_line, cancel
 
@@ -93,7 +93,7 @@ class _Containers:
 
     def __call__(
         self,
-        hook: Hook,
+        hook: HookCommand,
         env: Mapping[str, str],
         on_line: Callable[[str], None],
         cancel: Cancel,
@@ -121,7 +121,7 @@ class _Containers:
                 return f"{ended} ({pod.name}, {container.name})"
         return ""
 
-    def _container(self, hook: Hook, pod: PodView) -> ContainerView | None:
+    def _container(self, hook: HookCommand, pod: PodView) -> ContainerView | None:
         """The one of a pod that is meant, if it runs. Errors: hook/failed for none of the name."""
         containers = [each for each in pod.containers if not each.init]
         name = self._service.deploy.container or "" if hook.container == PICKED else hook.container

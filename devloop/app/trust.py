@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.state_file import StateFile
-from devloop.config.commands import Hooks
+from devloop.config.commands import HookCommands
 from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def host_commands(
         if service.build.command:
             argv, place = service.build.command, loaded.locate(*key, "build", "command")
             found.append(HostCommand(key=f"{name}.build.command", argv=argv, location=place))
-        for when in Hooks.__dataclass_fields__:
+        for when in HookCommands.__dataclass_fields__:
             own = (hook for hook in getattr(service.hooks, when) if not hook.container)
             found += [
                 HostCommand(key=f"{name}.hooks.{when}", argv=hook.command, location=hook.location)

@@ -87,7 +87,7 @@ TEST = block(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hook:
+class HookCommand:
     """A command that runs before or after a step. `container` is "" on this computer, `PICKED` or a
     container's name in the pods that run the service. `timeout` is in seconds."""
 
@@ -138,7 +138,7 @@ def _finish_hook(
 
 
 HOOK = block(
-    Hook,
+    HookCommand,
     about="A command: a list of words, or a text for a shell.",
     short="command",
     finish=_finish_hook,
@@ -147,33 +147,34 @@ _HOOKS = List(HOOK, single=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hooks:
+class HookCommands:
     """Commands before and after the steps of a service, in the order in which they run."""
 
     before_build: Annotated[
-        tuple[Hook, ...],
+        tuple[HookCommand, ...],
         Key(_HOOKS, "Before an image is built. What they write into the context is built."),
     ] = ()
     after_build: Annotated[
-        tuple[Hook, ...], Key(_HOOKS, "After an image was built and pushed, before its test.")
+        tuple[HookCommand, ...],
+        Key(_HOOKS, "After an image was built and pushed, before its test."),
     ] = ()
     before_sync: Annotated[
-        tuple[Hook, ...], Key(_HOOKS, "Before files are written into running containers.")
+        tuple[HookCommand, ...], Key(_HOOKS, "Before files are written into running containers.")
     ] = ()
     after_sync: Annotated[
-        tuple[Hook, ...],
+        tuple[HookCommand, ...],
         Key(_HOOKS, "After that, once the process that starts anew is ready."),
     ] = ()
     before_deploy: Annotated[
-        tuple[Hook, ...], Key(_HOOKS, "Before the cluster is written to for a new image.")
+        tuple[HookCommand, ...], Key(_HOOKS, "Before the cluster is written to for a new image.")
     ] = ()
     after_deploy: Annotated[
-        tuple[Hook, ...], Key(_HOOKS, "After a rollout, once its pods are ready.")
+        tuple[HookCommand, ...], Key(_HOOKS, "After a rollout, once its pods are ready.")
     ] = ()
 
 
 HOOKS = block(
-    Hooks,
+    HookCommands,
     about="Commands before and after the steps, on this computer or in the containers. They get "
     "DEVLOOP_SERVICE, DEVLOOP_IMAGE, DEVLOOP_CHANGED_FILES and more; one that fails ends the step. "
     "They run only in a checkout that is trusted, see `devloop trust`.",

@@ -14,7 +14,7 @@ from typing import Annotated, Final, Literal
 from devloop.base.lazy_dataclass import dataclass
 from devloop.config import resolve, rules
 from devloop.config.charts import CHART, Chart
-from devloop.config.commands import HOOKS, TEST, Hooks, ImageTest
+from devloop.config.commands import HOOKS, TEST, HookCommands, ImageTest
 from devloop.config.grammar import (
     Block,
     Choice,
@@ -464,8 +464,8 @@ class Service:
         Logs,
         Key(block(Logs, "Which logs to follow."), "Which logs to follow.", change="logs"),
     ] = field(default_factory=Logs)
-    hooks: Annotated[Hooks, Key(HOOKS, HOOKS.about, change="rollout")] = field(
-        default_factory=Hooks
+    hooks: Annotated[HookCommands, Key(HOOKS, HOOKS.about, change="rollout")] = field(
+        default_factory=HookCommands
     )
     line: int = 1
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from devloop.config.commands import Hook, Hooks
+    from devloop.config.commands import HookCommand, HookCommands
     from devloop.engine.ports import HookTime, Reporter
     from devloop.events import Event
     from devloop.model import ImageRef, Scan
@@ -53,7 +53,7 @@ class InContainer(Protocol):
 
     def __call__(
         self,
-        hook: Hook,
+        hook: HookCommand,
         env: Mapping[str, str],
         on_line: Callable[[str], None],
         cancel: Cancel,
@@ -67,7 +67,7 @@ class _Round:
     """The hooks of one time, to be run now."""
 
     when: str
-    hooks: tuple[Hook, ...]
+    hooks: tuple[HookCommand, ...]
     image: ImageRef | None
     reporter: Reporter
     cancel: Cancel
@@ -85,7 +85,7 @@ class HookRunner:
     `replaces_builds`: a sync stands for a build, so that the hooks before that run first."""
 
     service: str
-    hooks: Hooks
+    hooks: HookCommands
     root: Path
     env: Mapping[str, str]
     files: Path
@@ -181,7 +181,7 @@ class HookRunner:
             detail += f", {skipped} not: no container runs yet"
         run.reporter.finished(Step.HOOK, StepOutcome.DONE, detail)
 
-    def _one(self, when: str, hook: Hook, env: Mapping[str, str], cancel: Cancel) -> bool:
+    def _one(self, when: str, hook: HookCommand, env: Mapping[str, str], cancel: Cancel) -> bool:
         """False where there is no container to run it in."""
         lines: deque[str] = deque(maxlen=_SHOWN_LINES)
 
@@ -248,7 +248,7 @@ def _as_scanned(now: Scan, scan: Scan) -> Scan:
     return replace(now, fresh=scan.fresh, changed=scan.changed, ms=scan.ms)
 
 
-def _failed(when: str, hook: Hook, what: str, lines: tuple[str, ...]) -> DevloopError:
+def _failed(when: str, hook: HookCommand, what: str, lines: tuple[str, ...]) -> DevloopError:
     where = " in the container" if hook.container else ""
     return DevloopError.of(
         Code.HOOK_FAILED,

@@ -1,4 +1,4 @@
-"""Hooks as they run: what they are told, how they end, and what they write."""
+"""HookCommands as they run: what they are told, how they end, and what they write."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.location import Location
-from devloop.config.commands import Hook, Hooks, argv_of
+from devloop.config.commands import HookCommand, HookCommands, argv_of
 from devloop.config.schema import Build, Deploy, Service
 from devloop.engine.loop import SilentReporter
 from devloop.errors import Code, DevloopError
@@ -31,14 +31,18 @@ IMAGE = ImageRef(repository="localhost:5001/web", tag="devloop-1", digest="sha25
 PLACE = Location("devloop.yaml", 7, 9)
 
 
-def hook(text: str, *, container: str = "", timeout: float = 20.0) -> Hook:
-    return Hook(command=argv_of((text,)), container=container, timeout=timeout, location=PLACE)
+def hook(text: str, *, container: str = "", timeout: float = 20.0) -> HookCommand:
+    return HookCommand(
+        command=argv_of((text,)), container=container, timeout=timeout, location=PLACE
+    )
 
 
 class Lab:
     """A project with a Dockerfile and its hooks; `inside` plays the containers."""
 
-    def __init__(self, root: Path, *, replaces_builds: bool = False, **hooks: str | Hook) -> None:
+    def __init__(
+        self, root: Path, *, replaces_builds: bool = False, **hooks: str | HookCommand
+    ) -> None:
         self.root = root
         (root / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
         self.events: list[Event] = []
@@ -54,7 +58,7 @@ class Lab:
         made = {when: (hook(h) if isinstance(h, str) else h,) for when, h in hooks.items()}
         self.runner = HookRunner(
             service="web",
-            hooks=Hooks(**made),
+            hooks=HookCommands(**made),
             root=root,
             env={"DEVLOOP_NAMESPACE": "shop"},
             files=root.parent / "changed",
@@ -65,7 +69,11 @@ class Lab:
         )
 
     def _in_container(
-        self, hook: Hook, env: Mapping[str, str], on_line: Callable[[str], None], cancel: Cancel
+        self,
+        hook: HookCommand,
+        env: Mapping[str, str],
+        on_line: Callable[[str], None],
+        cancel: Cancel,
     ) -> str | None:
         del cancel
         self.asked.append((hook.command, env))
@@ -127,7 +135,7 @@ def test_a_hook_that_fails_says_where_it_stands_and_what_it_printed(root: Path) 
 def test_a_program_that_is_not_there_is_named(
     root: Path, command: tuple[str, ...], says: str
 ) -> None:
-    lab = Lab(root, before_build=Hook(command=command))
+    lab = Lab(root, before_build=HookCommand(command=command))
     with pytest.raises(DevloopError, match=says):
         lab.before_build(lab.scan())
 
