@@ -22,8 +22,8 @@ from devloop.manifests import renderings_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from devloop.config.builds import Build
     from devloop.config.loader import LoadedProject
-    from devloop.config.schema import Build
 
 
 def check_project(loaded: LoadedProject) -> tuple[Diagnosis, ...]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from devloop.builders.base_triggers import BaseTriggers
     from devloop.builders.dockerfile import Dockerfile
     from devloop.cluster.rollout.stack_traces import ProjectPaths
-    from devloop.config.schema import Build
+    from devloop.config.builds import Build
     from devloop.model import Snapshot
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from devloop.builders.base_moves import BaseLookup
     from devloop.builders.dockerfile import Dockerfile
     from devloop.builders.job import OpenRegistry
-    from devloop.config.schema import Build
+    from devloop.config.builds import Build
 
 
 _LOG = logging.getLogger(__name__)

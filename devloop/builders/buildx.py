@@ -116,9 +116,15 @@ def arguments(
     argv += [f"--ssh={ssh}" for ssh in build.ssh]
     if build.platform:
         argv.append(f"--platform={build.platform}")
+    argv += [f"--network={build.network}"] if build.network else []
+    argv += [f"--add-host={host}" for host in build.add_host]
+    argv += [f"--shm-size={build.shm_size}"] if build.shm_size else []
+    argv += [f"--label={name}={value}" for name, value in build.labels.items()]
+    argv += [f"--cache-from={cache}" for cache in build.cache_from]
+    argv += [f"--cache-to={cache}" for cache in build.cache_to]
     if job.pull:
         argv.append("--pull")
-    if fresh:
+    if fresh or build.no_cache:
         argv.append("--no-cache")
     return [*argv, "--", str(context)]
 

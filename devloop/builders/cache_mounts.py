@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from devloop.builders.dockerfile import Dockerfile, Instruction, Stage
-    from devloop.config.schema import Build
+    from devloop.config.builds import Build
 
 SLOW = 5.0
 """From so many seconds on a step without a cache is worth a word."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import docker.errors
 import requests.exceptions
+from docker.utils import parse_bytes
 
 from devloop.builders import docker_errors
 from devloop.builders.build_context import ignore_file, stream
@@ -88,7 +89,13 @@ class Classic:
 
     def _refuse_new(self, dockerfile: Dockerfile) -> None:
         build, shown = self._job.build, self._job.shown
-        wanted = "build.secrets" if build.secrets else "build.ssh" if build.ssh else ""
+        new = {
+            "build.secrets": build.secrets,
+            "build.ssh": build.ssh,
+            "build.cache_to": build.cache_to,
+            "a source in build.cache_from": any("=" in each for each in build.cache_from),
+        }
+        wanted = next((name for name, given in new.items() if given), "")
         where = Location(shown)
         if not wanted:
             stages = dockerfile.needed(build.target)
@@ -121,7 +128,7 @@ class Classic:
         progress: ProgressReporter,
         cancel: Cancel,
     ) -> str:
-        job, state = self._job, BuildStream()
+        job, build, state = self._job, self._job.build, BuildStream()
         name, replaced = self._dockerfile_in(scan)
         context = until(cancel, stream(job.build.context, scan, replaced))
         started = time.monotonic()
@@ -137,7 +144,13 @@ class Classic:
                     target=job.build.target,
                     platform=job.build.platform,
                     pull=job.pull,
-                    nocache=scan.fresh,
+                    nocache=scan.fresh or build.no_cache,
+                    network_mode=build.network,
+                    extra_hosts=dict(re.split("[:=]", host, maxsplit=1) for host in build.add_host)
+                    or None,
+                    shmsize=parse_bytes(build.shm_size) if build.shm_size else None,
+                    labels=build.labels or None,
+                    cache_from=list(build.cache_from) or None,
                     rm=True,
                     forcerm=True,
                 ):

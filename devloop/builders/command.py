@@ -24,7 +24,7 @@ from devloop.errors import Code, DevloopError, Diagnosis
 if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.builders.job import Job
-    from devloop.config.schema import Build
+    from devloop.config.builds import Build
     from devloop.engine.ports import Reporter
     from devloop.model import ImageRef, Scan
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
     from devloop.builders.rawjson import Note
-    from devloop.config.schema import Build
+    from devloop.config.builds import Build
     from devloop.engine.ports import Reporter
     from devloop.model import PushTarget, Scan
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from devloop.builders.delta.copy_targets import ShownCopies
     from devloop.builders.dockerfile import Dockerfile, Stage
     from devloop.builders.image.listing import Listing
-    from devloop.config.schema import Build
+    from devloop.config.builds import Build
     from devloop.engine.ports import Reporter
     from devloop.model import ImageRef, Scan
 

@@ -17,7 +17,8 @@ from devloop.errors import DevloopError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from devloop.config.schema import Build, Service
+    from devloop.config.builds import Build
+    from devloop.config.schema import Service
 
 
 # In seconds, for the answer to a ping and for the docker program's.

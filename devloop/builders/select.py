@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from devloop.base.cancel import Cancel
     from devloop.builders.buildx import Buildx
     from devloop.builders.job import Loader, OpenRegistry, Registry
-    from devloop.config.schema import Build, Project, Service
+    from devloop.config.builds import Build
+    from devloop.config.schema import Project, Service
     from devloop.engine.ports import Builder, Reporter
     from devloop.model import ImageRef, PushTarget, Scan
 
@@ -79,7 +80,7 @@ def make_builder(
             registry=registry,
             loader=loader,
             limit=limit,
-            pull=pull,
+            pull=pull or build.pull,
         )
         return _made(service, project, job, open_registry, once=once, split_gain=split_gain)
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devloop.base.lazy_dataclass import dataclass
+from devloop.config.builds import Build
 from devloop.config.grammar import Block, Flag, List, Map, Number, Text
-from devloop.config.schema import ALL, Build
+from devloop.config.schema import ALL
 from devloop.config.yaml_text import flow, scalar
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from devloop.config.schema import Build, Service
+    from devloop.config.builds import Build
+    from devloop.config.schema import Service
 
 
 def with_needs(names: Iterable[str], services: Mapping[str, Service]) -> tuple[str, ...]:

@@ -133,6 +133,19 @@ def _secret(text: str, position: int, scope: ServiceScope) -> str:
     return ",".join(f"{name}={value}" for name, value in fields.items())
 
 
+def buildx_specs(items: _Items, _: ServiceScope) -> tuple[str, ...]:
+    """Sources and destinations of a cache. In a flow list, YAML parts `[type=registry,ref=x]` at
+    the comma; an item with another first key than `type=` is the rest of the one before."""
+    joined: list[str] = []
+    for text in texts(items):
+        goes_on = re.match(r"[\w-]+=", text) and not text.startswith("type=")
+        if joined and joined[-1].startswith("type=") and goes_on:
+            joined[-1] = f"{joined[-1]},{text}"
+        else:
+            joined.append(text)
+    return tuple(joined)
+
+
 def ssh(items: _Items, scope: ServiceScope) -> tuple[str, ...]:
     """Agents and keys with absolute paths."""
     found = []

@@ -302,6 +302,34 @@ ARGUMENT = TextRule(
     name="a build argument", pattern="^[^\\u0000]*$", longest=65536, explain=ANY_TEXT.explain
 )
 
+NETWORK = TextRule(
+    name="a network",
+    pattern="^[A-Za-z0-9][A-Za-z0-9_.:-]*$",
+    longest=200,
+    explain=lambda text: fault(f"{_quoted(text)} is not the name of a network", "host"),
+    examples=("host", "none"),
+)
+
+ADDED_HOST = TextRule(
+    name="a host and its address",
+    pattern="^[A-Za-z0-9_.-]+[:=]([0-9A-Fa-f.:]+|\\[[0-9A-Fa-f:.]+\\]|host-gateway)$",
+    longest=400,
+    explain=lambda text: fault(
+        f"{_quoted(text)} is not a host and its address", "db.test:10.0.0.5"
+    ),
+    examples=("db.test:10.0.0.5", "host.docker.internal:host-gateway"),
+)
+
+SIZE = TextRule(
+    name="a size",
+    pattern="^[0-9]+[bkmgBKMG]?$",
+    longest=20,
+    explain=lambda text: fault(
+        f"{_quoted(text)} is not a size", "64m", cause="a number of bytes, or with k, m or g"
+    ),
+    examples=("64m", "1g"),
+)
+
 VARIABLE_NAME = TextRule(
     name="an argument's name",
     pattern="^[A-Za-z_][A-Za-z0-9_.-]*$",

@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal
 
 from devloop.base.lazy_dataclass import dataclass
 from devloop.config import resolve, rules
+from devloop.config.builds import BUILD, Build
 from devloop.config.charts import CHART, Chart
 from devloop.config.commands import HOOKS, TEST, HookCommands, ImageTest
 from devloop.config.grammar import (
@@ -37,121 +38,6 @@ STATE_DIR = ".devloop"
 
 _TEXT = Text(rules.ANY_TEXT)
 _TEXTS = List(_TEXT)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Build:
-    """How a service's image is made. `secrets` are in buildx's form (id=pip,src=/abs/pip.conf),
-    `ssh` likewise (default, id=/path/to/sock). `command` is given only with `builder: command`.
-    `needs` are the service's, and `contexts` the images of those that the Dockerfile names, by that
-    name; see builders.needs."""
-
-    context: Annotated[
-        Path,
-        Key(
-            _TEXT,
-            "The directory that is sent to the build, relative to devloop.yaml.",
-            default="the directory of devloop.yaml",
-            read=lambda text, scope: scope.path(text),
-        ),
-    ]
-    dockerfile: Annotated[
-        Path, Key(_TEXT, "The Dockerfile, relative to the context.", default="Dockerfile")
-    ]
-    target: Annotated[str | None, Key(_TEXT, "The stage to build.", default="the last stage")] = (
-        None
-    )
-    args: Annotated[
-        dict[str, str],
-        Key(
-            Map(
-                key=rules.VARIABLE_NAME,
-                value=Text(rules.ARGUMENT, scalar=True),
-                noun="build argument",
-                null=True,
-            ),
-            "Build arguments. One without a value takes it from the environment, if set.",
-            read=resolve.args,
-        ),
-    ] = field(default_factory=dict)
-    secrets: Annotated[
-        tuple[str, ...],
-        Key(
-            _TEXTS,
-            "Build secrets as buildx has them: id=NAME,src=FILE or id=NAME,env=VARIABLE. "
-            "FILE is relative to devloop.yaml.",
-            read=resolve.secrets,
-        ),
-    ] = ()
-    ssh: Annotated[
-        tuple[str, ...],
-        Key(
-            _TEXTS,
-            "SSH agents for the build as buildx has them: default, or NAME=SOCKET_OR_KEY.",
-            read=resolve.ssh,
-        ),
-    ] = ()
-    platform: Annotated[
-        str | None,
-        Key(
-            Text(rules.PLATFORM),
-            "The platform to build for, as OS/ARCH.",
-            default="that of the cluster's nodes",
-        ),
-    ] = None
-    ignore: Annotated[
-        tuple[str, ...],
-        Key(_TEXTS, "Patterns of files to leave out, on top of .dockerignore and in its syntax."),
-    ] = ()
-    builder: Annotated[
-        Literal["auto", "buildx", "classic", "command"],
-        Key(
-            Choice(("auto", "buildx", "classic", "command")),
-            "What builds the image: docker buildx, Docker's classic builder or `command`.",
-            default="auto: buildx where it is installed, else classic",
-        ),
-    ] = "auto"
-    command: Annotated[
-        tuple[str, ...] | None,
-        Key(
-            List(Text(rules.ANY_TEXT, for_shell=True), least=1),
-            "The program and its arguments, run in devloop.yaml's directory, for `builder: "
-            "command`. It gets DEVLOOP_IMAGE and must leave that image in the registry.",
-            read=lambda items, _: resolve.texts(items) or None,
-        ),
-    ] = None
-    cache: Annotated[
-        tuple[str, ...] | Literal["auto"],
-        Key(
-            List(Text(rules.CACHE_DIRECTORY), word="auto"),
-            "Directories of the build that every RUN finds as the build before left them (cache "
-            "mounts), in `devloop dev` with buildx. `auto` takes those of compilers and package "
-            "managers that are documented never to change what is built.",
-            default="none: the Dockerfile is built as it stands",
-        ),
-    ] = ()
-    needs: tuple[str, ...] = ()
-    contexts: dict[str, str] = field(default_factory=dict)
-
-
-_BUILD = block(
-    Build,
-    about="How the service's image is made. A bare path is short for `context`.",
-    short="context",
-    finish=resolve.finish_build,
-    extra={
-        "allOf": [
-            {
-                "if": {"required": ["builder"], "properties": {"builder": {"const": "command"}}},
-                "then": {"required": ["command"]},
-            },
-            {
-                "if": {"properties": {"builder": {"enum": ["auto", "buildx", "classic"]}}},
-                "then": {"properties": {"command": False}},
-            },
-        ]
-    },
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -403,7 +289,7 @@ class Service:
             change="build",
         ),
     ]
-    build: Annotated[Build, Key(_BUILD, _BUILD.about, required=True, change="build")]
+    build: Annotated[Build, Key(BUILD, BUILD.about, required=True, change="build")]
     needs: Annotated[
         tuple[str, ...],
         Key(

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 # Part of every fingerprint: raised when what it covers changes, so that old ones never match.
 _VERSION = 1
+# Of `build`, what shapes an image where it is given.
+_OPTIONS = ("network", "add_host", "shm_size", "labels")
 
 
 class ServiceSource:
@@ -352,6 +354,7 @@ class ServiceSource:
                 "builder": build.builder,
                 "command": build.command,
                 "cache": build.cache,
+                **{name: value for name in _OPTIONS if (value := getattr(build, name))},
                 **({"debug": (debug.kind, debug.port)} if (debug := self._service.debug) else {}),
             }
         )

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING
 from devloop.base.cancel import Cancel
 from devloop.builders.delta.builder import DeltaBuilder
 from devloop.builders.select import make_builder
-from devloop.config.schema import Build, Deploy, Project, Service
+from devloop.config.builds import Build
+from devloop.config.schema import Deploy, Project, Service
 from devloop.model import PushTarget, Step
 from devloop.registry.client import RegistryClient
 from devloop.watch.source import ServiceSource

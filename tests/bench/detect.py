@@ -22,7 +22,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devloop.config.schema import Build, Deploy, Service
+from devloop.config.builds import Build
+from devloop.config.schema import Deploy, Service
 from devloop.engine.bus import EventBus
 from devloop.engine.loop import Engine, ServicePorts
 from devloop.errors import ExitStatus

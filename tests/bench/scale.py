@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from devloop.base.cancel import Cancel
-from devloop.config.schema import Build, Deploy, Service
+from devloop.config.builds import Build
+from devloop.config.schema import Deploy, Service
 from devloop.manifests.files import FilesRendering
 from devloop.watch.source import ServiceSource
 from tests.bench.logs import cpu, peak

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel
-from devloop.config.schema import Build, Deploy, Service
+from devloop.config.builds import Build
+from devloop.config.schema import Deploy, Service
 from devloop.manifests.files import FilesRendering
 from devloop.watch.source import ServiceSource
 from tests.bench.detect import make_tree

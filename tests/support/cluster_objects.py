@@ -170,7 +170,8 @@ def service_config(
     kind: str = "deployment",
     workload: str | None = None,
 ) -> Any:
-    from devloop.config.schema import Build, Deploy, Service  # noqa: PLC0415 - only some need it
+    from devloop.config.builds import Build  # noqa: PLC0415 - only some need it
+    from devloop.config.schema import Deploy, Service  # noqa: PLC0415 - only some need it
 
     return Service(
         name=name,

@@ -10,7 +10,8 @@ from devloop.cluster.api.pod_view import images_of, pod_images
 from devloop.cluster.deploy.deployments import Deployments
 from devloop.cluster.replace.pause import paused_by_devloop
 from devloop.cluster.replace.recovery_log import RecoveryLog
-from devloop.config.schema import Build, Deploy, Project, Service
+from devloop.config.builds import Build
+from devloop.config.schema import Deploy, Project, Service
 from devloop.engine.loop import SilentReporter
 from devloop.model import Deployed, ImageRef, WorkloadRef
 from tests.support.cluster_objects import deployment, owner, pod, running

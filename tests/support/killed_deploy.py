@@ -17,7 +17,8 @@ from devloop.base.cancel import Cancel
 from devloop.cluster.api.connection import Connection
 from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.deployments import Deployments
-from devloop.config.schema import Build, Deploy, Project, Service
+from devloop.config.builds import Build
+from devloop.config.schema import Deploy, Project, Service
 from devloop.manifests import renderings_of
 from devloop.model import ImageRef
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devloop.app.starter.propose import ProposedService
-    from devloop.config.schema import Build
+    from devloop.config.builds import Build
 
 
 ASSUMED = "assumed.yaml"

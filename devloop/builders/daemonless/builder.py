@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from devloop.builders.dockerfile import Dockerfile
     from devloop.builders.image.base_image import LocalImages
     from devloop.builders.job import Job, OpenRegistry
-    from devloop.config.schema import Build
+    from devloop.config.builds import Build
     from devloop.engine.ports import Builder, Reporter
     from devloop.model import ImageRef, Scan
 
@@ -79,6 +79,9 @@ class DaemonlessBuilder:
         skipped."""
         if not self._job.target.push:
             raise NeedsFullBuild("the image goes into the local Docker")
+        for key in ("labels", "cache_to", "no_cache"):
+            if getattr(self._job.build, key):
+                raise NeedsFullBuild(f"build.{key} is for a builder")
         dockerfile = load(self._job.build.dockerfile, self._job.shown)
         _check(dockerfile, self._job.build, self._job.shown)
         progress = ProgressReporter(reporter)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from devloop.builders.image.base_image import Base
     from devloop.builders.image.copies import Copy, FileEntry
     from devloop.builders.image.listing import Listing
-    from devloop.config.schema import Build
+    from devloop.config.builds import Build
     from devloop.model import Snapshot
 
 

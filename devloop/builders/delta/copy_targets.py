@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from devloop.builders.delta.analysis import Rules
     from devloop.builders.dockerfile import Dockerfile
     from devloop.builders.image.copies import Copy, FileEntry, StageState
-    from devloop.config.schema import Build
+    from devloop.config.builds import Build
     from devloop.model import Scan
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from devloop.builders.dockerfile import Dockerfile, Instruction, Stage
     from devloop.builders.image.image_config import ImageConfig
-    from devloop.config.schema import Build
+    from devloop.config.builds import Build
 
 
 _COPYING = ("ADD", "COPY")

@@ -18,7 +18,8 @@ import pytest
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.builders.preflight import preflight
 from devloop.builders.select import make_builder
-from devloop.config.schema import Build, Deploy, Project, Service
+from devloop.config.builds import Build
+from devloop.config.schema import Deploy, Project, Service
 from devloop.errors import DevloopError, Diagnosis
 from devloop.model import ImageRef, PushTarget, Scan
 from tests.unit.builders.kit import Notes, scan_of, write

@@ -17,7 +17,8 @@ from devloop.builders.image.base_image import DockerImages
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.preflight import preflight
 from devloop.builders.select import make_builder
-from devloop.config.schema import Build, Deploy, Project, Service
+from devloop.config.builds import Build
+from devloop.config.schema import Deploy, Project, Service
 from devloop.errors import DevloopError
 from devloop.model import PushTarget
 from devloop.registry.client import Registries

@@ -19,7 +19,8 @@ import pytest
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.builders.delta.builder import DeltaBuilder
 from devloop.builders.select import make_builder
-from devloop.config.schema import Build, Deploy, Project, Service
+from devloop.config.builds import Build
+from devloop.config.schema import Deploy, Project, Service
 from devloop.errors import DevloopError
 from devloop.model import PushTarget
 from devloop.watch.source import ServiceSource

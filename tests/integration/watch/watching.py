@@ -7,7 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from devloop.base.cancel import Cancel, Cancelled
-from devloop.config.schema import Build, Deploy, Service
+from devloop.config.builds import Build
+from devloop.config.schema import Deploy, Service
 from devloop.errors import DevloopError
 from devloop.watch.hints import WatchHints
 

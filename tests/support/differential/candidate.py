@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from devloop.base.cancel import Cancel
 from devloop.builders.select import make_builder
 from devloop.builders.split.builder import SPLIT_GAIN
-from devloop.config.schema import Build, Deploy, Project, Service
+from devloop.config.builds import Build
+from devloop.config.schema import Deploy, Project, Service
 from devloop.errors import DevloopError
 from devloop.model import PushTarget, Step, StepOutcome
 from devloop.watch.source import ServiceSource

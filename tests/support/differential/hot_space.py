@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 
 from devloop.app.file_sync import Places, type_below
 from devloop.base.cancel import Cancel
-from devloop.config.schema import Build, Deploy, Service
+from devloop.config.builds import Build
+from devloop.config.schema import Deploy, Service
 from devloop.engine.loop import SilentReporter
 from devloop.errors import DevloopError
 from devloop.model import ContainerView, ImageRef, PodView

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import pytest
 
 from devloop.app.debugging import DebuggerNotices, supervision_blocker
-from devloop.config.schema import Build, Debug, Deploy, Service
+from devloop.config.builds import Build
+from devloop.config.schema import Debug, Deploy, Service
 from devloop.errors import Code, Location
 from devloop.events import DiagnosticRaised, Event, LogLine
 

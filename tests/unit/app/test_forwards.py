@@ -10,7 +10,8 @@ import pytest
 
 from devloop.app import forwards
 from devloop.app.forwards import Forwards
-from devloop.config.schema import Build, Debug, Deploy, Port, Service
+from devloop.config.builds import Build
+from devloop.config.schema import Debug, Deploy, Port, Service
 from devloop.events import Event, ForwardChanged
 from devloop.port_forward import forwarder
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devloop.builders.job import Job
-from devloop.config.schema import Build
+from devloop.config.builds import Build
 from devloop.model import ContextEntry, Fingerprint, PushTarget, Scan, Snapshot
 
 if TYPE_CHECKING:

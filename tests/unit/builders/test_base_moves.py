@@ -14,7 +14,7 @@ from devloop.builders import base_moves, docker_socket
 from devloop.builders.base_moves import BaseLookup, BaseMoves, base_references
 from devloop.builders.docker_socket import DaemonAnswer
 from devloop.builders.dockerfile import parse
-from devloop.config.schema import Build
+from devloop.config.builds import Build
 from devloop.errors import Code, DevloopError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from devloop.builders import base_triggers
 from devloop.builders.base_triggers import BaseTriggers, started_from
 from devloop.builders.docker_socket import LocalImage
 from devloop.builders.dockerfile import parse
-from devloop.config.schema import Build
+from devloop.config.builds import Build
 from devloop.registry.client import RegistryClient
 from tests.unit.builders.test_base_image import publish
 from tests.unit.registry.fake_registry import State, serving

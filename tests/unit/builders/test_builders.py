@@ -22,7 +22,8 @@ from devloop.builders.command import Command
 from devloop.builders.job import shown_path, tag_of
 from devloop.builders.preflight import preflight
 from devloop.builders.select import make_builder
-from devloop.config.schema import Build, Deploy, Project, Service
+from devloop.config.builds import Build
+from devloop.config.schema import Deploy, Project, Service
 from devloop.errors import Code, DevloopError
 from devloop.model import ImageRef, NodeImages, PushTarget
 from tests.support.waiting import Overdue
@@ -102,6 +103,27 @@ def test_the_command_line(context: Path) -> None:
         *("--push", "--target=dev", "--build-arg=A=1 2", "--build-arg=B="),
         *("--secret=id=pip,src=/p", "--ssh=default", "--platform=linux/arm64"),
         *("--", str(context)),
+    ]
+
+
+def test_the_command_line_of_what_runs_have_and_where_caches_are(context: Path) -> None:
+    work = job(
+        context,
+        build={
+            "network": "host",
+            "add_host": ("db.test:10.0.0.5",),
+            "shm_size": "1g",
+            "labels": {"team": "a b"},
+            "cache_from": ("type=registry,ref=r:1/c", "r:1/d"),
+            "cache_to": ("type=registry,ref=r:1/c,mode=max",),
+            "no_cache": True,
+        },
+    )
+    argv = arguments(work, dockerfile=Path("D"), context=context, tag="t", metadata=Path("m"))
+    assert argv[argv.index("--push") + 1 :] == [
+        *("--network=host", "--add-host=db.test:10.0.0.5", "--shm-size=1g", "--label=team=a b"),
+        *("--cache-from=type=registry,ref=r:1/c", "--cache-from=r:1/d"),
+        *("--cache-to=type=registry,ref=r:1/c,mode=max", "--no-cache", "--", str(context)),
     ]
 
 
@@ -612,6 +634,7 @@ def test_without_buildx(
         ("FROM a\n\nRUN <<E\nx\nE\n", {}, "RUN with a heredoc", 3),
         ("FROM a\n", {"secrets": ("id=x",)}, "build.secrets", None),
         ("FROM a\n", {"ssh": ("default",)}, "build.ssh", None),
+        ("FROM a\n", {"cache_to": ("r:1/c",)}, "build.cache_to", None),
     ],
 )
 def test_classic_refuses_what_needs_buildkit(

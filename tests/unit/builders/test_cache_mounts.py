@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from devloop.builders.cache_mounts import additions, advice, missing, report, with_mounts
 from devloop.builders.dockerfile import parse
-from devloop.config.schema import Build
+from devloop.config.builds import Build
 
 GO = "/root/.cache/go-build"
 GO_MODULES = "/go/pkg/mod"

@@ -11,7 +11,8 @@ from devloop.base.cancel import Cancel
 from devloop.builders.delta.copy_targets import UNKNOWN, ShownCopies, Targets
 from devloop.builders.image.copies import StageState
 from devloop.builders.image.full_build import HasTriggers, NeedsFullBuild
-from devloop.config.schema import Build, Deploy, Service
+from devloop.config.builds import Build
+from devloop.config.schema import Deploy, Service
 from devloop.watch.source import ServiceSource
 
 if TYPE_CHECKING:

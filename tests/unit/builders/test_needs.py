@@ -10,8 +10,8 @@ import pytest
 from devloop.builders.base_moves import base_references
 from devloop.builders.dockerfile import parse
 from devloop.builders.needs import NeedsBuilder, filled, used_needs
+from devloop.config.builds import Build
 from devloop.config.needs import prepared, with_needs
-from devloop.config.schema import Build
 from devloop.model import Fingerprint, ImageRef, Scan, Snapshot
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import pytest
 
 from devloop.base.cancel import Cancel
 from devloop.builders.command import Command
-from devloop.config.schema import Build, Deploy, Service
+from devloop.config.builds import Build
+from devloop.config.schema import Deploy, Service
 from devloop.errors import Code, DevloopError
 from devloop.watch.source import ServiceSource
 from tests.unit.builders.kit import Notes, job, write

@@ -24,7 +24,7 @@ from devloop.builders.image.layer import read_contents, read_layer, write_layer
 from devloop.builders.job import tag_of
 from devloop.builders.split.builder import SplitBuilder
 from devloop.builders.split.division import divide
-from devloop.config.schema import Build
+from devloop.config.builds import Build
 from devloop.errors import Code, DevloopError
 from devloop.model import PushTarget
 from devloop.registry.client import Registries, RegistryClient

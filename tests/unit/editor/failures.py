@@ -21,7 +21,7 @@ from devloop.builders.dockerfile import load
 from devloop.builders.rawjson import Solve
 from devloop.cli.main import main
 from devloop.cluster.rollout.diagnose import Finding, with_log
-from devloop.config.schema import Build
+from devloop.config.builds import Build
 from devloop.errors import Code, Diagnosis
 from devloop.events import (
     DiagnosticRaised,

@@ -10,8 +10,9 @@ import pytest
 
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.location import Location
+from devloop.config.builds import Build
 from devloop.config.commands import HookCommand, HookCommands, argv_of
-from devloop.config.schema import Build, Deploy, Service
+from devloop.config.schema import Deploy, Service
 from devloop.engine.loop import SilentReporter
 from devloop.errors import Code, DevloopError
 from devloop.events import LogLine

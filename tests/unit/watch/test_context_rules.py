@@ -10,7 +10,8 @@ import pytest
 from devloop.app.project_paths import DockerfileReads
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.read_patterns import ReadPatterns
-from devloop.config.schema import Build, Deploy, Service
+from devloop.config.builds import Build
+from devloop.config.schema import Deploy, Service
 from devloop.watch.source import ServiceSource
 
 if TYPE_CHECKING:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from devloop.base.cancel import Cancel
-from devloop.config.schema import Build, Deploy, Service
+from devloop.config.builds import Build
+from devloop.config.schema import Deploy, Service
 from devloop.errors import Code, DevloopError
 from devloop.manifests.files import FilesRendering
 from devloop.model import RenderingInputs
@@ -350,6 +352,27 @@ def test_manifests_are_checked_once_for_each_content_and_before_anything_is_buil
     write(root / "k8s/web.yaml", "right")
     assert look(made).changed == ("k8s/web.yaml",)
     assert asked == ["x", "wrong", "wrong", "right"]
+
+
+@pytest.mark.parametrize(
+    ("option", "counts"),
+    [
+        ({"network": "host"}, True),
+        ({"add_host": ("db:10.0.0.5",)}, True),
+        ({"shm_size": "1g"}, True),
+        ({"labels": {"a": "b"}}, True),
+        ({"no_cache": True}, False),
+        ({"pull": True}, False),
+        ({"cache_from": ("r:1/c",), "cache_to": ("r:1/c",)}, False),
+    ],
+)
+def test_what_shapes_the_image_belongs_to_the_recipe(
+    root: Path, option: dict[str, Any], *, counts: bool
+) -> None:
+    service = source(root)._service
+    other = replace(service, build=replace(service.build, **option))
+    before, after = look(ServiceSource(service, root)), look(ServiceSource(other, root))
+    assert (before.recipe != after.recipe) is counts
 
 
 def test_a_base_image_that_moved_belongs_to_the_recipe_and_is_named(root: Path) -> None:
