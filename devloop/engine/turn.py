@@ -141,8 +141,10 @@ class Turn:
         rolled_back: bool = False,
         stopped: bool = False,
     ) -> None:
+        # A process that ended after it got new files took the one that served with it.
+        gone = failure is not None and failure.diagnosis.code is Code.POD_PROCESS_ENDED
         serving = None
-        if proof := self.service.proof:
+        if (proof := self.service.proof) and not gone:
             serving = events.Serving(
                 iter=proof.iteration,
                 image=proof.image.pinned,

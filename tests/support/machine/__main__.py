@@ -11,7 +11,7 @@ TEST_USAGE = """\
 usage: script/test [--unit] [--no-lint] [--coverage] [PYTEST ARGUMENT]...
 
 Sets the machine up, checks style, types and imports, and runs the tests.
-  --unit      only what needs neither Docker, a cluster nor programs that run: tests/unit
+  --unit      only tests/unit, which need neither Docker nor a cluster
   --no-lint   only the tests
   --coverage  say how much of devloop the tests run, as a run of all tests does
   --hypothesis-profile=thorough

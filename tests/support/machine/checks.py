@@ -58,7 +58,8 @@ MACHINE_MARK = re.compile(r"\bmark\.(docker|kind)\b")
 # A file of which all tests are of another part.
 OTHER_PART = re.compile(r"^pytestmark = .*\b(docker|kind|realtime)\b", re.MULTILINE)
 MACHINE_ONLY_DIRECTORY = "tests/e2e/"
-# What starts no program, waits for no clock and asks nobody: all that `--unit` runs.
+# The tests of single parts: all that `--unit` runs. Parts that are programs, or whose work is to
+# watch, to wait or to be drawn on a terminal, have theirs among the integration tests.
 UNIT_DIRECTORIES = ("tests/unit/", "sample_app/tests/")
 COVERAGE = ("--cov=devloop", "--cov-report=")
 TEST_DIRECTORIES = ("tests", "sample_app/tests")

@@ -805,6 +805,7 @@ def test_a_process_that_ends_at_a_sync_fails_the_iteration_and_the_next_save_syn
         assert web_tasks(world) == []
         ended = [e for e in world.events if isinstance(e, IterationFinished)][-1]
         assert (ended.outcome, ended.failed_step) == (Outcome.FAILED, Step.SYNC)
+        assert ended.serving is None
         world.wait(60)
         assert web_tasks(world) == []
     told = [e for e in world.events if isinstance(e, DiagnosticRaised)]
