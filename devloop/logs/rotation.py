@@ -77,7 +77,9 @@ def look(files: LogFiles, entry: FollowedContainer, file: LogFile, cancel: Cance
     before, file.head = file.head, key
     file.looked = received
     latest = entry.position.latest
-    if key != file.first and ((latest and key > latest) or (before and key != before)):
+    # Before a line of the file that is read is known, the other may be its own.
+    another = bool(file.first) and key != file.first
+    if another and ((latest and key > latest) or (before and key != before)):
         file.pending = key
     return True
 

@@ -331,7 +331,9 @@ def test_a_port_that_the_manifest_names_is_waited_for(
         ports = worker._awaited and worker._awaited.ports
         return bool(reporter.told and ports and (ports.other or not moves))
 
-    monkeypatch.setattr("devloop.sync.process_start.time", StoppedClock(seen))
+    clock = StoppedClock(seen)
+    for module in ("devloop.sync.process_start", "devloop.base.deadline"):
+        monkeypatch.setattr(f"{module}.time", clock)
     with pytest.raises(DevloopError) as caught:
         process.sync.sync(scan, reporter, Cancel())
     found = caught.value.diagnosis

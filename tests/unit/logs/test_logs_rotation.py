@@ -190,11 +190,11 @@ class _Left(LogFile):
     def due(self, value: bool) -> None: ...
 
 
-def test_a_look_says_nothing_of_the_file_that_the_reader_is_at_by_then(kubelet: Kubelet) -> None:
-    """It is another instance's, of which a first line that is later tells no rotation."""
+def _entry(kubelet: Kubelet) -> FollowedContainer:
+    """Of its first instance one line was seen."""
     position = Position()
     position.is_new(piece(1))
-    entry = FollowedContainer(
+    return FollowedContainer(
         service="web",
         pod=kubelet.view(),
         name="web",
@@ -202,9 +202,24 @@ def test_a_look_says_nothing_of_the_file_that_the_reader_is_at_by_then(kubelet: 
         position=position,
         output=cast("LineOutput", None),
     )
+
+
+def test_a_look_says_nothing_of_the_file_that_the_reader_is_at_by_then(kubelet: Kubelet) -> None:
+    """It is another instance's, of which a first line that is later tells no rotation."""
+    entry = _entry(kubelet)
     kubelet.write(at(5), b"first words")
     left = _Left()
     left.entry, entry.file = entry, left
     look_if_due(kubelet, entry, 0.0, 1.0, Cancel())
     assert entry.file is not left
+    assert entry.file.pending == ""
+
+
+def test_a_look_before_the_first_line_is_read_tells_no_rotation(kubelet: Kubelet) -> None:
+    """The next instance's log begins with a line that is later than the last one of before."""
+    entry = _entry(kubelet)
+    entry.file = LogFile(due=True)
+    kubelet.write(at(5), b"first words")
+    look_if_due(kubelet, entry, 0.0, 1.0, Cancel())
+    assert not entry.file.due
     assert entry.file.pending == ""
