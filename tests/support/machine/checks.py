@@ -6,8 +6,8 @@ that share one machine's Docker and one cluster, in two rows: whole sessions, an
 Last, alone, those that take from others what they need. What all of them did is counted together in
 a closing line that reads like pytest's own.
 
-A few tests of real programs that failed in a run of everything are run once more, alone: that tells
-what is broken from what was late on a busy machine. Both are shown, and counted as `rerun`.
+A few tests that failed in a run of everything are run once more, alone: that tells what is broken
+from what was late on a busy machine. Both are shown, and counted as `rerun`.
 """
 
 from __future__ import annotations
@@ -263,16 +263,11 @@ def outcome(status: int, place: Path) -> Outcome:
 
 
 def worth_another_look(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
-    """Return the tests that failed, if they are few and all of them need a real machine.
-
-    Another run of a unit test tells nothing that the first did not.
-    """
+    """Return the tests that failed, if they are few."""
     if any(outcome.status not in (0, FAILED, NO_TESTS) for outcome in outcomes):
         return ()
     failed = tuple(test for outcome in outcomes for test in outcome.failed)
-    if len(failed) > MOST_AGAIN or any(test.startswith(UNIT_DIRECTORIES) for test in failed):
-        return ()
-    return failed
+    return failed if len(failed) <= MOST_AGAIN else ()
 
 
 def after_another_look(outcomes: Sequence[Outcome], again: Outcome) -> list[Outcome]:

@@ -137,13 +137,11 @@ def test_files_with_a_realtime_test_are_found(tree: Path) -> None:
 LATE = "tests/e2e/test_hot.py::test_late"
 
 
-def test_a_few_failures_of_a_real_machine_are_looked_at_again() -> None:
+def test_a_few_failures_are_looked_at_again() -> None:
     fine = Outcome(status=0, counts=Counter(passed=10))
     late = Outcome(status=1, counts=Counter(passed=7, failed=1), failed=(LATE,))
     assert checks.worth_another_look([fine, late]) == (LATE,)
     assert checks.worth_another_look([fine]) == ()
-    unit = Outcome(status=1, counts=Counter(failed=1), failed=("tests/unit/test_x.py::test_y",))
-    assert checks.worth_another_look([late, unit]) == ()
     many = replace(late, failed=tuple(f"{LATE}{n}" for n in range(checks.MOST_AGAIN + 1)))
     assert checks.worth_another_look([many]) == ()
     broken = Outcome(status=4, counts=Counter(error=1))
