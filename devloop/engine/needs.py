@@ -133,8 +133,8 @@ def moved(state: State, service: ServiceState) -> tuple[str, ...]:
     scan = service.scan
     if scan is None or service.dirty is not None or service.looking_at is not None:
         return ()
-    if hold_for_look(state, service) is not None:
-        return ()
+    if hold_for_look(state, service) is not None or _unreadable(service):
+        return ()  # a disk that cannot be read is looked at when something there changes
     now = images_for(state, service)
     return tuple(name for name, image in scan.needs.items() if now.get(name) and now[name] != image)
 

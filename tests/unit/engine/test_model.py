@@ -201,7 +201,9 @@ class World(RuleBasedStateMachine):
     def check_needs(self, service: str, newest: Scan) -> None:
         """What is deployed was made from the newest of what it needs, which is ready."""
         for name in self.needs.get(service, ()):
-            other = self.state.services[name]
+            other = self.state.services.get(name)
+            if other is None:
+                continue  # it was taken out, and whoever needs it has other settings in a moment
             assert other.proof is not None
             assert other.failure is None or other.served is not None
             if self.builds and not other.back:
@@ -529,34 +531,44 @@ class World(RuleBasedStateMachine):
         raise AssertionError(f"never settles: {self.state}")
 
     def waits_in_vain(self, service: ServiceState) -> bool:
-        """What it needs failed, and it says so."""
+        """What it needs failed, or has no image of what was left, and it says so."""
         hold = plan(self.state, self.now).holds.get(service.name)
         other = self.state.services.get(hold.on) if hold is not None else None
-        return hold is not None and other is not None and other.failure is not None
+        return other is not None and (other.failure is not None or other.taken is not None)
+
+    def check_answers(self) -> None:
+        """Whoever asked was answered with an iteration, which ended or waits in vain; whoever
+        asked for a service that went learns that it did."""
+        taken = [number for e in self.events if isinstance(e, TriggerTaken) for number in e.ids]
+        services = self.state.services.values()
+        for service in services:
+            self.in_vain.update(service.dirty.asks if service.dirty is not None else ())
+        assert sorted(taken) == sorted(set(range(1, self.asks + 1)) - self.in_vain)
+        waiting = {
+            (s.iteration.number, s.name) for s in services if s.iteration and self.waits_in_vain(s)
+        }
+        _, finished = self.counts()
+        for event in self.events:
+            if isinstance(event, TriggerTaken):
+                ended = (event.iter, event.service, "") in finished
+                assert ended or (event.iter, event.service) in waiting
 
     def teardown(self) -> None:
         if not hasattr(self, "state"):
             return
         self.settle()
-        taken = [number for e in self.events if isinstance(e, TriggerTaken) for number in e.ids]
-        for service in self.state.services.values():
-            self.in_vain.update(service.dirty.asks if service.dirty is not None else ())
-        # Whoever asked for a service that went learns that it did.
-        assert sorted(taken) == sorted(set(range(1, self.asks + 1)) - self.in_vain)
-        for event in self.events:
-            if isinstance(event, TriggerTaken):
-                assert (event.iter, event.service, "") in self.counts()[1]
+        self.check_answers()
         for name, service in self.state.services.items():
             wanted = scan_of(self.disk[name], None, self.used(name)).fingerprint
             if self.waits_in_vain(service):
                 assert self.needs[name]
-            elif name in self.unreadable:
-                assert service.failure is not None
-                assert service.failure.fingerprint is None
             elif service.back and service.failure is None:
                 assert service.served is not None
                 assert service.served == service.good[-1].fingerprint
                 assert self.cluster[name] == service.served.build
+            elif name in self.unreadable:
+                assert service.failure is not None
+                assert service.failure.fingerprint is None
             elif service.back:
                 assert service.served is None
             elif service.failure is not None:

@@ -157,6 +157,20 @@ def test_another_image_of_a_need_is_one_more_build_of_what_uses_it() -> None:
     assert session.begun("web")[1:] == []
 
 
+def test_a_disk_that_cannot_be_read_is_not_looked_at_again_for_another_image() -> None:
+    session = served()
+    session.save("base", 1)
+    session.do_all("base")
+    missing = Failed(Diagnosis(code=Code.CONFIG_DOCKERFILE_MISSING, message="no Dockerfile"))
+    session.do("api", SCAN, missing)
+    assert session.running == {}
+    session.save("api", 1)
+    session.do_all("api")
+    scan = session.state.services["api"].scan
+    assert scan is not None
+    assert scan.needs == {"base": "r/base@sha256:base1"}
+
+
 def test_the_same_image_again_builds_nothing() -> None:
     session = served()
     session.save("base", 1)
