@@ -48,13 +48,12 @@ from devloop.registry.client import Registries, RegistryClient
 from devloop.registry.discovery import check as check_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from devloop.base.cancel import Cancel
     from devloop.config.loader import LoadedProject
     from devloop.config.schema import Project, Service
-    from devloop.engine.ports import Reporter
-    from devloop.model import Deployed, ImageRef, Served, Standing
+    from devloop.model import ImageRef
 
 # How long, in seconds, a build waits for registries to say whether base images moved.
 _PULL_PATIENCE = 15.0
@@ -205,7 +204,6 @@ class BuildSession(Session):
                 pull=self.pull,
             )
             stack.callback(builder.close)
-            deployer = _Collected(name, self.built)
             # Not as it is typed: `..` leads out of a context.
             if self.writes is not None and source.concerns(_normal(self.writes)):
                 self._warn(_in_the_context(self.writes, service), name)
@@ -216,7 +214,7 @@ class BuildSession(Session):
             found[name] = ServicePorts(
                 source=source,
                 builder=builder,
-                deployer=deployer,
+                built=partial(self.built.__setitem__, name),
                 needs=service.needs,
                 hooks=service_hooks(service, project, source=source, publish=self._bus.publish),
                 tester=tester,
@@ -229,7 +227,7 @@ class BuildSession(Session):
         return ServicePorts(
             source=GivenSource(image, lambda _: None),
             builder=GivenImages(image, PushTarget(), None, here=True),
-            deployer=_Collected(service.name, self.built),
+            built=partial(self.built.__setitem__, service.name),
             tester=service_tester(service, project, None, paths, self._bus.publish),
         )
 
@@ -292,47 +290,3 @@ def _tagged(image: ImageRef, tag: str, registry: RegistryClient | None, cancel: 
         )
     registry.put_manifest(name, tag, manifest.body, manifest.media_type, cancel)
     return replace(image, tag=tag)
-
-
-class _Collected:
-    """The engine's `Deployer` where nothing is deployed: keeps the service's image."""
-
-    def __init__(self, service: str, images: dict[str, ImageRef]) -> None:
-        self._service = service
-        self._images = images
-
-    def image_built(self, image: ImageRef) -> None:
-        self._images[self._service] = image
-
-    def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
-        raise NotImplementedError
-
-    def go_back(
-        self,
-        image: ImageRef,
-        untouched: Collection[str] | None,
-        reporter: Reporter,
-        cancel: Cancel,
-    ) -> Deployed:
-        raise NotImplementedError
-
-    def follow(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> Served:
-        raise NotImplementedError
-
-    def await_recovery(self, deployed: Deployed, cancel: Cancel) -> Served:
-        raise NotImplementedError
-
-    def await_cause(self, cancel: Cancel) -> str | None:
-        raise NotImplementedError
-
-    def rollback(self, deployed: Deployed, reporter: Reporter, cancel: Cancel) -> None:
-        raise NotImplementedError
-
-    def adopt(self, image: ImageRef, cancel: Cancel) -> str | None:
-        raise NotImplementedError
-
-    def standing(self, images: Mapping[str, ImageRef], cancel: Cancel) -> Standing | str:
-        raise NotImplementedError
-
-    def recreate(self, deployed: Deployed, pods: Collection[str], cancel: Cancel) -> None:
-        raise NotImplementedError

@@ -141,10 +141,12 @@ class ServiceParts:
         syncer: FileSync | None = None,
     ) -> ServicePorts:
         name = service.name
+        deployer = deployments.deployer(service)
         return ServicePorts(
             source=source,
             builder=builder,
-            deployer=deployments.deployer(service),
+            deployer=deployer,
+            built=deployer.image_built,
             syncer=syncer,
             roll_back=self.rolls_back(service),
             needs=service.needs,

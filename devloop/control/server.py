@@ -7,14 +7,11 @@ since all it costs is its place in the history. What a request does is the busin
 
 from __future__ import annotations
 
-import contextlib
 import os
-import selectors
 import time
 from typing import TYPE_CHECKING, Any
 
-from devloop.base.sockets import ClientSocket, accept_client, wake_pair, watch_for
-from devloop.base.threads import supervised
+from devloop.base.socket_server import MAX_PENDING, SocketClient, SocketServer
 from devloop.base.unix_sockets import forget_unix, listen_unix, peer_uid
 from devloop.control.history import Cursor
 from devloop.control.protocol import (
@@ -44,12 +41,25 @@ CLIENTS = 32
 # Seconds that a client has for its request, and for taking an answer that is not followed.
 PATIENCE = 10.0
 
-# Bytes that wait for one client at most, besides one batch of records.
-_WAITING = 64 * 1024
+# Records that are handed out at once.
 _BATCH = 512
 
 
-class ControlServer:
+class _Client(SocketClient):
+    """`deadline` is when it is given up, None for one that may take its time."""
+
+    def __init__(self, sock: Socket, deadline: float) -> None:
+        super().__init__(sock)
+        self.deadline: float | None = deadline
+        self.refused = False
+        self.feed: _Feed | None = None
+
+    @property
+    def follows(self) -> bool:
+        return self.feed is not None
+
+
+class ControlServer(SocketServer[_Client]):
     """Listens at `path`, which is its own: the caller holds the lock of the session.
 
     `handle` gets each request in the server's thread and returns the facts of the answer, or raises
@@ -67,23 +77,10 @@ class ControlServer:
         self._path = path
         self._history = history
         self._handle = handle
-        self._clock = clock
         self._own = own or _is_own
-        self._clients: set[_Client] = set()
         self._following = False
-        self._deadline: float | None = None
         self._withdrawn = False
-        self._wake, self._waker = wake_pair()
-        try:
-            self._listener = listen_unix(path)
-        except OSError:
-            self._wake.close()
-            self._waker.close()
-            raise
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._wake, selectors.EVENT_READ)
-        self._selector.register(self._listener, selectors.EVENT_READ)
-        self._thread = supervised("control", self._run)
+        super().__init__("control", (listen_unix(path),), clock=clock)
         self._thread.start()
 
     def notify(self) -> None:
@@ -100,41 +97,9 @@ class ControlServer:
     def close(self, seconds: float) -> None:
         """Hand out what clients take within so many seconds, then end all connections."""
         self.withdraw()
-        self._deadline = self._clock() + seconds
-        self._poke()
-        self._thread.join(seconds + 1.0)
-
-    def _poke(self) -> None:
-        # One that cannot take it is awake already, or has ended.
-        with contextlib.suppress(OSError):
-            self._waker.send(b"\0")
+        super().close(seconds)
 
     # --- the thread ----------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        try:
-            while not self._over():
-                for key, mask in self._selector.select(self._timeout()):
-                    if key.fileobj is self._wake:
-                        self._wake.recv(4096)
-                    elif key.fileobj is self._listener:
-                        self._accept()
-                    else:
-                        self._serve(key.data, mask)
-                for client in tuple(self._clients):
-                    self._attend(client)
-        finally:
-            for client in tuple(self._clients):
-                self._drop(client)
-            self._selector.close()
-            for sock in (self._listener, self._wake, self._waker):
-                sock.close()
-
-    def _over(self) -> bool:
-        if self._deadline is None:
-            return False
-        waits = any(client.feed is not None or client.out.pending for client in self._clients)
-        return not waits or self._clock() >= self._deadline
 
     def _timeout(self) -> float | None:
         ends = [client.deadline for client in self._clients if client.deadline is not None]
@@ -142,34 +107,17 @@ class ControlServer:
             ends.append(self._deadline)
         return max(0.0, min(ends) - self._clock()) if ends else None
 
-    def _accept(self) -> None:
-        sock = accept_client(self._listener)
-        if sock is None:
-            return
+    def _welcome(self, sock: Socket) -> _Client | None:
         try:
             own = self._own(sock)
         except OSError:
             own = False
-        if not own:
-            sock.close()
-            return
-        if len(self._clients) >= 2 * CLIENTS:
-            sock.close()
-            return
+        if not own or len(self._clients) >= 2 * CLIENTS:
+            return None
         client = _Client(sock, self._clock() + PATIENCE)
         # Refused when it has asked: closed before that, it might never see why.
         client.refused = len(self._clients) >= CLIENTS
-        self._clients.add(client)
-        self._selector.register(sock, selectors.EVENT_READ, client)
-
-    def _serve(self, client: _Client, mask: int) -> None:
-        try:
-            if mask & selectors.EVENT_READ:
-                self._read(client)
-            if mask & selectors.EVENT_WRITE:
-                client.out.flush()
-        except OSError:
-            self._drop(client)
+        return client
 
     def _read(self, client: _Client) -> None:
         data = client.out.read()
@@ -181,8 +129,8 @@ class ControlServer:
             return
         if data is None or client.answered:
             return
-        client.line += data
-        line, newline, _ = client.line.partition(b"\n")
+        client.received += data
+        line, newline, _ = client.received.partition(b"\n")
         if len(line) >= LONGEST_REQUEST:
             self._answer(client, refused(too_long()))
         elif newline:
@@ -205,23 +153,8 @@ class ControlServer:
                 self._following = True
         self._answer(client, answer)
 
-    def _answer(self, client: _Client, answer: bytes) -> None:
-        client.answered = True
-        client.line.clear()
-        try:
-            client.out.write(answer)
-        except OSError:
-            self._drop(client)
-
     def _attend(self, client: _Client) -> None:
-        """Whatever the client takes, and its end when it has got all."""
-        if client not in self._clients:
-            return
-        try:
-            self._feed(client)
-        except OSError:
-            self._drop(client)
-            return
+        self._feed(client)
         finished = client.answered and client.feed is None and not client.out.pending
         late = client.deadline is not None and self._clock() >= client.deadline
         if finished or late:
@@ -231,7 +164,7 @@ class ControlServer:
 
     def _feed(self, client: _Client) -> None:
         feed = client.feed
-        while feed is not None and client.out.pending < _WAITING:
+        while feed is not None and client.out.pending < MAX_PENDING:
             records = self._history.after(feed.cursor.seen, _BATCH)
             data = feed.take(records)
             if data:
@@ -245,32 +178,8 @@ class ControlServer:
             if not records:
                 return
 
-    def _watch(self, client: _Client) -> None:
-        mask = 0 if client.heard else selectors.EVENT_READ
-        mask |= selectors.EVENT_WRITE if client.out.pending else 0
-        client.mask = watch_for(self._selector, client.out.sock, client.mask, mask, client)
-
-    def _drop(self, client: _Client) -> None:
-        if client in self._clients:
-            self._clients.discard(client)
-            if client.mask:
-                self._selector.unregister(client.out.sock)
-            client.out.close()
-            self._following = any(c.feed and c.feed.until is None for c in self._clients)
-
-
-class _Client:
-    """One connection; `deadline` is when it is given up, None for one that may take its time."""
-
-    def __init__(self, sock: Socket, deadline: float) -> None:
-        self.out = ClientSocket(sock)
-        self.deadline: float | None = deadline
-        self.line = bytearray()
-        self.answered = False
-        self.refused = False
-        self.heard = False  # it sends nothing more
-        self.feed: _Feed | None = None
-        self.mask: int = selectors.EVENT_READ
+    def _dropped(self) -> None:
+        self._following = any(c.feed and c.feed.until is None for c in self._clients)
 
 
 class _Feed:

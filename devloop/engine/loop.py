@@ -87,13 +87,15 @@ _LASTING = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServicePorts:
-    """One service's adapters. `roll_back`: put the previous image back when a rollout fails.
+    """One service's adapters; no `deployer` where only images are wanted. `built` is told of each
+    image, and quick. `roll_back`: put the previous image back when a rollout fails.
     `needs` are the services that it needs. `exists`: whether an image can still be pulled, as far
     as that is known; `good` keeps those to go back to for later sessions."""
 
     source: Source
     builder: ServiceBuilder
-    deployer: Deployer
+    deployer: Deployer | None = None
+    built: Callable[[ImageRef], None] = lambda _image: None
     syncer: Syncer | None = None
     roll_back: bool = False
     needs: tuple[str, ...] = ()
@@ -390,7 +392,7 @@ class Engine:
                 return Done(served)
             case TaskKind.ROLLBACK:
                 assert iteration.deployed is not None  # noqa: S101 - the deploy came before
-                ports.deployer.rollback(iteration.deployed, reporter, cancel)
+                _deployer(ports).rollback(iteration.deployed, reporter, cancel)
         return Done()
 
     # --- hints ---------------------------------------------------------------------------------
@@ -426,10 +428,10 @@ def _beside(
     if task.kind is TaskKind.RECOVER:
         assert service.unserved is not None  # noqa: S101 - it is what the task is about
         scan, deployed = service.unserved.scan, service.unserved.deployed
-        served = ports.deployer.await_recovery(deployed, cancel)
+        served = _deployer(ports).await_recovery(deployed, cancel)
         _is_good(ports, served.image, scan)
         return _contained(ports, served, scan)
-    what = ports.deployer.await_cause(cancel)
+    what = _deployer(ports).await_cause(cancel)
     return None if what is None else CauseMended(what)
 
 
@@ -443,7 +445,7 @@ def _resume(ports: ServicePorts, scan: Scan, cancel: Cancel) -> Resumed | NotSyn
     """What an earlier session left, where this one can go on from it."""
     assert ports.syncer is not None  # noqa: S101 - only then is there something to resume
     try:
-        found = ports.syncer.resume(scan, partial(ports.deployer.standing, cancel=cancel), cancel)
+        found = ports.syncer.resume(scan, partial(_deployer(ports).standing, cancel=cancel), cancel)
     except DevloopError as error:
         # It is in the way of a deploy as well, which says it better.
         return NotSynced(error.diagnosis.message)
@@ -465,13 +467,19 @@ def _sync(
     return Done(served, scan=scan)
 
 
+def _deployer(ports: ServicePorts) -> Deployer:
+    if ports.deployer is None:
+        raise RuntimeError("a session that only builds plans no deploy")
+    return ports.deployer
+
+
 def _build(ports: ServicePorts, iteration: Iteration, reporter: Reporter, cancel: Cancel) -> Done:
     scan = iteration.scan
     if ports.hooks is not None:
         scan = ports.hooks.before_build(scan, reporter, cancel)
     image = ports.builder.build(replace(scan, fresh=iteration.fresh), reporter, cancel)
     _examine(ports, image, reporter, cancel, again=iteration.trigger.kind == "retry")
-    ports.deployer.image_built(image)
+    ports.built(image)
     return Done(image, scan=scan)
 
 
@@ -499,7 +507,7 @@ def _deploy(
     try:
         if iteration.back:
             return _go_back(ports, service, iteration, reporter, cancel)
-        return ports.deployer.deploy(iteration.image, reporter, cancel)
+        return _deployer(ports).deploy(iteration.image, reporter, cancel)
     except ImagesMissing as missing:
         return Awaits(missing.services)
 
@@ -519,7 +527,7 @@ def _go_back(
     untouched = None
     if ports.syncer is not None:
         untouched = ports.syncer.image_again(way.image, way.scan)
-    return ports.deployer.go_back(way.image, untouched, reporter, cancel)
+    return _deployer(ports).go_back(way.image, untouched, reporter, cancel)
 
 
 def _follow(
@@ -530,12 +538,12 @@ def _follow(
     cancel: Cancel,
 ) -> Served:
     if iteration.back:
-        served = ports.deployer.follow(deployed, reporter, cancel)
+        served = _deployer(ports).follow(deployed, reporter, cancel)
         if ports.good is not None:
             ports.good.went_back(served.image)
         return served
     scan = iteration.scan
-    served = _contained(ports, ports.deployer.follow(deployed, reporter, cancel), scan)
+    served = _contained(ports, _deployer(ports).follow(deployed, reporter, cancel), scan)
     _is_good(ports, served.image, scan)
     # Where the image is the one of before, the container may be too, with files that nobody knows.
     if ports.syncer is None or all(each.previous for each in deployed.workloads):
@@ -551,8 +559,8 @@ def _follow(
             cause="files were written into it by somebody else, and which ones is not known",
         )
     )
-    ports.deployer.recreate(deployed, strays, cancel)
-    return ports.deployer.follow(deployed, reporter, cancel)
+    _deployer(ports).recreate(deployed, strays, cancel)
+    return _deployer(ports).follow(deployed, reporter, cancel)
 
 
 def _catch_up(ports: ServicePorts, scan: Scan, cancel: Cancel) -> CaughtUp:
@@ -562,7 +570,7 @@ def _catch_up(ports: ServicePorts, scan: Scan, cancel: Cancel) -> CaughtUp:
     if ports.syncer is not None:
         ports.syncer.image_contains(image, scan)
     _is_good(ports, image, scan)
-    reason = ports.deployer.adopt(image, cancel)
+    reason = _deployer(ports).adopt(image, cancel)
     return CaughtUp(image, adopted=reason is None, reason=reason or "")
 
 

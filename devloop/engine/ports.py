@@ -190,9 +190,6 @@ class ImagesMissing(Exception):  # noqa: N818 - not an error: they are being mad
 class Deployer(Protocol):
     """Gets one service's image served."""
 
-    def image_built(self, image: ImageRef) -> None:
-        """From now on the manifests of other services may use `image`. Quick."""
-
     def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
         """Write the cluster (apply the manifests, patch the workloads) and return at once.
 

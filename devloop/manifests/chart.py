@@ -6,17 +6,15 @@ Reads Chart.yaml and names, renders nothing and starts no program.
 from __future__ import annotations
 
 import contextlib
-import functools
 import glob
 import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.patterns import ANY_FILE
+from devloop.manifests.yaml_file import mapping_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
 
 # Helm writes these itself, with the time in them: what they say is in Chart.yaml, or is asked for.
 _WRITTEN = frozenset({"Chart.lock", "requirements.lock", "charts", "tmpcharts"})
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DEEPEST = 5
 
 
@@ -51,12 +48,12 @@ class LocalChart:
     @property
     def name(self) -> str:
         """As Helm begins the names of its templates; the directory's where Chart.yaml says none."""
-        name = _yaml(f"{self.path}/Chart.yaml").get("name")
+        name = mapping_in(f"{self.path}/Chart.yaml").get("name")
         return str(name or os.path.basename(self.path))  # noqa: PTH119
 
     def dependencies(self) -> tuple[Dependency, ...]:
-        found = _yaml(f"{self.path}/Chart.yaml").get("dependencies")
-        found = found or _yaml(f"{self.path}/requirements.yaml").get("dependencies")
+        found = mapping_in(f"{self.path}/Chart.yaml").get("dependencies")
+        found = found or mapping_in(f"{self.path}/requirements.yaml").get("dependencies")
         return tuple(
             _dependency(each, self.path)
             for each in (found if isinstance(found, list) else ())
@@ -88,7 +85,7 @@ class LocalChart:
         file says, or older than the local chart that it is made of."""
         if self.packed:
             return ()
-        lock = _yaml(f"{self.path}/Chart.lock").get("dependencies")
+        lock = mapping_in(f"{self.path}/Chart.lock").get("dependencies")
         locked = {
             str(each.get("name")): str(each.get("version"))
             for each in (lock if isinstance(lock, list) else ())
@@ -134,19 +131,3 @@ def _dependency(value: dict[str, Any], chart: str) -> Dependency:
         repository=repository,
         directory=os.path.normpath(os.path.join(chart, local)) if local else None,  # noqa: PTH118
     )
-
-
-def _yaml(file: str) -> dict[str, Any]:
-    try:
-        return _parsed(Path(file).read_bytes())
-    except OSError:
-        return {}
-
-
-@functools.lru_cache(maxsize=64)
-def _parsed(text: bytes) -> dict[str, Any]:
-    try:
-        value = yaml.load(text, _Loader)  # noqa: S506 - a safe one
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

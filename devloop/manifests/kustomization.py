@@ -6,18 +6,15 @@ nothing and starts no program. What cannot be read reaches nothing: kustomize is
 
 from __future__ import annotations
 
-import functools
 import glob
 import os
 import re
 from dataclasses import field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.patterns import ANY_FILE
+from devloop.manifests.yaml_file import mapping_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,7 +36,6 @@ _REMOTE = re.compile(
     r"[a-z][a-z0-9+.-]*://|git@|[^/]+\.[a-z]+(?::[0-9]+)?/|.*[?&](?:ref|version)=|.*\.git(?:/|\?|$)"
 )
 _MOST = 1000
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,7 +71,7 @@ def reached(directories: Iterable[str]) -> Reached:
         file = kustomization_file(directory)
         if file in found.kustomizations:
             continue
-        found.kustomizations[file] = content = _content(file)
+        found.kustomizations[file] = content = mapping_in(file)
         for entry in _entries(content):
             path = os.path.normpath(os.path.join(directory, entry))  # noqa: PTH118
             if os.path.isdir(path):  # noqa: PTH112
@@ -135,19 +131,3 @@ def _charts(content: dict[str, Any], directory: str, found: Reached) -> None:
 
 def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _content(file: str) -> dict[str, Any]:
-    try:
-        return _parsed(Path(file).read_bytes())
-    except OSError:
-        return {}
-
-
-@functools.lru_cache(maxsize=256)
-def _parsed(text: bytes) -> dict[str, Any]:
-    try:
-        value = yaml.load(text, _Loader)  # noqa: S506 - a safe one
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -10,20 +10,13 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-import selectors
 import time
 from http import HTTPStatus
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from devloop.base.sockets import (
-    ClientSocket,
-    accept_client,
-    listen_on_loopback,
-    wake_pair,
-    watch_for,
-)
-from devloop.base.threads import supervised
+from devloop.base.socket_server import MAX_PENDING, SocketClient, SocketServer
+from devloop.base.sockets import listen_on_loopback
 from devloop.web.feed import PING, EventFeed
 from devloop.web.http import (
     LONGEST_BODY,
@@ -68,9 +61,6 @@ _TICKETS = 8
 # would cost those who work their turn at the interpreter each time, and the page paints no sooner.
 _GATHER = 0.03
 
-# Bytes that wait for one client at most, besides one batch of records.
-_WAITING = 64 * 1024
-
 _SCRIPTS = (
     *("page", "parts", "state", "stream", "logs", "log_view"),
     *("services", "problems", "iterations"),
@@ -84,7 +74,22 @@ _FILES = {
 _JSON = "application/json"
 
 
-class PageServer:
+class _Visitor(SocketClient):
+    """One connection; at its `deadline` it is given up, or told that all is well."""
+
+    def __init__(self, sock: Socket, deadline: float) -> None:
+        super().__init__(sock)
+        self.deadline = deadline
+        self.head: Head | None = None
+        self.finished = False  # nothing more is sent to it
+        self.feed: EventFeed | None = None
+
+    @property
+    def follows(self) -> bool:
+        return self.feed is not None
+
+
+class PageServer(SocketServer[_Visitor]):
     """Serves the page at `port` of loopback, 0 for any free one, None for the usual one or any.
 
     `ask` gets the body of a request to the session, a line of the control protocol, in the server's
@@ -103,22 +108,14 @@ class PageServer:
         self._happened = happened
         self._ask = ask
         self._facts = facts
-        self._clock = clock
         self._token = secrets.token_urlsafe(32)
         self._tickets: dict[str, float] = {}  # until when each is good
-        self._listeners = _listen(port)
-        self._port = self._listeners[0].getsockname()[1]
-        self._clients: dict[_Visitor, None] = {}  # in the order in which they came
         self._following = False
         self._more = False
         self._news = False  # since the history was looked at
         self._gathered: float | None = None  # when news is handed out
-        self._deadline: float | None = None
-        self._wake, self._waker = wake_pair()
-        self._selector = selectors.DefaultSelector()
-        for sock in (self._wake, *self._listeners):
-            self._selector.register(sock, selectors.EVENT_READ)
-        self._thread = supervised("page", self._run)
+        super().__init__("page", _listen(port), clock=clock)
+        self._port = self._listeners[0].getsockname()[1]
         self._thread.start()
 
     @property
@@ -141,45 +138,7 @@ class PageServer:
             self._news = True
             self._poke()
 
-    def close(self, seconds: float) -> None:
-        """Hand out what clients take within so many seconds, then end all connections."""
-        self._deadline = self._clock() + seconds
-        self._poke()
-        self._thread.join(seconds + 1.0)
-
-    def _poke(self) -> None:
-        # One that cannot take it is awake already, or has ended.
-        with contextlib.suppress(OSError):
-            self._waker.send(b"\0")
-
     # --- the thread ----------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        try:
-            while not self._over():
-                for key, mask in self._selector.select(self._timeout()):
-                    if key.fileobj is self._wake:
-                        self._wake.recv(4096)
-                    elif key.data is None:
-                        self._accept(key.fileobj)  # type: ignore[arg-type]
-                    else:
-                        self._serve(key.data, mask)
-                self._more = False
-                self._gather()
-                for client in tuple(self._clients):
-                    self._attend(client)
-        finally:
-            for client in tuple(self._clients):
-                self._drop(client)
-            self._selector.close()
-            for sock in (*self._listeners, self._wake, self._waker):
-                sock.close()
-
-    def _over(self) -> bool:
-        if self._deadline is None:
-            return False
-        waits = any(client.feed is not None or client.out.pending for client in self._clients)
-        return not waits or self._clock() >= self._deadline
 
     def _timeout(self) -> float | None:
         if self._more:
@@ -187,6 +146,10 @@ class PageServer:
         ends = [client.deadline for client in self._clients]
         ends += [each for each in (self._deadline, self._gathered) if each is not None]
         return max(0.0, min(ends) - self._clock()) if ends else None
+
+    def _before_attending(self) -> None:
+        self._more = False
+        self._gather()
 
     def _gather(self) -> None:
         """Let news wait for what comes with it, but for those who are behind already."""
@@ -197,25 +160,10 @@ class PageServer:
             # In this order: what comes from here on is news again.
             self._news, self._gathered = False, None
 
-    def _accept(self, listener: Socket) -> None:
-        sock = accept_client(listener)
-        if sock is None:
-            return
+    def _welcome(self, sock: Socket) -> _Visitor | None:
         if len(self._clients) >= _CLIENTS:
-            sock.close()
-            return
-        client = _Visitor(sock, self._clock() + _PATIENCE)
-        self._clients[client] = None
-        self._selector.register(sock, selectors.EVENT_READ, client)
-
-    def _serve(self, client: _Visitor, mask: int) -> None:
-        try:
-            if mask & selectors.EVENT_READ:
-                self._read(client)
-            if mask & selectors.EVENT_WRITE:
-                client.out.flush()
-        except OSError:
-            self._drop(client)
+            return None
+        return _Visitor(sock, self._clock() + _PATIENCE)
 
     def _read(self, client: _Visitor) -> None:
         data = client.out.read()
@@ -303,31 +251,19 @@ class PageServer:
             self._following = True
 
     def _answer(self, client: _Visitor, answer: bytes) -> None:
-        client.answered = True
-        client.received.clear()
         client.deadline = self._clock() + _PATIENCE
-        try:
-            client.out.write(answer)
-        except OSError:
-            self._drop(client)
+        super()._answer(client, answer)
 
     def _attend(self, client: _Visitor) -> None:
-        """Whatever the client takes, and its end when it has got all."""
-        if client not in self._clients:
-            return
-        try:
-            self._feed(client)
-            if client.answered and client.feed is None and not client.out.pending:
-                if client.finished or client.heard:
-                    self._drop(client)
-                    return
-                # What it may be sending still has to be read: a connection that is closed before
-                # is reset, and the answer is lost.
-                client.finished = True
-                client.out.shutdown_write()
-        except OSError:
-            self._drop(client)
-            return
+        self._feed(client)
+        if client.answered and client.feed is None and not client.out.pending:
+            if client.finished or client.heard:
+                self._drop(client)
+                return
+            # What it may be sending still has to be read: a connection that is closed before
+            # is reset, and the answer is lost.
+            client.finished = True
+            client.out.shutdown_write()
         if client.feed is None and self._clock() >= client.deadline:
             self._drop(client)
         else:
@@ -341,7 +277,7 @@ class PageServer:
             client.deadline = max(client.deadline, self._gathered)
             return
         now = self._clock()
-        if client.out.pending < _WAITING:
+        if client.out.pending < MAX_PENDING:
             data = feed.next()
             if not data and now >= client.deadline and not client.out.pending:
                 data = PING
@@ -354,33 +290,8 @@ class PageServer:
         if now >= client.deadline:
             client.deadline = now + _PING
 
-    def _watch(self, client: _Visitor) -> None:
-        mask = 0 if client.heard else selectors.EVENT_READ
-        mask |= selectors.EVENT_WRITE if client.out.pending else 0
-        client.mask = watch_for(self._selector, client.out.sock, client.mask, mask, client)
-
-    def _drop(self, client: _Visitor) -> None:
-        if client in self._clients:
-            del self._clients[client]
-            if client.mask:
-                self._selector.unregister(client.out.sock)
-            client.out.close()
-            self._following = any(each.feed is not None for each in self._clients)
-
-
-class _Visitor:
-    """One connection; at its `deadline` it is given up, or told that all is well."""
-
-    def __init__(self, sock: Socket, deadline: float) -> None:
-        self.out = ClientSocket(sock)
-        self.deadline = deadline
-        self.received = bytearray()
-        self.head: Head | None = None
-        self.answered = False
-        self.heard = False  # it sends nothing more
-        self.finished = False  # nor do we
-        self.feed: EventFeed | None = None
-        self.mask: int = selectors.EVENT_READ
+    def _dropped(self) -> None:
+        self._following = any(each.feed is not None for each in self._clients)
 
 
 def _listen(port: int | None) -> tuple[Socket, ...]:

@@ -120,9 +120,6 @@ class Loop:
     def may_differ(self, before: Scan, after: Scan) -> bool:
         return True
 
-    def image_built(self, image: ImageRef) -> None:
-        pass
-
     def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
         ref = WorkloadRef("deployment", "web", "default")
         web = DeployedWorkload(

@@ -89,6 +89,7 @@ class ServiceDeployer:
             shared.deploys(self.name, frozenset(self._refs))
 
     def image_built(self, image: ImageRef) -> None:
+        """From now on the manifests of other services may use `image`."""
         self._shared.built(self.name, image)
 
     def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:

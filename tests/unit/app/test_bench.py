@@ -126,9 +126,6 @@ class Instant:
         self.bad = bad
         self.images: list[ImageRef] = []
 
-    def image_built(self, image: ImageRef) -> None:
-        pass
-
     def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
         self.images.append(image)
         ref = WorkloadRef("deployment", "web", "dev")

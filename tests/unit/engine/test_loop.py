@@ -96,9 +96,6 @@ class World:
     def may_differ(self, before: Scan, after: Scan) -> bool:
         return before.fingerprint.build.rstrip("~") != after.fingerprint.build.rstrip("~")
 
-    def image_built(self, image: ImageRef) -> None:
-        pass
-
     def deploy(self, image: ImageRef, reporter: Reporter, cancel: Cancel) -> Deployed:
         self.deployed.append(image.tag)
         web = DeployedWorkload(
