@@ -17,7 +17,7 @@ from devloop.cluster.deploy.suspensions import SUSPENDED_BY, SuspensionLog, resu
 from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from devloop.cluster.api.connection import Connection
@@ -70,25 +70,8 @@ class GitopsGuard:
         """Resume what was suspended, as far as the cluster is reached: the log keeps the rest."""
         with self._lock:
             entries, self._suspended = tuple(self._suspended.values()), {}
-        for entry in entries:
-            try:
-                said = resume(self._connection, self._log, entry)
-            except DevloopError as error:
-                self._report(
-                    Diagnosis(
-                        code=Code.SAFETY_GITOPS_OWNED,
-                        severity="warning",
-                        message=f"{entry.owner} is still suspended",
-                        cause=error.diagnosis.message,
-                        suggestions=(
-                            "the next devloop command here resumes it, `devloop status` say",
-                            f"or by hand: {entry.owner.resume_command}",
-                        ),
-                    )
-                )
-                continue
-            if said:
-                self._report(_note(said))
+        for diagnosis in _resume(self._connection, self._log, entries):
+            self._report(diagnosis)
 
     def _one(self, state: OwnerState, thing: Json, notify: Callable[[Diagnosis], None]) -> None:
         owner, what = state.owner, _named(thing)
@@ -133,26 +116,32 @@ def resume_left(connection: Connection, state_dir: Path) -> tuple[Diagnosis, ...
     """Resume what sessions of this project left suspended that were killed; what to report. What
     cannot be reached now stays in the log."""
     log = SuspensionLog(state_dir)
-    found = []
-    for entry in log.entries():
-        if entry.context != connection.context:
-            continue
+    entries = [entry for entry in log.entries() if entry.context == connection.context]
+    return tuple(_resume(connection, log, entries, by="a session that was killed"))
+
+
+def _resume(
+    connection: Connection, log: SuspensionLog, entries: Iterable[Suspension], *, by: str = ""
+) -> Iterator[Diagnosis]:
+    """Resume each; what to report. `by` says who had suspended them, where it was not this
+    session."""
+    for entry in entries:
         try:
             said = resume(connection, log, entry)
         except DevloopError as error:
-            found.append(
-                Diagnosis(
-                    code=error.code,
-                    severity="warning",
-                    message=f"{entry.owner} is still suspended by a session that was killed",
-                    cause=error.diagnosis.message,
-                    suggestions=(entry.owner.resume_command,),
-                )
+            yield Diagnosis(
+                code=Code.SAFETY_GITOPS_OWNED,
+                severity="warning",
+                message=f"{entry.owner} is still suspended{by and f' by {by}'}",
+                cause=error.diagnosis.message,
+                suggestions=(
+                    "the next devloop command here resumes it, `devloop status` say",
+                    f"or by hand: {entry.owner.resume_command}",
+                ),
             )
             continue
         if said:
-            found.append(_note(f"{said}: a session that was killed had suspended it"))
-    return tuple(found)
+            yield _note(f"{said}{by and f': {by} had suspended it'}")
 
 
 def _owned(owner: GitopsOwner, what: str, *, again: bool) -> DevloopError:

@@ -216,6 +216,29 @@ def test_the_next_command_resumes_what_a_killed_session_left(
     assert resume_left(connection, tmp_path) == ()
 
 
+def test_what_cannot_be_resumed_now_is_said_with_the_ways_out_and_resumed_later(
+    gitops: FakeApi, connection: Connection, tmp_path: Path
+) -> None:
+    said: list[Diagnosis] = []
+    guard = GitopsGuard(connection, tmp_path, suspends=True, report=said.append)
+    guard.check([FLUX], lambda _: None)
+    body = status(403, "Forbidden", 'User "u" cannot patch resource "kustomizations"')
+    gitops.faults.append(Fault(method="PATCH", path="shop", code=403, body=body, times=2))
+    guard.close()
+    said += resume_left(connection, tmp_path)
+    owner = "Flux's Kustomization flux-system/shop"
+    assert [each.message for each in said] == [
+        f"{owner} is still suspended",
+        f"{owner} is still suspended by a session that was killed",
+    ]
+    for each in said:
+        assert each.severity == "warning"
+        assert "may not patch" in (each.cause or "")
+        assert each.suggestions[-1] == "or by hand: flux resume kustomization shop -n flux-system"
+    (note,) = resume_left(connection, tmp_path)
+    assert note.message == f"{owner} resumed: a session that was killed had suspended it"
+
+
 def test_the_last_of_two_sessions_resumes_it(
     gitops: FakeApi, connection: Connection, tmp_path: Path
 ) -> None:
