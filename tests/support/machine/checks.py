@@ -58,9 +58,9 @@ MACHINE_MARK = re.compile(r"\bmark\.(docker|kind)\b")
 # A file of which all tests are of another part.
 OTHER_PART = re.compile(r"^pytestmark = .*\b(docker|kind|realtime)\b", re.MULTILINE)
 MACHINE_ONLY_DIRECTORY = "tests/e2e/"
-# The tests of single parts: all that `--unit` runs. Parts that are programs, or whose work is to
-# watch, to wait or to be drawn on a terminal, have theirs among the integration tests.
-UNIT_DIRECTORIES = ("tests/unit/", "sample_app/tests/")
+# The tests of single parts: all that `--unit` runs. Parts that are programs or run them, or whose
+# work is to watch, to wait or to be drawn on a terminal, have theirs among the integration tests.
+UNIT_DIRECTORY = "tests/unit/"
 COVERAGE = ("--cov=devloop", "--cov-report=")
 TEST_DIRECTORIES = ("tests", "sample_app/tests")
 REPORT = "DEVLOOP_TEST_REPORT"  # read by tests/support/run_report.py
@@ -185,8 +185,8 @@ def files_beside_others(root: Path) -> list[str]:
 
 
 def unit_files(root: Path) -> list[str]:
-    """Return the test files of what needs no machine at all, relative to `root`."""
-    return [file for file in files_beside_others(root) if file.startswith(UNIT_DIRECTORIES)]
+    """Return the test files that `--unit` runs, relative to `root`."""
+    return [file for file in files_beside_others(root) if file.startswith(UNIT_DIRECTORY)]
 
 
 def realtime_files(root: Path) -> list[str]:

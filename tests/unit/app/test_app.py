@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import platform
-import subprocess
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -83,18 +81,6 @@ def test_an_image_to_keep_is_built_from_the_dockerfile_as_it_stands(project: Pro
     assert as_written({"web": cached}) == {"web": service}
 
 
-HOLDER = """
-import sys
-from pathlib import Path
-from devloop.app import only_session
-from devloop.config.loader import load_project
-project = load_project(cwd=Path(sys.argv[1]), env={}).project
-with only_session(project):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
 def test_a_project_that_takes_no_files_is_an_error_with_its_place(project: Project) -> None:
     project.state_dir.write_text("in the way")
     with pytest.raises(DevloopError) as caught, only_session(project):
@@ -102,23 +88,3 @@ def test_a_project_that_takes_no_files_is_an_error_with_its_place(project: Proje
     assert caught.value.code == "env/file-unreadable"
     assert caught.value.diagnosis.location is not None
     assert str(caught.value.diagnosis.location).startswith(str(project.state_dir))
-
-
-def test_a_second_session_is_refused_until_the_first_is_gone(project: Project) -> None:
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(project.root)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
-    with pytest.raises(DevloopError) as caught, only_session(project):
-        pass
-    assert caught.value.code == "env/session-running"
-    assert f"pid {holder.pid}" in caught.value.diagnosis.message
-    holder.kill()
-    holder.communicate(timeout=30)
-    # Killed, not ended: the kernel gave the lock back, and no stale file is in the way.
-    with only_session(project):
-        assert (project.state_dir / ".gitignore").read_text() == "*\n"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -70,34 +68,3 @@ def test_what_does_not_close_in_time_is_left_behind(
     assert not release.is_set()
     release.set()
     assert _last_event(capsys)["exit_code"] == ExitStatus.INTERRUPTED
-
-
-def test_the_first_requests_wait_for_no_import_of_what_comes_after_them() -> None:
-    """The speed of a start is kept by what it imports; a time would only measure the machine."""
-    late = (
-        "devloop.app.wiring",
-        "devloop.app.control",
-        "devloop.builders.select",
-        "devloop.cluster.deploy.deployments",
-        "devloop.cluster.rollout",
-        "devloop.engine.loop",
-        "devloop.logs",
-        "devloop.manifests",
-        "devloop.port_forward",
-        "devloop.sync",
-        "devloop.watch.source",
-        "devloop.web",
-        "asyncio",
-        "docker",
-        "kubernetes",
-        "rich",
-        "watchfiles",
-    )
-    code = (
-        "import sys, devloop.cli.dev, devloop.app.session, devloop.config.loader;"
-        f"print(*(name for name in {late!r} if name in sys.modules))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert done.stdout.split() == []

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 from typing import TYPE_CHECKING
 
 import click
@@ -16,10 +13,6 @@ from devloop.cli import main as cli
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEAVY = (
-    *("kubernetes", "docker", "rich", "watchfiles", "urllib3", "socket", "subprocess"),
-    *("devloop.app", "devloop.watch", "devloop.builders", "devloop.cluster.api.connection"),
-)
 PROJECT = "version: 1\nservices:\n  web: {build: .}\n  worker: {build: w}\n  api: {build: api}\n"
 KUBECONFIG = "contexts: [{name: kind-a, context: {}}, {name: team-b, context: {}}]\n"
 
@@ -88,26 +81,6 @@ def test_the_script_is_clicks_with_a_word_on_where_it_goes(
     told = capsys.readouterr()
     assert "_DEVLOOP_COMPLETE" in told.out
     assert f"devloop completion {shell}" in told.out.splitlines()[-1]
-
-
-@pytest.mark.usefixtures("project")
-def test_a_tab_imports_nothing_that_a_session_needs() -> None:
-    code = textwrap.dedent(
-        f"""
-        import sys
-        from click.shell_completion import ShellComplete
-        from devloop.cli.main import command
-        complete = ShellComplete(command, {{}}, "devloop", "_DEVLOOP_COMPLETE")
-        for words in (["dev"], ["dev", "--context"], []):
-            print(len(complete.get_completions(words, "")))
-        print([name for name in {HEAVY!r} if name in sys.modules])
-        """
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["3", "2", str(len(cli.COMMANDS)), "[]"]
 
 
 def test_every_service_argument_completes() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +62,7 @@ def test_nothing_is_deleted_while_a_session_runs(
 
 def test_the_lease_of_a_killed_session_goes_too(api: FakeApi) -> None:
     own = Holder.own()
-    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended = subprocess.Popen(["true"])
     ended.wait()
     killed = Holder(user=own.user, host=own.host, pid=ended.pid, token="b2")
     path = lease_path(WorkloadRef("deployment", "web", "dev"))

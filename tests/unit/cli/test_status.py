@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -58,7 +57,7 @@ def status(project: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[], st
 @pytest.fixture
 def gone() -> int:
     """The number of a process that is no more."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
+    process = subprocess.Popen(["true"])
     process.wait()
     return process.pid
 

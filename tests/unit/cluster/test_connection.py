@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -158,13 +157,6 @@ def test_whoever_is_impersonated_is_named_on_every_kind_of_request(
             "impersonate-group": "dev, ops",
             "impersonate-extra-example.com%2fteam%201": "a, b",
         }
-
-
-def test_importing_and_opening_do_not_load_the_client_library() -> None:
-    import subprocess  # noqa: PLC0415 - a fresh interpreter is the point
-
-    code = "import sys, devloop.cluster.deploy.deployments; sys.exit('kubernetes' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_forbidden_brings_a_rule_to_apply(api: FakeApi, connection: Connection) -> None:

@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,7 +133,7 @@ def test_what_waits_for_a_service_waits_until_that_is_as_before(tmp_path: Path) 
 def test_a_session_that_ended_or_died(tmp_path: Path) -> None:
     session = told(tmp_path, start(os.getpid()), SessionEnded(exit_code=130, why="interrupted"))
     assert (session["running"], session["exit_code"], session["ended"]) == (False, 130, TS)
-    process = subprocess.Popen([sys.executable, "-c", ""])
+    process = subprocess.Popen(["true"])
     process.wait()
     assert told(tmp_path, start(process.pid))["running"] is False
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,53 +14,6 @@ from tests.support.machine.checks import Outcome, Part
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-ENV = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-FILES = {
-    "pytest.ini": f"[pytest]\naddopts = --import-mode=importlib\npythonpath = {venv.ROOT}\n",
-    "conftest.py": "from tests.support.run_report import register as pytest_configure\n",
-    "tests/unit/test_good.py": "def test_one(): pass\ndef test_two(): pass\n",
-    "tests/unit/test_bad.py": "def test_bad(): assert 0\n",
-    "tests/unit/test_deselected.py": "def test_machine(): pass\n",
-    "tests/unit/test_skipped.py": "import pytest\npytest.skip('here', allow_module_level=True)\n",
-    "tests/unit/test_empty.py": "def check(): pass\n",
-    "tests/build/test_lost.py": "def test_lost(): pass\n",
-    "sample_app/tests/test_app.py": "def test_app(): pass\n",
-}
-
-
-@pytest.fixture
-def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with a test file in a directory that pytest passes over."""
-    for name, text in FILES.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    monkeypatch.setattr(venv, "ROOT", tmp_path)
-    return tmp_path
-
-
-def test_a_test_file_that_is_not_collected_is_found(
-    tree: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ("-q", "-k", "not machine", "-p", "no:cacheprovider")
-    parts = [
-        Part((*arguments, "tests")),
-        Part((*arguments, "-p", "xdist", "-n", "1", "sample_app/tests")),
-        Part(("--no-such-option",)),
-    ]
-    good, app, bad = checks.tests(parts, ENV)
-    assert (good.status, app.status) == (1, 0)
-    assert good.counts == Counter(passed=2, failed=1, skipped=1)
-    assert app.counts == Counter(passed=1)
-    assert set(good.seconds) == {"tests/unit/test_good.py", "tests/unit/test_bad.py"}
-    assert checks.uncollected(checks.test_files(tree), [good, app]) == [
-        "tests/build/test_lost.py",
-        "tests/unit/test_empty.py",
-    ]
-    # One that came to no summary is an error; what those beside the first print is not lost.
-    assert bad == Outcome(status=4, counts=Counter(error=1))
-    said = capfd.readouterr().out
-    assert said.index("test_bad.py") < said.index("1 passed") < said.index("--no-such-option", 200)
 
 
 def test_both_sides_name_the_report_alike() -> None:
@@ -87,24 +39,24 @@ def test_the_whole_tree_runs_in_rounds_and_named_tests_at_once() -> None:
     assert alone == [Part((*checks.EXCLUSIVE, "-x"))]
     [unit] = checks.rounds(["-x"], unit=True, coverage=True)
     of_units = sorted(file for part in unit for file in part.arguments[len(before) :])
-    assert of_units == [file for file in files if file.startswith(checks.UNIT_DIRECTORIES)]
+    assert of_units == [file for file in files if file.startswith(checks.UNIT_DIRECTORY)]
     for named in (("tests/unit",), ("tests/conftest.py::test_x",), ("-m", "kind")):
         assert checks.rounds(named, unit=False, coverage=False) == [[Part(named)]]
         [[one]] = checks.rounds(named, unit=True, coverage=True)
         assert one == Part((*checks.UNIT_ONLY, *checks.COVERAGE, *named))
 
 
-def test_only_files_that_are_of_another_part_as_a_whole_are_left_to_it(tree: Path) -> None:
+def test_only_files_that_are_of_another_part_as_a_whole_are_left_to_it(tmp_path: Path) -> None:
     for name, text in {
         "tests/integration/test_machine.py": "pytestmark = [pytest.mark.kind, pytest.mark.docker]",
         "tests/integration/test_some.py": "@pytest.mark.docker\ndef test_one(): pass\n",
         "tests/e2e/test_all.py": "def test_one(): pass\n",
         "tests/unit/test_late.py": "pytestmark = pytest.mark.realtime",
     }.items():
-        (tree / name).parent.mkdir(exist_ok=True)
-        (tree / name).write_text(text)
-    found = checks.files_beside_others(tree)
-    assert set(checks.test_files(tree)) - set(found) == {
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = checks.files_beside_others(tmp_path)
+    assert set(checks.test_files(tmp_path)) - set(found) == {
         "tests/integration/test_machine.py",
         "tests/e2e/test_all.py",
         "tests/unit/test_late.py",
@@ -112,26 +64,31 @@ def test_only_files_that_are_of_another_part_as_a_whole_are_left_to_it(tree: Pat
 
 
 def test_shares_take_about_as_long_as_each_other(
-    tree: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DEVLOOP_TEST_CACHE", str(tree / "cache"))
+    monkeypatch.setenv("DEVLOOP_TEST_CACHE", str(tmp_path / "cache"))
     files = [f"{name}.py" for name in "abcdef"]
     for name in files:
-        (tree / name).write_bytes(b"#" * 100_000)
-    assert shares.divide(tree, files, 3) == [["a.py", "f.py"], ["b.py", "e.py"], ["c.py", "d.py"]]
+        (tmp_path / name).write_bytes(b"#" * 100_000)
+    assert shares.divide(tmp_path, files, 3) == [
+        ["a.py", "f.py"],
+        ["b.py", "e.py"],
+        ["c.py", "d.py"],
+    ]
     shares.remember({"a.py": 9.0, "b.py": 3.0})
     shares.remember({"b.py": 4.0, "gone.py": 50.0})
-    assert shares.divide(tree, files, 2) == [["a.py"], ["b.py", "c.py", "d.py", "e.py", "f.py"]]
-    assert shares.divide(tree, ["a.py"], 3) == [["a.py"]]
-    (tree / "cache/test-seconds.json").write_text("[nonsense")
+    assert shares.divide(tmp_path, files, 2) == [["a.py"], ["b.py", "c.py", "d.py", "e.py", "f.py"]]
+    assert shares.divide(tmp_path, ["a.py"], 3) == [["a.py"]]
+    (tmp_path / "cache/test-seconds.json").write_text("[nonsense")
     assert shares.seconds_of() == {}
 
 
-def test_files_with_a_realtime_test_are_found(tree: Path) -> None:
+def test_files_with_a_realtime_test_are_found(tmp_path: Path) -> None:
+    (tmp_path / "tests/unit").mkdir(parents=True)
     mark = f"import pytest\npytestmark = {checks.REALTIME_MARK}\n"
-    (tree / "tests/unit/test_late.py").write_text(mark)
-    (tree / "tests/unit/late.py").write_text(mark)
-    assert checks.realtime_files(tree) == ["tests/unit/test_late.py"]
+    (tmp_path / "tests/unit/test_late.py").write_text(mark)
+    (tmp_path / "tests/unit/late.py").write_text(mark)
+    assert checks.realtime_files(tmp_path) == ["tests/unit/test_late.py"]
 
 
 LATE = "tests/e2e/test_hot.py::test_late"

@@ -6,8 +6,6 @@ import fcntl
 import io
 import json
 import os
-import subprocess
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -137,35 +135,3 @@ def test_what_is_waited_for_is_told_to_people_alone(
     stream = Terminal() if terminal else io.StringIO()
     report_early("asking", output, stream, env={"TERM": "xterm"})
     assert stream.getvalue() == shown
-
-
-def test_the_first_word_comes_before_anything_slow_is_imported(tmp_path: Path) -> None:
-    """And the errors after it are the same as ever."""
-    slow = "['yaml', 'urllib3', 'rich', 'devloop.app']"
-    code = (
-        "import sys; from devloop.cli import session;"
-        "from devloop.cli.options import CommonOptions;"
-        "say = session.report_early;"
-        "session.report_early = lambda *a, **k: ("
-        f"say(*a, **k), print([m for m in {slow} if m in sys.modules]));"
-        "sys.exit(session.run_session(CommonOptions(), mode='dev', services=(), output='lines'))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, check=False, timeout=60, capture_output=True
-    )
-    first, imported, *rest = done.stdout.decode().splitlines()
-    assert first.startswith("devloop: ")
-    assert "reading devloop.yaml" in first
-    assert imported == "[]"
-    assert "config/not-found" in rest[0]
-    assert done.returncode == 2
-
-
-def test_plain_outputs_import_no_rich() -> None:
-    code = (
-        "import io, sys; from devloop.ui import make_sink; import devloop.ui.text\n"
-        "for output in ('lines', 'json', 'quiet', 'auto'):\n"
-        "    make_sink(output, io.StringIO(), env={})\n"
-        "    assert not [m for m in sys.modules if m.partition('.')[0] == 'rich'], output"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
