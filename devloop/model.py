@@ -118,8 +118,8 @@ class Scan:
     """What a look at the disk found. `changed` names paths as a user would, relative to the
     project, compared with the scan before; empty when nothing differs or there was none before.
     `recipe` is the digest of all that shapes the image except the context: two scans with the same
-    recipe differ in `snapshot` alone. `look` counts
-    the looks of one source. `fresh` is for whoever makes an image of it: the user wants a full
+    recipe differ in `snapshot` alone. `look` counts the looks of one source, `named_looks` those
+    into its named contexts. `fresh` is for whoever makes an image of it: the user wants a full
     build, with nothing remembered and no shortcut.
 
     `needs` has, for each service whose image the build uses, the reference of that image, "" while
@@ -136,6 +136,7 @@ class Scan:
     files: int = 0
     ms: float = 0.0
     look: int = 0
+    named_looks: tuple[int, ...] = ()
     fresh: bool = False
     needs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     passing: frozenset[str] = frozenset()

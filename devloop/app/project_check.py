@@ -61,9 +61,15 @@ def _of_build(loaded: LoadedProject, build: Build) -> Iterator[Diagnosis]:
             location=Location(shown, problem.line, problem.column),
             suggestions=(problem.suggestion,) if problem.suggestion else (),
         )
-    if (file := ignore_file(build.context, build.dockerfile)) is not None:
+    ignoring = [(ignore_file(build.context, build.dockerfile), build.ignore)]
+    # A named context has one at its top alone.
+    named = (directory / ".dockerignore" for directory in build.directories.values())
+    ignoring += [(file, ()) for file in named if file.is_file()]
+    for file, more in ignoring:
+        if file is None:
+            continue
         try:
-            IgnoreRules.parse(file.read_bytes().decode("utf-8", "surrogateescape"), build.ignore)
+            IgnoreRules.parse(file.read_bytes().decode("utf-8", "surrogateescape"), more)
         except IgnoreFileError as error:
             place = Location(loaded.show(file), error.line, error.column) if error.line else None
             yield Diagnosis(code=Code.CONFIG_VALUE, message=str(error), location=place)

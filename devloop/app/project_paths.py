@@ -12,6 +12,7 @@ from devloop.builders.dockerfile import load, parse
 from devloop.builders.image.origins import Origins
 from devloop.builders.image.roots import source_roots
 from devloop.builders.job import shown_path
+from devloop.builders.named_contexts import read_of
 from devloop.builders.needs import used_needs
 from devloop.errors import DevloopError
 
@@ -80,6 +81,32 @@ class DockerfileReads:
             plain = not found.custom_syntax and not found.problems
             self._known = data, found if plain else None
         return self._known[1]
+
+
+class NamedContextReads:
+    """What a build reads of one of its named contexts, by its Dockerfile. BuildKit takes nothing
+    else of it, and a base image's ONBUILD cannot."""
+
+    def __init__(self, build: Build, name: str) -> None:
+        self._build = build
+        self._name = name
+        self._known: tuple[bytes, tuple[str, ...] | None] | None = None
+
+    def named(self) -> tuple[str, ...] | None:
+        """See watch.context_rules.BuildReads."""
+        try:
+            data = self._build.dockerfile.read_bytes()
+        except OSError:
+            return None
+        if self._known is None or self._known[0] != data:
+            found = parse(data.decode("utf-8", "replace"))
+            plain = not found.custom_syntax and not found.problems
+            self._known = data, read_of(found, self._build, self._name) if plain else None
+        return self._known[1]
+
+    def nothing_else(self, cancel: Cancel) -> bool:  # noqa: ARG002 - the interface
+        """See watch.context_rules.BuildReads."""
+        return True
 
 
 def _parsed(build: Build) -> Dockerfile | None:

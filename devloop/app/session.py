@@ -437,6 +437,7 @@ def built_for(services: Mapping[str, Service], platforms: tuple[str, ...]) -> di
     them from the caches that they filled without."""
     own = own_platform()
     services = {n: replace(s, build=prepared(s.build, s.needs)) for n, s in services.items()}
+    services = {n: _of_several(s, platforms) for n, s in services.items()}
     if not platforms or own in platforms:
         return services
     return {
@@ -445,3 +446,10 @@ def built_for(services: Mapping[str, Service], platforms: tuple[str, ...]) -> di
         )
         for name, service in services.items()
     }
+
+
+def _of_several(service: Service, nodes: tuple[str, ...]) -> Service:
+    """The service with the platform that it is deployed for, where it is built for several."""
+    build = service.build
+    of_nodes = next((each for each in build.platforms if each in nodes), None)
+    return replace(service, build=replace(build, platform=of_nodes)) if of_nodes else service

@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-from devloop.app.project_paths import DockerfileReads, may_read
+from devloop.app.project_paths import DockerfileReads, NamedContextReads, may_read
 from devloop.builders.base_triggers import BaseTriggers
 from devloop.builders.needs import used_needs
 from devloop.watch.source import ServiceSource
@@ -50,6 +50,7 @@ def source_of(
         bases=moved,
         uses=functools.partial(used_needs, service.build),
         reads=DockerfileReads(service.build, triggers, moved),
+        reads_of=functools.partial(NamedContextReads, service.build),
         progress=progress,
         warn=warn,
     )

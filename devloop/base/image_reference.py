@@ -51,6 +51,17 @@ class ImageReference:
         return self.path.removeprefix("library/")
 
 
+def familiar(text: str) -> str:
+    """A name as Docker shows it: without Docker Hub's host, its `library/` and the tag `latest`.
+    What is no image's name stays as it is."""
+    try:
+        image = parse_reference(text)
+    except ValueError:
+        return text
+    tag = "" if image.tag in ("", "latest") else f":{image.tag}"
+    return image.short + tag + (f"@{image.digest}" if image.digest else "")
+
+
 def split_registry(name: str) -> tuple[str, str]:
     """The registry's host, "" without one, and the rest of the name."""
     host, slash, rest = name.partition("/")

@@ -29,6 +29,7 @@ from devloop.builders.image.base_image import places_of
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.image_config import platform_arguments
 from devloop.builders.image.text import expand, outer_arguments
+from devloop.builders.named_contexts import image_for
 from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:
@@ -56,20 +57,30 @@ def base_references(dockerfile: Dockerfile, build: Build) -> tuple[str, ...]:
     escape = dockerfile.directives.get("escape", "\\")
     known = platform_arguments(build.platform or own_platform(), own_platform())
     outer = outer_arguments(dockerfile, build.args, known)
+    needs = frozenset(build.needs).difference(build.contexts)
     found: dict[str, None] = {}
     for stage in stages:
         for index, text in enumerate(_named(stage.base, stage.instructions)):
             try:
                 name = expand(text, outer, escape) if index == 0 else text
-                pinned = bool(parse_reference(name).digest)
-            except (NeedsFullBuild, ValueError):
+            except NeedsFullBuild:
                 continue
             other = dockerfile.stage(name)
             elsewhere = other is None or other.index >= stage.index
             # What a need is, the engine says.
-            if elsewhere and name != "scratch" and not pinned and name not in build.needs:
-                found[name] = None
+            if not elsewhere or name == "scratch" or name in needs:
+                continue
+            if (image := image_for(build, name)) and not _pinned(image):
+                found[image] = None
     return tuple(found)
+
+
+def _pinned(name: str) -> bool:
+    """Whether it is always the same image, or no image's name at all."""
+    try:
+        return bool(parse_reference(name).digest)
+    except ValueError:
+        return True
 
 
 def _named(base: str, instructions: Iterable[Any]) -> Iterator[str]:

@@ -20,6 +20,7 @@ from devloop.builders.image.base_image import Bases, RegistryImages
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.image_config import platform_arguments
 from devloop.builders.image.text import expand, outer_arguments
+from devloop.builders.named_contexts import check_stages, image_for
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def started_from(dockerfile: Dockerfile, build: Build) -> tuple[str, ...] | None
     platform = platform_arguments(build.platform or own_platform(), own_platform())
     found: dict[str, None] = {}
     try:
+        check_stages(dockerfile, build, "Dockerfile")
         outer = outer_arguments(dockerfile, build.args, platform)
         for stage in dockerfile.stages:
             name = expand(stage.base, outer, escape)
@@ -54,7 +56,7 @@ def started_from(dockerfile: Dockerfile, build: Build) -> tuple[str, ...] | None
                 return None
             other = dockerfile.stage(name)
             if name != "scratch" and (other is None or other.index >= stage.index):
-                found[name] = None
+                found[image_for(build, name) or name] = None
     except NeedsFullBuild:
         return None
     return tuple(found)

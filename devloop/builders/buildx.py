@@ -31,6 +31,7 @@ from devloop.builders.docker_cli import ask_docker, cannot_run, place_for_files
 from devloop.builders.dockerfile import load
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.job import ProgressReporter, tag_of
+from devloop.builders.named_contexts import sources
 from devloop.builders.rawjson import Solve, Vertex, one_line
 from devloop.errors import Code, DevloopError, Diagnosis
 
@@ -103,7 +104,7 @@ def arguments(
         argv.append("--push" if route == "direct" and target.push else "--load")
     if build.target:
         argv.append(f"--target={build.target}")
-    args, contexts = build.args, build.contexts
+    args, contexts = build.args, sources(build)
     if route == "cluster":
         # What was pushed under the one name is there under the other.
         args, contexts = (
@@ -111,11 +112,11 @@ def arguments(
             for found in (args, contexts)
         )
     argv += [f"--build-arg={key}={value}" for key, value in args.items()]
-    argv += [f"--build-context={name}=docker-image://{image}" for name, image in contexts.items()]
+    argv += [f"--build-context={name}={source}" for name, source in contexts.items()]
     argv += [f"--secret={secret}" for secret in build.secrets]
     argv += [f"--ssh={ssh}" for ssh in build.ssh]
-    if build.platform:
-        argv.append(f"--platform={build.platform}")
+    if build.all_platforms:
+        argv.append(f"--platform={','.join(build.all_platforms)}")
     argv += [f"--network={build.network}"] if build.network else []
     argv += [f"--add-host={host}" for host in build.add_host]
     argv += [f"--shm-size={build.shm_size}"] if build.shm_size else []
@@ -130,8 +131,12 @@ def arguments(
 
 
 def _in_cluster(text: str, target: PushTarget) -> str:
+    """An image's name, or a source of a named context, as the registry is named in the cluster."""
+    scheme, _, name = text.rpartition("docker-image://")
     mine = f"{target.push}/"
-    return f"{target.cluster}/{text.removeprefix(mine)}" if text.startswith(mine) else text
+    if scheme or not name.startswith(mine):
+        return text
+    return text.replace(mine, f"{target.cluster}/", 1)
 
 
 class Buildx:
@@ -198,8 +203,8 @@ class Buildx:
     def _build(self, scan: Scan, progress: ProgressReporter, cancel: Cancel) -> ImageRef:
         self._report_cache(progress.reporter)
         copy = bool(scan.passing) or self._overtaken >= _OVERTAKEN
-        # Secrets are read during the build, wherever the context is.
-        checked = copy and not self._job.build.secrets
+        # Secrets and named contexts are read during the build, wherever the context is.
+        checked = copy and not (self._job.build.secrets or self._job.build.directories)
         result = self._run(scan, progress, cancel, copy=copy)
         if result.status != 0:
             self._route, why = self._detour(scan, self._explain(scan, result.solve), cancel)

@@ -93,6 +93,8 @@ class Classic:
             "build.secrets": build.secrets,
             "build.ssh": build.ssh,
             "build.cache_to": build.cache_to,
+            "build.contexts": build.contexts,
+            "build.platforms": build.platforms,
             "a source in build.cache_from": any("=" in each for each in build.cache_from),
         }
         wanted = next((name for name, given in new.items() if given), "")
@@ -104,8 +106,8 @@ class Classic:
                     where = Location(shown, instruction.start, instruction.column)
                     break
         hints: tuple[str, ...] = ("install buildx: https://docs.docker.com/build/install-buildx/",)
-        if not wanted and build.contexts:
-            name = next(iter(build.contexts))
+        if not wanted and build.images:
+            name = next(iter(build.images))
             wanted = f"the name of the service {name} for its image"
             argument = variable(name)
             hints = (

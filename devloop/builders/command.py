@@ -149,7 +149,7 @@ class Command:
 
 def _images_of(build: Build) -> dict[str, str]:
     """The images of the services that this one needs, by variable."""
-    return {variable(name): image for name, image in build.contexts.items()}
+    return {variable(name): image for name, image in build.images.items()}
 
 
 def _own_output(path: str) -> Diagnosis:

@@ -113,6 +113,19 @@ class Instruction:
             if not _HEREDOC.fullmatch(word) and not (self.keyword == "ADD" and _REMOTE.match(word))
         )
 
+    @property
+    def elsewhere(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """What a COPY or RUN reads from other stages, images and named contexts: whose name, and
+        the paths and patterns there."""
+        if self.keyword == "RUN":
+            return tuple(
+                (mount["from"], (mount.get("source", mount.get("src", ".")),))
+                for mount in self.mounts
+                if mount.get("from")
+            )
+        origin = self.flag("from")
+        return ((origin, self.arguments[:-1]),) if origin else ()
+
     def __str__(self) -> str:
         return " ".join(f"{self.keyword} {self.value}".split())
 

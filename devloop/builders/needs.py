@@ -55,14 +55,14 @@ def filled(build: Build, images: Mapping[str, str]) -> Build:
     free = {variable(n): n for n in build.needs if _is_free(build, n)}
     args = {name: value for name, value in build.args.items() if name not in free}
     if build.builder == "command":
-        return replace(build, args=args, contexts=dict(images))
+        return replace(build, args=args, images=dict(images))
     try:
         dockerfile = _parsed(build.dockerfile.read_bytes())
     except OSError:
         return replace(build, args=args)
     declared, named = _declared(dockerfile), _named(dockerfile, build)
     args |= {v: images[n] for v, n in free.items() if n in images and v in declared}
-    return replace(build, args=args, contexts={n: images[n] for n in images if n in named})
+    return replace(build, args=args, images={n: images[n] for n in images if n in named})
 
 
 def _is_free(build: Build, need: str) -> bool:
@@ -84,7 +84,8 @@ def _declared(dockerfile: Dockerfile) -> frozenset[str]:
 
 
 def _named(dockerfile: Dockerfile, build: Build) -> frozenset[str]:
-    """The needs that are named where an image may stand, and no stage before has the name."""
+    """The needs that are named where an image may stand, and neither a stage before nor a named
+    context has the name."""
 
     escape = dockerfile.directives.get("escape", "\\")
     known = platform_arguments(build.platform or own_platform(), own_platform())
@@ -106,7 +107,7 @@ def _named(dockerfile: Dockerfile, build: Build) -> frozenset[str]:
                 if other is None or other.index >= stage.index:
                     yield name
 
-    return frozenset(names()).intersection(build.needs)
+    return frozenset(names()).intersection(build.needs).difference(build.contexts)
 
 
 class NeedsBuilder:

@@ -17,8 +17,9 @@ _TEXTS = List(_TEXT)
 class Build:
     """How a service's image is made. `secrets` are in buildx's form (id=pip,src=/abs/pip.conf),
     `ssh` likewise (default, id=/path/to/sock). `command` is given only with `builder: command`.
-    `needs` are the service's, and `contexts` the images of those that the Dockerfile names, by that
-    name; see builders.needs."""
+    `contexts` are in buildx's form, a directory with its whole path. `needs` are the service's, and
+    `images` the images of those that the Dockerfile names, by that name; see builders.needs. With
+    several `platforms`, `platform` is that of the nodes, if it is known."""
 
     context: Annotated[
         Path,
@@ -73,6 +74,24 @@ class Build:
             default="that of the cluster's nodes",
         ),
     ] = None
+    platforms: Annotated[
+        tuple[str, ...],
+        Key(
+            List(Text(rules.PLATFORM), least=1),
+            "In place of `platform`: several at once, by buildx. The image is then an index of one "
+            "image a platform, of which a node takes its own; each full build makes all of them.",
+        ),
+    ] = ()
+    contexts: Annotated[
+        dict[str, str],
+        Key(
+            Map(key=rules.CONTEXT_NAME, value=_TEXT, noun="named context"),
+            "What FROM, COPY --from and the mounts of RUN find under a name, as `docker buildx "
+            "build --build-context` has it: a directory, relative to devloop.yaml and watched like "
+            "the context, docker-image://IMAGE, or the URL of a Git repository or archive.",
+            read=resolve.contexts,
+        ),
+    ] = field(default_factory=dict)
     ignore: Annotated[
         tuple[str, ...],
         Key(_TEXTS, "Patterns of files to leave out, on top of .dockerignore and in its syntax."),
@@ -166,7 +185,17 @@ class Build:
         Key(Flag(), "Ask the registries for newer base images at each full build."),
     ] = False
     needs: tuple[str, ...] = ()
-    contexts: dict[str, str] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def directories(self) -> dict[str, Path]:
+        """The named contexts that are directories here."""
+        return {n: Path(text) for n, text in self.contexts.items() if text.startswith("/")}
+
+    @property
+    def all_platforms(self) -> tuple[str, ...]:
+        """What is asked for by name; nothing for the builder's own."""
+        return self.platforms or ((self.platform,) if self.platform else ())
 
 
 BUILD = block(
@@ -184,6 +213,11 @@ BUILD = block(
                 "if": {"properties": {"builder": {"enum": ["auto", "buildx", "classic"]}}},
                 "then": {"properties": {"command": False}},
             },
+            {
+                "if": {"required": ["builder"], "properties": {"builder": {"const": "command"}}},
+                "then": {"properties": {"contexts": False, "platforms": False}},
+            },
+            {"not": {"required": ["platform", "platforms"]}},
         ]
     },
 )

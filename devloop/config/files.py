@@ -38,6 +38,7 @@ def check_files(loaded: LoadedProject) -> tuple[Diagnosis, ...]:
     for service in loaded.project.services.values():
         if _check_context(loaded, service, problems):
             _check_dockerfile(loaded, service, problems)
+        _check_named_contexts(loaded, service, problems)
         _check_manifests(loaded, service, problems)
         _check_kustomizations(loaded, service, problems)
         _check_charts(loaded, service, problems)
@@ -46,17 +47,31 @@ def check_files(loaded: LoadedProject) -> tuple[Diagnosis, ...]:
 
 
 def _check_context(loaded: LoadedProject, service: Service, problems: Problems) -> bool:
-    context = service.build.context
+    where: Where = ("services", service.name, "build", "context")
+    what = "the build context"
+    return _check_directory(loaded, service.build.context, where, what, problems)
+
+
+def _check_named_contexts(loaded: LoadedProject, service: Service, problems: Problems) -> None:
+    where: Where = ("services", service.name, "build", "contexts")
+    for name, directory in service.build.directories.items():
+        what = f"the named context {name},"
+        _check_directory(loaded, directory, (*where, name), what, problems)
+
+
+def _check_directory(
+    loaded: LoadedProject, context: Path, key: Where, what: str, problems: Problems
+) -> bool:
     if context.is_dir():
         return True
-    where = loaded.locate("services", service.name, "build", "context")
+    where = loaded.locate(*key)
     if context.exists():
         wrong = "is a file, not a directory"
         hint = f"name its directory: {loaded.show(context.parent)}"
     else:
         meant = _neighbour(context, directories=True)
         wrong, hint = "does not exist", f"did you mean {loaded.show(meant)}?" if meant else ""
-    message = f"the build context {loaded.show(context)} {wrong}"
+    message = f"{what} {loaded.show(context)} {wrong}"
     problems.add(Code.CONFIG_CONTEXT_MISSING, message, where, hint)
     return False
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from devloop.base.image_reference import familiar
 from devloop.base.lazy_dataclass import dataclass
 from devloop.config.grammar import Block, List, Map
 from devloop.config.problems import nearest
@@ -33,6 +34,10 @@ _PORT = re.compile(
 )
 # Where the debuggers listen by their own defaults.
 _DEBUG_PORTS = {"python": 5678, "node": 9229, "go": 2345}
+# What is no directory, in a named context's source: buildx takes the rest for a path.
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?://)?(?=\S)")
+_CONTEXT_SCHEMES = ("docker-image://", "oci-layout://", "https://", "http://", "git://", "ssh://")
+_GIT = re.compile(r"git@[^/]+:|github\.com/")
 _Values: TypeAlias = dict[str, Any]
 # A list as the reader leaves it: each item with its position in the file.
 _Items: TypeAlias = "Iterable[tuple[int, Any]]"
@@ -146,6 +151,26 @@ def buildx_specs(items: _Items, _: ServiceScope) -> tuple[str, ...]:
     return tuple(joined)
 
 
+def contexts(values: Mapping[str, Any], scope: ServiceScope) -> dict[str, str]:
+    """Directories get their whole path. The names of Docker Hub's images are written in several
+    ways; they are kept in the one by which BuildKit looks them up."""
+    found: dict[str, str] = {}
+    for name, text in values.items():
+        scheme = _SCHEME.match(text)
+        if scheme and scheme[0].lower() not in _CONTEXT_SCHEMES:
+            near = nearest(scheme[0], _CONTEXT_SCHEMES)
+            scope.refuse(
+                name,
+                f"{text!r} is no source of a named context",
+                f"{name}: {near}{text[scheme.end() :]}" if near else "",
+                "a directory, docker-image://, oci-layout:// or the URL of a Git repository or of "
+                "an archive",
+            )
+        remote = scheme or _GIT.match(text)
+        found[familiar(name)] = text if remote else str(scope.path(text))
+    return found
+
+
 def ssh(items: _Items, scope: ServiceScope) -> tuple[str, ...]:
     """Agents and keys with absolute paths."""
     found = []
@@ -176,6 +201,16 @@ def finish_build(found: _Values, _values: _Values, scope: ServiceScope) -> None:
     elif found.get("builder") != "command" and command is not None:
         hint = "add `builder: command`, or remove `command`"
         scope.refuse("command", "`command` is only read with `builder: command`", hint)
+    if found.get("builder") == "command":
+        for key in ("contexts", "platforms"):
+            if found.get(key):
+                scope.refuse(key, f"`{key}` is not read with `builder: command`", "remove it")
+    platforms: tuple[str, ...] = tuple(dict.fromkeys(found.get("platforms") or ()))
+    if platforms and found.get("platform"):
+        hint = "remove `platform`"
+        scope.refuse("platform", "`platform` and `platforms` exclude each other", hint)
+    elif len(platforms) == 1:
+        found |= {"platform": platforms[0], "platforms": ()}
 
 
 def finish_deploy(found: _Values, _values: _Values, scope: ServiceScope) -> None:

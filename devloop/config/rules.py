@@ -130,7 +130,8 @@ REGISTRY = TextRule(
 
 def _platform_fault(text: str) -> Fault:
     if "," in text:
-        return fault("one platform only: a pod runs on one node", text.partition(",")[0].strip())
+        several = ", ".join(each.strip() for each in text.split(","))
+        return fault("one platform only; several are `platforms`", f"platforms: [{several}]")
     message = f"{_quoted(text)} is not a platform"
     system, _, processor = text.lower().partition("/")
     if processor and platforms.architecture(processor) != processor:
@@ -300,6 +301,19 @@ PROFILE_VARIABLE = TextRule(
 
 ARGUMENT = TextRule(
     name="a build argument", pattern="^[^\\u0000]*$", longest=65536, explain=ANY_TEXT.explain
+)
+
+CONTEXT_NAME = TextRule(
+    name="the name of a context",
+    pattern=f"^([A-Za-z0-9.-]+(:[0-9]+)?/)?{IMAGE_PATH}(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?"
+    "(@sha256:[0-9a-f]{64})?$",
+    longest=300,
+    explain=lambda text: fault(
+        f"{_quoted(text)} is not a name that FROM and COPY --from can have",
+        label_from(text),
+        cause="it is that of an image or a stage, in small letters",
+    ),
+    examples=("shared", "alpine:3.22"),
 )
 
 NETWORK = TextRule(

@@ -57,9 +57,12 @@ class RulesInForce:
         extra: tuple[str, ...],
         project: str,
         reads: BuildReads,
+        *,
+        git: bool = False,
     ) -> None:
         """`candidates` are the ignore files of which the first that is there applies, `extra`
-        patterns to add to it."""
+        patterns to add to it. `git`: see `ContextRules`."""
+        self._git = git
         self.candidates = candidates
         self._context = context
         self._extra = extra
@@ -115,7 +118,7 @@ class RulesInForce:
         if self._wide is None or self._known != (path, data):
             text = data.decode("utf-8", "surrogateescape")
             try:
-                self._wide = ContextRules(IgnoreRules.parse(text, self._extra))
+                self._wide = ContextRules(IgnoreRules.parse(text, self._extra), git=self._git)
             except IgnoreFileError as error:
                 raise _refused(error, os.path.relpath(path, self._project)) from error
             self._known = path, data

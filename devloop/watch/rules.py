@@ -24,12 +24,13 @@ class ContextRules:
     `directory` and `file`, which want what the parent's `directory` gave for `inherited` (0 at the
     top)."""
 
-    def __init__(self, ignore: IgnoreRules) -> None:
+    def __init__(self, ignore: IgnoreRules, *, git: bool = False) -> None:
+        """With `git`, `.git` is in whatever the ignore file says of it."""
         self.ignore = ignore
         self._left_out = frozenset(
             name
             for name in LEFT_OUT_DIRECTORIES
-            if name == ".devloop" or not ignore.names_exception(name)
+            if name == ".devloop" or not (git or ignore.names_exception(name))
         )
 
     def file(self, inherited: int, path: str, name: str) -> bool:

@@ -11,28 +11,25 @@ import difflib
 import hashlib
 import json
 import os
+import re
 import threading
 import time
 from dataclasses import replace
 from pathlib import PurePath
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from devloop.base.cancel import Cancel
 from devloop.base.editor_files import is_temporary
 from devloop.base.file_content import FileCache
-from devloop.base.patterns import (
-    FilePatterns,
-    existing_directory,
-    is_directory,
-    link_targets,
-)
+from devloop.base.patterns import FilePatterns, existing_directory, link_targets
+from devloop.base.read_patterns import may_match
 from devloop.config.resolve import secret_fields
 from devloop.errors import Code, DevloopError, Location, unreadable
 from devloop.model import Fingerprint, RenderingInputs, Scan
 from devloop.watch.context_rules import ReadsAnything, RulesInForce
+from devloop.watch.context_tree import ContextTree
 from devloop.watch.rules import NarrowRules
-from devloop.watch.scan import TreeScanner
 from devloop.watch.scan_progress import LASTING, large_context
 
 if TYPE_CHECKING:
@@ -44,13 +41,23 @@ if TYPE_CHECKING:
     from devloop.errors import Diagnosis
     from devloop.model import Snapshot
     from devloop.watch.context_rules import BuildReads
-    from devloop.watch.rules import ContextRules
+    from devloop.watch.scan import TreeScanner
 
 
 # Part of every fingerprint: raised when what it covers changes, so that old ones never match.
 _VERSION = 1
 # Of `build`, what shapes an image where it is given.
-_OPTIONS = ("network", "add_host", "shm_size", "labels")
+_OPTIONS = ("network", "add_host", "shm_size", "labels", "platforms")
+
+
+class _Seen(NamedTuple):
+    """What a scan found: in the context, in the named ones by name, outside of them the digests by
+    path, and the base images that moved."""
+
+    snapshot: Snapshot
+    named: Mapping[str, Snapshot]
+    outside: dict[str, str | None]
+    moved: Mapping[str, str]
 
 
 class ServiceSource:
@@ -68,6 +75,7 @@ class ServiceSource:
         bases: Callable[[Cancel], Mapping[str, str]] = lambda _: {},
         uses: Callable[[], Collection[str]] = tuple,
         reads: BuildReads | None = None,
+        reads_of: Callable[[str], BuildReads] = lambda _: ReadsAnything(),
         progress: Callable[[str], None] = lambda _: None,
         warn: Callable[[Diagnosis], None] = lambda _: None,
     ) -> None:
@@ -75,8 +83,8 @@ class ServiceSource:
         `needed` says whether a build may read a path of the context, and is asked of those that may
         not be read here. `bases` are the base images that moved under their names: name -> digest.
         `uses` are the services whose images the build uses. `reads` knows what the build reads;
-        without it, that is everything. `progress` gets what a look that lasts is at, `warn` what
-        makes it last, once."""
+        without it, that is everything; `reads_of` the same of a named context. `progress` gets what
+        a look that lasts is at, `warn` what makes it last, once."""
         build = service.build
         self._service = service
         self._project = os.fspath(project_root)
@@ -89,22 +97,28 @@ class ServiceSource:
             self._project,
             reads or ReadsAnything(),
         )
+        self._tree = ContextTree(build.context, self._ignore, needed=needed, progress=progress)
+        self._named = {
+            name: named_tree(path, self._project, reads_of(name), progress)
+            for name, path in build.directories.items()
+        }
         secrets = [secret_fields(s) for s in build.secrets]
         self._secrets = tuple(s.get("src") or s.get("source") for s in secrets)
         self._secret_ids = [s.get("id", "") for s in secrets]
         self._rendering = rendering
         self._check = check
-        self._needed = needed
         self._bases = bases
         self._uses = uses
         # The images of those services, by service, "" for none.
         self._needs: Mapping[str, str] = {}
-        self._progress = progress
         self._warn = warn
         self._warned = False
         self._moved: Mapping[str, str] = {}
         self._checked = ""
+        layouts = filter(None, map(_layout_index, build.contexts.values()))
+        self._layouts = tuple(os.path.normpath(project_root / each) for each in layouts)
         singles = [self._dockerfile, *self._ignore.candidates, *filter(None, self._secrets)]
+        singles += [*self._layouts, *(t.in_force.candidates[0] for t in self._named.values())]
         self._singles = tuple(dict.fromkeys(singles))
         self._inputs: RenderingInputs | None = None
         # Where those of the files outside of the context lead that are symlinks.
@@ -112,8 +126,6 @@ class ServiceSource:
         self._read_inputs()
         self._follow_links()
         self._prefix = f"{os.path.relpath(self._context, self._project)}/".removeprefix("./")
-        self._scanner: TreeScanner | None = None
-        self._rules: ContextRules | None = None
         self._files = FileCache()
         self._manifests: list[str] | None = None
         # Digests of what is outside of the context.
@@ -122,7 +134,9 @@ class ServiceSource:
         self._complete = False
         # What the last scan returned, and whether the last look was that scan: if not, the
         # scanner's changes are not those since then.
-        self._last: tuple[Snapshot, dict[str, str | None], Mapping[str, str]] | None = None
+        self._last: _Seen | None = None
+        # What the last look found in the named contexts.
+        self._found: Mapping[str, Snapshot] = {}
         self._in_step = False
         self._lock = threading.Lock()
 
@@ -148,7 +162,8 @@ class ServiceSource:
                 self._check(cancel)
                 self._checked = found.fingerprint.deploy
             changed = self._changes(found.snapshot, in_step=in_step)
-            self._last, self._in_step = (found.snapshot, self._outside, self._moved), True
+            self._last = _Seen(found.snapshot, self._found, self._outside, self._moved)
+            self._in_step = True
         took = time.perf_counter() - started
         if took > LASTING and not self._warned:
             self._warned = True
@@ -158,7 +173,7 @@ class ServiceSource:
     def last_snapshot(self) -> Snapshot | None:
         """That of the last scan, None before the first. Never waits for one that goes on."""
         last = self._last
-        return last[0] if last is not None else None
+        return last.snapshot if last is not None else None
 
     def written_since(self, scan: Scan) -> frozenset[str] | None:
         """The paths of the context that were written to since `scan`, be it with the same bytes;
@@ -176,6 +191,9 @@ class ServiceSource:
         except DevloopError:
             return None
         if now.recipe != scan.recipe or self._scanner is None:
+            return None
+        trees = zip(self._named.values(), scan.named_looks, strict=True)
+        if any(t.scanner and t.scanner.rewritten_since(look) for t, look in trees):
             return None
         same_files = now.snapshot.stamp == scan.snapshot.stamp
         if same_files and now.fingerprint.build == scan.fingerprint.build:
@@ -204,6 +222,10 @@ class ServiceSource:
             return now, written | scanner.rewritten_since(since.look)
 
     @property
+    def _scanner(self) -> TreeScanner | None:
+        return self._tree.scanner
+
+    @property
     def _looks(self) -> int:
         return self._scanner.looks if self._scanner is not None else 0
 
@@ -220,28 +242,15 @@ class ServiceSource:
         if not self._complete:
             hints = None
         self._complete = False
-        rules = self._ignore.rules(cancel, look=hints is None)
-        scanner = self._scanner
-        if scanner is None:
-            scanner = self._scanner = TreeScanner(
-                self._service.build.context,
-                rules,
-                needed=self._needed,
-                progress=self._progress,
-            )
-        elif rules is not self._rules:
-            scanner.use(rules)
-        self._rules = rules
         try:
-            snapshot = scanner.scan(hints, cancel, keep)
-            if isinstance(rules, NarrowRules) and _link_on_the_way(rules, scanner, snapshot):
-                self._rules = self._ignore.widen()
-                scanner.use(self._rules)
-                snapshot = scanner.scan(None, cancel, keep)
+            snapshot = self._tree.look(hints, cancel, keep)
         except (FileNotFoundError, NotADirectoryError):
             raise self._missing(
                 Code.CONFIG_CONTEXT_MISSING, "is not a directory", os.path.isdir
             ) from None
+        self._found = {
+            name: self._look_into(name, tree, hints, cancel) for name, tree in self._named.items()
+        }
         self._outside = {}
         self._needs = {name: needs.get(name, "") for name in sorted(self._uses())}
         recipe = self._recipe_digest(cancel)
@@ -250,12 +259,16 @@ class ServiceSource:
             deploy=self._deploy_digest(hints, cancel),
         )
         self._complete = True
+        scanner = self._tree.scanner
+        assert scanner is not None  # noqa: S101 - it has looked
+        others = [tree.scanner for tree in self._named.values() if tree.scanner is not None]
         return Scan(
             fingerprint=fingerprint,
             snapshot=snapshot,
             recipe=recipe,
-            files=scanner.files,
+            files=scanner.files + sum(each.files for each in others),
             look=scanner.looks,
+            named_looks=tuple(each.looks for each in others),
             needs=self._needs,
             passing=frozenset(p for p in keep if p in scanner.kept or p not in snapshot.entries),
             kept=scanner.kept,
@@ -270,21 +283,19 @@ class ServiceSource:
             return True
         if not text.startswith(self._tops):
             return False
-        if text.startswith(self._context + "/"):
-            relative = text[len(self._context) + 1 :]
-            rules = self._ignore.last_rules()
-            if rules.concerns(relative) or (rules.only_temporary(relative) and is_directory(text)):
-                return True
+        if self._tree.concerns(text) or any(t.concerns(text) for t in self._named.values()):
+            return True
         return self._patterns.concerns(text)
 
     def reshapes(self, path: Path) -> bool:
         """Whether a change of `path` changes which paths matter: it is an ignore file, a Dockerfile
         that says what is read, or an input of the rendering that names others."""
         text = os.fspath(path)
-        if text in self._ignore.candidates:
+        in_force = (self._ignore, *(tree.in_force for tree in self._named.values()))
+        if any(text in each.candidates for each in in_force):
             return True
-        if isinstance(self._ignore.last_rules(), NarrowRules) and (
-            text == self._dockerfile or text in self._targets
+        if (text == self._dockerfile or text in self._targets) and any(
+            isinstance(each.last_rules(), NarrowRules) for each in in_force
         ):
             return True
         before, targets = self._inputs, self._targets
@@ -298,15 +309,14 @@ class ServiceSource:
         the rules do not leave out, and where the files outside of the context are (or will be)."""
         self._read_inputs()
         found = self._around()
-        if os.path.isdir(self._context):  # noqa: PTH112
-            _walk_directories(self._context, self._ignore.last_rules(Cancel()), found)
-        else:
-            found.add(existing_directory(self._context))
+        for tree in (self._tree, *self._named.values()):
+            tree.add_directories(Cancel(), found)
         return found
 
     def roots(self) -> set[str]:
         """The same as few trees, for watchers that watch trees at no cost (FSEvents)."""
-        found = self._around() | {existing_directory(self._context)}
+        trees = (self._tree, *self._named.values())
+        found = self._around() | {existing_directory(os.fspath(t.directory)) for t in trees}
         return {p for p in found if not any(p.startswith(o.rstrip("/") + "/") for o in found)}
 
     def _around(self) -> set[str]:
@@ -324,9 +334,10 @@ class ServiceSource:
         inputs = self._rendering.inputs() if self._rendering is not None else RenderingInputs()
         if self._inputs != inputs:
             self._patterns = FilePatterns(inputs.patterns)
-            tops = (self._context, *self._singles, *self._patterns.tops)
+            contexts = (self._context, *(os.fspath(t.directory) for t in self._named.values()))
+            tops = (*contexts, *self._singles, *self._patterns.tops)
             above = (str(directory) for top in tops for directory in PurePath(top).parents)
-            self._above = frozenset(above).union(self._singles, [self._context])
+            self._above = frozenset(above).union(self._singles, contexts)
             # Last: the watcher's thread asks while another one scans.
             self._inputs, self._tops = inputs, tops
         return inputs
@@ -355,9 +366,30 @@ class ServiceSource:
                 "command": build.command,
                 "cache": build.cache,
                 **{name: value for name in _OPTIONS if (value := getattr(build, name))},
+                **self._contexts(cancel),
                 **({"debug": (debug.kind, debug.port)} if (debug := self._service.debug) else {}),
             }
         )
+
+    def _contexts(self, cancel: Cancel) -> dict[str, object]:
+        """What the named contexts are: directories by what is in them."""
+        contexts = self._service.build.contexts
+        if not contexts:
+            return {}
+        found = {name: self._found[name].digest for name in self._named}
+        layouts = [self._content(path, cancel) for path in self._layouts]
+        return {"contexts": {**contexts, **found}, **({"layouts": layouts} if layouts else {})}
+
+    def _look_into(
+        self, name: str, tree: ContextTree, hints: frozenset[Path] | None, cancel: Cancel
+    ) -> Snapshot:
+        try:
+            return tree.look(hints, cancel)
+        except (FileNotFoundError, NotADirectoryError):
+            raise self._missing(
+                *(Code.CONFIG_CONTEXT_MISSING, "is not a directory", os.path.isdir),
+                named=(f"contexts.{name}", os.fspath(tree.directory)),
+            ) from None
 
     def _deploy_digest(self, hints: Iterable[Path] | None, cancel: Cancel) -> str:
         deploy = self._service.deploy
@@ -388,9 +420,13 @@ class ServiceSource:
         """What differs from the last scan, as the user would name it."""
         if self._last is None or self._scanner is None:
             return ()
-        before, old, bases = self._last
+        before, old, bases = self._last.snapshot, self._last.outside, self._last.moved
         inside = self._scanner.changes if in_step else snapshot.changed_since(before)
         paths = {self._prefix + path for path in inside if not _passing(path)}
+        for name, tree in self._named.items():
+            there, was = self._found[name], self._last.named[name]
+            changed = there.changed_since(was) if there.digest != was.digest else ()
+            paths.update([self._shown(os.fspath(tree.directory / path)) for path in changed])
         now = self._outside
         paths.update([self._shown(p) for p in old.keys() | now.keys() if old.get(p) != now.get(p)])
         moved = self._moved
@@ -401,10 +437,17 @@ class ServiceSource:
         """`path` as the user would name it: relative to the project."""
         return os.path.relpath(path, self._project)
 
-    def _missing(self, code: Code, wrong: str, fits: Callable[[str], bool]) -> DevloopError:
+    def _missing(
+        self,
+        code: Code,
+        wrong: str,
+        fits: Callable[[str], bool],
+        named: tuple[str, str] | None = None,
+    ) -> DevloopError:
         """The error for what `build.<key>` names, with the nearest that fits instead."""
         is_context = code == Code.CONFIG_CONTEXT_MISSING
-        key, path = ("context", self._context) if is_context else ("dockerfile", self._dockerfile)
+        own = ("context", self._context) if is_context else ("dockerfile", self._dockerfile)
+        key, path = named or own
         directory, name = os.path.split(path)
         return DevloopError.of(
             code,
@@ -418,33 +461,6 @@ class ServiceSource:
         )
 
 
-def _link_on_the_way(rules: NarrowRules, scanner: TreeScanner, snapshot: Snapshot) -> bool:
-    """Whether what is read may lie behind a symlink that the last scan found."""
-    found = ((path, snapshot.entries.get(path)) for path in scanner.changes)
-    return any(
-        entry is not None and entry.type == "symlink" and rules.reads.lead_through(path)
-        for path, entry in found
-    )
-
-
-def _walk_directories(top: str, rules: ContextRules, found: set[str]) -> None:
-    todo = [(top, "", 0)]
-    while todo:
-        path, relative, inherited = todo.pop()
-        found.add(path)
-        try:
-            with os.scandir(path) as listing:
-                for entry in listing:
-                    if entry.is_dir(follow_symlinks=False):
-                        inner = f"{relative}{entry.name}"
-                        _, look, bits = rules.directory(inherited, inner, entry.name)
-                        if look:
-                            todo.append((f"{path}/{entry.name}", f"{inner}/", bits))
-        except OSError:
-            # Gone, or not for us to read: the scan is the one to complain.
-            continue
-
-
 def _nearest(directory: str, name: str, fits: Callable[[str], bool]) -> list[str]:
     try:
         names = [n for n in sorted(os.listdir(directory)) if fits(os.path.join(directory, n))]  # noqa: PTH118, PTH208
@@ -452,6 +468,27 @@ def _nearest(directory: str, name: str, fits: Callable[[str], bool]) -> list[str
         return []
     names = [n for n in names if not n.endswith(".dockerignore")]
     return difflib.get_close_matches(name, names, n=2)
+
+
+def named_tree(
+    directory: Path, project: str, reads: BuildReads, progress: Callable[[str], None]
+) -> ContextTree:
+    """A named context. Of such a one BuildKit takes the ignore file at its top alone, and what
+    devloop leaves out of the context otherwise is in it: `.git` counts."""
+    ignore = os.fspath(directory / ".dockerignore")
+    in_force = RulesInForce(os.fspath(directory), (ignore, ignore), (), project, reads, git=True)
+
+    def needed(path: str) -> bool:
+        named = reads.named()
+        return named is None or any(may_match(pattern, path) for pattern in named)
+
+    return ContextTree(directory, in_force, needed=needed, progress=progress)
+
+
+def _layout_index(source: str) -> str | None:
+    """The file that says what is in an OCI layout."""
+    path = source.removeprefix("oci-layout://")
+    return None if path == source else f"{re.split('[:@]', path)[0]}/index.json"
 
 
 def _passing(path: str) -> bool:

@@ -19,6 +19,7 @@ from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.image_config import CONFIGURING
 from devloop.builders.image.listing import Listings
 from devloop.builders.job import ProgressReporter, tag_of
+from devloop.builders.named_contexts import check_stages, image_for
 from devloop.errors import Code, DevloopError
 from devloop.model import StepOutcome
 
@@ -102,7 +103,7 @@ class DaemonlessBuilder:
             self._job.build,
             scan.snapshot,
             find=lambda name, platform: self._bases.find(
-                self._job.build.contexts.get(name, name), platform, progress.report, cancel
+                image_for(self._job.build, name) or name, platform, progress.report, cancel
             ),
             listing=lambda base: self._listings.of(base, progress.report, cancel),
         ).target()
@@ -134,8 +135,9 @@ def _check(dockerfile: Dockerfile, build: Build, shown: str) -> None:
     if dockerfile.problems:
         problem = dockerfile.problems[0]
         raise NeedsFullBuild(f"{shown}:{problem.line} {problem.message}")
-    if build.platform and "," in build.platform:
+    if build.platforms:
         raise NeedsFullBuild("several platforms at once")
+    check_stages(dockerfile, build, shown)
     for name in build.args:
         if name.startswith("BUILDKIT_") or name == "SOURCE_DATE_EPOCH":
             raise NeedsFullBuild(f"the build argument {name} is the builder's")

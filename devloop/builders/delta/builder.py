@@ -33,6 +33,7 @@ from devloop.builders.image.copies import StageState
 from devloop.builders.image.full_build import HasTriggers, NeedsFullBuild
 from devloop.builders.image.repository import Repository
 from devloop.builders.job import tag_of
+from devloop.builders.named_contexts import check_stages
 from devloop.errors import DevloopError
 from devloop.model import Step, StepOutcome
 
@@ -283,9 +284,12 @@ class DeltaBuilder:
         command = build.command or ()
         if build.builder == "command" and not is_plain_build(command, job.root, build.context):
             raise NeedsFullBuild("the build command may do more than the Dockerfile says")
+        if build.platforms:
+            raise NeedsFullBuild("the image is for several platforms")
         repository = Repository(registry, image.repository)
         found = repository.image(image.digest, build.platform, cancel)
         dockerfile = parse(text.decode("utf-8", "replace"))
+        check_stages(dockerfile, build, job.shown)
         base = _below(found, dockerfile)
         analysis = rules(dockerfile, build.target, build.args, base, job.shown)
         read = partial(repository.entries, cancel=cancel)

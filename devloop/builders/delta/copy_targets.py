@@ -18,6 +18,7 @@ from devloop.builders.image.copies import merge, place
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.text import Scope, stages_of, words_of
 from devloop.builders.job import shown_path
+from devloop.builders.named_contexts import check_stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -108,6 +109,7 @@ class Targets:
         if last is None or last[0] != recipe or last[1] is not shown:
             build, name = self._build, shown_path(self._build.dockerfile)
             dockerfile = load(build.dockerfile, name)
+            check_stages(dockerfile, build, name)
             base = shown.base if shown else None
             made = rules(dockerfile, build.target, build.args, base, name)
             others = tuple(_others(dockerfile, build.target, build.args, base))

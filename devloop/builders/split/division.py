@@ -16,6 +16,7 @@ from devloop.base.lazy_dataclass import dataclass
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.image.image_config import CONFIGURING
 from devloop.builders.image.text import Scope, split, stages_of
+from devloop.builders.named_contexts import check_stages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -72,8 +73,9 @@ class Division:
 def divide(dockerfile: Dockerfile, build: Build) -> Division:
     """Raises `NeedsFullBuild` for a Dockerfile that has no COPY to cut off, and for one that is not
     understood."""
-    if build.platform and "," in build.platform:
+    if build.platforms:
         raise NeedsFullBuild("several platforms at once")
+    check_stages(dockerfile, build, "Dockerfile")
     for name in build.args:
         if name.startswith("BUILDKIT_") or name == "SOURCE_DATE_EPOCH":
             raise NeedsFullBuild(f"the build argument {name} is the builder's")

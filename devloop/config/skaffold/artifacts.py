@@ -82,6 +82,7 @@ def build_of(
         docker.location if docker else where,
         entry("context", given(directory, place.value.location if place else where), where),
         *(_docker(options, directory, use) if command is None else command),
+        _contexts(options, module, use) if command is None else None,
         _platform(artifact, platforms_above, use),
     )
     return entry("build", found)
@@ -121,6 +122,34 @@ def _docker(options: Node | None, context: str, use: Translating) -> Iterator[Ma
         if several is not None and use.supports(f"build.{new_name}"):
             texts = [use.value(each) for each in items(several.value) if isinstance(each, Scalar)]
             yield entry(new_name, listed(several.value.location, texts), several.location)
+
+
+def _contexts(options: Node | None, module: Module, use: Translating) -> MappingEntry | None:
+    """The named contexts among the flags for docker; the other flags are reported. Skaffold runs
+    docker where its file is."""
+    flags = entry_at(options, "cliFlags")
+    if flags is None:
+        return None
+    found: list[MappingEntry | None] = []
+    others: list[str] = []
+    words = iter(items(flags.value))
+    for word in words:
+        each, text = word, text_of(word)
+        if text == "--build-context":
+            each = next(words, word)
+            text = f"{text}={text_of(each)}"
+        name, equals, source = text.removeprefix("--build-context=").partition("=")
+        if not text.startswith("--build-context=") or not equals:
+            others.append(text)
+            continue
+        source = use.templated(each, source)
+        remote = "://" in source or source.startswith("git@")
+        source = source if remote else module.path(source)
+        found.append(entry(name, given(source, each.location), each.location))
+    if others:
+        why = f"a `build.command` may call docker with them: {' '.join(others)}"
+        use.warn("`build.artifacts[].docker.cliFlags` is not used", flags.location, cause=why)
+    return entry("contexts", mapped(flags.location, *found), flags.location) if found else None
 
 
 def _renamed(options: Node | None, old: str, new: str, use: Translating) -> MappingEntry | None:

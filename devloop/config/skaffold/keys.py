@@ -121,7 +121,8 @@ KEYS: dict[str, Fate] = {
     "build.artifacts[].docker.network": _becomes("build.network"),
     "build.artifacts[].docker.addHost": _becomes("build.add_host"),
     "build.artifacts[].docker.cacheFrom": _becomes("build.cache_from", "harmless"),
-    "build.artifacts[].docker.cliFlags": _matters("a `build.command` may call docker with them"),
+    # A warning names those that are not taken.
+    "build.artifacts[].docker.cliFlags": _MAPPED,
     "build.artifacts[].docker.pullParent": _becomes("build.pull", "harmless"),
     "build.artifacts[].docker.noCache": _becomes("build.no_cache", "harmless"),
     "build.artifacts[].docker.squash": _harmless("the image has the same files in more layers"),

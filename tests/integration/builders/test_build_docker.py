@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from devloop.app.project_paths import NamedContextReads
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.builders.preflight import preflight
 from devloop.builders.select import make_builder
@@ -22,6 +23,7 @@ from devloop.config.builds import Build
 from devloop.config.schema import Deploy, Project, Service
 from devloop.errors import DevloopError, Diagnosis
 from devloop.model import ImageRef, PushTarget, Scan
+from devloop.watch.source import ServiceSource
 from tests.unit.builders.kit import Notes, scan_of, write
 
 if TYPE_CHECKING:
@@ -269,6 +271,36 @@ def test_both_builders_make_the_same_files(bench: Bench) -> None:
     assert {name for name in by_buildx if name.startswith("src/")} == {
         f"src/{path.relative_to(source)}" for path in source.rglob("*")
     }
+
+
+def test_named_contexts_are_those_of_the_builder(bench: Bench, tmp_path: Path) -> None:
+    """Over an image's name and over a stage's, a directory by its own ignore file, and a save in it
+    is another image."""
+    shared = write(
+        tmp_path / "shared",
+        {"a.txt": "one", "b.log": "", ".git/HEAD": "main", "x~": "", ".dockerignore": "*.log\n"},
+    )
+    bench.write(**{"a.txt": "mine", ".dockerignore": "*.txt\n"}).dockerfile(
+        "FROM alpine:none AS late\nRUN mkdir /out\nCOPY --from=shared . /out/\n"
+        "FROM nothing.test/x AS stage\nFROM late\nCOPY --from=stage a.txt /out/stage.txt\n"
+    )
+    contexts = {
+        "shared": str(shared), "alpine:none": f"docker-image://{bench.base}", "stage": str(shared)
+    }  # fmt: skip
+    service = bench.service("buildx", contexts=contexts)
+    source = ServiceSource(
+        service, tmp_path, reads_of=lambda name: NamedContextReads(service.build, name)
+    )
+    builder = bench.make(service, written=source.written_since)
+
+    def build() -> dict[str, bytes]:
+        image = builder.build(source.scan(None, Cancel()), bench.notes, Cancel())
+        return {name: found[2] for name, found in bench.files(image, "/out").items()}
+
+    first = {".git": b"", ".git/HEAD": b"main", ".dockerignore": b"*.log\n", "x~": b""}
+    assert build() == {**first, "a.txt": b"one", "stage.txt": b"one"}
+    (shared / "a.txt").write_text("two")
+    assert build() == {**first, "a.txt": b"two", "stage.txt": b"two"}
 
 
 @pytest.mark.parametrize("builder", BUILDERS)

@@ -270,7 +270,7 @@ def test_no_docker_and_a_base_that_is_nowhere(bench: Bench) -> None:
         ("FROM scratch AS a\nRUN x\nFROM scratch\n", {}, None),
         ("FROM scratch AS a\nRUN x\nFROM scratch\nCOPY --from=a / /\n", {}, "app/Dockerfile:2 RUN"),
         ("FROM scratch\n", {"args": {"BUILDKIT_SYNTAX": "x"}}, "BUILDKIT_SYNTAX is the builder's"),
-        ("FROM scratch\n", {"platform": "linux/amd64,linux/arm64"}, "several platforms"),
+        ("FROM scratch\n", {"platforms": ("linux/amd64", "linux/arm64")}, "several platforms"),
         ("FROM scratch\n", {"target": "x"}, "has no stage x"),
         ("FORM scratch\n", {}, "app/Dockerfile:1"),
         ("# syntax=docker/dockerfile:1\nFROM scratch\n", {}, None),

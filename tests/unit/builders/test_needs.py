@@ -54,7 +54,7 @@ def test_what_the_dockerfile_uses(
     full = filled(build, IMAGES)
     names = {"MY_BASE_IMAGE": "my-base", "TOOLS_IMAGE": "tools"}
     assert full.args == {"OTHER": "1"} | {name: IMAGES[names[name]] for name in args}
-    assert full.contexts == {name: IMAGES[name] for name in contexts}
+    assert full.images == {name: IMAGES[name] for name in contexts}
     assert used_needs(build) == {*contexts, *(names[name] for name in args)}
     # What a need stands for is not asked of any registry.
     asked = base_references(parse(dockerfile), build)
@@ -71,7 +71,7 @@ def test_an_argument_of_devloop_yaml_stays(tmp_path: Path) -> None:
 def test_a_build_command_gets_all(tmp_path: Path) -> None:
     build = build_of(tmp_path, "", builder="command", command=("make",))
     assert used_needs(build) == set(IMAGES)
-    assert filled(build, IMAGES).contexts == IMAGES
+    assert filled(build, IMAGES).images == IMAGES
 
 
 def scan_of(**needs: str) -> Scan:
@@ -87,7 +87,7 @@ def test_another_image_of_a_need_begins_with_nothing_of_what_was_built_before(
     class Inner:
         def __init__(self, build: Build) -> None:
             self.closed = False
-            self.contexts = build.contexts
+            self.images = build.images
             made.append(self)
 
         def build(self, *_: Any) -> ImageRef:
@@ -106,7 +106,7 @@ def test_another_image_of_a_need_begins_with_nothing_of_what_was_built_before(
     anything: Any = None
     for scan in (one, replace(one, recipe="r"), two):
         builder.build(scan, anything, anything)
-    assert [(each.contexts, each.closed) for each in made] == [
+    assert [(each.images, each.closed) for each in made] == [
         ({"tools": "one"}, True),
         ({"tools": "two"}, False),
     ]

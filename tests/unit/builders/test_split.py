@@ -84,7 +84,11 @@ def test_all_up_to_what_only_a_builder_can_do_is_the_builder_s(
         ("FROM scratch\nENV A=1\nCOPY . .", {}, "nothing below"),
         ("FROM x\nRUN a\nARG TARGETARCH\nCOPY . /$TARGETARCH", {}, "the builder's platform"),
         ("FROM x\nRUN a\nCOPY . /$TARGETARCH", {}, "the builder's platform"),
-        ("FROM x\nRUN a\nCOPY . .", {"platform": "linux/amd64,linux/arm64"}, "several platforms"),
+        (
+            "FROM x\nRUN a\nCOPY . .",
+            {"platforms": ("linux/amd64", "linux/arm64")},
+            "several platforms",
+        ),
         ("FROM x\nRUN a\nCOPY . .", {"args": {"BUILDKIT_X": "1"}}, "is the builder's"),
     ],
 )

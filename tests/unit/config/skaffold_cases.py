@@ -42,6 +42,7 @@ build:
         buildArgs: {A: "1", B: 2, C: "$HOME", D: }
         secrets: [{id: pip, src: pip.conf}, {id: token, env: TOKEN}]
         ssh: default
+        cliFlags: [--build-context=lib=../lib, --build-context, base=docker-image://alpine]
 manifests: {rawYaml: [k8s/*.yaml, more/db.yaml]}
 deploy: {kubectl: {defaultNamespace: dev}, statusCheckDeadlineSeconds: 90}
 """,
@@ -57,6 +58,7 @@ services:
       args: {A: "1", B: "2", C: "$$HOME", D: }
       secrets: ["id=pip,src=pip.conf", "id=token,env=TOKEN"]
       ssh: [default]
+      contexts: {lib: ../lib, base: "docker-image://alpine"}
       platform: linux/arm64
     deploy: {manifests: [k8s/*.yaml, more/db.yaml], timeout: 90s}
 """,

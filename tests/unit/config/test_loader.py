@@ -518,3 +518,50 @@ def test_a_service_that_others_need_and_that_nothing_deploys_is_only_built(
     assert [name for name in project.services if project.only_built(name)] == ["base"]
     text = NEEDS.replace("build: base}", "build: base, deploy: {workload: deployment/b}}")
     assert not directory.load(text).project.only_built("base")
+
+
+def test_named_contexts(directory: Directory) -> None:
+    keys = "{a: ../libs/a, docker.io/library/alpine:latest: docker-image://x, g: git@h.test:a/b}"
+    build = directory.load(service(build=f"build: {{contexts: {keys}}}")).project.services
+    found = build["web"].build
+    libs = directory.path.parent / "libs/a"
+    assert found.contexts == {
+        "a": str(libs), "alpine": "docker-image://x", "g": "git@h.test:a/b"
+    }  # fmt: skip
+    assert found.directories == {"a": libs}
+
+
+@pytest.mark.parametrize(
+    ("build", "message", "suggestion"),
+    [
+        ("contexts: {A: b}", "'A' is not a name that FROM and COPY --from can have", "a"),
+        ("contexts: {a: docker-image:b}", "no source of a named context", "a: docker-image://b"),
+        ("contexts: {a: 'target:b'}", "'target:b' is no source of a named context", None),
+        ("contexts: [a]", "`services.web.build.contexts` must be", None),
+        (
+            "platforms: [linux/amd64], platform: linux/arm64",
+            "`platform` and `platforms` exclude each other",
+            "remove `platform`",
+        ),
+        ("platform: 'linux/amd64,linux/arm64'", "several are `platforms`", None),
+        ("platforms: []", "`services.web.build.platforms`", None),
+        ("builder: command, command: [x], contexts: {a: b}", "`contexts` is not read", None),
+    ],
+)
+def test_contexts_and_platforms_that_cannot_be(
+    directory: Directory, build: str, message: str, suggestion: str | None
+) -> None:
+    found = directory.error(service(build=f"build: {{{build}}}"))
+    assert message in found.message
+    if suggestion is not None:
+        assert found.suggestions == (suggestion,)
+
+
+def test_platforms(directory: Directory) -> None:
+    def built(text: str) -> tuple[str | None, tuple[str, ...]]:
+        loaded = directory.load(service(build=f"build: {{platforms: {text}}}"))
+        build = loaded.project.services["web"].build
+        return build.platform, build.platforms
+
+    assert built("[linux/amd64, linux/amd64]") == ("linux/amd64", ())
+    assert built("[linux/arm64, linux/amd64]") == (None, ("linux/arm64", "linux/amd64"))
