@@ -165,6 +165,7 @@ class Code(enum.StrEnum):
     POD_CONFIG_ERROR = "pod/config-error", "the container cannot be created"
     POD_INIT_FAILING = "pod/init-failing", "an init container fails"
     POD_EVICTED = "pod/evicted", "the node evicted the pod"
+    POD_NODE_NOT_READY = "pod/node-not-ready", "the pod's node does not answer"
     POD_DEADLINE = "pod/deadline", "the rollout did not finish in time"
     POD_STALE_IMAGE = "pod/stale-image", "the pod runs another image than the one deployed"
     SYNC_FAILED = "sync/failed", "files could not be copied into a container"
@@ -350,6 +351,8 @@ pod/config-error: Create the ConfigMap, Secret or volume that the cause names, o
   or the command in the manifest.
 pod/init-failing: Read the init container's log; the pod starts only after it succeeds.
 pod/evicted: Free memory or disk on the node, or set `resources.requests`.
+pod/node-not-ready: See `kubectl get nodes`; `devloop cluster up` starts a local one that stopped.
+  Once the node is deleted (`kubectl delete node NAME`), its pods are made on another one.
 pod/deadline: The cause says what is missing. Raise `deploy.timeout` if the program needs longer;
   else look at its probe and its log.
 pod/stale-image: See whether an admission webhook rewrites images, or a mirror serves an old copy;

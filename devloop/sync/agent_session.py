@@ -45,9 +45,15 @@ if TYPE_CHECKING:
 _SILENCE = 8.0  # seconds without a byte in either direction
 _GATHER = 1 << 18  # bytes of small requests that go out together
 _PIECE = 1 << 20
-# How the kubelet says that a command was killed, as at its container's end: that tells nothing of
-# what the image has.
-_KILLED = re.compile(r"\b(?:137|143)$")
+# What tells nothing of what the image has: the command was killed, as at its container's end, the
+# container runs no more (containerd, CRI-O, runc), or its node did not answer the API server
+# (k8s.io/apimachinery/pkg/util/proxy, k8s.io/client-go/tools/remotecommand).
+_NOT_OF_THE_IMAGE = re.compile(
+    r"\b(?:137|143)$"
+    r"|container is in \w+ state|container is not created or running|failed to load task"
+    r"|cannot exec in a (?:stopped|paused) container"
+    r"|error dialing backend|error sending request|unable to upgrade connection"
+)
 
 
 class NoAgent(Exception):  # noqa: N818 - not a fault: the image is made like that
@@ -285,7 +291,7 @@ def start(
             except NoAgent as lack:
                 reasons.append(str(lack))
             except ConnectionResetError:
-                if stream.ended is None or _KILLED.search(stream.ended):
+                if stream.ended is None or _NOT_OF_THE_IMAGE.search(stream.ended):
                     raise
                 reasons.append(stream.ended)
             else:

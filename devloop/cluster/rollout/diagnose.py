@@ -96,6 +96,16 @@ def examine(pod: Json, events: Iterable[Json] = ()) -> Finding | None:
             _one_line(text(dig(pod, "status", "message"))),
             "free memory or disk on the node, or set resources.requests",
         )
+    if mine and not seen.ready and mine[-1].get("reason") == "NodeNotReady":
+        # From then on the status is what the kubelet said last.
+        return _finding(
+            seen,
+            Code.POD_NODE_NOT_READY,
+            f"node {seen.node} of pod {seen.name} does not answer",
+            _one_line(text(mine[-1].get("message"))),
+            "`devloop cluster up` starts the nodes of a local cluster that stopped",
+            f"if it is gone for good: kubectl delete node {seen.node}",
+        )
     for container in seen.containers:
         found = _container(container, seen, mine)
         if found is not None:

@@ -234,16 +234,21 @@ class Ended:
         self._there.close()
 
 
+_FAILED = "Internal error occurred: error executing command in container: failed to exec: "
+_NODE = 'Internal error occurred: error sending request: Post "https://172.18.0.5:10250/exec/a"'
+
+
 @pytest.mark.parametrize(
     ("how", "expected"),
     [
         ("command terminated with exit code 127", NoAgent),
         ("command terminated with exit code 137", ConnectionResetError),
         ("command terminated with non-zero exit code: exit status 143", ConnectionResetError),
+        (f'{_FAILED}OCI runtime exec failed: exec failed: exec: "/a": no such file', NoAgent),
+        (f"{_FAILED}container is in CONTAINER_EXITED state", ConnectionResetError),
+        (f"{_NODE}: dial tcp 172.18.0.5:10250: i/o timeout", ConnectionResetError),
     ],
 )
-def test_an_agent_that_is_killed_says_nothing_of_the_image(
-    how: str, expected: type[Exception]
-) -> None:
+def test_what_says_nothing_of_the_image(how: str, expected: type[Exception]) -> None:
     with pytest.raises(expected):
         start(lambda _: Ended(how), Cancel(), DEV_IMAGE)

@@ -223,6 +223,22 @@ CASES: list[tuple[str, dict[str, Any], list[Any], str, float, str]] = [
         NEVER,
         "low on memory",
     ),
+    (
+        "its node is gone",
+        pod(running(ready=False)),
+        [event("NodeNotReady", "Node is not ready")],
+        "pod/node-not-ready",
+        NEVER,
+        "Node is not ready",
+    ),
+    (
+        "its node came back",
+        pod(running(ready=False)),
+        [event("NodeNotReady", "Node is not ready"), event("Unhealthy", "refused")],
+        "pod/probe-failing",
+        NEVER,
+        "refused",
+    ),
 ]
 
 
