@@ -306,7 +306,7 @@ def _placed_rule(pattern: str, placed: Placed, place: Location, *, alone: bool) 
     fixed = fixed_part(pattern)
     source = tuple(filter(None, placed.source.split("/")))
     if any(map(is_magic, source)):
-        return None
+        return _globbed_rule(parts, source, placed.dest, place)
     if not alone and fixed[: len(source)] == source:
         return _rule(pattern, posixpath.join(placed.dest, *fixed[len(source) :]), place)
     if parts == source:
@@ -317,6 +317,25 @@ def _placed_rule(pattern: str, placed: Placed, place: Location, *, alone: bool) 
     if source[: len(fixed)] == fixed and parts[len(fixed)] == "**":
         return _rule("/".join((*source, *parts[len(fixed) :])), placed.dest, place)
     return None
+
+
+def _globbed_rule(
+    parts: tuple[str, ...], source: tuple[str, ...], dest: str, place: Location
+) -> Keys | None:
+    """The rule for a COPY of files by a pattern, `COPY *.rb ./`, which puts them beside each other;
+    None where both together are no pattern of a rule."""
+    *above, last = source
+    *within, tail = parts
+    if any(map(is_magic, above)):
+        return None
+    anywhere = within[-1:] == ["**"] and within[:-1] == above[: len(within) - 1]
+    if not anywhere and within != above:
+        return None
+    if tail in ("*", "**", last):
+        tail = last
+    elif last != "*" and (is_magic(tail) or not match_parts((tail,), (last,), hidden=True)):
+        return None
+    return _rule("/".join((*above, tail)), dest, place)
 
 
 def quoted(words: Iterable[str]) -> str:
