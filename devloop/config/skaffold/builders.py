@@ -101,8 +101,11 @@ def _buildpacks(options: Node, artifact: Keys, module: Module, use: Translating)
         words += ["--volume", ":".join(filter(None, volume))]
     if descriptor := text_at(options, "projectDescriptor"):
         words += ["--descriptor", descriptor]
+    if network := text_at(options, "network"):
+        words += ["--network", network]
     for name, flag in (("trustBuilder", "--trust-builder"), ("clearCache", "--clear-cache")):
         words += [flag] if is_true(at(options, name)) else []
+    words += _texts(options, "buildArgs", use)
     return [f'pack build "$DEVLOOP_IMAGE" --path . {_line(words)}', 'docker push "$DEVLOOP_IMAGE"']
 
 

@@ -166,6 +166,13 @@ def _hook(words: Sequence[str], place: Location, **more: str) -> Keys:
 def _container(node: Node, use: Translating) -> Node:
     words = [use.templated(each, text_of(each)) for each in items(at(node, "command"))]
     name = text_at(node, "containerName")
+    pod = entry_at(node, "podName")
+    if pod is not None:
+        use.inform(
+            "`podName` makes no difference here",
+            pod.location,
+            "the hook runs in a pod of its service that has the new image",
+        )
     # A pattern is for the names that a workload's pods get; it is the service's container.
     return _hook(words, node.location, container="true" if not name or is_magic(name) else name)
 

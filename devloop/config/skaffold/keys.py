@@ -1,6 +1,6 @@
 """Every key of skaffold.yaml, and what becomes of it here.
 
-The table is Skaffold's schema (v4beta11, pkg/skaffold/schema/v4beta11/config.go, and what older
+The table is Skaffold's schema (v4beta13, pkg/skaffold/schema/v4beta13/config.go, and what older
 versions had that `upgrade` leaves as it is). `[]` stands for the items of a list, `*` for any key.
 A key that is not in it is reported as unknown: nothing is ignored in silence.
 """
@@ -92,7 +92,7 @@ KEYS: dict[str, Fate] = {
     "build.local.push": _harmless("where there is a registry images are pushed, else loaded"),
     "build.local.tryImportMissing": _harmless("nothing that is built already is built again"),
     "build.local.useDockerCLI": _harmless("devloop uses what is there"),
-    "build.local.useBuildkit": _MAPPED,
+    "build.local.useBuildkit": _harmless("docker buildx builds where it is there"),
     "build.local.concurrency": _harmless("independent images are built at once"),
     "build.googleCloudBuild": _harmless(_LOCALLY),
     "build.cluster": _harmless(_LOCALLY),
@@ -169,6 +169,8 @@ KEYS: dict[str, Fate] = {
     "build.artifacts[].buildpacks.dependencies": _MAPPED,
     "build.artifacts[].buildpacks.dependencies.paths": _MAPPED,
     "build.artifacts[].buildpacks.dependencies.ignore": _MAPPED,
+    "build.artifacts[].buildpacks.network": _MAPPED,
+    "build.artifacts[].buildpacks.buildArgs": _MAPPED,
     "build.artifacts[].buildpacks.volumes": _MAPPED,
     "build.artifacts[].buildpacks.volumes[].host": _MAPPED,
     "build.artifacts[].buildpacks.volumes[].target": _MAPPED,
@@ -225,6 +227,7 @@ KEYS: dict[str, Fate] = {
     "deploy.kubectl.defaultNamespace": _MAPPED,
     "deploy.kubectl.hooks": _becomes("hooks"),
     "deploy.helm": _becomes("deploy.helm"),
+    "deploy.helm.concurrency": _harmless("charts are rendered, not installed"),
     "deploy.helm.flags": _matters("helm is called without them"),
     "deploy.helm.releases": _MAPPED,
     "deploy.helm.hooks": _becomes("hooks"),
@@ -266,6 +269,7 @@ _RELEASE = {
     "upgradeOnChange": _harmless("what is rendered counts"),
     "overrides": _MAPPED,
     "packaged": _harmless("the chart is rendered as it stands"),
+    "dependsOn": _matters("all charts are deployed at once, in no order"),
 }
 for _where in ("manifests.helm", "deploy.helm"):
     KEYS |= {f"{_where}.releases[].{name}": fate for name, fate in _RELEASE.items()}
