@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -16,32 +15,17 @@ import pytest
 
 from tests.e2e.conftest import free_port
 from tests.e2e.session import APP
+from tests.support import distribution
+from tests.support.distribution import OLDEST, run
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Cluster
 
 ROOT = Path(__file__).parents[2]
-OLDEST = "3.11"
-SECONDS = 300  # the compiler of the agents is a large download
-
-
-def _run(*argv: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
-    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [str(argument) for argument in argv],
-        cwd=cwd,
-        env={**own, **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def _uv(*argv: str | Path, **env: str) -> str:
-    return _run(sys.executable, "-m", "uv", *argv, env=env)
+    return run(sys.executable, "-m", "uv", *argv, env=env)
 
 
 def _newest() -> str:
@@ -52,19 +36,8 @@ def _newest() -> str:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The wheel, made from the source distribution, and that."""
-    place = tmp_path_factory.mktemp("built")
-    source = place / "source"
-    names = _run("git", "-C", ROOT, "ls-files").splitlines()
-    for name in names:  # nothing that was built here before
-        if (ROOT / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, source / name)
-    _uv("build", "--quiet", "--python", OLDEST, "--out-dir", place, source)
-    (wheel,) = place.glob("*.whl")
-    (sdist,) = place.glob("*.tar.gz")
-    return wheel, sdist
+def built() -> tuple[Path, Path]:
+    return distribution.built()
 
 
 def test_one_wheel_is_for_all_platforms_and_has_both_agents(built: tuple[Path, Path]) -> None:
@@ -86,15 +59,15 @@ def test_installed_by_uv_it_deploys(
     place = {"UV_TOOL_DIR": str(tmp_path / "tools"), "UV_TOOL_BIN_DIR": str(tmp_path / "bin")}
     _uv("tool", "install", "--quiet", "--python", OLDEST, built[0], **place)
     program = tmp_path / "bin/devloop"
-    assert _run(program, "--version").startswith("devloop ")
+    assert run(program, "--version").startswith("devloop ")
     app = shutil.copytree(APP, tmp_path / "app")
     own = {
         "BASE": os.environ["DEVLOOP_TEST_BASE_IMAGE"],
         "IMAGE": f"{cluster.namespace}/web",
         "PORT": str(free_port()),
     }
-    _run(program, "check", cwd=app, env=own)
-    _run(program, "run", "--namespace", cluster.namespace, "--output=lines", cwd=app, env=own)
+    run(program, "check", cwd=app, env=own)
+    run(program, "run", "--namespace", cluster.namespace, "--output=lines", cwd=app, env=own)
     cluster.serves("v0")
 
 
@@ -102,10 +75,10 @@ def test_installed_by_uv_it_deploys(
 def test_installed_by_pipx_from_its_source(built: tuple[Path, Path], tmp_path: Path) -> None:
     newest = _uv("python", "find", _newest()).strip()
     place = {"PIPX_HOME": str(tmp_path / "home"), "PIPX_BIN_DIR": str(tmp_path / "bin")}
-    _run(
+    run(
         *(sys.executable, "-m", "pipx", "install", "--quiet", "--python", newest, built[1]),
         env=place,
     )
     program = tmp_path / "bin/devloop"
-    assert _run(program, "--version").startswith("devloop ")
-    assert _run(program, "schema", "events").startswith("{")
+    assert run(program, "--version").startswith("devloop ")
+    assert run(program, "schema", "events").startswith("{")

@@ -6,7 +6,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
-from . import bases, cache, cluster, engine, images, shell, tools, venv
+from . import bases, cache, cluster, docker_image, engine, images, shell, tools, venv
 
 if TYPE_CHECKING:
     from .cluster import Cluster
@@ -30,6 +30,7 @@ def ensure(wanted: Cluster) -> dict[str, str]:
         busybox = images.ensure(bases.busybox_base())
         registry = images.ensure(bases.registry())
         node = cluster.node_image()
+        docker = ""
         tools.ensure_busybox(busybox)
         tools.ensure_kind()
         tools.ensure_kubectl(made_node=bool(node))
@@ -37,6 +38,7 @@ def ensure(wanted: Cluster) -> dict[str, str]:
             tools.ensure_renderers()
             tools.ensure_shells()
             tools.ensure_buildkitd()
+            docker = images.ensure(docker_image.image())
         cluster.ensure(wanted, node)
     found = {
         "PATH": os.environ["PATH"],
@@ -47,6 +49,7 @@ def ensure(wanted: Cluster) -> dict[str, str]:
         "DEVLOOP_TEST_BASE_IMAGE": base,
     }
     if wanted.kubeconfig is not None:
+        found["DEVLOOP_TEST_DOCKER_IMAGE"] = docker
         found["KUBECONFIG"] = found["DEVLOOP_TEST_KUBECONFIG"] = str(wanted.kubeconfig)
     return found
 
