@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from devloop import __version__
 from devloop.app import connect, find_registry, prepare_state_dir
 from devloop.app.given_images import GivenImages, GivenSource
-from devloop.app.image_file import images_for
+from devloop.app.image_file import check_place, images_for
 from devloop.app.project_paths import project_paths
 from devloop.app.service_hooks import service_hooks
 from devloop.app.service_test import service_tester
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from devloop.config.loader import LoadedProject
     from devloop.config.schema import Project, Service
     from devloop.model import ImageRef
+    from devloop.watch.source import ServiceSource
 
 # How long, in seconds, a build waits for registries to say whether base images moved.
 _PULL_PATIENCE = 15.0
@@ -76,16 +77,12 @@ class BuildSession(Session):
     writes: Path | None = None  # what `finish` writes
     finish: Callable[[LoadedProject, Mapping[str, ImageRef]], None] = lambda _loaded, _images: None
     built: dict[str, ImageRef] = field(default_factory=dict, init=False)
+    _sources: dict[str, ServiceSource] = field(default_factory=dict, init=False)
 
     def _start_and_run(self, stack: contextlib.ExitStack) -> ExitStatus:
         loaded = self.load()
         project = loaded.project
-        if self.images is None:
-            services = self._checked(loaded)
-        else:  # nothing of the file runs on this computer
-            services = needed_by(project, chosen(project, self.only))
-        if self.tests and not any(each.test.command for each in services.values()):
-            raise _no_tests(loaded, services)
+        services = self._asked_for(loaded)
         given = None
         if self.images is not None:
             tested = {name: each for name, each in services.items() if each.test.command}
@@ -131,6 +128,7 @@ class BuildSession(Session):
         status = ExitStatus.DONE if self._cancel.is_set() else self._engine.run()
         if status is not ExitStatus.DONE or self._cancel.is_set():
             return self._stopped[0] if self._stopped else status
+        self._warn_of_what_is_written(services)
         if self.tag:
             for name, image in self.built.items():
                 self.built[name] = _tagged(image, self.tag, registry, self._cancel)
@@ -139,6 +137,18 @@ class BuildSession(Session):
             BuiltImages(project.state_dir).release(pushed)
         self.finish(loaded, {name: self.built[name] for name in services})
         return status
+
+    def _asked_for(self, loaded: LoadedProject) -> Mapping[str, Service]:
+        """The services, once nothing stands in the way that can be seen without any work."""
+        if self.writes is not None:
+            check_place(self.writes)
+        if self.images is None:
+            services = self._checked(loaded)
+        else:  # nothing of the file runs on this computer
+            services = needed_by(loaded.project, chosen(loaded.project, self.only))
+        if self.tests and not any(each.test.command for each in services.values()):
+            raise _no_tests(loaded, services)
+        return services
 
     def _target(self, project: Project) -> tuple[PushTarget, tuple[str, ...]]:
         """Where to, and the platforms of the nodes where a cluster had to be asked for that."""
@@ -204,9 +214,7 @@ class BuildSession(Session):
                 pull=self.pull,
             )
             stack.callback(builder.close)
-            # Not as it is typed: `..` leads out of a context.
-            if self.writes is not None and source.concerns(_normal(self.writes)):
-                self._warn(_in_the_context(self.writes, service), name)
+            self._sources[name] = source
             tester = None
             if self.tests and service.test.command:
                 paths = project_paths(service.build, source.last_snapshot)
@@ -230,6 +238,15 @@ class BuildSession(Session):
             built=partial(self.built.__setitem__, service.name),
             tester=service_tester(service, project, None, paths, self._bus.publish),
         )
+
+    def _warn_of_what_is_written(self, services: Mapping[str, Service]) -> None:
+        """Once it is known what the images are built from: before, any path may be part of it."""
+        if self.writes is None:
+            return
+        for name, source in self._sources.items():
+            # Not as it is typed: `..` leads out of a context.
+            if source.concerns(_normal(self.writes)):
+                self._warn(_in_the_context(self.writes, services[name]), name)
 
     def _scan_progress(self, service: str, message: str) -> None:
         self._bus.publish(StepProgress(iter=None, service=service, step=Step.SCAN, message=message))

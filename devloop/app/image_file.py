@@ -15,6 +15,7 @@ import errno
 import json
 import os
 import re
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 from devloop.base.lazy_dataclass import dataclass
@@ -65,6 +66,17 @@ def write_file(path: Path, data: bytes) -> None:
     try:
         replace_file(path, data)
         path.chmod(_mode())
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def check_place(path: Path) -> None:
+    """Find out before a long build whether the file can be written; makes its directory, as
+    writing it does. Errors: env/*."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
     except OSError as error:
         raise cannot_write(path, error) from error
 

@@ -27,7 +27,8 @@ from tests.support.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-pytestmark = [pytest.mark.docker, pytest.mark.kind]
+# The first makes the image, for which devloop is built and installed.
+pytestmark = [pytest.mark.docker, pytest.mark.kind, pytest.mark.timeout(600)]
 
 PAGE = Path(__file__).parents[2] / "docs/ci.md"
 BASE = "busybox-base:dev"
@@ -100,7 +101,7 @@ def _succeeds(*argv: str) -> bool:
 
 def _docker(*argv: str) -> str:
     done = subprocess.run(
-        ["docker", *argv], capture_output=True, text=True, timeout=180, check=False
+        ["docker", *argv], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, f"docker {argv}\n{done.stdout}{done.stderr}"
     return done.stdout
@@ -119,7 +120,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     shutil.copy(distribution.built()[0], wheels)
     text = _block("dockerfile", "FROM").replace(
         "FROM python:3.13-slim",
-        f"FROM {base}\nCOPY wheels /wheels\nENV PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels",
+        f"FROM {base}\nCOPY wheels /wheels\nENV PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels\n"
+        "ENV PIP_NO_COMPILE=1",
     )
     dockerfile = folder / "Dockerfile"
     dockerfile.write_text(text.replace("docker:cli", os.environ["DEVLOOP_TEST_DOCKER_IMAGE"]))

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.app.image_file import images_for, read_images, write_images
+from devloop.app.image_file import check_place, images_for, read_images, write_images
 from devloop.config.loader import load_project
 from devloop.errors import Code, DevloopError, ExitStatus
 from devloop.model import ImageRef
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from devloop.config.schema import Service
@@ -109,8 +110,16 @@ def test_a_service_without_an_image_and_a_file_that_is_not_there_are_named(
     assert list(images_for(file, {"web": services["web"]})) == ["web"]
 
 
-def test_a_place_that_cannot_be_written_is_the_environments_fault(tmp_path: Path) -> None:
+@pytest.mark.parametrize("write", [check_place, lambda place: write_images(place, {"web": WEB})])
+def test_a_place_that_cannot_be_written_is_the_environments_fault(
+    write: Callable[[Path], None], tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DevloopError, match="cannot write") as error:
-        write_images(tmp_path / "file" / "images.json", {"web": WEB})
+        write(tmp_path / "file" / "images.json")
     assert error.value.exit_status is ExitStatus.ENVIRONMENT
+
+
+def test_a_place_is_looked_at_without_writing_there(tmp_path: Path) -> None:
+    check_place(tmp_path / "new" / "images.json")
+    assert list((tmp_path / "new").iterdir()) == []
