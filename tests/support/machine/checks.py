@@ -117,6 +117,9 @@ def run(
     # Rewriting the assertions of all test modules takes longer than running most of them.
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     env["PYTHONPYCACHEPREFIX"] = str(cache.home() / "bytecode")
+    # Each process of a fresh checkout would look for constants in all of devloop's source, for
+    # seconds; examples that failed are kept there, too.
+    env["HYPOTHESIS_STORAGE_DIRECTORY"] = str(cache.home() / "hypothesis")
     failed: list[tuple[str, int]] = []
     for argv in LINTERS if lint else ():
         status = call(list(argv), env, LINT_SECONDS)
