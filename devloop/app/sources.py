@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from devloop.app.project_paths import DockerfileReads, NamedContextReads, may_read
 from devloop.builders.base_triggers import BaseTriggers
 from devloop.builders.needs import used_needs
+from devloop.watch.context_rules import ReadsAnything
 from devloop.watch.source import ServiceSource
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from devloop.config.schema import Service
     from devloop.engine.ports import Rendering
     from devloop.errors import Diagnosis
+    from devloop.watch.context_rules import BuildReads
 
 
 def source_of(
@@ -41,6 +43,11 @@ def source_of(
     `BaseTriggers` and `ServiceSource`."""
     moved = functools.partial(bases.marks, service.name)
     triggers = BaseTriggers(service.build, lookup, open_registry, target)
+    reads: BuildReads = DockerfileReads(service.build, triggers, moved)
+    reads_of: Callable[[str], BuildReads] = functools.partial(NamedContextReads, service.build)
+    if any(not hook.container for hook in service.hooks.before_build):
+        # What is built may be made from what no instruction names.
+        reads, reads_of = ReadsAnything(), lambda _: ReadsAnything()
     return ServiceSource(
         service,
         project_root,
@@ -49,8 +56,8 @@ def source_of(
         needed=functools.partial(may_read, service.build),
         bases=moved,
         uses=functools.partial(used_needs, service.build),
-        reads=DockerfileReads(service.build, triggers, moved),
-        reads_of=functools.partial(NamedContextReads, service.build),
+        reads=reads,
+        reads_of=reads_of,
         progress=progress,
         warn=warn,
     )
