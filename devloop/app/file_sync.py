@@ -11,7 +11,6 @@ from devloop.cluster.api.log_stream import tail_log
 from devloop.cluster.rollout.ended_process import process_ended
 from devloop.errors import DevloopError
 from devloop.sync.changes import SyncPlace
-from devloop.sync.contents import RememberedContents
 from devloop.sync.process_start import Restarts
 from devloop.sync.rules import PathRule
 from devloop.sync.syncer import FileSync
@@ -19,7 +18,6 @@ from devloop.sync.syncer import FileSync
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
-    from pathlib import Path
 
     from devloop.app.pods import PodFeed
     from devloop.base.cancel import Cancel
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
     from devloop.config.schema import Service
     from devloop.errors import Diagnosis
     from devloop.model import PodView, Scan
+    from devloop.sync.contents import RememberedContents
     from devloop.sync.ports import CommandStream
 
 
@@ -45,7 +44,7 @@ def file_sync(
     paths: ProjectPaths,
     builder: DeltaBuilder | NeedsBuilder,
     hot: bool,
-    contents: Path,
+    contents: RememberedContents,
     ports: AbstractSet[int],
     early: bool,
     halted: Callable[[], bool] = lambda: False,
@@ -53,7 +52,7 @@ def file_sync(
     """The syncer of a service with `sync:` in devloop.yaml, or of one that is replaced `hot`: all
     that the Dockerfile copies, and the process starts anew. `paths` knows the project's files in
     the containers, `builder` what its last image shows of the COPYs and below them; `contents` is
-    the directory where later sessions find what containers have, `ports` are those that somebody
+    where later sessions find what containers have, `ports` are those that somebody
     connects to, now and later; `early`: nothing is known yet of what runs; `halted`: a debugger
     may have stopped it. `report` gets what cannot be."""
 
@@ -86,7 +85,7 @@ def file_sync(
                 service.name, pod, container, done=done
             ),
         ),
-        contents=RememberedContents(contents, service.name),
+        contents=contents,
         resumed=builder.resume,
         always=hot,
         early=early,

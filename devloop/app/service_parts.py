@@ -27,6 +27,7 @@ from devloop.engine.loop import ServicePorts
 from devloop.events import DiagnosticRaised, StepProgress
 from devloop.model import Step
 from devloop.registry.node_images import NodeImageLoader
+from devloop.sync.contents import RememberedContents
 
 if TYPE_CHECKING:
     import threading
@@ -105,8 +106,9 @@ class ServiceParts:
         try:
             source = self._source(service)
             paths = project_paths(service.build, source.last_snapshot)
-            builder, inner = self.builder(service, source, stack)
-            syncer = self.syncer(service, paths, inner, stack, first=first)
+            contents = RememberedContents(self.project.state_dir / "contents", name)
+            builder, inner = self.builder(service, source, stack, contents)
+            syncer = self.syncer(service, paths, inner, stack, contents, first=first)
         except BaseException:
             stack.close()
             raise
@@ -236,7 +238,11 @@ class ServiceParts:
         )
 
     def builder(
-        self, service: Service, source: ServiceSource, stack: contextlib.ExitStack
+        self,
+        service: Service,
+        source: ServiceSource,
+        stack: contextlib.ExitStack,
+        contents: RememberedContents,
     ) -> tuple[RecordingBuilder, DeltaBuilder | NeedsBuilder]:
         """The service's builder, and the one inside it that knows what the image shows that it
         built last."""
@@ -250,11 +256,12 @@ class ServiceParts:
             loader=NodeImageLoader(target.nodes) if target.nodes else None,
             open_registry=self.registries,
             once=self.mode == "run",
+            last_built=contents.last_built,
             pull=self.pull,
         )
         stack.callback(inner.close)
         under_way = self.housekeeper.building
-        made = RecordingBuilder(service.name, inner, self.built, under_way)
+        made = RecordingBuilder(service.name, inner, self.built, under_way, contents.built)
         if not self._supervised(service):
             return made, inner
         assert self.environment.registry is not None  # noqa: S101 - else it is not
@@ -278,6 +285,7 @@ class ServiceParts:
         paths: ProjectPaths,
         inner: DeltaBuilder | NeedsBuilder,
         stack: contextlib.ExitStack,
+        contents: RememberedContents,
         *,
         first: bool = True,
     ) -> FileSync | None:
@@ -302,7 +310,7 @@ class ServiceParts:
             paths=paths,
             builder=inner,
             hot=hot,
-            contents=self.project.state_dir / "contents",
+            contents=contents,
             ports=self._ports[service.name],
             early=first,
             halted=functools.partial(self.attached, service.name),

@@ -117,8 +117,8 @@ def _read_lines(path: Path) -> Iterable[object]:
 
 
 class RecordingBuilder:
-    """A builder whose images are recorded when they are built and when they are used again; from
-    its start until then it is within `under_way`."""
+    """A builder whose images are recorded when they are built and when they are used again, to
+    `remember` with what they were made of; from its start until then it is within `under_way`."""
 
     def __init__(
         self,
@@ -126,7 +126,9 @@ class RecordingBuilder:
         builder: ServiceBuilder,
         built: BuiltImages,
         under_way: Callable[[], AbstractContextManager[object]],
+        remember: Callable[[Scan, ImageRef], None] = lambda _scan, _image: None,
     ) -> None:
+        self._remember = remember
         self._service = service
         self._builder = builder
         self._built = built
@@ -137,6 +139,7 @@ class RecordingBuilder:
             image = self._builder.build(scan, reporter, cancel)
             if image.digest:
                 self._built.add(BuiltImage.of(self._service, image))
+                self._remember(scan, image)
         return image
 
     def may_differ(self, before: Scan, after: Scan) -> bool:

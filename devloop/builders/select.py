@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from devloop.base.cancel import Cancel
     from devloop.builders.buildx import Buildx
+    from devloop.builders.delta.builder import LastBuilt
     from devloop.builders.job import Loader, OpenRegistry, Registry
     from devloop.config.builds import Build
     from devloop.config.schema import Project, Service
@@ -57,6 +58,7 @@ def make_builder(
     open_registry: OpenRegistry | None = None,
     limit: float = LIMIT,
     once: bool = False,
+    last_built: LastBuilt | None = None,
     pull: bool = False,
     split_gain: float | None = None,
 ) -> DeltaBuilder | NeedsBuilder:
@@ -66,8 +68,9 @@ def make_builder(
     needed for a target without one; with `open_registry`, images are made without Docker where that
     is provably the same, and parts of images where that saves `split_gain` seconds (None: as many
     as pay). `pull`: see `Job`. `once`: no image follows the first, so none is looked into for how
-    to carry it on. What is installed is looked at when the first build begins; no error is raised
-    here."""
+    to carry it on. The first one carries on that of an earlier session which `last_built` finds.
+    What is installed is looked at when the first build begins; no error is raised here."""
+    images = CachedImages(project.state_dir / "images.json")
 
     def make(build: Build) -> DeltaBuilder:
         job = Job(
@@ -82,27 +85,26 @@ def make_builder(
             limit=limit,
             pull=pull or build.pull,
         )
-        return _made(service, project, job, open_registry, once=once, split_gain=split_gain)
+        split = _split(service, project, job, open_registry, split_gain)
+        fallback = CachingBuilder(job, _fallback(job, open_registry, split), images)
+        carried_on = registry if target.push else None
+        return DeltaBuilder(job, fallback, carried_on, images, once=once, last_built=last_built)
 
     build = service.build
     return NeedsBuilder(build, make) if build.needs else make(build)
 
 
-def _made(
+def _split(
     service: Service,
     project: Project,
     job: Job,
     open_registry: OpenRegistry | None,
-    *,
-    once: bool,
-    split_gain: float | None,
-) -> DeltaBuilder:
-    target, registry = job.target, job.registry
-    images = CachedImages(project.state_dir / "images.json")
-    built = BuiltImages(project.state_dir)
+    gain: float | None,
+) -> Callable[[Buildx], Builder]:
+    registry, built = job.registry, BuiltImages(project.state_dir)
 
     def split(buildx: Buildx) -> Builder:
-        if open_registry is None or registry is None or not target.push:
+        if open_registry is None or registry is None or not job.target.push:
             return buildx
         from devloop.builders.split.builder import SPLIT_GAIN, SplitBuilder  # noqa: PLC0415 - chosen
 
@@ -113,11 +115,10 @@ def _made(
             buildx,
             open_registry,
             record=lambda image: built.add(BuiltImage.of(name, image)),
-            gain=SPLIT_GAIN if split_gain is None else split_gain,
+            gain=SPLIT_GAIN if gain is None else gain,
         )
 
-    fallback = CachingBuilder(job, _fallback(job, open_registry, split), images)
-    return DeltaBuilder(job, fallback, registry if target.push else None, images, once=once)
+    return split
 
 
 def _fallback(

@@ -1,8 +1,9 @@
 """What a service's images were made of and what their containers got, kept from one session to the
 next: a container names its content by a mark, and here is what that mark stands for.
 
-Nothing here is believed by itself: that a container has a content, only the container says. Losing
-the files costs the next start a build. Not for two sessions at once.
+Nothing here is believed by itself: that a container has a content, only the container says, and
+what an image has, its layers. Losing the files costs the next start a build. Not for two sessions
+at once.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from devloop.base.state_file import StateFile, replace_file
 from devloop.model import ContextEntry, Fingerprint, ImageRef, Scan, Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
 
@@ -60,25 +61,42 @@ class RememberedContents:
     def add(
         self, scan: Scan, image: ImageRef | None = None, *, running: Collection[str] = ()
     ) -> None:
-        """Remember what `scan` saw, and that `image` was made of it; `running` are the digests of
-        images that must not be forgotten. A fault of the disk is only reported."""
-        with self._lock, contextlib.suppress(OSError):
-            index = self._read()
-            mark = scan.fingerprint.build
-            base = self._base
-            content = index["contents"].pop(mark, None) or self._written(scan)
-            index["contents"][mark] = content
+        """Remember what `scan` saw, and that `image` was made of it and deployed; `running` are the
+        digests of images that must not be forgotten. A fault of the disk is only reported."""
+        with self._adding(scan, running) as index:
             if image is not None and image.digest:
                 index["images"].pop(image.digest, None)
                 index["images"][image.digest] = {
                     "image": asdict(image),
-                    "mark": mark,
+                    "mark": scan.fingerprint.build,
                     "deploy": scan.fingerprint.deploy,
                 }
-            self._prune(index, running)
-            self._file.save(index)
-            if self._base is not base:
-                self._remove_bases(index)
+
+    def built(self, scan: Scan, image: ImageRef) -> None:
+        """Remember that `image` was made of what `scan` saw, whether or not it is deployed."""
+        with self._lock:
+            last = next(reversed(self._read()["built"]), "")
+        if image.digest in ("", last):
+            return
+        with self._adding(scan) as index:
+            index["built"].pop(image.digest, None)
+            index["built"][image.digest] = [image.repository, scan.fingerprint.build]
+
+    def last_built(self, like: Scan, repository: str) -> tuple[Scan, str] | None:
+        """The digest of an image in `repository` that came of the recipe of `like`, of the last
+        such, and what it was made of."""
+        with self._lock:
+            built = dict(self._read()["built"])
+        found = [(digest, value) for digest, value in built.items() if isinstance(value, list)]
+        found += [
+            (each.image.plain or digest, [each.image.repository, each.mark])
+            for digest, each in self.images().items()
+        ]
+        for digest, value in reversed(found):
+            scan = self.scan(str(value[-1]), like) if value[:1] == [repository] else None
+            if scan is not None:
+                return scan, digest
+        return None
 
     def images(self) -> dict[str, RememberedImage]:
         """By digest."""
@@ -120,12 +138,26 @@ class RememberedContents:
 
     # --- files, with the lock held -------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def _adding(self, scan: Scan, running: Collection[str] = ()) -> Iterator[dict[str, Any]]:
+        """The index, to which the content of `scan` is added with whatever else."""
+        with self._lock, contextlib.suppress(OSError):
+            index = self._read()
+            mark, base = scan.fingerprint.build, self._base
+            content = index["contents"].pop(mark, None) or self._written(scan)
+            index["contents"][mark] = content
+            yield index
+            self._prune(index, running)
+            self._file.save(index)
+            if self._base is not base:
+                self._remove_bases(index)
+
     def _read(self) -> dict[str, Any]:
         if self._index is None:
             found = self._file.read() or {}
             self._index = {
                 key: found[key] if isinstance(found.get(key), dict) else {}
-                for key in ("contents", "images")
+                for key in ("contents", "images", "built")
             }
         return self._index
 
@@ -161,7 +193,10 @@ class RememberedContents:
         spare = [digest for digest in images if digest not in running]
         for digest in spare[:-_KEPT]:
             del images[digest]
+        for digest in [*index["built"]][:-_KEPT]:
+            del index["built"][digest]
         used = {value.get("mark") for value in images.values() if isinstance(value, dict)}
+        used |= {value[-1] for value in index["built"].values() if isinstance(value, list)}
         for mark in [mark for mark in contents if mark not in used][:-_KEPT]:
             del contents[mark]
 

@@ -17,7 +17,7 @@ import os
 import threading
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.lazy_dataclass import dataclass
@@ -38,9 +38,10 @@ from devloop.errors import DevloopError
 from devloop.model import Step, StepOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from devloop.builders.built_images import CachedImages
+    from devloop.builders.delta.layer_state import LayerChange
     from devloop.builders.dockerfile import Dockerfile
     from devloop.builders.image.documents import Image
     from devloop.builders.image.listing import Listing
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
     from devloop.errors import Diagnosis
     from devloop.model import ImageRef, Scan
 
+
+# Finds an image of the same recipe and repository, by its digest, and what it was made of.
+LastBuilt: TypeAlias = "Callable[[Scan, str], tuple[Scan, str] | None]"
 
 _NO_LINK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -94,10 +98,13 @@ class DeltaBuilder:
         images: CachedImages,
         *,
         once: bool = False,
+        last_built: LastBuilt | None = None,
     ) -> None:
-        """Without a `registry`, the fallback builder makes every image; so it does with `once`: no
-        image is expected after the first."""
+        """Without a `registry`, the fallback builder makes every image. With `once` no image is
+        expected after the first, so none is looked into for how to carry it on, but for the one
+        that `last_built` finds for the first."""
         self._once = once
+        self._last_built = last_built
         self._job = job
         self._fallback = fallback
         self._registry = registry
@@ -116,7 +123,7 @@ class DeltaBuilder:
 
     def build(self, scan: Scan, reporter: Reporter, cancel: Cancel) -> ImageRef:
         """See engine.ports.Builder."""
-        known, reason = None if scan.fresh else self._known, ""
+        known, reason = None if scan.fresh else self._known or self._earlier(scan), ""
         if self._resting is not None:
             self._resting.stop()
         if known is not None:
@@ -190,6 +197,25 @@ class DeltaBuilder:
         if digest is not None and self._known is None and not self._once:
             self._learn(scan, self._job.image_ref(scan, digest), self._dockerfile())
 
+    def _earlier(self, scan: Scan) -> _KnownImage | None:
+        """The image that an earlier session made of the same recipe."""
+        look, self._last_built = self._last_built, None
+        if look is None or self._registry is None or self._given_up.recipe == scan.recipe:
+            return None
+        repository = self._job.repository
+        if self._images.find(repository, scan.fingerprint.build) is not None:
+            return None  # of the very same content
+        found = look(scan, repository)
+        if found is None:
+            return None
+        of, digest = found
+        self._learn(of, self._job.image_ref(of, digest), self._dockerfile())
+        # The Dockerfile that was read just now has to be the one that was looked at.
+        if self._job.written_since(scan) is None and self._known is not None:
+            self._known.finding.stop()
+            self._known = None
+        return self._known
+
     def settle(self) -> None:
         """Wait until nothing goes on in the background, for tests and measurements. Never raises
         what went wrong there: the next build reports it."""
@@ -234,6 +260,8 @@ class DeltaBuilder:
                 reporter.started(Step.BUILD)
                 reporter.finished(Step.BUILD, StepOutcome.SKIPPED, "no COPY takes what changed")
                 return known.image
+            if self._once and _is_big(change):
+                raise NeedsFullBuild("much has changed since the image that it would go on from")
             reporter.started(Step.BUILD)
             made = shortcut.make(change, scan.kept)
             cancel.check()
@@ -339,9 +367,7 @@ class DeltaBuilder:
         self._images.add(image.repository, scan.fingerprint.build, image.digest)
         with contextlib.suppress(Cancelled, DevloopError, NeedsFullBuild):
             shortcut.repository.get_ready(cancel)
-            change = shortcut.published
-            big = change.size > BOUND_BYTES or change.entries > BOUND_ENTRIES
-            if not big or cancel.wait(_IDLE):
+            if not _is_big(shortcut.published) or self._once or cancel.wait(_IDLE):
                 return
             self._fold(shortcut, cancel)
 
@@ -386,6 +412,10 @@ class _Explained:
 
     def diagnostic(self, diagnosis: Diagnosis) -> None:
         self._reporter.diagnostic(diagnosis)
+
+
+def _is_big(change: LayerChange) -> bool:
+    return change.size > BOUND_BYTES or change.entries > BOUND_ENTRIES
 
 
 def _below(image: Image, dockerfile: Dockerfile) -> StageState:

@@ -22,6 +22,7 @@ from devloop.config.schema import SyncRule
 from devloop.events import LogLine
 from devloop.model import PushTarget, WorkloadRef
 from devloop.registry.client import RegistryClient
+from devloop.sync.contents import RememberedContents
 from tests.support.cluster_objects import deployment, pod, replicaset, service_config, terminated
 from tests.support.fake_api import fake_api
 from tests.support.waiting import until
@@ -164,8 +165,9 @@ def wired(
             built=cast("Any", None),
             housekeeper=cast("Any", SimpleNamespace(building=None)),
         )
-        _, inner = parts.builder(service, source, stack)
-        parts.syncer(service, cast("Any", None), inner, stack)
+        contents = RememberedContents(root / "contents", "web")
+        _, inner = parts.builder(service, source, stack, contents)
+        parts.syncer(service, cast("Any", None), inner, stack, contents)
     return bool(supervised), hot[0] if hot else None
 
 

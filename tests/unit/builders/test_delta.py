@@ -643,3 +643,49 @@ def test_where_no_image_follows_the_first_is_not_looked_into(bench: Bench) -> No
     assert bench.how == "4 steps"
     assert list(delta._running()) == []
     delta.close()
+
+
+def test_a_session_goes_on_from_the_image_of_an_earlier_one(bench: Bench) -> None:
+    bench.build()
+    earlier = bench.scan()
+    asked: list[str] = []
+
+    def last_built(like: Scan, repository: str) -> tuple[Scan, str] | None:
+        asked.append(repository)
+        return (earlier, first.digest) if like.recipe == earlier.recipe else None
+
+    def session(scan: Scan, unchanged: bool = True) -> ImageRef:
+        seen = replace(bench.job, written_since=lambda _: frozenset() if unchanged else None)
+        delta = DeltaBuilder(
+            seen, bench.behind, bench.client, bench.images, once=True, last_built=last_built
+        )
+        bench.notes = Notes()
+        image = delta.build(scan, bench.notes, Cancel())
+        delta.close()
+        return image
+
+    first = bench.build()
+    bench.write(a="other")
+    image = session(bench.scan())
+    assert bench.how.startswith("delta: 1 file")
+    assert bench.layers(image)[-1].keys() >= {"app/a"}
+    assert bench.behind.built == 1
+    # The Dockerfile may have become another one since it was looked at.
+    bench.write(a="second")
+    session(bench.scan(), unchanged=False)
+    assert bench.how == "4 steps"
+    bench.write(a="third")
+    session(bench.scan("another recipe"))
+    assert bench.how == "4 steps"
+    bench.write(**{f"f{number}": "x" for number in range(250)})
+    session(bench.scan())
+    assert bench.how.endswith(
+        "full build: much has changed since the image that it would go on from"
+    )
+    assert asked == [bench.behind.repository] * 4
+    # What was asked for anew is made anew, and what is known is not made of something else.
+    bench.write(a="other")
+    session(replace(bench.scan(), fresh=True))
+    bench.images.add(bench.behind.repository, bench.scan().fingerprint.build, image.digest)
+    session(bench.scan())
+    assert len(asked) == 4

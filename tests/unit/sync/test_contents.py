@@ -130,3 +130,29 @@ def test_names_that_are_no_file_names(tmp_path: Path) -> None:
         kept.add(scan("a1", {name.replace("/", "_"): "1"}))
         assert RememberedContents(tmp_path / "contents", name).scan("a1", NOW) is not None
     assert {path.name for path in tmp_path.iterdir()} == {"contents"}
+
+
+def test_an_image_of_the_same_recipe_is_found_by_what_was_built_and_what_was_deployed(
+    tmp_path: Path,
+) -> None:
+    def found(recipe: str = "r", repository: str = "r/web") -> tuple[str, str] | None:
+        last = RememberedContents(tmp_path, "web").last_built(
+            replace(NOW, recipe=recipe), repository
+        )
+        return (last[0].fingerprint.build, last[1]) if last is not None else None
+
+    assert found() is None
+    for n in range(1, 30):
+        session = RememberedContents(tmp_path, "web")
+        session.last_built(NOW, "r/web")
+        session.built(scan(f"a{n}", {"app.py": str(n), "kept.py": "1"}), image(n))
+    assert found() == ("a29", image(29).digest)
+    kept = RememberedContents(tmp_path, "web")
+    kept.built(scan("b1", {"app.py": "b"}, recipe="other"), image(40))
+    assert found() == ("a29", image(29).digest)
+    assert found("other") == ("b1", image(40).digest)
+    assert found(repository="elsewhere/web") is None
+    # What was deployed with a supervisor is an image over that which was built.
+    kept.add(scan("c1", {"app.py": "c"}), replace(image(50), plain=image(51).digest))
+    assert found() == ("c1", image(51).digest)
+    assert set(kept.images()) == {image(50).digest}
