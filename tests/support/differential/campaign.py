@@ -270,7 +270,7 @@ class Campaign:
 
     def _random_step(self, rng: random.Random, space: _Workspace) -> Step:
         tree = Tree.of(space.root / "context")
-        again = 0.5 if self._split else 0.02
+        again = 0.5 if self._split else 0.1
         if space.built.error and rng.random() < 0.6:
             # What it was made from comes back, and most likely all that is missing.
             return Step(edits=space.case.tree, recipe=space.case.recipe)

@@ -16,6 +16,7 @@ from devloop.config.builds import Build
 from devloop.config.schema import Deploy, Project, Service
 from devloop.errors import DevloopError
 from devloop.model import PushTarget, Step, StepOutcome
+from devloop.sync.contents import RememberedContents
 from devloop.watch.source import ServiceSource
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Candidate:
         split: bool = False,
     ) -> None:
         """With `split`, builds are split wherever they can be, and not only where that saves
-        time."""
+        time; otherwise the first image carries on one that is remembered in `root`."""
         service = Service(
             name="app",
             image=image,
@@ -94,6 +95,7 @@ class Candidate:
         self._recipe = ""
         self._target = PushTarget(push=client.host)
         self.repository = self._target.repository(image)
+        self._contents = RememberedContents(root, "app")
         self.builder = make_builder(
             service,
             project,
@@ -101,6 +103,7 @@ class Candidate:
             self._source.written_since,
             registry=client,
             open_registry=lambda _: client,
+            last_built=None if split else self._contents.last_built,
             split_gain=-math.inf if split else SPLIT_GAIN,
         )
 
@@ -121,6 +124,7 @@ class Candidate:
         except DevloopError as error:
             how, reason = _way(notes.lines)
             return Built(error=error.diagnosis.code, how=how, reason=reason)
+        self._contents.built(scan, image)
         how, reason = _way(notes.lines)
         return Built(digest=image.digest, how=how, reason=reason)
 
