@@ -34,7 +34,7 @@ from devloop.cluster.api.view import ClusterView
 from devloop.cluster.deploy.deployments import Deployments
 from devloop.cluster.deploy.session_lease import SessionLeases
 from devloop.cluster.deploy.status import read_status
-from devloop.engine.loop import SilentReporter
+from devloop.engine.reporters import SilentReporter
 from devloop.errors import Code, DevloopError
 from devloop.manifests import renderings_of
 from devloop.model import ImageRef

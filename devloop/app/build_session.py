@@ -40,7 +40,8 @@ from devloop.builders.local_tags import tag_local
 from devloop.builders.preflight import preflight
 from devloop.builders.select import make_builder
 from devloop.cluster.api.log_stream import node_platforms
-from devloop.engine.loop import Engine, ServicePorts
+from devloop.engine.loop import Engine
+from devloop.engine.tasks import ServicePorts
 from devloop.errors import Code, DevloopError, Diagnosis, ExitStatus
 from devloop.events import DiagnosticRaised, SessionStarted, StepProgress
 from devloop.model import PushTarget, Step

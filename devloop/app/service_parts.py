@@ -23,7 +23,7 @@ from devloop.builders.built_images import RecordingBuilder
 from devloop.builders.dev_image import DevImages, debug_off
 from devloop.builders.select import make_builder
 from devloop.cluster.deploy.check import check_manifests
-from devloop.engine.loop import ServicePorts
+from devloop.engine.tasks import ServicePorts
 from devloop.events import DiagnosticRaised, StepProgress
 from devloop.model import Step
 from devloop.registry.node_images import NodeImageLoader

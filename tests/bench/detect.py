@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING
 from devloop.config.builds import Build
 from devloop.config.schema import Deploy, Service
 from devloop.engine.bus import EventBus
-from devloop.engine.loop import Engine, ServicePorts
+from devloop.engine.loop import Engine
+from devloop.engine.tasks import ServicePorts
 from devloop.errors import ExitStatus
 from devloop.events import IterationFinished, IterationStarted
 from devloop.logs import LogFollower

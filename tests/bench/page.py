@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING
 
 from devloop.control.history import History
 from devloop.engine.bus import EventBus
-from devloop.engine.loop import Engine, ServicePorts
+from devloop.engine.loop import Engine
+from devloop.engine.tasks import ServicePorts
 from devloop.errors import Code, Location
 from devloop.events import (
     DiagnosticRaised,

@@ -12,7 +12,7 @@ from devloop.cluster.replace.pause import paused_by_devloop
 from devloop.cluster.replace.recovery_log import RecoveryLog
 from devloop.config.builds import Build
 from devloop.config.schema import Deploy, Project, Service
-from devloop.engine.loop import SilentReporter
+from devloop.engine.reporters import SilentReporter
 from devloop.model import Deployed, ImageRef, WorkloadRef
 from tests.support.cluster_objects import deployment, owner, pod, running
 

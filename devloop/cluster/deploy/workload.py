@@ -36,7 +36,7 @@ from devloop.cluster.replace.live_objects import LiveObjects
 from devloop.cluster.replace.pause import paused_by_devloop
 from devloop.cluster.replace.policy import order_for
 from devloop.cluster.replace.strategy import Change
-from devloop.engine.loop import SilentReporter
+from devloop.engine.reporters import SilentReporter
 from devloop.errors import Code, DevloopError, Diagnosis
 from devloop.model import DeployedWorkload
 

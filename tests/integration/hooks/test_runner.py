@@ -13,7 +13,7 @@ from devloop.base.location import Location
 from devloop.config.builds import Build
 from devloop.config.commands import HookCommand, HookCommands, argv_of
 from devloop.config.schema import Deploy, Service
-from devloop.engine.loop import SilentReporter
+from devloop.engine.reporters import SilentReporter
 from devloop.errors import Code, DevloopError
 from devloop.events import LogLine
 from devloop.hooks.runner import HookRunner

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devloop.base.cancel import Cancel
-from devloop.engine.loop import SilentReporter
+from devloop.engine.reporters import SilentReporter
 from devloop.errors import DevloopError
 from devloop.model import ImageRef, Resumed, Standing
 from devloop.sync import earlier_session

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devloop.base.cancel import Cancel
-from devloop.engine.loop import SilentReporter
+from devloop.engine.reporters import SilentReporter
 from devloop.errors import Code, DevloopError, Diagnosis
 from devloop.sync.changes import SyncPlace
 from devloop.sync.contents import RememberedContents

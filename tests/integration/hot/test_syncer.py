@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.ignore_rules import IgnoreRules
-from devloop.engine.loop import SilentReporter
+from devloop.engine.reporters import SilentReporter
 from devloop.errors import Code, DevloopError
 from devloop.model import ContainerView, Fingerprint, ImageRef, PodView, Scan
 from devloop.sync.protocol import STARTS

@@ -23,7 +23,7 @@ from devloop.app.file_sync import Places, type_below
 from devloop.base.cancel import Cancel
 from devloop.config.builds import Build
 from devloop.config.schema import Deploy, Service
-from devloop.engine.loop import SilentReporter
+from devloop.engine.reporters import SilentReporter
 from devloop.errors import DevloopError
 from devloop.model import ContainerView, ImageRef, PodView
 from devloop.sync.syncer import FileSync

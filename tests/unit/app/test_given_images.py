@@ -9,7 +9,7 @@ import pytest
 
 from devloop.app.given_images import GivenImages, GivenSource, PushedImages, as_pulled
 from devloop.base.cancel import Cancel
-from devloop.engine.loop import SilentReporter
+from devloop.engine.reporters import SilentReporter
 from devloop.errors import Code, DevloopError
 from devloop.model import ImageRef, NodeImages, PushTarget
 

@@ -12,7 +12,7 @@ from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.location import Location
 from devloop.builders.tester import DockerTests
 from devloop.config.commands import ImageTest, argv_of
-from devloop.engine.loop import SilentReporter
+from devloop.engine.reporters import SilentReporter
 from devloop.errors import Code, DevloopError
 from devloop.events import LogLine
 from devloop.hooks.tester import ImageTester

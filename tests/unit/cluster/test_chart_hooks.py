@@ -13,7 +13,7 @@ from devloop.cluster.api.kinds import Resource
 from devloop.cluster.deploy.chart_hooks import ChartHooks, hooks_for
 from devloop.cluster.deploy.objects import PlannedHook, PlannedObject
 from devloop.cluster.replace.strategy import Written
-from devloop.engine.loop import SilentReporter
+from devloop.engine.reporters import SilentReporter
 from devloop.errors import Code, DevloopError, Location
 from devloop.model import Hook
 

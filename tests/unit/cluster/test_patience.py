@@ -12,7 +12,7 @@ from devloop.cluster.rollout.diagnose import examine
 from devloop.cluster.rollout.patience import Patience, cured_by_waiting
 from devloop.cluster.rollout.rollout import Rollout, RolloutHooks
 from devloop.cluster.rollout.run import Run
-from devloop.engine.loop import SilentReporter
+from devloop.engine.reporters import SilentReporter
 from devloop.errors import Code, DevloopError, Diagnosis
 from devloop.model import DeployedWorkload, ImageRef, WorkloadRef
 from tests.support.cluster_objects import event, pod, running, waiting

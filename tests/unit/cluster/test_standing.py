@@ -10,7 +10,7 @@ import pytest
 
 from devloop.base.cancel import Cancel
 from devloop.cluster.api.view import ClusterView
-from devloop.engine.loop import SilentReporter
+from devloop.engine.reporters import SilentReporter
 from devloop.model import Standing
 from tests.support.cluster_objects import running
 from tests.support.in_place_stage import PODS, SET, WEB, InPlaceStage, image

@@ -14,7 +14,8 @@ from devloop.cli.main import main
 from devloop.control.event_file import EventFile
 from devloop.control.session_file import SessionFile
 from devloop.engine.bus import EventBus
-from devloop.engine.loop import Engine, ServicePorts
+from devloop.engine.loop import Engine
+from devloop.engine.tasks import ServicePorts
 from devloop.errors import Code, DevloopError, ExitStatus
 from devloop.events import (
     DiagnosticRaised,

@@ -6,8 +6,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancelled
-from devloop.engine.loop import ServicePorts
 from devloop.engine.state import Paused, Reconfigured, Removed
+from devloop.engine.tasks import ServicePorts
 from devloop.events import IterationFinished, IterationStarted
 from devloop.model import Outcome
 from tests.support.waiting import until
