@@ -23,7 +23,7 @@ from devloop.control.protocol import (
     requests,
 )
 from devloop.control.server import ControlServer
-from devloop.engine.state import Asked, AskedBack, Continued, Paused
+from devloop.engine.facts import Asked, AskedBack, Continued, Paused
 from devloop.errors import Code, DevloopError, Diagnosis
 from devloop.events import PageOpened
 

@@ -17,7 +17,7 @@ from devloop.app.workloads import renderings_for, with_used_services, workloads_
 from devloop.builders.preflight import preflight
 from devloop.cluster.deploy.recovery import recover_abandoned
 from devloop.config.difference import difference
-from devloop.engine.state import Reconfigured, Removed
+from devloop.engine.facts import Reconfigured, Removed
 from devloop.errors import Code, DevloopError, Diagnosis
 from devloop.events import ConfigReloaded, DiagnosticRaised, ServiceChanges
 

@@ -23,8 +23,8 @@ from devloop.cluster.api.node_logs import NodeLogs
 from devloop.cluster.deploy.deployments import Deployments
 from devloop.cluster.deploy.project_configs import ProjectConfigs
 from devloop.cluster.deploy.status import digests_in_use
+from devloop.engine.facts import ChangedOutside, Hinted
 from devloop.engine.loop import Engine
-from devloop.engine.state import ChangedOutside, Hinted
 from devloop.events import DiagnosticRaised, HoldStarted
 from devloop.logs.follower import LogFollower
 from devloop.manifests import releases_of

@@ -16,7 +16,8 @@ from devloop.events import Trigger, TriggerTaken
 from devloop.model import Fingerprint, Outcome, Scan, Snapshot, Step
 
 if TYPE_CHECKING:
-    from devloop.engine.state import AskedBack, ServiceState
+    from devloop.engine.facts import AskedBack
+    from devloop.engine.state import ServiceState
     from devloop.engine.turn import Turn
     from devloop.model import ImageRef
 

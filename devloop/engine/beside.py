@@ -10,17 +10,9 @@ from typing import TYPE_CHECKING
 
 from devloop.engine.back import with_good
 from devloop.engine.disk import hinted
+from devloop.engine.facts import CaughtUp, CauseMended, Done, Failed, Hinted, Stopped
 from devloop.engine.needs import with_image
-from devloop.engine.state import (
-    CaughtUp,
-    CauseMended,
-    Done,
-    Failed,
-    GoodImage,
-    Hinted,
-    Proof,
-    Stopped,
-)
+from devloop.engine.state import GoodImage, Proof
 from devloop.errors import Code, Diagnosis
 from devloop.events import DiagnosticRaised
 from devloop.model import Outcome, Served

@@ -14,7 +14,8 @@ from devloop.engine.turn import Turn
 from devloop.model import Outcome
 
 if TYPE_CHECKING:
-    from devloop.engine.state import Reconfigured, Removed, ServiceState, State
+    from devloop.engine.facts import Reconfigured, Removed
+    from devloop.engine.state import ServiceState, State
     from devloop.events import Event
 
 

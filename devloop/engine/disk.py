@@ -8,8 +8,9 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from devloop.engine.facts import Hinted
 from devloop.engine.needs import like_before
-from devloop.engine.state import SUPERSEDED, Dirty, Failure, Hinted, Iteration, TaskKind
+from devloop.engine.state import SUPERSEDED, Dirty, Failure, Iteration, TaskKind
 from devloop.errors import Code, Diagnosis
 from devloop.events import (
     DiagnosticRaised,
@@ -23,7 +24,8 @@ from devloop.model import Outcome, Step
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from devloop.engine.state import Asked, Done, ServiceState
+    from devloop.engine.facts import Asked, Done
+    from devloop.engine.state import ServiceState
     from devloop.engine.turn import Turn
     from devloop.model import Scan
 

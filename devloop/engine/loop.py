@@ -17,11 +17,7 @@ from devloop.base.cancel import Cancel, Cancelled
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.threads import report_bug, supervised
 from devloop.engine.back import nothing_to_go_back_to, ways_back
-from devloop.engine.needs import images_for
-from devloop.engine.plan import plan
-from devloop.engine.reduce import reduce, worker_bug
-from devloop.engine.reporters import TaskReporter
-from devloop.engine.state import (
+from devloop.engine.facts import (
     Done,
     Ended,
     Failed,
@@ -30,10 +26,12 @@ from devloop.engine.state import (
     Started,
     Stopped,
     StopRequested,
-    Task,
-    TaskKind,
-    initial,
 )
+from devloop.engine.needs import images_for
+from devloop.engine.plan import plan
+from devloop.engine.reduce import reduce, worker_bug
+from devloop.engine.reporters import TaskReporter
+from devloop.engine.state import Task, TaskKind, initial
 from devloop.engine.tasks import carry_out
 from devloop.errors import DevloopError, ExitStatus
 from devloop.events import HoldStarted
@@ -42,18 +40,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from devloop.engine.facts import Fact, Removed, Result
     from devloop.engine.plan import Plan
     from devloop.engine.ports import (
         Hints,
     )
-    from devloop.engine.state import (
-        Fact,
-        GoodImage,
-        Hold,
-        Removed,
-        Result,
-        ServiceState,
-    )
+    from devloop.engine.state import GoodImage, Hold, ServiceState
     from devloop.engine.tasks import ServicePorts
     from devloop.events import Event
     from devloop.model import Scan

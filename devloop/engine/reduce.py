@@ -23,42 +23,36 @@ from devloop.engine.disk import (
     scan_failed,
     scanned,
 )
-from devloop.engine.other_images import in_vain, moved_on
-from devloop.engine.state import (
-    WRITES,
+from devloop.engine.facts import (
     Asked,
     AskedBack,
     Awaits,
     Began,
-    Behind,
     ChangedOutside,
     Continued,
     Done,
     Ended,
     Failed,
-    Failure,
     Finished,
-    GoodImage,
     Hinted,
-    Hold,
     NotSynced,
     Paused,
-    Proof,
     Reconfigured,
     Removed,
     Said,
     Started,
     StopRequested,
-    TaskKind,
-    Unserved,
 )
+from devloop.engine.other_images import in_vain, moved_on
+from devloop.engine.state import WRITES, Behind, Failure, GoodImage, Hold, Proof, TaskKind, Unserved
 from devloop.engine.turn import STEP_OF, Turn
 from devloop.errors import Code, Diagnosis
 from devloop.events import SessionPaused, SessionResumed, Trigger
 from devloop.model import Deployed, ImageRef, Outcome, Resumed, Scan, Served, Step, StepOutcome
 
 if TYPE_CHECKING:
-    from devloop.engine.state import Fact, State, Task
+    from devloop.engine.facts import Fact
+    from devloop.engine.state import State, Task
     from devloop.engine.turn import Reason
     from devloop.events import Event
 

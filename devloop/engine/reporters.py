@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from devloop.engine.state import Began, Finished, Said
+from devloop.engine.facts import Began, Finished, Said
 from devloop.engine.turn import STEP_OF
 from devloop.events import DiagnosticRaised, StepProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from devloop.engine.state import Fact, Task
+    from devloop.engine.facts import Fact
+    from devloop.engine.state import Task
     from devloop.errors import Diagnosis
     from devloop.model import Step, StepOutcome
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from devloop.base.lazy_dataclass import dataclass
 from devloop.engine.back import image_gone, passed_over
+from devloop.engine.facts import Awaits, CaughtUp, CauseMended, Done, NotSynced
 from devloop.engine.ports import ImagesMissing
 from devloop.engine.reporters import SilentReporter
-from devloop.engine.state import Awaits, CaughtUp, CauseMended, Done, NotSynced, TaskKind
+from devloop.engine.state import TaskKind
 from devloop.errors import Code, DevloopError, Diagnosis
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from devloop.app.control import SessionControl
 from devloop.app.keys import SessionKeys
 from devloop.engine.back import nothing_to_go_back_to
 from devloop.engine.bus import EventBus
-from devloop.engine.state import Asked, AskedBack, Continued, GoodImage, Paused
+from devloop.engine.facts import Asked, AskedBack, Continued, Paused
+from devloop.engine.state import GoodImage
 from devloop.errors import Code, DevloopError, ExitStatus
 from devloop.events import LogLine, PageOpened, Record, SessionPaused, SessionStarted
 from devloop.model import Fingerprint, ImageRef

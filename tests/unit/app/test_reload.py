@@ -16,7 +16,7 @@ from devloop.app.reload import Reload
 from devloop.base.cancel import Cancel
 from devloop.base.current import Current
 from devloop.config.loader import load_project
-from devloop.engine.state import Reconfigured, Removed
+from devloop.engine.facts import Reconfigured, Removed
 from devloop.errors import Code, DevloopError
 from devloop.events import ConfigReloaded, DiagnosticRaised
 from devloop.model import WorkloadRef

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devloop.engine.back import KEPT, cut_off, with_good
+from devloop.engine.facts import AskedBack, Hinted
 from devloop.engine.plan import plan
-from devloop.engine.state import AskedBack, GoodImage, Hinted, TaskKind
+from devloop.engine.state import GoodImage, TaskKind
 from devloop.errors import Code, DevloopError
 from devloop.events import (
     DiagnosticRaised,

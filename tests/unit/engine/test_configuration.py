@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancelled
-from devloop.engine.state import Paused, Reconfigured, Removed
+from devloop.engine.facts import Paused, Reconfigured, Removed
 from devloop.engine.tasks import ServicePorts
 from devloop.events import IterationFinished, IterationStarted
 from devloop.model import Outcome

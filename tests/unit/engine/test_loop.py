@@ -15,8 +15,8 @@ from devloop.base.threads import reporting_bugs
 from devloop.engine import loop
 from devloop.engine import plan as planning
 from devloop.engine import reduce as reducing
+from devloop.engine.facts import Hinted, Paused
 from devloop.engine.loop import Engine
-from devloop.engine.state import Hinted, Paused
 from devloop.engine.tasks import ServicePorts
 from devloop.errors import Code, DevloopError, ExitStatus
 from devloop.events import DiagnosticRaised, Event, HoldStarted, IterationFinished, StepFinished

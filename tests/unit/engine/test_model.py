@@ -22,10 +22,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from devloop.engine.needs import images_for
-from devloop.engine.plan import MAX_BUILDS, REST, plan
-from devloop.engine.reduce import reduce
-from devloop.engine.state import (
+from devloop.engine.facts import (
     Asked,
     AskedBack,
     Began,
@@ -44,15 +41,14 @@ from devloop.engine.state import (
     Reconfigured,
     Removed,
     Result,
-    ServiceState,
     Started,
-    State,
     Stopped,
     StopRequested,
-    Task,
-    TaskKind,
-    initial,
 )
+from devloop.engine.needs import images_for
+from devloop.engine.plan import MAX_BUILDS, REST, plan
+from devloop.engine.reduce import reduce
+from devloop.engine.state import ServiceState, State, Task, TaskKind, initial
 from devloop.errors import Code, Diagnosis, ExitStatus
 from devloop.events import (
     DiagnosticRaised,

@@ -7,19 +7,11 @@ from typing import Any
 
 import pytest
 
+from devloop.engine.facts import Done, Ended, Failed, Hinted, Started
 from devloop.engine.needs import images_for
 from devloop.engine.plan import plan
 from devloop.engine.reduce import reduce
-from devloop.engine.state import (
-    Done,
-    Ended,
-    Failed,
-    Hinted,
-    Started,
-    Task,
-    TaskKind,
-    initial,
-)
+from devloop.engine.state import Task, TaskKind, initial
 from devloop.errors import Code, Diagnosis, ExitStatus
 from devloop.events import Event, IterationFinished, IterationStarted
 from devloop.model import Deployed, Fingerprint, ImageRef, Outcome, Scan, Served, Snapshot

@@ -9,19 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from devloop.engine.facts import Awaits, Done, Ended, Failed, Started
 from devloop.engine.plan import plan
 from devloop.engine.reduce import reduce
-from devloop.engine.state import (
-    Awaits,
-    Done,
-    Ended,
-    Failed,
-    Iteration,
-    Proof,
-    Started,
-    TaskKind,
-    initial,
-)
+from devloop.engine.state import Iteration, Proof, TaskKind, initial
 from devloop.errors import Code, Diagnosis
 from devloop.events import IterationFinished, IterationStarted, Trigger
 from devloop.model import (

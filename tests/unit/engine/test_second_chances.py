@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.engine.state import (
-    Asked,
-    CauseMended,
-    Continued,
-    Done,
-    Hinted,
-    Paused,
-    Stopped,
-    TaskKind,
-)
+from devloop.engine.facts import Asked, CauseMended, Continued, Done, Hinted, Paused, Stopped
+from devloop.engine.state import TaskKind
 from devloop.events import (
     DiagnosticRaised,
     IterationFinished,
