@@ -153,6 +153,7 @@ def load(options: CommonOptions) -> LoadedProject:
             profiles=options.profiles,
             command=options.command,
             current_context=options.current_context,
+            report=lambda text: click.echo(text, err=True),
         )
     except DevloopError as error:
         if _is_named(options) or error.code != Code.CONFIG_NOT_FOUND:

@@ -94,6 +94,7 @@ def load_project(
     current_context: Callable[[], str | None] = lambda: None,
     text: str | None = None,
     shown: str = "",
+    report: Callable[[str], None] = lambda _: None,
 ) -> LoadedProject:
     """Reads and checks devloop.yaml, or a skaffold.yaml as if it were one.
 
@@ -102,7 +103,8 @@ def load_project(
     flags. `profiles` are `--profile`'s values, before DEVLOOP_PROFILE (each a name or several with
     commas); profiles that are active by themselves may ask for `command`, and for the kubeconfig's
     `current_context` where nobody names one. `text` stands for the file of `cwd`, which is not read
-    then and need not be there, and `shown` for its name.
+    then and need not be there, and `shown` for its name. `report` gets a line before what may take
+    long: a git repository that a skaffold.yaml requires.
 
     Raises `DevloopError` when no file is found or it cannot be read, `ConfigErrors` with every
     problem in it otherwise."""
@@ -113,7 +115,7 @@ def load_project(
     else:
         path = cwd / FILE_NAME
     flags = {"registry": registry, "namespace": namespace, "context": context}
-    loading = _Loading(cwd=cwd, env=env, locations=Locations(Location(shown)))
+    loading = _Loading(cwd=cwd, env=env, locations=Locations(Location(shown)), report=report)
     values = loading.user_values(user_config)
     given = context or env.get("DEVLOOP_CONTEXT") or values.get("context")
     loading.given_context = given
@@ -164,8 +166,16 @@ def service_has(key: str) -> bool:
 class _Loading:
     """One load: what was read so far and what is wrong with it."""
 
-    def __init__(self, *, cwd: Path, env: Mapping[str, str], locations: Locations) -> None:
+    def __init__(
+        self,
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        locations: Locations,
+        report: Callable[[str], None],
+    ) -> None:
         self.cwd = cwd
+        self._report = report
         self.env = env
         self.variables = dict(env)
         self.locations = locations
@@ -309,6 +319,7 @@ class _Loading:
             context=self.given_context,
             supports=service_has,
             problems=self._problems,
+            report=self._report,
         )
         if found is None or self._problems:
             raise ConfigErrors(self._problems.sorted(), self.files)

@@ -84,12 +84,24 @@ def converted(file: Path, cwd: Path, env: Mapping[str, str], flags: Flags) -> Co
             notes += [each for each in other.notes if each not in notes]
     if changed:
         root = put(root, "profiles", mapped(root.location, *changed))
+    notes += [_copied(repo, place) for repo, place in found.remote.items()]
     env_file = ENV_FILE if (path.parent / ENV_FILE).is_file() else ""
     head = f"{MODELINE}\nMade of {path.name} by `devloop init`; `devloop schema` has every key."
     made = as_text(root, notes, head=head, env_file=env_file)
     directory = path.parent
     flags.load(directory, env, made, os.path.relpath(directory / FILE_NAME, cwd))
     return Converted(directory=directory, text=made, notes=tuple(notes))
+
+
+def _copied(repo: str, place: Location) -> Diagnosis:
+    return Diagnosis(
+        code=Code.CONFIG_NOT_SUPPORTED,
+        severity="warning",
+        message=f"paths are those of this computer's copy of {repo}",
+        location=place,
+        cause="a devloop.yaml fetches no repository",
+        suggestions=("clone it beside this project, and name its `path` in `requires`",),
+    )
 
 
 def _without(every: Iterable[str], kept: Iterable[str]) -> list[str]:

@@ -11,13 +11,12 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
-import os
 import zlib
 from dataclasses import field
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+from devloop.base.cache_place import cache_directory
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.state_file import replace_file
 from devloop.builders.image.copy_sources import follow
@@ -28,6 +27,7 @@ from devloop.builders.image.tar_writer import until
 if TYPE_CHECKING:
     import tarfile
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
     from devloop.base.cancel import Cancel
     from devloop.builders.image.base_image import Base
@@ -71,12 +71,6 @@ class _Tar:
 
     entries: tuple[tuple[str, PathEntry], ...]
     texts: Mapping[str, bytes]
-
-
-def cache_directory() -> Path:
-    """The user's directory for what devloop can fetch again."""
-    found = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(found) if found.startswith("/") else Path.home() / ".cache") / "devloop"
 
 
 class Listings:

@@ -68,7 +68,11 @@ KEYS: dict[str, Fate] = {
     "requires[].activeProfiles": _MAPPED,
     "requires[].activeProfiles[].name": _MAPPED,
     "requires[].activeProfiles[].activatedBy": _MAPPED,
-    "requires[].git": _matters("clone it beside this project and name it with `path`"),
+    "requires[].git": _MAPPED,
+    "requires[].git.repo": _MAPPED,
+    "requires[].git.path": _MAPPED,
+    "requires[].git.ref": _MAPPED,
+    "requires[].git.sync": _MAPPED,
     "requires[].googleCloudStorage": _matters(
         "copy it beside this project and name it with `path`"
     ),

@@ -1,6 +1,6 @@
 """From a skaffold.yaml on disk, and the files that it requires, to the tree of a devloop.yaml.
 
-Reads files only: no program is run, nothing is fetched.
+Reads files only; the one program that is run is git, for `requires[].git`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from devloop.base.lazy_dataclass import dataclass
 from devloop.base.patterns import FilePatterns
 from devloop.base.yaml_tree import Keys, describe, read_yaml
 from devloop.config.documents import compose_documents, read_text
+from devloop.config.skaffold.git import OF_THIS_RUN, CannotFetch, GitSource, Repositories
 from devloop.config.skaffold.notes import Module, Translating
 from devloop.config.skaffold.profiles import (
     Situation,
@@ -24,7 +25,7 @@ from devloop.config.skaffold.profiles import (
     with_profile,
 )
 from devloop.config.skaffold.translate import translated
-from devloop.config.skaffold.tree import at, entry_at, items, text_at, text_of
+from devloop.config.skaffold.tree import at, entry_at, is_false, items, text_at, text_of
 from devloop.config.skaffold.upgrade import NEWEST_KNOWN, OLDEST, upgraded, version_of
 from devloop.config.variables import parse_dotenv
 from devloop.errors import Code, DevloopError, Diagnosis, Location
@@ -32,8 +33,9 @@ from devloop.errors import Code, DevloopError, Diagnosis, Location
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from devloop.base.yaml_tree import Node
+    from devloop.base.yaml_tree import MappingEntry, Node
     from devloop.config.problems import Problems
+    from devloop.config.skaffold.git import RepositoryCopy
 
 
 ENV_FILE = "skaffold.env"
@@ -50,13 +52,15 @@ def is_skaffold(text: str) -> bool:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SkaffoldFile:
     """`root` is the tree of a devloop.yaml; `files` are those that were read, `variables` those of
-    skaffold.env below the environment's, `profiles` those of all documents by name."""
+    skaffold.env below the environment's, `profiles` those of all documents by name. `remote` are
+    the repositories that documents come from, by where they are named."""
 
     root: Keys
     notes: tuple[Diagnosis, ...]
     files: tuple[Path, ...]
     variables: Mapping[str, str]
     profiles: Mapping[str, Node] = field(default_factory=dict)
+    remote: Mapping[str, Location] = field(default_factory=dict)
 
 
 def read_skaffold(
@@ -72,12 +76,19 @@ def read_skaffold(
     supports: Callable[[str], bool],
     problems: Problems,
     keep_variables: bool = False,
+    report: Callable[[str], None] = lambda _: None,
+    repositories: Repositories = OF_THIS_RUN,
 ) -> SkaffoldFile | None:
     """What `text` of the file at `path` says, called `shown`; `show` names other files. None after
     a problem, all of which go to `problems`. `profiles`, `command` and `context` activate profiles;
     `supports` says whether a service of this devloop has a key. With `keep_variables` a value that
-    is a variable's stays `${NAME}`."""
-    reading = _SourceFiles(path.parent, show, env, problems)
+    is a variable's stays `${NAME}`. `report` gets a line before a repository is cloned, and
+    `repositories` has those that are copied already."""
+
+    def copied(source: GitSource, beside: Path) -> RepositoryCopy:
+        return repositories.copy(source, beside, env, report)
+
+    reading = _SourceFiles(path.parent, show, env, problems, copied)
     variables = reading.variables()
     situation = Situation(
         named=tuple(profiles),
@@ -108,6 +119,7 @@ def read_skaffold(
         files=tuple(dict.fromkeys(read)),
         variables=variables,
         profiles=reading.profiles,
+        remote=reading.remote,
     )
 
 
@@ -121,11 +133,14 @@ class _SourceFiles:
         show: Callable[[Path], str],
         env: Mapping[str, str],
         problems: Problems,
+        copied: Callable[[GitSource, Path], RepositoryCopy],
     ) -> None:
         self.modules: list[Module] = []
         self.files: list[Path] = []
         self.notes: list[Diagnosis] = []
         self.profiles: dict[str, Node] = {}
+        self.remote: dict[str, Location] = {}
+        self._copied = copied
         self._root = root
         self._show = show
         self._env = env
@@ -241,8 +256,15 @@ class _SourceFiles:
             command=situation.command,
             context=situation.context,
         )
-        place = entry_at(node, "path")
-        file = path if place is None else self._file(path.parent, text_of(place.value))
+        place = entry_at(node, "git") or entry_at(node, "path")
+        if place is None:
+            file = path
+        elif place.key == "path":
+            file = self._file(path.parent, text_of(place.value))
+        elif copy := self._repository(place, path.parent):
+            file = self._file(copy, text_at(place.value, "path"))
+        else:
+            return
         other = shown if file == path else self._show(file)
         if file in self._documents:
             self.module_file(file, other, "", below, names)
@@ -260,6 +282,42 @@ class _SourceFiles:
         self.files.append(file)
         self.module_file(file, other, text, below, names)
 
+    def _repository(self, entry: MappingEntry, beside: Path) -> Path | None:
+        """The directory of what `git` names; None after a problem."""
+        options = entry.value
+        repo, ref = text_at(options, "repo"), text_at(options, "ref")
+        if not repo:
+            self._problems.add(Code.CONFIG_VALUE, "`git` needs a `repo`", entry.location)
+            return None
+        source = GitSource(repo=repo, ref=ref, sync=not is_false(at(options, "sync")))
+        try:
+            copy = self._copied(source, beside)
+        except CannotFetch as error:
+            self._problems.add(
+                Code.CONFIG_FILE_MISSING,
+                f"the required repository {repo} cannot be had",
+                entry.location,
+                "`sync: false` keeps to the copy that is here once it was fetched"
+                if source.sync
+                else "",
+                cause=str(error),
+            )
+            return None
+        self.remote[repo] = entry.location
+        if copy.kept:
+            self.notes.append(
+                Diagnosis(
+                    code=Code.CONFIG_NOT_SUPPORTED,
+                    severity="warning",
+                    message=f"the copy of {repo} stays as it is: {copy.kept}",
+                    location=entry.location,
+                    suggestions=(
+                        f"commit or undo them in {copy.directory}, or write `sync: false`",
+                    ),
+                )
+            )
+        return copy.directory
+
     def _file(self, directory: Path, text: str) -> Path:
         """The file that `path` names: itself, or a skaffold.yaml in the directory of that name."""
         named = Path(os.path.normpath(directory / text))
@@ -269,7 +327,7 @@ class _SourceFiles:
         return named
 
 
-_REMOTE = ("git", "googleCloudStorage", "googleCloudBuildRepoV2")
+_REMOTE = ("googleCloudStorage", "googleCloudBuildRepoV2")
 
 
 class _Disk:

@@ -110,9 +110,9 @@ def test_a_value_can_be_set_over_it(directory: Directory) -> None:
             "`build.artifacts[].dokcer` is not known here, and not used",
         ),
         (
-            "build: {artifacts: [{image: web}]}\nrequires: [{git: {repo: x}}]",
+            "build: {artifacts: [{image: web}]}\nrequires: [{googleCloudStorage: {source: x}}]",
             4,
-            "`requires[].git` is not used",
+            "`requires[].googleCloudStorage` is not used",
         ),
         (
             "build: {artifacts: [{image: web}]}\ndeploy: {kubeContext: prod}",
