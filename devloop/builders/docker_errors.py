@@ -165,6 +165,26 @@ def push_failed(text: str, target: str) -> Diagnosis:
     )
 
 
+def pull_failed(text: str, image: str) -> Diagnosis | None:
+    """Why `docker run` had no image to run, by what it said: registry/*; None if it had one."""
+    if "Unable to find image" not in text:
+        return None
+    said = [
+        line.removeprefix("docker: ") for line in text.splitlines() if line.startswith("docker")
+    ]
+    line, code = _push_failure("\n".join(said), image)
+    return Diagnosis(
+        code=Code.REGISTRY_IMAGE_GONE if code is Code.REGISTRY_PUSH_FAILED else code,
+        message=f"Docker does not have {image} and cannot pull it",
+        cause=first_line(line),
+        suggestions=(
+            (f"docker login {image.partition('/')[0]}",)
+            if code is Code.REGISTRY_UNAUTHORIZED
+            else (f"docker pull {image} tries it", "devloop build --push makes the image again")
+        ),
+    )
+
+
 def _push_failure(text: str, target: str) -> tuple[str, Code]:
     """The line that says most, the last that names an error, and what it names. A connection that
     fails comes first: a registry that is away cannot refuse credentials, and may come back."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from devloop.base import process
 from devloop.base.cancel import Cancel, Cancelled
 from devloop.builders.docker_cli import ask_docker, cannot_run
-from devloop.builders.docker_errors import docker_unreachable
+from devloop.builders.docker_errors import docker_unreachable, pull_failed
 from devloop.errors import DevloopError
 from devloop.model import EndedTest
 
@@ -48,7 +48,8 @@ class DockerTests:
     def run(
         self, image: ImageRef, test: ImageTest, on_line: Callable[[str], None], cancel: Cancel
     ) -> EndedTest:
-        """See hooks.tester.PlaceForTests. Raises env/tool-missing, env/docker-unreachable."""
+        """See hooks.tester.PlaceForTests. Raises env/tool-missing, env/docker-unreachable,
+        registry/* for an image that is not here and cannot be pulled."""
         self._tidy(cancel)
         name = f"{image.repository}:{image.tag}"
         name = f"{image.repository}@{image.digest}" if image.digest else name
@@ -60,8 +61,10 @@ class DockerTests:
 
         status = self._run(name, test, take, cancel)
         text = " ".join(last)
-        if status == _NOT_RUN and (known := docker_unreachable(text)) is not None:
-            raise DevloopError(known)
+        if status == _NOT_RUN:
+            known = docker_unreachable(text) or pull_failed("\n".join(last), name)
+            if known is not None:
+                raise DevloopError(known)
         if status in (_NOT_RUN, _CANNOT_RUN, _NO_COMMAND):
             return EndedTest(status=status, not_run=text or f"docker run ended with {status}")
         return EndedTest(status=status)

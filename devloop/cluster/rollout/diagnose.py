@@ -276,7 +276,12 @@ def _pull_hint(story: str, container: ContainerView) -> tuple[tuple[str, ...], b
         return ("the registry speaks plain HTTP: allow that in the nodes' containerd", inside), True
     if any(w in lower for w in ("unauthorized", "denied", "authentication required", "403")):
         return ("the nodes need credentials: add an imagePullSecret",), True
-    if any(w in lower for w in ("not found", "manifest unknown", "no such host")):
+    if any(w in lower for w in ("not found", "manifest unknown")):
+        gone = (
+            "see that the registry has it: devloop build --push builds and pushes what is on disk"
+        )
+        return (gone, f"or {inside}"), True
+    if "no such host" in lower:
         return (inside,), True
     if "no space left" in lower:
         return ("the node's disk is full: remove images there",), True

@@ -128,6 +128,29 @@ def test_a_docker_that_is_gone_is_no_failure_of_the_test(
     assert lab.failed().code is Code.ENV_DOCKER_UNREACHABLE
 
 
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ("manifest unknown: manifest unknown.", Code.REGISTRY_IMAGE_GONE),
+        ("Get https://r/v2/: dial tcp 10.0.0.1:443: connection refused", Code.REGISTRY_UNREACHABLE),
+        ("unauthorized: authentication required.", Code.REGISTRY_UNAUTHORIZED),
+    ],
+)
+def test_an_image_that_cannot_be_had_is_no_failure_of_the_test(
+    said: str, code: Code, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = (
+        f"Unable to find image '{IMAGE.pinned}' locally",
+        f"docker: Error response from daemon: {said}",
+        "See 'docker run --help'.",
+    )
+    lab = Lab(
+        tmp_path, monkeypatch, f'printf "%s\\n" "{lines[0]}" "{lines[1]}" "{lines[2]}"; exit 125'
+    )
+    found = lab.failed().diagnosis
+    assert (found.code, found.cause) == (code, f"Error response from daemon: {said}")
+
+
 def test_a_test_that_is_given_up_leaves_no_container(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
