@@ -107,6 +107,7 @@ class Code(enum.StrEnum):
     )
     MANIFESTS_NOTE = "manifests/note", "what rendering did, or left out, besides"
     ENV_DOCKER_UNREACHABLE = "env/docker-unreachable", "the Docker daemon does not answer", True
+    ENV_BUILDER_UNREACHABLE = "env/builder-unreachable", "the buildx builder does not answer", True
     ENV_DISK_FULL = "env/disk-full", "no space left", True
     ENV_INOTIFY_LIMIT = "env/inotify-limit", "the kernel allows no more file watches"
     ENV_WATCH_POLLING = "env/watch-polling", "the file system tells of no changes: files are polled"
@@ -139,6 +140,7 @@ class Code(enum.StrEnum):
     BUILD_DOCKERFILE_PARSE = "build/dockerfile-parse", "the Dockerfile is not understood"
     BUILD_COPY_MISSING = "build/copy-missing", "a COPY or ADD source does not exist in the context"
     BUILD_RUN_FAILED = "build/run-failed", "a RUN command failed"
+    BUILD_NO_EMULATION = "build/no-emulation", "the builder cannot run another platform's programs"
     BUILD_BASE_PULL_FAILED = "build/base-pull-failed", "the base image cannot be pulled"
     BUILD_UNSUPPORTED = "build/unsupported", "the builder cannot do what Dockerfile or config ask"
     BUILD_FAILED = "build/failed", "the build failed"
@@ -256,6 +258,8 @@ manifests/fetch-failed: Look at the address, the version and the network; `helm 
 manifests/note: A note: dependencies that were fetched, files that are not watched, hooks that are
   for something that devloop does not do.
 env/docker-unreachable: Start Docker; look at `docker info`, DOCKER_HOST and `docker context ls`.
+env/builder-unreachable: `docker buildx ls` shows the builders and the one in use; `docker buildx
+  use default` builds with Docker. `dev` tries again by itself.
 env/disk-full: Free some: `docker system df` shows what takes it, `docker builder prune` and
   `devloop clean` free it.
 env/inotify-limit: A warning: the other directories are polled, so a save is seen later. Raise
@@ -308,6 +312,9 @@ build/copy-missing: Correct the path, which is relative to the context, or take 
   .dockerignore if it is excluded there.
 build/run-failed: Read the end of its output, below the message. Where it works elsewhere, a file
   may be missing in the context.
+build/no-emulation: Install emulation where the builder runs (`docker run --privileged --rm
+  tonistiigi/binfmt --install all`), or compile in a stage `FROM --platform=$BUILDPLATFORM` and only
+  copy after it.
 build/base-pull-failed: Check the name and tag; `docker pull IMAGE` tries it, `docker login` gives
   access.
 build/unsupported: Install buildx, or do without what the message names.

@@ -136,7 +136,7 @@ class BaseLookup:
         if self._driver is None and is_default_builder():
             self._driver = "docker"
         if self._driver is None:
-            from devloop.builders.buildx import driver_in_use  # noqa: PLC0415 - chosen
+            from devloop.builders.buildx_builder import driver_in_use  # noqa: PLC0415 - chosen
 
             self._driver = driver_in_use(cancel)
         return self._driver in ("", "docker")

@@ -47,6 +47,17 @@ _RUN = re.compile(
     r"process \"(?P<command>(?:[^\"\\]|\\.)*)\" did not complete successfully: "
     r"(?:exit code: (?P<code>\d+)|(?P<other>[^\n]*))"
 )
+# The shell or program of a RUN; a script without `#!` is run by a shell, which says it otherwise.
+_ALIEN = re.compile(
+    r"exec /\S*: exec format error|(?:Invalid|wrong) ELF image for this arch", re.IGNORECASE
+)
+# A step of `linux/amd64->arm64` runs on the first.
+_OF_PLATFORM = re.compile(r"\[([a-z0-9]+/[a-z0-9]+(?:/v\d)?)(?:->\S+)? ")
+_SEVERAL = re.compile(
+    r"multi-platform build is not supported for the docker driver|"
+    r"docker exporter does not (?:currently )?support exporting manifest lists",
+    re.IGNORECASE,
+)
 _RUN_CLASSIC = re.compile(
     r"The command '(?P<command>.*)' returned a non-zero code: (?P<code>\d+)(?P<other>)", re.DOTALL
 )
@@ -77,6 +88,7 @@ _WITH_GIT = (
     "keep it with a line `!.git` in .dockerignore",
     "or pass what it is for as a build argument: `build.args`",
 )
+_BINFMT = "docker run --privileged --rm tonistiigi/binfmt --install"
 _KILLED = {
     137: "it was killed (SIGKILL), most often for want of memory",
     139: "it crashed (SIGSEGV)",
@@ -86,13 +98,15 @@ _KILLED = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildLocation:
     """What a failure is explained with. `shown` is the Dockerfile as the user would type it,
-    `names` the paths of the context as the scan saw them, `repository` the push target."""
+    `names` the paths of the context as the scan saw them, `repository` the push target, `platforms`
+    what the image is built for, where that is said."""
 
     shown: str
     dockerfile: Dockerfile
     context: Path
     names: Iterable[str]
     repository: str
+    platforms: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, job: Job, scan: Scan, dockerfile: Dockerfile) -> BuildLocation:
@@ -102,6 +116,7 @@ class BuildLocation:
             context=job.build.context,
             names=scan.snapshot.entries,
             repository=job.repository,
+            platforms=job.build.all_platforms,
         )
 
 
@@ -125,6 +140,7 @@ def diagnose(failure: BuildFailure, place: BuildLocation) -> Diagnosis:
     return (
         docker_errors.docker_unreachable(output if not failure.vertex else failure.text)
         or docker_errors.disk_full("\n".join((output, *failure.log)))
+        or _platforms(output, failure, place)
         or _run(output, failure, place)
         or _parse(output, failure, place)
         or _copy(output, failure, place)
@@ -209,6 +225,38 @@ def _parse(output: str, failure: BuildFailure, place: BuildLocation) -> Diagnosi
         message=what,
         location=location,
         suggestions=(hint,) if hint else (),
+    )
+
+
+def _platforms(output: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis | None:
+    """What a builder cannot do for several platforms, or for another one than its own."""
+    several = _SEVERAL.search(output)
+    if several is not None:
+        return Diagnosis(
+            code=Code.BUILD_UNSUPPORTED,
+            message="this builder makes no image for several platforms",
+            cause=docker_errors.first_line(several[0]),
+            suggestions=(
+                "docker buildx create --use --driver-opt network=host",
+                "or one of them: `build.platform`",
+            ),
+        )
+    alien = next((line for line in failure.log if _ALIEN.search(line)), None)
+    if alien is None or not _RUN.search(output):
+        return None
+    found = _OF_PLATFORM.match(failure.vertex)
+    platform = found[1] if found else ", ".join(place.platforms)
+    processor = platform.split("/")[1] if "/" in platform else "all"
+    return Diagnosis(
+        code=Code.BUILD_NO_EMULATION,
+        message=f"the builder cannot run programs of {platform or 'another platform'}",
+        location=_location(failure, place),
+        cause=alien.strip(),
+        suggestions=(
+            f"install emulation where it runs: {_BINFMT} {processor}",
+            "or compile in a stage FROM --platform=$BUILDPLATFORM, and only copy after that",
+        ),
+        detail=failure.log[-_DETAIL_LINES:],
     )
 
 

@@ -16,9 +16,8 @@ import os
 import re
 import tempfile
 from collections import deque
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from devloop.base import process
 from devloop.base.cancel import Cancelled
@@ -26,8 +25,9 @@ from devloop.base.lazy_dataclass import dataclass
 from devloop.builders import docker_errors
 from devloop.builders.build_context import arranged, copied, failed_preparing
 from devloop.builders.build_errors import BuildFailure, BuildLocation, diagnose, step_of
+from devloop.builders.buildx_builder import away, may_be_away, next_route
 from devloop.builders.cache_mounts import SLOW, additions, advice, as_built, report, with_mounts
-from devloop.builders.docker_cli import ask_docker, cannot_run, place_for_files
+from devloop.builders.docker_cli import cannot_run, place_for_files
 from devloop.builders.dockerfile import load
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.job import ProgressReporter, tag_of
@@ -39,22 +39,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from devloop.base.cancel import Cancel
+    from devloop.builders.buildx_builder import Route
     from devloop.builders.job import Job
     from devloop.engine.ports import Reporter
     from devloop.model import ImageRef, PushTarget, Scan
 
 
 _DIGEST = re.compile(r"digest: (sha256:[0-9a-f]{64})")
-_DRIVER = re.compile(r"^[ \t]*Driver[ \t]*:[ \t]*(\S*)", re.MULTILINE)
 _STILL = 10.0
 
 # After so many builds in a row that a newer change ended, the context is copied for the next one:
 # the engine lets that one through, and it must be what the scan saw.
 _OVERTAKEN = 3
-
-# direct: the builder pushes. cluster: it pushes to the registry's name inside the cluster.
-# local: the image comes back to the local Docker, which pushes.
-Route = Literal["direct", "cluster", "local"]
 
 _ENVIRONMENT = {
     # Git is asked for provenance alone, which is off, and takes long in big repositories.
@@ -189,7 +185,7 @@ class Buildx:
         self._report_cache(progress.reporter)
         result = self._run(scan, progress, cancel, tag=tag, cut=cut)
         if result.status != 0:
-            diagnosis = self._explain(scan, result.solve)
+            diagnosis = self._explain(scan, result.solve, cancel)
             if diagnosis.code is Code.REGISTRY_UNREACHABLE:
                 raise NeedsFullBuild(diagnosis.message)
             raise DevloopError(diagnosis)
@@ -206,12 +202,11 @@ class Buildx:
         # Secrets and named contexts are read during the build, wherever the context is.
         checked = copy and not (self._job.build.secrets or self._job.build.directories)
         result = self._run(scan, progress, cancel, copy=copy)
-        if result.status != 0:
-            self._route, why = self._detour(scan, self._explain(scan, result.solve), cancel)
+        while result.status != 0:
+            diagnosis = self._explain(scan, result.solve, cancel)
+            self._route, why = self._detour(scan, diagnosis, cancel)
             progress.reporter.diagnostic(why)
             result = self._run(scan, progress, cancel, copy=copy)
-            if result.status != 0:
-                raise DevloopError(self._explain(scan, result.solve))
         tag = tag_of(scan)
 
         def pushed() -> str:
@@ -325,7 +320,7 @@ class Buildx:
                 raise cannot_run(error) from error
             return _Result(status=status, solve=solve, digest=_digest(metadata))
 
-    def _explain(self, scan: Scan, solve: Solve) -> Diagnosis:
+    def _explain(self, scan: Scan, solve: Solve, cancel: Cancel) -> Diagnosis:
         failed = solve.failed or Vertex("")
         failure = BuildFailure(
             vertex=failed.name,
@@ -335,7 +330,10 @@ class Buildx:
             exporting=failed.exports,
         )
         dockerfile = load(self._job.build.dockerfile, self._job.shown)
-        return diagnose(failure, BuildLocation.of(self._job, scan, dockerfile))
+        diagnosis = diagnose(failure, BuildLocation.of(self._job, scan, dockerfile))
+        if not may_be_away(diagnosis, failed.name):
+            return diagnosis
+        return away(diagnosis, failed.error or failure.text, cancel)
 
     def _detour(self, scan: Scan, diagnosis: Diagnosis, cancel: Cancel) -> tuple[Route, Diagnosis]:
         """Another way to push when the registry answers here but not where the builder runs.
@@ -343,31 +341,18 @@ class Buildx:
         Raises `diagnosis` when there is none."""
         job = self._job
         unreachable = diagnosis.code == Code.REGISTRY_UNREACHABLE
-        if not unreachable or self._route != "direct" or job.registry is None:
+        if not unreachable or self._route == "local" or job.registry is None:
             raise DevloopError(diagnosis)
         try:
             job.registry.digest(job.repository, tag_of(scan), cancel)
         except DevloopError:
             raise DevloopError(diagnosis) from None
-        driver = driver_in_use(cancel)
-        if driver in ("", "docker"):
-            message = f"Docker does not reach the registry {job.target.push}, which answers here"
-            cure = "if Docker runs on another computer, name a registry that both reach"
-            raise DevloopError(replace(diagnosis, message=message, suggestions=(cure,)))
-        route: Route = "local"
-        how = "its images come back to the local Docker, which pushes them: slower"
-        if driver == "kubernetes" and job.target.cluster:
-            route, how = "cluster", f"it pushes to {job.target.cluster} instead"
-        cure = "docker buildx use default"
-        if driver == "docker-container":
-            cure = "docker buildx create --use --driver-opt network=host"
-        return route, Diagnosis(
-            code=diagnosis.code,
-            severity="info",
-            message=f"the {driver} builder does not reach {job.target.push}; {how}",
-            cause=diagnosis.cause,
-            suggestions=(cure,),
-        )
+        try:
+            return next_route(self._route, job.target, diagnosis, cancel)
+        except DevloopError:
+            # What is tried next time begins where everything began: the network may be another.
+            self._route = "direct"
+            raise
 
     def _docker_push(self, reference: str, progress: ProgressReporter, cancel: Cancel) -> str:
         lines: deque[str] = deque(maxlen=200)
@@ -399,10 +384,3 @@ def _digest(metadata: Path) -> str:
     except (OSError, ValueError, AttributeError):
         return ""
     return digest if isinstance(digest, str) else ""
-
-
-def driver_in_use(cancel: Cancel) -> str:
-    """The driver of the builder in use, "" when that cannot be known."""
-    answer = ask_docker("buildx", "inspect", cancel=cancel, limit=10.0)
-    found = _DRIVER.search(answer.out) if answer is not None else None
-    return found[1] if found else ""

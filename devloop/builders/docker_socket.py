@@ -103,3 +103,10 @@ def _socket(env: Mapping[str, str]) -> str | None:
         return None
     context = known.get("currentContext") if isinstance(known, dict) else None
     return _SOCKET if context in (None, "", "default") else None
+
+
+def answers_ping(env: Mapping[str, str]) -> bool:
+    """Whether the daemon that the docker CLI would use by `env` has just answered a ping: a quick
+    yes. False says nothing."""
+    answer = ask_daemon(env, "/_ping", _SECONDS)
+    return answer is not None and answer.status == 200

@@ -11,18 +11,17 @@ import shutil
 from typing import TYPE_CHECKING
 
 from devloop.base.cancel import Cancel
-from devloop.builders.docker_socket import ask_daemon
+from devloop.builders.docker_socket import answers_ping
 from devloop.errors import DevloopError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from devloop.config.builds import Build
     from devloop.config.schema import Service
 
 
-# In seconds, for the answer to a ping and for the docker program's.
-_PING = 1.0
+# In seconds, for the answer of the docker program.
 _PREFLIGHT = 5.0
 
 # Drivers of buildx builders that run without the local Docker.
@@ -73,7 +72,7 @@ def _ask_in_full(cancel: Cancel) -> None:
 def _builds_elsewhere(cancel: Cancel) -> bool:
     """Whether the buildx builder in use is one that no local Docker runs, and one there is."""
     from devloop.builders.base_moves import is_default_builder  # noqa: PLC0415 - see the module
-    from devloop.builders.buildx import driver_in_use  # noqa: PLC0415 - see the module
+    from devloop.builders.buildx_builder import driver_in_use  # noqa: PLC0415 - see the module
     from devloop.builders.select import buildx_problem  # noqa: PLC0415 - see the module
 
     if is_default_builder() or shutil.which("docker") is None:
@@ -88,10 +87,3 @@ def _needs_builder(build: Build) -> bool:
     from devloop.builders.job import shown_path  # noqa: PLC0415 - see the module
 
     return build.builder != "auto" or bool(needs_builder(build, shown_path(build.dockerfile)))
-
-
-def answers_ping(env: Mapping[str, str]) -> bool:
-    """Whether the daemon that the docker CLI would use by `env` has just answered a ping: a quick
-    yes. False says nothing."""
-    answer = ask_daemon(env, "/_ping", _PING)
-    return answer is not None and answer.status == 200

@@ -242,7 +242,10 @@ class DeltaBuilder:
         self, known: _KnownImage, scan: Scan, reporter: Reporter, cancel: Cancel
     ) -> ImageRef:
         if scan.recipe != known.scan.recipe:
-            raise NeedsFullBuild("the Dockerfile, its base image or the build's settings changed")
+            what = (
+                "its base image, a named context" if self._job.build.contexts else "its base image"
+            )
+            raise NeedsFullBuild(f"the Dockerfile, {what} or the build's settings changed")
         try:
             shortcut = known.finding.result(cancel)
         except NeedsFullBuild as needed:

@@ -52,12 +52,14 @@ def ensure_renderers() -> None:
 
 
 def ensure_buildkitd() -> None:
-    """Have `buildkitd` on PATH, on Linux where Go is: without it, its tests are skipped."""
-    if sys.platform != "linux" or shell.succeeds(["buildkitd", "--version"]):
-        return
+    """Have `buildkitd` and `buildctl` on PATH, on Linux where Go is: without them, their tests are
+    skipped."""
     tags = "-tags=osusergo,netgo"
-    program = gobuild.from_module(*BUILDKIT, "./cmd/buildkitd", tags, estimate="2 to 4 min")
-    cache.link(program, "buildkitd")
+    for name, estimate in (("buildkitd", "2 to 4 min"), ("buildctl", "1 min")):
+        if sys.platform != "linux" or shell.succeeds([name, "--version"]):
+            continue
+        program = gobuild.from_module(*BUILDKIT, f"./cmd/{name}", tags, estimate=estimate)
+        cache.link(program, name)
 
 
 def ensure_busybox(image: str) -> None:

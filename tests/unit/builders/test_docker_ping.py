@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devloop.builders import docker_socket, preflight
+from devloop.builders import docker_socket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,16 +47,16 @@ OK = b"HTTP/1.0 200 OK\r\nApi-Version: 1.45\r\n\r\nOK"
 
 
 def test_a_daemon_that_answers(serve: Callable[[bytes], str]) -> None:
-    assert preflight.answers_ping({"DOCKER_HOST": f"unix://{serve(OK)}"})
+    assert docker_socket.answers_ping({"DOCKER_HOST": f"unix://{serve(OK)}"})
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.0 500 Internal Server Error\r\n\r\n", b"", b"hello"])
 def test_a_daemon_that_does_not(serve: Callable[[bytes], str], answer: bytes) -> None:
-    assert not preflight.answers_ping({"DOCKER_HOST": f"unix://{serve(answer)}"})
+    assert not docker_socket.answers_ping({"DOCKER_HOST": f"unix://{serve(answer)}"})
 
 
 def test_no_daemon(tmp_path: Path) -> None:
-    assert not preflight.answers_ping({"DOCKER_HOST": f"unix://{tmp_path}/none.sock"})
+    assert not docker_socket.answers_ping({"DOCKER_HOST": f"unix://{tmp_path}/none.sock"})
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,9 @@ def test_the_daemon_is_the_one_of_the_cli(
     if config is not None:
         text = config if isinstance(config, str) else json.dumps(config)
         (tmp_path / "config.json").write_text(text)
-    assert preflight.answers_ping({"DOCKER_CONFIG": str(tmp_path)}) is used
+    assert docker_socket.answers_ping({"DOCKER_CONFIG": str(tmp_path)}) is used
     if not used:
-        assert preflight.answers_ping({"DOCKER_HOST": f"unix://{path}"})
+        assert docker_socket.answers_ping({"DOCKER_HOST": f"unix://{path}"})
 
 
 @pytest.mark.parametrize("env", [{"DOCKER_CONTEXT": "other"}, {"DOCKER_HOST": "tcp://127.0.0.1:1"}])
@@ -93,4 +93,4 @@ def test_what_takes_more_to_find_out_is_left_to_the_cli(
     env: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(docker_socket, "_SOCKET", str(tmp_path / "never asked"))
-    assert not preflight.answers_ping(env)
+    assert not docker_socket.answers_ping(env)
