@@ -74,7 +74,7 @@ class Builders:
         return done.stdout
 
     def create(self, name: str, driver: str, *argv: str) -> None:
-        docker("buildx", "create", f"--name={name}", f"--driver={driver}", *argv, **self.env)
+        docker("buildx", "create", f"--name={name}", f"--driver={driver}", *argv, env=self.env)
 
     def elsewhere(self, name: str = "far") -> dict[str, str]:
         """The environment of a session that uses the builder and has no Docker."""
@@ -192,7 +192,7 @@ def test_a_builder_in_a_container_without_a_way_to_the_registry(
     try:
         said = builds(workspace, builders, "boxed")
     finally:
-        docker("buildx", "rm", "--force", "boxed", check=False, **builders.env)
+        docker("buildx", "rm", "--force", "boxed", check=False, env=builders.env)
     assert "its images come back to the local Docker" in said
 
 

@@ -12,11 +12,15 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from devloop.base.cancel import Cancel
 from devloop.registry.client import RegistryClient
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _PROGRAMS = ("buildkitd", "buildctl", "runc")
 _DOCKERFILE = """\
@@ -57,14 +61,14 @@ spec: {type: NodePort, selector: {app: buildkitd}, ports: [{port: 1234}]}
 """
 
 
-def docker(*argv: str, check: bool = True, **env: str) -> str:
+def docker(*argv: str, check: bool = True, env: Mapping[str, str] | None = None) -> str:
     done = subprocess.run(
         ["docker", *argv],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
-        env={**os.environ, **env},
+        env={**os.environ, **(env or {})},
     )
     assert not check or done.returncode == 0, f"docker {argv}\n{done.stdout}{done.stderr}"
     return done.stdout.strip()
@@ -103,7 +107,8 @@ def image(registry: str) -> str:
                 shutil.copy(library, place)
             (root / "Dockerfile").write_text(_DOCKERFILE)
             (root / ".dockerignore").write_text("Dockerfile\n.dockerignore\n")
-            docker("build", "--quiet", f"--tag={name}", directory, BUILDX_BUILDER="default")
+            default = {"BUILDX_BUILDER": "default"}
+            docker("build", "--quiet", f"--tag={name}", directory, env=default)
         docker("push", "--quiet", name)
     return name
 

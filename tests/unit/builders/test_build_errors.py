@@ -381,3 +381,45 @@ def test_a_step_that_wants_the_repository_is_told_that_it_was_left_out(
     found = diagnose(BuildFailure(error=error, log=(line,)), where)
     assert found.code == "build/run-failed"
     assert any("!.git" in hint for hint in found.suggestions) is hinted
+
+
+@pytest.mark.parametrize(
+    ("vertex", "platforms", "of", "install"),
+    [
+        ("[linux/arm64 2/2] RUN x", ("linux/amd64", "linux/arm64"), "linux/arm64", "arm64"),
+        ("[linux/arm/v7 base 2/2] RUN x", ("linux/amd64", "linux/arm/v7"), "linux/arm/v7", "arm"),
+        ("[2/2] RUN x", ("linux/s390x",), "linux/s390x", "s390x"),
+        ("[2/2] RUN x", (), "another platform", "all"),
+    ],
+)
+def test_a_program_of_another_platform_without_emulation(
+    tmp_path: Path, vertex: str, platforms: tuple[str, ...], of: str, install: str
+) -> None:
+    error = 'process "/bin/sh -c x" did not complete successfully: exit code: 1'
+    where = replace(place("", tmp_path, "FROM a\nRUN x\n"), platforms=platforms)
+    log = ("exec /bin/sh: exec format error",)
+    found = diagnose(BuildFailure(vertex=vertex, error=error, log=log), where)
+    assert (found.code, found.message) == (
+        "build/no-emulation", f"the builder cannot run programs of {of}"
+    )  # fmt: skip
+    assert str(found.location) == "app/Dockerfile:2:1"
+    assert found.suggestions[0].endswith(f"tonistiigi/binfmt --install {install}")
+    # A script is another matter.
+    script = ("/bin/sh: 1: ./x: Exec format error",)
+    found = diagnose(BuildFailure(vertex=vertex, error=error, log=script), where)
+    assert found.code == "build/run-failed"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ERROR: Multi-platform build is not supported for the docker driver.\nSwitch",
+        "ERROR: docker exporter does not currently support exporting manifest lists",
+    ],
+)
+def test_a_builder_that_makes_no_index(tmp_path: Path, text: str) -> None:
+    found = diagnose(BuildFailure(text=text), place("ok", tmp_path))
+    assert found.code == "build/unsupported"
+    assert found.message == "this builder makes no image for several platforms"
+    assert found.cause
+    assert found.cause.lower() in text.lower()

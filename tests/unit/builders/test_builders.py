@@ -340,6 +340,92 @@ def test_a_builder_in_the_cluster_pushes_to_the_name_it_knows(
     assert any("kind-registry:5000/shop/web" in argument for argument in docker.calls[-1])
 
 
+@pytest.mark.parametrize("daemon", [True, False])
+def test_a_builder_elsewhere_pushes_by_the_clusters_name_or_through_docker(
+    docker: FakeDocker,
+    context: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    daemon: bool,
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    refused = replay("buildx-refused", tmp_path)
+    docker.answers(
+        'case "$*" in\n'
+        '"buildx inspect") echo "Name: far"; echo "Driver: remote";;\n'
+        f"version*) exit {0 if daemon else 1};;\n"
+        f'push*) echo "t: digest: {DIGEST} size: 528";;\n'
+        f"*--push*|*push=true*) {refused} exit 1;;\n"
+        f"*) {built()};;\nesac\n"
+    )
+    scan, notes = scan_of(context), Notes()
+    target = PushTarget(push="localhost:5001", cluster="kind-registry:5000")
+    work = job(context, target, registry=FakeRegistry({tag_of(scan): DIGEST}))
+    builder = Buildx(work)
+    if daemon:
+        assert builder.build(scan, notes, Cancel()).digest == DIGEST
+    else:
+        with pytest.raises(DevloopError) as caught:
+            builder.build(scan, notes, Cancel())
+        assert caught.value.code == "registry/unreachable"
+        assert "kind-registry:5000, and there is no Docker here to push for it" in str(caught.value)
+        assert builder.undisturbed  # the next save tries everything again
+    said = ["it pushes to kind-registry:5000 instead", "come back to the local Docker"]
+    assert len(notes.diagnostics) == 1 + daemon
+    assert all(a in b.message for a, b in zip(said, notes.diagnostics, strict=False))
+
+
+LOST = "ERROR: failed to receive status: rpc error: code = Unavailable desc = error reading: EOF"
+WAITED = (
+    '{"vertexes":[{"digest":"a","name":"[internal] waiting for connection","started":"t",'
+    '"completed":"t","error":"context deadline exceeded"}]}'
+)
+
+
+@pytest.mark.parametrize("said", [LOST, WAITED])
+@pytest.mark.parametrize(
+    ("driver", "daemon", "code", "hint"),
+    [
+        ("remote", False, "env/builder-unreachable", "buildx inspect --bootstrap far"),
+        ("kubernetes", False, "env/builder-unreachable", "kubectl get pods -A -l app=far"),
+        ("docker-container", True, "env/builder-unreachable", "docker logs buildx_buildkit_far0"),
+        ("docker-container", False, "", ""),
+        ("docker", True, "", ""),
+        ("", False, "", ""),
+    ],
+)
+def test_a_builder_that_is_away_is_named(
+    docker: FakeDocker,
+    context: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    said: str,
+    driver: str,
+    daemon: bool,
+    code: str,
+    hint: str,
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    inspected = f"Name: far\nDriver: {driver}\n\nNodes:\nName: far0\nEndpoint: tcp://10.0.0.1:1"
+    docker.answers(
+        'case "$*" in\n'
+        f'"buildx inspect") echo "{inspected}";;\n'
+        f"version*) exit {0 if daemon else 1};;\n"
+        f"*) echo '{said}' >&2; exit 1;;\nesac\n"
+    )
+    with pytest.raises(DevloopError) as caught:
+        Buildx(job(context)).build(scan_of(context), Notes(), Cancel())
+    found = caught.value.diagnosis
+    if not code:
+        own = "env/docker-unreachable" if said == LOST else "build/failed"
+        assert found.code == own
+        return
+    assert (found.code, found.code.transient) == (code, True)
+    assert found.message == "the buildx builder far does not answer at tcp://10.0.0.1:1"
+    assert hint in found.suggestions[0]
+
+
 @pytest.mark.parametrize("driver", ["docker", ""])
 def test_no_detour_for_dockers_own_builder(
     docker: FakeDocker, context: Path, tmp_path: Path, driver: str
