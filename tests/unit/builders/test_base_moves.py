@@ -222,7 +222,7 @@ class Places:
         monkeypatch.setattr(base_moves, "ask_docker", lambda *_, **__: docker)
         monkeypatch.setattr(docker_socket, "ask_daemon", lambda *_: self.daemon)
         self.daemon: DaemonAnswer | None = None
-        monkeypatch.setattr("devloop.builders.buildx.driver_in_use", lambda _: self.driver)
+        monkeypatch.setattr("devloop.builders.buildx_builder.driver_in_use", lambda _: self.driver)
         monkeypatch.setenv("BUILDX_BUILDER", "mine")
 
     def names(self, *, pull: bool = False) -> tuple[str, ...]:
