@@ -2,9 +2,9 @@
 
 The tests run in rounds of pytest runs side by side. First those that need neither Docker nor a
 cluster, shared out to several processes; then the few that would be late beside these. Then those
-that share one machine's Docker and one cluster, in two rows: whole sessions, and the parts of one.
-Last, alone, those that take from others what they need. What all of them did is counted together in
-a closing line that reads like pytest's own.
+that share one machine's Docker and one cluster, in three rows. Last, alone, those that take from
+others what they need. What all of them did is counted together in a closing line that reads like
+pytest's own.
 
 A few tests that failed in a run of everything are run once more, alone: that tells what is broken
 from what was late on a busy machine. Both are shown, and counted as `rerun`.
@@ -54,10 +54,13 @@ MOST_PROCESSES = 8
 # These sleep most of the time, on any number of cores.
 REALTIME_SPREAD = ("-n", "4", "--dist", "worksteal")
 REALTIME_MARK = "pytest.mark.realtime"
+EXCLUSIVE_MARK = "pytest.mark.exclusive"
 MACHINE_MARK = re.compile(r"\bmark\.(docker|kind)\b")
 # A file of which all tests are of another part.
 OTHER_PART = re.compile(r"^pytestmark = .*\b(docker|kind|realtime)\b", re.MULTILINE)
 MACHINE_ONLY_DIRECTORY = "tests/e2e/"
+# Those that need Docker or a cluster mostly wait for it: so many rows leave two cores a reserve.
+MACHINE_ROWS = 3
 # The tests of single parts: all that `--unit` runs. Parts that are programs or run them, or whose
 # work is to watch, to wait or to be drawn on a terminal, have theirs among the integration tests.
 UNIT_DIRECTORY = "tests/unit/"
@@ -165,10 +168,13 @@ def rounds(pytest_args: Sequence[str], *, unit: bool, coverage: bool) -> list[li
     ]
     if unit:
         return [shared]
-    waiting = Part((*REALTIME_SPREAD, *REALTIME, *given, *realtime_files(venv.ROOT)))
-    sessions = Part((*MACHINE, *given, MACHINE_ONLY_DIRECTORY))
-    parts = Part((*MACHINE, *given, *machine_files(venv.ROOT)))
-    return [shared, [waiting], [sessions, parts], [Part((*EXCLUSIVE, *given))]]
+    waiting = Part((*REALTIME_SPREAD, *REALTIME, *given, *marked_files(venv.ROOT, REALTIME_MARK)))
+    rows = [
+        Part((*MACHINE, *given, *share))
+        for share in shares.divide(venv.ROOT, machine_files(venv.ROOT), MACHINE_ROWS, together)
+    ]
+    alone = Part((*EXCLUSIVE, *given, *marked_files(venv.ROOT, EXCLUSIVE_MARK)))
+    return [shared, [waiting], rows, [alone]]
 
 
 def processes(cores: int) -> int:
@@ -192,19 +198,25 @@ def unit_files(root: Path) -> list[str]:
     return [file for file in files_beside_others(root) if file.startswith(UNIT_DIRECTORY)]
 
 
-def realtime_files(root: Path) -> list[str]:
-    """Return the test files that mark a test `realtime`, relative to `root`."""
-    return [file for file in test_files(root) if REALTIME_MARK in (root / file).read_text("utf-8")]
+def marked_files(root: Path, mark: str) -> list[str]:
+    """Return the test files that mark a test with `mark`, relative to `root`."""
+    return [file for file in test_files(root) if mark in (root / file).read_text("utf-8")]
 
 
 def machine_files(root: Path) -> list[str]:
-    """Return the test files beside `MACHINE_ONLY_DIRECTORY` that mark a test `docker` or `kind`."""
+    """Return the test files of whole sessions, and those that mark a test `docker` or `kind`."""
     return [
         file
         for file in test_files(root)
-        if not file.startswith(MACHINE_ONLY_DIRECTORY)
-        and MACHINE_MARK.search((root / file).read_text("utf-8"))
+        if file.startswith(MACHINE_ONLY_DIRECTORY)
+        or MACHINE_MARK.search((root / file).read_text("utf-8"))
     ]
+
+
+def together(file: str) -> str:
+    """Name those that stay in one row with a test file: whole sessions share nothing, the parts of
+    one in a directory its fixtures, and what these tidy up."""
+    return file if file.startswith(MACHINE_ONLY_DIRECTORY) else Path(file).parent.as_posix()
 
 
 def test_files(root: Path) -> list[str]:

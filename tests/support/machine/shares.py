@@ -1,18 +1,20 @@
-"""How the tests that run beside anything are shared out to several processes.
+"""How tests are shared out to several processes.
 
 Each process is given files, so that it imports and collects its own part alone: to collect all of
-them takes longer than to run a third. How long each file took the last time is kept in the cache.
+them takes longer than to run a third of those that need no machine. How long each file took the
+last time is kept in the cache.
 """
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from . import cache
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 # What pytest and the imports of a test file take before its first test, in seconds.
@@ -21,17 +23,23 @@ COLLECTED = 0.05
 A_BYTE = 1e-5
 
 
-def divide(root: Path, files: Sequence[str], count: int) -> list[list[str]]:
-    """Return the files in `count` shares, or fewer, that take about as long as each other."""
+def divide(
+    root: Path, files: Sequence[str], count: int, together: Callable[[str], str] = str
+) -> list[list[str]]:
+    """Return the files in `count` shares, or fewer, that take about as long as each other; those of
+    which `together` gives the same stay in one."""
     known = seconds_of()
-    needs = {
-        file: COLLECTED + known.get(file, (root / file).stat().st_size * A_BYTE) for file in files
-    }
-    shares: list[tuple[float, list[str]]] = [(0.0, []) for _ in range(min(count, len(files)))]
-    for file in sorted(needs, key=lambda file: (-needs[file], file)):
+    groups: defaultdict[str, list[str]] = defaultdict(list)
+    needs: defaultdict[str, float] = defaultdict(float)
+    for file in files:
+        group = together(file)
+        groups[group].append(file)
+        needs[group] += COLLECTED + known.get(file, (root / file).stat().st_size * A_BYTE)
+    shares: list[tuple[float, list[str]]] = [(0.0, []) for _ in range(min(count, len(groups)))]
+    for group in sorted(needs, key=lambda group: (-needs[group], group)):
         shares.sort(key=lambda share: share[0])
         taken, mine = shares[0]
-        shares[0] = (taken + needs[file], [*mine, file])
+        shares[0] = (taken + needs[group], [*mine, *groups[group]])
     return sorted(sorted(mine) for _, mine in shares)
 
 

@@ -26,17 +26,22 @@ def test_there_are_more_processes_than_cores(cores: int, processes: int) -> None
 
 
 def test_the_whole_tree_runs_in_rounds_and_named_tests_at_once() -> None:
-    shared, [waiting], machine, alone = checks.rounds(["-x"], unit=False, coverage=True)
+    shared, [waiting], machine, [alone] = checks.rounds(["-x"], unit=False, coverage=True)
     files = checks.files_beside_others(venv.ROOT)
     before = (*checks.BESIDE_OTHERS, *checks.COVERAGE, "-x")
     assert all(part.arguments[: len(before)] == before for part in shared)
     assert sorted(file for part in shared for file in part.arguments[len(before) :]) == files
-    realtime = checks.realtime_files(venv.ROOT)
+    realtime = checks.marked_files(venv.ROOT, checks.REALTIME_MARK)
     assert waiting == Part((*checks.REALTIME_SPREAD, *checks.REALTIME, "-x", *realtime))
-    parts = checks.machine_files(venv.ROOT)
-    own = [checks.MACHINE_ONLY_DIRECTORY]
-    assert machine == [Part((*checks.MACHINE, "-x", *files)) for files in (own, parts)]
-    assert alone == [Part((*checks.EXCLUSIVE, "-x"))]
+    of_row = (*checks.MACHINE, "-x")
+    assert len(machine) == checks.MACHINE_ROWS
+    assert all(part.arguments[: len(of_row)] == of_row for part in machine)
+    rows = [part.arguments[len(of_row) :] for part in machine]
+    assert sorted(file for row in rows for file in row) == checks.machine_files(venv.ROOT)
+    builders = [[file for file in row if "integration/builders" in file] for row in rows]
+    assert sum(map(bool, builders)) == 1
+    exclusive = checks.marked_files(venv.ROOT, checks.EXCLUSIVE_MARK)
+    assert alone == Part((*checks.EXCLUSIVE, "-x", *exclusive))
     [unit] = checks.rounds(["-x"], unit=True, coverage=True)
     of_units = sorted(file for part in unit for file in part.arguments[len(before) :])
     assert of_units == [file for file in files if file.startswith(checks.UNIT_DIRECTORY)]
@@ -79,16 +84,19 @@ def test_shares_take_about_as_long_as_each_other(
     shares.remember({"b.py": 4.0, "gone.py": 50.0})
     assert shares.divide(tmp_path, files, 2) == [["a.py"], ["b.py", "c.py", "d.py", "e.py", "f.py"]]
     assert shares.divide(tmp_path, ["a.py"], 3) == [["a.py"]]
+    pairs = shares.divide(tmp_path, files, 3, lambda name: "ab" if name < "c" else "cdef")
+    assert pairs == [["a.py", "b.py"], ["c.py", "d.py", "e.py", "f.py"]]
     (tmp_path / "cache/test-seconds.json").write_text("[nonsense")
     assert shares.seconds_of() == {}
 
 
-def test_files_with_a_realtime_test_are_found(tmp_path: Path) -> None:
+def test_files_that_mark_a_test_are_found(tmp_path: Path) -> None:
     (tmp_path / "tests/unit").mkdir(parents=True)
     mark = f"import pytest\npytestmark = {checks.REALTIME_MARK}\n"
     (tmp_path / "tests/unit/test_late.py").write_text(mark)
     (tmp_path / "tests/unit/late.py").write_text(mark)
-    assert checks.realtime_files(tmp_path) == ["tests/unit/test_late.py"]
+    assert checks.marked_files(tmp_path, checks.REALTIME_MARK) == ["tests/unit/test_late.py"]
+    assert checks.marked_files(tmp_path, checks.EXCLUSIVE_MARK) == []
 
 
 LATE = "tests/e2e/test_hot.py::test_late"
