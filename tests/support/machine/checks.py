@@ -120,6 +120,7 @@ def run(
     # Rewriting the assertions of all test modules takes longer than running most of them.
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     env["PYTHONPYCACHEPREFIX"] = str(cache.home() / "bytecode")
+    env["MYPY_CACHE_DIR"] = str(cache.home() / "mypy")
     # Each process of a fresh checkout would look for constants in all of devloop's source, for
     # seconds; examples that failed are kept there, too.
     env["HYPOTHESIS_STORAGE_DIRECTORY"] = str(cache.home() / "hypothesis")
