@@ -11,13 +11,13 @@ TEST_USAGE = """\
 usage: script/test [--unit] [--no-lint] [--coverage] [PYTEST ARGUMENT]...
 
 Sets the machine up, checks style, types and imports, and runs the tests.
-  --unit      only tests/unit, which need neither Docker nor a cluster
+  --unit      only tests/unit, which need no Docker, no cluster and hardly a program
   --no-lint   only the tests
   --coverage  say how much of devloop the tests run, as a run of all tests does
   --hypothesis-profile=thorough
               try all examples of each property instead of a quarter of them
 Paths among the arguments are relative to the top of the repository. Tests named by their paths run
-in one process; of all others, those that need neither Docker nor a cluster run in several."""
+in one process, all others in several."""
 DEMO_USAGE = """\
 usage: script/demo [--check]
 
