@@ -24,7 +24,7 @@ from tests.support.event_lines import check_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["APP", "Devloop", "Event", "Workspace"]
+__all__ = ["APP", "Devloop", "Event", "Workspace", "stage"]
 
 APP = Path(__file__).parent / "app"
 
@@ -60,6 +60,26 @@ class Workspace:
         text = self.read(name)
         assert old in text
         self.save(name, text.replace(old, new))
+
+
+def stage(workspace: Workspace, namespace: str, *argv: str) -> str:
+    """What `devloop ARGV` prints, where there is no kubeconfig: a stage that needs no cluster."""
+    done = subprocess.run(
+        [sys.executable, "-m", "devloop", *argv],
+        cwd=workspace.root,
+        env={
+            **os.environ,
+            "KUBECONFIG": str(workspace.root / "none"),
+            "BASE": os.environ["DEVLOOP_TEST_BASE_IMAGE"],
+            "IMAGE": f"{namespace}/web",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 class Devloop:

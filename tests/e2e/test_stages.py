@@ -4,10 +4,9 @@ without a builder; and what is rendered is what runs."""
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
+
+from tests.e2e.session import stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,49 +17,61 @@ if TYPE_CHECKING:
 
     Start = Callable[..., Devloop]
 
+KINDS = (
+    "configmaps,secrets,serviceaccounts,services,deployments,replicationcontrollers,statefulsets,"
+    "daemonsets,jobs,cronjobs,ingresses,persistentvolumeclaims,roles,rolebindings"
+)
+# What every namespace has.
+KUBERNETES = ("ConfigMap/kube-root-ca.crt", "ServiceAccount/default")
+MARKS = ("devloop.dev/", "deployment.kubernetes.io/revision")
 
-def _without_cluster(cluster: Cluster, workspace: Workspace, *argv: str) -> str:
-    """What `devloop ARGV` prints where there is no kubeconfig."""
-    done = subprocess.run(
-        [sys.executable, "-m", "devloop", *argv],
-        cwd=workspace.root,
-        env={
-            **os.environ,
-            "KUBECONFIG": str(workspace.root / "none"),
-            "BASE": os.environ["DEVLOOP_TEST_BASE_IMAGE"],
-            "IMAGE": f"{cluster.namespace}/web",
-        },
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+READS = "          image: web\n          envFrom: [{configMapRef: {name: greeting}}]\n"
+READ = """---
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: greeting
+  labels: {app: web}
+  annotations: {team: shop}
+data: {GREETING: hello}
+"""
 
 
 def _as_created(cluster: Cluster, manifests: str) -> dict[str, Any]:
-    """The objects as the API server would have them, by kind."""
-    argv = ["create", "--dry-run=server", "-o", "json", "-f", "-"]
+    """The objects as the API server would have them where there are none yet, by kind and name."""
     # With one object kubectl prints no List.
     texts = manifests.split("---\n")[1:]
-    found = [json.loads(cluster.kubectl(*argv, stdin=_elsewhere(text))) for text in texts]
-    return {each["kind"]: each for each in found}
+    argv = ("create", "--dry-run=server", "-o", "json", "-f", "-")
+    found = [json.loads(cluster.kubectl(*argv, stdin=text)) for text in texts]
+    return {_name(each): _decided(each) for each in found}
 
 
-def _elsewhere(manifest: str) -> str:
-    return manifest.replace("\n  name: web\n", "\n  name: web-rendered\n", 1)
+def _live(cluster: Cluster) -> dict[str, Any]:
+    """All objects of the namespace that somebody decides on, by kind and name."""
+    found = cluster.get(KINDS)["items"]
+    return {_name(each): _decided(each) for each in found if _name(each) not in KUBERNETES}
 
 
-def _spec(thing: dict[str, Any]) -> dict[str, Any]:
-    """What a user decides of an object: not what the server gives each one."""
-    spec: dict[str, Any] = json.loads(json.dumps(thing["spec"]))
+def _name(thing: dict[str, Any]) -> str:
+    return f"{thing['kind']}/{thing['metadata']['name']}"
+
+
+def _decided(thing: dict[str, Any]) -> dict[str, Any]:
+    """What a user decides of an object: not what the server gives each one, nor what marks it as
+    devloop's."""
+    found: dict[str, Any] = json.loads(json.dumps(thing))
+    found.pop("status", None)
+    meta = found["metadata"]
+    found["metadata"] = {
+        part: {k: v for k, v in meta.get(part, {}).items() if not k.startswith(MARKS)}
+        for part in ("labels", "annotations")
+    }
     for own in ("clusterIP", "clusterIPs"):
-        spec.pop(own, None)
-    return spec
+        found.get("spec", {}).pop(own, None)
+    return found
 
 
-def _images(file: Path) -> str:
+def _image(file: Path) -> str:
     (build,) = json.loads(file.read_text())["builds"]
     ref: str = build["ref"]
     return ref
@@ -70,19 +81,22 @@ def test_build_render_and_deploy_give_what_dev_runs(
     devloop: Start, workspace: Workspace, cluster: Cluster
 ) -> None:
     workspace.version("v1")
-    _without_cluster(cluster, workspace, "build", "--push", "--file-output", "../images.json")
-    ref = _images(workspace.root / "../images.json")
+    workspace.replace("k8s.yaml", "          image: web\n", READS)
+    workspace.save("k8s.yaml", workspace.read("k8s.yaml") + READ)
+    stage(workspace, cluster.namespace, "build", "--push", "--file-output", "../images.json")
+    ref = _image(workspace.root / "../images.json")
     render = ("render", "--images", "../images.json")
-    printed = _without_cluster(cluster, workspace, *render)
-    assert printed == _without_cluster(cluster, workspace, "render")
+    printed = stage(workspace, cluster.namespace, *render)
+    assert printed == stage(workspace, cluster.namespace, "render")
     rendered = _as_created(cluster, printed)
+    template = rendered["Deployment/web"]["spec"]["template"]
+    assert list(template["metadata"]["annotations"]) == ["devloop.dev/reads"]
 
     session = devloop("deploy", "--images", "../images.json")
     assert session.join(90) == 0, session.story()
     cluster.serves("v1")
     assert not [e for e in session.events if e.get("step") in ("build", "push")]
-    live = {kind: cluster.get(kind, "web") for kind in rendered}
-    assert {k: _spec(v) for k, v in live.items()} == {k: _spec(v) for k, v in rendered.items()}
+    assert _live(cluster) == rendered
     # What is on disk is what was pushed, so no file is needed to find it.
     session = devloop("deploy")
     assert session.join(60) == 0, session.story()
@@ -91,9 +105,10 @@ def test_build_render_and_deploy_give_what_dev_runs(
     session = devloop("dev")
     session.ready_at_last(seconds=90)
     cluster.serves("v1")
-    live = {kind: cluster.get(kind, "web") for kind in rendered}
-    (container,) = live["Deployment"]["spec"]["template"]["spec"]["containers"]
+    live = _live(cluster)
+    (container,) = live["Deployment/web"]["spec"]["template"]["spec"]["containers"]
     # But for the supervisor, which is in the image of `dev`.
     assert container["image"].partition("@")[0] == ref.partition("@")[0]
+    assert container["image"] != ref
     container["image"] = ref
-    assert {k: _spec(v) for k, v in live.items()} == {k: _spec(v) for k, v in rendered.items()}
+    assert live == rendered
