@@ -6,12 +6,9 @@ import json
 import os
 import re
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from . import cache, console, debian, shell
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 OLDEST_GO = (1, 24)
 SUITE = "trixie"
@@ -96,10 +93,8 @@ def from_module(module: str, release: str, package: str, *flags: str, estimate: 
     def make(program: Path) -> None:
         command, env = go()
         with console.step(f"building {name} {release} with Go", estimate):
-            download = [command, "mod", "download", "-json", f"{module}@{release}"]
-            found = json.loads(shell.output(download, timeout=600))
             source = program.parent / "source"
-            shutil.copytree(found["Dir"], source)
+            shutil.copytree(downloaded(module, release), source)
             shell.run(["chmod", "-R", "u+w", source], timeout=60)
             argv = [command, "build", "-mod=mod", *FLAGS, *flags, "-ldflags=-s -w"]
             argv += ["-o", str(program), package]
@@ -109,3 +104,10 @@ def from_module(module: str, release: str, package: str, *flags: str, estimate: 
     program = cache.made(f"go-programs/{name}-{made_from}", make)
     cache.forget(f"go-programs/{name}-*")
     return program
+
+
+def downloaded(module: str, release: str) -> Path:
+    """Return the directory of a module's files, which is not to be written in."""
+    command, env = go()
+    argv = [command, "mod", "download", "-json", f"{module}@{release}"]
+    return Path(json.loads(shell.run(argv, timeout=600, env=env))["Dir"])

@@ -6,7 +6,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
-from . import bases, cache, cluster, docker_image, engine, images, shell, tools, venv
+from . import bases, cache, cluster, docker_image, engine, flux, images, shell, tools, venv
 
 if TYPE_CHECKING:
     from .cluster import Cluster
@@ -30,7 +30,7 @@ def ensure(wanted: Cluster) -> dict[str, str]:
         busybox = images.ensure(bases.busybox_base())
         registry = images.ensure(bases.registry())
         node = cluster.node_image()
-        docker = ""
+        docker = controllers = ""
         tools.ensure_busybox(busybox)
         tools.ensure_kind()
         tools.ensure_kubectl(made_node=bool(node))
@@ -39,6 +39,7 @@ def ensure(wanted: Cluster) -> dict[str, str]:
             tools.ensure_shells()
             tools.ensure_buildkitd()
             docker = images.ensure(docker_image.image())
+            controllers = flux.ensure()
         cluster.ensure(wanted, node)
     found = {
         "PATH": os.environ["PATH"],
@@ -50,6 +51,7 @@ def ensure(wanted: Cluster) -> dict[str, str]:
     }
     if wanted.kubeconfig is not None:
         found["DEVLOOP_TEST_DOCKER_IMAGE"] = docker
+        found["DEVLOOP_TEST_FLUX"] = controllers
         found["KUBECONFIG"] = found["DEVLOOP_TEST_KUBECONFIG"] = str(wanted.kubeconfig)
     return found
 
