@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 from devloop.base.lazy_dataclass import dataclass
 from devloop.builders import docker_errors
+from devloop.builders.compiler_errors import source_place
 from devloop.builders.job import shown_path
 from devloop.builders.rawjson import one_line, split_name
 from devloop.errors import Code, Diagnosis, Location
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
     from devloop.builders.dockerfile import Dockerfile, Instruction
@@ -104,7 +105,7 @@ class BuildLocation:
     shown: str
     dockerfile: Dockerfile
     context: Path
-    names: Iterable[str]
+    names: Collection[str]
     repository: str
     platforms: tuple[str, ...] = ()
 
@@ -272,10 +273,14 @@ def _run(output: str, failure: BuildFailure, place: BuildLocation) -> Diagnosis 
     if code == 127:
         cause = "a command is not found in the image (or a script's interpreter or line ends)"
     without_git = _needs_git("\n".join((command, *failure.log)), place)
+    location = _location(failure, place)
+    if source := source_place(failure.log, place.names):
+        path, line, column = source
+        location = Location(shown_path(place.context / path), line, column)
     return Diagnosis(
         code=Code.BUILD_RUN_FAILED,
         message=f"RUN {ended}: {command}",
-        location=_location(failure, place),
+        location=location,
         cause=_WITHOUT_GIT if without_git else cause,
         suggestions=_WITH_GIT if without_git else (),
         detail=failure.log[-_DETAIL_LINES:],
