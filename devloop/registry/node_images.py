@@ -72,6 +72,8 @@ _TOOLS = {
 # k3d says that an import failed and exits with 0.
 _SAID_ERROR = re.compile(r"\berro(?:r|\[)|^X ", re.IGNORECASE)
 _K3D_FAILED = re.compile(r"\bERRO\[")
+# What kind shows of a node that does not run: its own command, and Docker's answer to that.
+_NODE_STOPPED = re.compile(r'command "docker exec (?:-\S+ )*(\S+) .*?is not running', re.DOTALL)
 
 # --- which nodes a context leads to --------------------------------------------------------------
 
@@ -182,6 +184,9 @@ def _failed(image: str, nodes: NodeImages, lines: deque[str]) -> DevloopError:
     elif tool.absent in text:
         code, hint = Code.CLUSTER_NOT_FOUND, f"list the clusters: {tool.lists}"
         message = f"there is no {nodes.tool} cluster {nodes.cluster} that runs"
+    elif (stopped := _NODE_STOPPED.search(text)) is not None:
+        code, hint = Code.REGISTRY_PUSH_FAILED, f"start it: docker start {stopped[1]}"
+        message = f"node {stopped[1]} of {nodes.cluster} does not run"
     else:
         message = f"{image} could not be loaded into the nodes of {nodes.cluster}"
         detail = tuple(output[-20:])

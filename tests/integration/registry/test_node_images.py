@@ -100,6 +100,19 @@ def test_what_it_says_of_a_failure_is_told(
         assert caught.value.diagnosis.cause == said
 
 
+def test_a_node_that_does_not_run_is_named(program: Program) -> None:
+    said = (
+        'ERROR: command "docker exec --privileged dev-worker containerd config dump" failed\n\n'
+        "Command Output: Error response from daemon: container 28dd is not running"
+    )
+    program("kind", f"echo '{said}' >&2; exit 1")
+    with pytest.raises(DevloopError) as caught:
+        load(KIND)
+    assert caught.value.code == "registry/push-failed"
+    assert caught.value.diagnosis.message == "node dev-worker of dev does not run"
+    assert caught.value.diagnosis.suggestions == ("start it: docker start dev-worker",)
+
+
 def test_k3d_fails_with_a_status_of_0(program: Program) -> None:
     program("k3d", "echo 'ERRO[0001] failed to import image: exec failed' >&2")
     with pytest.raises(DevloopError) as caught:
