@@ -78,6 +78,13 @@ def decided(cluster: Cluster) -> list[object]:
     return [meta["labels"], marks, found["spec"]]
 
 
+def managers(cluster: Cluster) -> set[str]:
+    """Who owns fields of the workload and its Service."""
+    kinds = ("get", "deployment,service", "--show-managed-fields", "-o", "json")
+    found = json.loads(cluster.kubectl(*kinds))["items"]
+    return {entry["manager"] for each in found for entry in each["metadata"]["managedFields"]}
+
+
 def held(event: Event) -> bool:
     is_hold: bool = event["type"] == "hold" and event.get("code") == "safety/gitops-owned"
     return is_hold
@@ -135,11 +142,14 @@ def test_flux_applies_what_is_handed_over_and_keeps_it(
     session.ready_at_last(60)
     cluster.serves("v3")
     assert flux.owner()["spec"]["suspend"] is True
+    assert "devloop" in managers(cluster)
     session.interrupt()
     after = flux.owner()
     assert after["spec"] == before["spec"]
     assert after["metadata"].get("annotations") == before["metadata"].get("annotations")
     runs(cluster, "v2", second)
+    # Nor does anything of it stay because devloop has it, too.
+    assert managers(cluster) == {"kustomize-controller", "kube-controller-manager"}
 
     # After a kill it goes on as soon as any command looks.
     session = devloop("dev", "--suspend-gitops")
@@ -153,3 +163,4 @@ def test_flux_applies_what_is_handed_over_and_keeps_it(
     assert flux.owner()["spec"] == before["spec"]
     runs(cluster, "v2", second)
     assert decided(cluster) == theirs
+    assert "devloop" not in managers(cluster)

@@ -21,6 +21,7 @@ from devloop.cluster.api.pod_view import Json, annotation, dig, metadata, text, 
 from devloop.cluster.api.writes import MANAGER, is_another
 from devloop.cluster.deploy.gitops_owners import GitopsOwner, OwnerState
 from devloop.cluster.deploy.lease import Holder
+from devloop.cluster.deploy.let_go import let_go
 from devloop.cluster.replace.recovery_log import object_file, write_first
 from devloop.errors import Code, DevloopError
 
@@ -132,7 +133,8 @@ def suspend(
 
 def resume(connection: Connection, log: SuspensionLog, entry: Suspension) -> str:
     """Let an owner go on, unless another session still needs it suspended; what was done, in words,
-    "" for nothing. Errors: cluster/*; the log then keeps it."""
+    "" for nothing. What was written meanwhile of what it has is its own again. Errors: cluster/*;
+    the log then keeps it."""
     said = ""
     for _ in range(_TRIES):
         live = connection.find(entry.path)
@@ -150,6 +152,10 @@ def resume(connection: Connection, log: SuspensionLog, entry: Suspension) -> str
             if _is_suspended(entry.owner, live):
                 change, said = _as_it_was(entry.owner, _was(live)), f"{entry.owner} resumed"
         if _patch(connection, entry, live, marks, change):
+            if not rest:
+                # The owner goes on already, whatever becomes of this.
+                with contextlib.suppress(DevloopError):
+                    let_go(connection, live)
             break
     else:
         raise DevloopError.of(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SHOP = "/apis/kustomize.toolkit.fluxcd.io/v1/namespaces/flux-system/kustomizations/shop"
 APP = "/apis/argoproj.io/v1alpha1/namespaces/argocd/applications/shop"
+WEB_OF_ARGO = {"kind": "Deployment", "namespace": "dev", "name": "web"}
 AUTOMATED = {"prune": True, "selfHeal": True, "allowEmpty": False}
 
 
@@ -51,7 +52,7 @@ def gitops(api: FakeApi) -> FakeApi:
     api.groups = {"kustomize.toolkit.fluxcd.io": "v1", "argoproj.io": "v1alpha1"}
     api.put(SHOP, {"metadata": {"name": "shop"}, "spec": {"interval": "1m"}})
     policy = {"automated": AUTOMATED, "syncOptions": ["ServerSideApply=true"]}
-    resources = [{"kind": "Deployment", "namespace": "dev", "name": "web"}]
+    resources = [WEB_OF_ARGO]
     api.put(
         APP,
         {
@@ -214,6 +215,50 @@ def test_the_next_command_resumes_what_a_killed_session_left(
     assert note.message.startswith("Flux's Kustomization flux-system/shop resumed")
     assert gitops.objects[SHOP]["spec"] == before
     assert resume_left(connection, tmp_path) == ()
+
+
+INVENTORY = {
+    "inventory": {
+        "entries": [
+            {"id": "dev_web_apps_Deployment", "v": "v1"},
+            {"id": "dev_shop__Service", "v": "v1"},
+            {"id": "dev_gone_apps_Deployment", "v": "v1"},
+        ]
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("owner", "thing", "status"),
+    [
+        (SHOP, FLUX, INVENTORY),
+        (APP, ARGO, {"resources": [{"group": "apps", "version": "v1", **WEB_OF_ARGO}]}),
+    ],
+)
+def test_what_the_owner_has_is_not_devloops_any_more_once_it_goes_on(
+    gitops: FakeApi,
+    connection: Connection,
+    tmp_path: Path,
+    owner: str,
+    thing: dict[str, Any],
+    status: dict[str, Any],
+) -> None:
+    theirs = {"manager": "kustomize-controller", "operation": "Apply", "fieldsV1": {"f:spec": {}}}
+    ours = {**theirs, "manager": "devloop"}
+    written = copy.deepcopy(thing)
+    written["metadata"]["managedFields"] = [theirs, ours]
+    written["metadata"].setdefault("annotations", {})["devloop.dev/applied"] = "0a1b"
+    gitops.put(WEB, written)
+    gitops.put(owner, {**gitops.objects[owner], "status": status})
+    before = copy.deepcopy(gitops.objects[WEB])
+    guard = GitopsGuard(connection, tmp_path, suspends=True)
+    guard.check([thing], lambda _: None)
+    guard.close()
+    after = gitops.objects[WEB]
+    assert after["metadata"]["managedFields"] == [theirs]
+    assert "devloop.dev/applied" not in (after["metadata"].get("annotations") or {})
+    assert after["spec"] == before["spec"]
+    assert SuspensionLog(tmp_path).entries() == ()
 
 
 def test_what_cannot_be_resumed_now_is_said_with_the_ways_out_and_resumed_later(
