@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from devloop.base.cancel import Cancel
+from devloop.cluster.api.pod_view import generation_of
 from devloop.cluster.deploy.deployments import Deployments
 from devloop.config.schema import Project, Service
 from devloop.manifests import renderings_of
-from devloop.model import ImageRef
+from devloop.model import ImageRef, WorkloadRef
 from tests.support.cluster_objects import deployment, service_config
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,8 +53,12 @@ class Stage:
     def __init__(self, api: FakeApi, connection: Connection, view: ClusterView, root: Path) -> None:
         self.api, self.connection, self.view, self.root = api, connection, view, root
         self.reporter, self.cancel = Recorder(), Cancel()
+        self._deployed = False
 
     def deployer(self, *manifests: dict[str, Any], others: tuple[Service, ...] = ()) -> Any:
+        """One that knows of no write of an earlier one: the view must have come as far."""
+        if self._deployed and WEB in self.api.objects:
+            until(self._seen)
         for index, manifest in enumerate(manifests):
             (self.root / f"{index}.json").write_text(json.dumps(manifest))
         patterns = (str(self.root / "*.json"),) if manifests else ()
@@ -68,7 +74,13 @@ class Stage:
         return shared.deployer(service)
 
     def deploy(self, deployer: ServiceDeployer, image: ImageRef) -> Any:
+        self._deployed = True
         return deployer.deploy(image, self.reporter, self.cancel)
+
+    def _seen(self) -> bool:
+        view = self.view.workload(WorkloadRef(kind="deployment", name="web", namespace="dev"))
+        seen = view.get("web")
+        return seen is not None and generation_of(seen) == generation_of(self.api.objects[WEB])
 
     def writes(self) -> list[tuple[str, str]]:
         return [(c.method, c.path) for c in self.api.calls if c.method != "GET"]
