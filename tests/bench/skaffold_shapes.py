@@ -25,14 +25,19 @@ from typing import TYPE_CHECKING
 
 from tests.e2e.conftest import Cluster
 from tests.e2e.session import Devloop
-from tests.support.machine import images, languages, shell
+from tests.support.machine import bases, images, languages, shell
 from tests.support.skaffold_shapes import SHAPES, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PATIENCE_SECONDS = 180
-MADE = {"node-base:dev": languages.node, "ruby-base:dev": languages.ruby}
+MADE = {
+    "busybox-base:dev": bases.busybox_base,
+    "java-base:dev": languages.java,
+    "node-base:dev": languages.node,
+    "ruby-base:dev": languages.ruby,
+}
 
 
 @dataclass(kw_only=True)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.e2e.standing import standing
+from tests.support.skaffold_shapes import SHAPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.e2e.conftest import Cluster
     from tests.e2e.session import Devloop, Workspace
@@ -112,3 +116,35 @@ def test_modules_a_needed_image_a_profile_and_sync(
     text = cluster.kubectl("exec", standing(cluster).pod.name, "--", "cat", "/app/data/b.txt")
     assert text == "two"
     assert standing(cluster).pod == before.pod, "the process went on"
+
+
+# Charts with a chart of their own; a custom builder with a chart that gets parts of the image's
+# name; hooks of every kind, among them around a sync. All shapes: tests/bench/skaffold_shapes.py.
+@pytest.mark.parametrize("name", ["helm-dependencies", "templated-fields", "lifecycle-hooks"])
+def test_a_shape_is_served_and_served_again(
+    name: str, devloop: Start, cluster: Cluster, tmp_path: Path
+) -> None:
+    shape = SHAPES[name]
+    root = tmp_path / name
+    root.mkdir()
+    shape.write(root)
+    registry = os.environ["DEVLOOP_TEST_REGISTRY"]
+    session = devloop("dev", "--trust", cwd=root, DEVLOOP_REGISTRY=registry, **shape.env)
+    session.finished("ready", seconds=120)
+    for service, answer in shape.first.items():
+        cluster.serves(answer, service=service)
+
+    for edit in shape.edits:
+        path = root / edit.file
+        path.write_text(path.read_text().replace(edit.old, edit.new))
+        session.ready_at_last()
+        cluster.serves(edit.served, edit.path, edit.service)
+
+    said = [each for each in session.of("diagnostic") if each["severity"] != "info"]
+    assert [each for each in said if each["code"].startswith("config/")] == []
+    if name == "lifecycle-hooks":
+        steps = [line.split()[0] for line in (root / "steps.log").read_text().splitlines()]
+        once = ["pre-build-all", "hook.sh", "built", "pre-render", "post-render", "pre-deploy"]
+        assert steps[: len(once) + 1] == [*once, "post-deploy"]
+        assert "files hello.txt" in (root / "steps.log").read_text()
+        assert cluster.answer("/deployed.txt") == "deployed\n"

@@ -126,7 +126,10 @@ def _jib(options: Node, artifact: Keys, module: Module, use: Translating) -> lis
         return [f'{program} {_line([task, *more, *args])} --image="$DEVLOOP_IMAGE"']
     program = "./mvnw" if use.files.is_file(f"{context}/mvnw") else "mvn"
     words = ["-q", *(["--projects", project, "--also-make"] if project else [])]
-    words += ["-DskipTests=true", *args, "package" if project else "prepare-package", "jib:build"]
+    words += ["-DskipTests=true", *args]
+    # The modules that it needs are built with it, but are no images.
+    words += [f"-Djib.containerize={project}", "package"] if project else ["prepare-package"]
+    words.append("jib:build")
     return [f'{program} {_line([*words, *more])} -Djib.to.image="$DEVLOOP_IMAGE"']
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 COMMON = ("bash", "coreutils", "dash", "libc-bin", "tzdata")
 NODE = (*COMMON, "nodejs")
+JAVA = (*COMMON, "openjdk-17-jre-headless")
 RUBY = (*COMMON, "ruby", "ruby-webrick")
 
 
@@ -28,6 +29,13 @@ def node_tree(root: Path) -> None:
 def ruby_tree(root: Path) -> None:
     """Make a tree with ruby, its webrick and a shell."""
     bases.plant(RUBY, root, dependencies=True)
+
+
+def java_tree(root: Path) -> None:
+    """Make a tree with java and a shell."""
+    bases.plant(JAVA, root, dependencies=True)
+    (home,) = (root / "usr/lib/jvm").glob("java-17-openjdk-*")
+    (root / "usr/bin/java").symlink_to(f"/usr/lib/jvm/{home.name}/bin/java")
 
 
 def key(name: str) -> str:
@@ -43,6 +51,18 @@ def node() -> Image:
         key=key("node"),
         tree=node_tree,
         config=(bases.PATH, 'CMD ["node"]'),
+        estimate="1 min",
+    )
+
+
+def java() -> Image:
+    """Return the image that Java services are built from."""
+    return Image(
+        tag="java-base:dev",
+        public="eclipse-temurin:17-jre",
+        key=key("java"),
+        tree=java_tree,
+        config=(bases.PATH, 'CMD ["java", "-version"]'),
         estimate="1 min",
     )
 

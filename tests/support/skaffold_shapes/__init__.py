@@ -11,7 +11,8 @@ from tests.support.skaffold_shapes.deploys import DEPLOYS
 from tests.support.skaffold_shapes.images import IMAGES
 from tests.support.skaffold_shapes.languages import LANGUAGES
 from tests.support.skaffold_shapes.shape import Edit, Shape
+from tests.support.skaffold_shapes.tools import TOOLS
 
 __all__ = ["SHAPES", "Edit", "Shape"]
 
-SHAPES = {each.name: each for each in (*DEPLOYS, *IMAGES, *LANGUAGES)}
+SHAPES = {each.name: each for each in (*DEPLOYS, *IMAGES, *LANGUAGES, *TOOLS)}
