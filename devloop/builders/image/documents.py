@@ -171,7 +171,8 @@ def parse_image(manifest: bytes, media_type: str, config: bytes) -> Image:
         manifest=parsed,
         config=parsed_config,
         layers=layers,
-        delta=bool(layers) and any(entry.get("comment") == MARK for entry in history),
+        # Further down it is that of an image that this one is built from.
+        delta=bool(layers and history) and history[-1].get("comment") == MARK,
     )
 
 

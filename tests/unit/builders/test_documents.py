@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -109,6 +110,29 @@ def test_devloop_s_own_layer_is_known_again_and_taken_off() -> None:
     assert bare.config["history"] == found.config["history"]
     twice = bare.documents(NOW, bare.bare(digest("e"), 7), "devloop delta")
     assert len(load(twice.manifest)["layers"]) == 3
+
+
+def test_the_own_layer_of_an_image_below_is_none_of_this_one() -> None:
+    below = image()
+    below = parse_image(
+        (made := below.documents(NOW, below.bare(digest("d"), 7), "devloop delta")).manifest,
+        DOCKER,
+        made.config,
+    )
+    history = [*below.config["history"], {"created": NOW, "created_by": "COPY app.py ."}]
+    above = replace(
+        below,
+        layers=(*below.layers, below.bare(digest("e"), 7)),
+        config={**below.config, "history": history},
+    ).documents(NOW)
+
+    found = parse_image(above.manifest, DOCKER, above.config)
+
+    assert not found.delta
+    assert len(found.without_delta().layers) == 4
+    again = found.documents(NOW, found.bare(digest("f"), 7), "devloop delta")
+    bare = parse_image(again.manifest, DOCKER, again.config).without_delta()
+    assert bare.config["history"] == history
 
 
 def test_a_layer_is_put_in_the_place_of_another() -> None:
