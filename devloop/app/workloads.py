@@ -84,6 +84,14 @@ def workloads_of(
     return found
 
 
+def namespaces_of(renderings: Iterable[Rendering], namespace: str) -> frozenset[str]:
+    """The namespaces that these manifests have their objects in: those that they name or make, and
+    `namespace` for what names none."""
+    keys = [each.key for rendering in renderings for each in _objects(rendering)]
+    made = {name for _, kind, _, name in keys if kind == "Namespace"}
+    return frozenset({namespace, *made, *(where for _, _, where, _ in keys if where)})
+
+
 def releases_in(
     project: Project, services: Iterable[str], connection: Connection
 ) -> tuple[HelmRelease, ...]:

@@ -16,7 +16,8 @@ from devloop.errors import ExitStatus
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
 @project_options
 def command(options: CommonOptions, yes: bool, dry_run: bool) -> int:
-    """Delete what devloop itself created for this project, nothing else.
+    """Delete what devloop itself created for this project in its namespace, and in those that its
+    manifests name; nothing else.
 
     What existed before devloop, and what others created, stays as it is. Refused while a session of
     the project runs, which would create it all again.
@@ -26,6 +27,7 @@ def command(options: CommonOptions, yes: bool, dry_run: bool) -> int:
     from devloop.app import connect, only_session  # noqa: PLC0415
     from devloop.app.workloads import (  # noqa: PLC0415 - as above
         installed_releases,
+        namespaces_of,
         renderings_for,
         workloads_of,
     )
@@ -40,9 +42,9 @@ def command(options: CommonOptions, yes: bool, dry_run: bool) -> int:
 
     lock = contextlib.nullcontext() if dry_run else only_session(project)
     with lock, connect(project) as connection:
+        renderings = renderings_for(project.services.values(), namespace=connection.namespace)
         if not dry_run:
             # What stays must not stay as a killed session left it.
-            renderings = renderings_for(project.services.values(), namespace=connection.namespace)
             workloads = workloads_of(project, project.services, renderings, connection)
             refs = tuple(dict.fromkeys(chain(*workloads.values())))
             found = recover(connection, RecoveryLog(project.state_dir))
@@ -51,10 +53,17 @@ def command(options: CommonOptions, yes: bool, dry_run: bool) -> int:
                 click.echo(diagnosis.message)
             remove_abandoned_leases(connection, [ref for ref in refs if ref.serves])
         found_all = find_created(connection, project.name)
-        created = tuple(each for each in found_all if not each.manager)
+        # Somebody else may work on the same project in a namespace of their own.
+        here = {"", *namespaces_of(renderings.values(), connection.namespace)}
+        created = tuple(each for each in found_all if not each.manager and each.place in here)
         for each in found_all:
             if each.manager:
                 click.echo(f"left     {each}: {each.manager} manages it")
+        for place in sorted({each.place for each in found_all} - here):
+            count = sum(each.place == place for each in found_all)
+            click.echo(
+                f"left     {count} in {place}: `devloop down -n {place}` is for that namespace"
+            )
         releases = installed_releases(project, connection)
         if not created and not releases:
             click.echo(f"nothing to delete: devloop created nothing for {project.name} here")

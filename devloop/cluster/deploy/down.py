@@ -42,6 +42,11 @@ class Created:
         where = f" in {self.namespace}" if self.namespace else ""
         return f"{self.resource.kind} {self.name}{where}"
 
+    @property
+    def place(self) -> str:
+        """The namespace that it is in, or is; "" for anything else of the whole cluster."""
+        return self.name if self.resource.kind == "Namespace" else self.namespace
+
 
 def find_created(connection: Connection, project: str) -> tuple[Created, ...]:
     """Everything the project created in the cluster, in the order in which to delete it.

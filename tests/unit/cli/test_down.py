@@ -45,6 +45,42 @@ def test_what_devloop_created_is_deleted(api: FakeApi) -> None:
     assert WEB not in api.objects
 
 
+def test_what_others_have_of_the_same_project_in_their_namespaces_stays(
+    api: FakeApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def has(kind: str, name: str, path: str) -> str:
+        thing = {"apiVersion": "v1", "kind": kind, "metadata": {"name": name}}
+        api.put(path, desired(thing, None, "shop"))
+        return path
+
+    theirs = [
+        has("Service", "web", "/api/v1/namespaces/anna/services/web"),
+        has("ConfigMap", "web", "/api/v1/namespaces/anna/configmaps/web"),
+        has("Namespace", "anna", "/api/v1/namespaces/anna"),
+    ]
+    own = [
+        has("Service", "db", "/api/v1/namespaces/data/services/db"),
+        has("Namespace", "shared", "/api/v1/namespaces/shared"),
+        has("Service", "mail", "/api/v1/namespaces/shared/services/mail"),
+    ]
+    (tmp_path / "k8s.yaml").write_text(
+        "{apiVersion: v1, kind: Service, metadata: {name: db, namespace: data}}\n---\n"
+        "{apiVersion: v1, kind: Namespace, metadata: {name: shared}}\n"
+    )
+    with (tmp_path / "devloop.yaml").open("a") as file:
+        file.write("    deploy: {manifests: [k8s.yaml]}\n")
+    for argv in (["--dry-run"], ["--yes"]):
+        assert main(["down", "-n", "dev", *argv]) == 0
+        said = capsys.readouterr().out
+        assert "left     3 in anna: `devloop down -n anna` is for that namespace\n" in said
+        assert "Service web in anna" not in said
+    assert [path in api.objects for path in theirs] == [True] * 3
+    assert [path in api.objects for path in (*own, WEB)] == [False] * 4
+    # Whoever names it gets it.
+    assert main(["down", "--yes", "-n", "anna"]) == 0
+    assert [path in api.objects for path in theirs[:2]] == [False] * 2
+
+
 @pytest.mark.usefixtures("api")
 def test_nothing_is_deleted_while_a_session_runs(
     api: FakeApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
