@@ -119,9 +119,11 @@ def _kept_beside(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        full = error.errno == errno.ENOSPC
         raise DevloopError.of(
-            Code.ENV_DISK_FULL if error.errno == errno.ENOSPC else Code.ENV_FILE_UNREADABLE,
+            Code.ENV_DISK_FULL if full else Code.ENV_FILE_UNREADABLE,
             "devloop cannot keep its files beside the project",
             location=Location(str(directory)),
             cause=error.strerror or str(error),
+            suggestions=() if full else ("make that directory writable, or work in a copy",),
         ) from error

@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devloop.base.home import home_directory
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.state_file import StateFile
 from devloop.config.commands import HookCommands
@@ -97,7 +98,7 @@ class Trusted:
 def trusted(env: Mapping[str, str]) -> Trusted:
     """By the XDG base directory specification."""
     base = env.get("XDG_STATE_HOME", "")
-    directory = Path(base) if base.startswith("/") else Path(env.get("HOME") or "~").expanduser()
+    directory = Path(base) if base.startswith("/") else home_directory(env)
     directory = directory if base.startswith("/") else directory / ".local" / "state"
     return Trusted(directory / "devloop" / "trusted.json")
 

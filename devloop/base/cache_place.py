@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devloop.base.home import home_directory
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -16,4 +18,4 @@ def cache_directory(env: Mapping[str, str] | None = None) -> Path:
     found = env.get("XDG_CACHE_HOME", "")
     if found.startswith("/"):
         return Path(found) / "devloop"
-    return Path(env.get("HOME") or Path.home()) / ".cache" / "devloop"
+    return home_directory(env) / ".cache" / "devloop"

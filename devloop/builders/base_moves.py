@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devloop.base.cancel import Cancel
+from devloop.base.home import docker_directory
 from devloop.base.image_reference import parse_reference
 from devloop.base.lazy_dataclass import dataclass
 from devloop.base.platforms import own_platform
@@ -169,8 +170,7 @@ def is_default_builder() -> bool:
     buildx takes several times as long as all else."""
     if os.environ.get("BUILDX_BUILDER"):
         return False
-    docker = Path(os.environ.get("DOCKER_CONFIG") or Path("~/.docker").expanduser())
-    directory = Path(os.environ.get("BUILDX_CONFIG") or docker / "buildx")
+    directory = Path(os.environ.get("BUILDX_CONFIG") or docker_directory() / "buildx")
     try:
         chosen = json.loads((directory / "current").read_bytes())
     except FileNotFoundError:

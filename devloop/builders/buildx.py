@@ -27,7 +27,7 @@ from devloop.builders.build_context import arranged, copied, failed_preparing
 from devloop.builders.build_errors import BuildFailure, BuildLocation, diagnose, step_of
 from devloop.builders.buildx_builder import away, may_be_away, next_route
 from devloop.builders.cache_mounts import SLOW, additions, advice, as_built, report, with_mounts
-from devloop.builders.docker_cli import cannot_run, place_for_files
+from devloop.builders.docker_cli import buildx_place, cannot_run, place_for_files
 from devloop.builders.dockerfile import load
 from devloop.builders.image.full_build import NeedsFullBuild
 from devloop.builders.job import ProgressReporter, tag_of
@@ -309,7 +309,7 @@ class Buildx:
                     cancel=cancel,
                     on_line=on_line,
                     cwd=job.root,
-                    env={**os.environ, **_ENVIRONMENT},
+                    env={**os.environ, **_ENVIRONMENT, **buildx_place(job.root)},
                     limit=job.limit,
                     silence=process.Silence(every=_STILL, report=still),
                 )

@@ -9,6 +9,7 @@ refuses to remove what a container uses.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 from datetime import datetime
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devloop.base import process
+from devloop.base.home import docker_directory
 from devloop.builders.job import TAG_PREFIX
 from devloop.config.schema import STATE_DIR
 from devloop.errors import Code, DevloopError
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 
 _FRACTION = re.compile(r"(\.\d{6})\d+")
+
+_INSTALL = "install the docker command: https://docs.docker.com/engine/install/"
 
 # In seconds, for what is done with an image.
 _LIMIT = 60.0
@@ -52,7 +56,11 @@ def cannot_run(error: process.CannotRun) -> DevloopError:
         )
     program = error.program
     if error.missing:
-        return DevloopError.of(Code.ENV_TOOL_MISSING, f"{program} is not installed or not on PATH")
+        return DevloopError.of(
+            Code.ENV_TOOL_MISSING,
+            f"{program} is not installed or not on PATH",
+            suggestions=(_INSTALL,) if program == "docker" else (),
+        )
     return DevloopError.of(Code.ENV_TOOL_MISSING, f"{program} cannot be run", cause=error.reason)
 
 
@@ -67,6 +75,18 @@ def place_for_files(root: Path) -> Path | None:
     place = root / STATE_DIR / "tmp"
     place.mkdir(parents=True, exist_ok=True)
     return place
+
+
+def buildx_place(root: Path) -> dict[str, str]:
+    """A place for buildx in the project `root`, as its variable, where it has none beside Docker's
+    configuration: it does nothing without one. CI runs containers under users without a home."""
+    if os.environ.get("BUILDX_CONFIG"):
+        return {}
+    place = docker_directory() / "buildx"
+    there = next(path for path in (place, *place.absolute().parents) if path.exists())
+    if os.access(there, os.W_OK | os.X_OK) or any(place.glob("instances/*")):
+        return {}
+    return {"BUILDX_CONFIG": str(root / STATE_DIR / "buildx")}
 
 
 def local_images(repositories: Iterable[str], cancel: Cancel) -> tuple[str, ...]:

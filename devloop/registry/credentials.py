@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from dataclasses import field
 from itertools import chain
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devloop.base import process
 from devloop.base.cancel import Cancel
+from devloop.base.home import docker_directory
 from devloop.base.lazy_dataclass import dataclass
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _HUB_KEY = "https://index.docker.io/v1/"
@@ -42,9 +44,8 @@ def for_host(host: str, config: Path | None = None) -> RegistryCredentials | Non
     """What Docker would send to `host` (with its port), None when it knows nothing.
 
     A broken config.json or helper counts as knowing nothing: Docker itself will say so."""
-    directory = os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker"
     try:
-        data = _mapping(json.loads((config or Path(directory) / "config.json").read_text()))
+        data = _mapping(json.loads((config or docker_directory() / "config.json").read_text()))
     except (OSError, ValueError):
         return None
     names, auths = _names(host), _mapping(data.get("auths"))

@@ -153,11 +153,28 @@ def _block(language: str, key: str) -> str:
     return text
 
 
+def _as_jenkins(checkout: Path) -> tuple[str, str]:
+    """Options to run as a user whom the image does not know, without a home, but who may use the
+    socket: Jenkins runs containers under its own user."""
+    user, group = os.getuid(), os.getgid()
+    if user == 0:
+        user = group = 1000
+        for path in (checkout, *checkout.rglob("*")):
+            os.chown(path, user, group)
+    return (
+        f"--user={user}:{group}",
+        f"--group-add={Path('/var/run/docker.sock').stat().st_gid}",
+    )
+
+
 def test_jenkins_with_the_hosts_docker(pipeline: Pipeline) -> None:
     steps = re.findall(r"sh '([^']+)'", _block("groovy", "pipeline"))
     assert [step.split()[1] for step in steps] == ["build", "test", "render", "render"]
     said = pipeline.run(
-        steps, "--network=host", "--volume=/var/run/docker.sock:/var/run/docker.sock"
+        steps,
+        "--network=host",
+        *_as_jenkins(pipeline.checkout),
+        "--volume=/var/run/docker.sock:/var/run/docker.sock",
     )
     assert f"[web test] {pipeline.name}" in said
     pipeline.check()

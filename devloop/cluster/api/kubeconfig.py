@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from devloop.base.home import home_directory
 from devloop.base.lazy_dataclass import dataclass
 from devloop.errors import Code, DevloopError, Location
 
@@ -120,8 +121,8 @@ def read(env: Mapping[str, str]) -> Kubeconfig:
     """Read the files of KUBECONFIG, else ~/.kube/config. Missing files are skipped, as kubectl
     does; a file that is not a kubeconfig raises config/parse."""
     value = env.get("KUBECONFIG", "")
-    home = Path(env["HOME"]) if env.get("HOME") else Path.home()
-    names = [n for n in value.split(os.pathsep) if n] or [str(home / ".kube" / "config")]
+    names = [n for n in value.split(os.pathsep) if n]
+    names = names or [str(home_directory(env) / ".kube" / "config")]
     files = tuple(Path(n) for n in names)
     current = ""
     merged: dict[str, dict[str, Json]] = {"contexts": {}, "clusters": {}, "users": {}}
