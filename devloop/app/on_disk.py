@@ -7,6 +7,7 @@ would take for another content than the one before is another one here too, so s
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from devloop.app.session import as_written, built_for
@@ -19,19 +20,25 @@ from devloop.errors import DevloopError
 from devloop.registry.client import Registries
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from devloop.cluster.api.connection import Connection
-    from devloop.config.schema import Project
+    from devloop.config.schema import Project, Service
     from devloop.engine.ports import Rendering
 
 
 def fingerprints_on_disk(
-    project: Project, renderings: Mapping[str, Rendering], connection: Connection, *, mode: str
+    project: Project,
+    renderings: Mapping[str, Rendering],
+    connection: Connection,
+    *,
+    mode: str,
+    built: Mapping[str, tuple[str, str]] = MappingProxyType({}),
 ) -> dict[str, str]:
     """For each service what `events.Serving.fingerprint` is once a session of `mode` serves what is
-    on disk; without those that cannot be read, or whose build uses the image of another service.
-    Errors: cluster/*."""
+    on disk; without those that cannot be read, or whose build uses the image of another service
+    that also runs. `built` are fingerprint and image of services that are only built, as they were
+    last. Errors: cluster/*."""
     services = built_for(project.services, node_platforms(connection))
     if mode == "run":
         services = as_written(services)
@@ -47,7 +54,7 @@ def fingerprints_on_disk(
         lasting=False,
     )
     found: dict[str, str] = {}
-    for name, service in services.items():
+    for name, service in _needs_first(services):
         try:
             source = source_of(
                 service,
@@ -58,10 +65,24 @@ def fingerprints_on_disk(
                 open_registry=registries,
                 target="",
             )
-            scan = source.scan(None, Cancel())
-            # Which images it needs was for a session to say.
-            if not scan.needs:
+            images = {
+                need: image
+                for need, (fingerprint, image) in built.items()
+                # Another one makes an image that nobody knows yet.
+                if need in service.needs and found.get(need) == fingerprint
+            }
+            scan = source.scan(None, Cancel(), needs=images)
+            # Of one that runs a session knows which of its images is meant.
+            if all(project.only_built(need) and need in built for need in scan.needs):
                 found[name] = scan.fingerprint.whole
         except DevloopError:
             continue
     return found
+
+
+def _needs_first(services: Mapping[str, Service]) -> Iterator[tuple[str, Service]]:
+    """Each after those that it needs; there are no circles among them."""
+    left = dict(services)
+    while left:
+        name = next(n for n, service in left.items() if not left.keys() & set(service.needs))
+        yield name, left.pop(name)

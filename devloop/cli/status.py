@@ -136,10 +136,19 @@ def _compared(
     those of which that is not known."""
     from devloop.app.on_disk import fingerprints_on_disk  # noqa: PLC0415 - see main.py
 
-    now = fingerprints_on_disk(project, renderings, connection, mode=session["mode"])
+    served = {name: service.get("serving") or {} for name, service in session["services"].items()}
+    built = {
+        name: (serving.get("fingerprint", ""), serving.get("image", ""))
+        for name, serving in served.items()
+        # Builds know it by the name it was pushed to, which pods may have another one for.
+        if serving.get("image", "").startswith(session.get("registry", ""))
+        and name in project.services
+        and project.only_built(name)
+    }
+    mode = session["mode"]
+    now = fingerprints_on_disk(project, renderings, connection, mode=mode, built=built)
     found: dict[str, str] = {}
-    for name, service in session["services"].items():
-        serving = service.get("serving") or {}
+    for name, serving in served.items():
         if name in now and serving.get("fingerprint"):
             same = serving["fingerprint"] == now[name]
             found[name] = f"{'as' if same else 'changed since'} #{serving['iter']}"

@@ -38,10 +38,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield root
 
 
-def _session(root: Path, pid: int, **service: Any) -> None:
+def _session(root: Path, pid: int, *, base: dict[str, Any] | None = None, **service: Any) -> None:
     """What a session wrote down last."""
+    services = {"web": service} | ({"base": base} if base is not None else {})
     (root / ".devloop").mkdir(exist_ok=True)
-    state = {"v": 1, "pid": pid, "mode": "dev", "services": {"web": service}}
+    state = {"v": 1, "pid": pid, "mode": "dev", "services": services}
     (root / ".devloop" / "session.json").write_text(json.dumps(state))
 
 
@@ -123,6 +124,33 @@ def test_what_was_served_is_compared_with_what_is_on_disk(
     _session(project, gone, iter=3, state="idle", outcome="ready", serving=serving)
     assert "disk    as #3\n" in status()
     (project / "app.py").write_text("new")
+    assert "disk    changed since #3\n" in status()
+
+
+def test_what_needs_another_is_compared_with_the_image_of_that(
+    project: Path, status: Callable[[], str], gone: int
+) -> None:
+    (project / "base").mkdir()
+    (project / "base/Dockerfile").write_text("FROM scratch\nCOPY . .\n")
+    (project / "Dockerfile").write_text("ARG BASE_IMAGE\nFROM $BASE_IMAGE\nCOPY app.py .\n")
+    (project / "app.py").write_text("old")
+    text = (project / "devloop.yaml").read_text()
+    (project / "devloop.yaml").write_text(f"{text}    needs: [base]\n  base: {{build: base}}\n")
+    loaded = load_project(cwd=project, env={}, namespace="dev").project
+    image = "registry.local/base@sha256:" + "a" * 64
+    with connect(loaded) as connection:
+        base = fingerprints_on_disk(loaded, {}, connection, mode="dev")["base"]
+        built = {"base": (base, image)}
+        web = fingerprints_on_disk(loaded, {}, connection, mode="dev", built=built)["web"]
+    _session(
+        project,
+        gone,
+        serving={"iter": 3, "image": "", "digest": "", "fingerprint": web},
+        base={"serving": {"iter": 2, "image": image, "digest": "", "fingerprint": base}},
+    )
+    assert "disk    as #3\n" in status()
+    assert "disk    as #2\n" in status()
+    (project / "base/more").write_text("new")
     assert "disk    changed since #3\n" in status()
 
 
