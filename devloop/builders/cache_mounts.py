@@ -204,9 +204,19 @@ def advice(
             suggestions=(
                 one_line(each.added_to(run.raw.partition("\n")[0]), 300)
                 + (f" ({each.note})" if each.note else ""),
-                *(["or `build: {cache: auto}` in devloop.yaml"] if run.start in automatic else []),
+                *_by_key(run, automatic=run.start in automatic),
             ),
         )
+
+
+def _by_key(run: Instruction, *, automatic: bool) -> Iterator[str]:
+    """The same by `build.cache`, which takes some caches only where a setting makes them sure."""
+    key = "`build: {cache: auto}` in devloop.yaml"
+    if automatic:
+        yield f"or {key}"
+        return
+    sure = dict.fromkeys(cache.given for cache in _CACHES if cache.given and _uses(cache, run))
+    yield from (f"or {given} there, with {key}" for given in sure if given not in run.value)
 
 
 def report(added: Sequence[CacheMounts], shown: str) -> Diagnosis:

@@ -344,6 +344,17 @@ def test_the_advice_names_place_line_and_key() -> None:
     assert slow.message == "RUN pip install x: no cache is kept between builds, it took 12 s"
 
 
+def test_the_advice_names_the_setting_that_makes_a_cache_sure() -> None:
+    dockerfile = parse("FROM golang\nCOPY . .\nRUN go build .\nRUN CGO_ENABLED=1 go vet .\n")
+    first, second = advice(dockerfile, build(()), "Dockerfile")
+    key = "`build: {cache: auto}` in devloop.yaml"
+    assert first.suggestions[1:] == (f"or CGO_ENABLED=0 there, with {key}",)
+    assert second.suggestions[1:] == (f"or CGO_ENABLED=0 there, with {key}",)
+    ready = parse(str(dockerfile.instructions[0]) + "\nRUN CGO_ENABLED=0 go build .\n")
+    (third,) = advice(ready, build(()), "Dockerfile")
+    assert third.suggestions[1:] == (f"or {key}",)
+
+
 def test_what_was_added_is_reported_in_one_piece() -> None:
     dockerfile = parse("FROM node\nRUN npm ci\nRUN npm i x\n")
     both = report(additions(dockerfile, build()), "Dockerfile")
