@@ -100,7 +100,8 @@ class BuildSession(Session):
             registry = stack.enter_context(RegistryClient(target.push))
             check_registry(target, registry, self._cancel)
         preflight(services.values(), self._cancel, pushed=bool(target.push))
-        platform = {s.build.platform or own_platform() for s in services.values()}
+        builds = [service.build for service in services.values()]
+        platform = {each for b in builds for each in b.all_platforms or (own_platform(),)}
         self._bus.publish(
             SessionStarted(
                 version=__version__,

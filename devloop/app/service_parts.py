@@ -275,6 +275,8 @@ class ServiceParts:
 
     def _unsupervised(self, service: Service) -> str:
         registry = self.environment.registry is not None
+        if service.build.platforms and len(self.environment.platforms) > 1:
+            return "the image is for several platforms, and so are the nodes"
         if self.project.only_built(service.name):
             return "nothing of it runs: it is built for others"
         return supervision_blocker(service, self.mode, self.connection, registry=registry)

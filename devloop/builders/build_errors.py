@@ -238,7 +238,10 @@ def _platforms(output: str, failure: BuildFailure, place: BuildLocation) -> Diag
             message="this builder makes no image for several platforms",
             cause=docker_errors.first_line(several[0]),
             suggestions=(
-                "docker buildx create --use --driver-opt network=host",
+                # The local Docker would take the image, and has no place for an index.
+                "name a registry that the builder reaches with `registry`"
+                if "export" in several[0].lower()
+                else "docker buildx create --use --driver-opt network=host",
                 "or one of them: `build.platform`",
             ),
         )

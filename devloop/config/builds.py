@@ -88,7 +88,7 @@ class Build:
             Map(key=rules.CONTEXT_NAME, value=_TEXT, noun="named context"),
             "What FROM, COPY --from and the mounts of RUN find under a name, as `docker buildx "
             "build --build-context` has it: a directory, relative to devloop.yaml and watched like "
-            "the context, docker-image://IMAGE, or the URL of a Git repository or archive.",
+            "the context, docker-image://IMAGE, or the URL of a Git repository or of a file.",
             read=resolve.contexts,
         ),
     ] = field(default_factory=dict)

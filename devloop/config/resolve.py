@@ -164,7 +164,7 @@ def contexts(values: Mapping[str, Any], scope: ServiceScope) -> dict[str, str]:
                 f"{text!r} is no source of a named context",
                 f"{name}: {near}{text[scheme.end() :]}" if near else "",
                 "a directory, docker-image://, oci-layout:// or the URL of a Git repository or of "
-                "an archive",
+                "a file",
             )
         remote = scheme or _GIT.match(text)
         found[familiar(name)] = text if remote else str(scope.path(text))

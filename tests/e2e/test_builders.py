@@ -145,9 +145,12 @@ def test_a_builder_in_the_cluster_from_save_to_save(
         "word of the builder that is lost",
     )
     assert "the buildx builder far does not answer at tcp://127.0.0.1:" in held["reason"]
+    until(lambda: not runs(marker), seconds=20)
+    builders.way.mend()
+    # It is tried again with no save, until one comes.
+    until(lambda: runs(marker), seconds=30)
     (workspace.root / "slow").unlink()
     (shared / "word.txt").write_text("three")
-    builders.way.mend()
     session.ready_at_last()
     cluster.serves("three")
     assert not runs(marker)

@@ -411,15 +411,22 @@ def test_a_program_of_another_platform_without_emulation(
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "suggestion"),
     [
-        "ERROR: Multi-platform build is not supported for the docker driver.\nSwitch",
-        "ERROR: docker exporter does not currently support exporting manifest lists",
+        (
+            "ERROR: Multi-platform build is not supported for the docker driver.\nSwitch",
+            "docker buildx create --use --driver-opt network=host",
+        ),
+        (
+            "ERROR: docker exporter does not currently support exporting manifest lists",
+            "name a registry that the builder reaches with `registry`",
+        ),
     ],
 )
-def test_a_builder_that_makes_no_index(tmp_path: Path, text: str) -> None:
+def test_a_builder_that_makes_no_index(tmp_path: Path, text: str, suggestion: str) -> None:
     found = diagnose(BuildFailure(text=text), place("ok", tmp_path))
     assert found.code == "build/unsupported"
     assert found.message == "this builder makes no image for several platforms"
     assert found.cause
     assert found.cause.lower() in text.lower()
+    assert found.suggestions[0] == suggestion
