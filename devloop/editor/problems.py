@@ -6,7 +6,8 @@ Vim: no lookaround, no `\\d`, no group without a capture. ui/lines.py is the oth
 
 from __future__ import annotations
 
-BEGIN = "^devloop: begin (#[0-9]+|config)( .*)?$"
+# No group: VS Code takes the first one of a begin pattern for the only file to be cleaned.
+BEGIN = "^devloop: begin [#c][0-9a-z]+"
 END = "^devloop: end (#[0-9]+|config) (ready|failed|unchanged|cancelled|stopped)( .*)?$"
 
 PROBLEM = r"^(.+):([0-9]+):([0-9]+): (error|warning|info)\[([a-z/-]+)\]: (.*)$"

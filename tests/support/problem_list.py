@@ -29,9 +29,11 @@ class ProblemList:
         )
 
     def read(self, line: str) -> None:
-        if re.search(problems.BEGIN, line) and not self._active:
+        begin = re.search(problems.BEGIN, line)
+        if begin and not self._active:
             self._active, self._found, self._current = True, {}, None
-            self._to_clean = set(self._listed)
+            # A group is a file, as that of the pattern is 1 unless it says otherwise.
+            self._to_clean = {begin[1]} if begin.lastindex else set(self._listed)
         elif re.search(problems.END, line) and self._active:
             self._active = False
             self._deliver()
