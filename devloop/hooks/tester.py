@@ -109,5 +109,5 @@ class ImageTester:
             location=self.locate(kept) or self.test_.location,
             cause=cause,
             detail=kept[-_SHOWN_LINES:],
-            suggestions=(tip or "correct it and save; nothing was deployed",),
+            suggestions=(tip or "correct it; nothing was deployed",),
         )
