@@ -162,7 +162,9 @@ class FileSync:
             spare = [key for key in self._images if key not in used]
             for key in spare[:-_IMAGES]:
                 del self._images[key]
-            if asked is not None or self._desired is None:
+            # An image that something else asked for, as one below it, was no question before.
+            newest = self._desired is None or self._desired.scan.look <= scan.look
+            if asked is not None or newest:
                 self._desired = desired
         if self._earlier is not None:
             self._earlier.remember(scan, image)
