@@ -6,7 +6,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
-from . import bases, cache, cluster, docker_image, engine, flux, images, shell, tools, venv
+from . import bases, cache, cluster, docker_image, engine, flux, images, shell, tools, venv, vscode
 
 if TYPE_CHECKING:
     from .cluster import Cluster
@@ -40,6 +40,7 @@ def ensure(wanted: Cluster) -> dict[str, str]:
             tools.ensure_buildkitd()
             docker = images.ensure(docker_image.image())
             controllers = flux.ensure()
+            vscode.ensure()
         cluster.ensure(wanted, node)
     found = {
         "PATH": os.environ["PATH"],
