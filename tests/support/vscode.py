@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 SERVER, CHROMIUM = shutil.which("code-server"), chromium()
 _SETTINGS = {"workbench.startupEditor": "none", "workbench.enableExperiments": False}
 _CONTROL, _SHIFT = 2, 8
+# Whether the entry of a list that Enter takes begins with a text.
+_FIRST = (
+    "document.querySelector('.quick-input-list .monaco-list-row.focused')?.innerText.startsWith(%s)"
+)
 # The file, then its problems: `Dockerfile 1`, `RUN exited 3 … [Ln 5, Col 1]`.
 _PROBLEMS = """
 (() => {
@@ -122,21 +126,26 @@ class VsCode:
                 modifiers=modifiers,
             )
 
-    def command(self, title: str) -> None:
-        """By the command palette, under its whole title."""
-        focused = "!!document.activeElement.closest('.quick-input-widget')"
-        deadline = time.monotonic() + 60
-        while not self.tab.run(focused):
-            assert time.monotonic() < deadline, "the palette does not open"
+    def command(self, title: str, seconds: float = 90) -> None:
+        """By the command palette, under its whole title. A palette that opened before it was ready
+        to be typed into is closed and opened again."""
+        deadline = time.monotonic() + seconds
+        while True:
             self.key("F1")
-            time.sleep(0.5)
-        self.tab.call("Input.insertText", text=title)
-        self.pick(title)
+            try:
+                self.tab.until("document.querySelector('.quick-input-box input')?.value === '>'", 5)
+                self.tab.call("Input.insertText", text=title)
+                self.tab.until(_FIRST % json.dumps(title), 5)
+            except AssertionError:
+                if time.monotonic() > deadline:
+                    raise
+                self.key("Escape")
+            else:
+                return self.key("Enter")
 
     def pick(self, label: str, seconds: float = 60) -> None:
         """Of the list that is open, the first entry, which is to be `label`."""
-        first = "document.querySelector('.quick-input-list .monaco-list-row.focused')?.innerText"
-        self.tab.until(f"({first})?.startsWith({json.dumps(label)})", seconds)
+        self.tab.until(_FIRST % json.dumps(label), seconds)
         self.key("Enter")
 
     def problems(self) -> list[str]:
