@@ -170,9 +170,12 @@ def rounds(pytest_args: Sequence[str], *, unit: bool, coverage: bool) -> list[li
     if unit:
         return [shared]
     waiting = Part((*REALTIME_SPREAD, *REALTIME, *given, *marked_files(venv.ROOT, REALTIME_MARK)))
+    of_machine = machine_files(venv.ROOT)
     rows = [
         Part((*MACHINE, *given, *share))
-        for share in shares.divide(venv.ROOT, machine_files(venv.ROOT), MACHINE_ROWS, together)
+        for share in shares.divide(
+            venv.ROOT, of_machine, MACHINE_ROWS, together, shares.A_MACHINE_BYTE
+        )
     ]
     alone = Part((*EXCLUSIVE, *given, *marked_files(venv.ROOT, EXCLUSIVE_MARK)))
     return [shared, [waiting], rows, [alone]]

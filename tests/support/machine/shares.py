@@ -19,22 +19,28 @@ if TYPE_CHECKING:
 
 # What pytest and the imports of a test file take before its first test, in seconds.
 COLLECTED = 0.05
-# What the tests of a file are taken to need for each of its bytes until they were run once.
+# What the tests of a file are taken to need for each of its bytes until they were run once: those
+# that need no machine, and those that do.
 A_BYTE = 1e-5
+A_MACHINE_BYTE = 1e-2
 
 
 def divide(
-    root: Path, files: Sequence[str], count: int, together: Callable[[str], str] = str
+    root: Path,
+    files: Sequence[str],
+    count: int,
+    together: Callable[[str], str] = str,
+    a_byte: float = A_BYTE,
 ) -> list[list[str]]:
     """Return the files in `count` shares, or fewer, that take about as long as each other; those of
-    which `together` gives the same stay in one."""
+    which `together` gives the same stay in one. `a_byte` is for those that were not run yet."""
     known = seconds_of()
     groups: defaultdict[str, list[str]] = defaultdict(list)
     needs: defaultdict[str, float] = defaultdict(float)
     for file in files:
         group = together(file)
         groups[group].append(file)
-        needs[group] += COLLECTED + known.get(file, (root / file).stat().st_size * A_BYTE)
+        needs[group] += COLLECTED + known.get(file, (root / file).stat().st_size * a_byte)
     shares: list[tuple[float, list[str]]] = [(0.0, []) for _ in range(min(count, len(groups)))]
     for group in sorted(needs, key=lambda group: (-needs[group], group)):
         shares.sort(key=lambda share: share[0])
