@@ -111,6 +111,11 @@ def test_modules_a_needed_image_a_profile_and_sync(
     assert [session.finished("ready")["service"] for _ in range(2)] == ["base", "api"]
     assert "two.txt" in (cluster.answer("/files", service="api") or "").split()
 
+    workspace.version("api2", "api/app.py")
+    iteration = session.finished("ready")
+    assert session.step("sync", iteration)["outcome"] == "done", session.story()
+    cluster.serves("api2", service="api")
+
     workspace.save("data/b.txt", "two")
     assert session.finished("ready")["service"] == "web"
     text = cluster.kubectl("exec", standing(cluster).pod.name, "--", "cat", "/app/data/b.txt")
