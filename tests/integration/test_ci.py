@@ -51,7 +51,7 @@ class Pipeline:
 
     def __init__(self, root: Path, image: str, registry: str, reached: str) -> None:
         self.image, self.registry, self.reached = image, registry, reached
-        self.name = f"devloop-ci-{secrets.token_hex(4)}"
+        self.name = f"devloop-{secrets.token_hex(4)}"  # the set-up removes images by it
         self.checkout = root / "checkout"
         self.checkout.mkdir()
         # Every builder gets its base from the registry.
