@@ -19,7 +19,7 @@ const SHOWN = 120; // iterations on the page
 const BUDGET = 8; // milliseconds a frame for a new filter
 // Milliseconds between two paints, at least and at most, and how many times what one takes: the
 // builds want the processor as well.
-const PACE = [100, 400];
+const PACE = [16, 400];
 const SHARE = 10;
 
 const $ = (id) => document.getElementById(id);
