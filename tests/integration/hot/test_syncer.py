@@ -186,7 +186,8 @@ class World:
     def scan(self) -> Scan:
         snapshot = self._scanner.scan(None, Cancel())
         fingerprint = Fingerprint(build=snapshot.digest, deploy=self.deploy)
-        return Scan(fingerprint=fingerprint, snapshot=snapshot, recipe=self.recipe)
+        looks = self._scanner.looks
+        return Scan(fingerprint=fingerprint, snapshot=snapshot, recipe=self.recipe, look=looks)
 
     def bring(self) -> Served:
         scan = self.scan()

@@ -36,7 +36,7 @@ def ensure(wanted: Cluster) -> dict[str, str]:
         tools.ensure_kubectl(made_node=bool(node))
         if wanted.kubeconfig is not None:  # the tests' own; the demo needs none
             tools.ensure_renderers()
-            tools.ensure_shells()
+            tools.ensure_shells_and_editors()
             tools.ensure_buildkitd()
             docker = images.ensure(docker_image.image())
             controllers = flux.ensure()

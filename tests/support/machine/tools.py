@@ -80,11 +80,11 @@ def ensure_busybox(image: str) -> None:
         cache.link(program, "busybox")
 
 
-def ensure_shells() -> None:
-    """Have the shells that devloop completes lines for, where they can be had: the tests that want
-    another are skipped."""
+def ensure_shells_and_editors() -> None:
+    """Have the shells that devloop completes lines for, and the editors whose lists of problems it
+    fills, where they can be had: the tests that want another are skipped."""
     if debian.usable():
-        debian.install({"zsh": "zsh", "fish": "fish"})
+        debian.install({"zsh": "zsh", "fish": "fish", "nvim": "neovim", "vim": "vim"})
 
 
 def brew(formula: str) -> bool:
