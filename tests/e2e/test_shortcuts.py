@@ -34,7 +34,7 @@ def is_delta(session: Devloop, done: Event) -> bool:
 
 def in_place(before: Standing, after: Standing, done: Event) -> None:
     """The one thing that an in-place rollout may change is the image, everywhere at once."""
-    assert after.images == {done["digest"]}, after
+    assert after.images == {done["digest"]}, str(after)
     assert after.pod.uid == before.pod.uid
     assert after.pod.container != before.pod.container
     assert after.pod.restarts == before.pod.restarts + 1
