@@ -144,7 +144,7 @@ class InPlace(Replacement):
 
     # --- the rollout ---------------------------------------------------------------------------
 
-    def replace(self, change: Change, cancel: Cancel) -> Replaced:  # noqa: ARG002 - the interface
+    def replace(self, change: Change, cancel: Cancel) -> Replaced:
         """Start, and with one replica also finish. A patch that the cluster refuses for good makes
         it a rolling update."""
         live = change.live or {}
@@ -179,7 +179,7 @@ class InPlace(Replacement):
             if restart is not None:
                 restart()
             if single:
-                self._finish(entry)
+                self._finish(entry, cancel)
         written = Written(object=self._objects.newest(result))
         if self._refusal:
             return Replaced(how="rolling", written=written, blocker=self._refusal)
@@ -196,7 +196,7 @@ class InPlace(Replacement):
         entry = self._enter(change)
         result = self._pause(entry, change)
         with self._or_roll(entry):
-            self._finish(entry)
+            self._finish(entry, cancel)
         return self._objects.newest(result), self._refusal or None
 
     def _enter(self, change: Change) -> RecoveryEntry:
@@ -248,14 +248,14 @@ class InPlace(Replacement):
         self._restarts.restarted(pod, records, result)
         self._objects.wrote(result)
 
-    def _finish(self, entry: RecoveryEntry) -> None:
+    def _finish(self, entry: RecoveryEntry, cancel: Cancel) -> None:
         """The ReplicaSet's template, then resume."""
         path = f"/apis/apps/v1/namespaces/{entry.namespace}/replicasets/{entry.replicaset}"
         body = {"spec": {"template": {"spec": template_patch(entry.after)}}}
         changed = patch_as_devloop(self._connection, path, body)
         if changed is not None:
             self._objects.wrote(changed)
-            self._objects.wait_observed(changed)
+            self._objects.wait_observed(changed, cancel)
         self._resume(entry)
 
     def _resume(self, entry: RecoveryEntry) -> None:
@@ -293,11 +293,16 @@ class InPlace(Replacement):
                 # Somebody resumed it: the controller rolls, and that is followed as ever.
                 self._done(entry)
             elif entry.after == wanted:
-                self._advance(live, entry, deployed, accepted)
+                self._advance(live, entry, deployed, accepted, cancel)
             return self._open.replicaset if self._open is not None else ""
 
     def _advance(
-        self, live: Json, entry: RecoveryEntry, deployed: DeployedWorkload, accepted: Accepted
+        self,
+        live: Json,
+        entry: RecoveryEntry,
+        deployed: DeployedWorkload,
+        accepted: Accepted,
+        cancel: Cancel,
     ) -> None:
         pods = self._objects.current_pods(live)
         todo = [p for p in pods if not _asks_for(p, entry)]
@@ -308,7 +313,7 @@ class InPlace(Replacement):
             if todo:
                 self._restart(todo[0], entry)
             elif len(pods) >= number(dig(live, "spec", "replicas"), 1):
-                self._finish(entry)
+                self._finish(entry, cancel)
 
     def seen(self, pod: Json, deployed: DeployedWorkload) -> Json:
         if mismatched(pod, deployed.containers, deployed.image.pinned):

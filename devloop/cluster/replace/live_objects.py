@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 
 _SYNC_SECONDS = 2.0
-# How long the controllers may take to see a ReplicaSet: some 10 ms, on a busy cluster much longer.
-_OBSERVED_SECONDS = 1.0
+# How long the controllers may take to see a ReplicaSet: some 10 ms, on a busy cluster much longer;
+# and how long where somebody waits for the end.
+_OBSERVED_SECONDS = 10.0
+_HURRIED_SECONDS = 1.0
 
 
 class LiveObjects:
@@ -86,17 +88,18 @@ class LiveObjects:
             k: v for k, v in self._written.items() if k in uids or v.get("kind") != "Pod"
         }
 
-    def wait_observed(self, written: Json) -> None:
+    def wait_observed(self, written: Json, cancel: Cancel) -> None:
         """Wait until the controllers have the ReplicaSet as it is now.
 
         Deployments and ReplicaSets reach them on two streams. If the end of the pause came first,
         the Deployment would be rolled after all. All controllers read from one cache, and that of
         ReplicaSets says in the status what it saw there."""
         changed = threading.Event()
-        deadline = time.monotonic() + _OBSERVED_SECONDS
-        with self._sets.subscribe(lambda _: changed.set()):
+        began = time.monotonic()
+        with self._sets.subscribe(lambda _: changed.set()), cancel.closing(changed.set):
             while not _observed(self._sets.get(name_of(written)), written):
-                if not changed.wait(deadline - time.monotonic()):
+                limit = _HURRIED_SECONDS if cancel.is_set() else _OBSERVED_SECONDS
+                if not changed.wait(began + limit - time.monotonic()):
                     return
                 changed.clear()
 
