@@ -52,9 +52,9 @@ def file_sync(
     """The syncer of a service with `sync:` in devloop.yaml, or of one that is replaced `hot`: all
     that the Dockerfile copies, and the process starts anew. `paths` knows the project's files in
     the containers, `builder` what its last image shows of the COPYs and below them; `contents` is
-    where later sessions find what containers have, `ports` are those that somebody
-    connects to, now and later; `early`: nothing is known yet of what runs; `halted`: a debugger
-    may have stopped it. `report` gets what cannot be."""
+    where later sessions find what containers have, `ports` are those that somebody connects to, now
+    and later; `early`: nothing is known yet of what runs; `halted`: a debugger may have stopped it.
+    `report` gets what cannot be."""
 
     def open_stream(
         pod: PodView, container: str, argv: Sequence[str], cancel: Cancel

@@ -50,7 +50,7 @@ class DockerfileReads:
         self._build = build
         self._triggers = triggers
         self._moved = moved
-        self._known: tuple[bytes, Dockerfile | None] | None = None
+        self._dockerfile = _PlainDockerfile(build)
         self._proof: tuple[object, bool] | None = None
 
     def named(self) -> tuple[str, ...] | None:
@@ -71,17 +71,6 @@ class DockerfileReads:
             self._proof = about, self._triggers.none_in(images, cancel)
         return self._proof[1]
 
-    def _dockerfile(self) -> Dockerfile | None:
-        try:
-            data = self._build.dockerfile.read_bytes()
-        except OSError:
-            return None
-        if self._known is None or self._known[0] != data:
-            found = parse(data.decode("utf-8", "replace"))
-            plain = not found.custom_syntax and not found.problems
-            self._known = data, found if plain else None
-        return self._known[1]
-
 
 class NamedContextReads:
     """What a build reads of one of its named contexts, by its Dockerfile. BuildKit takes nothing
@@ -90,23 +79,36 @@ class NamedContextReads:
     def __init__(self, build: Build, name: str) -> None:
         self._build = build
         self._name = name
-        self._known: tuple[bytes, tuple[str, ...] | None] | None = None
+        self._dockerfile = _PlainDockerfile(build)
 
     def named(self) -> tuple[str, ...] | None:
         """See watch.context_rules.BuildReads."""
+        dockerfile = self._dockerfile()
+        return read_of(dockerfile, self._build, self._name) if dockerfile is not None else None
+
+    def nothing_else(self, cancel: Cancel) -> bool:  # noqa: ARG002 - the interface
+        """See watch.context_rules.BuildReads."""
+        return True
+
+
+class _PlainDockerfile:
+    """A build's Dockerfile as it is now, parsed once; None for one that cannot be read, that has
+    problems, or that another frontend reads."""
+
+    def __init__(self, build: Build) -> None:
+        self._path = build.dockerfile
+        self._known: tuple[bytes, Dockerfile | None] | None = None
+
+    def __call__(self) -> Dockerfile | None:
         try:
-            data = self._build.dockerfile.read_bytes()
+            data = self._path.read_bytes()
         except OSError:
             return None
         if self._known is None or self._known[0] != data:
             found = parse(data.decode("utf-8", "replace"))
             plain = not found.custom_syntax and not found.problems
-            self._known = data, read_of(found, self._build, self._name) if plain else None
+            self._known = data, found if plain else None
         return self._known[1]
-
-    def nothing_else(self, cancel: Cancel) -> bool:  # noqa: ARG002 - the interface
-        """See watch.context_rules.BuildReads."""
-        return True
 
 
 def _parsed(build: Build) -> Dockerfile | None:

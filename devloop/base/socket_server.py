@@ -10,7 +10,7 @@ import contextlib
 import selectors
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from devloop.base.sockets import ClientSocket, accept_client, wake_pair, watch_for
 from devloop.base.threads import supervised
@@ -24,23 +24,22 @@ if TYPE_CHECKING:
 MAX_PENDING = 64 * 1024
 
 
-class SocketClient:
-    """One client's. `mask` is what its socket is watched for."""
+F = TypeVar("F")
+
+
+class SocketClient(Generic[F]):
+    """One client's. `mask` is what its socket is watched for; whoever follows has a `feed`."""
 
     def __init__(self, sock: Socket) -> None:
         self.out = ClientSocket(sock)
         self.received = bytearray()
         self.answered = False
         self.heard = False  # it sends nothing more
+        self.feed: F | None = None
         self.mask: int = selectors.EVENT_READ
 
-    @property
-    def follows(self) -> bool:
-        """Whether it has a feed."""
-        raise NotImplementedError
 
-
-C = TypeVar("C", bound=SocketClient)
+C = TypeVar("C", bound=SocketClient[Any])
 
 
 class SocketServer(ABC, Generic[C]):
@@ -124,7 +123,7 @@ class SocketServer(ABC, Generic[C]):
     def _over(self) -> bool:
         if self._deadline is None:
             return False
-        waits = any(client.follows or client.out.pending for client in self._clients)
+        waits = any(client.feed is not None or client.out.pending for client in self._clients)
         return not waits or self._clock() >= self._deadline
 
     def _accept(self, listener: Socket) -> None:

@@ -45,18 +45,13 @@ PATIENCE = 10.0
 _BATCH = 512
 
 
-class _Client(SocketClient):
+class _Client(SocketClient["_Feed"]):
     """`deadline` is when it is given up, None for one that may take its time."""
 
     def __init__(self, sock: Socket, deadline: float) -> None:
         super().__init__(sock)
         self.deadline: float | None = deadline
         self.refused = False
-        self.feed: _Feed | None = None
-
-    @property
-    def follows(self) -> bool:
-        return self.feed is not None
 
 
 class ControlServer(SocketServer[_Client]):

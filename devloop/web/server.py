@@ -74,7 +74,7 @@ _FILES = {
 _JSON = "application/json"
 
 
-class _Visitor(SocketClient):
+class _Visitor(SocketClient["EventFeed"]):
     """One connection; at its `deadline` it is given up, or told that all is well."""
 
     def __init__(self, sock: Socket, deadline: float) -> None:
@@ -82,11 +82,6 @@ class _Visitor(SocketClient):
         self.deadline = deadline
         self.head: Head | None = None
         self.finished = False  # nothing more is sent to it
-        self.feed: EventFeed | None = None
-
-    @property
-    def follows(self) -> bool:
-        return self.feed is not None
 
 
 class PageServer(SocketServer[_Visitor]):
